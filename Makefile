@@ -1,0 +1,57 @@
+# The two commands a newcomer needs are `make demo` and `make test`; `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PY := .venv/bin/python
+
+# Docker may be missing for the demo (it then says what it left out); the tests need every part.
+demo: ## try it: a small network on this machine, a job from request to result (KEEP=1 leaves it running)
+	@ops/setup.sh demo
+	@KEEP="$(KEEP)" $(PY) -m ops.demo
+
+test: ## everything: set-up, lint, types, all tests with real Docker
+	@ops/setup.sh test
+	@$(MAKE) --no-print-directory lint types
+	@$(PY) -m pytest $(PYTEST_ARGS)
+
+check: .venv/stamp ## the daily check: lint, types, and the tests that need neither Docker nor patience
+	@$(MAKE) --no-print-directory lint types
+	@$(PY) -m pytest -m "not docker and not slow" $(PYTEST_ARGS)
+
+lint:
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+types:
+	@$(PY) -m mypy
+
+format: .venv/stamp ## put the code into the common form
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+bench: ## measure against the references in the same run
+	@ops/setup.sh demo
+	@$(PY) -m ops.bench $(BENCH_ARGS)
+
+setup: ## only make .venv and look for the parts the tests need
+	@ops/setup.sh test
+
+.venv/stamp: requirements.lock pyproject.toml
+	@ops/setup.sh venv
+
+stop-docker: ## stop the Docker daemon that the set-up started (one that was there before is left alone)
+	@ops/setup.sh stop-docker
+
+lock: .venv/stamp ## make requirements.lock anew from pyproject.toml (for Python >= 3.11 on Linux, with hashes)
+	@$(PY) -m pip install --quiet uv
+	@$(PY) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra test \
+		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+		pyproject.toml -o requirements.lock
+
+clean: ## remove all that make made, except the data of a running demo
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	find dms projections ops tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+.PHONY: demo test check lint types format bench setup stop-docker lock clean help

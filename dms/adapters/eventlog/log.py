@@ -1,0 +1,302 @@
+"""The event log as the application uses it: aggregates in memory, group commit, subscriptions.
+
+All of it belongs to one asyncio loop. Commands queue their events; the writer task takes what has
+queued while the last fsync ran and commits it as one transaction (no timer). A commit is made on
+the loop while the disk is quick, and in a thread when it is not: handing a quick one to a thread
+costs more than the commit, and a slow one must not hold up the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from eventsourcing.application import AggregateNotFoundError, Repository
+
+from dms.adapters.eventlog.mapper import RecordedEventStore
+from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
+from dms.adapters.eventlog.tail import KEPT_EVENTS, Tail
+from dms.application.cause import current_cause
+from dms.domain.aggregate import Aggregate
+from dms.domain.event import Recorded, encode, new_id
+from dms.errors import Conflict, InvalidInput, LogUnavailable
+
+A = TypeVar("A", bound=Aggregate)
+log = logging.getLogger(__name__)
+
+CACHED_AGGREGATES = 4096
+EVENTS_A_COMMIT = 2048
+QUEUED_EVENTS = 65_536  # beyond it a command is told to try again later
+QUICK_COMMIT_SECONDS = 0.001
+READ_BATCH = 1000
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+class Save:
+    """Events of one command on their way to the disk, and who waits for them."""
+
+    __slots__ = ("aggregates", "done", "drafts")
+
+    def __init__(self, drafts: list[Draft], aggregates: Sequence[Aggregate], done: asyncio.Future[int]) -> None:
+        self.drafts, self.aggregates, self.done = drafts, aggregates, done
+
+
+class SQLiteEventLog:
+    """Implements application.ports.EventLog. Build it, then `start()` on the loop that uses it."""
+
+    def __init__(self, database: Path, now: Callable[[], int] = _now, kept_events: int = KEPT_EVENTS) -> None:
+        """now: Unix time in microseconds. kept_events: how many of the newest are held in memory at
+        least. Raises AlreadyRunning, LogCorrupt."""
+        self.recorder = SQLiteRecorder(database)
+        self._now = now
+        self._repository: Repository[str] = Repository(
+            RecordedEventStore(self.recorder),
+            cache_maxsize=CACHED_AGGREGATES,
+            fastforward=False,
+            deepcopy_from_cache=False,
+        )
+        self._uncommitted: dict[str, tuple[Aggregate, int]] = {}  # never evicted while a save of it waits
+        self._tail = Tail(self.recorder.head, kept_events)
+        self._queue: list[Save] = []
+        self._queued_events = 0
+        self._writing: list[Save] = []  # in the transaction that is open now
+        self._work = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._commit_seconds = QUICK_COMMIT_SECONDS  # moving average; starts undecided
+        self._writer: asyncio.Task[None] | None = None
+        self._closed = False
+        self._on_rollback: list[Callable[[], None]] = []
+
+    @property
+    def head(self) -> int:
+        """As published: a thread may have committed further, which the loop does not know yet."""
+        return self._tail.head
+
+    async def start(self) -> None:
+        self._writer = asyncio.create_task(self._write_loop(), name="event log writer")
+
+    async def close(self) -> None:
+        """Writes what is queued, then lets go of the file."""
+        self._closed = True
+        if self._writer is not None:
+            while waiting := [save.done for save in self._writing + self._queue]:
+                await asyncio.wait(waiting)
+            self._writer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._writer
+        self.recorder.close()
+
+    # --- aggregates ------------------------------------------------------------------------------
+    def load(self, aggregate_type: type[A], key: str) -> A | None:
+        name = f"{aggregate_type.KIND}-{key}"
+        busy = self._uncommitted.get(name)
+        if busy is not None:
+            return cast("A", busy[0])
+        projector = cast("Callable[[A | None, Any], A | None]", aggregate_type.project)
+        try:
+            return self._repository.get(name, projector_func=projector)
+        except AggregateNotFoundError:
+            return None
+
+    async def save(self, *aggregates: Aggregate) -> int:
+        try:
+            drafts = self._drafts(aggregates)
+        except BaseException:
+            self._roll_back(aggregates)
+            raise
+        if not drafts:
+            return await self._settled(aggregates)
+        if self._closed:
+            self._roll_back(aggregates)
+            raise LogUnavailable("the event log is closed: this DMS is stopping")
+        if self._queued_events + len(drafts) > QUEUED_EVENTS and not self._any_uncommitted(aggregates):
+            self._roll_back(aggregates)
+            raise LogUnavailable("the event log is overloaded; try again in a moment")
+        save = Save(drafts, aggregates, asyncio.get_running_loop().create_future())
+        self._hold(aggregates)
+        self._queue.append(save)
+        self._queued_events += len(drafts)
+        self._work.set()
+        return await asyncio.shield(save.done)  # who is cancelled only stops waiting: what was decided is written
+
+    def _drafts(self, aggregates: Sequence[Aggregate]) -> list[Draft]:
+        cause = current_cause()
+        now = self._now()
+        correlation = aggregates[0].correlation_id
+        drafts: list[Draft] = []
+        for aggregate in aggregates:
+            pending = aggregate.collect_pending()
+            if pending and pending[0][0] == 1 and self._repository.cache is not None:
+                self._repository.cache.put(aggregate.id, aggregate)  # a new one: nobody has loaded it yet
+            drafts += [
+                Draft(
+                    aggregate.id, version, event.TOPIC, event.VERSION, now, new_id(), correlation,
+                    cause.causation_id, cause.traceparent, event, encode(event),
+                )
+                for version, event in pending
+            ]  # fmt: skip
+        return drafts
+
+    def _any_uncommitted(self, aggregates: Sequence[Aggregate]) -> bool:
+        """Such a one can't be forgotten: what the disk has of it is not yet what was decided."""
+        return any(aggregate.id in self._uncommitted for aggregate in aggregates)
+
+    async def _settled(self, aggregates: Sequence[Aggregate]) -> int:
+        """An answer that repeats an earlier one waits until that one is durable."""
+        if not self._any_uncommitted(aggregates):
+            return self.head
+        names = {aggregate.id for aggregate in aggregates}
+        saves = self._writing + self._queue
+        waiting = [save.done for save in saves if any(a.id in names for a in save.aggregates)]
+        for done in waiting:
+            await asyncio.shield(done)
+        return self.head
+
+    def _hold(self, aggregates: Sequence[Aggregate]) -> None:
+        for aggregate in aggregates:
+            held = self._uncommitted.get(aggregate.id)
+            self._uncommitted[aggregate.id] = (aggregate, 1 if held is None else held[1] + 1)
+
+    def _let_go(self, aggregates: Sequence[Aggregate]) -> None:
+        for aggregate in aggregates:
+            held = self._uncommitted.get(aggregate.id)
+            if held is not None and held[1] > 1:
+                self._uncommitted[aggregate.id] = (held[0], held[1] - 1)
+            else:
+                self._uncommitted.pop(aggregate.id, None)
+
+    def _forget(self, aggregates: Sequence[Aggregate]) -> None:
+        """Their objects are ahead of the log: the next load reads them anew."""
+        for aggregate in aggregates:
+            self._uncommitted.pop(aggregate.id, None)
+            with contextlib.suppress(KeyError):
+                if self._repository.cache is not None:
+                    self._repository.cache.get(aggregate.id, evict=True)
+
+    def _roll_back(self, aggregates: Sequence[Aggregate]) -> None:
+        self._forget(aggregates)
+        for react in self._on_rollback:
+            try:
+                react()
+            except Exception:  # a listener's fault must not leave a command without its answer
+                log.exception("after a failed write", extra={"action": "rollback_failed"})
+
+    # --- writing -----------------------------------------------------------------------------------
+    async def _write_loop(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while self._queue:
+                batch = self._writing = self._take_batch()
+                try:
+                    recorded = await self._commit([draft for save in batch for draft in save.drafts])
+                except Exception as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
+                    self._fail(batch, error)
+                else:
+                    self._publish(batch, recorded)
+                await asyncio.sleep(0)  # those who were answered queue their next commands
+
+    def _take_batch(self) -> list[Save]:
+        count = taken = 0
+        for save in self._queue:
+            if taken and count + len(save.drafts) > EVENTS_A_COMMIT:
+                break
+            count += len(save.drafts)
+            taken += 1
+        batch, self._queue[:taken] = self._queue[:taken], []
+        self._queued_events -= count
+        return batch
+
+    async def _commit(self, drafts: list[Draft]) -> list[Recorded]:
+        recorded = self.recorder.insert(drafts)
+        if self._commit_seconds < QUICK_COMMIT_SECONDS:
+            seconds = self.recorder.commit()
+        else:
+            seconds = await asyncio.to_thread(self.recorder.commit)
+        self._commit_seconds += 0.1 * (seconds - self._commit_seconds)
+        return recorded
+
+    def _publish(self, batch: list[Save], recorded: list[Recorded]) -> None:
+        self._writing = []
+        self._tail.extend(recorded)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+        for save in batch:
+            self._let_go(save.aggregates)
+            if not save.done.done():
+                save.done.set_result(self.head)
+
+    def _fail(self, batch: list[Save], error: Exception) -> None:
+        """Nothing of the batch was written. What queued behind it was decided on its events, so it
+        fails too, and every object involved is read anew."""
+        failed, self._queue, self._queued_events, self._writing = batch + self._queue, [], 0, []
+        log.error("the event log can't be written: %s", error, extra={"action": "log_write_failed"})
+        self._roll_back([aggregate for save in failed for aggregate in save.aggregates])
+        conflict = isinstance(error, sqlite3.IntegrityError)
+        for save in failed:
+            if save.done.done():
+                continue
+            save.done.set_exception(
+                Conflict("another writer changed the same aggregate; read again, then retry")
+                if conflict
+                else LogUnavailable(f"the event log can't be written ({error}); nothing was recorded, try again")
+            )
+            save.done.exception()  # seen: a caller that went away is no error of its own
+
+    # --- reading -----------------------------------------------------------------------------------
+    async def read(self, after: int, limit: int, *, topics: Sequence[str] = (), stream: str = "") -> Sequence[Recorded]:
+        if not stream:
+            recent = self._tail.after(after, 2 * self._tail.kept if topics else limit)
+            if recent is not None:
+                return _matching(recent, topics, "")[:limit]
+        return await asyncio.to_thread(self.recorder.read, after, limit, topics=topics, stream=stream, until=self.head)
+
+    async def subscribe(
+        self, after: int, *, topics: Sequence[str] = (), stream: str = ""
+    ) -> AsyncGenerator[Sequence[Recorded], None]:
+        """Raises InvalidInput for a position the log has not reached. Holds no buffer of its own:
+        a slow reader only reads later, from the tail or from the disk."""
+        if not 0 <= after <= self.head:
+            raise InvalidInput(f"position {after} is not in this log; the newest is {self.head}")
+        position = after
+        while True:
+            changed = self._changed
+            until = self.head
+            batch = self._tail.after(position, READ_BATCH)
+            if batch is None:
+                found: Sequence[Recorded] = await asyncio.to_thread(
+                    self.recorder.read, position, READ_BATCH, topics=topics, stream=stream, until=until
+                )
+                position = found[-1].position if len(found) == READ_BATCH else until
+            else:
+                found = _matching(batch, topics, stream)
+                position = batch[-1].position if batch else position
+            if found:
+                yield found
+            elif position >= self.head:
+                await changed.wait()
+
+    def previous_hash(self, position: int) -> bytes:
+        return self.recorder.previous_hash(position)
+
+    def on_rollback(self, react: Callable[[], None]) -> None:
+        self._on_rollback.append(react)
+
+    def verify(self) -> Iterator[int]:
+        """See SQLiteRecorder.verify; blocking."""
+        return self.recorder.verify()
+
+
+def _matching(events: Sequence[Recorded], topics: Sequence[str], stream: str) -> Sequence[Recorded]:
+    if not topics and not stream:
+        return events
+    return [e for e in events if (not topics or e.topic in topics) and (not stream or e.originator_id == stream)]

@@ -1,0 +1,134 @@
+"""The Docker SDK's blocking calls, run in threads under deadlines, with our errors.
+
+Each thread has a client (a requests session) of its own. A daemon that is away, silent or broken gives
+ExecutorUnavailable in bounded time; what it refuses gives ExecutionError with its own words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import requests
+from docker import APIClient
+from docker.errors import APIError, DockerException
+from docker.errors import NotFound as EngineNotFound
+
+from dms.adapters.executors.engine import EngineAddress
+from dms.errors import ExecutionError, ExecutorUnavailable, NotFound
+
+T = TypeVar("T")
+
+THREADS = 32  # one stuck call per container may hold one: far more than a broken container needs
+PULL_THREADS = 2
+_QUEUE_SECONDS = 5.0  # on top of a call's own limit, for waiting for a thread
+
+
+class EngineCalls:
+    """call_seconds bounds questions, work_seconds what makes the engine work (create, start, remove)."""
+
+    def __init__(self, address: EngineAddress, call_seconds: float, work_seconds: float) -> None:
+        self._address = address
+        self._call_seconds = call_seconds
+        self._work_seconds = work_seconds
+        self._version = "auto"
+        self._closed = False
+        self._local = threading.local()
+        self._clients: list[APIClient] = []
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(THREADS, "dms-docker")
+        self._pulls = ThreadPoolExecutor(PULL_THREADS, "dms-docker-pull")
+
+    async def ask(self, what: str, call: Callable[[APIClient], T]) -> T:
+        """For questions. Raises NotFound, ExecutionError, ExecutorUnavailable."""
+        return await self._run(self._pool, what, self._call_seconds, call)
+
+    async def work(self, what: str, call: Callable[[APIClient], T]) -> T:
+        return await self._run(self._pool, what, self._work_seconds, call)
+
+    async def pull(self, what: str, seconds: float, call: Callable[[APIClient], T]) -> T:
+        """For the one kind of call that may take minutes; it must watch its own deadline too."""
+        return await self._run(self._pulls, what, seconds, call)
+
+    async def version(self) -> str:
+        """The API version that client and daemon agreed upon."""
+        if self._version == "auto":
+            await self.ask("negotiate the API version", lambda _: None)
+        return self._version
+
+    def close(self) -> None:
+        """Does not wait for a stuck thread: it ends at its own limit."""
+        self._closed = True
+        for pool in (self._pool, self._pulls):
+            pool.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            clients, self._clients = self._clients, []
+        for client in clients:
+            client.close()
+
+    async def _run(self, pool: ThreadPoolExecutor, what: str, seconds: float, call: Callable[[APIClient], T]) -> T:
+        if self._closed:
+            raise ExecutorUnavailable(f"the connection to Docker was closed, so it can't {what}")
+
+        def run() -> T:
+            with engine_errors(what, self._address.base_url):
+                self._knock(seconds)
+                client = self._client()
+                client.timeout = math.ceil(min(seconds, self._work_seconds))
+                return call(client)
+
+        try:
+            async with asyncio.timeout(seconds + _QUEUE_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(pool, run)
+        except TimeoutError as error:
+            raise ExecutorUnavailable(
+                f"Docker at {self._address.base_url} did not {what} within {seconds:g} s"
+            ) from error
+
+    def _knock(self, seconds: float) -> None:
+        """Raises OSError when nobody listens: the SDK would leave a socket open for each such try."""
+        if self._address.path:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+                door.settimeout(seconds)
+                door.connect(self._address.path)
+
+    def _client(self) -> APIClient:
+        client: APIClient | None = getattr(self._local, "client", None)
+        if client is None:
+            client = APIClient(self._address.base_url, version=self._version, timeout=math.ceil(self._call_seconds))
+            self._version, self._local.client = client.api_version, client
+            with self._lock:
+                self._clients.append(client)
+        return client
+
+
+@contextmanager
+def engine_errors(what: str, base_url: str) -> Iterator[None]:
+    """Turns the SDK's, requests' and the socket's errors into ours."""
+    try:
+        yield
+    except EngineNotFound as error:
+        raise NotFound(f"Docker can't {what}: {error.explanation or error}") from error
+    except APIError as error:
+        words = str(error.explanation or error).strip()
+        if error.status_code is not None and error.status_code >= 500 and _is_daemon_trouble(words):
+            raise ExecutorUnavailable(f"Docker at {base_url} can't {what} now: {words}") from error
+        raise ExecutionError(f"Docker can't {what}: {words}") from error
+    except (DockerException, requests.RequestException, OSError) as error:
+        # An unreachable daemon is a requests.ConnectionError, not a DockerException.
+        raise ExecutorUnavailable(
+            f"Docker does not answer at {base_url} (to {what}): is dockerd running, "
+            f"and may this user use the socket? ({error})"
+        ) from error
+
+
+def _is_daemon_trouble(words: str) -> bool:
+    """A 500 is mostly the job's fault (a bad command); these are the engine's own."""
+    signs = ("containerd", "connection refused", "context deadline exceeded", "shutting down", "no space left")
+    return any(sign in words.lower() for sign in signs) and "OCI runtime" not in words

@@ -1,0 +1,453 @@
+"""The executor `docker`: one hardened container per job, found again by its name and labels.
+
+Everything may be repeated, also by the next process after a crash: the name `dms-<job id>` is taken once,
+and Docker starts an exited container again if asked, so `start` only ever starts a `created` one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any
+
+from docker import APIClient
+from docker.errors import APIError
+from msgspec import Struct
+
+from dms.adapters.executors.calls import EngineCalls
+from dms.adapters.executors.engine import DEFAULT_BASE_URL, Engine, engine_address, payloads
+from dms.adapters.executors.images import ImagePolicy, ImageReference, parse_reference
+from dms.adapters.executors.output import (
+    CursorTracker,
+    FrameReader,
+    LineAssembler,
+    Record,
+    Seeker,
+    batches,
+)
+from dms.adapters.executors.profile import (
+    LABEL_JOB,
+    LABEL_MANAGED,
+    LABEL_NODE,
+    ContainerLimits,
+    container_config,
+)
+from dms.application.ports import Execution, ExecutionSpec, ExecutionState, OutputCursor, OutputLine
+from dms.errors import ExecutionError, ExecutorUnavailable, ImageUnavailable, InvalidInput, NotFound
+
+logger = logging.getLogger(__name__)
+
+__all__ = ["DEFAULT_BASE_URL", "DockerExecutor", "DockerSettings"]
+
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}")
+_STATES = {
+    "created": ExecutionState.CREATED,
+    "running": ExecutionState.RUNNING,
+    "paused": ExecutionState.RUNNING,
+    "restarting": ExecutionState.RUNNING,
+    "exited": ExecutionState.EXITED,
+    "dead": ExecutionState.EXITED,
+    "removing": ExecutionState.EXITED,
+}
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # uname's words, as images say it
+_UNTIL_KILLED_SECONDS = 10.0
+_START_POLL_SECONDS = 0.1
+_REREAD_SECONDS = 0.2
+
+
+class DockerSettings(Struct, frozen=True, kw_only=True):
+    """base_url empty: DOCKER_HOST, else the system's socket. With `sign_in` pulls use this user's registry
+    credentials, which lets any job run every image that they can reach: set an allow list with it."""
+
+    limits: ContainerLimits
+    policy: ImagePolicy = ImagePolicy()
+    base_url: str = ""
+    sign_in: bool = False
+    max_image_mb: int = 20_480
+    pull_seconds: float = 1_800.0
+    call_seconds: float = 10.0
+    work_seconds: float = 60.0
+    quiet_seconds: float = 30.0  # a log this long without a line is checked for being stuck
+
+
+class DockerExecutor:
+    """node_id: only containers with this label are ours. Close it when done."""
+
+    name = "docker"
+
+    def __init__(self, node_id: str, settings: DockerSettings) -> None:
+        self._node_id = node_id
+        self._settings = settings
+        self._address = engine_address(settings.base_url)
+        self._calls = EngineCalls(self._address, settings.call_seconds, settings.work_seconds)
+        self._engine = Engine(self._address, settings.call_seconds)
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def check(self) -> None:
+        """Raises ExecutorUnavailable, naming the socket, when the daemon does not answer."""
+        await self._calls.ask("answer a ping", APIClient.ping)
+
+    async def prepare(self, spec: ExecutionSpec) -> str:
+        reference = parse_reference(spec.image)
+        self._settings.policy.check(reference)
+        image = await self._find_image(reference)
+        if image is not None:
+            await self._check_image(reference, image)
+            return _digest(reference, image)
+        await self._pull(reference)
+        if (image := await self._find_image(reference)) is None:
+            raise ImageUnavailable(f"image {reference} was pulled, but the engine does not have it")
+        try:
+            await self._check_image(reference, image)
+        except ImageUnavailable:
+            await self._drop_image(reference)
+            raise
+        return _digest(reference, image)
+
+    async def create(self, spec: ExecutionSpec) -> str:
+        """Runs the very image that is checked here, whatever its tag means a moment later."""
+        name = _container_name(spec.job_id)
+        reference = parse_reference(spec.image)
+        async with self._lock(spec.job_id):
+            if (found := await self._find(spec.job_id)) is not None:
+                return str(found["Id"])
+            image = await self._find_image(reference)
+            if image is None:
+                raise ImageUnavailable(f"image {reference} is not on this machine: prepare it first")
+            await self._check_image(reference, image)
+            volumes = tuple(image["Config"].get("Volumes") or ())
+            limits = self._settings.limits
+            created = await self._calls.work(
+                f"create {name}",
+                lambda api: api.create_container_from_config(  # type: ignore[no-untyped-call]  # of types-docker
+                    container_config(api, spec, limits, image["Id"], volumes), name
+                ),
+            )
+            return str(created["Id"])
+
+    async def start(self, job_id: str) -> None:
+        async with self._lock(job_id):
+            found = await self._require(job_id)
+            execution = _execution(found)
+            if execution.error and not execution.started_at:
+                raise ExecutionError(f"job {job_id} can't start: {execution.error}")
+            if execution.state is ExecutionState.CREATED:
+                await self._calls.work(f"start job {job_id}", lambda api: api.start(found["Id"]))
+
+    async def inspect(self, job_id: str) -> Execution:
+        found = await self._find(job_id)
+        return Execution(state=ExecutionState.ABSENT) if found is None else _execution(found)
+
+    async def follow(self, job_id: str, after: OutputCursor | None) -> AsyncGenerator[Sequence[OutputLine], None]:
+        """Raises NotFound for a job that was never created, ExecutorUnavailable when the engine goes away.
+
+        The log is read from its beginning and skipped up to the cursor: the engine's own `since` compares
+        times, which are not in the log's order. A connection that ends before the job does is made anew.
+        """
+        container = await self._until_started(job_id)
+        tracker = CursorTracker(after)
+        while True:
+            was_over = (await self.inspect(job_id)).state is not ExecutionState.RUNNING
+            reading = _Reading()
+            try:
+                async with aclosing(self._read_log(container, tracker.cursor, reading)) as lines:
+                    async for some in lines:
+                        tracker.advance(some)
+                        for batch in batches(some):
+                            yield batch
+                if reading.finished and (was_over or await self._is_complete(job_id, container, reading)):
+                    return
+            except NotFound:
+                return  # removed meanwhile: there is nothing more to read
+            await asyncio.sleep(_REREAD_SECONDS)
+            logger.info("reading the output of job %s again: the engine's stream ended early", job_id)
+
+    async def stop(self, job_id: str, grace_seconds: float) -> None:
+        found = await self._find(job_id)
+        if found is None or _execution(found).state is not ExecutionState.RUNNING:
+            return
+        container = str(found["Id"])
+        await self._signal(container, "SIGTERM")
+        if await self._exits_within(container, grace_seconds):
+            return
+        await self._signal(container, "SIGKILL")
+        if not await self._exits_within(container, _UNTIL_KILLED_SECONDS):
+            raise ExecutorUnavailable(f"job {job_id} still runs {_UNTIL_KILLED_SECONDS:g} s after SIGKILL")
+
+    async def remove(self, job_id: str) -> None:
+        """Kills it if it runs. Its log, scratch and anonymous volumes go with it."""
+        async with self._lock(job_id):
+            found = await self._find(job_id)
+            if found is not None:
+                try:
+                    await self._calls.work(
+                        f"remove job {job_id}",
+                        lambda api: api.remove_container(found["Id"], v=True, force=True),
+                    )
+                except NotFound:
+                    logger.debug("job %s was removed by someone else", job_id)
+        self._locks.pop(job_id, None)
+
+    async def list_jobs(self) -> Sequence[str]:
+        wanted = [f"{LABEL_MANAGED}=true", f"{LABEL_NODE}={self._node_id}"]
+        found = await self._calls.ask(
+            "list containers", lambda api: api.containers(all=True, filters={"label": wanted})
+        )
+        return sorted(container["Labels"][LABEL_JOB] for container in found)
+
+    async def close(self) -> None:
+        self._calls.close()
+
+    # --- containers ---
+
+    def _lock(self, job_id: str) -> asyncio.Lock:
+        return self._locks.setdefault(job_id, asyncio.Lock())
+
+    async def _find(self, job_id: str) -> dict[str, Any] | None:
+        """What the engine says of this job's container. Raises ExecutionError for a stranger's of that name."""
+        name = _container_name(job_id)
+        try:
+            found: dict[str, Any] = await self._calls.ask(f"inspect {name}", lambda api: api.inspect_container(name))
+        except NotFound:
+            return None
+        labels = found["Config"].get("Labels") or {}
+        if labels.get(LABEL_JOB) != job_id or labels.get(LABEL_NODE) != self._node_id:
+            raise ExecutionError(f"container {name} exists, but does not belong to this node: remove it first")
+        return found
+
+    async def _require(self, job_id: str) -> dict[str, Any]:
+        if (found := await self._find(job_id)) is None:
+            raise NotFound(f"job {job_id} has no container on this machine")
+        return found
+
+    async def _signal(self, container: str, signal: str) -> None:
+        try:
+            await self._calls.ask(f"send {signal}", lambda api: api.kill(container, signal))
+        except (ExecutionError, NotFound) as error:
+            logger.debug("%s came too late for %s: %s", signal, container, error)  # it has exited
+
+    async def _exits_within(self, container: str, seconds: float) -> bool:
+        path = f"/containers/{container}/wait"
+        try:
+            async with asyncio.timeout(seconds):
+                async with self._engine.open(await self._calls.version(), "POST", path, {}) as answer:
+                    await answer.read()
+                    return True
+        except NotFound:
+            return True
+        except TimeoutError:
+            return False
+
+    # --- output ---
+
+    async def _until_started(self, job_id: str) -> str:
+        """The container's id once it was started; the engine would end the log of a created one at once."""
+        while True:
+            found = await self._require(job_id)
+            if _execution(found).state is not ExecutionState.CREATED:
+                return str(found["Id"])
+            await asyncio.sleep(_START_POLL_SECONDS)
+
+    async def _read_log(
+        self, container: str, after: OutputCursor | None, reading: _Reading
+    ) -> AsyncGenerator[list[OutputLine], None]:
+        """Lines after the cursor until the engine ends the stream, or it turns out to be stuck."""
+        since = ""
+        if after is not None and not await self._holds(container, after):
+            # Rotated away: what is left begins after it, as far as the times can tell.
+            since, after = _engine_time(after.time_ns + 1), None
+        seeker, assembler = Seeker(after), LineAssembler()
+        async with aclosing(self._records(container, reading, {"follow": "1", "since": since})) as records:
+            async for some in records:
+                if lines := seeker.pass_on(assembler.feed(some)):
+                    yield lines
+        if reading.finished and (rest := seeker.pass_on(assembler.flush())):
+            yield rest
+
+    async def _holds(self, container: str, cursor: OutputCursor) -> bool:
+        seeker, assembler = Seeker(cursor), LineAssembler()
+        async with aclosing(self._records(container, _Reading(), {})) as records:
+            async for some in records:
+                seeker.pass_on(assembler.feed(some))
+                if seeker.found:
+                    return True
+        seeker.pass_on(assembler.flush())
+        return seeker.found
+
+    async def _records(
+        self, container: str, reading: _Reading, query: dict[str, str]
+    ) -> AsyncGenerator[list[Record], None]:
+        options = {"stdout": "1", "stderr": "1", "timestamps": "1", **query}
+        frames = FrameReader()
+        async with self._engine.open(
+            await self._calls.version(), "GET", f"/containers/{container}/logs", options
+        ) as answer:
+            async with aclosing(payloads(answer, self._settings.quiet_seconds)) as chunks:
+                async for data in chunks:
+                    if not data and await self._is_stuck(container, reading):
+                        return
+                    if records := frames.feed(data):
+                        reading.last = records[-1]
+                        yield records
+            reading.finished = answer.finished
+
+    async def _is_stuck(self, container: str, reading: _Reading) -> bool:
+        """Whether the log has more than the silent stream gave: the engine's followers can miss a wake-up."""
+        running = await self._calls.ask("inspect", lambda api: api.inspect_container(container))
+        return not running["State"]["Running"] or await self._last_record(container) != reading.last
+
+    async def _is_complete(self, job_id: str, container: str, reading: _Reading) -> bool:
+        """Whether the job is over and its log ends where the stream did: the engine's followers can
+        miss the last lines of a container that exits."""
+        await self._exits_within(container, 2.0)
+        over = (await self.inspect(job_id)).state is not ExecutionState.RUNNING
+        return over and await self._last_record(container) == reading.last
+
+    async def _last_record(self, container: str) -> Record | None:
+        tail = _Reading()
+        async with aclosing(self._records(container, tail, {"tail": "1"})) as records:
+            async for _ in records:
+                pass
+        return tail.last
+
+    # --- images ---
+
+    async def _find_image(self, reference: ImageReference) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = await self._calls.ask(
+                f"inspect image {reference}",
+                lambda api: api.inspect_image(str(reference)),  # type: ignore[no-untyped-call]  # of types-docker
+            )
+        except NotFound:
+            return None
+        return found
+
+    async def _check_image(self, reference: ImageReference, image: dict[str, Any]) -> None:
+        self._settings.policy.check(reference, _digests(image))
+        size_mb = int(image.get("Size") or 0) // (1024 * 1024)
+        if size_mb > self._settings.max_image_mb:
+            raise ImageUnavailable(
+                f"image {reference} has {size_mb} MiB, this provider takes {self._settings.max_image_mb}"
+            )
+        await self._check_architecture(reference, str(image.get("Architecture") or ""))
+
+    async def _check_architecture(self, reference: ImageReference, built_for: str) -> None:
+        answer = await self._calls.ask(
+            "tell its architecture",
+            lambda api: api.version(),
+        )
+        ours = _ARCHITECTURES.get(answer["Arch"], answer["Arch"])
+        if built_for and built_for != ours:
+            raise ImageUnavailable(f"image {reference} is built for {built_for}, this machine is {ours}")
+
+    async def _drop_image(self, reference: ImageReference) -> None:
+        """What was pulled only to be refused must not stay on the disk."""
+        try:
+            await self._calls.work(
+                f"remove image {reference}",
+                lambda api: api.remove_image(str(reference)),
+            )
+        except (ExecutionError, NotFound) as error:
+            logger.info("the refused image %s stays: %s", reference, error)
+
+    async def _pull(self, reference: ImageReference) -> None:
+        deadline = time.monotonic() + self._settings.pull_seconds
+        auth: dict[str, str] | None = None if self._settings.sign_in else {}
+
+        def pull(api: APIClient) -> None:
+            api.timeout = int(self._settings.work_seconds)
+            try:
+                progress = api.pull(
+                    reference.repository,
+                    reference.digest or reference.tag,
+                    stream=True,
+                    decode=True,
+                    auth_config=auth,
+                )
+            except APIError as error:  # here even a 500 is the registry's answer, or its absence
+                raise ImageUnavailable(f"image {reference} can't be pulled: {error.explanation}") from error
+            _watch(progress, reference, deadline, self._settings.max_image_mb)
+
+        try:
+            await self._calls.pull(f"pull {reference}", self._settings.pull_seconds, pull)
+        except ImageUnavailable:
+            raise
+        except (ExecutionError, NotFound) as error:
+            raise ImageUnavailable(f"image {reference} can't be pulled: {error}") from error
+
+
+class _Reading:
+    """How far one stream got. finished: the engine itself ended it."""
+
+    def __init__(self) -> None:
+        self.last: Record | None = None
+        self.finished = False
+
+
+def _container_name(job_id: str) -> str:
+    if not _JOB_ID.fullmatch(job_id):
+        raise InvalidInput(f"{job_id[:80]!r} is not a job id: letters, digits, '_', '.', '-', at most 120")
+    return f"dms-{job_id}"
+
+
+def _execution(found: dict[str, Any]) -> Execution:
+    """A container that could not start stays `created` with the reason and an exit code: for us it is over.
+
+    OOMKilled is also true when only a child died and the job then ended well: that is no failure."""
+    state = found["State"]
+    error, code = str(state.get("Error") or ""), int(state.get("ExitCode") or 0)
+    ours = _STATES.get(state["Status"], ExecutionState.RUNNING)
+    if ours is ExecutionState.CREATED and error:
+        ours = ExecutionState.EXITED
+    over = ours is ExecutionState.EXITED
+    started_at = _microseconds(state.get("StartedAt"))
+    return Execution(
+        state=ours,
+        exit_code=code if over else None,
+        oom_killed=over and bool(state.get("OOMKilled")) and code != 0,
+        error=error,
+        started_at=started_at,
+        # The engine stamps a very short container's end before its start.
+        finished_at=max(_microseconds(state.get("FinishedAt")), started_at) if over else 0,
+    )
+
+
+def _microseconds(stamp: str | None) -> int:
+    """RFC 3339 with up to nine digits of a second; the engine's zero time is the year 1."""
+    if not stamp or stamp.startswith("0001-"):
+        return 0
+    moment = datetime.fromisoformat(re.sub(r"(\.\d{1,6})\d*", r"\1", stamp))
+    return int(moment.timestamp()) * 1_000_000 + moment.microsecond
+
+
+def _engine_time(time_ns: int) -> str:
+    return f"{time_ns // 1_000_000_000}.{time_ns % 1_000_000_000:09d}"
+
+
+def _digests(image: dict[str, Any]) -> list[str]:
+    return [image["Id"], *(known.partition("@")[2] for known in image.get("RepoDigests") or ())]
+
+
+def _digest(reference: ImageReference, image: dict[str, Any]) -> str:
+    """The registry's digest, so that others can pull the same image; the local id if it was never pushed."""
+    return reference.digest or next((d for d in _digests(image)[1:] if d), str(image["Id"]))
+
+
+def _watch(progress: Any, reference: ImageReference, deadline: float, max_image_mb: int) -> None:
+    """Raises ImageUnavailable on the engine's refusal, too many bytes or too much time. Leaving the
+    stream closes it, and that ends the pull in the engine."""
+    layers: dict[str, int] = {}
+    for message in progress:
+        if "error" in message:
+            raise ImageUnavailable(f"image {reference} can't be pulled: {message['error']}")
+        if time.monotonic() > deadline:
+            raise ImageUnavailable(f"image {reference} can't be pulled in time")
+        if total := (message.get("progressDetail") or {}).get("total"):
+            layers[message.get("id", "")] = max(total, layers.get(message.get("id", ""), 0))
+        if sum(layers.values()) > max_image_mb * 1024 * 1024:
+            raise ImageUnavailable(f"image {reference} is larger than {max_image_mb} MiB")

@@ -1,0 +1,255 @@
+"""The executor `process`: a child process with resource limits, for trying DMS without Docker.
+
+It is no sandbox: a job runs as the DMS's own user and sees its files and network. A supervisor process
+(`process_child`) owns each job and outlives the DMS; the job's folder holds all that a later DMS needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from dms.adapters.executors.output import BATCH_LINES, Seeker
+from dms.adapters.executors.process_child import ProcessSpec, ProcessState
+from dms.application.ports import Execution, ExecutionSpec, ExecutionState, OutputCursor, OutputLine
+from dms.errors import ExecutionError, ExecutorUnavailable, InvalidInput, NotFound
+
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}")
+_READ_BYTES = 65_536
+_POLL_SECONDS = 0.02  # how late a line may be; the standard library can't wait for a growing file
+_START_SECONDS = 10.0
+_UNTIL_KILLED_SECONDS = 10.0
+_LOST = 137  # as after SIGKILL
+
+
+class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Per job. Sizes in MiB."""
+
+    open_files: int = 4_096
+    file_mb: int = 1_024
+    output_mb: int = 128
+
+
+class ProcessExecutor:
+    """data_dir: a folder of its own, one folder per job in it. The image of a job is not looked at: its
+    arguments, joined by blanks, are a command for /bin/sh."""
+
+    name = "process"
+
+    def __init__(self, node_id: str, data_dir: Path, limits: ProcessLimits | None = None) -> None:
+        self._node_id = node_id
+        self._data_dir = data_dir
+        self._limits = limits or ProcessLimits()
+        self._decoder = msgspec.json.Decoder(tuple[str, int, str])
+
+    async def check(self) -> None:
+        """Raises ExecutorUnavailable when the folder can't be written."""
+        with _storage(self._data_dir):
+            self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not os.access(self._data_dir, os.W_OK | os.X_OK):
+                raise ExecutorUnavailable(f"the folder of jobs, {self._data_dir}, can't be written")
+
+    async def prepare(self, spec: ExecutionSpec) -> str:
+        """Answers "process": there is no image."""
+        self._folder(spec.job_id)
+        return "process"
+
+    async def create(self, spec: ExecutionSpec) -> str:
+        folder = self._folder(spec.job_id)
+        wanted = ProcessSpec(
+            job_id=spec.job_id,
+            node_id=spec.node_id,
+            command=" ".join(spec.arguments),
+            environment=dict(spec.environment),
+            memory_mb=spec.memory_mb,
+            open_files=self._limits.open_files,
+            file_mb=self._limits.file_mb,
+            output_mb=self._limits.output_mb,
+        )
+        with _storage(folder):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not (folder / "spec.json").exists():
+                new = folder / "spec.json.new"
+                new.write_bytes(msgspec.json.encode(wanted))
+                new.replace(folder / "spec.json")
+        return spec.job_id
+
+    async def start(self, job_id: str) -> None:
+        """Returns once the job runs (or has run): never before it could be found again."""
+        folder = self._existing(job_id)
+        if (await self.inspect(job_id)).state is not ExecutionState.CREATED:
+            return
+        try:
+            with _storage(folder):
+                await asyncio.to_thread(_spawn_supervisor, folder)
+        except subprocess.TimeoutExpired as error:
+            raise ExecutionError(f"job {job_id} did not start within {_START_SECONDS:g} s") from error
+        execution = await self.inspect(job_id)
+        if execution.state is ExecutionState.CREATED or (execution.error and execution.exit_code == 126):
+            raise ExecutionError(f"job {job_id} can't start: {execution.error or 'its supervisor ended'}")
+
+    async def inspect(self, job_id: str) -> Execution:
+        folder = self._folder(job_id)
+        with _storage(folder):
+            alive = _is_locked(folder)  # before the state: it is stored before the lock is let go
+            if not (folder / "spec.json").exists():
+                return Execution(state=ExecutionState.ABSENT)
+            return _execution(_stored_state(folder), alive)
+
+    async def follow(self, job_id: str, after: OutputCursor | None) -> AsyncGenerator[Sequence[OutputLine], None]:
+        folder = self._existing(job_id)
+        seeker, position, rest = Seeker(after), 0, b""
+        while True:
+            over = (await self.inspect(job_id)).state in {ExecutionState.EXITED, ExecutionState.ABSENT}
+            while data := _read(folder / "output.ndjson", position):
+                await asyncio.sleep(0)  # a long log must not keep the loop to itself
+                position += len(data)
+                *records, rest = (rest + data).split(b"\n")
+                lines = seeker.pass_on([OutputLine(*self._decoder.decode(record)) for record in records])
+                for start in range(0, len(lines), BATCH_LINES):
+                    yield lines[start : start + BATCH_LINES]
+            if over:
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def stop(self, job_id: str, grace_seconds: float) -> None:
+        folder = self._folder(job_id)
+        if (await self.inspect(job_id)).state is not ExecutionState.RUNNING:
+            return
+        if _signal_supervisor(folder, signal.SIGTERM) and not await self._ends_within(job_id, grace_seconds):
+            _signal_supervisor(folder, signal.SIGUSR1)
+        if not await self._ends_within(job_id, _UNTIL_KILLED_SECONDS):
+            raise ExecutorUnavailable(f"job {job_id} still runs {_UNTIL_KILLED_SECONDS:g} s after SIGKILL")
+
+    async def remove(self, job_id: str) -> None:
+        await self.stop(job_id, 0.0)
+        folder = self._folder(job_id)
+        with _storage(folder):
+            if folder.exists():
+                await asyncio.to_thread(shutil.rmtree, folder)
+
+    async def list_jobs(self) -> Sequence[str]:
+        with _storage(self._data_dir):
+            specs = await asyncio.to_thread(lambda: sorted(self._data_dir.glob("*/spec.json")))
+            stored = [msgspec.json.decode(path.read_bytes(), type=ProcessSpec) for path in specs]
+        return [spec.job_id for spec in stored if spec.node_id == self._node_id]
+
+    async def close(self) -> None:
+        """Jobs go on running."""
+
+    def _folder(self, job_id: str) -> Path:
+        if not _JOB_ID.fullmatch(job_id):
+            raise InvalidInput(f"{job_id[:80]!r} is not a job id: letters, digits, '_', '.', '-', at most 120")
+        return self._data_dir / job_id
+
+    def _existing(self, job_id: str) -> Path:
+        folder = self._folder(job_id)
+        if not (folder / "spec.json").exists():
+            raise NotFound(f"job {job_id} has no process on this machine")
+        return folder
+
+    async def _ends_within(self, job_id: str, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while (await self.inspect(job_id)).state is ExecutionState.RUNNING:  # noqa: ASYNC110  # other process
+                    await asyncio.sleep(_POLL_SECONDS)
+                return True
+        return (await self.inspect(job_id)).state is not ExecutionState.RUNNING
+
+
+def _spawn_supervisor(folder: Path) -> None:
+    """Returns once it closed its standard output: the job was started, or never will be."""
+    subprocess.run(
+        [sys.executable, "-m", "dms.adapters.executors.process_child", str(folder)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        timeout=_START_SECONDS,
+        check=False,
+    )
+
+
+def _execution(state: ProcessState | None, alive: bool) -> Execution:
+    if state is None:
+        return Execution(state=ExecutionState.RUNNING if alive else ExecutionState.CREATED)
+    if state.exit_code is None and alive:
+        return Execution(state=ExecutionState.RUNNING, started_at=state.started_at)
+    lost = state.exit_code is None
+    return Execution(
+        state=ExecutionState.EXITED,
+        exit_code=_LOST if lost else state.exit_code,
+        error="the process that supervised the job is gone, and the job with it" if lost else state.error,
+        started_at=state.started_at,
+        finished_at=state.finished_at,
+    )
+
+
+def _stored_state(folder: Path) -> ProcessState | None:
+    try:
+        return msgspec.json.decode((folder / "state.json").read_bytes(), type=ProcessState)
+    except FileNotFoundError:
+        return None
+
+
+def _is_locked(folder: Path) -> bool:
+    """Whether a supervisor lives: the kernel lets its lock go however it dies."""
+    try:
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def _signal_supervisor(folder: Path, number: signal.Signals) -> bool:
+    """Whether there was one. The pidfd is taken first, so a reused number is never hit."""
+    state = _stored_state(folder)
+    if state is None:
+        return False
+    try:
+        handle = os.pidfd_open(state.supervisor_pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if not _is_locked(folder):
+            return False
+        signal.pidfd_send_signal(handle, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _read(path: Path, position: int) -> bytes:
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(position)
+            return file.read(_READ_BYTES)
+    except FileNotFoundError:
+        return b""
+
+
+@contextmanager
+def _storage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ExecutorUnavailable(f"the jobs' files at {path} can't be used: {error}") from error

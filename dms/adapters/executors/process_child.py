@@ -1,0 +1,243 @@
+"""The process that runs one job of the executor `process` and outlives the DMS that started it.
+
+    python -m dms.adapters.executors.process_child FOLDER
+
+FOLDER has `spec.json`; this writes `state.json` and `output.ndjson` (one `[stream, time_ns, text]` a
+line) beside it, and holds a lock on `lock` for as long as it lives. SIGTERM is passed on to the job,
+SIGUSR1 kills it. Standard output gets one byte once the job was started (or could not be), then closes.
+"""
+
+from __future__ import annotations
+
+import codecs
+import ctypes
+import fcntl
+import math
+import os
+import resource
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+LINE_BYTES = 65_536
+READ_BYTES = 65_536
+_AFTER_EXIT_SECONDS = 1.0  # for what is still in the pipes; a job's stray child may hold them open for ever
+_LOCK_SECONDS = 5.0
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+
+
+class ProcessSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What to run: a command for /bin/sh. Sizes in MiB."""
+
+    job_id: str
+    node_id: str
+    command: str
+    environment: dict[str, str]
+    memory_mb: int
+    open_files: int
+    file_mb: int
+    output_mb: int
+
+
+class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
+    """Times: Unix time in microseconds. exit_code is None while it runs."""
+
+    supervisor_pid: int
+    started_at: int
+    exit_code: int | None = None
+    finished_at: int = 0
+    error: str = ""
+
+
+class LineWriter:
+    """Appends lines with strictly rising times, up to a size; then says so once and drops the rest."""
+
+    def __init__(self, target: Path, limit_bytes: int) -> None:
+        self._file = target.open("ab", buffering=0)
+        self._left = limit_bytes
+        self._limit_mb = limit_bytes // (1024 * 1024)
+        self._last_ns = 0
+        self._encoder = msgspec.json.Encoder()
+
+    def write(self, stream: str, texts: list[str]) -> None:
+        if self._left < 0 or not texts:
+            return
+        data = b"".join(self._encode(stream, text) for text in texts)
+        self._left -= len(data)
+        if self._left < 0:
+            data = self._encode("stderr", f"[output limit of {self._limit_mb} MiB reached: the rest is dropped]")
+        self._file.write(data)
+
+    def _encode(self, stream: str, text: str) -> bytes:
+        self._last_ns = max(time.time_ns(), self._last_ns + 1)
+        return self._encoder.encode((stream, self._last_ns, text)) + b"\n"
+
+
+class LineSplitter:
+    """Bytes of one stream to lines of at most LINE_BYTES."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[str]:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        texts = [text for line in lines for text in self._pieces(line)]
+        while len(self._rest) > LINE_BYTES:
+            head, self._rest = _cut(self._rest)
+            texts.append(head.decode("utf-8", "replace"))
+        return texts
+
+    def flush(self) -> list[str]:
+        rest, self._rest = self._rest, b""
+        return list(self._pieces(rest)) if rest else []
+
+    @staticmethod
+    def _pieces(line: bytes) -> Iterator[str]:
+        while len(line) > LINE_BYTES:
+            head, line = _cut(line)
+            yield head.decode("utf-8", "replace")
+        yield line.decode("utf-8", "replace")
+
+
+def _cut(data: bytes) -> tuple[bytes, bytes]:
+    """The first LINE_BYTES, less the beginning of a character that would be split."""
+    _, used = codecs.utf_8_decode(data[:LINE_BYTES], "replace", False)
+    return data[:used], data[used:]
+
+
+def supervise(folder: Path) -> None:
+    """Runs the job of the folder, once: returns at once if another supervisor has it or it was run."""
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while not (folder / "state.json").exists() and time.monotonic() < deadline:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # another supervisor, or just someone who looks whether there is one
+            time.sleep(0.01)
+        else:
+            if not (folder / "state.json").exists():
+                _run(folder, msgspec.json.decode((folder / "spec.json").read_bytes(), type=ProcessSpec))
+            return
+
+
+def _run(folder: Path, spec: ProcessSpec) -> None:
+    started_at = _now()
+    state = ProcessState(supervisor_pid=os.getpid(), started_at=started_at)
+    # Before the job: should we die in between, it counts as lost and is not run twice.
+    _store(folder, state)
+    try:
+        job = _spawn(folder, spec)
+    except (OSError, subprocess.SubprocessError) as error:
+        _store(folder, msgspec.structs.replace(state, exit_code=126, finished_at=_now(), error=str(error)))
+        return
+    _pass_signals_on(job)
+    os.write(1, b"+")
+    os.close(1)
+    _copy_output(job, LineWriter(folder / "output.ndjson", spec.output_mb * 1024 * 1024))
+    code = job.wait()
+    code = 128 - code if code < 0 else code  # a signal's number, as a shell tells it
+    _store(folder, msgspec.structs.replace(state, exit_code=code, finished_at=_now()))
+
+
+def _spawn(folder: Path, spec: ProcessSpec) -> subprocess.Popen[bytes]:
+    work = folder / "work"
+    work.mkdir(mode=0o700, exist_ok=True)
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(work), "LANG": "C.UTF-8"}
+    return subprocess.Popen(
+        ["/bin/sh", "-c", spec.command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=work,
+        env={**environment, **spec.environment},
+        start_new_session=True,
+        preexec_fn=lambda: _limit(spec),  # noqa: PLW1509  # this process has one thread
+    )
+
+
+def _limit(spec: ProcessSpec) -> None:
+    """Runs in the child, before the job."""
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    mib = 1024 * 1024
+    limits = {
+        resource.RLIMIT_DATA: spec.memory_mb * mib,
+        resource.RLIMIT_FSIZE: spec.file_mb * mib,
+        resource.RLIMIT_NOFILE: spec.open_files,
+        resource.RLIMIT_CORE: 0,
+    }
+    for which, value in limits.items():
+        resource.setrlimit(which, (value, value))
+    os.nice(10)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _pass_signals_on(job: subprocess.Popen[bytes]) -> None:
+    def send(number: int) -> None:
+        if job.returncode is None:  # not waited for yet, so the group's number is still its own
+            os.killpg(job.pid, number)
+
+    signal.signal(signal.SIGTERM, lambda *_: send(signal.SIGTERM))
+    signal.signal(signal.SIGUSR1, lambda *_: send(signal.SIGKILL))
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _copy_output(job: subprocess.Popen[bytes], writer: LineWriter) -> None:
+    """Until both pipes are closed, or soon after the job's end; what it left behind is killed then."""
+    pipes = {
+        pipe.fileno(): (name, LineSplitter())
+        for name, pipe in (("stdout", job.stdout), ("stderr", job.stderr))
+        if pipe is not None
+    }
+    ended, deadline = os.pidfd_open(job.pid), math.inf
+    with selectors.DefaultSelector() as selector:
+        for descriptor in (*pipes, ended):
+            selector.register(descriptor, selectors.EVENT_READ)
+        while selector.get_map() and time.monotonic() < deadline:
+            left = None if deadline == math.inf else max(deadline - time.monotonic(), 0.0)
+            for key, _ in selector.select(left):
+                if key.fd == ended:
+                    selector.unregister(ended)
+                    os.killpg(job.pid, signal.SIGKILL)  # not reaped yet, so the group is still its own
+                    deadline = time.monotonic() + _AFTER_EXIT_SECONDS
+                elif not _copy_some(key.fd, *pipes[key.fd], writer):
+                    selector.unregister(key.fd)
+    for name, splitter in pipes.values():
+        writer.write(name, splitter.flush())
+    os.close(ended)
+
+
+def _copy_some(descriptor: int, name: str, splitter: LineSplitter, writer: LineWriter) -> bool:
+    """Whether there may be more."""
+    data = os.read(descriptor, READ_BYTES)
+    writer.write(name, splitter.feed(data))
+    return bool(data)
+
+
+def _store(folder: Path, state: ProcessState) -> None:
+    """All of it or nothing, and on the disk before anyone acts on it."""
+    new = folder / "state.json.new"
+    with new.open("wb") as file:
+        file.write(msgspec.json.encode(state))
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(folder / "state.json")
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000
+
+
+if __name__ == "__main__":
+    if os.fork():  # so that the DMS has no child to wait for, and init reaps us
+        os._exit(0)
+    os.setsid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGUSR1])  # until the job runs
+    supervise(Path(sys.argv[1]))

@@ -1,0 +1,155 @@
+"""The one profile that every stranger's container gets, as the Docker SDK wants it.
+
+Nothing of the profile can be chosen by the job: what a job may ask for is image, arguments, CPU, memory,
+GPUs and environment. Each option was tried on Docker 20.10 with cgroup v1; the tests read them back.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+from docker import APIClient
+from docker.types import DeviceRequest, Healthcheck, HostConfig, LogConfig, Ulimit
+from msgspec import Struct
+
+from dms.application.ports import ExecutionSpec
+
+LABEL_JOB = "io.nunet.dms.job_id"
+LABEL_NODE = "io.nunet.dms.node_id"
+LABEL_MANAGED = "io.nunet.dms.managed"
+LABEL_IMAGE = "io.nunet.dms.image"
+
+UNPRIVILEGED = "65532:65532"  # "nonroot" of the distroless images; owns nothing on a usual host
+WORKSPACE = "/workspace"  # where the original's images keep their work
+MIB = 1024 * 1024
+LEAST_MEMORY_MB = 6  # Docker refuses less
+LEAST_CPUS = 0.01
+
+
+class ContainerLimits(Struct, frozen=True, kw_only=True):
+    """What the operator sets for all jobs. Sizes in MiB.
+
+    The default user and the read-only root let most images work: home, /tmp and /workspace are writable
+    and programs in them may run. An image that insists on root needs `image_user`, one that writes
+    elsewhere `writable_root`; both give strangers more of the host (its disk has no quota here).
+    """
+
+    core_mhz: int  # of one of this host's cores: cpu_mhz / core_mhz is the number of cores
+    cores: int
+    network: str = "none"  # or the name of a Docker network that the operator prepared
+    image_user: bool = False
+    writable_root: bool = False
+    pids: int = 512
+    open_files: int = 8_192
+    shm_mb: int = 64
+    volume_mb: int = 64  # for each VOLUME line of an image
+    log_file_mb: int = 64  # two files are kept: 100,000 lines of 1 kB fit without rotation
+    runtime: str = ""  # for example runsc; empty: the engine's default
+
+
+def container_config(
+    api: APIClient, spec: ExecutionSpec, limits: ContainerLimits, image_id: str, volumes: tuple[str, ...]
+) -> dict[str, Any]:
+    """The body of `create`. volumes: paths of the image's VOLUME lines."""
+    return dict(
+        api.create_container_config(
+            image=image_id,
+            command=list(spec.arguments),
+            hostname="job",
+            user="" if limits.image_user else UNPRIVILEGED,
+            environment=_environment(spec),
+            labels=labels(spec),
+            healthcheck=Healthcheck(test=["NONE"]),
+            stop_signal="SIGTERM",
+            runtime=limits.runtime or None,
+            host_config=_host_config(api, spec, limits, volumes),
+        )
+    )
+
+
+def labels(spec: ExecutionSpec) -> dict[str, str]:
+    return {
+        LABEL_JOB: spec.job_id,
+        LABEL_NODE: spec.node_id,
+        LABEL_MANAGED: "true",
+        LABEL_IMAGE: spec.image,
+    }
+
+
+def cpu_count(cpu_mhz: int, limits: ContainerLimits) -> float:
+    """Cores for cpu_mhz: never more than the host has, never less than Docker can give."""
+    return min(max(cpu_mhz / max(limits.core_mhz, 1), LEAST_CPUS), float(max(limits.cores, 1)))
+
+
+def _host_config(api: APIClient, spec: ExecutionSpec, limits: ContainerLimits, volumes: tuple[str, ...]) -> HostConfig:
+    memory = max(spec.memory_mb, LEAST_MEMORY_MB) * MIB
+    return api.create_host_config(
+        privileged=False,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges:true", f"seccomp={seccomp_profile()}"],
+        pids_limit=limits.pids,
+        mem_limit=memory,
+        memswap_limit=memory,  # equal: no swap
+        oom_score_adj=500,
+        nano_cpus=int(cpu_count(spec.cpu_mhz, limits) * 1e9),
+        cpu_shares=128,
+        read_only=not limits.writable_root,
+        tmpfs=_scratch(memory // MIB, limits, volumes),
+        network_mode=limits.network,
+        ipc_mode="private",
+        shm_size=limits.shm_mb * MIB,
+        cgroupns="private",
+        ulimits=_ulimits(limits),
+        # "non-blocking" would drop lines of a busy job.
+        log_config=LogConfig(
+            type="json-file",
+            config={"max-size": f"{limits.log_file_mb}m", "max-file": "2", "mode": "blocking"},
+        ),
+        init=True,
+        restart_policy={"Name": "no"},
+        auto_remove=False,
+        device_requests=_gpus(spec.gpu_uuids),
+    )
+
+
+def _scratch(memory_mb: int, limits: ContainerLimits, volumes: tuple[str, ...]) -> dict[str, str]:
+    """tmpfs counts against the job's memory, so half of it is a bound that can't hurt the host.
+    A VOLUME line would otherwise be a writable folder of the host's disk without a quota."""
+    half = max(memory_mb // 2, 1)
+    work = f"size={half}m,mode=1777,nosuid,nodev,exec,nr_inodes=65536"
+    return {
+        **dict.fromkeys(volumes, f"size={limits.volume_mb}m,mode=1777,nosuid,nodev,nr_inodes=8192"),
+        "/tmp": f"size={half}m,mode=1777,nosuid,nodev,exec,nr_inodes=65536",  # noqa: S108  # the job's own
+        WORKSPACE: work,
+    }
+
+
+def _ulimits(limits: ContainerLimits) -> list[Ulimit]:
+    """No nproc: it counts per user on the whole host, and all jobs share theirs."""
+    values = {"nofile": limits.open_files, "core": 0, "memlock": 65_536, "msgqueue": 0}
+    return [Ulimit(name=name, soft=value, hard=value) for name, value in values.items()]
+
+
+def _gpus(uuids: tuple[str, ...]) -> list[DeviceRequest] | None:
+    if not uuids:
+        return None
+    return [DeviceRequest(driver="nvidia", device_ids=list(uuids), capabilities=[["gpu"]])]
+
+
+def _environment(spec: ExecutionSpec) -> list[str]:
+    """Ours come last and win: an image's or a job's LD_PRELOAD would be loaded by the GPU hook on the
+    host (CVE-2025-23266), its NVIDIA_VISIBLE_DEVICES would take GPUs that were not granted."""
+    environment = {
+        "HOME": WORKSPACE,
+        **dict(spec.environment),
+        "LD_PRELOAD": "",
+        "NVIDIA_VISIBLE_DEVICES": ",".join(spec.gpu_uuids) or "void",
+    }
+    return [f"{name}={value}" for name, value in environment.items()]
+
+
+def seccomp_profile() -> str:
+    """Our allow-list of system calls, as JSON: unlike Docker 20.10's own it closes io_uring, vsock,
+    ptrace and user namespaces."""
+    return files("dms.adapters.executors").joinpath("seccomp.json").read_text("utf-8")

@@ -1,0 +1,133 @@
+"""The websocket's actions: one table from events to frames, and the frames of a job's output. Pure.
+
+Version 1 is the original's protocol, byte for byte where clients look; version 2 (subprotocol
+`dms.actions.v2`) adds to each action its job, position or line number, and time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from dms.application.ports import LogLine
+from dms.domain.event import Event, Recorded
+from dms.domain.job import Job
+
+SUBPROTOCOL_V2 = "dms.actions.v2"
+CONNECTED = "You are connected to DMS for docker (GPU/CPU) deployment."
+LARGEST_FRAME = 65_000  # bytes of encoded text that are joined into one version 1 frame
+
+Content = dict[str, Any]
+
+
+class Flavour(Struct, frozen=True):
+    """What one kind of client gets. Clients of one flavour share the encoded frames.
+    base: "http://host:port" as the client called us, for the log's address."""
+
+    version: int
+    core: bool  # only the documented actions, no output
+    base: str
+
+
+def _submitted(_event: Job.Submitted, _log_url: str) -> Content:
+    return {"action": "job-submitted"}
+
+
+def _responded(event: Job.DeploymentResponded, log_url: str) -> Content | None:
+    """A refusal is told by the Failed behind it, once."""
+    if not event.success:
+        return None
+    return {"action": "deployment-response", "message": {"success": True, "content": log_url}}
+
+
+def _completed(_event: Job.Completed, _log_url: str) -> Content:
+    return {"action": "job-completed"}
+
+
+def _failed(event: Job.Failed | Job.Expired, _log_url: str) -> Content:
+    return {"action": "job-failed", "message": event.reason}
+
+
+ACTIONS: dict[type[Event], Callable[[Any, str], Content | None]] = {
+    Job.Submitted: _submitted,
+    Job.DeploymentResponded: _responded,
+    Job.Completed: _completed,
+    Job.Failed: _failed,
+    Job.Expired: _failed,
+}
+TERMINAL = (Job.Completed, Job.Failed, Job.Expired)
+TOPICS = tuple(event.TOPIC for event in ACTIONS)
+TERMINAL_TOPICS = tuple(event.TOPIC for event in TERMINAL)
+
+_encode = msgspec.json.Encoder().encode
+
+
+def job_id_of(recorded: Recorded) -> str:
+    return recorded.originator_id.removeprefix(f"{Job.KIND}-")
+
+
+def is_terminal(recorded: Recorded) -> bool:
+    return isinstance(recorded.event, TERMINAL)
+
+
+def action_frame(recorded: Recorded, flavour: Flavour, log_path: str) -> bytes | None:
+    """The payload that tells of the event, or None. log_path: of the job's log, from the root."""
+    make = ACTIONS.get(type(recorded.event))
+    content = make(recorded.event, flavour.base + log_path) if make else None
+    if content is None:
+        return None
+    if flavour.version >= 2:
+        content |= {"job_id": job_id_of(recorded), "position": recorded.position, "time": _iso(recorded.time * 1000)}
+    return _encode(content)
+
+
+def line_frames(job_id: str, lines: Sequence[LogLine], flavour: Flavour) -> Iterator[bytes]:
+    """Payloads for consecutive lines: one each in version 2, neighbours of a stream joined in version 1."""
+    if flavour.core:
+        return
+    if flavour.version >= 2:
+        for line in lines:
+            yield _encode(
+                {
+                    "action": "log-stream-response",
+                    line.stream: line.text + "\n",
+                    "job_id": job_id,
+                    "seq": line.seq,
+                    "time": _iso(line.time_ns),
+                }
+            )
+        return
+    for stream, text in _joined(lines):
+        yield _encode({"action": "log-stream-response", stream: text})
+
+
+def connected_frame() -> bytes:
+    return _encode({"action": "connected", "message": CONNECTED})
+
+
+def error_frame(message: str) -> bytes:
+    return _encode({"action": "error", "message": message})
+
+
+def _joined(lines: Sequence[LogLine]) -> Iterator[tuple[str, str]]:
+    """(stream, text) of runs of lines; a run ends where the stream changes or the frame is full."""
+    run: list[str] = []
+    size, stream = 0, ""
+    for line in lines:
+        length = len(_encode(line.text)) + 2
+        if run and (line.stream != stream or size + length > LARGEST_FRAME):
+            yield stream, "".join(run)
+            run, size = [], 0
+        stream = line.stream
+        run.append(line.text + "\n")
+        size += length
+    if run:
+        yield stream, "".join(run)
+
+
+def _iso(time_ns: int) -> str:
+    return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,78 @@
+"""REST for operators: health, the network's capacity, the views."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sanic import HTTPResponse, Request
+
+from dms.adapters.http.replies import json_reply
+from dms.adapters.http.routes import Api, Route
+from dms.errors import Unavailable
+from projections.capacity import Capacity, CapacityRow, network_sum
+
+_CAPACITY = Capacity()
+ROWS_A_READ = 1000
+
+
+async def live(_request: Request, _api: Api) -> HTTPResponse:
+    return json_reply({"status": "ok"})
+
+
+async def ready(_request: Request, api: Api) -> HTTPResponse:
+    """503 with the reason until the log is read and the network joined."""
+    reason = api.services.ready()
+    if reason is not None:
+        raise Unavailable(f"not ready: {reason}")
+    return json_reply({"status": "ready", "peer_id": api.services.network.peer_id, "head": api.services.log.head})
+
+
+async def capacity(_request: Request, api: Api) -> HTTPResponse:
+    """{"providers": each with total, onboarded, reserved and free, "network": the sum of those online}."""
+    await api.settled()
+    rows: list[CapacityRow] = []
+    after = ""
+    while True:
+        page = await api.views.page(_CAPACITY, limit=ROWS_A_READ, after=after)
+        rows += page.rows
+        if not page.next:
+            break
+        after = page.next
+    return json_reply({"providers": [_shown(row) for row in rows], "network": network_sum(rows)})
+
+
+def _shown(row: CapacityRow) -> dict[str, Any]:
+    """Which jobs hold what stays private."""
+    shown: dict[str, Any] = msgspec.to_builtins(row)
+    del shown["held"]
+    return shown | {"free": msgspec.to_builtins(row.free)}
+
+
+async def projections(_request: Request, api: Api) -> HTTPResponse:
+    """{"items": name, position reached, head of the log, how far behind}."""
+    head = api.services.log.head
+    positions = sorted(api.views.positions().items())
+    return json_reply(
+        {"items": [{"name": n, "position": p, "head": head, "behind": max(0, head - p)} for n, p in positions]}
+    )
+
+
+async def rebuild(request: Request, api: Api) -> HTTPResponse:
+    name = request.match_info["name"]
+    return json_reply({"name": name, "position": await api.views.rebuild(name)})
+
+
+ROUTES = (
+    Route("GET", "/capacity", capacity, "What providers and the network have."),
+    Route("GET", "/projections", projections, "The views and how far they are."),
+    Route("POST", "/projections/<name>/rebuild", rebuild, "Make a view anew from the log."),
+    *(
+        Route("GET", path, handler, summary, root=root, early=True)
+        for root in (True, False)
+        for path, handler, summary in (
+            ("/livez", live, "Whether the process answers."),
+            ("/readyz", ready, "Whether it can serve."),
+        )
+    ),
+)

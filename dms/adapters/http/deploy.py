@@ -1,0 +1,275 @@
+"""The websocket `/api/v1/run/deploy`: actions of jobs out, `send-status` and `terminate-job` in.
+
+A socket follows the jobs that it funded, from their first event, and the job named in `?job_id=`: with
+`after=N` from position N on, without it from now on (of a job that is over, its end is told).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from msgspec import Struct
+from sanic import Request
+from sanic.server.websockets.impl import WebsocketImplProtocol
+
+from dms.adapters.http.actions import SUBPROTOCOL_V2, Flavour, connected_frame, error_frame
+from dms.adapters.http.connection import Connection, Socket, text_frame
+from dms.adapters.http.fanout import Follower, Hub
+from dms.adapters.http.problems import Refused
+from dms.adapters.http.replies import checked_job_id, query, query_int
+from dms.adapters.http.strict_json import convert, load
+from dms.application.cause import caused_by
+from dms.application.overview import Services
+from dms.application.tasks import cancelled
+from dms.domain.event import new_id
+from dms.domain.job import FundStatus, Job
+from dms.domain.request import Text
+from dms.errors import Conflict, DmsError, InvalidInput, NotFound, Unavailable
+
+log = logging.getLogger(__name__)
+
+MOST_SOCKETS = 10_100
+MOST_SOCKETS_OF_AN_ADDRESS = 1_000  # off loopback
+LOOPBACK = ("127.0.0.1", "::1")
+PING_SECONDS = 20.0
+SILENT_SECONDS = 65.0  # three pings unanswered: the client is dead
+LINGER_SECONDS = 5.0  # how long a version 1 socket stays open when all its jobs are over
+TERMINATED = "terminated by the service provider"
+ROUTES = ("/api/v1/run/deploy", "/run/deploy")
+
+
+class Incoming(Struct, frozen=True):
+    action: Text
+    message: dict[str, object] | str | None = None
+
+
+class StatusMessage(Struct, frozen=True, kw_only=True):
+    transaction_status: Text
+    transaction_type: Text = "fund"
+    tx_hash: Text = ""
+    job_id: Text = ""
+
+
+class TerminateMessage(Struct, frozen=True):
+    job_id: Text = ""
+
+
+class Asked(Struct, frozen=True):
+    """What the query of a handshake asks for, checked."""
+
+    flavour: Flavour
+    job_id: str = ""
+    after: int | None = None
+    log_after: int = 0
+
+
+class DeployEndpoint:
+    """All sockets of the server."""
+
+    def __init__(self, services: Services, hub: Hub) -> None:
+        self.services, self.hub = services, hub
+        self._sessions: set[Session] = set()
+        self._addresses: Counter[str] = Counter()
+        self._sweeping: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._sweeping = asyncio.create_task(self._sweep(), name="websocket pings")
+
+    async def close(self, timeout_seconds: float) -> None:
+        """Says goodbye to all; whoever has not answered in time is cut."""
+        if self._sweeping is not None:
+            await cancelled(self._sweeping)
+        sessions = list(self._sessions)
+        for session in sessions:
+            session.socket.close(1001, "the DMS is stopping")
+        waits = [asyncio.create_task(session.socket.lost()) for session in sessions]
+        if waits:
+            _, late = await asyncio.wait(waits, timeout=timeout_seconds)
+            for task in late:
+                task.cancel()
+        for session in sessions:
+            session.socket.abort()
+
+    async def admit(self, request: Request) -> Sequence[str] | None:
+        """Before the upgrade; the subprotocol to speak. Raises DmsError."""
+        if request.headers.get("upgrade", "").casefold() != "websocket":
+            raise Refused(426, "this address speaks websocket", {"upgrade": "websocket", "connection": "upgrade"})
+        reason = self.services.ready()
+        if reason is not None:
+            raise Unavailable(f"the DMS can't serve yet: {reason}")
+        if len(self._sessions) >= MOST_SOCKETS:
+            raise Unavailable(f"{MOST_SOCKETS} websockets are open already; try again later")
+        if request.ip not in LOOPBACK and self._addresses[request.ip] >= MOST_SOCKETS_OF_AN_ADDRESS:
+            raise Unavailable(f"{MOST_SOCKETS_OF_AN_ADDRESS} websockets of {request.ip} are open already")
+        offered = [name.strip() for name in request.headers.get("sec-websocket-protocol", "").split(",")]
+        version = 2 if SUBPROTOCOL_V2 in offered else 1
+        request.ctx.asked = await self._asked(request, version)
+        return [SUBPROTOCOL_V2] if version == 2 else None
+
+    async def _asked(self, request: Request, version: int) -> Asked:
+        actions = query(request, "actions", "all")
+        if actions not in ("all", "core"):
+            raise InvalidInput(f"actions is '{actions[:64]}'; all or core", [("?actions", "all or core")])
+        flavour = Flavour(version, actions == "core", f"http://{request.headers['host']}")
+        job_id = query(request, "job_id")
+        after = query_int(request, "after", 0) if query(request, "after") else None
+        log_after = query_int(request, "log_after", 0)
+        if not job_id:
+            if after is not None or log_after:
+                raise InvalidInput("after and log_after need job_id", [("?job_id", "is missing")])
+            return Asked(flavour)
+        if self.services.log.load(Job, checked_job_id(job_id)) is None:
+            raise NotFound(f"no job {job_id} here")
+        for name, given, newest in (
+            ("after", after or 0, self.services.log.head),
+            ("log_after", log_after, await self.services.outputs.last(job_id)),
+        ):
+            if given > newest:
+                raise InvalidInput(f"{name} is {given}, but the newest is {newest}", [(f"?{name}", "in the future")])
+        if after is None and query(request, "log_after"):
+            after = 0
+        return Asked(flavour, job_id, after, log_after)
+
+    async def serve(self, request: Request, _ws: WebsocketImplProtocol) -> None:
+        """The socket's whole life."""
+        connection = request.transport.get_protocol()
+        if not isinstance(connection, Connection) or connection.socket is None:
+            raise TypeError("the server was not built with our Connection")
+        session = Session(self, connection.socket, request.ctx.asked, request.headers.get("traceparent", ""))
+        self._sessions.add(session)
+        self._addresses[request.ip] += 1
+        try:
+            await session.run()
+        finally:
+            self._sessions.discard(session)
+            self._addresses[request.ip] -= 1
+            if not self._addresses[request.ip]:
+                del self._addresses[request.ip]
+
+    async def _sweep(self) -> None:
+        """One loop pings them all, so that dead clients don't stay, and a socket costs no task for it."""
+        while True:
+            await asyncio.sleep(PING_SECONDS)
+            now = asyncio.get_running_loop().time()
+            for count, session in enumerate(list(self._sessions), 1):
+                if now - session.socket.heard_at > SILENT_SECONDS:
+                    session.socket.abort()
+                else:
+                    session.socket.ping()
+                if count % 200 == 0:
+                    await asyncio.sleep(0)
+
+
+class Session:
+    """One client's socket: the jobs that it follows, and the ones that it paid for."""
+
+    def __init__(self, endpoint: DeployEndpoint, socket: Socket, asked: Asked, traceparent: str) -> None:
+        self.socket = socket
+        self._services, self._hub = endpoint.services, endpoint.hub
+        self._asked, self._traceparent = asked, traceparent
+        self._following: dict[str, asyncio.Task[None]] = {}
+        self._over: set[str] = set()
+        self._funded: dict[str, None] = {}  # in the order funded
+        self._linger: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        try:
+            if not self._asked.flavour.core:
+                self.socket.write(text_frame(connected_frame()))
+            if self._asked.job_id:
+                self._follow(self._asked.job_id, self._asked.after, self._asked.log_after)
+            while (message := await self.socket.receive()) is not None:
+                await self._on_message(message)
+                self._rest()
+            await self.socket.lost()
+        finally:
+            if self._linger is not None:
+                self._linger.cancel()
+            for task in self._following.values():
+                await cancelled(task)
+
+    # --- what the client says ----------------------------------------------------------------------
+    async def _on_message(self, message: str | bytes) -> None:
+        try:
+            if isinstance(message, bytes):
+                raise InvalidInput("binary messages are not understood; send JSON text")
+            with caused_by(new_id(), self._traceparent):
+                await self._act(convert(load(message.encode()), Incoming))
+        except DmsError as error:
+            self._error(str(error))
+        except Exception:  # the socket's outermost loop: one message must not end it
+            log.exception("websocket message failed unexpectedly", extra={"action": "message_failed"})
+            self._error("internal error; it is in the log of the DMS")
+
+    def _error(self, text: str) -> None:
+        if not self._asked.flavour.core:
+            self.socket.write(text_frame(error_frame(text)))
+
+    async def _act(self, incoming: Incoming) -> None:
+        match incoming.action:
+            case "send-status":
+                await self._send_status(convert(_object(incoming), StatusMessage))
+            case "terminate-job":
+                await self._terminate(convert(_object(incoming) if incoming.message else {}, TerminateMessage))
+            case other:
+                raise InvalidInput(f"unknown action '{other[:64]}'; known are send-status and terminate-job")
+
+    async def _send_status(self, message: StatusMessage) -> None:
+        """A payment that is reported again, on a new connection, makes that one follow the job as well."""
+        status = FundStatus(
+            transaction_type=message.transaction_type,
+            transaction_status=message.transaction_status,
+            tx_hash=message.tx_hash,
+        )
+        job_id = await self._services.service_provider.report_fund_status(status, message.job_id)
+        self._funded[job_id] = None
+        self._follow(job_id, 0, 0)
+
+    async def _terminate(self, message: TerminateMessage) -> None:
+        provider = self._services.service_provider
+        if message.job_id:
+            await provider.terminate(checked_job_id(message.job_id), TERMINATED)
+            return
+        if not self._funded:
+            raise Conflict("nothing to terminate: this connection funded no job; name one by message.job_id")
+        running = [job_id for job_id in self._funded if job_id not in self._over]
+        if not running:
+            raise Conflict(f"job {', '.join(self._funded)} is over")
+        for job_id in running:
+            await provider.terminate(job_id, TERMINATED)
+
+    # --- what the client is told -------------------------------------------------------------------
+    def _follow(self, job_id: str, after: int | None, log_after: int) -> None:
+        if job_id in self._following:
+            return
+        follower = Follower(self.socket, self._asked.flavour, after, log_after, self._on_over)
+        task = asyncio.create_task(self._hub.follow(job_id, follower), name=f"follower of job {job_id}")
+        self._following[job_id] = task
+        task.add_done_callback(self._on_follower_end)
+
+    def _on_follower_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a follower failed: %r", error, extra={"action": "follower_failed"})
+            self.socket.close(1013, "the job's stream can't be read now; come back and resume")
+
+    def _on_over(self, job_id: str) -> None:
+        self._over.add(job_id)
+        self._rest()
+
+    def _rest(self) -> None:
+        """A client of the original waits for the close after job-failed: it gets it when all is said."""
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        if self._asked.flavour.version == 1 and self._following and self._over >= self._following.keys():
+            loop = asyncio.get_running_loop()
+            self._linger = loop.call_later(LINGER_SECONDS, self.socket.close, 1000, "all jobs are over")
+
+
+def _object(incoming: Incoming) -> dict[str, object]:
+    if not isinstance(incoming.message, dict):
+        raise InvalidInput("message must be an object", [("/message", "an object is expected")])
+    return incoming.message

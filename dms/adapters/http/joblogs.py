@@ -1,0 +1,95 @@
+"""The output of a job over REST: as text, or as JSON lines with number, stream and time; live with `follow`."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
+from datetime import UTC, datetime
+from functools import partial
+
+import msgspec
+from sanic import HTTPResponse, Request
+
+from dms.adapters.http.replies import checked_job_id, query, query_bool, query_int
+from dms.adapters.http.routes import Api
+from dms.application.ports import LogLine
+from dms.errors import Forbidden, InvalidInput, NotFound
+from projections.jobs import JobRow, Jobs
+
+LINES_A_READ = 512
+SEND_SECONDS = 60.0  # a reader that takes nothing for so long is cut
+LOOK_SECONDS = 0.5  # how often a silent job is looked at for its end
+TEXT = "text/plain; charset=utf-8"
+NDJSON = "application/x-ndjson"
+
+_JOBS = Jobs()
+_encoder = msgspec.json.Encoder()
+
+
+async def logs(request: Request, api: Api) -> HTTPResponse | None:
+    """200 text, or JSON lines when `Accept: application/x-ndjson`. 403 without the job's token."""
+    job_id = checked_job_id(request.match_info["job_id"])
+    token = query(request, "token")
+    if not hmac.compare_digest(token.encode(), api.services.log_token(job_id).encode()):
+        raise Forbidden("the output is only for who has the job's token: use the log_url of the job")
+    after, follow, stream = query_int(request, "after", 0), query_bool(request, "follow"), query(request, "stream")
+    if stream not in ("", "stdout", "stderr"):
+        raise InvalidInput(f"stream is '{stream[:64]}'; stdout or stderr", [("?stream", "stdout or stderr")])
+    await api.settled()
+    if await api.views.get(_JOBS, job_id) is None:
+        raise NotFound(f"no job {job_id} here")
+    as_json = NDJSON in request.headers.get("accept", "")
+    response = await request.respond(content_type=NDJSON if as_json else TEXT)
+    if response is None or request.method == "HEAD":
+        return None
+    async with aclosing(_lines(api, job_id, after, follow)) as batches:
+        async for batch in batches:
+            lines = [line for line in batch if stream in ("", line.stream)]
+            if lines:
+                async with asyncio.timeout(SEND_SECONDS):
+                    await response.send(_as_json(lines) if as_json else _as_text(lines))
+    await response.eof()
+    return None
+
+
+async def _lines(api: Api, job_id: str, after: int, follow: bool) -> AsyncGenerator[Sequence[LogLine], None]:
+    """Batches behind line `after`. Following, until the output is sealed or the job is over."""
+    read = partial(api.services.outputs.read, job_id, limit=LINES_A_READ)
+    while True:
+        # Looked at before the read: all lines are stored before the end is recorded.
+        row = await api.views.get(_JOBS, job_id) if follow else None
+        lines = await read(after=after)
+        if lines:
+            after = lines[-1].seq
+            yield lines
+        elif row is None or _is_complete(row):
+            return
+        else:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await api.services.outputs.wait(job_id, after)
+
+
+def _is_complete(row: JobRow) -> bool:
+    return row.log_lines is not None or row.ended_at > 0
+
+
+def _as_text(lines: Sequence[LogLine]) -> bytes:
+    return "".join(line.text + "\n" for line in lines).encode()
+
+
+def _as_json(lines: Sequence[LogLine]) -> bytes:
+    return b"".join(
+        _encoder.encode(
+            {
+                "seq": line.seq,
+                "stream": line.stream,
+                "time": datetime.fromtimestamp(line.time_ns / 1e9, UTC).isoformat(timespec="microseconds"),
+                "text": line.text,
+            }
+        )
+        + b"\n"
+        for line in lines
+    )

@@ -1,0 +1,157 @@
+"""REST of jobs: asking for one, looking at them, ending them. Their output is in `joblogs.py`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+from sanic import HTTPResponse, Request
+
+from dms.adapters.http.joblogs import logs
+from dms.adapters.http.replies import checked_job_id, iso, json_reply, query, query_int
+from dms.adapters.http.routes import Api, Route
+from dms.adapters.http.strict_json import parse
+from dms.domain.deployment import Deployment, Fault
+from dms.domain.event import Recorded
+from dms.domain.job import Job
+from dms.domain.request import ServiceRequest
+from dms.errors import InvalidInput, NotFound
+from projections.jobs import JobRow, Jobs
+
+_JOBS = Jobs()
+_ROLES = {"sp": "service provider", "cp": "compute provider"}
+PAGE, LARGEST_PAGE = 50, 1000
+TERMINATED = "terminated by its owner"
+
+
+class TerminateBody(Struct, frozen=True):
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+async def request_service(request: Request, api: Api) -> HTTPResponse:
+    """200 with the fields of both generations of the original; 404 says of each candidate why not."""
+    quote = await api.services.service_provider.request_service(parse(request.body, ServiceRequest))
+    return json_reply(
+        {
+            "job_id": quote.job_id,
+            "compute_provider_addr": quote.compute_provider_addr,
+            "estimated_price": quote.estimated_price,
+            "signature": quote.signature,
+            "oracle_message": quote.oracle_message,
+            **quote.hashes,
+        }
+    )
+
+
+async def list_jobs(request: Request, api: Api) -> HTTPResponse:
+    """{"items", "next_token"}, newest first; next_token goes into `after`, and is empty at the end."""
+    limit = _limit(request, PAGE)
+    where: dict[str, Any] = {}
+    if status := query(request, "status"):
+        where["status"] = tuple(status.split(",")[:16])
+    if role := query(request, "role"):
+        where["role"] = _role(role)
+    if peer := query(request, "peer"):
+        where["peer"] = peer
+    await api.settled()
+    page = await api.views.page(_JOBS, limit=limit, after=query(request, "after"), where=where, newest_first=True)
+    rows = [_shown(row, request, api) for row in page.rows]
+    for row in rows:
+        del row["timeline"]
+    return json_reply({"items": rows, "next_token": page.next})
+
+
+def _limit(request: Request, default: int) -> int:
+    limit = query_int(request, "limit", default, LARGEST_PAGE)
+    if limit == 0:
+        raise InvalidInput("query parameter limit: at least 1", [("?limit", "at least 1")])
+    return limit
+
+
+def _role(text: str) -> str:
+    role = _ROLES.get(text.casefold(), text)
+    if role not in _ROLES.values():
+        raise InvalidInput(f"role is '{text[:64]}'; sp or cp", [("?role", "sp or cp")])
+    return role
+
+
+async def show_job(request: Request, api: Api) -> HTTPResponse:
+    return json_reply(_shown(await _row(request, api), request, api))
+
+
+async def _row(request: Request, api: Api) -> JobRow:
+    """Of the job in the path, with all that was recorded before. Raises NotFound."""
+    job_id = checked_job_id(request.match_info["job_id"])
+    await api.settled()
+    row = await api.views.get(_JOBS, job_id)
+    if row is None:
+        raise NotFound(f"no job {job_id} here")
+    return row
+
+
+def _shown(row: JobRow, request: Request, api: Api) -> dict[str, Any]:
+    shown: dict[str, Any] = msgspec.to_builtins(row)
+    for key in ("requested_at", "started_at", "ended_at"):
+        shown[key] = iso(shown[key])
+    for step in shown["timeline"]:
+        step["time"] = iso(step["time"])
+    shown["log_url"] = f"http://{request.headers['host']}{api.log_path(row.job_id)}"
+    return shown
+
+
+async def history(request: Request, api: Api) -> HTTPResponse:
+    """{"items", "next_token"}: every event of the job on this node, as the log has it."""
+    row = await _row(request, api)
+    after, limit = query_int(request, "after", 0), _limit(request, LARGEST_PAGE)
+    found: list[Recorded] = []
+    for kind in (Job.KIND, Deployment.KIND):
+        found += await api.services.log.read(after, limit + 1, stream=f"{kind}-{row.job_id}")
+    found.sort(key=lambda recorded: recorded.position)
+    shown = found[:limit]
+    return json_reply(
+        {
+            "items": [_event(recorded) for recorded in shown],
+            "next_token": str(shown[-1].position) if len(found) > limit else "",
+        }
+    )
+
+
+def _event(recorded: Recorded) -> dict[str, Any]:
+    return {
+        "position": recorded.position,
+        "time": iso(recorded.time),
+        "topic": recorded.topic,
+        "schema_version": recorded.schema_version,
+        "aggregate_id": recorded.originator_id,
+        "aggregate_version": recorded.originator_version,
+        "event_id": recorded.event_id,
+        "causation_id": recorded.causation_id,
+        "correlation_id": recorded.correlation_id,
+        "traceparent": recorded.traceparent,
+        "hash": recorded.hash.hex(),
+        "data": msgspec.Raw(recorded.data),
+    }
+
+
+async def terminate(request: Request, api: Api) -> HTTPResponse:
+    """Of either role: our own job, or one that runs here for another peer. 409 when it is over."""
+    job_id = checked_job_id(request.match_info["job_id"])
+    reason = (parse(request.body, TerminateBody).reason if request.body else "") or TERMINATED
+    services = api.services
+    if services.log.load(Job, job_id) is not None:
+        await services.service_provider.terminate(job_id, reason)
+    else:
+        await services.compute_provider.stop(job_id, "compute provider", reason, Fault.PROVIDER)
+    return json_reply({"message": f"job {job_id} is told to stop", "job_id": job_id, "reason": reason})
+
+
+ROUTES = (
+    Route("POST", "/run/request-service", request_service, "Ask for a job to be run.", ServiceRequest),
+    Route("GET", "/jobs", list_jobs, "Jobs of both roles.", query=("status", "role", "peer", "limit", "after")),
+    Route("GET", "/jobs/<job_id>", show_job, "One job."),
+    Route("GET", "/jobs/<job_id>/history", history, "A job's events.", query=("after", "limit")),
+    Route("GET", "/jobs/<job_id>/logs", logs, "A job's output.", query=("token", "after", "stream", "follow")),
+    Route("POST", "/jobs/<job_id>/terminate", terminate, "End a job.", TerminateBody),
+    Route("POST", "/jobs/<job_id>/stop", terminate, "End a job: the same.", TerminateBody),
+)

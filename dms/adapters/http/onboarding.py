@@ -1,0 +1,189 @@
+"""REST of this machine as a compute provider: onboarding, availability, what of it is free."""
+
+from __future__ import annotations
+
+import socket
+from decimal import Decimal
+from typing import Any
+from uuid import NAMESPACE_OID, uuid5
+
+from msgspec import Struct
+from sanic import HTTPResponse, Request
+
+from dms.adapters.http.replies import json_reply, query_bool
+from dms.adapters.http.routes import Api, Route
+from dms.adapters.http.strict_json import parse
+from dms.domain.device import Offer
+from dms.domain.directory import Offering
+from dms.domain.resources import Gpu
+from dms.domain.wallet import blockchain_of
+from dms.errors import InvalidInput, NotFound
+from projections.capacity import OWN, Capacity
+
+_CAPACITY = Capacity()
+
+
+class OnboardBody(Struct, frozen=True, kw_only=True):
+    """memory in MB, cpu in MHz, ntx_price a minute."""
+
+    memory: int
+    cpu: int
+    channel: str
+    payment_addr: str
+    cardano: bool = False
+    server_mode: bool = True
+    ntx_price: float = 0.0
+    is_available: bool = True
+
+
+class ResourceBody(Struct, frozen=True, kw_only=True):
+    memory: int
+    cpu: int
+    ntx_price: float | None = None
+
+
+class StatusBody(Struct, frozen=True):
+    is_available: bool
+
+
+class OffboardBody(Struct, frozen=True):
+    force: bool = False
+
+
+async def onboard(request: Request, api: Api) -> HTTPResponse:
+    """200 metadata; 400 names the field."""
+    body = parse(request.body, OnboardBody)
+    offer = Offer(
+        cpu_mhz=body.cpu,
+        memory_mb=body.memory,
+        channel=body.channel,
+        payment_address=body.payment_addr,
+        blockchain=blockchain_of(body.payment_addr),
+        allow_cardano=body.cardano,
+        server_mode=body.server_mode,
+        ntx_price=Decimal(str(body.ntx_price)),
+        available=body.is_available,
+        hostname=socket.gethostname(),
+    )
+    await api.services.device.onboard(offer)
+    return json_reply(await _metadata(api))
+
+
+async def resource_config(request: Request, api: Api) -> HTTPResponse:
+    """200 metadata; 409 when not onboarded or jobs hold more."""
+    body = parse(request.body, ResourceBody)
+    price = None if body.ntx_price is None else Decimal(str(body.ntx_price))
+    await api.services.device.change_resources(body.cpu, body.memory, price)
+    return json_reply(await _metadata(api))
+
+
+async def metadata(_request: Request, api: Api) -> HTTPResponse:
+    if not api.services.device.state.onboarded:
+        raise NotFound("machine is not onboarded, so it has no metadata; onboard it first: nunet onboard --help")
+    return json_reply(await _metadata(api))
+
+
+async def _metadata(api: Api) -> dict[str, Any]:
+    """As the original's metadata file; empty values are left out."""
+    device = api.services.device.state
+    total, offered = device.total, device.offered
+    await api.settled()
+    row = await api.views.get(_CAPACITY, OWN)
+    changed = await api.services.log.read(row.position - 1, 1) if row is not None else ()
+    found: dict[str, Any] = {
+        "name": device.hostname,
+        "update_timestamp": changed[0].time // 1_000_000 if changed else 0,
+        "resource": {"memory_max": total.memory_mb, "total_core": total.cores, "cpu_max": total.cpu_mhz},
+        "available": {"cpu": total.cpu_mhz - offered.cpu_mhz, "memory": total.memory_mb - offered.memory_mb},
+        "reserved": {"cpu": offered.cpu_mhz, "memory": offered.memory_mb},
+        "network": device.channel,
+        "public_key": device.payment_address,
+        "node_id": api.services.network.peer_id,
+        "allow_cardano": device.allow_cardano,
+        "gpu_info": gpu_info(total.gpus),
+        "ntx_price": float(device.ntx_price),
+    }
+    return {key: value for key, value in found.items() if value or key in ("allow_cardano", "ntx_price")}
+
+
+def gpu_info(gpus: tuple[Gpu, ...]) -> list[dict[str, Any]]:
+    return [{"name": g.name, "tot_vram": g.total_vram_mb, "free_vram": g.free_vram_mb} for g in gpus]
+
+
+async def status(_request: Request, api: Api) -> HTTPResponse:
+    """The paths are empty: what the original kept in files is in the event log."""
+    return json_reply(
+        {
+            "onboarded": api.services.device.state.onboarded,
+            "error": None,
+            "machine_uuid": str(uuid5(NAMESPACE_OID, api.services.network.peer_id)),
+            "metadata_path": "",
+            "database_path": "",
+        }
+    )
+
+
+async def provisioned(_request: Request, api: Api) -> HTTPResponse:
+    total = api.services.device.capacity()
+    return json_reply({"cpu": float(total.cpu_mhz), "memory": total.memory_mb, "total_cores": total.cores})
+
+
+async def offboard(request: Request, api: Api) -> HTTPResponse:
+    """force: in the query, as the original reads it, or in the body, as its command line sends it."""
+    if query_bool(request, "forget_identity"):
+        raise InvalidInput(
+            "the identity can't be forgotten while the DMS runs: stop it, and delete its file node.key",
+            [("?forget_identity", "not possible here")],
+        )
+    in_body = parse(request.body, OffboardBody).force if request.body else False
+    forced = query_bool(request, "force") or in_body
+    await api.services.device.offboard(forced)
+    return json_reply({"message": "Successfully Offboarded", "forced": forced})
+
+
+async def device_status(_request: Request, api: Api) -> HTTPResponse:
+    return json_reply({"online": api.services.device.state.available})
+
+
+async def set_device_status(request: Request, api: Api) -> HTTPResponse:
+    """200 also when nothing changes: then the message says so."""
+    wanted = parse(request.body, StatusBody).is_available
+    word = "online" if wanted else "offline"
+    changed = await api.services.device.set_available(wanted)
+    text = f"Device status successfully changed to {word}" if changed else f"no change: the device is {word} already"
+    return json_reply({"message": text})
+
+
+async def free(_request: Request, api: Api) -> HTTPResponse:
+    return json_reply(free_resources(api.services.device.offering()))
+
+
+def free_resources(offering: Offering) -> dict[str, Any]:
+    """The original's FreeResources: `tot_cpu_hz` is in MHz. Prices of single resources were never set."""
+    left = offering.free
+    core_mhz = offering.total.cpu_mhz // max(1, offering.cores)
+    return {
+        "id": 1,
+        "tot_cpu_hz": left.cpu_mhz,
+        "price_cpu": 0,
+        "ram": left.memory_mb,
+        "price_ram": 0,
+        "vcpu": left.cpu_mhz // core_mhz if core_mhz else 0,
+        "disk": 0,
+        "price_disk": 0,
+        "ntx_price": float(offering.price),
+    }
+
+
+ROUTES = (
+    Route("POST", "/onboarding/onboard", onboard, "Offer this machine to the network.", OnboardBody),
+    Route("GET", "/onboarding/status", status, "Whether this machine is onboarded."),
+    Route("GET", "/onboarding/provisioned", provisioned, "What the hardware has in all."),
+    Route("GET", "/onboarding/metadata", metadata, "What is onboarded."),
+    Route("DELETE", "/onboarding/offboard", offboard, "Leave the network.", OffboardBody, ("force",)),
+    Route("POST", "/onboarding/offboard", offboard, "Leave the network.", OffboardBody, ("force",)),
+    Route("POST", "/onboarding/resource-config", resource_config, "Change what is offered.", ResourceBody),
+    Route("GET", "/device/status", device_status, "Whether jobs are taken."),
+    Route("POST", "/device/status", set_device_status, "Take jobs, or not for now.", StatusBody),
+    Route("GET", "/telemetry/free", free, "What of the onboarded resources is free."),
+)

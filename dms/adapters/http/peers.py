@@ -1,0 +1,58 @@
+"""REST of the network: connected peers, and what is known of the compute providers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sanic import HTTPResponse, Request
+
+from dms.adapters.http.onboarding import free_resources, gpu_info
+from dms.adapters.http.replies import json_reply
+from dms.adapters.http.routes import Api, Route
+from dms.domain.directory import Advertisement
+
+
+async def peers(_request: Request, api: Api) -> HTTPResponse:
+    return json_reply([{"ID": peer.peer_id, "Addrs": peer.addresses} for peer in api.services.network.peers()])
+
+
+async def own(_request: Request, api: Api) -> HTTPResponse:
+    network = api.services.network
+    return json_reply({"ID": network.peer_id, "Addrs": list(network.listen_addresses)})
+
+
+async def known(_request: Request, api: Api) -> HTTPResponse:
+    """Peer ids of the providers whose advertisement is known, without this node."""
+    return json_reply([advertisement.peer_id for advertisement in api.services.directory.advertisements()])
+
+
+async def dump(_request: Request, api: Api) -> HTTPResponse:
+    """PeerData of all providers, this node first."""
+    directory = api.services.directory
+    return json_reply([_peer_data(found) for found in (directory.own(), *directory.advertisements())])
+
+
+def _peer_data(advertisement: Advertisement) -> dict[str, Any]:
+    """services is always empty: the original told everybody which jobs, wallets and logs a provider had."""
+    offering = advertisement.offering
+    return {
+        "peer_id": advertisement.peer_id,
+        "is_available": offering.online,
+        "has_gpu": bool(offering.gpus),
+        "allow_cardano": offering.allow_cardano,
+        "gpu_info": gpu_info(offering.gpus) or None,
+        "tokenomics_addrs": offering.payment_address,
+        "tokenomics_blockchain": offering.blockchain,
+        "available_resources": free_resources(offering),
+        "services": [],
+        "timestamp": advertisement.sequence // 1_000_000,
+    }
+
+
+ROUTES = (
+    Route("GET", "/peers", peers, "Connected peers."),
+    Route("GET", "/peers/self", own, "This node's peer id and addresses."),
+    Route("GET", "/peers/dht", known, "Peer ids of known compute providers."),
+    Route("GET", "/peers/kad-dht", known, "The same: this DMS keeps one table."),
+    Route("GET", "/peers/dht/dump", dump, "All that known compute providers say of themselves."),
+)

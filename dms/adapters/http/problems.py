@@ -1,0 +1,102 @@
+"""Errors on the wire: one table from our errors to statuses, one shape of body for all of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from sanic import HTTPResponse, Request
+from sanic.exceptions import RequestTimeout, SanicException
+
+from dms.adapters.http.replies import json_reply, request_id
+from dms.errors import (
+    AlreadyRunning,
+    Conflict,
+    DmsError,
+    ExecutionError,
+    Forbidden,
+    InvalidInput,
+    NoProviderMatches,
+    NotFound,
+    PeerMisbehaved,
+    Unavailable,
+)
+
+log = logging.getLogger(__name__)
+
+STATUSES: tuple[tuple[type[DmsError], int], ...] = (
+    (InvalidInput, 400),
+    (Forbidden, 403),
+    (NotFound, 404),
+    (Conflict, 409),
+    (ExecutionError, 422),
+    (PeerMisbehaved, 502),
+    (Unavailable, 503),
+    (AlreadyRunning, 503),
+)
+
+
+class Refused(DmsError):
+    """The request is not taken, for a reason that only HTTP has. headers: to be sent along."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, dict(headers or {})
+
+
+def status_of(error: DmsError) -> int:
+    if isinstance(error, Refused):
+        return error.status
+    return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+
+
+def body_of(status: int, text: str, **more: Any) -> dict[str, Any]:
+    """`error` for clients of the original; the rest as in RFC 9457."""
+    return {"error": text, "title": HTTPStatus(status).phrase, "status": status, "detail": text, **more}
+
+
+def answer(request: Request, error: BaseException) -> HTTPResponse:
+    """Sanic's exception handler for everything."""
+    if isinstance(error, DmsError):
+        return _answer_ours(request, error)
+    if isinstance(error, SanicException) and error.status_code < 500 and not isinstance(error, RequestTimeout):
+        return _answer_sanic(error)
+    if isinstance(error, RequestTimeout):
+        return json_reply(body_of(408, "the request did not arrive in time"), 408)
+    if isinstance(error, SanicException) and error.status_code == 503:
+        return json_reply(body_of(503, "the answer took too long"), 503)
+    return _answer_unexpected(request, error)
+
+
+def _answer_ours(request: Request, error: DmsError) -> HTTPResponse:
+    status = status_of(error)
+    if status == 500:
+        return _answer_unexpected(request, error)
+    more: dict[str, Any] = {}
+    if isinstance(error, InvalidInput):
+        more["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in error.problems]
+    if isinstance(error, NoProviderMatches):
+        more["refused"] = error.refusals
+    headers = error.headers if isinstance(error, Refused) else {}
+    return json_reply(body_of(status, str(error), **more), status, headers)
+
+
+def _answer_sanic(error: SanicException) -> HTTPResponse:
+    """What the server itself refused: unknown route, wrong method, a body too large, broken HTTP."""
+    status = error.status_code
+    message = error.args[0] if error.args else ""
+    text = message.decode(errors="replace") if isinstance(message, bytes) else str(message)
+    headers = {name: str(value) for name, value in (getattr(error, "headers", None) or {}).items()}
+    return json_reply(body_of(status, text.strip() or HTTPStatus(status).phrase), status, headers)
+
+
+def _answer_unexpected(request: Request, error: BaseException) -> HTTPResponse:
+    number = request_id(request)
+    log.error(
+        "request %s %s failed unexpectedly", request.method, request.path,
+        exc_info=error, extra={"action": "request_failed", "request_id": number},
+    )  # fmt: skip
+    text = f"internal error; it is in the log of the DMS under request id {number}"
+    return json_reply(body_of(500, text), 500)

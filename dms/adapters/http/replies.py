@@ -1,0 +1,76 @@
+"""What all handlers share: JSON answers, query parameters, request ids, times as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from sanic import HTTPResponse, Request
+
+from dms.application.messages import UUID_PATTERN
+from dms.domain.event import new_id
+from dms.errors import InvalidInput, NotFound
+
+_encoder = msgspec.json.Encoder()
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_JOB_ID = re.compile(UUID_PATTERN)
+LARGEST = 2**62
+
+
+def json_reply(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> HTTPResponse:
+    """body: anything that msgspec encodes."""
+    return HTTPResponse(_encoder.encode(body), status, dict(headers or {}), "application/json")
+
+
+def request_id(request: Request) -> str:
+    """The caller's X-Request-ID when it is a plain one, else one of ours; the same for the whole request."""
+    known: str | None = getattr(request.ctx, "request_id", None)
+    if known is None:
+        given = request.headers.get("x-request-id", "")
+        known = given if _REQUEST_ID.fullmatch(given) else new_id()
+        request.ctx.request_id = known
+    return known
+
+
+def iso(time_us: int) -> str | None:
+    """Unix microseconds as ISO 8601 in UTC; None for 0."""
+    return datetime.fromtimestamp(time_us / 1_000_000, UTC).isoformat(timespec="microseconds") if time_us else None
+
+
+def query(request: Request, name: str, default: str = "") -> str:
+    """One query parameter. Raises InvalidInput when it is there twice."""
+    values = request.get_args(keep_blank_values=True).getlist(name) or []
+    if len(values) > 1:
+        raise InvalidInput(f"query parameter {name} is there more than once", [(f"?{name}", "once, please")])
+    return values[0] if values else default
+
+
+def query_int(request: Request, name: str, default: int, highest: int = LARGEST) -> int:
+    """0 to `highest`. Raises InvalidInput."""
+    text = query(request, name)
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= highest):
+        what = f"expected a whole number from 0 to {highest}, got '{text[:64]}'"
+        raise InvalidInput(f"query parameter {name}: {what}", [(f"?{name}", what)])
+    return int(text)
+
+
+def query_bool(request: Request, name: str) -> bool:
+    """Raises InvalidInput."""
+    text = query(request, name).casefold()
+    if text in ("", "0", "false", "f", "no"):
+        return False
+    if text in ("1", "true", "t", "yes"):
+        return True
+    raise InvalidInput("invalid query data", [(f"?{name}", f"expected true or false, got '{text[:64]}'")])
+
+
+def checked_job_id(text: str) -> str:
+    """Raises NotFound for what can't be a job id."""
+    if not _JOB_ID.fullmatch(text):
+        raise NotFound(f"no job {text[:64]!r} here: a job id is a UUID in lower case")
+    return text

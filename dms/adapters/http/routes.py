@@ -1,0 +1,78 @@
+"""What a route is: data, so that the server and the API's description are made from the same table."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sanic import HTTPResponse, Request
+
+from dms.application.cause import caused_by
+from dms.application.overview import Services
+from dms.domain.event import new_id
+from dms.errors import Unavailable
+from projections.base import Views
+
+PREFIX = "/api/v1"
+VIEW_SECONDS = 10.0
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Api:
+    """What handlers call."""
+
+    def __init__(self, services: Services, views: Views) -> None:
+        self.services, self.views = services, views
+
+    async def settled(self) -> None:
+        """Returns once the views show all that was recorded before the call. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(VIEW_SECONDS):
+                await self.views.wait(self.services.log.head)
+        except TimeoutError as error:
+            raise Unavailable("the views are behind the log; try again in a moment") from error
+
+    def log_path(self, job_id: str) -> str:
+        """From the root of the server; knowing it is the right to read the output."""
+        return f"{PREFIX}/jobs/{job_id}/logs?token={self.services.log_token(job_id)}"
+
+
+Handler = Callable[[Request, Api], Awaitable[HTTPResponse | None]]
+"""None: it has answered by itself, as a stream."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """path: from the root when `root`, else under /api/v1; parameters as `<name>`. body: the type that
+    the request is read as. early: is answered before the daemon is ready, too."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    body: type[Any] | None = None
+    query: tuple[str, ...] = ()
+    root: bool = False
+    early: bool = False
+
+    @property
+    def address(self) -> str:
+        return self.path if self.root else PREFIX + self.path
+
+
+async def run(route: Route, request: Request, api: Api) -> HTTPResponse | None:
+    """The handler, as one cause of events."""
+    reason = None if route.early else api.services.ready()
+    if reason is not None:
+        raise Unavailable(f"the DMS can't serve yet: {reason}")
+    with caused_by(new_id(), traceparent(request)):
+        return await route.handler(request, api)
+
+
+def traceparent(request: Request) -> str:
+    """The caller's, when it is a valid one. Source: W3C Trace Context."""
+    given = request.headers.get("traceparent", "")
+    return given if _TRACEPARENT.fullmatch(given) else ""

@@ -1,0 +1,195 @@
+"""The HTTP server: Sanic inside our own loop, one process, sockets that we bind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from itertools import count
+from typing import Any, Protocol
+
+from sanic import HTTPResponse, Request, Sanic
+from sanic.response import BaseHTTPResponse
+from sanic.server.async_server import AsyncioServer
+
+from dms.adapters.http import admin, jobs, onboarding, peers
+from dms.adapters.http.connection import Connection
+from dms.adapters.http.deploy import ROUTES as WEBSOCKET_ROUTES
+from dms.adapters.http.deploy import DeployEndpoint
+from dms.adapters.http.fanout import Hub
+from dms.adapters.http.gate import Gate
+from dms.adapters.http.problems import answer
+from dms.adapters.http.replies import request_id
+from dms.adapters.http.routes import Api, Route, run
+from dms.application.overview import Services
+from dms.errors import ConfigError
+from projections.base import Views
+
+ROUTES: tuple[Route, ...] = (*onboarding.ROUTES, *peers.ROUTES, *jobs.ROUTES, *admin.ROUTES)
+
+MAX_BODY_BYTES = 256 * 1024
+MAX_MESSAGE_BYTES = 64 * 1024
+ARRIVE_SECONDS = 10  # for a request's head, and again for its body
+IDLE_SECONDS = 60  # of a kept connection
+STREAM_SECONDS = 366 * 24 * 3600  # a followed log may be silent for as long as its job
+GOODBYE_SECONDS = 2.0
+_LOGGERS = ("sanic.root", "sanic.server", "sanic.error", "sanic.access", "sanic.websockets")
+_numbers = count(1)
+
+
+class RestSettings(Protocol):
+    """What of the settings matters here."""
+
+    @property
+    def addr(self) -> str: ...
+    @property
+    def allowed_hosts(self) -> Sequence[str]: ...
+    @property
+    def allowed_origins(self) -> Sequence[str]: ...
+
+
+def build_app(services: Services, views: Views, rest: RestSettings, *, debug: bool = False) -> Sanic[Any, Any]:
+    """The application; several may live in one process. Serve it with HttpServer."""
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO if debug else logging.WARNING)
+    app: Sanic[Any, Any] = Sanic(f"dms-{next(_numbers)}", configure_logging=False)
+    app.config.update(
+        MOTD=False,
+        ACCESS_LOG=False,
+        AUTO_EXTEND=False,
+        REQUEST_MAX_SIZE=MAX_BODY_BYTES,
+        REQUEST_TIMEOUT=ARRIVE_SECONDS,
+        KEEP_ALIVE_TIMEOUT=IDLE_SECONDS,
+        RESPONSE_TIMEOUT=STREAM_SECONDS,
+        WEBSOCKET_MAX_SIZE=MAX_MESSAGE_BYTES,
+        WEBSOCKET_PING_INTERVAL=None,  # ours is one loop for all sockets
+    )
+    api = Api(services, views)
+    app.ctx.hub = Hub(services.log, services.outputs, api.log_path)
+    app.ctx.deploy = DeployEndpoint(services, app.ctx.hub)
+    app.ctx.admit_websocket = app.ctx.deploy.admit
+    app.exception(Exception)(answer)
+    _guard(app, Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins))
+    _add_routes(app, api)
+    return app
+
+
+def _guard(app: Sanic[Any, Any], gate: Gate) -> None:
+    """Before routing: who may speak, and the whole body in time. On every answer: what all of them carry."""
+
+    async def enter(request: Request) -> None:
+        request_id(request)
+        gate.check(request)
+        async with asyncio.timeout(ARRIVE_SECONDS):
+            await request.receive_body()
+
+    async def leave(request: Any, response: BaseHTTPResponse) -> None:
+        response.headers["x-request-id"] = request_id(request)
+        response.headers["x-content-type-options"] = "nosniff"
+        response.headers.setdefault("cache-control", "no-store")
+        response.headers.update(gate.cors(request))
+        if request.method == "OPTIONS":
+            response.headers.update(gate.preflight(request))
+
+    app.add_signal(enter, "http.routing.before")
+    app.register_middleware(leave, "response")
+
+
+def _add_routes(app: Sanic[Any, Any], api: Api) -> None:
+    for number, route in enumerate(ROUTES):
+        methods = ["GET", "HEAD"] if route.method == "GET" else [route.method]
+        app.add_route(_handler(route, api), route.address, methods=methods, name=f"route-{number}")
+    for number, address in enumerate(sorted({route.address for route in ROUTES})):
+        app.add_route(_preflight, address, methods=["OPTIONS"], name=f"preflight-{number}")
+    for number, path in enumerate(WEBSOCKET_ROUTES):
+        app.add_websocket_route(app.ctx.deploy.serve, path, name=f"websocket-{number}")
+
+
+def _handler(route: Route, api: Api) -> Callable[..., Coroutine[Any, Any, HTTPResponse | None]]:
+    async def handle(request: Request, **_path: str) -> HTTPResponse | None:
+        return await run(route, request, api)
+
+    return handle
+
+
+async def _preflight(_request: Request, **_path: str) -> HTTPResponse:
+    return HTTPResponse(status=204)
+
+
+class HttpServer:
+    """Runs an application of `build_app` in the loop that calls `start`."""
+
+    def __init__(self, app: Sanic[Any, Any], addr: str, port: int) -> None:
+        """port 0: one that is free."""
+        self._app, self._addr, self._port = app, addr, port
+        self._server: AsyncioServer | None = None
+
+    async def start(self) -> int:
+        """The port. Raises ConfigError when the address can't be had."""
+        listening = _bound(self._addr, self._port)
+        server = await self._app.create_server(
+            sock=listening, protocol=Connection, backlog=1024, asyncio_server_kwargs={"start_serving": False}
+        )
+        if server is None:
+            raise ConfigError("the HTTP server could not be made")
+        # Sanic rewrites its classes by their source, to leave out what is not used: once a process is all it can.
+        self._app.config.TOUCHUP = not hasattr(Sanic, "__touched__")
+        await server.startup()
+        await server.before_start()
+        self._app.ctx.hub.start()
+        self._app.ctx.deploy.start()
+        self._server = server
+        await server.start_serving()
+        await server.after_start()
+        return int(listening.getsockname()[1])
+
+    async def close(self) -> None:
+        """Takes no new connections, says goodbye on the open ones, and cuts what is left."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        closed = server.close()
+        await self._app.ctx.deploy.close(GOODBYE_SECONDS)
+        await self._finish_requests(server.connections)
+        await server.before_stop()
+        if closed is not None:
+            await closed
+        await self._app.ctx.hub.close()
+        await server.after_stop()
+        Sanic.unregister_app(self._app)
+
+    async def _finish_requests(self, connections: Iterable[Connection]) -> None:
+        """Answers that are on their way get a moment."""
+        deadline = asyncio.get_running_loop().time() + GOODBYE_SECONDS
+        while open_ones := list(connections):
+            late = asyncio.get_running_loop().time() > deadline
+            for connection in open_ones:
+                if late:
+                    connection.abort()  # type: ignore[no-untyped-call]
+                else:
+                    connection.close_if_idle()  # type: ignore[no-untyped-call]
+            if late:
+                return
+            await asyncio.sleep(0.01)
+
+
+def _bound(addr: str, port: int) -> socket.socket:
+    """Raises ConfigError that names the address."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            addr.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigError(f"rest.addr: {addr} is no address of this machine ({error.strerror})") from error
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setblocking(False)
+        listening.bind(address)
+    except OSError as error:
+        listening.close()
+        raise ConfigError(
+            f"can't listen on {addr}:{port}: {error.strerror}; is another DMS running? See rest.addr and rest.port"
+        ) from error
+    return listening

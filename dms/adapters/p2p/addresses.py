@@ -1,0 +1,125 @@
+"""Multiaddrs of peers: which we use, how ours are written for others, and the book of those we know."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import psutil
+from multiaddr import Multiaddr
+from multiaddr.exceptions import MultiaddrError
+
+from dms.adapters.p2p.identity import public_key
+from dms.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+_PER_PEER = 16
+_PEERS = 10_000
+
+
+def listenable(listen: Sequence[str]) -> list[str]:
+    """The TCP addresses among them. QUIC ones are said to be unused: this library loses bytes over QUIC.
+    Raises ConfigError for anything else."""
+    used = []
+    for text in listen:
+        names = _protocols(text)
+        if "quic" in names or "quic-v1" in names:
+            logger.warning("not listening on %s: QUIC is not used, peers connect over TCP", text)
+        elif len(names) == 2 and names[0] in {"ip4", "ip6"} and names[1] == "tcp":
+            used.append(text)
+        else:
+            raise ConfigError(f"Can't listen on {text!r}: expected an address such as /ip4/0.0.0.0/tcp/9876.")
+    return used
+
+
+def split_peer(text: str) -> tuple[str, str]:
+    """'/ip4/1.2.3.4/tcp/1/p2p/12D3..' -> ('12D3..', '/ip4/1.2.3.4/tcp/1'). Raises ConfigError."""
+    address, _, peer_id = text.rpartition("/p2p/")
+    if public_key(peer_id) is None or not dialable(address):
+        raise ConfigError(f"{text!r} is not a peer: expected an address such as /ip4/1.2.3.4/tcp/9876/p2p/12D3...")
+    return peer_id, address
+
+
+def dialable(address: str) -> bool:
+    try:
+        names = _protocols(address)
+    except ConfigError:
+        return False
+    return len(names) == 2 and names[0] in {"ip4", "ip6", "dns", "dns4", "dns6"} and names[1] == "tcp"
+
+
+def _protocols(text: str) -> list[str]:
+    try:
+        return [protocol.name for protocol in Multiaddr(text).protocols()]
+    except (MultiaddrError, ValueError, TypeError) as error:
+        raise ConfigError(f"{text!r} is not a multiaddr such as /ip4/0.0.0.0/tcp/9876.") from error
+
+
+def expand(bound: Sequence[str], announce: Sequence[str]) -> list[str]:
+    """What others may dial: the announced addresses if there are any; else the bound ones, with 0.0.0.0 and
+    :: replaced by the addresses of this machine's interfaces."""
+    if announce:
+        return list(dict.fromkeys(address.partition("/p2p/")[0] for address in announce))
+    concrete: list[str] = []
+    for address in bound:
+        _, family, host, rest = address.split("/", 3)
+        if ipaddress.ip_address(host).is_unspecified:
+            concrete += [f"/{family}/{ip}/{rest}" for ip in _interface_ips(family)]
+        else:
+            concrete.append(address)
+    return list(dict.fromkeys(concrete))
+
+
+def _interface_ips(family: str) -> list[str]:
+    """Addresses a dialler can use: not link-local ones, which need a zone."""
+    version = 4 if family == "ip4" else 6
+    ips = []
+    for interface in psutil.net_if_addrs().values():
+        for entry in interface:
+            try:
+                ip = ipaddress.ip_address(entry.address)
+            except ValueError:  # a MAC, or an address with a zone
+                continue
+            if ip.version == version and not ip.is_link_local:
+                ips.append(str(ip))
+    return sorted(set(ips), key=lambda ip: ip in {"127.0.0.1", "::1"})
+
+
+class AddressBook:
+    """Where peers can be dialled: at most 16 addresses a peer, newest first, of the 10,000 peers last heard of.
+    May be used from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._peers: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
+
+    def add(self, peer_id: str, addresses: Sequence[str]) -> bool:
+        """Addresses that can't be dialled over TCP are left out. Whether any is new."""
+        usable = [a for text in addresses if dialable(a := text.partition("/p2p/")[0])]
+        if not usable or public_key(peer_id) is None:
+            return False
+        with self._lock:
+            known = self._peers.setdefault(peer_id, OrderedDict())
+            self._peers.move_to_end(peer_id)
+            new = any(address not in known for address in usable)
+            for address in reversed(usable):
+                known[address] = time.monotonic()
+                known.move_to_end(address, last=False)
+            while len(known) > _PER_PEER:
+                known.popitem()
+            while len(self._peers) > _PEERS:
+                self._peers.popitem(last=False)
+            return new
+
+    def of(self, peer_id: str) -> list[str]:
+        with self._lock:
+            return list(self._peers.get(peer_id, ()))
+
+    def peers(self) -> list[str]:
+        with self._lock:
+            return list(self._peers)

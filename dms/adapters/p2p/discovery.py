@@ -1,0 +1,97 @@
+"""Keeps us connected: dials the peers that we want, for ever, with growing pauses. On the trio side."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from random import Random
+
+import trio
+
+from dms.adapters.p2p.addresses import AddressBook
+from dms.adapters.p2p.links import Links
+from dms.errors import PeerUnreachable
+
+logger = logging.getLogger(__name__)
+
+MAX_PAUSE_SECONDS = 30.0
+_TICK_SECONDS = 0.5
+_ENOUGH_LINKS = 6  # as many as gossip needs to survive the loss of some
+_MAX_WANTED = 64  # of the peers that mDNS found; bootstrap peers are always wanted
+_YIELD_SECONDS = 2.0  # the side with the larger peer id dials later, so that both do not dial at once
+
+
+class Discovery:
+    """Wanted are: the bootstrap peers; those found on the local network; those that we were connected with; and
+    while there are fewer than six links, any peer whose address is known."""
+
+    def __init__(self, own_id: str, bootstrap: Sequence[str], book: AddressBook) -> None:
+        self._own_id = own_id
+        self._book = book
+        self._bootstrap = set(bootstrap) - {own_id}
+        self._nearby: dict[str, None] = {}
+        self._lost: dict[str, float] = {}
+        self._pauses: dict[str, tuple[float, float]] = {}  # peer -> (not before, last pause)
+        self._connected: set[str] = set()
+        self._random = Random(own_id)  # noqa: S311 -- spreads dials in time, guards nothing
+
+    def nearby(self, peer_id: str) -> None:
+        """Found on the local network."""
+        if peer_id not in self._nearby and len(self._nearby) >= _MAX_WANTED:
+            return
+        if peer_id not in self._nearby and peer_id < self._own_id:
+            self._pauses.setdefault(peer_id, (time.monotonic() + _YIELD_SECONDS, 0.0))
+        self._nearby[peer_id] = None
+
+    def connected(self, peer_id: str) -> None:
+        self._connected.add(peer_id)
+        self._lost.pop(peer_id, None)
+        self._pauses.pop(peer_id, None)
+
+    def disconnected(self, peer_id: str) -> None:
+        self._connected.discard(peer_id)
+        if len(self._lost) < _MAX_WANTED:
+            self._lost[peer_id] = time.monotonic() + 600.0
+        self._pauses[peer_id] = (time.monotonic() + self._random.uniform(0.05, 0.5), 0.0)
+
+    async def run(self, links: Links) -> None:
+        """For ever. May be run again, with the links of another host."""
+        self._connected.clear()
+        self._pauses.clear()
+        async with trio.open_nursery() as nursery:
+            while True:
+                now = time.monotonic()
+                for peer_id in self._due(now):
+                    self._pauses[peer_id] = (math.inf, self._pauses.get(peer_id, (0.0, 0.0))[1])
+                    nursery.start_soon(self._dial, links, peer_id)
+                await trio.sleep(_TICK_SECONDS)
+
+    def _due(self, now: float) -> list[str]:
+        self._lost = {peer: until for peer, until in self._lost.items() if until > now}
+        wanted = [*self._bootstrap, *self._nearby, *self._lost]
+        missing = _ENOUGH_LINKS - len(self._connected)
+        if missing > 0:
+            known = [peer for peer in self._book.peers() if peer not in self._connected]
+            wanted += self._random.sample(known, min(missing, len(known)))
+        return [
+            peer
+            for peer in dict.fromkeys(wanted)
+            if peer not in self._connected
+            and peer != self._own_id
+            and self._pauses.get(peer, (0.0, 0.0))[0] <= now
+            and self._book.of(peer)
+        ]
+
+    async def _dial(self, links: Links, peer_id: str) -> None:
+        try:
+            await links.connect(peer_id)
+        except PeerUnreachable as error:
+            pause = min(MAX_PAUSE_SECONDS, max(1.0, 2 * self._pauses.get(peer_id, (0.0, 0.0))[1]))
+            self._pauses[peer_id] = (time.monotonic() + self._random.uniform(0.5, 1.0) * pause, pause)
+            logger.log(
+                logging.INFO if peer_id in self._bootstrap else logging.DEBUG, "%s Next try in %.0f s.", error, pause
+            )
+        else:
+            self._pauses.pop(peer_id, None)

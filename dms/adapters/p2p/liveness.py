@@ -1,0 +1,66 @@
+"""Finds peers that are dead, frozen or cut off, and ends their connections: the library never does."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+import trio
+from libp2p.network.connection.swarm_connection import SwarmConn
+
+from dms.adapters.p2p.framing import ProtocolRefused, Wire, cut_as_unreachable
+from dms.adapters.p2p.links import open_on
+from dms.adapters.p2p.workarounds import kill
+from dms.errors import DmsError
+
+logger = logging.getLogger(__name__)
+
+PING = "/ipfs/ping/1.0.0"
+INTERVAL_SECONDS = 10.0
+ANSWER_SECONDS = 5.0
+_PING_SIZE = 32
+
+
+async def ping_over(wire: Wire, timeout_seconds: float) -> float:
+    """Round trip in seconds. Raises PeerUnreachable."""
+    payload = secrets.token_bytes(_PING_SIZE)
+    with cut_as_unreachable(wire.peer_id), trio.fail_after(timeout_seconds):
+        begin = trio.current_time()
+        await wire.write(payload, timeout_seconds)
+        await wire.read_bytes(_PING_SIZE)
+        return trio.current_time() - begin
+
+
+async def watch(conn: SwarmConn, interval: float = INTERVAL_SECONDS, patience: float = ANSWER_SECONDS) -> None:
+    """Pings until the connection ends, and ends it when a ping isn't answered in time.
+    A beat is not waited for but looked after: with a stuck socket, even giving up a write takes its time."""
+    peer_id = str(conn.muxed_conn.peer_id)
+    while not conn.is_closed:
+        answered = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_beat, conn, patience, answered)
+            with trio.move_on_after(patience):
+                await answered.wait()
+            if not answered.is_set():
+                logger.warning("peer %s does not answer any more; its connection is closed", peer_id)
+                await kill(conn)
+            nursery.cancel_scope.cancel()
+        with trio.move_on_after(interval):
+            await conn.event_closed.wait()
+
+
+async def _beat(conn: SwarmConn, patience: float, answered: trio.Event) -> None:
+    wire: Wire | None = None
+    try:
+        wire = await open_on(conn, PING, patience)
+        await ping_over(wire, patience)
+        answered.set()
+        await wire.finish()
+    except ProtocolRefused:
+        answered.set()  # it speaks, though not this
+    except DmsError as error:
+        logger.debug("heartbeat: %s", error)
+        if wire is not None:
+            await wire.reset()
+        if conn.is_closed:
+            answered.set()

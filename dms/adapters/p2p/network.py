@@ -1,0 +1,241 @@
+"""The port PeerNetwork over py-libp2p. This is asyncio's side; what it calls runs in trio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
+
+from dms.adapters.p2p.addresses import AddressBook, expand, listenable, split_peer
+from dms.adapters.p2p.discovery import Discovery
+from dms.adapters.p2p.exchange import Server, check_body, consume
+from dms.adapters.p2p.identity import Identity
+from dms.adapters.p2p.liveness import ANSWER_SECONDS, INTERVAL_SECONDS
+from dms.adapters.p2p.mdns import Mdns
+from dms.adapters.p2p.node import Node, StreamServer
+from dms.adapters.p2p.runtime import Pipe, Stopped, TrioThread
+from dms.application.ports import GossipHandler, PeerInfo, RequestHandler, StreamHandler
+from dms.errors import DmsError, PeerUnreachable
+
+logger = logging.getLogger(__name__)
+
+PeerCallback = Callable[[str, bool], None]
+_CLOSE_SECONDS = 1.8
+_MAX_RESTART_PAUSE = 5.0
+_GOSSIP_WAITING = 1024  # messages on their way to the asyncio loop; more are dropped
+
+
+class Libp2pNetwork:
+    """Implements PeerNetwork. listen: multiaddrs, /ip4/0.0.0.0/tcp/0 for any port on all interfaces; announce:
+    what to tell others instead; bootstrap: multiaddrs with /p2p/, dialled for ever. heartbeat: seconds between
+    pings of a peer, and seconds that its answer may take. Raises ConfigError."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        listen: Sequence[str],
+        announce: Sequence[str] = (),
+        bootstrap: Sequence[str] = (),
+        mdns: bool = True,
+        heartbeat: tuple[float, float] = (INTERVAL_SECONDS, ANSWER_SECONDS),
+    ) -> None:
+        self.peer_id = identity.peer_id
+        self._identity, self._announce, self._heartbeat = identity, tuple(announce), heartbeat
+        self._listen: Sequence[str] = listenable(listen)
+        self._book = AddressBook()
+        entries = [split_peer(address) for address in bootstrap]
+        for peer_id, address in entries:
+            self._book.add(peer_id, [address])
+        self._discovery = Discovery(self.peer_id, [peer_id for peer_id, _ in entries], self._book)
+        self._mdns = Mdns(self.peer_id, self._nearby) if mdns else None
+        self._servers: dict[str, Callable[[Server], StreamServer]] = {}
+        self._topics: dict[str, GossipHandler] = {}
+        self._callbacks: list[PeerCallback] = []
+        self._connected: dict[str, Sequence[str]] = {}
+        self._gossip_waiting = 0
+        self._thread: TrioThread | None = None
+        self._node: Node | None = None
+        self._background: list[asyncio.Task[None]] = []
+        self._closing = False
+
+    async def start(self) -> None:
+        """Raises Unavailable naming an address that can't be listened on."""
+        await self._run()
+        self._background.append(asyncio.create_task(self._supervise()))
+        if self._mdns is not None:
+            self._background.append(asyncio.create_task(self._mdns.start(self.listen_addresses)))
+
+    async def close(self) -> None:
+        """Within 2 s. Safe to repeat."""
+        self._closing = True
+        for task in self._background:
+            task.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await asyncio.gather(self._close_mdns(), self._close_node())
+
+    async def _close_mdns(self) -> None:
+        if self._mdns is not None:
+            await self._mdns.close()
+
+    async def _close_node(self) -> None:
+        thread, node = self._thread, self._node
+        self._thread = self._node = None
+        if thread is None or node is None:
+            return
+        thread.post(node.stop)
+        try:
+            await asyncio.wait([thread.ended])
+        finally:
+            thread.cancel()
+
+    async def _run(self) -> None:
+        thread = TrioThread()
+
+        async def main(started: Callable[[Node], None]) -> None:
+            server = Server(thread)
+            node = Node(
+                self._identity,
+                self._announce,
+                self._book,
+                self._discovery,
+                lambda *seen: thread.to_asyncio(self._seen, *seen),
+                self._heartbeat,
+            )
+            servers = {protocol: make(server) for protocol, make in self._servers.items()}
+            topics = {topic: partial(self._deliver, thread, topic) for topic in self._topics}
+            await node.run(self._listen, servers, topics, started)
+
+        node = await thread.start(main)
+        self._thread, self._node = thread, node
+        self._listen = node.bound  # a restart takes the same ports
+
+    async def _supervise(self) -> None:
+        """The libp2p host is one trio program, which any bug in it ends as a whole: then it starts anew."""
+        while True:
+            thread, _ = self._parts()
+            await asyncio.wait([thread.ended])
+            logger.error("the p2p host ended and is started again", exc_info=thread.ended.exception())
+            self._thread = self._node = None
+            for peer_id in list(self._connected):
+                self._seen(peer_id, False, ())
+            pause = 0.05
+            while self._thread is None:
+                try:
+                    await self._run()
+                except Exception:
+                    logger.exception("the p2p host could not start; next try in %.2f s", pause)
+                    await asyncio.sleep(pause)
+                    pause = min(_MAX_RESTART_PAUSE, pause * 2)
+
+    def _parts(self) -> tuple[TrioThread, Node]:
+        if self._thread is None or self._node is None:
+            raise Stopped("The peer-to-peer host is not running.")
+        return self._thread, self._node
+
+    @property
+    def listen_addresses(self) -> Sequence[str]:
+        if self._node is None:
+            return ()
+        return tuple(f"{address}/p2p/{self.peer_id}" for address in expand(self._node.bound, self._announce))
+
+    # --- what others may ask of us ---------------------------------------------------------------
+    def serve_request(self, protocol: str, handler: RequestHandler) -> None:
+        self._serve(protocol, lambda server: server.requests(handler))
+
+    def serve_stream(self, protocol: str, handler: StreamHandler) -> None:
+        self._serve(protocol, lambda server: server.streams(handler))
+
+    def _serve(self, protocol: str, make: Callable[[Server], StreamServer]) -> None:
+        self._servers[protocol] = make
+        thread, node = self._thread, self._node
+        if thread is not None and node is not None:
+            thread.post(lambda: node.serve(protocol, make(Server(thread))))
+
+    def serve_gossip(self, topic: str, handler: GossipHandler) -> None:
+        """One handler a topic; a second one takes the first one's place."""
+        known = topic in self._topics
+        self._topics[topic] = handler
+        thread, node = self._thread, self._node
+        if thread is not None and node is not None and not known:
+            thread.post(lambda: node.subscribe(topic, partial(self._deliver, thread, topic)))
+
+    def _deliver(self, thread: TrioThread, topic: str, signer: str, body: bytes) -> None:
+        """In trio. Gossip that comes faster than it is handled is dropped: it comes again, or is out of date."""
+        if self._gossip_waiting >= _GOSSIP_WAITING:
+            return
+        self._gossip_waiting += 1
+        thread.to_asyncio(self._handle_gossip, topic, signer, body)
+
+    def _handle_gossip(self, topic: str, signer: str, body: bytes) -> None:
+        self._gossip_waiting -= 1
+        try:
+            self._topics[topic](signer, body)
+        except DmsError as error:
+            logger.info("gossip of peer %s on %s: %s", signer, topic, error)
+
+    # --- what we ask of others -------------------------------------------------------------------
+    async def publish(self, topic: str, body: bytes) -> None:
+        thread, node = self._parts()
+        await thread.call(node.gossip.publish, topic, body)
+
+    async def request(self, peer_id: str, protocol: str, body: bytes, timeout_seconds: float) -> bytes:
+        check_body(body)
+        thread, node = self._parts()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await thread.call(node.client.request, peer_id, protocol, body, timeout_seconds)
+        except TimeoutError as error:
+            raise PeerUnreachable(f"Peer {peer_id} did not answer within {timeout_seconds:g} s.") from error
+
+    async def stream(self, peer_id: str, protocol: str, body: bytes) -> AsyncGenerator[bytes, None]:
+        check_body(body)
+        thread, node = self._parts()
+
+        async def follow(pipe: Pipe) -> None:
+            await thread.call(node.client.follow, peer_id, protocol, body, pipe)
+
+        async with contextlib.aclosing(consume(thread, follow)) as items:
+            async for item in items:
+                yield item
+
+    async def ping(self, peer_id: str, timeout_seconds: float) -> float:
+        thread, node = self._parts()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await thread.call(node.ping, peer_id, timeout_seconds)
+        except TimeoutError as error:
+            raise PeerUnreachable(f"Peer {peer_id} did not answer within {timeout_seconds:g} s.") from error
+
+    # --- who is there ----------------------------------------------------------------------------
+    def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None:
+        self._book.add(peer_id, addresses)
+
+    def peers(self) -> Sequence[PeerInfo]:
+        return [self._info(peer_id) for peer_id in sorted(self._connected)]
+
+    def _info(self, peer_id: str) -> PeerInfo:
+        known = self._book.of(peer_id) or self._connected[peer_id]
+        bare = dict.fromkeys(address.partition("/p2p/")[0] for address in known)
+        return PeerInfo(peer_id, tuple(f"{address}/p2p/{peer_id}" for address in bare))
+
+    def on_peer(self, callback: PeerCallback) -> None:
+        """Calls callback(peer_id, connected), on the asyncio loop, for each peer that comes or goes."""
+        self._callbacks.append(callback)
+
+    def _seen(self, peer_id: str, connected: bool, observed: Sequence[str]) -> None:
+        if connected == (peer_id in self._connected):
+            return
+        if connected:
+            self._connected[peer_id] = observed
+        else:
+            del self._connected[peer_id]
+        for callback in self._callbacks:
+            callback(peer_id, connected)
+
+    def _nearby(self, peer_id: str, addresses: Sequence[str]) -> None:
+        self._book.add(peer_id, addresses)
+        if self._thread is not None:
+            self._thread.post(partial(self._discovery.nearby, peer_id))

@@ -1,0 +1,127 @@
+"""One run of the peer-to-peer node, on the trio side: the host and everything that keeps it useful."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import cast
+
+import trio
+from libp2p.abc import INetConn, INetStream, INetwork
+from libp2p.custom_types import TProtocol
+from libp2p.network.connection.swarm_connection import SwarmConn
+from libp2p.peer.peerstore import PeerStoreError
+
+from dms.adapters.p2p.addresses import AddressBook
+from dms.adapters.p2p.discovery import Discovery
+from dms.adapters.p2p.exchange import Client
+from dms.adapters.p2p.gossip import Deliver, Gossip
+from dms.adapters.p2p.host import Notifee, build_host, running
+from dms.adapters.p2p.identity import Identity
+from dms.adapters.p2p.links import Links
+from dms.adapters.p2p.liveness import PING, ping_over, watch
+from dms.adapters.p2p.workarounds import tune_socket
+
+logger = logging.getLogger(__name__)
+
+StreamServer = Callable[[INetStream], Awaitable[None]]
+PeerSeen = Callable[[str, bool, Sequence[str]], None]
+_IDENTIFY_SECONDS = 1.0
+
+
+class Node:
+    """Made in trio. `seen(peer_id, connected, observed addresses)` hears of each peer's first connection and of
+    the end of its last."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        announce: Sequence[str],
+        book: AddressBook,
+        discovery: Discovery,
+        seen: PeerSeen,
+        heartbeat: tuple[float, float],
+    ) -> None:
+        self._host = build_host(identity, announce)
+        self._book, self._discovery, self._seen, self._heartbeat = book, discovery, seen, heartbeat
+        self._up: set[str] = set()
+        self._stop = trio.Event()
+        self._nursery: trio.Nursery
+        self.links = Links(self._host, book)
+        self.client = Client(self.links)
+        self.gossip = Gossip(self._host)
+        self.bound: Sequence[str] = ()
+
+    async def run(
+        self,
+        listen: Sequence[str],
+        servers: Mapping[str, StreamServer],
+        topics: Mapping[str, Deliver],
+        started: Callable[[Node], None],
+    ) -> None:
+        """Until `stop`. Raises Unavailable when an address can't be listened on."""
+        for protocol, server in servers.items():
+            self.serve(protocol, server)
+        self._host.get_network().register_notifee(_Watcher(self))
+        async with trio.open_nursery() as self._nursery, running(self._host, listen) as self.bound:
+            async with self.gossip.running(), trio.open_nursery() as helpers:
+                for topic, deliver in topics.items():
+                    helpers.start_soon(self.gossip.subscribe, topic, deliver)
+                helpers.start_soon(self._discovery.run, self.links)
+                started(self)
+                await self._stop.wait()
+                helpers.cancel_scope.cancel()
+            self._nursery.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def serve(self, protocol: str, server: StreamServer) -> None:
+        self._host.set_stream_handler(TProtocol(protocol), server)
+
+    def subscribe(self, topic: str, deliver: Deliver) -> None:
+        self._nursery.start_soon(self.gossip.subscribe, topic, deliver)
+
+    async def ping(self, peer_id: str, timeout_seconds: float) -> float:
+        async with self.links.opened(peer_id, PING) as wire:
+            seconds = await ping_over(wire, timeout_seconds)
+            await wire.finish()
+        return seconds
+
+    def connected(self, conn: SwarmConn) -> None:
+        peer_id = str(conn.muxed_conn.peer_id)
+        tune_socket(conn)
+        self._nursery.start_soon(watch, conn, *self._heartbeat)
+        self._nursery.start_soon(self._learn_addresses, conn)
+        self._discovery.connected(peer_id)
+        if peer_id not in self._up:
+            self._up.add(peer_id)
+            self._seen(peer_id, True, [str(address) for address in conn.get_transport_addresses()])
+
+    def disconnected(self, conn: SwarmConn) -> None:
+        peer_id = str(conn.muxed_conn.peer_id)
+        if peer_id in self._up and self.links.live(peer_id) is None:
+            self._up.discard(peer_id)
+            self._discovery.disconnected(peer_id)
+            self._seen(peer_id, False, ())
+
+    async def _learn_addresses(self, conn: SwarmConn) -> None:
+        """What the peer says of itself (identify, which the library runs by itself once connected)."""
+        with trio.move_on_after(_IDENTIFY_SECONDS):
+            await conn.event_closed.wait()
+        try:
+            addresses = self._host.get_peerstore().addrs(conn.muxed_conn.peer_id)
+        except PeerStoreError:
+            return
+        self._book.add(str(conn.muxed_conn.peer_id), [str(address) for address in addresses])
+
+
+class _Watcher(Notifee):
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def connected(self, network: INetwork, conn: INetConn) -> None:
+        self._node.connected(cast("SwarmConn", conn))
+
+    async def disconnected(self, network: INetwork, conn: INetConn) -> None:
+        self._node.disconnected(cast("SwarmConn", conn))

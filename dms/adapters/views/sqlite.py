@@ -1,0 +1,254 @@
+"""The views' tables, and the task that keeps them: folds each batch of the log into rows and writes
+them with the position reached, in one transaction. Views are no truth: the file can be deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from dms.application.ports import EventLog
+from dms.domain.event import Recorded
+from dms.errors import Conflict, InvalidInput, LogCorrupt, NotFound
+from projections.base import Page, Projection
+
+S = TypeVar("S", bound=Struct)
+log = logging.getLogger(__name__)
+
+REBUILD_BATCH = 5000
+_STATE = "CREATE TABLE IF NOT EXISTS view (name TEXT PRIMARY KEY, version INTEGER, position INTEGER, hash BLOB)"
+
+
+class _View:
+    """One projection's table. The rows of a batch are held in memory until it is written."""
+
+    def __init__(self, projection: Projection[Any], connection: sqlite3.Connection) -> None:
+        self.projection = projection
+        self.position = 0
+        self._connection = connection
+        self._encode = msgspec.json.Encoder().encode
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(projection.row_type)
+        names = list(projection.columns)
+        marks = ",".join("?" * (2 + len(names)))
+        self._upsert = f"INSERT OR REPLACE INTO view_{projection.name} VALUES ({marks})"
+        self._select = f"SELECT body FROM view_{projection.name} WHERE key = ?"
+        self._delete = f"DELETE FROM view_{projection.name} WHERE key = ?"
+
+    def create(self) -> None:
+        """Makes the table, or empties it when the fold has changed since."""
+        name, version = self.projection.name, self.projection.version
+        row = self._connection.execute("SELECT version, position FROM view WHERE name = ?", (name,)).fetchone()
+        if row is not None and row[0] == version:
+            self.position = row[1]
+            return
+        self.reset()
+
+    def reset(self) -> None:
+        name = self.projection.name
+        columns = "".join(f", {column} {kind}" for column, kind in self.projection.columns.items())
+        indexes = "".join(f"CREATE INDEX view_{name}_{c} ON view_{name} ({c}, key);" for c in self.projection.columns)
+        self._connection.executescript(
+            f"BEGIN; DROP TABLE IF EXISTS view_{name};"
+            f"CREATE TABLE view_{name} (key TEXT PRIMARY KEY, body BLOB NOT NULL{columns}) WITHOUT ROWID;"
+            f"{indexes} DELETE FROM view WHERE name = '{name}'; COMMIT;"
+        )
+        self.position = 0
+
+    def fold(self, events: Iterable[Recorded]) -> None:
+        """Inside a transaction of the caller's: folds the events behind the position and writes the
+        rows that changed."""
+        rows: dict[str, Any] = {}
+        apply, key_of = self.projection.apply, self.projection.key
+        reached, link = self.position, b""
+        for recorded in events:
+            if recorded.position <= reached:
+                continue
+            reached, link = recorded.position, recorded.hash
+            key = key_of(recorded)
+            if key is not None:
+                before = rows[key] if key in rows else self.get(key, self._connection)
+                rows[key] = apply(before, recorded)
+        self._write(rows)
+        if reached > self.position:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO view VALUES (?, ?, ?, ?)",
+                (self.projection.name, self.projection.version, reached, link),
+            )
+            self.position = reached
+
+    def _write(self, rows: Mapping[str, Any]) -> None:
+        values = self.projection.column_values
+        kept = [(k, self._encode(r), *values(r)) for k, r in rows.items() if r is not None]
+        self._connection.executemany(self._upsert, kept)
+        self._connection.executemany(self._delete, [(k,) for k, r in rows.items() if r is None])
+
+    def get(self, key: str, connection: sqlite3.Connection) -> Any:
+        row = connection.execute(self._select, (key,)).fetchone()
+        return None if row is None else self._decoder.decode(row[0])
+
+    def page(
+        self,
+        connection: sqlite3.Connection,
+        limit: int,
+        after: str,
+        where: Mapping[str, Any],
+        newest_first: bool,
+    ) -> Page:
+        clauses, arguments = (
+            ["key < ?" if newest_first else "key > ?"],
+            [after or ("\U0010ffff" if newest_first else "")],
+        )
+        for column, wanted in where.items():
+            if column not in self.projection.columns:
+                raise InvalidInput(f"jobs can't be filtered by {column}")
+            choices = [wanted] if isinstance(wanted, str) else list(wanted)
+            clauses.append(f"{column} IN ({','.join('?' * len(choices))})")
+            arguments += choices
+        order = "DESC" if newest_first else "ASC"
+        found = connection.execute(
+            f"SELECT key, body FROM view_{self.projection.name} WHERE {' AND '.join(clauses)} "
+            f"ORDER BY key {order} LIMIT ?",
+            [*arguments, limit + 1],
+        ).fetchall()
+        rows = [self._decoder.decode(body) for _, body in found[:limit]]
+        return Page(rows=rows, next=found[limit - 1][0] if len(found) > limit else "")
+
+
+class SQLiteViews:
+    """Implements projections.base.Views. `start()` catches up with the log before it returns."""
+
+    def __init__(self, database: Path, event_log: EventLog, projections: Sequence[Projection[Any]]) -> None:
+        self._database, self._log, self._projections = database, event_log, projections
+        self._lock = threading.Lock()  # around the one connection; every use is short
+        self._connection = self._open()
+        self._views = {p.name: _View(p, self._connection) for p in projections}
+        for view in self._views.values():
+            view.create()
+        self._moved = asyncio.Event()
+        self._rebuilding: set[str] = set()
+        self._following: asyncio.Task[None] | None = None
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._database, isolation_level=None, check_same_thread=False)
+        self._database.chmod(0o600)
+        connection.execute("PRAGMA journal_mode = WAL")
+        # Lost at a power cut are at most views of events that the log still has: they are folded again.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(_STATE)
+        return connection
+
+    async def start(self) -> None:
+        """Raises LogCorrupt when a view has seen events that the log does not have."""
+        head = self._log.head
+        for view in self._views.values():
+            self._check(view, head)
+            await self._catch_up(view)
+        self._following = asyncio.create_task(self._follow(), name="views")
+
+    def _check(self, view: _View, head: int) -> None:
+        row = self._connection.execute("SELECT hash FROM view WHERE name = ?", (view.projection.name,)).fetchone()
+        if view.position > head:
+            raise LogCorrupt(
+                f"view {view.projection.name} has seen position {view.position}, the log ends at {head}: events "
+                f"are missing, or {self._database} belongs to another log (then delete it)"
+            )
+        if row is not None and bytes(row[0]) != self._log.previous_hash(view.position + 1):
+            log.warning("view %s was made from another history; it is rebuilt", view.projection.name)
+            view.reset()
+
+    async def close(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait({self._following})
+        with self._lock:
+            self._connection.close()
+
+    @property
+    def failure(self) -> str | None:
+        """Why the views are no longer kept, or None."""
+        if self._following is None or not self._following.done() or self._following.cancelled():
+            return None
+        return f"the views are no longer kept: {self._following.exception()}"
+
+    async def wait(self, position: int) -> None:
+        while any(view.position < position for view in self._views.values()):
+            await self._moved.wait()
+
+    def positions(self) -> Mapping[str, int]:
+        return {name: view.position for name, view in self._views.items()}
+
+    async def get(self, projection: Projection[S], key: str) -> S | None:
+        with self._lock:
+            row: S | None = self._views[projection.name].get(key, self._connection)
+            return row
+
+    async def page(
+        self,
+        projection: Projection[S],
+        *,
+        limit: int,
+        after: str = "",
+        where: Mapping[str, Any] | None = None,
+        newest_first: bool = False,
+    ) -> Page:
+        view = self._views[projection.name]
+
+        def read() -> Page:
+            with self._lock:
+                return view.page(self._connection, limit, after, where or {}, newest_first)
+
+        return await asyncio.to_thread(read)
+
+    async def rebuild(self, name: str) -> int:
+        view = self._views.get(name)
+        if view is None:
+            raise NotFound(f"no view {name}; there are {', '.join(sorted(self._views))}")
+        if name in self._rebuilding:
+            raise Conflict(f"view {name} is being rebuilt already")
+        self._rebuilding.add(name)
+        try:
+            await asyncio.to_thread(self._reset, view)
+            await self._catch_up(view)
+        finally:
+            # No await since the last look at the head: the live task goes on exactly behind it.
+            self._rebuilding.discard(name)
+        return view.position
+
+    def _reset(self, view: _View) -> None:
+        with self._lock:
+            view.reset()
+
+    async def _catch_up(self, view: _View) -> None:
+        while view.position < self._log.head:
+            events = await self._log.read(view.position, REBUILD_BATCH)
+            await asyncio.to_thread(self._fold, [view], events)
+
+    async def _follow(self) -> None:
+        """Live: each batch goes into all views in one transaction."""
+        start = min((view.position for view in self._views.values()), default=0)
+        async with contextlib.aclosing(self._log.subscribe(start)) as batches:
+            async for events in batches:
+                live = [view for name, view in self._views.items() if name not in self._rebuilding]
+                await asyncio.to_thread(self._fold, live, events)
+                moved, self._moved = self._moved, asyncio.Event()
+                moved.set()
+
+    def _fold(self, views: Sequence[_View], events: Sequence[Recorded]) -> None:
+        with self._lock:
+            self._connection.execute("BEGIN")
+            try:
+                for view in views:
+                    view.fold(events)
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")

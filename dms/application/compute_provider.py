@@ -1,0 +1,442 @@
+"""The compute provider's side: takes deployment requests, runs their containers, feeds their history.
+
+Each effect is driven from the deployment's state: what the log does not say happened is done, or
+found done (the container is named after the job), and recorded. So a crash is a pause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from typing import Any
+
+from dms.application.cause import caused_by
+from dms.application.device import DeviceService
+from dms.application.messages import (
+    CONTROL,
+    DEPLOYMENT_REQUEST,
+    FEED,
+    DeploymentAnswer,
+    DeploymentRequest,
+    FeedItem,
+    FeedRequest,
+    Terminate,
+    TerminateAnswer,
+    decode_request,
+    encode,
+)
+from dms.application.ports import (
+    EventLog,
+    Execution,
+    ExecutionSpec,
+    ExecutionState,
+    Executor,
+    LogLine,
+    OutputStore,
+    PeerNetwork,
+    Signer,
+)
+from dms.application.tasks import JobTasks, cancelled
+from dms.domain.chain import SignedRecord
+from dms.domain.deployment import Deployment, DeploymentState, Fault
+from dms.domain.event import Recorded, new_id
+from dms.domain.payment import Payment, payment_key
+from dms.domain.request import ServiceRequest, problems_of
+from dms.errors import Conflict, ExecutionError, ExecutorUnavailable, Forbidden, NotFound
+
+log = logging.getLogger(__name__)
+
+STOP_GRACE_SECONDS = 5.0
+ENGINE_GRACE_SECONDS = 60.0  # how long a deployment waits for a container engine that went away
+LINES_A_READ = 512
+FRAME_BYTES = 48 * 1024  # of output in one frame, well below the frame limit even when escaped
+TERMINAL_TOPICS = {
+    Deployment.Rejected.TOPIC,
+    Deployment.ContainerExited.TOPIC,
+    Deployment.Failed.TOPIC,
+    Deployment.Stopped.TOPIC,
+}
+
+
+class ComputeProvider:
+    def __init__(
+        self,
+        log: EventLog,
+        device: DeviceService,
+        executor: Executor,
+        outputs: OutputStore,
+        signer: Signer,
+        now: Callable[[], int],
+        *,
+        confined: bool,
+        run_unconfined_for_peers: bool = False,
+    ) -> None:
+        """confined: whether the executor isolates a stranger's job; one that does not runs jobs of
+        peers only when the operator says so. now: Unix time in microseconds."""
+        self._log, self._device, self._executor, self._outputs = log, device, executor, outputs
+        self._signer, self._now = signer, now
+        self._may_run = confined or run_unconfined_for_peers
+        self._tasks = JobTasks("deployment", self._drive)
+        self._open: set[str] = set()
+        log.on_rollback(self._recount)
+
+    def serve(self, network: PeerNetwork) -> None:
+        network.serve_request(DEPLOYMENT_REQUEST, self._on_request)
+        network.serve_request(CONTROL, self._on_control)
+        network.serve_stream(FEED, self._on_feed)
+
+    async def start(self, open_jobs: Iterable[str]) -> None:
+        """open_jobs: the deployments that had not ended when the log was last written."""
+        self._open.update(open_jobs)
+        self._recount()
+        for job_id in self._open:
+            self._tasks.start(job_id)
+        await self._remove_leftovers()
+
+    async def close(self) -> None:
+        """Containers go on running; the next start takes them up again."""
+        await self._tasks.close()
+
+    # --- deciding ----------------------------------------------------------------------------------
+    async def request(self, peer_id: str, message: DeploymentRequest) -> DeploymentAnswer:
+        """Raises Forbidden when the job id is another peer's. A repeat gets the same answer."""
+        deployment = self._log.load(Deployment, message.job_id)
+        if deployment is not None:
+            if deployment.service_provider != peer_id:
+                raise Forbidden(f"deployment {message.job_id} belongs to another peer")
+            await self._log.save(deployment)
+            return _answer(deployment)
+        deployment = Deployment(message.job_id)
+        payment_id = payment_key(message.request.tx_hash)
+        payment = self._log.load(Payment, payment_id) or Payment(payment_id)
+        self._decide(deployment, payment, peer_id, message)
+        await self._log.save(deployment, payment)
+        if not deployment.ended:
+            self._open.add(message.job_id)
+            self._tasks.start(message.job_id)
+        return _answer(deployment)
+
+    def _decide(self, deployment: Deployment, payment: Payment, peer_id: str, message: DeploymentRequest) -> None:
+        """Synchronous from the look at the free capacity to its reservation, so that no two requests
+        can be given the same."""
+        request = message.request
+        reason, fault = self._refusal(request, payment, message.job_id)
+        gpus: tuple[str, ...] = ()
+        if not reason and request.wants_gpu:
+            gpu = self._device.reservations.free_gpu(self._device.state.total.gpus, request.constraints.vram)
+            reason, fault = ("", Fault.NONE) if gpu else ("no free GPU has the memory asked for", Fault.PROVIDER)
+            gpus = (gpu.uuid,) if gpu else ()
+        if reason:
+            deployment.reject(peer_id, request, message.price, reason, fault)
+            return
+        payment.use(message.job_id)
+        deployment.accept(peer_id, request, message.price, request.resources, gpus)
+        self._device.reservations.hold(message.job_id, request.resources, gpus)
+
+    def _refusal(self, request: ServiceRequest, payment: Payment, job_id: str) -> tuple[str, Fault]:
+        device = self._device.state
+        if not device.onboarded:
+            return "the provider is not onboarded", Fault.PROVIDER
+        if not device.available:
+            return "the provider is offline", Fault.PROVIDER
+        if not self._may_run:
+            return "the provider has no container engine to confine a peer's job", Fault.PROVIDER
+        problems = problems_of(request)
+        if problems:
+            return "; ".join(text for _, text in problems), Fault.REQUESTER
+        if not payment.key:
+            return "the request names no transaction that pays for it", Fault.REQUESTER
+        if payment.job_id not in ("", job_id):
+            return f"transaction {payment.key} was used already: it pays for job {payment.job_id}", Fault.REQUESTER
+        short = self._device.free().shortfalls(request.resources)
+        if short:
+            return f"the provider has no capacity left: {'; '.join(short)}", Fault.PROVIDER
+        return "", Fault.NONE
+
+    async def stop(self, job_id: str, by: str, reason: str, fault: Fault, peer_id: str = "") -> bool:
+        """Whether this was the first request to stop it. Raises NotFound; Forbidden when a peer
+        asks for a deployment that is not its own."""
+        deployment = self._log.load(Deployment, job_id)
+        if deployment is None:
+            raise NotFound(f"no deployment of job {job_id} here")
+        if peer_id and deployment.service_provider != peer_id:
+            raise Forbidden(f"deployment {job_id} belongs to another peer")
+        first = deployment.request_stop(by, reason, fault)
+        await self._log.save(deployment)
+        self._tasks.wake(job_id)
+        return first
+
+    # --- what peers ask ------------------------------------------------------------------------------
+    async def _on_request(self, peer_id: str, body: bytes) -> bytes:
+        message = decode_request(body, DeploymentRequest)
+        with caused_by(new_id(), message.traceparent):
+            return encode(await self.request(peer_id, message))
+
+    async def _on_control(self, peer_id: str, body: bytes) -> bytes:
+        message = decode_request(body, Terminate)
+        with caused_by(new_id()):
+            first = await self.stop(
+                message.job_id, "service provider", message.reason, Fault.REQUESTER, peer_id=peer_id
+            )
+        return encode(TerminateAnswer(stopping=first))
+
+    async def _on_feed(self, peer_id: str, body: bytes) -> AsyncGenerator[bytes, None]:
+        message = decode_request(body, FeedRequest)
+        deployment = self._log.load(Deployment, message.job_id)
+        if deployment is None:
+            raise NotFound(f"no deployment of job {message.job_id} here")
+        if deployment.service_provider != peer_id:
+            raise Forbidden(f"deployment {message.job_id} belongs to another peer")
+        async with contextlib.aclosing(self.feed(message)) as items:
+            async for item in items:
+                yield encode(item)
+
+    async def feed(self, message: FeedRequest) -> AsyncGenerator[FeedItem, None]:
+        """The deployment's signed events and its output, live until the end. Every line counted by
+        LogSealed comes before it."""
+        lines_sent = message.log_after
+        yield FeedItem()  # says that we are here, before there is anything to tell
+        batches = self._log.subscribe(0, stream=f"{Deployment.KIND}-{message.job_id}")
+        async with contextlib.aclosing(batches):
+            while True:
+                more = asyncio.ensure_future(anext(batches))
+                try:
+                    while not more.done():
+                        async for item in self._lines(message.job_id, lines_sent):
+                            lines_sent = item.lines[-1].seq
+                            yield item
+                        await self._either(more, message.job_id, lines_sent)
+                finally:
+                    await cancelled(more)
+                for event in more.result():
+                    if isinstance(event.event, Deployment.LogSealed):
+                        async for item in self._lines(message.job_id, lines_sent):
+                            lines_sent = item.lines[-1].seq
+                            yield item
+                    if event.originator_version > message.after:
+                        yield FeedItem(records=(self._sign(event),))
+                    if event.topic in TERMINAL_TOPICS:
+                        return
+
+    async def _either(self, more: asyncio.Future[Sequence[Recorded]], job_id: str, after: int) -> None:
+        """Waits for an event or for a line."""
+        line: asyncio.Future[None] = asyncio.ensure_future(self._outputs.wait(job_id, after))
+        try:
+            both: set[asyncio.Future[Any]] = {more, line}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            line.cancel()
+
+    async def _lines(self, job_id: str, after: int) -> AsyncGenerator[FeedItem, None]:
+        """What is stored behind line `after`, in frames of a bounded size."""
+        while lines := await self._outputs.read(job_id, after, LINES_A_READ):
+            for frame in frames(lines):
+                yield FeedItem(lines=frame)
+            after = lines[-1].seq
+
+    def _sign(self, recorded: Recorded) -> SignedRecord:
+        return SignedRecord(
+            position=recorded.position,
+            stream=recorded.originator_id,
+            version=recorded.originator_version,
+            topic=recorded.topic,
+            schema_version=recorded.schema_version,
+            time=recorded.time,
+            event_id=recorded.event_id,
+            correlation_id=recorded.correlation_id,
+            causation_id=recorded.causation_id,
+            traceparent=recorded.traceparent,
+            data=recorded.data.decode(),
+            previous=self._log.previous_hash(recorded.position).hex(),
+            hash=recorded.hash.hex(),
+            signature=self._signer.sign(recorded.hash).hex(),
+        )
+
+    # --- running ---------------------------------------------------------------------------------------
+    async def _drive(self, job_id: str) -> None:
+        deployment = self._load(job_id)
+        engine_away_since: float | None = None
+        while not deployment.ended:
+            try:
+                with caused_by(new_id()):
+                    await self._step(deployment)
+                engine_away_since = None
+            except ExecutionError as error:
+                await self._fail(job_id, str(error), Fault.REQUESTER)
+            except ExecutorUnavailable as error:
+                now = asyncio.get_running_loop().time()
+                engine_away_since = engine_away_since or now
+                if now - engine_away_since > ENGINE_GRACE_SECONDS:
+                    await self._fail(job_id, f"the provider's container engine is away: {error}", Fault.PROVIDER)
+                else:
+                    await self._tasks.changed(job_id, timeout_seconds=1.0)
+            deployment = self._load(job_id)
+        self._open.discard(job_id)
+        await self._remove(job_id)
+
+    async def _fail(self, job_id: str, reason: str, fault: Fault) -> None:
+        deployment = self._load(job_id)
+        await self._end(deployment, lambda: deployment.fail(reason, fault))
+
+    async def _step(self, deployment: Deployment) -> None:
+        job_id = deployment.key
+        if deployment.state is DeploymentState.ACCEPTED:
+            await self._create(deployment)
+        elif deployment.state is DeploymentState.CREATED:
+            await self._executor.start(job_id)
+            execution = await self._executor.inspect(job_id)
+            deployment = self._load(job_id)
+            if deployment.state is DeploymentState.CREATED:
+                deployment.container_started(execution.started_at or self._now())
+                await self._log.save(deployment)
+        elif deployment.state is DeploymentState.STOPPING:
+            await self._executor.stop(job_id, STOP_GRACE_SECONDS)
+            execution = await self._executor.inspect(job_id)
+            if execution.state in (ExecutionState.ABSENT, ExecutionState.CREATED):
+                await self._end(deployment, deployment.stopped)
+            else:
+                await self._supervise(deployment)
+        else:
+            await self._supervise(deployment)
+
+    async def _create(self, deployment: Deployment) -> None:
+        spec = self._spec(deployment)
+        digest = await self._executor.prepare(spec)
+        deployment = self._load(deployment.key)
+        deployment.image_pulled(digest)
+        await self._log.save(deployment)
+        if deployment.state is not DeploymentState.ACCEPTED:
+            return
+        container_id = await self._executor.create(spec)
+        deployment = self._load(deployment.key)
+        if deployment.state is DeploymentState.ACCEPTED:
+            deployment.container_created(container_id, self._executor.name)
+            await self._log.save(deployment)
+
+    async def _supervise(self, deployment: Deployment) -> None:
+        """Follows the container until it has ended; stops it when told to, or at its time limit."""
+        job_id = deployment.key
+        following = asyncio.create_task(self._follow(job_id), name=f"output of {job_id}")
+        try:
+            while not following.done():
+                await self._stop_if_due(job_id)
+                waiting = asyncio.create_task(self._tasks.changed(job_id, self._until_limit(job_id)))
+                both: set[asyncio.Future[Any]] = {following, waiting}
+                try:
+                    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    waiting.cancel()
+            following.result()
+        finally:
+            await cancelled(following)
+        await self._conclude(job_id, await self._executor.inspect(job_id))
+
+    async def _follow(self, job_id: str) -> None:
+        cursor = await self._outputs.cursor(job_id)
+        async with contextlib.aclosing(self._executor.follow(job_id, cursor)) as batches:
+            async for lines in batches:
+                await self._outputs.append(job_id, lines)
+
+    def _until_limit(self, job_id: str) -> float | None:
+        deployment = self._load(job_id)
+        if deployment.state is not DeploymentState.RUNNING:
+            return None
+        return max(0.0, (deployment.stops_at - self._now()) / 1_000_000)
+
+    async def _stop_if_due(self, job_id: str) -> None:
+        deployment = self._load(job_id)
+        if deployment.state is DeploymentState.RUNNING and self._now() >= deployment.stops_at:
+            minutes = deployment.request.constraints.time if deployment.request else 0
+            deployment.request_stop("time limit", f"time limit of {minutes} min reached", Fault.REQUESTER)
+            await self._log.save(deployment)
+        if deployment.state is DeploymentState.STOPPING:
+            await self._executor.stop(job_id, STOP_GRACE_SECONDS)
+
+    async def _conclude(self, job_id: str, execution: Execution) -> None:
+        deployment = self._load(job_id)
+        if execution.state is ExecutionState.EXITED:
+            duration = max(0, execution.finished_at - execution.started_at) / 1_000_000
+            code = -1 if execution.exit_code is None else execution.exit_code
+            await self._end(deployment, lambda: deployment.exited(code, execution.oom_killed, duration))
+        elif execution.state is ExecutionState.ABSENT:
+            reason = f"the container is gone: {execution.error or 'it was removed from outside'}"
+            await self._end(deployment, lambda: deployment.fail(reason, Fault.PROVIDER))
+
+    async def _end(self, deployment: Deployment, decide: Callable[[], None]) -> None:
+        """Seals the output, then records the end; the capacity is free with it."""
+        sealed = await self._outputs.seal(deployment.key)
+        if deployment.ended:
+            return
+        deployment.seal_log(sealed.lines, sealed.sha256, sealed.truncated)
+        decide()
+        self._device.reservations.release(deployment.key)
+        await self._log.save(deployment)
+        self._device.changed()
+
+    async def _remove(self, job_id: str) -> None:
+        try:
+            await self._executor.remove(job_id)
+        except ExecutorUnavailable as error:
+            log.warning("container of job %s is left behind: %s", job_id, error, extra={"job_id": job_id})
+
+    async def _remove_leftovers(self) -> None:
+        """Containers of deployments that have ended: we died between the record and the removal."""
+        try:
+            for job_id in await self._executor.list_jobs():
+                deployment = self._log.load(Deployment, job_id)
+                if deployment is not None and deployment.ended:
+                    await self._executor.remove(job_id)
+        except ExecutorUnavailable as error:
+            log.warning("leftover containers could not be looked for: %s", error)
+
+    def _spec(self, deployment: Deployment) -> ExecutionSpec:
+        request = deployment.request
+        if request is None:
+            raise Conflict(f"deployment {deployment.key} has no request")
+        return ExecutionSpec(
+            job_id=deployment.key,
+            node_id=self._signer.peer_id,
+            image=request.params.image_id,
+            arguments=request.arguments,
+            cpu_mhz=request.constraints.cpu,
+            memory_mb=request.constraints.ram,
+            gpu_uuids=deployment.gpu_uuids,
+        )
+
+    def _load(self, job_id: str) -> Deployment:
+        deployment = self._log.load(Deployment, job_id)
+        if deployment is None:
+            raise NotFound(f"no deployment of job {job_id} here")
+        return deployment
+
+    def _recount(self) -> None:
+        """Rebuilds what is reserved from the deployments themselves."""
+        self._device.reservations.clear()
+        for job_id in list(self._open):
+            deployment = self._log.load(Deployment, job_id)
+            if deployment is None or deployment.ended:
+                self._open.discard(job_id)
+            else:
+                self._device.reservations.hold(job_id, deployment.reserved, deployment.gpu_uuids)
+        self._device.changed()
+
+
+def frames(lines: Sequence[LogLine]) -> list[tuple[LogLine, ...]]:
+    """Cut into frames of at most about FRAME_BYTES of text; a longer line has a frame of its own."""
+    found: list[tuple[LogLine, ...]] = []
+    frame: list[LogLine] = []
+    size = 0
+    for line in lines:
+        length = 2 * len(line.text.encode()) + 48
+        if frame and size + length > FRAME_BYTES:
+            found.append(tuple(frame))
+            frame, size = [], 0
+        frame.append(line)
+        size += length
+    return [*found, tuple(frame)] if frame else found
+
+
+def _answer(deployment: Deployment) -> DeploymentAnswer:
+    return DeploymentAnswer(accepted=not deployment.rejection, reason=deployment.rejection)

@@ -1,0 +1,231 @@
+"""The table of advertisements: what this node tells the network of itself, and what it hears of others.
+
+Every node keeps the whole table in memory and matches locally. News comes by gossip; who joins asks
+a neighbour for its table. Each entry is signed by its own provider, so any peer may pass it on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from dms.application.device import DeviceService
+from dms.application.messages import (
+    AD_SNAPSHOT,
+    AD_TOPIC,
+    Snapshot,
+    SnapshotRequest,
+    decode_answer,
+    decode_request,
+    encode,
+)
+from dms.application.ports import EventLog, PeerNetwork, Signer
+from dms.application.tasks import cancelled
+from dms.domain.directory import (
+    LIFETIME_SECONDS,
+    Advertisement,
+    Offering,
+    Provider,
+    SignedAdvertisement,
+    open_advertisement,
+)
+from dms.errors import DmsError, PeerMisbehaved, Unavailable
+
+log = logging.getLogger(__name__)
+
+RENEW_SECONDS = 60.0
+SETTLE_SECONDS = 0.05  # changes that come together are told together
+SNAPSHOT_PAGE = 100
+SNAPSHOT_TIMEOUT_SECONDS = 10.0
+MOST_PROVIDERS = 200_000  # a bound on what strangers can make us remember
+EXPIRY_SECONDS = 5.0
+
+_signed_decoder = msgspec.json.Decoder(SignedAdvertisement)
+
+
+class Directory:
+    """Own advertisement out, others' in. `offerings()` is what matching reads."""
+
+    def __init__(
+        self, log: EventLog, device: DeviceService, network: PeerNetwork, signer: Signer, now: Callable[[], int]
+    ) -> None:
+        self._log, self._device, self._network, self._signer, self._now = log, device, network, signer, now
+        self._table: dict[str, tuple[Advertisement, SignedAdvertisement]] = {}
+        self._stirred = asyncio.Event()
+        self._heard: asyncio.Queue[Advertisement] = asyncio.Queue(maxsize=10_000)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._fetching: dict[str, asyncio.Task[None]] = {}
+        self._topics: set[str] = set()
+
+    def serve(self) -> None:
+        self._network.serve_request(AD_SNAPSHOT, self._on_snapshot)
+        self._network.on_peer(self._on_peer)
+        self._device.on_change(self._stirred.set)
+
+    async def start(self) -> None:
+        self._listen()
+        for loop in (self._advertise(), self._record(), self._expire()):
+            self._tasks.append(asyncio.create_task(loop))
+        for peer in self._network.peers():
+            self._on_peer(peer.peer_id, True)
+
+    async def close(self) -> None:
+        for task in [*self._tasks, *self._fetching.values()]:
+            await cancelled(task)
+
+    def offerings(self) -> Iterator[tuple[str, Offering]]:
+        """(peer id, offering) of all other providers whose word still holds."""
+        now = self._now()
+        return ((p, ad.offering) for p, (ad, _) in self._table.items() if ad.expires_at > now)
+
+    def advertisements(self) -> list[Advertisement]:
+        """All that is known, by peer id."""
+        return [self._table[peer_id][0] for peer_id in sorted(self._table)]
+
+    def own(self) -> Advertisement:
+        now = self._now()
+        return Advertisement(
+            peer_id=self._signer.peer_id,
+            addresses=tuple(self._network.listen_addresses)[:32],
+            sequence=now,
+            expires_at=now + LIFETIME_SECONDS * 1_000_000,
+            offering=self._device.offering(),
+        )
+
+    # --- what we tell ------------------------------------------------------------------------------
+    async def _advertise(self) -> None:
+        """On every change, and every minute; a node that offers nothing any more says so once."""
+        offered = False
+        while True:
+            self._stirred.clear()
+            self._listen()
+            offers = self._device.state.onboarded
+            if offers or offered:
+                await self._publish(self._sign(self.own()))
+            offered = offers
+            await self._until_stirred(RENEW_SECONDS * random.uniform(0.8, 1.0))  # noqa: S311  jitter
+            await asyncio.sleep(SETTLE_SECONDS)
+
+    async def _publish(self, signed: SignedAdvertisement) -> None:
+        try:
+            await self._network.publish(AD_TOPIC + self._device.channel, encode(signed))
+        except Unavailable as error:
+            log.warning("advertisement not sent: %s", error, extra={"action": "advertisement_not_sent"})
+
+    async def _until_stirred(self, timeout_seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stirred.wait(), timeout_seconds)
+        except TimeoutError:
+            return
+
+    def _listen(self) -> None:
+        topic = AD_TOPIC + self._device.channel
+        if topic not in self._topics:
+            self._topics.add(topic)
+            self._network.serve_gossip(topic, self._on_gossip)
+
+    def _sign(self, advertisement: Advertisement) -> SignedAdvertisement:
+        body = encode(advertisement)
+        return SignedAdvertisement(body=body.decode(), signature=self._signer.sign(body).hex())
+
+    # --- what we hear --------------------------------------------------------------------------------
+    def _on_gossip(self, peer_id: str, body: bytes) -> None:
+        try:
+            self._take(_signed_decoder.decode(body))
+        except (DmsError, msgspec.DecodeError, msgspec.ValidationError) as error:
+            log.warning("advertisement from %s refused: %s", peer_id, error, extra={"action": "ad_refused"})
+
+    def _take(self, signed: SignedAdvertisement) -> None:
+        """Newest sequence wins. Raises PeerMisbehaved on one that is not its provider's word."""
+        advertisement = open_advertisement(signed, self._now(), self._signer.verify)
+        peer_id = advertisement.peer_id
+        if peer_id == self._signer.peer_id:
+            return
+        known = self._table.get(peer_id)
+        if known is not None and known[0].sequence >= advertisement.sequence:
+            return
+        if known is None and len(self._table) >= MOST_PROVIDERS:
+            raise PeerMisbehaved(f"{peer_id} is not remembered: {MOST_PROVIDERS} providers are known already")
+        self._table[peer_id] = (advertisement, signed)
+        self._network.add_addresses(peer_id, advertisement.addresses)
+        if known is None or known[0].offering != advertisement.offering:
+            self._note(advertisement)
+
+    def _note(self, advertisement: Advertisement) -> None:
+        """Queued for the log. When the queue is full it is left out; its renewal is heard again."""
+        if self._heard.full():
+            self._table.pop(advertisement.peer_id, None)
+            return
+        self._heard.put_nowait(advertisement)
+
+    async def _record(self) -> None:
+        """Writes what changed into the log."""
+        while True:
+            await self._record_one(await self._heard.get())
+
+    async def _record_one(self, advertisement: Advertisement) -> None:
+        offering, addresses = advertisement.offering, advertisement.addresses
+        await self._save(advertisement.peer_id, lambda provider: provider.advertise(offering, addresses))
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRY_SECONDS)
+            now = self._now()
+            for peer_id in [p for p, (ad, _) in self._table.items() if ad.expires_at <= now]:
+                del self._table[peer_id]
+                await self._save(peer_id, lambda p: p.lose("its advertisement was not renewed"))
+
+    async def _save(self, peer_id: str, change: Callable[[Provider], bool]) -> None:
+        provider = self._log.load(Provider, peer_id) or Provider(peer_id)
+        if change(provider):
+            try:
+                await self._log.save(provider)
+            except Unavailable as error:
+                log.warning("what changed of %s is not recorded: %s", peer_id, error)
+
+    # --- the whole table, for who joins ----------------------------------------------------------------
+    def _on_peer(self, peer_id: str, connected: bool) -> None:
+        if connected and peer_id not in self._fetching:
+            task = asyncio.create_task(self._fetch(peer_id), name=f"advertisements of {peer_id}")
+            self._fetching[peer_id] = task
+            task.add_done_callback(lambda _: self._fetching.pop(peer_id, None))
+
+    async def _fetch(self, peer_id: str) -> None:
+        after = ""
+        try:
+            while True:
+                body = encode(SnapshotRequest(after=after))
+                answer = await self._network.request(peer_id, AD_SNAPSHOT, body, SNAPSHOT_TIMEOUT_SECONDS)
+                page = decode_answer(peer_id, answer, Snapshot)
+                for signed in page.advertisements:
+                    self._on_gossip(peer_id, encode(signed))
+                if not page.more or not page.advertisements:
+                    return
+                last = msgspec.json.decode(page.advertisements[-1].body, type=Advertisement).peer_id
+                if last <= after:
+                    raise PeerMisbehaved(f"{peer_id} sends its table in circles")
+                after = last
+        except (DmsError, msgspec.DecodeError, msgspec.ValidationError) as error:
+            # A peer that is no DMS, or is gone again: nothing to be mended here.
+            log.debug("no advertisements from %s: %s", peer_id, error)
+
+    async def _on_snapshot(self, _peer_id: str, body: bytes) -> bytes:
+        request = decode_request(body, SnapshotRequest)
+        entries = {peer_id: signed for peer_id, (_, signed) in self._table.items()}
+        if self._device.state.onboarded:
+            entries[self._signer.peer_id] = self._sign(self.own())
+        ids = sorted(entries)
+        start = bisect_right(ids, request.after)
+        page: list[SignedAdvertisement] = []
+        size = 0
+        for peer_id in ids[start : start + SNAPSHOT_PAGE]:
+            size += 2 * len(entries[peer_id].body)
+            if page and size > 128 * 1024:
+                break
+            page.append(entries[peer_id])
+        return encode(Snapshot(advertisements=tuple(page), more=start + len(page) < len(ids)))

@@ -1,0 +1,97 @@
+"""What peers say to each other: the bodies of our protocols, as JSON. Sizes are bounded by the frames."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from dms.application.ports import LogLine
+from dms.domain.chain import SignedRecord
+from dms.domain.directory import SignedAdvertisement
+from dms.domain.request import ServiceRequest
+from dms.errors import InvalidInput, PeerMisbehaved
+
+DEPLOYMENT_REQUEST = "/nunet/dms/depreq/0.1.0"
+FEED = "/nunet/dms/feed/0.1.0"
+CONTROL = "/nunet/dms/control/0.1.0"
+AD_SNAPSHOT = "/nunet/dms/ad-snapshot/0.1.0"
+AD_TOPIC = "/nunet/dms/ad/0.1.0/"  # then the channel
+
+UUID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+JobId = Annotated[str, Meta(pattern=UUID_PATTERN)]
+Position = Annotated[int, Meta(ge=0, le=2**62)]
+T = TypeVar("T")
+
+
+class DeploymentRequest(Struct, frozen=True, kw_only=True):
+    """SP to CP. Repeating it with the same job id gives the same answer."""
+
+    job_id: JobId
+    request: ServiceRequest
+    price: Annotated[str, Meta(max_length=64)]
+    traceparent: Annotated[str, Meta(max_length=128)] = ""
+
+
+class DeploymentAnswer(Struct, frozen=True, kw_only=True):
+    """Accepted: the feed tells the rest. Refused: why."""
+
+    accepted: bool
+    reason: str = ""
+
+
+class FeedRequest(Struct, frozen=True, kw_only=True):
+    """after: the newest version of the deployment that is known; log_after: the newest line."""
+
+    job_id: JobId
+    after: Position = 0
+    log_after: Position = 0
+
+
+class FeedItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Either records of the deployment in order, or lines of its output in order."""
+
+    records: tuple[SignedRecord, ...] = ()
+    lines: tuple[LogLine, ...] = ()
+
+
+class Terminate(Struct, frozen=True, kw_only=True):
+    job_id: JobId
+    reason: Annotated[str, Meta(max_length=1024)]
+
+
+class TerminateAnswer(Struct, frozen=True, kw_only=True):
+    stopping: bool
+
+
+class SnapshotRequest(Struct, frozen=True, kw_only=True):
+    """after: the last peer id of the page before."""
+
+    after: Annotated[str, Meta(max_length=128)] = ""
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """A page of the table of advertisements, by peer id; more: there is another page."""
+
+    advertisements: tuple[SignedAdvertisement, ...]
+    more: bool = False
+
+
+encode = msgspec.json.encode
+
+
+def decode_request(body: bytes, message_type: type[T]) -> T:
+    """Of a peer that asks us. Raises InvalidInput, which it gets as the answer."""
+    try:
+        return msgspec.json.decode(body, type=message_type)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise InvalidInput(f"message can't be read: {error}") from error
+
+
+def decode_answer(peer_id: str, body: bytes, message_type: type[T]) -> T:
+    """Of a peer that we asked. Raises PeerMisbehaved."""
+    try:
+        return msgspec.json.decode(body, type=message_type)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise PeerMisbehaved(f"{peer_id} sent an answer that can't be read: {error}") from error

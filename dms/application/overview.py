@@ -1,0 +1,31 @@
+"""The daemon as its interfaces see it: one object with every service behind it. bootstrap.py builds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dms.application.compute_provider import ComputeProvider
+from dms.application.device import DeviceService
+from dms.application.directory import Directory
+from dms.application.ports import EventLog, OutputStore, PeerNetwork
+from dms.application.service_provider import ServiceProvider
+
+
+@dataclass(frozen=True)
+class Services:
+    """ready: why the daemon can't serve yet, or None when it can. log_token: the unguessable token
+    of a job's log (an HMAC under a key of this node, so that it stands in no event).
+    now: Unix time in microseconds."""
+
+    log: EventLog
+    outputs: OutputStore
+    network: PeerNetwork
+    device: DeviceService
+    directory: Directory
+    service_provider: ServiceProvider
+    compute_provider: ComputeProvider
+    log_token: Callable[[str], str]
+    ready: Callable[[], str | None]
+    now: Callable[[], int]
+    executor_name: str

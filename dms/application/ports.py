@@ -1,0 +1,269 @@
+"""What the application needs from outside, as Protocols; `dms/adapters/` implements them.
+
+All of them are asyncio: an adapter hides its threads, its processes and its trio.
+Every call is bounded in time by the adapter and raises a DmsError, never a library's own error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from msgspec import Struct
+
+from dms.domain.aggregate import Aggregate
+from dms.domain.device import Capacity
+from dms.domain.event import Recorded
+
+A = TypeVar("A", bound=Aggregate)
+
+
+# --- the event log -----------------------------------------------------------------------------
+class EventLog(Protocol):
+    """The one durable truth. A saved event has a position and is on disk before anyone hears of it."""
+
+    @property
+    def head(self) -> int:
+        """The newest committed position; 0 for an empty log."""
+
+    def load(self, aggregate_type: type[A], key: str) -> A | None:
+        """The one live object of that aggregate, decided but uncommitted events included."""
+
+    async def save(self, *aggregates: Aggregate) -> int:
+        """Appends the pending events of all of them in one transaction; answers the head after it.
+        When it raises (LogUnavailable), nothing was appended and the objects must be loaded anew."""
+
+    async def read(self, after: int, limit: int, *, topics: Sequence[str] = (), stream: str = "") -> Sequence[Recorded]:
+        """At most `limit` events behind position `after`, in order."""
+
+    def subscribe(
+        self, after: int, *, topics: Sequence[str] = (), stream: str = ""
+    ) -> AsyncGenerator[Sequence[Recorded], None]:
+        """Batches of events behind `after`, for ever: catch up first, then live."""
+
+    def previous_hash(self, position: int) -> bytes:
+        """The link of the hash chain before the event at `position`."""
+
+    def on_rollback(self, react: Callable[[], None]) -> None:
+        """Calls `react` when decided events could not be written: state kept beside them is stale."""
+
+
+# --- the jobs' output ----------------------------------------------------------------------------
+class LogLine(Struct, frozen=True, array_like=True, gc=False):
+    """One line of a job's output. seq: from 1, one count over both streams. time_ns: Unix, the
+    engine's stamp. Stored and sent as a JSON array, so both sides hold the same bytes."""
+
+    seq: int
+    stream: str  # "stdout" | "stderr"
+    time_ns: int
+    text: str
+
+
+class SealedLog(Struct, frozen=True):
+    """lines: how many there are. sha256: hex, of the file's bytes. truncated: the size limit was met."""
+
+    lines: int
+    sha256: str
+    truncated: bool
+
+
+class OutputStore(Protocol):
+    """The output of jobs, on disk, apart from the event log."""
+
+    async def append(self, job_id: str, lines: Sequence[OutputLine]) -> None:
+        """Of an execution on this node: numbers the lines. Those behind the size limit are dropped
+        and a last line says so."""
+
+    async def extend(self, job_id: str, lines: Sequence[LogLine]) -> None:
+        """Of a peer's execution: lines known already are skipped. Raises PeerMisbehaved on a gap."""
+
+    async def read(self, job_id: str, after: int, limit: int) -> Sequence[LogLine]:
+        """At most `limit` lines behind line `after`."""
+
+    async def last(self, job_id: str) -> int:
+        """The newest line's number, 0 for none."""
+
+    async def cursor(self, job_id: str) -> OutputCursor | None:
+        """Where an execution's output goes on behind what is stored."""
+
+    async def seal(self, job_id: str) -> SealedLog:
+        """Makes what is stored durable and answers its digest."""
+
+    async def drop(self, job_id: str) -> None:
+        """Forgets all lines of the job."""
+
+    async def wait(self, job_id: str, after: int) -> None:
+        """Returns once there is a line behind line `after`."""
+
+    async def close(self) -> None: ...
+
+
+# --- running containers ------------------------------------------------------------------------
+class ExecutionSpec(Struct, frozen=True, kw_only=True):
+    """One container to run. The job id is its name and its idempotency key."""
+
+    job_id: str
+    node_id: str  # peer id of this compute provider, for the label
+    image: str
+    arguments: tuple[str, ...]
+    cpu_mhz: int
+    memory_mb: int
+    gpu_uuids: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+class ExecutionState(StrEnum):
+    ABSENT = "absent"  # never created, or removed
+    CREATED = "created"
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+class Execution(Struct, frozen=True, kw_only=True):
+    """What the engine says of one execution. Times: Unix time in microseconds, 0 when unknown."""
+
+    state: ExecutionState
+    exit_code: int | None = None  # only when exited
+    oom_killed: bool = False
+    error: str = ""  # the engine's own words on why it could not start or was lost
+    started_at: int = 0
+    finished_at: int = 0
+
+
+class OutputLine(Struct, frozen=True):
+    """One line of a container's output, without its newline."""
+
+    stream: str  # "stdout" | "stderr"
+    time_ns: int  # Unix time, nanoseconds, strictly as the engine stamped it
+    text: str
+
+
+class OutputCursor(Struct, frozen=True):
+    """Where reading goes on: after the `count`-th line stamped `time_ns` (count >= 1) of the whole log."""
+
+    time_ns: int
+    count: int
+
+
+class Executor(Protocol):
+    """Every method is safe to repeat. Raises ExecutorUnavailable when the engine is away."""
+
+    name: str  # "docker" | "process"
+
+    async def prepare(self, spec: ExecutionSpec) -> str:
+        """Makes the image available and checks that it may run; answers its digest.
+        Raises ImageUnavailable."""
+
+    async def create(self, spec: ExecutionSpec) -> str:
+        """Creates but does not start; answers the engine's id. Raises ExecutionError."""
+
+    async def start(self, job_id: str) -> None:
+        """Starts a created execution; one that is running or has exited is left alone.
+        Raises ExecutionError when the engine refuses (for example: command not found)."""
+
+    async def inspect(self, job_id: str) -> Execution: ...
+
+    def follow(self, job_id: str, after: OutputCursor | None) -> AsyncGenerator[Sequence[OutputLine], None]:
+        """Batches of lines in the engine's order, as they come; ends once the execution has
+        ended and everything was read."""
+
+    async def stop(self, job_id: str, grace_seconds: float) -> None:
+        """SIGTERM, then SIGKILL after the grace; returns when it no longer runs."""
+
+    async def remove(self, job_id: str) -> None: ...
+
+    async def list_jobs(self) -> Sequence[str]:
+        """Job ids of all executions this node ever created and has not removed."""
+
+    async def close(self) -> None: ...
+
+
+# --- the peer-to-peer network ------------------------------------------------------------------
+class PeerInfo(Struct, frozen=True):
+    """A connected peer. addresses: multiaddrs that end in /p2p/<peer id>."""
+
+    peer_id: str
+    addresses: tuple[str, ...]
+
+
+RequestHandler = Callable[[str, bytes], Awaitable[bytes]]
+"""(peer id of the secured connection, body) -> answer. A DmsError becomes an error answer."""
+
+StreamHandler = Callable[[str, bytes], AsyncGenerator[bytes, None]]
+"""(peer id, opening body) -> the frames to send; its end is sent as an explicit final frame."""
+
+GossipHandler = Callable[[str, bytes], None]
+"""(peer id of the message's signer, body) -> None. Called on the asyncio loop."""
+
+
+class PeerNetwork(Protocol):
+    """The node's libp2p host. Bodies are JSON bytes; who a peer is, the secured connection says."""
+
+    peer_id: str
+
+    @property
+    def listen_addresses(self) -> Sequence[str]:
+        """Multiaddrs that end in /p2p/<own peer id>, concrete addresses only."""
+
+    def serve_request(self, protocol: str, handler: RequestHandler) -> None: ...
+
+    def serve_stream(self, protocol: str, handler: StreamHandler) -> None: ...
+
+    def serve_gossip(self, topic: str, handler: GossipHandler) -> None: ...
+
+    async def publish(self, topic: str, body: bytes) -> None: ...
+
+    async def request(self, peer_id: str, protocol: str, body: bytes, timeout_seconds: float) -> bytes:
+        """Raises PeerUnreachable (dial, timeout, cut), or the DmsError the peer answered with
+        (Forbidden, NotFound, Conflict, InvalidInput; anything else arrives as PeerMisbehaved)."""
+
+    def stream(self, peer_id: str, protocol: str, body: bytes) -> AsyncGenerator[bytes, None]:
+        """The frames of the peer's StreamHandler; ends normally only on its explicit final frame.
+        Raises as `request` does; a stream without a frame or heartbeat for 25 s is cut."""
+
+    async def ping(self, peer_id: str, timeout_seconds: float) -> float:
+        """Round trip in seconds. Raises PeerUnreachable."""
+
+    def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None:
+        """Remembers where a peer can be dialled (from an advertisement)."""
+
+    def on_peer(self, callback: Callable[[str, bool], None]) -> None:
+        """Calls back on the asyncio loop with (peer id, connected) when that changes."""
+
+    def peers(self) -> Sequence[PeerInfo]:
+        """Connected peers, by peer id."""
+
+
+class Signer(Protocol):
+    """The node's Ed25519 key."""
+
+    peer_id: str
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes."""
+
+    def verify(self, peer_id: str, message: bytes, signature: bytes) -> bool:
+        """Whether the holder of that peer id's key signed the message."""
+
+
+# --- hardware, money, secrets ---------------------------------------------------------------------
+class Hardware(Protocol):
+    """What this machine has. Figures of the total are stable between calls."""
+
+    def capacity(self) -> Capacity: ...
+
+
+class FundingVerdict(Struct, frozen=True):
+    """reason: why it was not accepted."""
+
+    accepted: bool
+    reason: str = ""
+
+
+class FundingCheck(Protocol):
+    """Whether a reported payment is good. Raises Unavailable when that can't be told now."""
+
+    name: str
+
+    async def check(self, job_id: str, tx_hash: str, price: str, blockchain: str) -> FundingVerdict: ...

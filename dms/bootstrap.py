@@ -1,0 +1,324 @@
+"""Builds every object of the daemon once and runs it. The only module that knows the concrete classes."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from dms.adapters.eventlog.log import SQLiteEventLog
+from dms.adapters.eventlog.sqlite import SQLiteRecorder
+from dms.adapters.executors.docker import DockerExecutor, DockerSettings
+from dms.adapters.executors.images import ImagePolicy
+from dms.adapters.executors.process import ProcessExecutor
+from dms.adapters.executors.profile import ContainerLimits
+from dms.adapters.funding.trust import TrustCheck
+from dms.adapters.hardware.probe import HardwareProbe
+from dms.adapters.http.server import HttpServer, build_app
+from dms.adapters.outputs.files import FileOutputStore
+from dms.adapters.p2p.identity import Identity
+from dms.adapters.p2p.network import Libp2pNetwork
+from dms.adapters.service.notify import ServiceManager
+from dms.adapters.views.sqlite import SQLiteViews
+from dms.application.compute_provider import ComputeProvider
+from dms.application.device import DeviceService
+from dms.application.directory import Directory
+from dms.application.overview import Services
+from dms.application.ports import Executor
+from dms.application.service_provider import ServiceProvider, Timeouts
+from dms.config import Loaded, Settings
+from dms.domain.device import Capacity
+from dms.domain.resources import Gpu
+from dms.errors import ConfigError, DmsError
+from projections.capacity import Capacity as CapacityView
+from projections.jobs import OPEN_STATUSES, Jobs
+
+log = logging.getLogger("dms")
+
+SWITCH_SECONDS = 0.0005  # a thread that commits must not wait for the loop's whole 5 ms turn
+DOCKER_SOCKET = Path("/var/run/docker.sock")
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+class ProbedHardware:
+    """The hardware probe as the application's port."""
+
+    def __init__(self, probe: HardwareProbe) -> None:
+        self._probe = probe
+
+    def capacity(self) -> Capacity:
+        found = self._probe.read()
+        gpus = tuple(
+            Gpu(name=g.name, uuid=g.uuid, total_vram_mb=g.total_vram_mb, free_vram_mb=g.free_vram_mb)
+            for g in found.gpus
+        )
+        return Capacity(cpu_mhz=found.cpu_mhz, memory_mb=found.memory_mb, cores=found.cores, gpus=gpus)
+
+
+class Daemon:
+    """One DMS. `start`, then serve until `close`; a daemon is not started twice."""
+
+    def __init__(self, settings: Settings, tell: Callable[[str], None] = lambda _: None) -> None:
+        """tell: gets each phase of the start."""
+        self.settings, self._tell = settings, tell
+        self._closing = AsyncExitStack()
+        self._phase: str | None = "starting"
+
+    async def start(self) -> None:
+        """Raises DmsError: AlreadyRunning, LogCorrupt, ConfigError, Unavailable."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._closing.aclose()
+            raise
+
+    async def close(self) -> None:
+        """Stops serving, leaves containers running, writes what is queued."""
+        self._phase = "stopping"
+        await self._closing.aclose()
+
+    def ready(self) -> str | None:
+        return self._phase or self._views.failure
+
+    async def _start(self) -> None:
+        settings = self.settings
+        data_dir = _private_folder(settings.general.data_dir)
+        work_dir = _private_folder(settings.general.work_dir)
+        if settings.eventlog.url.startswith("postgres"):
+            raise ConfigError("eventlog.url: this version keeps its log in SQLite; leave the setting empty")
+        event_log = SQLiteEventLog(settings.events_db, now_us)
+        self._closing.push_async_callback(event_log.close)
+        await event_log.start()
+        outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb)
+        self._closing.push_async_callback(outputs.close)
+        self._views = SQLiteViews(data_dir / "views.db", event_log, [Jobs(), CapacityView()])
+        self._closing.push_async_callback(self._views.close)
+        identity = Identity.load_or_create(work_dir / "node.key")
+        hardware = ProbedHardware(HardwareProbe())
+        device = DeviceService(event_log, hardware, identity.peer_id)
+        network = Libp2pNetwork(
+            identity,
+            settings.p2p.listen_address,
+            settings.p2p.announce_address,
+            settings.p2p.bootstrap_peers,
+            settings.p2p.mdns,
+        )
+        executor = _executor(settings, identity.peer_id, hardware.capacity())
+        self._closing.push_async_callback(executor.close)
+        directory = Directory(event_log, device, network, identity, now_us)
+        compute = ComputeProvider(
+            event_log,
+            device,
+            executor,
+            outputs,
+            identity,
+            now_us,
+            confined=executor.name == "docker",
+            run_unconfined_for_peers=settings.job.allow_process_for_peers,
+        )
+        service = ServiceProvider(
+            event_log,
+            device,
+            directory,
+            network,
+            outputs,
+            identity,
+            TrustCheck(),
+            now_us,
+            Timeouts(
+                funding_window=settings.job.funding_window,
+                answer=settings.job.answer_timeout,
+                provider_grace=settings.job.provider_grace,
+            ),
+            settings.job.target_peer,
+        )
+        token_key = _token_key(data_dir / "token.key")
+        self.services = Services(
+            log=event_log,
+            outputs=outputs,
+            network=network,
+            device=device,
+            directory=directory,
+            service_provider=service,
+            compute_provider=compute,
+            log_token=lambda job_id: hmac.digest(token_key, job_id.encode(), "sha256").hex()[:40],
+            ready=self.ready,
+            now=now_us,
+            executor_name=executor.name,
+        )
+        await self._serve(network, compute, service, directory)
+
+    async def _serve(
+        self, network: Libp2pNetwork, compute: ComputeProvider, service: ServiceProvider, directory: Directory
+    ) -> None:
+        """From the outside in: the API answers (not ready), the views catch up, then work goes on."""
+        rest = self.settings.rest
+        app = build_app(self.services, self._views, rest, debug=self.settings.general.debug)
+        server = HttpServer(app, rest.addr, rest.port)
+        self._closing.push_async_callback(server.close)
+        self.port = await server.start()
+        self._enter("reading the log")
+        await self._views.start()
+        self._enter("joining the network")
+        compute.serve(network)
+        directory.serve()
+        self._closing.push_async_callback(network.close)
+        await network.start()
+        open_jobs = await self._open_jobs()
+        self._closing.push_async_callback(compute.close)
+        await compute.start(open_jobs)
+        self._closing.push_async_callback(directory.close)
+        await directory.start()
+        self._closing.push_async_callback(service.close)
+        await service.start(open_jobs)
+        self._phase = None
+        log.info(
+            "ready: REST on http://%s:%d, peer %s, jobs run with %s",
+            rest.addr, self.port, network.peer_id, self.services.executor_name,
+            extra={"action": "ready"},
+        )  # fmt: skip
+
+    def _enter(self, phase: str) -> None:
+        self._phase = phase
+        self._tell(phase)
+
+    async def _open_jobs(self) -> list[str]:
+        """Job ids of both roles that had not ended, in the order requested (UUIDv7)."""
+        found: list[str] = []
+        after = ""
+        while True:
+            page = await self._views.page(
+                Jobs(), limit=1000, after=after, where={"status": (*OPEN_STATUSES, "requested")}
+            )
+            found += [row.job_id for row in page.rows]
+            if not page.next:
+                return found
+            after = page.next
+
+
+def _executor(settings: Settings, node_id: str, capacity: Capacity) -> Executor:
+    kind = settings.job.executor
+    if kind == "auto":
+        kind = "docker" if _has_docker() else "process"
+        if kind == "process":
+            log.warning("no Docker engine is installed: jobs of other peers are refused (see job.executor)")
+    if kind == "process":
+        return ProcessExecutor(node_id, settings.general.data_dir / "processes")
+    limits = ContainerLimits(
+        core_mhz=max(1, capacity.cpu_mhz // max(1, capacity.cores)),
+        cores=capacity.cores,
+        network="bridge" if settings.job.network else "none",
+        image_user=settings.job.run_as_image_user,
+        log_file_mb=settings.job.log_max_mb,
+    )
+    policy = ImagePolicy(settings.job.image_allow, settings.job.image_deny)
+    return DockerExecutor(node_id, DockerSettings(limits=limits, policy=policy))
+
+
+def _has_docker() -> bool:
+    """Installed, not: answering now. An engine that starts after us must not change what we are."""
+    return "DOCKER_HOST" in os.environ or DOCKER_SOCKET.exists() or shutil.which("dockerd") is not None
+
+
+def _private_folder(path: Path) -> Path:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"folder {path} can't be made: {error.strerror}; set another in the configuration") from error
+    return path
+
+
+def _token_key(path: Path) -> bytes:
+    """32 random bytes, made once: the key of the logs' tokens."""
+    if not path.exists():
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(secrets.token_bytes(32))
+    return path.read_bytes()
+
+
+def verify(database: Path) -> Iterator[int]:
+    """Checks the hash chain of a log, in use or not; yields the position reached now and then.
+    Raises LogCorrupt naming the first position that does not fit."""
+    recorder = SQLiteRecorder(database, own=False)
+    try:
+        yield from recorder.verify()
+    finally:
+        recorder.close()
+
+
+# --- the process -----------------------------------------------------------------------------------
+class JsonLines(logging.Formatter):
+    """One JSON object a line, for journald and its readers; control characters can't break out of it."""
+
+    _own = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields |= {key: value for key, value in vars(record).items() if key not in self._own}
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields, default=str)
+
+
+def _log_to_stderr(debug: bool) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    handler.setFormatter(text if sys.stderr.isatty() else JsonLines())
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
+    for chatty in ("asyncio", "urllib3", "docker", "httpx", "trio", "libp2p", "multiaddr"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def serve(loaded: Loaded) -> int:
+    """Runs the daemon until SIGTERM or SIGINT; the process's exit code."""
+    _log_to_stderr(loaded.settings.general.debug)
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        uvloop.run(_until_told(loaded.settings))
+    except DmsError as error:
+        log.error("%s", error, extra={"action": "start_failed"})
+        return 1
+    return 0
+
+
+async def _until_told(settings: Settings, signals: Sequence[int] = (signal.SIGTERM, signal.SIGINT)) -> None:
+    told = asyncio.Event()
+    for number in signals:
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    manager = ServiceManager.from_environment()
+    daemon = Daemon(settings, manager.status)
+    await daemon.start()
+    manager.ready(f"ready: REST on port {daemon.port}")
+    watch = asyncio.create_task(manager.watch(daemon.ready))
+    try:
+        await told.wait()
+    finally:
+        log.info("stopping; containers go on running", extra={"action": "stopping"})
+        manager.stopping()
+        watch.cancel()
+        await daemon.close()

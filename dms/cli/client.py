@@ -1,0 +1,145 @@
+"""The daemon's REST API as the commands use it: an answer, or a Failure with its exit code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from dms.cli.core import Exit, Failure
+
+if TYPE_CHECKING:
+    from dms.config import Rest
+
+# A command may wait for a provider's answer or a commit; a stream may be silent for long.
+PATIENCE = httpx.Timeout(30.0, connect=5.0)
+STREAM_PATIENCE = httpx.Timeout(30.0, connect=5.0, read=None)
+NDJSON = {"accept": "application/x-ndjson"}
+_CODES = {
+    400: Exit.FAILURE,
+    401: Exit.DENIED,
+    403: Exit.DENIED,
+    404: Exit.NOT_FOUND,
+    410: Exit.NOT_FOUND,
+    409: Exit.CONFLICT,
+}
+_EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
+
+
+def url_of(rest: Rest) -> str:
+    host = _EVERYWHERE.get(rest.addr, rest.addr)
+    return f"http://[{host}]:{rest.port}" if ":" in host and not host.startswith("[") else f"http://{host}:{rest.port}"
+
+
+def checked_url(text: str) -> str:
+    """Without the API's path and a last slash. Raises Failure unless it is an http address."""
+    url = text.strip().rstrip("/").removesuffix("/api/v1")
+    if "://" not in url:
+        url = f"http://{url}"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise Failure(f"{text} is not the address of a DMS", Exit.USAGE, "it looks like http://127.0.0.1:9999")
+    return url
+
+
+def unreachable(url: str, why: str) -> Failure:
+    hint = (
+        "start it with: nunet run    (installed as a service: systemctl status nunet-dms)\n"
+        "if it runs elsewhere, name it with --url or DMS_URL"
+    )
+    return Failure(f"looks like DMS is not running... nothing answers at {url} ({why})", Exit.UNREACHABLE, hint)
+
+
+class Api:
+    def __init__(self, url: str) -> None:
+        self.url = url
+        # A proxy for the web must not see what goes to a daemon on this machine.
+        self._http = httpx.Client(base_url=f"{url}/api/v1", timeout=PATIENCE, trust_env=False)
+
+    def close(self) -> None:
+        self._http.close()
+
+    @property
+    def websocket_url(self) -> str:
+        return "ws" + self.url.removeprefix("http") + "/api/v1/run/deploy"
+
+    def get(self, path: str, **query: object) -> Any:
+        return self._ask("GET", path, query)
+
+    def post(self, path: str, body: object = None, **query: object) -> Any:
+        return self._ask("POST", path, query, body)
+
+    def items(self, path: str, **query: object) -> Iterator[Any]:
+        """The rows of a list, over all its pages."""
+        while True:
+            page = self.get(path, **query)
+            yield from page["items"]
+            if not page["next_token"]:
+                return
+            query["after"] = page["next_token"]
+
+    def lines(self, path: str, **query: object) -> Iterator[Any]:
+        """The decoded lines of an NDJSON answer, as they come. Raises Failure, also for a broken connection."""
+        with (
+            self._failures(),
+            self._http.stream("GET", path, params=_given(query), headers=NDJSON, timeout=STREAM_PATIENCE) as answer,
+        ):
+            if answer.is_error:
+                answer.read()
+            _check(answer)
+            for line in answer.iter_lines():
+                if line.strip():
+                    yield json.loads(line)
+
+    def _ask(self, method: str, path: str, query: Mapping[str, object], body: object = None) -> Any:
+        with self._failures():
+            answer = self._http.request(method, path, params=_given(query), json=body)
+        _check(answer)
+        return _decoded(answer)
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise unreachable(self.url, str(error) or "timed out") from error
+        except httpx.TimeoutException as error:
+            raise Failure(f"{self.url} did not answer in time", Exit.TIMED_OUT) from error
+        except (httpx.HTTPError, httpx.InvalidURL, json.JSONDecodeError) as error:
+            raise Failure(f"{self.url} broke the connection: {str(error) or type(error).__name__}") from error
+
+
+def _given(query: Mapping[str, object]) -> dict[str, str]:
+    return {
+        key: str(value).lower() if isinstance(value, bool) else str(value)
+        for key, value in query.items()
+        if value is not None and value != ""
+    }
+
+
+def _check(answer: httpx.Response) -> None:
+    if not answer.is_error:
+        return
+    body = _decoded(answer)
+    text = ""
+    if isinstance(body, dict):
+        text = str(body.get("error") or body.get("detail") or body.get("title") or body.get("message") or "")
+    code = _CODES.get(answer.status_code, Exit.FAILURE)
+    raise Failure(text or f"{answer.request.url.path} answered {answer.status_code} {answer.reason_phrase}", code)
+
+
+def _decoded(answer: httpx.Response) -> Any:
+    if not answer.content:
+        return None
+    try:
+        return answer.json()
+    except ValueError:
+        return {"message": answer.text}

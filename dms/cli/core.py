@@ -1,0 +1,256 @@
+"""What every command shares: the options that may stand anywhere, exit codes, errors in one line.
+
+Libraries that take long to import (httpx, rich, msgspec) are imported where they are used, so that `--help`
+and shell completion stay quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from dms.errors import AlreadyRunning, ConfigError, DmsError
+
+if TYPE_CHECKING:
+    from dms.cli.client import Api
+    from dms.cli.output import Output
+    from dms.config import Loaded
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FORMATS = ("table", "json", "jsonl", "yaml")
+
+
+class Exit(IntEnum):
+    """Documented in README.md. `job run --wait` answers with the container's own code instead."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    DENIED = 4
+    CONFLICT = 5
+    NOT_PLACED = 6
+    UNREACHABLE = 7
+    TIMED_OUT = 124
+    NOT_STARTED = 125
+    INTERRUPTED = 130
+
+
+class Failure(click.ClickException):
+    """The end of a command: one line of error, and a line that says what to do."""
+
+    def __init__(self, message: str, code: Exit = Exit.FAILURE, hint: str = "") -> None:
+        super().__init__(message)
+        self.code, self.hint = code, hint
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]  # click has it as an attribute of the class
+        return int(self.code)
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        complain(self.message, self.hint)
+
+
+def complain(message: str, hint: str = "") -> None:
+    """`error: ...` and, when there is one, `hint: ...`, on standard error."""
+    from dms.cli.text import printable
+
+    click.echo("error: " + " ".join(printable(message).split()), err=True)
+    for line in hint.splitlines():
+        click.echo("hint: " + printable(line), err=True)
+
+
+def say(text: str) -> None:
+    """Progress, for people: on standard error."""
+    from dms.cli.text import printable
+
+    click.echo(printable(text), err=True)
+
+
+def can_ask() -> bool:
+    """Whether somebody sits there to answer a question."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+@dataclass
+class State:
+    """The shared options, as far as they were given, and what is made from them once it is needed."""
+
+    config: Path | None = None
+    url: str | None = None
+    format: str = "table"
+    colour: bool = field(default_factory=lambda: not os.environ.get("NO_COLOR"))
+    _loaded: Loaded | None = None
+
+    def load(self, overrides: Mapping[str, str] | None = None) -> Loaded:
+        """The settings in force; warnings go to standard error. Raises ConfigError."""
+        from dms.config import load
+
+        if self._loaded is None or overrides:
+            self._loaded = load(overrides, file=self.config)
+            for warning in self._loaded.warnings:
+                say(f"warning: {warning}")
+        return self._loaded
+
+    @property
+    def base_url(self) -> str:
+        """Where the daemon answers: --url, else DMS_URL, else as it is configured."""
+        from dms.cli.client import checked_url, url_of
+
+        given = self.url or os.environ.get("DMS_URL")
+        return checked_url(given) if given else url_of(self.load().settings.rest)
+
+    def api(self) -> Api:
+        """Its connections are closed with the command."""
+        from dms.cli.client import Api
+
+        api = Api(self.base_url)
+        click.get_current_context().call_on_close(api.close)
+        return api
+
+    @property
+    def output(self) -> Output:
+        from dms.cli.output import Output
+
+        return Output(self.format, colour=self.colour)
+
+
+pass_state = click.make_pass_decorator(State, ensure=True)
+
+
+# --- options that may stand before or behind the command's name ------------------------------------------------
+
+
+def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def keep(context: click.Context, _: click.Parameter, value: Any) -> None:
+        if value is not None:
+            setattr(context.ensure_object(State), name, value)
+
+    return keep
+
+
+def _no_colour(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(State).colour = False
+
+
+def shared_options() -> list[click.Option]:
+    return [
+        click.Option(
+            ["--config"],
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Configuration file to use in place of dms_config.json in ., ~/.nunet or /etc/nunet.",
+            expose_value=False,
+            callback=_keep("config"),
+        ),
+        click.Option(
+            ["--url"],
+            metavar="URL",
+            help="The daemon to talk to  [default: DMS_URL, else rest.addr and rest.port].",
+            expose_value=False,
+            callback=_keep("url"),
+        ),
+        click.Option(
+            ["-o", "--output"],
+            type=click.Choice(FORMATS),
+            help="How data is printed on standard output.",
+            expose_value=False,
+            callback=_keep("format"),
+        ),
+        click.Option(
+            ["--no-color", "--no-colour"],
+            is_flag=True,
+            help="No colours (NO_COLOR does the same).",
+            expose_value=False,
+            callback=_no_colour,
+        ),
+    ]
+
+
+class Command(click.Command):
+    """A command that takes the shared options too, and shows an example in its help."""
+
+    def __init__(self, name: str, *, example: str, params: Sequence[click.Parameter] = (), **extra: Any) -> None:
+        params = list(params)
+        taken = {option for param in params for option in (*param.opts, *param.secondary_opts)}
+        for option in shared_options():
+            option.opts = [text for text in option.opts if text not in taken]
+            params.append(option)
+        super().__init__(name, params=params, epilog=_example(example), **extra)
+        self.context_settings.setdefault("help_option_names", ["-h", "--help"])
+
+
+class Group(click.Group):
+    def __init__(self, name: str, *, example: str, **extra: Any) -> None:
+        super().__init__(name, epilog=_example(example), **extra)
+        self.context_settings.setdefault("help_option_names", ["-h", "--help"])
+
+
+def _example(text: str) -> str:
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def command(group: click.Group, name: str, example: str) -> Callable[[F], Command]:
+    """Decorator: the function becomes the command `name` of `group`; its docstring is the help."""
+
+    def wrap(function: F) -> Command:
+        made = click.command(name, cls=Command, example=example)(function)
+        group.add_command(made)
+        return made
+
+    return wrap
+
+
+class Root(Group):
+    """Turns every end of a command into one line and an exit code; a traceback is never shown."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> NoReturn:
+        del standalone_mode, windows_expand_args
+        try:
+            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else prog_name or "nunet"
+            complain(error.format_message(), f"{path} --help")
+            code = Exit.USAGE
+        except click.ClickException as error:
+            error.show()
+            code = error.exit_code
+        except click.Abort:
+            with suppress(OSError):
+                click.echo("interrupted", err=True)
+            code = Exit.INTERRUPTED
+        except DmsError as error:
+            complain(str(error))
+            code = _code_of(error)
+        except OSError as error:
+            complain(str(error))
+            code = Exit.FAILURE
+        except Exception as error:
+            if "NUNET_DEBUG" in os.environ:
+                raise
+            complain(f"internal error: {type(error).__name__}: {error}", "NUNET_DEBUG=1 before the command shows where")
+            code = Exit.FAILURE
+        sys.exit(code if isinstance(code, int) else Exit.OK)
+
+
+def _code_of(error: DmsError) -> Exit:
+    if isinstance(error, ConfigError):
+        return Exit.USAGE
+    return Exit.CONFLICT if isinstance(error, AlreadyRunning) else Exit.FAILURE

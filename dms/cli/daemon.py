@@ -1,0 +1,93 @@
+"""`nunet run`, `nunet version`."""
+
+from __future__ import annotations
+
+import logging
+import platform
+
+import click
+
+from dms.cli.core import Exit, Failure, Group, State, command, pass_state
+
+SETTINGS = {  # option: the setting it gives a value to
+    "rest_addr": "rest.addr",
+    "rest_port": "rest.port",
+    "data_dir": "general.data_dir",
+    "work_dir": "general.work_dir",
+    "listen": "p2p.listen_address",
+    "announce": "p2p.announce_address",
+    "bootstrap": "p2p.bootstrap_peers",
+    "mdns": "p2p.mdns",
+    "executor": "job.executor",
+    "target_peer": "job.target_peer",
+    "eventlog_url": "eventlog.url",
+    "nats_url": "nats.url",
+    "debug": "general.debug",
+}
+
+
+def add_to(cli: Group) -> None:
+    @command(
+        cli,
+        "run",
+        "nunet run --rest-port 9999 --data-dir /var/nunet --set job.funding_window=5m",
+    )
+    @click.option("--rest-addr", metavar="ADDR", help="Address for the API.")
+    @click.option("--rest-port", metavar="PORT", help="Port for the API.")
+    @click.option("--data-dir", metavar="DIR", help="Folder of the event log, job logs and checkpoints.")
+    @click.option("--work-dir", metavar="DIR", help="Folder of the node's key.")
+    @click.option("--listen", metavar="MULTIADDR", multiple=True, help="Where peers may connect; may be repeated.")
+    @click.option("--announce", metavar="MULTIADDR", multiple=True, help="What peers are told instead (behind NAT).")
+    @click.option("--bootstrap", metavar="MULTIADDR", multiple=True, help="A peer to connect to first.")
+    @click.option("--mdns/--no-mdns", default=None, help="Find peers on the local network.")
+    @click.option("--executor", metavar="KIND", help="How jobs run: auto, docker or process.")
+    @click.option("--target-peer", metavar="PEER", help="Provider of the requests that name none.")
+    @click.option("--eventlog-url", metavar="URL", help="Where the event log is kept.")
+    @click.option("--nats-url", metavar="URL", help="NATS server to relay events to.")
+    @click.option("--debug/--no-debug", default=None, help="More in the log.")
+    @click.option(
+        "--set", "pairs", metavar="KEY=VALUE", multiple=True, help="Any setting by its name; see `config show`."
+    )
+    @pass_state
+    def run(state: State, /, pairs: tuple[str, ...], **options: object) -> int:
+        """Run the daemon in the foreground, until SIGTERM or Ctrl-C.
+
+        Flags win over the environment (DMS_REST_PORT), that over dms_config.json, that over the defaults.
+        """
+        loaded = state.load(overrides(pairs, options))
+        try:
+            from dms.bootstrap import serve
+
+            return serve(loaded)
+        except Exception as error:  # the process's outermost place: where it happened belongs in the journal
+            logging.getLogger("dms").exception("the daemon failed unexpectedly", extra={"action": "failed"})
+            raise Failure(f"the daemon failed: {type(error).__name__}: {error}") from error
+
+    @command(cli, "version", "nunet version -o json")
+    @pass_state
+    def version(state: State) -> None:
+        """Show the version."""
+        from importlib import metadata
+
+        state.output.record(
+            {"name": "nunet-dms", "version": metadata.version("nunet-dms"), "python": platform.python_version()}
+        )
+
+
+def overrides(pairs: tuple[str, ...], options: dict[str, object]) -> dict[str, str]:
+    """Dotted key -> text. Raises Failure for a pair without `=`."""
+    import json
+
+    found: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise Failure(f"--set {pair}: expected KEY=VALUE", Exit.USAGE, "for example --set rest.port=9998")
+        found[key.strip()] = value
+    for name, given in options.items():
+        if isinstance(given, tuple):
+            if given:
+                found[SETTINGS[name]] = json.dumps(given)
+        elif given is not None:
+            found[SETTINGS[name]] = str(given).lower() if isinstance(given, bool) else str(given)
+    return found

@@ -1,0 +1,208 @@
+"""This machine as a compute provider: onboard, offboard, info, capacity, resource-config, device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dms.cli.core import Exit, Failure, Group, State, can_ask, command, pass_state, say
+
+if TYPE_CHECKING:
+    from dms.cli.client import Api
+
+CHANNELS = ("nunet-test", "nunet-edge", "nunet-team", "nunet-staging")
+ONBOARD_EXAMPLE = "nunet onboard -m 4000 -c 8000 -n nunet-test -a addr1q9..."
+
+
+def add_to(cli: Group) -> None:
+    _add_onboarding(cli)
+    _add_figures(cli)
+    _add_availability(cli)
+
+
+def _add_onboarding(cli: Group) -> None:
+    @command(cli, "onboard", ONBOARD_EXAMPLE)
+    @click.option("-m", "--memory", type=float, metavar="MB", help="Memory to offer.")
+    @click.option("-c", "--cpu", type=float, metavar="MHZ", help="CPU to offer, the sum over the cores.")
+    @click.option("-n", "--nunet-channel", "channel", type=click.Choice(CHANNELS), help="Network to join.")
+    @click.option("-a", "--address", metavar="ADDRESS", help="Cardano or Ethereum address for the payments.")
+    @click.option("-x", "--ntx-price", type=float, metavar="NTX", help="Least price a minute.")
+    @click.option("-C", "--cardano", is_flag=True, help="Also offer to run a Cardano node.")
+    @click.option(
+        "-l", "--local-enable", is_flag=True, help="Also reach peers on the local network (not in data centres)."
+    )
+    @click.option("-u", "--unavailable", is_flag=True, help="Onboard, but take no jobs yet.")
+    @click.option(
+        "-p", "--plugin", "plugins", metavar="NAME", multiple=True, help="A plugin to enable; may be repeated."
+    )
+    @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+    @pass_state
+    def onboard(state: State, /, *, yes: bool, **given: Any) -> None:
+        """Offer a part of this machine to the network.
+
+        Between a tenth and nine tenths of the machine's CPU and memory may be offered. What is not given is asked
+        for, when somebody sits at the terminal.
+        """
+        api = state.api()
+        say("Checking onboard status...")
+        if api.get("/onboarding/status")["onboarded"]:
+            _confirm(
+                "Looks like your machine is already onboarded. Proceed with reonboarding?",
+                yes,
+                "reonboarding aborted by user",
+                "the machine is already onboarded",
+            )
+        body = onboarding(_asked(given, ask=can_ask() and not yes))
+        metadata = api.post("/onboarding/onboard", body)
+        say("Successfully onboarded!")
+        state.output.record(metadata)
+
+    @command(cli, "offboard", "nunet offboard --yes")
+    @click.option("-f", "--force", is_flag=True, help="Even if jobs run, or the state is damaged.")
+    @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+    @pass_state
+    def offboard(state: State, *, force: bool, yes: bool) -> None:
+        """Take this machine off the network. History and identity are kept.
+
+        To give up the identity as well, stop the daemon and delete the file node.key in its work folder.
+        """
+        _confirm("Are you sure you want to offboard?", yes, "Exiting...", "offboarding was not confirmed")
+        answer = state.api().post("/onboarding/offboard", force=force)
+        say(answer["message"])
+
+    @command(cli, "resource-config", "nunet resource-config -m 6000 -c 9000 -x 0.0002")
+    @click.option("-m", "--memory", type=float, metavar="MB", required=True, help="Memory to offer.")
+    @click.option("-c", "--cpu", type=float, metavar="MHZ", required=True, help="CPU to offer.")
+    @click.option("-x", "--ntx-price", type=float, metavar="NTX", help="Least price a minute.")
+    @pass_state
+    def resource_config(state: State, memory: float, cpu: float, ntx_price: float | None) -> None:
+        """Change what this machine offers."""
+        body: dict[str, Any] = {"memory": _amount("memory", memory), "cpu": _amount("cpu", cpu)}
+        if ntx_price is not None:
+            body["ntx_price"] = ntx_price
+        metadata = state.api().post("/onboarding/resource-config", body)
+        say("Resources updated successfully!")
+        state.output.record(metadata)
+
+
+def _add_figures(cli: Group) -> None:
+    @command(cli, "info", "nunet info -o yaml")
+    @pass_state
+    def info(state: State) -> None:
+        """Show what this machine was onboarded with."""
+        state.output.record(state.api().get("/onboarding/metadata"))
+
+    @command(cli, "capacity", "nunet capacity --full --available --output json")
+    @click.option("-f", "--full", is_flag=True, help="What the machine has.")
+    @click.option("-a", "--available", is_flag=True, help="What of the onboarded resources no job holds.")
+    @click.option("-o", "--onboarded", is_flag=True, help="What is offered to the network.")
+    @pass_state
+    def capacity(state: State, /, **wanted: bool) -> None:
+        """Show the capacity of this machine and of the whole network; all of it unless flags say what.
+
+        As -o stands for --onboarded here, write --output, or put -o before the command: nunet -o json capacity.
+        """
+        kinds = [kind for kind, asked in wanted.items() if asked] or list(wanted)
+        rows = capacity_rows(state.api(), kinds)
+        columns = [("RESOURCES", "resources"), ("MEMORY (MB)", "memory_mb"), ("CPU (MHz)", "cpu_mhz")]
+        state.output.rows(rows, [*columns, ("VRAM (MB)", "vram_mb"), ("CORES", "cores"), ("PROVIDERS", "providers")])
+
+
+def _add_availability(cli: Group) -> None:
+    group = Group("device", help="Go online and offline.", example="nunet device set online")
+    cli.add_command(group)
+
+    @command(group, "status", "nunet device status")
+    @pass_state
+    def status(state: State) -> None:
+        """Show whether this machine takes jobs."""
+        answer = state.api().get("/device/status")
+        state.output.record(answer, [("status", lambda row: "online" if row["online"] else "offline")])
+
+    @command(group, "set", "nunet device set offline")
+    @click.argument("availability", type=click.Choice(["online", "offline"]))
+    @pass_state
+    def set_status(state: State, availability: str) -> None:
+        """Take jobs (online), or take no more; jobs that run are not touched."""
+        answer = state.api().post("/device/status", {"is_available": availability == "online"})
+        say(answer["message"])
+
+
+def _confirm(question: str, yes: bool, declined: str, unasked: str) -> None:
+    """Raises Failure unless agreed to."""
+    if yes:
+        return
+    if not can_ask():
+        raise Failure(unasked, Exit.CONFLICT, "there is no terminal to ask at: add --yes to go on")
+    if not click.confirm(question, err=True):
+        raise Failure(declined)
+
+
+def _asked(given: Mapping[str, Any], *, ask: bool) -> dict[str, Any]:
+    """With the values that are missing asked for."""
+    found = dict(given)
+    questions: dict[str, tuple[str, Any]] = {
+        "memory": ("Memory to offer, MB", float),
+        "cpu": ("CPU to offer, MHz", float),
+        "channel": ("Channel", click.Choice(CHANNELS)),
+        "address": ("Address for the payments", str),
+    }
+    for key, (question, kind) in questions.items():
+        if ask and found[key] is None:
+            found[key] = click.prompt(question, type=kind, err=True, default="nunet-test" if key == "channel" else None)
+    return found
+
+
+def onboarding(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of POST /onboarding/onboard. Raises Failure with the original's texts."""
+    for key, option in (("channel", "nunet-channel"), ("address", "address")):
+        if not given[key]:
+            raise Failure(f"{option} must be provided and non-empty", Exit.USAGE, ONBOARD_EXAMPLE)
+    price = given["ntx_price"]
+    if price is not None and not 0 <= price < float("inf"):
+        raise Failure("'ntx-price' must be a positive value", Exit.USAGE)
+    body: dict[str, Any] = {
+        "memory": _amount("memory", given["memory"]),
+        "cpu": _amount("cpu", given["cpu"]),
+        "channel": given["channel"],
+        "payment_addr": given["address"],
+        "cardano": given["cardano"],
+        "server_mode": not given["local_enable"],
+        "is_available": not given["unavailable"],
+    }
+    if price is not None:
+        body["ntx_price"] = price
+    return body | ({"plugins": list(given["plugins"])} if given["plugins"] else {})
+
+
+def _amount(name: str, value: float | None) -> int:
+    """Decimals are dropped, as the original does."""
+    if value is None or not 1 <= value < 1e15:
+        raise Failure(f"{name} must be provided and greater than 0", Exit.USAGE, ONBOARD_EXAMPLE)
+    return int(value)
+
+
+def capacity_rows(api: Api, kinds: list[str]) -> list[dict[str, Any]]:
+    """This machine's lines, then the network's, in the order of `kinds` (full, available, onboarded)."""
+    found, total = api.get("/capacity"), api.get("/onboarding/provisioned")
+    own: dict[str, Any] = next((row for row in found["providers"] if row["own"]), {})
+    full = {"cpu_mhz": int(total["cpu"]), "memory_mb": int(total["memory"]), "vram_mb": _part(own, "total")["vram_mb"]}
+    parts = {"full": "total", "available": "free", "onboarded": "onboarded"}
+    here = [
+        {"resources": kind.capitalize(), **(full if kind == "full" else _part(own, parts[kind]))}
+        | {"cores": int(total["total_cores"]) if kind == "full" else None, "providers": None}
+        for kind in kinds
+    ]
+    network = found["network"]
+    return here + [
+        {"resources": f"Network {kind}", **_part(network, parts[kind]), "cores": None, "providers": network["online"]}
+        for kind in kinds
+    ]
+
+
+def _part(row: Mapping[str, Any], name: str) -> dict[str, int]:
+    """Nothing, where the machine is not onboarded."""
+    amounts: dict[str, int] = row.get(name, {})
+    return {"cpu_mhz": 0, "memory_mb": 0, "vram_mb": 0} | amounts

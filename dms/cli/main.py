@@ -1,0 +1,47 @@
+"""The command `nunet`."""
+
+from __future__ import annotations
+
+import click
+
+from dms.cli import daemon, device, jobs, peers, records, settings
+from dms.cli.core import Root, shared_options
+
+HELP = """Run and use a Device Management Service (DMS): ask other machines to run container jobs, or offer this one.
+
+Data goes to standard output, all else to standard error.
+
+\b
+Exit codes: 0 ok, 1 failure, 2 wrong usage, 3 not found, 4 denied, 5 conflict, 6 no provider fits,
+7 the daemon can't be reached, 124 not in time, 125 the job never started, 130 interrupted;
+`job run --wait` answers with the container's own code.
+"""
+
+
+def _version_option() -> click.Option:
+    def show(context: click.Context, _: click.Parameter, value: bool) -> None:
+        if value:
+            from importlib.metadata import version
+
+            click.echo(f"nunet {version('nunet-dms')}")
+            context.exit()
+
+    return click.Option(
+        ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=show, help="Show the version."
+    )
+
+
+cli = Root(
+    "nunet",
+    help=HELP,
+    example="nunet job run job.json --tx-hash <hash> --wait",
+    params=[*shared_options(), _version_option()],
+    no_args_is_help=True,
+)
+for module in (daemon, settings, device, peers, jobs, records):
+    module.add_to(cli)
+
+
+def main() -> None:
+    """Never returns: exits with one of the codes above."""
+    cli.main(prog_name="nunet")

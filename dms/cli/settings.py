@@ -1,0 +1,53 @@
+"""`nunet config`: what is set, and where from."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from dms.cli.core import Group, State, command, pass_state, say
+
+_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]*@")
+
+
+def add_to(cli: Group) -> None:
+    group = Group("config", help="Show and check the settings.", example="nunet config show")
+    cli.add_command(group)
+
+    @command(group, "show", "nunet config show -o json")
+    @pass_state
+    def show(state: State) -> None:
+        """Show every setting, its value, and where the value comes from.
+
+        Passwords in addresses are left out.
+        """
+        state.output.rows(rows(state), [("SETTING", "setting"), ("VALUE", "value"), ("FROM", "from")])
+
+    @command(group, "check", "nunet config check --config ./dms_config.json")
+    @pass_state
+    def check(state: State) -> None:
+        """Check the configuration; a fault is shown with file, line and column (exit code 2)."""
+        loaded = state.load()
+        found = f"{loaded.file} is fine" if loaded.file else "no dms_config.json was found: the defaults are used"
+        say(found + (f", with {len(loaded.warnings)} warning(s)" if loaded.warnings else ""))
+
+
+def rows(state: State) -> list[dict[str, Any]]:
+    from msgspec import structs
+
+    loaded = state.load()
+    found = []
+    for key in sorted(loaded.sources):
+        section, _, name = key.partition(".")
+        value = structs.asdict(getattr(loaded.settings, section))[name]
+        found.append({"setting": key, "value": _plain(value), "from": loaded.sources[key]})
+    return found
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return _PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) else value

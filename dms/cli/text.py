@@ -1,0 +1,41 @@
+"""Text from elsewhere, made fit for a terminal, and figures made fit for people."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
+
+
+def printable(text: str) -> str:
+    """Control characters as escapes: what a stranger wrote must not drive the terminal."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def output_line(text: str, *, terminal: bool) -> str:
+    """A line of a job's output. Unchanged for a file or pipe; for a terminal only its colours are kept."""
+    if not terminal:
+        return text
+    parts = _COLOUR.split(text)
+    line = "".join(part if _COLOUR.fullmatch(part) else printable(part) for part in parts)
+    return f"{line}\x1b[0m" if len(parts) > 1 else line
+
+
+def in_path(identifier: str) -> str:
+    """An id as one part of a path."""
+    return quote(identifier, safe="")
+
+
+def moment(value: object) -> str:
+    """A time as the API sends it (RFC 3339 text, or Unix µs) in local time; empty for none."""
+    if isinstance(value, int | float) and value:
+        return datetime.fromtimestamp(value / 1_000_000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, str) and value:
+        try:
+            return datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        except ValueError:
+            return value
+    return ""

@@ -1,0 +1,344 @@
+"""What can be set, its defaults, and where each value came from.
+
+Flags win over the environment (`DMS_REST_PORT`), that over the file, that over the defaults. The file is the first
+`dms_config.json` in `.`, `~/.nunet`, `/etc/nunet`, or the one named by `--config`; `//` and `/* */` comments are
+allowed. A broken file or a value of the wrong type is a ConfigError that names file, line and column; an unknown key
+is only a warning, so that files of older and newer versions work. Keys match without regard to case.
+
+Numbers of a duration are in the unit of their key; a text such as "90s", "10m", "1h", "2d" brings its own unit.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from dms.config_json import Fault, Place, parse
+from dms.errors import ConfigError
+
+FILE_NAME = "dms_config.json"
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+def _lasting(unit: str, text: str, *, at_least: float = 0.0, at_most: float = 1e9) -> Meta:
+    """A duration in `unit`; the bounds are in that unit too."""
+    return Meta(
+        ge=at_least,
+        le=at_most,
+        description=text,
+        extra={"seconds": _SECONDS[unit]},
+    )
+
+
+Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port, 0 for any free one")]
+Words = Annotated[tuple[str, ...], Meta(description="list of texts")]
+Multiaddrs = Annotated[
+    tuple[Annotated[str, Meta(pattern="^/")], ...],
+    Meta(description="multiaddresses such as /ip4/0.0.0.0/tcp/9000"),
+]
+LogUrl = Annotated[
+    str,
+    Meta(pattern=r"^($|sqlite:|postgres(ql)?://)", description="empty, sqlite:///FILE or postgresql://USER@HOST/NAME"),
+]
+
+
+class General(Struct, frozen=True, kw_only=True):
+    """Folders are made when missing. When not root they are ~/.nunet and ~/.nunet/data instead."""
+
+    # metadataV2.json and the node's key; `metadata_path` is the older name
+    work_dir: Path = field(default_factory=lambda: Path("/etc/nunet"))
+    data_dir: Path = field(default_factory=lambda: Path("/var/nunet"))  # events.db, job logs, checkpoints
+    debug: bool = False  # more in the log
+
+
+class Rest(Struct, frozen=True, kw_only=True):
+    addr: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
+    port: Port = 9999
+    allowed_hosts: Words = ()  # Host headers beyond the loopback names and `addr`
+    # Web pages that may call: the two dashboards of the original. The server adds its own origin.
+    allowed_origins: Words = ("http://localhost:9991", "http://localhost:9992")
+
+
+class P2p(Struct, frozen=True, kw_only=True):
+    # A QUIC address is accepted, since files of the original have it, but not listened on.
+    listen_address: Multiaddrs = ("/ip4/0.0.0.0/tcp/9000", "/ip4/0.0.0.0/udp/9000/quic")
+    announce_address: Multiaddrs = ()  # told to others in place of the listening ones (behind NAT)
+    bootstrap_peers: Multiaddrs = ()  # none: the original's bootstrap nodes are not ours to load
+    mdns: bool = True  # find peers on the local network
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    log_update_interval: Annotated[float, _lasting("m", "minutes", at_least=0.01)] = 2  # minutes
+    target_peer: str = ""  # peer id that gets the requests which name none
+    cleanup_interval: Annotated[float, _lasting("d", "days", at_least=0.001)] = 3  # days
+    funding_window: Annotated[float, _lasting("s", "seconds", at_least=1)] = 600  # seconds from quote to payment
+    provider_grace: Annotated[float, _lasting("s", "seconds", at_least=1)] = 3600  # seconds a provider may be away
+    answer_timeout: Annotated[float, _lasting("s", "seconds", at_least=0.1)] = 30  # seconds for accept or reject
+    log_max_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="MiB")] = 64  # MiB of output kept for each job
+    executor: Literal["auto", "docker", "process"] = "auto"  # auto: Docker where its daemon answers
+    allow_process_for_peers: bool = False  # a bare process does not confine a stranger's job
+    network: bool = False  # jobs may reach the network
+    image_allow: Words = ()  # repositories or digests; empty: all that are not denied
+    image_deny: Words = ()
+    run_as_image_user: bool = False  # false: as an unprivileged user, whatever the image says
+
+
+class Eventlog(Struct, frozen=True, kw_only=True):
+    url: LogUrl = ""  # empty: SQLite in <data_dir>/events.db
+
+
+class Nats(Struct, frozen=True, kw_only=True):
+    url: str = ""  # nats://host:4222; empty: no relay
+
+
+class Telemetry(Struct, frozen=True, kw_only=True):
+    """Read so that files of the original are valid; nothing is ever sent because of them."""
+
+    service_name: str = "NunetDMS"
+    global_endpoint: str = ""
+    observability_level: str = "INFO"
+    telemetry_mode: str = "production"
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    general: General = field(default_factory=General)
+    rest: Rest = field(default_factory=Rest)
+    p2p: P2p = field(default_factory=P2p)
+    job: Job = field(default_factory=Job)
+    eventlog: Eventlog = field(default_factory=Eventlog)
+    nats: Nats = field(default_factory=Nats)
+    telemetry: Telemetry = field(default_factory=Telemetry)
+
+    @property
+    def events_db(self) -> Path:
+        return self.general.data_dir / "events.db"
+
+
+_OLD_NAMES = {"general.metadata_path": "general.work_dir", "job.gist_update_interval": "job.log_update_interval"}
+_SECTIONS: dict[str, type[Struct]] = get_type_hints(Settings)
+_KINDS: dict[str, Any] = {
+    f"{section}.{name}": kind
+    for section, cls in _SECTIONS.items()
+    for name, kind in get_type_hints(cls, include_extras=True).items()
+}
+
+
+class Loaded(NamedTuple):
+    """sources: dotted key -> "default", "file PATH:LINE", "env NAME" or "flag". file: the one that was read."""
+
+    settings: Settings
+    sources: dict[str, str]
+    warnings: list[str]
+    file: Path | None
+
+
+class _Found(NamedTuple):
+    value: object
+    source: str
+    is_text: bool  # from a flag or the environment, where all is text
+    place: str = ""  # "FILE:LINE:COLUMN: ", for errors
+
+
+def load(
+    argv_overrides: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    file: Path | None = None,
+    *,
+    cwd: Path | None = None,
+    home: Path | None = None,
+    system: Path = Path("/etc/nunet"),
+    root: bool | None = None,
+) -> Loaded:
+    """The settings in force. argv_overrides: dotted key -> text; env and the rest: this process's own unless given.
+
+    Raises ConfigError: unreadable or broken file, wrong type or range, unknown key in argv_overrides.
+    """
+    cwd, home = cwd or Path.cwd(), home or Path.home()
+    root = os.geteuid() == 0 if root is None else root
+    warnings: list[str] = []
+    path, text = _read(file, (cwd, home / ".nunet", system))
+    layers = [
+        _from_file(path, text, warnings) if path else {},
+        _from_env(os.environ if env is None else env, warnings),
+        _from_flags(argv_overrides or {}),
+    ]
+    found: dict[str, _Found] = {}
+    for layer in layers:
+        for key, item in layer.items():
+            newer = _OLD_NAMES.get(key, key)
+            if newer == key or newer not in layer:  # in one place the newer name wins
+                found[newer] = item
+    values: dict[str, object] = (
+        {} if root else {"general.work_dir": home / ".nunet", "general.data_dir": home / ".nunet" / "data"}
+    )
+    values |= {key: _convert(key, item, cwd, home) for key, item in found.items()}
+    if "general.work_dir" in found and "general.data_dir" not in found:
+        values["general.data_dir"] = values["general.work_dir"]  # the original kept its database there
+    sources = {key: found[key].source if key in found else "default" for key in _KINDS}
+    return Loaded(_build(values), sources, warnings, path)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of dms_config.json (once its comments are taken out)."""
+    schema = msgspec.json.schema(Settings, schema_hook=_path_schema)
+    for definition in schema["$defs"].values():
+        for setting in definition["properties"].values():
+            if setting.get("type") == "number":  # all of them durations
+                setting |= {"type": ["number", "string"], "pattern": f"^{_DURATION.pattern}$"}
+            elif setting.get("type") == "array":
+                setting["type"] = ["array", "string"]
+    return schema
+
+
+def _path_schema(kind: type) -> dict[str, Any]:
+    if kind is Path:
+        return {"type": "string"}
+    raise NotImplementedError(kind)
+
+
+def _build(values: Mapping[str, object]) -> Settings:
+    sections: dict[str, dict[str, object]] = {name: {} for name in _SECTIONS}
+    for key, value in values.items():
+        section, name = key.split(".")
+        sections[section][name] = value
+    made: dict[str, Any] = {name: cls(**sections[name]) for name, cls in _SECTIONS.items()}
+    return Settings(**made)
+
+
+# The three places a value can come from
+
+
+def _read(named: Path | None, folders: Sequence[Path]) -> tuple[Path | None, str]:
+    for path in [named] if named else [folder / FILE_NAME for folder in folders]:
+        try:
+            return path, path.read_text(encoding="utf-8-sig")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if named:
+                raise ConfigError(f"{path}: there is no such configuration file") from error
+        except OSError as error:
+            raise ConfigError(f"{path}: the configuration file can't be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path}: the configuration file is not UTF-8 at byte {error.start}") from error
+    return None, ""
+
+
+def _from_file(path: Path, text: str, warnings: list[str]) -> dict[str, _Found]:
+    try:
+        tree = parse(text)
+        if not isinstance(tree.value, dict):
+            raise Fault('expected an object: { "rest": { "port": 9999 } }', tree.offset)
+        return dict(_leaves(path, text, tree.value, warnings))
+    except Fault as fault:
+        raise ConfigError(f"{path}:{fault.report(text)}") from fault
+
+
+def _leaves(path: Path, text: str, tree: Mapping[str, Place], warnings: list[str]) -> list[tuple[str, _Found]]:
+    leaves = []
+    for written_section, place in tree.items():
+        section = written_section.lower()
+        if section not in _SECTIONS:
+            warnings.append(f"{path}:{place.line(text)}: unknown key {written_section}, ignored")
+            continue
+        if not isinstance(place.value, dict):
+            raise Fault(f"{section}: expected an object with settings", place.offset)
+        for name, leaf in place.value.items():
+            key = f"{section}.{name.lower()}"
+            if key not in _KINDS and key not in _OLD_NAMES:
+                warnings.append(f"{path}:{leaf.line(text)}: unknown key {section}.{name}, ignored")
+                continue
+            where = f"{path}:{leaf.line(text)}"
+            leaves.append((key, _Found(leaf.plain(), f"file {where}", False, f"{where}:{leaf.column(text)}: ")))
+    return leaves
+
+
+def _from_env(env: Mapping[str, str], warnings: list[str]) -> dict[str, _Found]:
+    found = {}
+    for name, value in env.items():
+        prefix, section, key = (*name.upper().split("_", 2), "", "")[:3]
+        if prefix != "DMS" or section.lower() not in _SECTIONS:
+            continue
+        dotted = f"{section}.{key}".lower()
+        if dotted in _KINDS or dotted in _OLD_NAMES:
+            found[dotted] = _Found(value, f"env {name}", True, f"environment variable {name}: ")
+        else:
+            warnings.append(f"environment variable {name}: there is no setting {dotted}, ignored")
+    return found
+
+
+def _from_flags(overrides: Mapping[str, str]) -> dict[str, _Found]:
+    found = {}
+    for written, value in overrides.items():
+        key = written.lower()
+        if key not in _KINDS and key not in _OLD_NAMES:
+            raise ConfigError(f"there is no setting {written}")
+        found[key] = _Found(value, "flag", True)
+    return found
+
+
+# From what was written to what was meant
+
+
+def _convert(key: str, item: _Found, cwd: Path, home: Path) -> object:
+    """The typed value; raises ConfigError with the place and the key."""
+
+    def make_path(kind: type, value: object) -> Path:
+        if kind is not Path or not isinstance(value, str) or not value:
+            raise ValueError(f"Expected the path of a folder, got {value!r}")
+        return cwd / (home / value[2:] if value.startswith("~/") else home if value == "~" else value)
+
+    kind = _KINDS[key]
+    metas = [m for m in get_args(kind)[1:] if isinstance(m, Meta)] if get_origin(kind) is Annotated else []
+    seconds = next((m.extra["seconds"] for m in metas if m.extra), None)
+    try:
+        value = _shape(item, kind, seconds)
+        return msgspec.convert(value, kind, dec_hook=make_path)
+    except (msgspec.ValidationError, ValueError) as error:
+        hint = "".join(f" ({m.description})" for m in metas if m.description)
+        message = str(error)
+        raise ConfigError(f"{item.place}{key}: {message[:1].lower()}{message[1:]}{hint}") from error
+
+
+def _shape(item: _Found, kind: Any, seconds: float | None) -> object:
+    """The value in the JSON type that its setting has. Raises ValueError."""
+    value, base = item.value, get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    if not isinstance(value, str):
+        return value
+    if seconds is not None:
+        return _duration(value, seconds, is_text=item.is_text)
+    if get_origin(base) is tuple:
+        return _list(value) if item.is_text else [value]
+    if item.is_text and base is bool:
+        if value.strip().lower() not in _BOOLEANS:
+            raise ValueError(f"Expected true or false, got {value!r}")
+        return _BOOLEANS[value.strip().lower()]
+    if item.is_text and base is int:
+        if not re.fullmatch(r"-?[0-9]{1,18}", value.strip()):
+            raise ValueError(f"Expected a whole number, got {value!r}")
+        return int(value)
+    return value
+
+
+def _duration(text: str, unit_seconds: float, *, is_text: bool) -> float:
+    if is_text and re.fullmatch(r"\d+(\.\d+)?", text.strip()):
+        return float(text)
+    match = _DURATION.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"Expected a number or a text such as 90s, 10m, 1h, 2d, got {text!r}")
+    return float(match[1]) * _SECONDS[match[2]] / unit_seconds
+
+
+def _list(text: str) -> object:
+    if text.lstrip().startswith("["):
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"Expected a JSON list, or texts with commas between them: {error}") from error
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,240 @@
+"""The machine this DMS runs on, as a compute provider: what it offers, and what is taken of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import ClassVar
+
+from msgspec import Struct
+
+from dms.domain.aggregate import Aggregate, applies
+from dms.domain.event import Event, register
+from dms.domain.resources import Gpu, Resources
+from dms.errors import Conflict, InvalidInput
+
+CHANNELS = ("nunet-staging", "nunet-test", "nunet-team", "nunet-edge")
+CARDANO_NEEDS = Resources(cpu_mhz=6000, memory_mb=10000)
+
+
+class Capacity(Struct, frozen=True, kw_only=True):
+    """What the hardware has in all. cores: logical CPUs."""
+
+    cpu_mhz: int
+    memory_mb: int
+    cores: int
+    gpus: tuple[Gpu, ...] = ()
+
+
+class Offer(Struct, frozen=True, kw_only=True):
+    """What the owner onboards. cpu_mhz and memory_mb of the total; ntx_price a minute."""
+
+    cpu_mhz: int
+    memory_mb: int
+    channel: str
+    payment_address: str
+    blockchain: str = ""  # "Cardano" | "Ethereum", from the address
+    allow_cardano: bool = False
+    server_mode: bool = True
+    ntx_price: Decimal = Decimal(0)
+    available: bool = True
+    hostname: str = ""
+
+
+class Device(Aggregate):
+    KIND: ClassVar[str] = "device"
+
+    @register
+    class Onboarded(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "device.onboarded"
+        total: Capacity
+        cpu_mhz: int
+        memory_mb: int
+        channel: str
+        payment_address: str
+        blockchain: str = ""
+        allow_cardano: bool = False
+        server_mode: bool = True
+        ntx_price: str = "0"
+        available: bool = True
+        hostname: str = ""
+
+    @register
+    class ResourcesChanged(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "device.resources_changed"
+        cpu_mhz: int
+        memory_mb: int
+        ntx_price: str
+
+    @register
+    class AvailabilityChanged(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "device.availability_changed"
+        available: bool
+
+    @register
+    class PaymentAddressChanged(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "device.payment_address_changed"
+        payment_address: str
+        blockchain: str = ""
+
+    @register
+    class Offboarded(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "device.offboarded"
+        forced: bool = False
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.onboarded = False
+        self.available = False
+        self.channel = ""
+        self.payment_address = ""
+        self.blockchain = ""
+        self.allow_cardano = False
+        self.ntx_price = Decimal(0)
+        self.hostname = ""
+        self.total = Capacity(cpu_mhz=0, memory_mb=0, cores=0)
+        self.offered = Resources()
+
+    def onboard(self, offer: Offer, total: Capacity) -> None:
+        """Again is allowed and replaces the offer. Raises InvalidInput."""
+        check_offer(offer, total)
+        self.trigger(
+            self.Onboarded(
+                total=total,
+                cpu_mhz=offer.cpu_mhz,
+                memory_mb=offer.memory_mb,
+                channel=offer.channel,
+                payment_address=offer.payment_address,
+                blockchain=offer.blockchain,
+                allow_cardano=offer.allow_cardano,
+                server_mode=offer.server_mode,
+                ntx_price=str(offer.ntx_price),
+                available=offer.available,
+                hostname=offer.hostname,
+            )
+        )
+
+    def change_resources(self, cpu_mhz: int, memory_mb: int, ntx_price: Decimal) -> None:
+        """Raises Conflict unless onboarded, InvalidInput out of range."""
+        self._require_onboarded()
+        check_ranges(cpu_mhz, memory_mb, self.total)
+        check_price(ntx_price)
+        self.trigger(self.ResourcesChanged(cpu_mhz=cpu_mhz, memory_mb=memory_mb, ntx_price=str(ntx_price)))
+
+    def set_available(self, available: bool) -> bool:
+        """Whether anything changed. Raises Conflict unless onboarded."""
+        self._require_onboarded()
+        if available == self.available:
+            return False
+        self.trigger(self.AvailabilityChanged(available=available))
+        return True
+
+    def change_payment_address(self, address: str, blockchain: str) -> None:
+        self._require_onboarded()
+        self.trigger(self.PaymentAddressChanged(payment_address=address, blockchain=blockchain))
+
+    def offboard(self, forced: bool) -> None:
+        if not self.onboarded and not forced:
+            raise Conflict("machine is not onboarded")
+        self.trigger(self.Offboarded(forced=forced))
+
+    def _require_onboarded(self) -> None:
+        if not self.onboarded:
+            raise Conflict("machine is not onboarded; onboard it first: nunet onboard --help")
+
+    @applies(Onboarded)
+    def _onboarded(self, event: Onboarded) -> None:
+        self.onboarded = True
+        self.available = event.available
+        self.channel = event.channel
+        self.payment_address, self.blockchain = event.payment_address, event.blockchain
+        self.allow_cardano = event.allow_cardano
+        self.ntx_price = Decimal(event.ntx_price)
+        self.hostname = event.hostname
+        self.total = event.total
+        self.offered = Resources(
+            cpu_mhz=event.cpu_mhz,
+            memory_mb=event.memory_mb,
+            vram_mb=sum(g.total_vram_mb for g in event.total.gpus),
+        )
+
+    @applies(ResourcesChanged)
+    def _resources_changed(self, event: ResourcesChanged) -> None:
+        self.offered = Resources(cpu_mhz=event.cpu_mhz, memory_mb=event.memory_mb, vram_mb=self.offered.vram_mb)
+        self.ntx_price = Decimal(event.ntx_price)
+
+    @applies(AvailabilityChanged)
+    def _availability_changed(self, event: AvailabilityChanged) -> None:
+        self.available = event.available
+
+    @applies(PaymentAddressChanged)
+    def _payment_address_changed(self, event: PaymentAddressChanged) -> None:
+        self.payment_address, self.blockchain = event.payment_address, event.blockchain
+
+    @applies(Offboarded)
+    def _offboarded(self, event: Offboarded) -> None:
+        self.onboarded = self.available = False
+        self.offered = Resources()
+
+
+def check_offer(offer: Offer, total: Capacity) -> None:
+    """Raises InvalidInput with the original's texts, in the original's order."""
+    check_ranges(offer.cpu_mhz, offer.memory_mb, total)
+    if offer.allow_cardano and Resources(cpu_mhz=offer.cpu_mhz, memory_mb=offer.memory_mb).shortfalls(CARDANO_NEEDS):
+        raise InvalidInput("cardano node requires 10000MB of RAM and 6000MHz CPU", [("/cardano", "too little")])
+    if offer.channel not in CHANNELS:
+        raise InvalidInput(
+            "channel name not supported! nunet-test, nunet-edge, nunet-team and nunet-staging are supported at the "
+            f"moment, not '{offer.channel[:64]}'",
+            [("/channel", "unknown channel")],
+        )
+    check_price(offer.ntx_price)
+
+
+def check_price(ntx_price: Decimal) -> None:
+    if not ntx_price.is_finite() or not 0 <= ntx_price <= 1_000_000:
+        raise InvalidInput("'ntx-price' must be a positive value", [("/ntx_price", "0 to 1000000 NTX a minute")])
+
+
+def check_ranges(cpu_mhz: int, memory_mb: int, total: Capacity) -> None:
+    """Between a tenth and nine tenths of the total, both inclusive."""
+    for name, pointer, value, whole in (
+        ("CPU", "/cpu", cpu_mhz, total.cpu_mhz),
+        ("memory", "/memory", memory_mb, total.memory_mb),
+    ):
+        low, high = whole // 10, whole * 9 // 10
+        if not low <= value <= high:
+            text = f"{name} should be between 10% and 90% of the available {name} ({low} and {high})"
+            raise InvalidInput(text, [(pointer, f"{value} is not between {low} and {high}")])
+
+
+class Reservations:
+    """What running deployments hold of the device: one entry a job. A fold of the deployments'
+    events, kept beside the decisions so that two of them can't take the same capacity."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, tuple[Resources, tuple[str, ...]]] = {}
+        self.total = Resources()
+
+    def hold(self, job_id: str, resources: Resources, gpu_uuids: Sequence[str] = ()) -> None:
+        if job_id not in self._held:
+            self._held[job_id] = (resources, tuple(gpu_uuids))
+            self.total += resources
+
+    def release(self, job_id: str) -> None:
+        held = self._held.pop(job_id, None)
+        if held is not None:
+            self.total -= held[0]
+
+    def clear(self) -> None:
+        self._held.clear()
+        self.total = Resources()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def free_gpu(self, gpus: Sequence[Gpu], vram_mb: int) -> Gpu | None:
+        """The smallest GPU that no job holds and that has the memory; ties go to the lower uuid."""
+        taken = {uuid for _, uuids in self._held.values() for uuid in uuids}
+        fitting = [g for g in gpus if g.uuid not in taken and g.total_vram_mb >= vram_mb]
+        return min(fitting, key=lambda g: (g.total_vram_mb, g.uuid), default=None)

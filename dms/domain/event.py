@@ -1,0 +1,128 @@
+"""What an event is: a frozen value with a topic and a schema version, and the envelope it is stored in.
+
+Topics, not module paths, name events in the log, so modules may move and history stays readable.
+An event read from the log whose topic or version this program does not know becomes an
+`Unknown`: it is kept and shown raw, and no fold acts on it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar, cast
+
+import msgspec
+from msgspec import Struct
+
+from dms.errors import LogCorrupt
+
+E = TypeVar("E", bound="type[Event]")
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Base of all events. Fields hold JSON values only; new fields must have a default."""
+
+    TOPIC: ClassVar[str]
+    VERSION: ClassVar[int] = 1
+    UPCASTERS: ClassVar[dict[int, Upcaster]] = {}
+    """From schema version n to n + 1, on the decoded JSON object."""
+
+
+class Unknown(Event, frozen=True, kw_only=True, gc=False):
+    """An event this program has no class for (written by a newer one)."""
+
+    TOPIC: ClassVar[str] = "unknown"
+    topic: str
+    version: int
+    body: dict[str, Any]
+
+
+class Recorded(Struct, frozen=True, kw_only=True, gc=False):
+    """An event with its place in the log. Satisfies eventsourcing's DomainEventProtocol.
+
+    time: Unix time in microseconds, UTC. position: global, gap-free, from 1, in commit order.
+    hash: the link of the chain at this event (32 bytes).
+    """
+
+    position: int
+    originator_id: str
+    originator_version: int
+    topic: str
+    schema_version: int
+    time: int
+    event_id: str
+    correlation_id: str
+    causation_id: str
+    traceparent: str
+    event: Event
+    data: bytes  # the stored JSON, exactly
+    hash: bytes
+
+
+EVENT_TYPES: dict[str, type[Event]] = {}
+_encoder = msgspec.json.Encoder()
+_decoders: dict[str, msgspec.json.Decoder[Any]] = {}
+
+
+def register(cls: E) -> E:
+    """Class decorator: makes the event readable from the log by its TOPIC."""
+    if cls.TOPIC in EVENT_TYPES:
+        raise TypeError(f"two event classes share the topic {cls.TOPIC}")
+    if set(cls.UPCASTERS) != set(range(1, cls.VERSION)):
+        raise TypeError(f"{cls.TOPIC}: version {cls.VERSION} needs an upcaster from every version before it")
+    EVENT_TYPES[cls.TOPIC] = cls
+    _decoders[cls.TOPIC] = msgspec.json.Decoder(cls)
+    return cls
+
+
+def encode(event: Event) -> bytes:
+    """The JSON object stored in the log."""
+    return _encoder.encode(event)
+
+
+def decode(topic: str, schema_version: int, data: bytes) -> Event:
+    """The event, upcast to the version this program knows. Raises LogCorrupt on a body that
+    does not fit its schema."""
+    cls = EVENT_TYPES.get(topic)
+    try:
+        if cls is not None and schema_version == cls.VERSION:
+            return cast("Event", _decoders[topic].decode(data))
+        body = msgspec.json.decode(data)
+        if cls is None or schema_version > cls.VERSION:
+            return Unknown(topic=topic, version=schema_version, body=body)
+        for version in range(schema_version, cls.VERSION):
+            body = cls.UPCASTERS[version](body)
+        return msgspec.convert(body, cls)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise LogCorrupt(f"event {topic} v{schema_version} can't be read: {error}") from error
+
+
+class _Ids:
+    """UUIDv7s (RFC 9562, method 1: a 12-bit counter behind the millisecond) that sort by age within
+    this process. Random bytes are fetched many at a time: a system call each would cost most of it."""
+
+    def __init__(self) -> None:
+        self._millisecond = self._counter = self._used = 0
+        self._random = ""
+
+    def next(self) -> str:
+        millisecond = time.time_ns() // 1_000_000
+        if millisecond > self._millisecond:
+            self._millisecond, self._counter = millisecond, 0
+        elif self._counter < 0xFFF:
+            self._counter += 1
+        else:
+            self._millisecond, self._counter = self._millisecond + 1, 0
+        if self._used >= len(self._random):
+            self._random, self._used = os.urandom(4096).hex(), 0
+        tail = self._random[self._used : self._used + 16]
+        self._used += 16
+        head = f"{self._millisecond:012x}"
+        variant = "89ab"[int(tail[0], 16) & 3]
+        return f"{head[:8]}-{head[8:]}-7{self._counter:03x}-{variant}{tail[1:4]}-{tail[4:]}"
+
+
+new_id = _Ids().next
+"""A new UUIDv7 as text."""

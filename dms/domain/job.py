@@ -1,0 +1,360 @@
+"""A job: one request to run a container, as its service provider sees it, from quote to end."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+from msgspec import Struct
+
+from dms.domain.aggregate import Aggregate, applies
+from dms.domain.chain import SignedRecord
+from dms.domain.deployment import Deployment, Fault
+from dms.domain.event import Event, decode, register
+from dms.domain.request import ServiceRequest
+from dms.errors import Conflict, PeerMisbehaved
+
+
+class JobState(StrEnum):
+    NEW = "new"  # nothing recorded yet
+    AWAITING = "awaiting"  # quoted; its funding is not reported yet
+    FUNDING = "funding"  # reported as paid; the funding check has not answered yet
+    SUBMITTED = "submitted"  # paid; the provider has not started the container yet
+    RUNNING = "running"  # the container was started
+    COMPLETED = "completed"  # exit code 0
+    FAILED = "failed"  # anything else that ended it
+    EXPIRED = "expired"  # never funded in time
+
+
+NEXT = {  # the whole state machine; a test walks this table
+    JobState.NEW: {JobState.AWAITING},
+    JobState.AWAITING: {JobState.FUNDING, JobState.FAILED, JobState.EXPIRED},
+    JobState.FUNDING: {JobState.SUBMITTED, JobState.FAILED},
+    JobState.SUBMITTED: {JobState.RUNNING, JobState.FAILED},
+    JobState.RUNNING: {JobState.COMPLETED, JobState.FAILED},
+    JobState.COMPLETED: set[JobState](),
+    JobState.FAILED: set[JobState](),
+    JobState.EXPIRED: set[JobState](),
+}
+OPEN = {state for state, following in NEXT.items() if following and state is not JobState.NEW}
+
+
+class Refusal(Struct, frozen=True, kw_only=True, gc=False):
+    """A compute provider that can't take the job, and why."""
+
+    peer_id: str
+    reason: str
+
+
+class FundStatus(Struct, frozen=True, kw_only=True):
+    """What a client reports of its payment (`send-status`)."""
+
+    transaction_type: str
+    transaction_status: str
+    tx_hash: str
+
+
+class Job(Aggregate):
+    KIND: ClassVar[str] = "job"
+
+    @register
+    class ServiceRequested(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "job.service_requested"
+        request: ServiceRequest
+        provider: str  # peer id of the chosen compute provider
+        price: str  # NTX for the whole time, decimal text
+        expires_at: int  # Unix time in microseconds: the end of the funding window
+        refused: tuple[Refusal, ...] = ()  # a bounded sample
+        refused_count: int = 0
+
+    @register
+    class FundStatusReported(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "job.fund_status_reported"
+        transaction_type: str
+        transaction_status: str
+        tx_hash: str
+
+    @register
+    class FundingAccepted(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "job.funding_accepted"
+        tx_hash: str
+        check: str  # the name of the funding check that accepted it
+
+    @register
+    class FundingRejected(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "job.funding_rejected"
+        tx_hash: str
+        reason: str
+
+    @register
+    class Submitted(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "job.submitted"
+        provider: str
+
+    @register
+    class ProviderReported(Event, frozen=True, kw_only=True, gc=False):
+        """The provider's own signed record of its deployment, kept as evidence."""
+
+        TOPIC: ClassVar[str] = "job.provider_reported"
+        record: SignedRecord
+
+    @register
+    class DeploymentResponded(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "job.deployment_responded"
+        success: bool
+        content: str  # the reason when it was refused, else empty: the log's address is made when shown
+
+    @register
+    class ProviderUnreachable(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "job.provider_unreachable"
+        reason: str
+
+    @register
+    class ProviderReturned(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "job.provider_returned"
+
+    @register
+    class LogSealed(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "job.log_sealed"
+        lines: int
+        sha256: str
+        truncated: bool = False
+
+    @register
+    class TerminationRequested(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "job.termination_requested"
+        reason: str
+
+    @register
+    class Completed(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "job.completed"
+        duration_seconds: float = 0.0
+
+    @register
+    class Failed(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "job.failed"
+        reason: str
+        fault: Fault
+        exit_code: int | None = None
+        duration_seconds: float = 0.0
+
+    @register
+    class Expired(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "job.expired"
+        reason: str
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.state = JobState.NEW
+        self.request: ServiceRequest | None = None
+        self.provider = ""
+        self.price = ""
+        self.expires_at = 0
+        self.tx_hash = ""
+        self.last_status: FundStatus | None = None
+        self.provider_version = 0  # of the newest record of the provider's deployment
+        self.unreachable = False
+        self.termination: str | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.state in OPEN
+
+    @property
+    def correlation_id(self) -> str:
+        return self.key
+
+    # --- commands ---------------------------------------------------------------------------
+    def request_service(
+        self,
+        request: ServiceRequest,
+        provider: str,
+        price: str,
+        expires_at: int,
+        refused: tuple[Refusal, ...],
+        refused_count: int,
+    ) -> None:
+        self._move(JobState.AWAITING)
+        self.trigger(
+            self.ServiceRequested(
+                request=request,
+                provider=provider,
+                price=price,
+                expires_at=expires_at,
+                refused=refused,
+                refused_count=refused_count,
+            )
+        )
+
+    def report_fund_status(self, status: FundStatus) -> bool:
+        """`pending` is recorded, `success` goes on to the check, anything else fails the job.
+        Answers False, and does nothing, when this very report came before.
+        Raises Conflict when another payment was, or the job is over."""
+        if self.state is not JobState.AWAITING:
+            if self.tx_hash and self.tx_hash == status.tx_hash:
+                return False
+            raise Conflict(f"job {self.key} does not await funding: it is {self.state}")
+        if status == self.last_status:
+            return False
+        self.trigger(
+            self.FundStatusReported(
+                transaction_type=status.transaction_type,
+                transaction_status=status.transaction_status,
+                tx_hash=status.tx_hash,
+            )
+        )
+        if status.transaction_status not in ("success", "pending"):
+            self.fail(f"payment was reported as '{status.transaction_status}'", Fault.REQUESTER)
+        return True
+
+    def accept_funding(self, check: str) -> None:
+        self._move(JobState.SUBMITTED)
+        self.trigger(self.FundingAccepted(tx_hash=self.tx_hash, check=check))
+        self.trigger(self.Submitted(provider=self.provider))
+
+    def reject_funding(self, reason: str) -> None:
+        self._move(JobState.FAILED)
+        self.trigger(self.FundingRejected(tx_hash=self.tx_hash, reason=reason))
+        self.fail(reason, Fault.REQUESTER)
+
+    def report_from_provider(self, record: SignedRecord) -> None:
+        """Takes one verified record of the provider's deployment and draws the consequence.
+        One that is known already is left alone. Raises PeerMisbehaved on a gap or a foreign stream."""
+        if record.version <= self.provider_version or not self.open:
+            return
+        if record.stream != f"{Deployment.KIND}-{self.key}" or record.version != self.provider_version + 1:
+            raise PeerMisbehaved(
+                f"job {self.key}: expected version {self.provider_version + 1} of its deployment, "
+                f"got version {record.version} of {record.stream}"
+            )
+        event = decode(record.topic, record.schema_version, record.data.encode())
+        self.trigger(self.ProviderReported(record=record))
+        self._follow(event)
+
+    def provider_unreachable(self, reason: str) -> bool:
+        if self.unreachable or not self.open:
+            return False
+        self.trigger(self.ProviderUnreachable(reason=reason))
+        return True
+
+    def provider_returned(self) -> bool:
+        if not self.unreachable or not self.open:
+            return False
+        self.trigger(self.ProviderReturned())
+        return True
+
+    def request_termination(self, reason: str) -> bool:
+        """Whether this is the first request. A job that was never submitted ends at once.
+        Raises Conflict when the job is over."""
+        if not self.open:
+            raise Conflict(f"job {self.key} is over: it {self.state}")
+        if self.termination is not None:
+            return False
+        self.trigger(self.TerminationRequested(reason=reason))
+        if self.state in (JobState.AWAITING, JobState.FUNDING):
+            self.fail(reason, Fault.REQUESTER)
+        return True
+
+    def fail(self, reason: str, fault: Fault, exit_code: int | None = None, duration_seconds: float = 0.0) -> None:
+        self._move(JobState.FAILED)
+        self.trigger(self.Failed(reason=reason, fault=fault, exit_code=exit_code, duration_seconds=duration_seconds))
+
+    def expire(self, reason: str) -> None:
+        self._move(JobState.EXPIRED)
+        self.trigger(self.Expired(reason=reason))
+
+    def _move(self, to: JobState) -> None:
+        if to not in NEXT[self.state]:
+            raise Conflict(f"job {self.key}: {self.state} can't become {to}")
+
+    # --- what the provider's events mean for the job ------------------------------------------
+    def _follow(self, event: Event) -> None:
+        match event:
+            case Deployment.Rejected():
+                self.trigger(self.DeploymentResponded(success=False, content=event.reason))
+                self.fail(event.reason, event.fault)
+            case Deployment.ContainerStarted():
+                self._respond()
+            case Deployment.LogSealed():
+                self.trigger(self.LogSealed(lines=event.lines, sha256=event.sha256, truncated=event.truncated))
+            case Deployment.ContainerExited():
+                self._respond()
+                self._end(event)
+            case Deployment.Failed():
+                self.fail(event.reason, event.fault)
+            case Deployment.Stopped():
+                self.fail(event.reason, event.fault, event.exit_code, event.duration_seconds)
+
+    def _respond(self) -> None:
+        if self.state is JobState.SUBMITTED:
+            self.trigger(self.DeploymentResponded(success=True, content=""))
+
+    def _end(self, event: Deployment.ContainerExited) -> None:
+        if event.exit_code == 0 and not event.oom_killed:
+            self.trigger(self.Completed(duration_seconds=event.duration_seconds))
+            return
+        self.fail(exit_reason(event), Fault.JOB, event.exit_code, event.duration_seconds)
+
+    # --- what the events change -------------------------------------------------------------
+    @applies(ServiceRequested)
+    def _service_requested(self, event: ServiceRequested) -> None:
+        self.state = JobState.AWAITING
+        self.request, self.provider = event.request, event.provider
+        self.price, self.expires_at = event.price, event.expires_at
+
+    @applies(FundStatusReported)
+    def _fund_status_reported(self, event: FundStatusReported) -> None:
+        self.last_status = FundStatus(
+            transaction_type=event.transaction_type,
+            transaction_status=event.transaction_status,
+            tx_hash=event.tx_hash,
+        )
+        if event.transaction_status == "success":
+            self.state = JobState.FUNDING
+            self.tx_hash = event.tx_hash
+
+    @applies(Submitted)
+    def _submitted(self, _: Submitted) -> None:
+        self.state = JobState.SUBMITTED
+
+    @applies(ProviderReported)
+    def _provider_reported(self, event: ProviderReported) -> None:
+        self.provider_version = event.record.version
+
+    @applies(DeploymentResponded)
+    def _deployment_responded(self, event: DeploymentResponded) -> None:
+        if event.success:
+            self.state = JobState.RUNNING
+
+    @applies(ProviderUnreachable)
+    def _provider_unreachable(self, _: ProviderUnreachable) -> None:
+        self.unreachable = True
+
+    @applies(ProviderReturned)
+    def _provider_returned(self, _: ProviderReturned) -> None:
+        self.unreachable = False
+
+    @applies(TerminationRequested)
+    def _termination_requested(self, event: TerminationRequested) -> None:
+        self.termination = event.reason
+
+    @applies(Completed)
+    def _completed(self, _: Completed) -> None:
+        self.state = JobState.COMPLETED
+
+    @applies(Failed)
+    def _failed(self, _: Failed) -> None:
+        self.state = JobState.FAILED
+
+    @applies(Expired)
+    def _expired(self, _: Expired) -> None:
+        self.state = JobState.EXPIRED
+
+
+def exit_reason(event: Deployment.ContainerExited) -> str:
+    """Why the container counts as failed, for its owner; begins as the original's text does."""
+    if event.oom_killed:
+        return f"finished with errors: out of memory, killed by the memory limit (exit code {event.exit_code})"
+    if event.exit_code > 128:
+        return f"finished with errors: exit code {event.exit_code} (killed by signal {event.exit_code - 128})"
+    return f"finished with errors: exit code {event.exit_code}"

@@ -1,0 +1,73 @@
+"""Which compute providers can take a job. Pure: advertisements in, candidates and refusals out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+from msgspec import Struct
+
+from dms.domain.directory import Offering
+from dms.domain.job import Refusal
+from dms.domain.pricing import quote
+from dms.domain.request import ServiceRequest
+
+REFUSALS_KEPT = 20  # recorded with a request; the rest is only counted
+
+
+class Candidate(Struct, frozen=True, kw_only=True, gc=False):
+    """price: NTX for the whole time."""
+
+    peer_id: str
+    price: Decimal
+
+
+class Match(Struct, frozen=True, kw_only=True):
+    """candidates: cheapest first, ties by peer id."""
+
+    candidates: tuple[Candidate, ...]
+    refused: tuple[Refusal, ...]
+    refused_count: int
+
+
+def match(request: ServiceRequest, offerings: Iterable[tuple[str, Offering]], channel: str, target: str = "") -> Match:
+    """offerings: (peer id, offering), at most one a peer. channel: our own; providers of others
+    are never candidates. target: a peer id that narrows the choice to it."""
+    candidates: list[Candidate] = []
+    refused: list[Refusal] = []
+    refused_count = 0
+    for peer_id, offering in offerings:
+        if target and peer_id != target:
+            continue
+        price = quote(request.constraints, offering.price)
+        reason = refusal(request, offering, channel, price)
+        if reason is None:
+            candidates.append(Candidate(peer_id=peer_id, price=price))
+            continue
+        refused_count += 1
+        if len(refused) < REFUSALS_KEPT:
+            refused.append(Refusal(peer_id=peer_id, reason=reason))
+    candidates.sort(key=lambda c: (c.price, c.peer_id))
+    return Match(candidates=tuple(candidates), refused=tuple(refused), refused_count=refused_count)
+
+
+def refusal(request: ServiceRequest, offering: Offering, channel: str, price: Decimal) -> str | None:
+    """Why this provider can't take the job, or None when it can."""
+    if offering.channel != channel:
+        return f"is on channel {offering.channel}, not {channel}"
+    if not offering.onboarded:
+        return "is not onboarded"
+    if not offering.online:
+        return "is offline"
+    if request.wants_gpu and not offering.gpus:
+        return "has no GPU"
+    if request.service_type == "cardano_node" and not offering.allow_cardano:
+        return "does not run Cardano nodes"
+    if request.blockchain and offering.blockchain and request.blockchain.casefold() != offering.blockchain.casefold():
+        return f"is paid on {offering.blockchain}, not {request.blockchain}"
+    short = offering.free.shortfalls(request.resources)
+    if short:
+        return "; ".join(short)
+    if price > Decimal(str(request.max_ntx)):
+        return f"costs {price} NTX, above the maximum of {request.max_ntx}"
+    return None

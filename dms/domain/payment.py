@@ -1,0 +1,40 @@
+"""A payment on a chain, and the one job it pays for. Its stream's first version is the proof:
+a second job with the same transaction hash can't be written."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from dms.domain.aggregate import Aggregate, applies
+from dms.domain.event import Event, register
+from dms.errors import Conflict
+
+
+def payment_key(tx_hash: str) -> str:
+    """One form for all spellings: case, blanks and the 0x do not make another payment."""
+    return tx_hash.strip().casefold().removeprefix("0x")
+
+
+class Payment(Aggregate):
+    KIND: ClassVar[str] = "payment"
+
+    @register
+    class Used(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "payment.used"
+        job_id: str
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.job_id = ""
+
+    def use(self, job_id: str) -> None:
+        """Raises Conflict when it pays for another job already; again for the same job is fine."""
+        if self.job_id == job_id:
+            return
+        if self.job_id:
+            raise Conflict(f"transaction {self.key} was used already: it pays for job {self.job_id}")
+        self.trigger(self.Used(job_id=job_id))
+
+    @applies(Used)
+    def _used(self, event: Used) -> None:
+        self.job_id = event.job_id

@@ -1,0 +1,43 @@
+"""Amounts of compute: CPU in MHz, memory in MB (MiB, as the original counts), VRAM in MB."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Resources(Struct, frozen=True, kw_only=True, gc=False):
+    cpu_mhz: int = 0
+    memory_mb: int = 0
+    vram_mb: int = 0
+
+    def __add__(self, other: Resources) -> Resources:
+        return Resources(
+            cpu_mhz=self.cpu_mhz + other.cpu_mhz,
+            memory_mb=self.memory_mb + other.memory_mb,
+            vram_mb=self.vram_mb + other.vram_mb,
+        )
+
+    def __sub__(self, other: Resources) -> Resources:
+        return Resources(
+            cpu_mhz=self.cpu_mhz - other.cpu_mhz,
+            memory_mb=self.memory_mb - other.memory_mb,
+            vram_mb=self.vram_mb - other.vram_mb,
+        )
+
+    def shortfalls(self, needed: Resources) -> list[str]:
+        """In words, each resource of which there is less than needed; empty when it fits."""
+        pairs = (
+            ("CPU", "MHz", needed.cpu_mhz, self.cpu_mhz),
+            ("memory", "MB", needed.memory_mb, self.memory_mb),
+            ("VRAM", "MB", needed.vram_mb, self.vram_mb),
+        )
+        return [f"{asked} {unit} {name} asked, {free} free" for name, unit, asked, free in pairs if asked > free]
+
+
+class Gpu(Struct, frozen=True, kw_only=True, gc=False):
+    """uuid: the driver's own, stable over reboots."""
+
+    name: str
+    uuid: str = ""
+    total_vram_mb: int = 0
+    free_vram_mb: int = 0

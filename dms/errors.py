@@ -1,0 +1,95 @@
+"""Every error this program raises on purpose.
+
+DmsError
+├── InvalidInput          the caller sent something we can't take (HTTP 400)
+├── Forbidden             known, but not allowed (403)
+├── NotFound              no such thing (404)
+│   └── NoProviderMatches no compute provider fits the request; says why for each (404)
+├── Conflict              not in this state (409)
+├── Unavailable           something we need is away; try again (503)
+│   ├── PeerUnreachable   the peer can't be dialled or does not answer
+│   ├── ExecutorUnavailable  the container engine is away
+│   └── LogUnavailable    the event log can't be written
+├── ExecutionError        the job can't be run as asked; the reason is for its owner
+│   └── ImageUnavailable  the image can't be had, or is not allowed
+├── PeerMisbehaved        the peer broke the protocol (bad frame, bad signature)
+├── AlreadyRunning        another process owns the data folder
+├── LogCorrupt            the stored history does not verify; names the position
+└── ConfigError           the configuration can't be used; says file, line, column
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+class DmsError(Exception):
+    """The message is a sentence for the user: what was wrong, what was expected, what to do."""
+
+
+class InvalidInput(DmsError):
+    """problems: (JSON pointer, what is wrong there), in the order found."""
+
+    def __init__(self, message: str, problems: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class Forbidden(DmsError):
+    pass
+
+
+class NotFound(DmsError):
+    pass
+
+
+class NoProviderMatches(NotFound):
+    """refusals: peer id -> the reason why it can't take the job (a bounded sample)."""
+
+    def __init__(self, message: str, refusals: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.refusals = dict(refusals)
+
+
+class Conflict(DmsError):
+    pass
+
+
+class Unavailable(DmsError):
+    pass
+
+
+class PeerUnreachable(Unavailable):
+    pass
+
+
+class ExecutorUnavailable(Unavailable):
+    pass
+
+
+class LogUnavailable(Unavailable):
+    pass
+
+
+class ExecutionError(DmsError):
+    pass
+
+
+class ImageUnavailable(ExecutionError):
+    pass
+
+
+class PeerMisbehaved(DmsError):
+    pass
+
+
+class AlreadyRunning(DmsError):
+    pass
+
+
+class LogCorrupt(DmsError):
+    pass
+
+
+class ConfigError(DmsError):
+    pass

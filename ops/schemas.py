@@ -1,0 +1,67 @@
+"""Writes `schemas/` from the code: `python -m ops.schemas`. With --check it only says what differs.
+
+One JSON Schema (2020-12) for each event topic and version, and one for the configuration file.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+
+from dms import config
+from dms.domain import deployment, device, directory, job, payment
+from dms.domain.event import EVENT_TYPES, Event
+
+FOLDER = Path(__file__).parent.parent / "schemas"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+SOURCES = (deployment, device, directory, job, payment)  # imported for the events they register
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """Path below `schemas/` -> schema."""
+    events = {f"events/{topic}.v{cls.VERSION}.json": _event_schema(cls) for topic, cls in EVENT_TYPES.items()}
+    return {**events, "config.json": {"$schema": DIALECT, **config.json_schema()}}
+
+
+def _event_schema(cls: type[Event]) -> dict[str, Any]:
+    (schema,), definitions = msgspec.json.schema_components([cls], ref_template="#/$defs/{name}")
+    name = schema["$ref"].removeprefix("#/$defs/")
+    body = definitions.pop(name)
+    found = {"$schema": DIALECT, "$id": f"urn:nunet:dms:event:{cls.TOPIC}:v{cls.VERSION}", **body}
+    return {**found, "title": f"{cls.TOPIC} v{cls.VERSION}", **({"$defs": definitions} if definitions else {})}
+
+
+def text(schema: dict[str, Any]) -> bytes:
+    return orjson.dumps(schema, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
+
+
+def differences() -> list[str]:
+    """Names of files that are missing, stale or too many."""
+    wanted = {name: text(schema) for name, schema in schemas().items()}
+    present = {str(p.relative_to(FOLDER)): p.read_bytes() for p in FOLDER.rglob("*.json")}
+    return sorted(name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name))
+
+
+def main(arguments: list[str]) -> int:
+    if "--check" in arguments:
+        for name in differences():
+            print(f"schemas/{name} differs from the code; run: python -m ops.schemas")
+        return 1 if differences() else 0
+    for name in differences():
+        path = FOLDER / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        schema = schemas().get(name)
+        if schema is None:
+            path.unlink()
+        else:
+            path.write_bytes(text(schema))
+        print(f"schemas/{name}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,74 @@
+"""What a read model is: a pure fold over the log, one row a key, kept with the position it has reached.
+
+A row is the whole state of one key (a job, a provider). The same fold runs live, in a rebuild and
+for a moment in the past; there is no second code path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from msgspec import Struct
+
+from dms.domain.event import Recorded
+
+R = TypeVar("R", bound=Struct)
+S = TypeVar("S", bound=Struct)
+
+
+class Projection(Generic[R]):
+    """Subclasses are stateless. version: raise it when the fold changes, and the view is rebuilt."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    row_type: type[R]
+    columns: ClassVar[Mapping[str, str]] = {}
+    """SQL columns beside key and body, for filters and order: name -> SQLite type."""
+
+    def key(self, recorded: Recorded) -> str | None:
+        """The row that this event changes; None when the view has no use for it."""
+        raise NotImplementedError
+
+    def apply(self, row: R | None, recorded: Recorded) -> R | None:
+        """The row after the event; None deletes it. Pure."""
+        raise NotImplementedError
+
+    def column_values(self, row: R) -> tuple[Any, ...]:
+        """In the order of `columns`."""
+        del row
+        return ()
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """rows: in the order asked for. next: the key to go on after, empty at the end."""
+
+    rows: Sequence[Any]
+    next: str = ""
+
+
+class Views(Protocol):
+    """Reading the persisted views. A read after `wait(p)` shows everything up to position p."""
+
+    async def wait(self, position: int) -> None:
+        """Returns once every view has taken in that position."""
+
+    async def get(self, projection: Projection[S], key: str) -> S | None: ...
+
+    async def page(
+        self,
+        projection: Projection[S],
+        *,
+        limit: int,
+        after: str = "",
+        where: Mapping[str, Any] | None = None,
+        newest_first: bool = False,
+    ) -> Page:
+        """Rows by key. after: a key. where: column -> value, or a sequence of values."""
+
+    async def rebuild(self, name: str) -> int:
+        """Empties the view and folds the log again from position 0; answers the position reached.
+        Raises NotFound for an unknown name."""
+
+    def positions(self) -> Mapping[str, int]:
+        """View name -> position reached."""

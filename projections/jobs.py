@@ -1,0 +1,179 @@
+"""The jobs view: one row a job, of both roles. On the service provider a row follows the Job's
+events; on the compute provider the Deployment's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import msgspec
+from msgspec import Struct
+
+from dms.domain.deployment import Deployment
+from dms.domain.event import Event, Recorded
+from dms.domain.job import Job
+from dms.domain.request import ServiceRequest
+from projections.base import Projection
+
+STEPS_KEPT = 200  # of a job whose provider comes and goes for ever; its history has them all
+OPEN_STATUSES = ("awaiting", "funding", "submitted", "accepted", "created", "running", "stopping")
+
+
+class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One event of a job's timeline. time: Unix µs."""
+
+    event: str
+    position: int
+    time: int
+    note: str = ""
+
+
+class JobRow(Struct, frozen=True, kw_only=True):
+    """role: "service provider" (we asked for it) or "compute provider" (we run it). Times: Unix µs,
+    0 while unknown. peer: the other side. fault: whose fault a bad end was."""
+
+    job_id: str
+    role: str
+    status: str
+    peer: str
+    price: str
+    service_type: str
+    image: str
+    cpu_mhz: int
+    memory_mb: int
+    vram_mb: int
+    minutes: int
+    requested_at: int
+    started_at: int = 0
+    ended_at: int = 0
+    unreachable: bool = False
+    exit_code: int | None = None
+    reason: str = ""
+    fault: str = ""
+    duration_seconds: float = 0.0
+    log_lines: int | None = None
+    log_sha256: str = ""
+    log_truncated: bool = False
+    position: int = 0  # of the newest event counted in
+    timeline: tuple[Step, ...] = ()
+
+
+_JOB_STATUS: dict[type[Event], str] = {
+    Job.Submitted: "submitted",
+    Job.Completed: "completed",
+    Job.Failed: "failed",
+    Job.Expired: "expired",
+    Deployment.Accepted: "accepted",
+    Deployment.Rejected: "rejected",
+    Deployment.ContainerCreated: "created",
+    Deployment.ContainerStarted: "running",
+    Deployment.StopRequested: "stopping",
+    Deployment.Failed: "failed",
+    Deployment.Stopped: "stopped",
+}
+_ENDS = (
+    Job.Completed,
+    Job.Failed,
+    Job.Expired,
+    Deployment.Rejected,
+    Deployment.ContainerExited,
+    Deployment.Failed,
+    Deployment.Stopped,
+)
+
+
+class Jobs(Projection[JobRow]):
+    name: ClassVar[str] = "jobs"
+    row_type = JobRow
+    columns: ClassVar[Mapping[str, str]] = {"status": "TEXT", "role": "TEXT", "peer": "TEXT"}
+
+    def key(self, recorded: Recorded) -> str | None:
+        kind, _, key = recorded.originator_id.partition("-")
+        return key if kind in (Job.KIND, Deployment.KIND) else None
+
+    def column_values(self, row: JobRow) -> tuple[Any, ...]:
+        return row.status, row.role, row.peer
+
+    def apply(self, row: JobRow | None, recorded: Recorded) -> JobRow | None:
+        event = recorded.event
+        if row is None:
+            return _begin(recorded)
+        changes = _changes(event, recorded.time)
+        status = _JOB_STATUS.get(type(event))
+        if status is not None:
+            changes["status"] = status
+        if isinstance(event, _ENDS):
+            changes["ended_at"] = recorded.time
+        if not isinstance(event, Job.ProviderReported):  # its meaning is in the event that follows it
+            changes["timeline"] = (*row.timeline[:STEPS_KEPT], _step(recorded))  # the newest is always there
+        return msgspec.structs.replace(row, position=recorded.position, **changes)
+
+
+def _begin(recorded: Recorded) -> JobRow | None:
+    match recorded.event:
+        case Job.ServiceRequested(request=request, provider=peer, price=price):
+            return _new(recorded, "service provider", "awaiting", peer, price, request)
+        case Deployment.Requested(request=request, service_provider=peer, price=price):
+            return _new(recorded, "compute provider", "requested", peer, price, request)
+    return None
+
+
+def _new(recorded: Recorded, role: str, status: str, peer: str, price: str, request: ServiceRequest) -> JobRow:
+    return JobRow(
+        job_id=recorded.originator_id.partition("-")[2],
+        role=role,
+        status=status,
+        peer=peer,
+        price=price,
+        service_type=request.service_type,
+        image=request.params.image_id,
+        cpu_mhz=request.resources.cpu_mhz,
+        memory_mb=request.resources.memory_mb,
+        vram_mb=request.resources.vram_mb,
+        minutes=request.constraints.time,
+        requested_at=recorded.time,
+        position=recorded.position,
+        timeline=(_step(recorded),),
+    )
+
+
+def _step(recorded: Recorded) -> Step:
+    note = getattr(recorded.event, "reason", "") or getattr(recorded.event, "transaction_status", "")
+    return Step(event=recorded.topic, position=recorded.position, time=recorded.time, note=note)
+
+
+def _changes(event: Event, time: int) -> dict[str, Any]:
+    """The fields that one event sets, but for status, end and timeline."""
+    match event:
+        case Job.FundStatusReported(transaction_status="success"):
+            return {"status": "funding"}
+        case Job.DeploymentResponded(success=True):
+            return {"status": "running", "started_at": time}
+        case Deployment.ContainerStarted():
+            return {"started_at": time}
+        case Job.ProviderUnreachable():
+            return {"unreachable": True}
+        case Job.ProviderReturned():
+            return {"unreachable": False}
+        case Job.LogSealed() | Deployment.LogSealed():
+            return {"log_lines": event.lines, "log_sha256": event.sha256, "log_truncated": event.truncated}
+        case Job.Completed():
+            return {"exit_code": 0, "duration_seconds": event.duration_seconds}
+        case Job.Failed() | Deployment.Stopped():
+            return {
+                "reason": event.reason,
+                "fault": str(event.fault),
+                "exit_code": event.exit_code,
+                "duration_seconds": event.duration_seconds,
+            }
+        case Deployment.ContainerExited():
+            return {
+                "status": "completed" if event.exit_code == 0 and not event.oom_killed else "failed",
+                "exit_code": event.exit_code,
+                "duration_seconds": event.duration_seconds,
+            }
+        case Deployment.Failed() | Deployment.Rejected():
+            return {"reason": event.reason, "fault": str(event.fault)}
+        case Job.Expired():
+            return {"reason": event.reason}
+    return {}

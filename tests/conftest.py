@@ -1,0 +1,47 @@
+"""What any test may use: waiting for a condition instead of sleeping, and leaving out Docker where there is none."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import TypeVar
+
+import pytest
+
+from tests.fixtures.images import demo_images
+
+__all__ = ["demo_images"]
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., object]:
+    """wait_until(probe, timeout_seconds=10): the first truthy answer of probe(); fails the test after the deadline."""
+    return _wait_until
+
+
+def _wait_until(probe: Callable[[], T | None], timeout_seconds: float = 10) -> T:
+    deadline = time.monotonic() + timeout_seconds
+    while time.monotonic() < deadline:
+        if answer := probe():
+            return answer
+        time.sleep(0.01)  # between two looks, not in place of one
+    pytest.fail(f"not within {timeout_seconds} s: {probe}")
+
+
+@cache
+def _docker_answers() -> bool:
+    try:
+        done = subprocess.run(["docker", "version"], capture_output=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """`make test` starts Docker first, so that a missing daemon is a failure there and not a silent skip."""
+    if item.get_closest_marker("docker") and not _docker_answers():
+        pytest.fail("no Docker daemon answers: run `make setup`, or leave these tests out with -m 'not docker'")

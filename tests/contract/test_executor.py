@@ -1,0 +1,267 @@
+"""What every Executor promises, checked on each: real containers, real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from pathlib import Path
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from dms.adapters.executors.docker import DockerExecutor, DockerSettings
+from dms.adapters.executors.process import ProcessExecutor
+from dms.adapters.executors.profile import ContainerLimits
+from dms.application.ports import ExecutionState, Executor, OutputLine
+from dms.errors import ExecutionError, InvalidInput, NotFound
+from tests.fixtures.images import demo_images
+from tests.fixtures.jobs import (
+    NODE,
+    cursor_after,
+    ended,
+    launch,
+    read_all,
+    run,
+    shell_spec,
+    texts,
+)
+
+__all__ = ["demo_images"]
+
+pytestmark = pytest.mark.docker
+
+NewExecutor = Callable[[], Executor]
+
+
+@pytest.fixture(params=["docker", "process"])
+def new_executor(request: pytest.FixtureRequest, tmp_path: Path) -> NewExecutor:
+    """Makes one more Executor over the same engine, as the DMS does when it starts again."""
+    if request.param == "process":
+        return lambda: ProcessExecutor(NODE, tmp_path / "jobs")
+    request.getfixturevalue("demo_images")
+    settings = DockerSettings(limits=ContainerLimits(core_mhz=2_000, cores=psutil.cpu_count() or 1))
+    return lambda: DockerExecutor(NODE, settings)
+
+
+@pytest_asyncio.fixture
+async def executor(new_executor: NewExecutor) -> AsyncIterator[Executor]:
+    made = new_executor()
+    before = set(await made.list_jobs())
+    yield made
+    for job_id in set(await made.list_jobs()) - before:
+        await made.remove(job_id)
+    await made.close()
+
+
+async def test_tells_exit_code_and_times(executor: Executor) -> None:
+    _, execution = await run(executor, shell_spec("exit 7"))
+    assert (execution.state, execution.exit_code) == (ExecutionState.EXITED, 7)
+    assert not execution.oom_killed
+    assert 1_700_000_000_000_000 < execution.started_at <= execution.finished_at
+
+
+async def test_keeps_streams_apart_and_in_order(executor: Executor) -> None:
+    script = "for i in 1 2 3; do echo out $i; sleep 0.05; echo err $i >&2; sleep 0.05; done; printf unended"
+    lines, _ = await run(executor, shell_spec(script))
+    assert [(line.stream, line.text) for line in lines] == [
+        ("stdout", "out 1"),
+        ("stderr", "err 1"),
+        ("stdout", "out 2"),
+        ("stderr", "err 2"),
+        ("stdout", "out 3"),
+        ("stderr", "err 3"),
+        ("stdout", "unended"),
+    ]
+    assert [line.time_ns for line in lines] == sorted(line.time_ns for line in lines)
+
+
+async def test_starting_twice_runs_once(executor: Executor) -> None:
+    spec = shell_spec("echo ran; sleep 0.2")
+    await launch(executor, spec)
+    await executor.start(spec.job_id)
+    first = await ended(executor, spec.job_id)
+    await executor.start(spec.job_id)
+    assert await executor.inspect(spec.job_id) == first
+    assert texts(await read_all(executor, spec.job_id)) == ["ran"]
+
+
+async def test_starting_at_the_same_time_runs_once(executor: Executor) -> None:
+    spec = shell_spec("echo ran")
+    await executor.prepare(spec)
+    await asyncio.gather(*(executor.create(spec) for _ in range(4)))
+    await asyncio.gather(*(executor.start(spec.job_id) for _ in range(4)))
+    assert texts(await read_all(executor, spec.job_id)) == ["ran"]
+
+
+async def test_creating_twice_makes_one(executor: Executor) -> None:
+    spec = shell_spec("true")
+    await executor.prepare(spec)
+    assert await executor.create(spec) == await executor.create(spec)
+    assert (await executor.inspect(spec.job_id)).state is ExecutionState.CREATED
+
+
+async def test_follows_live(executor: Executor) -> None:
+    spec = shell_spec("echo early; sleep 30")
+    await launch(executor, spec)
+    async with asyncio.timeout(10), aclosing(executor.follow(spec.job_id, None)) as batches:
+        batch = await anext(batches)
+    assert [line.text for line in batch] == ["early"]
+    assert (await executor.inspect(spec.job_id)).state is ExecutionState.RUNNING
+
+
+async def test_following_may_begin_before_the_start(executor: Executor) -> None:
+    spec = shell_spec("echo hello")
+    await executor.prepare(spec)
+    await executor.create(spec)
+    reading = asyncio.create_task(read_all(executor, spec.job_id))
+    await executor.start(spec.job_id)
+    assert texts(await reading) == ["hello"]
+
+
+async def test_resumes_after_any_line_without_loss_or_repeat(executor: Executor) -> None:
+    script = (
+        "(i=0; while [ $i -lt 400 ]; do echo o$i; i=$((i+1)); done) & "
+        "(i=0; while [ $i -lt 400 ]; do echo e$i >&2; i=$((i+1)); done) & "
+        "head -c 150000 /dev/zero | tr '\\0' x; echo; wait"
+    )
+    spec = shell_spec(script)
+    await launch(executor, spec)
+    whole = await read_all(executor, spec.job_id)
+    assert texts(whole, "stderr") == [f"e{i}" for i in range(400)]
+    chooser = random.Random(20_240_101)
+    for cut in (1, len(whole) - 1, len(whole), *chooser.sample(range(1, len(whole)), 20)):
+        assert await read_all(executor, spec.job_id, cursor_after(whole[:cut])) == whole[cut:]
+
+
+async def test_a_cut_reading_goes_on_while_the_job_prints(executor: Executor) -> None:
+    spec = shell_spec("i=0; while [ $i -lt 300 ]; do echo $i; echo $i >&2; sleep 0.003; i=$((i+1)); done")
+    await launch(executor, spec)
+    seen: list[OutputLine] = []
+    async with asyncio.timeout(10), aclosing(executor.follow(spec.job_id, None)) as batches:
+        async for batch in batches:
+            seen += batch
+            if len(seen) > 100:
+                break
+    seen += await read_all(executor, spec.job_id, cursor_after(seen))
+    assert texts(seen) == texts(seen, "stderr") == [str(i) for i in range(300)]
+    assert seen == await read_all(executor, spec.job_id)
+
+
+async def test_splits_very_long_lines_and_replaces_what_is_not_text(executor: Executor) -> None:
+    script = "head -c 200000 /dev/zero | tr '\\0' a; echo; printf 'bad \\377 byte\\n'; echo"
+    lines, _ = await run(executor, shell_spec(script))
+    out = texts(lines)
+    assert [len(text) for text in out[:4]] == [65_536, 65_536, 65_536, 200_000 - 3 * 65_536]
+    assert out[4:] == ["bad \N{REPLACEMENT CHARACTER} byte", ""]
+
+
+async def test_stops_what_listens_and_kills_what_does_not(executor: Executor) -> None:
+    polite = shell_spec("trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.05; done")
+    stubborn = shell_spec("trap '' TERM; echo ready; while :; do sleep 0.05; done")
+    for spec in (polite, stubborn):
+        await launch(executor, spec)
+        async with asyncio.timeout(10), aclosing(executor.follow(spec.job_id, None)) as batches:
+            await anext(batches)
+    await executor.stop(polite.job_id, 10)
+    await executor.stop(stubborn.job_id, 0.3)
+    assert (await executor.inspect(polite.job_id)).exit_code == 5
+    killed = await executor.inspect(stubborn.job_id)
+    assert (killed.exit_code, killed.oom_killed) == (137, False)
+    assert texts(await read_all(executor, polite.job_id))[-1] == "bye"
+    await executor.stop(polite.job_id, 1)  # again: nothing to do
+
+
+async def test_another_executor_adopts_a_running_job(executor: Executor, new_executor: NewExecutor) -> None:
+    spec = shell_spec("echo one; while [ ! -e /tmp/go ] && [ ! -e go ]; do sleep 0.1; done; echo two", 64)
+    spec_id = await launch(executor, spec)
+    first = await executor.inspect(spec_id)
+    second = new_executor()
+    try:
+        assert spec_id in await second.list_jobs()
+        assert await second.inspect(spec_id) == first
+        await second.create(spec)
+        await second.start(spec_id)
+        assert (await second.inspect(spec_id)).started_at == first.started_at
+        await second.stop(spec_id, 0.2)
+        assert texts(await read_all(second, spec_id)) == ["one"]
+    finally:
+        await second.remove(spec_id)
+        await second.close()
+
+
+async def test_another_executor_reads_a_finished_job(executor: Executor, new_executor: NewExecutor) -> None:
+    spec = shell_spec("echo done; exit 3")
+    await launch(executor, spec)
+    first = await ended(executor, spec.job_id)
+    second = new_executor()
+    try:
+        await second.create(spec)
+        await second.start(spec.job_id)
+        assert await second.inspect(spec.job_id) == first
+        assert texts(await read_all(second, spec.job_id)) == ["done"]
+    finally:
+        await second.close()
+
+
+async def test_a_missing_command_is_an_end_with_127(executor: Executor) -> None:
+    _, execution = await run(executor, shell_spec("no-such-command-here"))
+    assert execution.exit_code == 127
+
+
+async def test_removing_is_safe_to_repeat_and_ends_the_job(executor: Executor) -> None:
+    spec = shell_spec("sleep 60")
+    await launch(executor, spec)
+    assert spec.job_id in await executor.list_jobs()
+    await executor.remove(spec.job_id)
+    await executor.remove(spec.job_id)
+    assert spec.job_id not in await executor.list_jobs()
+    assert (await executor.inspect(spec.job_id)).state is ExecutionState.ABSENT
+
+
+async def test_an_unknown_job_is_absent(executor: Executor) -> None:
+    unknown = shell_spec("true").job_id
+    assert (await executor.inspect(unknown)).state is ExecutionState.ABSENT
+    await executor.stop(unknown, 1)
+    await executor.remove(unknown)
+    with pytest.raises(NotFound):
+        await executor.start(unknown)
+    with pytest.raises(NotFound):
+        await read_all(executor, unknown)
+
+
+@pytest.mark.parametrize("job_id", ["../escape", "", "a/b", "-v", "x" * 200, "a\nb"])
+async def test_refuses_what_is_no_job_id(executor: Executor, job_id: str) -> None:
+    with pytest.raises((InvalidInput, ExecutionError)):
+        await executor.inspect(job_id)
+
+
+async def test_a_line_comes_soon(executor: Executor) -> None:
+    """Loose on purpose: the machine is shared. A reader that polls by the second would fail."""
+    spec = shell_spec("while :; do date +%s >/dev/null; echo tick; sleep 0.2; done")
+    await launch(executor, spec)
+    times = []
+    async with asyncio.timeout(10), aclosing(executor.follow(spec.job_id, None)) as batches:
+        async for batch in batches:
+            times += [asyncio.get_running_loop().time() for _ in batch]
+            if len(times) >= 5:
+                break
+    assert len(set(times)) >= 3  # one by one, not all in one go
+
+
+async def test_many_run_side_by_side(executor: Executor) -> None:
+    specs = [shell_spec(f"echo {n}; exit {n}") for n in range(6)]
+    results = await asyncio.gather(*(run(executor, spec) for spec in specs))
+    assert [execution.exit_code for _, execution in results] == list(range(6))
+    assert [texts(lines) for lines, _ in results] == [[str(n)] for n in range(6)]
+
+
+async def test_removal_of_a_running_job_ends_its_reader(executor: Executor) -> None:
+    spec = shell_spec("echo here; sleep 60")
+    await launch(executor, spec)
+    async with asyncio.timeout(20), aclosing(executor.follow(spec.job_id, None)) as batches:
+        assert [line.text for line in await anext(batches)] == ["here"]
+        await executor.remove(spec.job_id)
+        assert [batch async for batch in batches] == []

@@ -1,0 +1,93 @@
+"""The demo as a newcomer runs it: it works, it is quick, and nothing of it is left."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from docker import APIClient
+from docker.errors import DockerException
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def start_demo(folder: Path) -> subprocess.Popen[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "KEEP"}
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "ops.demo"],
+        cwd=ROOT,
+        env=environment | {"TMPDIR": str(folder), "NO_COLOR": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def left_over(folder: Path, output: str) -> list[str]:
+    """Files, processes and containers that the demo should have taken away."""
+    found = [str(path) for path in folder.iterdir()]
+    for process in psutil.process_iter(["cmdline"]):
+        command = " ".join(process.info["cmdline"] or ())
+        if str(folder) in command:
+            found.append(command)
+    try:
+        api = APIClient(version="auto", timeout=10)
+    except DockerException:
+        return found
+    with api:
+        for peer_id in set(re.findall(r"peer (12D3\w+)", output)):
+            found += [c["Id"] for c in api.containers(all=True, filters={"label": f"io.nunet.dms.node_id={peer_id}"})]
+    return found
+
+
+def test_the_demo_shows_a_job_from_request_to_verified_history(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with start_demo(tmp_path) as demo:
+        output, _ = demo.communicate(timeout=120)
+    assert demo.returncode == 0, output
+    assert time.monotonic() - began < 60
+    expected = [
+        "connected",
+        "job-submitted",
+        "deployment-response",
+        "stdout: epoch 4 of 4",
+        "stderr: a line for standard error",
+        "job-completed",
+        "job.service_requested",
+        "job.submitted",
+        "job.completed",
+        "deployment.accepted",
+        "deployment.container_exited",
+        "service-provider: all",
+        "compute-provider: all",
+        "all done in",
+    ]
+    assert [text for text in expected if text not in output] == [], output
+    assert left_over(tmp_path, output) == []
+
+
+def test_an_interrupted_demo_leaves_nothing_either(tmp_path: Path) -> None:
+    with start_demo(tmp_path) as demo:
+        assert demo.stdout is not None
+        seen = ""
+        for line in demo.stdout:
+            seen += line
+            if "epoch 1" in line:
+                break
+        demo.send_signal(signal.SIGINT)
+        rest, _ = demo.communicate(timeout=60)
+    output = seen + rest
+    assert demo.returncode == 1, output
+    assert "interrupted" in rest
+    assert "the last lines of service-provider's log" in rest
+    assert "the last lines of compute-provider's log" in rest
+    assert left_over(tmp_path, output) == []

@@ -1,0 +1,338 @@
+"""The event log as commands and subscribers meet it: on a real file, with quick commits and slow ones."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+
+import pytest
+
+from dms.adapters.eventlog.log import SQLiteEventLog
+from dms.domain.event import Recorded, new_id
+from dms.domain.job import Job
+from dms.domain.payment import Payment
+from dms.errors import Conflict, InvalidInput, LogUnavailable
+from tests.fixtures.histories import new_job, paid
+from tests.fixtures.waiting import wait_for
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "events.db"
+
+
+@pytest.fixture(params=["quick disk", "slow disk"])
+async def log(request: pytest.FixtureRequest, database: Path) -> AsyncIterator[SQLiteEventLog]:
+    """With commits on the loop, or always in a thread."""
+    made = SQLiteEventLog(database, kept_events=64)
+    if request.param == "slow disk":
+        commits_in_a_thread(made)
+    await made.start()
+    yield made
+    await made.close()
+
+
+def commits_in_a_thread(log: SQLiteEventLog) -> None:
+    log._commit_seconds = 1e9
+
+
+@contextmanager
+def broken_disk(log: SQLiteEventLog) -> Iterator[None]:
+    """SQLite itself refuses each row, as on a disk that turned read-only."""
+    writing = log.recorder._write
+    writing.execute("PRAGMA query_only = ON")
+    try:
+        yield
+    finally:
+        writing.execute("PRAGMA query_only = OFF")
+
+
+async def take(log: SQLiteEventLog, count: int, after: int = 0, stream: str = "") -> list[Recorded]:
+    """The first `count` events of a subscription."""
+    found: list[Recorded] = []
+    async with asyncio.timeout(20), aclosing(log.subscribe(after, stream=stream)) as batches:
+        async for events in batches:
+            found += events
+            if len(found) >= count:
+                return found
+    return found
+
+
+async def write(log: SQLiteEventLog, jobs: int) -> list[str]:
+    made = [new_job() for _ in range(jobs)]
+    await asyncio.gather(*(log.save(job) for job in made))
+    return [job.key for job in made]
+
+
+# --- saving ----------------------------------------------------------------------------------------
+async def test_concurrent_saves_share_commits_and_positions_have_no_gaps(log: SQLiteEventLog) -> None:
+    commits: list[str] = []
+    log.recorder._write.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
+    await write(log, 500)
+    assert len(commits) < 50
+    events = await log.read(0, 1000)
+    assert [event.position for event in events] == list(range(1, 501))
+    assert list(log.verify())[-1] == 500
+
+
+async def test_a_save_answers_a_head_that_holds_it(log: SQLiteEventLog) -> None:
+    job = new_job()
+    assert await log.save(job) == 1
+    job.report_fund_status(paid())
+    assert await log.save(job) == 2
+    assert [event.topic for event in await log.read(0, 9)] == ["job.service_requested", "job.fund_status_reported"]
+
+
+async def test_several_aggregates_are_saved_together_or_not_at_all(log: SQLiteEventLog) -> None:
+    job, payment = new_job(), Payment("ab")
+    payment.use(job.key)
+    with broken_disk(log), pytest.raises(LogUnavailable):
+        await log.save(job, payment)
+    assert (log.head, log.load(Job, job.key), log.load(Payment, "ab")) == (0, None, None)
+    again, payment = new_job(job.key), Payment("ab")
+    payment.use(job.key)
+    assert await log.save(again, payment) == 2
+
+
+async def test_a_failed_save_appends_nothing_and_later_ones_work(log: SQLiteEventLog) -> None:
+    job = new_job()
+    await log.save(job)
+    told: list[int] = []
+    log.on_rollback(lambda: told.append(log.head))
+    job.report_fund_status(paid())
+    with broken_disk(log), pytest.raises(LogUnavailable, match="readonly"):
+        await log.save(job)
+    assert told == [1]
+    anew = log.load(Job, job.key)
+    assert anew is not None
+    assert anew is not job
+    assert (anew.version, anew.state) == (1, "awaiting")
+    anew.report_fund_status(paid())
+    assert await log.save(anew) == 2
+    assert list(log.verify()) == [2]
+
+
+async def test_a_listener_that_fails_leaves_no_command_without_an_answer(log: SQLiteEventLog) -> None:
+    def fails() -> None:
+        raise RuntimeError("a bug in a listener")
+
+    log.on_rollback(fails)
+    with broken_disk(log), pytest.raises(LogUnavailable):
+        async with asyncio.timeout(5):
+            await log.save(new_job())
+    assert await asyncio.wait_for(log.save(new_job()), 5) == 1
+
+
+async def test_what_queued_behind_a_failed_save_fails_with_it(log: SQLiteEventLog) -> None:
+    """It was decided on events that never were."""
+    job = new_job()
+    with broken_disk(log):
+        first = asyncio.create_task(log.save(job))
+        await asyncio.sleep(0)
+        job.report_fund_status(paid())
+        second = asyncio.create_task(log.save(job))
+        results = await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), 5)
+    assert [type(result) for result in results] == [LogUnavailable, LogUnavailable]
+    assert log.load(Job, job.key) is None
+
+
+async def test_an_overloaded_log_refuses_and_forgets(log: SQLiteEventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dms.adapters.eventlog.log.QUEUED_EVENTS", 10)
+    told: list[str] = []
+    log.on_rollback(lambda: told.append("rolled back"))
+    jobs = [new_job() for _ in range(20)]
+    results = await asyncio.gather(*(log.save(job) for job in jobs), return_exceptions=True)
+    refused = [job for job, result in zip(jobs, results, strict=True) if isinstance(result, LogUnavailable)]
+    assert len(refused) == 10
+    assert told == ["rolled back"] * 10
+    assert [log.load(Job, job.key) for job in refused] == [None] * 10
+    assert log.head == 10
+
+
+async def test_an_aggregate_on_its_way_to_the_disk_is_never_forgotten(
+    log: SQLiteEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dms.adapters.eventlog.log.QUEUED_EVENTS", 1)
+    job = new_job()
+    first = asyncio.create_task(log.save(job))
+    await asyncio.sleep(0)
+    job.report_fund_status(paid())
+    assert await asyncio.gather(first, log.save(job))
+    assert log.load(Job, job.key) is job
+    assert log.head == 2
+
+
+async def test_two_writers_of_one_version_conflict(log: SQLiteEventLog) -> None:
+    job_id = new_id()
+    results = await asyncio.gather(log.save(new_job(job_id)), log.save(new_job(job_id)), return_exceptions=True)
+    assert any(isinstance(result, Conflict) for result in results)
+    await log.save(new_job())
+    assert list(log.verify())
+
+
+async def test_a_caller_that_goes_away_loses_nothing_of_what_it_decided(log: SQLiteEventLog) -> None:
+    job = new_job()
+    caller = asyncio.create_task(log.save(job))
+    await asyncio.sleep(0)
+    repeated = asyncio.create_task(log.save(job))  # has nothing new: waits for the first one
+    await asyncio.sleep(0)
+    caller.cancel()
+    assert await asyncio.wait_for(repeated, 5) == 1
+    assert caller.cancelled()
+    assert [event.originator_id for event in await log.read(0, 9)] == [job.id]
+
+
+async def test_an_answer_that_repeats_waits_for_the_disk(log: SQLiteEventLog) -> None:
+    job = new_job()
+    with broken_disk(log):
+        results = await asyncio.gather(log.save(job), log.save(job), return_exceptions=True)
+    assert [type(result) for result in results] == [LogUnavailable, LogUnavailable]
+
+
+async def test_closing_writes_what_is_queued_and_later_saves_are_refused(database: Path) -> None:
+    log = SQLiteEventLog(database)
+    commits_in_a_thread(log)
+    await log.start()
+    saves = [asyncio.create_task(log.save(new_job())) for _ in range(300)]
+    await asyncio.sleep(0)
+    saves[0].cancel()
+    await asyncio.wait_for(log.close(), 10)
+    await asyncio.gather(*saves, return_exceptions=True)
+    with pytest.raises(LogUnavailable):
+        await asyncio.wait_for(log.save(new_job()), 5)
+    assert sqlite3.connect(database).execute("SELECT count(*), max(position) FROM event").fetchone() == (300, 300)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_aggregates_outlive_the_cache(log: SQLiteEventLog) -> None:
+    log._repository.cache.maxsize = 4  # type: ignore[union-attr]
+    keys = await write(log, 50)
+    jobs = [log.load(Job, key) for key in keys]
+    assert [job.version for job in jobs if job] == [1] * 50
+    for job in jobs:
+        assert job is not None
+    await asyncio.gather(*(_fund(log, key) for key in keys))
+    assert log.head == 100
+
+
+async def _fund(log: SQLiteEventLog, key: str) -> None:
+    job = log.load(Job, key)
+    assert job is not None
+    job.report_fund_status(paid(key))
+    await log.save(job)
+
+
+# --- subscribing -----------------------------------------------------------------------------------
+async def test_subscribers_from_anywhere_see_each_event_once_while_others_write(log: SQLiteEventLog) -> None:
+    """Also those whose position is older than what is kept in memory (64 to 128 events here)."""
+    await write(log, 200)
+    readers = {after: asyncio.create_task(take(log, 600 - after, after)) for after in (0, 1, 71, 150, 200)}
+    for _ in range(40):
+        await write(log, 10)
+    for after, reader in readers.items():
+        assert [event.position for event in await reader] == list(range(after + 1, 601))
+
+
+async def test_subscribing_by_stream_and_by_topic_leaves_out_the_rest_only(log: SQLiteEventLog) -> None:
+    keys = await write(log, 150)
+    stream = asyncio.create_task(take(log, 2, stream=f"job-{keys[3]}"))
+    funded: list[str] = []
+
+    async def follow() -> None:
+        async with aclosing(log.subscribe(0, topics=["job.fund_status_reported"])) as batches:
+            async for events in batches:
+                funded.extend(event.originator_id.removeprefix("job-") for event in events)
+
+    follower = asyncio.create_task(follow())
+    for key in keys:
+        await _fund(log, key)
+    await wait_for(lambda: len(funded) == 150)
+    assert funded == keys
+    assert [event.topic for event in await stream] == ["job.service_requested", "job.fund_status_reported"]
+    follower.cancel()
+    await asyncio.wait([follower])
+
+
+async def test_a_subscriber_that_pauses_loses_nothing(log: SQLiteEventLog) -> None:
+    async with asyncio.timeout(20), aclosing(log.subscribe(0)) as batches:
+        await write(log, 10)
+        seen = [event.position for event in await anext(batches)]
+        await write(log, 400)
+        while len(seen) < 410:
+            seen += [event.position for event in await anext(batches)]
+    assert seen == list(range(1, 411))
+    assert len(log._tail._events) <= 2 * 64
+
+
+class Gate(SimpleQueue[None]):
+    """A listener that holds the committing thread up right behind its commit."""
+
+    def __init__(self) -> None:
+        self.reached, self.opened = threading.Event(), threading.Event()
+
+    def put(self, item: None, block: bool = True, timeout: float | None = None) -> None:
+        self.reached.set()
+        self.opened.wait(20)
+
+
+async def test_a_commit_just_made_in_a_thread_does_not_make_subscribers_spin(database: Path) -> None:
+    """Once the thread has committed, and before the loop knows, the file is ahead of the tail: a subscriber
+    that went by the file's head found nothing behind its position, looked again, and held the loop for ever."""
+    log = SQLiteEventLog(database)
+    commits_in_a_thread(log)
+    await log.start()
+    gate = Gate()
+    log.recorder.listeners.append(gate)
+    saving = asyncio.create_task(log.save(new_job()))
+    await asyncio.to_thread(gate.reached.wait, 20)
+    assert log.recorder.head == 1
+    assert log.head == 0
+    assert await log.read(0, 10) == []
+    async with aclosing(log.subscribe(0)) as batches:
+        reading = asyncio.ensure_future(anext(batches))
+        await asyncio.sleep(0)
+        gate.opened.set()
+        assert [event.position for event in await asyncio.wait_for(reading, 10)] == [1]
+    assert await saving == 1
+    await log.close()
+
+
+async def test_cancelling_a_wait_for_the_next_event_leaves_nothing_behind(log: SQLiteEventLog) -> None:
+    before = asyncio.all_tasks()
+    batches = log.subscribe(0)
+    waiting = asyncio.ensure_future(anext(batches))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    await batches.aclose()
+    assert asyncio.all_tasks() == before
+    assert [event.position for event in await _after_one_more(log)] == [1]
+
+
+async def _after_one_more(log: SQLiteEventLog) -> list[Recorded]:
+    await write(log, 1)
+    return await take(log, 1)
+
+
+@pytest.mark.parametrize("position", [-1, 2, 2**62])
+async def test_a_position_that_is_not_in_the_log_is_refused(log: SQLiteEventLog, position: int) -> None:
+    await write(log, 1)
+    with pytest.raises(InvalidInput, match="newest is 1"):
+        await anext(log.subscribe(position))
+
+
+async def test_reading_by_topic_stream_and_limit(log: SQLiteEventLog) -> None:
+    keys = await write(log, 100)
+    await _fund(log, keys[0])
+    for after in (0, 99, 101):
+        events = await log.read(after, 1000)
+        assert [event.position for event in events] == list(range(after + 1, 102))
+    assert [event.position for event in await log.read(0, 5, topics=["job.fund_status_reported"])] == [101]
+    assert [event.position for event in await log.read(0, 5, stream=f"job-{keys[0]}")] == [1, 101]
+    assert await log.read(0, 5, stream="job-none") == []
+    assert [event.position for event in await log.read(90, 3)] == [91, 92, 93]

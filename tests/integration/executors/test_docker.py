@@ -1,0 +1,405 @@
+"""Strangers' containers on a real daemon: what they can't do, and what a broken engine can't do to us."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+import socket
+import subprocess
+import tarfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+import pytest_asyncio
+from docker import APIClient
+
+from dms.adapters.executors.docker import DockerExecutor, DockerSettings
+from dms.adapters.executors.images import ImagePolicy
+from dms.adapters.executors.profile import MIB, ContainerLimits, seccomp_profile
+from dms.application.ports import ExecutionSpec, ExecutionState
+from dms.errors import ExecutionError, ExecutorUnavailable, ImageUnavailable
+from ops.demo_image import build_image
+from tests.fixtures.images import PLAIN_IMAGE, demo_images
+from tests.fixtures.jobs import NODE, cursor_after, ended, launch, read_all, run, shell_spec, texts
+
+__all__ = ["demo_images"]
+
+pytestmark = pytest.mark.docker
+
+LIMITS = ContainerLimits(core_mhz=2_000, cores=psutil.cpu_count() or 1)
+SETTINGS = DockerSettings(limits=LIMITS)
+SOCKET = "/var/run/docker.sock"
+
+PROBE = r"""
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#define TRY(what, call) do { errno = 0; long r = (call); printf("%s %s\n", what, r >= 0 ? "OPEN" : \
+  errno == EPERM ? "closed" : errno == ENOSYS ? "closed" : strerror(errno)); } while (0)
+int main(void) {
+  char space[256] = {0};
+  TRY("io_uring_setup", syscall(425, 4, space));
+  TRY("vsock", socket(40, SOCK_STREAM, 0));
+  TRY("alg", socket(38, SOCK_SEQPACKET, 0));
+  TRY("ptrace", syscall(SYS_ptrace, 0, 0, 0, 0));
+  TRY("userns", unshare(CLONE_NEWUSER));
+  TRY("clone3", syscall(435, space, 0));
+  TRY("mount", syscall(SYS_mount, "none", "/tmp", "tmpfs", 0, ""));
+  TRY("keyctl", syscall(SYS_keyctl, 0, -3, 0));
+  TRY("bpf", syscall(SYS_bpf, 0, space, sizeof space));
+  TRY("perf", syscall(SYS_perf_event_open, space, 0, -1, -1, 0));
+  TRY("userfaultfd", syscall(323, 0));
+  TRY("setns", syscall(SYS_setns, 0, 0));
+  TRY("process_vm_readv", syscall(SYS_process_vm_readv, 1, space, 1, space, 1, 0));
+  TRY("open_by_handle_at", syscall(SYS_open_by_handle_at, 0, space, 0));
+  return 0;
+}
+"""
+
+
+@pytest.fixture
+def api(demo_images: tuple[str, str]) -> Iterator[APIClient]:
+    client = APIClient(version="auto")
+    yield client
+    client.close()
+
+
+@pytest_asyncio.fixture
+async def executor(demo_images: tuple[str, str]) -> AsyncIterator[DockerExecutor]:
+    made = DockerExecutor(NODE, SETTINGS)
+    before = set(await made.list_jobs())
+    yield made
+    for job_id in set(await made.list_jobs()) - before:
+        await made.remove(job_id)
+    await made.close()
+
+
+async def attributes(executor: DockerExecutor, api: APIClient, spec: ExecutionSpec) -> dict[str, Any]:
+    await executor.prepare(spec)
+    await executor.create(spec)
+    found: dict[str, Any] = await asyncio.to_thread(api.inspect_container, f"dms-{spec.job_id}")
+    return found
+
+
+async def test_inspect_equals_the_profile(executor: DockerExecutor, api: APIClient) -> None:
+    spec = msgspec.structs.replace(
+        shell_spec("true", 128), cpu_mhz=1_000, environment=(("LD_PRELOAD", "/evil.so"), ("A", "b"))
+    )
+    found = await attributes(executor, api, spec)
+    host, config = found["HostConfig"], found["Config"]
+    assert host["Privileged"] is False
+    assert host["CapDrop"] == ["ALL"]
+    assert not host["CapAdd"]
+    assert host["SecurityOpt"][0] == "no-new-privileges:true"
+    assert host["SecurityOpt"][1:] == [f"seccomp={seccomp_profile()}"]
+    assert (host["Memory"], host["MemorySwap"]) == (128 * MIB, 128 * MIB)
+    assert (host["NanoCpus"], host["PidsLimit"]) == (500_000_000, 512)
+    assert host["ReadonlyRootfs"] is True
+    assert (host["NetworkMode"], host["IpcMode"], host["CgroupnsMode"]) == ("none", "private", "private")
+    assert host["RestartPolicy"]["Name"] == "no"
+    assert host["Init"] is True
+    assert host["LogConfig"] == {
+        "Type": "json-file",
+        "Config": {"max-size": "64m", "max-file": "2", "mode": "blocking"},
+    }
+    assert not host["Binds"]
+    assert not host["Devices"]
+    assert not host["DeviceRequests"]
+    assert {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]}["core"] == 0
+    assert config["User"] == "65532:65532"
+    assert config["Healthcheck"] == {"Test": ["NONE"]}
+    assert set(config["Env"]) >= {"LD_PRELOAD=", "NVIDIA_VISIBLE_DEVICES=void", "A=b"}
+    assert config["Labels"]["io.nunet.dms.job_id"] == spec.job_id
+    assert config["Labels"]["io.nunet.dms.node_id"] == NODE
+
+
+async def test_cpu_is_never_more_than_the_host(executor: DockerExecutor, api: APIClient) -> None:
+    spec = msgspec.structs.replace(shell_spec("true"), cpu_mhz=10**9)
+    found = await attributes(executor, api, spec)
+    assert found["HostConfig"]["NanoCpus"] == LIMITS.cores * 10**9
+
+
+async def test_a_job_is_nobody_with_nothing(executor: DockerExecutor) -> None:
+    script = (
+        "id -u; grep -E 'Cap(Prm|Eff|Bnd)|NoNewPrivs|Seccomp:' /proc/self/status | tr -d '\\t';"
+        "ls /sys/class/net; ls /var/run/docker.sock 2>&1 | wc -l; "
+        "touch /x 2>/dev/null || echo read-only; touch /tmp/x /workspace/x && echo scratch; echo $HOME"
+    )
+    lines, execution = await run(executor, shell_spec(script))
+    nothing = "0" * 16
+    assert execution.exit_code == 0
+    assert texts(lines) == [
+        "65532",
+        f"CapPrm:{nothing}",
+        f"CapEff:{nothing}",
+        f"CapBnd:{nothing}",
+        "NoNewPrivs:1",
+        "Seccomp:2",
+        "lo",
+        "1",
+        "read-only",
+        "scratch",
+        "/workspace",
+    ]
+
+
+async def test_a_fork_bomb_dies_inside(executor: DockerExecutor) -> None:
+    spec = shell_spec("f() { f | f & }; f; sleep 60", 128)
+    await launch(executor, spec)
+    reading = asyncio.create_task(read_all(executor, spec.job_id))
+    other = await asyncio.wait_for(run(executor, shell_spec("echo fine")), 30)
+    assert texts(other[0]) == ["fine"]
+    await executor.stop(spec.job_id, 0)
+    await reading
+    assert (await ended(executor, spec.job_id)).exit_code == 137
+
+
+async def test_a_memory_hog_is_killed_and_said_so(executor: DockerExecutor) -> None:
+    _, execution = await run(executor, shell_spec("tail /dev/zero", 32))
+    assert (execution.exit_code, execution.oom_killed) == (137, True)
+
+
+async def test_a_child_out_of_memory_is_no_failure_of_a_job_that_ends_well(executor: DockerExecutor) -> None:
+    _, execution = await run(executor, shell_spec("(tail /dev/zero); exit 0", 32))
+    assert (execution.exit_code, execution.oom_killed) == (0, False)
+
+
+async def test_scratch_and_volumes_are_bounded(executor: DockerExecutor, api: APIClient) -> None:
+    image = await asyncio.to_thread(
+        build_image, api, "dms-test/volume:latest", ['ENTRYPOINT ["/bin/sh", "-c"]', "VOLUME /data"]
+    )
+    script = (
+        'for d in /data /tmp /workspace /dev/shm; do grep -q " $d tmpfs" /proc/mounts && echo $d; done;'
+        "dd if=/dev/zero of=/data/f bs=1M count=200 2>&1 | grep -c 'No space'"
+    )
+    lines, _ = await run(executor, shell_spec(script, 512, image))
+    assert texts(lines) == ["/data", "/tmp", "/workspace", "/dev/shm", "1"]
+
+
+async def test_system_calls_that_only_attackers_need_are_closed(
+    executor: DockerExecutor, api: APIClient, tmp_path: Path
+) -> None:
+    source, program = tmp_path / "probe.c", tmp_path / "probe"
+    source.write_text(PROBE)
+    command = ["gcc", "-static", "-Os", "-s", "-o", str(program), str(source)]
+    await asyncio.to_thread(subprocess.run, command, check=True, timeout=60)
+    image = await asyncio.to_thread(import_with, api, "dms-test/probe:latest", program)
+    spec = ExecutionSpec(
+        job_id=shell_spec("").job_id, node_id=NODE, image=image, arguments=("/probe",), cpu_mhz=2_000, memory_mb=64
+    )
+    lines, execution = await run(executor, spec)
+    await asyncio.to_thread(api.remove_image, image)
+    assert execution.exit_code == 0
+    assert len(lines) == 14
+    assert [line.text for line in lines if not line.text.endswith(" closed")] == []
+
+
+def import_with(api: APIClient, tag: str, program: Path) -> str:
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as tar:
+        tar.add(program, "probe")
+    repository, _, version = tag.rpartition(":")
+    api.import_image_from_data(target.getvalue(), repository=repository, tag=version)
+    return tag
+
+
+async def test_a_hundred_thousand_lines_arrive_exactly(executor: DockerExecutor) -> None:
+    spec = shell_spec("seq 1 100000")
+    await launch(executor, spec)
+    lines = await read_all(executor, spec.job_id)
+    assert texts(lines) == [str(n) for n in range(1, 100_001)]
+    cut = random.Random(7).randrange(1, len(lines))
+    assert await read_all(executor, spec.job_id, cursor_after(lines[:cut])) == lines[cut:]
+
+
+async def test_short_jobs_lose_no_last_line(executor: DockerExecutor) -> None:
+    for _ in range(10):
+        lines, _ = await run(executor, shell_spec("echo a; echo b >&2; echo c"))
+        assert (texts(lines), texts(lines, "stderr")) == (["a", "c"], ["b"])
+
+
+async def test_a_command_that_is_not_there_is_named(executor: DockerExecutor) -> None:
+    """The init process in the container finds that out, so it is an end and not a refusal."""
+    spec = msgspec.structs.replace(shell_spec(""), image=PLAIN_IMAGE, arguments=("no-such-program",))
+    lines, execution = await run(executor, spec)
+    assert (execution.state, execution.exit_code) == (ExecutionState.EXITED, 127)
+    assert "no-such-program" in texts(lines, "stderr")[0]
+
+
+async def test_what_the_engine_refuses_to_start_is_over_and_says_why(executor: DockerExecutor) -> None:
+    spec = msgspec.structs.replace(shell_spec("true"), gpu_uuids=("GPU-none",))
+    await executor.prepare(spec)
+    await executor.create(spec)
+    for _ in range(2):
+        with pytest.raises(ExecutionError, match="device driver"):
+            await executor.start(spec.job_id)
+    execution = await executor.inspect(spec.job_id)
+    assert execution.state is ExecutionState.EXITED
+    assert "device driver" in execution.error
+    assert execution.exit_code not in {0, None}
+    assert await read_all(executor, spec.job_id) == []
+
+
+async def test_leaves_strangers_containers_alone(executor: DockerExecutor, api: APIClient) -> None:
+    spec = shell_spec("true")
+    name = f"dms-{spec.job_id}"
+    await asyncio.to_thread(api.create_container, PLAIN_IMAGE, ["true"], name=name)
+    try:
+        for act in (executor.create(spec), executor.start(spec.job_id), executor.remove(spec.job_id)):
+            with pytest.raises(ExecutionError, match="does not belong"):
+                await act
+        assert spec.job_id not in await executor.list_jobs()
+    finally:
+        await asyncio.to_thread(api.remove_container, name)
+
+
+@pytest.mark.parametrize("image", ["dms-test/never-built:1", "127.0.0.1:1/none", "-v", "../x", "sha256:" + "0" * 64])
+async def test_a_missing_image_says_why(image: str) -> None:
+    executor = DockerExecutor(NODE, msgspec.structs.replace(SETTINGS, pull_seconds=20.0))
+    try:
+        with pytest.raises(ImageUnavailable, match="image"):
+            await executor.prepare(shell_spec("true", image=image))
+    finally:
+        await executor.close()
+
+
+async def test_policy_holds_for_images_that_are_here(demo_images: tuple[str, str], api: APIClient) -> None:
+    image_id = (await asyncio.to_thread(api.inspect_image, PLAIN_IMAGE))["Id"]
+    for policy in (ImagePolicy(deny=("dms-test/*",)), ImagePolicy(deny=(image_id,)), ImagePolicy(allow=("a",))):
+        executor = DockerExecutor(NODE, msgspec.structs.replace(SETTINGS, policy=policy))
+        with pytest.raises(ImageUnavailable):
+            await executor.prepare(shell_spec("true", image=PLAIN_IMAGE))
+        await executor.close()
+
+
+async def test_too_large_an_image_is_refused(demo_images: tuple[str, str]) -> None:
+    executor = DockerExecutor(NODE, msgspec.structs.replace(SETTINGS, max_image_mb=0))
+    with pytest.raises(ImageUnavailable, match="MiB"):
+        await executor.prepare(shell_spec("true"))
+    await executor.close()
+
+
+async def test_a_dead_daemon_is_named(tmp_path: Path) -> None:
+    url = f"unix://{tmp_path}/nobody.sock"
+    executor = DockerExecutor(NODE, msgspec.structs.replace(SETTINGS, base_url=url))
+    spec = shell_spec("true")
+    try:
+        for call in (executor.check(), executor.prepare(spec), executor.inspect("a"), executor.list_jobs()):
+            with pytest.raises(ExecutorUnavailable, match=r"nobody\.sock"):
+                await call
+        with pytest.raises(ExecutorUnavailable):
+            await read_all(executor, "a")
+    finally:
+        await executor.close()
+
+
+async def test_a_hung_daemon_gives_up_in_bounded_time(tmp_path: Path) -> None:
+    path = tmp_path / "hung.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(64)
+        settings = msgspec.structs.replace(SETTINGS, base_url=f"unix://{path}", call_seconds=1.0, work_seconds=1.0)
+        executor = DockerExecutor(NODE, settings)
+        begun = time.monotonic()
+        calls = (executor.check(), executor.inspect("a"), executor.stop("b", 1), executor.remove("c"))
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(result) for result in results] == [ExecutorUnavailable] * 4
+        assert time.monotonic() - begun < 8
+        await executor.close()
+
+
+class StallingProxy:
+    """A Docker socket that passes everything on, but never answers for one container, or cuts its
+    answers after so many bytes (0: never)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.stalled = b"\0none"
+        self.cut_after = 0
+        self.cut = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back_reader, back_writer = await asyncio.open_unix_connection(SOCKET)
+        try:
+            await asyncio.gather(
+                self._pass_on(reader, back_writer, filtered=True), self._pass_on(back_reader, writer, filtered=False)
+            )
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            for each in (writer, back_writer):
+                each.transport.abort()
+
+    async def _pass_on(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, filtered: bool) -> None:
+        passed = 0
+        while data := await source.read(16_384):
+            passed += len(data)
+            if not filtered and self.cut_after and passed > self.cut_after:
+                self.cut.set()
+                raise ConnectionAbortedError
+            if filtered and self.stalled in data:
+                await asyncio.Event().wait()
+            target.write(data)
+            await target.drain()
+        target.close()
+
+
+async def test_a_container_that_hangs_the_engine_stalls_no_other_job(
+    demo_images: tuple[str, str], tmp_path: Path
+) -> None:
+    proxy = StallingProxy(tmp_path / "proxy.sock")
+    server = await asyncio.start_unix_server(proxy.serve, proxy.path)
+    settings = msgspec.structs.replace(SETTINGS, base_url=f"unix://{proxy.path}", call_seconds=3.0)
+    executor = DockerExecutor(NODE, settings)
+    stuck = shell_spec("echo stuck; sleep 60")
+    try:
+        await launch(executor, stuck)
+        async with aclosing(executor.follow(stuck.job_id, None)) as batches:
+            assert [line.text for line in await anext(batches)] == ["stuck"]
+            proxy.stalled = f"dms-{stuck.job_id}".encode()
+            hung = [asyncio.create_task(executor.inspect(stuck.job_id)) for _ in range(8)]
+            begun = time.monotonic()
+            lines, _ = await run(executor, shell_spec("echo fine"))
+            assert texts(lines) == ["fine"]
+            assert time.monotonic() - begun < 3.0  # sooner than any of the stuck calls gave up
+            results = await asyncio.gather(*hung, return_exceptions=True)
+            assert {type(result) for result in results} == {ExecutorUnavailable}
+            proxy.stalled = b"\0none"
+    finally:
+        proxy.stalled = b"\0none"
+        await executor.remove(stuck.job_id)
+        await executor.close()
+        server.close()
+
+
+async def test_cut_connections_lose_and_double_no_line(demo_images: tuple[str, str], tmp_path: Path) -> None:
+    """Every log stream is cut after some bytes; the reader goes on where it was."""
+    proxy = StallingProxy(tmp_path / "proxy.sock")
+    proxy.cut_after = 60_000
+    server = await asyncio.start_unix_server(proxy.serve, proxy.path)
+    executor = DockerExecutor(NODE, msgspec.structs.replace(SETTINGS, base_url=f"unix://{proxy.path}"))
+    spec = shell_spec("for n in 1 2 3; do seq 1 1000; seq 1 1000 >&2; sleep 0.1; done")
+    try:
+        await launch(executor, spec)
+        reading = asyncio.create_task(read_all(executor, spec.job_id))
+        await proxy.cut.wait()
+        proxy.cut_after = 0
+        lines = await reading
+        assert texts(lines) == texts(lines, "stderr") == [str(n) for n in range(1, 1_001)] * 3
+    finally:
+        proxy.cut_after = 0
+        await executor.remove(spec.job_id)
+        await executor.close()
+        server.close()

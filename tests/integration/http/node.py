@@ -1,0 +1,230 @@
+"""A node for tests of the HTTP adapter: the real log, views, outputs and server on a free port, and a
+network that is a few lines of memory, since nothing here is about peers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import websockets
+from sanic import Sanic
+from websockets.asyncio.client import ClientConnection
+
+from dms.adapters.eventlog.log import SQLiteEventLog
+from dms.adapters.executors.process import ProcessExecutor
+from dms.adapters.funding.trust import TrustCheck
+from dms.adapters.http.server import HttpServer, build_app
+from dms.adapters.outputs.files import FileOutputStore
+from dms.adapters.p2p.identity import Identity
+from dms.adapters.views.sqlite import SQLiteViews
+from dms.application.compute_provider import ComputeProvider
+from dms.application.device import DeviceService
+from dms.application.directory import Directory
+from dms.application.overview import Services
+from dms.application.ports import GossipHandler, OutputLine, PeerInfo, RequestHandler, StreamHandler
+from dms.application.service_provider import ServiceProvider, Timeouts
+from dms.config import Rest
+from dms.domain.deployment import Fault
+from dms.domain.device import Capacity
+from dms.domain.event import new_id
+from dms.domain.job import FundStatus, Job
+from dms.domain.request import Constraints, Params, ServiceRequest
+from dms.errors import PeerUnreachable
+from projections.capacity import Capacity as CapacityView
+from projections.jobs import Jobs
+
+ADDRESS = "addr_test1vzpwq95z3xyum8vqndgdd9mdnmafh3djcxnc6jemlgdmswcve6tkw"  # CIP-19's test vector
+PROVIDER = "12D3KooWProvider"
+REQUEST = ServiceRequest(
+    service_type="ml-training-cpu",
+    params=Params(image_id="test/image"),
+    constraints=Constraints(complexity="Low", cpu=500, ram=64, time=5),
+    max_ntx=100,
+)
+SERVICE_BODY: dict[str, Any] = {
+    "address_user": ADDRESS,
+    "max_ntx": 10,
+    "blockchain": "Cardano",
+    "service_type": "ml-training-cpu",
+    "params": {"machine_type": "cpu", "image_id": "test/image", "model_url": "", "packages": []},
+    "constraints": {"CPU": 500, "RAM": 64, "VRAM": 2000, "power": 170, "complexity": "Low", "time": 1},
+}
+
+
+class LonelyNetwork:
+    """A host with no peers: who is dialled is not there."""
+
+    def __init__(self, peer_id: str) -> None:
+        self.peer_id = peer_id
+
+    @property
+    def listen_addresses(self) -> Sequence[str]:
+        return [f"/ip4/127.0.0.1/tcp/9000/p2p/{self.peer_id}"]
+
+    def serve_request(self, protocol: str, handler: RequestHandler) -> None: ...
+
+    def serve_stream(self, protocol: str, handler: StreamHandler) -> None: ...
+
+    def serve_gossip(self, topic: str, handler: GossipHandler) -> None: ...
+
+    async def publish(self, topic: str, body: bytes) -> None: ...
+
+    async def request(self, peer_id: str, protocol: str, body: bytes, timeout_seconds: float) -> bytes:
+        raise PeerUnreachable(f"{peer_id} is not there")
+
+    async def stream(self, peer_id: str, protocol: str, body: bytes) -> AsyncGenerator[bytes, None]:
+        raise PeerUnreachable(f"{peer_id} is not there")
+        yield b""
+
+    async def ping(self, peer_id: str, timeout_seconds: float) -> float:
+        raise PeerUnreachable(f"{peer_id} is not there")
+
+    def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None: ...
+
+    def on_peer(self, callback: Callable[[str, bool], None]) -> None: ...
+
+    def peers(self) -> Sequence[PeerInfo]:
+        return []
+
+
+class FixedHardware:
+    def capacity(self) -> Capacity:
+        return Capacity(cpu_mhz=8000, memory_mb=16_000, cores=4)
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+class Node:
+    """ready: what the daemon would say of itself."""
+
+    def __init__(self, services: Services, views: SQLiteViews, app: Sanic[Any, Any], port: int) -> None:
+        self.services, self.views, self.app, self.port = services, views, app, port
+        self.log, self.outputs = services.log, services.outputs
+        self.url = f"http://127.0.0.1:{port}"
+
+    # --- a job's life, without a provider ----------------------------------------------------------
+    async def job(self) -> str:
+        """A new job that awaits its funding."""
+        job = Job(new_id())
+        job.request_service(REQUEST, PROVIDER, "0.1", now_us() + 600_000_000, (), 0)
+        await self.log.save(job)
+        return job.key
+
+    async def submit(self, job_id: str, tx_hash: str = "ab01") -> None:
+        job = self._load(job_id)
+        job.report_fund_status(FundStatus(transaction_type="fund", transaction_status="success", tx_hash=tx_hash))
+        job.accept_funding("trust")
+        await self.log.save(job)
+
+    async def respond(self, job_id: str) -> None:
+        await self._trigger(job_id, Job.DeploymentResponded(success=True, content=""))
+
+    async def print_lines(self, job_id: str, *lines: tuple[str, str]) -> None:
+        """(stream, text) each."""
+        stamped = [OutputLine(stream, time.time_ns(), text) for stream, text in lines]
+        await self.outputs.append(job_id, stamped)
+
+    async def complete(self, job_id: str) -> None:
+        sealed = await self.outputs.seal(job_id)
+        job = self._load(job_id)
+        job.trigger(Job.LogSealed(lines=sealed.lines, sha256=sealed.sha256))
+        job.trigger(Job.Completed(duration_seconds=1.0))
+        await self.log.save(job)
+
+    async def fail(self, job_id: str, reason: str) -> None:
+        job = self._load(job_id)
+        job.fail(reason, Fault.JOB, 3)
+        await self.log.save(job)
+
+    async def _trigger(self, job_id: str, event: Any) -> None:
+        job = self._load(job_id)
+        job.trigger(event)
+        await self.log.save(job)
+
+    def _load(self, job_id: str) -> Job:
+        job = self.log.load(Job, job_id)
+        assert job is not None
+        return job
+
+    # --- clients -----------------------------------------------------------------------------------
+    def client(self, **more: Any) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, timeout=10, **more)
+
+    def connect(self, query: str = "", *, v2: bool = False, path: str = "/api/v1/run/deploy", **more: Any) -> Any:
+        return websockets.connect(
+            f"ws://127.0.0.1:{self.port}{path}{query}",
+            subprotocols=[websockets.Subprotocol("dms.actions.v2")] if v2 else None,
+            compression=None,
+            max_size=None,
+            **more,
+        )
+
+
+@asynccontextmanager
+async def running_node(
+    folder: Path, rest: Rest | None = None, ready: Callable[[], str | None] | None = None
+) -> AsyncIterator[Node]:
+    async with AsyncExitStack() as closing:
+        event_log = SQLiteEventLog(folder / "events.db", now_us)
+        await event_log.start()
+        closing.push_async_callback(event_log.close)
+        outputs = FileOutputStore(folder / "logs", 64)
+        closing.push_async_callback(outputs.close)
+        views = SQLiteViews(folder / "views.db", event_log, [Jobs(), CapacityView()])
+        closing.push_async_callback(views.close)
+        await views.start()
+        identity = Identity.load_or_create(folder / "node.key")
+        network = LonelyNetwork(identity.peer_id)
+        device = DeviceService(event_log, FixedHardware(), identity.peer_id)
+        directory = Directory(event_log, device, network, identity, now_us)
+        executor = ProcessExecutor(identity.peer_id, folder / "processes")
+        closing.push_async_callback(executor.close)
+        compute = ComputeProvider(
+            event_log, device, executor, outputs, identity, now_us, confined=False, run_unconfined_for_peers=False
+        )
+        service = ServiceProvider(
+            event_log, device, directory, network, outputs, identity, TrustCheck(), now_us, Timeouts(), ""
+        )
+        closing.push_async_callback(service.close)
+        services = Services(
+            log=event_log,
+            outputs=outputs,
+            network=network,
+            device=device,
+            directory=directory,
+            service_provider=service,
+            compute_provider=compute,
+            log_token=lambda job_id: f"token-of-{job_id}",
+            ready=ready or (lambda: None),
+            now=now_us,
+            executor_name=executor.name,
+        )
+        app = build_app(services, views, rest or Rest())
+        server = HttpServer(app, "127.0.0.1", 0)
+        port = await server.start()
+        closing.push_async_callback(server.close)
+        yield Node(services, views, app, port)
+
+
+async def frames(
+    socket: ClientConnection, until: Callable[[dict[str, Any]], bool], seconds: float = 10
+) -> list[dict[str, Any]]:
+    """All frames up to the first that fits."""
+    found: list[dict[str, Any]] = []
+    async with asyncio.timeout(seconds):
+        while True:
+            found.append(msgspec.json.decode(await socket.recv()))
+            if until(found[-1]):
+                return found
+
+
+def is_last(frame: dict[str, Any]) -> bool:
+    return frame["action"] in ("job-completed", "job-failed")

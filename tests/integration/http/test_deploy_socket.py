@@ -1,0 +1,387 @@
+"""The websocket over real sockets: what a client sees of its jobs, and what happens to clients that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import websockets
+from websockets.asyncio.client import ClientConnection
+
+from dms.adapters.http import deploy, fanout
+from dms.domain.job import Job
+from tests.integration.http.node import Node, frames, is_last, running_node
+
+CONNECTED = {"action": "connected", "message": "You are connected to DMS for docker (GPU/CPU) deployment."}
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    async with running_node(tmp_path) as running:
+        yield running
+
+
+def actions(found: list[dict[str, Any]]) -> list[str]:
+    return [frame["action"] for frame in found]
+
+
+def payment(tx_hash: str = "ab01", status: str = "success", **more: Any) -> str:
+    message = {"transaction_type": "fund", "transaction_status": status, "tx_hash": tx_hash, **more}
+    return json.dumps({"message": message, "action": "send-status"})
+
+
+async def next_frame(ws: ClientConnection, seconds: float = 5) -> dict[str, Any]:
+    async with asyncio.timeout(seconds):
+        found: dict[str, Any] = msgspec.json.decode(await ws.recv())
+        return found
+
+
+async def closed(ws: ClientConnection, seconds: float = 10) -> tuple[int | None, str | None]:
+    """The code and reason that the server closed with; what comes before is read and dropped."""
+    async with asyncio.timeout(seconds):
+        try:
+            while True:
+                await ws.recv()
+        except websockets.ConnectionClosed:
+            return ws.close_code, ws.close_reason
+
+
+async def test_a_whole_job_in_version_1(node: Node) -> None:
+    job = await node.job()
+    async with node.connect(f"?job_id={job}") as ws:
+        await node.submit(job)
+        await node.respond(job)
+        await node.print_lines(job, ("stdout", "one"), ("stderr", "two"))
+        await node.complete(job)
+        found = await frames(ws, is_last)
+    url = f"{node.url}/api/v1/jobs/{job}/logs?token=token-of-{job}"
+    assert found == [
+        CONNECTED,
+        {"action": "job-submitted"},
+        {"action": "deployment-response", "message": {"success": True, "content": url}},
+        {"action": "log-stream-response", "stdout": "one\n"},
+        {"action": "log-stream-response", "stderr": "two\n"},
+        {"action": "job-completed"},
+    ]
+
+
+async def test_send_status_funds_the_latest_request_and_the_socket_follows_it(node: Node) -> None:
+    await node.job()
+    job = await node.job()
+    service = node.services.service_provider
+    await service.start([job])
+    async with node.connect(path="/run/deploy", v2=True) as ws:
+        await ws.send(payment())
+        found = await frames(ws, lambda frame: frame["action"] == "job-submitted")
+    assert found[-1]["job_id"] == job
+
+
+async def test_a_refused_payment_is_a_job_failed_exactly_once(node: Node) -> None:
+    job = await node.job()
+    await node.services.service_provider.start([job])
+    async with node.connect() as ws:
+        await ws.send(payment(status="failed"))
+        found = await frames(ws, is_last)
+        await ws.send(payment(status="failed"))
+        found.append(await next_frame(ws))
+    assert actions(found) == ["connected", "job-failed", "error"]
+    assert found[1]["message"] == "payment was reported as 'failed'"
+
+
+async def test_pending_is_recorded_and_the_job_waits(node: Node) -> None:
+    job = await node.job()
+    await node.services.service_provider.start([job])
+    async with node.connect(v2=True) as ws:
+        await ws.send(payment(status="pending"))
+        await ws.send(payment(job_id=job))
+        found = await frames(ws, lambda frame: frame["action"] == "job-submitted")
+    assert actions(found) == ["connected", "job-submitted"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ("{", "invalid request data"),
+        ("[]", "invalid request data"),
+        ('{"action":"dance"}', "unknown action 'dance'"),
+        ('{"action":"send-status"}', "message must be an object"),
+        ('{"action":"send-status","message":{}}', "transaction_status"),
+        (payment(tx_hash=""), "tx_hash is missing"),
+        (payment(job_id="0" * 8), "no job"),
+        (payment(), "no request awaits funding"),
+        ('{"action":"terminate-job"}', "funded no job"),
+        ('{"action":"a","ACTION":"b"}', "twice"),
+        (b"\x00\x01", "binary"),
+    ],
+)
+async def test_bad_input_is_answered_and_the_socket_stays(node: Node, sent: str | bytes, said: str) -> None:
+    async with node.connect() as ws:
+        assert await next_frame(ws) == CONNECTED
+        for _ in range(2):
+            await ws.send(sent)
+            frame = await next_frame(ws)
+            assert frame["action"] == "error"
+            assert said in frame["message"]
+    assert node.log.head == 0
+
+
+async def test_a_second_socket_can_not_end_another_clients_job(node: Node) -> None:
+    job = await node.job()
+    await node.services.service_provider.start([job])
+    async with node.connect(v2=True) as first:
+        await first.send(payment())
+        await frames(first, lambda frame: frame["action"] == "job-submitted")
+        async with node.connect() as second:
+            await second.send('{"action":"terminate-job"}')
+            assert actions(await frames(second, lambda frame: frame["action"] == "error"))[-1] == "error"
+        loaded = node.log.load(Job, job)
+        assert loaded is not None
+        assert loaded.open
+        assert loaded.termination is None
+        await first.send('{"action":"terminate-job"}')
+        assert (await frames(first, is_last))[-1]["message"] == deploy.TERMINATED
+
+
+async def test_core_sends_only_the_documented_actions(node: Node) -> None:
+    job = await node.job()
+    async with node.connect(f"?job_id={job}&actions=core") as ws:
+        await ws.send("{")
+        await node.submit(job)
+        await node.respond(job)
+        await node.print_lines(job, ("stdout", "x"))
+        await node.fail(job, "broken")
+        assert actions(await frames(ws, is_last)) == ["job-submitted", "deployment-response", "job-failed"]
+
+
+async def test_a_job_that_is_over_tells_its_end_to_who_comes_without_a_position(node: Node) -> None:
+    job = await finished_job(node, lines=3)
+    async with node.connect(f"?job_id={job}") as ws:
+        assert await frames(ws, is_last) == [CONNECTED, {"action": "job-completed"}]
+
+
+async def test_a_version_1_socket_is_closed_when_all_is_said(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deploy, "LINGER_SECONDS", 0.1)
+    job = await finished_job(node, lines=1)
+    async with node.connect(f"?job_id={job}&after=0") as ws:
+        assert await closed(ws) == (1000, "all jobs are over")
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("?job_id={job}&after=99999", 400),
+        ("?job_id={job}&after=-1", 400),
+        ("?job_id={job}&after=1x", 400),
+        ("?job_id={job}&after=0&log_after=5", 400),
+        ("?after=0", 400),
+        ("?actions=some", 400),
+        ("?job_id={job}&job_id={job}", 400),
+        ("?job_id=01900000-0000-7000-8000-000000000000", 404),
+        ("?job_id=../../etc", 404),
+    ],
+)
+async def test_a_query_that_makes_no_sense_is_refused_before_the_upgrade(node: Node, query: str, status: int) -> None:
+    job = await node.job()
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        await node.connect(query.format(job=job))
+    assert refused.value.response.status_code == status
+    assert msgspec.json.decode(refused.value.response.body)["status"] == status
+
+
+async def test_limits_of_what_a_client_may_send(node: Node) -> None:
+    async with node.connect() as ws:
+        await ws.send("x" * 70_000)
+        assert (await closed(ws))[0] == 1009
+    async with node.connect() as ws:
+        with suppress(websockets.ConnectionClosed):
+            for _ in range(200):
+                await ws.send("{}")
+        assert (await closed(ws))[0] == 1008
+    async with node.connect() as ws:
+        await ws.send(b"\xff\xfe", text=True)
+        assert (await closed(ws))[0] == 1007
+    async with node.connect() as ws:
+        await ws.send(iter(['{"action"', ':"dance"}']))  # fragments are one message
+        assert (await frames(ws, lambda frame: frame["action"] == "error"))[-1]["action"] == "error"
+
+
+async def test_closing_the_server_says_goodbye(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        ws = await node.connect()
+        begun = time.monotonic()
+    assert (await closed(ws))[0] == 1001
+    assert time.monotonic() - begun < 2
+
+
+async def test_a_client_that_vanishes_leaves_nothing(node: Node) -> None:
+    job = await node.job()
+    endpoint = deploy_of(node)
+    ws = await node.connect(f"?job_id={job}")
+    await next_frame(ws)
+    ws.transport.abort()
+    await until(lambda: not endpoint._sessions and not endpoint.hub._streams and not endpoint._addresses)
+
+
+async def test_a_client_that_answers_no_ping_is_cut(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deploy, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(deploy, "SILENT_SECONDS", 0.3)
+    endpoint = deploy_of(node)
+    endpoint._sweeping and endpoint._sweeping.cancel()
+    endpoint.start()
+    live = await node.connect()
+    dead = raw_websocket(node, "/run/deploy")
+    await until(lambda: len(endpoint._sessions) == 2)
+    await until(lambda: len(endpoint._sessions) == 1)
+    await asyncio.wait_for(await live.ping(), 5)
+    await live.close()
+    dead.close()
+
+
+async def test_a_reader_that_stops_is_let_go_and_slows_nobody(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fanout, "MAX_UNSENT_BYTES", 200_000)
+    job = await node.job()
+    stuck = raw_websocket(node, f"/run/deploy?job_id={job}", buffer=4096)
+    text = "x" * 1000
+    async with node.connect(f"?job_id={job}", v2=True) as ws:
+        await next_frame(ws)
+        endpoint = deploy_of(node)
+        await until(lambda: any(len(stream._followers) == 2 for stream in endpoint.hub._streams.values()))
+        received = 0
+        slowest = 0.0
+        for _ in range(100):
+            begun = time.monotonic()
+            await node.print_lines(job, *[("stdout", text)] * 50)
+            for _ in range(50):
+                received = (await next_frame(ws))["seq"]
+            slowest = max(slowest, time.monotonic() - begun)
+        assert received == 5000
+        assert slowest < 1.0
+        assert [len(stream._followers) for stream in endpoint.hub._streams.values()] == [1]
+    assert b"\x03\xf5too slow; resume with after=" in await asyncio.to_thread(read_to_end, stuck)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_every_action_and_line_exactly_once_over_any_cuts(node: Node, seed: int) -> None:
+    """Clients are cut at random points while the job goes on, and resume with after and log_after."""
+    rng = random.Random(seed)
+    job = await node.job()
+    total = 2000
+
+    async def live() -> None:
+        await node.submit(job)
+        await node.respond(job)
+        written = 0
+        while written < total:
+            count = min(rng.randint(1, 60), total - written)
+            batch = [(rng.choice(["stdout", "stderr"]), f"line {written + n + 1}") for n in range(count)]
+            await node.print_lines(job, *batch)
+            written += count
+            await asyncio.sleep(rng.choice([0, 0, 0.001]))
+        await node.complete(job)
+
+    async def client(seed: int) -> tuple[list[str], list[int]]:
+        cuts = random.Random(seed)
+        seen_actions: list[str] = []
+        seqs: list[int] = []
+        after = 0
+        while not seen_actions or seen_actions[-1] != "job-completed":
+            query = f"?job_id={job}&after={after}&log_after={seqs[-1] if seqs else 0}"
+            ws = await node.connect(query, v2=True)
+            for _ in range(cuts.randint(1, 400)):
+                frame = await next_frame(ws)
+                if frame["action"] == "log-stream-response":
+                    assert frame.get("stdout", frame.get("stderr")) == f"line {frame['seq']}\n"
+                    seqs.append(frame["seq"])
+                elif frame["action"] != "connected":
+                    seen_actions.append(frame["action"])
+                    after = frame["position"]
+                    if frame["action"] == "job-completed":
+                        break
+            ws.transport.abort()
+        return seen_actions, seqs
+
+    async with asyncio.timeout(60):
+        *clients, _ = await asyncio.gather(*(client(seed * 100 + n) for n in range(4)), live())
+    for seen_actions, seqs in clients:
+        assert seen_actions == ["job-submitted", "deployment-response", "job-completed"]
+        assert seqs == list(range(1, total + 1))
+
+
+async def test_a_version_1_replay_has_the_whole_output_before_the_end(node: Node) -> None:
+    job = await finished_job(node, lines=3000)
+    async with node.connect(f"?job_id={job}&after=0") as ws:
+        found = await frames(ws, is_last)
+    text = "".join(frame["stdout"] for frame in found if frame["action"] == "log-stream-response")
+    assert text == "".join(f"line {n}\n" for n in range(1, 3001))
+    assert len(found) < 100
+
+
+async def test_a_line_arrives_soon(node: Node) -> None:
+    job = await node.job()
+    async with node.connect(f"?job_id={job}", v2=True) as ws:
+        await next_frame(ws)
+        took = []
+        for _ in range(20):
+            begun = time.monotonic()
+            await node.print_lines(job, ("stdout", "x"))
+            await next_frame(ws)
+            took.append(time.monotonic() - begun)
+    assert sorted(took)[10] < 0.25
+
+
+# --- helpers -------------------------------------------------------------------------------------------
+async def finished_job(node: Node, lines: int) -> str:
+    job = await node.job()
+    await node.submit(job)
+    await node.respond(job)
+    await node.print_lines(job, *[("stdout", f"line {n}") for n in range(1, lines + 1)])
+    await node.complete(job)
+    return job
+
+
+def deploy_of(node: Node) -> deploy.DeployEndpoint:
+    found = node.app.ctx.deploy
+    assert isinstance(found, deploy.DeployEndpoint)
+    return found
+
+
+async def until(condition: Any, seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def raw_websocket(node: Node, target: str, buffer: int = 0) -> socket.socket:
+    """A client that upgrades, and then neither reads nor answers."""
+    sock = socket.socket()
+    if buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    sock.connect(("127.0.0.1", node.port))
+    sock.sendall(
+        f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{node.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    return sock
+
+
+def read_to_end(sock: socket.socket) -> bytes:
+    """The last bytes that came."""
+    sock.settimeout(15)
+    tail = b""
+    try:
+        while data := sock.recv(65536):
+            tail = (tail + data)[-4096:]
+    except ConnectionResetError:
+        pass
+    finally:
+        sock.close()
+    return tail

@@ -1,0 +1,380 @@
+"""The command `nunet` against a tiny daemon: what it sends, prints and exits with."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from dms.cli.core import Command
+from dms.cli.main import cli
+from dms.cli.text import output_line, printable
+from tests.unit.cli.tiny_dms import CUT, HEAR, TinyDms
+
+JOB = "01990000-0000-7000-8000-000000000001"
+REQUEST = {"service_type": "ml-training-cpu", "params": {"image_id": "busybox"}, "constraints": {}, "max_ntx": 10}
+OFFER = {"job_id": JOB, "estimated_price": 0.02, "compute_provider_addr": "12D3KooWProvider", "signature": "ab"}
+SUBMITTED = {"action": "job-submitted", "job_id": JOB, "position": 5}
+COMPLETED = {"action": "job-completed", "job_id": JOB, "position": 9}
+FAILED = {"action": "job-failed", "message": "finished with errors: exit code 3", "job_id": JOB, "position": 9}
+CONNECTED = {"action": "connected", "message": "You are connected to DMS for docker (GPU/CPU) deployment."}
+
+
+def line(seq: int, stream: str, text: str) -> dict[str, Any]:
+    return {"action": "log-stream-response", stream: f"{text}\n", "job_id": JOB, "seq": seq}
+
+
+@pytest.fixture
+def tiny() -> Iterator[TinyDms]:
+    with TinyDms().running() as server:
+        yield server
+
+
+@pytest.fixture
+def request_file(tmp_path: Path) -> str:
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(REQUEST))
+    return str(path)
+
+
+def nunet(*args: str, tiny: TinyDms | None = None, stdin: str | None = None, **env: str) -> Result:
+    given = {"DMS_URL": tiny.url} if tiny else {}
+    return CliRunner().invoke(cli, args, input=stdin, env=given | env, catch_exceptions=False)
+
+
+def every_command() -> list[tuple[str, ...]]:
+    def below(group: click.Group, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        yield path
+        for name, found in group.commands.items():
+            if isinstance(found, click.Group):
+                yield from below(found, (*path, name))
+            else:
+                yield (*path, name)
+
+    return list(below(cli, ()))
+
+
+# --- help, options, errors ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", every_command(), ids=" ".join)
+def test_every_help_has_an_example_of_that_command(path: tuple[str, ...]) -> None:
+    result = nunet(*path, "--help")
+    assert result.exit_code == 0
+    assert "Example:\n    " + " ".join(("nunet", *path)) in result.stdout
+
+
+def test_no_command_hides_an_option_behind_a_shared_one() -> None:
+    def check(group: click.Group) -> None:
+        for found in group.commands.values():
+            if isinstance(found, click.Group):
+                check(found)
+                continue
+            assert isinstance(found, Command)
+            options = [text for param in found.params for text in (*param.opts, *param.secondary_opts)]
+            assert len(options) == len(set(options)), found.name
+
+    check(cli)
+
+
+def test_help_needs_none_of_the_slow_libraries() -> None:
+    code = (
+        "import sys\n"
+        "from dms.cli.main import cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('httpx', 'rich', 'msgspec', 'websockets', 'libp2p', 'sanic') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_wrong_usage_is_one_line_and_where_to_read_on() -> None:
+    result = nunet("job", "list", "--limit", "many")
+    assert (result.exit_code, result.stdout) == (2, "")
+    error, hint = result.stderr.splitlines()
+    assert error.startswith("error: Invalid value for '--limit'")
+    assert hint == "hint: nunet job list --help"
+
+
+def test_a_daemon_that_is_away_is_said_so_with_what_to_do() -> None:
+    with socket.socket() as taken:  # bound but not listening: nothing else can answer there
+        taken.bind(("127.0.0.1", 0))
+        result = nunet("job", "list", "--url", f"http://127.0.0.1:{taken.getsockname()[1]}")
+    assert (result.exit_code, result.stdout) == (7, "")
+    assert result.stderr.startswith("error: looks like DMS is not running...")
+    assert "nunet run" in result.stderr
+    assert "systemctl status nunet-dms" in result.stderr
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, 1), (401, 4), (403, 4), (404, 3), (409, 5), (500, 1), (503, 1)])
+def test_each_status_has_its_exit_code(tiny: TinyDms, status: int, code: int) -> None:
+    tiny.answers["GET /onboarding/metadata"] = (status, {"error": "this is\nwhy"})
+    result = nunet("info", tiny=tiny)
+    assert (result.exit_code, result.stdout, result.stderr) == (code, "", "error: this is why\n")
+
+
+def test_what_is_no_address_is_wrong_usage() -> None:
+    assert nunet("info", "--url", "ftp://example").exit_code == 2
+
+
+def test_the_url_comes_from_the_flag_then_the_environment_then_the_settings(tiny: TinyDms, tmp_path: Path) -> None:
+    tiny.answers["GET /onboarding/metadata"] = (200, {"name": "here"})
+    config = tmp_path / "dms_config.json"
+    config.write_text(json.dumps({"rest": {"port": int(tiny.url.rpartition(":")[2])}}))
+    nowhere = "http://127.0.0.1:1"
+    assert nunet("info", "--url", tiny.url + "/api/v1/", DMS_URL=nowhere).exit_code == 0
+    assert nunet("info", DMS_URL=tiny.url).exit_code == 0
+    assert nunet("--config", str(config), "info", DMS_URL="").exit_code == 0
+    assert nunet("info", "--config", str(config), DMS_URL="").exit_code == 0
+    assert nunet("info", DMS_URL=nowhere).exit_code == 7
+
+
+# --- output --------------------------------------------------------------------------------------
+
+
+JOBS = [
+    {"job_id": JOB, "role": "service provider", "status": "running", "price": "0.02", "image": "a\x1b[2Jb"},
+    {"job_id": "second", "role": "compute provider", "status": "failed", "exit_code": 3, "price": "1", "image": "c"},
+]
+
+
+def test_a_list_is_a_table_or_a_document_or_lines(tiny: TinyDms) -> None:
+    tiny.answers["GET /jobs"] = (200, {"items": JOBS, "next_token": ""})
+    table = nunet("job", "list", tiny=tiny).stdout
+    assert table.splitlines()[0].split() == ["JOB", "ROLE", "STATUS", "REQUESTED", "EXIT", "PRICE", "IMAGE"]
+    assert JOB in table
+    assert "\x1b" not in table
+    assert json.loads(nunet("-o", "json", "job", "list", tiny=tiny).stdout) == JOBS
+    assert [json.loads(row) for row in nunet("job", "list", "-o", "jsonl", tiny=tiny).stdout.splitlines()] == JOBS
+    assert yaml.safe_load(nunet("job", "list", "-o", "yaml", tiny=tiny).stdout) == JOBS
+
+
+def test_nothing_to_list_is_said_on_stderr(tiny: TinyDms) -> None:
+    tiny.answers["GET /jobs"] = (200, {"items": [], "next_token": ""})
+    result = nunet("job", "list", tiny=tiny)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "no jobs yet" in result.stderr
+    assert nunet("job", "list", "-o", "json", tiny=tiny).stdout == "[]\n"
+
+
+def test_what_strangers_write_can_not_drive_the_terminal() -> None:
+    assert printable("a\x1b]0;title\x07\u202eb") == "a\\x1b]0;title\\x07\\u202eb"
+    assert output_line("\x1b[31mred\x1b[2J", terminal=True) == "\x1b[31mred\\x1b[2J\x1b[0m"
+    assert output_line("\x1b[2Jraw", terminal=False) == "\x1b[2Jraw"
+
+
+# --- job run -------------------------------------------------------------------------------------
+
+
+def offering(tiny: TinyDms, job: dict[str, Any] | None = None) -> None:
+    tiny.answers["POST /run/request-service"] = (200, OFFER)
+    tiny.answers[f"GET /jobs/{JOB}"] = (200, {"job_id": JOB, "status": "completed", "exit_code": 0} | (job or {}))
+
+
+def test_run_reports_the_payment_and_prints_the_job_id(tiny: TinyDms, request_file: str) -> None:
+    offering(tiny)
+    tiny.scripts = [[CONNECTED, HEAR, SUBMITTED]]
+    result = nunet("job", "run", request_file, "--tx-hash", "5a3f", tiny=tiny)
+    assert (result.exit_code, result.stdout) == (0, f"{JOB}\n")
+    assert "0.02 NTX, provider 12D3KooWProvider" in result.stderr
+    assert tiny.asked[0] == ("POST /run/request-service", {}, REQUEST)
+    assert tiny.sockets == [{"job_id": JOB, "after": "0", "log_after": "0"}]
+    paid = {"transaction_type": "fund", "transaction_status": "success", "tx_hash": "5a3f", "job_id": JOB}
+    assert tiny.heard == [{"action": "send-status", "message": paid}]
+
+
+def test_wait_passes_on_both_streams_and_the_exit_code(tiny: TinyDms, request_file: str) -> None:
+    offering(tiny, {"status": "failed", "exit_code": 3})
+    tiny.scripts = [[CONNECTED, HEAR, SUBMITTED, line(1, "stdout", "out"), line(2, "stderr", "err"), FAILED]]
+    result = nunet("job", "run", request_file, "--tx-hash", "5a3f", "--wait", tiny=tiny)
+    assert (result.exit_code, result.stdout) == (3, "out\n")
+    lines = result.stderr.splitlines()
+    assert "err" in lines
+    assert lines[-1] == f"error: job {JOB} failed: finished with errors: exit code 3"
+
+
+def test_a_lost_connection_loses_and_doubles_nothing(tiny: TinyDms, request_file: str) -> None:
+    offering(tiny)
+    tiny.scripts = [
+        [CONNECTED, HEAR, CUT],
+        [CONNECTED, HEAR, SUBMITTED, line(1, "stdout", "one"), line(2, "stdout", "two"), CUT],
+        [CONNECTED, line(2, "stdout", "two"), line(3, "stdout", "three"), COMPLETED],
+    ]
+    result = nunet("job", "run", "-", "--tx-hash", "5a3f", "-f", tiny=tiny, stdin=json.dumps(REQUEST))
+    assert (result.exit_code, result.stdout) == (0, "one\ntwo\nthree\n")
+    assert [(socket["after"], socket["log_after"]) for socket in tiny.sockets] == [("0", "0"), ("0", "0"), ("5", "2")]
+    assert len(tiny.heard) == 2  # the payment is reported until the job is submitted, and not after
+
+
+@pytest.mark.parametrize(
+    ("job", "code"),
+    [
+        ({"exit_code": 137, "started_at": 1}, 137),
+        ({"exit_code": 0, "started_at": 1}, 1),  # stopped, and the container ended well
+        ({"exit_code": None, "started_at": 1}, 1),  # the provider was lost
+        ({"exit_code": None, "started_at": 0}, 125),
+    ],
+)
+def test_the_code_tells_how_the_job_failed(tiny: TinyDms, request_file: str, job: dict[str, Any], code: int) -> None:
+    offering(tiny, {"status": "failed"} | job)
+    tiny.scripts = [[CONNECTED, HEAR, SUBMITTED, FAILED]]
+    assert nunet("job", "run", request_file, "--tx-hash", "5a3f", "--wait", tiny=tiny).exit_code == code
+
+
+def test_waiting_has_an_end(tiny: TinyDms, request_file: str) -> None:
+    offering(tiny)
+    tiny.scripts = [[CONNECTED, HEAR, SUBMITTED]]
+    result = nunet("job", "run", request_file, "--tx-hash", "5a3f", "--wait", "--timeout", "0.2s", tiny=tiny)
+    assert result.exit_code == 124
+    assert f"nunet job logs --follow {JOB}" in result.stderr
+
+
+def test_nobody_fits_is_a_code_of_its_own(tiny: TinyDms, request_file: str) -> None:
+    tiny.answers["POST /run/request-service"] = (404, {"error": "no peers found with matched specs: a reason"})
+    result = nunet("job", "run", request_file, "--tx-hash", "5a3f", tiny=tiny)
+    assert result.exit_code == 6
+    assert "a reason" in result.stderr
+
+
+def test_without_a_payment_the_quote_stays_open(tiny: TinyDms, request_file: str) -> None:
+    offering(tiny)
+    result = nunet("job", "run", request_file, tiny=tiny)
+    assert result.exit_code == 2
+    assert JOB in result.stdout
+    assert f"nunet job fund {JOB} --tx-hash" in result.stderr
+    assert tiny.sockets == []
+    assert nunet("job", "run", request_file, "--quote", tiny=tiny).exit_code == 0
+
+
+def test_a_quote_is_funded_later(tiny: TinyDms) -> None:
+    offering(tiny)
+    tiny.scripts = [[CONNECTED, HEAR, SUBMITTED, COMPLETED]]
+    result = nunet("job", "fund", JOB, "--tx-hash", "77", "--wait", "-o", "json", tiny=tiny)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["status"] == "completed"
+
+
+def test_trust_says_that_nothing_is_paid(tiny: TinyDms, request_file: str) -> None:
+    offering(tiny)
+    tiny.scripts = [[CONNECTED, HEAR, SUBMITTED]]
+    result = nunet("job", "run", request_file, "--trust", tiny=tiny)
+    assert result.exit_code == 0
+    assert "nothing is paid" in result.stderr
+    assert tiny.heard[0]["message"]["tx_hash"] == f"unpaid-{JOB}"
+
+
+def test_a_refused_payment_is_an_error(tiny: TinyDms, request_file: str) -> None:
+    offering(tiny)
+    tiny.scripts = [[CONNECTED, HEAR, {"action": "error", "message": "tx_hash is missing"}]]
+    result = nunet("job", "run", request_file, "--tx-hash", "5a3f", tiny=tiny)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[-1] == "error: tx_hash is missing"
+
+
+@pytest.mark.parametrize(("text", "says"), [("{", "<stdin>:1:2"), ("[]", "expected an object"), ("\xff", "1:1")])
+def test_a_broken_request_is_wrong_usage(text: str, says: str) -> None:
+    result = nunet("job", "run", "-", "--trust", stdin=text)
+    assert result.exit_code == 2
+    assert says.replace("<stdin>", "standard input") in result.stderr
+
+
+# --- onboarding ------------------------------------------------------------------------------------
+
+
+def test_onboarding_sends_what_the_flags_say(tiny: TinyDms) -> None:
+    tiny.answers["GET /onboarding/status"] = (200, {"onboarded": False})
+    tiny.answers["POST /onboarding/onboard"] = (200, {"name": "host"})
+    args = (
+        "-m",
+        "4000.7",
+        "-c",
+        "8000",
+        "-n",
+        "nunet-test",
+        "-a",
+        "addr1",
+        "-x",
+        "0.5",
+        "-C",
+        "-l",
+        "-u",
+        "-p",
+        "ipfs",
+    )
+    result = nunet("onboard", *args, "-o", "json", tiny=tiny)
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"name": "host"})
+    assert tiny.asked[-1][2] == {
+        "memory": 4000,
+        "cpu": 8000,
+        "channel": "nunet-test",
+        "payment_addr": "addr1",
+        "cardano": True,
+        "server_mode": False,
+        "is_available": False,
+        "ntx_price": 0.5,
+        "plugins": ["ipfs"],
+    }
+
+
+def test_onboarding_asks_nothing_without_a_terminal(tiny: TinyDms) -> None:
+    tiny.answers["GET /onboarding/status"] = (200, {"onboarded": False})
+    result = nunet("onboard", "-c", "8000", "-n", "nunet-test", "-a", "addr1", tiny=tiny)
+    assert result.exit_code == 2
+    assert "memory must be provided and greater than 0" in result.stderr
+
+
+def test_onboarding_again_must_be_agreed_to(tiny: TinyDms) -> None:
+    tiny.answers["GET /onboarding/status"] = (200, {"onboarded": True})
+    tiny.answers["POST /onboarding/onboard"] = (200, {})
+    args = ("onboard", "-m", "4000", "-c", "8000", "-n", "nunet-test", "-a", "addr1")
+    assert nunet(*args, tiny=tiny).exit_code == 5
+    assert nunet(*args, "--yes", tiny=tiny).exit_code == 0
+
+
+def test_offboarding_sends_force_where_the_server_reads_it(tiny: TinyDms) -> None:
+    tiny.answers["POST /onboarding/offboard"] = (200, {"message": "Successfully Offboarded"})
+    assert nunet("offboard", tiny=tiny).exit_code == 5
+    assert nunet("offboard", "--yes", "--force", tiny=tiny).exit_code == 0
+    assert tiny.asked == [("POST /onboarding/offboard", {"force": "true"}, None)]
+
+
+# --- settings ----------------------------------------------------------------------------------------
+
+
+def test_config_show_says_where_each_value_comes_from(tmp_path: Path) -> None:
+    config = tmp_path / "c.json"
+    config.write_text('{"rest": {"port": 9998},\n "nats": {"url": "nats://user:secret@host:4222"}}')
+    result = nunet("config", "show", "--config", str(config), "-o", "json", DMS_REST_ADDR="::1")
+    shown = {row["setting"]: row for row in json.loads(result.stdout)}
+    assert shown["rest.port"] == {"setting": "rest.port", "value": 9998, "from": f"file {config}:1"}
+    assert shown["rest.addr"]["from"] == "env DMS_REST_ADDR"
+    assert shown["p2p.mdns"]["from"] == "default"
+    assert "secret" not in result.output
+
+
+def test_config_check_points_at_the_fault(tmp_path: Path) -> None:
+    config = tmp_path / "c.json"
+    config.write_text('{"rest": {\n  "port": 99999}}')
+    result = nunet("config", "check", "--config", str(config))
+    assert result.exit_code == 2
+    assert f"{config}:2:11" in result.stderr
+
+
+def test_a_setting_without_a_value_is_wrong_usage() -> None:
+    result = nunet("run", "--set", "rest.port")
+    assert result.exit_code == 2
+    assert "KEY=VALUE" in result.stderr
+
+
+def test_an_unknown_setting_is_wrong_usage() -> None:
+    assert nunet("run", "--set", "rest.prot=1").exit_code == 2

@@ -1,0 +1,86 @@
+"""The table from events to frames: both versions of the protocol, and the joining of lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from dms.adapters.http.actions import LARGEST_FRAME, Flavour, action_frame, line_frames
+from dms.application.ports import LogLine
+from dms.domain.deployment import Fault
+from dms.domain.event import Event, Recorded
+from dms.domain.job import Job
+
+V1 = Flavour(1, False, "http://localhost:9999")
+V2 = Flavour(2, False, "http://localhost:9999")
+CORE = Flavour(1, True, "http://localhost:9999")
+LOG_PATH = "/api/v1/jobs/j/logs?token=t"
+
+
+def recorded(event: Event) -> Recorded:
+    return Recorded(
+        position=7, originator_id="job-j", originator_version=1, topic=event.TOPIC, schema_version=1, time=1_000_000,
+        event_id="e", correlation_id="j", causation_id="", traceparent="", event=event, data=b"{}", hash=b"",
+    )  # fmt: skip
+
+
+def shown(event: Event, flavour: Flavour = V1) -> Any:
+    frame = action_frame(recorded(event), flavour, LOG_PATH)
+    return None if frame is None else msgspec.json.decode(frame)
+
+
+def shown_lines(lines: list[LogLine], flavour: Flavour) -> list[Any]:
+    return [msgspec.json.decode(frame) for frame in line_frames("j", lines, flavour)]
+
+
+@pytest.mark.parametrize(
+    ("event", "frame"),
+    [
+        (Job.Submitted(provider="p"), {"action": "job-submitted"}),
+        (
+            Job.DeploymentResponded(success=True, content=""),
+            {
+                "action": "deployment-response",
+                "message": {"success": True, "content": "http://localhost:9999" + LOG_PATH},
+            },
+        ),
+        (Job.DeploymentResponded(success=False, content="no"), None),
+        (Job.Completed(), {"action": "job-completed"}),
+        (Job.Failed(reason="why", fault=Fault.JOB), {"action": "job-failed", "message": "why"}),
+        (Job.Expired(reason="late"), {"action": "job-failed", "message": "late"}),
+        (Job.LogSealed(lines=1, sha256=""), None),
+    ],
+)
+def test_each_event_has_its_action(event: Event, frame: Any) -> None:
+    assert shown(event) == frame
+
+
+def test_version_2_adds_job_position_and_time() -> None:
+    assert shown(Job.Submitted(provider="p"), V2) == {
+        "action": "job-submitted", "job_id": "j", "position": 7, "time": "1970-01-01T00:00:01.000000+00:00",
+    }  # fmt: skip
+
+
+def test_neighbouring_lines_of_a_stream_share_a_version_1_frame() -> None:
+    lines = [LogLine(1, "stdout", 0, "a"), LogLine(2, "stdout", 0, "b"), LogLine(3, "stderr", 0, "c")]
+    assert shown_lines(lines, V1) == [
+        {"action": "log-stream-response", "stdout": "a\nb\n"},
+        {"action": "log-stream-response", "stderr": "c\n"},
+    ]
+    assert shown_lines(lines, CORE) == []
+
+
+def test_version_2_sends_one_numbered_line_a_frame() -> None:
+    frames = shown_lines([LogLine(4, "stdout", 0, "a"), LogLine(5, "stderr", 0, "b")], V2)
+    assert [(f["seq"], f.get("stdout"), f.get("stderr")) for f in frames] == [(4, "a\n", None), (5, None, "b\n")]
+
+
+def test_joined_frames_stay_below_64_kib_whatever_the_text() -> None:
+    lines = [LogLine(n, "stdout", 0, "\x01ä" * 2000) for n in range(1, 50)]
+    frames = list(line_frames("j", lines, V1))
+    assert all(len(frame) <= 65_536 for frame in frames)
+    assert len(frames) < len(lines)
+    assert "".join(msgspec.json.decode(f)["stdout"] for f in frames) == "".join(line.text + "\n" for line in lines)
+    assert LARGEST_FRAME < 65_536

@@ -1,0 +1,128 @@
+"""Imports point inward (domain <- application <- adapters <- bootstrap), and nothing is in a circle."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SHARED = ("dms.errors",)  # any layer may raise our errors
+
+# What each layer may import of ours; the longest name that fits a module decides.
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "dms.errors": (),
+    "dms.config": ("dms.config", "dms.config_json"),
+    "dms.config_json": (),
+    "dms.domain": ("dms.domain",),
+    "dms.application": ("dms.application", "dms.domain", "dms.config"),
+    "projections": ("projections", "dms.domain"),
+    "dms.adapters": ("dms.application", "dms.domain", "dms.config", "projections"),  # and its own package
+}
+WIRING = ("dms.bootstrap", "dms.cli", "dms.__main__")  # these may know every concrete class
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for top in ("dms", "projections") for path in sorted((ROOT / top).rglob("*.py"))}
+
+
+def is_within(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+def only_for_types(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def statements(body: list[ast.stmt], *, at_import: bool) -> Iterator[ast.stmt]:
+    """All statements; with at_import only those that run when the module is imported."""
+    for node in body:
+        yield node
+        if at_import and (isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or only_for_types(node)):
+            continue
+        for inner in ("body", "orelse", "finalbody"):
+            yield from statements(getattr(node, inner, []), at_import=at_import)
+        for handler in getattr(node, "handlers", []):
+            yield from statements(handler.body, at_import=at_import)
+        for case in getattr(node, "cases", []):
+            yield from statements(case.body, at_import=at_import)
+
+
+def imports(module: str, *, at_import: bool = False) -> set[str]:
+    """The modules of ours that it names: `from a import b` counts as a.b where that is a module."""
+    found: set[str] = set()
+    for node in statements(ast.parse(MODULES[module].read_text()).body, at_import=at_import):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else node.module for name in names}
+    return {name for name in found if name.split(".")[0] in ("dms", "projections", "ops", "tests")}
+
+
+def adapter_package(module: str) -> str | None:
+    """dms.adapters.p2p for dms.adapters.p2p.runtime."""
+    parts = module.split(".")
+    return ".".join(parts[:3]) if parts[:2] == ["dms", "adapters"] and len(parts) > 2 else None
+
+
+def may_import(module: str) -> tuple[str, ...]:
+    layer = max((name for name in ALLOWED if is_within(module, name)), key=len)
+    own = adapter_package(module)
+    return (*ALLOWED[layer], *SHARED, *([own] if own else []))
+
+
+LAYERED = [name for name in MODULES if any(is_within(name, layer) for layer in ALLOWED)]
+
+
+@pytest.mark.parametrize("module", LAYERED)
+def test_a_module_imports_only_what_lies_further_in(module: str) -> None:
+    allowed = may_import(module)
+    outward = {name for name in imports(module) if not any(is_within(name, package) for package in allowed)}
+    assert not outward, f"{module} may import only {', '.join(allowed)} of ours"
+
+
+def test_every_module_has_a_layer_or_is_wiring() -> None:
+    known = {"dms", "dms.adapters", *LAYERED}
+    stray = {name for name in MODULES if name not in known and not any(is_within(name, w) for w in WIRING)}
+    assert not stray
+
+
+def test_only_the_wiring_knows_concrete_adapters() -> None:
+    others = {
+        (module, name)
+        for module in MODULES
+        for name in imports(module)
+        if adapter_package(name)
+        and adapter_package(module) != adapter_package(name)
+        and not any(is_within(module, wiring) for wiring in WIRING)
+    }
+    assert not others
+
+
+def test_the_program_never_imports_its_tests_or_tools() -> None:
+    assert not {
+        (module, name) for module in MODULES for name in imports(module) if name.split(".")[0] in ("ops", "tests")
+    }
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {module: imports(module, at_import=True) - {module} for module in MODULES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_the_rules_would_catch_an_outward_import() -> None:
+    assert "dms.application" not in may_import("dms.domain.job")
+    assert "dms.adapters.http" not in may_import("dms.adapters.p2p.runtime")
+    assert "dms.adapters.p2p" in may_import("dms.adapters.p2p.runtime")
+    assert not any(is_within("dms.adapters", package) for package in may_import("projections.jobs"))
