@@ -309,9 +309,10 @@ async def test_every_action_and_line_exactly_once_over_any_cuts(node: Node, seed
             ws.transport.abort()
         return seen_actions, seqs
 
-    async with asyncio.timeout(60):
-        *clients, _ = await asyncio.gather(*(client(seed * 100 + n) for n in range(4)), live())
-    for seen_actions, seqs in clients:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        clients = [group.create_task(client(seed * 100 + n)) for n in range(4)]
+        group.create_task(live())
+    for seen_actions, seqs in (task.result() for task in clients):
         assert seen_actions == ["job-submitted", "deployment-response", "job-completed"]
         assert seqs == list(range(1, total + 1))
 
