@@ -39,6 +39,7 @@ from dms.errors import DmsError, PeerMisbehaved, Unavailable
 log = logging.getLogger(__name__)
 
 RENEW_SECONDS = 60.0
+REPEAT_SECONDS = (1.0, 4.0, 15.0)  # after a change: gossip loses what is said before its mesh has formed
 SETTLE_SECONDS = 0.05  # changes that come together are told together
 SNAPSHOT_PAGE = 100
 SNAPSHOT_TIMEOUT_SECONDS = 10.0
@@ -99,16 +100,21 @@ class Directory:
 
     # --- what we tell ------------------------------------------------------------------------------
     async def _advertise(self) -> None:
-        """On every change, and every minute; a node that offers nothing any more says so once."""
+        """On every change, a few times, then every minute. A node that never offered anything keeps silent;
+        one that does no longer says so as often as one that changed."""
         offered = False
+        repeats = -1
         while True:
+            changed = self._stirred.is_set()
             self._stirred.clear()
             self._listen()
+            repeats = 0 if changed else repeats + 1
             offers = self._device.state.onboarded
             if offers or offered:
                 await self._publish(self._sign(self.own()))
-            offered = offers
-            await self._until_stirred(RENEW_SECONDS * random.uniform(0.8, 1.0))  # noqa: S311  jitter
+            offered = offers or (offered and repeats < len(REPEAT_SECONDS))
+            pause = REPEAT_SECONDS[repeats] if repeats < len(REPEAT_SECONDS) else RENEW_SECONDS
+            await self._until_stirred(pause * random.uniform(0.8, 1.0))  # noqa: S311  jitter
             await asyncio.sleep(SETTLE_SECONDS)
 
     async def _publish(self, signed: SignedAdvertisement) -> None:

@@ -47,10 +47,11 @@ def concrete(path: str) -> str:
 async def raw(node: Node, text: str) -> bytes:
     """The answer to bytes that no client library would send."""
     reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
-    writer.write(text.encode("latin-1"))
-    answer = await asyncio.wait_for(reader.read(), 5)
-    writer.close()
-    return answer
+    try:
+        writer.write(text.encode("latin-1"))
+        return await asyncio.wait_for(reader.read(), 5)
+    finally:
+        writer.close()
 
 
 @pytest.mark.parametrize("origin", FOREIGN_ORIGINS)
@@ -158,7 +159,7 @@ async def test_the_dashboards_preflight_and_answers_carry_cors(node: Node) -> No
 @pytest.mark.parametrize(
     "text",
     [
-        "TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "TRACE / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         "GET /livez HTTP/2.7\r\nHost: localhost\r\n\r\n",
         "POST /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         "POST /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",

@@ -190,10 +190,11 @@ class Connection(WebSocketProtocol):
             self.socket.feed(data)
             return
         http = getattr(self, "_http", None)  # Sanic sets it only when the connection's task runs
-        reading_head = http is not None and http.stage is Stage.REQUEST
+        # A head, or the rest of a body that was answered before it was read.
+        due = http is not None and (http.stage is Stage.REQUEST or (http.stage is Stage.IDLE and http.request_body))
         since = self._time
         super().data_received(data)  # type: ignore[no-untyped-call]
-        if reading_head:
+        if due:
             self._time = since  # the deadline runs from the first byte: drops that come one by one don't move it
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -44,6 +44,7 @@ async def logs(request: Request, api: Api) -> HTTPResponse | None:
     response = await request.respond(content_type=NDJSON if as_json else TEXT)
     if response is None or request.method == "HEAD":
         return None
+    await response.send(b"")  # the head at once: a silent job's follower knows that it was let in
     async with aclosing(_lines(api, job_id, after, follow)) as batches:
         async for batch in batches:
             lines = [line for line in batch if stream in ("", line.stream)]

@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from sanic import HTTPResponse, Request, Sanic
+from sanic.http import Http
 from sanic.response import BaseHTTPResponse
 from sanic.server.async_server import AsyncioServer
 
@@ -19,7 +20,7 @@ from dms.adapters.http.deploy import ROUTES as WEBSOCKET_ROUTES
 from dms.adapters.http.deploy import DeployEndpoint
 from dms.adapters.http.fanout import Hub
 from dms.adapters.http.gate import Gate
-from dms.adapters.http.problems import answer
+from dms.adapters.http.problems import Refused, answer
 from dms.adapters.http.replies import request_id
 from dms.adapters.http.routes import Api, Route, run
 from dms.application.overview import Services
@@ -81,8 +82,13 @@ def _guard(app: Sanic[Any, Any], gate: Gate) -> None:
     async def enter(request: Request) -> None:
         request_id(request)
         gate.check(request)
-        async with asyncio.timeout(ARRIVE_SECONDS):
-            await request.receive_body()
+        try:
+            async with asyncio.timeout(ARRIVE_SECONDS):
+                await request.receive_body()
+        except TimeoutError as error:
+            if isinstance(request.stream, Http):  # the rest is not waited for
+                request.stream.keep_alive, request.stream.request_body = False, None
+            raise Refused(408, "the request did not arrive in time") from error
 
     async def leave(request: Any, response: BaseHTTPResponse) -> None:
         response.headers["x-request-id"] = request_id(request)
