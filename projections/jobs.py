@@ -3,7 +3,7 @@ events; on the compute provider the Deployment's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -58,30 +58,6 @@ class JobRow(Struct, frozen=True, kw_only=True):
     timeline: tuple[Step, ...] = ()
 
 
-_JOB_STATUS: dict[type[Event], str] = {
-    Job.Submitted: "submitted",
-    Job.Completed: "completed",
-    Job.Failed: "failed",
-    Job.Expired: "expired",
-    Deployment.Accepted: "accepted",
-    Deployment.Rejected: "rejected",
-    Deployment.ContainerCreated: "created",
-    Deployment.ContainerStarted: "running",
-    Deployment.StopRequested: "stopping",
-    Deployment.Failed: "failed",
-    Deployment.Stopped: "stopped",
-}
-_ENDS = (
-    Job.Completed,
-    Job.Failed,
-    Job.Expired,
-    Deployment.Rejected,
-    Deployment.ContainerExited,
-    Deployment.Failed,
-    Deployment.Stopped,
-)
-
-
 class Jobs(Projection[JobRow]):
     name: ClassVar[str] = "jobs"
     row_type = JobRow
@@ -95,16 +71,11 @@ class Jobs(Projection[JobRow]):
         return row.status, row.role, row.peer
 
     def apply(self, row: JobRow | None, recorded: Recorded) -> JobRow | None:
-        event = recorded.event
         if row is None:
             return _begin(recorded)
-        changes = _changes(event, recorded.time)
-        status = _JOB_STATUS.get(type(event))
-        if status is not None:
-            changes["status"] = status
-        if isinstance(event, _ENDS):
-            changes["ended_at"] = recorded.time
-        if not isinstance(event, Job.ProviderReported):  # its meaning is in the event that follows it
+        effect = _EFFECTS.get(type(recorded.event))
+        changes = effect(recorded.event, recorded.time) if effect is not None else {}
+        if not isinstance(recorded.event, Job.ProviderReported):  # its meaning is in the event that follows it
             changes["timeline"] = (*row.timeline[:STEPS_KEPT], _step(recorded))  # the newest is always there
         return msgspec.structs.replace(row, position=recorded.position, **changes)
 
@@ -142,38 +113,63 @@ def _step(recorded: Recorded) -> Step:
     return Step(event=recorded.topic, position=recorded.position, time=recorded.time, note=note)
 
 
-def _changes(event: Event, time: int) -> dict[str, Any]:
-    """The fields that one event sets, but for status, end and timeline."""
-    match event:
-        case Job.FundStatusReported(transaction_status="success"):
-            return {"status": "funding"}
-        case Job.DeploymentResponded(success=True):
-            return {"status": "running", "started_at": time}
-        case Deployment.ContainerStarted():
-            return {"started_at": time}
-        case Job.ProviderUnreachable():
-            return {"unreachable": True}
-        case Job.ProviderReturned():
-            return {"unreachable": False}
-        case Job.LogSealed() | Deployment.LogSealed():
-            return {"log_lines": event.lines, "log_sha256": event.sha256, "log_truncated": event.truncated}
-        case Job.Completed():
-            return {"exit_code": 0, "duration_seconds": event.duration_seconds}
-        case Job.Failed() | Deployment.Stopped():
-            return {
-                "reason": event.reason,
-                "fault": str(event.fault),
-                "exit_code": event.exit_code,
-                "duration_seconds": event.duration_seconds,
-            }
-        case Deployment.ContainerExited():
-            return {
-                "status": "completed" if event.exit_code == 0 and not event.oom_killed else "failed",
-                "exit_code": event.exit_code,
-                "duration_seconds": event.duration_seconds,
-            }
-        case Deployment.Failed() | Deployment.Rejected():
-            return {"reason": event.reason, "fault": str(event.fault)}
-        case Job.Expired():
-            return {"reason": event.reason}
-    return {}
+# --- what each event changes: (event, Unix µs) -> fields ---------------------------------------------
+Effect = Callable[[Any, int], dict[str, Any]]
+
+
+def _becomes(status: str) -> Effect:
+    return lambda _event, _time: {"status": status}
+
+
+def _ends(status: str) -> Effect:
+    """With what the event says of reason, fault, exit code and duration."""
+
+    def effect(event: Any, time: int) -> dict[str, Any]:
+        changes = {name: getattr(event, name) for name in _ENDING if hasattr(event, name)}
+        if "fault" in changes:
+            changes["fault"] = str(changes["fault"])
+        return {"status": status, "ended_at": time, **changes}
+
+    return effect
+
+
+_ENDING = ("reason", "fault", "exit_code", "duration_seconds")
+
+
+def _reported(event: Job.FundStatusReported, _time: int) -> dict[str, Any]:
+    return {"status": "funding"} if event.transaction_status == "success" else {}
+
+
+def _responded(event: Job.DeploymentResponded, time: int) -> dict[str, Any]:
+    return {"status": "running", "started_at": time} if event.success else {}
+
+
+def _sealed(event: Job.LogSealed | Deployment.LogSealed, _time: int) -> dict[str, Any]:
+    return {"log_lines": event.lines, "log_sha256": event.sha256, "log_truncated": event.truncated}
+
+
+def _exited(event: Deployment.ContainerExited, time: int) -> dict[str, Any]:
+    good = event.exit_code == 0 and not event.oom_killed
+    return _ends("completed" if good else "failed")(event, time)
+
+
+_EFFECTS: dict[type[Event], Effect] = {
+    Job.FundStatusReported: _reported,
+    Job.Submitted: _becomes("submitted"),
+    Job.DeploymentResponded: _responded,
+    Job.ProviderUnreachable: lambda _event, _time: {"unreachable": True},
+    Job.ProviderReturned: lambda _event, _time: {"unreachable": False},
+    Job.LogSealed: _sealed,
+    Job.Completed: lambda event, time: {"exit_code": 0, **_ends("completed")(event, time)},
+    Job.Failed: _ends("failed"),
+    Job.Expired: _ends("expired"),
+    Deployment.Accepted: _becomes("accepted"),
+    Deployment.Rejected: _ends("rejected"),
+    Deployment.ContainerCreated: _becomes("created"),
+    Deployment.ContainerStarted: lambda _event, time: {"status": "running", "started_at": time},
+    Deployment.StopRequested: _becomes("stopping"),
+    Deployment.LogSealed: _sealed,
+    Deployment.ContainerExited: _exited,
+    Deployment.Failed: _ends("failed"),
+    Deployment.Stopped: _ends("stopped"),
+}

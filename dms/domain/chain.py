@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import sha256
 
 from msgspec import Struct
@@ -64,6 +65,7 @@ class SignedRecord(Struct, frozen=True, kw_only=True):
     signature: str
 
 
+@lru_cache(maxsize=8192)  # a job's id is asked for with each of its events
 def id_bytes(identifier: str) -> bytes:
     """16 bytes of a UUID text; empty for an absent one."""
     return bytes.fromhex(identifier.replace("-", "")) if identifier else b""

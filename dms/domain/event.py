@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import msgspec
 from msgspec import Struct
 
+from dms.domain.chain import id_text
 from dms.errors import LogCorrupt
 
 E = TypeVar("E", bound="type[Event]")
@@ -39,11 +40,12 @@ class Unknown(Event, frozen=True, kw_only=True, gc=False):
     body: dict[str, Any]
 
 
-class Recorded(Struct, frozen=True, kw_only=True, gc=False):
+class Recorded(Struct, frozen=True, gc=False):
     """An event with its place in the log. Satisfies eventsourcing's DomainEventProtocol.
 
     time: Unix time in microseconds, UTC. position: global, gap-free, from 1, in commit order.
-    hash: the link of the chain at this event (32 bytes).
+    id, correlation, causation: 16 bytes, the last two empty when there is none; their texts are made when asked
+    for, since most readers never do. data: the stored JSON, exactly. hash: the link of the chain here (32 bytes).
     """
 
     position: int
@@ -52,13 +54,25 @@ class Recorded(Struct, frozen=True, kw_only=True, gc=False):
     topic: str
     schema_version: int
     time: int
-    event_id: str
-    correlation_id: str
-    causation_id: str
+    id: bytes
+    correlation: bytes
+    causation: bytes
     traceparent: str
-    event: Event
-    data: bytes  # the stored JSON, exactly
+    data: bytes
     hash: bytes
+    event: Event
+
+    @property
+    def event_id(self) -> str:
+        return id_text(self.id)
+
+    @property
+    def correlation_id(self) -> str:
+        return id_text(self.correlation)
+
+    @property
+    def causation_id(self) -> str:
+        return id_text(self.causation)
 
 
 EVENT_TYPES: dict[str, type[Event]] = {}
@@ -105,9 +119,9 @@ class _Ids:
 
     def __init__(self) -> None:
         self._millisecond = self._counter = self._used = 0
-        self._random = ""
+        self._random = b""
 
-    def next(self) -> str:
+    def next(self) -> bytes:
         millisecond = time.time_ns() // 1_000_000
         if millisecond > self._millisecond:
             self._millisecond, self._counter = millisecond, 0
@@ -116,13 +130,18 @@ class _Ids:
         else:
             self._millisecond, self._counter = self._millisecond + 1, 0
         if self._used >= len(self._random):
-            self._random, self._used = os.urandom(4096).hex(), 0
-        tail = self._random[self._used : self._used + 16]
-        self._used += 16
-        head = f"{self._millisecond:012x}"
-        variant = "89ab"[int(tail[0], 16) & 3]
-        return f"{head[:8]}-{head[8:]}-7{self._counter:03x}-{variant}{tail[1:4]}-{tail[4:]}"
+            self._random, self._used = os.urandom(4096), 0
+        tail = int.from_bytes(self._random[self._used : self._used + 8], "big")
+        self._used += 8
+        head = self._millisecond << 16 | 0x7000 | self._counter
+        return (head << 64 | (tail & _VARIANT_MASK) | _VARIANT).to_bytes(16, "big")
 
 
-new_id = _Ids().next
-"""A new UUIDv7 as text."""
+_VARIANT_MASK, _VARIANT = (1 << 62) - 1, 1 << 63
+new_id_bytes = _Ids().next
+"""A new UUIDv7 as 16 bytes."""
+
+
+def new_id() -> str:
+    """A new UUIDv7 as text."""
+    return id_text(new_id_bytes())

@@ -14,8 +14,9 @@ import orjson
 
 from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
 from dms.domain.aggregate import Aggregate
+from dms.domain.chain import id_bytes
 from dms.domain.deployment import Deployment
-from dms.domain.event import encode, new_id
+from dms.domain.event import encode, new_id, new_id_bytes
 from dms.domain.job import FundStatus, Job
 from dms.domain.request import Constraints, Params, ServiceRequest
 from dms.domain.resources import Resources
@@ -124,9 +125,9 @@ def _drafts(aggregate: Aggregate) -> list[Draft]:
             event.TOPIC,
             event.VERSION,
             now,
-            new_id(),
-            aggregate.key,
-            "",
+            new_id_bytes(),
+            id_bytes(aggregate.key),
+            b"",
             "",
             event,
             encode(event),

@@ -24,7 +24,8 @@ from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
 from dms.adapters.eventlog.tail import KEPT_EVENTS, Tail
 from dms.application.cause import current_cause
 from dms.domain.aggregate import Aggregate
-from dms.domain.event import Recorded, encode, new_id
+from dms.domain.chain import id_bytes
+from dms.domain.event import Recorded, encode, new_id_bytes
 from dms.errors import Conflict, InvalidInput, LogUnavailable
 
 A = TypeVar("A", bound=Aggregate)
@@ -131,7 +132,7 @@ class SQLiteEventLog:
     def _drafts(self, aggregates: Sequence[Aggregate]) -> list[Draft]:
         cause = current_cause()
         now = self._now()
-        correlation = aggregates[0].correlation_id
+        correlation, causation = id_bytes(aggregates[0].correlation_id), id_bytes(cause.causation_id)
         drafts: list[Draft] = []
         for aggregate in aggregates:
             pending = aggregate.collect_pending()
@@ -139,8 +140,8 @@ class SQLiteEventLog:
                 self._repository.cache.put(aggregate.id, aggregate)  # a new one: nobody has loaded it yet
             drafts += [
                 Draft(
-                    aggregate.id, version, event.TOPIC, event.VERSION, now, new_id(), correlation,
-                    cause.causation_id, cause.traceparent, event, encode(event),
+                    aggregate.id, version, event.TOPIC, event.VERSION, now, new_id_bytes(), correlation,
+                    causation, cause.traceparent, event, encode(event),
                 )
                 for version, event in pending
             ]  # fmt: skip

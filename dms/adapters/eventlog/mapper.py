@@ -28,20 +28,9 @@ class EventMapper(Mapper[str]):
     def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[str]:
         """Without its place in the log, which a StoredEvent does not carry."""
         return Recorded(
-            position=0,
-            originator_id=str(stored_event.originator_id),
-            originator_version=stored_event.originator_version,
-            topic=stored_event.topic,
-            schema_version=1,
-            time=0,
-            event_id="",
-            correlation_id="",
-            causation_id="",
-            traceparent="",
-            event=decode(stored_event.topic, 1, stored_event.state),
-            data=stored_event.state,
-            hash=GENESIS,
-        )
+            0, str(stored_event.originator_id), stored_event.originator_version, stored_event.topic, 1, 0, b"", b"",
+            b"", "", stored_event.state, GENESIS, decode(stored_event.topic, 1, stored_event.state),
+        )  # fmt: skip
 
 
 class RecordedEventStore(EventStore[str]):

@@ -29,8 +29,8 @@ from eventsourcing.persistence import (
 )
 from msgspec import Struct
 
-from dms.domain.chain import GENESIS, id_bytes, id_text, link
-from dms.domain.event import Event, Recorded, decode, new_id
+from dms.domain.chain import GENESIS, link
+from dms.domain.event import Event, Recorded, decode, new_id_bytes
 from dms.errors import AlreadyRunning, LogCorrupt
 
 FORMAT = 1  # PRAGMA user_version
@@ -69,9 +69,9 @@ class Draft(Struct, frozen=True, gc=False):
     topic: str
     schema_version: int
     time: int  # Unix µs
-    event_id: str
-    correlation_id: str
-    causation_id: str
+    id: bytes
+    correlation: bytes
+    causation: bytes
     traceparent: str
     event: Event | None  # None: came through the library's interface, as bytes only
     data: bytes
@@ -203,35 +203,21 @@ class SQLiteRecorder(ApplicationRecorder):
             position += 1
             stream = self._streams.get(draft.stream) or self._stream_id(draft.stream, draft.version)
             topic = self._topic_ids.get((draft.topic, draft.schema_version)) or self._topic_id(draft)
-            event_id, correlation = id_bytes(draft.event_id), id_bytes(draft.correlation_id)
-            causation = id_bytes(draft.causation_id)
             previous = link(
-                previous, position, draft.stream.encode(), draft.version, draft.topic.encode(),
-                draft.schema_version, draft.time, event_id, correlation, causation,
-                draft.traceparent.encode(), draft.data,
+                previous, position, draft.stream.encode(), draft.version, draft.topic.encode(), draft.schema_version,
+                draft.time, draft.id, draft.correlation, draft.causation, draft.traceparent.encode(), draft.data,
             )  # fmt: skip
             rows.append(
-                (position, stream, draft.version, topic, draft.time, event_id, correlation, causation,
+                (position, stream, draft.version, topic, draft.time, draft.id, draft.correlation, draft.causation,
                  draft.traceparent, draft.data, previous)
             )  # fmt: skip
             if draft.event is not None:
                 recorded.append(
                     Recorded(
-                        position=position,
-                        originator_id=draft.stream,
-                        originator_version=draft.version,
-                        topic=draft.topic,
-                        schema_version=draft.schema_version,
-                        time=draft.time,
-                        event_id=draft.event_id,
-                        correlation_id=draft.correlation_id,
-                        causation_id=draft.causation_id,
-                        traceparent=draft.traceparent,
-                        event=draft.event,
-                        data=draft.data,
-                        hash=previous,
+                        position, draft.stream, draft.version, draft.topic, draft.schema_version, draft.time, draft.id,
+                        draft.correlation, draft.causation, draft.traceparent, draft.data, previous, draft.event,
                     )
-                )
+                )  # fmt: skip
         self._next_head = position, previous
         return recorded, rows
 
@@ -303,21 +289,13 @@ class SQLiteRecorder(ApplicationRecorder):
 
     def _recorded(self, row: tuple[Any, ...]) -> Recorded:
         topic, schema_version = self._topic(row[3])
+        position, stream, version, _, time, event_id, correlation, causation, traceparent, data, link_ = row
+        name = self._stream_names.get(stream) or self._stream_name(stream)
+        event = decode(topic, schema_version, data)
         return Recorded(
-            position=row[0],
-            originator_id=self._stream_name(row[1]),
-            originator_version=row[2],
-            topic=topic,
-            schema_version=schema_version,
-            time=row[4],
-            event_id=id_text(row[5]),
-            correlation_id=id_text(row[6]),
-            causation_id=id_text(row[7]),
-            traceparent=row[8],
-            event=decode(topic, schema_version, row[9]),
-            data=row[9],
-            hash=row[10],
-        )
+            position, name, version, topic, schema_version, time, event_id, correlation, causation, traceparent,
+            data, link_, event,
+        )  # fmt: skip
 
     # --- eventsourcing's interface ---------------------------------------------------------------
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
@@ -325,7 +303,9 @@ class SQLiteRecorder(ApplicationRecorder):
             return []
         now = time.time_ns() // 1000
         drafts = [
-            Draft(str(e.originator_id), e.originator_version, e.topic, 1, now, new_id(), "", "", "", None, e.state)
+            Draft(
+                str(e.originator_id), e.originator_version, e.topic, 1, now, new_id_bytes(), b"", b"", "", None, e.state
+            )
             for e in stored_events
         ]
         first = None

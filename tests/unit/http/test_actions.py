@@ -22,7 +22,7 @@ LOG_PATH = "/api/v1/jobs/j/logs?token=t"
 def recorded(event: Event) -> Recorded:
     return Recorded(
         position=7, originator_id="job-j", originator_version=1, topic=event.TOPIC, schema_version=1, time=1_000_000,
-        event_id="e", correlation_id="j", causation_id="", traceparent="", event=event, data=b"{}", hash=b"",
+        id=b"e", correlation=b"j", causation=b"", traceparent="", event=event, data=b"{}", hash=b"",
     )  # fmt: skip
 
 
