@@ -14,6 +14,7 @@ from typing import Any
 
 from dms.application.cause import caused_by
 from dms.application.device import DeviceService
+from dms.application.engine import EngineWatch
 from dms.application.messages import (
     CONTROL,
     DEPLOYMENT_REQUEST,
@@ -43,11 +44,12 @@ from dms.domain.chain import SignedRecord
 from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.event import Recorded, new_id
 from dms.domain.payment import Payment, payment_key
-from dms.domain.request import ServiceRequest, problems_of
+from dms.domain.request import problems_of
 from dms.errors import Conflict, ExecutionError, ExecutorUnavailable, Forbidden, NotFound
 
 log = logging.getLogger(__name__)
 
+UNCONFINED = "the provider has no container engine to confine a peer's job"
 STOP_GRACE_SECONDS = 5.0
 ENGINE_GRACE_SECONDS = 60.0  # how long a deployment waits for a container engine that went away
 LINES_A_READ = 512
@@ -77,7 +79,8 @@ class ComputeProvider:
         peers only when the operator says so. now: Unix time in microseconds."""
         self._log, self._device, self._executor, self._outputs = log, device, executor, outputs
         self._signer, self._now = signer, now
-        self._may_run = confined or run_unconfined_for_peers
+        unfit = "" if confined or run_unconfined_for_peers else UNCONFINED
+        self._engine = EngineWatch(executor, device, unfit)
         self._tasks = JobTasks("deployment", self._drive)
         self._open: set[str] = set()
         log.on_rollback(self._recount)
@@ -91,18 +94,23 @@ class ComputeProvider:
         """open_jobs: the deployments that had not ended when the log was last written."""
         self._open.update(open_jobs)
         self._recount()
+        await self._engine.start()
         for job_id in self._open:
             self._tasks.start(job_id)
         await self._remove_leftovers()
 
     async def close(self) -> None:
         """Containers go on running; the next start takes them up again."""
+        await self._engine.close()
         await self._tasks.close()
 
     # --- deciding ----------------------------------------------------------------------------------
     async def request(self, peer_id: str, message: DeploymentRequest) -> DeploymentAnswer:
         """Raises Forbidden when the job id is another peer's. A repeat gets the same answer."""
-        deployment = self._log.load(Deployment, message.job_id)
+        hindrance = ""
+        if self._log.load(Deployment, message.job_id) is None:
+            hindrance = await self._engine.ping()
+        deployment = self._log.load(Deployment, message.job_id)  # a repeat may have come meanwhile
         if deployment is not None:
             if deployment.service_provider != peer_id:
                 raise Forbidden(f"deployment {message.job_id} belongs to another peer")
@@ -111,18 +119,20 @@ class ComputeProvider:
         deployment = Deployment(message.job_id)
         payment_id = payment_key(message.request.tx_hash)
         payment = self._log.load(Payment, payment_id) or Payment(payment_id)
-        self._decide(deployment, payment, peer_id, message)
+        self._decide(deployment, payment, peer_id, message, hindrance)
         await self._log.save(deployment, payment)
         if not deployment.ended:
             self._open.add(message.job_id)
             self._tasks.start(message.job_id)
         return _answer(deployment)
 
-    def _decide(self, deployment: Deployment, payment: Payment, peer_id: str, message: DeploymentRequest) -> None:
+    def _decide(
+        self, deployment: Deployment, payment: Payment, peer_id: str, message: DeploymentRequest, hindrance: str
+    ) -> None:
         """Synchronous from the look at the free capacity to its reservation, so that no two requests
         can be given the same."""
         request = message.request
-        reason, fault = self._refusal(request, payment, message.job_id)
+        reason, fault = self._refusal(message, payment, hindrance)
         gpus: tuple[str, ...] = ()
         if not reason and request.wants_gpu:
             gpu = self._device.reservations.free_gpu(self._device.state.total.gpus, request.constraints.vram)
@@ -135,20 +145,22 @@ class ComputeProvider:
         deployment.accept(peer_id, request, message.price, request.resources, gpus)
         self._device.reservations.hold(message.job_id, request.resources, gpus)
 
-    def _refusal(self, request: ServiceRequest, payment: Payment, job_id: str) -> tuple[str, Fault]:
-        device = self._device.state
+    def _refusal(self, message: DeploymentRequest, payment: Payment, hindrance: str) -> tuple[str, Fault]:
+        request, device = message.request, self._device.state
         if not device.onboarded:
             return "the provider is not onboarded", Fault.PROVIDER
         if not device.available:
             return "the provider is offline", Fault.PROVIDER
-        if not self._may_run:
-            return "the provider has no container engine to confine a peer's job", Fault.PROVIDER
+        if message.channel and message.channel != device.channel:
+            return f"the provider is on channel {device.channel}, not {message.channel}", Fault.PROVIDER
+        if hindrance:
+            return hindrance, Fault.PROVIDER
         problems = problems_of(request)
         if problems:
             return "; ".join(text for _, text in problems), Fault.REQUESTER
         if not payment.key:
             return "the request names no transaction that pays for it", Fault.REQUESTER
-        if payment.job_id not in ("", job_id):
+        if payment.job_id not in ("", message.job_id):
             return f"transaction {payment.key} was used already: it pays for job {payment.job_id}", Fault.REQUESTER
         short = self._device.free().shortfalls(request.resources)
         if short:

@@ -21,6 +21,8 @@ class DeviceService:
     def __init__(self, log: EventLog, hardware: Hardware, peer_id: str) -> None:
         self._log, self._hardware, self._peer_id = log, hardware, peer_id
         self.reservations = Reservations()
+        self.hindrance = ""
+        """Why no job can be run here just now, whatever the owner set; empty when one can."""
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -46,7 +48,7 @@ class DeviceService:
         total = device.total
         return Offering(
             channel=self.channel,
-            online=device.available,
+            online=device.available and not self.hindrance,
             onboarded=device.onboarded,
             total=Resources(
                 cpu_mhz=total.cpu_mhz, memory_mb=total.memory_mb, vram_mb=sum(g.total_vram_mb for g in total.gpus)
@@ -91,6 +93,13 @@ class DeviceService:
         device = self.state
         device.offboard(forced)
         await self._save(device)
+
+    def hinder(self, reason: str) -> None:
+        """The network is told at once. reason: empty when jobs can be run again."""
+        changed = bool(reason) != bool(self.hindrance)
+        self.hindrance = reason
+        if changed:
+            self.changed()
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Called when what the network should know may have changed."""

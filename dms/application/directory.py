@@ -2,6 +2,10 @@
 
 Every node keeps the whole table in memory and matches locally. News comes by gossip; who joins asks
 a neighbour for its table. Each entry is signed by its own provider, so any peer may pass it on.
+
+A channel is a network of its own: only its providers are recorded, shown and matched. What is heard of
+other channels (in snapshots, or from a provider that moves away) is kept only to be passed on, so that
+two nodes of one channel find each other also through a neighbour that is on another.
 """
 
 from __future__ import annotations
@@ -62,6 +66,7 @@ class Directory:
         self._tasks: list[asyncio.Task[None]] = []
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._topics: set[str] = set()
+        self._channel = ""
 
     def serve(self) -> None:
         self._network.serve_request(AD_SNAPSHOT, self._on_snapshot)
@@ -69,6 +74,7 @@ class Directory:
         self._device.on_change(self._stirred.set)
 
     async def start(self) -> None:
+        self._channel = self._device.channel
         self._listen()
         for loop in (self._advertise(), self._record(), self._expire()):
             self._tasks.append(asyncio.create_task(loop))
@@ -80,13 +86,15 @@ class Directory:
             await cancelled(task)
 
     def offerings(self) -> Iterator[tuple[str, Offering]]:
-        """(peer id, offering) of all other providers whose word still holds."""
+        """(peer id, offering) of all other providers whose word still holds, of any channel: matching
+        refuses those of others, and can say so."""
         now = self._now()
         return ((p, ad.offering) for p, (ad, _) in self._table.items() if ad.expires_at > now)
 
     def advertisements(self) -> list[Advertisement]:
-        """All that is known, by peer id."""
-        return [self._table[peer_id][0] for peer_id in sorted(self._table)]
+        """All that is known of this node's channel, by peer id."""
+        found = (self._table[peer_id][0] for peer_id in sorted(self._table))
+        return [ad for ad in found if ad.offering.channel == self._device.channel]
 
     def own(self) -> Advertisement:
         now = self._now()
@@ -103,23 +111,39 @@ class Directory:
         """On every change, a few times, then every minute. A node that never offered anything keeps silent;
         one that does no longer says so as often as one that changed."""
         offered = False
+        left = ""
         repeats = -1
         while True:
             changed = self._stirred.is_set()
             self._stirred.clear()
             self._listen()
             repeats = 0 if changed else repeats + 1
+            left = self._moved() or (left if repeats < len(REPEAT_SECONDS) else "")
             offers = self._device.state.onboarded
             if offers or offered:
-                await self._publish(self._sign(self.own()))
+                signed = self._sign(self.own())
+                for channel in (left, self._channel) if left else (self._channel,):
+                    await self._publish(channel, signed)
             offered = offers or (offered and repeats < len(REPEAT_SECONDS))
             pause = REPEAT_SECONDS[repeats] if repeats < len(REPEAT_SECONDS) else RENEW_SECONDS
             await self._until_stirred(pause * random.uniform(0.8, 1.0))  # noqa: S311  jitter
             await asyncio.sleep(SETTLE_SECONDS)
 
-    async def _publish(self, signed: SignedAdvertisement) -> None:
+    def _moved(self) -> str:
+        """The channel that this node was on, if it is on another now; then what is shown of the table changes."""
+        left, self._channel = self._channel, self._device.channel
+        if left == self._channel:
+            return ""
+        for advertisement, _ in list(self._table.values()):
+            if advertisement.offering.channel in (left, self._channel):
+                self._note(advertisement)
+        for peer in self._network.peers():
+            self._on_peer(peer.peer_id, True)
+        return left
+
+    async def _publish(self, channel: str, signed: SignedAdvertisement) -> None:
         try:
-            await self._network.publish(AD_TOPIC + self._device.channel, encode(signed))
+            await self._network.publish(AD_TOPIC + channel, encode(signed))
         except Unavailable as error:
             log.warning("advertisement not sent: %s", error, extra={"action": "advertisement_not_sent"})
 
@@ -176,7 +200,8 @@ class Directory:
 
     async def _record_one(self, advertisement: Advertisement) -> None:
         offering, addresses = advertisement.offering, advertisement.addresses
-        await self._save(advertisement.peer_id, lambda provider: provider.advertise(offering, addresses))
+        here = offering.channel == self._device.channel
+        await self._save(advertisement.peer_id, lambda p: p.advertise(offering, addresses) if here else p.withdraw())
 
     async def _expire(self) -> None:
         while True:

@@ -26,12 +26,14 @@ T = TypeVar("T")
 
 
 class DeploymentRequest(Struct, frozen=True, kw_only=True):
-    """SP to CP. Repeating it with the same job id gives the same answer."""
+    """SP to CP. Repeating it with the same job id gives the same answer. channel: the one that the
+    asking node is on; empty from a version that does not say it."""
 
     job_id: JobId
     request: ServiceRequest
     price: Annotated[str, Meta(max_length=64)]
     traceparent: Annotated[str, Meta(max_length=128)] = ""
+    channel: Annotated[str, Meta(max_length=64)] = ""
 
 
 class DeploymentAnswer(Struct, frozen=True, kw_only=True):

@@ -151,6 +151,9 @@ class Executor(Protocol):
 
     name: str  # "docker" | "process"
 
+    async def check(self) -> None:
+        """Returns when the engine answers a ping. Raises ExecutorUnavailable."""
+
     async def prepare(self, spec: ExecutionSpec) -> str:
         """Makes the image available and checks that it may run; answers its digest.
         Raises ImageUnavailable."""
@@ -216,7 +219,8 @@ class PeerNetwork(Protocol):
 
     async def request(self, peer_id: str, protocol: str, body: bytes, timeout_seconds: float) -> bytes:
         """Raises PeerUnreachable (dial, timeout, cut), or the DmsError the peer answered with
-        (Forbidden, NotFound, Conflict, InvalidInput; anything else arrives as PeerMisbehaved)."""
+        (Forbidden, NotFound, Conflict, InvalidInput, Unavailable; anything else arrives as PeerMisbehaved).
+        PeerUnreachable is an Unavailable too: where the difference matters, catch it first."""
 
     def stream(self, peer_id: str, protocol: str, body: bytes) -> AsyncGenerator[bytes, None]:
         """The frames of the peer's StreamHandler; ends normally only on its explicit final frame.

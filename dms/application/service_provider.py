@@ -51,6 +51,7 @@ from dms.errors import (
     NotFound,
     PeerMisbehaved,
     PeerUnreachable,
+    Unavailable,
 )
 
 log = logging.getLogger(__name__)
@@ -316,8 +317,8 @@ class ServiceProvider:
             try:
                 body = await self._network.request(job.provider, DEPLOYMENT_REQUEST, message, REQUEST_SECONDS)
                 decode_answer(job.provider, body, DeploymentAnswer)
-                return await self._follow(job)
-            except PeerUnreachable as error:
+                break
+            except Unavailable as error:  # also the provider's own word that it can't decide now
                 if asyncio.get_running_loop().time() + pause > deadline:
                     reason = f"provider did not answer within {self._timeouts.answer:g} s: {error}"
                     return await self._give_up(job.key, reason)
@@ -327,14 +328,21 @@ class ServiceProvider:
                 return await self._give_up(job.key, self._job(job.key).termination or "", Fault.REQUESTER)
             await self._tasks.changed(job.key, pause)
             pause = min(pause * 2, RETRY_SECONDS[1])
+        return await self._follow(job)
 
     def _deployment_request(self, job: Job) -> bytes:
         if job.request is None:
             raise Conflict(f"job {job.key} has no request")
         params = msgspec.structs.replace(job.request.params, node_id=job.provider, local_node_id=self._signer.peer_id)
         request = msgspec.structs.replace(job.request, params=params, tx_hash=job.tx_hash)
-        traceparent = current_cause().traceparent
-        return encode(DeploymentRequest(job_id=job.key, request=request, price=job.price, traceparent=traceparent))
+        message = DeploymentRequest(
+            job_id=job.key,
+            request=request,
+            price=job.price,
+            traceparent=current_cause().traceparent,
+            channel=self._device.channel,
+        )
+        return encode(message)
 
     async def _give_up(self, job_id: str, reason: str, fault: Fault = Fault.PROVIDER) -> None:
         """Ends the job without the provider's word, and tells the provider, should it come back."""
