@@ -1,6 +1,7 @@
 """Writes `schemas/` from the code: `python -m ops.schemas`. With --check it only says what differs.
 
-One JSON Schema (2020-12) for each event topic and version, and one for the configuration file.
+One JSON Schema (2020-12) for each event topic and version, one for the CloudEvents envelope they leave
+the machine in, and one for the configuration file.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import msgspec
 import orjson
 
 from dms import config
+from dms.application.cloudevents import CloudEvent
 from dms.domain import deployment, device, directory, job, payment
 from dms.domain.event import EVENT_TYPES, Event
 
@@ -24,7 +26,19 @@ SOURCES = (deployment, device, directory, job, payment)  # imported for the even
 def schemas() -> dict[str, dict[str, Any]]:
     """Path below `schemas/` -> schema."""
     events = {f"events/{topic}.v{cls.VERSION}.json": _event_schema(cls) for topic, cls in EVENT_TYPES.items()}
-    return {**events, "config.json": {"$schema": DIALECT, **config.json_schema()}}
+    return {
+        **events,
+        "cloudevent.v1.json": _envelope_schema(),
+        "config.json": {"$schema": DIALECT, **config.json_schema()},
+    }
+
+
+def _envelope_schema() -> dict[str, Any]:
+    _, definitions = msgspec.json.schema_components([CloudEvent])
+    body = definitions["CloudEvent"]
+    return {"$schema": DIALECT, "$id": "urn:nunet:dms:cloudevent:v1", **body, "title": "cloudevent v1"} | {
+        "description": " ".join(body["description"].split())
+    }
 
 
 def _event_schema(cls: type[Event]) -> dict[str, Any]:
