@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -292,9 +293,30 @@ def _log_to_stderr(debug: bool) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
+def _log_to_file(path: Path) -> None:
+    """For `nunet log`, where no journal keeps what goes to standard error. At most 5 x 10 MB."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        handler = RotatingFileHandler(path, maxBytes=10_000_000, backupCount=4, encoding="utf-8")
+    except OSError as error:
+        log.warning("no log file: %s", error)
+        return
+    handler.setFormatter(JsonLines())
+    logging.getLogger().addHandler(handler)
+
+
+def _goes_to_journal() -> bool:
+    """Source: systemd.exec(5), JOURNAL_STREAM: a variable that was only inherited names another file."""
+    found = os.fstat(sys.stderr.fileno())
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
 def serve(loaded: Loaded) -> int:
     """Runs the daemon until SIGTERM or SIGINT; the process's exit code."""
     _log_to_stderr(loaded.settings.general.debug)
+    if not _goes_to_journal():
+        _log_to_file(loaded.settings.general.data_dir / "dms.log")
     for warning in loaded.warnings:
         log.warning("%s", warning)
     sys.setswitchinterval(SWITCH_SECONDS)

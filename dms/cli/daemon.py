@@ -1,9 +1,8 @@
-"""`nunet run`, `nunet version`."""
+"""`nunet run`."""
 
 from __future__ import annotations
 
 import logging
-import platform
 
 import click
 
@@ -62,16 +61,6 @@ def add_to(cli: Group) -> None:
         except Exception as error:  # the process's outermost place: where it happened belongs in the journal
             logging.getLogger("dms").exception("the daemon failed unexpectedly", extra={"action": "failed"})
             raise Failure(f"the daemon failed: {type(error).__name__}: {error}") from error
-
-    @command(cli, "version", "nunet version -o json")
-    @pass_state
-    def version(state: State) -> None:
-        """Show the version."""
-        from importlib import metadata
-
-        state.output.record(
-            {"name": "nunet-dms", "version": metadata.version("nunet-dms"), "python": platform.python_version()}
-        )
 
 
 def overrides(pairs: tuple[str, ...], options: dict[str, object]) -> dict[str, str]:

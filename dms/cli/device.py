@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from dms.cli.client import Api
 
 CHANNELS = ("nunet-test", "nunet-edge", "nunet-team", "nunet-staging")
-ONBOARD_EXAMPLE = "nunet onboard -m 4000 -c 8000 -n nunet-test -a addr1q9..."
+_KINDS = {"full": "total", "available": "free", "onboarded": "onboarded"}  # flag: the part of a capacity row
+ONBOARD_EXAMPLE = "nunet onboard -m 4000 -c 8000 -n nunet-test -a <address>"
 
 
 def add_to(cli: Group) -> None:
@@ -73,12 +74,14 @@ def _add_onboarding(cli: Group) -> None:
         say(answer["message"])
 
     @command(cli, "resource-config", "nunet resource-config -m 6000 -c 9000 -x 0.0002")
-    @click.option("-m", "--memory", type=float, metavar="MB", required=True, help="Memory to offer.")
-    @click.option("-c", "--cpu", type=float, metavar="MHZ", required=True, help="CPU to offer.")
-    @click.option("-x", "--ntx-price", type=float, metavar="NTX", help="Least price a minute.")
+    @click.option("-m", "--memory", type=float, metavar="MB", help="Memory to offer.")
+    @click.option("-c", "--cpu", type=float, metavar="MHZ", help="CPU to offer.")
+    @click.option("-x", "--ntx-price", type=float, metavar="NTX", help="Least price a minute; without it the old one.")
     @pass_state
-    def resource_config(state: State, memory: float, cpu: float, ntx_price: float | None) -> None:
-        """Change what this machine offers."""
+    def resource_config(state: State, memory: float | None, cpu: float | None, ntx_price: float | None) -> None:
+        """Change what this machine offers. Memory and CPU must both be given."""
+        if memory is None or cpu is None:
+            raise Failure("all flag values must be specified", Exit.USAGE, "nunet resource-config -m MB -c MHZ -x NTX")
         body: dict[str, Any] = {"memory": _amount("memory", memory), "cpu": _amount("cpu", cpu)}
         if ntx_price is not None:
             body["ntx_price"] = ntx_price
@@ -92,22 +95,40 @@ def _add_figures(cli: Group) -> None:
     @pass_state
     def info(state: State) -> None:
         """Show what this machine was onboarded with."""
-        state.output.record(state.api().get("/onboarding/metadata"))
+        found = state.api().get("/onboarding/metadata")
+        if state.output.for_people:
+            state.output.outline({"metadata": found})
+        else:
+            state.output.record(found)
 
-    @command(cli, "capacity", "nunet capacity --full --available --output json")
+    _add_capacity(cli, "capacity")
+    _add_capacity(cli, "available").hidden = True  # the older name
+
+
+def _add_capacity(cli: Group, name: str) -> click.Command:
+    @command(cli, name, f"nunet {name} --full --available --output json")
     @click.option("-f", "--full", is_flag=True, help="What the machine has.")
     @click.option("-a", "--available", is_flag=True, help="What of the onboarded resources no job holds.")
     @click.option("-o", "--onboarded", is_flag=True, help="What is offered to the network.")
+    @click.option("-p", "--pretty", is_flag=True, expose_value=False, help="As a table, which it is anyway.")
+    @click.option("-v", "--verbose", is_flag=True, help="All of it, as without flags.")
+    @click.option("-gpu", "--gpu-status", "moved", flag_value="gpu status", type=str, hidden=True)
+    @click.option("-ct", "--cuda-tensor", "moved", flag_value="gpu capacity --cuda-tensor", type=str, hidden=True)
+    @click.option("--rocm-hip", "moved", flag_value="gpu capacity --rocm-hip", type=str, hidden=True)
     @pass_state
-    def capacity(state: State, /, **wanted: bool) -> None:
+    def capacity(state: State, /, *, verbose: bool, moved: str | None, **wanted: bool) -> None:
         """Show the capacity of this machine and of the whole network; all of it unless flags say what.
 
         As -o stands for --onboarded here, write --output, or put -o before the command: nunet -o json capacity.
         """
-        kinds = [kind for kind, asked in wanted.items() if asked] or list(wanted)
+        if moved:
+            raise Failure("the GPUs have a command of their own", Exit.USAGE, f"nunet {moved}")
+        kinds = [kind for kind in _KINDS if wanted[kind] or verbose] or list(_KINDS)
         rows = capacity_rows(state.api(), kinds)
         columns = [("RESOURCES", "resources"), ("MEMORY (MB)", "memory_mb"), ("CPU (MHz)", "cpu_mhz")]
         state.output.rows(rows, [*columns, ("VRAM (MB)", "vram_mb"), ("CORES", "cores"), ("PROVIDERS", "providers")])
+
+    return capacity
 
 
 def _add_availability(cli: Group) -> None:
@@ -189,15 +210,14 @@ def capacity_rows(api: Api, kinds: list[str]) -> list[dict[str, Any]]:
     found, total = api.get("/capacity"), api.get("/onboarding/provisioned")
     own: dict[str, Any] = next((row for row in found["providers"] if row["own"]), {})
     full = {"cpu_mhz": int(total["cpu"]), "memory_mb": int(total["memory"]), "vram_mb": _part(own, "total")["vram_mb"]}
-    parts = {"full": "total", "available": "free", "onboarded": "onboarded"}
     here = [
-        {"resources": kind.capitalize(), **(full if kind == "full" else _part(own, parts[kind]))}
+        {"resources": kind.capitalize(), **(full if kind == "full" else _part(own, _KINDS[kind]))}
         | {"cores": int(total["total_cores"]) if kind == "full" else None, "providers": None}
         for kind in kinds
     ]
     network = found["network"]
     return here + [
-        {"resources": f"Network {kind}", **_part(network, parts[kind]), "cores": None, "providers": network["online"]}
+        {"resources": f"Network {kind}", **_part(network, _KINDS[kind]), "cores": None, "providers": network["online"]}
         for kind in kinds
     ]
 

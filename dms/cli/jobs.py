@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -66,7 +66,7 @@ def _add_running(group: Group) -> None:
             function = option(function)
         return function
 
-    @command(group, "run", "nunet job run job.json --tx-hash 5a3f... --wait\nnunet job run - --quote < job.json")
+    @command(group, "run", "nunet job run job.json --tx-hash <hash> --wait\nnunet job run - --quote < job.json")
     @click.argument("file", type=click.File("rb"))
     @click.option("--quote", is_flag=True, help="Only ask for the price; pay later with `job fund`.")
     @with_options
@@ -100,7 +100,7 @@ def _add_running(group: Group) -> None:
             say("nothing is paid: a made-up transaction is reported, which only the funding check `trust` believes")
         return _fund(state, api, job_id, paid_with, wait=wait, timeout=timeout)
 
-    @command(group, "fund", "nunet job fund 0199... --tx-hash 5a3f... --wait")
+    @command(group, "fund", "nunet job fund <job-id> --tx-hash <hash> --wait")
     @click.argument("job_id")
     @with_options
     @pass_state
@@ -134,7 +134,7 @@ def _add_reading(group: Group) -> None:
         ]
         state.output.rows(found, columns, empty="no jobs yet; run one with: nunet job run job.json")
 
-    @command(group, "describe", "nunet job describe 0199... -o json")
+    @command(group, "describe", "nunet job describe <job-id> -o json")
     @click.argument("job_id")
     @pass_state
     def describe(state: State, job_id: str) -> None:
@@ -154,7 +154,7 @@ def _add_reading(group: Group) -> None:
         ]
         state.output.rows(job.get("timeline", []), [*steps, ("NOTE", "note")])
 
-    @command(group, "history", "nunet job history 0199... -o json")
+    @command(group, "history", "nunet job history <job-id> -o json")
     @click.argument("job_id")
     @pass_state
     def history(state: State, job_id: str) -> None:
@@ -169,7 +169,24 @@ def _add_reading(group: Group) -> None:
         ]
         state.output.rows(events, columns)
 
-    @command(group, "logs", "nunet job logs 0199... -f --after 100")
+    @command(group, "why", "nunet job why <job-id>")
+    @click.argument("job_id")
+    @pass_state
+    def why(state: State, job_id: str) -> None:
+        """Tell why a job went to its provider, why others could not take it, and why it ended as it did."""
+        api = state.api()
+        job = api.get(f"/jobs/{in_path(job_id)}")
+        reasons = reasons_of(job, api.items(f"/jobs/{in_path(job_id)}/history"))
+        if not state.output.for_people:
+            state.output.record(reasons)
+            return
+        shown: list[Column] = [(key, key) for key in reasons if key != "refused"]
+        state.output.record(reasons, shown)
+        if reasons["refused"]:
+            click.echo()
+            state.output.rows(reasons["refused"], [("NOT CHOSEN", "peer_id"), ("WHY", "reason")])
+
+    @command(group, "logs", "nunet job logs <job-id> -f --after 2")
     @click.argument("job_id")
     @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
     @click.option("--after", type=click.IntRange(0), default=0, help="Only lines behind this number.")
@@ -191,7 +208,7 @@ def _add_reading(group: Group) -> None:
 
 
 def _add_stopping(group: Group) -> None:
-    @command(group, "stop", 'nunet job stop 0199... --reason "wrong data"')
+    @command(group, "stop", 'nunet job stop <job-id> --reason "wrong data"')
     @click.argument("job_id")
     @click.option(
         "--reason", default="stopped by its user", show_default=True, help="Is recorded, and told the provider."
@@ -203,6 +220,21 @@ def _add_stopping(group: Group) -> None:
         say(f"job {job_id} is told to stop")
         if answer and not state.output.for_people:
             state.output.record(answer)
+
+
+def reasons_of(job: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the job's events say of its placement and its end."""
+    data = {str(event["topic"]): event["data"] for event in events}
+    quoted = data.get("job.service_requested", {})
+    return {
+        "status": job["status"],
+        "reason": job.get("reason") or "",
+        "fault": job.get("fault") or "",
+        "exit_code": job.get("exit_code"),
+        "provider": quoted.get("provider", ""),
+        "refused_count": quoted.get("refused_count", 0),
+        "refused": quoted.get("refused", []),
+    }
 
 
 # --- running a job ---------------------------------------------------------------------------------

@@ -44,6 +44,12 @@ class Output:
             if value:
                 click.echo(f"{name:<{width}}  {value}")
 
+    def outline(self, data: Mapping[str, Any]) -> None:
+        """Nested data for people: indented, as the original shows it."""
+        import yaml
+
+        click.echo(printable(yaml.safe_dump(data, sort_keys=False, allow_unicode=True)), nl=False)
+
     def line(self, item: Mapping[str, Any]) -> None:
         """One item of a stream, as one line of JSON."""
         click.echo(json.dumps(item, ensure_ascii=False))
@@ -67,17 +73,14 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
-        terminal = sys.stdout.isatty()
-        # Without a terminal nothing may be cut: programs read it.
-        console = Console(file=sys.stdout, no_color=not self._colour, width=None if terminal else 10_000)
+        # Nothing is folded or cut, however narrow the terminal: ids are copied from here, and programs read it.
+        styled = self._colour and sys.stdout.isatty()
+        console = Console(file=sys.stdout, color_system="auto" if styled else None, width=10_000)
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for heading in headings:
             table.add_column(heading, overflow="fold")
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
-        if terminal:
-            console.print(table)
-            return
         with console.capture() as captured:
             console.print(table)
         click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))

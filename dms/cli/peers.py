@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import click
+
 from dms.cli.core import Group, State, command, pass_state
+from dms.cli.text import printable
 
 
 def add_to(cli: Group) -> None:
     group = Group("peer", help="The peers of this node.", example="nunet peer list")
     cli.add_command(group)
 
-    @command(group, "list", "nunet peer list -o jsonl")
+    @command(group, "list", "nunet peer list\nnunet peer list --dht -o jsonl")
+    @click.option("-d", "--dht", is_flag=True, help="Only the compute providers.")
     @pass_state
-    def list_peers(state: State) -> None:
-        """List the peers: connected ones, and compute providers that advertise themselves."""
+    def list_peers(state: State, dht: bool) -> None:
+        """List the peers: those this node is connected to, then the compute providers that advertise themselves."""
         api = state.api()
         connected: dict[str, list[str]] = {peer["ID"]: peer["Addrs"] for peer in _listed(api.get("/peers"))}
         advertised = set(_listed(api.get("/peers/dht")))
@@ -27,26 +32,31 @@ def add_to(cli: Group) -> None:
             }
             for peer in sorted(connected.keys() | advertised)
         ]
-        state.output.rows(
-            rows,
-            [
-                ("PEER", "id"),
-                ("CONNECTED", "connected"),
-                ("PROVIDER", "provider"),
-                ("ADDRESSES", lambda row: ", ".join(row["addresses"])),
-            ],
-            empty="no peers yet",
-        )
+        if not state.output.for_people:
+            state.output.rows([row for row in rows if row["provider"] or not dht], [])
+            return
+        if not dht:
+            _print_ids("Bootstrap peers", list(connected))
+            click.echo()
+        _print_ids("DHT peers", sorted(advertised))
 
     @command(group, "self", "nunet peer self")
     @pass_state
     def show_self(state: State) -> None:
         """Show this node's peer id and addresses."""
         answer = state.api().get("/peers/self")
-        state.output.record(
-            {"id": answer["ID"], "addresses": answer["Addrs"]},
-            [("Host ID", "id"), ("Addresses", lambda row: ", ".join(row["addresses"]))],
-        )
+        if not state.output.for_people:
+            state.output.record({"id": answer["ID"], "addresses": answer["Addrs"]})
+            return
+        click.echo(f"Host ID: {printable(answer['ID'])}")
+        click.echo(printable(", ".join(answer["Addrs"])))
+
+
+def _print_ids(heading: str, ids: Sequence[str]) -> None:
+    """With the headings of the original."""
+    click.echo(f"{heading} ({len(ids)})")
+    for identifier in ids:
+        click.echo(printable(identifier))
 
 
 def _listed(answer: Any) -> list[Any]:

@@ -43,7 +43,7 @@ def _add_audit(cli: Group) -> None:
     group = Group("audit", help="Check the history.", example="nunet audit verify")
     cli.add_command(group)
 
-    @command(group, "verify", "nunet audit verify --database /var/nunet/events.db")
+    @command(group, "verify", "nunet audit verify\nnunet audit verify --database /var/nunet/events.db")
     @click.option(
         "--database", type=click.Path(path_type=Path, dir_okay=False),
         help="Log file to check  [default: events.db of this machine's DMS].",

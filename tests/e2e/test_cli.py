@@ -3,90 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sqlite3
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
-from ops.demo import PAYMENT_ADDRESS, START_SECONDS, Node, start_node, stop_nodes, wait_for
+from tests.fixtures.network import Network, nunet, nunet_json, request_for, running_network
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
-class Network(NamedTuple):
-    service: Node
-    compute: Node
-
-
-def nunet(node: Node, *args: str, stdin: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Fails the test unless the command ends with that code."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("DMS_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "dms.cli", "--config", str(node.config), *args],
-        input=stdin,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == code, (done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def nunet_json(node: Node, *args: str) -> Any:
-    return json.loads(nunet(node, "-o", "json", *args).stdout)
-
-
-def request_for(compute: Node, script: str) -> str:
-    return json.dumps(
-        {
-            "address_user": PAYMENT_ADDRESS,
-            "max_ntx": 10,
-            "blockchain": "Cardano",
-            "service_type": "ml-training-cpu",
-            "params": {
-                "machine_type": "cpu",
-                "image_id": "none",
-                "model_url": script,
-                "packages": [],
-                "node_id": compute.peer_id,
-            },
-            "constraints": {"complexity": "Low", "cpu": 500, "ram": 256, "time": 1},
-        }
-    )
-
-
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    folder = tmp_path_factory.mktemp("network")
-    nodes: list[Node] = []
-    try:
-        for name in ("service-provider", "compute-provider"):
-            node = start_node(name, folder / name, "process")
-            nodes.append(node)
-        service, compute = nodes
-        for node in nodes:
-            wait_for(f"{node.name} to be ready", START_SECONDS, node.ready, nodes)
-            node.peer_id = nunet_json(node, "peer", "self")["id"]
-        total = compute.ask("GET", "/onboarding/provisioned")
-        half = ("-m", str(total["memory"] // 2), "-c", str(total["cpu"] // 2))
-        nunet(compute, "onboard", *half, "-n", "nunet-test", "-a", PAYMENT_ADDRESS, "-x", "0.0001")
-        wait_for("the peers to meet", 40, lambda: compute.peer_id in providers(service), nodes)
-        yield Network(service, compute)
-    finally:
-        stop_nodes(nodes)
-
-
-def providers(node: Node) -> list[str]:
-    return [peer["id"] for peer in nunet_json(node, "peer", "list") if peer["provider"]]
+    with running_network(tmp_path_factory.mktemp("network")) as network:
+        yield network
 
 
 def test_a_job_waited_for_gives_its_output_and_its_code(network: Network) -> None:
@@ -182,6 +117,28 @@ def test_a_changed_log_does_not_verify(network: Network, tmp_path: Path) -> None
     done = nunet(network.service, "audit", "verify", "--database", str(copy), code=1)
     assert "position 1 " in done.stderr
     nunet(network.service, "audit", "verify", "--database", str(tmp_path / "none.db"), code=3)
+
+
+def test_the_log_of_a_daemon_without_systemd_is_collected(network: Network, tmp_path: Path) -> None:
+    archive = tmp_path / "nunet-log.tar.gz"
+    assert nunet(network.compute, "log", "--to", str(archive)).stdout == f"{archive}\n"
+    with tarfile.open(archive) as tar:
+        found = tar.extractfile("nunet-log/dms.log")
+        assert found is not None
+        lines = [json.loads(line) for line in found.read().splitlines()]
+    assert "ready" in [line.get("action") for line in lines]
+
+
+def test_a_job_tells_why_it_went_where_it_went(network: Network) -> None:
+    """The service provider itself is no provider: it is not among those refused, and the chosen one is named."""
+    request = request_for(network.compute, "exit 4")
+    done = nunet(network.service, "job", "run", "-", "--tx-hash", "a9", "--wait", stdin=request, code=4)
+    found = re.search(r"job ([0-9a-f-]{36}):", done.stderr)
+    assert found is not None
+    why = nunet_json(network.service, "job", "why", found[1])
+    assert (why["status"], why["provider"], why["exit_code"]) == ("failed", network.compute.peer_id, 4)
+    assert "exit code 4" in why["reason"]
+    assert network.compute.peer_id in nunet(network.service, "job", "why", found[1]).stdout
 
 
 def test_a_second_daemon_on_the_same_data_is_refused(network: Network) -> None:

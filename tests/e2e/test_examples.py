@@ -1,0 +1,283 @@
+"""Every example in the help of every command is run, against two real nodes, and in every form of output.
+
+The examples are collected from the command tree. A new command is run as its example says; when it needs a state or
+has placeholders of its own, it gets a `Case` below.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import re
+import shlex
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from dms.cli.main import cli
+from ops.demo import PAYMENT_ADDRESS, Node, free_ports, wait_for
+from tests.fixtures.network import (
+    Network,
+    halves,
+    nunet,
+    onboard,
+    providers,
+    request_for,
+    running_network,
+    shell_environment,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+_numbers = itertools.count(1)
+_OWN_FORMAT = re.compile(r" (-o|--output) (json|jsonl|yaml)\b")
+
+
+@dataclass(frozen=True)
+class World:
+    network: Network
+    folder: Path
+    env: Mapping[str, str]
+
+    @property
+    def service(self) -> Node:
+        return self.network.service
+
+    @property
+    def compute(self) -> Node:
+        return self.network.compute
+
+    def provider(self) -> None:
+        """The compute provider is onboarded, online, and known."""
+        if not self.compute.ask("GET", "/onboarding/status")["onboarded"]:
+            onboard(self.compute)
+        if not self.compute.ask("GET", "/device/status")["online"]:
+            nunet(self.compute, "device", "set", "online")
+        wait_for("the provider to be known", 40, lambda: self.compute.peer_id in providers(self.service), ())
+
+    def job(self, script: str, *options: str) -> str:
+        """A new job's id."""
+        self.provider()
+        done = nunet(self.service, "-o", "json", "job", "run", "-", *options, stdin=request_for(self.compute, script))
+        found = json.loads(done.stdout)
+        return str(found["job_id"])
+
+    @cached_property
+    def ended_job(self) -> str:
+        return self.job("for i in 1 2 3; do echo line $i; done", "--tx-hash", new_hash(), "--wait")
+
+
+Fill = Callable[[World], Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """How the examples of one command are run.
+
+    fill: prepares the state before each run; text in the example -> what to write instead. compute: on the compute
+    provider's machine. codes: exit codes that are right. raw: what it prints is no data. stream: with `-o json` it
+    prints JSON lines. runs_on: it does not end by itself; Ctrl-C is pressed once `runs_on` of the world is true.
+    """
+
+    fill: Fill = lambda _: {}
+    compute: bool = False
+    codes: tuple[int, ...] = (0,)
+    raw: bool = False
+    stream: bool = False
+    runs_on: Callable[[World], bool] | None = None
+
+
+def new_hash() -> str:
+    return f"{next(_numbers):064x}"
+
+
+def funded(world: World) -> Mapping[str, str]:
+    world.provider()
+    (world.service.folder / "job.json").write_text(request_for(world.compute, "echo hello"))
+    return {"<hash>": new_hash()}
+
+
+def quoted(world: World) -> Mapping[str, str]:
+    return {"<job-id>": world.job("echo hello", "--quote"), "<hash>": new_hash()}
+
+
+def ended(world: World) -> Mapping[str, str]:
+    return {"<job-id>": world.ended_job}
+
+
+def running(world: World) -> Mapping[str, str]:
+    return {"<job-id>": world.job("sleep 100", "--tx-hash", new_hash())}
+
+
+def onboarded(world: World) -> Mapping[str, str]:
+    """Amounts that fit this machine in place of the example's."""
+    world.provider()
+    memory_mb, cpu_mhz = halves(world.compute)
+    return {"-m 6000 -c 9000": f"-m {memory_mb} -c {cpu_mhz}", "/var/nunet": str(world.compute.database.parent)}
+
+
+def offboarded(world: World) -> Mapping[str, str]:
+    if world.compute.ask("GET", "/onboarding/status")["onboarded"]:
+        nunet(world.compute, "offboard", "--yes")
+    memory_mb, cpu_mhz = halves(world.compute)
+    return {"-m 4000 -c 8000": f"-m {memory_mb} -c {cpu_mhz}", "<address>": PAYMENT_ADDRESS}
+
+
+def database(world: World) -> Mapping[str, str]:
+    return {"/var/nunet": str(world.service.database.parent)}
+
+
+def free_place(world: World) -> Mapping[str, str]:
+    """For a third daemon."""
+    folder = world.folder / f"daemon-{next(_numbers)}"
+    port, p2p_port = free_ports(2)
+    world.folder.joinpath("daemon-port").write_text(str(port))
+    listen = f"--set p2p.listen_address=/ip4/127.0.0.1/tcp/{p2p_port} --work-dir {folder}"
+    return {"--rest-port 9999": f"--rest-port {port} {listen}", "/var/nunet": str(folder)}
+
+
+def third_daemon_is_ready(world: World) -> bool:
+    port = world.folder.joinpath("daemon-port").read_text()
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+        return True
+    return False
+
+
+CASES: dict[str, Case] = {
+    "audit verify": Case(database),
+    "autocomplete": Case(raw=True),
+    "capacity": Case(onboarded, compute=True),
+    "available": Case(onboarded, compute=True),
+    "device set": Case(onboarded, compute=True),
+    "device status": Case(onboarded, compute=True),
+    "info": Case(onboarded, compute=True),
+    "job describe": Case(ended),
+    "job fund": Case(quoted),
+    "job history": Case(ended),
+    "job logs": Case(ended, stream=True),
+    "job run": Case(funded),
+    "job stop": Case(running),
+    "job why": Case(ended),
+    "offboard": Case(onboarded, compute=True),
+    "onboard": Case(offboarded, compute=True),
+    "resource-config": Case(onboarded, compute=True),
+    "run": Case(free_place, runs_on=third_daemon_is_ready),
+    "shell": Case(lambda world: {"<peer-id>": world.compute.peer_id}, codes=(1,)),
+}
+
+
+# --- from the tree ---------------------------------------------------------------------------------
+
+
+def every_command(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    yield " ".join(path), group
+    for name, found in group.commands.items():
+        if isinstance(found, click.Group):
+            yield from every_command(found, (*path, name))
+        else:
+            yield " ".join((*path, name)), found
+
+
+def examples_of(found: click.Command) -> list[str]:
+    lines = (found.epilog or "").partition("Example:")[2].splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+def command_of(example: str) -> str:
+    """The command that an example calls: its path in the tree."""
+    path: list[str] = []
+    found: click.Command = cli
+    for word in shlex.split(example)[1:]:
+        if not isinstance(found, click.Group) or word not in found.commands:
+            break
+        found = found.commands[word]
+        path.append(word)
+    return " ".join(path)
+
+
+EXAMPLES = sorted({example for _, found in every_command(cli) for example in examples_of(found)})
+
+
+@pytest.mark.parametrize("name", [name for name, _ in every_command(cli)])
+def test_every_command_has_an_example(name: str) -> None:
+    found = dict(every_command(cli))[name]
+    examples = examples_of(found)
+    assert examples, f"nunet {name} has no example: give one to `command(...)` or `Group(...)`"
+    for example in examples:
+        assert example.startswith(f"nunet {name}".strip()), f"nunet {name} --help shows another command: {example}"
+
+
+def test_every_case_is_of_a_command() -> None:
+    assert set(CASES) - {name for name, _ in every_command(cli)} == set()
+
+
+# --- the walk --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("examples")
+    with running_network(folder) as network:
+        yield World(network, folder, shell_environment(folder / "bin"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_does_what_it_says(world: World, example: str) -> None:
+    case = CASES.get(command_of(example), Case())
+    shown = run(world, case, example)
+    assert "Traceback" not in shown.stderr
+    if case.raw or case.runs_on is not None or case.codes != (0,):
+        return
+    for form in ("json", "jsonl", "yaml"):
+        done = run(world, case, _OWN_FORMAT.sub("", example).replace("nunet ", f"nunet -o {form} ", 1))
+        if shown.stdout.strip():
+            assert done.stdout.strip(), f"{example} prints data, but nothing with -o {form}"
+        if done.stdout.strip():
+            parsed(done.stdout, "jsonl" if case.stream else form)
+
+
+def parsed(text: str, form: str) -> Any:
+    """Fails the test when it is not of that form."""
+    if form == "yaml":
+        found = yaml.safe_load(text)
+        assert isinstance(found, dict | list), text
+        return found
+    return [json.loads(line) for line in text.splitlines()] if form == "jsonl" else json.loads(text)
+
+
+def run(world: World, case: Case, example: str) -> subprocess.CompletedProcess[str]:
+    """As a shell does, in a folder whose dms_config.json is the node's. Fails the test on another exit code."""
+    text = example
+    for old, new in case.fill(world).items():
+        text = text.replace(old, new)
+    left = re.findall(r"<[a-z-]+>", text)
+    assert not left, f"`{example}` has the placeholders {left}: give the command a Case in {Path(__file__).name}"
+    node = world.compute if case.compute else world.service
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {text}"],
+        cwd=node.folder, env=world.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    ) as process:  # fmt: skip
+        try:
+            if (runs_on := case.runs_on) is not None:
+                wait_for(f"`{text}` to run", 60, lambda: process.poll() is not None or runs_on(world), ())
+                process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=90)
+        except BaseException:
+            process.kill()
+            raise
+    assert process.returncode in case.codes, (
+        f"`{text}` ended with {process.returncode}; if it needs a state, give it a Case in {Path(__file__).name}\n"
+        f"{out}\n{err}"
+    )
+    return subprocess.CompletedProcess(text, process.returncode, out, err)
