@@ -32,9 +32,9 @@ def recorded(event: Event, stream: str = "job-0198c0de-0000-7000-8000-0000000000
         "topic": event.TOPIC,
         "schema_version": event.VERSION,
         "time": START + 42,
-        "event_id": new_id(),
-        "correlation_id": "0198c0de-0000-7000-8000-000000000000",
-        "causation_id": new_id(),
+        "id": id_bytes(new_id()),
+        "correlation": id_bytes("0198c0de-0000-7000-8000-000000000000"),
+        "causation": id_bytes(new_id()),
         "traceparent": TRACE,
         "event": event,
         "data": data,
@@ -79,7 +79,7 @@ def test_attribute_names_are_those_that_cloudevents_allows() -> None:
 
 
 def test_absent_attributes_are_left_out() -> None:
-    found = shown(recorded(Job.Submitted(provider="x"), correlation_id="", causation_id="", traceparent=""))
+    found = shown(recorded(Job.Submitted(provider="x"), correlation=b"", causation=b"", traceparent=""))
     assert not {"correlationid", "causationid", "traceparent"} & set(found)
 
 

@@ -180,7 +180,9 @@ def test_colours_only_where_they_are_wanted(tiny: TinyDms, args: tuple[str], env
 
 @pytest.mark.parametrize("form", ["table", "json", "jsonl", "yaml"])
 def test_a_reader_that_goes_away_is_no_error_to_speak_of(tiny: TinyDms, form: str) -> None:
-    rows = [{**JOBS[0], "image": "x" * 1000, "job_id": f"{number:036}"} for number in range(1000)]
+    rows = [
+        {"job_id": f"{number:036}", "role": "sp", "status": "failed", "image": "x" * 1000} for number in range(1000)
+    ]
     tiny.answers["GET /jobs"] = (200, {"items": rows, "next_token": ""})
     done = subprocess.run(
         ["bash", "-c", f"{sys.executable} -m dms.cli -o {form} job list | head -1"],
