@@ -35,6 +35,7 @@ from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.adapters.service.notify import ServiceManager
 from dms.adapters.views.sqlite import SQLiteViews
+from dms.adapters.wallets.maker import new_wallet
 from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
@@ -160,6 +161,7 @@ class Daemon:
             service_provider=service,
             compute_provider=compute,
             log_token=lambda job_id: hmac.digest(token_key, job_id.encode(), "sha256").hex()[:40],
+            new_wallet=new_wallet,
             ready=self.ready,
             now=now_us,
             executor_name=executor.name,

@@ -10,13 +10,14 @@ from dms.application.device import DeviceService
 from dms.application.directory import Directory
 from dms.application.ports import EventLog, OutputStore, PeerNetwork
 from dms.application.service_provider import ServiceProvider
+from dms.domain.wallet import NewWallet
 
 
 @dataclass(frozen=True)
 class Services:
     """ready: why the daemon can't serve yet, or None when it can. log_token: the unguessable token
     of a job's log (an HMAC under a key of this node, so that it stands in no event).
-    now: Unix time in microseconds."""
+    new_wallet: (blockchain, network), each may be empty; raises InvalidInput. now: Unix time in microseconds."""
 
     log: EventLog
     outputs: OutputStore
@@ -26,6 +27,7 @@ class Services:
     service_provider: ServiceProvider
     compute_provider: ComputeProvider
     log_token: Callable[[str], str]
+    new_wallet: Callable[[str, str], NewWallet]
     ready: Callable[[], str | None]
     now: Callable[[], int]
     executor_name: str

@@ -1,18 +1,54 @@
-"""Wallet addresses: which blockchain one belongs to, and whether it was typed right. Pure."""
+"""Wallet addresses: which blockchain one belongs to, whether it was typed right, and how one is put together. Pure."""
 
 from __future__ import annotations
 
-from Crypto.Hash import keccak
+import hashlib
 
+from Crypto.Hash import keccak
+from msgspec import Struct
+
+from dms.domain import bech32
 from dms.errors import InvalidInput
 
 CARDANO, ETHEREUM = "Cardano", "Ethereum"
 
-_ALPHABET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
-_GENERATORS = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
+# Cardano's networks: the two test networks share their addresses.
+MAINNET, PREPROD, PREVIEW = "mainnet", "preprod", "preview"
+NETWORKS = (MAINNET, PREPROD, PREVIEW)
+
 _CARDANO_NETWORKS = {"addr": 1, "addr_test": 0}
 _KEY_HASH_BYTES = 28
-_LONGEST = 256
+
+
+class NewWallet(Struct, frozen=True, kw_only=True):
+    """mnemonic of Cardano, 24 words; private_key of Ethereum, 0x and 64 hex digits. Whoever knows it owns
+    the wallet: it is shown once to who asked, and stored, logged and recorded nowhere."""
+
+    blockchain: str
+    address: str
+    network: str = ""  # of Cardano only: an Ethereum address is the same on all networks
+    mnemonic: str = ""
+    private_key: str = ""
+
+    def __repr__(self) -> str:
+        return f"NewWallet(blockchain={self.blockchain!r}, address={self.address!r})"
+
+
+def check_kind(blockchain: str, network: str) -> tuple[str, str]:
+    """(blockchain, network) of a wallet to be made. blockchain: in any case, empty for Cardano; network: empty
+    for a test network, since the NTX on offer here is a test currency. Raises InvalidInput."""
+    named = {"": CARDANO, CARDANO.casefold(): CARDANO, ETHEREUM.casefold(): ETHEREUM}.get(blockchain.casefold())
+    if named is None:
+        text = f"invalid wallet: blockchain is cardano or ethereum, not '{blockchain[:64]}'"
+        raise InvalidInput(text, [("?blockchain", "cardano or ethereum")])
+    if named == ETHEREUM and network:
+        text = "invalid wallet: network is for Cardano; an Ethereum address is the same on all networks"
+        raise InvalidInput(text, [("?network", "only with blockchain=cardano")])
+    chosen = (network.casefold() or PREPROD) if named == CARDANO else ""
+    if named == CARDANO and chosen not in NETWORKS:
+        text = f"invalid wallet: network is {', '.join(NETWORKS)}, not '{network[:64]}'"
+        raise InvalidInput(text, [("?network", " or ".join(NETWORKS))])
+    return named, chosen
 
 
 def blockchain_of(address: str) -> str:
@@ -33,6 +69,12 @@ def _invalid(text: str, expected: str) -> InvalidInput:
 
 
 # --- Ethereum ------------------------------------------------------------------------------------------
+def ethereum_address(public_key: bytes) -> str:
+    """public_key: x and y of the point, 64 bytes. The case of the letters is the checksum of EIP-55."""
+    digest = keccak.new(digest_bits=256, data=public_key).digest()
+    return "0x" + _checksummed(digest[-20:].hex())
+
+
 def _is_ethereum(address: str) -> bool:
     digits = address[2:]
     if not address.startswith("0x") or len(digits) != 40 or not all(c in "0123456789abcdefABCDEF" for c in digits):
@@ -48,9 +90,16 @@ def _checksummed(digits: str) -> str:
 
 
 # --- Cardano -------------------------------------------------------------------------------------------
+def cardano_base_address(payment_key: bytes, stake_key: bytes, network: str) -> str:
+    """Of two public keys, 32 bytes each. Source: CIP-19, address type 0."""
+    hashes = (hashlib.blake2b(key, digest_size=_KEY_HASH_BYTES).digest() for key in (payment_key, stake_key))
+    prefix = "addr" if network == MAINNET else "addr_test"
+    return bech32.encode(prefix, bytes([_CARDANO_NETWORKS[prefix]]) + b"".join(hashes))
+
+
 def _is_cardano_payment(address: str) -> bool:
     """Source: CIP-19. The header's high half is the kind (0 to 7 can be paid to), the low half the network."""
-    decoded = _bech32_decode(address)
+    decoded = bech32.decode(address)
     if decoded is None:
         return False
     prefix, payload = decoded
@@ -68,41 +117,3 @@ def _is_pointer(data: bytes) -> bool:
     """Three variable-length numbers, and nothing behind them."""
     ends = [i for i, byte in enumerate(data) if byte < 0x80]
     return len(ends) == 3 and ends[-1] == len(data) - 1
-
-
-def _bech32_decode(text: str) -> tuple[str, bytes] | None:
-    """(prefix, payload); None when the checksum or the form is wrong. Source: BIP-173, without its length limit."""
-    if len(text) > _LONGEST or text not in (text.lower(), text.upper()):
-        return None
-    prefix, separator, data = text.lower().rpartition("1")
-    if not separator or len(data) < 6 or any(c not in _ALPHABET for c in data):
-        return None
-    values = [_ALPHABET.index(c) for c in data]
-    expanded = [ord(c) >> 5 for c in prefix] + [0] + [ord(c) & 31 for c in prefix]
-    if _polymod(expanded + values) != 1:
-        return None
-    payload = _to_bytes(values[:-6])
-    return None if payload is None else (prefix, payload)
-
-
-def _polymod(values: list[int]) -> int:
-    checksum = 1
-    for value in values:
-        top = checksum >> 25
-        checksum = (checksum & 0x1FFFFFF) << 5 ^ value
-        for bit, generator in enumerate(_GENERATORS):
-            if top >> bit & 1:
-                checksum ^= generator
-    return checksum
-
-
-def _to_bytes(values: list[int]) -> bytes | None:
-    """From groups of 5 bits; the padding must be less than a group, and zero."""
-    bits = number = 0
-    for value in values:
-        number = number << 5 | value
-        bits += 5
-    padding = bits % 8
-    if padding >= 5 or number & ((1 << padding) - 1):
-        return None
-    return (number >> padding).to_bytes(bits // 8, "big")

@@ -14,7 +14,7 @@ from sanic.http import Http
 from sanic.response import BaseHTTPResponse
 from sanic.server.async_server import AsyncioServer
 
-from dms.adapters.http import admin, jobs, onboarding, peers
+from dms.adapters.http import admin, jobs, onboarding, peers, wallets
 from dms.adapters.http.connection import Connection
 from dms.adapters.http.deploy import ROUTES as WEBSOCKET_ROUTES
 from dms.adapters.http.deploy import DeployEndpoint
@@ -27,7 +27,7 @@ from dms.application.overview import Services
 from dms.errors import ConfigError
 from projections.base import Views
 
-ROUTES: tuple[Route, ...] = (*onboarding.ROUTES, *peers.ROUTES, *jobs.ROUTES, *admin.ROUTES)
+ROUTES: tuple[Route, ...] = (*onboarding.ROUTES, *wallets.ROUTES, *peers.ROUTES, *jobs.ROUTES, *admin.ROUTES)
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_MESSAGE_BYTES = 64 * 1024

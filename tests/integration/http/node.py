@@ -23,6 +23,7 @@ from dms.adapters.http.server import HttpServer, build_app
 from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.views.sqlite import SQLiteViews
+from dms.adapters.wallets.maker import new_wallet
 from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
@@ -203,6 +204,7 @@ async def running_node(
             service_provider=service,
             compute_provider=compute,
             log_token=lambda job_id: f"token-of-{job_id}",
+            new_wallet=new_wallet,
             ready=ready or (lambda: None),
             now=now_us,
             executor_name=executor.name,

@@ -1,0 +1,54 @@
+"""The secret of a new wallet goes to who asked, and nowhere else: not to a file, the log, an event or a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from mnemonic import Mnemonic
+
+from tests.fixtures.dms import Dms
+
+
+@pytest.fixture
+def dms(tmp_path: Path) -> Iterator[Dms]:
+    made = Dms(tmp_path / "dms", settings={"job.executor": "process", "general.debug": "true"})
+    made.start()
+    yield made
+    made.end()
+
+
+async def test_no_secret_is_left_anywhere(dms: Dms) -> None:
+    await dms.ready()
+    secrets: list[bytes] = []
+    addresses: list[str] = []
+    async with httpx.AsyncClient(base_url=f"{dms.url}/api/v1", timeout=20) as client:
+        for query in ("", "?blockchain=cardano", "?blockchain=Cardano&network=mainnet", "?blockchain=ethereum"):
+            answer = await client.get(f"/onboarding/address/new{query}")
+            assert answer.status_code == 200
+            assert answer.headers["cache-control"] == "no-store"
+            wallet = answer.json()
+            assert wallet["address"].startswith("0x" if "ethereum" in query else "addr")
+            addresses.append(wallet["address"])
+            if "mnemonic" in wallet:
+                words = wallet["mnemonic"].split()
+                assert len(words) == 24
+                secrets += [" ".join(words[i : i + 4]).encode() for i in range(21)]
+                entropy = bytes(Mnemonic("english").to_entropy(wallet["mnemonic"]))
+                secrets += [entropy, entropy.hex().encode()]
+            else:
+                number = wallet["private_key"].removeprefix("0x")
+                secrets += [number.encode(), bytes.fromhex(number)]
+        for query in ("?blockchain=dogecoin", "?network=moon", "?blockchain=ethereum&network=preprod"):
+            refused = await client.get(f"/onboarding/address/new{query}")
+            assert (refused.status_code, refused.json()["error"][:14]) == (400, "invalid wallet")
+        await dms.onboard(payment_addr=addresses[-1])
+    assert dms.stop() == 0
+    files = [path for path in dms.folder.rglob("*") if path.is_file()]
+    everything = {path.name: path.read_bytes() for path in files}
+    assert {"events.db", "daemon.log", "node.key"} <= set(everything)
+    kept = addresses[-1].encode()
+    assert any(kept in content for content in everything.values())  # else we look in the wrong place
+    assert {name for name, content in everything.items() for secret in secrets if secret in content} == set()
