@@ -5,6 +5,7 @@ DmsError
 ├── Forbidden             known, but not allowed (403)
 ├── NotFound              no such thing (404)
 │   └── NoProviderMatches no compute provider fits the request; says why for each (404)
+├── Gone                  it was there, and was archived (410)
 ├── Conflict              not in this state (409)
 ├── Unavailable           something we need is away; try again (503)
 │   ├── PeerUnreachable   the peer can't be dialled or does not answer
@@ -49,6 +50,14 @@ class NoProviderMatches(NotFound):
     def __init__(self, message: str, refusals: Mapping[str, str]) -> None:
         super().__init__(message)
         self.refusals = dict(refusals)
+
+
+class Gone(DmsError):
+    """first: the first position that is still there."""
+
+    def __init__(self, message: str, first: int) -> None:
+        super().__init__(message)
+        self.first = first
 
 
 class Conflict(DmsError):

@@ -27,6 +27,10 @@ class EventLog(Protocol):
     def head(self) -> int:
         """The newest committed position; 0 for an empty log."""
 
+    @property
+    def first(self) -> int:
+        """The first position that is still in the log; those before it are archived. 1 for an empty log."""
+
     def load(self, aggregate_type: type[A], key: str) -> A | None:
         """The one live object of that aggregate, decided but uncommitted events included."""
 

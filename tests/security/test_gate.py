@@ -14,11 +14,13 @@ import websockets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dms.adapters.http.deploy import ROUTES as WEBSOCKETS
+from dms.adapters.http.deploy import ROUTES as DEPLOY
+from dms.adapters.http.events import WEBSOCKET_PATH
 from dms.adapters.http.server import ROUTES
 from dms.config import Rest
 from tests.integration.http.node import ADDRESS, SERVICE_BODY, Node, running_node
 
+WEBSOCKETS = (*DEPLOY, WEBSOCKET_PATH)
 DASHBOARD = "http://localhost:9991"
 ONBOARD = {"memory": 8000, "cpu": 4000, "channel": "nunet-test", "payment_addr": ADDRESS}
 FOREIGN_ORIGINS = (

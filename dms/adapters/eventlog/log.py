@@ -82,6 +82,10 @@ class SQLiteEventLog:
         """As published: a thread may have committed further, which the loop does not know yet."""
         return self._tail.head
 
+    @property
+    def first(self) -> int:
+        return 1
+
     async def start(self) -> None:
         self._writer = asyncio.create_task(self._write_loop(), name="event log writer")
 

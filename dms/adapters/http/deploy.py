@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Sequence
 
 from msgspec import Struct
 from sanic import Request
-from sanic.server.websockets.impl import WebsocketImplProtocol
 
 from dms.adapters.http.actions import SUBPROTOCOL_V2, Flavour, connected_frame, error_frame
-from dms.adapters.http.connection import Connection, Socket, text_frame
+from dms.adapters.http.connection import Socket, text_frame
 from dms.adapters.http.fanout import Follower, Hub
-from dms.adapters.http.problems import Refused
 from dms.adapters.http.replies import checked_job_id, query, query_int
+from dms.adapters.http.sockets import Endpoint
 from dms.adapters.http.strict_json import convert, load
 from dms.application.cause import caused_by
 from dms.application.overview import Services
@@ -27,15 +25,10 @@ from dms.application.tasks import cancelled
 from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job
 from dms.domain.request import Text
-from dms.errors import Conflict, DmsError, InvalidInput, NotFound, Unavailable
+from dms.errors import Conflict, DmsError, InvalidInput, NotFound
 
 log = logging.getLogger(__name__)
 
-MOST_SOCKETS = 10_100
-MOST_SOCKETS_OF_AN_ADDRESS = 1_000  # off loopback
-LOOPBACK = ("127.0.0.1", "::1")
-PING_SECONDS = 20.0
-SILENT_SECONDS = 65.0  # three pings unanswered: the client is dead
 LINGER_SECONDS = 5.0  # how long a version 1 socket stays open when all its jobs are over
 TERMINATED = "terminated by the service provider"
 ROUTES = ("/api/v1/run/deploy", "/run/deploy")
@@ -67,47 +60,20 @@ class Asked(Struct, frozen=True):
 
 
 class DeployEndpoint:
-    """All sockets of the server."""
-
     def __init__(self, services: Services, hub: Hub) -> None:
         self.services, self.hub = services, hub
-        self._sessions: set[Session] = set()
-        self._addresses: Counter[str] = Counter()
-        self._sweeping: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        self._sweeping = asyncio.create_task(self._sweep(), name="websocket pings")
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(ROUTES, self._admit, self._begin)
 
-    async def close(self, timeout_seconds: float) -> None:
-        """Says goodbye to all; whoever has not answered in time is cut."""
-        if self._sweeping is not None:
-            await cancelled(self._sweeping)
-        sessions = list(self._sessions)
-        for session in sessions:
-            session.socket.close(1001, "the DMS is stopping")
-        waits = [asyncio.create_task(session.socket.lost()) for session in sessions]
-        if waits:
-            _, late = await asyncio.wait(waits, timeout=timeout_seconds)
-            for task in late:
-                task.cancel()
-        for session in sessions:
-            session.socket.abort()
-
-    async def admit(self, request: Request) -> Sequence[str] | None:
-        """Before the upgrade; the subprotocol to speak. Raises DmsError."""
-        if request.headers.get("upgrade", "").casefold() != "websocket":
-            raise Refused(426, "this address speaks websocket", {"upgrade": "websocket", "connection": "upgrade"})
-        reason = self.services.ready()
-        if reason is not None:
-            raise Unavailable(f"the DMS can't serve yet: {reason}")
-        if len(self._sessions) >= MOST_SOCKETS:
-            raise Unavailable(f"{MOST_SOCKETS} websockets are open already; try again later")
-        if request.ip not in LOOPBACK and self._addresses[request.ip] >= MOST_SOCKETS_OF_AN_ADDRESS:
-            raise Unavailable(f"{MOST_SOCKETS_OF_AN_ADDRESS} websockets of {request.ip} are open already")
+    async def _admit(self, request: Request) -> tuple[Asked, Sequence[str] | None]:
         offered = [name.strip() for name in request.headers.get("sec-websocket-protocol", "").split(",")]
         version = 2 if SUBPROTOCOL_V2 in offered else 1
-        request.ctx.asked = await self._asked(request, version)
-        return [SUBPROTOCOL_V2] if version == 2 else None
+        return await self._asked(request, version), [SUBPROTOCOL_V2] if version == 2 else None
+
+    def _begin(self, request: Request, socket: Socket, asked: Asked) -> Session:
+        return Session(self, socket, asked, request.headers.get("traceparent", ""))
 
     async def _asked(self, request: Request, version: int) -> Asked:
         actions = query(request, "actions", "all")
@@ -132,35 +98,6 @@ class DeployEndpoint:
         if after is None and query(request, "log_after"):
             after = 0
         return Asked(flavour, job_id, after, log_after)
-
-    async def serve(self, request: Request, _ws: WebsocketImplProtocol) -> None:
-        """The socket's whole life."""
-        connection = request.transport.get_protocol()
-        if not isinstance(connection, Connection) or connection.socket is None:
-            raise TypeError("the server was not built with our Connection")
-        session = Session(self, connection.socket, request.ctx.asked, request.headers.get("traceparent", ""))
-        self._sessions.add(session)
-        self._addresses[request.ip] += 1
-        try:
-            await session.run()
-        finally:
-            self._sessions.discard(session)
-            self._addresses[request.ip] -= 1
-            if not self._addresses[request.ip]:
-                del self._addresses[request.ip]
-
-    async def _sweep(self) -> None:
-        """One loop pings them all, so that dead clients don't stay, and a socket costs no task for it."""
-        while True:
-            await asyncio.sleep(PING_SECONDS)
-            now = asyncio.get_running_loop().time()
-            for count, session in enumerate(list(self._sessions), 1):
-                if now - session.socket.heard_at > SILENT_SECONDS:
-                    session.socket.abort()
-                else:
-                    session.socket.ping()
-                if count % 200 == 0:
-                    await asyncio.sleep(0)
 
 
 class Session:

@@ -17,6 +17,7 @@ from dms.errors import (
     DmsError,
     ExecutionError,
     Forbidden,
+    Gone,
     InvalidInput,
     NoProviderMatches,
     NotFound,
@@ -31,6 +32,7 @@ STATUSES: tuple[tuple[type[DmsError], int], ...] = (
     (Forbidden, 403),
     (NotFound, 404),
     (Conflict, 409),
+    (Gone, 410),
     (ExecutionError, 422),
     (PeerMisbehaved, 502),
     (Unavailable, 503),
@@ -77,6 +79,8 @@ def _answer_ours(request: Request, error: DmsError) -> HTTPResponse:
     more: dict[str, Any] = {}
     if isinstance(error, InvalidInput):
         more["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in error.problems]
+    if isinstance(error, Gone):
+        more["first_position"] = error.first
     if isinstance(error, NoProviderMatches):
         more["refused"] = error.refusals
     headers = error.headers if isinstance(error, Refused) else {}

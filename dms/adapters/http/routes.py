@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,26 @@ from projections.base import Views
 
 PREFIX = "/api/v1"
 VIEW_SECONDS = 10.0
+MOST_STREAMS = 1000
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Streams:
+    """How many are open: each holds a connection and a place in the log."""
+
+    def __init__(self) -> None:
+        self.open = 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Raises Unavailable when there are too many."""
+        if self.open >= MOST_STREAMS:
+            raise Unavailable(f"{MOST_STREAMS} event streams are open already; try again later")
+        self.open += 1
+        try:
+            yield
+        finally:
+            self.open -= 1
 
 
 class Api:
@@ -26,6 +46,7 @@ class Api:
 
     def __init__(self, services: Services, views: Views) -> None:
         self.services, self.views = services, views
+        self.streams = Streams()
 
     async def settled(self) -> None:
         """Returns once the views show all that was recorded before the call. Raises Unavailable."""

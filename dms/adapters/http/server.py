@@ -14,20 +14,28 @@ from sanic.http import Http
 from sanic.response import BaseHTTPResponse
 from sanic.server.async_server import AsyncioServer
 
-from dms.adapters.http import admin, jobs, onboarding, peers, wallets
+from dms.adapters.http import admin, events, jobs, onboarding, peers, wallets
 from dms.adapters.http.connection import Connection
-from dms.adapters.http.deploy import ROUTES as WEBSOCKET_ROUTES
 from dms.adapters.http.deploy import DeployEndpoint
 from dms.adapters.http.fanout import Hub
 from dms.adapters.http.gate import Gate
 from dms.adapters.http.problems import Refused, answer
 from dms.adapters.http.replies import request_id
 from dms.adapters.http.routes import Api, Route, run
+from dms.adapters.http.sockets import Sockets
 from dms.application.overview import Services
 from dms.errors import ConfigError
 from projections.base import Views
 
-ROUTES: tuple[Route, ...] = (*onboarding.ROUTES, *wallets.ROUTES, *peers.ROUTES, *jobs.ROUTES, *admin.ROUTES)
+MODULES = (
+    onboarding,
+    wallets,
+    peers,
+    jobs,
+    events,
+    admin,
+)
+ROUTES: tuple[Route, ...] = tuple(route for module in MODULES for route in module.ROUTES)
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -68,8 +76,8 @@ def build_app(services: Services, views: Views, rest: RestSettings, *, debug: bo
     )
     api = Api(services, views)
     app.ctx.hub = Hub(services.log, services.outputs, api.log_path)
-    app.ctx.deploy = DeployEndpoint(services, app.ctx.hub)
-    app.ctx.admit_websocket = app.ctx.deploy.admit
+    endpoints = (DeployEndpoint(services, app.ctx.hub).endpoint, events.endpoint(api))
+    app.ctx.sockets = Sockets(services.ready, endpoints)
     app.exception(Exception)(answer)
     _guard(app, Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins))
     _add_routes(app, api)
@@ -108,8 +116,7 @@ def _add_routes(app: Sanic[Any, Any], api: Api) -> None:
         app.add_route(_handler(route, api), route.address, methods=methods, name=f"route-{number}")
     for number, address in enumerate(sorted({route.address for route in ROUTES})):
         app.add_route(_preflight, address, methods=["OPTIONS"], name=f"preflight-{number}")
-    for number, path in enumerate(WEBSOCKET_ROUTES):
-        app.add_websocket_route(app.ctx.deploy.serve, path, name=f"websocket-{number}")
+    app.ctx.sockets.add_to(app)
 
 
 def _handler(route: Route, api: Api) -> Callable[..., Coroutine[Any, Any, HTTPResponse | None]]:
@@ -144,7 +151,7 @@ class HttpServer:
         await server.startup()
         await server.before_start()
         self._app.ctx.hub.start()
-        self._app.ctx.deploy.start()
+        self._app.ctx.sockets.start()
         self._server = server
         await server.start_serving()
         await server.after_start()
@@ -156,7 +163,7 @@ class HttpServer:
         if server is None:
             return
         closed = server.close()
-        await self._app.ctx.deploy.close(GOODBYE_SECONDS)
+        await self._app.ctx.sockets.close(GOODBYE_SECONDS)
         await self._finish_requests(server.connections)
         await server.before_stop()
         if closed is not None:

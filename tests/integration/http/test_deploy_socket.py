@@ -17,7 +17,8 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from dms.adapters.http import deploy, fanout
+from dms.adapters.http import deploy, fanout, sockets
+from dms.adapters.http.sockets import Sockets
 from dms.domain.job import Job
 from tests.integration.http.node import Node, frames, is_last, running_node
 
@@ -224,23 +225,23 @@ async def test_closing_the_server_says_goodbye(tmp_path: Path) -> None:
 
 async def test_a_client_that_vanishes_leaves_nothing(node: Node) -> None:
     job = await node.job()
-    endpoint = deploy_of(node)
+    endpoint = sockets_of(node)
     ws = await node.connect(f"?job_id={job}")
     await next_frame(ws)
     ws.transport.abort()
-    await until(lambda: not endpoint._sessions and not endpoint.hub._streams and not endpoint._addresses)
+    await until(lambda: not endpoint._open and not node.app.ctx.hub._streams and not endpoint._addresses)
 
 
 async def test_a_client_that_answers_no_ping_is_cut(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deploy, "PING_SECONDS", 0.05)
-    monkeypatch.setattr(deploy, "SILENT_SECONDS", 0.3)
-    endpoint = deploy_of(node)
+    monkeypatch.setattr(sockets, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(sockets, "SILENT_SECONDS", 0.3)
+    endpoint = sockets_of(node)
     endpoint._sweeping and endpoint._sweeping.cancel()
     endpoint.start()
     live = await node.connect()
     dead = raw_websocket(node, "/run/deploy")
-    await until(lambda: len(endpoint._sessions) == 2)
-    await until(lambda: len(endpoint._sessions) == 1)
+    await until(lambda: len(endpoint._open) == 2)
+    await until(lambda: len(endpoint._open) == 1)
     await asyncio.wait_for(await live.ping(), 5)
     await live.close()
     dead.close()
@@ -253,8 +254,7 @@ async def test_a_reader_that_stops_is_let_go_and_slows_nobody(node: Node, monkey
     text = "x" * 1000
     async with node.connect(f"?job_id={job}", v2=True) as ws:
         await next_frame(ws)
-        endpoint = deploy_of(node)
-        await until(lambda: any(len(stream._followers) == 2 for stream in endpoint.hub._streams.values()))
+        await until(lambda: any(len(stream._followers) == 2 for stream in node.app.ctx.hub._streams.values()))
         received = 0
         slowest = 0.0
         for _ in range(100):
@@ -265,7 +265,7 @@ async def test_a_reader_that_stops_is_let_go_and_slows_nobody(node: Node, monkey
             slowest = max(slowest, time.monotonic() - begun)
         assert received == 5000
         assert slowest < 1.0
-        assert [len(stream._followers) for stream in endpoint.hub._streams.values()] == [1]
+        assert [len(stream._followers) for stream in node.app.ctx.hub._streams.values()] == [1]
     assert b"\x03\xf5too slow; resume with after=" in await asyncio.to_thread(read_to_end, stuck)
 
 
@@ -349,9 +349,9 @@ async def finished_job(node: Node, lines: int) -> str:
     return job
 
 
-def deploy_of(node: Node) -> deploy.DeployEndpoint:
-    found = node.app.ctx.deploy
-    assert isinstance(found, deploy.DeployEndpoint)
+def sockets_of(node: Node) -> Sockets:
+    found = node.app.ctx.sockets
+    assert isinstance(found, Sockets)
     return found
 
 

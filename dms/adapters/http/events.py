@@ -1,0 +1,236 @@
+"""The event stream: one cursor, three ways to read it: JSON lines, Server-Sent Events, websocket.
+
+Every event goes out as a CloudEvent. A reader that lost its connection goes on with `after=<the last position it
+saw>` (or `Last-Event-ID`, which a browser sends by itself) and misses and doubles nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from sanic import HTTPResponse, Request
+
+from dms.adapters.http.connection import Socket, text_frame
+from dms.adapters.http.replies import checked_job_id, query, query_bool, query_int
+from dms.adapters.http.routes import PREFIX, Api, Route
+from dms.adapters.http.sockets import Endpoint
+from dms.application.cloudevents import cloud_event
+from dms.application.event_stream import EventFilter, check_cursor, events
+from dms.application.tasks import cancelled
+from dms.domain.event import Recorded
+from dms.errors import InvalidInput
+
+WEBSOCKET_PATH = f"{PREFIX}/events/ws"
+NDJSON, SSE = "application/x-ndjson", "text/event-stream"
+PAGE, LARGEST_PAGE = 1000, 100_000
+MOST_TYPES = 64
+SEND_SECONDS = 60.0  # a reader that takes nothing for so long is cut
+ALIVE_SECONDS = 15.0  # a silent stream says that it lives, for proxies and for the reader
+_TYPE = re.compile(r"[a-z_]{1,64}(\.([a-z_]{1,64}|\*))?")
+
+
+class Asked(NamedTuple):
+    """limit: events after which the stream ends; 0: none."""
+
+    wanted: EventFilter
+    after: int
+    follow: bool
+    limit: int
+
+
+async def stream_events(request: Request, api: Api) -> HTTPResponse | None:
+    """200 JSON lines, or Server-Sent Events when `Accept: text/event-stream`; header `x-head`: the newest position
+    when the answer began. 400 for a cursor in the future, 410 with `first_position` for one that is archived."""
+    asked = _asked(request, follow=query_bool(request, "follow"))
+    check_cursor(api.services.log, asked.after)
+    sse = SSE in request.headers.get("accept", "")
+    with api.streams.one():
+        headers = {"x-head": str(api.services.log.head)}
+        response = await request.respond(content_type=SSE if sse else NDJSON, headers=headers)
+        if response is None or request.method == "HEAD":
+            return None
+
+        async def send(data: bytes) -> None:
+            async with asyncio.timeout(SEND_SECONDS):
+                await response.send(data)
+
+        await send(b": open\n\n" if sse else b"")
+        form = _server_sent if sse else _line
+        await _pump(api, asked, form, send, b":\n\n" if sse else b"\n")
+        await response.eof()
+    return None
+
+
+class EventSession:
+    """One message an event. Closed with 1013 and the last position when the reader is too slow."""
+
+    def __init__(self, api: Api, socket: Socket, asked: Asked) -> None:
+        self._api, self._socket, self._asked = api, socket, asked
+
+    async def run(self) -> None:
+        with self._api.streams.one():
+            pumping = asyncio.create_task(_to_socket(self._api, self._asked, self._socket), name="event stream")
+            try:
+                while await self._socket.receive() is not None:
+                    continue  # what a reader says is of no interest
+            finally:
+                await cancelled(pumping)
+        await self._socket.lost()
+
+
+def endpoint(api: Api) -> Endpoint:
+    """It follows unless told `follow=false`."""
+
+    async def admit(request: Request) -> tuple[Asked, None]:
+        asked = _asked(request, follow=not query(request, "follow") or query_bool(request, "follow"))
+        check_cursor(api.services.log, asked.after)
+        with api.streams.one():
+            return asked, None
+
+    return Endpoint((WEBSOCKET_PATH,), admit, lambda _request, socket, asked: EventSession(api, socket, asked))
+
+
+async def _to_socket(api: Api, asked: Asked, socket: Socket) -> None:
+    position = asked.after
+
+    async def send(data: bytes) -> None:
+        socket.write(data)
+        async with asyncio.timeout(SEND_SECONDS):
+            await socket.drained()
+
+    def form(event: Recorded, peer_id: str) -> bytes:
+        nonlocal position
+        position = event.position
+        return text_frame(cloud_event(event, peer_id))
+
+    try:
+        await _pump(api, asked, form, send, b"")
+    except TimeoutError:
+        socket.close(1013, f"too slow; go on with after={position}")
+    else:
+        socket.close(1000, f"the end; position {position}")
+
+
+async def _pump(
+    api: Api,
+    asked: Asked,
+    form: Callable[[Recorded, str], bytes],
+    send: Callable[[bytes], Awaitable[None]],
+    alive: bytes,
+) -> None:
+    """Sends until the end, the limit, or for ever; `alive` in between when nothing happens."""
+    services = api.services
+    own, left = services.network.peer_id, asked.limit
+    source = events(services.log, asked.wanted, asked.after, own, follow=asked.follow)
+    async with aclosing(_with_pauses(source)) as batches:
+        async for batch in batches:
+            shown = batch[:left] if asked.limit else batch
+            left -= len(shown)
+            await send(b"".join([form(event, own) for event in shown]) if shown else alive)
+            if asked.limit and left == 0:
+                return
+
+
+async def _with_pauses(
+    source: AsyncGenerator[Sequence[Recorded], None],
+) -> AsyncGenerator[Sequence[Recorded], None]:
+    """The batches, and an empty one whenever none came for a while."""
+    async with aclosing(source):
+        while True:
+            more = asyncio.ensure_future(anext(source, None))
+            try:
+                while not (await asyncio.wait((more,), timeout=ALIVE_SECONDS))[0]:
+                    yield ()
+            finally:
+                await cancelled(more)
+            batch = more.result()
+            if batch is None:
+                return
+            yield batch
+
+
+def _line(event: Recorded, peer_id: str) -> bytes:
+    return cloud_event(event, peer_id) + b"\n"
+
+
+def _server_sent(event: Recorded, peer_id: str) -> bytes:
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.position, event.topic.encode(), cloud_event(event, peer_id))
+
+
+# --- what is asked for -----------------------------------------------------------------------------
+def _asked(request: Request, *, follow: bool) -> Asked:
+    limit = query_int(request, "limit", 0 if follow else PAGE, LARGEST_PAGE)
+    if limit == 0 and query(request, "limit"):
+        raise InvalidInput("query parameter limit: at least 1", [("?limit", "at least 1")])
+    return Asked(_wanted(request), _after(request), follow, limit)
+
+
+def _wanted(request: Request) -> EventFilter:
+    job_id = query(request, "job_id")
+    return EventFilter(
+        types=_types(query(request, "type")),
+        job_id=checked_job_id(job_id) if job_id else "",
+        provider=query(request, "provider"),
+        since=_time(request, "since"),
+        until=_time(request, "until"),
+    )
+
+
+def _types(text: str) -> tuple[str, ...]:
+    """Comma-separated: `job.completed`, `deployment.*`, `device`."""
+    names = tuple(name for name in text.split(",") if name)
+    for name in names:
+        if len(names) > MOST_TYPES or not _TYPE.fullmatch(name):
+            raise InvalidInput(
+                f"type is '{text[:64]}'; expected topics such as job.completed or job.*, separated by commas, "
+                f"at most {MOST_TYPES}",
+                [("?type", "a topic")],
+            )
+    return names
+
+
+def _after(request: Request) -> int:
+    """A browser that reconnects names the last event that it saw in a header of its own."""
+    last = request.headers.get("last-event-id", "").strip()
+    if not last:
+        return query_int(request, "after", 0)
+    if not (last.isascii() and last.isdigit() and len(last) <= 19):
+        raise InvalidInput(f"Last-Event-ID is '{last[:64]}'; a position is expected", [("Last-Event-ID", "a number")])
+    return int(last)
+
+
+def _time(request: Request, name: str) -> int:
+    """RFC 3339 as Unix µs; 0 when absent."""
+    text = query(request, name)
+    if not text:
+        return 0
+    try:
+        return time_us(text)
+    except ValueError as error:
+        raise InvalidInput(
+            f"{name} is '{text[:64]}'; a time such as 2026-01-31T12:00:00Z is expected", [(f"?{name}", "a time")]
+        ) from error
+
+
+def time_us(text: str) -> int:
+    """An ISO 8601 time as Unix µs; without an offset it is UTC. Raises ValueError."""
+    moment = datetime.fromisoformat(text.replace(" ", "+"))  # a plus that a form decoded to a blank
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/events",
+        stream_events,
+        "The event log as a stream.",
+        query=("after", "limit", "follow", "type", "job_id", "provider", "since", "until"),
+    ),
+)

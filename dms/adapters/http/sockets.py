@@ -1,0 +1,118 @@
+"""All websockets of the server: who is let in, pings, the goodbye. What is said on each is its endpoint's matter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from sanic import Request, Sanic
+from sanic.server.websockets.impl import WebsocketImplProtocol
+
+from dms.adapters.http.connection import Connection, Socket
+from dms.adapters.http.problems import Refused
+from dms.application.tasks import cancelled
+from dms.errors import Unavailable
+
+MOST_SOCKETS = 10_100
+MOST_SOCKETS_OF_AN_ADDRESS = 1_000  # off loopback
+LOOPBACK = ("127.0.0.1", "::1")
+PING_SECONDS = 20.0
+SILENT_SECONDS = 65.0  # three pings unanswered: the client is dead
+
+
+class Session(Protocol):
+    """One open socket's conversation."""
+
+    async def run(self) -> None:
+        """From the handshake until the socket is lost."""
+
+
+class Endpoint(NamedTuple):
+    """admit: before the upgrade, what the client asks for, and the subprotocol to speak; raises DmsError, which is
+    the answer. begin: the session of a socket that was let in, with what `admit` answered."""
+
+    paths: tuple[str, ...]
+    admit: Callable[[Request], Awaitable[tuple[Any, Sequence[str] | None]]]
+    begin: Callable[[Request, Socket, Any], Session]
+
+
+class Sockets:
+    def __init__(self, ready: Callable[[], str | None], endpoints: Sequence[Endpoint]) -> None:
+        """ready: why nobody can be served yet, or None."""
+        self._ready = ready
+        self._endpoints = {path: endpoint for endpoint in endpoints for path in endpoint.paths}
+        self._open: set[Socket] = set()
+        self._addresses: Counter[str] = Counter()
+        self._sweeping: asyncio.Task[None] | None = None
+
+    def add_to(self, app: Sanic[Any, Any]) -> None:
+        app.ctx.admit_websocket = self.admit
+        for number, path in enumerate(self._endpoints):
+            app.add_websocket_route(self.serve, path, name=f"websocket-{number}")
+
+    def start(self) -> None:
+        self._sweeping = asyncio.create_task(self._sweep(), name="websocket pings")
+
+    async def close(self, timeout_seconds: float) -> None:
+        """Says goodbye to all; whoever has not answered in time is cut."""
+        if self._sweeping is not None:
+            await cancelled(self._sweeping)
+        sockets = list(self._open)
+        for socket in sockets:
+            socket.close(1001, "the DMS is stopping")
+        waits = [asyncio.create_task(socket.lost()) for socket in sockets]
+        if waits:
+            _, late = await asyncio.wait(waits, timeout=timeout_seconds)
+            for task in late:
+                task.cancel()
+        for socket in sockets:
+            socket.abort()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    async def admit(self, request: Request) -> Sequence[str] | None:
+        """Before the upgrade; the subprotocol to speak. Raises DmsError."""
+        if request.headers.get("upgrade", "").casefold() != "websocket":
+            raise Refused(426, "this address speaks websocket", {"upgrade": "websocket", "connection": "upgrade"})
+        reason = self._ready()
+        if reason is not None:
+            raise Unavailable(f"the DMS can't serve yet: {reason}")
+        if len(self._open) >= MOST_SOCKETS:
+            raise Unavailable(f"{MOST_SOCKETS} websockets are open already; try again later")
+        if request.ip not in LOOPBACK and self._addresses[request.ip] >= MOST_SOCKETS_OF_AN_ADDRESS:
+            raise Unavailable(f"{MOST_SOCKETS_OF_AN_ADDRESS} websockets of {request.ip} are open already")
+        request.ctx.asked, spoken = await self._endpoints[request.path].admit(request)
+        return spoken
+
+    async def serve(self, request: Request, _ws: WebsocketImplProtocol) -> None:
+        """The socket's whole life."""
+        connection = request.transport.get_protocol()
+        if not isinstance(connection, Connection) or connection.socket is None:
+            raise TypeError("the server was not built with our Connection")
+        socket = connection.socket
+        session = self._endpoints[request.path].begin(request, socket, request.ctx.asked)
+        self._open.add(socket)
+        self._addresses[request.ip] += 1
+        try:
+            await session.run()
+        finally:
+            self._open.discard(socket)
+            self._addresses[request.ip] -= 1
+            if not self._addresses[request.ip]:
+                del self._addresses[request.ip]
+
+    async def _sweep(self) -> None:
+        """One loop pings them all, so that dead clients don't stay, and a socket costs no task for it."""
+        while True:
+            await asyncio.sleep(PING_SECONDS)
+            now = asyncio.get_running_loop().time()
+            for count, socket in enumerate(list(self._open), 1):
+                if now - socket.heard_at > SILENT_SECONDS:
+                    socket.abort()
+                else:
+                    socket.ping()
+                if count % 200 == 0:
+                    await asyncio.sleep(0)
