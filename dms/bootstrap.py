@@ -39,6 +39,7 @@ from dms.adapters.wallets.maker import new_wallet
 from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
+from dms.application.file_exchange import FileExchange
 from dms.application.overview import Services
 from dms.application.ports import Executor
 from dms.application.service_provider import ServiceProvider, Timeouts
@@ -122,6 +123,8 @@ class Daemon:
             settings.p2p.bootstrap_peers,
             settings.p2p.mdns,
         )
+        exchange = FileExchange(network)
+        exchange.start()
         executor = _executor(settings, identity.peer_id, hardware.capacity())
         self._closing.push_async_callback(executor.close)
         directory = Directory(event_log, device, network, identity, now_us)

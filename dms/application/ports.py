@@ -215,7 +215,8 @@ class PeerNetwork(Protocol):
 
     def serve_request(self, protocol: str, handler: RequestHandler) -> None: ...
 
-    def serve_stream(self, protocol: str, handler: StreamHandler) -> None: ...
+    def serve_stream(self, protocol: str, handler: StreamHandler, *, raw: bool = False) -> None:
+        """raw: the frames are any bytes, not JSON; at most 200,000 each."""
 
     def serve_gossip(self, topic: str, handler: GossipHandler) -> None: ...
 

@@ -164,6 +164,18 @@ async def test_a_stream_comes_in_order_and_ends(a: Libp2pNetwork, b: Libp2pNetwo
     assert [frame async for frame in a.stream(b.peer_id, COUNT, b"0")] == []
 
 
+async def test_raw_frames_arrive_as_they_were(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
+    frames = [b"", b"\0", b'{"end":true}', bytes(range(256)) * 781]
+
+    async def send(_peer_id: str, _body: bytes) -> AsyncGenerator[bytes, None]:
+        for frame in frames:
+            yield frame
+
+    b.serve_stream("/test/raw/1", send, raw=True)
+    await a.ping(b.peer_id, 5)
+    assert [frame async for frame in a.stream(b.peer_id, "/test/raw/1", b"1")] == frames
+
+
 async def test_an_error_inside_a_stream_arrives_after_its_frames(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
     stream = a.stream(b.peer_id, BROKEN, b"1")
     assert await anext(stream) == b"1"

@@ -3,7 +3,8 @@
 Frames (see framing.py) hold JSON. The dialler sends one, the body. Back come, for a request,
 `{"ok": <body>}` or `{"error": {"kind", "message"}}`; for a stream, any number of `{"item": <body>}`,
 `{"heartbeat": true}` after 10 s of silence, and at last `{"end": true}` or an error. A stream without
-its last frame was cut.
+its last frame was cut. An item may also be raw: a zero byte, which begins no JSON, and then its bytes as
+they are (a file's content goes half as fast again as with base64 in JSON, and needs no decoding).
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ _KINDS: tuple[tuple[type[DmsError], str], ...] = (
     (InvalidInput, "invalid"),
     (Unavailable, "unavailable"),
 )
+_RAW = b"\0"
 _END, _HEARTBEAT = b'{"end":true}', b'{"heartbeat":true}'
 
 
@@ -85,7 +87,11 @@ class Client:
             async with self._links.opened(peer_id, protocol) as wire:
                 await wire.write_frame(body, _OPENING_SECONDS)
                 while True:
-                    answer = _decode(await wire.read_frame(SILENCE_SECONDS), peer_id)
+                    frame = await wire.read_frame(SILENCE_SECONDS)
+                    if frame.startswith(_RAW):
+                        await pipe.send(frame[1:])
+                        continue
+                    answer = _decode(frame, peer_id)
                     if isinstance(answer.item, Raw):
                         await pipe.send(bytes(answer.item))
                     elif isinstance(answer.error, Problem) or answer.end:
@@ -134,7 +140,7 @@ class Server:
             raise trio.BrokenResourceError("the peer gave up")
         return answer
 
-    def streams(self, handler: StreamHandler) -> Callable[[INetStream], Awaitable[None]]:
+    def streams(self, handler: StreamHandler, *, raw: bool = False) -> Callable[[INetStream], Awaitable[None]]:
         async def serve(stream: INetStream) -> None:
             wire = Wire(stream)
             try:
@@ -146,7 +152,7 @@ class Server:
             try:
                 async with task_group() as nursery:
                     nursery.start_soon(_cancel_when_ended, wire, nursery.cancel_scope)
-                    nursery.start_soon(self._thread.ask, lambda: _pump(handler, wire.peer_id, body, pipe))
+                    nursery.start_soon(self._thread.ask, lambda: _pump(handler, wire.peer_id, body, pipe, raw))
                     await _send_all(pipe, wire)
                     nursery.cancel_scope.cancel()
             finally:
@@ -182,13 +188,13 @@ async def _handle(handler: RequestHandler, peer_id: str, body: bytes) -> bytes:
         return _encode_error(DmsError("The request failed at this peer; its log says why."))
 
 
-async def _pump(handler: StreamHandler, peer_id: str, body: bytes, pipe: Pipe) -> None:
+async def _pump(handler: StreamHandler, peer_id: str, body: bytes, pipe: Pipe, raw: bool) -> None:
     """Fills the pipe with encoded frames, the last one included."""
     last = _END
     try:
         async with aclosing(handler(peer_id, body)) as items:
             async for item in items:
-                await pipe.send(_wrap("item", item))
+                await pipe.send(_wrap_raw(item) if raw else _wrap("item", item))
     except PipeClosed:
         return
     except DmsError as error:
@@ -235,6 +241,11 @@ def check_body(body: bytes) -> None:
 def _wrap(name: str, body: bytes) -> bytes:
     check_body(body)
     return b'{"' + name.encode() + b'":' + body + b"}"
+
+
+def _wrap_raw(body: bytes) -> bytes:
+    check_body(body)
+    return _RAW + body
 
 
 def _decode(frame: bytes, peer_id: str) -> Answer:

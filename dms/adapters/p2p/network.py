@@ -145,8 +145,8 @@ class Libp2pNetwork:
     def serve_request(self, protocol: str, handler: RequestHandler) -> None:
         self._serve(protocol, lambda server: server.requests(handler))
 
-    def serve_stream(self, protocol: str, handler: StreamHandler) -> None:
-        self._serve(protocol, lambda server: server.streams(handler))
+    def serve_stream(self, protocol: str, handler: StreamHandler, *, raw: bool = False) -> None:
+        self._serve(protocol, lambda server: server.streams(handler, raw=raw))
 
     def _serve(self, protocol: str, make: Callable[[Server], StreamServer]) -> None:
         self._servers[protocol] = make

@@ -1,0 +1,178 @@
+"""Files on their way: read in pieces, written as a part that becomes the file once it is whole. All in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import stat
+import threading
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from typing import Self
+
+from dms.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
+
+PIECE_BYTES = 192 * 1024  # with its frame, below the longest frame; bigger ones are quicker
+READ_BYTES = 5 * PIECE_BYTES
+SPARE_BYTES = 64 << 20  # of the disk, left for the event log and others
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # O_NONBLOCK: a FIFO must not hold us
+
+
+class DiskTrouble(Unavailable):
+    """Our own disk is full or broken: no peer's fault, and no reason to ask it again."""
+
+
+def open_regular(path: Path) -> int:
+    """A descriptor of a regular file, for reading. Raises NotFound, Forbidden for anything else: also when a link
+    on the path leads elsewhere, so `path` must be a resolved one."""
+    try:
+        fd = os.open(path, _READ_FLAGS)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(f"There is no file {path.name!r} any more.") from error
+    except OSError as error:
+        raise Forbidden(f"File {path.name!r} can't be read: {error.strerror}.") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode) or Path(f"/proc/self/fd/{fd}").readlink() != path:
+        os.close(fd)
+        raise Forbidden(f"{path.name!r} is not a regular file, or is reached over a symbolic link.")
+    return fd
+
+
+async def read_pieces(path: Path, after: int, size_bytes: int) -> AsyncGenerator[bytes, None]:
+    """What is behind byte `after`. Raises as open_regular, and Conflict unless the file has that size."""
+    fd = await asyncio.to_thread(open_regular, path)
+    try:
+        if os.fstat(fd).st_size != size_bytes:
+            raise Conflict(f"File {path.name!r} is another one now than it was when its name was given.")
+        if after > size_bytes:
+            raise InvalidInput(f"Byte {after} was asked for of a file of {size_bytes} bytes.")
+        while block := await asyncio.to_thread(os.pread, fd, min(READ_BYTES, size_bytes - after), after):
+            after += len(block)
+            for start in range(0, len(block), PIECE_BYTES):
+                yield block[start : start + PIECE_BYTES]
+    finally:
+        os.close(fd)
+
+
+async def digest_of(path: Path, size_bytes: int = -1) -> str:
+    """sha256 in hex; empty when there is no regular file of that size (-1: any)."""
+    return await asyncio.to_thread(_digest, path, size_bytes)
+
+
+def _digest(path: Path, size_bytes: int) -> str:
+    try:
+        info = path.lstat()
+        if not stat.S_ISREG(info.st_mode) or size_bytes not in {-1, info.st_size}:
+            return ""
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return ""
+
+
+class PartFile:
+    """`<into>.part`, grown at its end, with the digest of all it holds. Closed by `async with`."""
+
+    def __init__(self, into: Path, whole_bytes: int) -> None:
+        """Use `open`. whole_bytes: what it will hold in the end."""
+        self._into, self._path = into, into.with_name(into.name + ".part")
+        self._whole = whole_bytes
+        self._lock = threading.Lock()  # a cancelled append goes on in its thread: no close under its feet
+        self._fd = -1
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    @classmethod
+    async def open(cls, into: Path, whole_bytes: int) -> Self:
+        """Goes on with the part that is there, if it is no longer than the whole. Raises DiskTrouble."""
+        part = cls(into, whole_bytes)
+        await asyncio.to_thread(part._open)
+        return part
+
+    def _open(self) -> None:
+        with self._lock, _disk(self._path):
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._fd = os.open(self._path, flags, 0o600)
+            if os.fstat(self._fd).st_size > self._whole:
+                os.ftruncate(self._fd, 0)
+            while block := os.pread(self._fd, READ_BYTES, self.size):
+                self._hash.update(block)
+                self.size += len(block)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.shield(asyncio.to_thread(self._close))
+
+    def _close(self) -> None:
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def check_room(self) -> None:
+        """Raises DiskTrouble when what is missing does not fit on the disk."""
+        with _disk(self._path):
+            free = shutil.disk_usage(self._path.parent).free - SPARE_BYTES
+        if free < self._whole - self.size:
+            missing = self._whole - self.size
+            raise DiskTrouble(
+                f"The disk is too full for {self._into.name}: {missing} bytes are missing of it, {max(0, free)} fit. "
+                "Make room; it goes on from there."
+            )
+
+    async def append(self, data: bytes | bytearray) -> None:
+        """Raises DiskTrouble."""
+        await asyncio.to_thread(self._append, data)
+
+    def _append(self, data: bytes | bytearray) -> None:
+        with self._lock, _disk(self._path):
+            if self._fd < 0:
+                return
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(self._fd, view, self.size)
+                self._hash.update(view[:written])
+                self.size += written
+                view = view[written:]
+
+    def clear(self) -> None:
+        """Begins anew."""
+        with self._lock, _disk(self._path):
+            os.ftruncate(self._fd, 0)
+            self._hash, self.size = hashlib.sha256(), 0
+
+    def discard(self) -> None:
+        with _disk(self._path):
+            self._path.unlink(missing_ok=True)
+
+    async def publish(self) -> None:
+        """Makes it durable, and then the file at `into`, in place of what was there."""
+        await asyncio.shield(asyncio.to_thread(self._publish))
+
+    def _publish(self) -> None:
+        with self._lock, _disk(self._path):
+            os.fsync(self._fd)
+            self._path.replace(self._into)
+            folder = os.open(self._into.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+
+@contextlib.contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else error.strerror
+        raise DiskTrouble(f"File {path.name} can't be written: {reason}.") from error

@@ -1,0 +1,275 @@
+"""Files between two real hosts: whole, checked, resumed, and given only to whom they are for."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from dms.adapters.p2p.identity import Identity
+from dms.adapters.p2p.network import Libp2pNetwork
+from dms.application import file_exchange, file_parts
+from dms.application.file_exchange import FILE, FileExchange, FileRef
+from dms.errors import Conflict, Forbidden, NotFound, PeerMisbehaved, PeerUnreachable, Unavailable
+from tests.fixtures.waiting import wait_for
+
+SIZE = 3_000_000
+FetchBodies = list[bytes]
+
+
+class Giver:
+    """A host that gives out the files of its folder, by name, to the one peer it knows."""
+
+    def __init__(self, folder: Path, identity: Identity | None = None, port: int = 0) -> None:
+        self.folder, self.friend = folder.resolve(), ""
+        self.identity = identity or Identity.generate()
+        self.network = Libp2pNetwork(self.identity, [f"/ip4/127.0.0.1/tcp/{port}"], mdns=False)
+        self.exchange = FileExchange(self.network)
+        self.exchange.serve("offer", self.resolve, self.served)
+        self.exchange.start()
+        self.sent: list[tuple[str, str, int]] = []
+
+    async def resolve(self, peer_id: str, file_id: str) -> Path | None:
+        return self.folder / file_id if peer_id == self.friend else None
+
+    def served(self, peer_id: str, file_id: str, size: int) -> None:
+        self.sent.append((peer_id, file_id, size))
+
+    @property
+    def port(self) -> int:
+        return int(self.network.listen_addresses[0].split("/")[4])
+
+
+@pytest.fixture
+async def giver(tmp_path: Path) -> AsyncIterator[Giver]:
+    folder = tmp_path / "given"
+    folder.mkdir()
+    giver = Giver(folder)
+    await giver.network.start()
+    yield giver
+    await giver.network.close()
+
+
+@pytest.fixture
+async def taker(giver: Giver) -> AsyncIterator[Libp2pNetwork]:
+    network = Libp2pNetwork(Identity.generate(), ["/ip4/127.0.0.1/tcp/0"], mdns=False)
+    await network.start()
+    network.add_addresses(giver.identity.peer_id, giver.network.listen_addresses)
+    giver.friend = network.peer_id
+    yield network
+    await network.close()
+
+
+def given(giver: Giver, content: bytes, name: str = "data.bin") -> FileRef:
+    (giver.folder / name).write_bytes(content)
+    return ref_of(content, name)
+
+
+def ref_of(content: bytes, name: str = "data.bin") -> FileRef:
+    return FileRef(
+        kind="offer", id=name, name=name, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest()
+    )
+
+
+def lying(network: Libp2pNetwork, frames: Sequence[bytes]) -> FetchBodies:
+    """Makes a host send just these frames, whatever is asked; answers what it was asked."""
+    asked: FetchBodies = []
+
+    async def send(_peer_id: str, body: bytes) -> AsyncGenerator[bytes, None]:
+        asked.append(body)
+        for frame in frames:
+            yield frame
+
+    network.serve_stream(FILE, send, raw=True)
+    return asked
+
+
+@pytest.mark.parametrize("size", [0, 1, file_parts.PIECE_BYTES, SIZE])
+async def test_a_file_arrives_whole_with_progress(
+    giver: Giver, taker: Libp2pNetwork, tmp_path: Path, size: int
+) -> None:
+    content = os.urandom(size)
+    ref, seen, into = given(giver, content), list[int](), tmp_path / "got"
+    assert await FileExchange(taker).fetch(giver.identity.peer_id, ref, into, seen.append) == into
+    assert into.read_bytes() == content
+    assert seen == sorted(seen)
+    assert not seen or seen[-1] == size
+    assert giver.sent[-1:] == ([(taker.peer_id, ref.id, size)] if size else [])
+    assert not into.with_name("got.part").exists()
+
+
+async def test_a_fetch_goes_on_behind_the_part_that_is_there(
+    giver: Giver, taker: Libp2pNetwork, tmp_path: Path
+) -> None:
+    content = os.urandom(SIZE)
+    ref = given(giver, content)
+    (tmp_path / "got.part").write_bytes(content[:1_000_000])
+    seen: list[int] = []
+    await FileExchange(taker).fetch(giver.identity.peer_id, ref, tmp_path / "got", seen.append)
+    assert (tmp_path / "got").read_bytes() == content
+    assert seen[0] == 1_000_000
+    assert giver.sent[0][2] == 1_000_000 + file_parts.PIECE_BYTES
+
+
+@pytest.mark.parametrize("old", [b"of another file", os.urandom(SIZE + 1), os.urandom(SIZE)])
+async def test_a_part_of_another_file_is_left_and_the_fetch_begins_anew(
+    giver: Giver, taker: Libp2pNetwork, tmp_path: Path, old: bytes
+) -> None:
+    ref = given(giver, content := os.urandom(SIZE))
+    (tmp_path / "got.part").write_bytes(old)
+    await FileExchange(taker).fetch(giver.identity.peer_id, ref, tmp_path / "got")
+    assert (tmp_path / "got").read_bytes() == content
+
+
+async def test_a_file_that_is_there_is_not_fetched_again(giver: Giver, taker: Libp2pNetwork, tmp_path: Path) -> None:
+    ref = given(giver, content := os.urandom(SIZE))
+    (tmp_path / "got").write_bytes(content)
+    await FileExchange(taker).fetch(giver.identity.peer_id, ref, tmp_path / "got")
+    assert giver.sent == []
+
+
+async def test_an_older_file_stays_until_the_new_one_is_whole(
+    giver: Giver, taker: Libp2pNetwork, tmp_path: Path
+) -> None:
+    into = tmp_path / "got"
+    into.write_bytes(b"old")
+    ref = given(giver, content := os.urandom(SIZE))
+    states: set[bytes] = set()
+    await FileExchange(taker).fetch(giver.identity.peer_id, ref, into, lambda _: states.add(into.read_bytes()))
+    assert states == {b"old"}
+    assert into.read_bytes() == content
+
+
+async def test_a_fetch_outlives_a_restart_of_the_other_side(giver: Giver, tmp_path: Path, taker: Libp2pNetwork) -> None:
+    content = os.urandom(40_000_000)
+    ref, seen = given(giver, content), list[int]()
+    fetch = asyncio.create_task(FileExchange(taker).fetch(giver.identity.peer_id, ref, tmp_path / "got", seen.append))
+    await wait_for(lambda: seen and seen[-1] > 4_000_000)
+    port, friend = giver.port, giver.friend
+    await giver.network.close()
+    at_the_cut = seen[-1]
+    again = Giver(giver.folder, giver.identity, port)
+    again.friend = friend
+    await again.network.start()
+    await asyncio.wait_for(fetch, 30)
+    await again.network.close()
+    assert (tmp_path / "got").read_bytes() == content
+    assert again.sent
+    assert again.sent[0][2] > at_the_cut  # nothing that was there went over again
+
+
+async def test_a_cancelled_fetch_leaves_a_part_that_the_next_goes_on_with(
+    giver: Giver, taker: Libp2pNetwork, tmp_path: Path
+) -> None:
+    ref, seen = given(giver, content := os.urandom(40_000_000)), list[int]()
+    exchange, into = FileExchange(taker), tmp_path / "got"
+    fetch = asyncio.create_task(exchange.fetch(giver.identity.peer_id, ref, into, seen.append))
+    await wait_for(lambda: seen and seen[-1] > 2_000_000)
+    fetch.cancel()
+    await asyncio.wait([fetch])
+    part = (tmp_path / "got.part").read_bytes()
+    assert 2_000_000 < len(part) < len(content)
+    assert content.startswith(part)
+    seen.clear()
+    await exchange.fetch(giver.identity.peer_id, ref, into, seen.append)
+    assert seen[0] >= len(part)
+    assert into.read_bytes() == content
+
+
+async def test_only_the_peer_that_a_file_is_for_gets_it(giver: Giver, taker: Libp2pNetwork, tmp_path: Path) -> None:
+    ref = given(giver, b"secret")
+    giver.friend = "another"
+    exchange = FileExchange(taker)
+    with pytest.raises(NotFound):
+        await exchange.fetch(giver.identity.peer_id, ref, tmp_path / "got")
+    other = FileRef(kind="unknown", id=ref.id, name="", size_bytes=1, sha256=ref.sha256)
+    with pytest.raises(NotFound):
+        await exchange.fetch(giver.identity.peer_id, other, tmp_path / "got")
+    assert not (tmp_path / "got").exists()
+
+
+@pytest.mark.parametrize("bait", ["link", "folder link", "fifo", "folder"])
+async def test_what_is_no_regular_file_is_not_given_out(
+    giver: Giver, taker: Libp2pNetwork, tmp_path: Path, bait: str
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret").write_bytes(b"secret")
+    name = "bait"
+    match bait:
+        case "link":
+            (giver.folder / name).symlink_to(tmp_path / "outside" / "secret")
+        case "folder link":
+            (giver.folder / name).symlink_to(tmp_path / "outside")
+            name = "bait/secret"
+        case "fifo":
+            os.mkfifo(giver.folder / name)
+        case _:
+            (giver.folder / name).mkdir()
+    ref = FileRef(kind="offer", id=name, name=name, size_bytes=6, sha256=ref_of(b"secret").sha256)
+    with pytest.raises(Forbidden):
+        await asyncio.wait_for(FileExchange(taker).fetch(giver.identity.peer_id, ref, tmp_path / "got"), 10)
+
+
+async def test_a_file_that_changed_is_refused(giver: Giver, taker: Libp2pNetwork, tmp_path: Path) -> None:
+    ref = given(giver, os.urandom(SIZE))
+    given(giver, os.urandom(SIZE + 1))
+    with pytest.raises(Conflict):
+        await FileExchange(taker).fetch(giver.identity.peer_id, ref, tmp_path / "got")
+    given(giver, os.urandom(SIZE))  # the size alone does not give it away
+    with pytest.raises(PeerMisbehaved, match="another content"):
+        await FileExchange(taker).fetch(giver.identity.peer_id, ref, tmp_path / "got")
+    assert not (tmp_path / "got").exists()
+    assert not (tmp_path / "got.part").exists()
+
+
+@pytest.mark.parametrize("frames", [[b"12345"], [b"1234", b"5" * 200_000], [b"12", b""], [b"12"]])
+async def test_a_peer_that_sends_too_much_or_too_little_is_found_out(
+    giver: Giver, taker: Libp2pNetwork, tmp_path: Path, frames: list[bytes]
+) -> None:
+    asked = lying(giver.network, frames)
+    with pytest.raises(PeerMisbehaved):
+        await FileExchange(taker).fetch(giver.identity.peer_id, ref_of(b"1234"), tmp_path / "got")
+    assert len(asked) == 1
+    assert not (tmp_path / "got").exists()
+
+
+async def test_a_full_disk_is_found_before_a_byte_is_asked_for(
+    giver: Giver, taker: Libp2pNetwork, tmp_path: Path
+) -> None:
+    asked = lying(giver.network, [])
+    ref = FileRef(kind="offer", id="x", name="x", size_bytes=1 << 49, sha256="0" * 64)
+    with pytest.raises(Unavailable, match="too full"):
+        await FileExchange(taker).fetch(giver.identity.peer_id, ref, tmp_path / "got")
+    assert asked == []
+
+
+async def test_a_peer_that_stays_away_is_given_up(taker: Libp2pNetwork, tmp_path: Path) -> None:
+    nobody = Identity.generate().peer_id
+    with pytest.raises(PeerUnreachable):
+        await asyncio.wait_for(
+            FileExchange(taker, away_seconds=0.5).fetch(nobody, ref_of(b"1234"), tmp_path / "got"), 15
+        )
+
+
+async def test_more_fetches_than_are_served_at_once_all_arrive(
+    giver: Giver, taker: Libp2pNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_exchange, "SERVED_TO_A_PEER", 1)
+    refs = [given(giver, os.urandom(SIZE), f"file{number}") for number in range(6)]
+    exchange = FileExchange(taker)
+    await asyncio.gather(*(exchange.fetch(giver.identity.peer_id, ref, tmp_path / ref.id) for ref in refs))
+    assert [ref_of((tmp_path / ref.id).read_bytes(), ref.id) for ref in refs] == refs
+
+
+async def test_one_place_is_fetched_into_once_at_a_time(giver: Giver, taker: Libp2pNetwork, tmp_path: Path) -> None:
+    ref = given(giver, os.urandom(SIZE))
+    exchange = FileExchange(taker)
+    first = asyncio.create_task(exchange.fetch(giver.identity.peer_id, ref, tmp_path / "got"))
+    await asyncio.sleep(0)
+    with pytest.raises(Conflict):
+        await exchange.fetch(giver.identity.peer_id, ref, tmp_path / "got")
+    await first
