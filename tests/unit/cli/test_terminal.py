@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-import pty
 import re
-import select
 import signal
 import socket
-import struct
 import subprocess
 import sys
-import termios
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.fixtures.network import environment
+from tests.fixtures.terminal import Terminal, terminal
 from tests.unit.cli.test_nunet import CONNECTED, JOB, JOBS, OFFER, REQUEST, SUBMITTED
 from tests.unit.cli.tiny_dms import HEAR, TinyDms
 
@@ -34,61 +28,11 @@ def tiny() -> Iterator[TinyDms]:
         yield server
 
 
-class Terminal:
-    """A `nunet` with a pseudo-terminal as standard input, output and error."""
-
-    def __init__(
-        self, tiny: TinyDms, args: Sequence[str], columns: int = 80, env: Mapping[str, str] | None = None
-    ) -> None:
-        self.shown = ""
-        self._main, other = pty.openpty()
-        fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        self._process = subprocess.Popen(
-            ["setsid", "--ctty", sys.executable, "-m", "dms.cli", *args],  # its own terminal: Ctrl-C reaches it
-            stdin=other, stdout=other, stderr=other,
-            env=environment(DMS_URL=tiny.url, TERM="xterm-256color") | dict(env or {}),
-        )  # fmt: skip
-        os.close(other)
-
-    def expect(self, text: str) -> None:
-        deadline = time.monotonic() + 20
-        while text not in self.shown:
-            assert self._read(deadline - time.monotonic()), f"{text!r} was not shown, but: {self.shown!r}"
-
-    def type(self, text: str) -> None:
-        os.write(self._main, text.encode())
-
-    def end(self) -> int:
-        """The exit code, once all was read."""
-        deadline = time.monotonic() + 20
-        while self._read(deadline - time.monotonic()):
-            assert time.monotonic() < deadline, self.shown
-        return self._process.wait(10)
-
-    def _read(self, seconds: float) -> bool:
-        """Whether more came."""
-        if not select.select([self._main], [], [], max(0.0, seconds))[0]:
-            return False
-        with contextlib.suppress(OSError):  # EIO: the other end is closed
-            data = os.read(self._main, 65_536)
-            self.shown += data.decode()
-            return bool(data)
-        return False
-
-    def close(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait(10)
-        os.close(self._main)
-
-
 @contextlib.contextmanager
-def terminal(tiny: TinyDms, *args: str, columns: int = 80, env: Mapping[str, str] | None = None) -> Iterator[Terminal]:
-    made = Terminal(tiny, args, columns, env)
-    try:
+def nunet_at(tiny: TinyDms, *args: str, columns: int = 80, env: Mapping[str, str] | None = None) -> Iterator[Terminal]:
+    given = environment(DMS_URL=tiny.url, TERM="xterm-256color") | dict(env or {})
+    with terminal([sys.executable, "-m", "dms.cli", *args], given, columns) as made:
         yield made
-    finally:
-        made.close()
 
 
 # --- questions -------------------------------------------------------------------------------------
@@ -97,7 +41,7 @@ def terminal(tiny: TinyDms, *args: str, columns: int = 80, env: Mapping[str, str
 def test_onboarding_asks_for_what_is_missing(tiny: TinyDms) -> None:
     tiny.answers["GET /onboarding/status"] = (200, {"onboarded": False})
     tiny.answers["POST /onboarding/onboard"] = (200, {"name": "host"})
-    with terminal(tiny, "onboard", "-c", "8000") as shell:
+    with nunet_at(tiny, "onboard", "-c", "8000") as shell:
         shell.expect("Memory to offer, MB")
         shell.type("4000\r")
         shell.expect("Channel")
@@ -113,7 +57,7 @@ def test_onboarding_asks_for_what_is_missing(tiny: TinyDms) -> None:
 def test_onboarding_again_asks_first(tiny: TinyDms, typed: str, code: int) -> None:
     tiny.answers["GET /onboarding/status"] = (200, {"onboarded": True})
     tiny.answers["POST /onboarding/onboard"] = (200, {})
-    with terminal(tiny, *ONBOARD) as shell:
+    with nunet_at(tiny, *ONBOARD) as shell:
         shell.expect("Looks like your machine is already onboarded. Proceed with reonboarding?")
         shell.type(typed)
         assert shell.end() == code
@@ -123,12 +67,12 @@ def test_onboarding_again_asks_first(tiny: TinyDms, typed: str, code: int) -> No
 
 def test_offboarding_asks_first_and_ctrl_c_means_no(tiny: TinyDms) -> None:
     tiny.answers["POST /onboarding/offboard"] = (200, {"message": "Successfully Offboarded"})
-    with terminal(tiny, "offboard") as shell:
+    with nunet_at(tiny, "offboard") as shell:
         shell.expect("Are you sure you want to offboard?")
         shell.type("\x03")
         assert shell.end() == 130
     assert tiny.asked == []
-    with terminal(tiny, "offboard") as shell:
+    with nunet_at(tiny, "offboard") as shell:
         shell.expect("Are you sure you want to offboard?")
         shell.type("y\r")
         assert shell.end() == 0
@@ -139,7 +83,7 @@ def test_a_payment_is_typed_in(tiny: TinyDms, tmp_path: Path) -> None:
     path.write_text(json.dumps(REQUEST))
     tiny.answers["POST /run/request-service"] = (200, OFFER)
     tiny.scripts = [[CONNECTED, HEAR, SUBMITTED]]
-    with terminal(tiny, "job", "run", str(path)) as shell:
+    with nunet_at(tiny, "job", "run", str(path)) as shell:
         shell.expect("type the transaction's hash")
         shell.type("5a3f\r")
         assert shell.end() == 0
@@ -153,7 +97,7 @@ def test_a_payment_is_typed_in(tiny: TinyDms, tmp_path: Path) -> None:
 @pytest.mark.parametrize("columns", [20, 80])
 def test_a_narrow_terminal_breaks_no_id(tiny: TinyDms, columns: int) -> None:
     tiny.answers["GET /jobs"] = (200, {"items": JOBS, "next_token": ""})
-    with terminal(tiny, "job", "list", columns=columns) as shell:
+    with nunet_at(tiny, "job", "list", columns=columns) as shell:
         assert shell.end() == 0
         assert JOB in shell.shown
         assert len(shell.shown.splitlines()) == 1 + len(JOBS)
@@ -170,7 +114,7 @@ def test_a_narrow_terminal_breaks_no_id(tiny: TinyDms, columns: int) -> None:
 )
 def test_colours_only_where_they_are_wanted(tiny: TinyDms, args: tuple[str], env: dict[str, str], styled: bool) -> None:
     tiny.answers["GET /jobs"] = (200, {"items": JOBS, "next_token": ""})
-    with terminal(tiny, *args, "job", "list", env=env) as shell:
+    with nunet_at(tiny, *args, "job", "list", env=env) as shell:
         assert shell.end() == 0
         assert ("\x1b[" in shell.shown) == styled
 
@@ -197,7 +141,7 @@ def test_ctrl_c_while_a_job_runs_says_how_to_go_on(tiny: TinyDms, tmp_path: Path
     path.write_text(json.dumps(REQUEST))
     tiny.answers["POST /run/request-service"] = (200, OFFER)
     tiny.scripts = [[CONNECTED, HEAR, SUBMITTED]]
-    with terminal(tiny, "job", "run", str(path), "--tx-hash", "5a3f", "--wait") as shell:
+    with nunet_at(tiny, "job", "run", str(path), "--tx-hash", "5a3f", "--wait") as shell:
         shell.expect("job-submitted")
         shell.type("\x03")
         assert shell.end() == 130
