@@ -4,6 +4,7 @@
 #   ops/setup.sh venv         only .venv with the locked packages
 #   ops/setup.sh demo         also what the demo can use; goes on without Docker
 #   ops/setup.sh test         also all that the tests need; lists what is missing and exits 1
+#   ops/setup.sh deb          also what the Debian package is built and checked with
 #   ops/setup.sh stop-docker  ends the Docker daemon that this script started
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -53,11 +54,28 @@ missing_packages() {  # $1: venv, demo or test; one package name a line
     [ "$1" = test ] || return 0
     have node || echo nodejs
     have npm || echo npm
+    # the shells that complete `nunet`, and readers of its manual that find faults
+    local tool
+    for tool in zsh fish mandoc; do
+        have "$tool" || echo "$tool"
+    done
+    have man || echo man-db
 }
 
-install_packages() {  # $1: venv, demo or test
+missing_for_deb() {
+    have dh || echo debhelper
+    have dpkg-buildpackage || echo dpkg-dev
+    have lintian || echo lintian
+    have fakeroot || echo fakeroot
+    have systemd-analyze || echo systemd
+    [ -x /usr/bin/python3 ] || echo python3
+    /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+    have unshare || echo util-linux
+}
+
+install_packages() {  # $1: venv, demo, test or deb
     local -a missing
-    mapfile -t missing < <(missing_packages "$1")
+    mapfile -t missing < <(if [ "$1" = deb ]; then missing_for_deb; else missing_packages "$1"; fi)
     [ "${#missing[@]}" -gt 0 ] || return 0
     if ! is_root || ! have apt-get; then
         complain "These Debian packages are missing: ${missing[*]}"
@@ -104,6 +122,8 @@ make_venv() {
         --require-hashes -r requirements.lock
     quietly pip-self $VENV/bin/python -m pip install --no-input --disable-pip-version-check \
         --no-deps --no-build-isolation -e .
+    # Where PYTHONDONTWRITEBYTECODE forbids it later, each start would compile our modules anew.
+    $VENV/bin/python -m compileall -q dms projections ops
     printf '%s' "$wanted" >$STAMP
 }
 
@@ -170,11 +190,16 @@ case "${1:-}" in
             exit 1
         fi
         ;;
+    deb)
+        install_packages venv
+        install_packages deb
+        make_venv
+        ;;
     stop-docker)
         stop_docker
         ;;
     *)
-        complain "usage: ops/setup.sh venv|demo|test|stop-docker"
+        complain "usage: ops/setup.sh venv|demo|test|deb|stop-docker"
         exit 2
         ;;
 esac
