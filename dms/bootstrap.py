@@ -28,6 +28,7 @@ from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.executors.profile import ContainerLimits
 from dms.adapters.funding.trust import TrustCheck
+from dms.adapters.hardware.nvidia import NvidiaGpus
 from dms.adapters.hardware.probe import HardwareProbe
 from dms.adapters.http.server import HttpServer, build_app
 from dms.adapters.outputs.files import FileOutputStore
@@ -45,7 +46,7 @@ from dms.application.ports import Executor
 from dms.application.service_provider import ServiceProvider, Timeouts
 from dms.config import Loaded, Settings
 from dms.domain.device import Capacity
-from dms.domain.resources import Gpu
+from dms.domain.gpus import GpuReading
 from dms.errors import ConfigError, DmsError
 from projections.capacity import Capacity as CapacityView
 from projections.jobs import OPEN_STATUSES, Jobs
@@ -61,18 +62,17 @@ def now_us() -> int:
 
 
 class ProbedHardware:
-    """The hardware probe as the application's port."""
+    """The hardware probes as the application's port."""
 
-    def __init__(self, probe: HardwareProbe) -> None:
-        self._probe = probe
+    def __init__(self, probe: HardwareProbe, gpus: NvidiaGpus) -> None:
+        self._probe, self._gpus = probe, gpus
 
     def capacity(self) -> Capacity:
         found = self._probe.read()
-        gpus = tuple(
-            Gpu(name=g.name, uuid=g.uuid, total_vram_mb=g.total_vram_mb, free_vram_mb=g.free_vram_mb)
-            for g in found.gpus
-        )
-        return Capacity(cpu_mhz=found.cpu_mhz, memory_mb=found.memory_mb, cores=found.cores, gpus=gpus)
+        return Capacity(cpu_mhz=found.cpu_mhz, memory_mb=found.memory_mb, cores=found.cores)
+
+    async def read_gpus(self) -> tuple[GpuReading, ...]:
+        return await asyncio.to_thread(self._gpus.read)
 
 
 class Daemon:
@@ -114,7 +114,7 @@ class Daemon:
         self._views = SQLiteViews(data_dir / "views.db", event_log, [Jobs(), CapacityView()])
         self._closing.push_async_callback(self._views.close)
         identity = Identity.load_or_create(work_dir / "node.key")
-        hardware = ProbedHardware(HardwareProbe())
+        hardware = ProbedHardware(HardwareProbe(), NvidiaGpus())
         device = DeviceService(event_log, hardware, identity.peer_id)
         network = Libp2pNetwork(
             identity,

@@ -12,7 +12,8 @@ DmsError
 │   ├── ExecutorUnavailable  the container engine is away
 │   └── LogUnavailable    the event log can't be written
 ├── ExecutionError        the job can't be run as asked; the reason is for its owner
-│   └── ImageUnavailable  the image can't be had, or is not allowed
+│   ├── ImageUnavailable  the image can't be had, or is not allowed
+│   └── GpuUnavailable    the engine can't give a container the GPU: the provider's fault
 ├── PeerMisbehaved        the peer broke the protocol (bad frame, bad signature)
 ├── AlreadyRunning        another process owns the data folder
 ├── LogCorrupt            the stored history does not verify; names the position
@@ -85,6 +86,10 @@ class ExecutionError(DmsError):
 
 
 class ImageUnavailable(ExecutionError):
+    pass
+
+
+class GpuUnavailable(ExecutionError):
     pass
 
 

@@ -13,6 +13,7 @@ from dms.domain.deployment import Deployment
 from dms.domain.device import Device
 from dms.domain.directory import Provider
 from dms.domain.event import Recorded
+from dms.domain.gpus import vram_offered, vram_total
 from dms.domain.resources import Resources
 from projections.base import Projection
 
@@ -50,6 +51,7 @@ class NetworkCapacity(Struct, frozen=True, kw_only=True):
 
 class Capacity(Projection[CapacityRow]):
     name: ClassVar[str] = "capacity"
+    version = 2
     row_type = CapacityRow
     columns: ClassVar[Mapping[str, str]] = {"channel": "TEXT"}
 
@@ -109,6 +111,10 @@ def _apply(row: CapacityRow | None, recorded: Recorded) -> CapacityRow | None:
         case Device.ResourcesChanged():
             offered = Resources(cpu_mhz=event.cpu_mhz, memory_mb=event.memory_mb, vram_mb=row.onboarded.vram_mb)
             return msgspec.structs.replace(row, onboarded=offered, ntx_price=event.ntx_price)
+        case Device.GpusChanged(gpus=gpus):
+            total = msgspec.structs.replace(row.total, vram_mb=vram_total(gpus))
+            onboarded = msgspec.structs.replace(row.onboarded, vram_mb=vram_offered(gpus))
+            return msgspec.structs.replace(row, total=total, onboarded=onboarded)
         case Device.AvailabilityChanged(available=available):
             return msgspec.structs.replace(row, online=available)
         case Device.Offboarded():
@@ -122,14 +128,14 @@ def _apply(row: CapacityRow | None, recorded: Recorded) -> CapacityRow | None:
 
 
 def _onboarded(row: CapacityRow | None, event: Device.Onboarded, peer_id: str) -> CapacityRow:
-    vram_mb = sum(gpu.total_vram_mb for gpu in event.total.gpus)
+    gpus = event.total.gpus
     new = CapacityRow(
         provider=peer_id,
         own=True,
         online=event.available,
         channel=event.channel,
-        total=Resources(cpu_mhz=event.total.cpu_mhz, memory_mb=event.total.memory_mb, vram_mb=vram_mb),
-        onboarded=Resources(cpu_mhz=event.cpu_mhz, memory_mb=event.memory_mb, vram_mb=vram_mb),
+        total=Resources(cpu_mhz=event.total.cpu_mhz, memory_mb=event.total.memory_mb, vram_mb=vram_total(gpus)),
+        onboarded=Resources(cpu_mhz=event.cpu_mhz, memory_mb=event.memory_mb, vram_mb=vram_offered(gpus)),
         ntx_price=event.ntx_price,
     )
     return new if row is None else _holding(new, row.held)

@@ -12,9 +12,12 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from dms.application.cause import caused_by
 from dms.application.device import DeviceService
 from dms.application.engine import EngineWatch
+from dms.application.gpus import GpuWatch
 from dms.application.messages import (
     CONTROL,
     DEPLOYMENT_REQUEST,
@@ -42,10 +45,13 @@ from dms.application.ports import (
 from dms.application.tasks import JobTasks, cancelled
 from dms.domain.chain import SignedRecord
 from dms.domain.deployment import Deployment, DeploymentState, Fault
+from dms.domain.device import vram_to_reserve
 from dms.domain.event import Recorded, new_id
+from dms.domain.gpus import GpuReading
 from dms.domain.payment import Payment, payment_key
-from dms.domain.request import problems_of
-from dms.errors import Conflict, ExecutionError, ExecutorUnavailable, Forbidden, NotFound
+from dms.domain.request import ServiceRequest, problems_of
+from dms.domain.resources import Gpu
+from dms.errors import Conflict, ExecutionError, ExecutorUnavailable, Forbidden, GpuUnavailable, NotFound
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +87,7 @@ class ComputeProvider:
         self._signer, self._now = signer, now
         unfit = "" if confined or run_unconfined_for_peers else UNCONFINED
         self._engine = EngineWatch(executor, device, unfit)
+        self._gpus = GpuWatch(device)
         self._tasks = JobTasks("deployment", self._drive)
         self._open: set[str] = set()
         log.on_rollback(self._recount)
@@ -95,6 +102,7 @@ class ComputeProvider:
         self._open.update(open_jobs)
         self._recount()
         await self._engine.start()
+        self._gpus.start()
         for job_id in self._open:
             self._tasks.start(job_id)
         await self._remove_leftovers()
@@ -102,14 +110,16 @@ class ComputeProvider:
     async def close(self) -> None:
         """Containers go on running; the next start takes them up again."""
         await self._engine.close()
+        await self._gpus.close()
         await self._tasks.close()
 
     # --- deciding ----------------------------------------------------------------------------------
     async def request(self, peer_id: str, message: DeploymentRequest) -> DeploymentAnswer:
         """Raises Forbidden when the job id is another peer's. A repeat gets the same answer."""
         hindrance = ""
+        readings: Sequence[GpuReading] = ()
         if self._log.load(Deployment, message.job_id) is None:
-            hindrance = await self._engine.ping()
+            hindrance, readings = await self._look(message.request)
         deployment = self._log.load(Deployment, message.job_id)  # a repeat may have come meanwhile
         if deployment is not None:
             if deployment.service_provider != peer_id:
@@ -119,31 +129,49 @@ class ComputeProvider:
         deployment = Deployment(message.job_id)
         payment_id = payment_key(message.request.tx_hash)
         payment = self._log.load(Payment, payment_id) or Payment(payment_id)
-        self._decide(deployment, payment, peer_id, message, hindrance)
+        self._decide(deployment, payment, peer_id, message, hindrance, readings)
         await self._log.save(deployment, payment)
         if not deployment.ended:
             self._open.add(message.job_id)
             self._tasks.start(message.job_id)
         return _answer(deployment)
 
+    async def _look(self, request: ServiceRequest) -> tuple[str, Sequence[GpuReading]]:
+        """What hinders this machine now, and its GPUs where the job wants one."""
+        if not request.wants_gpu:
+            return await self._engine.ping(), ()
+        hindrance, readings = await asyncio.gather(self._engine.ping(), self._device.see_gpus())
+        return hindrance, readings
+
     def _decide(
-        self, deployment: Deployment, payment: Payment, peer_id: str, message: DeploymentRequest, hindrance: str
+        self,
+        deployment: Deployment,
+        payment: Payment,
+        peer_id: str,
+        message: DeploymentRequest,
+        hindrance: str,
+        readings: Sequence[GpuReading],
     ) -> None:
         """Synchronous from the look at the free capacity to its reservation, so that no two requests
-        can be given the same."""
+        can be given the same. readings: the GPUs as they were a moment ago."""
         request = message.request
         reason, fault = self._refusal(message, payment, hindrance)
-        gpus: tuple[str, ...] = ()
-        if not reason and request.wants_gpu:
-            gpu = self._device.reservations.free_gpu(self._device.state.total.gpus, request.constraints.vram)
-            reason, fault = ("", Fault.NONE) if gpu else ("no free GPU has the memory asked for", Fault.PROVIDER)
-            gpus = (gpu.uuid,) if gpu else ()
+        wish, recorded = request.gpu_wish, self._device.state.total.gpus
+        gpus: tuple[Gpu, ...] = ()
+        if not reason and wish is not None:
+            gpus = self._device.reservations.free_gpus(recorded, readings, wish)
+            if not gpus:
+                reason, fault = f"the provider does not have {wish} now", Fault.PROVIDER
         if reason:
             deployment.reject(peer_id, request, message.price, reason, fault)
             return
+        reserved, shared = request.resources, wish is not None and wish.shared
+        if wish is not None:
+            reserved = msgspec.structs.replace(reserved, vram_mb=vram_to_reserve(recorded, gpus, wish))
+        uuids = tuple(gpu.uuid for gpu in gpus)
         payment.use(message.job_id)
-        deployment.accept(peer_id, request, message.price, request.resources, gpus)
-        self._device.reservations.hold(message.job_id, request.resources, gpus)
+        deployment.accept(peer_id, request, message.price, reserved, uuids, gpus_shared=shared)
+        self._device.reservations.hold(message.job_id, reserved, uuids, shared=shared)
 
     def _refusal(self, message: DeploymentRequest, payment: Payment, hindrance: str) -> tuple[str, Fault]:
         request, device = message.request, self._device.state
@@ -162,7 +190,8 @@ class ComputeProvider:
             return "the request names no transaction that pays for it", Fault.REQUESTER
         if payment.job_id not in ("", message.job_id):
             return f"transaction {payment.key} was used already: it pays for job {payment.job_id}", Fault.REQUESTER
-        short = self._device.free().shortfalls(request.resources)
+        # Memory of GPUs counts card by card, not as a sum.
+        short = self._device.free().shortfalls(msgspec.structs.replace(request.resources, vram_mb=0))
         if short:
             return f"the provider has no capacity left: {'; '.join(short)}", Fault.PROVIDER
         return "", Fault.NONE
@@ -275,6 +304,9 @@ class ComputeProvider:
                 with caused_by(new_id()):
                     await self._step(deployment)
                 engine_away_since = None
+            except GpuUnavailable as error:
+                self._device.distrust_gpus(str(error))
+                await self._fail(job_id, str(error), Fault.PROVIDER)
             except ExecutionError as error:
                 await self._fail(job_id, str(error), Fault.REQUESTER)
             except ExecutorUnavailable as error:
@@ -383,7 +415,8 @@ class ComputeProvider:
             return
         deployment.seal_log(sealed.lines, sealed.sha256, sealed.truncated)
         decide()
-        self._device.reservations.release(deployment.key)
+        if self._device.reservations.release(deployment.key):
+            self._gpus.look_soon()
         await self._log.save(deployment)
         self._device.changed()
 
@@ -431,7 +464,9 @@ class ComputeProvider:
             if deployment is None or deployment.ended:
                 self._open.discard(job_id)
             else:
-                self._device.reservations.hold(job_id, deployment.reserved, deployment.gpu_uuids)
+                self._device.reservations.hold(
+                    job_id, deployment.reserved, deployment.gpu_uuids, shared=deployment.gpus_shared
+                )
         self._device.changed()
 
 

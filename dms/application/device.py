@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from decimal import Decimal
+
+import msgspec
 
 from dms.application.ports import EventLog, Hardware
 from dms.domain.device import Capacity, Device, Offer, Reservations
 from dms.domain.directory import Offering
-from dms.domain.resources import Resources
+from dms.domain.gpus import GpuReading, recorded_anew, vram_total
+from dms.domain.resources import Gpu, Resources
 from dms.errors import Conflict
 
 log = logging.getLogger(__name__)
 
+GPU_RETRY_SECONDS = 600.0  # after which GPUs that the engine could not give to a container are offered again
 DEFAULT_CHANNEL = "nunet-test"  # of a node that never onboarded: it may still ask for jobs
 
 
@@ -23,6 +28,9 @@ class DeviceService:
         self.reservations = Reservations()
         self.hindrance = ""
         """Why no job can be run here just now, whatever the owner set; empty when one can."""
+        self.gpu_hindrance = ""
+        """Why no GPU is offered although there may be some; empty for none."""
+        self._gpus_again_at = 0.0  # monotonic seconds
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -50,24 +58,50 @@ class DeviceService:
             channel=self.channel,
             online=device.available and not self.hindrance,
             onboarded=device.onboarded,
-            total=Resources(
-                cpu_mhz=total.cpu_mhz, memory_mb=total.memory_mb, vram_mb=sum(g.total_vram_mb for g in total.gpus)
-            ),
+            total=Resources(cpu_mhz=total.cpu_mhz, memory_mb=total.memory_mb, vram_mb=vram_total(total.gpus)),
             offered=device.offered,
             reserved=self.reservations.total,
             cores=total.cores,
-            gpus=total.gpus,
+            gpus=self.gpus_left(),
             ntx_price=str(device.ntx_price),
             blockchain=device.blockchain,
             payment_address=device.payment_address,
             allow_cardano=device.allow_cardano,
         )
 
+    # --- GPUs --------------------------------------------------------------------------------------
+    def gpus_left(self) -> tuple[Gpu, ...]:
+        """The GPUs on record, with what running jobs leave of them."""
+        return self.reservations.left_of(self.state.total.gpus)
+
+    async def see_gpus(self) -> tuple[GpuReading, ...]:
+        """The GPUs as they are now; a notable change goes on record and to the network. Bounded in time."""
+        readings = await self._hardware.read_gpus()
+        if self.gpu_hindrance and time.monotonic() >= self._gpus_again_at:
+            self.gpu_hindrance = ""
+        device = self.state
+        if device.see_gpus(readings, self.reservations.gpu_jobs(), usable=not self.gpu_hindrance):
+            log.info("the GPUs changed: %s", _words(device.total.gpus), extra={"action": "gpus_changed"})
+            await self._save(device)
+        return readings
+
+    def distrust_gpus(self, reason: str) -> None:
+        """The engine could not give a GPU to a container: they are not offered for a while, so that this
+        machine does not fail one job after the other."""
+        log.warning(
+            "no GPU is offered for %g min: %s", GPU_RETRY_SECONDS / 60, reason, extra={"action": "gpus_withdrawn"}
+        )
+        self.gpu_hindrance = reason
+        self._gpus_again_at = time.monotonic() + GPU_RETRY_SECONDS
+
     async def onboard(self, offer: Offer) -> Device:
         """Raises InvalidInput; Conflict when running jobs hold more than is offered now."""
+        readings = await self._hardware.read_gpus()
+        self.gpu_hindrance = ""  # the owner may just have mended it
         device = self.state
         self._check_holds(offer.cpu_mhz, offer.memory_mb)
-        device.onboard(offer, self.capacity())
+        gpus = recorded_anew(device.total.gpus, readings, self.reservations.gpu_jobs())
+        device.onboard(offer, msgspec.structs.replace(self.capacity(), gpus=gpus))
         await self._save(device)
         return device
 
@@ -119,3 +153,7 @@ class DeviceService:
         )
         if short:
             raise Conflict(f"running jobs hold more than that ({'; '.join(short)}); wait for them to end")
+
+
+def _words(gpus: tuple[Gpu, ...]) -> str:
+    return ", ".join(f"{gpu.name} {gpu.uuid} ({gpu.free_vram_mb} of {gpu.total_vram_mb} MB)" for gpu in gpus) or "none"

@@ -15,6 +15,7 @@ from msgspec import Struct
 from dms.domain.aggregate import Aggregate
 from dms.domain.device import Capacity
 from dms.domain.event import Recorded
+from dms.domain.gpus import GpuReading
 
 A = TypeVar("A", bound=Aggregate)
 
@@ -260,7 +261,11 @@ class Signer(Protocol):
 class Hardware(Protocol):
     """What this machine has. Figures of the total are stable between calls."""
 
-    def capacity(self) -> Capacity: ...
+    def capacity(self) -> Capacity:
+        """CPU and memory; its GPUs are asked for with `read_gpus`."""
+
+    async def read_gpus(self) -> tuple[GpuReading, ...]:
+        """Now, in bounded time. No driver, a hung or a broken one: no GPUs, never an error."""
 
 
 class FundingVerdict(Struct, frozen=True):

@@ -58,6 +58,7 @@ class Deployment(Aggregate):
         TOPIC: ClassVar[str] = "deployment.accepted"
         reserved: Resources
         gpu_uuids: tuple[str, ...] = ()
+        gpus_shared: bool = False  # with other jobs; else they are this job's alone
 
     @register
     class Rejected(Event, frozen=True, kw_only=True, gc=False):
@@ -124,6 +125,7 @@ class Deployment(Aggregate):
         self.request: ServiceRequest | None = None
         self.reserved = Resources()
         self.gpu_uuids: tuple[str, ...] = ()
+        self.gpus_shared = False
         self.digest = ""
         self.container_id = ""
         self.stops_at = 0
@@ -147,10 +149,12 @@ class Deployment(Aggregate):
         price: str,
         reserved: Resources,
         gpu_uuids: tuple[str, ...],
+        *,
+        gpus_shared: bool = False,
     ) -> None:
         self._move(DeploymentState.ACCEPTED)
         self.trigger(self.Requested(service_provider=peer_id, request=request, price=price))
-        self.trigger(self.Accepted(reserved=reserved, gpu_uuids=gpu_uuids))
+        self.trigger(self.Accepted(reserved=reserved, gpu_uuids=gpu_uuids, gpus_shared=gpus_shared))
 
     def reject(
         self, peer_id: str, request: ServiceRequest, price: str, reason: str, fault: Fault = Fault.PROVIDER
@@ -231,7 +235,7 @@ class Deployment(Aggregate):
     @applies(Accepted)
     def _accepted(self, event: Accepted) -> None:
         self.state = DeploymentState.ACCEPTED
-        self.reserved, self.gpu_uuids = event.reserved, event.gpu_uuids
+        self.reserved, self.gpu_uuids, self.gpus_shared = event.reserved, event.gpu_uuids, event.gpus_shared
 
     @applies(Rejected)
     def _rejected(self, event: Rejected) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import ClassVar
 
+import msgspec
 from msgspec import Struct
 
 from dms.domain.aggregate import Aggregate, applies
 from dms.domain.event import Event, register
+from dms.domain.gpus import GpuHold, GpuReading, GpuWish, choose, left_of, recorded_anew, there_now, vram_offered
 from dms.domain.resources import Gpu, Resources
 from dms.errors import Conflict, InvalidInput
 
@@ -67,6 +69,11 @@ class Device(Aggregate):
         ntx_price: str
 
     @register
+    class GpusChanged(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "device.gpus_changed"
+        gpus: tuple[Gpu, ...]  # all that there are, with what is free apart from our jobs
+
+    @register
     class AvailabilityChanged(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "device.availability_changed"
         available: bool
@@ -121,6 +128,15 @@ class Device(Aggregate):
         check_price(ntx_price)
         self.trigger(self.ResourcesChanged(cpu_mhz=cpu_mhz, memory_mb=memory_mb, ntx_price=str(ntx_price)))
 
+    def see_gpus(self, readings: Iterable[GpuReading], held: Iterable[str], *, usable: bool = True) -> bool:
+        """Whether anything notable changed. held: uuids that jobs hold. usable: whether containers can
+        be given GPUs. Of a machine that is not onboarded nothing is recorded."""
+        gpus = recorded_anew(self.total.gpus, readings, held, usable=usable)
+        if not self.onboarded or gpus == self.total.gpus:
+            return False
+        self.trigger(self.GpusChanged(gpus=gpus))
+        return True
+
     def set_available(self, available: bool) -> bool:
         """Whether anything changed. Raises Conflict unless onboarded."""
         self._require_onboarded()
@@ -155,8 +171,13 @@ class Device(Aggregate):
         self.offered = Resources(
             cpu_mhz=event.cpu_mhz,
             memory_mb=event.memory_mb,
-            vram_mb=sum(g.total_vram_mb for g in event.total.gpus),
+            vram_mb=vram_offered(event.total.gpus),
         )
+
+    @applies(GpusChanged)
+    def _gpus_changed(self, event: GpusChanged) -> None:
+        self.total = msgspec.structs.replace(self.total, gpus=event.gpus)
+        self.offered = msgspec.structs.replace(self.offered, vram_mb=vram_offered(event.gpus))
 
     @applies(ResourcesChanged)
     def _resources_changed(self, event: ResourcesChanged) -> None:
@@ -208,23 +229,38 @@ def check_ranges(cpu_mhz: int, memory_mb: int, total: Capacity) -> None:
             raise InvalidInput(text, [(pointer, f"{value} is not between {low} and {high}")])
 
 
+class Held(Struct, frozen=True, kw_only=True, gc=False):
+    """What one job holds. shared: it has its GPUs together with other jobs."""
+
+    resources: Resources
+    gpu_uuids: tuple[str, ...] = ()
+    shared: bool = False
+
+    @property
+    def of_each_gpu(self) -> GpuHold:
+        return GpuHold(shared=self.shared, vram_mb=self.resources.vram_mb // max(1, len(self.gpu_uuids)))
+
+
 class Reservations:
     """What running deployments hold of the device: one entry a job. A fold of the deployments'
     events, kept beside the decisions so that two of them can't take the same capacity."""
 
     def __init__(self) -> None:
-        self._held: dict[str, tuple[Resources, tuple[str, ...]]] = {}
+        self._held: dict[str, Held] = {}
         self.total = Resources()
 
-    def hold(self, job_id: str, resources: Resources, gpu_uuids: Sequence[str] = ()) -> None:
+    def hold(self, job_id: str, resources: Resources, gpu_uuids: Sequence[str] = (), *, shared: bool = False) -> None:
         if job_id not in self._held:
-            self._held[job_id] = (resources, tuple(gpu_uuids))
+            self._held[job_id] = Held(resources=resources, gpu_uuids=tuple(gpu_uuids), shared=shared)
             self.total += resources
 
-    def release(self, job_id: str) -> None:
+    def release(self, job_id: str) -> bool:
+        """Whether GPUs came free with it."""
         held = self._held.pop(job_id, None)
-        if held is not None:
-            self.total -= held[0]
+        if held is None:
+            return False
+        self.total -= held.resources
+        return bool(held.gpu_uuids)
 
     def clear(self) -> None:
         self._held.clear()
@@ -233,8 +269,30 @@ class Reservations:
     def __len__(self) -> int:
         return len(self._held)
 
-    def free_gpu(self, gpus: Sequence[Gpu], vram_mb: int) -> Gpu | None:
-        """The smallest GPU that no job holds and that has the memory; ties go to the lower uuid."""
-        taken = {uuid for _, uuids in self._held.values() for uuid in uuids}
-        fitting = [g for g in gpus if g.uuid not in taken and g.total_vram_mb >= vram_mb]
-        return min(fitting, key=lambda g: (g.total_vram_mb, g.uuid), default=None)
+    def gpu_jobs(self) -> dict[str, tuple[str, ...]]:
+        """uuid -> the jobs that hold that GPU."""
+        found: dict[str, list[str]] = {}
+        for job_id, held in self._held.items():
+            for uuid in held.gpu_uuids:
+                found.setdefault(uuid, []).append(job_id)
+        return {uuid: tuple(jobs) for uuid, jobs in found.items()}
+
+    def left_of(self, gpus: Iterable[Gpu]) -> tuple[Gpu, ...]:
+        """The GPUs on record, with what the jobs leave of them."""
+        holds: dict[str, list[GpuHold]] = {}
+        for held in self._held.values():
+            for uuid in held.gpu_uuids:
+                holds.setdefault(uuid, []).append(held.of_each_gpu)
+        return left_of(gpus, holds)
+
+    def free_gpus(self, gpus: Sequence[Gpu], readings: Iterable[GpuReading], wish: GpuWish) -> tuple[Gpu, ...]:
+        """The GPUs for a job, or none when the wish can't be met. gpus: on record; readings: of now."""
+        return choose(there_now(self.left_of(gpus), readings), wish)
+
+
+def vram_to_reserve(recorded: Iterable[Gpu], chosen: Iterable[Gpu], wish: GpuWish) -> int:
+    """MB over all chosen GPUs: what was asked for where they are shared, else all that is offered of them."""
+    uuids = {gpu.uuid for gpu in chosen}
+    if wish.shared:
+        return wish.vram_mb * len(uuids)
+    return vram_offered(gpu for gpu in recorded if gpu.uuid in uuids)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal
 
+import msgspec
 from msgspec import Struct
 
 from dms.domain.directory import Offering
+from dms.domain.gpus import choose
 from dms.domain.job import Refusal
 from dms.domain.pricing import quote
 from dms.domain.request import ServiceRequest
@@ -59,15 +61,18 @@ def refusal(request: ServiceRequest, offering: Offering, channel: str, price: De
         return "is not onboarded"
     if not offering.online:
         return "is offline"
-    if request.wants_gpu and not offering.gpus:
+    wish = request.gpu_wish
+    if wish and not offering.gpus:
         return "has no GPU"
     if request.service_type == "cardano_node" and not offering.allow_cardano:
         return "does not run Cardano nodes"
     if request.blockchain and offering.blockchain and request.blockchain.casefold() != offering.blockchain.casefold():
         return f"is paid on {offering.blockchain}, not {request.blockchain}"
-    short = offering.free.shortfalls(request.resources)
+    short = offering.free.shortfalls(msgspec.structs.replace(request.resources, vram_mb=0))
     if short:
         return "; ".join(short)
+    if wish and not choose(offering.gpus, wish):
+        return f"{wish} asked, which it does not have free"
     if price > Decimal(str(request.max_ntx)):
         return f"costs {price} NTX, above the maximum of {request.max_ntx}"
     return None

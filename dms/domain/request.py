@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from dms.domain.gpus import GpuWish
 from dms.domain.resources import Resources
 
 Text = Annotated[str, Meta(max_length=512)]
@@ -35,8 +36,9 @@ class Params(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Constraints(Struct, frozen=True, kw_only=True):
-    """cpu in MHz, ram and vram in MB, power in W, time in minutes. The upper bounds are far above
-    any machine; they keep sums in range."""
+    """cpu in MHz, ram in MB, power in W, time in minutes. gpus: how many, 0 for one where the machine
+    type is gpu; vram: of each of them, in MB; share_gpu: they may be given to other such jobs as well.
+    The upper bounds are far above any machine; they keep sums in range."""
 
     complexity: Text
     cpu: Annotated[int, Meta(ge=1, le=100_000_000)]
@@ -44,6 +46,8 @@ class Constraints(Struct, frozen=True, kw_only=True):
     time: Annotated[int, Meta(ge=1, le=5_256_000)]
     vram: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
     power: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    gpus: Annotated[int, Meta(ge=0, le=64)] = 0
+    share_gpu: bool = False
 
 
 class ServiceRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -63,11 +67,19 @@ class ServiceRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.params.machine_type.casefold() == "gpu"
 
     @property
+    def gpu_wish(self) -> GpuWish | None:
+        if not self.wants_gpu:
+            return None
+        wanted = self.constraints
+        return GpuWish(count=wanted.gpus or 1, vram_mb=wanted.vram, shared=wanted.share_gpu)
+
+    @property
     def resources(self) -> Resources:
+        wish = self.gpu_wish
         return Resources(
             cpu_mhz=self.constraints.cpu,
             memory_mb=self.constraints.ram,
-            vram_mb=self.constraints.vram if self.wants_gpu else 0,
+            vram_mb=wish.count * wish.vram_mb if wish else 0,
         )
 
     @property
@@ -83,4 +95,6 @@ def problems_of(request: ServiceRequest) -> list[tuple[str, str]]:
         found.append(("/service_type", f"unknown service type; one of {', '.join(SERVICE_TYPES)}"))
     if request.params.machine_type.casefold() not in MACHINE_TYPES:
         found.append(("/params/machine_type", "unknown machine type; cpu or gpu"))
+    if request.constraints.gpus and not request.wants_gpu:
+        found.append(("/constraints/gpus", 'GPUs are given only with params.machine_type "gpu"'))
     return found

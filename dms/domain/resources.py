@@ -35,9 +35,12 @@ class Resources(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Gpu(Struct, frozen=True, kw_only=True, gc=False):
-    """uuid: the driver's own, stable over reboots."""
+    """uuid: the driver's own, stable over reboots. taken: nothing of it can be had. shared: jobs that
+    share hold it, and only another such job can have what is free."""
 
     name: str
     uuid: str = ""
     total_vram_mb: int = 0
     free_vram_mb: int = 0
+    taken: bool = False
+    shared: bool = False

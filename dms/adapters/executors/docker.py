@@ -38,7 +38,7 @@ from dms.adapters.executors.profile import (
     container_config,
 )
 from dms.application.ports import Execution, ExecutionSpec, ExecutionState, OutputCursor, OutputLine
-from dms.errors import ExecutionError, ExecutorUnavailable, ImageUnavailable, InvalidInput, NotFound
+from dms.errors import ExecutionError, ExecutorUnavailable, GpuUnavailable, ImageUnavailable, InvalidInput, NotFound
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ _STATES = {
     "removing": ExecutionState.EXITED,
 }
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # uname's words, as images say it
+_GPU_TROUBLE = ("could not select device driver", "nvidia-container", "unresolvable cdi devices", "unknown device")
 _UNTIL_KILLED_SECONDS = 10.0
 _START_POLL_SECONDS = 0.1
 _REREAD_SECONDS = 0.2
@@ -134,10 +135,14 @@ class DockerExecutor:
         async with self._lock(job_id):
             found = await self._require(job_id)
             execution = _execution(found)
+            wants_gpu = bool(found["HostConfig"].get("DeviceRequests"))
             if execution.error and not execution.started_at:
-                raise ExecutionError(f"job {job_id} can't start: {execution.error}")
+                raise _refused(f"job {job_id} can't start: {execution.error}", wants_gpu=wants_gpu)
             if execution.state is ExecutionState.CREATED:
-                await self._calls.work(f"start job {job_id}", lambda api: api.start(found["Id"]))
+                try:
+                    await self._calls.work(f"start job {job_id}", lambda api: api.start(found["Id"]))
+                except ExecutionError as error:
+                    raise _refused(str(error), wants_gpu=wants_gpu) from error
 
     async def inspect(self, job_id: str) -> Execution:
         found = await self._find(job_id)
@@ -379,6 +384,16 @@ class DockerExecutor:
             raise
         except (ExecutionError, NotFound) as error:
             raise ImageUnavailable(f"image {reference} can't be pulled: {error}") from error
+
+
+def _refused(words: str, *, wants_gpu: bool) -> ExecutionError:
+    """The engine's refusal to start: a GPU that it can't give is not the job's fault."""
+    if wants_gpu and any(sign in words.lower() for sign in _GPU_TROUBLE):
+        return GpuUnavailable(
+            "this provider's container engine can't give the job its GPU: is the NVIDIA Container Toolkit installed "
+            f"and known to Docker there? ({words})"
+        )
+    return ExecutionError(words)
 
 
 class _Reading:

@@ -134,7 +134,7 @@ def _ulimits(limits: ContainerLimits) -> list[Ulimit]:
 def _gpus(uuids: tuple[str, ...]) -> list[DeviceRequest] | None:
     if not uuids:
         return None
-    return [DeviceRequest(driver="nvidia", device_ids=list(uuids), capabilities=[["gpu"]])]
+    return [DeviceRequest(driver="nvidia", device_ids=list(uuids), capabilities=[["gpu", "compute", "utility"]])]
 
 
 def _environment(spec: ExecutionSpec) -> list[str]:
@@ -145,6 +145,7 @@ def _environment(spec: ExecutionSpec) -> list[str]:
         **dict(spec.environment),
         "LD_PRELOAD": "",
         "NVIDIA_VISIBLE_DEVICES": ",".join(spec.gpu_uuids) or "void",
+        "NVIDIA_DRIVER_CAPABILITIES": "compute,utility" if spec.gpu_uuids else "",
     }
     return [f"{name}={value}" for name, value in environment.items()]
 

@@ -1,35 +1,21 @@
-"""What this machine has to offer: CPU and memory through psutil, NVIDIA GPUs through NVML.
+"""What this machine has to offer of CPU and memory, through psutil.
 
 CPU is counted as the original counts it, in MHz summed over the cores; it is read once, because the
-figure of the moment wanders with load and an offer must not. Memory and GPUs are read each time.
+figure of the moment wanders with load and an offer must not. Memory is read each time.
 """
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
 from pathlib import Path
 
 import psutil
-import pynvml
 from msgspec import Struct
-
-logger = logging.getLogger(__name__)
 
 _MIB = 1024 * 1024
 _CPUINFO = Path("/proc/cpuinfo")
 _GUESSED_MHZ = 1_000  # neither the driver nor /proc says: the least that a core of today has
-
-
-class Gpu(Struct, frozen=True, kw_only=True):
-    """vendor: "nvidia". Memory in MiB."""
-
-    name: str
-    uuid: str
-    total_vram_mb: int
-    free_vram_mb: int
-    vendor: str
 
 
 class Hardware(Struct, frozen=True, kw_only=True):
@@ -38,7 +24,6 @@ class Hardware(Struct, frozen=True, kw_only=True):
     cpu_mhz: int
     cores: int
     memory_mb: int
-    gpus: tuple[Gpu, ...]
 
     @property
     def core_mhz(self) -> int:
@@ -51,11 +36,10 @@ class HardwareProbe:
 
     def __init__(self) -> None:
         self._core_mhz: list[int] = []
-        self._said_no_gpus = False
         self._lock = threading.Lock()
 
     def read(self) -> Hardware:
-        """Takes about a millisecond without GPUs. Never fails for want of a driver."""
+        """Takes about a millisecond."""
         with self._lock:
             if not self._core_mhz:
                 self._core_mhz = _core_frequencies()
@@ -63,45 +47,7 @@ class HardwareProbe:
                 cpu_mhz=sum(self._core_mhz),
                 cores=len(self._core_mhz),
                 memory_mb=psutil.virtual_memory().total // _MIB,
-                gpus=self._nvidia_gpus(),
             )
-
-    def _nvidia_gpus(self) -> tuple[Gpu, ...]:
-        """Opened and closed each time: a driver that is updated or a card that falls out is seen."""
-        try:
-            pynvml.nvmlInit()
-        except pynvml.NVMLError as error:
-            self._say_no_gpus(error)
-            return ()
-        try:
-            return tuple(_gpu(index) for index in range(pynvml.nvmlDeviceGetCount()))
-        except pynvml.NVMLError as error:
-            self._say_no_gpus(error)
-            return ()
-        finally:
-            pynvml.nvmlShutdown()
-
-    def _say_no_gpus(self, error: Exception) -> None:
-        if not self._said_no_gpus:
-            self._said_no_gpus = True
-            logger.info("no NVIDIA GPU is offered: %s", error)
-
-
-def _gpu(index: int) -> Gpu:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    return Gpu(
-        name=_text(pynvml.nvmlDeviceGetName(handle)),
-        uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
-        total_vram_mb=int(memory.total) // _MIB,
-        free_vram_mb=int(memory.free) // _MIB,
-        vendor="nvidia",
-    )
-
-
-def _text(value: str | bytes) -> str:
-    """Older versions of the library answer bytes."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _core_frequencies() -> list[int]:

@@ -100,7 +100,7 @@ async def _metadata(api: Api) -> dict[str, Any]:
         "public_key": device.payment_address,
         "node_id": api.services.network.peer_id,
         "allow_cardano": device.allow_cardano,
-        "gpu_info": gpu_info(total.gpus),
+        "gpu_info": gpu_info(api.services.device.gpus_left()),
         "ntx_price": float(device.ntx_price),
     }
     return {key: value for key, value in found.items() if value or key in ("allow_cardano", "ntx_price")}

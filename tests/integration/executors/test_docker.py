@@ -24,7 +24,7 @@ from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.profile import MIB, ContainerLimits, seccomp_profile
 from dms.application.ports import ExecutionSpec, ExecutionState
-from dms.errors import ExecutionError, ExecutorUnavailable, ImageUnavailable
+from dms.errors import ExecutionError, ExecutorUnavailable, GpuUnavailable, ImageUnavailable
 from ops.demo_image import build_image
 from tests.fixtures.images import PLAIN_IMAGE, demo_images
 from tests.fixtures.jobs import NODE, cursor_after, ended, launch, read_all, run, shell_spec, texts
@@ -243,13 +243,44 @@ async def test_what_the_engine_refuses_to_start_is_over_and_says_why(executor: D
     await executor.prepare(spec)
     await executor.create(spec)
     for _ in range(2):
-        with pytest.raises(ExecutionError, match="device driver"):
+        with pytest.raises(
+            GpuUnavailable, match=r"can't give the job its GPU.*NVIDIA Container Toolkit.*device driver"
+        ):
             await executor.start(spec.job_id)
     execution = await executor.inspect(spec.job_id)
     assert execution.state is ExecutionState.EXITED
     assert "device driver" in execution.error
     assert execution.exit_code not in {0, None}
     assert await read_all(executor, spec.job_id) == []
+
+
+async def test_a_job_gets_the_gpus_that_were_granted_and_no_others(executor: DockerExecutor, api: APIClient) -> None:
+    spec = msgspec.structs.replace(
+        shell_spec("true"),
+        gpu_uuids=("GPU-1", "GPU-2"),
+        environment=(("NVIDIA_VISIBLE_DEVICES", "all"), ("NVIDIA_DRIVER_CAPABILITIES", "all")),
+    )
+    found = await attributes(executor, api, spec)
+    assert found["HostConfig"]["DeviceRequests"] == [
+        {
+            "Driver": "nvidia",
+            "Count": 0,
+            "DeviceIDs": ["GPU-1", "GPU-2"],
+            "Capabilities": [["gpu", "compute", "utility"]],
+            "Options": {},
+        }
+    ]
+    named = [line for line in found["Config"]["Env"] if line.startswith("NVIDIA_")]
+    assert sorted(named) == ["NVIDIA_DRIVER_CAPABILITIES=compute,utility", "NVIDIA_VISIBLE_DEVICES=GPU-1,GPU-2"]
+
+
+async def test_a_cpu_job_gets_no_gpu_even_where_every_container_would(executor: DockerExecutor, api: APIClient) -> None:
+    """With NVIDIA's runtime as the engine's default, these two variables alone decide; an image may set them."""
+    spec = msgspec.structs.replace(shell_spec("true"), environment=(("NVIDIA_VISIBLE_DEVICES", "all"),))
+    found = await attributes(executor, api, spec)
+    assert not found["HostConfig"]["DeviceRequests"]
+    named = [line for line in found["Config"]["Env"] if line.startswith("NVIDIA_")]
+    assert sorted(named) == ["NVIDIA_DRIVER_CAPABILITIES=", "NVIDIA_VISIBLE_DEVICES=void"]
 
 
 async def test_leaves_strangers_containers_alone(executor: DockerExecutor, api: APIClient) -> None:

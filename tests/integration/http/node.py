@@ -34,6 +34,7 @@ from dms.config import Rest
 from dms.domain.deployment import Fault
 from dms.domain.device import Capacity
 from dms.domain.event import new_id
+from dms.domain.gpus import GpuReading
 from dms.domain.job import FundStatus, Job
 from dms.domain.request import Constraints, Params, ServiceRequest
 from dms.errors import PeerUnreachable
@@ -95,8 +96,16 @@ class LonelyNetwork:
 
 
 class FixedHardware:
+    """gpus: as the driver would tell them; tests change them."""
+
+    def __init__(self, *gpus: GpuReading) -> None:
+        self.gpus = gpus
+
     def capacity(self) -> Capacity:
         return Capacity(cpu_mhz=8000, memory_mb=16_000, cores=4)
+
+    async def read_gpus(self) -> tuple[GpuReading, ...]:
+        return self.gpus
 
 
 def now_us() -> int:

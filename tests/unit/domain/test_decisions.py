@@ -22,7 +22,7 @@ from dms.domain.matching import match
 from dms.domain.payment import Payment, payment_key
 from dms.domain.pricing import estimate, price_text, quote
 from dms.domain.request import Constraints, Params, ServiceRequest
-from dms.domain.resources import Gpu, Resources
+from dms.domain.resources import Resources
 from dms.errors import Conflict, InvalidInput, PeerMisbehaved
 
 LOW = Constraints(complexity="Low", cpu=500, ram=2000, vram=2000, power=170, time=1)
@@ -163,19 +163,6 @@ def test_reservations_are_the_sum_of_what_is_held(steps: list[tuple[bool, int, i
             reservations.release(str(number))
             held.pop(str(number), None)
         assert reservations.total == Resources(cpu_mhz=sum(held.values()))
-
-
-def test_two_jobs_never_get_the_same_gpu() -> None:
-    gpus = [Gpu(name="a", uuid="1", total_vram_mb=8000), Gpu(name="b", uuid="2", total_vram_mb=24000)]
-    reservations = Reservations()
-    first = reservations.free_gpu(gpus, 4000)
-    assert first is not None
-    assert first.uuid == "1"
-    reservations.hold("job", Resources(vram_mb=4000), ("1",))
-    second = reservations.free_gpu(gpus, 4000)
-    assert second is not None
-    assert second.uuid == "2"
-    assert reservations.free_gpu(gpus, 40_000) is None
 
 
 @pytest.mark.parametrize(("cpu_mhz", "fits"), [(999, False), (1000, True), (9000, True), (9001, False)])

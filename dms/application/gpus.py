@@ -1,0 +1,46 @@
+"""Keeps an eye on the GPUs, so that the network hears of a card that is lost, found, or used by something else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from dms.application.device import DeviceService
+from dms.application.tasks import cancelled
+from dms.errors import LogUnavailable
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 15.0
+SETTLE_SECONDS = 2.0  # a container that ended gives its memory back a moment later
+
+
+class GpuWatch:
+    def __init__(self, device: DeviceService) -> None:
+        self._device = device
+        self._stirred = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._looking = asyncio.create_task(self._look(), name="GPU watch")
+
+    async def close(self) -> None:
+        if self._looking is not None:
+            await cancelled(self._looking)
+
+    def look_soon(self) -> None:
+        self._stirred.set()
+
+    async def _look(self) -> None:
+        while True:
+            try:
+                await self._device.see_gpus()
+            except LogUnavailable as error:
+                log.warning("the GPUs' state is not recorded: %s", error)
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._stirred.wait()
+                self._stirred.clear()
+                await asyncio.sleep(SETTLE_SECONDS)
+            except TimeoutError:
+                continue
