@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from sanic import HTTPResponse, Request
 
+from dms.adapters.http import answers, examples
 from dms.adapters.http.replies import json_reply
 from dms.adapters.http.routes import Api, Route
 from dms.errors import Unavailable
@@ -63,16 +64,29 @@ async def rebuild(request: Request, api: Api) -> HTTPResponse:
     return json_reply({"name": name, "position": await api.views.rebuild(name)})
 
 
+_OPERATORS = ("operators",)
+
 ROUTES = (
-    Route("GET", "/capacity", capacity, "What providers and the network have."),
-    Route("GET", "/projections", projections, "The views and how far they are."),
-    Route("POST", "/projections/<name>/rebuild", rebuild, "Make a view anew from the log."),
+    Route(
+        "GET", "/capacity", capacity, "What providers and the network have.", answer=answers.CapacityAnswer,
+        answer_example=examples.CAPACITY, tags=_OPERATORS,
+    ),
+    Route(
+        "GET", "/projections", projections, "The views and how far they are.", answer=answers.ViewList,
+        answer_example={"items": [{"name": "jobs", "position": 17, "head": 17, "behind": 0}]}, tags=_OPERATORS,
+    ),
+    Route(
+        "POST", "/projections/<name>/rebuild", rebuild, "Make a view anew from the log.", answer=answers.Rebuilt,
+        answer_example={"name": "jobs", "position": 17}, errors=(404,), tags=_OPERATORS,
+    ),
     *(
-        Route("GET", path, handler, summary, root=root, early=True)
+        Route("GET", path, handler, summary, root=root, early=True, answer=kind, answer_example=example,
+              tags=_OPERATORS)
         for root in (True, False)
-        for path, handler, summary in (
-            ("/livez", live, "Whether the process answers."),
-            ("/readyz", ready, "Whether it can serve."),
+        for path, handler, summary, kind, example in (
+            ("/livez", live, "Whether the process answers.", answers.Live, {"status": "ok"}),
+            ("/readyz", ready, "Whether it can serve.", answers.Ready,
+             {"status": "ready", "peer_id": examples.PEER_ID, "head": 17}),
         )
     ),
-)
+)  # fmt: skip

@@ -8,9 +8,11 @@ import msgspec
 from msgspec import Meta, Struct
 from sanic import HTTPResponse, Request
 
-from dms.adapters.http.joblogs import logs
-from dms.adapters.http.replies import checked_job_id, iso, json_reply, query, query_int
-from dms.adapters.http.routes import Api, Route
+from dms.adapters.http import answers, examples
+from dms.adapters.http.joblogs import NDJSON, logs
+from dms.adapters.http.joblogs import TEXT as TEXT_MEDIA
+from dms.adapters.http.replies import LARGEST, checked_job_id, iso, json_reply, query, query_int
+from dms.adapters.http.routes import FLAG, Api, Parameter, Route, choice, whole
 from dms.adapters.http.strict_json import parse
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.event import Recorded
@@ -146,12 +148,66 @@ async def terminate(request: Request, api: Api) -> HTTPResponse:
     return json_reply({"message": f"job {job_id} is told to stop", "job_id": job_id, "reason": reason})
 
 
+_JOB_TAG = ("jobs",)
+_AFTER = Parameter("after", "Go on behind this one: a page's next_token.")
+_TERMINATE: dict[str, Any] = {
+    "body": TerminateBody,
+    "body_optional": True,
+    "body_example": {"reason": "wrong input data"},
+    "answer": answers.Terminating,
+    "answer_example": {
+        "message": f"job {examples.JOB_ID} is told to stop", "job_id": examples.JOB_ID, "reason": "wrong input data",
+    },
+    "errors": (400, 404, 409),
+    "tags": _JOB_TAG,
+}  # fmt: skip
+
 ROUTES = (
-    Route("POST", "/run/request-service", request_service, "Ask for a job to be run.", ServiceRequest),
-    Route("GET", "/jobs", list_jobs, "Jobs of both roles.", query=("status", "role", "peer", "limit", "after")),
-    Route("GET", "/jobs/<job_id>", show_job, "One job."),
-    Route("GET", "/jobs/<job_id>/history", history, "A job's events.", query=("after", "limit")),
-    Route("GET", "/jobs/<job_id>/logs", logs, "A job's output.", query=("token", "after", "stream", "follow")),
-    Route("POST", "/jobs/<job_id>/terminate", terminate, "End a job.", TerminateBody),
-    Route("POST", "/jobs/<job_id>/stop", terminate, "End a job: the same.", TerminateBody),
-)
+    Route(
+        "POST", "/run/request-service", request_service, "Ask for a job to be run.", ServiceRequest,
+        body_example=examples.SERVICE_REQUEST, answer=answers.QuoteAnswer, answer_example=examples.QUOTE,
+        errors=(400, 404), tags=("run",),
+        description="Answers with a price and the provider that would run it. Pay, then report the payment as "
+        "`send-status` on the websocket `/run/deploy`. A 404 says of each candidate why not.",
+    ),
+    Route(
+        "GET", "/jobs", list_jobs, "Jobs of both roles, newest first.",
+        query=(
+            Parameter("status", "One or more, with commas between.", example="running,failed"),
+            Parameter("role", "As service provider or as compute provider.",
+                      choice("sp", "cp", "service provider", "compute provider")),
+            Parameter("peer", "Peer id of the other side."),
+            Parameter("limit", "Most jobs in the answer.", whole(LARGEST_PAGE, lowest=1, default=PAGE)),
+            _AFTER,
+        ),
+        answer=answers.JobPage, answer_example={"items": [examples.JOB], "next_token": ""}, errors=(400,),
+        tags=_JOB_TAG,
+    ),
+    Route(
+        "GET", "/jobs/<job_id>", show_job, "One job.", answer=answers.JobDetail,
+        answer_example=examples.JOB | {"timeline": [examples.STEP]}, errors=(404,), tags=_JOB_TAG,
+    ),
+    Route(
+        "GET", "/jobs/<job_id>/history", history, "A job's events on this node, as the log has them.",
+        query=(
+            Parameter("after", "Only events behind this position.", whole(LARGEST)),
+            Parameter("limit", "Most events in the answer.", whole(LARGEST_PAGE, lowest=1, default=LARGEST_PAGE)),
+        ),
+        answer=answers.EventPage, answer_example={"items": [examples.EVENT], "next_token": ""}, errors=(400, 404),
+        tags=_JOB_TAG,
+    ),
+    Route(
+        "GET", "/jobs/<job_id>/logs", logs, "A job's output.",
+        query=(
+            Parameter("token", "The job's token, from its log_url.", example="c2" * 16),
+            Parameter("after", "Only lines behind this one.", whole(LARGEST)),
+            Parameter("stream", "Only this stream.", choice("stdout", "stderr")),
+            Parameter("follow", "Stay until the job ends.", FLAG),
+        ),
+        media={TEXT_MEDIA: {"type": "string"}, NDJSON: answers.OutputLineAnswer},
+        answer_example="first line\nsecond line\n", errors=(400, 403, 404), stream=True, tags=_JOB_TAG,
+        description="Text, or with `Accept: application/x-ndjson` one JSON object a line.",
+    ),
+    Route("POST", "/jobs/<job_id>/terminate", terminate, "End a job.", **_TERMINATE),
+    Route("POST", "/jobs/<job_id>/stop", terminate, "End a job: the same.", **_TERMINATE),
+)  # fmt: skip

@@ -10,8 +10,9 @@ from uuid import NAMESPACE_OID, uuid5
 from msgspec import Struct
 from sanic import HTTPResponse, Request
 
+from dms.adapters.http import answers, examples
 from dms.adapters.http.replies import json_reply, query_bool
-from dms.adapters.http.routes import Api, Route
+from dms.adapters.http.routes import FLAG, Api, Parameter, Route
 from dms.adapters.http.strict_json import parse
 from dms.domain.device import Offer
 from dms.domain.directory import Offering
@@ -175,15 +176,62 @@ def free_resources(offering: Offering) -> dict[str, Any]:
     }
 
 
-ROUTES = (
-    Route("POST", "/onboarding/onboard", onboard, "Offer this machine to the network.", OnboardBody),
-    Route("GET", "/onboarding/status", status, "Whether this machine is onboarded."),
-    Route("GET", "/onboarding/provisioned", provisioned, "What the hardware has in all."),
-    Route("GET", "/onboarding/metadata", metadata, "What is onboarded."),
-    Route("DELETE", "/onboarding/offboard", offboard, "Leave the network.", OffboardBody, ("force",)),
-    Route("POST", "/onboarding/offboard", offboard, "Leave the network.", OffboardBody, ("force",)),
-    Route("POST", "/onboarding/resource-config", resource_config, "Change what is offered.", ResourceBody),
-    Route("GET", "/device/status", device_status, "Whether jobs are taken."),
-    Route("POST", "/device/status", set_device_status, "Take jobs, or not for now.", StatusBody),
-    Route("GET", "/telemetry/free", free, "What of the onboarded resources is free."),
+_ONBOARDING, _DEVICE = ("onboarding",), ("device",)
+_FORCE = (
+    Parameter("force", "Also while jobs run here; they go on.", FLAG),
+    Parameter("forget_identity", "Refused while the DMS runs: the answer says how it is done.", FLAG),
 )
+_OFFBOARD: dict[str, Any] = {
+    "body": OffboardBody,
+    "query": _FORCE,
+    "body_optional": True,
+    "body_example": {"force": False},
+    "answer": answers.Offboarded,
+    "answer_example": {"message": "Successfully Offboarded", "forced": False},
+    "errors": (400, 409),
+    "tags": _ONBOARDING,
+}
+
+ROUTES = (
+    Route(
+        "POST", "/onboarding/onboard", onboard, "Offer this machine to the network.", OnboardBody,
+        body_example=examples.OFFER, answer=answers.Metadata, answer_example=examples.METADATA,
+        errors=(400, 409), tags=_ONBOARDING,
+    ),
+    Route(
+        "GET", "/onboarding/status", status, "Whether this machine is onboarded.", answer=answers.OnboardStatus,
+        answer_example={
+            "onboarded": True, "error": None, "machine_uuid": "2b8f1d0c-8a3e-5a55-9c3b-0d8c3f1f7a11",
+            "metadata_path": "", "database_path": "",
+        },
+        tags=_ONBOARDING,
+    ),
+    Route(
+        "GET", "/onboarding/provisioned", provisioned, "What the hardware has in all.", answer=answers.Provisioned,
+        answer_example={"cpu": 10000.0, "memory": 16000, "total_cores": 4}, tags=_ONBOARDING,
+    ),
+    Route(
+        "GET", "/onboarding/metadata", metadata, "What is onboarded.", answer=answers.Metadata,
+        answer_example=examples.METADATA, errors=(404,), tags=_ONBOARDING,
+    ),
+    Route("DELETE", "/onboarding/offboard", offboard, "Leave the network.", **_OFFBOARD),
+    Route("POST", "/onboarding/offboard", offboard, "Leave the network.", **_OFFBOARD),
+    Route(
+        "POST", "/onboarding/resource-config", resource_config, "Change what is offered.", ResourceBody,
+        body_example={"memory": 4000, "cpu": 4000, "ntx_price": 0.002}, answer=answers.Metadata,
+        answer_example=examples.METADATA, errors=(400, 409), tags=_ONBOARDING,
+    ),
+    Route(
+        "GET", "/device/status", device_status, "Whether jobs are taken.", answer=answers.DeviceStatus,
+        answer_example={"online": True}, tags=_DEVICE,
+    ),
+    Route(
+        "POST", "/device/status", set_device_status, "Take jobs, or not for now.", StatusBody,
+        body_example={"is_available": True}, answer=answers.Message,
+        answer_example={"message": "Device status successfully changed to online"}, errors=(400, 409), tags=_DEVICE,
+    ),
+    Route(
+        "GET", "/telemetry/free", free, "What of the onboarded resources is free.", answer=answers.FreeResources,
+        answer_example=examples.FREE, tags=_DEVICE,
+    ),
+)  # fmt: skip

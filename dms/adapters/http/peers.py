@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sanic import HTTPResponse, Request
 
+from dms.adapters.http import answers, examples
 from dms.adapters.http.onboarding import free_resources, gpu_info
 from dms.adapters.http.replies import json_reply
 from dms.adapters.http.routes import Api, Route
@@ -13,12 +15,17 @@ from dms.domain.directory import Advertisement
 
 
 async def peers(_request: Request, api: Api) -> HTTPResponse:
-    return json_reply([{"ID": peer.peer_id, "Addrs": peer.addresses} for peer in api.services.network.peers()])
+    return json_reply([_peer(peer.peer_id, peer.addresses) for peer in api.services.network.peers()])
 
 
 async def own(_request: Request, api: Api) -> HTTPResponse:
     network = api.services.network
-    return json_reply({"ID": network.peer_id, "Addrs": list(network.listen_addresses)})
+    return json_reply(_peer(network.peer_id, network.listen_addresses))
+
+
+def _peer(peer_id: str, addresses: Sequence[str]) -> answers.Peer:
+    found = list(addresses)
+    return answers.Peer(upper_id=peer_id, upper_addrs=found, id=peer_id, addrs=found)
 
 
 async def known(_request: Request, api: Api) -> HTTPResponse:
@@ -49,10 +56,27 @@ def _peer_data(advertisement: Advertisement) -> dict[str, Any]:
     }
 
 
+_PEERS = ("peers",)
+
 ROUTES = (
-    Route("GET", "/peers", peers, "Connected peers."),
-    Route("GET", "/peers/self", own, "This node's peer id and addresses."),
-    Route("GET", "/peers/dht", known, "Peer ids of known compute providers."),
-    Route("GET", "/peers/kad-dht", known, "The same: this DMS keeps one table."),
-    Route("GET", "/peers/dht/dump", dump, "All that known compute providers say of themselves."),
-)
+    Route(
+        "GET", "/peers", peers, "Connected peers.", answer=list[answers.Peer], answer_example=[examples.PEER],
+        tags=_PEERS,
+    ),
+    Route(
+        "GET", "/peers/self", own, "This node's peer id and addresses.", answer=answers.Peer,
+        answer_example=examples.PEER, tags=_PEERS,
+    ),
+    Route(
+        "GET", "/peers/dht", known, "Peer ids of known compute providers, without this node.", answer=list[str],
+        answer_example=[examples.PEER_ID], tags=_PEERS,
+    ),
+    Route(
+        "GET", "/peers/kad-dht", known, "The same: this DMS keeps one table.", answer=list[str],
+        answer_example=[examples.PEER_ID], tags=_PEERS,
+    ),
+    Route(
+        "GET", "/peers/dht/dump", dump, "All that compute providers say of themselves, this node first.",
+        answer=list[answers.PeerData], answer_example=[examples.PEER_DATA], tags=_PEERS,
+    ),
+)  # fmt: skip

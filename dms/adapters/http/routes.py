@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sanic import HTTPResponse, Request
@@ -66,18 +66,80 @@ Handler = Callable[[Request, Api], Awaitable[HTTPResponse | None]]
 
 
 @dataclass(frozen=True)
+class Parameter:
+    """One query parameter. schema: JSON Schema of its value; example: one that works."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any] = field(default_factory=lambda: TEXT)
+    required: bool = False
+    example: Any = None
+
+
+TEXT: Mapping[str, Any] = {"type": "string"}
+FLAG: Mapping[str, Any] = {"type": "boolean", "default": False}
+
+
+def whole(highest: int, *, lowest: int = 0, default: int | None = None) -> Mapping[str, Any]:
+    """The schema of a whole number."""
+    given = {} if default is None else {"default": default}
+    return {"type": "integer", "minimum": lowest, "maximum": highest, **given}
+
+
+def choice(*words: str) -> Mapping[str, Any]:
+    return {"type": "string", "enum": list(words)}
+
+
+@dataclass(frozen=True)
 class Route:
-    """path: from the root when `root`, else under /api/v1; parameters as `<name>`. body: the type that
-    the request is read as. early: is answered before the daemon is ready, too."""
+    """One REST endpoint, with all that its description needs.
+
+    path: from the root when `root`, else under /api/v1; parameters as `<name>`. body: the type that the
+    request is read as; it may be left out when `body_optional`. early: is answered before the daemon is
+    ready, too. answer: of the 200, a type that msgspec can describe or a JSON Schema; None: no body.
+    media: for an answer that is not (only) JSON: content type -> type or schema, of one item where it is a stream.
+    errors: statuses beyond those of every route (`openapi.COMMON`). body_example, answer_example: JSON values.
+    """
 
     method: str
     path: str
     handler: Handler
     summary: str
     body: type[Any] | None = None
-    query: tuple[str, ...] = ()
+    query: tuple[Parameter, ...] = ()
     root: bool = False
     early: bool = False
+    answer: Any = None
+    errors: tuple[int, ...] = ()
+    body_example: Any = None
+    answer_example: Any = None
+    tags: tuple[str, ...] = ()
+    description: str = ""
+    body_optional: bool = False
+    status: int = 200
+    media: Mapping[str, Any] = field(default_factory=dict)
+    stream: bool = False
+    deprecated: bool = False
+
+    @property
+    def address(self) -> str:
+        return self.path if self.root else PREFIX + self.path
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebSocket:
+    """An address that upgrades to a websocket. incoming, outgoing: messages (or actions) by name, as types
+    or JSON Schemas; "" stands for a message that has no name. errors: of the handshake."""
+
+    path: str
+    summary: str
+    query: tuple[Parameter, ...] = ()
+    root: bool = False
+    errors: tuple[int, ...] = ()
+    tags: tuple[str, ...] = ()
+    description: str = ""
+    incoming: Mapping[str, Any] = field(default_factory=dict)
+    outgoing: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def address(self) -> str:

@@ -1,0 +1,283 @@
+"""What a 200 holds, as types: the shapes that clients of the original rely on, and our own resources.
+
+A handler builds one of these, or the same shape as a dict; tests hold real answers against their schemas.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from dms.application.messages import UUID_PATTERN
+from dms.domain.resources import Resources
+from projections.capacity import NetworkCapacity
+
+JobId = Annotated[str, Meta(pattern=UUID_PATTERN, description="UUIDv7")]
+Time = Annotated[str, Meta(description="ISO 8601, UTC", examples=["2026-01-31T12:00:00.000000+00:00"])]
+Megahertz = Annotated[int, Meta(ge=0, description="MHz")]
+Megabytes = Annotated[int, Meta(ge=0, description="MB (MiB, as the original counts)")]
+Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="SHA-256, hex")]
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    message: str
+
+
+# --- this machine ----------------------------------------------------------------------------------
+class Hardware(Struct, frozen=True, kw_only=True):
+    memory_max: Megabytes
+    total_core: int
+    cpu_max: Megahertz
+
+
+class Amount(Struct, frozen=True, kw_only=True):
+    cpu: Annotated[int, Meta(description="MHz")]
+    memory: Annotated[int, Meta(description="MB")]
+
+
+class GpuInfo(Struct, frozen=True, kw_only=True):
+    name: str
+    tot_vram: Megabytes
+    free_vram: Megabytes
+
+
+class Metadata(Struct, frozen=True, kw_only=True):
+    """What is onboarded, as in the original's metadata file; empty values are left out.
+    update_timestamp: Unix seconds. public_key: the payment address."""
+
+    resource: Hardware
+    available: Amount
+    reserved: Amount
+    allow_cardano: bool
+    ntx_price: float
+    name: str | UnsetType = UNSET
+    update_timestamp: int | UnsetType = UNSET
+    network: str | UnsetType = UNSET
+    public_key: str | UnsetType = UNSET
+    node_id: str | UnsetType = UNSET
+    gpu_info: list[GpuInfo] | UnsetType = UNSET
+
+
+class Provisioned(Struct, frozen=True, kw_only=True):
+    """cpu in MHz over all cores, memory in MB."""
+
+    cpu: float
+    memory: int
+    total_cores: int
+
+
+class OnboardStatus(Struct, frozen=True, kw_only=True):
+    """The paths are empty: what the original kept in files is in the event log."""
+
+    onboarded: bool
+    error: None
+    machine_uuid: str
+    metadata_path: str
+    database_path: str
+
+
+class Offboarded(Struct, frozen=True, kw_only=True):
+    message: str
+    forced: bool
+
+
+class DeviceStatus(Struct, frozen=True, kw_only=True):
+    online: bool
+
+
+class FreeResources(Struct, frozen=True, kw_only=True):
+    """tot_cpu_hz is in MHz, ram in MB; prices of single resources were never set. ntx_price: a minute."""
+
+    id: int
+    tot_cpu_hz: int
+    price_cpu: int
+    ram: int
+    price_ram: int
+    vcpu: int
+    disk: int
+    price_disk: int
+    ntx_price: float
+
+
+# --- peers -------------------------------------------------------------------------------------------
+class Peer(Struct, frozen=True, kw_only=True):
+    """Keys in both spellings that the original has had."""
+
+    upper_id: str = field(name="ID")
+    upper_addrs: list[str] = field(name="Addrs")
+    id: str
+    addrs: list[str]
+
+
+class PeerData(Struct, frozen=True, kw_only=True):
+    """What one compute provider says of itself. services is always empty: the original told everybody
+    which jobs, wallets and logs a provider had. timestamp: Unix seconds."""
+
+    peer_id: str
+    is_available: bool
+    has_gpu: bool
+    allow_cardano: bool
+    gpu_info: list[GpuInfo] | None
+    tokenomics_addrs: str
+    tokenomics_blockchain: str
+    available_resources: FreeResources
+    services: list[dict[str, Any]]
+    timestamp: int
+
+
+# --- jobs --------------------------------------------------------------------------------------------
+class QuoteAnswer(Struct, frozen=True, kw_only=True):
+    """With the fields of both generations of the original: signature and oracle_message, and the hashes.
+    estimated_price: NTX. signature: Ed25519 over oracle_message by this node's key, hex."""
+
+    job_id: JobId
+    compute_provider_addr: str
+    estimated_price: float
+    signature: Annotated[str, Meta(pattern="^[0-9a-f]{128}$")]
+    oracle_message: str
+    metadata_hash: Hash
+    withdraw_hash: Hash
+    refund_hash: Hash
+    distribute_50_hash: Hash
+    distribute_75_hash: Hash
+
+
+class TimelineStep(Struct, frozen=True, kw_only=True):
+    """One event of the job. note: the reason, where there is one."""
+
+    event: str
+    position: int
+    time: Time
+    note: str | UnsetType = UNSET
+
+
+class JobSummary(Struct, frozen=True, kw_only=True):
+    """price: NTX, decimal text. peer: the other side. fault: whose fault a bad end was. minutes: asked for.
+    log_lines, log_sha256: of the sealed output. position: of the newest event counted in."""
+
+    job_id: JobId
+    role: Literal["service provider", "compute provider"]
+    status: str
+    peer: str
+    price: str
+    service_type: str
+    image: str
+    cpu_mhz: Megahertz
+    memory_mb: Megabytes
+    vram_mb: Megabytes
+    minutes: int
+    requested_at: Time | None
+    started_at: Time | None
+    ended_at: Time | None
+    unreachable: bool
+    exit_code: int | None
+    reason: str
+    fault: str
+    duration_seconds: float
+    log_lines: int | None
+    log_sha256: str
+    log_truncated: bool
+    position: int
+    log_url: str
+
+
+class JobDetail(JobSummary, frozen=True, kw_only=True):
+    timeline: list[TimelineStep]
+
+
+class JobPage(Struct, frozen=True, kw_only=True):
+    """next_token goes into `after`; it is empty at the end."""
+
+    items: list[JobSummary]
+    next_token: str
+
+
+class JobEvent(Struct, frozen=True, kw_only=True):
+    """One event as the log has it. hash: its link of the chain."""
+
+    position: int
+    time: Time
+    topic: str
+    schema_version: int
+    aggregate_id: str
+    aggregate_version: int
+    event_id: str
+    causation_id: str
+    correlation_id: str
+    traceparent: str
+    hash: Hash
+    data: dict[str, Any]
+
+
+class EventPage(Struct, frozen=True, kw_only=True):
+    items: list[JobEvent]
+    next_token: str
+
+
+class OutputLineAnswer(Struct, frozen=True, kw_only=True):
+    """seq: from 1, one count over both streams."""
+
+    seq: int
+    stream: Literal["stdout", "stderr"]
+    time: Time
+    text: str
+
+
+class Terminating(Struct, frozen=True, kw_only=True):
+    message: str
+    job_id: JobId
+    reason: str
+
+
+# --- for operators -----------------------------------------------------------------------------------
+class Live(Struct, frozen=True, kw_only=True):
+    status: Literal["ok"]
+
+
+class Ready(Struct, frozen=True, kw_only=True):
+    """head: the newest position of the log."""
+
+    status: Literal["ready"]
+    peer_id: str
+    head: int
+
+
+class ProviderCapacity(Struct, frozen=True, kw_only=True):
+    """own: this node. total: the hardware; onboarded: offered; reserved: held by jobs. ntx_price: a minute."""
+
+    provider: str
+    own: bool
+    online: bool
+    channel: str
+    total: Resources
+    onboarded: Resources
+    reserved: Resources
+    free: Resources
+    ntx_price: str
+    position: int
+
+
+class CapacityAnswer(Struct, frozen=True, kw_only=True):
+    """network: the sum of those online."""
+
+    providers: list[ProviderCapacity]
+    network: NetworkCapacity
+
+
+class ViewState(Struct, frozen=True, kw_only=True):
+    """position: of the log, reached; head: the log's newest; behind: events in between."""
+
+    name: str
+    position: int
+    head: int
+    behind: int
+
+
+class ViewList(Struct, frozen=True, kw_only=True):
+    items: list[ViewState]
+
+
+class Rebuilt(Struct, frozen=True, kw_only=True):
+    name: str
+    position: int

@@ -1,0 +1,156 @@
+"""Examples for the API's description: values that the endpoints really take and give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PEER_ID = "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo"
+JOB_ID = "0198c0de-1c00-7000-8000-0000000000a1"
+ADDRESS = "addr_test1vzpwq95z3xyum8vqndgdd9mdnmafh3djcxnc6jemlgdmswcve6tkw"  # CIP-19's test vector
+TIME = "2026-01-31T12:00:00.000000+00:00"
+TERMS = (
+    f'{{"compute_provider":"{PEER_ID}","estimated_price":"0.02728","job_id":"{JOB_ID}",'
+    f'"minutes":1,"service_provider":"{PEER_ID}"}}'
+)
+
+OFFER: dict[str, Any] = {
+    "memory": 4000,
+    "cpu": 4000,
+    "channel": "nunet-test",
+    "payment_addr": ADDRESS,
+    "cardano": False,
+    "ntx_price": 0.001,
+    "is_available": True,
+}
+METADATA: dict[str, Any] = {
+    "name": "worker-1",
+    "update_timestamp": 1769860800,
+    "resource": {"memory_max": 16000, "total_core": 4, "cpu_max": 10000},
+    "available": {"cpu": 6000, "memory": 12000},
+    "reserved": {"cpu": 4000, "memory": 4000},
+    "network": "nunet-test",
+    "public_key": ADDRESS,
+    "node_id": PEER_ID,
+    "allow_cardano": False,
+    "ntx_price": 0.001,
+}
+FREE: dict[str, Any] = {
+    "id": 1,
+    "tot_cpu_hz": 4000,
+    "price_cpu": 0,
+    "ram": 4000,
+    "price_ram": 0,
+    "vcpu": 1,
+    "disk": 0,
+    "price_disk": 0,
+    "ntx_price": 0.001,
+}
+PEER: dict[str, Any] = {
+    "ID": PEER_ID,
+    "Addrs": [f"/ip4/192.0.2.7/tcp/9000/p2p/{PEER_ID}"],
+    "id": PEER_ID,
+    "addrs": [f"/ip4/192.0.2.7/tcp/9000/p2p/{PEER_ID}"],
+}
+PEER_DATA: dict[str, Any] = {
+    "peer_id": PEER_ID,
+    "is_available": True,
+    "has_gpu": False,
+    "allow_cardano": False,
+    "gpu_info": None,
+    "tokenomics_addrs": ADDRESS,
+    "tokenomics_blockchain": "Cardano",
+    "available_resources": FREE,
+    "services": [],
+    "timestamp": 1769860800,
+}
+SERVICE_REQUEST: dict[str, Any] = {
+    "address_user": ADDRESS,
+    "max_ntx": 10,
+    "blockchain": "Cardano",
+    "service_type": "ml-training-cpu",
+    "params": {
+        "machine_type": "cpu",
+        "image_id": "registry.example.com/ml/on-cpu:1",
+        "model_url": "https://example.com/model.py",
+        "packages": ["numpy"],
+    },
+    "constraints": {"complexity": "Low", "cpu": 500, "ram": 2000, "vram": 2000, "power": 170, "time": 1},
+}
+QUOTE: dict[str, Any] = {
+    "job_id": JOB_ID,
+    "compute_provider_addr": PEER_ID,
+    "estimated_price": 0.02728,
+    "signature": "5e" * 64,
+    "oracle_message": TERMS,
+    **{
+        f"{outcome}_hash": "a7" * 32 for outcome in ("metadata", "withdraw", "refund", "distribute_50", "distribute_75")
+    },
+}
+JOB: dict[str, Any] = {
+    "job_id": JOB_ID,
+    "role": "service provider",
+    "status": "completed",
+    "peer": PEER_ID,
+    "price": "0.02728",
+    "service_type": "ml-training-cpu",
+    "image": "registry.example.com/ml/on-cpu:1",
+    "cpu_mhz": 500,
+    "memory_mb": 2000,
+    "vram_mb": 0,
+    "minutes": 1,
+    "requested_at": TIME,
+    "started_at": TIME,
+    "ended_at": TIME,
+    "unreachable": False,
+    "exit_code": 0,
+    "reason": "",
+    "fault": "",
+    "duration_seconds": 12.5,
+    "log_lines": 2,
+    "log_sha256": "b1" * 32,
+    "log_truncated": False,
+    "position": 17,
+    "log_url": f"http://localhost:9999/api/v1/jobs/{JOB_ID}/logs?token={'c2' * 16}",
+}
+STEP: dict[str, Any] = {"event": "job.service_requested", "position": 4, "time": TIME}
+EVENT: dict[str, Any] = {
+    "position": 9,
+    "time": TIME,
+    "topic": "job.completed",
+    "schema_version": 1,
+    "aggregate_id": f"job-{JOB_ID}",
+    "aggregate_version": 8,
+    "event_id": "0198c0de-1c00-7000-8000-0000000000e9",
+    "causation_id": "0198c0de-1c00-7000-8000-0000000000c9",
+    "correlation_id": JOB_ID,
+    "traceparent": "",
+    "hash": "d3" * 32,
+    "data": {"duration_seconds": 12.5},
+}
+AMOUNT: dict[str, Any] = {"cpu_mhz": 4000, "memory_mb": 4000, "vram_mb": 0}
+NOTHING: dict[str, Any] = {"cpu_mhz": 0, "memory_mb": 0, "vram_mb": 0}
+HARDWARE: dict[str, Any] = {"cpu_mhz": 10000, "memory_mb": 16000, "vram_mb": 0}
+CAPACITY: dict[str, Any] = {
+    "providers": [
+        {
+            "provider": PEER_ID,
+            "own": True,
+            "online": True,
+            "channel": "nunet-test",
+            "total": HARDWARE,
+            "onboarded": AMOUNT,
+            "reserved": NOTHING,
+            "free": AMOUNT,
+            "ntx_price": "0.001",
+            "position": 3,
+        }
+    ],
+    "network": {
+        "providers": 1,
+        "online": 1,
+        "total": HARDWARE,
+        "onboarded": AMOUNT,
+        "reserved": NOTHING,
+        "free": AMOUNT,
+    },
+}
