@@ -100,6 +100,15 @@ class FreeResources(Struct, frozen=True, kw_only=True):
     ntx_price: float
 
 
+class Wallet(Struct, frozen=True, kw_only=True):
+    """Cardano: address, mnemonic and network; Ethereum: address and private_key."""
+
+    address: str
+    mnemonic: str | UnsetType = UNSET
+    private_key: str | UnsetType = UNSET
+    network: str | UnsetType = UNSET
+
+
 # --- peers -------------------------------------------------------------------------------------------
 class Peer(Struct, frozen=True, kw_only=True):
     """Keys in both spellings that the original has had."""

@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 from sanic import HTTPResponse, Request
 
+from dms.adapters.http import examples
 from dms.adapters.http.connection import Socket, text_frame
-from dms.adapters.http.replies import checked_job_id, query, query_bool, query_int
-from dms.adapters.http.routes import PREFIX, Api, Route
+from dms.adapters.http.replies import LARGEST, checked_job_id, query, query_bool, query_int
+from dms.adapters.http.routes import FLAG, JOB_ID, PREFIX, Api, Parameter, Route, whole
 from dms.adapters.http.sockets import Endpoint
-from dms.application.cloudevents import cloud_event
+from dms.application.cloudevents import CloudEvent, cloud_event
 from dms.application.event_stream import EventFilter, check_cursor, events
 from dms.application.tasks import cancelled
 from dms.domain.event import Recorded
@@ -225,12 +226,24 @@ def time_us(text: str) -> int:
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
+QUERY = (
+    Parameter("after", "Only events behind this position.", whole(LARGEST, default=0)),
+    Parameter("limit", "End after so many events.", whole(LARGEST_PAGE, lowest=1)),
+    Parameter("follow", "Go on with what happens from now on.", FLAG),
+    Parameter("type", "Topics, with commas between.", example="job.completed,device.*"),
+    Parameter("job_id", "Only of this job.", JOB_ID),
+    Parameter("provider", "Only of this compute provider: its peer id."),
+    Parameter("since", "Not before this time (ISO 8601).", example="2026-01-31T12:00:00Z"),
+    Parameter("until", "Before this time (ISO 8601).", example="2026-02-01T12:00:00Z"),
+)
+
 ROUTES = (
     Route(
-        "GET",
-        "/events",
-        stream_events,
-        "The event log as a stream.",
-        query=("after", "limit", "follow", "type", "job_id", "provider", "since", "until"),
+        "GET", "/events", stream_events, "The event log as a stream.", query=QUERY,
+        media={NDJSON: CloudEvent, SSE: {"type": "string"}}, answer_example=examples.CLOUD_EVENT,
+        errors=(400, 404, 410), stream=True, tags=("events",),
+        description="One CloudEvent a line, or with `Accept: text/event-stream` as Server-Sent Events, whose ids are "
+        "positions. A reader goes on behind `after`, or behind `Last-Event-ID`. 410 tells the first position that "
+        "is still there.",
     ),
-)
+)  # fmt: skip

@@ -154,3 +154,22 @@ CAPACITY: dict[str, Any] = {
         "free": AMOUNT,
     },
 }
+WALLET: dict[str, Any] = {
+    "address": "0x52908400098527886E0F7030069857D2E4169EE7",  # EIP-55's test vector
+    "private_key": "00" * 31 + "01",
+}
+CLOUD_EVENT: dict[str, Any] = {
+    "specversion": "1.0",
+    "id": "0198c0de-1c00-7000-8000-0000000000e9",
+    "source": f"urn:nunet:dms:peer:{PEER_ID}",
+    "type": "io.nunet.dms.job.completed.v1",
+    "dataschema": "urn:nunet:dms:event:job.completed:v1",
+    "subject": f"job-{JOB_ID}",
+    "time": "2026-01-31T12:00:00.000000Z",
+    "datacontenttype": "application/json",
+    "position": 9,
+    "streamversion": 8,
+    "correlationid": JOB_ID,
+    "hash": "d3" * 32,
+    "data": {"duration_seconds": 12.5},
+}

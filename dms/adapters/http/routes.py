@@ -12,6 +12,7 @@ from typing import Any
 from sanic import HTTPResponse, Request
 
 from dms.application.cause import caused_by
+from dms.application.messages import UUID_PATTERN
 from dms.application.overview import Services
 from dms.domain.event import new_id
 from dms.errors import Unavailable
@@ -77,6 +78,7 @@ class Parameter:
 
 
 TEXT: Mapping[str, Any] = {"type": "string"}
+JOB_ID: Mapping[str, Any] = {"type": "string", "format": "uuid", "pattern": UUID_PATTERN}
 FLAG: Mapping[str, Any] = {"type": "boolean", "default": False}
 
 

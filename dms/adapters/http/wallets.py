@@ -6,8 +6,9 @@ import asyncio
 
 from sanic import HTTPResponse, Request
 
+from dms.adapters.http import answers, examples
 from dms.adapters.http.replies import json_reply, query
-from dms.adapters.http.routes import Api, Route
+from dms.adapters.http.routes import Api, Parameter, Route, choice
 
 
 async def new_address(request: Request, api: Api) -> HTTPResponse:
@@ -23,4 +24,13 @@ async def new_address(request: Request, api: Api) -> HTTPResponse:
     return json_reply({k: v for k, v in shown.items() if v}, headers={"cache-control": "no-store"})
 
 
-ROUTES = (Route("GET", "/onboarding/address/new", new_address, "Make a wallet.", query=("blockchain", "network")),)
+ROUTES = (
+    Route(
+        "GET", "/onboarding/address/new", new_address, "Make a wallet. Its secret is shown once and kept nowhere.",
+        query=(
+            Parameter("blockchain", "cardano (the default) or ethereum.", choice("cardano", "ethereum")),
+            Parameter("network", "Of Cardano: a test network unless mainnet.", choice("preprod", "preview", "mainnet")),
+        ),
+        answer=answers.Wallet, answer_example=examples.WALLET, errors=(400,), tags=("onboarding",),
+    ),
+)  # fmt: skip
