@@ -31,6 +31,7 @@ from dms.adapters.funding.trust import TrustCheck
 from dms.adapters.hardware.nvidia import NvidiaGpus
 from dms.adapters.hardware.probe import HardwareProbe
 from dms.adapters.http.server import HttpServer, build_app
+from dms.adapters.metadata.file import MetadataFile
 from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
@@ -49,6 +50,7 @@ from dms.domain.device import Capacity
 from dms.domain.gpus import GpuReading
 from dms.errors import ConfigError, DmsError
 from projections.capacity import Capacity as CapacityView
+from projections.device import DeviceView
 from projections.jobs import OPEN_STATUSES, Jobs
 
 log = logging.getLogger("dms")
@@ -111,8 +113,9 @@ class Daemon:
         await event_log.start()
         outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb)
         self._closing.push_async_callback(outputs.close)
-        self._views = SQLiteViews(data_dir / "views.db", event_log, [Jobs(), CapacityView()])
+        self._views = SQLiteViews(data_dir / "views.db", event_log, [Jobs(), CapacityView(), DeviceView()])
         self._closing.push_async_callback(self._views.close)
+        self._metadata_file = MetadataFile(event_log, self._views, work_dir)
         identity = Identity.load_or_create(work_dir / "node.key")
         hardware = ProbedHardware(HardwareProbe(), NvidiaGpus())
         device = DeviceService(event_log, hardware, identity.peer_id)
@@ -164,6 +167,8 @@ class Daemon:
             service_provider=service,
             compute_provider=compute,
             log_token=lambda job_id: hmac.digest(token_key, job_id.encode(), "sha256").hex()[:40],
+            metadata_path=self._metadata_file.path,
+            database_path=settings.events_db,
             new_wallet=new_wallet,
             ready=self.ready,
             now=now_us,
@@ -182,6 +187,8 @@ class Daemon:
         self.port = await server.start()
         self._enter("reading the log")
         await self._views.start()
+        self._closing.push_async_callback(self._metadata_file.close)
+        await self._metadata_file.start()
         self._enter("joining the network")
         compute.serve(network)
         directory.serve()

@@ -10,7 +10,7 @@ from decimal import Decimal
 import msgspec
 
 from dms.application.ports import EventLog, Hardware
-from dms.domain.device import Capacity, Device, Offer, Reservations
+from dms.domain.device import Capacity, Device, Offer, Reservations, check_offer
 from dms.domain.directory import Offering
 from dms.domain.gpus import GpuReading, recorded_anew, vram_total
 from dms.domain.resources import Gpu, Resources
@@ -99,9 +99,11 @@ class DeviceService:
         readings = await self._hardware.read_gpus()
         self.gpu_hindrance = ""  # the owner may just have mended it
         device = self.state
-        self._check_holds(offer.cpu_mhz, offer.memory_mb)
         gpus = recorded_anew(device.total.gpus, readings, self.reservations.gpu_jobs())
-        device.onboard(offer, msgspec.structs.replace(self.capacity(), gpus=gpus))
+        total = msgspec.structs.replace(self.capacity(), gpus=gpus)
+        check_offer(offer, total)  # what is wrong with the offer itself comes first
+        self._check_holds(offer.cpu_mhz, offer.memory_mb)
+        device.onboard(offer, total)
         await self._save(device)
         return device
 

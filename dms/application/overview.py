@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
@@ -17,7 +18,9 @@ from dms.domain.wallet import NewWallet
 class Services:
     """ready: why the daemon can't serve yet, or None when it can. log_token: the unguessable token
     of a job's log (an HMAC under a key of this node, so that it stands in no event).
-    new_wallet: (blockchain, network), each may be empty; raises InvalidInput. now: Unix time in microseconds."""
+    metadata_path: of the published metadata file, empty for none. database_path: of the event log, when it
+    is a file. new_wallet: (blockchain, network), each may be empty; raises InvalidInput.
+    now: Unix time in microseconds."""
 
     log: EventLog
     outputs: OutputStore
@@ -27,6 +30,8 @@ class Services:
     service_provider: ServiceProvider
     compute_provider: ComputeProvider
     log_token: Callable[[str], str]
+    metadata_path: Callable[[], Awaitable[str]]
+    database_path: Path
     new_wallet: Callable[[str, str], NewWallet]
     ready: Callable[[], str | None]
     now: Callable[[], int]

@@ -41,6 +41,7 @@ class Offer(Struct, frozen=True, kw_only=True):
     ntx_price: Decimal = Decimal(0)
     available: bool = True
     hostname: str = ""
+    plugins: tuple[str, ...] = ()  # names; accepted as the original did, and shown
 
 
 class Device(Aggregate):
@@ -60,6 +61,7 @@ class Device(Aggregate):
         ntx_price: str = "0"
         available: bool = True
         hostname: str = ""
+        plugins: tuple[str, ...] = ()
 
     @register
     class ResourcesChanged(Event, frozen=True, kw_only=True, gc=False):
@@ -83,6 +85,7 @@ class Device(Aggregate):
         TOPIC: ClassVar[str] = "device.payment_address_changed"
         payment_address: str
         blockchain: str = ""
+        previous: str = ""  # the address that got the payments until now
 
     @register
     class Offboarded(Event, frozen=True, kw_only=True, gc=False):
@@ -103,8 +106,10 @@ class Device(Aggregate):
         self.offered = Resources()
 
     def onboard(self, offer: Offer, total: Capacity) -> None:
-        """Again is allowed and replaces the offer. Raises InvalidInput."""
+        """Again is allowed and replaces the offer; another payment address is then an event of its own.
+        Raises InvalidInput."""
         check_offer(offer, total)
+        previous = self.payment_address
         self.trigger(
             self.Onboarded(
                 total=total,
@@ -118,8 +123,15 @@ class Device(Aggregate):
                 ntx_price=str(offer.ntx_price),
                 available=offer.available,
                 hostname=offer.hostname,
+                plugins=offer.plugins,
             )
         )
+        if previous not in ("", offer.payment_address):
+            self.trigger(
+                self.PaymentAddressChanged(
+                    payment_address=offer.payment_address, blockchain=offer.blockchain, previous=previous
+                )
+            )
 
     def change_resources(self, cpu_mhz: int, memory_mb: int, ntx_price: Decimal) -> None:
         """Raises Conflict unless onboarded, InvalidInput out of range."""
@@ -144,10 +156,6 @@ class Device(Aggregate):
             return False
         self.trigger(self.AvailabilityChanged(available=available))
         return True
-
-    def change_payment_address(self, address: str, blockchain: str) -> None:
-        self._require_onboarded()
-        self.trigger(self.PaymentAddressChanged(payment_address=address, blockchain=blockchain))
 
     def offboard(self, forced: bool) -> None:
         if not self.onboarded and not forced:

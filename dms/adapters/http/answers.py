@@ -57,6 +57,7 @@ class Metadata(Struct, frozen=True, kw_only=True):
     public_key: str | UnsetType = UNSET
     node_id: str | UnsetType = UNSET
     gpu_info: list[GpuInfo] | UnsetType = UNSET
+    plugins: list[str] | UnsetType = UNSET
 
 
 class Provisioned(Struct, frozen=True, kw_only=True):
@@ -68,7 +69,8 @@ class Provisioned(Struct, frozen=True, kw_only=True):
 
 
 class OnboardStatus(Struct, frozen=True, kw_only=True):
-    """The paths are empty: what the original kept in files is in the event log."""
+    """The paths are empty while there is no such file. metadata_path: of the file that shows other programs what
+    is onboarded; it is written for them and never read."""
 
     onboarded: bool
     error: None

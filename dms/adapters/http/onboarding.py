@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import socket
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 from uuid import NAMESPACE_OID, uuid5
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
@@ -19,13 +19,13 @@ from dms.domain.directory import Offering
 from dms.domain.resources import Gpu
 from dms.domain.wallet import blockchain_of
 from dms.errors import InvalidInput, NotFound
-from projections.capacity import OWN, Capacity
+from projections.device import OWN, DeviceView, metadata
 
-_CAPACITY = Capacity()
+_VIEW = DeviceView()
 
 
 class OnboardBody(Struct, frozen=True, kw_only=True):
-    """memory in MB, cpu in MHz, ntx_price a minute."""
+    """memory in MB, cpu in MHz, ntx_price a minute. plugins: recorded and shown; there are none to run."""
 
     memory: int
     cpu: int
@@ -35,6 +35,7 @@ class OnboardBody(Struct, frozen=True, kw_only=True):
     server_mode: bool = True
     ntx_price: float = 0.0
     is_available: bool = True
+    plugins: Annotated[tuple[Annotated[str, Meta(max_length=128)], ...], Meta(max_length=32)] = ()
 
 
 class ResourceBody(Struct, frozen=True, kw_only=True):
@@ -65,6 +66,7 @@ async def onboard(request: Request, api: Api) -> HTTPResponse:
         ntx_price=Decimal(str(body.ntx_price)),
         available=body.is_available,
         hostname=socket.gethostname(),
+        plugins=body.plugins,
     )
     await api.services.device.onboard(offer)
     return json_reply(await _metadata(api))
@@ -78,33 +80,19 @@ async def resource_config(request: Request, api: Api) -> HTTPResponse:
     return json_reply(await _metadata(api))
 
 
-async def metadata(_request: Request, api: Api) -> HTTPResponse:
+async def get_metadata(_request: Request, api: Api) -> HTTPResponse:
     if not api.services.device.state.onboarded:
         raise NotFound("machine is not onboarded, so it has no metadata; onboard it first: nunet onboard --help")
     return json_reply(await _metadata(api))
 
 
 async def _metadata(api: Api) -> dict[str, Any]:
-    """As the original's metadata file; empty values are left out."""
-    device = api.services.device.state
-    total, offered = device.total, device.offered
+    """As the original's metadata file, but for the two values that a reader may want although they are empty."""
     await api.settled()
-    row = await api.views.get(_CAPACITY, OWN)
-    changed = await api.services.log.read(row.position - 1, 1) if row is not None else ()
-    found: dict[str, Any] = {
-        "name": device.hostname,
-        "update_timestamp": changed[0].time // 1_000_000 if changed else 0,
-        "resource": {"memory_max": total.memory_mb, "total_core": total.cores, "cpu_max": total.cpu_mhz},
-        "available": {"cpu": total.cpu_mhz - offered.cpu_mhz, "memory": total.memory_mb - offered.memory_mb},
-        "reserved": {"cpu": offered.cpu_mhz, "memory": offered.memory_mb},
-        "network": device.channel,
-        "public_key": device.payment_address,
-        "node_id": api.services.network.peer_id,
-        "allow_cardano": device.allow_cardano,
-        "gpu_info": gpu_info(api.services.device.gpus_left()),
-        "ntx_price": float(device.ntx_price),
-    }
-    return {key: value for key, value in found.items() if value or key in ("allow_cardano", "ntx_price")}
+    row = await api.views.get(_VIEW, OWN)
+    found = {} if row is None else metadata(row)
+    gpus = {"gpu_info": left} if (left := gpu_info(api.services.device.gpus_left())) else {}
+    return {"allow_cardano": False, "ntx_price": 0.0, **found, **gpus}
 
 
 def gpu_info(gpus: tuple[Gpu, ...]) -> list[dict[str, Any]]:
@@ -112,14 +100,15 @@ def gpu_info(gpus: tuple[Gpu, ...]) -> list[dict[str, Any]]:
 
 
 async def status(_request: Request, api: Api) -> HTTPResponse:
-    """The paths are empty: what the original kept in files is in the event log."""
+    """The paths are empty while there is no such file."""
+    services = api.services
     return json_reply(
         {
-            "onboarded": api.services.device.state.onboarded,
+            "onboarded": services.device.state.onboarded,
             "error": None,
-            "machine_uuid": str(uuid5(NAMESPACE_OID, api.services.network.peer_id)),
-            "metadata_path": "",
-            "database_path": "",
+            "machine_uuid": str(uuid5(NAMESPACE_OID, services.network.peer_id)),
+            "metadata_path": await services.metadata_path(),
+            "database_path": str(services.database_path) if services.database_path.is_file() else "",
         }
     )
 
@@ -202,7 +191,7 @@ ROUTES = (
         "GET", "/onboarding/status", status, "Whether this machine is onboarded.", answer=answers.OnboardStatus,
         answer_example={
             "onboarded": True, "error": None, "machine_uuid": "2b8f1d0c-8a3e-5a55-9c3b-0d8c3f1f7a11",
-            "metadata_path": "", "database_path": "",
+            "metadata_path": "/etc/nunet/metadataV2.json", "database_path": "/var/nunet/events.db",
         },
         tags=_ONBOARDING,
     ),
@@ -211,7 +200,7 @@ ROUTES = (
         answer_example={"cpu": 10000.0, "memory": 16000, "total_cores": 4}, tags=_ONBOARDING,
     ),
     Route(
-        "GET", "/onboarding/metadata", metadata, "What is onboarded.", answer=answers.Metadata,
+        "GET", "/onboarding/metadata", get_metadata, "What is onboarded.", answer=answers.Metadata,
         answer_example=examples.METADATA, errors=(404,), tags=_ONBOARDING,
     ),
     Route("DELETE", "/onboarding/offboard", offboard, "Leave the network.", **_OFFBOARD),

@@ -20,6 +20,7 @@ from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.funding.trust import TrustCheck
 from dms.adapters.http.server import HttpServer, build_app
+from dms.adapters.metadata.file import MetadataFile
 from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.views.sqlite import SQLiteViews
@@ -39,6 +40,7 @@ from dms.domain.job import FundStatus, Job
 from dms.domain.request import Constraints, Params, ServiceRequest
 from dms.errors import PeerUnreachable
 from projections.capacity import Capacity as CapacityView
+from projections.device import DeviceView
 from projections.jobs import Jobs
 
 ADDRESS = "addr_test1vzpwq95z3xyum8vqndgdd9mdnmafh3djcxnc6jemlgdmswcve6tkw"  # CIP-19's test vector
@@ -188,9 +190,12 @@ async def running_node(
         closing.push_async_callback(event_log.close)
         outputs = FileOutputStore(folder / "logs", 64)
         closing.push_async_callback(outputs.close)
-        views = SQLiteViews(folder / "views.db", event_log, [Jobs(), CapacityView()])
+        views = SQLiteViews(folder / "views.db", event_log, [Jobs(), CapacityView(), DeviceView()])
         closing.push_async_callback(views.close)
         await views.start()
+        metadata_file = MetadataFile(event_log, views, folder)
+        await metadata_file.start()
+        closing.push_async_callback(metadata_file.close)
         identity = Identity.load_or_create(folder / "node.key")
         network = LonelyNetwork(identity.peer_id)
         device = DeviceService(event_log, FixedHardware(), identity.peer_id)
@@ -213,6 +218,8 @@ async def running_node(
             service_provider=service,
             compute_provider=compute,
             log_token=lambda job_id: f"token-of-{job_id}",
+            metadata_path=metadata_file.path,
+            database_path=folder / "events.db",
             new_wallet=new_wallet,
             ready=ready or (lambda: None),
             now=now_us,

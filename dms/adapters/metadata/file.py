@@ -1,0 +1,94 @@
+"""`metadataV2.json`, for programs that read the original's file: a view of the log, never read back by us.
+
+It follows the device's view, which is kept with its position in the log. So after a crash the next start
+writes (or removes) what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+from pathlib import Path
+
+from dms.application.ports import EventLog
+from dms.application.tasks import cancelled
+from projections.base import Views
+from projections.device import OWN, TOPICS, DeviceRow, DeviceView, metadata
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "metadataV2.json"
+RETRY_SECONDS = 5.0
+SETTLE_SECONDS = 2.0
+_VIEW = DeviceView()
+
+
+class MetadataFile:
+    def __init__(self, event_log: EventLog, views: Views, folder: Path) -> None:
+        self._log, self._views, self._path = event_log, views, folder / FILE_NAME
+        self._shown = 0  # the position of the change that the file shows
+        self._moved = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """The views are to run already."""
+        self._following = asyncio.create_task(self._follow(self._log.head), name="metadata file")
+
+    async def close(self) -> None:
+        if self._following is not None:
+            await cancelled(self._following)
+
+    async def path(self) -> str:
+        """Where the file is; empty when there is none. Shows what was recorded before the call, unless the
+        disk is slower than SETTLE_SECONDS."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await self._views.wait(self._log.head)
+                row = await self._views.get(_VIEW, OWN)
+                while row is not None and self._shown < row.position:
+                    await self._moved.wait()
+        return str(self._path) if self._path.is_file() else ""
+
+    async def _follow(self, head: int) -> None:
+        await self._show(head)
+        async with contextlib.aclosing(self._log.subscribe(head, topics=TOPICS)) as batches:
+            async for batch in batches:
+                await self._show(batch[-1].position)
+
+    async def _show(self, position: int) -> None:
+        """Brings the file to where the view is, which is at least at the position; tries until it works."""
+        await self._views.wait(position)
+        while True:
+            row = await self._views.get(_VIEW, OWN)
+            if row is None:
+                return  # never onboarded: a file that is here belongs to another program
+            try:
+                await asyncio.to_thread(_write, self._path, row)
+            except OSError as error:
+                log.error("%s can't be written: %s", self._path, error, extra={"action": "metadata_not_written"})
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            self._shown = row.position
+            moved, self._moved = self._moved, asyncio.Event()
+            moved.set()
+            return
+
+
+def _write(path: Path, row: DeviceRow) -> None:
+    """Whole or not at all: a reader sees the old file or the new one. Raises OSError."""
+    if not row.onboarded:
+        path.unlink(missing_ok=True)
+        return
+    text = json.dumps(metadata(row), indent=1, ensure_ascii=False).encode()
+    if path.is_file() and path.read_bytes() == text:
+        return
+    new = path.with_suffix(".json.new")
+    with new.open("wb") as file:
+        file.write(text)
+        file.flush()
+        os.fchmod(file.fileno(), 0o644)
+        os.fsync(file.fileno())
+    new.replace(path)

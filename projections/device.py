@@ -1,0 +1,112 @@
+"""The view of this machine: what it is onboarded with, and how the original writes that down."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+from msgspec import Struct
+
+from dms.domain.device import Capacity, Device
+from dms.domain.event import Recorded
+from projections.base import Projection
+
+OWN = "self"
+TOPICS = (
+    Device.Onboarded.TOPIC,
+    Device.ResourcesChanged.TOPIC,
+    Device.GpusChanged.TOPIC,
+    Device.AvailabilityChanged.TOPIC,
+    Device.PaymentAddressChanged.TOPIC,
+    Device.Offboarded.TOPIC,
+)
+
+
+class DeviceRow(Struct, frozen=True, kw_only=True):
+    """changed_at: Unix time in microseconds of the last change. position: its event."""
+
+    peer_id: str
+    onboarded: bool
+    hostname: str = ""
+    total: Capacity = Capacity(cpu_mhz=0, memory_mb=0, cores=0)
+    cpu_mhz: int = 0
+    memory_mb: int = 0
+    channel: str = ""
+    payment_address: str = ""
+    allow_cardano: bool = False
+    ntx_price: str = "0"
+    plugins: tuple[str, ...] = ()
+    changed_at: int = 0
+    position: int = 0
+
+
+class DeviceView(Projection[DeviceRow]):
+    """One row, kept when the machine is offboarded."""
+
+    name: ClassVar[str] = "device"
+    row_type = DeviceRow
+
+    def key(self, recorded: Recorded) -> str | None:
+        return OWN if recorded.topic in TOPICS else None
+
+    def apply(self, row: DeviceRow | None, recorded: Recorded) -> DeviceRow | None:
+        before = row or DeviceRow(peer_id=recorded.originator_id.partition("-")[2], onboarded=False)
+        after = _apply(before, recorded)
+        return msgspec.structs.replace(after, changed_at=recorded.time, position=recorded.position)
+
+
+def _apply(row: DeviceRow, recorded: Recorded) -> DeviceRow:
+    match recorded.event:
+        case Device.Onboarded() as event:
+            return DeviceRow(
+                peer_id=row.peer_id,
+                onboarded=True,
+                hostname=event.hostname,
+                total=event.total,
+                cpu_mhz=event.cpu_mhz,
+                memory_mb=event.memory_mb,
+                channel=event.channel,
+                payment_address=event.payment_address,
+                allow_cardano=event.allow_cardano,
+                ntx_price=event.ntx_price,
+                plugins=event.plugins,
+            )
+        case Device.ResourcesChanged() as event:
+            return msgspec.structs.replace(
+                row, cpu_mhz=event.cpu_mhz, memory_mb=event.memory_mb, ntx_price=event.ntx_price
+            )
+        case Device.GpusChanged(gpus=gpus):
+            return msgspec.structs.replace(row, total=msgspec.structs.replace(row.total, gpus=gpus))
+        case Device.PaymentAddressChanged(payment_address=address):
+            return msgspec.structs.replace(row, payment_address=address)
+        case Device.Offboarded():
+            return msgspec.structs.replace(row, onboarded=False)
+    return row
+
+
+def metadata(row: DeviceRow) -> dict[str, Any]:
+    """As in the original's metadataV2.json, empty values left out. MHz and MB; update_timestamp: Unix seconds;
+    available: what is not offered; public_key: the wallet's address; free_vram: but for what our jobs take."""
+    total = row.total
+    found: dict[str, Any] = {
+        "name": row.hostname,
+        "update_timestamp": row.changed_at // 1_000_000,
+        "resource": {"memory_max": total.memory_mb, "total_core": total.cores, "cpu_max": total.cpu_mhz},
+        "available": {"cpu": total.cpu_mhz - row.cpu_mhz, "memory": total.memory_mb - row.memory_mb},
+        "reserved": {"cpu": row.cpu_mhz, "memory": row.memory_mb},
+        "network": row.channel,
+        "public_key": row.payment_address,
+        "node_id": row.peer_id,
+        "allow_cardano": row.allow_cardano,
+        "gpu_info": [
+            {"name": gpu.name, "tot_vram": gpu.total_vram_mb, "free_vram": gpu.free_vram_mb} for gpu in total.gpus
+        ],
+        "ntx_price": float(row.ntx_price),
+        "plugins": list(row.plugins),
+    }
+    return _without_empty(found)
+
+
+def _without_empty(value: dict[str, Any]) -> dict[str, Any]:
+    cleaned = {key: _without_empty(part) if isinstance(part, dict) else part for key, part in value.items()}
+    return {key: part for key, part in cleaned.items() if part}
