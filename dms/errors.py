@@ -13,7 +13,8 @@ DmsError
 │   └── LogUnavailable    the event log can't be written
 ├── ExecutionError        the job can't be run as asked; the reason is for its owner
 │   ├── ImageUnavailable  the image can't be had, or is not allowed
-│   └── GpuUnavailable    the engine can't give a container the GPU: the provider's fault
+│   ├── GpuUnavailable    the engine can't give a container the GPU: the provider's fault
+│   └── ArchiveRefused    a checkpoint is not what may be packed or unpacked, or too large
 ├── PeerMisbehaved        the peer broke the protocol (bad frame, bad signature)
 ├── AlreadyRunning        another process owns the data folder
 ├── LogCorrupt            the stored history does not verify; names the position
@@ -90,6 +91,10 @@ class ImageUnavailable(ExecutionError):
 
 
 class GpuUnavailable(ExecutionError):
+    pass
+
+
+class ArchiveRefused(ExecutionError):
     pass
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from msgspec import Struct
@@ -151,6 +152,17 @@ class OutputCursor(Struct, frozen=True):
     count: int
 
 
+class PackedWorkspace(Struct, frozen=True, kw_only=True):
+    """An archive of a workspace (tar.gz, everything under `workspace/`). sha256: hex, of its bytes.
+    skipped: links, devices and the like, which are left out. state: changes when the content does."""
+
+    size_bytes: int
+    sha256: str
+    files: int
+    skipped: int
+    state: str
+
+
 class Executor(Protocol):
     """Every method is safe to repeat. Raises ExecutorUnavailable when the engine is away."""
 
@@ -162,6 +174,17 @@ class Executor(Protocol):
     async def prepare(self, spec: ExecutionSpec) -> str:
         """Makes the image available and checks that it may run; answers its digest.
         Raises ImageUnavailable."""
+
+    async def fill(self, spec: ExecutionSpec, archive: Path | None, max_bytes: int) -> None:
+        """Makes the job's workspace, before `create`: /workspace in a container, the working folder of a
+        process. Filled once from the archive if there is one, and then the job's user's. max_bytes: of
+        content. Raises ArchiveRefused, ExecutionError (it does not fit, or this engine has none)."""
+
+    async def pack(self, job_id: str, into: Path, max_bytes: int, known_state: str = "") -> PackedWorkspace | None:
+        """Archives the job's workspace, while it runs (it is not paused) or afterwards, until `remove`.
+        None: there is nothing in it, or nothing new since `known_state`. `into` is replaced at once and
+        whole. Raises ArchiveRefused when it is too large; ExecutorUnavailable, also for a job that writes
+        all the time."""
 
     async def create(self, spec: ExecutionSpec) -> str:
         """Creates but does not start; answers the engine's id. Raises ExecutionError."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
+import tarfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import psutil
@@ -16,17 +18,21 @@ from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.executors.profile import ContainerLimits
 from dms.application.ports import ExecutionState, Executor, OutputLine
-from dms.errors import ExecutionError, InvalidInput, NotFound
+from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable, InvalidInput, NotFound
 from tests.fixtures.images import demo_images
 from tests.fixtures.jobs import (
+    MIB,
     NODE,
     cursor_after,
     ended,
+    file_in,
     launch,
+    packed,
     read_all,
     run,
     shell_spec,
     texts,
+    until,
 )
 
 __all__ = ["demo_images"]
@@ -42,7 +48,8 @@ def new_executor(request: pytest.FixtureRequest, tmp_path: Path) -> NewExecutor:
     if request.param == "process":
         return lambda: ProcessExecutor(NODE, tmp_path / "jobs")
     request.getfixturevalue("demo_images")
-    settings = DockerSettings(limits=ContainerLimits(core_mhz=2_000, cores=psutil.cpu_count() or 1))
+    limits = ContainerLimits(core_mhz=2_000, cores=psutil.cpu_count() or 1)
+    settings = DockerSettings(limits=limits, workspaces=tmp_path / "workspaces")
     return lambda: DockerExecutor(NODE, settings)
 
 
@@ -265,3 +272,131 @@ async def test_removal_of_a_running_job_ends_its_reader(executor: Executor) -> N
         assert [line.text for line in await anext(batches)] == ["here"]
         await executor.remove(spec.job_id)
         assert [batch async for batch in batches] == []
+
+
+# --- workspaces: a script's home is its workspace, with every engine --------------------------------
+
+
+def archives_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*.tar.gz*"))
+
+
+def mounts_of(job_id: str) -> list[str]:
+    return [line for line in Path("/proc/mounts").read_text().splitlines() if job_id in line]
+
+
+async def test_what_a_job_leaves_in_its_workspace_is_where_the_next_one_goes_on(
+    executor: Executor, tmp_path: Path
+) -> None:
+    first = shell_spec("cd; mkdir -p deep/er; echo 40 > deep/er/state; chmod 750 deep; echo x > run; chmod 711 run")
+    await launch(executor, first)
+    await ended(executor, first.job_id)
+    saved = await packed(executor, first.job_id, tmp_path / "one.tar.gz")
+    assert (saved.files, saved.skipped) == (2, 0)
+    second = shell_spec("cd; cat deep/er/state; stat -c '%a %U' deep run; echo 41 > deep/er/state && ls -A")
+    await executor.prepare(second)
+    await executor.fill(second, tmp_path / "one.tar.gz", MIB)
+    await executor.fill(second, tmp_path / "one.tar.gz", MIB)  # as after a crash
+    await executor.create(second)
+    await executor.start(second.job_id)
+    lines = texts(await read_all(executor, second.job_id))
+    assert lines[0] == "40"
+    assert [line.split()[0] for line in lines[1:3]] == ["750", "711"]
+    assert lines[3:] == ["deep", "run"]
+
+
+async def test_filling_again_leaves_a_workspace_that_is_in_use(executor: Executor, tmp_path: Path) -> None:
+    first = shell_spec("cd; echo old > state")
+    await launch(executor, first)
+    await ended(executor, first.job_id)
+    await packed(executor, first.job_id, tmp_path / "one.tar.gz")
+    second = shell_spec("cd; echo new > state; echo done; sleep 60")
+    await executor.prepare(second)
+    await executor.fill(second, tmp_path / "one.tar.gz", MIB)
+    await executor.create(second)
+    await executor.start(second.job_id)
+    async with asyncio.timeout(10), aclosing(executor.follow(second.job_id, None)) as batches:
+        await anext(batches)
+    await executor.fill(second, tmp_path / "one.tar.gz", MIB)
+    changed = await packed(executor, second.job_id, tmp_path / "two.tar.gz")
+    assert file_in(tmp_path / "two.tar.gz", "workspace/state") == b"new\n"
+    assert changed.sha256 == hashlib.sha256((tmp_path / "two.tar.gz").read_bytes()).hexdigest()
+
+
+async def test_an_empty_or_unchanged_workspace_is_not_packed(executor: Executor, tmp_path: Path) -> None:
+    empty, full = shell_spec("true"), shell_spec("cd; echo 1 > state")
+    for spec in (empty, full):
+        await launch(executor, spec)
+        await ended(executor, spec.job_id)
+    assert await executor.pack(empty.job_id, tmp_path / "a.tar.gz", MIB) is None
+    saved = await packed(executor, full.job_id, tmp_path / "b.tar.gz")
+    assert await executor.pack(full.job_id, tmp_path / "c.tar.gz", MIB, saved.state) is None
+    again = await packed(executor, full.job_id, tmp_path / "b.tar.gz")
+    assert again == saved  # the same content is the same archive, byte for byte
+    assert archives_in(tmp_path) == ["b.tar.gz"]
+
+
+async def test_a_running_job_is_packed_and_goes_on(executor: Executor, tmp_path: Path) -> None:
+    spec = shell_spec("cd; n=0; while :; do n=$((n+1)); echo $n > new; mv new state; echo $n >> grows; done")
+    await launch(executor, spec)
+
+    async def some() -> bytes | None:
+        with suppress(ExecutorUnavailable):  # it changed all the time
+            if await executor.pack(spec.job_id, tmp_path / "live.tar.gz", 64 * MIB) is not None:
+                return file_in(tmp_path / "live.tar.gz", "workspace/state") or None
+        return None
+
+    counted = int(await until(some))
+    assert counted > 0
+    assert (await executor.inspect(spec.job_id)).state is ExecutionState.RUNNING
+
+
+async def test_links_and_pipes_give_nothing_of_the_host_away(executor: Executor, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("canary")
+    script = (
+        f"cd; ln -s {tmp_path} out; ln -s {tmp_path}/secret s; ln -s /etc/passwd p; mkfifo f; echo mine > a; ln a b"
+    )
+    spec = shell_spec(script)
+    await launch(executor, spec)
+    await ended(executor, spec.job_id)
+    saved = await packed(executor, spec.job_id, tmp_path / "x.tar.gz")
+    assert (saved.files, saved.skipped) == (2, 4)
+    with tarfile.open(tmp_path / "x.tar.gz") as tar:
+        assert sorted(tar.getnames()) == ["workspace", "workspace/a", "workspace/b"]
+        assert all(member.isreg() or member.isdir() for member in tar)
+
+
+async def test_a_workspace_beyond_the_bound_is_refused_without_filling_the_disk(
+    executor: Executor, tmp_path: Path
+) -> None:
+    spec = shell_spec("cd; dd if=/dev/zero of=sparse bs=1M seek=900 count=0; echo small > state")
+    await launch(executor, spec)
+    await ended(executor, spec.job_id)
+    with pytest.raises(ArchiveRefused, match="more than 1 MiB"):
+        await executor.pack(spec.job_id, tmp_path / "x.tar.gz", MIB)
+    assert archives_in(tmp_path) == []
+
+
+async def test_an_archive_that_does_not_fit_is_refused_with_a_reason(executor: Executor, tmp_path: Path) -> None:
+    first = shell_spec("cd; head -c 3000000 /dev/urandom > big")
+    await launch(executor, first)
+    await ended(executor, first.job_id)
+    await packed(executor, first.job_id, tmp_path / "big.tar.gz")
+    second = shell_spec("true")
+    await executor.prepare(second)
+    with pytest.raises(ArchiveRefused, match="larger than 1 MiB"):
+        await executor.fill(second, tmp_path / "big.tar.gz", MIB)
+    await executor.remove(second.job_id)
+    assert second.job_id not in await executor.list_jobs()
+
+
+async def test_a_workspace_ends_with_its_job(executor: Executor, tmp_path: Path) -> None:
+    spec = shell_spec("cd; echo 1 > state")
+    await executor.prepare(spec)
+    await executor.fill(spec, None, MIB)
+    await launch(executor, spec)
+    await ended(executor, spec.job_id)
+    await executor.remove(spec.job_id)
+    assert await executor.pack(spec.job_id, tmp_path / "x.tar.gz", MIB) is None
+    assert spec.job_id not in await executor.list_jobs()
+    assert mounts_of(spec.job_id) == []

@@ -13,12 +13,14 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from docker import APIClient
 from docker.errors import APIError
 from msgspec import Struct
 
+from dms.adapters.executors.archive import Owner
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.engine import DEFAULT_BASE_URL, Engine, engine_address, payloads
 from dms.adapters.executors.images import ImagePolicy, ImageReference, parse_reference
@@ -30,14 +32,19 @@ from dms.adapters.executors.output import (
     Seeker,
     batches,
 )
+from dms.adapters.executors.pack import pack
 from dms.adapters.executors.profile import (
     LABEL_JOB,
     LABEL_MANAGED,
     LABEL_NODE,
+    UNPRIVILEGED,
     ContainerLimits,
     container_config,
+    workspace_mb,
 )
-from dms.application.ports import Execution, ExecutionSpec, ExecutionState, OutputCursor, OutputLine
+from dms.adapters.executors.threads import stoppable
+from dms.adapters.executors.workspaces import Workspaces
+from dms.application.ports import Execution, ExecutionSpec, ExecutionState, OutputCursor, OutputLine, PackedWorkspace
 from dms.errors import ExecutionError, ExecutorUnavailable, GpuUnavailable, ImageUnavailable, InvalidInput, NotFound
 
 logger = logging.getLogger(__name__)
@@ -62,11 +69,13 @@ _REREAD_SECONDS = 0.2
 
 
 class DockerSettings(Struct, frozen=True, kw_only=True):
-    """base_url empty: DOCKER_HOST, else the system's socket. With `sign_in` pulls use this user's registry
+    """workspaces: a folder of this host for them, None: each is inside of its container, without checkpoints.
+    base_url empty: DOCKER_HOST, else the system's socket. With `sign_in` pulls use this user's registry
     credentials, which lets any job run every image that they can reach: set an allow list with it."""
 
     limits: ContainerLimits
     policy: ImagePolicy = ImagePolicy()
+    workspaces: Path | None = None
     base_url: str = ""
     sign_in: bool = False
     max_image_mb: int = 20_480
@@ -88,6 +97,8 @@ class DockerExecutor:
         self._calls = EngineCalls(self._address, settings.call_seconds, settings.work_seconds)
         self._engine = Engine(self._address, settings.call_seconds)
         self._locks: dict[str, asyncio.Lock] = {}
+        self._workspaces = Workspaces(settings.workspaces, self._address.path) if settings.workspaces else None
+        self._told_trouble = False
 
     async def check(self) -> None:
         """Raises ExecutorUnavailable, naming the socket, when the daemon does not answer."""
@@ -110,6 +121,22 @@ class DockerExecutor:
             raise
         return _digest(reference, image)
 
+    async def fill(self, spec: ExecutionSpec, archive: Path | None, max_bytes: int) -> None:
+        _container_name(spec.job_id)
+        image = await self._find_image(parse_reference(spec.image))
+        if image is None:
+            raise ImageUnavailable(f"image {spec.image} is not on this machine: prepare it first")
+        async with self._lock(spec.job_id):
+            if await self._workspace(spec, image, archive, max_bytes) is None and archive is not None:
+                raise ExecutionError("this provider can't start a job from a checkpoint")
+
+    async def pack(self, job_id: str, into: Path, max_bytes: int, known_state: str = "") -> PackedWorkspace | None:
+        _container_name(job_id)
+        found = self._workspaces.find(job_id) if self._workspaces else None
+        if found is None:
+            return None
+        return await stoppable(lambda stopped: pack(found, into, max_bytes, known_state, stopped))
+
     async def create(self, spec: ExecutionSpec) -> str:
         """Runs the very image that is checked here, whatever its tag means a moment later."""
         name = _container_name(spec.job_id)
@@ -122,11 +149,12 @@ class DockerExecutor:
                 raise ImageUnavailable(f"image {reference} is not on this machine: prepare it first")
             await self._check_image(reference, image)
             volumes = tuple(image["Config"].get("Volumes") or ())
+            workspace = await self._workspace(spec, image)
             limits = self._settings.limits
             created = await self._calls.work(
                 f"create {name}",
                 lambda api: api.create_container_from_config(  # type: ignore[no-untyped-call]  # of types-docker
-                    container_config(api, spec, limits, image["Id"], volumes), name
+                    container_config(api, spec, limits, image["Id"], volumes, workspace), name
                 ),
             )
             return str(created["Id"])
@@ -196,6 +224,8 @@ class DockerExecutor:
                     )
                 except NotFound:
                     logger.debug("job %s was removed by someone else", job_id)
+            if self._workspaces is not None:
+                await asyncio.to_thread(self._workspaces.remove, job_id)
         self._locks.pop(job_id, None)
 
     async def list_jobs(self) -> Sequence[str]:
@@ -203,7 +233,8 @@ class DockerExecutor:
         found = await self._calls.ask(
             "list containers", lambda api: api.containers(all=True, filters={"label": wanted})
         )
-        return sorted(container["Labels"][LABEL_JOB] for container in found)
+        kept = await asyncio.to_thread(self._workspaces.jobs) if self._workspaces else ()
+        return sorted({*(container["Labels"][LABEL_JOB] for container in found), *kept})
 
     async def close(self) -> None:
         self._calls.close()
@@ -247,6 +278,23 @@ class DockerExecutor:
             return True
         except TimeoutError:
             return False
+
+    # --- workspaces ---
+
+    async def _workspace(
+        self, spec: ExecutionSpec, image: dict[str, Any], archive: Path | None = None, max_bytes: int = 0
+    ) -> Path | None:
+        """The host's folder for it, or None where there can't be one."""
+        workspaces = self._workspaces
+        if workspaces is None:
+            return None
+        if trouble := await asyncio.to_thread(workspaces.trouble):
+            if not self._told_trouble:
+                logger.warning("jobs have no checkpoints: %s", trouble)
+            self._told_trouble = True
+            return None
+        owner = _owner(str(image["Config"].get("User") or "") if self._settings.limits.image_user else UNPRIVILEGED)
+        return await asyncio.to_thread(workspaces.make, spec.job_id, workspace_mb(spec), archive, max_bytes, owner)
 
     # --- output ---
 
@@ -408,6 +456,12 @@ def _container_name(job_id: str) -> str:
     if not _JOB_ID.fullmatch(job_id):
         raise InvalidInput(f"{job_id[:80]!r} is not a job id: letters, digits, '_', '.', '-', at most 120")
     return f"dms-{job_id}"
+
+
+def _owner(user: str) -> Owner:
+    """Of an image's USER; a name can't be looked up without running the image, so it counts as root."""
+    uid, _, gid = user.partition(":")
+    return Owner(int(uid) if uid.isdecimal() else 0, int(gid) if gid.isdecimal() else 0)
 
 
 def _execution(found: dict[str, Any]) -> Execution:

@@ -20,9 +20,12 @@ from pathlib import Path
 
 import msgspec
 
+from dms.adapters.executors.archive import unpack
 from dms.adapters.executors.output import BATCH_LINES, Seeker
+from dms.adapters.executors.pack import pack
 from dms.adapters.executors.process_child import ProcessSpec, ProcessState
-from dms.application.ports import Execution, ExecutionSpec, ExecutionState, OutputCursor, OutputLine
+from dms.adapters.executors.threads import stoppable
+from dms.application.ports import Execution, ExecutionSpec, ExecutionState, OutputCursor, OutputLine, PackedWorkspace
 from dms.errors import ExecutionError, ExecutorUnavailable, InvalidInput, NotFound
 
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}")
@@ -64,6 +67,19 @@ class ProcessExecutor:
         """Answers "process": there is no image."""
         self._folder(spec.job_id)
         return "process"
+
+    async def fill(self, spec: ExecutionSpec, archive: Path | None, max_bytes: int) -> None:
+        """Once the job was created its folder is its own."""
+        folder = self._folder(spec.job_id)
+        with _storage(folder):
+            if archive is not None and not (folder / "spec.json").exists():
+                await asyncio.to_thread(_fill, folder, archive, max_bytes)
+
+    async def pack(self, job_id: str, into: Path, max_bytes: int, known_state: str = "") -> PackedWorkspace | None:
+        work = self._folder(job_id) / "work"
+        if not work.exists():
+            return None
+        return await stoppable(lambda stopped: pack(work, into, max_bytes, known_state, stopped))
 
     async def create(self, spec: ExecutionSpec) -> str:
         folder = self._folder(spec.job_id)
@@ -166,6 +182,15 @@ class ProcessExecutor:
                     await asyncio.sleep(_POLL_SECONDS)
                 return True
         return (await self.inspect(job_id)).state is not ExecutionState.RUNNING
+
+
+def _fill(folder: Path, archive: Path, max_bytes: int) -> None:
+    """Anew each time, until the job was created."""
+    work = folder / "work"
+    if work.exists():
+        shutil.rmtree(work)
+    work.mkdir(mode=0o700, parents=True)
+    unpack(archive, work, max_bytes)
 
 
 def _spawn_supervisor(folder: Path) -> None:

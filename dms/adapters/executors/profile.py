@@ -6,11 +6,13 @@ GPUs and environment. Each option was tried on Docker 20.10 with cgroup v1; the 
 
 from __future__ import annotations
 
+import posixpath
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from docker import APIClient
-from docker.types import DeviceRequest, Healthcheck, HostConfig, LogConfig, Ulimit
+from docker.types import DeviceRequest, Healthcheck, HostConfig, LogConfig, Mount, Ulimit
 from msgspec import Struct
 
 from dms.application.ports import ExecutionSpec
@@ -49,9 +51,15 @@ class ContainerLimits(Struct, frozen=True, kw_only=True):
 
 
 def container_config(
-    api: APIClient, spec: ExecutionSpec, limits: ContainerLimits, image_id: str, volumes: tuple[str, ...]
+    api: APIClient,
+    spec: ExecutionSpec,
+    limits: ContainerLimits,
+    image_id: str,
+    volumes: tuple[str, ...],
+    workspace: Path | None,
 ) -> dict[str, Any]:
-    """The body of `create`. volumes: paths of the image's VOLUME lines."""
+    """The body of `create`. volumes: paths of the image's VOLUME lines. workspace: the host's folder for
+    it; without one it is the container's own and ends with it."""
     return dict(
         api.create_container_config(
             image=image_id,
@@ -63,7 +71,7 @@ def container_config(
             healthcheck=Healthcheck(test=["NONE"]),
             stop_signal="SIGTERM",
             runtime=limits.runtime or None,
-            host_config=_host_config(api, spec, limits, volumes),
+            host_config=_host_config(api, spec, limits, volumes, workspace),
         )
     )
 
@@ -82,7 +90,14 @@ def cpu_count(cpu_mhz: int, limits: ContainerLimits) -> float:
     return min(max(cpu_mhz / max(limits.core_mhz, 1), LEAST_CPUS), float(max(limits.cores, 1)))
 
 
-def _host_config(api: APIClient, spec: ExecutionSpec, limits: ContainerLimits, volumes: tuple[str, ...]) -> HostConfig:
+def workspace_mb(spec: ExecutionSpec) -> int:
+    """A tmpfs counts against the job's memory, so half of it is a bound that can't hurt the host."""
+    return max(max(spec.memory_mb, LEAST_MEMORY_MB) // 2, 1)
+
+
+def _host_config(
+    api: APIClient, spec: ExecutionSpec, limits: ContainerLimits, volumes: tuple[str, ...], workspace: Path | None
+) -> HostConfig:
     memory = max(spec.memory_mb, LEAST_MEMORY_MB) * MIB
     return api.create_host_config(
         privileged=False,
@@ -95,7 +110,8 @@ def _host_config(api: APIClient, spec: ExecutionSpec, limits: ContainerLimits, v
         nano_cpus=int(cpu_count(spec.cpu_mhz, limits) * 1e9),
         cpu_shares=128,
         read_only=not limits.writable_root,
-        tmpfs=_scratch(memory // MIB, limits, volumes),
+        tmpfs=_scratch(workspace_mb(spec), limits, volumes, workspace),
+        mounts=[Mount(WORKSPACE, str(workspace), type="bind", propagation="rprivate")] if workspace else [],
         network_mode=limits.network,
         ipc_mode="private",
         shm_size=limits.shm_mb * MIB,
@@ -113,15 +129,15 @@ def _host_config(api: APIClient, spec: ExecutionSpec, limits: ContainerLimits, v
     )
 
 
-def _scratch(memory_mb: int, limits: ContainerLimits, volumes: tuple[str, ...]) -> dict[str, str]:
-    """tmpfs counts against the job's memory, so half of it is a bound that can't hurt the host.
-    A VOLUME line would otherwise be a writable folder of the host's disk without a quota."""
-    half = max(memory_mb // 2, 1)
+def _scratch(half: int, limits: ContainerLimits, volumes: tuple[str, ...], workspace: Path | None) -> dict[str, str]:
+    """half: of the job's memory, in MiB. A VOLUME line would otherwise be a writable folder of the host's
+    disk without a quota."""
     work = f"size={half}m,mode=1777,nosuid,nodev,exec,nr_inodes=65536"
+    others = [volume for volume in volumes if posixpath.normpath(volume) != WORKSPACE]
     return {
-        **dict.fromkeys(volumes, f"size={limits.volume_mb}m,mode=1777,nosuid,nodev,nr_inodes=8192"),
-        "/tmp": f"size={half}m,mode=1777,nosuid,nodev,exec,nr_inodes=65536",  # noqa: S108  # the job's own
-        WORKSPACE: work,
+        **dict.fromkeys(others, f"size={limits.volume_mb}m,mode=1777,nosuid,nodev,nr_inodes=8192"),
+        "/tmp": work,  # noqa: S108  # the job's own
+        **({} if workspace else {WORKSPACE: work}),
     }
 
 

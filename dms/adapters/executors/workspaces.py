@@ -1,0 +1,127 @@
+"""The workspaces of containers: each a tmpfs of a fixed size that this host mounts and the engine binds.
+
+So the kernel bounds what a job can write there, it outlives the container, and it is read from here
+without asking the engine (whose `get_archive` can freeze it). It is lost when the machine restarts; the
+job's last checkpoint is not. Mounting needs root, and an engine that sees the same files as we do.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import socket
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from dms.adapters.executors.archive import Owner, unpack
+from dms.errors import ExecutorUnavailable
+
+INODES = 65_536
+_NOSUID_NODEV = 2 | 4  # MS_NOSUID | MS_NODEV
+_DETACH_NOFOLLOW = 2 | 8  # MNT_DETACH | UMOUNT_NOFOLLOW
+_PEER = struct.Struct("3i")  # pid, uid, gid
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Workspaces:
+    """<root>/<job id> is the tmpfs, ours alone; `workspace` in it is the job's. Calls block."""
+
+    def __init__(self, root: Path, socket_path: str) -> None:
+        """socket_path: of the engine; empty when it is not on this host."""
+        self._root = root
+        self._socket_path = socket_path
+        self._trouble: str | None = None
+
+    def trouble(self) -> str:
+        """Why there can be none here, or nothing. Tried once."""
+        if self._trouble is None:
+            self._trouble = self._try()
+        return self._trouble
+
+    def make(self, job_id: str, size_mb: int, archive: Path | None, max_bytes: int, owner: Owner) -> Path:
+        """The job's folder, filled from the archive; one that is ready is left as it is. Raises
+        ArchiveRefused, ExecutionError (it does not fit), ExecutorUnavailable."""
+        folder = self._root / job_id
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not folder.is_mount():
+                _mount(folder, size_mb)
+            if not (folder / "ready").exists():
+                self._fill(folder, archive, max_bytes, owner)
+        except OSError as error:
+            raise ExecutorUnavailable(f"no workspace at {folder}: {error.strerror or error}") from error
+        return folder / "workspace"
+
+    def find(self, job_id: str) -> Path | None:
+        """The job's folder, if it is ready."""
+        folder = self._root / job_id
+        return folder / "workspace" if (folder / "ready").exists() else None
+
+    def remove(self, job_id: str) -> None:
+        folder = self._root / job_id
+        try:
+            while folder.is_mount():
+                _unmount(folder)
+            if folder.exists():
+                shutil.rmtree(folder)
+        except OSError as error:
+            raise ExecutorUnavailable(f"the workspace {folder} can't be removed: {error.strerror}") from error
+
+    def jobs(self) -> Sequence[str]:
+        with suppress(FileNotFoundError):
+            return sorted(child.name for child in self._root.iterdir() if not child.name.startswith("."))
+        return []
+
+    def _fill(self, folder: Path, archive: Path | None, max_bytes: int, owner: Owner) -> None:
+        for rest in folder.iterdir():  # of a filling that was cut
+            shutil.rmtree(rest)
+        workspace = folder / "workspace"
+        workspace.mkdir()
+        workspace.chmod(0o1777)
+        if archive is not None:
+            unpack(archive, workspace, max_bytes, owner)
+        (folder / "ready").touch()
+
+    def _try(self) -> str:
+        if not self._socket_path:
+            return "the container engine is on another host"
+        probe = self._root / ".probe"
+        try:
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            probe.mkdir(exist_ok=True)
+            _mount(probe, 1)
+            try:
+                seen = Path(f"/proc/{_engine_pid(self._socket_path)}/root{probe.resolve()}").stat()
+                if (seen.st_dev, seen.st_ino) != (probe.stat().st_dev, probe.stat().st_ino):
+                    return "the container engine does not see what the DMS mounts"
+            finally:
+                _unmount(probe)
+                probe.rmdir()
+        except OSError as error:
+            return f"a tmpfs can't be mounted for it ({error.strerror or error}); the DMS needs root's rights for that"
+        return ""
+
+
+def _engine_pid(socket_path: str) -> int:
+    """Of whoever opened the socket: the engine, or the init that opened it for the engine."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+        door.settimeout(5.0)
+        door.connect(socket_path)
+        pid, _, _ = _PEER.unpack(door.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    return int(pid)
+
+
+def _mount(folder: Path, size_mb: int) -> None:
+    options = f"size={size_mb}m,nr_inodes={INODES},mode=0700"
+    if _libc.mount(b"dms-workspace", os.fsencode(folder), b"tmpfs", _NOSUID_NODEV, options.encode()):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _unmount(folder: Path) -> None:
+    if _libc.umount2(os.fsencode(folder), _DETACH_NOFOLLOW):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
