@@ -181,7 +181,13 @@ class Daemon:
     ) -> None:
         """From the outside in: the API answers (not ready), the views catch up, then work goes on."""
         rest = self.settings.rest
-        app = build_app(self.services, self._views, rest, debug=self.settings.general.debug)
+        app = build_app(
+            self.services,
+            self._views,
+            rest,
+            verbose=self.settings.general.debug,
+            debug_routes="NUNET_DEBUG" in os.environ,
+        )
         server = HttpServer(app, rest.addr, rest.port)
         self._closing.push_async_callback(server.close)
         self.port = await server.start()

@@ -1,11 +1,13 @@
 """Writes `schemas/` from the code: `python -m ops.schemas`. With --check it only says what differs.
 
-One JSON Schema (2020-12) for each event topic and version, one for the CloudEvents envelope they leave
-the machine in, and one for the configuration file.
+One JSON Schema (2020-12) for each event topic and version, for the CloudEvents envelope they leave the machine
+in, for each body and answer of the REST API, each action of the websocket, and the configuration file; and
+the OpenAPI document.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,10 @@ import msgspec
 import orjson
 
 from dms import config
+from dms.adapters.http.frames import INCOMING, OUTGOING
+from dms.adapters.http.openapi import standalone
+from dms.adapters.http.problems import Problem
+from dms.adapters.http.server import ROUTES, describe
 from dms.application.cloudevents import CloudEvent
 from dms.domain import deployment, device, directory, job, payment
 from dms.domain.event import EVENT_TYPES, Event
@@ -29,7 +35,31 @@ def schemas() -> dict[str, dict[str, Any]]:
     return {
         **events,
         "cloudevent.v1.json": _envelope_schema(),
+        **_rest_schemas(),
+        **_action_schemas(),
         "config.json": {"$schema": DIALECT, **config.json_schema()},
+        "openapi.json": describe(),
+    }
+
+
+def _rest_schemas() -> dict[str, dict[str, Any]]:
+    """rest/<method>.<path>.<request or response>.json, the path without its /api/v1."""
+    found: dict[str, dict[str, Any]] = {}
+    for route in ROUTES:
+        if route.root:
+            continue  # the same as below /api/v1
+        name = ".".join([route.method.lower(), *re.findall(r"[\w-]+", route.path)])
+        for part, kind in (("request", route.body), ("response", route.answer)):
+            if kind not in (None, Problem):
+                schema = standalone(kind, f"urn:nunet:dms:rest:{name}:{part}", body=part == "request")
+                found[f"rest/{name}.{part}.json"] = schema
+    return {**found, "rest/problem.json": standalone(Problem, "urn:nunet:dms:rest:problem")}
+
+
+def _action_schemas() -> dict[str, dict[str, Any]]:
+    return {
+        f"actions/{name}.json": {"$schema": DIALECT, "$id": f"urn:nunet:dms:action:{name}", **schema}
+        for name, schema in {**INCOMING, **OUTGOING}.items()
     }
 
 

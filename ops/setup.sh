@@ -54,6 +54,7 @@ missing_packages() {  # $1: venv, demo or test; one package name a line
     [ "$1" = test ] || return 0
     have node || echo nodejs
     have npm || echo npm
+    have chromium || echo chromium  # opens the API's page
     # the shells that complete `nunet`, and readers of its manual that find faults
     local tool
     for tool in zsh fish mandoc; do

@@ -38,7 +38,7 @@ from dms.domain.directory import (
     SignedAdvertisement,
     open_advertisement,
 )
-from dms.errors import DmsError, PeerMisbehaved, Unavailable
+from dms.errors import DmsError, NotFound, PeerMisbehaved, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +105,18 @@ class Directory:
             expires_at=now + LIFETIME_SECONDS * 1_000_000,
             offering=self._device.offering(),
         )
+
+    def refresh(self) -> None:
+        """Tells of this node again, and asks all connected peers for their tables."""
+        self._stirred.set()
+        for peer in self._network.peers():
+            self._on_peer(peer.peer_id, True)
+
+    async def forget(self, peer_id: str) -> None:
+        """Until it is heard of again. Raises NotFound."""
+        if self._table.pop(peer_id, None) is None:
+            raise NotFound(f"no compute provider {peer_id[:128]} is known")
+        await self._save(peer_id, lambda provider: provider.lose("forgotten on request"))
 
     # --- what we tell ------------------------------------------------------------------------------
     async def _advertise(self) -> None:

@@ -14,13 +14,12 @@ import websockets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dms.adapters.http.deploy import ROUTES as DEPLOY
-from dms.adapters.http.events import WEBSOCKET_PATH
 from dms.adapters.http.server import ROUTES
+from dms.adapters.http.server import WEBSOCKETS as SOCKETS
 from dms.config import Rest
 from tests.integration.http.node import ADDRESS, SERVICE_BODY, Node, running_node
 
-WEBSOCKETS = (*DEPLOY, WEBSOCKET_PATH)
+WEBSOCKETS = tuple(socket.address for socket in SOCKETS)
 DASHBOARD = "http://localhost:9991"
 ONBOARD = {"memory": 8000, "cpu": 4000, "channel": "nunet-test", "payment_addr": ADDRESS}
 FOREIGN_ORIGINS = (

@@ -16,7 +16,7 @@ def test_committed_schemas_are_those_of_the_code() -> None:
     assert differences() == [], "run: python -m ops.schemas"
 
 
-@pytest.mark.parametrize("name", sorted(schemas()))
+@pytest.mark.parametrize("name", sorted(schemas().keys() - {"openapi.json"}))
 def test_each_is_a_valid_schema(name: str) -> None:
     Draft202012Validator.check_schema(schemas()[name])
 

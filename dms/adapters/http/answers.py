@@ -137,6 +137,14 @@ class PeerData(Struct, frozen=True, kw_only=True):
     timestamp: int
 
 
+class Ping(Struct, frozen=True, kw_only=True):
+    """RTT in nanoseconds. peer_in_dht: whether it is known as a compute provider."""
+
+    message: str
+    peer_in_dht: bool
+    rtt: int = field(name="RTT")
+
+
 # --- jobs --------------------------------------------------------------------------------------------
 class QuoteAnswer(Struct, frozen=True, kw_only=True):
     """With the fields of both generations of the original: signature and oracle_message, and the hashes.

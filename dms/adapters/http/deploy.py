@@ -16,6 +16,7 @@ from sanic import Request
 from dms.adapters.http.actions import SUBPROTOCOL_V2, Flavour, connected_frame, error_frame
 from dms.adapters.http.connection import Socket, text_frame
 from dms.adapters.http.fanout import Follower, Hub
+from dms.adapters.http.frames import DEPLOY
 from dms.adapters.http.replies import checked_job_id, query, query_int
 from dms.adapters.http.sockets import Endpoint
 from dms.adapters.http.strict_json import convert, load
@@ -31,7 +32,8 @@ log = logging.getLogger(__name__)
 
 LINGER_SECONDS = 5.0  # how long a version 1 socket stays open when all its jobs are over
 TERMINATED = "terminated by the service provider"
-ROUTES = ("/api/v1/run/deploy", "/run/deploy")
+WEBSOCKETS = DEPLOY
+ROUTES = tuple(socket.address for socket in WEBSOCKETS)
 
 
 class Incoming(Struct, frozen=True):

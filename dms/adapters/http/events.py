@@ -18,7 +18,7 @@ from sanic import HTTPResponse, Request
 from dms.adapters.http import examples
 from dms.adapters.http.connection import Socket, text_frame
 from dms.adapters.http.replies import LARGEST, checked_job_id, query, query_bool, query_int
-from dms.adapters.http.routes import FLAG, JOB_ID, PREFIX, Api, Parameter, Route, whole
+from dms.adapters.http.routes import FLAG, JOB_ID, Api, Parameter, Route, WebSocket, whole
 from dms.adapters.http.sockets import Endpoint
 from dms.application.cloudevents import CloudEvent, cloud_event
 from dms.application.event_stream import EventFilter, check_cursor, events
@@ -26,7 +26,6 @@ from dms.application.tasks import cancelled
 from dms.domain.event import Recorded
 from dms.errors import InvalidInput
 
-WEBSOCKET_PATH = f"{PREFIX}/events/ws"
 NDJSON, SSE = "application/x-ndjson", "text/event-stream"
 PAGE, LARGEST_PAGE = 1000, 100_000
 MOST_TYPES = 64
@@ -93,7 +92,11 @@ def endpoint(api: Api) -> Endpoint:
         with api.streams.one():
             return asked, None
 
-    return Endpoint((WEBSOCKET_PATH,), admit, lambda _request, socket, asked: EventSession(api, socket, asked))
+    return Endpoint(
+        tuple(socket.address for socket in WEBSOCKETS),
+        admit,
+        lambda _request, socket, asked: EventSession(api, socket, asked),
+    )
 
 
 async def _to_socket(api: Api, asked: Asked, socket: Socket) -> None:
@@ -245,5 +248,14 @@ ROUTES = (
         description="One CloudEvent a line, or with `Accept: text/event-stream` as Server-Sent Events, whose ids are "
         "positions. A reader goes on behind `after`, or behind `Last-Event-ID`. 410 tells the first position that "
         "is still there.",
+    ),
+)  # fmt: skip
+
+WEBSOCKETS = (
+    WebSocket(
+        path="/events/ws", summary="The event log as a websocket: one message an event.", query=QUERY,
+        errors=(400, 404, 410), tags=("events",), outgoing={"event": CloudEvent},
+        description="Follows unless told `follow=false`. Closed with 1013 and the last position when the reader is "
+        "too slow.",
     ),
 )  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+from msgspec import UNSET, Struct, UnsetType
 from sanic import HTTPResponse, Request
 from sanic.exceptions import RequestTimeout, SanicException
 
@@ -38,6 +39,27 @@ STATUSES: tuple[tuple[type[DmsError], int], ...] = (
     (Unavailable, 503),
     (AlreadyRunning, 503),
 )
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """pointer: a JSON pointer into the body, or ?name for a query parameter."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """Every error. error: the text, for clients of the original; title, status and detail as in RFC 9457.
+    errors: what is wrong where. refused: peer id to the reason why it can't take the job (a sample).
+    first_position: of the log, that is still there."""
+
+    error: str
+    title: str
+    status: int
+    detail: str
+    errors: list[Finding] | UnsetType = UNSET
+    refused: dict[str, str] | UnsetType = UNSET
+    first_position: int | UnsetType = UNSET
 
 
 class Refused(DmsError):

@@ -6,22 +6,25 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import cache
+from importlib import metadata
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+import msgspec
 from sanic import HTTPResponse, Request, Sanic
 from sanic.http import Http
 from sanic.response import BaseHTTPResponse
 from sanic.server.async_server import AsyncioServer
 
-from dms.adapters.http import admin, events, jobs, onboarding, peers, wallets
+from dms.adapters.http import admin, debug, deploy, events, jobs, onboarding, openapi, pages, peers, retired, wallets
 from dms.adapters.http.connection import Connection
 from dms.adapters.http.deploy import DeployEndpoint
 from dms.adapters.http.fanout import Hub
 from dms.adapters.http.gate import Gate
 from dms.adapters.http.problems import Refused, answer
 from dms.adapters.http.replies import request_id
-from dms.adapters.http.routes import Api, Route, run
+from dms.adapters.http.routes import Api, Route, WebSocket, run
 from dms.adapters.http.sockets import Sockets
 from dms.application.overview import Services
 from dms.errors import ConfigError
@@ -34,8 +37,11 @@ MODULES = (
     jobs,
     events,
     admin,
+    retired,
+    pages,
 )
 ROUTES: tuple[Route, ...] = tuple(route for module in MODULES for route in module.ROUTES)
+WEBSOCKETS: tuple[WebSocket, ...] = (*deploy.WEBSOCKETS, *events.WEBSOCKETS)
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -58,10 +64,12 @@ class RestSettings(Protocol):
     def allowed_origins(self) -> Sequence[str]: ...
 
 
-def build_app(services: Services, views: Views, rest: RestSettings, *, debug: bool = False) -> Sanic[Any, Any]:
+def build_app(
+    services: Services, views: Views, rest: RestSettings, *, verbose: bool = False, debug_routes: bool = False
+) -> Sanic[Any, Any]:
     """The application; several may live in one process. Serve it with HttpServer."""
     for name in _LOGGERS:
-        logging.getLogger(name).setLevel(logging.INFO if debug else logging.WARNING)
+        logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)
     app: Sanic[Any, Any] = Sanic(f"dms-{next(_numbers)}", configure_logging=False)
     app.config.update(
         MOTD=False,
@@ -80,8 +88,16 @@ def build_app(services: Services, views: Views, rest: RestSettings, *, debug: bo
     app.ctx.sockets = Sockets(services.ready, endpoints)
     app.exception(Exception)(answer)
     _guard(app, Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins))
-    _add_routes(app, api)
+    routes = (*ROUTES, *debug.ROUTES) if debug_routes else ROUTES
+    app.ctx.description = cache(lambda: describe(routes))
+    _add_routes(app, api, (*routes, *pages.PAGES))
     return app
+
+
+def describe(routes: Iterable[Route] = ROUTES) -> dict[str, Any]:
+    """The OpenAPI document, as plain JSON values."""
+    found = openapi.document(routes, WEBSOCKETS, metadata.version("nunet-dms"))
+    return cast("dict[str, Any]", msgspec.json.decode(msgspec.json.encode(found)))
 
 
 def _guard(app: Sanic[Any, Any], gate: Gate) -> None:
@@ -110,11 +126,11 @@ def _guard(app: Sanic[Any, Any], gate: Gate) -> None:
     app.register_middleware(leave, "response")
 
 
-def _add_routes(app: Sanic[Any, Any], api: Api) -> None:
-    for number, route in enumerate(ROUTES):
+def _add_routes(app: Sanic[Any, Any], api: Api, routes: Sequence[Route]) -> None:
+    for number, route in enumerate(routes):
         methods = ["GET", "HEAD"] if route.method == "GET" else [route.method]
         app.add_route(_handler(route, api), route.address, methods=methods, name=f"route-{number}")
-    for number, address in enumerate(sorted({route.address for route in ROUTES})):
+    for number, address in enumerate(sorted({route.address for route in routes})):
         app.add_route(_preflight, address, methods=["OPTIONS"], name=f"preflight-{number}")
     app.ctx.sockets.add_to(app)
 

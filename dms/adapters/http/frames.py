@@ -1,0 +1,127 @@
+"""The websocket's actions as JSON Schemas: what `/run/deploy` says and hears.
+
+Of the messages to clients, version 1 has only `action` and `message` (or `stdout`, `stderr`); the subprotocol
+`dms.actions.v2` adds the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dms.adapters.http.answers import Time
+from dms.adapters.http.openapi import Shapes
+from dms.adapters.http.routes import JOB_ID, TEXT, Parameter, WebSocket, choice, whole
+
+Schema = Mapping[str, Any]
+_TIME = Shapes().of(Time)
+_POSITION = {"type": "integer", "minimum": 1, "description": "of the event in the log"}
+_SEQ = {"type": "integer", "minimum": 1, "description": "number of the line, over both streams"}
+_OF_EVENT: Schema = {"job_id": JOB_ID, "position": _POSITION, "time": _TIME}
+_OF_LINE: Schema = {"job_id": JOB_ID, "seq": _SEQ, "time": _TIME}
+_RESPONSE: Schema = {
+    "type": "object",
+    "properties": {"success": {"const": True}, "content": {"type": "string", "description": "address of the log"}},
+    "required": ["success", "content"],
+    "additionalProperties": False,
+}
+
+
+def _action(name: str, what: str, properties: Schema, required: Sequence[str] = ()) -> dict[str, Any]:
+    return {
+        "description": what,
+        "type": "object",
+        "properties": {"action": {"const": name}, **properties},
+        "required": ["action", *required],
+        "additionalProperties": False,
+    }
+
+
+def _output() -> dict[str, Any]:
+    schema = _action(
+        "log-stream-response", "Output of the job, of one stream; there is no message key.",
+        {"stdout": TEXT, "stderr": TEXT, **_OF_LINE},
+    )  # fmt: skip
+    return schema | {"oneOf": [{"required": ["stdout"]}, {"required": ["stderr"]}]}
+
+
+OUTGOING: dict[str, dict[str, Any]] = {
+    "connected": _action("connected", "The first frame.", {"message": TEXT}, ["message"]),
+    "job-submitted": _action("job-submitted", "The payment counts; the provider is asked to run the job.", _OF_EVENT),
+    "deployment-response": _action(
+        "deployment-response", "The container runs.", {"message": _RESPONSE, **_OF_EVENT}, ["message"]
+    ),
+    "log-stream-response": _output(),
+    "job-completed": _action("job-completed", "The container ended with exit code 0.", _OF_EVENT),
+    "job-failed": _action(
+        "job-failed", "The job ended in any other way; the message says which.", {"message": TEXT, **_OF_EVENT},
+        ["message"],
+    ),
+    "error": _action("error", "A message of the client was not taken; the socket stays open.", {"message": TEXT},
+                     ["message"]),
+}  # fmt: skip
+
+_NAMED = {"type": "string", "maxLength": 512}
+INCOMING: dict[str, dict[str, Any]] = {
+    "send-status": {
+        "description": "How the payment went. `success` needs a tx_hash. Without a job_id it counts for the latest "
+        "request that awaits funding. Keys are matched without regard to case.",
+        "type": "object",
+        "properties": {
+            "action": {"const": "send-status"},
+            "message": {
+                "type": "object",
+                "properties": {
+                    "transaction_status": _NAMED | {"examples": ["success", "pending"]},
+                    "transaction_type": _NAMED | {"default": "fund"},
+                    "tx_hash": _NAMED,
+                    "job_id": {"anyOf": [JOB_ID, {"const": ""}]},
+                },
+                "required": ["transaction_status"],
+            },
+        },
+        "required": ["action", "message"],
+    },
+    "terminate-job": {
+        "description": "Ends the named job, or without a job_id those that this connection funded.",
+        "type": "object",
+        "properties": {
+            "action": {"const": "terminate-job"},
+            "message": {
+                "anyOf": [
+                    {"type": "object", "properties": {"job_id": {"anyOf": [JOB_ID, {"const": ""}]}}},
+                    {"type": "null"},
+                    {"const": ""},
+                ]
+            },
+        },
+        "required": ["action"],
+    },
+}
+
+_ABOUT = (
+    "Tells what happens to the jobs that this connection funded, and to the job named by `job_id`; takes "
+    "`send-status` and `terminate-job`. With the subprotocol `dms.actions.v2` frames carry job, position, line number "
+    "and time, so that a client that lost its connection goes on where it was."
+)
+_DEPLOY_QUERY = (
+    Parameter("job_id", "Follow this job.", JOB_ID),
+    Parameter("after", "Of that job, everything behind this position of the log.", whole(2**62)),
+    Parameter("log_after", "Of its output, everything behind this line.", whole(2**62)),
+    Parameter("actions", "core: only the documented actions, without output.", choice("all", "core")),
+)
+
+DEPLOY = tuple(
+    WebSocket(
+        path="/run/deploy",
+        root=root,
+        summary="Jobs live: a websocket.",
+        description=_ABOUT,
+        query=_DEPLOY_QUERY,
+        errors=(400, 404),
+        tags=("run",),
+        incoming=INCOMING,
+        outgoing=OUTGOING,
+    )
+    for root in (False, True)
+)

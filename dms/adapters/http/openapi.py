@@ -1,0 +1,241 @@
+"""The API's description, OpenAPI 3.1, made from the route table and the types of bodies and answers. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from dms.adapters.http.problems import Problem, body_of
+from dms.adapters.http.routes import JOB_ID, TEXT, Parameter, Route, WebSocket
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+JSON = "application/json"
+COMMON = (403, 421)  # any request may meet the gate
+CHANGING = (408, 413, 415)  # and one with a body its limits
+MEANINGS = {
+    400: "The input can't be taken; `errors` points to what is wrong.",
+    403: "Not allowed: a web page of a foreign origin, or a wrong token.",
+    404: "There is no such thing here.",
+    408: "The request did not arrive in time.",
+    409: "Not in this state.",
+    410: "It was there, and was archived.",
+    413: "The body is too large.",
+    415: "The body must be JSON, in UTF-8.",
+    421: "This server has another name; see the setting rest.allowed_hosts.",
+    422: "The job can't be run as asked.",
+    426: "This address speaks websocket.",
+    501: "Not done by this DMS; the text says what replaces it.",
+    502: "A peer broke the protocol.",
+    503: "Something that is needed is away, or the DMS is starting; try again.",
+}
+PATH_PARAMETERS: Mapping[str, Parameter] = {
+    "job_id": Parameter("job_id", "The job.", JOB_ID),
+    "name": Parameter("name", "Its name.", {"type": "string", "minLength": 1}, example="jobs"),
+}
+_STEP = re.compile(r"<(\w+)(?::\w+)?>")
+_ABOUT = """Runs container jobs on the machines of a decentralised network.
+
+Keys of request bodies are matched without regard to case at every depth, `null` counts as absent, and unknown keys
+are ignored. Every error has one shape, `Problem`. Units: CPU in MHz, memory in MB, time in minutes, price in NTX."""
+
+
+def document(routes: Iterable[Route], sockets: Iterable[WebSocket], version: str) -> dict[str, Any]:
+    """The whole description."""
+    shapes = Shapes()
+    paths: dict[str, dict[str, Any]] = {}
+    statuses: set[int] = set()
+    for route in routes:
+        found = _operation(route, shapes)
+        paths.setdefault(path_of(route.address), {})[route.method.lower()] = found
+        statuses |= {int(status) for status in found["responses"] if int(status) >= 400}
+    for socket in sockets:
+        paths.setdefault(socket.address, {})["get"] = _upgrade(socket, shapes)
+        statuses |= {426, 503, *COMMON, *socket.errors}
+    problem = shapes.of(Problem)
+    return {
+        "openapi": "3.1.1",
+        "info": {
+            "title": "Device Management Service",
+            "version": version,
+            "summary": "Container jobs on a decentralised network.",
+            "description": _ABOUT,
+            "license": {"name": "AGPL-3.0-only", "identifier": "AGPL-3.0-only"},
+        },
+        "jsonSchemaDialect": DIALECT,
+        "servers": [{"url": "/", "description": "This DMS."}],
+        "tags": [{"name": name} for name in sorted(_tags(paths))],
+        "paths": paths,
+        "components": {
+            "schemas": dict(sorted(shapes.components.items())),
+            "responses": {_name(status): _problem_response(status, problem) for status in sorted(statuses)},
+        },
+    }
+
+
+class Shapes:
+    """Types as JSON Schemas; structs become components."""
+
+    def __init__(self, ref_template: str = "#/components/schemas/{name}") -> None:
+        self.components: dict[str, Any] = {}
+        self._template = ref_template
+
+    def of(self, kind: Any) -> dict[str, Any]:
+        """kind: a type, or a schema that is used as it is. Raises TypeError when two types share a name."""
+        if isinstance(kind, Mapping):
+            return dict(kind)
+        (schema,), found = msgspec.json.schema_components([kind], ref_template=self._template)
+        self._add(found)
+        return schema
+
+    def of_body(self, kind: type[Any]) -> dict[str, Any]:
+        """Of what a client sends: null counts as absent there."""
+        (schema,), found = msgspec.json.schema_components([kind], ref_template=self._template)
+        self._add({name: _nullable(component) for name, component in found.items()})
+        return schema
+
+    def _add(self, found: Mapping[str, Any]) -> None:
+        for name, component in found.items():
+            shown = _one_line(component)
+            if self.components.setdefault(name, shown) != shown:
+                raise TypeError(f"two types of the API share the name {name}")
+
+
+def standalone(kind: Any, identity: str, *, body: bool = False) -> dict[str, Any]:
+    """One type as a schema document of its own."""
+    shapes = Shapes("#/$defs/{name}")
+    schema = shapes.of_body(kind) if body else shapes.of(kind)
+    definitions = dict(sorted(shapes.components.items()))
+    if "$ref" in schema:
+        schema = definitions.pop(schema["$ref"].removeprefix("#/$defs/"))
+    return {"$schema": DIALECT, "$id": identity, **schema, **({"$defs": definitions} if definitions else {})}
+
+
+def operation_id(method: str, address: str) -> str:
+    """`get_api_v1_jobs_job_id`: stable, and unlike any other."""
+    return "_".join((method.lower(), *re.findall(r"\w+", address)))
+
+
+def path_of(address: str) -> str:
+    return _STEP.sub(r"{\1}", address)
+
+
+def _nullable(component: dict[str, Any]) -> dict[str, Any]:
+    required = component.get("required", ())
+    properties = {
+        key: schema if key in required or _takes_null(schema) else {"anyOf": [schema, {"type": "null"}]}
+        for key, schema in component.get("properties", {}).items()
+    }
+    return component | ({"properties": properties} if properties else {})
+
+
+def _takes_null(schema: Mapping[str, Any]) -> bool:
+    return not schema or {"type": "null"} in schema.get("anyOf", ())
+
+
+def _one_line(component: dict[str, Any]) -> dict[str, Any]:
+    described = component.get("description")
+    return component | ({"description": " ".join(described.split())} if described else {})
+
+
+def _operation(route: Route, shapes: Shapes) -> dict[str, Any]:
+    responses: dict[str, Any] = {str(route.status): _answer(route, shapes)}
+    for status in sorted({*route.errors, *_always(route)}):
+        responses[str(status)] = {"$ref": f"#/components/responses/{_name(status)}"}
+    found: dict[str, Any] = {
+        "operationId": operation_id(route.method, route.address),
+        "summary": route.summary,
+        "tags": list(route.tags),
+        "parameters": [*_path_parameters(route.address), *map(_query_parameter, route.query)],
+        "responses": responses,
+    }
+    if route.description:
+        found["description"] = route.description
+    if route.deprecated:
+        found["deprecated"] = True
+    if route.body is not None:
+        media = {"schema": shapes.of_body(route.body)}
+        found["requestBody"] = {"required": not route.body_optional, "content": {JSON: _with_example(media, route)}}
+    return found
+
+
+def _with_example(media: dict[str, Any], route: Route) -> dict[str, Any]:
+    return media | ({"example": route.body_example} if route.body_example is not None else {})
+
+
+def _always(route: Route) -> tuple[int, ...]:
+    changing = () if route.method == "GET" else CHANGING
+    return (*COMMON, *changing, *(() if route.early else (503,)))
+
+
+def _answer(route: Route, shapes: Shapes) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    if route.answer is not None:
+        content[JSON] = {"schema": shapes.of(route.answer)}
+    for media, kind in route.media.items():
+        # OpenAPI 3.1 has no word for "a stream of these"; 3.2 calls it itemSchema.
+        schema = shapes.of(kind)
+        content[media] = {"schema": {"type": "string"}, "x-item-schema": schema} if route.stream else {"schema": schema}
+    if content and route.answer_example is not None:
+        first = content[next(iter(content))]
+        plain = first["schema"] != {"type": "string"} or isinstance(route.answer_example, str)
+        first["example" if plain else "x-item-example"] = route.answer_example
+    return {"description": route.summary, **({"content": content} if content else {})}
+
+
+def _path_parameters(address: str) -> list[dict[str, Any]]:
+    found = [PATH_PARAMETERS.get(name) or Parameter(name, name, TEXT) for name in _STEP.findall(address)]
+    return [_shown(parameter, "path") | {"required": True} for parameter in found]
+
+
+def _query_parameter(parameter: Parameter) -> dict[str, Any]:
+    return _shown(parameter, "query") | ({"required": True} if parameter.required else {})
+
+
+def _shown(parameter: Parameter, place: str) -> dict[str, Any]:
+    found = {
+        "name": parameter.name,
+        "in": place,
+        "description": parameter.description,
+        "schema": dict(parameter.schema),
+    }
+    return found | ({"example": parameter.example} if parameter.example is not None else {})
+
+
+def _upgrade(socket: WebSocket, shapes: Shapes) -> dict[str, Any]:
+    """OpenAPI has no words for websockets: an upgrade, and the messages as an extension."""
+    errors = sorted({426, 503, *COMMON, *socket.errors})
+    messages = {
+        direction: {name: shapes.of(kind) for name, kind in kinds.items()}
+        for direction, kinds in (("incoming", socket.incoming), ("outgoing", socket.outgoing))
+        if kinds
+    }
+    return {
+        "operationId": operation_id("get", socket.address),
+        "summary": socket.summary,
+        "description": socket.description or "A websocket.",
+        "tags": list(socket.tags),
+        "parameters": list(map(_query_parameter, socket.query)),
+        "responses": {
+            "101": {"description": "The connection speaks websocket from here on."},
+            **{str(status): {"$ref": f"#/components/responses/{_name(status)}"} for status in errors},
+        },
+        "x-websocket": messages,
+    }
+
+
+def _name(status: int) -> str:
+    return re.sub(r"\W", "", HTTPStatus(status).phrase.title())
+
+
+def _problem_response(status: int, problem: dict[str, Any]) -> dict[str, Any]:
+    text = MEANINGS.get(status, HTTPStatus(status).phrase)
+    return {"description": text, "content": {JSON: {"schema": problem, "example": body_of(status, text)}}}
+
+
+def _tags(paths: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> set[str]:
+    operations = [operation for methods in paths.values() for operation in methods.values()]
+    return {tag for operation in operations for tag in operation["tags"]}

@@ -1,0 +1,103 @@
+"""The API's description, served: as a document, and as a page to try it on that needs nothing from elsewhere."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from sanic import HTTPResponse, Request
+
+from dms.adapters.http.replies import json_reply
+from dms.adapters.http.routes import Api, Route
+from dms.errors import NotFound
+
+DOCUMENT = "/openapi.json"
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",  # the stylesheet's icons
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Device Management Service: API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"><noscript>This page needs JavaScript; the description is at /openapi.json.</noscript></div>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>
+"""
+_START = f"""window.onload = function () {{
+  window.ui = SwaggerUIBundle({{
+    url: "{DOCUMENT}", dom_id: "#swagger-ui", deepLinking: true, tryItOutEnabled: true, validatorUrl: null,
+    displayRequestDuration: true, docExpansion: "list", defaultModelsExpandDepth: 0
+  }});
+}};
+"""
+_TYPES = {"swagger-ui.css": "text/css; charset=utf-8", "swagger-ui-bundle.js": "text/javascript; charset=utf-8"}
+_CACHED = {"cache-control": "public, max-age=86400"}
+
+
+async def document(request: Request, _api: Api) -> HTTPResponse:
+    return json_reply(request.app.ctx.description())
+
+
+async def page(_request: Request, _api: Api) -> HTTPResponse:
+    headers = {"content-security-policy": CONTENT_SECURITY_POLICY, "referrer-policy": "no-referrer"}
+    return HTTPResponse(_PAGE, 200, headers, "text/html; charset=utf-8")
+
+
+async def start(_request: Request, _api: Api) -> HTTPResponse:
+    return HTTPResponse(_START, 200, {}, "text/javascript; charset=utf-8")
+
+
+async def asset(request: Request, _api: Api) -> HTTPResponse:
+    name = request.match_info["file"]
+    if name not in _TYPES:
+        raise NotFound(f"the page has no file {name[:64]!r}")
+    return HTTPResponse(_asset(name), 200, _CACHED, _TYPES[name])
+
+
+async def to_page(_request: Request, _api: Api) -> HTTPResponse:
+    """The original served it at /swagger/index.html."""
+    return HTTPResponse(None, 302, {"location": "/docs"})
+
+
+@cache
+def _asset(name: str) -> bytes:
+    """A file of Swagger UI, from the package swagger-ui-py; the package itself is not imported."""
+    spec = find_spec("swagger_ui")
+    if spec is None or not spec.submodule_search_locations:
+        raise NotFound("the page's files are missing: install the Python package swagger-ui-py")
+    return (Path(next(iter(spec.submodule_search_locations))) / "static" / name).read_bytes()
+
+
+ROUTES = tuple(
+    Route(
+        "GET", DOCUMENT, document, "This description.", root=root, early=True,
+        answer={"type": "object", "required": ["openapi"]}, answer_example={"openapi": "3.1.1"}, tags=("operators",),
+    )
+    for root in (True, False)
+)  # fmt: skip
+PAGES = (
+    Route("GET", "/docs", page, "The description as a page.", root=True, early=True),
+    Route("GET", "/docs/start.js", start, "Of the page.", root=True, early=True),
+    Route("GET", "/docs/<file>", asset, "Of the page.", root=True, early=True),
+    Route("GET", "/swagger", to_page, "Where the original had it.", root=True, early=True),
+    Route("GET", "/swagger/<file>", to_page, "Where the original had it.", root=True, early=True),
+)
+"""Pages are no part of the API, so they are not described."""

@@ -1,0 +1,108 @@
+"""The API's description: a valid document that says of every endpoint what it takes, gives and refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+
+from dms.adapters.http import debug
+from dms.adapters.http.openapi import Shapes, path_of
+from dms.adapters.http.server import ROUTES, WEBSOCKETS, describe
+
+DOCUMENT = describe()
+OF_THE_ORIGINAL = """
+GET /onboarding/metadata, GET /onboarding/provisioned, GET /onboarding/address/new, POST /onboarding/onboard,
+GET /onboarding/status, DELETE /onboarding/offboard, POST /onboarding/offboard, POST /onboarding/resource-config,
+GET /device/status, POST /device/status, GET /telemetry/free, GET /peers, GET /peers/self, GET /peers/dht,
+GET /peers/dht/dump, GET /peers/kad-dht, GET /peers/ws, GET /peers/shell, GET /peers/log, POST /run/request-service,
+GET /run/deploy, POST /vm/start-default, POST /vm/start-custom
+"""
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+OPERATIONS = dict(operations(DOCUMENT))
+
+
+def fits(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
+    Draft202012Validator(schema | {"components": document["components"]}).validate(value)
+
+
+def test_it_is_valid_openapi() -> None:
+    validate(DOCUMENT)
+    validate(describe((*ROUTES, *debug.ROUTES)))
+
+
+def test_every_route_and_websocket_is_described() -> None:
+    served = {f"{route.method} {path_of(route.address)}" for route in ROUTES}
+    assert set(OPERATIONS) == served | {f"GET {socket.address}" for socket in WEBSOCKETS}
+
+
+@pytest.mark.parametrize("endpoint", [line.strip() for line in OF_THE_ORIGINAL.split(",")])
+def test_the_originals_endpoints_are_there(endpoint: str) -> None:
+    method, path = endpoint.split()
+    assert f"{method} /api/v1{path}" in OPERATIONS
+
+
+def test_operation_ids_are_unlike_each_other() -> None:
+    ids = [operation["operationId"] for operation in OPERATIONS.values()]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+def test_each_operation_says_all(name: str) -> None:
+    operation = OPERATIONS[name]
+    assert operation["summary"]
+    assert operation["tags"]
+    assert {"403", "421"} <= set(operation["responses"])
+    assert "500" not in operation["responses"]
+    for parameter in operation["parameters"]:
+        assert parameter["description"]
+        assert parameter["schema"].get("type") or parameter["schema"].get("anyOf")
+    body = operation.get("requestBody")
+    if body is not None:
+        (media,) = body["content"].values()
+        fits(DOCUMENT, media["schema"], media["example"])
+    for status, response in operation["responses"].items():
+        if status[0] == "2":
+            assert any("example" in media or "x-item-example" in media for media in response["content"].values())
+            for media in response["content"].values():
+                if "example" in media:
+                    fits(DOCUMENT, media["schema"], media["example"])
+                if "x-item-example" in media:
+                    fits(DOCUMENT, media["x-item-schema"], media["x-item-example"])
+
+
+@pytest.mark.parametrize("name", sorted(DOCUMENT["components"]["responses"]))
+def test_errors_have_the_shape_of_a_problem(name: str) -> None:
+    media = DOCUMENT["components"]["responses"][name]["content"]["application/json"]
+    assert media["schema"] == {"$ref": "#/components/schemas/Problem"}
+    fits(DOCUMENT, media["schema"], media["example"])
+
+
+def test_null_counts_as_absent_in_bodies_but_not_for_what_is_required() -> None:
+    body = OPERATIONS["POST /api/v1/run/request-service"]["requestBody"]["content"]["application/json"]
+    validator = Draft202012Validator(body["schema"] | {"components": DOCUMENT["components"]})
+    assert validator.is_valid(body["example"] | {"tx_hash": None})
+    assert not validator.is_valid(body["example"] | {"params": None})
+
+
+def test_two_types_of_one_name_are_an_error() -> None:
+    shapes = Shapes()
+    shapes.components["Problem"] = {"type": "object"}
+    with pytest.raises(TypeError, match="Problem"):
+        shapes.of(_problem())
+
+
+def _problem() -> type[Any]:
+    from dms.adapters.http.problems import Problem
+
+    return Problem
