@@ -41,6 +41,11 @@ setup: ## only make .venv and look for the parts the tests need
 stop-docker: ## stop the Docker daemon that the set-up started (one that was there before is left alone)
 	@ops/setup.sh stop-docker
 
+deb: ## build the Debian package in dist/, and check it: install, run, upgrade, remove, purge (as root, in an overlay)
+	@ops/setup.sh deb
+	@ops/build-deb.sh
+	@ops/check-deb.sh dist/nunet-dms_*.deb
+
 lock: .venv/stamp ## make requirements.lock anew from pyproject.toml (for Python >= 3.11 on Linux, with hashes)
 	@$(PY) -m pip install --quiet uv
 	@$(PY) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra test \
@@ -54,4 +59,4 @@ clean: ## remove all that make made, except the data of a running demo
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-.PHONY: demo test check lint types format bench setup stop-docker lock clean help
+.PHONY: demo test check lint types format bench setup stop-docker deb lock clean help

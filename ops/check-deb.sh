@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Installs the Debian package as dpkg does, runs it, upgrades, removes and purges it: in a throw-away copy of this
+# machine's file system (an overlay), in which nothing of the real one changes. As root.
+#
+#   ops/check-deb.sh dist/nunet-dms_VERSION_ARCH.deb
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [ "${1:-}" != --inside ]; then
+    [ "$(id -u)" -eq 0 ] || { echo "as root, please: it mounts and runs dpkg" >&2; exit 1; }
+    deb=$(readlink -f "$1")
+    lintian --fail-on error,warning --allow-root "$deb"
+    exec unshare --mount --pid --net --fork --kill-child "$0" --inside "$deb"
+fi
+
+readonly deb=$2
+readonly root=/mnt/root
+step() { printf '== %s\n' "$*"; }
+fail() { printf 'failed: %s\n' "$*" >&2; exit 1; }
+within() { chroot $root "$@"; }
+as_nunet() { within setpriv --reuid nunet --regid nunet --init-groups env -i PATH=/usr/bin:/bin HOME=/var/lib/nunet "$@"; }
+
+mount -t tmpfs none /mnt
+mkdir /mnt/upper /mnt/work $root
+mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work $root
+mount -t proc none $root/proc
+mount --rbind /dev $root/dev
+mount -t tmpfs none $root/tmp
+mount -t tmpfs none $root/run
+ip link set lo up
+cp "$deb" $root/tmp/nunet-dms.deb
+# Packages that are there already, such as Python, are those of this machine.
+within apt-get -qq purge -y nunet-dms >/dev/null 2>&1 || true
+
+step "unit, users and folders"
+within dpkg --install /tmp/nunet-dms.deb >/mnt/dpkg.log 2>&1 || { cat /mnt/dpkg.log >&2; fail "it can't be installed"; }
+within systemd-analyze verify --man=no /lib/systemd/system/nunet-dms.service
+within id nunet | grep -q docker || fail "user nunet is not in the group docker"
+[ "$(within stat -c %U:%G:%a /var/lib/nunet)" = nunet:nunet:700 ] || fail "/var/lib/nunet is not nunet's own"
+! within find /usr/lib/nunet-dms /etc/nunet -perm /022 ! -type l | grep . || fail "others may write there"
+! within grep -rlI --include='*.cfg' --include='*.json' "$PWD\|/tmp/tmp" /usr/lib/nunet-dms \
+    || fail "a path of the build is in the package"
+
+step "the command"
+within nunet --version
+as_nunet nunet version -o json | grep -q '"nunet-dms"'
+as_nunet nunet config check
+within man --warnings -P cat nunet 2>&1 | grep -q 'job run' || fail "man nunet shows nothing"
+within man --warnings -P cat nunet-dms.conf 2>&1 | grep -q funding_window || fail "man nunet-dms.conf shows nothing"
+within bash -c '. /usr/share/bash-completion/completions/nunet; COMP_WORDS=(nunet job des); COMP_CWORD=2
+    _nunet_completion nunet; [ "${COMPREPLY[*]}" = describe ]' || fail "bash completes nothing"
+[ -f $root/usr/share/zsh/vendor-completions/_nunet ] && [ -f $root/usr/share/fish/vendor_completions.d/nunet.fish ]
+
+step "the daemon, with the command line of the unit, as its user"
+command=$(sed -n 's/^ExecStart=//p' $root/lib/systemd/system/nunet-dms.service)
+start() {
+    as_nunet sh -c "echo \$\$ >/tmp/daemon.pid; exec $command" >/mnt/daemon.log 2>&1 &
+    daemon=$!
+    for _ in $(seq 300); do
+        as_nunet nunet peer self >/mnt/self 2>/dev/null && return
+        kill -0 $daemon 2>/dev/null || break
+        sleep 0.1
+    done
+    cat /mnt/daemon.log >&2
+    fail "the daemon does not get ready"
+}
+stop() { kill "$(cat $root/tmp/daemon.pid)"; wait $daemon || fail "the daemon ended with $?"; }
+start
+cp /mnt/self /mnt/first
+memory=$(as_nunet /usr/lib/nunet-dms/bin/python -c 'import psutil; print(psutil.virtual_memory().total >> 21)')
+cpu=$(as_nunet nunet -o json capacity --full | sed -n 's/.*"cpu_mhz": \([0-9]*\).*/\1/p' | head -1)
+as_nunet nunet onboard --yes -m "$memory" -c $((cpu / 2)) -n nunet-test \
+    -a addr_test1vzpwq95z3xyum8vqndgdd9mdnmafh3djcxnc6jemlgdmswcve6tkw >/dev/null
+stop
+[ -s $root/var/lib/nunet/events.db ] || fail "the event log is not where the settings say"
+
+step "an upgrade keeps data, identity and changed settings"
+echo '// mine' >>$root/etc/nunet/dms_config.json
+within dpkg --install --force-confdef /tmp/nunet-dms.deb >/mnt/dpkg.log 2>&1 || { cat /mnt/dpkg.log >&2; exit 1; }
+grep -q '// mine' $root/etc/nunet/dms_config.json || fail "the settings were overwritten"
+start
+cmp /mnt/first /mnt/self || fail "the identity changed"
+as_nunet nunet info | grep -q nunet-test || fail "the machine is no longer onboarded"
+as_nunet nunet audit verify
+stop
+
+step "removing keeps data and settings, purging leaves nothing"
+within dpkg --remove nunet-dms >/mnt/dpkg.log 2>&1
+[ ! -e $root/usr/lib/nunet-dms ] || fail "files are left in /usr/lib/nunet-dms"
+[ -s $root/var/lib/nunet/events.db ] && [ -s $root/var/lib/nunet/node.key ] && [ -s $root/etc/nunet/dms_config.json ]
+within dpkg --purge nunet-dms >/mnt/dpkg.log 2>&1
+[ ! -e $root/var/lib/nunet ] || fail "data are left in /var/lib/nunet"
+[ ! -e $root/etc/nunet ] || fail "settings are left in /etc/nunet"
+step "all is well"

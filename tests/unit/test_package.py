@@ -1,0 +1,48 @@
+"""What the Debian package is made from fits together; `make deb` builds, installs, runs, upgrades and purges it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from dms.config import load
+from ops.runtime_lock import runtime_lock
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DEBIAN = ROOT / "debian"
+
+
+def test_package_and_program_have_one_version() -> None:
+    newest = re.match(r"nunet-dms \(([^)]+)\)", (DEBIAN / "changelog").read_text())
+    assert newest is not None
+    assert newest[1] == PROJECT["version"]
+
+
+def test_the_settings_of_the_package_are_read_without_a_warning() -> None:
+    found = load({}, {}, DEBIAN / "conf" / "dms_config.json", root=False)
+    assert found.warnings == []
+    assert found.settings.general.data_dir == Path("/var/lib/nunet") == found.settings.general.work_dir
+    assert found.settings.rest.addr == "127.0.0.1"
+
+
+def test_the_package_has_what_runs_and_nothing_that_only_tests_need() -> None:
+    kept = runtime_lock((ROOT / "requirements.lock").read_text())
+    names = {canonicalize_name(name) for name in re.findall(r"^([A-Za-z0-9_.-]+)==", kept, re.MULTILINE)}
+    for text in PROJECT["dependencies"]:
+        assert canonicalize_name(Requirement(text).name) in names
+    assert not names & {"pytest", "mypy", "ruff", "hypothesis", "freezegun", "setuptools"}
+    assert kept.count("--hash=sha256:") >= len(names)
+
+
+def test_the_service_is_what_the_daemon_expects() -> None:
+    unit = dict(re.findall(r"^(\w+)=(.*)$", (DEBIAN / "nunet-dms.service").read_text(), re.MULTILINE))
+    assert unit["Type"] == "notify"
+    assert int(unit["WatchdogSec"].removesuffix("s")) >= 10
+    assert unit["User"] == "nunet"
+    assert unit["KillMode"] == "process"  # jobs outlive the daemon
+    assert unit["ExecStart"].endswith("--config /etc/nunet/dms_config.json")
