@@ -42,6 +42,7 @@ from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
 from dms.application.file_exchange import FileExchange
+from dms.application.ml_images import MlImages
 from dms.application.overview import Services
 from dms.application.ports import Executor
 from dms.application.service_provider import ServiceProvider, Timeouts
@@ -173,6 +174,9 @@ class Daemon:
             ready=self.ready,
             now=now_us,
             executor_name=executor.name,
+            ml_images=MlImages(
+                device, executor, executor if isinstance(executor, DockerExecutor) else None, identity.peer_id
+            ),
         )
         await self._serve(network, compute, service, directory)
 

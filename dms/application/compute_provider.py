@@ -31,6 +31,7 @@ from dms.application.messages import (
     decode_request,
     encode,
 )
+from dms.application.ml_images import CHECK_PREFIX
 from dms.application.ports import (
     EventLog,
     Execution,
@@ -430,11 +431,14 @@ class ComputeProvider:
         """Containers of deployments that have ended: we died between the record and the removal."""
         try:
             for job_id in await self._executor.list_jobs():
-                deployment = self._log.load(Deployment, job_id)
-                if deployment is not None and deployment.ended:
+                if job_id.startswith(CHECK_PREFIX) or self._has_ended(job_id):
                     await self._executor.remove(job_id)
         except ExecutorUnavailable as error:
             log.warning("leftover containers could not be looked for: %s", error)
+
+    def _has_ended(self, job_id: str) -> bool:
+        deployment = self._log.load(Deployment, job_id)
+        return deployment is not None and deployment.ended
 
     def _spec(self, deployment: Deployment) -> ExecutionSpec:
         request = deployment.request

@@ -9,6 +9,7 @@ from pathlib import Path
 from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
+from dms.application.ml_images import MlImages
 from dms.application.ports import EventLog, OutputStore, PeerNetwork
 from dms.application.service_provider import ServiceProvider
 from dms.domain.wallet import NewWallet
@@ -36,3 +37,4 @@ class Services:
     ready: Callable[[], str | None]
     now: Callable[[], int]
     executor_name: str
+    ml_images: MlImages

@@ -210,6 +210,25 @@ class Executor(Protocol):
     async def close(self) -> None: ...
 
 
+class PullProgress(Struct, frozen=True, kw_only=True):
+    """status: "present" (it was here), "pulling", "pulled" or "failed". Of the layers announced so far."""
+
+    image: str
+    status: str
+    done_mb: int = 0
+    total_mb: int = 0
+    error: str = ""
+
+
+class ImageStore(Protocol):
+    """The images on this machine. Raises ExecutorUnavailable when the engine is away."""
+
+    async def has(self, image: str) -> bool: ...
+
+    def pull(self, image: str) -> AsyncGenerator[PullProgress, None]:
+        """Ends with "present" or "pulled". Raises ImageUnavailable. Closing it ends the pull."""
+
+
 # --- the peer-to-peer network ------------------------------------------------------------------
 class PeerInfo(Struct, frozen=True):
     """A connected peer. addresses: multiaddrs that end in /p2p/<peer id>."""

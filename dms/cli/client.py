@@ -74,8 +74,9 @@ class Api:
     def get(self, path: str, **query: object) -> Any:
         return self._ask("GET", path, query)
 
-    def post(self, path: str, body: object = None, **query: object) -> Any:
-        return self._ask("POST", path, query, body)
+    def post(self, path: str, body: object = None, *, timeout_seconds: float | None = None, **query: object) -> Any:
+        """timeout_seconds: where the answer may take longer than usual."""
+        return self._ask("POST", path, query, body, timeout_seconds)
 
     def items(self, path: str, **query: object) -> Iterator[Any]:
         """The rows of a list, over all its pages."""
@@ -86,11 +87,11 @@ class Api:
                 return
             query["after"] = page["next_token"]
 
-    def lines(self, path: str, **query: object) -> Iterator[Any]:
+    def lines(self, path: str, method: str = "GET", **query: object) -> Iterator[Any]:
         """The decoded lines of an NDJSON answer, as they come. Raises Failure, also for a broken connection."""
         with (
             self._failures(),
-            self._http.stream("GET", path, params=_given(query), headers=NDJSON, timeout=STREAM_PATIENCE) as answer,
+            self._http.stream(method, path, params=_given(query), headers=NDJSON, timeout=STREAM_PATIENCE) as answer,
         ):
             if answer.is_error:
                 answer.read()
@@ -99,9 +100,17 @@ class Api:
                 if line.strip():
                     yield json.loads(line)
 
-    def _ask(self, method: str, path: str, query: Mapping[str, object], body: object = None) -> Any:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object],
+        body: object = None,
+        timeout_seconds: float | None = None,
+    ) -> Any:
+        patience = httpx.Timeout(timeout_seconds, connect=5.0) if timeout_seconds else PATIENCE
         with self._failures():
-            answer = self._http.request(method, path, params=_given(query), json=body)
+            answer = self._http.request(method, path, params=_given(query), json=body, timeout=patience)
         _check(answer)
         return _decoded(answer)
 

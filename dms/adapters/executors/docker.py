@@ -42,9 +42,18 @@ from dms.adapters.executors.profile import (
     container_config,
     workspace_mb,
 )
+from dms.adapters.executors.pulls import Pull, watch
 from dms.adapters.executors.threads import stoppable
 from dms.adapters.executors.workspaces import Workspaces
-from dms.application.ports import Execution, ExecutionSpec, ExecutionState, OutputCursor, OutputLine, PackedWorkspace
+from dms.application.ports import (
+    Execution,
+    ExecutionSpec,
+    ExecutionState,
+    OutputCursor,
+    OutputLine,
+    PackedWorkspace,
+    PullProgress,
+)
 from dms.errors import ExecutionError, ExecutorUnavailable, GpuUnavailable, ImageUnavailable, InvalidInput, NotFound
 
 logger = logging.getLogger(__name__)
@@ -64,6 +73,7 @@ _STATES = {
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # uname's words, as images say it
 _GPU_TROUBLE = ("could not select device driver", "nvidia-container", "unresolvable cdi devices", "unknown device")
 _UNTIL_KILLED_SECONDS = 10.0
+_PULL_NEWS_SECONDS = 0.5
 _START_POLL_SECONDS = 0.1
 _REREAD_SECONDS = 0.2
 
@@ -111,7 +121,7 @@ class DockerExecutor:
         if image is not None:
             await self._check_image(reference, image)
             return _digest(reference, image)
-        await self._pull(reference)
+        await self._pull(reference, Pull())
         if (image := await self._find_image(reference)) is None:
             raise ImageUnavailable(f"image {reference} was pulled, but the engine does not have it")
         try:
@@ -136,6 +146,31 @@ class DockerExecutor:
         if found is None:
             return None
         return await stoppable(lambda stopped: pack(found, into, max_bytes, known_state, stopped))
+
+    async def has(self, image: str) -> bool:
+        return await self._find_image(parse_reference(image)) is not None
+
+    async def pull(self, image: str) -> AsyncGenerator[PullProgress, None]:
+        """Fetches an image ahead of any job, under the same policy."""
+        reference = parse_reference(image)
+        self._settings.policy.check(reference)
+        if await self.has(image):
+            yield PullProgress(image=image, status="present")
+            return
+        state = Pull()
+        pulling = asyncio.create_task(self._pull(reference, state), name=f"pull {reference}")
+        try:
+            told = (0, 0)
+            while not (await asyncio.wait({pulling}, timeout=_PULL_NEWS_SECONDS))[0]:
+                if (now := state.megabytes()) != told:
+                    told = now
+                    yield PullProgress(image=image, status="pulling", done_mb=now[0], total_mb=now[1])
+            pulling.result()
+        finally:
+            state.abandoned = True
+            pulling.cancel()
+        done, total = state.megabytes()
+        yield PullProgress(image=image, status="pulled", done_mb=done, total_mb=total)
 
     async def create(self, spec: ExecutionSpec) -> str:
         """Runs the very image that is checked here, whatever its tag means a moment later."""
@@ -408,7 +443,7 @@ class DockerExecutor:
         except (ExecutionError, NotFound) as error:
             logger.info("the refused image %s stays: %s", reference, error)
 
-    async def _pull(self, reference: ImageReference) -> None:
+    async def _pull(self, reference: ImageReference, state: Pull) -> None:
         deadline = time.monotonic() + self._settings.pull_seconds
         auth: dict[str, str] | None = None if self._settings.sign_in else {}
 
@@ -424,7 +459,7 @@ class DockerExecutor:
                 )
             except APIError as error:  # here even a 500 is the registry's answer, or its absence
                 raise ImageUnavailable(f"image {reference} can't be pulled: {error.explanation}") from error
-            _watch(progress, reference, deadline, self._settings.max_image_mb)
+            watch(progress, reference, deadline, self._settings.max_image_mb, state)
 
         try:
             await self._calls.pull(f"pull {reference}", self._settings.pull_seconds, pull)
@@ -505,18 +540,3 @@ def _digests(image: dict[str, Any]) -> list[str]:
 def _digest(reference: ImageReference, image: dict[str, Any]) -> str:
     """The registry's digest, so that others can pull the same image; the local id if it was never pushed."""
     return reference.digest or next((d for d in _digests(image)[1:] if d), str(image["Id"]))
-
-
-def _watch(progress: Any, reference: ImageReference, deadline: float, max_image_mb: int) -> None:
-    """Raises ImageUnavailable on the engine's refusal, too many bytes or too much time. Leaving the
-    stream closes it, and that ends the pull in the engine."""
-    layers: dict[str, int] = {}
-    for message in progress:
-        if "error" in message:
-            raise ImageUnavailable(f"image {reference} can't be pulled: {message['error']}")
-        if time.monotonic() > deadline:
-            raise ImageUnavailable(f"image {reference} can't be pulled in time")
-        if total := (message.get("progressDetail") or {}).get("total"):
-            layers[message.get("id", "")] = max(total, layers.get(message.get("id", ""), 0))
-        if sum(layers.values()) > max_image_mb * 1024 * 1024:
-            raise ImageUnavailable(f"image {reference} is larger than {max_image_mb} MiB")

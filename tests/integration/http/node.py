@@ -28,8 +28,17 @@ from dms.adapters.wallets.maker import new_wallet
 from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
+from dms.application.ml_images import MlImages
 from dms.application.overview import Services
-from dms.application.ports import GossipHandler, OutputLine, PeerInfo, RequestHandler, StreamHandler
+from dms.application.ports import (
+    GossipHandler,
+    Hardware,
+    ImageStore,
+    OutputLine,
+    PeerInfo,
+    RequestHandler,
+    StreamHandler,
+)
 from dms.application.service_provider import ServiceProvider, Timeouts
 from dms.config import Rest
 from dms.domain.deployment import Fault
@@ -182,7 +191,11 @@ class Node:
 
 @asynccontextmanager
 async def running_node(
-    folder: Path, rest: Rest | None = None, ready: Callable[[], str | None] | None = None
+    folder: Path,
+    rest: Rest | None = None,
+    ready: Callable[[], str | None] | None = None,
+    hardware: Hardware | None = None,
+    images: ImageStore | None = None,
 ) -> AsyncIterator[Node]:
     async with AsyncExitStack() as closing:
         event_log = SQLiteEventLog(folder / "events.db", now_us)
@@ -198,7 +211,7 @@ async def running_node(
         closing.push_async_callback(metadata_file.close)
         identity = Identity.load_or_create(folder / "node.key")
         network = LonelyNetwork(identity.peer_id)
-        device = DeviceService(event_log, FixedHardware(), identity.peer_id)
+        device = DeviceService(event_log, hardware or FixedHardware(), identity.peer_id)
         directory = Directory(event_log, device, network, identity, now_us)
         executor = ProcessExecutor(identity.peer_id, folder / "processes")
         closing.push_async_callback(executor.close)
@@ -224,6 +237,7 @@ async def running_node(
             ready=ready or (lambda: None),
             now=now_us,
             executor_name=executor.name,
+            ml_images=MlImages(device, executor, images, identity.peer_id),
         )
         app = build_app(services, views, rest or Rest())
         server = HttpServer(app, "127.0.0.1", 0)
