@@ -15,10 +15,10 @@ from dms.domain.gpus import as_recorded
 from dms.domain.resources import Gpu, Resources
 from dms.errors import Conflict, ImageUnavailable, NotFound
 
-_PROJECT = "registry.gitlab.com/nunet/ml-on-gpu"
-TENSORFLOW = f"{_PROJECT}/ml-on-gpu-service/develop/tensorflow"
-PYTORCH = f"{_PROJECT}/ml-on-gpu-service/develop/pytorch"
-ON_CPU = f"{_PROJECT}/ml-on-cpu-service/develop/ml-on-cpu"
+PROJECT = "registry.gitlab.com/nunet/ml-on-gpu"
+TENSORFLOW = "ml-on-gpu-service/develop/tensorflow"
+PYTORCH = "ml-on-gpu-service/develop/pytorch"
+ON_CPU = "ml-on-cpu-service/develop/ml-on-cpu"
 CUDA_CHECK = ("python", "check-cuda-and-tensor-cores-availability.py")  # comes with PYTORCH
 
 CHECK_PREFIX = "gpu-check-"  # of the containers' job ids
@@ -43,16 +43,24 @@ class GpuCheck(Struct, frozen=True, kw_only=True):
 
 
 class MlImages:
-    def __init__(self, device: DeviceService, executor: Executor, images: ImageStore | None, node_id: str) -> None:
-        """images: None where the executor has none."""
+    def __init__(
+        self,
+        device: DeviceService,
+        executor: Executor,
+        images: ImageStore | None,
+        node_id: str,
+        project: str = PROJECT,
+    ) -> None:
+        """images: None where the executor has none. project: where the images are, a registry and a path."""
         self._device, self._executor, self._images, self._node_id = device, executor, images, node_id
+        self._tensorflow, self._pytorch, self._on_cpu = (f"{project}/{name}" for name in (TENSORFLOW, PYTORCH, ON_CPU))
 
     async def listed(self) -> tuple[ImageState, ...]:
         """What jobs on this machine will want: those for GPUs only where there is one. Raises Conflict
         without an engine, ExecutorUnavailable when it is away."""
         store = self._store()
-        wanted = (TENSORFLOW, PYTORCH, ON_CPU) if await self._device.see_gpus() else (ON_CPU,)
-        return tuple([ImageState(image=image, present=await store.has(image)) for image in wanted])
+        on_gpu = (self._tensorflow, self._pytorch) if await self._device.see_gpus() else ()
+        return tuple([ImageState(image=image, present=await store.has(image)) for image in (*on_gpu, self._on_cpu)])
 
     async def fetch(self) -> AsyncGenerator[PullProgress, None]:
         """Pulls what is missing, one after the other. An image that can't be had is told and does not
@@ -73,8 +81,10 @@ class MlImages:
         readings = await self._device.see_gpus()
         if not readings:
             raise NotFound("no NVIDIA GPU is detected on this machine; see: nunet gpu onboard")
-        if not await store.has(PYTORCH):
-            raise NotFound(f"the image of the check, {PYTORCH}, is not on this machine; fetch it: nunet onboard-ml")
+        if not await store.has(self._pytorch):
+            raise NotFound(
+                f"the image of the check, {self._pytorch}, is not on this machine; fetch it: nunet onboard-ml"
+            )
         # No wait from here to the hold: a job could be granted the same GPUs.
         left = self._device.reservations.left_of(as_recorded(reading) for reading in readings)
         free = [gpu for gpu in left if not (gpu.taken or gpu.shared)]
@@ -87,7 +97,7 @@ class MlImages:
         spec = ExecutionSpec(
             job_id=CHECK_PREFIX + new_id(),
             node_id=self._node_id,
-            image=PYTORCH,
+            image=self._pytorch,
             arguments=CUDA_CHECK,
             cpu_mhz=self._device.capacity().cpu_mhz,
             memory_mb=CHECK_MEMORY_MB,

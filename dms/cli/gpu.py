@@ -142,12 +142,17 @@ def _add_onboard(group: Group) -> None:
 
 
 def _add_images(cli: Group) -> None:
-    @command(cli, "onboard-ml", "nunet onboard-ml")
+    @command(cli, "onboard-ml", "nunet onboard-ml --list")
+    @click.option("-l", "--list", "only_list", is_flag=True, help="Fetch nothing, only show which are here.")
     @pass_state
-    def onboard_ml(state: State) -> None:
+    def onboard_ml(state: State, only_list: bool) -> None:
         """Fetch the known images for machine learning ahead, so that the first job need not wait for them."""
         api = state.api()
-        if len(api.get("/ml-images")) == 1:
+        wanted = api.get("/ml-images")
+        if only_list:
+            state.output.rows(wanted, [("IMAGE", "image"), ("PRESENT", "present")])
+            return
+        if len(wanted) == 1:
             say("No NVIDIA/AMD GPU(s) detected... so only the image of CPU jobs is fetched")
         last: dict[str, Any] = {}
         failed: list[str] = []

@@ -12,7 +12,7 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http.replies import json_reply
 from dms.adapters.http.routes import Api, Route
-from dms.application.ml_images import PYTORCH, GpuCheck, ImageState
+from dms.application.ml_images import PROJECT, PYTORCH, GpuCheck, ImageState
 from dms.application.ports import PullProgress
 from dms.domain.gpus import vram_offered, vram_total
 
@@ -149,6 +149,7 @@ async def fetch_images(request: Request, api: Api) -> HTTPResponse | None:
     return None
 
 
+_IMAGE = f"{PROJECT}/{PYTORCH}"
 _UUID = "GPU-5f3c1c6e-7d0a-4d5c-9f1b-2f6a8c1d0e42"
 _STATUS: dict[str, Any] = {
     "name": "NVIDIA RTX A4000", "uuid": _UUID, "vendor": "nvidia", "present": True, "utilization_percent": 71,
@@ -174,16 +175,16 @@ ROUTES = (
     ),
     Route(
         "POST", "/gpu/check", check, "Try CUDA on the free GPUs, in a container.", answer=GpuCheck,
-        answer_example={"image": PYTORCH, "gpu_uuids": [_UUID], "exit_code": 0, "output": ["CUDA is available"]},
+        answer_example={"image": _IMAGE, "gpu_uuids": [_UUID], "exit_code": 0, "output": ["CUDA is available"]},
         errors=(404, 409, 422), tags=_TAGS,
     ),
     Route(
         "GET", "/ml-images", images, "The images for machine learning that jobs here will want.",
-        answer=list[ImageState], answer_example=[{"image": PYTORCH, "present": False}], errors=(409,), tags=_TAGS,
+        answer=list[ImageState], answer_example=[{"image": _IMAGE, "present": False}], errors=(409,), tags=_TAGS,
     ),
     Route(
         "POST", "/ml-images/fetch", fetch_images, "Pull those that are missing; tells how far it is.",
         media={NDJSON: PullProgress}, stream=True, errors=(409,), tags=_TAGS,
-        answer_example={"image": PYTORCH, "status": "pulling", "done_mb": 512, "total_mb": 3801, "error": ""},
+        answer_example={"image": _IMAGE, "status": "pulling", "done_mb": 512, "total_mb": 3801, "error": ""},
     ),
 )  # fmt: skip
