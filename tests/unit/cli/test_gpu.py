@@ -10,7 +10,7 @@ import pytest
 
 from dms.cli.gpu import REDRAW_SECONDS, advice
 from tests.unit.cli.test_nunet import nunet, tiny
-from tests.unit.cli.test_terminal import terminal
+from tests.unit.cli.test_terminal import nunet_at
 from tests.unit.cli.tiny_dms import TinyDms
 
 __all__ = ["tiny"]
@@ -61,7 +61,7 @@ def test_no_gpu_is_said_and_is_no_failure(tiny: TinyDms) -> None:
 
 def test_status_is_drawn_again_on_a_terminal_until_ctrl_c(tiny: TinyDms) -> None:
     tiny.answers["GET /gpu/status"] = (200, [GPU])
-    with terminal(tiny, "gpu", "status", columns=200) as shell:
+    with nunet_at(tiny, "gpu", "status", columns=200) as shell:
         shell.expect("71 %")
         tiny.answers["GET /gpu/status"] = (200, [GPU | {"utilization_percent": 5}])
         shell.expect(" 5 %")
