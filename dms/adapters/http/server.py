@@ -17,7 +17,20 @@ from sanic.http import Http
 from sanic.response import BaseHTTPResponse
 from sanic.server.async_server import AsyncioServer
 
-from dms.adapters.http import admin, debug, deploy, events, gpu, jobs, onboarding, openapi, pages, peers, retired, wallets
+from dms.adapters.http import (
+    admin,
+    debug,
+    deploy,
+    events,
+    gpu,
+    jobs,
+    onboarding,
+    openapi,
+    pages,
+    peers,
+    retired,
+    wallets,
+)
 from dms.adapters.http.connection import Connection
 from dms.adapters.http.deploy import DeployEndpoint
 from dms.adapters.http.fanout import Hub
