@@ -6,7 +6,7 @@ for a moment in the past; there is no second code path.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from msgspec import Struct
@@ -34,10 +34,30 @@ class Projection(Generic[R]):
         """The row after the event; None deletes it. Pure."""
         raise NotImplementedError
 
+    def streams(self, key: str) -> tuple[str, ...] | None:
+        """The aggregates that this row is folded from, so that its past can be folded from them alone.
+        None: from many; then the whole view leaves snapshots. The same for every key."""
+        del key
+        return None
+
     def column_values(self, row: R) -> tuple[Any, ...]:
         """In the order of `columns`."""
         del row
         return ()
+
+
+def fold(projection: Projection[R], rows: dict[str, R], events: Iterable[Recorded]) -> None:
+    """Moves the rows on by the events, in place."""
+    key_of, apply = projection.key, projection.apply
+    for recorded in events:
+        key = key_of(recorded)
+        if key is None:
+            continue
+        row = apply(rows.get(key), recorded)
+        if row is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = row
 
 
 class Page(Struct, frozen=True, kw_only=True):
@@ -72,3 +92,10 @@ class Views(Protocol):
 
     def positions(self) -> Mapping[str, int]:
         """View name -> position reached."""
+
+
+class LiveViews(Views, Protocol):
+    """The views that follow the log, and those of its past."""
+
+    def at(self, position: int) -> Views:
+        """The views as they were when that position was the newest."""

@@ -67,6 +67,9 @@ class Jobs(Projection[JobRow]):
         kind, _, key = recorded.originator_id.partition("-")
         return key if kind in (Job.KIND, Deployment.KIND) else None
 
+    def streams(self, key: str) -> tuple[str, ...] | None:
+        return f"{Job.KIND}-{key}", f"{Deployment.KIND}-{key}"
+
     def column_values(self, row: JobRow) -> tuple[Any, ...]:
         return row.status, row.role, row.peer
 

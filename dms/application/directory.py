@@ -161,7 +161,8 @@ class Directory:
 
     async def _until_stirred(self, timeout_seconds: float) -> None:
         try:
-            await asyncio.wait_for(self._stirred.wait(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                await self._stirred.wait()
         except TimeoutError:
             return
 

@@ -43,6 +43,9 @@ class EventLog(Protocol):
     async def read(self, after: int, limit: int, *, topics: Sequence[str] = (), stream: str = "") -> Sequence[Recorded]:
         """At most `limit` events behind position `after`, in order."""
 
+    async def position_at(self, time: int) -> int:
+        """The newest position whose event is not younger than that time (Unix µs); 0 for none."""
+
     def subscribe(
         self, after: int, *, topics: Sequence[str] = (), stream: str = ""
     ) -> AsyncGenerator[Sequence[Recorded], None]:

@@ -44,7 +44,8 @@ class JobTasks:
         """Waits for the next wake; False when the time ran out first."""
         event = self._wakes[job_id]
         try:
-            await asyncio.wait_for(event.wait(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                await event.wait()
         except TimeoutError:
             return False
         event.clear()

@@ -290,6 +290,9 @@ class SQLiteEventLog:
             elif position >= self.head:
                 await changed.wait()
 
+    async def position_at(self, time: int) -> int:
+        return min(await asyncio.to_thread(self.recorder.position_at, time), self.head)
+
     def previous_hash(self, position: int) -> bytes:
         return self.recorder.previous_hash(position)
 

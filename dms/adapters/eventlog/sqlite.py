@@ -253,6 +253,15 @@ class SQLiteRecorder(ApplicationRecorder):
             ).fetchall()
             return [self._recorded(row) for row in rows]
 
+    def position_at(self, time: int) -> int:
+        """The newest position whose event is not younger than that (Unix µs). Looks from the newest back, since a
+        clock that was set back lets times and positions disagree."""
+        with self._read_lock:
+            row = self._read.execute(
+                "SELECT position FROM event WHERE time <= ? ORDER BY position DESC LIMIT 1", (time,)
+            ).fetchone()
+        return 0 if row is None else int(row[0])
+
     def previous_hash(self, position: int) -> bytes:
         """The chain's link before a position."""
         if position <= 1:

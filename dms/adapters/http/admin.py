@@ -8,13 +8,15 @@ import msgspec
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
-from dms.adapters.http.replies import json_reply
-from dms.adapters.http.routes import Api, Route
+from dms.adapters.http.past import AS_OF, views_at
+from dms.adapters.http.replies import json_reply, query, query_int
+from dms.adapters.http.routes import Api, Parameter, Route, whole
 from dms.errors import Unavailable
 from projections.capacity import Capacity, CapacityRow, network_sum
 
 _CAPACITY = Capacity()
 ROWS_A_READ = 1000
+PAGE = 50
 
 
 async def live(_request: Request, _api: Api) -> HTTPResponse:
@@ -29,13 +31,13 @@ async def ready(_request: Request, api: Api) -> HTTPResponse:
     return json_reply({"status": "ready", "peer_id": api.services.network.peer_id, "head": api.services.log.head})
 
 
-async def capacity(_request: Request, api: Api) -> HTTPResponse:
+async def capacity(request: Request, api: Api) -> HTTPResponse:
     """{"providers": each with total, onboarded, reserved and free, "network": the sum of those online}."""
-    await api.settled()
+    views = await views_at(request, api)
     rows: list[CapacityRow] = []
     after = ""
     while True:
-        page = await api.views.page(_CAPACITY, limit=ROWS_A_READ, after=after)
+        page = await views.page(_CAPACITY, limit=ROWS_A_READ, after=after)
         rows += page.rows
         if not page.next:
             break
@@ -48,6 +50,14 @@ def _shown(row: CapacityRow) -> dict[str, Any]:
     shown: dict[str, Any] = msgspec.to_builtins(row)
     del shown["held"]
     return shown | {"free": msgspec.to_builtins(row.free)}
+
+
+async def providers(request: Request, api: Api) -> HTTPResponse:
+    """{"items", "next_token"}: the compute providers by peer id, this device as `self`."""
+    limit = query_int(request, "limit", PAGE, ROWS_A_READ) or PAGE
+    views = await views_at(request, api)
+    page = await views.page(_CAPACITY, limit=limit, after=query(request, "after"))
+    return json_reply({"items": [_shown(row) for row in page.rows], "next_token": page.next})
 
 
 async def projections(_request: Request, api: Api) -> HTTPResponse:
@@ -69,7 +79,17 @@ _OPERATORS = ("operators",)
 ROUTES = (
     Route(
         "GET", "/capacity", capacity, "What providers and the network have.", answer=answers.CapacityAnswer,
-        answer_example=examples.CAPACITY, tags=_OPERATORS,
+        query=(AS_OF,), errors=(400, 410), answer_example=examples.CAPACITY, tags=_OPERATORS,
+    ),
+    Route(
+        "GET", "/providers", providers, "The compute providers, by peer id.", answer=answers.ProviderPage,
+        query=(
+            Parameter("limit", "Most providers in the answer.", whole(ROWS_A_READ, lowest=1, default=PAGE)),
+            Parameter("after", "Go on behind this one: a page's next_token."),
+            AS_OF,
+        ),
+        errors=(400, 410), tags=_OPERATORS,
+        answer_example={"items": examples.CAPACITY["providers"], "next_token": ""},
     ),
     Route(
         "GET", "/projections", projections, "The views and how far they are.", answer=answers.ViewList,

@@ -284,6 +284,29 @@ class CapacityAnswer(Struct, frozen=True, kw_only=True):
     network: NetworkCapacity
 
 
+class ProviderPage(Struct, frozen=True, kw_only=True):
+    items: list[ProviderCapacity]
+    next_token: str
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """A row of a view at two moments; None: it was not there."""
+
+    key: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class DiffAnswer(Struct, frozen=True, kw_only=True, rename={"start": "from", "end": "to"}):
+    """from, to: positions of the log. events: how many lie between. A row each that is not the same."""
+
+    start: int
+    end: int
+    events: int
+    jobs: list[Change]
+    capacity: list[Change]
+
+
 class ViewState(Struct, frozen=True, kw_only=True):
     """position: of the log, reached; head: the log's newest; behind: events in between."""
 

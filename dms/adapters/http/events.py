@@ -10,14 +10,13 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import examples
 from dms.adapters.http.connection import Socket, text_frame
-from dms.adapters.http.replies import LARGEST, checked_job_id, query, query_bool, query_int
+from dms.adapters.http.replies import LARGEST, checked_job_id, query, query_bool, query_int, time_us
 from dms.adapters.http.routes import FLAG, JOB_ID, Api, Parameter, Route, WebSocket, whole
 from dms.adapters.http.sockets import Endpoint
 from dms.application.cloudevents import CloudEvent, cloud_event
@@ -219,14 +218,6 @@ def _time(request: Request, name: str) -> int:
         raise InvalidInput(
             f"{name} is '{text[:64]}'; a time such as 2026-01-31T12:00:00Z is expected", [(f"?{name}", "a time")]
         ) from error
-
-
-def time_us(text: str) -> int:
-    """An ISO 8601 time as Unix µs; without an offset it is UTC. Raises ValueError."""
-    moment = datetime.fromisoformat(text.replace(" ", "+"))  # a plus that a form decoded to a blank
-    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
 QUERY = (

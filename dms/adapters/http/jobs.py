@@ -11,6 +11,7 @@ from sanic import HTTPResponse, Request
 from dms.adapters.http import answers, examples
 from dms.adapters.http.joblogs import NDJSON, logs
 from dms.adapters.http.joblogs import TEXT as TEXT_MEDIA
+from dms.adapters.http.past import AS_OF, views_at
 from dms.adapters.http.replies import LARGEST, checked_job_id, iso, json_reply, query, query_int
 from dms.adapters.http.routes import FLAG, Api, Parameter, Route, choice, whole
 from dms.adapters.http.strict_json import parse
@@ -56,8 +57,8 @@ async def list_jobs(request: Request, api: Api) -> HTTPResponse:
         where["role"] = _role(role)
     if peer := query(request, "peer"):
         where["peer"] = peer
-    await api.settled()
-    page = await api.views.page(_JOBS, limit=limit, after=query(request, "after"), where=where, newest_first=True)
+    views = await views_at(request, api)
+    page = await views.page(_JOBS, limit=limit, after=query(request, "after"), where=where, newest_first=True)
     rows = [_shown(row, request, api) for row in page.rows]
     for row in rows:
         del row["timeline"]
@@ -85,10 +86,10 @@ async def show_job(request: Request, api: Api) -> HTTPResponse:
 async def _row(request: Request, api: Api) -> JobRow:
     """Of the job in the path, with all that was recorded before. Raises NotFound."""
     job_id = checked_job_id(request.match_info["job_id"])
-    await api.settled()
-    row = await api.views.get(_JOBS, job_id)
+    views = await views_at(request, api)
+    row = await views.get(_JOBS, job_id)
     if row is None:
-        raise NotFound(f"no job {job_id} here")
+        raise NotFound(f"no job {job_id} here{' then' if query(request, 'as_of') else ''}")
     return row
 
 
@@ -179,13 +180,14 @@ ROUTES = (
             Parameter("peer", "Peer id of the other side."),
             Parameter("limit", "Most jobs in the answer.", whole(LARGEST_PAGE, lowest=1, default=PAGE)),
             _AFTER,
+            AS_OF,
         ),
-        answer=answers.JobPage, answer_example={"items": [examples.JOB], "next_token": ""}, errors=(400,),
+        answer=answers.JobPage, answer_example={"items": [examples.JOB], "next_token": ""}, errors=(400, 410),
         tags=_JOB_TAG,
     ),
     Route(
-        "GET", "/jobs/<job_id>", show_job, "One job.", answer=answers.JobDetail,
-        answer_example=examples.JOB | {"timeline": [examples.STEP]}, errors=(404,), tags=_JOB_TAG,
+        "GET", "/jobs/<job_id>", show_job, "One job.", query=(AS_OF,), answer=answers.JobDetail,
+        answer_example=examples.JOB | {"timeline": [examples.STEP]}, errors=(400, 404, 410), tags=_JOB_TAG,
     ),
     Route(
         "GET", "/jobs/<job_id>/history", history, "A job's events on this node, as the log has them.",

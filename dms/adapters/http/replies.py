@@ -40,6 +40,14 @@ def iso(time_us: int) -> str | None:
     return datetime.fromtimestamp(time_us / 1_000_000, UTC).isoformat(timespec="microseconds") if time_us else None
 
 
+def time_us(text: str) -> int:
+    """An ISO 8601 time as Unix µs; without an offset it is UTC. Raises ValueError."""
+    moment = datetime.fromisoformat(text.replace(" ", "+"))  # a plus that a form decoded to a blank
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
 def query(request: Request, name: str, default: str = "") -> str:
     """One query parameter. Raises InvalidInput when it is there twice."""
     values = request.get_args(keep_blank_values=True).getlist(name) or []

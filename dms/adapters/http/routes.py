@@ -16,7 +16,7 @@ from dms.application.messages import UUID_PATTERN
 from dms.application.overview import Services
 from dms.domain.event import new_id
 from dms.errors import Unavailable
-from projections.base import Views
+from projections.base import LiveViews
 
 PREFIX = "/api/v1"
 VIEW_SECONDS = 10.0
@@ -45,7 +45,7 @@ class Streams:
 class Api:
     """What handlers call."""
 
-    def __init__(self, services: Services, views: Views) -> None:
+    def __init__(self, services: Services, views: LiveViews) -> None:
         self.services, self.views = services, views
         self.streams = Streams()
 

@@ -27,6 +27,7 @@ from dms.adapters.http import (
     onboarding,
     openapi,
     pages,
+    past,
     peers,
     retired,
     wallets,
@@ -41,7 +42,7 @@ from dms.adapters.http.routes import Api, Route, WebSocket, run
 from dms.adapters.http.sockets import Sockets
 from dms.application.overview import Services
 from dms.errors import ConfigError
-from projections.base import Views
+from projections.base import LiveViews
 
 MODULES = (
     onboarding,
@@ -50,6 +51,7 @@ MODULES = (
     jobs,
     gpu,
     events,
+    past,
     admin,
     retired,
     pages,
@@ -79,7 +81,7 @@ class RestSettings(Protocol):
 
 
 def build_app(
-    services: Services, views: Views, rest: RestSettings, *, verbose: bool = False, debug_routes: bool = False
+    services: Services, views: LiveViews, rest: RestSettings, *, verbose: bool = False, debug_routes: bool = False
 ) -> Sanic[Any, Any]:
     """The application; several may live in one process. Serve it with HttpServer."""
     for name in _LOGGERS:

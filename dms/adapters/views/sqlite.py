@@ -9,6 +9,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from dms.adapters.views.past import Folds, PastViews
 from dms.application.ports import EventLog
 from dms.domain.event import Recorded
 from dms.errors import Conflict, InvalidInput, LogCorrupt, NotFound
@@ -25,7 +27,12 @@ S = TypeVar("S", bound=Struct)
 log = logging.getLogger(__name__)
 
 REBUILD_BATCH = 5000
-_STATE = "CREATE TABLE IF NOT EXISTS view (name TEXT PRIMARY KEY, version INTEGER, position INTEGER, hash BLOB)"
+SNAPSHOT_EVENTS = 20_000  # between two snapshots of a view whose past can't be folded row by row
+SNAPSHOTS_KEPT = 64  # of one view; beyond it every other one goes
+_STATE = """
+CREATE TABLE IF NOT EXISTS view (name TEXT PRIMARY KEY, version INTEGER, position INTEGER, hash BLOB);
+CREATE TABLE IF NOT EXISTS snapshot (name TEXT, position INTEGER, rows BLOB, PRIMARY KEY (name, position));
+"""
 
 
 class _View:
@@ -59,7 +66,7 @@ class _View:
         self._connection.executescript(
             f"BEGIN; DROP TABLE IF EXISTS view_{name};"
             f"CREATE TABLE view_{name} (key TEXT PRIMARY KEY, body BLOB NOT NULL{columns}) WITHOUT ROWID;"
-            f"{indexes} DELETE FROM view WHERE name = '{name}'; COMMIT;"
+            f"{indexes} DELETE FROM view WHERE name = '{name}'; DELETE FROM snapshot WHERE name = '{name}'; COMMIT;"
         )
         self.position = 0
 
@@ -83,7 +90,41 @@ class _View:
                 "INSERT OR REPLACE INTO view VALUES (?, ?, ?, ?)",
                 (self.projection.name, self.projection.version, reached, link),
             )
+            if reached // SNAPSHOT_EVENTS > self.position // SNAPSHOT_EVENTS and self.projection.streams("") is None:
+                self._take_snapshot(reached)
             self.position = reached
+
+    def _take_snapshot(self, position: int) -> None:
+        name = self.projection.name
+        found = self._connection.execute(f"SELECT key, body FROM view_{name}")
+        rows = zlib.compress(msgspec.json.encode({key: msgspec.Raw(body) for key, body in found}))
+        self._connection.execute("INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?)", (name, position, rows))
+        taken = self._connection.execute(
+            "SELECT position FROM snapshot WHERE name = ? ORDER BY position", (name,)
+        ).fetchall()
+        if len(taken) > SNAPSHOTS_KEPT:
+            self._connection.executemany(
+                "DELETE FROM snapshot WHERE name = ? AND position = ?", [(name, old) for (old,) in taken[:-1:2]]
+            )
+
+    def snapshot(self, connection: sqlite3.Connection, position: int) -> tuple[int, dict[str, Any]]:
+        found = connection.execute(
+            "SELECT position, rows FROM snapshot WHERE name = ? AND position <= ? ORDER BY position DESC LIMIT 1",
+            (self.projection.name, position),
+        ).fetchone()
+        if found is None:
+            return 0, {}
+        bodies = msgspec.json.decode(zlib.decompress(found[1]), type=dict[str, msgspec.Raw])
+        return found[0], {key: self._decoder.decode(body) for key, body in bodies.items()}
+
+    def keys(self, connection: sqlite3.Connection, after: str, limit: int, newest_first: bool) -> list[str]:
+        compare, order = ("<", "DESC") if newest_first else (">", "ASC")
+        bound = after or ("\U0010ffff" if newest_first else "")
+        found = connection.execute(
+            f"SELECT key FROM view_{self.projection.name} WHERE key {compare} ? ORDER BY key {order} LIMIT ?",
+            (bound, limit),
+        )
+        return [key for (key,) in found]
 
     def _write(self, rows: Mapping[str, Any]) -> None:
         values = self.projection.column_values
@@ -133,6 +174,7 @@ class SQLiteViews:
         self._views = {p.name: _View(p, self._connection) for p in projections}
         for view in self._views.values():
             view.create()
+        self._folds = Folds()
         self._moved = asyncio.Event()
         self._rebuilding: set[str] = set()
         self._following: asyncio.Task[None] | None = None
@@ -143,7 +185,7 @@ class SQLiteViews:
         connection.execute("PRAGMA journal_mode = WAL")
         # Lost at a power cut are at most views of events that the log still has: they are folded again.
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute(_STATE)
+        connection.executescript(_STATE)
         return connection
 
     async def start(self) -> None:
@@ -205,6 +247,28 @@ class SQLiteViews:
         def read() -> Page:
             with self._lock:
                 return view.page(self._connection, limit, after, where or {}, newest_first)
+
+        return await asyncio.to_thread(read)
+
+    # --- for the views of the past -------------------------------------------------------------------
+    def at(self, position: int) -> PastViews:
+        return PastViews(self, self._log, self._folds, position)
+
+    async def keys(self, projection: Projection[Any], after: str, limit: int, *, newest_first: bool) -> Sequence[str]:
+        view = self._views[projection.name]
+
+        def read() -> list[str]:
+            with self._lock:
+                return view.keys(self._connection, after, limit, newest_first)
+
+        return await asyncio.to_thread(read)
+
+    async def snapshot(self, projection: Projection[Any], position: int) -> tuple[int, dict[str, Any]]:
+        view = self._views[projection.name]
+
+        def read() -> tuple[int, dict[str, Any]]:
+            with self._lock:
+                return view.snapshot(self._connection, position)
 
         return await asyncio.to_thread(read)
 

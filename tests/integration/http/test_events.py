@@ -230,3 +230,52 @@ async def closed_at_last(ws: Any) -> AsyncIterator[str]:
     with contextlib.suppress(websockets.ConnectionClosed):
         while True:
             yield await ws.recv()
+
+
+# --- the past ------------------------------------------------------------------------------------------
+async def test_as_of_a_position_or_a_time(node: Node) -> None:
+    await toggled(node, 2)
+    job = await node.job()
+    await node.submit(job)
+    found = decoded((await got(node)).text)
+    quoted, reported = found[3], found[4]
+    async with node.client() as client:
+        for moment, status in (
+            (quoted.position, "awaiting"),
+            (quoted.time, "awaiting"),
+            (reported.position, "funding"),
+        ):
+            shown = await client.get(f"{API}/jobs/{job}", params={"as_of": str(moment)})
+            assert shown.json()["status"] == status
+        assert (await client.get(f"{API}/jobs/{job}")).json()["status"] == "submitted"
+        before = await client.get(f"{API}/jobs/{job}?as_of=3")
+        assert before.status_code == 404
+        assert (await client.get(f"{API}/jobs?as_of=3")).json()["items"] == []
+        online = [
+            (await client.get(f"{API}/capacity?as_of={position}")).json()["network"]["online"] for position in range(4)
+        ]
+        assert online == [0, 1, 0, 1]
+        assert (await client.get(f"{API}/providers?as_of=2")).json()["items"][0]["online"] is False
+
+
+@pytest.mark.parametrize("moment", ["99", "2999-01-01T00:00:00Z", "soon", "-1"])
+async def test_a_moment_that_is_none_is_refused(node: Node, moment: str) -> None:
+    async with node.client() as client:
+        for path in ("jobs", "capacity", "providers"):
+            answer = await client.get(f"{API}/{path}", params={"as_of": moment})
+            assert answer.status_code == 400
+            assert "as_of" in answer.json()["error"]
+
+
+async def test_what_changed_between_two_moments(node: Node) -> None:
+    await toggled(node, 1)
+    job = await node.job()
+    await node.submit(job)
+    async with node.client() as client:
+        found = (await client.get(f"{API}/diff?from=3")).json()
+        assert (found["from"], found["to"], found["events"]) == (3, node.log.head, node.log.head - 3)
+        assert [(row["key"], row["before"]["status"], row["after"]["status"]) for row in found["jobs"]] == [
+            (job, "awaiting", "submitted")
+        ]
+        assert found["capacity"] == []
+        assert (await client.get(f"{API}/diff?from=1&to=2")).json()["capacity"][0]["after"]["online"] is False

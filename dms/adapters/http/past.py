@@ -1,0 +1,115 @@
+"""Time travel: `as_of=<position or time>` on what is read from views, and what changed between two moments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sanic import HTTPResponse, Request
+
+from dms.adapters.http import answers, examples
+from dms.adapters.http.replies import LARGEST, json_reply, query, time_us
+from dms.adapters.http.routes import Api, Parameter, Route
+from dms.errors import Gone, InvalidInput
+from projections.base import Projection, Views
+from projections.capacity import Capacity
+from projections.jobs import Jobs
+
+COMPARED: tuple[Projection[Any], ...] = (Jobs(), Capacity())
+MOST_EVENTS = 100_000  # between the two moments of a comparison
+PAGE = 5000
+
+
+async def views_at(request: Request, api: Api) -> Views:
+    """The views as they are, or as they were `as_of`. Raises InvalidInput, Gone, Unavailable."""
+    text = query(request, "as_of")
+    if not text:
+        await api.settled()
+        return api.views
+    return api.views.at(await position_of(text, "as_of", api))
+
+
+async def position_of(text: str, name: str, api: Api) -> int:
+    """A position, or a time: the newest position at it. Raises InvalidInput, Gone."""
+    log = api.services.log
+    problem = [(f"?{name}", f"a position from 0 to {log.head}, or a time that has passed")]
+    if text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= LARGEST:
+        position = int(text)
+    else:
+        try:
+            moment = time_us(text)
+        except ValueError as error:
+            raise InvalidInput(
+                f"{name} is '{text[:64]}'; a position, or a time such as 2026-01-31T12:00:00Z is expected", problem
+            ) from error
+        if moment > api.services.now():
+            raise InvalidInput(f"{name} is '{text[:64]}', which is in the future", problem)
+        position = await log.position_at(moment)
+    if position > log.head:
+        raise InvalidInput(f"{name} is {position}, which is in the future: the newest event is at {log.head}", problem)
+    if position + 1 < log.first:
+        raise Gone(f"position {position} is archived: the first available is {log.first}", log.first)
+    return position
+
+
+async def diff(request: Request, api: Api) -> HTTPResponse:
+    """{"from", "to", "events", "jobs", "capacity"}: of each row that changed its key, and it before and after
+    (null: not there). to: the newest position when absent."""
+    start = await position_of(query(request, "from", "0"), "from", api)
+    end = await position_of(query(request, "to", str(api.services.log.head)), "to", api)
+    start, end = min(start, end), max(start, end)
+    if end - start > MOST_EVENTS:
+        raise InvalidInput(
+            f"{end - start} events lie between {start} and {end}; at most {MOST_EVENTS} are compared",
+            [("?from", f"at least {end - MOST_EVENTS}")],
+        )
+    keys = await _changed(api, start, end)
+    before, after = api.views.at(start), api.views.at(end)
+    shown: dict[str, Any] = {"from": start, "to": end, "events": end - start}
+    for projection in COMPARED:
+        rows = []
+        for key in sorted(keys[projection.name]):
+            pair = await before.get(projection, key), await after.get(projection, key)
+            if pair[0] != pair[1]:
+                rows.append({"key": key, "before": _builtins(pair[0]), "after": _builtins(pair[1])})
+        shown[projection.name] = rows
+    return json_reply(shown)
+
+
+async def _changed(api: Api, start: int, end: int) -> dict[str, set[str]]:
+    """View name -> keys of the rows that events in between touched."""
+    keys: dict[str, set[str]] = {projection.name: set() for projection in COMPARED}
+    position = start
+    while position < end:
+        events = await api.services.log.read(position, min(PAGE, end - position))
+        for projection in COMPARED:
+            keys[projection.name].update(key for event in events if (key := projection.key(event)) is not None)
+        position = events[-1].position
+    return keys
+
+
+def _builtins(row: Any) -> Any:
+    """Which jobs hold what of the capacity stays private."""
+    if row is None:
+        return None
+    shown: dict[str, Any] = msgspec.to_builtins(row)
+    shown.pop("held", None)
+    return shown
+
+
+_MOMENT = "a position, or a time such as 2026-01-31T12:00:00Z"
+AS_OF = Parameter("as_of", f"As it was then: {_MOMENT}.", example="17")
+ROUTES = (
+    Route(
+        "GET", "/diff", diff, "What changed between two moments.",
+        query=(
+            Parameter("from", f"The earlier moment: {_MOMENT}.", example="3"),
+            Parameter("to", f"The later moment: {_MOMENT}; now when absent.", example="17"),
+        ),
+        answer=answers.DiffAnswer, errors=(400, 410), tags=("events",),
+        answer_example={
+            "from": 3, "to": 17, "events": 14, "capacity": [],
+            "jobs": [{"key": examples.JOB_ID, "before": None, "after": {"status": "completed"}}],
+        },
+    ),
+)  # fmt: skip

@@ -1,0 +1,133 @@
+"""The views of a past position: equal to a fold from zero, whatever the history, with snapshots and without."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dms.adapters.eventlog.log import SQLiteEventLog
+from dms.adapters.views import sqlite
+from dms.adapters.views.sqlite import SQLiteViews
+from dms.errors import InvalidInput
+from projections.base import Projection, Views, fold
+from projections.capacity import Capacity
+from projections.jobs import Jobs
+from tests.fixtures.worlds import history
+
+ALL: tuple[Projection[Any], ...] = (Jobs(), Capacity())
+HISTORIES, POSITIONS = 20, 50  # 1,000 positions
+State = dict[str, dict[str, Any]]
+
+
+@asynccontextmanager
+async def world(folder: Path, seed: int, steps: int) -> AsyncIterator[tuple[SQLiteEventLog, SQLiteViews]]:
+    times = itertools.count(1_000_000, 10)
+    log = SQLiteEventLog(folder / "events.db", lambda: next(times))
+    await log.start()
+    views = SQLiteViews(folder / "views.db", log, ALL)
+    await views.start()
+    for aggregate in history(random.Random(seed), steps):
+        await log.save(aggregate)
+    await views.wait(log.head)
+    try:
+        yield log, views
+    finally:
+        await views.close()
+        await log.close()
+
+
+async def whole(views: Views, projection: Projection[Any], **asked: Any) -> list[Any]:
+    """All rows, over pages of 7."""
+    rows: list[Any] = []
+    after = ""
+    while True:
+        page = await views.page(projection, limit=7, after=after, **asked)
+        rows += page.rows
+        if not page.next:
+            return rows
+        after = page.next
+
+
+async def folded(log: SQLiteEventLog) -> list[State]:
+    """The rows after each position, from zero."""
+    rows: State = {projection.name: {} for projection in ALL}
+    states: list[State] = [{projection.name: {} for projection in ALL}]
+    for event in await log.read(0, 1_000_000):
+        for projection in ALL:
+            fold(projection, rows[projection.name], [event])
+        states.append({name: dict(view) for name, view in rows.items()})
+    return states
+
+
+async def compare(seed: int, every: int) -> None:
+    chosen = random.Random(seed)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite, "SNAPSHOT_EVENTS", every)
+        patch.setattr(sqlite, "SNAPSHOTS_KEPT", 5)
+        async with world(Path(folder), seed, 300) as (log, views):
+            states = await folded(log)
+            for _ in range(POSITIONS):
+                position = chosen.randint(0, log.head)
+                past = views.at(position)
+                for projection in ALL:
+                    expected = states[position][projection.name]
+                    assert await whole(past, projection) == [expected[key] for key in sorted(expected)]
+                    for key in chosen.sample(sorted(expected), min(3, len(expected))):
+                        assert await past.get(projection, key) == expected[key]
+
+
+@settings(max_examples=HISTORIES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 2**32), st.sampled_from([7, 50, 10_000]))
+def test_the_past_is_the_fold_from_zero(seed: int, every: int) -> None:
+    asyncio.run(compare(seed, every))
+
+
+async def test_filters_and_order_are_those_of_the_present(tmp_path: Path) -> None:
+    async with world(tmp_path, 5, 400) as (log, views):
+        now = views.at(log.head)
+        for asked in (
+            {"where": {"status": ("completed", "failed")}},
+            {"where": {"role": "compute provider"}, "newest_first": True},
+            {"newest_first": True},
+        ):
+            live = await whole(views, Jobs(), **asked)
+            assert live
+            assert await whole(now, Jobs(), **asked) == live
+        assert await whole(now, Capacity(), where={"channel": "nunet-test"}) == await whole(
+            views, Capacity(), where={"channel": "nunet-test"}
+        )
+        with pytest.raises(InvalidInput):
+            await now.page(Jobs(), limit=1, where={"colour": "red"})
+
+
+async def test_a_time_is_the_newest_position_at_it_and_ties_go_by_position(tmp_path: Path) -> None:
+    times = iter([10, 20, 20, 20, 30])
+    log = SQLiteEventLog(tmp_path / "events.db", lambda: next(times))
+    await log.start()
+    for aggregate in itertools.islice(history(random.Random(1), 100), 5):
+        await log.save(aggregate)
+    found = [event.time for event in await log.read(0, 100)]
+    for moment in (9, 10, 19, 20, 25, 30, 99):
+        expected = max((n for n, time in enumerate(found, 1) if time <= moment), default=0)
+        assert await log.position_at(moment) == expected
+    await log.close()
+
+
+async def test_snapshots_stay_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "SNAPSHOT_EVENTS", 3)
+    monkeypatch.setattr(sqlite, "SNAPSHOTS_KEPT", 5)
+    async with world(tmp_path, 9, 300) as (_, views):
+        kept = views._connection.execute("SELECT count(*), max(position) FROM snapshot").fetchone()
+        assert 0 < kept[0] <= 5
+        await views.rebuild("capacity")
+        assert views._connection.execute("SELECT count(*) FROM snapshot").fetchone()[0] <= 5
