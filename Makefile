@@ -48,7 +48,7 @@ deb: ## build the Debian package in dist/, and check it: install, run, upgrade, 
 
 lock: .venv/stamp ## make requirements.lock anew from pyproject.toml (for Python >= 3.11 on Linux, with hashes)
 	@$(PY) -m pip install --quiet uv
-	@$(PY) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra test \
+	@$(PY) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra otel --extra test \
 		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 		pyproject.toml -o requirements.lock
 

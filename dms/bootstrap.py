@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -53,6 +53,9 @@ from dms.errors import ConfigError, DmsError
 from projections.capacity import Capacity as CapacityView
 from projections.device import DeviceView
 from projections.jobs import OPEN_STATUSES, Jobs
+
+if TYPE_CHECKING:
+    from dms.adapters.nats.relay import NatsRelay
 
 log = logging.getLogger("dms")
 
@@ -158,6 +161,7 @@ class Daemon:
             ),
             settings.job.target_peer,
         )
+        self._relay = _relay(settings, event_log, identity.peer_id)
         token_key = _token_key(data_dir / "token.key")
         self.services = Services(
             log=event_log,
@@ -177,6 +181,7 @@ class Daemon:
             ml_images=MlImages(
                 device, executor, executor if isinstance(executor, DockerExecutor) else None, identity.peer_id
             ),
+            relay=self._relay,
         )
         await self._serve(network, compute, service, directory)
 
@@ -199,6 +204,9 @@ class Daemon:
         await self._views.start()
         self._closing.push_async_callback(self._metadata_file.close)
         await self._metadata_file.start()
+        if self._relay is not None:
+            self._closing.push_async_callback(self._relay.close)
+            await self._relay.start()
         self._enter("joining the network")
         compute.serve(network)
         directory.serve()
@@ -253,6 +261,15 @@ def _executor(settings: Settings, node_id: str, capacity: Capacity) -> Executor:
     )
     policy = ImagePolicy(settings.job.image_allow, settings.job.image_deny)
     return DockerExecutor(node_id, DockerSettings(limits=limits, policy=policy))
+
+
+def _relay(settings: Settings, event_log: SQLiteEventLog, peer_id: str) -> NatsRelay | None:
+    """Nothing of NATS is imported unless it is set up."""
+    if not settings.nats.url:
+        return None
+    from dms.adapters.nats.relay import NatsRelay
+
+    return NatsRelay(event_log, peer_id, settings.nats, settings.general.data_dir / "nats-relay.json")
 
 
 def _has_docker() -> bool:

@@ -39,6 +39,7 @@ def _lasting(unit: str, text: str, *, at_least: float = 0.0, at_most: float = 1e
 
 
 Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port, 0 for any free one")]
+Secret = Annotated[str, Meta(description="never shown", extra={"secret": True})]
 Words = Annotated[tuple[str, ...], Meta(description="list of texts")]
 Multiaddrs = Annotated[
     tuple[Annotated[str, Meta(pattern="^/")], ...],
@@ -96,7 +97,24 @@ class Eventlog(Struct, frozen=True, kw_only=True):
 
 
 class Nats(Struct, frozen=True, kw_only=True):
-    url: str = ""  # nats://host:4222; empty: no relay
+    """One way to log in: user and password, token, nkey, or credentials. Secrets are read from files or
+    from DMS_NATS_PASSWORD and DMS_NATS_TOKEN."""
+
+    url: str = ""  # nats://host:4222 or tls://host:4222, several with commas between; empty: no relay
+    user: str = ""
+    password: Secret = ""
+    password_file: str = ""
+    token: Secret = ""
+    token_file: str = ""
+    nkey_file: str = ""  # an nkey seed (SU...)
+    creds_file: str = ""  # as `nsc` writes it: JWT and seed
+    tls_ca: str = ""  # certificates to trust; empty: those of the system
+    tls_cert: str = ""  # client certificate, with its key
+    tls_key: str = ""
+    # The rest is for a stream that this DMS makes; one that exists keeps what it has.
+    max_age: Annotated[float, _lasting("d", "days, 0 for ever")] = 30  # days
+    max_mb: Annotated[int, Meta(ge=1, le=1_000_000_000, description="MiB")] = 1024  # MiB; the oldest go first
+    replicas: Annotated[int, Meta(ge=1, le=5, description="servers that hold a copy")] = 1
 
 
 class Telemetry(Struct, frozen=True, kw_only=True):
@@ -129,6 +147,11 @@ _KINDS: dict[str, Any] = {
     for section, cls in _SECTIONS.items()
     for name, kind in get_type_hints(cls, include_extras=True).items()
 }
+SECRETS = frozenset(
+    key
+    for key, kind in _KINDS.items()
+    if any(isinstance(meta, Meta) and meta.extra and "secret" in meta.extra for meta in get_args(kind)[1:])
+)
 
 
 class Loaded(NamedTuple):
@@ -279,6 +302,8 @@ def _from_flags(overrides: Mapping[str, str]) -> dict[str, _Found]:
         key = written.lower()
         if key not in _KINDS and key not in _OLD_NAMES:
             raise ConfigError(f"there is no setting {written}")
+        if key in SECRETS:
+            raise ConfigError(f"{key}: a secret does not belong on a command line; use {key}_file or the environment")
         found[key] = _Found(value, "flag", True)
     return found
 
@@ -296,7 +321,7 @@ def _convert(key: str, item: _Found, cwd: Path, home: Path) -> object:
 
     kind = _KINDS[key]
     metas = [m for m in get_args(kind)[1:] if isinstance(m, Meta)] if get_origin(kind) is Annotated else []
-    seconds = next((m.extra["seconds"] for m in metas if m.extra), None)
+    seconds = next((m.extra["seconds"] for m in metas if m.extra and "seconds" in m.extra), None)
     try:
         value = _shape(item, kind, seconds)
         return msgspec.convert(value, kind, dec_hook=make_path)

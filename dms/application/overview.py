@@ -10,7 +10,7 @@ from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
 from dms.application.ml_images import MlImages
-from dms.application.ports import EventLog, OutputStore, PeerNetwork
+from dms.application.ports import EventLog, OutputStore, PeerNetwork, Relay
 from dms.application.service_provider import ServiceProvider
 from dms.domain.wallet import NewWallet
 
@@ -21,7 +21,7 @@ class Services:
     of a job's log (an HMAC under a key of this node, so that it stands in no event).
     metadata_path: of the published metadata file, empty for none. database_path: of the event log, when it
     is a file. new_wallet: (blockchain, network), each may be empty; raises InvalidInput.
-    now: Unix time in microseconds."""
+    now: Unix time in microseconds. relay: to NATS, when it is set up."""
 
     log: EventLog
     outputs: OutputStore
@@ -38,3 +38,4 @@ class Services:
     now: Callable[[], int]
     executor_name: str
     ml_images: MlImages
+    relay: Relay | None = None

@@ -302,6 +302,23 @@ class Signer(Protocol):
         """Whether the holder of that peer id's key signed the message."""
 
 
+# --- the relay to a message broker ---------------------------------------------------------------
+class RelayStatus(Struct, frozen=True, kw_only=True):
+    """state: "connecting" (events wait), "connected", "refused" (an operator must act; error says
+    how). position: of the newest event that the broker has confirmed."""
+
+    state: str
+    position: int
+    error: str = ""
+
+
+class Relay(Protocol):
+    """Feeds the log to a broker, each event once and in order."""
+
+    @property
+    def status(self) -> RelayStatus: ...
+
+
 # --- hardware, money, secrets ---------------------------------------------------------------------
 class Hardware(Protocol):
     """What this machine has. Figures of the total are stable between calls."""

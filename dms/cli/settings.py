@@ -20,7 +20,7 @@ def add_to(cli: Group) -> None:
     def show(state: State) -> None:
         """Show every setting, its value, and where the value comes from.
 
-        Passwords in addresses are left out.
+        Secrets and passwords in addresses are left out.
         """
         state.output.rows(rows(state), [("SETTING", "setting"), ("VALUE", "value"), ("FROM", "from")])
 
@@ -36,12 +36,15 @@ def add_to(cli: Group) -> None:
 def rows(state: State) -> list[dict[str, Any]]:
     from msgspec import structs
 
+    from dms.config import SECRETS
+
     loaded = state.load()
     found = []
     for key in sorted(loaded.sources):
         section, _, name = key.partition(".")
         value = structs.asdict(getattr(loaded.settings, section))[name]
-        found.append({"setting": key, "value": _plain(value), "from": loaded.sources[key]})
+        shown = "***" if key in SECRETS and value else _plain(value)
+        found.append({"setting": key, "value": shown, "from": loaded.sources[key]})
     return found
 
 

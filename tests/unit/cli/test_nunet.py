@@ -362,6 +362,21 @@ def test_config_show_says_where_each_value_comes_from(tmp_path: Path) -> None:
     assert "secret" not in result.output
 
 
+def test_config_show_says_that_a_secret_is_set_but_not_which() -> None:
+    result = nunet("config", "show", "-o", "json", DMS_NATS_PASSWORD="open-sesame")
+    shown = {row["setting"]: row for row in json.loads(result.stdout)}
+    assert shown["nats.password"] == {"setting": "nats.password", "value": "***", "from": "env DMS_NATS_PASSWORD"}
+    assert shown["nats.token"]["value"] == ""
+    assert "open-sesame" not in result.output
+
+
+def test_a_secret_on_the_command_line_is_refused_and_not_repeated() -> None:
+    result = nunet("run", "--set", "nats.token=open-sesame")
+    assert result.exit_code == 2
+    assert "nats.token_file" in result.stderr
+    assert "open-sesame" not in result.output
+
+
 def test_config_check_points_at_the_fault(tmp_path: Path) -> None:
     config = tmp_path / "c.json"
     config.write_text('{"rest": {\n  "port": 99999}}')
