@@ -22,6 +22,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -99,8 +100,7 @@ class NatsRelay:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await ended(self._task)
         await self._save(0.0)
 
     async def _run(self) -> None:
@@ -141,9 +141,7 @@ class NatsRelay:
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await ended(*tasks)
             for task in done:
                 await task
         raise Unavailable(f"the connection to NATS at {self._settings.url} was lost")
@@ -269,6 +267,18 @@ class NatsRelay:
         if new != self._saved:
             await asyncio.to_thread(place.save, self._state, new)
             self._saved, self._saved_at = new, now
+
+
+async def ended(*tasks: asyncio.Task[Any]) -> None:
+    """Cancels until they end: nats-py, and wait_for before Python 3.12, can swallow a cancellation."""
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        done, waiting = await asyncio.wait(waiting, timeout=0.5)
+        for task in done:
+            if not task.cancelled():
+                task.exception()  # seen
 
 
 def inbox_of(peer_id: str) -> str:
