@@ -18,6 +18,9 @@ async def main(folder: Path, url: str, peer: str, what: str) -> None:
     await log.start()
     relay = NatsRelay(log, peer, Nats(url=url), folder / "relay.json")
     await relay.start()
+    if what == "forever":
+        sys.stdout.write("begun\n")
+        sys.stdout.flush()
     while what == "forever":
         await log.save(new_job())
         await asyncio.sleep(0.001)
