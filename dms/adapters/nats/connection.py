@@ -137,4 +137,5 @@ async def connected(settings: Nats, name: str, inbox_prefix: str) -> AsyncIterat
         raise Unavailable(f"NATS at {settings.url}: {str(cause) or type(cause).__name__}") from error
     finally:
         with contextlib.suppress(NatsError, OSError, TimeoutError):
-            await asyncio.wait_for(client.close(), CLOSE_SECONDS)
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await client.close()
