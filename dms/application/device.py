@@ -71,8 +71,9 @@ class DeviceService:
 
     # --- GPUs --------------------------------------------------------------------------------------
     def gpus_left(self) -> tuple[Gpu, ...]:
-        """The GPUs on record, with what running jobs leave of them."""
-        return self.reservations.left_of(self.state.total.gpus)
+        """The GPUs on record, with what running jobs leave of them; none unless onboarded."""
+        device = self.state
+        return self.reservations.left_of(device.total.gpus) if device.onboarded else ()
 
     async def see_gpus(self) -> tuple[GpuReading, ...]:
         """The GPUs as they are now; a notable change goes on record and to the network. Bounded in time."""

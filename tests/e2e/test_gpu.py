@@ -69,7 +69,7 @@ async def offered_to(sp: Dms) -> list[tuple[int, int]]:
 
 async def until_offered(sp: Dms, wanted: list[tuple[int, int]], asked: Dms | None = None) -> None:
     """asked: its GPUs are looked at now, instead of when it does so by itself."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         while await offered_to(sp) != wanted:
             if asked is not None:
                 await asked.get("/gpu/status")

@@ -22,7 +22,7 @@ READER = """
 import logging, sys, msgspec
 from dms.adapters.hardware.nvidia import NvidiaGpus
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
-gpus = NvidiaGpus(float(sys.argv[1]))
+gpus = NvidiaGpus(float(sys.argv[1]), float(sys.argv[2]))
 for _ in sys.stdin:
     print(msgspec.json.encode(gpus.read()).decode(), flush=True)
 """
@@ -54,9 +54,9 @@ class Reader:
 
 
 @contextmanager
-def reader(environment: dict[str, str], patience_seconds: float = 20) -> Iterator[Reader]:
+def reader(environment: dict[str, str], patience_seconds: float = 20, keep_seconds: float = 0) -> Iterator[Reader]:
     with subprocess.Popen(
-        [sys.executable, "-c", READER, str(patience_seconds)],
+        [sys.executable, "-c", READER, str(patience_seconds), str(keep_seconds)],
         env={**os.environ, **environment}, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
@@ -191,6 +191,42 @@ def test_a_hung_driver_hangs_nobody_and_may_recover(driver: Driver) -> None:
         assert found == ["GPU-1"]
         (line,) = gpus.close()
     assert line == "WARNING the NVIDIA driver does not answer within 0.2 s"
+
+
+def test_a_driver_that_is_slow_for_a_moment_loses_no_gpu(driver: Driver) -> None:
+    driver.show(ONE)
+    with reader(driver.environment, patience_seconds=0.2, keep_seconds=60) as gpus:
+        while not gpus.uuids():  # the library itself may take longer than this patience to load
+            time.sleep(0.01)
+        driver.show(TWO, hangs=True)
+        assert gpus.uuids() == ["GPU-1"]
+        driver.show(TWO)
+        while gpus.uuids() != ["GPU-2"]:
+            time.sleep(0.01)
+
+
+def test_a_reading_that_came_too_late_is_used_by_the_next(driver: Driver) -> None:
+    """Waking many cards may take longer than anyone waits."""
+    driver.show(ONE, hangs=True)
+    with reader(driver.environment, patience_seconds=0.2, keep_seconds=60) as gpus:
+        assert gpus.uuids() == []
+        driver.show(ONE)
+        while not gpus.uuids():
+            time.sleep(0.01)
+        driver.show(ONE, hangs=True)
+        assert gpus.uuids() == ["GPU-1"]
+
+
+def test_a_driver_that_breaks_during_operation_is_opened_anew(driver: Driver) -> None:
+    driver.show(ONE)
+    with reader(driver.environment) as gpus:
+        assert gpus.uuids() == ["GPU-1"]
+        driver.show(ONE, code=999)
+        assert gpus.uuids() == []
+        driver.show(ONE, TWO)
+        assert gpus.uuids() == ["GPU-1", "GPU-2"]
+        (line,) = gpus.close()
+    assert line.startswith("WARNING no NVIDIA GPU is offered")
 
 
 def test_a_process_ends_although_its_driver_hangs(driver: Driver) -> None:

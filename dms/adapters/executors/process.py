@@ -87,7 +87,7 @@ class ProcessExecutor:
             job_id=spec.job_id,
             node_id=spec.node_id,
             command=" ".join(spec.arguments),
-            environment=dict(spec.environment),
+            environment={**dict(spec.environment), "CUDA_VISIBLE_DEVICES": ",".join(spec.gpu_uuids)},
             memory_mb=spec.memory_mb,
             open_files=self._limits.open_files,
             file_mb=self._limits.file_mb,

@@ -2,7 +2,8 @@
 
 A call into a hung driver never returns and can't be interrupted, so each reading runs in a daemon thread
 that may be left behind: at most one at a time, and nobody waits for it longer than `patience_seconds` from
-its start.
+its start. The library is kept open between readings: opening it wakes every card of a machine without
+persistence mode, which takes a second or two for each.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from dms.domain.gpus import GpuReading
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 5.0  # the first reading wakes the cards, which takes a second or two each
+PATIENCE_SECONDS = 5.0
+KEEP_SECONDS = 30.0  # how long the last reading stands in for one that is late
+REOPEN_SECONDS = 600.0  # a card that was added is only seen by who opens the library
 _MIB = 1024 * 1024
 _ABSENT = (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
 
@@ -30,11 +33,13 @@ _ABSENT = (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOA
 class NvidiaGpus:
     """`read` may be called from any thread. What is wrong is said once, until something else is."""
 
-    def __init__(self, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        self._patience = patience_seconds
+    def __init__(self, patience_seconds: float = PATIENCE_SECONDS, keep_seconds: float = KEEP_SECONDS) -> None:
+        self._patience, self._keep = patience_seconds, keep_seconds
         self._lock = threading.Lock()
         self._reading: Future[tuple[GpuReading, ...]] | None = None
         self._begun = 0.0
+        self._last: tuple[float, tuple[GpuReading, ...]] | None = None  # when it ended, and what it found
+        self._opened_at: float | None = None  # of the one thread that reads
         self._said: dict[str, str] = {}
 
     def read(self) -> tuple[GpuReading, ...]:
@@ -45,36 +50,52 @@ class NvidiaGpus:
                 threading.Thread(target=self._fill, args=(self._reading,), name="nvml", daemon=True).start()
             reading, left = self._reading, self._begun + self._patience - time.monotonic()
         try:
-            gpus = reading.result(max(0.0, left))
+            return reading.result(max(0.0, left))
         except TimeoutError:
-            self._say("driver", f"the NVIDIA driver does not answer within {self._patience:g} s", logging.WARNING)
-            return ()
-        return gpus
+            return self._instead()
+
+    def _instead(self) -> tuple[GpuReading, ...]:
+        """Of a reading that is late."""
+        last = self._last
+        if last is not None and time.monotonic() - last[0] < self._keep:
+            return last[1]
+        self._say("driver", f"the NVIDIA driver does not answer within {self._patience:g} s", logging.WARNING)
+        return ()
 
     def _fill(self, reading: Future[tuple[GpuReading, ...]]) -> None:
         try:
-            reading.set_result(self._read())
+            found = self._read()
         except BaseException as error:  # whoever waits must hear of it
             reading.set_exception(error)
             raise
+        self._last = (time.monotonic(), found)
+        reading.set_result(found)
 
     def _read(self) -> tuple[GpuReading, ...]:
-        """Opened and closed each time: the cards may sleep in between, and the driver may be updated."""
+        """Opens the library anew after any trouble, and now and then."""
         try:
-            pynvml.nvmlInit()
-        except pynvml.NVMLError as error:
-            self._say("driver", *_why(error))
-            return ()
-        try:
+            if self._opened_at is None:
+                pynvml.nvmlInit()
+                self._opened_at = time.monotonic()
             count = int(pynvml.nvmlDeviceGetCount())
-            found = [gpu for gpu in map(self._gpu, range(count)) if gpu is not None]
-            self._said.pop("driver", None)
-            return tuple(found)
         except pynvml.NVMLError as error:
             self._say("driver", *_why(error))
+            self._close()
             return ()
-        finally:
-            _close()
+        self._said.pop("driver", None)
+        found = tuple(gpu for gpu in map(self._gpu, range(count)) if gpu is not None)
+        if len(found) < count or time.monotonic() - self._opened_at > REOPEN_SECONDS:
+            self._close()
+        return found
+
+    def _close(self) -> None:
+        if self._opened_at is None:
+            return
+        self._opened_at = None
+        try:
+            pynvml.nvmlShutdown()
+        except pynvml.NVMLError as error:
+            logger.debug("NVML can't be closed: %s", error)
 
     def _gpu(self, index: int) -> GpuReading | None:
         """None for a card that fell out, or is broken: the others go on."""
@@ -111,13 +132,6 @@ def _why(error: Any) -> tuple[str, int]:
     """A machine without a driver is as it should be; a driver that fails is not."""
     level = logging.INFO if error.value in _ABSENT else logging.WARNING
     return f"no NVIDIA GPU is offered: {error}", level
-
-
-def _close() -> None:
-    try:
-        pynvml.nvmlShutdown()
-    except pynvml.NVMLError as error:
-        logger.debug("NVML can't be closed: %s", error)
 
 
 def _optional(read: Callable[[], T]) -> T | None:

@@ -111,3 +111,12 @@ async def test_the_dms_environment_stays_outside(executor: ProcessExecutor, monk
     lines, _ = await run(executor, spec)
     assert "GIVEN=yes" in texts(lines)
     assert "canary" not in " ".join(texts(lines))
+
+
+async def test_a_job_sees_only_the_gpus_that_it_was_granted(executor: ProcessExecutor) -> None:
+    asked = shell_spec('echo "<$CUDA_VISIBLE_DEVICES>"')
+    lines, _ = await run(executor, asked)
+    assert texts(lines) == ["<>"]
+    again = msgspec.structs.replace(asked, job_id="with-gpus", gpu_uuids=("GPU-1", "GPU-2"))
+    lines, _ = await run(executor, again)
+    assert texts(lines) == ["<GPU-1,GPU-2>"]

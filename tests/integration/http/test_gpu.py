@@ -171,3 +171,11 @@ async def test_images_and_check_need_docker(node: Node) -> None:
         ):
             assert answer.status_code == 409
             assert "without it (see job.executor)" in answer.json()["error"]
+
+
+async def test_what_is_not_onboarded_is_not_offered(node: Node) -> None:
+    await onboard(node)
+    async with node.client() as client:
+        assert (await client.post(f"{API}/onboarding/offboard")).status_code == 200
+    (peer,) = await get(node, "/peers/dht/dump")
+    assert (peer["has_gpu"], peer["gpu_info"]) == (False, None)
