@@ -170,6 +170,7 @@ CASES: dict[str, Case] = {
     "job why": Case(ended),
     "offboard": Case(onboarded, compute=True),
     "onboard": Case(offboarded, compute=True),
+    "onboard-ml": Case(codes=(5,)),  # images are only used with Docker
     "resource-config": Case(onboarded, compute=True),
     "run": Case(free_place, runs_on=third_daemon_is_ready),
     "shell": Case(lambda world: {"<peer-id>": world.compute.peer_id}, codes=(1,)),
