@@ -46,13 +46,18 @@ from dms.application.ml_images import MlImages
 from dms.application.overview import Services
 from dms.application.ports import Executor
 from dms.application.service_provider import ServiceProvider, Timeouts
+from dms.application.transfers import TransferLimits, Transfers
+from dms.application.user_files import Inbox, Outbox
 from dms.config import Loaded, Settings
 from dms.domain.device import Capacity
 from dms.domain.gpus import GpuReading
+from dms.domain.transfer import OPEN_STATES
 from dms.errors import ConfigError, DmsError
+from projections.base import Projection
 from projections.capacity import Capacity as CapacityView
 from projections.device import DeviceView
 from projections.jobs import OPEN_STATUSES, Jobs
+from projections.transfers import Transfers as TransfersView
 
 if TYPE_CHECKING:
     from dms.adapters.nats.relay import NatsRelay
@@ -117,7 +122,9 @@ class Daemon:
         await event_log.start()
         outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb)
         self._closing.push_async_callback(outputs.close)
-        self._views = SQLiteViews(data_dir / "views.db", event_log, [Jobs(), CapacityView(), DeviceView()])
+        self._views = SQLiteViews(
+            data_dir / "views.db", event_log, [Jobs(), CapacityView(), DeviceView(), TransfersView()]
+        )
         self._closing.push_async_callback(self._views.close)
         self._metadata_file = MetadataFile(event_log, self._views, work_dir)
         identity = Identity.load_or_create(work_dir / "node.key")
@@ -171,6 +178,7 @@ class Daemon:
             directory=directory,
             service_provider=service,
             compute_provider=compute,
+            transfers=_transfers(settings, event_log, network, exchange),
             log_token=lambda job_id: hmac.digest(token_key, job_id.encode(), "sha256").hex()[:40],
             metadata_path=self._metadata_file.path,
             database_path=settings.events_db,
@@ -210,6 +218,7 @@ class Daemon:
         self._enter("joining the network")
         compute.serve(network)
         directory.serve()
+        self.services.transfers.serve()
         self._closing.push_async_callback(network.close)
         await network.start()
         open_jobs = await self._open_jobs()
@@ -219,6 +228,8 @@ class Daemon:
         await directory.start()
         self._closing.push_async_callback(service.close)
         await service.start(open_jobs)
+        self._closing.push_async_callback(self.services.transfers.close)
+        await self.services.transfers.start(await self._open_transfers())
         self._phase = None
         log.info(
             "ready: REST on http://%s:%d, peer %s, jobs run with %s",
@@ -232,16 +243,38 @@ class Daemon:
 
     async def _open_jobs(self) -> list[str]:
         """Job ids of both roles that had not ended, in the order requested (UUIDv7)."""
+        return await self._keys(Jobs(), "status", (*OPEN_STATUSES, "requested"), lambda row: row.job_id)
+
+    async def _open_transfers(self) -> list[str]:
+        return await self._keys(TransfersView(), "state", OPEN_STATES, lambda row: row.transfer_id)
+
+    async def _keys(
+        self, view: Projection[Any], column: str, values: Sequence[str], key: Callable[[Any], str]
+    ) -> list[str]:
         found: list[str] = []
         after = ""
         while True:
-            page = await self._views.page(
-                Jobs(), limit=1000, after=after, where={"status": (*OPEN_STATUSES, "requested")}
-            )
-            found += [row.job_id for row in page.rows]
+            page = await self._views.page(view, limit=1000, after=after, where={column: values})
+            found += map(key, page.rows)
             if not page.next:
                 return found
             after = page.next
+
+
+def _transfers(
+    settings: Settings, event_log: SQLiteEventLog, network: Libp2pNetwork, exchange: FileExchange
+) -> Transfers:
+    general, files = settings.general, settings.files
+    received = general.data_dir / "received_files"
+    return Transfers(
+        event_log,
+        network,
+        exchange,
+        Outbox([Path(folder) for folder in files.send_folders], (general.data_dir, general.work_dir), received),
+        Inbox(received),
+        now_us,
+        TransferLimits(max_bytes=files.max_mb << 20, max_offers=files.max_offers),
+    )
 
 
 def _executor(settings: Settings, node_id: str, capacity: Capacity) -> Executor:

@@ -96,6 +96,17 @@ class Eventlog(Struct, frozen=True, kw_only=True):
     url: LogUrl = ""  # empty: SQLite in <data_dir>/events.db
 
 
+class Files(Struct, frozen=True, kw_only=True):
+    """Files that users give to peers. Received ones appear in <data_dir>/received_files."""
+
+    # Only files below these may be sent. None: callers on this machine send what every user of it may read.
+    send_folders: Annotated[
+        tuple[Annotated[str, Meta(pattern="^/")], ...], Meta(description="list of absolute paths of folders")
+    ] = ()
+    max_mb: Annotated[int, Meta(ge=1, le=1_000_000_000, description="MiB")] = 102_400  # MiB of one received file
+    max_offers: Annotated[int, Meta(ge=0, le=100, description="a number")] = 5  # of one peer that wait for a decision
+
+
 class Nats(Struct, frozen=True, kw_only=True):
     """One way to log in: user and password, token, nkey, or credentials. Secrets are read from files or
     from DMS_NATS_PASSWORD and DMS_NATS_TOKEN."""
@@ -132,6 +143,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     p2p: P2p = field(default_factory=P2p)
     job: Job = field(default_factory=Job)
     eventlog: Eventlog = field(default_factory=Eventlog)
+    files: Files = field(default_factory=Files)
     nats: Nats = field(default_factory=Nats)
     telemetry: Telemetry = field(default_factory=Telemetry)
 

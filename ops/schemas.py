@@ -21,12 +21,12 @@ from dms.adapters.http.openapi import standalone
 from dms.adapters.http.problems import Problem
 from dms.adapters.http.server import ROUTES, describe
 from dms.application.cloudevents import CloudEvent
-from dms.domain import deployment, device, directory, job, payment
+from dms.domain import deployment, device, directory, job, payment, transfer
 from dms.domain.event import EVENT_TYPES, Event
 
 FOLDER = Path(__file__).parent.parent / "schemas"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-SOURCES = (deployment, device, directory, job, payment)  # imported for the events they register
+SOURCES = (deployment, device, directory, job, payment, transfer)  # imported for the events they register
 
 
 def schemas() -> dict[str, dict[str, Any]]:

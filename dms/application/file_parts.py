@@ -93,7 +93,7 @@ class PartFile:
         return part
 
     def _open(self) -> None:
-        with self._lock, _disk(self._path):
+        with self._lock, disk_trouble(self._path):
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._fd = os.open(self._path, flags, 0o600)
             if os.fstat(self._fd).st_size > self._whole:
@@ -120,7 +120,7 @@ class PartFile:
 
     def check_room(self) -> None:
         """Raises DiskTrouble when what is missing does not fit on the disk."""
-        with _disk(self._path):
+        with disk_trouble(self._path):
             free = shutil.disk_usage(self._path.parent).free - SPARE_BYTES
         if free < self._whole - self.size:
             missing = self._whole - self.size
@@ -134,7 +134,7 @@ class PartFile:
         await asyncio.to_thread(self._append, data)
 
     def _append(self, data: bytes | bytearray) -> None:
-        with self._lock, _disk(self._path):
+        with self._lock, disk_trouble(self._path):
             if self._fd < 0:
                 return
             view = memoryview(data)
@@ -146,12 +146,12 @@ class PartFile:
 
     def clear(self) -> None:
         """Begins anew."""
-        with self._lock, _disk(self._path):
+        with self._lock, disk_trouble(self._path):
             os.ftruncate(self._fd, 0)
             self._hash, self.size = hashlib.sha256(), 0
 
     def discard(self) -> None:
-        with _disk(self._path):
+        with disk_trouble(self._path):
             self._path.unlink(missing_ok=True)
 
     async def publish(self) -> None:
@@ -159,7 +159,7 @@ class PartFile:
         await asyncio.shield(asyncio.to_thread(self._publish))
 
     def _publish(self) -> None:
-        with self._lock, _disk(self._path):
+        with self._lock, disk_trouble(self._path):
             os.fsync(self._fd)
             self._path.replace(self._into)
             folder = os.open(self._into.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -170,7 +170,8 @@ class PartFile:
 
 
 @contextlib.contextmanager
-def _disk(path: Path) -> Iterator[None]:
+def disk_trouble(path: Path) -> Iterator[None]:
+    """What the system says against writing becomes DiskTrouble."""
     try:
         yield
     except OSError as error:

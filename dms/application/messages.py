@@ -11,12 +11,15 @@ from dms.application.ports import LogLine
 from dms.domain.chain import SignedRecord
 from dms.domain.directory import SignedAdvertisement
 from dms.domain.request import ServiceRequest
+from dms.domain.transfer import TransferState
 from dms.errors import InvalidInput, PeerMisbehaved
 
 DEPLOYMENT_REQUEST = "/nunet/dms/depreq/0.1.0"
 FEED = "/nunet/dms/feed/0.1.0"
 CONTROL = "/nunet/dms/control/0.1.0"
 AD_SNAPSHOT = "/nunet/dms/ad-snapshot/0.1.0"
+FILE_OFFER = "/nunet/dms/file/offer/0.1.0"
+FILE_END = "/nunet/dms/file/end/0.1.0"
 AD_TOPIC = "/nunet/dms/ad/0.1.0/"  # then the channel
 
 UUID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
@@ -78,6 +81,30 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
     advertisements: tuple[SignedAdvertisement, ...]
     more: bool = False
+
+
+class FileOffer(Struct, frozen=True, kw_only=True):
+    """Sender to receiver. Repeating it asks what became of it."""
+
+    transfer_id: JobId
+    name: Annotated[str, Meta(min_length=1, max_length=1024)]
+    size_bytes: Annotated[int, Meta(ge=0, le=2**50)]
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class FileOfferAnswer(Struct, frozen=True, kw_only=True):
+    """state: a TransferState."""
+
+    state: TransferState
+    reason: Annotated[str, Meta(max_length=1024)] = ""
+
+
+class FileEnd(Struct, frozen=True, kw_only=True):
+    """To the other side: it is over here. Sent once; who misses it learns by asking."""
+
+    transfer_id: JobId
+    state: TransferState
+    reason: Annotated[str, Meta(max_length=1024)] = ""
 
 
 encode = msgspec.json.encode

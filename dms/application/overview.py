@@ -12,6 +12,7 @@ from dms.application.directory import Directory
 from dms.application.ml_images import MlImages
 from dms.application.ports import EventLog, OutputStore, PeerNetwork, Relay
 from dms.application.service_provider import ServiceProvider
+from dms.application.transfers import Transfers
 from dms.domain.wallet import NewWallet
 
 
@@ -30,6 +31,7 @@ class Services:
     directory: Directory
     service_provider: ServiceProvider
     compute_provider: ComputeProvider
+    transfers: Transfers
     log_token: Callable[[str], str]
     metadata_path: Callable[[], Awaitable[str]]
     database_path: Path

@@ -72,11 +72,15 @@ class JobTasks:
             try:
                 await self._drive(job_id)
             except (LogUnavailable, Unavailable) as error:
-                log.warning("job %s waits: %s", job_id, error, extra={"action": "job_waits", "job_id": job_id})
+                log.warning(
+                    "%s %s waits: %s", self._name, job_id, error, extra={"action": "job_waits", "job_id": job_id}
+                )
             except DmsError as error:
-                log.error("job %s: %r", job_id, error, extra={"action": "job_error", "job_id": job_id})
+                log.error("%s %s: %r", self._name, job_id, error, extra={"action": "job_error", "job_id": job_id})
             except Exception:  # the outermost loop of a task: nothing may end it silently
-                log.exception("job %s: unexpected error", job_id, extra={"action": "job_crash", "job_id": job_id})
+                log.exception(
+                    "%s %s: unexpected error", self._name, job_id, extra={"action": "job_crash", "job_id": job_id}
+                )
             else:
                 return
             await asyncio.sleep(pause)

@@ -22,6 +22,7 @@ from dms.adapters.http import (
     debug,
     deploy,
     events,
+    files,
     gpu,
     jobs,
     onboarding,
@@ -48,6 +49,7 @@ MODULES = (
     onboarding,
     wallets,
     peers,
+    files,
     jobs,
     gpu,
     events,
@@ -57,7 +59,7 @@ MODULES = (
     pages,
 )
 ROUTES: tuple[Route, ...] = tuple(route for module in MODULES for route in module.ROUTES)
-WEBSOCKETS: tuple[WebSocket, ...] = (*deploy.WEBSOCKETS, *events.WEBSOCKETS)
+WEBSOCKETS: tuple[WebSocket, ...] = (*deploy.WEBSOCKETS, *events.WEBSOCKETS, *files.WEBSOCKETS)
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -100,7 +102,7 @@ def build_app(
     )
     api = Api(services, views)
     app.ctx.hub = Hub(services.log, services.outputs, api.log_path)
-    endpoints = (DeployEndpoint(services, app.ctx.hub).endpoint, events.endpoint(api))
+    endpoints = (DeployEndpoint(services, app.ctx.hub).endpoint, events.endpoint(api), *files.endpoints(api))
     app.ctx.sockets = Sockets(services.ready, endpoints)
     app.exception(Exception)(answer)
     _guard(app, Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins))

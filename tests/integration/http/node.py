@@ -28,6 +28,7 @@ from dms.adapters.wallets.maker import new_wallet
 from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
+from dms.application.file_exchange import FileExchange
 from dms.application.ml_images import MlImages
 from dms.application.overview import Services
 from dms.application.ports import (
@@ -40,6 +41,8 @@ from dms.application.ports import (
     StreamHandler,
 )
 from dms.application.service_provider import ServiceProvider, Timeouts
+from dms.application.transfers import Transfers
+from dms.application.user_files import Inbox, Outbox
 from dms.config import Rest
 from dms.domain.deployment import Fault
 from dms.domain.device import Capacity
@@ -51,6 +54,7 @@ from dms.errors import PeerUnreachable
 from projections.capacity import Capacity as CapacityView
 from projections.device import DeviceView
 from projections.jobs import Jobs
+from projections.transfers import Transfers as TransfersView
 
 ADDRESS = "addr_test1vzpwq95z3xyum8vqndgdd9mdnmafh3djcxnc6jemlgdmswcve6tkw"  # CIP-19's test vector
 PROVIDER = "12D3KooWProvider"
@@ -203,7 +207,7 @@ async def running_node(
         closing.push_async_callback(event_log.close)
         outputs = FileOutputStore(folder / "logs", 64)
         closing.push_async_callback(outputs.close)
-        views = SQLiteViews(folder / "views.db", event_log, [Jobs(), CapacityView(), DeviceView()])
+        views = SQLiteViews(folder / "views.db", event_log, [Jobs(), CapacityView(), DeviceView(), TransfersView()])
         closing.push_async_callback(views.close)
         await views.start()
         metadata_file = MetadataFile(event_log, views, folder)
@@ -222,6 +226,16 @@ async def running_node(
             event_log, device, directory, network, outputs, identity, TrustCheck(), now_us, Timeouts(), ""
         )
         closing.push_async_callback(service.close)
+        transfers = Transfers(
+            event_log,
+            network,
+            FileExchange(network),
+            Outbox([folder.parent], [folder], folder / "received_files"),
+            Inbox(folder / "received_files"),
+            now_us,
+        )
+        await transfers.start([])
+        closing.push_async_callback(transfers.close)
         services = Services(
             log=event_log,
             outputs=outputs,
@@ -230,6 +244,7 @@ async def running_node(
             directory=directory,
             service_provider=service,
             compute_provider=compute,
+            transfers=transfers,
             log_token=lambda job_id: f"token-of-{job_id}",
             metadata_path=metadata_file.path,
             database_path=folder / "events.db",
