@@ -200,6 +200,8 @@ async def running_node(
     ready: Callable[[], str | None] | None = None,
     hardware: Hardware | None = None,
     images: ImageStore | None = None,
+    *,
+    runs_for_peers: bool = False,
 ) -> AsyncIterator[Node]:
     async with AsyncExitStack() as closing:
         event_log = SQLiteEventLog(folder / "events.db", now_us)
@@ -220,7 +222,14 @@ async def running_node(
         executor = ProcessExecutor(identity.peer_id, folder / "processes")
         closing.push_async_callback(executor.close)
         compute = ComputeProvider(
-            event_log, device, executor, outputs, identity, now_us, confined=False, run_unconfined_for_peers=False
+            event_log,
+            device,
+            executor,
+            outputs,
+            identity,
+            now_us,
+            confined=False,
+            run_unconfined_for_peers=runs_for_peers,
         )
         service = ServiceProvider(
             event_log, device, directory, network, outputs, identity, TrustCheck(), now_us, Timeouts(), ""
