@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -205,10 +206,9 @@ class Transfers:
                 yield seen
             if state not in {TransferState.OFFERED, TransferState.ACCEPTED}:
                 return
-            try:
-                await asyncio.wait_for(stirred.wait(), TICK_SECONDS)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_SECONDS):
+                    await stirred.wait()
 
     # --- what peers say --------------------------------------------------------------------------
     async def _on_offer(self, peer_id: str, body: bytes) -> bytes:
