@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dms.cli.core import Exit, Failure, Group, State, can_ask, command, pass_state, say
+from dms.cli.events import at_option
 
 if TYPE_CHECKING:
     from dms.cli.client import Api
@@ -115,8 +116,9 @@ def _add_capacity(cli: Group, name: str) -> click.Command:
     @click.option("-gpu", "--gpu-status", "moved", flag_value="gpu status", type=str, hidden=True)
     @click.option("-ct", "--cuda-tensor", "moved", flag_value="gpu capacity --cuda-tensor", type=str, hidden=True)
     @click.option("--rocm-hip", "moved", flag_value="gpu capacity --rocm-hip", type=str, hidden=True)
+    @at_option
     @pass_state
-    def capacity(state: State, /, *, verbose: bool, moved: str | None, **wanted: bool) -> None:
+    def capacity(state: State, /, *, verbose: bool, moved: str | None, as_of: str | None, **wanted: bool) -> None:
         """Show the capacity of this machine and of the whole network; all of it unless flags say what.
 
         As -o stands for --onboarded here, write --output, or put -o before the command: nunet -o json capacity.
@@ -124,7 +126,7 @@ def _add_capacity(cli: Group, name: str) -> click.Command:
         if moved:
             raise Failure("the GPUs have a command of their own", Exit.USAGE, f"nunet {moved}")
         kinds = [kind for kind in _KINDS if wanted[kind] or verbose] or list(_KINDS)
-        rows = capacity_rows(state.api(), kinds)
+        rows = capacity_rows(state.api(), kinds, as_of)
         columns = [("RESOURCES", "resources"), ("MEMORY (MB)", "memory_mb"), ("CPU (MHz)", "cpu_mhz")]
         state.output.rows(rows, [*columns, ("VRAM (MB)", "vram_mb"), ("CORES", "cores"), ("PROVIDERS", "providers")])
 
@@ -205,9 +207,9 @@ def _amount(name: str, value: float | None) -> int:
     return int(value)
 
 
-def capacity_rows(api: Api, kinds: list[str]) -> list[dict[str, Any]]:
+def capacity_rows(api: Api, kinds: list[str], as_of: str | None = None) -> list[dict[str, Any]]:
     """This machine's lines, then the network's, in the order of `kinds` (full, available, onboarded)."""
-    found, total = api.get("/capacity"), api.get("/onboarding/provisioned")
+    found, total = api.get("/capacity", as_of=as_of), api.get("/onboarding/provisioned")
     own: dict[str, Any] = next((row for row in found["providers"] if row["own"]), {})
     full = {"cpu_mhz": int(total["cpu"]), "memory_mb": int(total["memory"]), "vram_mb": _part(own, "total")["vram_mb"]}
     here = [

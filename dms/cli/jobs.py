@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import click
 
 from dms.cli.core import Exit, Failure, Group, State, can_ask, command, pass_state, say
+from dms.cli.events import at_option
 from dms.cli.text import in_path, moment, output_line
 
 if TYPE_CHECKING:
@@ -119,10 +120,11 @@ def _add_reading(group: Group) -> None:
     @click.option(
         "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many, newest first."
     )
+    @at_option
     @pass_state
-    def list_jobs(state: State, status: str | None, role: str | None, limit: int) -> None:
+    def list_jobs(state: State, status: str | None, role: str | None, limit: int, as_of: str | None) -> None:
         """List the jobs of this node, asked for by it or run by it; the newest first."""
-        found = state.api().get("/jobs", status=status, role=role, limit=limit)["items"]
+        found = state.api().get("/jobs", status=status, role=role, limit=limit, as_of=as_of)["items"]
         columns: list[Column] = [
             ("JOB", "job_id"),
             ("ROLE", "role"),
@@ -136,10 +138,11 @@ def _add_reading(group: Group) -> None:
 
     @command(group, "describe", "nunet job describe <job-id> -o json")
     @click.argument("job_id")
+    @at_option
     @pass_state
-    def describe(state: State, job_id: str) -> None:
-        """Show all that is known about a job."""
-        job = state.api().get(f"/jobs/{in_path(job_id)}")
+    def describe(state: State, job_id: str, as_of: str | None) -> None:
+        """Show all that is known about a job, now or as it was."""
+        job = state.api().get(f"/jobs/{in_path(job_id)}", as_of=as_of)
         if not state.output.for_people:
             state.output.record(job)
             return

@@ -160,6 +160,8 @@ CASES: dict[str, Case] = {
     "available": Case(onboarded, compute=True),
     "device set": Case(onboarded, compute=True),
     "device status": Case(onboarded, compute=True),
+    "diff": Case(ended),
+    "events tail": Case(ended, stream=True),
     "info": Case(onboarded, compute=True),
     "job describe": Case(ended),
     "job fund": Case(quoted),

@@ -1,0 +1,105 @@
+"""`nunet events` and `nunet diff`: the log itself, as it happens and as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from dms.cli.core import Group, State, command, pass_state
+from dms.cli.text import moment, printable
+
+PREFIX = "io.nunet.dms."
+AT_HELP = "As it was at a position of the log, or at a time such as 2026-01-31T12:00:00Z."
+
+
+def add_to(cli: Group) -> None:
+    group = Group("events", help="The event log: every change of state, in order.", example="nunet events tail")
+    cli.add_command(group)
+    _add_tail(group)
+    _add_diff(cli)
+
+
+def _add_tail(group: Group) -> None:
+    @command(group, "tail", "nunet events tail --type job,deployment --limit 20\nnunet events tail --after 0 -o jsonl")
+    @click.option("-f", "--follow", is_flag=True, help="Go on with what happens from now on.")
+    @click.option("--after", type=click.IntRange(0), metavar="POSITION", help="Only events behind this position.")
+    @click.option("-n", "--limit", type=click.IntRange(1), help="At most so many  [default: 20, or none with --after].")
+    @click.option("--type", "kind", metavar="TOPICS", help="Only these, such as job.completed or deployment.*")
+    @click.option("--job", "job_id", metavar="JOB", help="Only of this job.")
+    @click.option("--provider", metavar="PEER", help="Only of this compute provider.")
+    @click.option("--since", metavar="TIME", help="Not before this time.")
+    @click.option("--until", metavar="TIME", help="Before this time.")
+    @pass_state
+    def tail(state: State, /, *, follow: bool, after: int | None, limit: int | None, **wanted: str | None) -> None:
+        """Show the newest events of this node, or those behind a position; with --follow, live.
+
+        A reader that was interrupted goes on with --after and the last position that it saw.
+        """
+        wanted["type"] = wanted.pop("kind")
+        api = state.api()
+        if after is None:
+            newest = int(api.get("/readyz")["head"])
+            after = 0 if _is_filtered(wanted) else max(0, newest - (limit or 20))
+        shown = 0
+        asked: dict[str, Any] = {"after": after, "limit": None if follow else 100_000, "follow": follow, **wanted}
+        for event in api.lines("/events", **asked):
+            _show(state, event)
+            shown += 1
+            if limit is not None and shown >= limit:
+                return
+        if not shown and state.output.for_people:
+            click.echo("no events", err=True)
+
+
+def _is_filtered(wanted: Mapping[str, str | None]) -> bool:
+    return any(wanted.values())
+
+
+def _show(state: State, event: Mapping[str, Any]) -> None:
+    if not state.output.for_people:
+        state.output.line(event)
+        return
+    topic = str(event["type"]).removeprefix(PREFIX).rpartition(".v")[0]
+    said = ", ".join(f"{key} {value}" for key, value in event["data"].items() if isinstance(value, str | int | float))
+    click.echo(
+        f"{event['position']:>8}  {moment(event['time'])}  {topic:<32}  "
+        f"{printable(str(event['subject']))}  {printable(said)[:100]}".rstrip()
+    )
+
+
+def _add_diff(cli: Group) -> None:
+    @command(cli, "diff", "nunet diff 0 2\nnunet diff 2026-01-31T12:00:00Z -o json")
+    @click.argument("start", metavar="FROM")
+    @click.argument("end", metavar="[TO]", required=False)
+    @pass_state
+    def diff(state: State, start: str, end: str | None) -> None:
+        """Show what changed between two moments: positions of the log, or times. TO is now when absent."""
+        found = state.api().get("/diff", **{"from": start, "to": end})
+        if not state.output.for_people:
+            state.output.record(found)
+            return
+        click.echo(f"from position {found['from']} to {found['to']}: {found['events']} events", err=True)
+        rows = [row | {"view": view} for view in ("jobs", "capacity") for row in found[view]]
+        state.output.rows(rows, [("VIEW", "view"), ("KEY", "key"), ("CHANGED", _changes)], empty="nothing changed")
+
+
+def _changes(row: Mapping[str, Any]) -> str:
+    before, after = row["before"], row["after"]
+    if before is None or after is None:
+        return "new" if before is None else "gone"
+    hidden = ("timeline", "position")
+    names = [key for key in after if key not in hidden and before.get(key) != after[key]]
+    return ", ".join(f"{name}: {_brief(before.get(name))} to {_brief(after[name])}" for name in names)
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, dict):
+        return "/".join(str(part) for part in value.values())
+    return "nothing" if value in ("", None) else str(value)
+
+
+def at_option(function: Any) -> Any:
+    """Decorator: `--at`, for commands that show a view."""
+    return click.option("--at", "as_of", metavar="MOMENT", help=AT_HELP)(function)
