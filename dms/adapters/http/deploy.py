@@ -83,7 +83,7 @@ class DeployEndpoint:
             raise InvalidInput(f"actions is '{actions[:64]}'; all or core", [("?actions", "all or core")])
         flavour = Flavour(version, actions == "core", f"http://{request.headers['host']}")
         job_id = query(request, "job_id")
-        after = query_int(request, "after", 0) if query(request, "after") else None
+        after = query_int(request, "after", 0) if "after" in request.args else None
         log_after = query_int(request, "log_after", 0)
         if not job_id:
             if after is not None or log_after:

@@ -17,7 +17,7 @@ from sanic import HTTPResponse, Request
 from dms.adapters.http import examples
 from dms.adapters.http.connection import Socket, text_frame
 from dms.adapters.http.replies import LARGEST, checked_job_id, query, query_bool, query_int, time_us
-from dms.adapters.http.routes import FLAG, JOB_ID, Api, Parameter, Route, WebSocket, whole
+from dms.adapters.http.routes import FLAG, OPTIONAL_JOB_ID, Api, Parameter, Route, WebSocket, whole
 from dms.adapters.http.sockets import Endpoint
 from dms.application.cloudevents import CloudEvent, cloud_event
 from dms.application.event_stream import EventFilter, check_cursor, events
@@ -225,7 +225,7 @@ QUERY = (
     Parameter("limit", "End after so many events.", whole(LARGEST_PAGE, lowest=1)),
     Parameter("follow", "Go on with what happens from now on.", FLAG),
     Parameter("type", "Topics, with commas between.", example="job.completed,device.*"),
-    Parameter("job_id", "Only of this job.", JOB_ID),
+    Parameter("job_id", "Only of this job.", OPTIONAL_JOB_ID, example=""),
     Parameter("provider", "Only of this compute provider: its peer id."),
     Parameter("since", "Not before this time (ISO 8601).", example="2026-01-31T12:00:00Z"),
     Parameter("until", "Before this time (ISO 8601).", example="2026-02-01T12:00:00Z"),

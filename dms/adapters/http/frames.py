@@ -11,7 +11,7 @@ from typing import Any
 
 from dms.adapters.http.answers import Time
 from dms.adapters.http.openapi import Shapes
-from dms.adapters.http.routes import JOB_ID, TEXT, Parameter, WebSocket, choice, whole
+from dms.adapters.http.routes import JOB_ID, OPTIONAL_JOB_ID, TEXT, Parameter, WebSocket, choice, whole
 
 Schema = Mapping[str, Any]
 _TIME = Shapes().of(Time)
@@ -105,7 +105,7 @@ _ABOUT = (
     "and time, so that a client that lost its connection goes on where it was."
 )
 _DEPLOY_QUERY = (
-    Parameter("job_id", "Follow this job.", JOB_ID),
+    Parameter("job_id", "Follow this job.", OPTIONAL_JOB_ID, example=""),
     Parameter("after", "Of that job, everything behind this position of the log.", whole(2**62)),
     Parameter("log_after", "Of its output, everything behind this line.", whole(2**62)),
     Parameter("actions", "core: only the documented actions, without output.", choice("all", "core")),

@@ -18,19 +18,22 @@ from dms.domain.device import Offer
 from dms.domain.directory import Offering
 from dms.domain.resources import Gpu
 from dms.domain.wallet import blockchain_of
-from dms.errors import InvalidInput, NotFound
+from dms.errors import Conflict, NotFound
 from projections.device import OWN, DeviceView, metadata
 
 _VIEW = DeviceView()
 
 
+Amount = Annotated[int, Meta(ge=-(2**62), le=2**62)]  # the device says what is too little or too much
+
+
 class OnboardBody(Struct, frozen=True, kw_only=True):
     """memory in MB, cpu in MHz, ntx_price a minute. plugins: recorded and shown; there are none to run."""
 
-    memory: int
-    cpu: int
-    channel: str
-    payment_addr: str
+    memory: Amount
+    cpu: Amount
+    channel: Annotated[str, Meta(max_length=256)]
+    payment_addr: Annotated[str, Meta(max_length=512)]
     cardano: bool = False
     server_mode: bool = True
     ntx_price: float = 0.0
@@ -39,8 +42,8 @@ class OnboardBody(Struct, frozen=True, kw_only=True):
 
 
 class ResourceBody(Struct, frozen=True, kw_only=True):
-    memory: int
-    cpu: int
+    memory: Amount
+    cpu: Amount
     ntx_price: float | None = None
 
 
@@ -121,10 +124,7 @@ async def provisioned(_request: Request, api: Api) -> HTTPResponse:
 async def offboard(request: Request, api: Api) -> HTTPResponse:
     """force: in the query, as the original reads it, or in the body, as its command line sends it."""
     if query_bool(request, "forget_identity"):
-        raise InvalidInput(
-            "the identity can't be forgotten while the DMS runs: stop it, and delete its file node.key",
-            [("?forget_identity", "not possible here")],
-        )
+        raise Conflict("the identity can't be forgotten while the DMS runs: stop it, and delete its file node.key")
     in_body = parse(request.body, OffboardBody).force if request.body else False
     forced = query_bool(request, "force") or in_body
     await api.services.device.offboard(forced)

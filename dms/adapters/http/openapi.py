@@ -36,6 +36,7 @@ PATH_PARAMETERS: Mapping[str, Parameter] = {
     "job_id": Parameter("job_id", "The job.", JOB_ID),
     "name": Parameter("name", "Its name.", {"type": "string", "minLength": 1}, example="jobs"),
 }
+NO_NUL = "^[^\\u0000]*$"
 _STEP = re.compile(r"<(\w+)(?::\w+)?>")
 _ABOUT = """Runs container jobs on the machines of a decentralised network.
 
@@ -92,9 +93,9 @@ class Shapes:
         return schema
 
     def of_body(self, kind: type[Any]) -> dict[str, Any]:
-        """Of what a client sends: null counts as absent there."""
+        """Of what a client sends: null counts as absent there, and texts must not hold U+0000."""
         (schema,), found = msgspec.json.schema_components([kind], ref_template=self._template)
-        self._add({name: _nullable(component) for name, component in found.items()})
+        self._add({name: _without_nul(_nullable(component)) for name, component in found.items()})
         return schema
 
     def _add(self, found: Mapping[str, Any]) -> None:
@@ -130,6 +131,17 @@ def _nullable(component: dict[str, Any]) -> dict[str, Any]:
         for key, schema in component.get("properties", {}).items()
     }
     return component | ({"properties": properties} if properties else {})
+
+
+def _without_nul(schema: Any) -> Any:
+    """As strict_json has it."""
+    if isinstance(schema, list | tuple):
+        return [_without_nul(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    inner = {key: _without_nul(value) for key, value in schema.items()}
+    plain = schema.get("type") == "string" and "pattern" not in schema and "enum" not in schema
+    return inner | {"pattern": NO_NUL} if plain else inner
 
 
 def _takes_null(schema: Mapping[str, Any]) -> bool:

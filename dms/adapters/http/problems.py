@@ -86,7 +86,7 @@ def answer(request: Request, error: BaseException) -> HTTPResponse:
     if isinstance(error, DmsError):
         return _answer_ours(request, error)
     if isinstance(error, SanicException) and error.status_code < 500 and not isinstance(error, RequestTimeout):
-        return _answer_sanic(error)
+        return _answer_sanic(request, error)
     if isinstance(error, RequestTimeout):
         return json_reply(body_of(408, "the request did not arrive in time"), 408)
     if isinstance(error, SanicException) and error.status_code == 503:
@@ -109,12 +109,14 @@ def _answer_ours(request: Request, error: DmsError) -> HTTPResponse:
     return json_reply(body_of(status, str(error), **more), status, headers)
 
 
-def _answer_sanic(error: SanicException) -> HTTPResponse:
+def _answer_sanic(request: Request, error: SanicException) -> HTTPResponse:
     """What the server itself refused: unknown route, wrong method, a body too large, broken HTTP."""
     status = error.status_code
     message = error.args[0] if error.args else ""
     text = message.decode(errors="replace") if isinstance(message, bytes) else str(message)
     headers = {name: str(value) for name, value in (getattr(error, "headers", None) or {}).items()}
+    if status == 405:
+        headers = {"allow": request.app.ctx.allow(request.path)}  # Sanic has it for some of its routes only
     return json_reply(body_of(status, text.strip() or HTTPStatus(status).phrase), status, headers)
 
 

@@ -58,9 +58,7 @@ def query(request: Request, name: str, default: str = "") -> str:
 
 def query_int(request: Request, name: str, default: int, highest: int = LARGEST) -> int:
     """0 to `highest`. Raises InvalidInput."""
-    text = query(request, name)
-    if not text:
-        return default
+    text = query(request, name, str(default))
     if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= highest):
         what = f"expected a whole number from 0 to {highest}, got '{text[:64]}'"
         raise InvalidInput(f"query parameter {name}: {what}", [(f"?{name}", what)])

@@ -79,6 +79,7 @@ class Parameter:
 
 TEXT: Mapping[str, Any] = {"type": "string"}
 JOB_ID: Mapping[str, Any] = {"type": "string", "format": "uuid", "pattern": UUID_PATTERN}
+OPTIONAL_JOB_ID: Mapping[str, Any] = {"type": "string", "pattern": f"^$|{UUID_PATTERN}"}
 FLAG: Mapping[str, Any] = {"type": "boolean", "default": False}
 
 
@@ -89,7 +90,8 @@ def whole(highest: int, *, lowest: int = 0, default: int | None = None) -> Mappi
 
 
 def choice(*words: str) -> Mapping[str, Any]:
-    return {"type": "string", "enum": list(words)}
+    """One of the words, or empty for none."""
+    return {"type": "string", "enum": [*words, ""]}
 
 
 @dataclass(frozen=True)

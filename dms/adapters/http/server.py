@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import cache
@@ -107,6 +108,7 @@ def build_app(
     app.exception(Exception)(answer)
     _guard(app, Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins))
     routes = (*ROUTES, *debug.ROUTES) if debug_routes else ROUTES
+    app.ctx.allow = _allow((*routes, *pages.PAGES))
     app.ctx.description = cache(lambda: describe(routes))
     _add_routes(app, api, (*routes, *pages.PAGES))
     return app
@@ -149,7 +151,7 @@ def _add_routes(app: Sanic[Any, Any], api: Api, routes: Sequence[Route]) -> None
         methods = ["GET", "HEAD"] if route.method == "GET" else [route.method]
         app.add_route(_handler(route, api), route.address, methods=methods, name=f"route-{number}")
     for number, address in enumerate(sorted({route.address for route in routes})):
-        app.add_route(_preflight, address, methods=["OPTIONS"], name=f"preflight-{number}")
+        app.add_route(_options, address, methods=["OPTIONS"], name=f"options-{number}")
     app.ctx.sockets.add_to(app)
 
 
@@ -160,8 +162,23 @@ def _handler(route: Route, api: Api) -> Callable[..., Coroutine[Any, Any, HTTPRe
     return handle
 
 
-async def _preflight(_request: Request, **_path: str) -> HTTPResponse:
-    return HTTPResponse(status=204)
+def _allow(routes: Iterable[Route]) -> Callable[[str], str]:
+    """The methods that a path takes, as the Allow header has them."""
+    methods: dict[str, set[str]] = {socket.address: {"GET"} for socket in WEBSOCKETS}
+    for route in routes:
+        also = {"HEAD"} if route.method == "GET" else set[str]()
+        methods.setdefault(route.address, set()).update({route.method, *also})
+    patterns = [(re.compile(re.sub(r"<\w+>", "[^/]+", address)), found) for address, found in methods.items()]
+
+    def allow(path: str) -> str:
+        fitting = [found for pattern, found in patterns if pattern.fullmatch(path)]
+        return ", ".join(sorted(set().union(*fitting) | {"OPTIONS"}))
+
+    return allow
+
+
+async def _options(request: Request, **_path: str) -> HTTPResponse:
+    return HTTPResponse(None, 204, {"allow": request.app.ctx.allow(request.path)})
 
 
 class HttpServer:

@@ -1,8 +1,8 @@
 """JSON from the network, read strictly: what another parser might take differently is refused here.
 
-Refused: anything but UTF-8, a byte order mark, NaN and infinities, duplicate keys, lone surrogates,
-NUL, numbers beyond 64 bits, nesting over 32. Keys are matched without regard to case at every depth,
-and null counts as absent, as in the original (Go's encoding/json).
+Refused: anything but UTF-8, a byte order mark, NaN and infinities, lone surrogates; and where it would be
+read, duplicate keys, NUL, numbers beyond 64 bits, nesting over 32. Keys are matched without regard to case at
+every depth, null counts as absent, and unknown keys are ignored, as in the original (Go's encoding/json).
 """
 
 from __future__ import annotations
@@ -21,27 +21,40 @@ T = TypeVar("T")
 DEEPEST = 32
 _BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+_TOO_DEEP = f"nested deeper than {DEEPEST}"
 _INTEGERS = range(-(2**63), 2**64)
 
 
 class _Refused:
-    """Stands in the parsed tree for a value that has no place in it, until its pointer is known."""
+    """Stands in the parsed tree for a value that has no place in it. json: whether it is JSON at all."""
 
-    def __init__(self, why: str) -> None:
-        self.why = why
+    def __init__(self, why: str, *, json: bool = True) -> None:
+        self.why, self.json = why, json
 
 
 class _Pairs(list[tuple[str, Any]]):
     """An object as it was written, duplicates included."""
 
 
+Findings = list[tuple[str, str]]
+"""(JSON pointer, what is wrong there), in the order found."""
+
+
 def parse(body: bytes, message_type: type[T]) -> T:
-    """The body as that type; unknown keys are ignored. Raises InvalidInput with JSON pointers."""
-    return convert(load(body), message_type)
+    """The body as that type; unknown keys are ignored, whatever they hold. Raises InvalidInput with JSON pointers."""
+    tree, findings = _read(body)
+    try:
+        value = msgspec.convert(tree, message_type)
+    except msgspec.ValidationError as error:
+        pointer, what = _located(str(error))
+        raise _invalid(pointer, dict(findings).get(pointer, what)) from error
+    if findings and _holds_refused(value):
+        raise _invalid(*findings[0])
+    return value
 
 
 def convert(value: Any, message_type: type[T]) -> T:
-    """The last step of `parse`, for a value that `load` gave."""
+    """Of a value that `load` gave."""
     try:
         return msgspec.convert(value, message_type)
     except msgspec.ValidationError as error:
@@ -49,14 +62,22 @@ def convert(value: Any, message_type: type[T]) -> T:
 
 
 def load(body: bytes) -> Any:
-    """Dicts with folded keys, lists and scalars. Raises InvalidInput."""
+    """Dicts with folded keys, lists and scalars. Raises InvalidInput for anything in it."""
+    tree, findings = _read(body)
+    if findings:
+        raise _invalid(*findings[0])
+    return tree
+
+
+def _read(body: bytes) -> tuple[Any, Findings]:
+    """The tree, with _Refused in the places that were found wanting."""
     if not body.strip():
         raise InvalidInput("request body is empty", [("", "a JSON object is expected")])
     try:
         tree = json.loads(
             body.decode("utf-8"),
             object_pairs_hook=_Pairs,
-            parse_constant=lambda name: _Refused(f"{name} is not JSON"),
+            parse_constant=lambda name: _Refused(f"{name} is not JSON", json=False),
             parse_int=_integer,
             parse_float=_float,
         )
@@ -65,8 +86,18 @@ def load(body: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise _invalid("", f"{error.msg} (line {error.lineno}, column {error.colno})") from error
     except RecursionError as error:
-        raise _too_deep("") from error
-    return _checked(tree, "", 0)
+        raise _invalid("", _TOO_DEEP) from error
+    findings: Findings = []
+    return _checked(tree, "", 0, findings), findings
+
+
+def _holds_refused(value: Any) -> bool:
+    """Where a type takes anything, a refused value comes through."""
+    try:
+        msgspec.to_builtins(value)
+    except TypeError:
+        return True
+    return False
 
 
 def _integer(text: str) -> int | _Refused:
@@ -80,40 +111,56 @@ def _float(text: str) -> float | _Refused:
     return number if math.isfinite(number) else _Refused("the number is out of range")
 
 
-def _checked(value: Any, pointer: str, depth: int) -> Any:
+def _checked(value: Any, pointer: str, depth: int, findings: Findings) -> Any:
     if depth > DEEPEST:
-        raise _too_deep(pointer)
+        return _refuse(pointer[:128], _TOO_DEEP, findings)
     if isinstance(value, _Pairs):
-        return _object(value, pointer, depth)
+        return _object(value, pointer, depth, findings)
     if isinstance(value, list):
-        return [_checked(item, f"{pointer}/{index}", depth + 1) for index, item in enumerate(value)]
+        return [_checked(item, f"{pointer}/{index}", depth + 1, findings) for index, item in enumerate(value)]
     if isinstance(value, _Refused):
-        raise _invalid(pointer, value.why)
-    if isinstance(value, str):
-        _check_text(value, pointer)
+        if not value.json:
+            raise _invalid(pointer, value.why)
+        return _refuse(pointer, value.why, findings)
+    if isinstance(value, str) and (why := _bad_text(value, pointer)):
+        return _refuse(pointer, why, findings)
     return value
 
 
-def _object(pairs: _Pairs, pointer: str, depth: int) -> dict[str, Any]:
+def _object(pairs: _Pairs, pointer: str, depth: int, findings: Findings) -> dict[str, Any]:
     found: dict[str, Any] = {}
     seen: set[str] = set()
     for key, item in pairs:
-        _check_text(key, pointer)
+        if why := _bad_text(key, pointer):
+            _refuse(pointer, why, findings)
+            continue  # no key of ours
         folded = key.casefold()
         where = f"{pointer}/{escaped(folded)}"
         if folded in seen:
-            raise _invalid(where, "the key is there twice (upper and lower case count as one)")
+            why = "the key is there twice (upper and lower case count as one)"
+            found[folded] = _refuse(where, why, findings)
+            continue
         seen.add(folded)
-        value = _checked(item, where, depth + 1)
+        value = _checked(item, where, depth + 1, findings)
         if value is not None:
             found[folded] = value
     return found
 
 
-def _check_text(text: str, pointer: str) -> None:
+def _refuse(pointer: str, why: str, findings: Findings) -> _Refused:
+    findings.append((pointer, why))
+    return _Refused(why)
+
+
+def _bad_text(text: str, pointer: str) -> str:
+    """What is wrong with it; empty when nothing is. Raises InvalidInput for what UTF-8 can't hold."""
     bad = _BAD_TEXT.search(text)
-    if bad is not None:
-        raise _invalid(pointer, f"text must not hold U+{ord(bad[0]):04X}")
+    if bad is None:
+        return ""
+    why = f"text must not hold U+{ord(bad[0]):04X}"
+    if bad[0] != "\x00":
+        raise _invalid(pointer, why)
+    return why
 
 
 def escaped(key: str) -> str:
@@ -127,10 +174,6 @@ def _located(text: str) -> tuple[str, str]:
     pointer = "".join("/" + (name or index) for name, index in _STEP.findall(where.rstrip("`")))
     missing = re.search(r"missing required field `([^`]+)`", what)
     return (f"{pointer}/{missing[1]}", "is required") if missing else (pointer, what)
-
-
-def _too_deep(pointer: str) -> InvalidInput:
-    return _invalid(pointer[:128], f"nested deeper than {DEEPEST}")
 
 
 def _invalid(pointer: str, what: str) -> InvalidInput:

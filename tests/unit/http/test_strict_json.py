@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dms.adapters.http.strict_json import DEEPEST, load, parse
-from dms.domain.request import ServiceRequest
+from dms.domain.request import ResumeJob, ServiceRequest
 from dms.errors import InvalidInput
 
 
@@ -92,3 +92,39 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
         load(body)
     except InvalidInput:
         return
+
+
+@pytest.mark.parametrize(
+    "unread",
+    [
+        '"other":{"a":1,"A":2}',
+        '"other":["x\\u0000"]',
+        '"x\\u0000":1',
+        '"other":' + "9" * 50,
+        '"other":' + "[" * 50 + "]" * 50,
+        '"OTHER":1,"other":2',
+    ],
+)
+def test_what_nobody_reads_is_ignored_whatever_it_holds(unread: str) -> None:
+    assert parse(b'{"resume":true,' + unread.encode() + b"}", ResumeJob).resume is True
+
+
+@pytest.mark.parametrize(
+    ("read", "pointer"),
+    [
+        ('"progress_file":"x\\u0000"', "/progress_file"),
+        ('"resume":true,"Resume":true', "/resume"),
+        ('"progress_file":' + "9" * 50, "/progress_file"),
+    ],
+)
+def test_what_is_read_is_refused_where_it_is_unclear(read: str, pointer: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse(b"{" + read.encode() + b"}", ResumeJob)
+    (problem,) = refused.value.problems
+    assert problem[0] == pointer
+    assert "Expected" not in problem[1]
+
+
+def test_an_unclear_value_does_not_come_through_where_anything_is_taken() -> None:
+    with pytest.raises(InvalidInput, match="64 bits"):
+        parse(b'{"anything":[' + b"9" * 50 + b"]}", dict[str, object])
