@@ -17,6 +17,11 @@ check: .venv/stamp ## the daily check: lint, types, and the tests that need neit
 	@$(MAKE) --no-print-directory lint types
 	@$(PY) -m pytest -m "not docker and not slow" $(PYTEST_ARGS)
 
+fuzz: ## 2,000 generated requests for each operation of the API (FUZZ_EXAMPLES, FUZZ_SECONDS; an hour at most)
+	@ops/setup.sh test
+	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} FUZZ_SECONDS=$${FUZZ_SECONDS:-3600} \
+		$(PY) -m pytest -x tests/e2e/test_generated_requests.py $(PYTEST_ARGS)
+
 lint:
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
@@ -59,4 +64,4 @@ clean: ## remove all that make made, except the data of a running demo
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-.PHONY: demo test check lint types format bench setup stop-docker deb lock clean help
+.PHONY: demo test check fuzz lint types format bench setup stop-docker deb lock clean help

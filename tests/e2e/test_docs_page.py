@@ -1,0 +1,61 @@
+"""The page /docs in a real browser: it shows the API and tries it, with nothing from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.fixtures.chromium import chromium
+from tests.fixtures.dms import Dms
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+async def dms(tmp_path: Path) -> AsyncIterator[Dms]:
+    running = Dms(tmp_path / "dms", settings={"job.executor": "process"})
+    running.start()
+    try:
+        await running.ready()
+        yield running
+    finally:
+        running.end()
+
+
+async def test_the_page_shows_all_operations_and_tries_one(dms: Dms, tmp_path: Path) -> None:
+    document = await dms.get("/openapi.json")
+    described = sum(len(methods) for methods in document["paths"].values())
+    async with chromium(tmp_path / "profile") as page:
+        await page.open(f"{dms.url}/docs")
+        shown = await page.until(f"document.querySelectorAll('.opblock').length >= {described}")
+        assert shown is True
+        operation = "document.querySelector('[id$=\"get_api_v1_peers_self\"]')"
+        await page.run(f"{operation}.querySelector('.opblock-summary-control').click()")
+        await page.until(f"!!{operation}.querySelector('button.execute')")
+        await page.run(f"{operation}.querySelector('button.execute').click()")
+        answer = f"{operation}.querySelector('.live-responses-table .response')"
+        status = await page.until(f"{answer}?.querySelector('.response-col_status').innerText")
+        text = await page.until(f"{answer}?.querySelector('.response-col_description').innerText")
+        elsewhere = [url for url in page.requested if urlsplit(url).scheme != "data" and not url.startswith(dms.url)]
+    assert status.startswith("200")
+    assert (await dms.get("/peers/self"))["ID"] in text
+    assert page.errors == []
+    assert elsewhere == []
+
+
+async def test_the_page_may_load_nothing_but_its_own(dms: Dms) -> None:
+    async with httpx.AsyncClient(base_url=dms.url) as client:
+        page = await client.get("/docs")
+        policy = dict(part.split(" ", 1) for part in page.headers["content-security-policy"].split("; "))
+        assert policy["default-src"] == "'none'"
+        assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+        assert (await client.get("/docs/swagger-ui.css")).headers["content-type"].startswith("text/css")
+        assert (await client.get("/docs/other.js")).status_code == 404
+        for old in ("/swagger", "/swagger/index.html", "/swagger/doc.json"):
+            answer = await client.get(old)
+            assert (answer.status_code, answer.headers["location"]) == (302, "/docs")
+        assert (await client.get("/api/v1/openapi.json")).json() == (await client.get("/openapi.json")).json()
