@@ -69,7 +69,7 @@ def test_offboarding_asks_first_and_ctrl_c_means_no(tiny: TinyDms) -> None:
     tiny.answers["POST /onboarding/offboard"] = (200, {"message": "Successfully Offboarded"})
     with nunet_at(tiny, "offboard") as shell:
         shell.expect("Are you sure you want to offboard?")
-        shell.type("\x03")
+        shell.interrupt()
         assert shell.end() == 130
     assert tiny.asked == []
     with nunet_at(tiny, "offboard") as shell:
