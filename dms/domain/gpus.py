@@ -122,14 +122,19 @@ def there_now(gpus: Iterable[Gpu], readings: Iterable[GpuReading]) -> tuple[Gpu,
     )
 
 
-def choose(gpus: Iterable[Gpu], wish: GpuWish) -> tuple[Gpu, ...]:
-    """The GPUs for a wish, or none when there are too few. gpus: with what is left of them.
-    The smallest that fit, so that large ones stay for jobs that need them; who shares goes first to where
-    sharing is; ties go to the lower uuid."""
-    fitting = [
+def fitting(gpus: Iterable[Gpu], wish: GpuWish) -> list[Gpu]:
+    """Those that one GPU of the wish could be. gpus: with what is left of them."""
+    return [
         gpu
         for gpu in gpus
         if not gpu.taken and (wish.shared or not gpu.shared) and gpu.free_vram_mb >= wish.vram_mb and gpu.uuid
     ]
-    fitting.sort(key=lambda gpu: (not gpu.shared, gpu.total_vram_mb, gpu.uuid))
-    return tuple(fitting[: wish.count]) if len(fitting) >= wish.count else ()
+
+
+def choose(gpus: Iterable[Gpu], wish: GpuWish) -> tuple[Gpu, ...]:
+    """The GPUs for a wish, or none when there are too few. gpus: with what is left of them.
+    The smallest that fit, so that large ones stay for jobs that need them; who shares goes first to where
+    sharing is; ties go to the lower uuid."""
+    found = fitting(gpus, wish)
+    found.sort(key=lambda gpu: (not gpu.shared, gpu.total_vram_mb, gpu.uuid))
+    return tuple(found[: wish.count]) if len(found) >= wish.count else ()

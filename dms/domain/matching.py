@@ -9,10 +9,11 @@ import msgspec
 from msgspec import Struct
 
 from dms.domain.directory import Offering
-from dms.domain.gpus import choose
+from dms.domain.gpus import GpuWish, fitting
 from dms.domain.job import Refusal
 from dms.domain.pricing import quote
 from dms.domain.request import ServiceRequest
+from dms.domain.resources import Resources
 
 REFUSALS_KEPT = 20  # recorded with a request; the rest is only counted
 
@@ -22,6 +23,24 @@ class Candidate(Struct, frozen=True, kw_only=True, gc=False):
 
     peer_id: str
     price: Decimal
+
+
+class Needs(Struct, frozen=True, kw_only=True, gc=False):
+    """What a request asks of each provider, worked out once. resources: without VRAM, which counts card by card."""
+
+    request: ServiceRequest
+    resources: Resources
+    wish: GpuWish | None
+    max_ntx: Decimal
+
+
+def needs_of(request: ServiceRequest) -> Needs:
+    return Needs(
+        request=request,
+        resources=msgspec.structs.replace(request.resources, vram_mb=0),
+        wish=request.gpu_wish,
+        max_ntx=Decimal(str(request.max_ntx)),
+    )
 
 
 class Match(Struct, frozen=True, kw_only=True):
@@ -38,11 +57,12 @@ def match(request: ServiceRequest, offerings: Iterable[tuple[str, Offering]], ch
     candidates: list[Candidate] = []
     refused: list[Refusal] = []
     refused_count = 0
+    needs = needs_of(request)
     for peer_id, offering in offerings:
         if target and peer_id != target:
             continue
         price = quote(request.constraints, offering.price)
-        reason = refusal(request, offering, channel, price)
+        reason = refusal(needs, offering, channel, price)
         if reason is None:
             candidates.append(Candidate(peer_id=peer_id, price=price))
             continue
@@ -53,26 +73,26 @@ def match(request: ServiceRequest, offerings: Iterable[tuple[str, Offering]], ch
     return Match(candidates=tuple(candidates), refused=tuple(refused), refused_count=refused_count)
 
 
-def refusal(request: ServiceRequest, offering: Offering, channel: str, price: Decimal) -> str | None:
+def refusal(needs: Needs, offering: Offering, channel: str, price: Decimal) -> str | None:
     """Why this provider can't take the job, or None when it can."""
+    request, wish = needs.request, needs.wish
     if offering.channel != channel:
         return f"is on channel {offering.channel}, not {channel}"
     if not offering.onboarded:
         return "is not onboarded"
     if not offering.online:
         return "is offline"
-    wish = request.gpu_wish
     if wish and not offering.gpus:
         return "has no GPU"
     if request.service_type == "cardano_node" and not offering.allow_cardano:
         return "does not run Cardano nodes"
     if request.blockchain and offering.blockchain and request.blockchain.casefold() != offering.blockchain.casefold():
         return f"is paid on {offering.blockchain}, not {request.blockchain}"
-    short = offering.free.shortfalls(msgspec.structs.replace(request.resources, vram_mb=0))
+    short = offering.free.shortfalls(needs.resources)
     if short:
         return "; ".join(short)
-    if wish and not choose(offering.gpus, wish):
+    if wish and len(fitting(offering.gpus, wish)) < wish.count:
         return f"{wish} asked, which it does not have free"
-    if price > Decimal(str(request.max_ntx)):
+    if price > needs.max_ntx:
         return f"costs {price} NTX, above the maximum of {request.max_ntx}"
     return None

@@ -162,3 +162,25 @@ async def test_news_of_the_cards_reaches_the_network(process_pair: tuple[Dms, Dm
     assert await cp.get("/gpu/status") == []
     driver.show(SMALL)
     await until_offered(sp, [(8192, 8000)], cp)
+
+
+async def test_a_driver_that_hangs_from_the_start_holds_up_nothing(tmp_path: Path, driver: Driver) -> None:
+    driver.show(SMALL, hangs=True)
+    dms = Dms(tmp_path / "alone", settings={"job.executor": "process"})
+    dms.start()
+    try:
+        await dms.ready()
+        metadata = await dms.onboard()
+        assert "gpu_info" not in metadata
+        assert await dms.get("/gpu/status") == []
+        driver.show(SMALL)
+        async with asyncio.timeout(30):
+            while not await dms.get("/gpu/status"):
+                await asyncio.sleep(0.1)
+        assert (await dms.get("/gpu/capacity"))["free_vram_mb"] == 8000
+        driver.show(SMALL, hangs=True)
+        assert dms.stop() == 0
+    finally:
+        dms.end()
+    said = [line for line in dms.log_tail(200).splitlines() if "driver does not answer" in line]
+    assert len(said) == 1

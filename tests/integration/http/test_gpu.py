@@ -157,6 +157,10 @@ async def test_gpus_that_the_engine_could_not_give_are_withdrawn_and_it_says_why
     found = await get(node, "/gpu/capacity")
     assert (found["detected"], found["free_vram_mb"], found["hindrance"]) == (2, 0, "no toolkit")
     assert all(gpu["taken"] for gpu in found["offered"])
+    node.services.device._gpus_again_at = 0.0  # ten minutes later
+    assert (await get(node, "/gpu/capacity"))["free_vram_mb"] == 16_000
+    node.services.device.distrust_gpus("still no toolkit")
+    assert (await get(node, "/gpu/capacity"))["free_vram_mb"] == 0
     await onboard(node)  # the owner says that it is mended
     found = await get(node, "/gpu/capacity")
     assert (found["free_vram_mb"], found["hindrance"]) == (16_000, "")
