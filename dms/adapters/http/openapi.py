@@ -229,7 +229,7 @@ def _upgrade(socket: WebSocket, shapes: Shapes) -> dict[str, Any]:
         "operationId": operation_id("get", socket.address),
         "summary": socket.summary,
         "description": socket.description or "A websocket.",
-        "tags": list(socket.tags),
+        "tags": [*socket.tags, "websocket"],
         "parameters": list(map(_query_parameter, socket.query)),
         "responses": {
             "101": {"description": "The connection speaks websocket from here on."},

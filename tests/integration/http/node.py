@@ -202,6 +202,7 @@ async def running_node(
     images: ImageStore | None = None,
     *,
     runs_for_peers: bool = False,
+    debug_routes: bool = False,
 ) -> AsyncIterator[Node]:
     async with AsyncExitStack() as closing:
         event_log = SQLiteEventLog(folder / "events.db", now_us)
@@ -263,7 +264,7 @@ async def running_node(
             executor_name=executor.name,
             ml_images=MlImages(device, executor, images, identity.peer_id),
         )
-        app = build_app(services, views, rest or Rest())
+        app = build_app(services, views, rest or Rest(), debug_routes=debug_routes)
         server = HttpServer(app, "127.0.0.1", 0)
         port = await server.start()
         closing.push_async_callback(server.close)
