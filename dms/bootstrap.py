@@ -32,6 +32,7 @@ from dms.adapters.hardware.nvidia import NvidiaGpus
 from dms.adapters.hardware.probe import HardwareProbe
 from dms.adapters.http.server import HttpServer, build_app
 from dms.adapters.metadata.file import MetadataFile
+from dms.adapters.metrics.figures import Figures
 from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
@@ -169,6 +170,15 @@ class Daemon:
             settings.job.target_peer,
         )
         self._relay = _relay(settings, event_log, identity.peer_id)
+        self._figures = Figures(
+            event_log,
+            self._views,
+            network,
+            self._relay,
+            [settings.events_db, settings.events_db.with_name(settings.events_db.name + "-wal")],
+            self.ready,
+        )
+        event_log.on_commit(self._figures.committed)
         token_key = _token_key(data_dir / "token.key")
         self.services = Services(
             log=event_log,
@@ -189,6 +199,7 @@ class Daemon:
             ml_images=MlImages(
                 device, executor, executor if isinstance(executor, DockerExecutor) else None, identity.peer_id
             ),
+            metrics=self._figures,
             relay=self._relay,
         )
         await self._serve(network, compute, service, directory)
@@ -212,6 +223,8 @@ class Daemon:
         await self._views.start()
         self._closing.push_async_callback(self._metadata_file.close)
         await self._metadata_file.start()
+        self._closing.push_async_callback(self._figures.close)
+        await self._figures.start()
         if self._relay is not None:
             self._closing.push_async_callback(self._relay.close)
             await self._relay.start()

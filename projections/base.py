@@ -97,5 +97,10 @@ class Views(Protocol):
 class LiveViews(Views, Protocol):
     """The views that follow the log, and those of its past."""
 
+    async def counts(
+        self, projection: Projection[Any], columns: Sequence[str], where: Mapping[str, Sequence[str]]
+    ) -> Mapping[tuple[Any, ...], int]:
+        """How many rows have the same values in those columns; where: column -> the values that count."""
+
     def at(self, position: int) -> Views:
         """The views as they were when that position was the newest."""

@@ -10,7 +10,7 @@ from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
 from dms.application.ml_images import MlImages
-from dms.application.ports import EventLog, OutputStore, PeerNetwork, Relay
+from dms.application.ports import EventLog, Metrics, OutputStore, PeerNetwork, Relay
 from dms.application.service_provider import ServiceProvider
 from dms.application.transfers import Transfers
 from dms.domain.wallet import NewWallet
@@ -40,4 +40,5 @@ class Services:
     now: Callable[[], int]
     executor_name: str
     ml_images: MlImages
+    metrics: Metrics
     relay: Relay | None = None

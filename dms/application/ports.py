@@ -6,7 +6,7 @@ Every call is bounded in time by the adapter and raises a DmsError, never a libr
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -317,6 +317,13 @@ class Relay(Protocol):
 
     @property
     def status(self) -> RelayStatus: ...
+
+
+# --- figures for operators ------------------------------------------------------------------------
+class Metrics(Protocol):
+    async def render(self, accept: str, readers: Mapping[str, int], clients: Mapping[str, int]) -> tuple[bytes, str]:
+        """(body, content type) for that Accept header. readers: subscriber of the log -> position reached;
+        clients: kind of connection -> how many are open."""
 
 
 # --- hardware, money, secrets ---------------------------------------------------------------------

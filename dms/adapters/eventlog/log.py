@@ -45,10 +45,11 @@ def _now() -> int:
 class Save:
     """Events of one command on their way to the disk, and who waits for them."""
 
-    __slots__ = ("aggregates", "done", "drafts")
+    __slots__ = ("aggregates", "at", "done", "drafts")
 
     def __init__(self, drafts: list[Draft], aggregates: Sequence[Aggregate], done: asyncio.Future[int]) -> None:
         self.drafts, self.aggregates, self.done = drafts, aggregates, done
+        self.at = time.perf_counter()
 
 
 class SQLiteEventLog:
@@ -76,6 +77,8 @@ class SQLiteEventLog:
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
         self._on_rollback: list[Callable[[], None]] = []
+        self._on_commit: list[Callable[[int, float, float], None]] = []
+        self._last_commit_seconds = 0.0
 
     @property
     def head(self) -> int:
@@ -228,6 +231,7 @@ class SQLiteEventLog:
         else:
             seconds = await asyncio.to_thread(self.recorder.commit)
         self._commit_seconds += 0.1 * (seconds - self._commit_seconds)
+        self._last_commit_seconds = seconds
         return recorded
 
     def _publish(self, batch: list[Save], recorded: list[Recorded]) -> None:
@@ -239,6 +243,9 @@ class SQLiteEventLog:
             self._let_go(save.aggregates)
             if not save.done.done():
                 save.done.set_result(self.head)
+        oldest = time.perf_counter() - batch[0].at
+        for tell in self._on_commit:
+            tell(len(recorded), self._last_commit_seconds, oldest)
 
     def _fail(self, batch: list[Save], error: Exception) -> None:
         """Nothing of the batch was written. What queued behind it was decided on its events, so it
@@ -298,6 +305,10 @@ class SQLiteEventLog:
 
     def on_rollback(self, react: Callable[[], None]) -> None:
         self._on_rollback.append(react)
+
+    def on_commit(self, tell: Callable[[int, float, float], None]) -> None:
+        """Calls tell(events, seconds of the commit, seconds that its oldest command waited); must not raise."""
+        self._on_commit.append(tell)
 
     def verify(self) -> Iterator[int]:
         """See SQLiteRecorder.verify; blocking."""

@@ -241,6 +241,10 @@ class Hub:
         self._position = 0
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def position(self) -> int:
+        return self._position
+
     def start(self) -> None:
         self._position = self._log.head
         self._task = asyncio.create_task(self._follow(), name="websocket actions")

@@ -26,6 +26,7 @@ from dms.adapters.http import (
     files,
     gpu,
     jobs,
+    metrics,
     onboarding,
     openapi,
     pages,
@@ -56,6 +57,7 @@ MODULES = (
     events,
     past,
     admin,
+    metrics,
     retired,
     pages,
 )

@@ -136,6 +136,18 @@ class _View:
         row = connection.execute(self._select, (key,)).fetchone()
         return None if row is None else self._decoder.decode(row[0])
 
+    def counts(
+        self, connection: sqlite3.Connection, columns: Sequence[str], where: Mapping[str, Sequence[str]]
+    ) -> dict[tuple[Any, ...], int]:
+        names = "".join(f"{column}, " for column in columns)
+        filters = " AND ".join(f"{column} IN ({','.join('?' * len(wanted))})" for column, wanted in where.items())
+        groups = f" GROUP BY {', '.join(columns)}" if columns else ""
+        found = connection.execute(
+            f"SELECT {names}count(*) FROM view_{self.projection.name}{' WHERE ' if filters else ''}{filters}{groups}",
+            [value for wanted in where.values() for value in wanted],
+        )
+        return {tuple(row[:-1]): row[-1] for row in found}
+
     def page(
         self,
         connection: sqlite3.Connection,
@@ -247,6 +259,17 @@ class SQLiteViews:
         def read() -> Page:
             with self._lock:
                 return view.page(self._connection, limit, after, where or {}, newest_first)
+
+        return await asyncio.to_thread(read)
+
+    async def counts(
+        self, projection: Projection[Any], columns: Sequence[str], where: Mapping[str, Sequence[str]]
+    ) -> Mapping[tuple[Any, ...], int]:
+        view = self._views[projection.name]
+
+        def read() -> dict[tuple[Any, ...], int]:
+            with self._lock:
+                return view.counts(self._connection, columns, where)
 
         return await asyncio.to_thread(read)
 

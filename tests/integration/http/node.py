@@ -21,6 +21,7 @@ from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.funding.trust import TrustCheck
 from dms.adapters.http.server import HttpServer, build_app
 from dms.adapters.metadata.file import MetadataFile
+from dms.adapters.metrics.figures import Figures
 from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.views.sqlite import SQLiteViews
@@ -246,6 +247,10 @@ async def running_node(
         )
         await transfers.start([])
         closing.push_async_callback(transfers.close)
+        figures = Figures(event_log, views, network, None, [folder / "events.db"], ready or (lambda: None))
+        event_log.on_commit(figures.committed)
+        await figures.start()
+        closing.push_async_callback(figures.close)
         services = Services(
             log=event_log,
             outputs=outputs,
@@ -262,6 +267,7 @@ async def running_node(
             ready=ready or (lambda: None),
             now=now_us,
             executor_name=executor.name,
+            metrics=figures,
             ml_images=MlImages(device, executor, images, identity.peer_id),
         )
         app = build_app(services, views, rest or Rest(), debug_routes=debug_routes)

@@ -1,0 +1,25 @@
+"""GET /metrics, for Prometheus."""
+
+from __future__ import annotations
+
+from sanic import HTTPResponse, Request
+
+from dms.adapters.http.routes import TEXT, Api, Route
+
+
+async def metrics(request: Request, api: Api) -> HTTPResponse:
+    context = request.app.ctx
+    body, content_type = await api.services.metrics.render(
+        request.headers.get("accept", ""),
+        {"websocket actions": context.hub.position},
+        {"websocket": len(context.sockets), "event stream": api.streams.open},
+    )
+    return HTTPResponse(body, content_type=content_type)
+
+
+ROUTES = (
+    Route(
+        "GET", "/metrics", metrics, "Figures for Prometheus, in its text format.", root=True,
+        media={"text/plain": TEXT}, tags=("operators",), answer_example="dms_ready 1.0\n",
+    ),
+)  # fmt: skip
