@@ -39,6 +39,7 @@ from dms.adapters.p2p.network import Libp2pNetwork
 from dms.adapters.service.notify import ServiceManager
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.adapters.wallets.maker import new_wallet
+from dms.application.chats import Chats
 from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
@@ -189,6 +190,7 @@ class Daemon:
             service_provider=service,
             compute_provider=compute,
             transfers=_transfers(settings, event_log, network, exchange),
+            chats=Chats(network, now_us),
             log_token=lambda job_id: hmac.digest(token_key, job_id.encode(), "sha256").hex()[:40],
             metadata_path=self._metadata_file.path,
             database_path=settings.events_db,
@@ -232,6 +234,7 @@ class Daemon:
         compute.serve(network)
         directory.serve()
         self.services.transfers.serve()
+        self.services.chats.serve()
         self._closing.push_async_callback(network.close)
         await network.start()
         open_jobs = await self._open_jobs()
@@ -241,6 +244,7 @@ class Daemon:
         await directory.start()
         self._closing.push_async_callback(service.close)
         await service.start(open_jobs)
+        self._closing.push_async_callback(self.services.chats.close)
         self._closing.push_async_callback(self.services.transfers.close)
         await self.services.transfers.start(await self._open_transfers())
         self._phase = None

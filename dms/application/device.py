@@ -123,6 +123,12 @@ class DeviceService:
         await self._save(device)
         return changed
 
+    async def change_default_provider(self, peer_id: str) -> None:
+        """peer_id: empty for none. Raises Conflict for this device itself."""
+        device = self.state
+        device.change_default_provider(peer_id)
+        await self._log.save(device)  # the network need not know
+
     async def offboard(self, forced: bool) -> None:
         """Raises Conflict when not onboarded, or while jobs run (unless forced)."""
         if self.reservations and not forced:

@@ -96,6 +96,11 @@ class Directory:
         found = (self._table[peer_id][0] for peer_id in sorted(self._table))
         return [ad for ad in found if ad.offering.channel == self._device.channel]
 
+    def knows(self, peer_id: str) -> bool:
+        """Whether it is among `advertisements`."""
+        found = self._table.get(peer_id)
+        return found is not None and found[0].offering.channel == self._device.channel
+
     def own(self) -> Advertisement:
         now = self._now()
         return Advertisement(

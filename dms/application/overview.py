@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dms.application.chats import Chats
 from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
@@ -32,6 +33,7 @@ class Services:
     service_provider: ServiceProvider
     compute_provider: ComputeProvider
     transfers: Transfers
+    chats: Chats
     log_token: Callable[[str], str]
     metadata_path: Callable[[], Awaitable[str]]
     database_path: Path

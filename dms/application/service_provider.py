@@ -148,11 +148,32 @@ class ServiceProvider:
             task.cancel()
         await self._tasks.close()
 
+    # --- the default provider ----------------------------------------------------------------------
+    @property
+    def default_provider(self) -> str:
+        """The peer that gets the requests which name none; empty: any that fits. What a user set stands over the
+        configuration's job.target_peer."""
+        return self._device.state.default_provider or self._default_target
+
+    async def set_default_provider(self, peer_id: str) -> None:
+        """Raises InvalidInput with the original's texts: this node itself, not known, not online."""
+        if peer_id == self._signer.peer_id:
+            raise InvalidInput("peerID can not be self peerID", [("?peerID", "another peer")])
+        if not self._directory.knows(peer_id):
+            text = "Peer not in DHT yet.\nPlease use peerID from DHT Peers section of 'nunet peer list'"
+            raise InvalidInput(text, [("?peerID", "no known compute provider")])
+        if await self._ping(peer_id) is None:
+            raise InvalidInput("Peer not online.", [("?peerID", "does not answer")])
+        await self._device.change_default_provider(peer_id)
+
+    async def clear_default_provider(self) -> None:
+        await self._device.change_default_provider("")
+
     # --- the commands ------------------------------------------------------------------------------
     async def request_service(self, request: ServiceRequest) -> Quote:
         """Raises InvalidInput (also when it can't be had for max_ntx), NoProviderMatches."""
         self._check(request)
-        target = request.params.node_id or self._default_target
+        target = request.params.node_id or self.default_provider
         found = match(request, self._directory.offerings(), self._device.channel, target)
         chosen = await self._nearest(found.candidates)
         if chosen is None:

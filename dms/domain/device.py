@@ -88,6 +88,11 @@ class Device(Aggregate):
         previous: str = ""  # the address that got the payments until now
 
     @register
+    class DefaultProviderChanged(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "device.default_provider_changed"
+        peer_id: str  # that gets the requests which name none; empty: any that fits
+
+    @register
     class Offboarded(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "device.offboarded"
         forced: bool = False
@@ -102,6 +107,7 @@ class Device(Aggregate):
         self.allow_cardano = False
         self.ntx_price = Decimal(0)
         self.hostname = ""
+        self.default_provider = ""
         self.total = Capacity(cpu_mhz=0, memory_mb=0, cores=0)
         self.offered = Resources()
 
@@ -157,6 +163,15 @@ class Device(Aggregate):
         self.trigger(self.AvailabilityChanged(available=available))
         return True
 
+    def change_default_provider(self, peer_id: str) -> bool:
+        """Whether anything changed. Also of a machine that is not onboarded. Raises Conflict for itself."""
+        if peer_id == self.key:
+            raise Conflict("peerID can not be self peerID")
+        if peer_id == self.default_provider:
+            return False
+        self.trigger(self.DefaultProviderChanged(peer_id=peer_id))
+        return True
+
     def offboard(self, forced: bool) -> None:
         if not self.onboarded and not forced:
             raise Conflict("machine is not onboarded")
@@ -199,6 +214,10 @@ class Device(Aggregate):
     @applies(PaymentAddressChanged)
     def _payment_address_changed(self, event: PaymentAddressChanged) -> None:
         self.payment_address, self.blockchain = event.payment_address, event.blockchain
+
+    @applies(DefaultProviderChanged)
+    def _default_provider_changed(self, event: DefaultProviderChanged) -> None:
+        self.default_provider = event.peer_id
 
     @applies(Offboarded)
     def _offboarded(self, event: Offboarded) -> None:

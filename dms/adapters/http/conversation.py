@@ -39,7 +39,8 @@ class Talk:
 
 class Conversation:
     """Runs `act(talk, heard)` and closes the socket; ends it when the client closes. A DmsError becomes the frame
-    `{"error": ...}`. hear: gets each text message of the client."""
+    `{"error": ...}`. hear: gets each text message of the client. end: called
+    once the client has gone or the socket is closed."""
 
     def __init__(
         self,
@@ -47,9 +48,10 @@ class Conversation:
         socket: Socket,
         act: Callable[[Talk], Awaitable[None]],
         hear: Callable[[Talk, str], Awaitable[None]] | None = None,
+        end: Callable[[], object] | None = None,
     ) -> None:
         self._traceparent = traceparent(request)
-        self._socket, self._act, self._hear = socket, act, hear
+        self._socket, self._act, self._hear, self._end = socket, act, hear, end
         self._talk = Talk(socket)
 
     async def run(self) -> None:
@@ -59,6 +61,8 @@ class Conversation:
                 if self._hear is not None:
                     await self._guard(self._hear(self._talk, message if isinstance(message, str) else ""))
         finally:
+            if self._end is not None:
+                self._end()
             await cancelled(acting)
         await self._socket.lost()
 

@@ -20,7 +20,9 @@ from sanic.server.async_server import AsyncioServer
 
 from dms.adapters.http import (
     admin,
+    chat,
     debug,
+    default_provider,
     deploy,
     events,
     files,
@@ -51,7 +53,9 @@ MODULES = (
     onboarding,
     wallets,
     peers,
+    default_provider,
     files,
+    chat,
     jobs,
     gpu,
     events,
@@ -62,7 +66,7 @@ MODULES = (
     pages,
 )
 ROUTES: tuple[Route, ...] = tuple(route for module in MODULES for route in module.ROUTES)
-WEBSOCKETS: tuple[WebSocket, ...] = (*deploy.WEBSOCKETS, *events.WEBSOCKETS, *files.WEBSOCKETS)
+WEBSOCKETS: tuple[WebSocket, ...] = (*deploy.WEBSOCKETS, *events.WEBSOCKETS, *files.WEBSOCKETS, *chat.WEBSOCKETS)
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -105,7 +109,12 @@ def build_app(
     )
     api = Api(services, views)
     app.ctx.hub = Hub(services.log, services.outputs, api.log_path)
-    endpoints = (DeployEndpoint(services, app.ctx.hub).endpoint, events.endpoint(api), *files.endpoints(api))
+    endpoints = (
+        DeployEndpoint(services, app.ctx.hub).endpoint,
+        events.endpoint(api),
+        *files.endpoints(api),
+        *chat.endpoints(api),
+    )
     app.ctx.sockets = Sockets(services.ready, endpoints)
     app.exception(Exception)(answer)
     _guard(app, Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins))

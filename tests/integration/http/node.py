@@ -26,6 +26,7 @@ from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.adapters.wallets.maker import new_wallet
+from dms.application.chats import Chats
 from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
@@ -260,6 +261,7 @@ async def running_node(
             service_provider=service,
             compute_provider=compute,
             transfers=transfers,
+            chats=Chats(network, now_us),
             log_token=lambda job_id: f"token-of-{job_id}",
             metadata_path=metadata_file.path,
             database_path=folder / "events.db",
