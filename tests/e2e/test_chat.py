@@ -190,7 +190,7 @@ async def test_the_default_provider_gets_the_requests_also_after_a_restart(
     assert quote["compute_provider_addr"] == two.b_id
     two.b.kill9()
     async with asyncio.timeout(20):
-        while await two.a.get("/peers"):
+        while two.b_id in [peer["ID"] for peer in await two.a.get("/peers")]:
             await asyncio.sleep(0.05)
     assert await depreq(peerID=two.b_id) == (400, "Peer not online.")
     async with httpx.AsyncClient(timeout=20) as client:
