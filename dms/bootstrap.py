@@ -27,6 +27,7 @@ from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.executors.profile import ContainerLimits
+from dms.adapters.funding.ledger import LedgerCheck, LedgerSettings
 from dms.adapters.funding.trust import TrustCheck
 from dms.adapters.hardware.nvidia import NvidiaGpus
 from dms.adapters.hardware.probe import HardwareProbe
@@ -44,13 +45,15 @@ from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
 from dms.application.file_exchange import FileExchange
+from dms.application.funding import PatientCheck
 from dms.application.ml_images import MlImages
 from dms.application.overview import Services
-from dms.application.ports import Executor
+from dms.application.ports import Executor, FundingCheck
 from dms.application.service_provider import ServiceProvider, Timeouts
+from dms.application.transactions import Transactions
 from dms.application.transfers import TransferLimits, Transfers
 from dms.application.user_files import Inbox, Outbox
-from dms.config import Loaded, Settings
+from dms.config import Funding, Loaded, Settings
 from dms.domain.device import Capacity
 from dms.domain.gpus import GpuReading
 from dms.domain.transfer import OPEN_STATES
@@ -59,6 +62,7 @@ from projections.base import Projection
 from projections.capacity import Capacity as CapacityView
 from projections.device import DeviceView
 from projections.jobs import OPEN_STATUSES, Jobs
+from projections.transactions import Transactions as TransactionsView
 from projections.transfers import Transfers as TransfersView
 
 if TYPE_CHECKING:
@@ -124,9 +128,8 @@ class Daemon:
         await event_log.start()
         outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb)
         self._closing.push_async_callback(outputs.close)
-        self._views = SQLiteViews(
-            data_dir / "views.db", event_log, [Jobs(), CapacityView(), DeviceView(), TransfersView()]
-        )
+        projections: list[Projection[Any]] = [Jobs(), CapacityView(), DeviceView(), TransfersView(), TransactionsView()]
+        self._views = SQLiteViews(data_dir / "views.db", event_log, projections)
         self._closing.push_async_callback(self._views.close)
         self._metadata_file = MetadataFile(event_log, self._views, work_dir)
         identity = Identity.load_or_create(work_dir / "node.key")
@@ -143,6 +146,9 @@ class Daemon:
         exchange.start()
         executor = _executor(settings, identity.peer_id, hardware.capacity())
         self._closing.push_async_callback(executor.close)
+        funding = funding_check(settings.funding)
+        self._closing.push_async_callback(funding.close)
+        patience = settings.funding.timeout_seconds
         directory = Directory(event_log, device, network, identity, now_us)
         compute = ComputeProvider(
             event_log,
@@ -153,6 +159,7 @@ class Daemon:
             now_us,
             confined=executor.name == "docker",
             run_unconfined_for_peers=settings.job.allow_process_for_peers,
+            funding=PatientCheck(funding, patience, now_us) if settings.funding.check != "trust" else None,
         )
         service = ServiceProvider(
             event_log,
@@ -161,12 +168,13 @@ class Daemon:
             network,
             outputs,
             identity,
-            TrustCheck(),
+            funding,
             now_us,
             Timeouts(
                 funding_window=settings.job.funding_window,
                 answer=settings.job.answer_timeout,
                 provider_grace=settings.job.provider_grace,
+                funding_check=patience,
             ),
             settings.job.target_peer,
         )
@@ -191,6 +199,7 @@ class Daemon:
             compute_provider=compute,
             transfers=_transfers(settings, event_log, network, exchange),
             chats=Chats(network, now_us),
+            transactions=Transactions(event_log, identity, funding),
             log_token=lambda job_id: hmac.digest(token_key, job_id.encode(), "sha256").hex()[:40],
             metadata_path=self._metadata_file.path,
             database_path=settings.events_db,
@@ -322,6 +331,24 @@ def _relay(settings: Settings, event_log: SQLiteEventLog, peer_id: str) -> NatsR
     return NatsRelay(event_log, peer_id, settings.nats, settings.general.data_dir / "nats-relay.json")
 
 
+def funding_check(settings: Funding) -> FundingCheck:
+    """Raises ConfigError when what it needs is not set."""
+    if settings.check == "trust":
+        return TrustCheck()
+    for name, value in (("rpc_url", settings.rpc_url), ("chain_id", settings.chain_id)):
+        if not value:
+            raise ConfigError(f"funding.check is ledger, which needs funding.{name}")
+    return LedgerCheck(
+        LedgerSettings(
+            rpc_url=settings.rpc_url,
+            chain_id=settings.chain_id,
+            token_address=settings.token_address,
+            token_decimals=settings.token_decimals,
+            confirmations=settings.confirmations,
+        )
+    )
+
+
 def _has_docker() -> bool:
     """Installed, not: answering now. An engine that starts after us must not change what we are."""
     return "DOCKER_HOST" in os.environ or DOCKER_SOCKET.exists() or shutil.which("dockerd") is not None
@@ -378,7 +405,7 @@ def _log_to_stderr(debug: bool) -> None:
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     handler.setFormatter(text if sys.stderr.isatty() else JsonLines())
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
-    for chatty in ("asyncio", "urllib3", "docker", "httpx", "trio", "libp2p", "multiaddr"):
+    for chatty in ("asyncio", "urllib3", "docker", "httpx", "httpcore", "trio", "libp2p", "multiaddr"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

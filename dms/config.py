@@ -50,6 +50,18 @@ LogUrl = Annotated[
     Meta(pattern=r"^($|sqlite:|postgres(ql)?://)", description="empty, sqlite:///FILE or postgresql://USER@HOST/NAME"),
 ]
 
+RpcUrl = Annotated[
+    str,
+    Meta(
+        pattern=r"^($|https?://)",
+        description="empty, or http(s)://HOST:PORT/...; may hold a key",
+        extra={"secret": True},
+    ),
+]
+TokenAddress = Annotated[
+    str, Meta(pattern="^($|0x[0-9a-fA-F]{40}$)", description="empty, or the 0x address of an ERC-20 contract")
+]
+
 
 class General(Struct, frozen=True, kw_only=True):
     """Folders are made when missing. When not root they are ~/.nunet and ~/.nunet/data instead."""
@@ -107,6 +119,20 @@ class Files(Struct, frozen=True, kw_only=True):
     max_offers: Annotated[int, Meta(ge=0, le=100, description="a number")] = 5  # of one peer that wait for a decision
 
 
+class Funding(Struct, frozen=True, kw_only=True):
+    """How a reported payment is checked: by both roles. `ledger` looks it up on an Ethereum chain."""
+
+    check: Literal["trust", "ledger"] = "trust"  # trust: the reported status is believed, as in the original
+    # JSON-RPC of a node; may hold a key: in the file or in DMS_FUNDING_RPC_URL, never on a command line
+    rpc_url: RpcUrl = ""
+    chain_id: Annotated[int, Meta(ge=0, le=2**53, description="EIP-155 chain id, 1 is Ethereum's main net")] = 0
+    token_address: TokenAddress = ""  # ERC-20 contract; empty: the chain's own coin
+    token_decimals: Annotated[int, Meta(ge=0, le=36, description="of the token: 10^-n NTX is its unit")] = 18
+    confirmations: Annotated[int, Meta(ge=1, le=10_000, description="blocks, its own counted")] = 12
+    # seconds that a payment may stay unseen or unconfirmed, and the node away, before the job fails
+    timeout_seconds: Annotated[float, _lasting("s", "seconds", at_least=1)] = 600
+
+
 class Nats(Struct, frozen=True, kw_only=True):
     """One way to log in: user and password, token, nkey, or credentials. Secrets are read from files or
     from DMS_NATS_PASSWORD and DMS_NATS_TOKEN."""
@@ -144,6 +170,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     job: Job = field(default_factory=Job)
     eventlog: Eventlog = field(default_factory=Eventlog)
     files: Files = field(default_factory=Files)
+    funding: Funding = field(default_factory=Funding)
     nats: Nats = field(default_factory=Nats)
     telemetry: Telemetry = field(default_factory=Telemetry)
 
@@ -315,7 +342,8 @@ def _from_flags(overrides: Mapping[str, str]) -> dict[str, _Found]:
         if key not in _KINDS and key not in _OLD_NAMES:
             raise ConfigError(f"there is no setting {written}")
         if key in SECRETS:
-            raise ConfigError(f"{key}: a secret does not belong on a command line; use {key}_file or the environment")
+            place = f"{key}_file" if f"{key}_file" in _KINDS else "the configuration file"
+            raise ConfigError(f"{key}: a secret does not belong on a command line; use {place} or the environment")
         found[key] = _Found(value, "flag", True)
     return found
 

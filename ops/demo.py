@@ -278,7 +278,7 @@ def request_service(service: Node, compute: Node, *, targeted: bool) -> dict[str
         tell("other providers are on this network: the request names ours")
         body["params"]["node_id"] = compute.peer_id
     offer: dict[str, Any] = service.ask("POST", "/run/request-service", body)
-    tell(f"job {offer['job_id']}: {offer['estimated_price']} NTX, provider {offer['compute_provider_addr']}")
+    tell(f"job {offer['job_id']}: {offer['estimated_price']} NTX, provider {offer['compute_provider_id']}")
     return offer
 
 

@@ -133,6 +133,19 @@ quietly_venv() {
     "$1" -m venv $VENV
 }
 
+# Node packages ----------------------------------------------------------------------------------------------------
+
+install_node_packages() {  # of each lock file of the tests: a js-libp2p peer, an Ethereum node
+    local lock stamp
+    for lock in tests/fixtures/*/package-lock.json; do
+        stamp=$(dirname "$lock")/node_modules/.installed-$(sha256sum "$lock" | cut -d' ' -f1)
+        [ -e "$stamp" ] && continue
+        say "installing the Node packages of $(dirname "$lock")"
+        quietly npm-ci npm ci --prefix "$(dirname "$lock")" --no-audit --no-fund --ignore-scripts
+        touch "$stamp"
+    done
+}
+
 # Docker -----------------------------------------------------------------------------------------------------------
 
 start_docker() {  # true when a daemon answers in the end
@@ -185,6 +198,7 @@ case "${1:-}" in
     test)
         install_packages test
         make_venv
+        install_node_packages
         if ! start_docker; then
             complain "The tests need a Docker daemon: $(why_no_docker)"
             complain "Without one, \`make check\` runs the tests that do not need it."

@@ -30,7 +30,8 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class JobRow(Struct, frozen=True, kw_only=True):
     """role: "service provider" (we asked for it) or "compute provider" (we run it). Times: Unix µs,
-    0 while unknown. peer: the other side. fault: whose fault a bad end was."""
+    0 while unknown. peer: the other side. reason: of a bad end, or what an open job waits for. fault: whose
+    fault a bad end was."""
 
     job_id: str
     role: str
@@ -144,7 +145,7 @@ def _reported(event: Job.FundStatusReported, _time: int) -> dict[str, Any]:
 
 
 def _responded(event: Job.DeploymentResponded, time: int) -> dict[str, Any]:
-    return {"status": "running", "started_at": time} if event.success else {}
+    return {"status": "running", "started_at": time, "reason": ""} if event.success else {}
 
 
 def _sealed(event: Job.LogSealed | Deployment.LogSealed, _time: int) -> dict[str, Any]:
@@ -158,6 +159,8 @@ def _exited(event: Deployment.ContainerExited, time: int) -> dict[str, Any]:
 
 _EFFECTS: dict[type[Event], Effect] = {
     Job.FundStatusReported: _reported,
+    Job.FundingPending: lambda event, _time: {"reason": event.reason},
+    Job.FundingAccepted: lambda _event, _time: {"reason": ""},
     Job.Submitted: _becomes("submitted"),
     Job.DeploymentResponded: _responded,
     Job.ProviderUnreachable: lambda _event, _time: {"unreachable": True},
@@ -166,7 +169,8 @@ _EFFECTS: dict[type[Event], Effect] = {
     Job.Completed: lambda event, time: {"exit_code": 0, **_ends("completed")(event, time)},
     Job.Failed: _ends("failed"),
     Job.Expired: _ends("expired"),
-    Deployment.Accepted: _becomes("accepted"),
+    Deployment.FundingPending: lambda event, _time: {"reason": event.reason},
+    Deployment.Accepted: lambda _event, _time: {"status": "accepted", "reason": ""},
     Deployment.Rejected: _ends("rejected"),
     Deployment.ContainerCreated: _becomes("created"),
     Deployment.ContainerStarted: lambda _event, time: {"status": "running", "started_at": time},

@@ -10,9 +10,10 @@ from typing import TypeVar
 
 import pytest
 
+from tests.fixtures.ethereum import chain, own_chain
 from tests.fixtures.images import demo_images
 
-__all__ = ["demo_images"]
+__all__ = ["chain", "demo_images", "own_chain"]
 
 T = TypeVar("T")
 

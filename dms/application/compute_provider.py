@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ import msgspec
 from dms.application.cause import caused_by
 from dms.application.device import DeviceService
 from dms.application.engine import EngineWatch
+from dms.application.funding import PatientCheck, claim_of
 from dms.application.gpus import GpuWatch
 from dms.application.messages import (
     CONTROL,
@@ -38,6 +40,7 @@ from dms.application.ports import (
     ExecutionSpec,
     ExecutionState,
     Executor,
+    FundingState,
     LogLine,
     OutputStore,
     PeerNetwork,
@@ -50,15 +53,26 @@ from dms.domain.device import vram_to_reserve
 from dms.domain.event import Recorded, new_id
 from dms.domain.gpus import GpuReading
 from dms.domain.payment import Payment, payment_key
-from dms.domain.request import ServiceRequest, problems_of
+from dms.domain.pricing import price_text, quote
+from dms.domain.request import ServiceRequest, problems_of, strangers_of
 from dms.domain.resources import Gpu
-from dms.errors import Conflict, ExecutionError, ExecutorUnavailable, Forbidden, GpuUnavailable, NotFound
+from dms.domain.reward import amount
+from dms.errors import (
+    Conflict,
+    ExecutionError,
+    ExecutorUnavailable,
+    Forbidden,
+    GpuUnavailable,
+    InvalidInput,
+    NotFound,
+)
 
 log = logging.getLogger(__name__)
 
 UNCONFINED = "the provider has no container engine to confine a peer's job"
 STOP_GRACE_SECONDS = 5.0
 ENGINE_GRACE_SECONDS = 60.0  # how long a deployment waits for a container engine that went away
+MOST_CHECKED, MOST_CHECKED_OF_A_PEER = 256, 32  # payments waited for; nothing is reserved for them
 LINES_A_READ = 512
 FRAME_BYTES = 48 * 1024  # of output in one frame, well below the frame limit even when escaped
 TERMINAL_TOPICS = {
@@ -81,16 +95,20 @@ class ComputeProvider:
         *,
         confined: bool,
         run_unconfined_for_peers: bool = False,
+        funding: PatientCheck | None = None,
     ) -> None:
         """confined: whether the executor isolates a stranger's job; one that does not runs jobs of
-        peers only when the operator says so. now: Unix time in microseconds."""
+        peers only when the operator says so. now: Unix time in microseconds. funding: our own look at
+        each payment, since the service provider's word for it is not enough; None: it is."""
         self._log, self._device, self._executor, self._outputs = log, device, executor, outputs
         self._signer, self._now = signer, now
         unfit = "" if confined or run_unconfined_for_peers else UNCONFINED
         self._engine = EngineWatch(executor, device, unfit)
         self._gpus = GpuWatch(device)
         self._tasks = JobTasks("deployment", self._drive)
+        self._funding = funding
         self._open: set[str] = set()
+        self._checking: dict[str, str] = {}  # job id -> the peer whose payment is looked up
         log.on_rollback(self._recount)
 
     def serve(self, network: PeerNetwork) -> None:
@@ -128,9 +146,17 @@ class ComputeProvider:
             await self._log.save(deployment)
             return _answer(deployment)
         deployment = Deployment(message.job_id)
-        payment_id = payment_key(message.request.tx_hash)
-        payment = self._log.load(Payment, payment_id) or Payment(payment_id)
-        self._decide(deployment, payment, peer_id, message, hindrance, readings)
+        deployment.ask(peer_id, message.request, message.price, self._device.state.payment_address)
+        payment = self._payment(deployment)
+        reason, fault = self._elsewhere(message)
+        if self._funding and not reason:
+            reason, fault = self._refusal(deployment, payment, hindrance)
+        if reason:
+            deployment.refuse(reason, fault)
+        elif self._funding:
+            self._checking[message.job_id] = peer_id
+        else:
+            self._decide(deployment, payment, hindrance, readings)
         await self._log.save(deployment, payment)
         if not deployment.ended:
             self._open.add(message.job_id)
@@ -144,19 +170,21 @@ class ComputeProvider:
         hindrance, readings = await asyncio.gather(self._engine.ping(), self._device.see_gpus())
         return hindrance, readings
 
-    def _decide(
-        self,
-        deployment: Deployment,
-        payment: Payment,
-        peer_id: str,
-        message: DeploymentRequest,
-        hindrance: str,
-        readings: Sequence[GpuReading],
-    ) -> None:
+    def _payment(self, deployment: Deployment) -> Payment:
+        key = payment_key(deployment.tx_hash)
+        return self._log.load(Payment, key) or Payment(key)
+
+    def _elsewhere(self, message: DeploymentRequest) -> tuple[str, Fault]:
+        device = self._device.state
+        if device.onboarded and device.available and message.channel and message.channel != device.channel:
+            return f"the provider is on channel {device.channel}, not {message.channel}", Fault.PROVIDER
+        return "", Fault.NONE
+
+    def _decide(self, deployment: Deployment, payment: Payment, hindrance: str, readings: Sequence[GpuReading]) -> None:
         """Synchronous from the look at the free capacity to its reservation, so that no two requests
         can be given the same. readings: the GPUs as they were a moment ago."""
-        request = message.request
-        reason, fault = self._refusal(message, payment, hindrance)
+        request = _request(deployment)
+        reason, fault = self._refusal(deployment, payment, hindrance)
         wish, recorded = request.gpu_wish, self._device.state.total.gpus
         gpus: tuple[Gpu, ...] = ()
         if not reason and wish is not None:
@@ -164,38 +192,101 @@ class ComputeProvider:
             if not gpus:
                 reason, fault = f"the provider does not have {wish} now", Fault.PROVIDER
         if reason:
-            deployment.reject(peer_id, request, message.price, reason, fault)
+            deployment.refuse(reason, fault)
             return
         reserved, shared = request.resources, wish is not None and wish.shared
         if wish is not None:
             reserved = msgspec.structs.replace(reserved, vram_mb=vram_to_reserve(recorded, gpus, wish))
         uuids = tuple(gpu.uuid for gpu in gpus)
-        payment.use(message.job_id)
-        deployment.accept(peer_id, request, message.price, reserved, uuids, gpus_shared=shared)
-        self._device.reservations.hold(message.job_id, reserved, uuids, shared=shared)
+        payment.use(deployment.key)
+        deployment.grant(reserved, uuids, gpus_shared=shared)
+        self._device.reservations.hold(deployment.key, reserved, uuids, shared=shared)
 
-    def _refusal(self, message: DeploymentRequest, payment: Payment, hindrance: str) -> tuple[str, Fault]:
-        request, device = message.request, self._device.state
+    def _refusal(self, deployment: Deployment, payment: Payment, hindrance: str) -> tuple[str, Fault]:
+        """Why it can't be taken, as far as that can be told at once."""
+        device, request = self._device.state, _request(deployment)
         if not device.onboarded:
             return "the provider is not onboarded", Fault.PROVIDER
         if not device.available:
             return "the provider is offline", Fault.PROVIDER
-        if message.channel and message.channel != device.channel:
-            return f"the provider is on channel {device.channel}, not {message.channel}", Fault.PROVIDER
         if hindrance:
             return hindrance, Fault.PROVIDER
-        problems = problems_of(request)
-        if problems:
-            return "; ".join(text for _, text in problems), Fault.REQUESTER
+        wrong = self._wrong(deployment, request)
+        if wrong:
+            return wrong, Fault.REQUESTER
         if not payment.key:
             return "the request names no transaction that pays for it", Fault.REQUESTER
-        if payment.job_id not in ("", message.job_id):
+        if payment.job_id not in ("", deployment.key):
             return f"transaction {payment.key} was used already: it pays for job {payment.job_id}", Fault.REQUESTER
         # Memory of GPUs counts card by card, not as a sum.
         short = self._device.free().shortfalls(msgspec.structs.replace(request.resources, vram_mb=0))
         if short:
             return f"the provider has no capacity left: {'; '.join(short)}", Fault.PROVIDER
+        if not deployment.funded and self._checks_too_many(deployment):
+            return "the provider checks too many payments already; try again later", Fault.PROVIDER
         return "", Fault.NONE
+
+    def _wrong(self, deployment: Deployment, request: ServiceRequest) -> str:
+        """What the request itself says wrongly: nothing in it is believed because a peer's DMS sent it."""
+        problems = problems_of(request)
+        if problems:
+            return "; ".join(text for _, text in problems)
+        key_of, own, peer = self._signer.public_key, self._signer.peer_id, deployment.service_provider
+        strangers = strangers_of(request.params, (own, key_of(own)), (peer, key_of(peer)))
+        if strangers:
+            return f"the request is for others: {'; '.join(strangers)}"
+        try:
+            price, asked = amount(deployment.price), quote(request.constraints, self._device.state.ntx_price)
+        except InvalidInput as error:
+            return str(error)
+        if price < asked:
+            return f"the price of {price_text(price)} NTX is below the {price_text(asked)} NTX that the job costs here"
+        if price > limit_of(request):
+            return f"the price of {price_text(price)} NTX is above the request's own max_ntx, {request.max_ntx:g}"
+        return ""
+
+    def _checks_too_many(self, deployment: Deployment) -> bool:
+        others = [peer for job_id, peer in self._checking.items() if job_id != deployment.key]
+        return len(others) >= MOST_CHECKED or others.count(deployment.service_provider) >= MOST_CHECKED_OF_A_PEER
+
+    async def _check_payment(self, deployment: Deployment) -> None:
+        """One look at the chain; then the decision, or a pause until the next look."""
+        job_id, request = deployment.key, _request(deployment)
+        hindrance, readings = await self._look(request)
+        if self._funding is None:  # switched off meanwhile
+            await self._conclude_check(self._load(job_id), hindrance, readings)
+            return
+        claim = claim_of(
+            job_id, request, deployment.tx_hash, deployment.price, deployment.payee, self._signer.peer_id,
+            deployment.service_provider,
+        )  # fmt: skip
+        decision = await self._funding.decide(claim, deployment.funding_until)
+        verdict = decision.verdict
+        deployment = self._load(job_id)
+        if deployment.state is not DeploymentState.CHECKING:
+            return
+        if verdict.state is FundingState.PENDING:
+            deployment.wait_for_funding(verdict.reason, decision.until)
+            await self._log.save(deployment)
+            await self._tasks.changed(job_id, decision.pause_seconds)
+        elif verdict.state is FundingState.REFUSED:
+            deployment.refuse(verdict.reason, decision.fault)
+            await self._log.save(deployment)
+        else:
+            if self._payment(deployment).job_id in ("", job_id):
+                deployment.accept_funding(self._funding.name, verdict.payer, verdict.units, verdict.block)
+            await self._conclude_check(deployment, hindrance, readings)
+
+    async def _conclude_check(self, deployment: Deployment, hindrance: str, readings: Sequence[GpuReading]) -> None:
+        """The payment is good. It is this job's even when the job can't be taken any more: then it is owed back."""
+        if deployment.state is not DeploymentState.CHECKING:
+            return
+        payment = self._payment(deployment)
+        if deployment.funded and not payment.job_id:
+            payment.use(deployment.key)
+        self._decide(deployment, payment, hindrance, readings)
+        await self._log.save(deployment, payment)
+        self._device.changed()
 
     async def stop(self, job_id: str, by: str, reason: str, fault: Fault, peer_id: str = "") -> bool:
         """Whether this was the first request to stop it. Raises NotFound; Forbidden when a peer
@@ -319,6 +410,7 @@ class ComputeProvider:
                     await self._tasks.changed(job_id, timeout_seconds=1.0)
             deployment = self._load(job_id)
         self._open.discard(job_id)
+        self._checking.pop(job_id, None)
         await self._remove(job_id)
 
     async def _fail(self, job_id: str, reason: str, fault: Fault) -> None:
@@ -327,7 +419,11 @@ class ComputeProvider:
 
     async def _step(self, deployment: Deployment) -> None:
         job_id = deployment.key
-        if deployment.state is DeploymentState.ACCEPTED:
+        if deployment.state is not DeploymentState.CHECKING:
+            self._checking.pop(job_id, None)
+        if deployment.state is DeploymentState.CHECKING:
+            await self._check_payment(deployment)
+        elif deployment.state is DeploymentState.ACCEPTED:
             await self._create(deployment)
         elif deployment.state is DeploymentState.CREATED:
             await self._executor.start(job_id)
@@ -465,8 +561,11 @@ class ComputeProvider:
         self._device.reservations.clear()
         for job_id in list(self._open):
             deployment = self._log.load(Deployment, job_id)
+            self._checking.pop(job_id, None)
             if deployment is None or deployment.ended:
                 self._open.discard(job_id)
+            elif deployment.state is DeploymentState.CHECKING:
+                self._checking[job_id] = deployment.service_provider
             else:
                 self._device.reservations.hold(
                     job_id, deployment.reserved, deployment.gpu_uuids, shared=deployment.gpus_shared
@@ -490,4 +589,17 @@ def frames(lines: Sequence[LogLine]) -> list[tuple[LogLine, ...]]:
 
 
 def _answer(deployment: Deployment) -> DeploymentAnswer:
+    if deployment.state is DeploymentState.CHECKING:
+        return DeploymentAnswer(accepted=False, pending=True, reason="the payment is being checked")
     return DeploymentAnswer(accepted=not deployment.rejection, reason=deployment.rejection)
+
+
+def _request(deployment: Deployment) -> ServiceRequest:
+    if deployment.request is None:
+        raise Conflict(f"deployment {deployment.key} has no request")
+    return deployment.request
+
+
+def limit_of(request: ServiceRequest) -> Decimal:
+    """max_ntx as it was written: the shortest decimal text of the number."""
+    return Decimal(str(request.max_ntx))

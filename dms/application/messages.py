@@ -40,10 +40,11 @@ class DeploymentRequest(Struct, frozen=True, kw_only=True):
 
 
 class DeploymentAnswer(Struct, frozen=True, kw_only=True):
-    """Accepted: the feed tells the rest. Refused: why."""
+    """Accepted: the feed tells the rest. Refused: why. pending: neither yet, the feed tells that too."""
 
     accepted: bool
     reason: str = ""
+    pending: bool = False
 
 
 class FeedRequest(Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from dms.application.directory import Directory
 from dms.application.ml_images import MlImages
 from dms.application.ports import EventLog, Metrics, OutputStore, PeerNetwork, Relay
 from dms.application.service_provider import ServiceProvider
+from dms.application.transactions import Transactions
 from dms.application.transfers import Transfers
 from dms.domain.wallet import NewWallet
 
@@ -34,6 +35,7 @@ class Services:
     compute_provider: ComputeProvider
     transfers: Transfers
     chats: Chats
+    transactions: Transactions
     log_token: Callable[[str], str]
     metadata_path: Callable[[], Awaitable[str]]
     database_path: Path

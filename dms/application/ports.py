@@ -301,6 +301,9 @@ class Signer(Protocol):
     def verify(self, peer_id: str, message: bytes, signature: bytes) -> bool:
         """Whether the holder of that peer id's key signed the message."""
 
+    def public_key(self, peer_id: str) -> str:
+        """The key in a peer id, 64 hex characters; empty when it holds none that we can read."""
+
 
 # --- the relay to a message broker ---------------------------------------------------------------
 class RelayStatus(Struct, frozen=True, kw_only=True):
@@ -337,16 +340,46 @@ class Hardware(Protocol):
         """Now, in bounded time. No driver, a hung or a broken one: no GPUs, never an error."""
 
 
-class FundingVerdict(Struct, frozen=True):
-    """reason: why it was not accepted."""
+class PaymentClaim(Struct, frozen=True, kw_only=True):
+    """What a payment must have done to be good. price: NTX, decimal text. payee: the compute provider's
+    payment address. payer: the address that the requester says is its own; empty, or one of another
+    blockchain, for any. terms_hash: sha256 (hex) that binds a payment which carries it to this job alone."""
 
-    accepted: bool
+    job_id: str
+    tx_hash: str
+    price: str
+    payee: str
+    blockchain: str = ""  # as the request names it; empty for any
+    payer: str = ""
+    terms_hash: str = ""
+
+
+class FundingState(StrEnum):
+    ACCEPTED = "accepted"
+    REFUSED = "refused"  # for good: it will never pay for this job
+    PENDING = "pending"  # can't be told yet: not seen, or not deep enough in the chain
+
+
+class FundingVerdict(Struct, frozen=True, kw_only=True):
+    """reason: why it was not accepted. payer, units, block: what the chain has of an accepted one."""
+
+    state: FundingState
     reason: str = ""
+    payer: str = ""
+    units: str = ""
+    block: int = 0
 
 
 class FundingCheck(Protocol):
-    """Whether a reported payment is good. Raises Unavailable when that can't be told now."""
+    """Whether a reported payment is good. Raises Unavailable when that can't be told now. Texts of
+    verdicts and errors hold no secrets."""
 
     name: str
 
-    async def check(self, job_id: str, tx_hash: str, price: str, blockchain: str) -> FundingVerdict: ...
+    async def check(self, claim: PaymentClaim) -> FundingVerdict: ...
+
+    async def repayments(self, claim: PaymentClaim, owed: str, after_block: int) -> Sequence[str]:
+        """Hashes of transactions by which the payee gave the payer at least that much (NTX, decimal text)
+        in one sum, oldest first; for 0, the payment's own hash when it still stands."""
+
+    async def close(self) -> None: ...

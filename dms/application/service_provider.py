@@ -19,6 +19,7 @@ from msgspec import Struct
 from dms.application.cause import caused_by, current_cause
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
+from dms.application.funding import PatientCheck, claim_of
 from dms.application.messages import (
     CONTROL,
     DEPLOYMENT_REQUEST,
@@ -31,7 +32,7 @@ from dms.application.messages import (
     decode_answer,
     encode,
 )
-from dms.application.ports import EventLog, FundingCheck, OutputStore, PeerNetwork, Signer
+from dms.application.ports import EventLog, FundingCheck, FundingState, OutputStore, PeerNetwork, Signer
 from dms.application.tasks import JobTasks, cancelled
 from dms.domain.chain import SignedRecord, check_record
 from dms.domain.deployment import Deployment, Fault
@@ -41,7 +42,7 @@ from dms.domain.job import FundStatus, Job, JobState
 from dms.domain.matching import Candidate, Match, match
 from dms.domain.payment import Payment, payment_key
 from dms.domain.pricing import estimate, outcome_hashes, price_text, terms
-from dms.domain.request import ServiceRequest, problems_of
+from dms.domain.request import ServiceRequest, is_key_of, problems_of
 from dms.errors import (
     Conflict,
     DmsError,
@@ -68,7 +69,8 @@ class Quote(Struct, frozen=True, kw_only=True):
     """The answer to a service request, with the fields of both generations of the original."""
 
     job_id: str
-    compute_provider_addr: str
+    compute_provider_addr: str  # where to pay: a wallet's address
+    compute_provider_id: str  # peer id
     estimated_price: float
     signature: str
     oracle_message: str
@@ -81,6 +83,7 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     funding_window: float = 600.0
     answer: float = 30.0
     provider_grace: float = 3600.0
+    funding_check: float = 600.0  # how long a payment may take to be confirmed
 
 
 class Contact:
@@ -121,7 +124,8 @@ class ServiceProvider:
         default_target: str = "",
     ) -> None:
         self._log, self._device, self._directory, self._network = log, device, directory, network
-        self._outputs, self._signer, self._funding, self._now = outputs, signer, funding, now
+        self._outputs, self._signer, self._now = outputs, signer, now
+        self._funding = PatientCheck(funding, timeouts.funding_check, now)
         self._timeouts, self._default_target = timeouts, default_target
         self._tasks = JobTasks("job", self._drive)
         self._awaiting: dict[str, int] = {}  # job id -> expiry, in the order requested
@@ -181,7 +185,7 @@ class ServiceProvider:
         return await self._quote(request, chosen, found)
 
     def _check(self, request: ServiceRequest) -> None:
-        problems = problems_of(request)
+        problems = problems_of(request) + self._strangers(request)
         if problems:
             raise InvalidInput("; ".join(text for _, text in problems), problems)
         price = estimate(request.constraints)
@@ -191,6 +195,18 @@ class ServiceProvider:
                 f"max_ntx is {request.max_ntx:g}",
                 [("/max_ntx", f"at least {price_text(price)}")],
             )
+
+    def _strangers(self, request: ServiceRequest) -> list[tuple[str, str]]:
+        """Ids and keys that the request names, and which are others'."""
+        params, own = request.params, self._signer.peer_id
+        found: list[tuple[str, str]] = []
+        if params.local_node_id not in ("", own):
+            found.append(("/params/local_node_id", f"this DMS is {own}, not {params.local_node_id[:64]}"))
+        if not is_key_of(params.local_public_key, self._signer.public_key(own)):
+            found.append(("/params/local_public_key", "is not the public key of this DMS"))
+        if params.node_id and not is_key_of(params.public_key, self._signer.public_key(params.node_id)):
+            found.append(("/params/public_key", f"is not the public key of {params.node_id[:64]}"))
+        return found
 
     async def _nearest(self, candidates: tuple[Candidate, ...]) -> Candidate | None:
         """Of the cheapest that answer a ping, the one that answers fastest."""
@@ -215,7 +231,9 @@ class ServiceProvider:
         job = Job(new_id())
         expires_at = self._now() + int(self._timeouts.funding_window * 1_000_000)
         price = price_text(chosen.price)
-        job.request_service(request, chosen.peer_id, price, expires_at, found.refused, found.refused_count)
+        job.request_service(
+            request, chosen.peer_id, price, expires_at, found.refused, found.refused_count, chosen.payee
+        )
         self._awaiting[job.key] = expires_at
         try:
             await self._log.save(job)
@@ -226,7 +244,8 @@ class ServiceProvider:
         message = terms(job.key, chosen.peer_id, self._signer.peer_id, chosen.price, request.constraints.time)
         return Quote(
             job_id=job.key,
-            compute_provider_addr=chosen.peer_id,
+            compute_provider_addr=chosen.payee or chosen.peer_id,
+            compute_provider_id=chosen.peer_id,
             estimated_price=float(chosen.price),
             signature=self._signer.sign(message.encode()).hex(),
             oracle_message=message,
@@ -309,21 +328,29 @@ class ServiceProvider:
             await self._log.save(job)
 
     async def _check_funding(self, job: Job) -> None:
-        blockchain = job.request.blockchain if job.request else ""
-        verdict = await self._funding.check(job.key, job.tx_hash, job.price, blockchain)
+        if job.request is None:
+            raise Conflict(f"job {job.key} has no request")
+        claim = claim_of(job.key, job.request, job.tx_hash, job.price, job.payee, job.provider, self._signer.peer_id)
+        decision = await self._funding.decide(claim, job.funding_until)
+        verdict = decision.verdict
         job = self._job(job.key)
         if job.state is not JobState.FUNDING:
+            return
+        if verdict.state is FundingState.PENDING:
+            job.wait_for_funding(verdict.reason, decision.until)
+            await self._log.save(job)
+            await self._tasks.changed(job.key, decision.pause_seconds)
             return
         key = payment_key(job.tx_hash)
         payment = self._log.load(Payment, key) or Payment(key)
         try:
-            if not verdict.accepted:
+            if verdict.state is FundingState.REFUSED:
                 raise Conflict(verdict.reason)
             payment.use(job.key)
         except Conflict as refused:
             job.reject_funding(str(refused))
         else:
-            job.accept_funding(self._funding.name)
+            job.accept_funding(self._funding.name, verdict.payer, verdict.units, verdict.block)
         await self._log.save(job, payment)
         if self._paying.get(key) == job.key:
             del self._paying[key]
@@ -354,7 +381,14 @@ class ServiceProvider:
     def _deployment_request(self, job: Job) -> bytes:
         if job.request is None:
             raise Conflict(f"job {job.key} has no request")
-        params = msgspec.structs.replace(job.request.params, node_id=job.provider, local_node_id=self._signer.peer_id)
+        own = self._signer.peer_id
+        params = msgspec.structs.replace(
+            job.request.params,
+            node_id=job.provider,
+            public_key=self._signer.public_key(job.provider),
+            local_node_id=own,
+            local_public_key=self._signer.public_key(own),
+        )
         request = msgspec.structs.replace(job.request, params=params, tx_hash=job.tx_hash)
         message = DeploymentRequest(
             job_id=job.key,

@@ -92,7 +92,8 @@ def _add_running(group: Group) -> None:
         api = state.api()
         offer = _ask_for(api, request)
         job_id = offer["job_id"]
-        say(f"job {job_id}: {offer['estimated_price']} NTX, provider {offer['compute_provider_addr']}")
+        provider = offer.get("compute_provider_id") or offer["compute_provider_addr"]
+        say(f"job {job_id}: {offer['estimated_price']} NTX, provider {provider}")
         if quote:
             _print_quote(state, offer)
             return Exit.OK
@@ -278,7 +279,12 @@ def _ask_for(api: Api, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _print_quote(state: State, offer: Mapping[str, Any]) -> None:
-    columns = [("job", "job_id"), ("price (NTX)", "estimated_price"), ("provider", "compute_provider_addr")]
+    columns = [
+        ("job", "job_id"),
+        ("price (NTX)", "estimated_price"),
+        ("provider", "compute_provider_id"),
+        ("pay to", "compute_provider_addr"),
+    ]
     state.output.record(offer, columns)
 
 

@@ -9,6 +9,7 @@ from dms.domain.aggregate import Aggregate, applies
 from dms.domain.event import Event, register
 from dms.domain.request import ServiceRequest
 from dms.domain.resources import Resources
+from dms.domain.reward import Outcome, Reward, reward
 from dms.errors import Conflict
 
 MICROSECONDS = 1_000_000
@@ -16,6 +17,7 @@ MICROSECONDS = 1_000_000
 
 class DeploymentState(StrEnum):
     NEW = "new"  # nothing recorded yet
+    CHECKING = "checking"  # asked for; what it can't decide at once is looked up (its payment, on a chain)
     ACCEPTED = "accepted"  # capacity is reserved; the image is being fetched
     CREATED = "created"  # the container exists and was not started by us yet
     RUNNING = "running"
@@ -32,9 +34,15 @@ class Fault(StrEnum):
     JOB = "job"  # the container itself ended with an error
     NETWORK = "network"
 
+    @property
+    def of_provider(self) -> bool:
+        """Whether the service provider gets its money back for it."""
+        return self in (Fault.PROVIDER, Fault.NETWORK)
+
 
 NEXT = {  # the whole state machine; a test walks this table
-    DeploymentState.NEW: {DeploymentState.ACCEPTED, DeploymentState.ENDED},
+    DeploymentState.NEW: {DeploymentState.CHECKING},
+    DeploymentState.CHECKING: {DeploymentState.ACCEPTED, DeploymentState.STOPPING, DeploymentState.ENDED},
     DeploymentState.ACCEPTED: {DeploymentState.CREATED, DeploymentState.STOPPING, DeploymentState.ENDED},
     DeploymentState.CREATED: {DeploymentState.RUNNING, DeploymentState.STOPPING, DeploymentState.ENDED},
     DeploymentState.RUNNING: {DeploymentState.STOPPING, DeploymentState.ENDED},
@@ -52,6 +60,22 @@ class Deployment(Aggregate):
         service_provider: str  # peer id of the secured connection
         request: ServiceRequest
         price: str  # NTX for the whole time, as quoted
+        payee: str = ""  # our payment address at that time
+
+    @register
+    class FundingPending(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "deployment.funding_pending"
+        reason: str
+        until: int  # Unix time in microseconds: the end of our patience
+
+    @register
+    class FundingAccepted(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "deployment.funding_accepted"
+        tx_hash: str
+        check: str  # the name of our own funding check
+        payer: str = ""  # the address that paid, as the chain has it
+        units: str = ""  # what arrived, in whole smallest units
+        block: int = 0
 
     @register
     class Accepted(Event, frozen=True, kw_only=True, gc=False):
@@ -118,10 +142,36 @@ class Deployment(Aggregate):
         exit_code: int | None = None
         duration_seconds: float = 0.0
 
+    @register
+    class RewardClaimed(Event, frozen=True, kw_only=True, gc=False):
+        """Amounts in NTX, decimal text."""
+
+        TOPIC: ClassVar[str] = "deployment.reward_claimed"
+        reward_type: str
+        price: str
+        to_provider: str
+        to_requester: str
+
+    @register
+    class RewardSettled(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "deployment.reward_settled"
+        transaction_type: str  # "done" as reported; "withdrawn", "refunded", "distributed" as the chain has it
+        tx_hash: str = ""  # of the transaction that settled it, where that is known
+
     def __init__(self, key: str) -> None:
         super().__init__(key)
         self.state = DeploymentState.NEW
         self.service_provider = ""
+        self.price = ""
+        self.payee = ""
+        self.payer = ""
+        self.block = 0
+        self.funded = False
+        self.funding_until = 0
+        self.funding_reason = ""
+        self.outcome: Outcome | None = None
+        self.claimed = False
+        self.settled = ""
         self.request: ServiceRequest | None = None
         self.reserved = Resources()
         self.gpu_uuids: tuple[str, ...] = ()
@@ -141,7 +191,45 @@ class Deployment(Aggregate):
     def correlation_id(self) -> str:
         return self.key
 
+    @property
+    def tx_hash(self) -> str:
+        return self.request.tx_hash if self.request else ""
+
+    @property
+    def minutes(self) -> int:
+        """Asked and paid for."""
+        return self.request.constraints.time if self.request else 0
+
+    @property
+    def reward(self) -> Reward | None:
+        """Who gets what; None until it is over."""
+        return None if self.outcome is None else reward(self.price, self.minutes, self.outcome)
+
     # --- commands ---------------------------------------------------------------------------
+    def ask(self, peer_id: str, request: ServiceRequest, price: str, payee: str = "") -> None:
+        """Records the request; `grant` or `refuse` decides it."""
+        self._move(DeploymentState.CHECKING)
+        self.trigger(self.Requested(service_provider=peer_id, request=request, price=price, payee=payee))
+
+    def wait_for_funding(self, reason: str, until: int) -> bool:
+        """Whether that is news."""
+        if self.state is not DeploymentState.CHECKING or (reason, until) == (self.funding_reason, self.funding_until):
+            return False
+        self.trigger(self.FundingPending(reason=reason, until=until))
+        return True
+
+    def accept_funding(self, check: str, payer: str, units: str, block: int) -> None:
+        if not self.funded:
+            self.trigger(self.FundingAccepted(tx_hash=self.tx_hash, check=check, payer=payer, units=units, block=block))
+
+    def grant(self, reserved: Resources, gpu_uuids: tuple[str, ...], *, gpus_shared: bool = False) -> None:
+        self._move(DeploymentState.ACCEPTED)
+        self.trigger(self.Accepted(reserved=reserved, gpu_uuids=gpu_uuids, gpus_shared=gpus_shared))
+
+    def refuse(self, reason: str, fault: Fault = Fault.PROVIDER) -> None:
+        self._move(DeploymentState.ENDED)
+        self.trigger(self.Rejected(reason=reason, fault=fault))
+
     def accept(
         self,
         peer_id: str,
@@ -152,16 +240,34 @@ class Deployment(Aggregate):
         *,
         gpus_shared: bool = False,
     ) -> None:
-        self._move(DeploymentState.ACCEPTED)
-        self.trigger(self.Requested(service_provider=peer_id, request=request, price=price))
-        self.trigger(self.Accepted(reserved=reserved, gpu_uuids=gpu_uuids, gpus_shared=gpus_shared))
+        """Asked for and granted at once."""
+        self.ask(peer_id, request, price)
+        self.grant(reserved, gpu_uuids, gpus_shared=gpus_shared)
 
     def reject(
         self, peer_id: str, request: ServiceRequest, price: str, reason: str, fault: Fault = Fault.PROVIDER
     ) -> None:
-        self._move(DeploymentState.ENDED)
-        self.trigger(self.Requested(service_provider=peer_id, request=request, price=price))
-        self.trigger(self.Rejected(reason=reason, fault=fault))
+        """Asked for and refused at once."""
+        self.ask(peer_id, request, price)
+        self.refuse(reason, fault)
+
+    def claim_reward(self) -> Reward:
+        """The first claim is recorded, a repeat gets the same answer. Raises Conflict while it runs."""
+        found = self.reward
+        if found is None:
+            raise Conflict("the job is still running")
+        if not self.claimed:
+            self.trigger(self.RewardClaimed(**reward_fields(found)))
+        return found
+
+    def settle_reward(self, transaction_type: str, tx_hash: str = "") -> bool:
+        """Whether that is news. Raises Conflict while it runs."""
+        if self.outcome is None:
+            raise Conflict("the job is still running")
+        if self.settled:
+            return False
+        self.trigger(self.RewardSettled(transaction_type=transaction_type, tx_hash=tx_hash))
+        return True
 
     def image_pulled(self, digest: str) -> None:
         if not self.digest:
@@ -230,7 +336,18 @@ class Deployment(Aggregate):
     # --- what the events change -------------------------------------------------------------
     @applies(Requested)
     def _requested(self, event: Requested) -> None:
+        self.state = DeploymentState.CHECKING
         self.service_provider, self.request = event.service_provider, event.request
+        self.price, self.payee = event.price, event.payee
+
+    @applies(FundingPending)
+    def _funding_pending(self, event: FundingPending) -> None:
+        self.funding_reason, self.funding_until = event.reason, event.until
+
+    @applies(FundingAccepted)
+    def _funding_accepted(self, event: FundingAccepted) -> None:
+        self.funded = True
+        self.payer, self.block = event.payer, event.block
 
     @applies(Accepted)
     def _accepted(self, event: Accepted) -> None:
@@ -241,6 +358,7 @@ class Deployment(Aggregate):
     def _rejected(self, event: Rejected) -> None:
         self.state = DeploymentState.ENDED
         self.rejection = event.reason
+        self.outcome = outcome_of(event)
 
     @applies(ImagePulled)
     def _image_pulled(self, event: ImagePulled) -> None:
@@ -266,13 +384,44 @@ class Deployment(Aggregate):
         self.log_sealed = True
 
     @applies(ContainerExited)
-    def _exited(self, _: ContainerExited) -> None:
-        self.state = DeploymentState.ENDED
+    def _exited(self, event: ContainerExited) -> None:
+        self.state, self.outcome = DeploymentState.ENDED, outcome_of(event)
 
     @applies(Failed)
-    def _failed(self, _: Failed) -> None:
-        self.state = DeploymentState.ENDED
+    def _failed(self, event: Failed) -> None:
+        self.state, self.outcome = DeploymentState.ENDED, outcome_of(event)
 
     @applies(Stopped)
-    def _stopped(self, _: Stopped) -> None:
-        self.state = DeploymentState.ENDED
+    def _stopped(self, event: Stopped) -> None:
+        self.state, self.outcome = DeploymentState.ENDED, outcome_of(event)
+
+    @applies(RewardClaimed)
+    def _reward_claimed(self, _: RewardClaimed) -> None:
+        self.claimed = True
+
+    @applies(RewardSettled)
+    def _reward_settled(self, event: RewardSettled) -> None:
+        self.settled = event.transaction_type
+
+
+def outcome_of(event: Event) -> Outcome | None:
+    """What a deployment's event says of its end; None when it is not one that ends it."""
+    match event:
+        case Deployment.ContainerExited():
+            completed = event.exit_code == 0 and not event.oom_killed
+            return Outcome(completed=completed, duration_seconds=event.duration_seconds)
+        case Deployment.Stopped():
+            return Outcome(provider_fault=event.fault.of_provider, duration_seconds=event.duration_seconds)
+        case Deployment.Failed() | Deployment.Rejected():
+            return Outcome(provider_fault=event.fault.of_provider)
+    return None
+
+
+def reward_fields(found: Reward) -> dict[str, str]:
+    """As the events have it."""
+    return {
+        "reward_type": found.reward_type.value,
+        "price": found.price,
+        "to_provider": found.to_provider,
+        "to_requester": found.to_requester,
+    }

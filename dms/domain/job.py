@@ -9,9 +9,10 @@ from msgspec import Struct
 
 from dms.domain.aggregate import Aggregate, applies
 from dms.domain.chain import SignedRecord
-from dms.domain.deployment import Deployment, Fault
+from dms.domain.deployment import Deployment, Fault, reward_fields
 from dms.domain.event import Event, decode, register
 from dms.domain.request import ServiceRequest
+from dms.domain.reward import Outcome, Reward, reward
 from dms.errors import Conflict, PeerMisbehaved
 
 
@@ -66,6 +67,7 @@ class Job(Aggregate):
         expires_at: int  # Unix time in microseconds: the end of the funding window
         refused: tuple[Refusal, ...] = ()  # a bounded sample
         refused_count: int = 0
+        payee: str = ""  # the provider's payment address, as it advertised it
 
     @register
     class FundStatusReported(Event, frozen=True, kw_only=True, gc=False):
@@ -75,10 +77,21 @@ class Job(Aggregate):
         tx_hash: str
 
     @register
+    class FundingPending(Event, frozen=True, kw_only=True, gc=False):
+        """The payment can't be told good or bad yet: here, or (once submitted) at the provider."""
+
+        TOPIC: ClassVar[str] = "job.funding_pending"
+        reason: str
+        until: int  # Unix time in microseconds: the end of the checker's patience
+
+    @register
     class FundingAccepted(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "job.funding_accepted"
         tx_hash: str
         check: str  # the name of the funding check that accepted it
+        payer: str = ""  # the address that paid, as the chain has it
+        units: str = ""  # what arrived, in whole smallest units
+        block: int = 0
 
     @register
     class FundingRejected(Event, frozen=True, kw_only=True, gc=False):
@@ -143,12 +156,36 @@ class Job(Aggregate):
         TOPIC: ClassVar[str] = "job.expired"
         reason: str
 
+    @register
+    class RewardClaimed(Event, frozen=True, kw_only=True, gc=False):
+        """Amounts in NTX, decimal text."""
+
+        TOPIC: ClassVar[str] = "job.reward_claimed"
+        reward_type: str
+        price: str
+        to_provider: str
+        to_requester: str
+
+    @register
+    class RewardSettled(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "job.reward_settled"
+        transaction_type: str  # "done" as reported; "withdrawn", "refunded", "distributed" as the chain has it
+        tx_hash: str = ""  # of the transaction that settled it, where that is known
+
     def __init__(self, key: str) -> None:
         super().__init__(key)
         self.state = JobState.NEW
         self.request: ServiceRequest | None = None
         self.provider = ""
         self.price = ""
+        self.payee = ""
+        self.payer = ""
+        self.block = 0
+        self.funding_until = 0
+        self.funding_reason = ""
+        self.outcome: Outcome | None = None
+        self.claimed = False
+        self.settled = ""
         self.expires_at = 0
         self.tx_hash = ""
         self.last_status: FundStatus | None = None
@@ -164,6 +201,16 @@ class Job(Aggregate):
     def correlation_id(self) -> str:
         return self.key
 
+    @property
+    def minutes(self) -> int:
+        """Asked and paid for."""
+        return self.request.constraints.time if self.request else 0
+
+    @property
+    def reward(self) -> Reward | None:
+        """Who gets what of the price; None until the job is over."""
+        return None if self.outcome is None else reward(self.price, self.minutes, self.outcome)
+
     # --- commands ---------------------------------------------------------------------------
     def request_service(
         self,
@@ -173,6 +220,7 @@ class Job(Aggregate):
         expires_at: int,
         refused: tuple[Refusal, ...],
         refused_count: int,
+        payee: str = "",
     ) -> None:
         self._move(JobState.AWAITING)
         self.trigger(
@@ -183,6 +231,7 @@ class Job(Aggregate):
                 expires_at=expires_at,
                 refused=refused,
                 refused_count=refused_count,
+                payee=payee,
             )
         )
 
@@ -207,9 +256,16 @@ class Job(Aggregate):
             self.fail(f"payment was reported as '{status.transaction_status}'", Fault.REQUESTER)
         return True
 
-    def accept_funding(self, check: str) -> None:
+    def wait_for_funding(self, reason: str, until: int) -> bool:
+        """Whether that is news."""
+        if self.state is not JobState.FUNDING or (reason, until) == (self.funding_reason, self.funding_until):
+            return False
+        self.trigger(self.FundingPending(reason=reason, until=until))
+        return True
+
+    def accept_funding(self, check: str, payer: str = "", units: str = "", block: int = 0) -> None:
         self._move(JobState.SUBMITTED)
-        self.trigger(self.FundingAccepted(tx_hash=self.tx_hash, check=check))
+        self.trigger(self.FundingAccepted(tx_hash=self.tx_hash, check=check, payer=payer, units=units, block=block))
         self.trigger(self.Submitted(provider=self.provider))
 
     def reject_funding(self, reason: str) -> None:
@@ -263,6 +319,24 @@ class Job(Aggregate):
         self._move(JobState.EXPIRED)
         self.trigger(self.Expired(reason=reason))
 
+    def claim_reward(self) -> Reward:
+        """The first claim is recorded, a repeat gets the same answer. Raises Conflict while the job runs."""
+        found = self.reward
+        if found is None:
+            raise Conflict("the job is still running")
+        if not self.claimed:
+            self.trigger(self.RewardClaimed(**reward_fields(found)))
+        return found
+
+    def settle_reward(self, transaction_type: str, tx_hash: str = "") -> bool:
+        """Whether that is news. Raises Conflict while the job runs."""
+        if self.outcome is None:
+            raise Conflict("the job is still running")
+        if self.settled:
+            return False
+        self.trigger(self.RewardSettled(transaction_type=transaction_type, tx_hash=tx_hash))
+        return True
+
     def _move(self, to: JobState) -> None:
         if to not in NEXT[self.state]:
             raise Conflict(f"job {self.key}: {self.state} can't become {to}")
@@ -270,6 +344,9 @@ class Job(Aggregate):
     # --- what the provider's events mean for the job ------------------------------------------
     def _follow(self, event: Event) -> None:
         match event:
+            case Deployment.FundingPending():
+                reason = f"the provider checks the payment: {event.reason}"
+                self.trigger(self.FundingPending(reason=reason, until=event.until))
             case Deployment.Rejected():
                 self.trigger(self.DeploymentResponded(success=False, content=event.reason))
                 self.fail(event.reason, event.fault)
@@ -300,7 +377,7 @@ class Job(Aggregate):
     def _service_requested(self, event: ServiceRequested) -> None:
         self.state = JobState.AWAITING
         self.request, self.provider = event.request, event.provider
-        self.price, self.expires_at = event.price, event.expires_at
+        self.price, self.expires_at, self.payee = event.price, event.expires_at, event.payee
 
     @applies(FundStatusReported)
     def _fund_status_reported(self, event: FundStatusReported) -> None:
@@ -312,6 +389,14 @@ class Job(Aggregate):
         if event.transaction_status == "success":
             self.state = JobState.FUNDING
             self.tx_hash = event.tx_hash
+
+    @applies(FundingPending)
+    def _funding_pending(self, event: FundingPending) -> None:
+        self.funding_reason, self.funding_until = event.reason, event.until
+
+    @applies(FundingAccepted)
+    def _funding_accepted(self, event: FundingAccepted) -> None:
+        self.payer, self.block = event.payer, event.block
 
     @applies(Submitted)
     def _submitted(self, _: Submitted) -> None:
@@ -339,16 +424,34 @@ class Job(Aggregate):
         self.termination = event.reason
 
     @applies(Completed)
-    def _completed(self, _: Completed) -> None:
-        self.state = JobState.COMPLETED
+    def _completed(self, event: Completed) -> None:
+        self.state, self.outcome = JobState.COMPLETED, outcome_of(event)
 
     @applies(Failed)
-    def _failed(self, _: Failed) -> None:
-        self.state = JobState.FAILED
+    def _failed(self, event: Failed) -> None:
+        self.state, self.outcome = JobState.FAILED, outcome_of(event)
 
     @applies(Expired)
     def _expired(self, _: Expired) -> None:
         self.state = JobState.EXPIRED
+
+    @applies(RewardClaimed)
+    def _reward_claimed(self, _: RewardClaimed) -> None:
+        self.claimed = True
+
+    @applies(RewardSettled)
+    def _reward_settled(self, event: RewardSettled) -> None:
+        self.settled = event.transaction_type
+
+
+def outcome_of(event: Event) -> Outcome | None:
+    """What a job's event says of its end; None when it does not end a paid job."""
+    match event:
+        case Job.Completed():
+            return Outcome(completed=True, duration_seconds=event.duration_seconds)
+        case Job.Failed():
+            return Outcome(provider_fault=event.fault.of_provider, duration_seconds=event.duration_seconds)
+    return None
 
 
 def exit_reason(event: Deployment.ContainerExited) -> str:

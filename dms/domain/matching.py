@@ -19,10 +19,11 @@ REFUSALS_KEPT = 20  # recorded with a request; the rest is only counted
 
 
 class Candidate(Struct, frozen=True, kw_only=True, gc=False):
-    """price: NTX for the whole time."""
+    """price: NTX for the whole time. payee: where it wants to be paid."""
 
     peer_id: str
     price: Decimal
+    payee: str = ""
 
 
 class Needs(Struct, frozen=True, kw_only=True, gc=False):
@@ -64,7 +65,7 @@ def match(request: ServiceRequest, offerings: Iterable[tuple[str, Offering]], ch
         price = quote(request.constraints, offering.price)
         reason = refusal(needs, offering, channel, price)
         if reason is None:
-            candidates.append(Candidate(peer_id=peer_id, price=price))
+            candidates.append(Candidate(peer_id=peer_id, price=price, payee=offering.payment_address))
             continue
         refused_count += 1
         if len(refused) < REFUSALS_KEPT:

@@ -23,9 +23,17 @@ class Payment(Aggregate):
         TOPIC: ClassVar[str] = "payment.used"
         job_id: str
 
+    @register
+    class Hidden(Event, frozen=True, kw_only=True, gc=False):
+        """Its job's transaction is left out of the list; the history keeps it."""
+
+        TOPIC: ClassVar[str] = "payment.hidden"
+        job_id: str
+
     def __init__(self, key: str) -> None:
         super().__init__(key)
         self.job_id = ""
+        self.hidden = False
 
     def use(self, job_id: str) -> None:
         """Raises Conflict when it pays for another job already; again for the same job is fine."""
@@ -34,6 +42,17 @@ class Payment(Aggregate):
         if self.job_id:
             raise Conflict(f"transaction {self.key} was used already: it pays for job {self.job_id}")
         self.trigger(self.Used(job_id=job_id))
+
+    def hide(self) -> bool:
+        """Whether that is news."""
+        if self.hidden or not self.job_id:
+            return False
+        self.trigger(self.Hidden(job_id=self.job_id))
+        return True
+
+    @applies(Hidden)
+    def _hidden(self, _: Hidden) -> None:
+        self.hidden = True
 
     @applies(Used)
     def _used(self, event: Used) -> None:

@@ -98,3 +98,28 @@ def problems_of(request: ServiceRequest) -> list[tuple[str, str]]:
     if request.constraints.gpus and not request.wants_gpu:
         found.append(("/constraints/gpus", 'GPUs are given only with params.machine_type "gpu"'))
     return found
+
+
+def is_key_of(named: str, key: str) -> bool:
+    """Whether a request's `public_key` can stand for that key (hex). The original's own clients put the
+    key's type there in place of the key, or nothing."""
+    return named.casefold() in ("", "rsa", "ed25519", key)
+
+
+def strangers_of(params: Params, provider: tuple[str, str], service_provider: tuple[str, str]) -> list[str]:
+    """What a deployment request says wrongly of its two sides; each as (peer id, key in hex) of the secured
+    connection."""
+    found: list[str] = []
+    for name, named, real in (
+        ("node_id", params.node_id, provider[0]),
+        ("local_node_id", params.local_node_id, service_provider[0]),
+    ):
+        if named not in ("", real):
+            found.append(f"{name} is {named[:64]}, not {real}")
+    for name, named, key in (
+        ("public_key", params.public_key, provider[1]),
+        ("local_public_key", params.local_public_key, service_provider[1]),
+    ):
+        if not is_key_of(named, key):
+            found.append(f"{name} is not the key of that node")
+    return found

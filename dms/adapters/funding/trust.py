@@ -3,11 +3,24 @@ transaction pays for one job only is the log's own rule, whatever the check."""
 
 from __future__ import annotations
 
-from dms.application.ports import FundingVerdict
+from collections.abc import Sequence
+
+from dms.application.ports import FundingState, FundingVerdict, PaymentClaim
+from dms.errors import Unavailable
 
 
 class TrustCheck:
     name = "trust"
 
-    async def check(self, job_id: str, tx_hash: str, price: str, blockchain: str) -> FundingVerdict:
-        return FundingVerdict(accepted=True)
+    async def check(self, claim: PaymentClaim) -> FundingVerdict:
+        return FundingVerdict(state=FundingState.ACCEPTED)
+
+    async def repayments(self, claim: PaymentClaim, owed: str, after_block: int) -> Sequence[str]:
+        """Always Unavailable: without a chain nothing can be looked up."""
+        raise Unavailable(
+            "failed to fetch UTXOs from Blockchain: this DMS looks up no chain (funding.check is trust); "
+            "report what was paid with /transactions/send-status"
+        )
+
+    async def close(self) -> None:
+        """Nothing is open."""

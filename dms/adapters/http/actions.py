@@ -52,7 +52,12 @@ def _failed(event: Job.Failed | Job.Expired, _log_url: str) -> Content:
     return {"action": "job-failed", "message": event.reason}
 
 
+def _funding_pending(event: Job.FundingPending, _log_url: str) -> Content:
+    return {"action": "funding-pending", "message": event.reason}
+
+
 ACTIONS: dict[type[Event], Callable[[Any, str], Content | None]] = {
+    Job.FundingPending: _funding_pending,  # version 2 only
     Job.Submitted: _submitted,
     Job.DeploymentResponded: _responded,
     Job.Completed: _completed,
@@ -76,6 +81,8 @@ def is_terminal(recorded: Recorded) -> bool:
 
 def action_frame(recorded: Recorded, flavour: Flavour, log_path: str) -> bytes | None:
     """The payload that tells of the event, or None. log_path: of the job's log, from the root."""
+    if isinstance(recorded.event, Job.FundingPending) and (flavour.version < 2 or flavour.core):
+        return None  # a client of the original knows no such action
     make = ACTIONS.get(type(recorded.event))
     content = make(recorded.event, flavour.base + log_path) if make else None
     if content is None:

@@ -151,7 +151,8 @@ class QuoteAnswer(Struct, frozen=True, kw_only=True):
     estimated_price: NTX. signature: Ed25519 over oracle_message by this node's key, hex."""
 
     job_id: JobId
-    compute_provider_addr: str
+    compute_provider_addr: Annotated[str, Meta(description="where to pay: the provider's wallet")]
+    compute_provider_id: Annotated[str, Meta(description="peer id")]
     estimated_price: float
     signature: Annotated[str, Meta(pattern="^[0-9a-f]{128}$")]
     oracle_message: str
@@ -247,6 +248,60 @@ class Terminating(Struct, frozen=True, kw_only=True):
     message: str
     job_id: JobId
     reason: str
+
+
+# --- payments and rewards -----------------------------------------------------------------------------
+class Transaction(Struct, frozen=True, kw_only=True):
+    """One paid job. transaction_type: refund (ours, not over yet) or running (runs here), then the reward's type,
+    then done, withdrawn, refunded or distributed. date_time: as the original wrote it, paid_at: the same in ISO
+    8601. Amounts: NTX, decimal text, empty while the job runs. units: what arrived on the chain, whole smallest
+    units; empty when that was not looked at. settled_by: hash of the transaction that paid it out, where known."""
+
+    tx_hash: str
+    transaction_type: str
+    date_time: str
+    paid_at: Time | None
+    ended_at: Time | None
+    job_id: JobId
+    role: Literal["service provider", "compute provider"]
+    price: str
+    minutes: int
+    payee: str
+    payer: str
+    units: str
+    reward_type: str
+    to_provider: str
+    to_requester: str
+    claimed: bool
+    settled_by: str
+
+
+class Reward(Struct, frozen=True, kw_only=True):
+    """With the fields of all generations of the original. Signatures: Ed25519 by this node's key over the text
+    beside them; the message hashes are its sha256. oracle_message and signature repeat the datum's."""
+
+    service_provider_addr: str
+    compute_provider_addr: str
+    reward_type: Literal["withdraw", "refund", "distribute-50", "distribute-75"]
+    signature_datum: Annotated[str, Meta(pattern="^[0-9a-f]{128}$")]
+    message_hash_datum: Hash
+    datum: str
+    signature_action: Annotated[str, Meta(pattern="^[0-9a-f]{128}$")]
+    message_hash_action: Hash
+    action: str
+    signature: Annotated[str, Meta(pattern="^[0-9a-f]{128}$")]
+    oracle_message: str
+    job_id: JobId
+    price: str
+    to_provider: str
+    to_requester: str
+
+
+class Synchronized(Struct, frozen=True, kw_only=True):
+    """updated: how many transactions were found paid out."""
+
+    message: str
+    updated: int
 
 
 # --- for operators -----------------------------------------------------------------------------------

@@ -78,7 +78,8 @@ SERVICE_REQUEST: dict[str, Any] = {
 }
 QUOTE: dict[str, Any] = {
     "job_id": JOB_ID,
-    "compute_provider_addr": PEER_ID,
+    "compute_provider_addr": ADDRESS,
+    "compute_provider_id": PEER_ID,
     "estimated_price": 0.02728,
     "signature": "5e" * 64,
     "oracle_message": TERMS,
@@ -173,3 +174,42 @@ CLOUD_EVENT: dict[str, Any] = {
     "hash": "d3" * 32,
     "data": {"duration_seconds": 12.5},
 }
+
+TX_HASH = "0x" + "e5" * 32
+TRANSACTION: dict[str, Any] = {
+    "tx_hash": TX_HASH,
+    "transaction_type": "withdraw",
+    "date_time": "2026-01-31 12:00:00 +0000 UTC",
+    "paid_at": TIME,
+    "ended_at": TIME,
+    "job_id": JOB_ID,
+    "role": "compute provider",
+    "price": "0.02728",
+    "minutes": 1,
+    "payee": ADDRESS,
+    "payer": ADDRESS,
+    "units": "",
+    "reward_type": "withdraw",
+    "to_provider": "0.02728",
+    "to_requester": "0",
+    "claimed": False,
+    "settled_by": "",
+}
+REWARD: dict[str, Any] = {
+    "service_provider_addr": ADDRESS,
+    "compute_provider_addr": ADDRESS,
+    "reward_type": "withdraw",
+    "signature_datum": "5e" * 64,
+    "message_hash_datum": "a7" * 32,
+    "datum": f'{{"job_id":"{JOB_ID}","price":"0.02728","to_provider":"0.02728","to_requester":"0"}}',
+    "signature_action": "6f" * 64,
+    "message_hash_action": "b8" * 32,
+    "action": f'{{"action":"withdraw","job_id":"{JOB_ID}","redeemer":0}}',
+    "signature": "5e" * 64,
+    "oracle_message": f'{{"job_id":"{JOB_ID}","price":"0.02728","to_provider":"0.02728","to_requester":"0"}}',
+    "job_id": JOB_ID,
+    "price": "0.02728",
+    "to_provider": "0.02728",
+    "to_requester": "0",
+}
+STATUS: dict[str, Any] = {"transaction_type": "withdraw", "transaction_status": "success", "tx_hash": TX_HASH}

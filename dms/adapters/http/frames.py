@@ -47,6 +47,10 @@ def _output() -> dict[str, Any]:
 
 OUTGOING: dict[str, dict[str, Any]] = {
     "connected": _action("connected", "The first frame.", {"message": TEXT}, ["message"]),
+    "funding-pending": _action(
+        "funding-pending", "Version 2 only: the payment can't be told good or bad yet; the message says why.",
+        {"message": TEXT, **_OF_EVENT}, ["message"],
+    ),
     "job-submitted": _action("job-submitted", "The payment counts; the provider is asked to run the job.", _OF_EVENT),
     "deployment-response": _action(
         "deployment-response", "The container runs.", {"message": _RESPONSE, **_OF_EVENT}, ["message"]

@@ -39,6 +39,7 @@ async def request_service(request: Request, api: Api) -> HTTPResponse:
         {
             "job_id": quote.job_id,
             "compute_provider_addr": quote.compute_provider_addr,
+            "compute_provider_id": quote.compute_provider_id,
             "estimated_price": quote.estimated_price,
             "signature": quote.signature,
             "oracle_message": quote.oracle_message,

@@ -35,6 +35,7 @@ from dms.adapters.http import (
     past,
     peers,
     retired,
+    transactions,
     wallets,
 )
 from dms.adapters.http.connection import Connection
@@ -58,6 +59,7 @@ MODULES = (
     chat,
     jobs,
     gpu,
+    transactions,
     events,
     past,
     admin,

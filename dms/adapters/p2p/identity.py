@@ -70,6 +70,10 @@ class Identity:
             return False
         return True
 
+    def public_key(self, peer_id: str) -> str:
+        key = public_key(peer_id)
+        return "" if key is None else key.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+
 
 @lru_cache(maxsize=4096)
 def public_key(peer_id: str) -> Ed25519PublicKey | None:

@@ -43,6 +43,7 @@ from dms.application.ports import (
     StreamHandler,
 )
 from dms.application.service_provider import ServiceProvider, Timeouts
+from dms.application.transactions import Transactions
 from dms.application.transfers import Transfers
 from dms.application.user_files import Inbox, Outbox
 from dms.config import Rest
@@ -53,9 +54,11 @@ from dms.domain.gpus import GpuReading
 from dms.domain.job import FundStatus, Job
 from dms.domain.request import Constraints, Params, ServiceRequest
 from dms.errors import PeerUnreachable
+from projections.base import Projection
 from projections.capacity import Capacity as CapacityView
 from projections.device import DeviceView
 from projections.jobs import Jobs
+from projections.transactions import Transactions as TransactionsView
 from projections.transfers import Transfers as TransfersView
 
 ADDRESS = "addr_test1vzpwq95z3xyum8vqndgdd9mdnmafh3djcxnc6jemlgdmswcve6tkw"  # CIP-19's test vector
@@ -212,7 +215,8 @@ async def running_node(
         closing.push_async_callback(event_log.close)
         outputs = FileOutputStore(folder / "logs", 64)
         closing.push_async_callback(outputs.close)
-        views = SQLiteViews(folder / "views.db", event_log, [Jobs(), CapacityView(), DeviceView(), TransfersView()])
+        projections: list[Projection[Any]] = [Jobs(), CapacityView(), DeviceView(), TransfersView(), TransactionsView()]
+        views = SQLiteViews(folder / "views.db", event_log, projections)
         closing.push_async_callback(views.close)
         await views.start()
         metadata_file = MetadataFile(event_log, views, folder)
@@ -262,6 +266,7 @@ async def running_node(
             compute_provider=compute,
             transfers=transfers,
             chats=Chats(network, now_us),
+            transactions=Transactions(event_log, identity, TrustCheck()),
             log_token=lambda job_id: f"token-of-{job_id}",
             metadata_path=metadata_file.path,
             database_path=folder / "events.db",

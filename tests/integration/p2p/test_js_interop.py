@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-import shutil
-import subprocess
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import pytest
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.errors import NotFound
+from tests.fixtures.npm import installed
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "js_peer"
 ECHO, COUNT, FAIL = "/test/echo/1", "/test/count/1", "/test/fail/1"
@@ -39,15 +37,7 @@ class JsPeer:
 @pytest.fixture(scope="session")
 def js_folder() -> Path:
     """With its packages installed, once for each lock file. node and npm must be there."""
-    assert shutil.which("node"), "node is needed for the interoperability tests"
-    assert shutil.which("npm"), "npm is needed for the interoperability tests"
-    lock = hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
-    stamp = FOLDER / "node_modules" / f".installed-{lock}"
-    if not stamp.exists():
-        command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        subprocess.run(command, cwd=FOLDER, check=True, capture_output=True, timeout=110)
-        stamp.touch()
-    return FOLDER
+    return installed(FOLDER)
 
 
 @pytest.fixture

@@ -57,6 +57,14 @@ def test_each_event_has_its_action(event: Event, frame: Any) -> None:
     assert shown(event) == frame
 
 
+def test_a_client_of_the_original_is_not_told_of_waiting() -> None:
+    waiting = Job.FundingPending(reason="1 of 12 confirmations", until=5)
+    assert shown(waiting) is None
+    assert shown(waiting, Flavour(2, True, "http://localhost:9999")) is None
+    frame = shown(waiting, V2)
+    assert (frame["action"], frame["message"]) == ("funding-pending", "1 of 12 confirmations")
+
+
 def test_version_2_adds_job_position_and_time() -> None:
     assert shown(Job.Submitted(provider="p"), V2) == {
         "action": "job-submitted", "job_id": "j", "position": 7, "time": "1970-01-01T00:00:01.000000+00:00",

@@ -1,0 +1,91 @@
+"""A funding check with patience: what it can't tell yet is asked again, up to a bound that is in the events.
+
+Used by both roles: the service provider before it submits, the compute provider before it accepts.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from dms.application.ports import FundingCheck, FundingState, FundingVerdict, PaymentClaim
+from dms.domain.deployment import Fault
+from dms.domain.pricing import outcome_hashes, terms
+from dms.domain.request import ServiceRequest
+from dms.domain.reward import amount
+from dms.errors import Unavailable
+
+POLL_SECONDS = (0.5, 15.0)  # shortest and longest pause between two looks
+LONGEST_REASON = 500
+CHECK_AWAY = "the funding check can't be made now"
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """until: of a pending one, Unix time in microseconds; pause_seconds: till the next look.
+    fault: of a refused one, whose it was."""
+
+    verdict: FundingVerdict
+    until: int = 0
+    pause_seconds: float = 0.0
+    fault: Fault = Fault.REQUESTER
+
+
+class PatientCheck:
+    def __init__(self, check: FundingCheck, timeout_seconds: float, now: Callable[[], int]) -> None:
+        """now: Unix time in microseconds."""
+        self.name = check.name
+        self._check, self._timeout_seconds, self._now = check, timeout_seconds, now
+
+    async def decide(self, claim: PaymentClaim, until: int) -> Decision:
+        """until: the end of the patience as recorded, 0 when this is the first look."""
+        until = until or self._now() + int(self._timeout_seconds * 1_000_000)
+        fault = Fault.REQUESTER
+        try:
+            verdict = await self._check.check(claim)
+        except Unavailable as error:
+            fault = Fault.PROVIDER
+            verdict = FundingVerdict(state=FundingState.PENDING, reason=f"{CHECK_AWAY}: {error}")
+        if verdict.state is not FundingState.PENDING:
+            return Decision(verdict=verdict)
+        reason = verdict.reason[:LONGEST_REASON]
+        left = (until - self._now()) / 1_000_000
+        if left > 0:
+            pending = FundingVerdict(state=FundingState.PENDING, reason=reason)
+            return Decision(verdict=pending, until=until, pause_seconds=min(left, self._pause(left)))
+        late = f"payment {claim.tx_hash[:80]} was not confirmed within {self._timeout_seconds:g} s: {reason}"
+        return Decision(verdict=FundingVerdict(state=FundingState.REFUSED, reason=late), fault=fault)
+
+    def _pause(self, left: float) -> float:
+        """Longer the longer it takes, so that a restart goes on at the same pace; with jitter."""
+        waited = max(0.0, self._timeout_seconds - left)
+        return min(POLL_SECONDS[1], POLL_SECONDS[0] + waited / 8) * random.uniform(0.8, 1.0)  # noqa: S311  jitter
+
+
+def claim_of(
+    job_id: str,
+    request: ServiceRequest,
+    tx_hash: str,
+    price: str,
+    payee: str,
+    provider: str,
+    service_provider: str,
+) -> PaymentClaim:
+    """The same on both sides. provider, service_provider: peer ids."""
+    return PaymentClaim(
+        job_id=job_id,
+        tx_hash=tx_hash,
+        price=price,
+        payee=payee,
+        blockchain=request.blockchain,
+        payer=request.address_user,
+        terms_hash=quote_hashes(job_id, request, price, provider, service_provider)["metadata_hash"],
+    )
+
+
+def quote_hashes(
+    job_id: str, request: ServiceRequest, price: str, provider: str, service_provider: str
+) -> dict[str, str]:
+    """The hashes that the quote was answered with."""
+    return outcome_hashes(terms(job_id, provider, service_provider, amount(price), request.constraints.time))

@@ -1,0 +1,261 @@
+"""The ledger's funding check against a real chain over real JSON-RPC: what it accepts, refuses, and waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from dms.adapters.funding.ledger import LedgerCheck, LedgerSettings
+from dms.adapters.funding.rpc import EthereumRpc
+from dms.application.funding import PatientCheck, claim_of
+from dms.application.ports import FundingState, FundingVerdict, PaymentClaim
+from dms.domain.event import new_id
+from dms.errors import ConfigError, Unavailable
+from tests.fixtures.ethereum import CHAIN_ID, Chain, units
+from tests.fixtures.histories import request
+
+PRICE = "0.02728"
+
+
+def claim(chain: Chain, tx_hash: str, **changes: str) -> PaymentClaim:
+    made = PaymentClaim(job_id=new_id(), tx_hash=tx_hash, price=PRICE, payee=chain.accounts[1], blockchain="Ethereum")
+    return msgspec.structs.replace(made, **changes)
+
+
+def settings(chain: Chain, **changes: object) -> LedgerSettings:
+    made = LedgerSettings(rpc_url=chain.url, chain_id=CHAIN_ID, confirmations=1)
+    return msgspec.structs.replace(made, **changes)
+
+
+async def verdict(settings: LedgerSettings, claim: PaymentClaim) -> FundingVerdict:
+    check = LedgerCheck(settings)
+    try:
+        return await check.check(claim)
+    finally:
+        await check.close()
+
+
+async def test_native_payment_of_the_very_price_is_accepted(chain: Chain) -> None:
+    tx_hash = chain.pay(chain.accounts[1], PRICE)
+    found = await verdict(settings(chain), claim(chain, tx_hash))
+    assert found.state is FundingState.ACCEPTED
+    assert (found.units, found.payer) == (str(units(PRICE)), chain.accounts[0].lower())
+    assert found.block > 0
+
+
+async def test_all_spellings_of_hash_and_address_are_one(chain: Chain) -> None:
+    tx_hash = chain.pay(chain.accounts[1], PRICE)
+    for spelled in (tx_hash.upper().replace("0X", "0x"), tx_hash.removeprefix("0x"), f" {tx_hash} "):
+        found = await verdict(settings(chain), claim(chain, spelled, payee=chain.accounts[1].lower()))
+        assert found.state is FundingState.ACCEPTED
+
+
+async def test_one_unit_short_is_refused_and_says_both_amounts(chain: Chain) -> None:
+    tx_hash = chain.pay(chain.accounts[1], "0.027279999999999999")
+    found = await verdict(settings(chain), claim(chain, tx_hash))
+    assert found.state is FundingState.REFUSED
+    assert "pays 0.027279999999999999 NTX, the job costs 0.02728 NTX" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"payee": "0x" + "ab" * 20}, "pays nothing to the provider's address"),
+        ({"payer": "0x" + "cd" * 20}, "was paid by"),
+        ({"payee": "addr_test1vzpwq95z3xyum8vqndgdd9mdnmafh3djcxnc6jemlgdmswcve6tkw"}, "not one of Ethereum"),
+        ({"blockchain": "Cardano"}, "is to be paid on Cardano"),
+        ({"tx_hash": "invalidtxhash"}, "is no transaction hash"),
+        ({"tx_hash": ""}, "is no transaction hash"),
+    ],
+)
+async def test_a_payment_that_is_not_this_jobs_is_refused(chain: Chain, changes: dict[str, str], reason: str) -> None:
+    paid = claim(chain, chain.pay(chain.accounts[1], PRICE))
+    found = await verdict(settings(chain), msgspec.structs.replace(paid, **changes))
+    assert found.state is FundingState.REFUSED
+    assert reason in found.reason
+
+
+async def test_the_payer_is_who_the_request_says(chain: Chain) -> None:
+    tx_hash = chain.pay(chain.accounts[1], PRICE, sender=chain.accounts[3])
+    found = await verdict(settings(chain), claim(chain, tx_hash, payer=chain.accounts[3]))
+    assert found.state is FundingState.ACCEPTED
+
+
+async def test_an_unknown_hash_is_waited_for(chain: Chain) -> None:
+    found = await verdict(settings(chain), claim(chain, "0x" + "12" * 32))
+    assert found.state is FundingState.PENDING
+    assert "in no block of the chain yet" in found.reason
+
+
+async def test_a_payment_is_waited_for_until_it_is_deep_enough(own_chain: Chain) -> None:
+    own_chain.automine(False)
+    tx_hash = own_chain.pay(own_chain.accounts[1], PRICE)
+    paid, deep = claim(own_chain, tx_hash), settings(own_chain, confirmations=3)
+    assert "in no block" in (await verdict(deep, paid)).reason
+    own_chain.mine()
+    assert "1 of 3 confirmations" in (await verdict(deep, paid)).reason
+    own_chain.mine(2)
+    assert (await verdict(deep, paid)).state is FundingState.ACCEPTED
+
+
+async def test_a_node_of_another_chain_is_told_and_nothing_refused(chain: Chain) -> None:
+    tx_hash = chain.pay(chain.accounts[1], PRICE)
+    with pytest.raises(Unavailable, match=r"on chain 31337, but funding\.chain_id is 1"):
+        await verdict(settings(chain, chain_id=1), claim(chain, tx_hash))
+
+
+# --- tokens ------------------------------------------------------------------------------------------
+async def test_a_token_payment_is_accepted_in_the_tokens_own_units(chain: Chain) -> None:
+    token = chain.deploy_token()
+    six = settings(chain, token_address=token, token_decimals=6)
+    good = chain.pay_token(token, chain.accounts[1], PRICE, decimals=6)
+    found = await verdict(six, claim(chain, good))
+    assert (found.state, found.units) == (FundingState.ACCEPTED, "27280")
+    short = await verdict(six, claim(chain, good, price="0.02728001"))
+    assert short.state is FundingState.REFUSED  # a price between two units is owed in full
+
+
+async def test_another_token_or_the_chains_own_coin_does_not_count(chain: Chain) -> None:
+    token, other = chain.deploy_token(), chain.deploy_token()
+    ours = settings(chain, token_address=token)
+    for tx_hash in (
+        chain.pay_token(other, chain.accounts[1], "5"),
+        chain.pay(chain.accounts[1], "5"),
+        chain.pay_token(token, chain.accounts[2], "5"),
+    ):
+        found = await verdict(ours, claim(chain, tx_hash))
+        assert found.state is FundingState.REFUSED
+        assert "pays nothing to the provider's address" in found.reason
+    to_token = chain.pay_token(token, chain.accounts[1], "5")
+    assert (await verdict(settings(chain), claim(chain, to_token))).state is FundingState.REFUSED
+
+
+async def test_a_failed_transaction_is_refused(chain: Chain) -> None:
+    token = chain.deploy_token()
+    tx_hash = chain.pay_token(token, chain.accounts[1], "1", sender=chain.accounts[5])  # who has none
+    found = await verdict(settings(chain, token_address=token), claim(chain, tx_hash))
+    assert found.state is FundingState.REFUSED
+    assert "failed on the chain" in found.reason
+
+
+async def test_repayments_of_a_token_are_found(chain: Chain) -> None:
+    token = chain.deploy_token()
+    provider, requester = chain.accounts[0], chain.accounts[4]
+    chain.pay_token(token, requester, "0.01", sender=provider)
+    whole = chain.pay_token(token, requester, "0.02", sender=provider)
+    chain.pay_token(token, chain.accounts[6], "9", sender=provider)
+    check = LedgerCheck(settings(chain, token_address=token))
+    paid = claim(chain, "0x" + "00" * 32, payee=provider, payer=requester)
+    assert list(await check.repayments(paid, "0.02", 0)) == [whole]
+    await check.close()
+
+
+# --- a payment bound to its job ------------------------------------------------------------------------
+async def test_a_payment_that_names_its_job_pays_for_no_other(chain: Chain) -> None:
+    token = chain.deploy_token()
+    asked = request()
+    mine = claim_of(new_id(), asked, "", PRICE, chain.accounts[1], "12D3KooWProvider", "12D3KooWMine")
+    thiefs = claim_of(new_id(), asked, "", PRICE, chain.accounts[1], "12D3KooWProvider", "12D3KooWThief")
+    native = chain.pay(chain.accounts[1], PRICE, data="0x" + mine.terms_hash)
+    in_token = chain.pay_token(token, chain.accounts[1], PRICE, more_data=mine.terms_hash)
+    for known, tx_hash in ((settings(chain), native), (settings(chain, token_address=token), in_token)):
+        found = await verdict(known, msgspec.structs.replace(mine, tx_hash=tx_hash))
+        assert found.state is FundingState.ACCEPTED, found.reason
+        stolen = await verdict(known, msgspec.structs.replace(thiefs, tx_hash=tx_hash))
+        assert stolen.state is FundingState.REFUSED
+        assert "hash of other terms" in stolen.reason
+
+
+# --- a node that is away, or talks nonsense --------------------------------------------------------------
+async def test_a_node_away_and_back(own_chain: Chain) -> None:
+    tx_hash = own_chain.pay(own_chain.accounts[1], PRICE)
+    paid = claim(own_chain, tx_hash)
+    own_chain.stop()
+    with pytest.raises(Unavailable, match="does not answer"):
+        await verdict(settings(own_chain), paid)
+    own_chain.start()
+    assert (await verdict(settings(own_chain), paid)).state is FundingState.ACCEPTED
+
+
+@pytest.fixture
+async def liar() -> AsyncIterator[tuple[str, list[bytes]]]:
+    """(address, the answers it gives to whatever is asked: the last for ever)."""
+    answers: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}")
+        body = answers[0] if len(answers) == 1 else answers.pop(0)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", answers
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"<html>", b"[]", b"7", b'{"id": 99, "result": "0x1"}', b'{"id": 1, "result": "one"}',
+        b'{"id": 1, "result": null}', b'{"id": 1, "error": {"code": -32000, "message": "no"}}',
+        b'{"id": 1, "error": "no"}', b'{"id": 1, "result": "0x' + b"f" * 100 + b'"}',
+    ],
+    ids=repr,
+)  # fmt: skip
+async def test_a_node_that_talks_nonsense_is_as_good_as_away(liar: tuple[str, list[bytes]], body: bytes) -> None:
+    url, answers = liar
+    answers.append(body)
+    with pytest.raises(Unavailable):
+        await verdict(LedgerSettings(rpc_url=url, chain_id=1), PaymentClaim(
+            job_id=new_id(), tx_hash="ab" * 32, price=PRICE, payee="0x" + "ab" * 20,
+        ))  # fmt: skip
+
+
+@pytest.mark.parametrize("receipt", ["{}", '{"blockNumber": 5}', '{"blockNumber": "0x5", "status": "0x1", "logs": 5}'])
+async def test_a_receipt_that_is_none_is_not_believed(liar: tuple[str, list[bytes]], receipt: str) -> None:
+    url, answers = liar
+    answers += [b'{"id": 1, "result": "0x1"}', f'{{"id": 2, "result": {receipt}}}'.encode()]
+    with pytest.raises(Unavailable, match="nonsense"):
+        await verdict(LedgerSettings(rpc_url=url, chain_id=1), PaymentClaim(
+            job_id=new_id(), tx_hash="ab" * 32, price=PRICE, payee="0x" + "ab" * 20,
+        ))  # fmt: skip
+
+
+async def test_the_key_in_the_nodes_address_is_never_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "dms")
+    rpc = EthereumRpc("http://user:hunter2@127.0.0.1:9/v3/secret-key")
+    with pytest.raises(Unavailable) as failed:
+        await rpc.call("eth_chainId")
+    await rpc.close()
+    told = [str(failed.value), caplog.text]
+    for wrong in ("http://127.0.0.1:99999/secret-key", "http://[::/secret-key", "ftp://host/secret-key", "http:///x"):
+        with pytest.raises(ConfigError) as refused:
+            EthereumRpc(wrong)
+        told.append(str(refused.value))
+    for text in told:
+        assert "hunter2" not in text
+        assert "secret-key" not in text
+
+
+# --- patience ------------------------------------------------------------------------------------------
+async def test_patience_ends_and_says_what_was_waited_for(chain: Chain) -> None:
+    now = 1_000_000_000
+    check = LedgerCheck(settings(chain))
+    patient = PatientCheck(check, 600, lambda: now)
+    unseen = claim(chain, "0x" + "34" * 32)
+    waiting = await patient.decide(unseen, 0)
+    assert waiting.verdict.state is FundingState.PENDING
+    assert waiting.until == 1_600_000_000
+    assert 0 < waiting.pause_seconds <= 1
+    now = 1_599_000_000
+    assert (await patient.decide(unseen, waiting.until)).pause_seconds <= 1  # not beyond the end
+    now = waiting.until
+    late = await patient.decide(unseen, waiting.until)
+    assert late.verdict.state is FundingState.REFUSED
+    assert "was not confirmed within 600 s: transaction 0x3434" in late.verdict.reason
+    await check.close()
