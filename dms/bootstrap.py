@@ -41,6 +41,7 @@ from dms.adapters.service.notify import ServiceManager
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.adapters.wallets.maker import new_wallet
 from dms.application.chats import Chats
+from dms.application.cleanup import Cleaner
 from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("dms")
 
 SWITCH_SECONDS = 0.0005  # a thread that commits must not wait for the loop's whole 5 ms turn
+SECONDS_A_DAY = 86_400
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 
 
@@ -144,7 +146,7 @@ class Daemon:
         )
         exchange = FileExchange(network)
         exchange.start()
-        executor = _executor(settings, identity.peer_id, hardware.capacity())
+        executor = self._executor = _executor(settings, identity.peer_id, hardware.capacity())
         self._closing.push_async_callback(executor.close)
         funding = funding_check(settings.funding)
         self._closing.push_async_callback(funding.close)
@@ -249,6 +251,11 @@ class Daemon:
         open_jobs = await self._open_jobs()
         self._closing.push_async_callback(compute.close)
         await compute.start(open_jobs)
+        cleaner = Cleaner(
+            self.services.log, compute, self._executor, self.settings.job.cleanup_interval * SECONDS_A_DAY
+        )
+        self._closing.push_async_callback(cleaner.close)
+        await cleaner.start()
         self._closing.push_async_callback(directory.close)
         await directory.start()
         self._closing.push_async_callback(service.close)

@@ -124,7 +124,10 @@ class ComputeProvider:
         self._gpus.start()
         for job_id in self._open:
             self._tasks.start(job_id)
-        await self._remove_leftovers()
+        try:
+            await self.remove_leftovers(checks=True)
+        except ExecutorUnavailable as error:
+            log.warning("leftover containers could not be looked for: %s", error)
 
     async def close(self) -> None:
         """Containers go on running; the next start takes them up again."""
@@ -444,9 +447,9 @@ class ComputeProvider:
 
     async def _create(self, deployment: Deployment) -> None:
         spec = self._spec(deployment)
-        digest = await self._executor.prepare(spec)
+        image = await self._executor.prepare(spec)
         deployment = self._load(deployment.key)
-        deployment.image_pulled(digest)
+        deployment.image_pulled(image.digest, image.image, image.image_id, fetched=image.fetched)
         await self._log.save(deployment)
         if deployment.state is not DeploymentState.ACCEPTED:
             return
@@ -523,14 +526,24 @@ class ComputeProvider:
         except ExecutorUnavailable as error:
             log.warning("container of job %s is left behind: %s", job_id, error, extra={"job_id": job_id})
 
-    async def _remove_leftovers(self) -> None:
-        """Containers of deployments that have ended: we died between the record and the removal."""
-        try:
-            for job_id in await self._executor.list_jobs():
-                if job_id.startswith(CHECK_PREFIX) or self._has_ended(job_id):
-                    await self._executor.remove(job_id)
-        except ExecutorUnavailable as error:
-            log.warning("leftover containers could not be looked for: %s", error)
+    def preparing(self) -> bool:
+        """Whether a deployment has no container yet."""
+        found = (self._log.load(Deployment, job_id) for job_id in self._open)
+        return any(one is not None and one.state is DeploymentState.ACCEPTED for one in found)
+
+    async def remove_leftovers(self, *, checks: bool = False) -> None:
+        """Containers of deployments that have ended (we died between the record and the removal), and those that
+        have exited and that our log no longer knows. checks: also those of checks, which nobody waits for when
+        we have only just started. Raises ExecutorUnavailable."""
+        for job_id in await self._executor.list_jobs():
+            if job_id.startswith(CHECK_PREFIX):
+                over = checks
+            elif (deployment := self._log.load(Deployment, job_id)) is not None:
+                over = deployment.ended
+            else:
+                over = (await self._executor.inspect(job_id)).state is ExecutionState.EXITED
+            if over:
+                await self._executor.remove(job_id)
 
     def _has_ended(self, job_id: str) -> bool:
         deployment = self._log.load(Deployment, job_id)

@@ -122,6 +122,16 @@ class ExecutionSpec(Struct, frozen=True, kw_only=True):
     environment: tuple[tuple[str, str], ...] = ()
 
 
+class PreparedImage(Struct, frozen=True, kw_only=True):
+    """digest: the registry's, so that others can pull the same. image: the whole name. image_id: the engine's
+    own. fetched: it was not here before."""
+
+    digest: str
+    image: str = ""
+    image_id: str = ""
+    fetched: bool = False
+
+
 class ExecutionState(StrEnum):
     ABSENT = "absent"  # never created, or removed
     CREATED = "created"
@@ -174,9 +184,8 @@ class Executor(Protocol):
     async def check(self) -> None:
         """Returns when the engine answers a ping. Raises ExecutorUnavailable."""
 
-    async def prepare(self, spec: ExecutionSpec) -> str:
-        """Makes the image available and checks that it may run; answers its digest.
-        Raises ImageUnavailable."""
+    async def prepare(self, spec: ExecutionSpec) -> PreparedImage:
+        """Makes the image available and checks that it may run. Raises ImageUnavailable."""
 
     async def fill(self, spec: ExecutionSpec, archive: Path | None, max_bytes: int) -> None:
         """Makes the job's workspace, before `create`: /workspace in a container, the working folder of a
@@ -206,6 +215,10 @@ class Executor(Protocol):
         """SIGTERM, then SIGKILL after the grace; returns when it no longer runs."""
 
     async def remove(self, job_id: str) -> None: ...
+
+    async def remove_superseded(self, image: str, image_ids: Sequence[str]) -> Sequence[str]:
+        """image_ids: of images once fetched under that name. Those that the name no longer means are removed,
+        but for images that have another name or a container; answers the ids of those removed."""
 
     async def list_jobs(self) -> Sequence[str]:
         """Job ids of all executions this node ever created and has not removed."""

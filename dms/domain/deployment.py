@@ -94,6 +94,9 @@ class Deployment(Aggregate):
     class ImagePulled(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "deployment.image_pulled"
         digest: str
+        image: str = ""  # the whole name: registry, repository and tag or digest
+        image_id: str = ""  # the engine's own
+        fetched: bool = False  # for this very deployment; false: it was on the machine already
 
     @register
     class ContainerCreated(Event, frozen=True, kw_only=True, gc=False):
@@ -269,9 +272,9 @@ class Deployment(Aggregate):
         self.trigger(self.RewardSettled(transaction_type=transaction_type, tx_hash=tx_hash))
         return True
 
-    def image_pulled(self, digest: str) -> None:
+    def image_pulled(self, digest: str, image: str = "", image_id: str = "", *, fetched: bool = False) -> None:
         if not self.digest:
-            self.trigger(self.ImagePulled(digest=digest))
+            self.trigger(self.ImagePulled(digest=digest, image=image, image_id=image_id, fetched=fetched))
 
     def container_created(self, container_id: str, executor: str) -> None:
         self._move(DeploymentState.CREATED)

@@ -52,6 +52,7 @@ from dms.application.ports import (
     OutputCursor,
     OutputLine,
     PackedWorkspace,
+    PreparedImage,
     PullProgress,
 )
 from dms.errors import ExecutionError, ExecutorUnavailable, GpuUnavailable, ImageUnavailable, InvalidInput, NotFound
@@ -114,13 +115,13 @@ class DockerExecutor:
         """Raises ExecutorUnavailable, naming the socket, when the daemon does not answer."""
         await self._calls.ask("answer a ping", APIClient.ping)
 
-    async def prepare(self, spec: ExecutionSpec) -> str:
+    async def prepare(self, spec: ExecutionSpec) -> PreparedImage:
         reference = parse_reference(spec.image)
         self._settings.policy.check(reference)
         image = await self._find_image(reference)
         if image is not None:
             await self._check_image(reference, image)
-            return _digest(reference, image)
+            return _prepared(reference, image, fetched=False)
         await self._pull(reference, Pull())
         if (image := await self._find_image(reference)) is None:
             raise ImageUnavailable(f"image {reference} was pulled, but the engine does not have it")
@@ -129,7 +130,7 @@ class DockerExecutor:
         except ImageUnavailable:
             await self._drop_image(reference)
             raise
-        return _digest(reference, image)
+        return _prepared(reference, image, fetched=True)
 
     async def fill(self, spec: ExecutionSpec, archive: Path | None, max_bytes: int) -> None:
         _container_name(spec.job_id)
@@ -262,6 +263,31 @@ class DockerExecutor:
             if self._workspaces is not None:
                 await asyncio.to_thread(self._workspaces.remove, job_id)
         self._locks.pop(job_id, None)
+
+    async def remove_superseded(self, image: str, image_ids: Sequence[str]) -> Sequence[str]:
+        """Without force: the engine itself refuses to remove an image that a container has."""
+        current = await self._find_image(parse_reference(image))
+        if current is None:
+            return ()
+        replaced = [image_id for image_id in image_ids if image_id != current["Id"]]
+        return [image_id for image_id in replaced if await self._remove_nameless(image_id)]
+
+    async def _remove_nameless(self, image_id: str) -> bool:
+        """Whether it was there and is gone now. One that somebody gave a name is somebody's."""
+        try:
+            found = await self._calls.ask(
+                f"inspect image {image_id}",
+                lambda api: api.inspect_image(image_id),  # type: ignore[no-untyped-call]  # of types-docker
+            )
+            if found.get("RepoTags"):
+                return False
+            await self._calls.work(f"remove image {image_id}", lambda api: api.remove_image(image_id, noprune=False))
+        except NotFound:
+            return False
+        except ExecutionError as error:
+            logger.info("the replaced image %s stays: %s", image_id, error)
+            return False
+        return True
 
     async def list_jobs(self) -> Sequence[str]:
         wanted = [f"{LABEL_MANAGED}=true", f"{LABEL_NODE}={self._node_id}"]
@@ -535,6 +561,11 @@ def _engine_time(time_ns: int) -> str:
 
 def _digests(image: dict[str, Any]) -> list[str]:
     return [image["Id"], *(known.partition("@")[2] for known in image.get("RepoDigests") or ())]
+
+
+def _prepared(reference: ImageReference, image: dict[str, Any], *, fetched: bool) -> PreparedImage:
+    digest = _digest(reference, image)
+    return PreparedImage(digest=digest, image=str(reference), image_id=str(image["Id"]), fetched=fetched)
 
 
 def _digest(reference: ImageReference, image: dict[str, Any]) -> str:

@@ -25,7 +25,15 @@ from dms.adapters.executors.output import BATCH_LINES, Seeker
 from dms.adapters.executors.pack import pack
 from dms.adapters.executors.process_child import ProcessSpec, ProcessState
 from dms.adapters.executors.threads import stoppable
-from dms.application.ports import Execution, ExecutionSpec, ExecutionState, OutputCursor, OutputLine, PackedWorkspace
+from dms.application.ports import (
+    Execution,
+    ExecutionSpec,
+    ExecutionState,
+    OutputCursor,
+    OutputLine,
+    PackedWorkspace,
+    PreparedImage,
+)
 from dms.errors import ExecutionError, ExecutorUnavailable, InvalidInput, NotFound
 
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}")
@@ -63,10 +71,13 @@ class ProcessExecutor:
             if not os.access(self._data_dir, os.W_OK | os.X_OK):
                 raise ExecutorUnavailable(f"the folder of jobs, {self._data_dir}, can't be written")
 
-    async def prepare(self, spec: ExecutionSpec) -> str:
-        """Answers "process": there is no image."""
+    async def prepare(self, spec: ExecutionSpec) -> PreparedImage:
+        """There is no image."""
         self._folder(spec.job_id)
-        return "process"
+        return PreparedImage(digest="process")
+
+    async def remove_superseded(self, image: str, image_ids: Sequence[str]) -> Sequence[str]:
+        return ()
 
     async def fill(self, spec: ExecutionSpec, archive: Path | None, max_bytes: int) -> None:
         """Once the job was created its folder is its own."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -14,24 +13,14 @@ from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.profile import ContainerLimits
 from dms.errors import ImageUnavailable
 from tests.fixtures.jobs import NODE, run, shell_spec, texts
-from tests.fixtures.registry import Registry, serve_registry
+from tests.fixtures.registry import Registry, registry
 
 pytestmark = pytest.mark.docker
 
 SETTINGS = DockerSettings(limits=ContainerLimits(core_mhz=2_000, cores=1), pull_seconds=30.0)
 
 
-@pytest.fixture
-def registry() -> Iterator[Registry]:
-    """Images pulled from it are removed from the engine at the end."""
-    with serve_registry() as served:
-        yield served
-        api = APIClient(version="auto")
-        for image in api.images():
-            names = [*(image["RepoTags"] or ()), *(image["RepoDigests"] or ())]
-            if any(name.startswith(served.address) for name in names):
-                api.remove_image(image["Id"], force=True)
-        api.close()
+__all__ = ["registry"]
 
 
 async def test_pulls_and_answers_the_registrys_digest(registry: Registry) -> None:
@@ -39,11 +28,13 @@ async def test_pulls_and_answers_the_registrys_digest(registry: Registry) -> Non
     executor = DockerExecutor(NODE, SETTINGS)
     spec = shell_spec("echo pulled", image=f"{registry.address}/nunet/demo:1")
     try:
-        assert await executor.prepare(spec) == digest
+        prepared = await executor.prepare(spec)
+        assert (prepared.digest, prepared.image, prepared.fetched) == (digest, spec.image, True)
         lines, execution = await run(executor, spec)
         assert (texts(lines), execution.exit_code) == (["pulled"], 0)
         pinned = shell_spec("true", image=f"{registry.address}/nunet/demo@{digest}")
-        assert await executor.prepare(pinned) == digest
+        again = await executor.prepare(pinned)
+        assert (again.digest, again.image_id, again.fetched) == (digest, prepared.image_id, False)
         assert (await run(executor, pinned))[1].exit_code == 0
     finally:
         await executor.close()
@@ -82,3 +73,38 @@ async def test_what_is_too_large_does_not_stay(registry: Registry) -> None:
     api = APIClient(version="auto")
     assert await asyncio.to_thread(api.images, f"{registry.address}/nunet/big") == []
     api.close()
+
+
+async def test_only_images_that_a_newer_one_replaced_are_removed(registry: Registry) -> None:
+    """A name's newest image, one with a container and one that somebody gave another name all stay."""
+    name = f"{registry.address}/nunet/moving:1"
+    api = APIClient(version="auto")
+    executor = DockerExecutor(NODE, SETTINGS)
+    ids: list[str] = []
+    spec = shell_spec("true", image=name)
+
+    def release(number: int) -> None:
+        registry.publish("nunet/moving", "1", release=str(number))
+        api.pull(name)
+
+    try:
+        for number in range(4):
+            await asyncio.to_thread(release, number)
+            ids.append((await executor.prepare(spec)).image_id)
+            if number == 1:
+                await executor.create(spec)  # holds the second
+            if number == 2:
+                await asyncio.to_thread(api.tag, ids[2], f"{registry.address}/mine", "kept")
+        assert len(set(ids)) == 4
+        assert await executor.remove_superseded(name, [*ids, "sha256:" + "0" * 64]) == [ids[0]]
+        assert await executor.remove_superseded(name, ids) == []
+        await executor.remove(spec.job_id)
+        assert await executor.remove_superseded(name, ids) == [ids[1]]
+        assert await executor.remove_superseded(f"{registry.address}/nunet/never:1", ids) == ()
+        left = await asyncio.to_thread(lambda: {image["Id"] for image in api.images(all=True)})
+        assert left.issuperset(ids[2:])
+        assert left.isdisjoint(ids[:2])
+    finally:
+        await executor.remove(spec.job_id)
+        await executor.close()
+        api.close()
