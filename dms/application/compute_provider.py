@@ -545,10 +545,6 @@ class ComputeProvider:
             if over:
                 await self._executor.remove(job_id)
 
-    def _has_ended(self, job_id: str) -> bool:
-        deployment = self._log.load(Deployment, job_id)
-        return deployment is not None and deployment.ended
-
     def _spec(self, deployment: Deployment) -> ExecutionSpec:
         request = deployment.request
         if request is None:
