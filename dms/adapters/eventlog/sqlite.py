@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import struct
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -77,6 +78,18 @@ class Draft(Struct, frozen=True, gc=False):
     data: bytes
 
 
+def _link_of(previous: bytes, row: tuple[Any, ...], stream: str, topic: str, schema_version: int) -> bytes:
+    """The hash that a stored row must have. Raises LogCorrupt when a value is not even of its column's type: SQLite
+    stores any type in any column."""
+    try:
+        return link(
+            previous, row[0], stream.encode(), row[2], topic.encode(), schema_version, row[4], row[5], row[6], row[7],
+            row[8].encode(), row[9],
+        )  # fmt: skip
+    except (AttributeError, TypeError, ValueError, struct.error) as error:
+        raise LogCorrupt(f"position {row[0]} ({topic} of {stream}) was changed: {error}") from error
+
+
 class OwnedFile:
     """A lock that one process holds on the log for as long as it lives; a crash frees it."""
 
@@ -121,6 +134,11 @@ class SQLiteRecorder(ApplicationRecorder):
         self._lock = threading.Lock()  # around the writing connection: taken at insert, freed after commit
         self._read_lock = threading.Lock()
         self._owned = OwnedFile(database) if own else None
+        self._topics: dict[int, tuple[str, int]] = {}
+        self._topic_ids: dict[tuple[str, int], int] = {}
+        self._streams: dict[str, int] = {}
+        self._stream_names: dict[int, str] = {}
+        self._new_streams: list[tuple[int, str]] = []  # made in the open transaction
         try:
             if own:
                 database.touch(mode=0o600)
@@ -128,17 +146,15 @@ class SQLiteRecorder(ApplicationRecorder):
                 self._prepare()
             self._read = connect(database, read_only=True)
             self._check_format()
+            self._next_stream = self._load_next_stream(self._read)
+            self._load_topics(self._read)
+            self.head, self.head_hash = self._load_head()
         except sqlite3.Error as error:
             self._release()
             raise LogCorrupt(f"{database} can't be opened as an event log: {error}") from error
-        self._topics: dict[int, tuple[str, int]] = {}
-        self._topic_ids: dict[tuple[str, int], int] = {}
-        self._streams: dict[str, int] = {}
-        self._stream_names: dict[int, str] = {}
-        self._new_streams: list[tuple[int, str]] = []  # made in the open transaction
-        self._next_stream = self._load_next_stream(self._read)
-        self._load_topics(self._read)
-        self.head, self.head_hash = self._load_head()
+        except LogCorrupt:
+            self._release()
+            raise
         self.listeners: list[SimpleQueue[None]] = []
 
     def close(self) -> None:
@@ -270,31 +286,38 @@ class SQLiteRecorder(ApplicationRecorder):
             row = self._read.execute("SELECT hash FROM event WHERE position = ?", (position - 1,)).fetchone()
         if row is None:
             raise LogCorrupt(f"{self._database}: no event at position {position - 1}")
-        return bytes(row[0])
+        return self._hash(position - 1, row[0])
 
     def verify(self, batch: int = 5000) -> Iterator[int]:
         """Recomputes the whole chain; yields the position reached after each batch.
         Raises LogCorrupt naming the first position that does not fit."""
         position, previous = 0, GENESIS
         while True:
-            with self._read_lock:
-                rows = self._read.execute(
-                    f"SELECT {_COLUMNS} FROM event WHERE position > ? ORDER BY position LIMIT ?", (position, batch)
-                ).fetchall()
-                names = [(self._stream_name(row[1]), *self._topic(row[3])) for row in rows]
+            try:
+                with self._read_lock:
+                    rows = self._read.execute(
+                        f"SELECT {_COLUMNS} FROM event WHERE position > ? ORDER BY position LIMIT ?", (position, batch)
+                    ).fetchall()
+                    names = [self._names(row) for row in rows]
+            except sqlite3.Error as error:
+                raise LogCorrupt(f"the log can't be read behind position {position}: {error}") from error
             for row, (stream, topic, schema_version) in zip(rows, names, strict=True):
                 if row[0] != position + 1:
                     raise LogCorrupt(f"position {position + 1} is missing: the next event stands at {row[0]}")
-                previous = link(
-                    previous, row[0], stream.encode(), row[2], topic.encode(), schema_version, row[4], row[5],
-                    row[6], row[7], row[8].encode(), row[9],
-                )  # fmt: skip
+                previous = _link_of(previous, row, stream, topic, schema_version)
                 if previous != row[10]:
                     raise LogCorrupt(f"position {row[0]} ({topic} of {stream}) was changed: its hash does not fit")
                 position = row[0]
             if not rows:
                 return
             yield position
+
+    def _names(self, row: tuple[Any, ...]) -> tuple[str, str, int]:
+        """Stream, topic and schema version of a stored row. Raises LogCorrupt."""
+        try:
+            return self._stream_name(row[1]), *self._topic(row[3])
+        except KeyError as error:
+            raise LogCorrupt(f"position {row[0]} was changed: there is no topic {row[3]!r}") from error
 
     def _recorded(self, row: tuple[Any, ...]) -> Recorded:
         topic, schema_version = self._topic(row[3])
@@ -447,7 +470,13 @@ class SQLiteRecorder(ApplicationRecorder):
 
     def _load_head(self) -> tuple[int, bytes]:
         row = self._read.execute("SELECT position, hash FROM event ORDER BY position DESC LIMIT 1").fetchone()
-        return (0, GENESIS) if row is None else (int(row[0]), bytes(row[1]))
+        return (0, GENESIS) if row is None else (int(row[0]), self._hash(row[0], row[1]))
+
+    def _hash(self, position: int, stored: object) -> bytes:
+        """SQLite stores any type in any column."""
+        if not isinstance(stored, bytes):
+            raise LogCorrupt(f"{self._database}: position {position} was changed: its hash is {type(stored).__name__}")
+        return stored
 
     def _release(self) -> None:
         if self._owned is not None:

@@ -71,14 +71,16 @@ class _View:
         self.position = 0
 
     def fold(self, events: Iterable[Recorded]) -> None:
-        """Inside a transaction of the caller's: folds the events behind the position and writes the
-        rows that changed."""
+        """Inside a transaction of the caller's: folds the events that follow on the position and writes the rows that
+        changed. Events that do not follow on it are left alone: the view was emptied since they were read."""
         rows: dict[str, Any] = {}
         apply, key_of = self.projection.apply, self.projection.key
         reached, link = self.position, b""
         for recorded in events:
             if recorded.position <= reached:
                 continue
+            if recorded.position > reached + 1:
+                break
             reached, link = recorded.position, recorded.hash
             key = key_of(recorded)
             if key is not None:
@@ -308,7 +310,13 @@ class SQLiteViews:
         finally:
             # No await since the last look at the head: the live task goes on exactly behind it.
             self._rebuilding.discard(name)
+        self._wake()
         return view.position
+
+    def _wake(self) -> None:
+        """Those who wait look again."""
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
 
     def _reset(self, view: _View) -> None:
         with self._lock:
@@ -325,17 +333,23 @@ class SQLiteViews:
         async with contextlib.aclosing(self._log.subscribe(start)) as batches:
             async for events in batches:
                 live = [view for name, view in self._views.items() if name not in self._rebuilding]
+                for view in live:
+                    if view.position < events[0].position - 1:  # its rebuilding was broken off
+                        await self._catch_up(view)
                 await asyncio.to_thread(self._fold, live, events)
-                moved, self._moved = self._moved, asyncio.Event()
-                moved.set()
+                self._wake()
 
     def _fold(self, views: Sequence[_View], events: Sequence[Recorded]) -> None:
         with self._lock:
-            self._connection.execute("BEGIN")
+            before = [view.position for view in views]
             try:
+                self._connection.execute("BEGIN")
                 for view in views:
                     view.fold(events)
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                for view, position in zip(views, before, strict=True):
+                    view.position = position
                 raise
-            self._connection.execute("COMMIT")
