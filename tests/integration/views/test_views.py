@@ -156,6 +156,7 @@ async def test_a_batch_is_folded_into_all_views_or_into_none(
 ) -> None:
     async with started(log, tmp_path / "views.db", [*ALL, Fragile()]) as views:
         await write(log, 10)
+        await views.wait(log.head)  # the live task has nothing more to do
         monkeypatch.setattr(Fragile, "broken", True)
         behind = [views._views["jobs"], views._views["fragile"]]
         for view in behind:
