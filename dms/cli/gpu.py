@@ -45,18 +45,19 @@ def _add_status(group: Group) -> None:
         """Show what the GPUs do now, and which jobs hold them; on a terminal anew every 2 s until CTRL+C."""
         api = state.api()
         live = not once and state.output.for_people and sys.stdout.isatty()
-        while True:
-            gpus = api.get("/gpu/status")
-            if live:
-                click.echo("\x1b[H\x1b[2J", nl=False)
-                click.echo("NuNet GPU Status    (CTRL+C to exit)\n")
-            state.output.rows(gpus, STATUS, empty=NO_GPU)
-            if not live:
-                return
-            try:
+        try:
+            while True:
+                gpus = api.get("/gpu/status")
+                if live:
+                    click.echo("\x1b[H\x1b[2J", nl=False)
+                    click.echo("NuNet GPU Status    (CTRL+C to exit)\n")
+                state.output.rows(gpus, STATUS, empty=NO_GPU)
+                if not live:
+                    return
                 time.sleep(REDRAW_SECONDS)
-            except KeyboardInterrupt:
-                return
+        except KeyboardInterrupt:  # at whatever moment: it is how one leaves
+            if not live:
+                raise
 
 
 def _unit(key: str, unit: str) -> Any:
