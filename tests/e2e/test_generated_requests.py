@@ -63,7 +63,7 @@ async def schemathesis(sp: Dms, config: Path) -> tuple[int, str]:
         "--checks", "all", "--max-examples", str(EXAMPLES), "--continue-on-failure", "--request-timeout", "20",
         *ARGUMENTS,
         cwd=config.parent, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "NO_COLOR": "1"},
+        env={**os.environ, "NO_COLOR": "1", "PYTHONPATH": str(CONFIG.parents[1])},
     )  # fmt: skip
     try:
         async with asyncio.timeout(SECONDS):

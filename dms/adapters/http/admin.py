@@ -54,7 +54,7 @@ def _shown(row: CapacityRow) -> dict[str, Any]:
 
 async def providers(request: Request, api: Api) -> HTTPResponse:
     """{"items", "next_token"}: the compute providers by peer id, this device as `self`."""
-    limit = query_int(request, "limit", PAGE, ROWS_A_READ) or PAGE
+    limit = query_int(request, "limit", PAGE, ROWS_A_READ, lowest=1)
     views = await views_at(request, api)
     page = await views.page(_CAPACITY, limit=limit, after=query(request, "after"))
     return json_reply({"items": [_shown(row) for row in page.rows], "next_token": page.next})

@@ -167,9 +167,7 @@ def _server_sent(event: Recorded, peer_id: str) -> bytes:
 
 # --- what is asked for -----------------------------------------------------------------------------
 def _asked(request: Request, *, follow: bool) -> Asked:
-    limit = query_int(request, "limit", 0 if follow else PAGE, LARGEST_PAGE)
-    if limit == 0 and query(request, "limit"):
-        raise InvalidInput("query parameter limit: at least 1", [("?limit", "at least 1")])
+    limit = query_int(request, "limit", 0 if follow else PAGE, LARGEST_PAGE, lowest=1)
     return Asked(_wanted(request), _after(request), follow, limit)
 
 

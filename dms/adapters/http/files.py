@@ -127,7 +127,7 @@ async def list_transfers(request: Request, api: Api) -> HTTPResponse:
             where[name] = value.split(",")
     page = await api.views.page(
         TransfersView(),
-        limit=query_int(request, "limit", PAGE, LARGEST_PAGE) or PAGE,
+        limit=query_int(request, "limit", PAGE, LARGEST_PAGE, lowest=1),
         after=query(request, "after"),
         where=where,
         newest_first=True,

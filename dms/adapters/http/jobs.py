@@ -50,7 +50,7 @@ async def request_service(request: Request, api: Api) -> HTTPResponse:
 
 async def list_jobs(request: Request, api: Api) -> HTTPResponse:
     """{"items", "next_token"}, newest first; next_token goes into `after`, and is empty at the end."""
-    limit = _limit(request, PAGE)
+    limit = query_int(request, "limit", PAGE, LARGEST_PAGE, lowest=1)
     where: dict[str, Any] = {}
     if status := query(request, "status"):
         where["status"] = tuple(status.split(",")[:16])
@@ -64,13 +64,6 @@ async def list_jobs(request: Request, api: Api) -> HTTPResponse:
     for row in rows:
         del row["timeline"]
     return json_reply({"items": rows, "next_token": page.next})
-
-
-def _limit(request: Request, default: int) -> int:
-    limit = query_int(request, "limit", default, LARGEST_PAGE)
-    if limit == 0:
-        raise InvalidInput("query parameter limit: at least 1", [("?limit", "at least 1")])
-    return limit
 
 
 def _role(text: str) -> str:
@@ -107,7 +100,7 @@ def _shown(row: JobRow, request: Request, api: Api) -> dict[str, Any]:
 async def history(request: Request, api: Api) -> HTTPResponse:
     """{"items", "next_token"}: every event of the job on this node, as the log has it."""
     row = await _row(request, api)
-    after, limit = query_int(request, "after", 0), _limit(request, LARGEST_PAGE)
+    after, limit = query_int(request, "after", 0), query_int(request, "limit", LARGEST_PAGE, LARGEST_PAGE, lowest=1)
     found: list[Recorded] = []
     for kind in (Job.KIND, Deployment.KIND):
         found += await api.services.log.read(after, limit + 1, stream=f"{kind}-{row.job_id}")

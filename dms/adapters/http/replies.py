@@ -56,11 +56,13 @@ def query(request: Request, name: str, default: str = "") -> str:
     return values[0] if values else default
 
 
-def query_int(request: Request, name: str, default: int, highest: int = LARGEST) -> int:
-    """0 to `highest`. Raises InvalidInput."""
-    text = query(request, name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= highest):
-        what = f"expected a whole number from 0 to {highest}, got '{text[:64]}'"
+def query_int(request: Request, name: str, default: int, highest: int = LARGEST, lowest: int = 0) -> int:
+    """From `lowest` to `highest`; `default` when it is not there. Raises InvalidInput, also for an empty text."""
+    if name not in request.get_args(keep_blank_values=True):
+        return default
+    text = query(request, name)
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and lowest <= int(text) <= highest):
+        what = f"expected a whole number from {lowest} to {highest}, got '{text[:64]}'"
         raise InvalidInput(f"query parameter {name}: {what}", [(f"?{name}", what)])
     return int(text)
 

@@ -106,9 +106,12 @@ def _integer(text: str) -> int | _Refused:
     return number
 
 
-def _float(text: str) -> float | _Refused:
+def _float(text: str) -> float | int | _Refused:
+    """1.0 is a whole number too, as in JSON Schema."""
     number = float(text)
-    return number if math.isfinite(number) else _Refused("the number is out of range")
+    if not math.isfinite(number):
+        return _Refused("the number is out of range")
+    return int(number) if number.is_integer() and int(number) in _INTEGERS else number
 
 
 def _checked(value: Any, pointer: str, depth: int, findings: Findings) -> Any:

@@ -128,3 +128,14 @@ def test_what_is_read_is_refused_where_it_is_unclear(read: str, pointer: str) ->
 def test_an_unclear_value_does_not_come_through_where_anything_is_taken() -> None:
     with pytest.raises(InvalidInput, match="64 bits"):
         parse(b'{"anything":[' + b"9" * 50 + b"]}", dict[str, object])
+
+
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    body = (
+        b'{"max_ntx":1,"service_type":"ml-training-cpu","params":{"image_id":"i"},'
+        b'"constraints":{"cpu":500.0,"ram":2e3,"complexity":"Low","time":1}}'
+    )
+    constraints = parse(body, ServiceRequest).constraints
+    assert (constraints.cpu, constraints.ram) == (500, 2000)
+    with pytest.raises(InvalidInput):
+        parse(body.replace(b"500.0", b"500.5"), ServiceRequest)
