@@ -68,6 +68,7 @@ from projections.transfers import Transfers as TransfersView
 
 if TYPE_CHECKING:
     from dms.adapters.nats.relay import NatsRelay
+    from dms.adapters.tracing.tracer import Tracer
 
 log = logging.getLogger("dms")
 
@@ -181,6 +182,7 @@ class Daemon:
             settings.job.target_peer,
         )
         self._relay = _relay(settings, event_log, identity.peer_id)
+        self._tracer = _tracer(settings, event_log, identity.peer_id)
         self._figures = Figures(
             event_log,
             self._views,
@@ -238,6 +240,9 @@ class Daemon:
         await self._metadata_file.start()
         self._closing.push_async_callback(self._figures.close)
         await self._figures.start()
+        if self._tracer is not None:
+            self._closing.push_async_callback(self._tracer.close)
+            await self._tracer.start()
         if self._relay is not None:
             self._closing.push_async_callback(self._relay.close)
             await self._relay.start()
@@ -354,6 +359,21 @@ def funding_check(settings: Funding) -> FundingCheck:
             confirmations=settings.confirmations,
         )
     )
+
+
+def _tracer(settings: Settings, event_log: SQLiteEventLog, peer_id: str) -> Tracer | None:
+    """Only where the standard variables of OpenTelemetry name a collector; they are set for a whole
+    machine at times, so a missing extra is no reason not to start."""
+    names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    off = os.environ.get("OTEL_SDK_DISABLED", "").casefold() == "true"
+    if off or os.environ.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp" or not any(os.environ.get(n) for n in names):
+        return None
+    try:
+        from dms.adapters.tracing.tracer import Tracer
+    except ImportError as error:
+        log.warning("no traces are sent: %s; install nunet-dms[otel]", error, extra={"action": "traces_off"})
+        return None
+    return Tracer(event_log, peer_id, settings.general.data_dir / "traces.position")
 
 
 def _has_docker() -> bool:

@@ -358,7 +358,7 @@ class ServiceProvider:
     async def _submit(self, job: Job) -> None:
         """Asks until the provider has answered; at least once, also when we were away meanwhile."""
         self._remember_addresses(job.provider)
-        message = self._deployment_request(job)
+        message = self._deployment_request(job, await self._traceparent(job.key))
         deadline = asyncio.get_running_loop().time() + self._timeouts.answer
         pause = RETRY_SECONDS[0]
         while True:
@@ -378,7 +378,12 @@ class ServiceProvider:
             pause = min(pause * 2, RETRY_SECONDS[1])
         return await self._follow(job)
 
-    def _deployment_request(self, job: Job) -> bytes:
+    async def _traceparent(self, job_id: str) -> str:
+        """Of who asked for the job, also after a restart."""
+        first = await self._log.read(0, 1, stream=f"{Job.KIND}-{job_id}")
+        return first[0].traceparent if first else ""
+
+    def _deployment_request(self, job: Job, traceparent: str) -> bytes:
         if job.request is None:
             raise Conflict(f"job {job.key} has no request")
         own = self._signer.peer_id
@@ -394,7 +399,7 @@ class ServiceProvider:
             job_id=job.key,
             request=request,
             price=job.price,
-            traceparent=current_cause().traceparent,
+            traceparent=traceparent,
             channel=self._device.channel,
         )
         return encode(message)
