@@ -91,7 +91,9 @@ class P2p(Struct, frozen=True, kw_only=True):
 class Job(Struct, frozen=True, kw_only=True):
     log_update_interval: Annotated[float, _lasting("m", "minutes", at_least=0.01)] = 2  # minutes
     target_peer: str = ""  # peer id that gets the requests which name none
-    cleanup_interval: Annotated[float, _lasting("d", "days", at_least=0.001)] = 3  # days
+    cleanup_interval: Annotated[float, _lasting("d", "days", at_least=0.001)] = (
+        3  # days between two removals of left containers and replaced images
+    )
     funding_window: Annotated[float, _lasting("s", "seconds", at_least=1)] = 600  # seconds from quote to payment
     provider_grace: Annotated[float, _lasting("s", "seconds", at_least=1)] = 3600  # seconds a provider may be away
     answer_timeout: Annotated[float, _lasting("s", "seconds", at_least=0.1)] = 30  # seconds for accept or reject

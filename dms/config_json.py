@@ -6,6 +6,8 @@ import json
 import re
 from typing import NamedTuple, NoReturn
 
+from dms.masking import masked_line
+
 MAX_DEPTH = 50  # deeper than any settings; keeps a hostile file from exhausting the stack
 _BLANK = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
 
@@ -21,7 +23,7 @@ class Fault(Exception):
         """`LINE:COLUMN: message`, then that line with a caret under the column."""
         place = Place(None, self.offset)
         start = text.rfind("\n", 0, self.offset) + 1
-        line = text[start:].split("\n", 1)[0].replace("\t", " ").rstrip()
+        line = masked_line(text[start:].split("\n", 1)[0].replace("\t", " ").rstrip())
         column = place.column(text)
         skipped = max(0, column - 70)  # a file may be one long line
         shown, caret = line[skipped : skipped + 100], " " * (column - 1 - skipped) + "^"

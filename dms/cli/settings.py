@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 from dms.cli.core import Group, State, command, pass_state, say
-
-_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]*@")
+from dms.masking import masked
 
 
 def add_to(cli: Group) -> None:
@@ -53,4 +51,4 @@ def _plain(value: object) -> object:
         return [_plain(item) for item in value]
     if isinstance(value, Path):
         return str(value)
-    return _PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) else value
+    return masked(value) if isinstance(value, str) else value

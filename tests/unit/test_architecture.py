@@ -16,7 +16,8 @@ SHARED = ("dms.errors",)  # any layer may raise our errors
 ALLOWED: dict[str, tuple[str, ...]] = {
     "dms.errors": (),
     "dms.config": ("dms.config", "dms.config_json"),
-    "dms.config_json": (),
+    "dms.config_json": ("dms.masking",),
+    "dms.masking": (),
     "dms.domain": ("dms.domain",),
     "dms.application": ("dms.application", "dms.domain", "dms.config"),
     "projections": ("projections", "dms.domain"),

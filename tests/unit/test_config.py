@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dms.config import Loaded, Settings, json_schema, load
 from dms.config_json import Fault, parse
 from dms.errors import ConfigError
+from dms.masking import masked
 
 
 class Places:
@@ -317,3 +318,108 @@ def test_the_schema_accepts_what_we_accept_and_refuses_what_we_refuse() -> None:
     for bad in ({"rest": {"port": 70000}}, {"job": {"funding_window": "soon"}}, {"job": {"executor": "podman"}}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(bad, schema)
+
+
+# Every key, every way
+
+ORIGINAL = {  # what the original's dms_config.json may hold, with its defaults where we keep them
+    "general.work_dir": Path("/etc/nunet"),
+    "general.data_dir": Path("/var/nunet"),
+    "general.debug": False,
+    "rest.addr": "127.0.0.1",
+    "rest.port": 9999,
+    "p2p.listen_address": ("/ip4/0.0.0.0/tcp/9000", "/ip4/0.0.0.0/udp/9000/quic"),
+    "p2p.bootstrap_peers": (),  # its own nodes are not ours to load
+    "job.log_update_interval": 2,
+    "job.target_peer": "",
+    "job.cleanup_interval": 3,
+    "telemetry.service_name": "NunetDMS",
+    "telemetry.global_endpoint": "",  # nothing is sent anywhere
+    "telemetry.observability_level": "INFO",
+    "telemetry.telemetry_mode": "production",
+}
+
+
+def value_of(loaded: Loaded, key: str) -> object:
+    section, _, name = key.partition(".")
+    return getattr(getattr(loaded.settings, section), name)
+
+
+@pytest.mark.parametrize("key", ORIGINAL)
+def test_each_key_of_the_original_is_known_and_has_its_default(places: Places, key: str) -> None:
+    assert value_of(places.load(), key) == ORIGINAL[key]
+
+
+def test_the_older_names_are_read_for_the_newer_ones(places: Places) -> None:
+    places.write('{"general": {"metadata_path": "/old"}, "job": {"gist_update_interval": 7}}')
+    loaded = places.load()
+    assert (loaded.settings.general.work_dir, loaded.settings.job.log_update_interval) == (Path("/old"), 7)
+    assert loaded.warnings == []
+
+
+def another(value: object, key: str) -> str:
+    """A text that sets the key to something else than its default."""
+    chosen = {
+        "job.executor": "process",
+        "eventlog.url": "sqlite:///tmp/events.db",
+        "funding.check": "ledger",
+        "funding.rpc_url": "https://127.0.0.1:8545",
+        "funding.token_address": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+        "nats.replicas": "3",
+    }.get(key)
+    if chosen is not None:
+        return chosen
+    if isinstance(value, bool):
+        return str(not value).lower()
+    if isinstance(value, int | float):
+        return str(value + 1)
+    return "/srv/other"
+
+
+@pytest.mark.parametrize("key", sorted(load({}, {}).sources))
+def test_each_setting_can_be_set_in_the_environment(places: Places, key: str) -> None:
+    name = "DMS_" + key.replace(".", "_").upper()
+    default = value_of(places.load(), key)
+    loaded = places.load(env={name: another(default, key)})
+    assert value_of(loaded, key) != default
+    assert loaded.sources[key] == f"env {name}"
+    assert loaded.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("nats://me:pw@host:4222", "nats://me:***@host:4222"),
+        ("nats://me:p@ss/w:rd@host:4222", "nats://me:***@host:4222"),
+        ("nats://a:one@h1:4222,nats://b:two@h2:4222", "nats://a:***@h1:4222,nats://b:***@h2:4222"),
+        ("nats://s3cr3t-token@host:4222", "nats://***@host:4222"),
+        ("postgresql://me@host/dms?sslmode=require", "postgresql://me@host/dms?sslmode=require"),
+        ("postgresql://host/dms?user=me&password=pw", "postgresql://host/dms?user=me&password=***"),
+        ("https://node.example/v3?apikey=abc", "https://node.example/v3?apikey=***"),
+        ("sqlite:///var/nunet/events.db", "sqlite:///var/nunet/events.db"),
+        ("/ip4/0.0.0.0/tcp/9000", "/ip4/0.0.0.0/tcp/9000"),
+        ("http://localhost:9991", "http://localhost:9991"),
+    ],
+)
+def test_addresses_are_shown_without_what_is_secret_in_them(address: str, shown: str) -> None:
+    assert masked(address) == shown
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '"password": "open-sesame" "user": "me"',
+        '"TOKEN" : "open-sesame", }',
+        '"url": "nats://me:open-sesame@host:4222" "user": "me"',
+        '"rpc_url": "https://node.example/open-sesame",,',
+    ],
+)
+def test_a_fault_in_a_line_with_a_secret_is_pointed_at_without_the_secret(places: Places, line: str) -> None:
+    places.write('{"nats": {\n' + line + "\n}}")
+    with pytest.raises(ConfigError) as caught:
+        places.load()
+    assert "open-sesame" not in str(caught.value)
+    report = str(caught.value).splitlines()
+    column = int(report[0].split(":")[2])
+    assert report[2].index("^") == 4 + column - 1
+    assert report[1][4:].startswith(line[:7])
