@@ -393,3 +393,35 @@ def test_a_setting_without_a_value_is_wrong_usage() -> None:
 
 def test_an_unknown_setting_is_wrong_usage() -> None:
     assert nunet("run", "--set", "rest.prot=1").exit_code == 2
+
+
+# --- transactions --------------------------------------------------------------------------------------
+def test_transactions_are_listed_claimed_reported_and_looked_up(tiny: TinyDms) -> None:
+    row = {"tx_hash": "0xab", "transaction_type": "refund", "date_time": "2026-01-31 12:00:00 +0000 UTC"}
+    reward = {"reward_type": "refund", "to_provider": "0", "to_requester": "0.4"}
+    tiny.answers["GET /transactions"] = (200, [row])
+    tiny.answers["POST /transactions/request-reward"] = (200, reward)
+    tiny.answers["POST /transactions/send-status"] = (200, {"message": "transaction status success acknowledged"})
+    tiny.answers["POST /transactions/update-status"] = (200, {"message": "synchronized", "updated": 1})
+    listed = nunet("transaction", "list", "--done", "0", "--clean", "done", tiny=tiny)
+    assert "0xab" in listed.stdout
+    assert json.loads(nunet("transaction", "request-reward", "0xab", "-o", "json", tiny=tiny).stdout) == reward
+    assert "acknowledged" in nunet("transaction", "send-status", "0xab", "--type", "refund", tiny=tiny).stderr
+    assert json.loads(nunet("transaction", "sync", "-o", "json", tiny=tiny).stdout)["updated"] == 1
+    assert tiny.asked == [
+        ("GET /transactions", {"size_done": "0", "clean_tx": "done"}, None),
+        ("POST /transactions/request-reward", {}, {"tx_hash": "0xab", "compute_provider_address": ""}),
+        (
+            "POST /transactions/send-status",
+            {},
+            {"transaction_type": "refund", "transaction_status": "success", "tx_hash": "0xab"},
+        ),
+        ("POST /transactions/update-status", {}, {"address": ""}),
+    ]
+
+
+def test_a_running_jobs_reward_is_a_conflict(tiny: TinyDms) -> None:
+    tiny.answers["POST /transactions/request-reward"] = (409, {"error": "the job is still running"})
+    done = nunet("transaction", "request-reward", "0xab", tiny=tiny)
+    assert done.exit_code == 5
+    assert "still running" in done.stderr
