@@ -31,13 +31,19 @@ def _add_tail(group: Group) -> None:
     @click.option("--provider", metavar="PEER", help="Only of this compute provider.")
     @click.option("--since", metavar="TIME", help="Not before this time.")
     @click.option("--until", metavar="TIME", help="Before this time.")
+    @click.option("--nats", is_flag=True, help="Read them from NATS (nats.url): of every DMS that relays there.")
     @pass_state
-    def tail(state: State, /, *, follow: bool, after: int | None, limit: int | None, **wanted: str | None) -> None:
+    def tail(
+        state: State, /, *, follow: bool, after: int | None, limit: int | None, nats: bool, **wanted: str | None
+    ) -> None:
         """Show the newest events of this node, or those behind a position; with --follow, live.
 
         A reader that was interrupted goes on with --after and the last position that it saw.
         """
         wanted["type"] = wanted.pop("kind")
+        if nats:
+            _tail_nats(state, follow=follow, after=after, limit=limit, wanted=wanted)
+            return
         api = state.api()
         if after is None:
             newest = int(api.get("/readyz")["head"])
@@ -51,6 +57,18 @@ def _add_tail(group: Group) -> None:
                 return
         if not shown and state.output.for_people:
             click.echo("no events", err=True)
+
+
+def _tail_nats(
+    state: State, *, follow: bool, after: int | None, limit: int | None, wanted: Mapping[str, str | None]
+) -> None:
+    from dms.cli import nats_tail  # with NATS' client, which nothing else here needs
+
+    def show(event: Mapping[str, Any]) -> None:
+        _show(state, event)
+
+    if not nats_tail.tail(state, show, follow=follow, after=after, limit=limit, wanted=wanted):
+        click.echo("no events", err=True)
 
 
 def _is_filtered(wanted: Mapping[str, str | None]) -> bool:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,34 @@ async def test_a_javascript_client_reads_valid_events_and_can_do_no_more(
     assert "cycle" in found["refused"]["deliverIntoStream"]
     assert found["left"] == relayed
     assert len(await stored(server, **READER)) == relayed
+
+
+async def tailed(server: NatsServer, *arguments: str, user: str = "monitor", expect: int = 0) -> list[dict[str, Any]]:
+    """What `nunet events tail --nats` shows as the reader."""
+    login = {"DMS_NATS_URL": server.url, "DMS_NATS_USER": user, "DMS_NATS_PASSWORD": MONITOR}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "dms.cli", "events", "tail", "--nats", "-o", "jsonl", *arguments),
+        env={**os.environ, **login},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    assert process.returncode == expect, err.decode()
+    assert MONITOR.encode() not in err
+    return [json.loads(line) for line in out.splitlines()]
+
+
+async def test_the_command_line_reads_the_stream_as_the_reader(server: NatsServer, relayed: int) -> None:
+    assert [event["position"] for event in await tailed(server, "--after", "0")] == list(range(1, relayed + 1))
+    assert [event["position"] for event in await tailed(server, "-n", "5")] == list(range(relayed - 4, relayed + 1))
+    ended = await tailed(server, "--type", "job.termination_requested,device")
+    assert len(ended) == 20
+    of_one = await tailed(server, "--job", ended[0]["correlationid"])
+    assert [event["subject"] for event in of_one] == [ended[0]["subject"]] * len(of_one)
+    assert len(await tailed(server, "--follow", "-n", "3")) == 3
+    assert await tailed(server, "--job", "0198c0de-0000-7000-8000-000000000000") == []
+    assert await tailed(server, user="nobody", expect=1) == []
 
 
 async def test_the_publisher_can_write_only_as_itself_and_delete_nothing(server: NatsServer, relayed: int) -> None:

@@ -1,0 +1,84 @@
+"""Reads the stream as any monitoring program could: a consumer that leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+from nats.errors import Error as NatsError
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import APIError, NotFoundError
+
+from dms.adapters.nats.connection import check, connected
+from dms.adapters.nats.stream import STREAM, SUBJECTS
+from dms.application.tasks import RETRY_SECONDS
+from dms.config import Nats
+from dms.domain.event import new_id
+from dms.errors import NotFound, Unavailable
+
+INBOX = "_INBOX_MONITOR"  # what ops/nats lets a reader use
+BATCH, WAIT_SECONDS = 200, 1.0
+FORGOTTEN_SECONDS = 60.0  # the server drops a consumer that nobody asks any more
+
+
+async def read(
+    settings: Nats, *, subjects: str = SUBJECTS, follow: bool = False, newest: int | None = None
+) -> AsyncGenerator[dict[str, Any], None]:
+    """CloudEvents as the stream has them, from its first on (or the newest so many); with follow for ever, through lost
+    connections, each once. Raises ConfigError; Unavailable and NotFound unless it has begun to follow."""
+    check(settings)
+    after, pause = 0, RETRY_SECONDS[0]
+    while True:
+        try:
+            async with aclosing(_once(settings, subjects, after, follow, newest)) as messages:
+                async for sequence, event in messages:
+                    after, pause = sequence, RETRY_SECONDS[0]
+                    yield event
+        except (Unavailable, NatsError):
+            if not follow or not after:
+                raise
+        if not follow:
+            return
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, RETRY_SECONDS[1])
+
+
+async def _once(
+    settings: Nats, subjects: str, after: int, follow: bool, newest: int | None
+) -> AsyncGenerator[tuple[int, dict[str, Any]], None]:
+    """(sequence, event) over one connection."""
+    async with connected(settings, "nunet events tail", INBOX) as link:
+        js = link.client.jetstream()
+        try:
+            if newest is not None and not after:
+                after = max(0, (await js.stream_info(STREAM)).state.last_seq - newest)
+            made = await js.add_consumer(STREAM, _consumer(subjects, after))
+        except NotFoundError as error:
+            raise NotFound(f"NATS has no stream {STREAM}: no DMS has relayed to it yet") from error
+        except APIError as error:
+            raise Unavailable(f"NATS does not let us read {STREAM}: {error.description}") from error
+        left = made.num_pending or 0
+        pull = await js.pull_subscribe_bind(consumer=made.name, stream=STREAM)
+        while (left or follow) and not link.closed.is_set():
+            try:
+                messages = await pull.fetch(BATCH, timeout=WAIT_SECONDS)
+            except TimeoutError:
+                continue
+            for message in messages:
+                left = message.metadata.num_pending
+                yield message.metadata.sequence.stream, msgspec.json.decode(message.data, type=dict[str, Any])
+
+
+def _consumer(subjects: str, after: int) -> ConsumerConfig:
+    return ConsumerConfig(
+        name=f"tail-{new_id()}",
+        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+        opt_start_seq=after + 1,
+        ack_policy=AckPolicy.NONE,
+        filter_subject=subjects,
+        inactive_threshold=FORGOTTEN_SECONDS,
+        mem_storage=True,
+    )
