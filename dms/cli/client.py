@@ -78,6 +78,9 @@ class Api:
         """timeout_seconds: where the answer may take longer than usual."""
         return self._ask("POST", path, query, body, timeout_seconds)
 
+    def delete(self, path: str, **query: object) -> Any:
+        return self._ask("DELETE", path, query)
+
     def items(self, path: str, **query: object) -> Iterator[Any]:
         """The rows of a list, over all its pages."""
         while True:

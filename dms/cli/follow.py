@@ -80,7 +80,7 @@ class Follower:
             except InvalidStatus as error:
                 why = f"answered {error.response.status_code}"
                 if not connected_before or error.response.status_code != 503:  # it says so while it starts again
-                    raise _refused(error) from error
+                    raise refused(error) from error
             except (OSError, InvalidHandshake) as error:
                 why = str(error) or type(error).__name__
                 if not connected_before:
@@ -150,7 +150,8 @@ def _why(error: ConnectionClosed) -> str:
     return f"{closed.code} {closed.reason}".strip() if closed else "cut"
 
 
-def _refused(error: InvalidStatus) -> Failure:
+def refused(error: InvalidStatus) -> Failure:
+    """What the daemon said instead of opening a websocket."""
     status = error.response.status_code
     try:
         text = json.loads(error.response.body or b"")["error"]

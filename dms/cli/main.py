@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import click
 
-from dms.cli import daemon, device, events, gpu, jobs, peers, records, settings, support, transactions, wallet
+from dms.cli import (
+    chat,
+    daemon,
+    device,
+    events,
+    files,
+    gpu,
+    jobs,
+    peers,
+    records,
+    settings,
+    support,
+    transactions,
+    wallet,
+)
 from dms.cli.core import Root, shared_options
 
 HELP = """Run and use a Device Management Service (DMS): ask other machines to run container jobs, or offer this one.
@@ -38,7 +52,7 @@ cli = Root(
     params=[*shared_options(), _version_option()],
     no_args_is_help=True,
 )
-for module in (daemon, settings, device, gpu, wallet, peers, jobs, transactions, events, records, support):
+for module in (daemon, settings, device, gpu, wallet, peers, chat, files, jobs, transactions, events, records, support):
     module.add_to(cli)
 
 

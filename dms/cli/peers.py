@@ -51,6 +51,18 @@ def add_to(cli: Group) -> None:
         click.echo(f"Host ID: {printable(answer['ID'])}")
         click.echo(printable(", ".join(answer["Addrs"])))
 
+    @command(group, "default", "nunet peer default\nnunet peer default 12D3KooW...\nnunet peer default 0")
+    @click.argument("peer", required=False, default="")
+    @pass_state
+    def default(state: State, peer: str) -> None:
+        """Show the provider that gets the requests which name none; set it to PEER, or to none with 0."""
+        api = state.api()
+        answer = api.post("/peers/depreq", {"peerid": peer}) if peer else api.get("/peers/depreq")
+        if state.output.for_people:
+            click.echo(printable(answer["message"]))
+        else:
+            state.output.record(answer)
+
 
 def _print_ids(heading: str, ids: Sequence[str]) -> None:
     """With the headings of the original."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -24,63 +23,10 @@ from dms.domain.event import new_id
 from dms.domain.transfer import TransferState
 from dms.errors import Forbidden, InvalidInput, NotFound
 from tests.fixtures.dms import Dms
+from tests.fixtures.file_pair import Pair
 
 GIGABYTE = 1_000_000_000
 MOST_GROWTH_KB = 64 * 1024
-
-
-class Pair:
-    """A sender that may give out `shared`, and a receiver, that know each other."""
-
-    def __init__(self, folder: Path, **settings: str) -> None:
-        self.shared = folder / "shared"
-        self.shared.mkdir()
-        common = {"job.executor": "process", "files.send_folders": str(self.shared)}
-        self.receiver = Dms(folder / "receiver", settings=common | settings)
-        self._folder, self._common = folder, common
-
-    async def start(self) -> None:
-        self.receiver.start()
-        await self.receiver.ready()
-        self.receiver_id = (await self.receiver.get("/peers/self"))["ID"]
-        address = await self.receiver.address()
-        self.sender = Dms(self._folder / "sender", settings=self._common, bootstrap=[address])
-        self.sender.start()
-        await self.sender.ready()
-        self.sender_id = (await self.sender.get("/peers/self"))["ID"]
-        async with asyncio.timeout(10):
-            while not await self.sender.get("/peers"):
-                await asyncio.sleep(0.05)
-
-    def end(self) -> None:
-        for dms in (self.receiver, getattr(self, "sender", None)):
-            if dms is not None:
-                dms.end()
-
-    def give(self, content: bytes, name: str = "data.bin") -> Path:
-        path = self.shared / name
-        path.write_bytes(content)
-        return path
-
-    async def offer(self, path: Path) -> str:
-        body = {"peerID": self.receiver_id, "filePath": str(path)}
-        return str((await self.sender.post("/peers/file/send", body, 202))["transfer_id"])
-
-    async def state(self, dms: Dms, transfer_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = await dms.get(f"/peers/files/{transfer_id}")
-        return found
-
-    async def until(self, dms: Dms, transfer_id: str, state: str, seconds: float = 30) -> dict[str, Any]:
-        deadline = time.monotonic() + seconds
-        while (seen := await self.state(dms, transfer_id))["state"] != state:
-            assert seen["state"] in ("offered", "accepted"), seen
-            assert time.monotonic() < deadline, (seen, dms.log_tail())
-            await asyncio.sleep(0.05)
-        return seen
-
-    def received(self) -> list[str]:
-        folder = self.receiver.folder / "received_files"
-        return sorted(path.name for path in folder.iterdir() if path.is_file())
 
 
 @pytest.fixture
