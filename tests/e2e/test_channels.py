@@ -45,7 +45,7 @@ async def pay(sp: Dms, job_id: str, tx_hash: str) -> Follower:
 async def test_a_provider_that_changes_its_channel_is_gone_for_those_it_leaves(tmp_path: Path) -> None:
     async with pair(tmp_path, **BARE) as (sp, cp):
         before = await sp.post("/run/request-service", request_body("echo one"))
-        provider = before["compute_provider_addr"]
+        provider = before["compute_provider_id"]
         assert await providers(sp) == [provider]
 
         await cp.onboard(channel="nunet-edge")
@@ -80,7 +80,7 @@ async def test_nodes_of_one_channel_meet_through_a_node_of_another_and_never_mat
         refused = await edge.post("/run/request-service", body, expect=404)
         assert "no peers found with matched specs" in refused["error"]
         matched = await edge.post("/run/request-service", request_body("echo edge"))
-        assert matched["compute_provider_addr"] == own
+        assert matched["compute_provider_id"] == own
         assert own not in await meeting_point.get("/peers/dht")
 
 
@@ -120,7 +120,7 @@ async def test_a_provider_whose_engine_is_away_refuses_at_once_and_comes_back(
         assert cp.topics(quoted["job_id"]) == ["deployment.requested", "deployment.rejected"]
 
         async with asyncio.timeout(20):
-            while (await answer(sp)).get("refused") != {quoted["compute_provider_addr"]: "is offline"}:
+            while (await answer(sp)).get("refused") != {quoted["compute_provider_id"]: "is offline"}:
                 await asyncio.sleep(0.1)
         assert (await cp.get("/device/status")) == {"online": True}  # what the owner set stays
 

@@ -178,7 +178,7 @@ async def test_the_default_provider_gets_the_requests_also_after_a_restart(
     await two.b.onboard(ntx_price=2)
     await sees_providers(two.a, 2)
     offered = await two.a.post("/run/request-service", request_body("true", VRAM=0))
-    assert offered["compute_provider_addr"] != two.b_id
+    assert offered["compute_provider_id"] != two.b_id
     done = f"Successfully set {two.b_id} as default deployment request receiver."
     assert await depreq(peerID=two.b_id) == (200, done)
     two.a.kill9()
@@ -187,7 +187,7 @@ async def test_the_default_provider_gets_the_requests_also_after_a_restart(
     assert await depreq() == (200, f"default peer is {two.b_id}")
     await sees_providers(two.a, 2)
     quote = await two.a.post("/run/request-service", request_body("true", VRAM=0))
-    assert quote["compute_provider_addr"] == two.b_id
+    assert quote["compute_provider_id"] == two.b_id
     two.b.kill9()
     async with asyncio.timeout(20):
         while two.b_id in [peer["ID"] for peer in await two.a.get("/peers")]:
