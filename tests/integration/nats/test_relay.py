@@ -7,7 +7,7 @@ import logging
 import random
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from nats.js.api import RetentionPolicy, StorageType, StreamConfig
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.nats import relay as relay_module
+from dms.adapters.nats.reader import read
 from dms.adapters.nats.relay import NatsRelay
 from dms.adapters.nats.stream import STREAM, subject, token
 from dms.config import Nats
@@ -123,8 +124,20 @@ async def test_while_nats_is_down_events_are_recorded_and_the_backlog_shows(
 async def test_nats_killed_again_and_again_loses_and_doubles_nothing(
     log: SQLiteEventLog, server: NatsServer, tmp_path: Path
 ) -> None:
+    """The stream has each once and in order, and so has a reader that followed it all the while."""
     chance = random.Random(7)
+    seen: list[int] = []
+
+    async def follow() -> None:
+        async with aclosing(read(Nats(url=server.url), follow=True)) as events:
+            async for event in events:
+                seen.extend([event["position"]])
+
     async with relaying(log, server.url, tmp_path) as relay:
+        await append(log, 1)
+        await caught_up(relay, log)
+        reader = asyncio.create_task(follow())
+        await wait_for(lambda: seen)
         for _ in range(6):
             writing = asyncio.create_task(append(log, 400))
             await asyncio.sleep(chance.uniform(0, 0.15))
@@ -132,7 +145,10 @@ async def test_nats_killed_again_and_again_loses_and_doubles_nothing(
             await writing
             server.start()
         await caught_up(relay, log)
-    assert positions(await stored(server)) == list(range(1, 2401))
+        await wait_for(lambda: len(seen) >= log.head or reader.done())
+        await relay_module.ended(reader)
+    assert positions(await stored(server)) == list(range(1, 2402))
+    assert seen == list(range(1, 2402))
 
 
 async def test_cut_connections_with_lost_answers_and_no_duplicate_window_double_nothing(
