@@ -197,6 +197,7 @@ class Daemon:
             log=event_log,
             outputs=outputs,
             network=network,
+            signer=identity,
             device=device,
             directory=directory,
             service_provider=service,

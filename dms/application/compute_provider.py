@@ -18,6 +18,7 @@ import msgspec
 from dms.application.cause import caused_by
 from dms.application.device import DeviceService
 from dms.application.engine import EngineWatch
+from dms.application.export import signed_record
 from dms.application.funding import PatientCheck, claim_of
 from dms.application.gpus import GpuWatch
 from dms.application.messages import (
@@ -373,22 +374,7 @@ class ComputeProvider:
             after = lines[-1].seq
 
     def _sign(self, recorded: Recorded) -> SignedRecord:
-        return SignedRecord(
-            position=recorded.position,
-            stream=recorded.originator_id,
-            version=recorded.originator_version,
-            topic=recorded.topic,
-            schema_version=recorded.schema_version,
-            time=recorded.time,
-            event_id=recorded.event_id,
-            correlation_id=recorded.correlation_id,
-            causation_id=recorded.causation_id,
-            traceparent=recorded.traceparent,
-            data=recorded.data.decode(),
-            previous=self._log.previous_hash(recorded.position).hex(),
-            hash=recorded.hash.hex(),
-            signature=self._signer.sign(recorded.hash).hex(),
-        )
+        return signed_record(recorded, self._log.previous_hash(recorded.position), self._signer)
 
     # --- running ---------------------------------------------------------------------------------------
     async def _drive(self, job_id: str) -> None:

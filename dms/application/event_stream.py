@@ -11,6 +11,7 @@ from contextlib import aclosing
 
 from msgspec import Struct
 
+from dms.application.export import whole_stream
 from dms.application.ports import EventLog
 from dms.domain.deployment import Deployment
 from dms.domain.device import Device
@@ -77,7 +78,7 @@ async def _past(log: EventLog, wanted: EventFilter, after: int) -> AsyncGenerato
         head = log.head
         found: list[Recorded] = []
         for stream in (f"{Job.KIND}-{wanted.job_id}", f"{Deployment.KIND}-{wanted.job_id}"):
-            found += await _whole(log, stream, after)
+            found += [event for event in await whole_stream(log, stream) if event.position > after]
         yield sorted((event for event in found if event.position <= head), key=lambda event: event.position), head
         return
     position = after
@@ -89,15 +90,6 @@ async def _past(log: EventLog, wanted: EventFilter, after: int) -> AsyncGenerato
         yield page, position
         if not full:
             return
-
-
-async def _whole(log: EventLog, stream: str, after: int) -> list[Recorded]:
-    found: list[Recorded] = []
-    while True:
-        page = await log.read(found[-1].position if found else after, PAGE, stream=stream)
-        found += page
-        if len(page) < PAGE:
-            return found
 
 
 def _predicate(log: EventLog, wanted: EventFilter, own_peer_id: str) -> Predicate:

@@ -11,7 +11,7 @@ from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
 from dms.application.ml_images import MlImages
-from dms.application.ports import EventLog, Metrics, OutputStore, PeerNetwork, Relay
+from dms.application.ports import EventLog, Metrics, OutputStore, PeerNetwork, Relay, Signer
 from dms.application.service_provider import ServiceProvider
 from dms.application.transactions import Transactions
 from dms.application.transfers import Transfers
@@ -29,6 +29,7 @@ class Services:
     log: EventLog
     outputs: OutputStore
     network: PeerNetwork
+    signer: Signer
     device: DeviceService
     directory: Directory
     service_provider: ServiceProvider

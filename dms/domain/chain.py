@@ -79,19 +79,28 @@ def id_text(identifier: bytes) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-def check_record(record: SignedRecord, peer_id: str, verify: Callable[[str, bytes, bytes], bool]) -> None:
-    """Raises PeerMisbehaved unless the record's hash is its content's and the peer signed it."""
+def record_hash(record: SignedRecord, where: str, previous: bytes | None = None) -> bytes:
+    """The link that the record's content gives, behind its own `previous` or another. where: for the error.
+    Raises PeerMisbehaved when it is malformed."""
     try:
-        expected = link(
-            bytes.fromhex(record.previous), record.position, record.stream.encode(), record.version,
-            record.topic.encode(), record.schema_version, record.time, id_bytes(record.event_id),
+        return link(
+            bytes.fromhex(record.previous) if previous is None else previous, record.position, record.stream.encode(),
+            record.version, record.topic.encode(), record.schema_version, record.time, id_bytes(record.event_id),
             id_bytes(record.correlation_id), id_bytes(record.causation_id), record.traceparent.encode(),
             record.data.encode(),
         )  # fmt: skip
-        signature = bytes.fromhex(record.signature)
     except (ValueError, struct.error) as error:
-        raise PeerMisbehaved(f"{peer_id} sent a malformed record: {error}") from error
+        raise PeerMisbehaved(f"{where}: malformed record: {error}") from error
+
+
+def check_record(record: SignedRecord, peer_id: str, verify: Callable[[str, bytes, bytes], bool]) -> None:
+    """Raises PeerMisbehaved unless the record's hash is its content's and the peer signed it."""
+    expected = record_hash(record, peer_id)
     if expected.hex() != record.hash:
         raise PeerMisbehaved(f"{peer_id} sent {record.stream} version {record.version} with a hash not its own")
+    try:
+        signature = bytes.fromhex(record.signature)
+    except ValueError as error:
+        raise PeerMisbehaved(f"{peer_id} sent a malformed record: {error}") from error
     if not verify(peer_id, expected, signature):
         raise PeerMisbehaved(f"{peer_id} sent {record.stream} version {record.version} without its signature")

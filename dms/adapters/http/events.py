@@ -21,7 +21,9 @@ from dms.adapters.http.routes import FLAG, OPTIONAL_JOB_ID, Api, Parameter, Rout
 from dms.adapters.http.sockets import Endpoint
 from dms.application.cloudevents import CloudEvent, cloud_event
 from dms.application.event_stream import EventFilter, check_cursor, events
+from dms.application.export import export_job, export_log
 from dms.application.tasks import cancelled
+from dms.domain.chain import SignedRecord
 from dms.domain.event import Recorded
 from dms.errors import InvalidInput
 
@@ -62,6 +64,27 @@ async def stream_events(request: Request, api: Api) -> HTTPResponse | None:
         form = _server_sent if sse else _line
         await _pump(api, asked, form, send, b":\n\n" if sse else b"\n")
         await response.eof()
+    return None
+
+
+async def export(request: Request, api: Api) -> HTTPResponse | None:
+    """200 the lines of an export, as they are read: the whole log, or one job. 404 for an unknown job."""
+    services, job_id = api.services, query(request, "job_id")
+    if job_id:
+        chunks = export_job(services.log, services.signer, checked_job_id(job_id))
+    else:
+        chunks = export_log(services.log, services.signer)
+    async with aclosing(chunks):
+        with api.streams.one():
+            first = await anext(chunks)  # an unknown job is told before the answer begins
+            response = await request.respond(content_type=NDJSON, headers={"x-head": str(services.log.head)})
+            if response is None or request.method == "HEAD":
+                return None
+            await response.send(first)
+            async for chunk in chunks:
+                async with asyncio.timeout(SEND_SECONDS):
+                    await response.send(chunk)
+            await response.eof()
     return None
 
 
@@ -237,6 +260,14 @@ ROUTES = (
         description="One CloudEvent a line, or with `Accept: text/event-stream` as Server-Sent Events, whose ids are "
         "positions. A reader goes on behind `after`, or behind `Last-Event-ID`. 410 tells the first position that "
         "is still there.",
+    ),
+    Route(
+        "GET", "/events/export", export, "The log, or one job of it, as lines that prove themselves.",
+        query=(Parameter("job_id", "Only this job, each record signed by this node.", OPTIONAL_JOB_ID, example=""),),
+        media={NDJSON: SignedRecord}, answer_example=examples.SIGNED_RECORD, errors=(404,), stream=True,
+        tags=("events",),
+        description="A header, one signed record a line, and a footer with the node's signature of the head. "
+        "`nunet audit verify --export FILE` checks it without this node.",
     ),
 )  # fmt: skip
 

@@ -213,3 +213,19 @@ REWARD: dict[str, Any] = {
     "to_requester": "0",
 }
 STATUS: dict[str, Any] = {"transaction_type": "withdraw", "transaction_status": "success", "tx_hash": TX_HASH}
+SIGNED_RECORD: dict[str, Any] = {
+    "position": 17,
+    "stream": f"job-{JOB_ID}",
+    "version": 9,
+    "topic": "job.completed",
+    "schema_version": 1,
+    "time": 1_769_860_800_000_000,
+    "event_id": JOB_ID,
+    "correlation_id": JOB_ID,
+    "causation_id": JOB_ID,
+    "traceparent": "",
+    "data": '{"duration_seconds":1.5}',
+    "previous": "0" * 64,
+    "hash": "1" * 64,
+    "signature": "2" * 128,
+}

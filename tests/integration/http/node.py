@@ -260,6 +260,7 @@ async def running_node(
             log=event_log,
             outputs=outputs,
             network=network,
+            signer=identity,
             device=device,
             directory=directory,
             service_provider=service,

@@ -1,0 +1,76 @@
+"""Writes exports of the log: whole, or one job. The format is in `dms/domain/export.py`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from dms.application.ports import EventLog, Signer
+from dms.domain.chain import GENESIS, SignedRecord
+from dms.domain.deployment import Deployment
+from dms.domain.event import Recorded
+from dms.domain.export import Header, Writer
+from dms.domain.job import Job
+from dms.errors import NotFound
+
+PAGE = 1000
+
+
+def signed_record(recorded: Recorded, previous: bytes, signer: Signer | None) -> SignedRecord:
+    """previous: the chain's link before it. Without a signer it carries no signature."""
+    return SignedRecord(
+        position=recorded.position,
+        stream=recorded.originator_id,
+        version=recorded.originator_version,
+        topic=recorded.topic,
+        schema_version=recorded.schema_version,
+        time=recorded.time,
+        event_id=recorded.event_id,
+        correlation_id=recorded.correlation_id,
+        causation_id=recorded.causation_id,
+        traceparent=recorded.traceparent,
+        data=recorded.data.decode(),
+        previous=previous.hex(),
+        hash=recorded.hash.hex(),
+        signature=signer.sign(recorded.hash).hex() if signer is not None else "",
+    )
+
+
+async def export_log(log: EventLog, signer: Signer) -> AsyncGenerator[bytes, None]:
+    """The lines of the whole log up to its head now, in chunks."""
+    head, position, link = log.head, 0, GENESIS
+    writer = Writer(Header(kind="log", peer_id=signer.peer_id), signer.sign)
+    yield writer.begin()
+    while position < head:
+        page = await log.read(position, min(PAGE, head - position))
+        chunk = b""
+        for recorded in page:
+            chunk += writer.record(signed_record(recorded, link, None))
+            position, link = recorded.position, recorded.hash
+        yield chunk
+    yield writer.end(position, link.hex())
+
+
+async def export_job(log: EventLog, signer: Signer, job_id: str) -> AsyncGenerator[bytes, None]:
+    """The lines of one job, each record signed. Raises NotFound."""
+    found: list[Recorded] = []
+    for kind in (Job.KIND, Deployment.KIND):
+        found += await whole_stream(log, f"{kind}-{job_id}")
+    if not found:
+        raise NotFound(f"no job {job_id} here")
+    found.sort(key=lambda recorded: recorded.position)
+    head = found[-1]
+    writer = Writer(Header(kind="job", peer_id=signer.peer_id, job_id=job_id, first=found[0].position), signer.sign)
+    yield writer.begin()
+    for recorded in found:
+        yield writer.record(signed_record(recorded, log.previous_hash(recorded.position), signer))
+    yield writer.end(head.position, head.hash.hex())
+
+
+async def whole_stream(log: EventLog, stream: str) -> list[Recorded]:
+    """All events of one aggregate."""
+    found: list[Recorded] = []
+    while True:
+        page = await log.read(found[-1].position if found else 0, PAGE, stream=stream)
+        found += page
+        if len(page) < PAGE:
+            return found
