@@ -1,0 +1,77 @@
+"""Checks of a stored log beyond its hash chain, and its making from an export. Reads only, so a daemon may run on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
+from dms.domain.chain import SignedRecord, check_record, id_bytes
+from dms.domain.export import Checker
+from dms.domain.job import Job
+from dms.errors import InvalidInput, LogCorrupt, PeerMisbehaved
+
+PAGE = 2000
+Verify = Callable[[str, bytes, bytes], bool]
+
+
+def check_signatures(recorder: SQLiteRecorder, verify: Verify) -> Iterator[int]:
+    """Every record of a provider that is kept as evidence, against that provider's key. Yields how many so far.
+    Raises LogCorrupt naming the position."""
+    providers: dict[str, str] = {}
+    position = count = 0
+    topics = (Job.ServiceRequested.TOPIC, Job.ProviderReported.TOPIC)
+    while page := recorder.read(position, PAGE, topics=topics):
+        for one in page:
+            if isinstance(one.event, Job.ServiceRequested):
+                providers[one.originator_id] = one.event.provider
+            elif isinstance(one.event, Job.ProviderReported):
+                count += 1
+                try:
+                    check_record(one.event.record, providers.get(one.originator_id, ""), verify)
+                except PeerMisbehaved as error:
+                    raise LogCorrupt(f"position {one.position}: the kept record is not the provider's: {error}") from error
+        position = page[-1].position
+        yield count
+
+
+def import_log(lines: Iterable[bytes], database: Path, verify: Verify) -> Iterator[int]:
+    """Makes a log of a whole export: same positions, same hashes. Yields the position reached.
+    Raises LogCorrupt when it does not verify; then no database is left. InvalidInput when there is one already."""
+    if database.exists():
+        raise InvalidInput(f"{database} is there already; name a file that is not")
+    checker = Checker(verify)
+    recorder = SQLiteRecorder(database)
+    done = False
+    try:
+        batch: list[SignedRecord] = []
+        for record in checker.records(lines):
+            batch.append(record)
+            if len(batch) == PAGE:
+                yield _append(recorder, batch)
+                batch = []
+        header = checker.header
+        if header is None or header.kind != "log" or header.first != 1:
+            raise InvalidInput("only the export of a whole log can be imported; one of a job is checked with audit verify")
+        yield _append(recorder, batch)
+        done = True
+    finally:
+        recorder.close()
+        if not done:
+            for suffix in ("", "-wal", "-shm", ".lock"):
+                database.with_name(database.name + suffix).unlink(missing_ok=True)
+
+
+def _append(recorder: SQLiteRecorder, records: list[SignedRecord]) -> int:
+    if records:
+        recorder.insert(
+            [
+                Draft(
+                    r.stream, r.version, r.topic, r.schema_version, r.time, id_bytes(r.event_id),
+                    id_bytes(r.correlation_id), id_bytes(r.causation_id), r.traceparent, None, r.data.encode(),
+                )
+                for r in records
+            ]
+        )  # fmt: skip
+        recorder.commit()
+    return recorder.head

@@ -1,0 +1,61 @@
+"""Holds the stored views against a fresh fold of the log."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dms.domain.event import Recorded
+from dms.errors import LogCorrupt
+from projections.base import Projection, fold
+
+PAGE = 5000
+Read = Callable[[int, int], Sequence[Recorded]]
+"""(after, limit) -> events."""
+
+
+def check_views(
+    database: Path, projections: Sequence[Projection[Any]], read: Read, hash_at: Callable[[int], bytes], head: int
+) -> Iterator[str]:
+    """Yields the name of each view once it was found right. head: of the log. Raises LogCorrupt when a view has seen
+    what the log does not have, or is not what the log gives."""
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, isolation_level=None)
+    try:
+        connection.execute("BEGIN")  # one moment for all that is read
+        for projection in projections:
+            found = connection.execute(
+                "SELECT version, position, hash FROM view WHERE name = ?", (projection.name,)
+            ).fetchone()
+            if found is None or found[0] != projection.version:
+                continue  # made anew at the next start
+            position, link = int(found[1]), bytes(found[2] or b"")
+            if position > head:
+                raise LogCorrupt(
+                    f"the log ends at position {head}, but the view {projection.name} has seen position {position}: "
+                    f"{position - head} events at its end are missing"
+                )
+            if position and link and hash_at(position) != link:
+                raise LogCorrupt(f"the view {projection.name} has seen another event at position {position}")
+            stored = dict(connection.execute(f"SELECT key, body FROM view_{projection.name}"))
+            _compare(projection, position, stored, read)
+            yield projection.name
+    finally:
+        connection.close()
+
+
+def _compare(projection: Projection[Any], position: int, stored: dict[str, bytes], read: Read) -> None:
+    rows: dict[str, Any] = {}
+    reached = 0
+    while reached < position:
+        page = read(reached, min(PAGE, position - reached))
+        fold(projection, rows, page)
+        reached = page[-1].position
+    decoder = msgspec.json.Decoder(projection.row_type)
+    for key in sorted(rows.keys() | stored.keys()):
+        there = decoder.decode(stored[key]) if key in stored else None
+        if there != rows.get(key):
+            raise LogCorrupt(f"row {key} of the view {projection.name} is not what the log gives at {position}")

@@ -1,0 +1,123 @@
+"""What two histories say of one job: the service provider's and the compute provider's, held against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from dms.domain.chain import SignedRecord, check_record, id_bytes
+from dms.domain.deployment import Deployment
+from dms.domain.event import Recorded, decode
+from dms.domain.job import Job
+from dms.domain.reward import Reward
+from dms.errors import LogCorrupt, PeerMisbehaved
+
+
+class Bill(Struct, frozen=True, kw_only=True):
+    """What one side's events say: the price in NTX, how the job ended, and who gets what of the price."""
+
+    price: str
+    state: str
+    duration_seconds: float
+    reward: Reward | None
+
+
+class Comparison(Struct, frozen=True, kw_only=True):
+    """differences: empty when both sides tell the same."""
+
+    job_id: str
+    service_provider: str
+    compute_provider: str
+    records_compared: int
+    bill: Bill | None
+    differences: tuple[str, ...]
+
+
+def recorded(record: SignedRecord) -> Recorded:
+    """The event as the log has it. Raises LogCorrupt when its body does not fit its schema."""
+    data = record.data.encode()
+    event = decode(record.topic, record.schema_version, data)
+    return Recorded(
+        record.position, record.stream, record.version, record.topic, record.schema_version, record.time,
+        id_bytes(record.event_id), id_bytes(record.correlation_id), id_bytes(record.causation_id), record.traceparent,
+        data, bytes.fromhex(record.hash), event,
+    )  # fmt: skip
+
+
+def evidence(records: Sequence[SignedRecord]) -> tuple[str, list[SignedRecord]]:
+    """(peer id of the provider, the records of its deployment) that a service provider's job holds."""
+    provider, held = "", []
+    for record in records:
+        if record.topic == Job.ServiceRequested.TOPIC:
+            provider = str(msgspec.json.decode(record.data)["provider"])
+        elif record.topic == Job.ProviderReported.TOPIC:
+            event = decode(record.topic, record.schema_version, record.data.encode())
+            if isinstance(event, Job.ProviderReported):
+                held.append(event.record)
+    return provider, held
+
+
+def check_evidence(
+    records: Sequence[SignedRecord], verify: Callable[[str, bytes, bytes], bool]
+) -> tuple[str, list[SignedRecord]]:
+    """As `evidence`; raises LogCorrupt when the provider did not sign one of its records."""
+    provider, held = evidence(records)
+    for record in held:
+        try:
+            check_record(record, provider, verify)
+        except PeerMisbehaved as error:
+            raise LogCorrupt(f"a record kept as evidence is not the provider's: {error}") from error
+    return provider, held
+
+
+def compare(
+    job_id: str, asked: tuple[str, Sequence[SignedRecord]], ran: tuple[str, Sequence[SignedRecord]]
+) -> Comparison:
+    """(peer id, records of the job) of the service provider and of the compute provider; both were checked."""
+    provider, held = evidence(asked[1])
+    own = {r.version: r for r in ran[1] if r.stream == f"{Deployment.KIND}-{job_id}"}
+    differences: list[str] = []
+    if provider != ran[0]:
+        differences.append(f"the job was given to {provider}, the other export is of {ran[0]}")
+    for record in held:
+        there = own.get(record.version)
+        if there is None:
+            differences.append(f"version {record.version} ({record.topic}) is missing at the compute provider")
+        elif there.hash != record.hash:
+            differences.append(f"version {record.version} ({record.topic}) is another event at the compute provider")
+    job = Job.project(None, [recorded(r) for r in asked[1] if r.stream == f"{Job.KIND}-{job_id}"])
+    deployment = Deployment.project(None, [recorded(own[version]) for version in sorted(own)])
+    mine, theirs = _bill(job), _bill(deployment)
+    if mine is None or theirs is None:
+        differences.append("one of the exports holds nothing of the job")
+    else:
+        differences += [
+            f"{name}: {left} at the service provider, {right} at the compute provider"
+            for name, left, right in (
+                ("price", mine.price, theirs.price),
+                ("duration", mine.duration_seconds, theirs.duration_seconds),
+                ("reward", mine.reward, theirs.reward),
+            )
+            if left != right
+        ]
+    return Comparison(
+        job_id=job_id,
+        service_provider=asked[0],
+        compute_provider=ran[0],
+        records_compared=len(held),
+        bill=mine,
+        differences=tuple(differences),
+    )
+
+
+def _bill(side: Job | Deployment | None) -> Bill | None:
+    if side is None:
+        return None
+    return Bill(
+        price=side.price,
+        state=str(side.state),
+        duration_seconds=side.outcome.duration_seconds if side.outcome is not None else 0.0,
+        reward=side.reward,
+    )
