@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
+from dms.adapters.eventlog.audit import check_signatures, import_log
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
@@ -35,9 +36,10 @@ from dms.adapters.http.server import HttpServer, build_app
 from dms.adapters.metadata.file import MetadataFile
 from dms.adapters.metrics.figures import Figures
 from dms.adapters.outputs.files import FileOutputStore
-from dms.adapters.p2p.identity import Identity
+from dms.adapters.p2p.identity import Identity, verify_signature
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.adapters.service.notify import ServiceManager
+from dms.adapters.views.check import check_views
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.adapters.wallets.maker import new_wallet
 from dms.application.chats import Chats
@@ -56,6 +58,7 @@ from dms.application.transfers import TransferLimits, Transfers
 from dms.application.user_files import Inbox, Outbox
 from dms.config import Funding, Loaded, Settings
 from dms.domain.device import Capacity
+from dms.domain.export import Checker
 from dms.domain.gpus import GpuReading
 from dms.domain.transfer import OPEN_STATES
 from dms.errors import ConfigError, DmsError
@@ -131,7 +134,7 @@ class Daemon:
         await event_log.start()
         outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb)
         self._closing.push_async_callback(outputs.close)
-        projections: list[Projection[Any]] = [Jobs(), CapacityView(), DeviceView(), TransfersView(), TransactionsView()]
+        projections = all_projections()
         self._views = SQLiteViews(data_dir / "views.db", event_log, projections)
         self._closing.push_async_callback(self._views.close)
         self._metadata_file = MetadataFile(event_log, self._views, work_dir)
@@ -399,14 +402,42 @@ def _token_key(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def verify(database: Path) -> Iterator[int]:
-    """Checks the hash chain of a log, in use or not; yields the position reached now and then.
-    Raises LogCorrupt naming the first position that does not fit."""
-    recorder = SQLiteRecorder(database, own=False)
-    try:
-        yield from recorder.verify()
-    finally:
-        recorder.close()
+# --- checks that need no daemon ----------------------------------------------------------------------
+class Audit:
+    """Of a log in use or not. Each step yields how far it is, and raises LogCorrupt naming what does not fit."""
+
+    def __init__(self, database: Path) -> None:
+        self._recorder = SQLiteRecorder(database, own=False)
+        self._views = database.with_name("views.db")
+
+    def close(self) -> None:
+        self._recorder.close()
+
+    def chain(self) -> Iterator[int]:
+        """Positions."""
+        return self._recorder.verify()
+
+    def signatures(self) -> Iterator[int]:
+        """Records of providers, each against its author's key."""
+        return check_signatures(self._recorder, verify_signature)
+
+    def views(self) -> Iterator[str]:
+        """Names of the views that are what the log gives; none when there is no views.db beside the log."""
+        if self._views.is_file():
+            yield from check_views(self._views, all_projections(), self._recorder)
+
+
+def all_projections() -> list[Projection[Any]]:
+    return [Jobs(), CapacityView(), DeviceView(), TransfersView(), TransactionsView()]
+
+
+def export_checker() -> Checker:
+    return Checker(verify_signature)
+
+
+def import_export(lines: Iterable[bytes], database: Path) -> Iterator[int]:
+    """See import_log."""
+    return import_log(lines, database, verify_signature)
 
 
 # --- the process -----------------------------------------------------------------------------------

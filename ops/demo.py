@@ -350,11 +350,13 @@ def events_of(node: Node, job_id: str) -> list[dict[str, Any]]:
 
 
 def show_verification(nodes: Sequence[Node]) -> None:
-    from dms.bootstrap import verify
+    from dms.bootstrap import Audit
 
     step("Recomputing the hash chains of both logs")
     for node in nodes:
-        events = max(verify(node.database), default=0)
+        audit = Audit(node.database)
+        events = max(audit.chain(), default=0)
+        audit.close()
         tell(f"{node.name}: all {events} events are as they were written")
 
 

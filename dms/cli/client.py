@@ -103,6 +103,23 @@ class Api:
                 if line.strip():
                     yield json.loads(line)
 
+    def raw_lines(self, path: str, **query: object) -> Iterator[bytes]:
+        """The lines of an answer as they come, each with its line break. Raises Failure."""
+        with (
+            self._failures(),
+            self._http.stream("GET", path, params=_given(query), timeout=STREAM_PATIENCE) as answer,
+        ):
+            if answer.is_error:
+                answer.read()
+            _check(answer)
+            rest = b""
+            for chunk in answer.iter_bytes():
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield line + b"\n"
+            if rest:
+                yield rest
+
     def _ask(
         self,
         method: str,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
-from dms.cli.core import Group, State, command, pass_state
+from dms.cli.core import Group, State, command, pass_state, say
 from dms.cli.text import moment, printable
 
 PREFIX = "io.nunet.dms."
@@ -18,6 +20,7 @@ def add_to(cli: Group) -> None:
     group = Group("events", help="The event log: every change of state, in order.", example="nunet events tail")
     cli.add_command(group)
     _add_tail(group)
+    _add_exports(group)
     _add_diff(cli)
 
 
@@ -85,6 +88,62 @@ def _show(state: State, event: Mapping[str, Any]) -> None:
         f"{event['position']:>8}  {moment(event['time'])}  {topic:<32}  "
         f"{printable(str(event['subject']))}  {printable(said)[:100]}".rstrip()
     )
+
+
+def _add_exports(group: Group) -> None:
+    @command(group, "export", "nunet events export -f log.ndjson\nnunet events export --job <job-id> -f job.ndjson")
+    @click.option("--job", "job_id", metavar="JOB", help="Only this job, each record signed by this node.")
+    @click.option(
+        "-f",
+        "--file",
+        "path",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Where to  [default: standard output].",
+    )
+    @pass_state
+    def export(state: State, job_id: str | None, path: Path | None) -> None:
+        """Write the event log, or one job of it, as lines that prove themselves.
+
+        Who gets the file checks it without this node: nunet audit verify --export FILE.
+        """  # fmt: skip
+        lines = state.api().raw_lines("/events/export", job_id=job_id)
+        if path is None:
+            for line in lines:
+                click.echo(line, nl=False)
+            return
+        draft = path.with_name(path.name + ".part")
+        with draft.open("wb") as file:
+            for line in counted(lines, "lines"):
+                file.write(line)
+        draft.replace(path)  # a cut leaves no file that looks whole
+        say(f"{path} is written; check it with: nunet audit verify --export {path}")
+
+    @command(group, "import", "nunet events import log.ndjson --database copy.db")
+    @click.argument("path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+    @click.option("--database", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The log to make.")
+    def import_events(path: Path, database: Path) -> None:
+        """Make an event log of an export: the same positions, the same hashes. It must verify, and be of a whole log.
+
+        Look at it with: nunet audit verify --database FILE; or run a DMS on it.
+        """
+        from dms.bootstrap import import_export
+
+        with path.open("rb") as lines:
+            events = max(import_export(counted(lines, "lines"), database), default=0)
+        say(f"{database} holds {events} events")
+
+
+def counted(lines: Iterable[bytes], what: str) -> Iterator[bytes]:
+    """The same lines, with their count on a terminal."""
+    busy = sys.stderr.isatty()
+    try:
+        for number, line in enumerate(lines, 1):
+            if busy and number % 1000 == 0:
+                click.echo(f"\r{number} {what}", err=True, nl=False)
+            yield line
+    finally:
+        if busy:
+            click.echo("\r\x1b[K", err=True, nl=False)
 
 
 def _add_diff(cli: Group) -> None:

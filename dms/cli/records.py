@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dms.cli.core import Exit, Failure, Group, State, command, pass_state, say
 from dms.cli.text import in_path
 from dms.errors import LogCorrupt
+
+if TYPE_CHECKING:
+    from dms.domain.chain import SignedRecord
+    from dms.domain.export import Checker
 
 
 def add_to(cli: Group) -> None:
@@ -43,46 +49,150 @@ def _add_audit(cli: Group) -> None:
     group = Group("audit", help="Check the history.", example="nunet audit verify")
     cli.add_command(group)
 
-    @command(group, "verify", "nunet audit verify\nnunet audit verify --database /var/nunet/events.db")
+    @command(
+        group,
+        "verify",
+        "nunet audit verify\nnunet audit verify --database /var/nunet/events.db\n"
+        "nunet audit verify --export sp.ndjson --against cp.ndjson",
+    )
     @click.option(
-        "--database", type=click.Path(path_type=Path, dir_okay=False),
+        "--database",
+        type=click.Path(path_type=Path, dir_okay=False),
         help="Log file to check  [default: events.db of this machine's DMS].",
-    )  # fmt: skip
+    )
+    @click.option("--export", "exported", type=click.Path(path_type=Path, dir_okay=False), help="Check this export.")
+    @click.option(
+        "--against",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="With --export: the other side's export of the same job; both must tell the same.",
+    )
     @pass_state
-    def verify(state: State, database: Path | None) -> int:
-        """Recompute the hash chain of an event log. The daemon may run, or not.
+    def verify(state: State, database: Path | None, exported: Path | None, against: Path | None) -> int:
+        """Check a history: its hash chain, the signatures in it, and that the views are what it gives.
 
-        Exit code 1 and the first wrong position when anything in it was changed, removed or put in between.
-        """
-        path = database or state.load().settings.events_db
-        if not path.is_file():
-            raise Failure(f"{path}: there is no such log", Exit.NOT_FOUND, "name it with --database")
-        events, fault = checked(path)
-        report = {"database": str(path), "intact": not fault, "events": events, "fault": fault}
-        if not state.output.for_people:
-            state.output.record(report)
-        elif not fault:
-            click.echo(f"intact: the hash chain of all {events} events in {path} fits")
-        if fault:
-            raise Failure(f"{path} does not verify: {fault}")
-        return Exit.OK
+        The daemon may run, or not; an export needs neither it nor a database. Exit code 1 and the first wrong
+        position when anything was changed, put in another order, removed or put in between.
+        """  # fmt: skip
+        if exported is None:
+            if against is not None:
+                raise Failure("--against needs --export", Exit.USAGE)
+            return _verify_database(state, database or state.load().settings.events_db)
+        if against is None:
+            return _verify_export(state, exported)
+        return _compare_exports(state, exported, against)
 
 
-def checked(path: Path) -> tuple[int, str]:
-    """(the position up to which all is right, what is wrong behind it: empty for nothing)."""
-    from dms.bootstrap import verify
+def _verify_database(state: State, path: Path) -> int:
+    from dms.bootstrap import Audit
 
-    reached, shown = 0, False
+    if not path.is_file():
+        raise Failure(f"{path}: there is no such log", Exit.NOT_FOUND, "name it with --database")
+    report: dict[str, Any] = {
+        "database": str(path), "intact": False, "events": 0, "signatures": 0, "views": [], "fault": "",
+    }  # fmt: skip
     try:
-        for reached in verify(path):
-            if sys.stderr.isatty():
-                click.echo(f"\r{reached} events", err=True, nl=False)
-                shown = True
+        audit = Audit(path)
+        try:
+            for report["events"] in shown(audit.chain(), "events"):
+                pass
+            for report["signatures"] in shown(audit.signatures(), "signatures"):
+                pass
+            report["views"] = list(audit.views())
+            report["intact"] = True
+        finally:
+            audit.close()
     except LogCorrupt as error:
-        return reached, str(error)
+        report["fault"] = str(error)
     except sqlite3.Error as error:
         raise Failure(f"{path} can't be read as an event log: {error}") from error
+    if not state.output.for_people:
+        state.output.record(report)
+    elif report["intact"]:
+        click.echo(
+            f"intact: the hash chain of all {report['events']} events in {path} fits, "
+            f"{report['signatures']} records of providers are theirs, "
+            f"views as the log gives them: {', '.join(report['views']) or 'none'}"
+        )
+    if not report["intact"]:
+        raise Failure(f"{path} does not verify: {report['fault']}")
+    return Exit.OK
+
+
+def _verify_export(state: State, path: Path) -> int:
+    checker, records = _read_export(path)
+    header, footer = checker.header, checker.footer
+    if header is None or footer is None:
+        raise Failure(f"{path} is no export")
+    report = {
+        "export": str(path), "intact": True, "kind": header.kind, "peer_id": header.peer_id, "job_id": header.job_id,
+        "events": footer.events, "position": footer.position, "hash": footer.hash,
+    }  # fmt: skip
+    if state.output.for_people:
+        what = f"job {header.job_id}" if header.job_id else "the whole log"
+        click.echo(f"intact: {footer.events} events, {what} of {header.peer_id}, signed by it")
+    else:
+        state.output.record(report)
+    del records
+    return Exit.OK
+
+
+def _compare_exports(state: State, first: Path, second: Path) -> int:
+    import msgspec
+
+    from dms.domain.audit import compare
+
+    sides = [(checker.header, records) for checker, records in (_read_export(first), _read_export(second))]
+    for path, (header, _) in zip((first, second), sides, strict=True):
+        if header is None or header.kind != "job":
+            raise Failure(f"{path} is not the export of a job", hint="nunet events export --job JOB")
+    (asked, asked_records), (ran, ran_records) = sorted(sides, key=lambda side: not _asked_for_it(side[1]))
+    if asked is None or ran is None or asked.job_id != ran.job_id:
+        raise Failure(f"{first} and {second} are of different jobs")
+    found = compare(asked.job_id, (asked.peer_id, asked_records), (ran.peer_id, ran_records))
+    if state.output.for_people:
+        for difference in found.differences:
+            click.echo(f"differs: {difference}")
+        if not found.differences and found.bill is not None:
+            bill = found.bill
+            click.echo(
+                f"both sides tell the same: {found.records_compared} records, price {bill.price} NTX, {bill.state}"
+                + (f", {bill.reward.reward_type}: {bill.reward.to_provider} NTX to the provider" if bill.reward else "")
+            )
+    else:
+        state.output.record(msgspec.to_builtins(found))
+    if found.differences:
+        raise Failure(f"the two sides tell {len(found.differences)} thing(s) differently")
+    return Exit.OK
+
+
+def _asked_for_it(records: Sequence[SignedRecord]) -> bool:
+    return any(record.stream.startswith("job-") for record in records)
+
+
+def _read_export(path: Path) -> tuple[Checker, list[SignedRecord]]:
+    """The records of a job, checked; those of a whole log are checked and not kept. Raises Failure."""
+    from dms.bootstrap import export_checker
+    from dms.domain.audit import check_evidence
+
+    checker = export_checker()
+    try:
+        with path.open("rb") as lines:
+            records = checker.records(lines)
+            kept = [record for record in records if checker.header is not None and checker.header.kind == "job"]
+        check_evidence(kept, checker.verify)
+    except LogCorrupt as error:
+        raise Failure(f"{path} does not verify: {error}") from error
+    return checker, kept
+
+
+def shown(steps: Iterator[int], what: str) -> Iterator[int]:
+    """The same steps, with their count on a terminal."""
+    busy = sys.stderr.isatty()
+    try:
+        for reached in steps:
+            if busy:
+                click.echo(f"\r{reached} {what}", err=True, nl=False)
+            yield reached
     finally:
-        if shown:
+        if busy:
             click.echo("\r\x1b[K", err=True, nl=False)
-    return reached, ""

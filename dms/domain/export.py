@@ -94,7 +94,7 @@ class Checker:
     The header is known after the first line, the footer after the last."""
 
     def __init__(self, verify: Verify) -> None:
-        self._verify = verify
+        self.verify = verify
         self._content = hashlib.sha256()
         self._versions: dict[str, int] = {}
         self._position, self._link = 0, GENESIS
@@ -149,7 +149,7 @@ class Checker:
             raise LogCorrupt(f"{where}: version {expected} of {record.stream} is missing")
         self._versions[record.stream] = record.version
         try:
-            check_record(record, header.peer_id, self._verify)
+            check_record(record, header.peer_id, self.verify)
         except PeerMisbehaved as error:
             raise LogCorrupt(f"{where}: {error}") from error
 
@@ -161,7 +161,7 @@ class Checker:
         if header.kind == "log" and (footer.position, footer.hash) != (self._position, self._link.hex()):
             raise LogCorrupt(f"the export ends at position {self._position}, its head is {footer.position}")
         said = footer_statement(header.peer_id, footer.position, footer.hash, footer.content)
-        if not self._verify(header.peer_id, said, _bytes(footer.signature)):
+        if not self.verify(header.peer_id, said, _bytes(footer.signature)):
             raise LogCorrupt(f"the footer is not signed by {header.peer_id}")
 
 

@@ -133,8 +133,25 @@ def offboarded(world: World) -> Mapping[str, str]:
     return {"-m 4000 -c 8000": f"-m {memory_mb} -c {cpu_mhz}", "<address>": PAYMENT_ADDRESS}
 
 
-def database(world: World) -> Mapping[str, str]:
-    return {"/var/nunet": str(world.service.database.parent)}
+def exported_path(world: World) -> Mapping[str, str]:
+    folder = world.folder / f"export-{next(_numbers)}"
+    folder.mkdir()
+    return ended(world) | {"log.ndjson": str(folder / "log.ndjson"), "job.ndjson": str(folder / "job.ndjson")}
+
+
+def exported_log(world: World) -> Mapping[str, str]:
+    places = exported_path(world)
+    nunet(world.service, "events", "export", "-f", places["log.ndjson"])
+    return {**places, "copy.db": str(Path(places["log.ndjson"]).with_name("copy.db"))}
+
+
+def exports(world: World) -> Mapping[str, str]:
+    """Of one job, from both sides."""
+    folder = Path(exported_path(world)["log.ndjson"]).parent
+    for name, node in (("sp", world.service), ("cp", world.compute)):
+        nunet(node, "events", "export", "--job", world.ended_job, "-f", str(folder / f"{name}.ndjson"))
+    places = {f"{name}.ndjson": str(folder / f"{name}.ndjson") for name in ("sp", "cp")}
+    return {**places, "/var/nunet": str(world.service.database.parent)}
 
 
 def free_place(world: World) -> Mapping[str, str]:
@@ -154,13 +171,15 @@ def third_daemon_is_ready(world: World) -> bool:
 
 
 CASES: dict[str, Case] = {
-    "audit verify": Case(database),
+    "audit verify": Case(exports),
     "autocomplete": Case(raw=True),
     "capacity": Case(onboarded, compute=True),
     "available": Case(onboarded, compute=True),
     "device set": Case(onboarded, compute=True),
     "device status": Case(onboarded, compute=True),
     "diff": Case(ended),
+    "events export": Case(exported_path),
+    "events import": Case(exported_log),
     "events tail": Case(ended, stream=True),
     "info": Case(onboarded, compute=True),
     "job describe": Case(ended),

@@ -1,4 +1,4 @@
-"""Checks of a stored log beyond its hash chain, and its making from an export. Reads only, so a daemon may run on it."""
+"""Checks of a stored log beyond its hash chain, and the making of one from an export."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_signatures(recorder: SQLiteRecorder, verify: Verify) -> Iterator[int]:
                 try:
                     check_record(one.event.record, providers.get(one.originator_id, ""), verify)
                 except PeerMisbehaved as error:
-                    raise LogCorrupt(f"position {one.position}: the kept record is not the provider's: {error}") from error
+                    raise LogCorrupt(f"position {one.position}: its record is not the provider's: {error}") from error
         position = page[-1].position
         yield count
 
@@ -52,7 +52,7 @@ def import_log(lines: Iterable[bytes], database: Path, verify: Verify) -> Iterat
                 batch = []
         header = checker.header
         if header is None or header.kind != "log" or header.first != 1:
-            raise InvalidInput("only the export of a whole log can be imported; one of a job is checked with audit verify")
+            raise InvalidInput("only a whole log can be imported; check the export of a job with: nunet audit verify")
         yield _append(recorder, batch)
         done = True
     finally:

@@ -60,19 +60,23 @@ class Identity:
         return self._key.sign(message)
 
     def verify(self, peer_id: str, message: bytes, signature: bytes) -> bool:
-        """False for a wrong signature, and for a peer id that isn't one of an Ed25519 key."""
-        key = public_key(peer_id)
-        if key is None:
-            return False
-        try:
-            key.verify(signature, message)
-        except InvalidSignature:
-            return False
-        return True
+        return verify_signature(peer_id, message, signature)
 
     def public_key(self, peer_id: str) -> str:
         key = public_key(peer_id)
         return "" if key is None else key.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+
+
+def verify_signature(peer_id: str, message: bytes, signature: bytes) -> bool:
+    """False for a wrong signature, and for a peer id that isn't one of an Ed25519 key."""
+    key = public_key(peer_id)
+    if key is None:
+        return False
+    try:
+        key.verify(signature, message)
+    except InvalidSignature:
+        return False
+    return True
 
 
 @lru_cache(maxsize=4096)

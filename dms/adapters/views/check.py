@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -14,15 +14,19 @@ from dms.errors import LogCorrupt
 from projections.base import Projection, fold
 
 PAGE = 5000
-Read = Callable[[int, int], Sequence[Recorded]]
-"""(after, limit) -> events."""
 
 
-def check_views(
-    database: Path, projections: Sequence[Projection[Any]], read: Read, hash_at: Callable[[int], bytes], head: int
-) -> Iterator[str]:
-    """Yields the name of each view once it was found right. head: of the log. Raises LogCorrupt when a view has seen
-    what the log does not have, or is not what the log gives."""
+class History(Protocol):
+    """The log, read without its daemon."""
+
+    def max_notification_id(self) -> int | None: ...
+    def read(self, after: int, limit: int) -> Sequence[Recorded]: ...
+    def previous_hash(self, position: int) -> bytes: ...
+
+
+def check_views(database: Path, projections: Sequence[Projection[Any]], log: History) -> Iterator[str]:
+    """Yields the name of each view once it was found right. Raises LogCorrupt when a view has seen what the log
+    does not have, or is not what the log gives."""
     connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, isolation_level=None)
     try:
         connection.execute("BEGIN")  # one moment for all that is read
@@ -33,25 +37,26 @@ def check_views(
             if found is None or found[0] != projection.version:
                 continue  # made anew at the next start
             position, link = int(found[1]), bytes(found[2] or b"")
+            head = log.max_notification_id() or 0
             if position > head:
                 raise LogCorrupt(
                     f"the log ends at position {head}, but the view {projection.name} has seen position {position}: "
                     f"{position - head} events at its end are missing"
                 )
-            if position and link and hash_at(position) != link:
+            if position and link and log.previous_hash(position + 1) != link:
                 raise LogCorrupt(f"the view {projection.name} has seen another event at position {position}")
             stored = dict(connection.execute(f"SELECT key, body FROM view_{projection.name}"))
-            _compare(projection, position, stored, read)
+            _compare(projection, position, stored, log)
             yield projection.name
     finally:
         connection.close()
 
 
-def _compare(projection: Projection[Any], position: int, stored: dict[str, bytes], read: Read) -> None:
+def _compare(projection: Projection[Any], position: int, stored: dict[str, bytes], log: History) -> None:
     rows: dict[str, Any] = {}
     reached = 0
     while reached < position:
-        page = read(reached, min(PAGE, position - reached))
+        page = log.read(reached, min(PAGE, position - reached))
         fold(projection, rows, page)
         reached = page[-1].position
     decoder = msgspec.json.Decoder(projection.row_type)
