@@ -7,7 +7,7 @@ import random
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from dms.adapters.views.sqlite import SQLiteViews
 from dms.application.export import export_job, export_log
 from dms.bootstrap import Audit, all_projections, export_checker, import_export
 from dms.domain.chain import SignedRecord
+from dms.domain.deployment import Deployment
 from dms.domain.event import new_id
 from dms.domain.export import Header
 from dms.domain.job import Job
@@ -29,7 +30,7 @@ from dms.errors import InvalidInput, LogCorrupt, NotFound
 from tests.fixtures.histories import Author, new_job
 from tests.fixtures.worlds import history
 
-IDENTITY = Identity.generate()
+IDENTITY, OTHER = Identity.generate(), Identity.generate()
 
 
 @asynccontextmanager
@@ -189,9 +190,7 @@ async def test_a_record_that_is_not_the_providers_is_found(tmp_path: Path) -> No
     async with stored(tmp_path, steps=0) as log:
         for signer in (author, other):
             job = new_job(provider=author.peer_id)
-            record = signer.record(
-                job.key, Job.Submitted(provider="p"), topic="deployment.image_pulled", data='{"digest":""}'
-            )
+            record = signer.record(job.key, Deployment.ImagePulled(digest=""))
             job.trigger(Job.ProviderReported(record=record))
             await log.save(job)
     assert "position 4" in audit(tmp_path / "events.db")
@@ -223,7 +222,7 @@ async def test_a_job_is_exported_whole_and_signed(tmp_path: Path) -> None:
     assert msgspec.json.decode(lines[0], type=Header).job_id == job_id
     with pytest.raises(InvalidInput, match="whole log"):
         list(import_export(lines, tmp_path / "copy.db"))
-    assert not (tmp_path / "copy.db").exists()
+    assert not leftovers(tmp_path)
 
 
 def changed_record(line: bytes) -> bytes:
@@ -238,10 +237,7 @@ TAMPERINGS: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "a doubled line": lambda lines: lines[:5] + lines[4:],
     "a cut tail": lambda lines: lines[:-3] + lines[-1:],
     "no footer": lambda lines: lines[:-1],
-    "another author": lambda lines: [
-        lines[0].replace(IDENTITY.peer_id.encode(), Identity.generate().peer_id.encode()),
-        *lines[1:],
-    ],
+    "another author": lambda lines: [lines[0].replace(IDENTITY.peer_id.encode(), OTHER.peer_id.encode()), *lines[1:]],
     "a broken footer": lambda lines: [*lines[:-1], lines[-1][:40] + b"\n"],
     "a line behind the footer": lambda lines: [*lines, lines[3]],
     "half a line": lambda lines: [*lines[:4], lines[4][:20]],
@@ -264,4 +260,8 @@ async def test_a_tampered_export_does_not_verify(tmp_path: Path, name: str, of_j
     if not of_job:
         with pytest.raises(LogCorrupt):
             list(import_export(TAMPERINGS[name](lines), tmp_path / "copy.db"))
-        assert not list(tmp_path.glob("copy.db*"))
+        assert not leftovers(tmp_path)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return list(folder.glob("copy.db*"))
