@@ -136,7 +136,9 @@ def offboarded(world: World) -> Mapping[str, str]:
 def exported_path(world: World) -> Mapping[str, str]:
     folder = world.folder / f"export-{next(_numbers)}"
     folder.mkdir()
-    return ended(world) | {"log.ndjson": str(folder / "log.ndjson"), "job.ndjson": str(folder / "job.ndjson")}
+    return {
+        **ended(world), "log.ndjson": str(folder / "log.ndjson"), "job.ndjson": str(folder / "job.ndjson"),
+    }  # fmt: skip
 
 
 def exported_log(world: World) -> Mapping[str, str]:
