@@ -11,9 +11,11 @@ to the disk when the output is sealed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import re
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
@@ -24,7 +26,7 @@ from dms.application.ports import LogLine, OutputCursor, OutputLine, SealedLog
 from dms.errors import LogUnavailable, PeerMisbehaved
 
 TRUNCATED = "[dms] output truncated: the limit of {limit} MB is reached, later lines are dropped"
-_MARK = TRUNCATED.partition(":")[0]
+_MARK = re.compile(re.escape(TRUNCATED).replace(re.escape("{limit}"), "[0-9]+"))
 OPEN_FILES = 256
 RECENT_LINES = 2048
 INDEX_EVERY = 256  # lines between two remembered offsets
@@ -41,7 +43,8 @@ class _Output:
         self.last = 0
         self.size = 0
         self.digest = sha256()
-        self.truncated = False
+        self.truncated = False  # the last line says so: ours or, on the other side, the peer's
+        self.full = False  # by our own limit: nothing more is kept
         self.offsets: list[int] = []  # of line 1, 1 + INDEX_EVERY, ...
         self.recent: list[LogLine] = []
         self.changed = asyncio.Event()
@@ -61,19 +64,21 @@ class _Output:
         if self.path.stat().st_size != self.size:
             os.truncate(self.path, self.size)
 
-    def add(self, lines: Iterable[LogLine]) -> None:
-        """Lines that follow on the last one. Raises OSError."""
-        parts: list[bytes] = []
-        for line in lines:
-            raw = _encoder.encode(line) + b"\n"
-            self._count(line, raw)
-            parts.append(raw)
-        if not parts:
+    def add(self, lines: Sequence[tuple[LogLine, bytes]]) -> None:
+        """Encoded lines that follow on the last one: all of them or none. Raises OSError."""
+        if not lines:
             return
         if self._file is None:
             self._file = self.path.open("ab", buffering=0)
             self.path.chmod(0o600)
-        self._file.write(b"".join(parts))
+        try:
+            _write_all(self._file, b"".join(raw for _, raw in lines))
+        except OSError:
+            with contextlib.suppress(OSError):  # then the next start cuts it off
+                os.truncate(self.path, self.size)
+            raise
+        for line, raw in lines:
+            self._count(line, raw)
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 
@@ -82,7 +87,7 @@ class _Output:
             self.offsets.append(self.size)
         self.last, self.size = line.seq, self.size + len(raw)
         self.digest.update(raw)
-        self.truncated = line.text.startswith(_MARK)
+        self.truncated = line.stream == "stderr" and _MARK.fullmatch(line.text) is not None
         self.recent.append(line)
         if len(self.recent) > 2 * RECENT_LINES:
             del self.recent[:-RECENT_LINES]
@@ -111,8 +116,13 @@ class _Output:
             return OutputCursor(stamp, sum(_decoder.decode(raw).time_ns == stamp for raw in file))
 
     def sync(self) -> None:
-        if self._file is not None:
-            os.fsync(self._file.fileno())
+        """To the disk, also what was written before the file was closed or this process began; and its name."""
+        for path in (self.path, self.path.parent) if self.path.exists() else ():
+            fd = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
 
     def close(self) -> None:
         if self._file is not None:
@@ -136,30 +146,33 @@ class FileOutputStore:
 
     async def extend(self, job_id: str, lines: Sequence[LogLine]) -> None:
         output = await self._output(job_id)
-        new = [line for line in lines if line.seq > output.last]
-        if output.truncated:
+        if output.full:
             return
+        new = [line for line in lines if line.seq > output.last]
         for expected, line in enumerate(new, output.last + 1):
             if line.seq != expected:
                 raise PeerMisbehaved(f"output of job {job_id}: line {expected} expected, line {line.seq} came")
         self._write(output, new)
 
     def _write(self, output: _Output, lines: Sequence[LogLine]) -> None:
-        if output.truncated:
+        if output.full:
             return
-        room = self._max_bytes - output.size
-        fitting = []
+        fitting: list[tuple[LogLine, bytes]] = []
+        size, full = output.size, False
         for line in lines:
-            room -= len(line.text.encode()) + 64
-            if room < 0:
-                mark = TRUNCATED.format(limit=self._max_mb)
-                fitting.append(LogLine(line.seq, "stderr", line.time_ns, mark))
+            raw = _encoder.encode(line) + b"\n"
+            size += len(raw)
+            if size > self._max_bytes:
+                mark = LogLine(line.seq, "stderr", line.time_ns, TRUNCATED.format(limit=self._max_mb))
+                fitting.append((mark, _encoder.encode(mark) + b"\n"))
+                full = True
                 break
-            fitting.append(line)
+            fitting.append((line, raw))
         try:
             output.add(fitting)
         except OSError as error:
             raise LogUnavailable(f"output can't be written to {output.path}: {error.strerror}") from error
+        output.full = full
 
     async def read(self, job_id: str, after: int, limit: int) -> Sequence[LogLine]:
         output = await self._output(job_id)
@@ -210,6 +223,8 @@ class FileOutputStore:
             path = self._path(job_id)
             size = path.stat().st_size if path.exists() else 0
             output = _Output(path) if size < 256 * 1024 else await asyncio.to_thread(_Output, path)
+            # A line of the job that reads like our mark counts as one only if it is the very last at a restart.
+            output.full = output.truncated and output.recent[-1].text == TRUNCATED.format(limit=self._max_mb)
             output = self._open.setdefault(job_id, output)  # another reader may have been as quick
             self._close_oldest()
         self._open.move_to_end(job_id)
@@ -218,6 +233,13 @@ class FileOutputStore:
     def _close_oldest(self) -> None:
         for job_id in [j for j in self._open if j not in self._waiting][: max(0, len(self._open) - OPEN_FILES)]:
             self._open.pop(job_id).close()
+
+
+def _write_all(file: BinaryIO, data: bytes) -> None:
+    """An unbuffered file may take a part only."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def _numbered(lines: Sequence[OutputLine], last: int) -> list[LogLine]:
