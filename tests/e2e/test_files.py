@@ -195,6 +195,22 @@ async def test_a_peer_may_have_only_a_few_offers_waiting(pair: Pair) -> None:
     assert (await pair.sender.get("/peers/files"))["items"][0]["state"] == "failed"
 
 
+async def test_a_file_that_is_too_large_and_a_flood_of_offers_are_refused(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, **{"files.max_mb": "1"})
+    try:
+        await pair.start()
+        large = {"peerID": pair.receiver_id, "filePath": str(pair.give(bytes(1_048_577), "large"))}
+        assert "1048576 at most" in (await pair.sender.post("/peers/file/send", large, 400))["error"]
+        small = pair.give(bytes(1_048_576), "small")
+        for _ in range(60):
+            await pair.offer(small)
+            await pair.receiver.post("/peers/file/clear", None)
+        body = {"peerID": pair.receiver_id, "filePath": str(small)}
+        assert "an hour" in (await pair.sender.post("/peers/file/send", body, 409))["error"]
+    finally:
+        pair.end()
+
+
 async def test_a_cancelled_transfer_stops_on_both_sides(pair: Pair) -> None:
     path = pair.shared / "endless"
     with path.open("wb") as file:

@@ -19,6 +19,8 @@ GET /onboarding/metadata, GET /onboarding/provisioned, GET /onboarding/address/n
 GET /onboarding/status, DELETE /onboarding/offboard, POST /onboarding/offboard, POST /onboarding/resource-config,
 GET /device/status, POST /device/status, GET /telemetry/free, GET /peers, GET /peers/self, GET /peers/dht,
 GET /peers/dht/dump, GET /peers/kad-dht, GET /peers/ws, GET /peers/shell, GET /peers/log, POST /run/request-service,
+GET /peers/depreq, GET /peers/chat, GET /peers/chat/clear, GET /peers/chat/start, GET /peers/chat/join, GET /peers/file,
+GET /peers/file/clear, GET /peers/file/send, GET /peers/file/accept,
 GET /run/deploy, POST /vm/start-default, POST /vm/start-custom
 """
 

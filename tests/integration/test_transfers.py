@@ -1,0 +1,91 @@
+"""Transfers whose other side never comes, over the real log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from dms.adapters.eventlog.log import SQLiteEventLog
+from dms.adapters.p2p.identity import Identity
+from dms.application.file_exchange import FileExchange
+from dms.application.transfers import Snapshot, Transfers
+from dms.application.user_files import Inbox, Outbox
+from dms.domain.event import new_id
+from dms.domain.transfer import Direction, Transfer, TransferState
+from tests.fixtures.waiting import wait_for
+from tests.integration.http.node import LonelyNetwork, now_us
+
+PEER = Identity.generate().peer_id
+DAY_US = 24 * 3600 * 1_000_000
+
+
+@pytest.fixture
+async def event_log(tmp_path: Path) -> AsyncIterator[SQLiteEventLog]:
+    log = SQLiteEventLog(tmp_path / "events.db", now_us)
+    await log.start()
+    yield log
+    await log.close()
+
+
+@pytest.fixture
+async def transfers(tmp_path: Path, event_log: SQLiteEventLog) -> AsyncIterator[Transfers]:
+    network = LonelyNetwork(Identity.generate().peer_id)
+    received = tmp_path / "received"
+    made = Transfers(
+        event_log, network, FileExchange(network), Outbox([tmp_path], [], received), Inbox(received), now_us
+    )
+    yield made
+    await made.close()
+
+
+async def offered(log: SQLiteEventLog, direction: Direction, days_ago: int) -> str:
+    transfer = Transfer(new_id())
+    transfer.offer(direction, PEER, "a.txt", 1, "0" * 64, now_us() - days_ago * DAY_US, "/a.txt")
+    await log.save(transfer)
+    return transfer.key
+
+
+async def test_what_nobody_decides_on_ends_after_a_week(event_log: SQLiteEventLog, transfers: Transfers) -> None:
+    ids = [await offered(event_log, direction, days) for direction in Direction for days in (6, 8)]
+    await transfers.start(ids)
+    await wait_for(lambda: sum(transfers.get(i).ended for i in ids) == 2)
+    assert [transfers.get(i).state for i in ids] == [
+        TransferState.OFFERED,
+        TransferState.FAILED,
+        TransferState.OFFERED,
+        TransferState.CANCELLED,
+    ]
+    assert [t.key for t in transfers.waiting()] == [ids[2]]
+
+
+async def test_a_fetch_from_a_peer_that_stays_away_fails_and_leaves_nothing(
+    event_log: SQLiteEventLog, transfers: Transfers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers._exchange, "_away", 0.3)
+    transfer_id = await offered(event_log, Direction.IN, 0)
+    await transfers.start([transfer_id])
+    await transfers.accept(transfer_id)
+    await wait_for(lambda: transfers.get(transfer_id).ended)
+    assert transfers.get(transfer_id).state is TransferState.FAILED
+    assert "not there" in transfers.get(transfer_id).reason
+    await wait_for(lambda: not list((tmp_path / "received" / ".incoming").iterdir()))
+
+
+async def test_cancelling_does_not_wait_for_a_peer_that_is_away(
+    event_log: SQLiteEventLog, transfers: Transfers
+) -> None:
+    transfer_id = await offered(event_log, Direction.OUT, 0)
+    await transfers.start([transfer_id])
+    seen = [snapshot.transfer.state async for snapshot in _cancelled_meanwhile(transfers, transfer_id)]
+    assert seen[-1] is TransferState.CANCELLED
+
+
+async def _cancelled_meanwhile(transfers: Transfers, transfer_id: str) -> AsyncIterator[Snapshot]:
+    first = True
+    async for snapshot in transfers.watch(transfer_id):
+        yield snapshot
+        if first:
+            first = False
+            await transfers.cancel(transfer_id)
