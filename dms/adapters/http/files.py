@@ -13,7 +13,7 @@ from sanic import HTTPResponse, Request
 from dms.adapters.http import answers, examples
 from dms.adapters.http.connection import Socket
 from dms.adapters.http.conversation import Conversation, Talk
-from dms.adapters.http.replies import checked_job_id, iso, json_reply, query, query_int
+from dms.adapters.http.replies import checked_job_id, iso, json_reply, query, query_choice, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, WebSocket, choice, whole
 from dms.adapters.http.sockets import LOOPBACK, Endpoint
 from dms.adapters.http.strict_json import parse
@@ -122,9 +122,10 @@ async def accept(request: Request, api: Api) -> HTTPResponse:
 async def list_transfers(request: Request, api: Api) -> HTTPResponse:
     await api.settled()
     where: dict[str, Any] = {}
-    for name in ("direction", "state"):
-        if value := query(request, name):
-            where[name] = value.split(",")
+    if direction := query_choice(request, "direction", "in", "out"):
+        where["direction"] = direction
+    if states := query(request, "state"):
+        where["state"] = states.split(",")
     page = await api.views.page(
         TransfersView(),
         limit=query_int(request, "limit", PAGE, LARGEST_PAGE, lowest=1),

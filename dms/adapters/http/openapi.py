@@ -48,14 +48,12 @@ def document(routes: Iterable[Route], sockets: Iterable[WebSocket], version: str
     """The whole description."""
     shapes = Shapes()
     paths: dict[str, dict[str, Any]] = {}
-    statuses: set[int] = set()
     for route in routes:
-        found = _operation(route, shapes)
-        paths.setdefault(path_of(route.address), {})[route.method.lower()] = found
-        statuses |= {int(status) for status in found["responses"] if int(status) >= 400}
+        paths.setdefault(path_of(route.address), {})[route.method.lower()] = _operation(route, shapes)
     for socket in sockets:
         paths.setdefault(socket.address, {})["get"] = _upgrade(socket, shapes)
-        statuses |= {426, 503, *COMMON, *socket.errors}
+    operations = [operation for methods in paths.values() for operation in methods.values()]
+    statuses = {int(status) for operation in operations for status in operation["responses"]}
     problem = shapes.of(Problem)
     return {
         "openapi": "3.1.1",
@@ -68,11 +66,13 @@ def document(routes: Iterable[Route], sockets: Iterable[WebSocket], version: str
         },
         "jsonSchemaDialect": DIALECT,
         "servers": [{"url": "/", "description": "This DMS."}],
-        "tags": [{"name": name} for name in sorted(_tags(paths))],
+        "tags": [{"name": name} for name in sorted({tag for operation in operations for tag in operation["tags"]})],
         "paths": paths,
         "components": {
             "schemas": dict(sorted(shapes.components.items())),
-            "responses": {_name(status): _problem_response(status, problem) for status in sorted(statuses)},
+            "responses": {
+                _name(status): _problem_response(status, problem) for status in sorted(statuses) if status >= 400
+            },
         },
     }
 
@@ -180,7 +180,8 @@ def _with_example(media: dict[str, Any], route: Route) -> dict[str, Any]:
 
 def _always(route: Route) -> tuple[int, ...]:
     changing = () if route.method == "GET" else CHANGING
-    return (*COMMON, *changing, *(() if route.early else (503,)))
+    asked = (400,) if route.query or route.body else ()  # a parameter twice, a body that is no JSON
+    return (*COMMON, *asked, *changing, *(() if route.early else (503,)))
 
 
 def _answer(route: Route, shapes: Shapes) -> dict[str, Any]:
@@ -219,7 +220,7 @@ def _shown(parameter: Parameter, place: str) -> dict[str, Any]:
 
 def _upgrade(socket: WebSocket, shapes: Shapes) -> dict[str, Any]:
     """OpenAPI has no words for websockets: an upgrade, and the messages as an extension."""
-    errors = sorted({426, 503, *COMMON, *socket.errors})
+    errors = sorted({426, 503, *COMMON, *socket.errors, *((400,) if socket.query else ())})
     messages = {
         direction: {name: shapes.of(kind) for name, kind in kinds.items()}
         for direction, kinds in (("incoming", socket.incoming), ("outgoing", socket.outgoing))
@@ -246,8 +247,3 @@ def _name(status: int) -> str:
 def _problem_response(status: int, problem: dict[str, Any]) -> dict[str, Any]:
     text = MEANINGS.get(status, HTTPStatus(status).phrase)
     return {"description": text, "content": {JSON: {"schema": problem, "example": body_of(status, text)}}}
-
-
-def _tags(paths: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> set[str]:
-    operations = [operation for methods in paths.values() for operation in methods.values()]
-    return {tag for operation in operations for tag in operation["tags"]}

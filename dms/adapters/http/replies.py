@@ -67,6 +67,15 @@ def query_int(request: Request, name: str, default: int, highest: int = LARGEST,
     return int(text)
 
 
+def query_choice(request: Request, name: str, *words: str) -> str:
+    """One of the words; empty when it is not there. Raises InvalidInput."""
+    text = query(request, name)
+    if text and text not in words:
+        what = f"expected {' or '.join(words)}, got '{text[:64]}'"
+        raise InvalidInput(f"query parameter {name}: {what}", [(f"?{name}", what)])
+    return text
+
+
 def query_bool(request: Request, name: str) -> bool:
     """Raises InvalidInput."""
     text = query(request, name).casefold()

@@ -343,3 +343,18 @@ def httpx_json(text: str) -> Any:
 def test_the_server_needs_a_real_address() -> None:
     with socket.socket(), pytest.raises(ConfigError, match=r"192\.0\.2\.1|can't listen"):
         server_module._bound("192.0.2.1", 0)
+
+
+async def test_numbers_and_choices_in_the_query_are_what_they_are_said_to_be(node: Node) -> None:
+    async with node.client() as client:
+        for path in (
+            "jobs?limit=",
+            "jobs?limit=0",
+            "peers/files?limit=0",
+            "peers/files?direction=up",
+            "jobs?role=boss",
+        ):
+            answer = await client.get(f"{API}/{path}")
+            assert answer.status_code == 400, path
+            assert answer.json()["errors"][0]["pointer"].startswith("?")
+        assert (await client.get(f"{API}/peers/files?direction=in&limit=1")).json()["items"] == []
