@@ -24,6 +24,7 @@ import uvloop
 from dms.adapters.eventlog.audit import check_signatures, import_log
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
+from dms.adapters.executors.archive import check_archive
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.process import ProcessExecutor
@@ -43,6 +44,9 @@ from dms.adapters.views.check import check_views
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.adapters.wallets.maker import new_wallet
 from dms.application.chats import Chats
+from dms.application.checkpoint_files import CheckpointFiles
+from dms.application.checkpoint_keeper import CheckpointKeeper, CheckpointTimes
+from dms.application.checkpoint_receiver import CheckpointReceiver
 from dms.application.cleanup import Cleaner
 from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
@@ -64,6 +68,7 @@ from dms.domain.transfer import OPEN_STATES
 from dms.errors import ConfigError, DmsError
 from projections.base import Projection
 from projections.capacity import Capacity as CapacityView
+from projections.checkpoints import OFFERED, Checkpoints
 from projections.device import DeviceView
 from projections.jobs import OPEN_STATUSES, Jobs
 from projections.transactions import Transactions as TransactionsView
@@ -75,6 +80,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dms")
 
+MIB = 1024 * 1024
 SWITCH_SECONDS = 0.0005  # a thread that commits must not wait for the loop's whole 5 ms turn
 SECONDS_A_DAY = 86_400
 DOCKER_SOCKET = Path("/var/run/docker.sock")
@@ -156,12 +162,26 @@ class Daemon:
         self._closing.push_async_callback(funding.close)
         patience = settings.funding.timeout_seconds
         directory = Directory(event_log, device, network, identity, now_us)
+        files = CheckpointFiles(data_dir)
+        files.make()
+        keeper = CheckpointKeeper(event_log, executor, files, exchange, now_us, _checkpoint_times(settings))
+        receiver = CheckpointReceiver(
+            event_log,
+            network,
+            files,
+            exchange,
+            _check_archive,
+            now_us,
+            grace_seconds=settings.job.provider_grace,
+            max_bytes=settings.job.checkpoint_max_mb * MIB,
+        )
         compute = ComputeProvider(
             event_log,
             device,
             executor,
             outputs,
             identity,
+            keeper,
             now_us,
             confined=executor.name == "docker",
             run_unconfined_for_peers=settings.job.allow_process_for_peers,
@@ -175,6 +195,7 @@ class Daemon:
             outputs,
             identity,
             funding,
+            receiver,
             now_us,
             Timeouts(
                 funding_window=settings.job.funding_window,
@@ -205,6 +226,7 @@ class Daemon:
             directory=directory,
             service_provider=service,
             compute_provider=compute,
+            checkpoints=receiver,
             transfers=_transfers(settings, event_log, network, exchange),
             chats=Chats(network, now_us),
             transactions=Transactions(event_log, identity, funding),
@@ -255,6 +277,7 @@ class Daemon:
         directory.serve()
         self.services.transfers.serve()
         self.services.chats.serve()
+        self.services.checkpoints.serve()
         self._closing.push_async_callback(network.close)
         await network.start()
         open_jobs = await self._open_jobs()
@@ -270,6 +293,8 @@ class Daemon:
         self._closing.push_async_callback(service.close)
         await service.start(open_jobs)
         self._closing.push_async_callback(self.services.chats.close)
+        self._closing.push_async_callback(self.services.checkpoints.close)
+        await self.services.checkpoints.start(await self._wanted_checkpoints())
         self._closing.push_async_callback(self.services.transfers.close)
         await self.services.transfers.start(await self._open_transfers())
         self._phase = None
@@ -289,6 +314,9 @@ class Daemon:
 
     async def _open_transfers(self) -> list[str]:
         return await self._keys(TransfersView(), "state", OPEN_STATES, lambda row: row.transfer_id)
+
+    async def _wanted_checkpoints(self) -> list[str]:
+        return await self._keys(Checkpoints(), "state", (OFFERED,), lambda row: row.job_id)
 
     async def _keys(
         self, view: Projection[Any], column: str, values: Sequence[str], key: Callable[[Any], str]
@@ -335,7 +363,8 @@ def _executor(settings: Settings, node_id: str, capacity: Capacity) -> Executor:
         log_file_mb=settings.job.log_max_mb,
     )
     policy = ImagePolicy(settings.job.image_allow, settings.job.image_deny)
-    return DockerExecutor(node_id, DockerSettings(limits=limits, policy=policy))
+    workspaces = settings.general.data_dir.resolve() / "workspaces"
+    return DockerExecutor(node_id, DockerSettings(limits=limits, policy=policy, workspaces=workspaces))
 
 
 def _relay(settings: Settings, event_log: SQLiteEventLog, peer_id: str) -> NatsRelay | None:
@@ -378,6 +407,20 @@ def _tracer(settings: Settings, event_log: SQLiteEventLog, peer_id: str) -> Trac
         log.warning("no traces are sent: %s; install nunet-dms[otel]", error, extra={"action": "traces_off"})
         return None
     return Tracer(event_log, peer_id, settings.general.data_dir / "traces.position")
+
+
+def _checkpoint_times(settings: Settings) -> CheckpointTimes:
+    job = settings.job
+    return CheckpointTimes(
+        interval_seconds=job.log_update_interval * 60,
+        keep_seconds=job.cleanup_interval * 86_400,
+        max_bytes=job.checkpoint_max_mb * MIB,
+    )
+
+
+async def _check_archive(archive: Path, max_bytes: int) -> None:
+    """Raises ArchiveRefused."""
+    await asyncio.to_thread(check_archive, archive, max_bytes)
 
 
 def _has_docker() -> bool:
@@ -428,7 +471,7 @@ class Audit:
 
 
 def all_projections() -> list[Projection[Any]]:
-    return [Jobs(), CapacityView(), DeviceView(), TransfersView(), TransactionsView()]
+    return [Jobs(), CapacityView(), DeviceView(), TransfersView(), TransactionsView(), Checkpoints()]
 
 
 def export_checker() -> Checker:

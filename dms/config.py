@@ -89,15 +89,17 @@ class P2p(Struct, frozen=True, kw_only=True):
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    log_update_interval: Annotated[float, _lasting("m", "minutes", at_least=0.01)] = 2  # minutes
+    log_update_interval: Annotated[float, _lasting("m", "minutes", at_least=0.01)] = 2  # minutes between checkpoints
     target_peer: str = ""  # peer id that gets the requests which name none
     cleanup_interval: Annotated[float, _lasting("d", "days", at_least=0.001)] = (
-        3  # days between two removals of left containers and replaced images
+        3  # days between two removals of left containers, replaced images and unfetched checkpoints
     )
     funding_window: Annotated[float, _lasting("s", "seconds", at_least=1)] = 600  # seconds from quote to payment
     provider_grace: Annotated[float, _lasting("s", "seconds", at_least=1)] = 3600  # seconds a provider may be away
     answer_timeout: Annotated[float, _lasting("s", "seconds", at_least=0.1)] = 30  # seconds for accept or reject
     log_max_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="MiB")] = 64  # MiB of output kept for each job
+    # MiB that a job's workspace may hold to be archived as a checkpoint, and of one that is fetched
+    checkpoint_max_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="MiB")] = 1024
     executor: Literal["auto", "docker", "process"] = "auto"  # auto: Docker where its daemon answers
     allow_process_for_peers: bool = False  # a bare process does not confine a stranger's job
     network: bool = False  # jobs may reach the network

@@ -36,6 +36,7 @@ from rich.text import Text
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
+from dms.adapters.executors.workspaces import Workspaces
 from dms.cli.text import printable
 from dms.errors import DmsError
 from ops.demo_image import SHELL_IMAGE, build_images
@@ -378,6 +379,7 @@ def stop_nodes(nodes: Sequence[Node]) -> None:
         _remove_containers([node.peer_id for node in nodes if node.peer_id])
         for node in nodes:
             _end_processes(node)
+            _unmount_workspaces(node)
 
 
 @contextmanager
@@ -411,6 +413,13 @@ def _end_processes(node: Node) -> None:
             stored = json.loads(state.read_bytes())
             if stored.get("exit_code") is None:
                 os.kill(stored["supervisor_pid"], signal.SIGTERM)
+
+
+def _unmount_workspaces(node: Node) -> None:
+    workspaces = Workspaces(node.folder / "data" / "workspaces", "")
+    for job_id in workspaces.jobs():
+        with suppress(DmsError):
+            workspaces.remove(job_id)
 
 
 def show_log_tail(node: Node) -> None:

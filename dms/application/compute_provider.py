@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from dms.application.cause import caused_by
+from dms.application.checkpoint_keeper import CheckpointKeeper
 from dms.application.device import DeviceService
 from dms.application.engine import EngineWatch
 from dms.application.export import signed_record
@@ -92,6 +93,7 @@ class ComputeProvider:
         executor: Executor,
         outputs: OutputStore,
         signer: Signer,
+        checkpoints: CheckpointKeeper,
         now: Callable[[], int],
         *,
         confined: bool,
@@ -102,7 +104,7 @@ class ComputeProvider:
         peers only when the operator says so. now: Unix time in microseconds. funding: our own look at
         each payment, since the service provider's word for it is not enough; None: it is."""
         self._log, self._device, self._executor, self._outputs = log, device, executor, outputs
-        self._signer, self._now = signer, now
+        self._signer, self._checkpoints, self._now = signer, checkpoints, now
         unfit = "" if confined or run_unconfined_for_peers else UNCONFINED
         self._engine = EngineWatch(executor, device, unfit)
         self._gpus = GpuWatch(device)
@@ -116,6 +118,7 @@ class ComputeProvider:
         network.serve_request(DEPLOYMENT_REQUEST, self._on_request)
         network.serve_request(CONTROL, self._on_control)
         network.serve_stream(FEED, self._on_feed)
+        self._checkpoints.serve(network)
 
     async def start(self, open_jobs: Iterable[str]) -> None:
         """open_jobs: the deployments that had not ended when the log was last written."""
@@ -129,11 +132,13 @@ class ComputeProvider:
             await self.remove_leftovers(checks=True)
         except ExecutorUnavailable as error:
             log.warning("leftover containers could not be looked for: %s", error)
+        self._checkpoints.start()
 
     async def close(self) -> None:
         """Containers go on running; the next start takes them up again."""
         await self._engine.close()
         await self._gpus.close()
+        await self._checkpoints.close()
         await self._tasks.close()
 
     # --- deciding ----------------------------------------------------------------------------------
@@ -150,7 +155,7 @@ class ComputeProvider:
             await self._log.save(deployment)
             return _answer(deployment)
         deployment = Deployment(message.job_id)
-        deployment.ask(peer_id, message.request, message.price, self._device.state.payment_address)
+        deployment.ask(peer_id, message.request, message.price, self._device.state.payment_address, message.resume)
         payment = self._payment(deployment)
         reason, fault = self._elsewhere(message)
         if self._funding and not reason:
@@ -235,6 +240,10 @@ class ComputeProvider:
         problems = problems_of(request)
         if problems:
             return "; ".join(text for _, text in problems)
+        resume_job = request.params.resume_job
+        refused = self._checkpoints.refusal(deployment.resume, wanted=resume_job is not None and resume_job.resume)
+        if refused:
+            return refused
         key_of, own, peer = self._signer.public_key, self._signer.peer_id, deployment.service_provider
         strangers = strangers_of(request.params, (own, key_of(own)), (peer, key_of(peer)))
         if strangers:
@@ -415,6 +424,7 @@ class ComputeProvider:
         elif deployment.state is DeploymentState.ACCEPTED:
             await self._create(deployment)
         elif deployment.state is DeploymentState.CREATED:
+            await self._checkpoints.restore(deployment, self._spec(deployment))  # a reboot empties workspaces
             await self._executor.start(job_id)
             execution = await self._executor.inspect(job_id)
             deployment = self._load(job_id)
@@ -437,7 +447,7 @@ class ComputeProvider:
         deployment = self._load(deployment.key)
         deployment.image_pulled(image.digest, image.image, image.image_id, fetched=image.fetched)
         await self._log.save(deployment)
-        if deployment.state is not DeploymentState.ACCEPTED:
+        if deployment.state is not DeploymentState.ACCEPTED or not await self._restore(deployment, spec):
             return
         container_id = await self._executor.create(spec)
         deployment = self._load(deployment.key)
@@ -445,10 +455,29 @@ class ComputeProvider:
             deployment.container_created(container_id, self._executor.name)
             await self._log.save(deployment)
 
+    async def _restore(self, deployment: Deployment, spec: ExecutionSpec) -> bool:
+        """Whether the workspace is as it should be; not when the job was told to stop meanwhile."""
+        job_id = deployment.key
+        restoring = asyncio.create_task(self._checkpoints.restore(deployment, spec), name=f"workspace of {job_id}")
+        try:
+            while not restoring.done() and self._load(job_id).state is DeploymentState.ACCEPTED:
+                waiting = asyncio.create_task(self._tasks.changed(job_id))
+                both: set[asyncio.Future[Any]] = {restoring, waiting}
+                try:
+                    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    waiting.cancel()
+            if restoring.done():
+                restoring.result()
+        finally:
+            await cancelled(restoring)
+        return self._load(job_id).state is DeploymentState.ACCEPTED
+
     async def _supervise(self, deployment: Deployment) -> None:
         """Follows the container until it has ended; stops it when told to, or at its time limit."""
         job_id = deployment.key
         following = asyncio.create_task(self._follow(job_id), name=f"output of {job_id}")
+        saving = asyncio.create_task(self._checkpoints.watch(job_id), name=f"checkpoints of {job_id}")
         try:
             while not following.done():
                 await self._stop_if_due(job_id)
@@ -461,6 +490,7 @@ class ComputeProvider:
             following.result()
         finally:
             await cancelled(following)
+            await cancelled(saving)
         await self._conclude(job_id, await self._executor.inspect(job_id))
 
     async def _follow(self, job_id: str) -> None:
@@ -495,7 +525,9 @@ class ComputeProvider:
             await self._end(deployment, lambda: deployment.fail(reason, Fault.PROVIDER))
 
     async def _end(self, deployment: Deployment, decide: Callable[[], None]) -> None:
-        """Seals the output, then records the end; the capacity is free with it."""
+        """Saves the workspace, seals the output, then records the end; the capacity is free with it."""
+        if deployment.stops_at:  # it was started
+            await self._checkpoints.save_last(deployment.key)
         sealed = await self._outputs.seal(deployment.key)
         if deployment.ended:
             return
@@ -509,6 +541,7 @@ class ComputeProvider:
     async def _remove(self, job_id: str) -> None:
         try:
             await self._executor.remove(job_id)
+            self._checkpoints.forget(job_id)
         except ExecutorUnavailable as error:
             log.warning("container of job %s is left behind: %s", job_id, error, extra={"job_id": job_id})
 

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from dms.application.ports import LogLine
 from dms.domain.chain import SignedRecord
+from dms.domain.checkpoint import ResumeFrom
 from dms.domain.directory import SignedAdvertisement
 from dms.domain.request import ServiceRequest
 from dms.domain.transfer import TransferState
@@ -17,6 +18,7 @@ from dms.errors import InvalidInput, PeerMisbehaved
 DEPLOYMENT_REQUEST = "/nunet/dms/depreq/0.1.0"
 FEED = "/nunet/dms/feed/0.1.0"
 CONTROL = "/nunet/dms/control/0.1.0"
+CHECKPOINT = "/nunet/dms/checkpoint/0.1.0"
 AD_SNAPSHOT = "/nunet/dms/ad-snapshot/0.1.0"
 FILE_OFFER = "/nunet/dms/file/offer/0.1.0"
 FILE_END = "/nunet/dms/file/end/0.1.0"
@@ -30,13 +32,15 @@ T = TypeVar("T")
 
 class DeploymentRequest(Struct, frozen=True, kw_only=True):
     """SP to CP. Repeating it with the same job id gives the same answer. channel: the one that the
-    asking node is on; empty from a version that does not say it."""
+    asking node is on; empty from a version that does not say it. resume: the checkpoint to go on from, to be
+    fetched from the asking node."""
 
     job_id: JobId
     request: ServiceRequest
     price: Annotated[str, Meta(max_length=64)]
     traceparent: Annotated[str, Meta(max_length=128)] = ""
     channel: Annotated[str, Meta(max_length=64)] = ""
+    resume: ResumeFrom | None = None
 
 
 class DeploymentAnswer(Struct, frozen=True, kw_only=True):
@@ -65,6 +69,19 @@ class FeedItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Terminate(Struct, frozen=True, kw_only=True):
     job_id: JobId
     reason: Annotated[str, Meta(max_length=1024)]
+
+
+class CheckpointNote(Struct, frozen=True, kw_only=True):
+    """SP to CP: the checkpoint with this digest is here. May be repeated."""
+
+    job_id: JobId
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class CheckpointNoted(Struct, frozen=True, kw_only=True):
+    """newest: whether it is the newest one."""
+
+    newest: bool
 
 
 class TerminateAnswer(Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dms.application.chats import Chats
+from dms.application.checkpoint_receiver import CheckpointReceiver
 from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
@@ -34,6 +35,7 @@ class Services:
     directory: Directory
     service_provider: ServiceProvider
     compute_provider: ComputeProvider
+    checkpoints: CheckpointReceiver
     transfers: Transfers
     chats: Chats
     transactions: Transactions

@@ -12,11 +12,13 @@ import logging
 import random
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from dms.application.cause import caused_by, current_cause
+from dms.application.checkpoint_receiver import CheckpointReceiver
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
 from dms.application.funding import PatientCheck, claim_of
@@ -119,12 +121,13 @@ class ServiceProvider:
         outputs: OutputStore,
         signer: Signer,
         funding: FundingCheck,
+        checkpoints: CheckpointReceiver,
         now: Callable[[], int],
         timeouts: Timeouts,
         default_target: str = "",
     ) -> None:
         self._log, self._device, self._directory, self._network = log, device, directory, network
-        self._outputs, self._signer, self._now = outputs, signer, now
+        self._outputs, self._signer, self._checkpoints, self._now = outputs, signer, checkpoints, now
         self._funding = PatientCheck(funding, timeouts.funding_check, now)
         self._timeouts, self._default_target = timeouts, default_target
         self._tasks = JobTasks("job", self._drive)
@@ -177,12 +180,13 @@ class ServiceProvider:
     async def request_service(self, request: ServiceRequest) -> Quote:
         """Raises InvalidInput (also when it can't be had for max_ntx), NoProviderMatches."""
         self._check(request)
+        source = self._checkpoints.source_of(request)
         target = request.params.node_id or self.default_provider
         found = match(request, self._directory.offerings(), self._device.channel, target)
         chosen = await self._nearest(found.candidates)
         if chosen is None:
             raise _nobody(found, target)
-        return await self._quote(request, chosen, found)
+        return await self._quote(request, chosen, found, source)
 
     def _check(self, request: ServiceRequest) -> None:
         problems = problems_of(request) + self._strangers(request)
@@ -227,12 +231,13 @@ class ServiceProvider:
         except PeerUnreachable:
             return None
 
-    async def _quote(self, request: ServiceRequest, chosen: Candidate, found: Match) -> Quote:
+    async def _quote(self, request: ServiceRequest, chosen: Candidate, found: Match, source: Path | None) -> Quote:
         job = Job(new_id())
+        resume = await self._checkpoints.keep(source, job.key) if source else None
         expires_at = self._now() + int(self._timeouts.funding_window * 1_000_000)
         price = price_text(chosen.price)
         job.request_service(
-            request, chosen.peer_id, price, expires_at, found.refused, found.refused_count, chosen.payee
+            request, chosen.peer_id, price, expires_at, found.refused, found.refused_count, chosen.payee, resume
         )
         self._awaiting[job.key] = expires_at
         try:
@@ -317,6 +322,7 @@ class ServiceProvider:
                     await self._submit(job)
                 else:
                     await self._follow(job)
+        self._checkpoints.forget(job_id)
 
     async def _await_funding(self, job: Job) -> None:
         left = (job.expires_at - self._now()) / 1_000_000
@@ -401,6 +407,7 @@ class ServiceProvider:
             price=job.price,
             traceparent=traceparent,
             channel=self._device.channel,
+            resume=job.resume,
         )
         return encode(message)
 
@@ -475,8 +482,14 @@ class ServiceProvider:
         with caused_by(record.event_id, record.traceparent):
             if record.topic == Deployment.LogSealed.TOPIC and record.version == job.provider_version + 1:
                 await self._check_output(job_id, record)
+            is_new = record.version > job.provider_version
             job.report_from_provider(record)
+            event = decode(record.topic, record.schema_version, record.data.encode()) if is_new else None
+            if isinstance(event, Deployment.CheckpointSaved):
+                self._checkpoints.offer(job, event)
             await self._log.save(job)
+        if isinstance(event, Deployment.CheckpointSaved):
+            self._checkpoints.fetch(job_id)
 
     async def _check_output(self, job_id: str, record: SignedRecord) -> None:
         """What we hold must be what the provider sealed. When it is not, it is fetched anew, once."""

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from dms.domain.aggregate import Aggregate, applies
+from dms.domain.checkpoint import ResumeFrom
 from dms.domain.event import Event, register
 from dms.domain.request import ServiceRequest
 from dms.domain.resources import Resources
@@ -61,6 +62,7 @@ class Deployment(Aggregate):
         request: ServiceRequest
         price: str  # NTX for the whole time, as quoted
         payee: str = ""  # our payment address at that time
+        resume: ResumeFrom | None = None  # the checkpoint that its workspace begins with
 
     @register
     class FundingPending(Event, frozen=True, kw_only=True, gc=False):
@@ -108,6 +110,42 @@ class Deployment(Aggregate):
     class ContainerStarted(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "deployment.container_started"
         stops_at: int  # Unix time in microseconds: the time limit
+
+    @register
+    class WorkspaceRestored(Event, frozen=True, kw_only=True, gc=False):
+        """The checkpoint was fetched, checked and unpacked, before the container was created."""
+
+        TOPIC: ClassVar[str] = "deployment.workspace_restored"
+        name: str
+        sha256: str
+
+    @register
+    class CheckpointSaved(Event, frozen=True, kw_only=True, gc=False):
+        """The workspace is archived here; the service provider may fetch it. skipped: links, devices and
+        the like, which an archive never holds."""
+
+        TOPIC: ClassVar[str] = "deployment.checkpoint_saved"
+        number: int  # from 1, of this deployment
+        name: str
+        size_bytes: int
+        sha256: str  # hex, of the archive's bytes
+        saved_at: int  # Unix time in microseconds
+        files: int = 0
+        skipped: int = 0
+
+    @register
+    class CheckpointSkipped(Event, frozen=True, kw_only=True, gc=False):
+        """The workspace could not be archived; the last checkpoint stands."""
+
+        TOPIC: ClassVar[str] = "deployment.checkpoint_skipped"
+        reason: str
+
+    @register
+    class CheckpointDelivered(Event, frozen=True, kw_only=True, gc=False):
+        """The service provider says that it has it."""
+
+        TOPIC: ClassVar[str] = "deployment.checkpoint_delivered"
+        number: int
 
     @register
     class StopRequested(Event, frozen=True, kw_only=True, gc=False):
@@ -185,6 +223,11 @@ class Deployment(Aggregate):
         self.stop: Deployment.StopRequested | None = None
         self.rejection = ""
         self.log_sealed = False
+        self.resume: ResumeFrom | None = None
+        self.restored = False
+        self.checkpoint: Deployment.CheckpointSaved | None = None
+        self.checkpoint_trouble = ""  # why the newest could not be made
+        self.delivered = 0  # the number of the newest that the service provider has
 
     @property
     def ended(self) -> bool:
@@ -209,10 +252,12 @@ class Deployment(Aggregate):
         return None if self.outcome is None else reward(self.price, self.minutes, self.outcome)
 
     # --- commands ---------------------------------------------------------------------------
-    def ask(self, peer_id: str, request: ServiceRequest, price: str, payee: str = "") -> None:
+    def ask(
+        self, peer_id: str, request: ServiceRequest, price: str, payee: str = "", resume: ResumeFrom | None = None
+    ) -> None:
         """Records the request; `grant` or `refuse` decides it."""
         self._move(DeploymentState.CHECKING)
-        self.trigger(self.Requested(service_provider=peer_id, request=request, price=price, payee=payee))
+        self.trigger(self.Requested(service_provider=peer_id, request=request, price=price, payee=payee, resume=resume))
 
     def wait_for_funding(self, reason: str, until: int) -> bool:
         """Whether that is news."""
@@ -288,6 +333,45 @@ class Deployment(Aggregate):
         limit = self.request.constraints.time * 60 * MICROSECONDS
         self.trigger(self.ContainerStarted(stops_at=started_at + limit))
 
+    def workspace_restored(self) -> None:
+        if self.resume is not None and not self.restored:
+            self.trigger(self.WorkspaceRestored(name=self.resume.name, sha256=self.resume.sha256))
+
+    def save_checkpoint(
+        self, name: str, size_bytes: int, sha256: str, saved_at: int, files: int = 0, skipped: int = 0
+    ) -> bool:
+        """Whether it is another one than the last. saved_at: Unix time in microseconds."""
+        last = self.checkpoint
+        if self.ended or (last is not None and last.sha256 == sha256):
+            return False
+        self.trigger(
+            self.CheckpointSaved(
+                number=(last.number if last else 0) + 1,
+                name=name,
+                size_bytes=size_bytes,
+                sha256=sha256,
+                saved_at=saved_at,
+                files=files,
+                skipped=skipped,
+            )
+        )
+        return True
+
+    def skip_checkpoint(self, reason: str) -> bool:
+        """Whether that is news."""
+        if self.ended or reason == self.checkpoint_trouble:
+            return False
+        self.trigger(self.CheckpointSkipped(reason=reason))
+        return True
+
+    def checkpoint_delivered(self, sha256: str) -> bool:
+        """Whether it is the newest one, and was not known to be there."""
+        last = self.checkpoint
+        if last is None or last.sha256 != sha256 or self.delivered == last.number:
+            return False
+        self.trigger(self.CheckpointDelivered(number=last.number))
+        return True
+
     def request_stop(self, by: str, reason: str, fault: Fault) -> bool:
         """Whether this is the first request; a deployment that has ended is left alone."""
         if self.ended or self.stop is not None:
@@ -341,7 +425,7 @@ class Deployment(Aggregate):
     def _requested(self, event: Requested) -> None:
         self.state = DeploymentState.CHECKING
         self.service_provider, self.request = event.service_provider, event.request
-        self.price, self.payee = event.price, event.payee
+        self.price, self.payee, self.resume = event.price, event.payee, event.resume
 
     @applies(FundingPending)
     def _funding_pending(self, event: FundingPending) -> None:
@@ -376,6 +460,22 @@ class Deployment(Aggregate):
     def _container_started(self, event: ContainerStarted) -> None:
         self.state = DeploymentState.RUNNING
         self.stops_at = event.stops_at
+
+    @applies(WorkspaceRestored)
+    def _workspace_restored(self, _: WorkspaceRestored) -> None:
+        self.restored = True
+
+    @applies(CheckpointSaved)
+    def _checkpoint_saved(self, event: CheckpointSaved) -> None:
+        self.checkpoint, self.checkpoint_trouble = event, ""
+
+    @applies(CheckpointSkipped)
+    def _checkpoint_skipped(self, event: CheckpointSkipped) -> None:
+        self.checkpoint_trouble = event.reason
+
+    @applies(CheckpointDelivered)
+    def _checkpoint_delivered(self, event: CheckpointDelivered) -> None:
+        self.delivered = event.number
 
     @applies(StopRequested)
     def _stop_requested(self, event: StopRequested) -> None:

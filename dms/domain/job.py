@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from dms.domain.aggregate import Aggregate, applies
 from dms.domain.chain import SignedRecord
+from dms.domain.checkpoint import ResumeFrom, is_sha256
 from dms.domain.deployment import Deployment, Fault, reward_fields
 from dms.domain.event import Event, decode, register
 from dms.domain.request import ServiceRequest
@@ -68,6 +69,7 @@ class Job(Aggregate):
         refused: tuple[Refusal, ...] = ()  # a bounded sample
         refused_count: int = 0
         payee: str = ""  # the provider's payment address, as it advertised it
+        resume: ResumeFrom | None = None  # the checkpoint that it goes on from
 
     @register
     class FundStatusReported(Event, frozen=True, kw_only=True, gc=False):
@@ -134,6 +136,36 @@ class Job(Aggregate):
         truncated: bool = False
 
     @register
+    class CheckpointOffered(Event, frozen=True, kw_only=True, gc=False):
+        """The provider has archived the job's workspace; it is to be fetched until `fetch_until`."""
+
+        TOPIC: ClassVar[str] = "job.checkpoint_offered"
+        number: int
+        name: str
+        size_bytes: int
+        sha256: str
+        saved_at: int  # by the provider's clock, Unix time in microseconds
+        fetch_until: int  # by ours
+
+    @register
+    class CheckpointReceived(Event, frozen=True, kw_only=True, gc=False):
+        """It is here, whole, and what it was announced to be."""
+
+        TOPIC: ClassVar[str] = "job.checkpoint_received"
+        number: int
+        name: str  # of the file in `received_checkpoints`
+        size_bytes: int
+        sha256: str
+
+    @register
+    class CheckpointLost(Event, frozen=True, kw_only=True, gc=False):
+        """It is not fetched any more; an older one that was received stays."""
+
+        TOPIC: ClassVar[str] = "job.checkpoint_lost"
+        number: int
+        reason: str
+
+    @register
     class TerminationRequested(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "job.termination_requested"
         reason: str
@@ -192,6 +224,10 @@ class Job(Aggregate):
         self.provider_version = 0  # of the newest record of the provider's deployment
         self.unreachable = False
         self.termination: str | None = None
+        self.resume: ResumeFrom | None = None
+        self.checkpoint_offered: Job.CheckpointOffered | None = None
+        self.checkpoint_received: Job.CheckpointReceived | None = None
+        self.checkpoint_settled = 0  # the newest number that was received or lost
 
     @property
     def open(self) -> bool:
@@ -211,6 +247,12 @@ class Job(Aggregate):
         """Who gets what of the price; None until the job is over."""
         return None if self.outcome is None else reward(self.price, self.minutes, self.outcome)
 
+    @property
+    def checkpoint_wanted(self) -> Job.CheckpointOffered | None:
+        """The newest checkpoint, while it is to be fetched; also after the job's end."""
+        offered = self.checkpoint_offered
+        return offered if offered is not None and offered.number > self.checkpoint_settled else None
+
     # --- commands ---------------------------------------------------------------------------
     def request_service(
         self,
@@ -221,6 +263,7 @@ class Job(Aggregate):
         refused: tuple[Refusal, ...],
         refused_count: int,
         payee: str = "",
+        resume: ResumeFrom | None = None,
     ) -> None:
         self._move(JobState.AWAITING)
         self.trigger(
@@ -232,6 +275,7 @@ class Job(Aggregate):
                 refused=refused,
                 refused_count=refused_count,
                 payee=payee,
+                resume=resume,
             )
         )
 
@@ -286,6 +330,44 @@ class Job(Aggregate):
         event = decode(record.topic, record.schema_version, record.data.encode())
         self.trigger(self.ProviderReported(record=record))
         self._follow(event)
+
+    def offer_checkpoint(self, saved: Deployment.CheckpointSaved, fetch_until: int, max_bytes: int) -> None:
+        """What the provider says that it has archived. Raises PeerMisbehaved when that makes no sense.
+        max_bytes: larger ones are not fetched."""
+        last = self.checkpoint_offered.number if self.checkpoint_offered else 0
+        if saved.number <= last or saved.size_bytes <= 0 or not is_sha256(saved.sha256):
+            raise PeerMisbehaved(f"job {self.key}: checkpoint {saved.number} has no valid number, size or digest")
+        self.trigger(
+            self.CheckpointOffered(
+                number=saved.number,
+                name=saved.name[:255],
+                size_bytes=saved.size_bytes,
+                sha256=saved.sha256,
+                saved_at=saved.saved_at,
+                fetch_until=fetch_until,
+            )
+        )
+        if saved.size_bytes > max_bytes:
+            reason = f"it has {saved.size_bytes / 2**20:.0f} MiB, more than job.checkpoint_max_mb allows"
+            self.trigger(self.CheckpointLost(number=saved.number, reason=reason))
+
+    def checkpoint_is_here(self, offered: Job.CheckpointOffered, name: str) -> bool:
+        """Whether it was waited for; a newer one may have been offered meanwhile."""
+        if offered.number <= self.checkpoint_settled:
+            return False
+        self.trigger(
+            self.CheckpointReceived(
+                number=offered.number, name=name, size_bytes=offered.size_bytes, sha256=offered.sha256
+            )
+        )
+        return True
+
+    def lose_checkpoint(self, number: int, reason: str) -> bool:
+        """Whether it was waited for."""
+        if number <= self.checkpoint_settled:
+            return False
+        self.trigger(self.CheckpointLost(number=number, reason=reason))
+        return True
 
     def provider_unreachable(self, reason: str) -> bool:
         if self.unreachable or not self.open:
@@ -378,6 +460,7 @@ class Job(Aggregate):
         self.state = JobState.AWAITING
         self.request, self.provider = event.request, event.provider
         self.price, self.expires_at, self.payee = event.price, event.expires_at, event.payee
+        self.resume = event.resume
 
     @applies(FundStatusReported)
     def _fund_status_reported(self, event: FundStatusReported) -> None:
@@ -418,6 +501,19 @@ class Job(Aggregate):
     @applies(ProviderReturned)
     def _provider_returned(self, _: ProviderReturned) -> None:
         self.unreachable = False
+
+    @applies(CheckpointOffered)
+    def _checkpoint_offered(self, event: CheckpointOffered) -> None:
+        self.checkpoint_offered = event
+
+    @applies(CheckpointReceived)
+    def _checkpoint_received(self, event: CheckpointReceived) -> None:
+        self.checkpoint_received = event
+        self.checkpoint_settled = max(self.checkpoint_settled, event.number)
+
+    @applies(CheckpointLost)
+    def _checkpoint_lost(self, event: CheckpointLost) -> None:
+        self.checkpoint_settled = max(self.checkpoint_settled, event.number)
 
     @applies(TerminationRequested)
     def _termination_requested(self, event: TerminationRequested) -> None:

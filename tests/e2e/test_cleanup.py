@@ -15,15 +15,18 @@ from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.profile import ContainerLimits
 from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity
+from dms.application.checkpoint_files import CheckpointFiles
+from dms.application.checkpoint_keeper import CheckpointKeeper, CheckpointTimes
 from dms.application.cleanup import Cleaner
 from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
+from dms.application.file_exchange import FileExchange
 from dms.application.ports import ExecutionState
 from dms.domain.event import new_id
 from tests.fixtures.dms import Dms, Follower, pair, payment, request_body
 from tests.fixtures.jobs import launch, read_all, shell_spec, until
 from tests.fixtures.registry import Registry, registry
-from tests.integration.http.node import FixedHardware, now_us
+from tests.integration.http.node import FixedHardware, LonelyNetwork, now_us
 
 __all__ = ["registry"]
 
@@ -91,7 +94,9 @@ async def test_it_cleans_again_after_each_interval_and_touches_no_strangers_cont
     executor, other = DockerExecutor(identity.peer_id, settings), DockerExecutor("12D3KooWOther", settings)
     outputs = FileOutputStore(tmp_path / "logs", 64)
     device = DeviceService(event_log, FixedHardware(), identity.peer_id)
-    compute = ComputeProvider(event_log, device, executor, outputs, identity, now_us, confined=True)
+    exchange = FileExchange(LonelyNetwork(identity.peer_id))
+    keeper = CheckpointKeeper(event_log, executor, CheckpointFiles(tmp_path), exchange, now_us, CheckpointTimes())
+    compute = ComputeProvider(event_log, device, executor, outputs, identity, keeper, now_us, confined=True)
     cleaner = Cleaner(event_log, compute, executor, 0.1)
     stranger = "dms-test-" + new_id()
     docker("run", "--name", stranger, "--entrypoint", "/bin/sh", shell_spec("").image, "-c", "true")

@@ -21,6 +21,7 @@ from sanic.server.async_server import AsyncioServer
 from dms.adapters.http import (
     admin,
     chat,
+    checkpoints,
     debug,
     default_provider,
     deploy,
@@ -58,6 +59,7 @@ MODULES = (
     files,
     chat,
     jobs,
+    checkpoints,
     gpu,
     transactions,
     events,

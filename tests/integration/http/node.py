@@ -27,6 +27,9 @@ from dms.adapters.p2p.identity import Identity
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.adapters.wallets.maker import new_wallet
 from dms.application.chats import Chats
+from dms.application.checkpoint_files import CheckpointFiles
+from dms.application.checkpoint_keeper import CheckpointKeeper, CheckpointTimes
+from dms.application.checkpoint_receiver import CheckpointReceiver
 from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
@@ -56,6 +59,7 @@ from dms.domain.request import Constraints, Params, ServiceRequest
 from dms.errors import PeerUnreachable
 from projections.base import Projection
 from projections.capacity import Capacity as CapacityView
+from projections.checkpoints import Checkpoints
 from projections.device import DeviceView
 from projections.jobs import Jobs
 from projections.transactions import Transactions as TransactionsView
@@ -198,6 +202,10 @@ class Node:
         )
 
 
+async def taken_as_it_is(_archive: Path, _max_bytes: int) -> None:
+    """Archives are another test's."""
+
+
 @asynccontextmanager
 async def running_node(
     folder: Path,
@@ -215,7 +223,9 @@ async def running_node(
         closing.push_async_callback(event_log.close)
         outputs = FileOutputStore(folder / "logs", 64)
         closing.push_async_callback(outputs.close)
-        projections: list[Projection[Any]] = [Jobs(), CapacityView(), DeviceView(), TransfersView(), TransactionsView()]
+        projections: list[Projection[Any]] = [
+            Jobs(), CapacityView(), DeviceView(), TransfersView(), TransactionsView(), Checkpoints()
+        ]  # fmt: skip
         views = SQLiteViews(folder / "views.db", event_log, projections)
         closing.push_async_callback(views.close)
         await views.start()
@@ -228,24 +238,31 @@ async def running_node(
         directory = Directory(event_log, device, network, identity, now_us)
         executor = ProcessExecutor(identity.peer_id, folder / "processes")
         closing.push_async_callback(executor.close)
+        exchange, files = FileExchange(network), CheckpointFiles(folder)
+        files.make()
+        keeper = CheckpointKeeper(event_log, executor, files, exchange, now_us, CheckpointTimes())
+        receiver = CheckpointReceiver(
+            event_log, network, files, exchange, taken_as_it_is, now_us, grace_seconds=60, max_bytes=2**20
+        )
         compute = ComputeProvider(
             event_log,
             device,
             executor,
             outputs,
             identity,
+            keeper,
             now_us,
             confined=False,
             run_unconfined_for_peers=runs_for_peers,
         )
         service = ServiceProvider(
-            event_log, device, directory, network, outputs, identity, TrustCheck(), now_us, Timeouts(), ""
+            event_log, device, directory, network, outputs, identity, TrustCheck(), receiver, now_us, Timeouts(), ""
         )
         closing.push_async_callback(service.close)
         transfers = Transfers(
             event_log,
             network,
-            FileExchange(network),
+            exchange,
             Outbox([folder.parent], [folder], folder / "received_files"),
             Inbox(folder / "received_files"),
             now_us,
@@ -265,6 +282,7 @@ async def running_node(
             directory=directory,
             service_provider=service,
             compute_provider=compute,
+            checkpoints=receiver,
             transfers=transfers,
             chats=Chats(network, now_us),
             transactions=Transactions(event_log, identity, TrustCheck()),

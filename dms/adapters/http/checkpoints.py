@@ -1,0 +1,56 @@
+"""REST of checkpoints: those of our own jobs that are here, to go on from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+from sanic import HTTPResponse, Request
+
+from dms.adapters.http import examples
+from dms.adapters.http.replies import json_reply
+from dms.adapters.http.routes import Api, Route
+
+
+class CheckpointAnswer(Struct, frozen=True, kw_only=True):
+    """The first three are the original's."""
+
+    checkpoint_dir: str
+    filename_path: Annotated[str, Meta(description="file name; what resume_job.progress_file takes")]
+    last_modified: Annotated[int, Meta(description="Unix seconds")]
+    size_bytes: int
+
+
+async def list_checkpoints(request: Request, api: Api) -> HTTPResponse:
+    """A list by file name, empty for none."""
+    del request
+    return json_reply(
+        [
+            CheckpointAnswer(
+                checkpoint_dir=stored.folder,
+                filename_path=stored.name,
+                last_modified=stored.last_modified,
+                size_bytes=stored.size_bytes,
+            )
+            for stored in await api.services.checkpoints.listed()
+        ]
+    )
+
+
+ROUTES = (
+    Route(
+        "GET", "/run/checkpoints", list_checkpoints, "Checkpoints of this node's jobs, to go on from.",
+        answer=list[CheckpointAnswer],
+        answer_example=[
+            {
+                "checkpoint_dir": "/var/nunet/received_checkpoints",
+                "filename_path": f"{examples.JOB_ID}.tar.gz",
+                "last_modified": 1769860800,
+                "size_bytes": 20480,
+            }
+        ],
+        tags=("run",),
+        description="Archives of /workspace, fetched from the providers while the jobs run and when they end. A "
+        'request with `params.resume_job` `{"resume": true, "progress_file": "<filename_path>"}` goes on from one.',
+    ),
+)  # fmt: skip

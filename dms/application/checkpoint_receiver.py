@@ -1,0 +1,178 @@
+"""Checkpoints on the service provider: fetches what the providers of our jobs have saved, and gives what new
+jobs go on from to their providers.
+
+Driven from the job's state: the newest checkpoint that was offered and neither received nor given up is
+wanted, whether the job still runs or not. So a restart goes on where it stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+
+from dms.application.cause import caused_by
+from dms.application.checkpoint_files import CheckpointFiles, StoredCheckpoint
+from dms.application.checkpoint_keeper import KIND, RESUME_KIND
+from dms.application.file_exchange import FileExchange, FileRef
+from dms.application.messages import CHECKPOINT, CheckpointNote, encode
+from dms.application.ports import EventLog, PeerNetwork
+from dms.application.tasks import JobTasks
+from dms.domain.checkpoint import ResumeFrom, archive_bound
+from dms.domain.deployment import Deployment
+from dms.domain.event import new_id
+from dms.domain.job import Job
+from dms.domain.request import ServiceRequest
+from dms.errors import ArchiveRefused, Conflict, DmsError, Forbidden, InvalidInput, NotFound, PeerMisbehaved
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 5.0
+NOTE_SECONDS = 10.0
+WRONG_CONTENTS = 3  # as often it may be replaced by another of its size while we read
+
+
+class CheckpointReceiver:
+    def __init__(
+        self,
+        log: EventLog,
+        network: PeerNetwork,
+        files: CheckpointFiles,
+        exchange: FileExchange,
+        check: Callable[[Path, int], Awaitable[None]],
+        now: Callable[[], int],
+        *,
+        grace_seconds: float,
+        max_bytes: int,
+    ) -> None:
+        """check: (archive, bytes of content at most) raises ArchiveRefused. now: Unix time in microseconds.
+        grace_seconds: how long one is tried to be fetched."""
+        self._log, self._network, self._files, self._exchange = log, network, files, exchange
+        self._check, self._now = check, now
+        self._grace_seconds, self._max_bytes = grace_seconds, max_bytes
+        self._tasks = JobTasks("checkpoint of job", self._drive)
+
+    def serve(self) -> None:
+        self._exchange.serve(RESUME_KIND, self._resolve)
+
+    async def start(self, wanted: Iterable[str]) -> None:
+        """wanted: the jobs whose newest checkpoint was neither received nor given up."""
+        self._files.drop_resumes(self._is_needed)
+        for job_id in wanted:
+            self._tasks.start(job_id)
+
+    async def close(self) -> None:
+        await self._tasks.close()
+
+    # --- fetching -------------------------------------------------------------------------------
+    def offer(self, job: Job, saved: Deployment.CheckpointSaved) -> None:
+        """Decides only; the caller saves the job and then calls `fetch`. Raises PeerMisbehaved."""
+        until = self._now() + int(self._grace_seconds * 1_000_000)
+        job.offer_checkpoint(saved, until, archive_bound(self._max_bytes))
+
+    def fetch(self, job_id: str) -> None:
+        self._tasks.start(job_id)
+        self._tasks.wake(job_id)
+
+    async def _drive(self, job_id: str) -> None:
+        wrong = 0
+        while (offered := self._job(job_id).checkpoint_wanted) is not None:
+            left = (offered.fetch_until - self._now()) / 1_000_000
+            if left <= 0:
+                await self._lose(job_id, offered, f"it could not be fetched within {self._grace_seconds:g} s")
+                continue
+            try:
+                async with asyncio.timeout(left):
+                    await self._take(job_id, offered)
+            except TimeoutError:
+                continue
+            except (Conflict, NotFound) as error:  # it was replaced meanwhile, and we are told soon
+                log.info("checkpoint %d of job %s: %s", offered.number, job_id, error)
+                await self._tasks.changed(job_id, RETRY_SECONDS)
+            except PeerMisbehaved as error:
+                wrong += 1
+                if wrong >= WRONG_CONTENTS:
+                    await self._lose(job_id, offered, str(error))
+                else:
+                    await self._tasks.changed(job_id, RETRY_SECONDS)
+            except (ArchiveRefused, Forbidden, InvalidInput) as error:
+                await self._lose(job_id, offered, str(error))
+
+    async def _take(self, job_id: str, offered: Job.CheckpointOffered) -> None:
+        incoming, target = self._files.incoming(job_id), self._files.received(job_id)
+        ref = FileRef(
+            kind=KIND,
+            id=job_id,
+            name=offered.name,
+            size_bytes=offered.size_bytes,
+            sha256=offered.sha256,
+        )
+        provider = self._job(job_id).provider
+        await self._exchange.fetch(provider, ref, incoming)
+        try:
+            await self._check(incoming, self._max_bytes)
+        except ArchiveRefused:
+            self._files.drop(incoming)
+            raise
+        incoming.replace(target)
+        job = self._job(job_id)
+        if job.checkpoint_is_here(offered, target.name):
+            with caused_by(new_id()):
+                await self._log.save(job)
+        await self._tell(provider, job_id, offered.sha256)
+
+    async def _lose(self, job_id: str, offered: Job.CheckpointOffered, reason: str) -> None:
+        job = self._job(job_id)
+        if job.lose_checkpoint(offered.number, reason):
+            log.warning("checkpoint %d of job %s is lost: %s", offered.number, job_id, reason)
+            with caused_by(new_id()):
+                await self._log.save(job)
+        self._files.drop(self._files.incoming(job_id))
+
+    async def _tell(self, provider: str, job_id: str, sha256: str) -> None:
+        """So that the provider needs not keep it; when it is not reached, it keeps it for some days."""
+        body = encode(CheckpointNote(job_id=job_id, sha256=sha256))
+        try:
+            await self._network.request(provider, CHECKPOINT, body, NOTE_SECONDS)
+        except DmsError as error:
+            log.info("provider %s was not told that the checkpoint of job %s is here: %s", provider, job_id, error)
+
+    async def listed(self) -> list[StoredCheckpoint]:
+        """What was received and is here, by name. Raises Unavailable."""
+        return await asyncio.to_thread(self._files.list_received)
+
+    # --- going on from one -------------------------------------------------------------------------
+    def source_of(self, request: ServiceRequest) -> Path | None:
+        """The archive that the request wants to go on from. Raises InvalidInput."""
+        resume = request.params.resume_job
+        if resume is None or not resume.resume:
+            return None
+        return self._files.find_received(resume.progress_file)
+
+    async def keep(self, source: Path, job_id: str) -> ResumeFrom:
+        """For the provider to fetch, until the job is over. Raises InvalidInput, Unavailable."""
+        return await asyncio.to_thread(self._files.take, source, job_id)
+
+    def forget(self, job_id: str) -> None:
+        self._files.drop(self._files.resume_out(job_id))
+
+    async def _resolve(self, peer_id: str, job_id: str) -> Path | None:
+        job = self._log.load(Job, job_id)
+        if job is None or job.resume is None or job.provider != peer_id or not job.open:
+            return None
+        return self._files.resume_out(job.key)
+
+    def _is_needed(self, job_id: str) -> bool:
+        """Of either role: what is left of a job that is over may go."""
+        job = self._log.load(Job, job_id)
+        if job is not None and (job.open or job.checkpoint_wanted is not None):
+            return True
+        deployment = self._log.load(Deployment, job_id)
+        return deployment is not None and not deployment.ended
+
+    def _job(self, job_id: str) -> Job:
+        job = self._log.load(Job, job_id)
+        if job is None:
+            raise NotFound(f"no job {job_id} here")
+        return job
