@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import click
 
+from dms.cli.checkpoints import with_resume
 from dms.cli.core import Exit, Failure, Group, State, can_ask, command, pass_state, say
 from dms.cli.events import at_option
 from dms.cli.text import in_path, moment, output_line
@@ -70,6 +71,7 @@ def _add_running(group: Group) -> None:
     @command(group, "run", "nunet job run job.json --tx-hash <hash> --wait\nnunet job run - --quote < job.json")
     @click.argument("file", type=click.File("rb"))
     @click.option("--quote", is_flag=True, help="Only ask for the price; pay later with `job fund`.")
+    @click.option("--resume", metavar="FILE|JOB", help="Go on from this checkpoint, or from the one of this job.")
     @with_options
     @pass_state
     def run(
@@ -77,6 +79,7 @@ def _add_running(group: Group) -> None:
         file: IO[bytes],
         *,
         quote: bool,
+        resume: str | None,
         tx_hash: str | None,
         trust: bool,
         wait: bool,
@@ -87,7 +90,7 @@ def _add_running(group: Group) -> None:
         The quote names provider and price. Then the payment is reported: the hash of --tx-hash, or one that is typed
         in. With --wait the container's standard output and error come out as this command's own.
         """
-        request = read_request(file)
+        request = with_resume(read_request(file), resume)
         _check_payment(tx_hash, trust)
         api = state.api()
         offer = _ask_for(api, request)

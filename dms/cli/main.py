@@ -6,6 +6,7 @@ import click
 
 from dms.cli import (
     chat,
+    checkpoints,
     daemon,
     device,
     events,
@@ -52,7 +53,22 @@ cli = Root(
     params=[*shared_options(), _version_option()],
     no_args_is_help=True,
 )
-for module in (daemon, settings, device, gpu, wallet, peers, chat, files, jobs, transactions, events, records, support):
+for module in (
+    daemon,
+    settings,
+    device,
+    gpu,
+    wallet,
+    peers,
+    chat,
+    files,
+    jobs,
+    checkpoints,
+    transactions,
+    events,
+    records,
+    support,
+):
     module.add_to(cli)
 
 
