@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -14,6 +15,10 @@ from tests.fixtures.ethereum import chain, own_chain
 from tests.fixtures.images import demo_images
 
 __all__ = ["chain", "demo_images", "own_chain"]
+
+# A shell starts its background jobs with Ctrl-C ignored, and children inherit that: run so, too, the tests see what
+# a person sees who presses it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 T = TypeVar("T")
 

@@ -98,13 +98,13 @@ def _builtins(row: Any) -> Any:
 
 
 _MOMENT = "a position, or a time such as 2026-01-31T12:00:00Z"
-AS_OF = Parameter("as_of", f"As it was then: {_MOMENT}.", example="17")
+AS_OF = Parameter("as_of", f"As it was then: {_MOMENT}.", example="0")
 ROUTES = (
     Route(
         "GET", "/diff", diff, "What changed between two moments.",
         query=(
-            Parameter("from", f"The earlier moment: {_MOMENT}.", example="3"),
-            Parameter("to", f"The later moment: {_MOMENT}; now when absent.", example="17"),
+            Parameter("from", f"The earlier moment: {_MOMENT}.", example="0"),
+            Parameter("to", f"The later moment: {_MOMENT}; now when absent.", example="2026-01-31T12:00:00Z"),
         ),
         answer=answers.DiffAnswer, errors=(400, 410), tags=("events",),
         answer_example={

@@ -65,7 +65,7 @@ def test_status_is_drawn_again_on_a_terminal_until_ctrl_c(tiny: TinyDms) -> None
         shell.expect("71 %")
         tiny.answers["GET /gpu/status"] = (200, [GPU | {"utilization_percent": 5}])
         shell.expect(" 5 %")
-        shell.type("\x03")
+        shell.interrupt()
         assert shell.end() == 0
         assert len(re.findall("NuNet GPU Status", shell.shown)) >= 2
     assert REDRAW_SECONDS == 2

@@ -143,7 +143,7 @@ def test_ctrl_c_while_a_job_runs_says_how_to_go_on(tiny: TinyDms, tmp_path: Path
     tiny.scripts = [[CONNECTED, HEAR, SUBMITTED]]
     with nunet_at(tiny, "job", "run", str(path), "--tx-hash", "5a3f", "--wait") as shell:
         shell.expect("job-submitted")
-        shell.type("\x03")
+        shell.interrupt()
         assert shell.end() == 130
         assert f"nunet job logs -f {JOB}" in shell.shown
         assert f"nunet job stop {JOB}" in shell.shown
