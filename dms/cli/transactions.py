@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from dms.cli.core import Group, State, command, pass_state, say
+from dms.cli.events import at_option
 
 
 def add_to(cli: Group) -> None:
@@ -18,10 +19,11 @@ def _add_list(group: Group) -> None:
     @command(group, "list", "nunet transaction list --done 10")
     @click.option("--done", "size_done", type=click.IntRange(min=0), help="Of those done, only that many.")
     @click.option("--clean", metavar="TYPE", help="First hide those of a type: done, refund, withdraw, ...")
+    @at_option
     @pass_state
-    def list_transactions(state: State, size_done: int | None, clean: str | None) -> None:
+    def list_transactions(state: State, size_done: int | None, clean: str | None, as_of: str | None) -> None:
         """List what was paid for on this node, newest first."""
-        rows = state.api().get("/transactions", size_done=size_done, clean_tx=clean)
+        rows = state.api().get("/transactions", size_done=size_done, clean_tx=clean, as_of=as_of)
         state.output.rows(
             rows,
             [

@@ -11,6 +11,7 @@ from msgspec import Struct
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
+from dms.adapters.http.past import AS_OF, views_at
 from dms.adapters.http.replies import LARGEST, iso, json_reply, query, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, choice, whole
 from dms.adapters.http.strict_json import parse
@@ -19,6 +20,7 @@ from dms.domain.request import Text
 from dms.domain.reward import RewardType
 from dms.domain.wallet import blockchain_of
 from dms.errors import InvalidInput
+from projections.base import Views
 from projections.transactions import DONE, TYPES, TransactionRow, Transactions
 
 _TRANSACTIONS = Transactions()
@@ -49,11 +51,13 @@ async def list_transactions(request: Request, api: Api) -> HTTPResponse:
     absent: all. clean_tx=TYPE: first hides those of that type, for good (an event; the history keeps them)."""
     size_done = _size_done(request)
     clean = _clean_tx(request)
-    await api.settled()
+    if clean and query(request, "as_of"):
+        what = "the past can't be cleaned: leave out one of clean_tx and as_of"
+        raise InvalidInput(what, [("?clean_tx", what)])
     if clean:
-        await _hide(api, clean)
         await api.settled()
-    rows = await _rows(api)
+        await _hide(api, clean)
+    rows = await _rows(await views_at(request, api))
     done = [row.job_id for row in rows if row.transaction_type == DONE]
     left_out = set(done[size_done:]) if size_done else set()
     return json_reply([_shown(row) for row in rows if row.job_id not in left_out])
@@ -75,17 +79,17 @@ def _clean_tx(request: Request) -> str:
 
 
 async def _hide(api: Api, transaction_type: str) -> None:
-    rows = await _rows(api, transaction_type)
+    rows = await _rows(api.views, transaction_type)
     for start in range(0, len(rows), ROWS_A_READ):
         await api.services.transactions.hide(row.tx_hash for row in rows[start : start + ROWS_A_READ])
 
 
-async def _rows(api: Api, transaction_type: str = "") -> Sequence[TransactionRow]:
+async def _rows(views: Views, transaction_type: str = "") -> Sequence[TransactionRow]:
     where = {"shown": "yes"} | ({"transaction_type": transaction_type} if transaction_type else {})
     found: list[TransactionRow] = []
     after = ""
     while True:
-        page = await api.views.page(_TRANSACTIONS, limit=ROWS_A_READ, after=after, where=where, newest_first=True)
+        page = await views.page(_TRANSACTIONS, limit=ROWS_A_READ, after=after, where=where, newest_first=True)
         found += page.rows
         if not page.next:
             return found
@@ -133,7 +137,7 @@ async def update_status(request: Request, api: Api) -> HTTPResponse:
     open_ones = [
         row.tx_hash
         for kind in RewardType
-        for row in await _rows(api, kind.value)
+        for row in await _rows(api.views, kind.value)
         if row.ended_at and row.date_time <= oldest
     ]
     updated = await api.services.transactions.sync(open_ones)
@@ -157,8 +161,9 @@ ROUTES = (
         query=(
             Parameter("size_done", "Of those done only so many, the newest; 0 or absent: all.", whole(LARGEST)),
             Parameter("clean_tx", "First hide those of this type. The history keeps them.", choice(*TYPES)),
+            AS_OF,
         ),
-        answer=list[answers.Transaction], answer_example=[examples.TRANSACTION], errors=(400,), tags=_TAGS,
+        answer=list[answers.Transaction], answer_example=[examples.TRANSACTION], errors=(400, 410), tags=_TAGS,
     ),
     Route(
         "POST", "/transactions/request-reward", request_reward, "Claim the reward of a job that is over.",
