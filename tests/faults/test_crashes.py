@@ -79,7 +79,7 @@ def kill_at(point: str, watched: Dms, victims: list[Dms], job_id: str) -> None:
         dms.kill9()
 
 
-async def pay_until_taken(sp: Dms, job_id: str) -> None:
+async def pay_until_taken(sp: Dms, job_id: str, tx_hash: str = "tx-crash") -> None:
     """Reports the payment, again after a crash if need be: an answer that was lost is asked for again."""
 
     async with asyncio.timeout(60):
@@ -87,7 +87,7 @@ async def pay_until_taken(sp: Dms, job_id: str) -> None:
             try:
                 url = f"ws://127.0.0.1:{sp.rest_port}/api/v1/run/deploy"
                 async with websockets.connect(url, open_timeout=2) as socket:
-                    await socket.send(payment("tx-crash", job_id))
+                    await socket.send(payment(tx_hash, job_id))
                     await asyncio.sleep(0.2)
             except (OSError, websockets.WebSocketException):
                 await asyncio.sleep(0.1)

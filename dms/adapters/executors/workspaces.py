@@ -71,7 +71,7 @@ class Workspaces:
             raise ExecutorUnavailable(f"the workspace {folder} can't be removed: {error.strerror}") from error
 
     def jobs(self) -> Sequence[str]:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             return sorted(child.name for child in self._root.iterdir() if not child.name.startswith("."))
         return []
 

@@ -7,6 +7,7 @@ import io
 import random
 import socket
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -23,6 +24,7 @@ from docker import APIClient
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.profile import MIB, ContainerLimits, seccomp_profile
+from dms.adapters.executors.workspaces import Workspaces
 from dms.application.ports import ExecutionSpec, ExecutionState
 from dms.errors import ExecutionError, ExecutorUnavailable, GpuUnavailable, ImageUnavailable
 from ops.demo_image import build_image
@@ -434,3 +436,65 @@ async def test_cut_connections_lose_and_double_no_line(demo_images: tuple[str, s
         await executor.remove(spec.job_id)
         await executor.close()
         server.close()
+
+
+async def test_a_workspace_of_the_host_is_the_only_mount_and_as_narrow_as_the_engines_own(
+    demo_images: tuple[str, str], api: APIClient, tmp_path: Path
+) -> None:
+    made = DockerExecutor(NODE, msgspec.structs.replace(SETTINGS, workspaces=tmp_path / "workspaces"))
+    spec = shell_spec("grep ' /workspace ' /proc/mounts; ls -a /workspace/..; dd if=/dev/zero of=x bs=1M; id -u", 64)
+    spec = msgspec.structs.replace(spec, arguments=(f"cd; {spec.arguments[0]}", ""))
+    try:
+        found = await attributes(made, api, spec)
+        mounts = [(m["Type"], m["Source"], m["Destination"]) for m in found["Mounts"] if m["Type"] != "tmpfs"]
+        assert mounts == [("bind", str(tmp_path / "workspaces" / spec.job_id / "workspace"), "/workspace")]
+        assert "/workspace" not in found["HostConfig"]["Tmpfs"]
+        await made.start(spec.job_id)
+        lines = texts(await read_all(made, spec.job_id))
+        assert {"rw", "nosuid", "nodev", "size=32768k"} <= set(lines[0].split()[3].split(","))
+        assert lines[-1] == "65532"
+        folder = tmp_path / "workspaces" / spec.job_id
+        assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 32 * MIB
+    finally:
+        await made.remove(spec.job_id)
+        await made.close()
+
+
+def test_a_dms_that_may_not_mount_or_whose_engine_is_elsewhere_says_so(
+    demo_images: tuple[str, str], tmp_path: Path
+) -> None:
+    ask = (
+        "import pathlib, sys; from dms.adapters.executors.workspaces import Workspaces; "
+        "print(Workspaces(pathlib.Path(sys.argv[1]), sys.argv[2]).trouble())"
+    )
+    less = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
+    command = [*less, sys.executable, "-c", ask, str(tmp_path / "workspaces"), SOCKET]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert "Operation not permitted" in done.stdout
+    elsewhere = subprocess.run(
+        ["unshare", "--mount", *command[len(less) :]], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert "does not see what the DMS mounts" in elsewhere.stdout
+    assert Workspaces(tmp_path / "workspaces", SOCKET).trouble() == ""
+    assert "another host" in Workspaces(tmp_path / "workspaces", "").trouble()
+
+
+async def test_without_the_right_to_mount_jobs_run_without_checkpoints_and_can_not_go_on_from_one(
+    demo_images: tuple[str, str], tmp_path: Path
+) -> None:
+    """The kernel refuses a mount on a file as it refuses one without rights: with an error."""
+    blocked = tmp_path / "workspaces"
+    blocked.write_text("in the way")
+    made = DockerExecutor(NODE, msgspec.structs.replace(SETTINGS, workspaces=blocked))
+    spec, other = shell_spec("cd; echo 1 > state; cat state"), shell_spec("true")
+    try:
+        await launch(made, spec)
+        assert texts(await read_all(made, spec.job_id)) == ["1"]
+        assert await made.pack(spec.job_id, tmp_path / "x.tar.gz", MIB) is None
+        await made.prepare(other)
+        with pytest.raises(ExecutionError, match="from a checkpoint"):
+            await made.fill(other, tmp_path / "x.tar.gz", MIB)
+    finally:
+        for each in (spec, other):
+            await made.remove(each.job_id)
+        await made.close()

@@ -193,6 +193,29 @@ def test_run_reports_the_payment_and_prints_the_job_id(tiny: TinyDms, request_fi
     assert tiny.heard == [{"action": "send-status", "message": paid}]
 
 
+@pytest.mark.parametrize(("given", "sent"), [("mine.tar.gz", "mine.tar.gz"), (JOB, f"{JOB}.tar.gz")])
+def test_run_goes_on_from_a_checkpoint_or_from_that_of_a_job(
+    tiny: TinyDms, request_file: str, given: str, sent: str
+) -> None:
+    offering(tiny)
+    result = nunet("job", "run", request_file, "--resume", given, "--quote", tiny=tiny)
+    assert result.exit_code == 0
+    params = REQUEST["params"] | {"resume_job": {"resume": True, "progress_file": sent}}  # type: ignore[operator]
+    assert tiny.asked[0] == ("POST /run/request-service", {}, REQUEST | {"params": params})
+
+
+def test_checkpoints_are_listed(tiny: TinyDms) -> None:
+    row = {"checkpoint_dir": "/d", "filename_path": "a.tar.gz", "last_modified": 1769860800, "size_bytes": 20480}
+    tiny.answers["GET /run/checkpoints"] = (200, [row])
+    table = nunet("checkpoint", "list", tiny=tiny)
+    assert (table.exit_code, "a.tar.gz" in table.stdout, "20480" in table.stdout, "2026-01-31" in table.stdout) == (
+        0, True, True, True,
+    )  # fmt: skip
+    assert json.loads(nunet("checkpoint", "list", "-o", "json", tiny=tiny).stdout) == [row]
+    tiny.answers["GET /run/checkpoints"] = (200, [])
+    assert "no checkpoints yet" in nunet("checkpoint", "list", tiny=tiny).stderr
+
+
 def test_wait_passes_on_both_streams_and_the_exit_code(tiny: TinyDms, request_file: str) -> None:
     offering(tiny, {"status": "failed", "exit_code": 3})
     tiny.scripts = [[CONNECTED, HEAR, SUBMITTED, line(1, "stdout", "out"), line(2, "stderr", "err"), FAILED]]
