@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from dms.adapters.executors.archive import DEPTH, ENTRIES, Owner, check_archive, unpack
 from dms.adapters.executors.pack import pack
-from dms.errors import ArchiveRefused
+from dms.adapters.executors.workspaces import Workspaces
+from dms.errors import ArchiveRefused, ExecutorUnavailable
 
 MIB = 1024 * 1024
 Build = Callable[[tarfile.TarFile], None]
@@ -174,6 +175,19 @@ def test_what_the_packer_made_of_zeros_is_taken_back(tmp_path: Path) -> None:
         file.truncate(100 * MIB)
     assert pack(source, tmp_path / "x.tar.gz", 200 * MIB, "", threading.Event()) is not None
     assert unpack(tmp_path / "x.tar.gz", target, 200 * MIB).size_bytes == 100 * MIB
+
+
+def test_a_disk_that_is_nearly_full_is_left_alone(tmp_path: Path) -> None:
+    workspaces = Workspaces(tmp_path / "small", "")
+    try:
+        full = workspaces.make("job", 16, None, 0, Owner(0, 0))  # a disk of 16 MiB
+        (tmp_path / "source").mkdir()
+        (tmp_path / "source" / "a").write_text("1")
+        with pytest.raises(ExecutorUnavailable, match="no room"):
+            pack(tmp_path / "source", full / "x.tar.gz", MIB, "", threading.Event())
+        assert list(full.iterdir()) == []
+    finally:
+        workspaces.remove("job")
 
 
 def test_rights_are_masked_and_the_owner_is_the_jobs(tmp_path: Path) -> None:

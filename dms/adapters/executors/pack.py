@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import io
 import os
+import shutil
 import stat
 import tarfile
 import threading
@@ -26,6 +27,7 @@ from dms.application.ports import PackedWorkspace
 from dms.errors import ArchiveRefused, ExecutorUnavailable
 
 TRIES = 3
+SPARE_BYTES = 256 * 1024 * 1024  # of the disk, left for the event log and others
 _FAST, _STORED = 1, 0  # stored: for content so regular that its archive would look like a bomb
 
 
@@ -77,8 +79,11 @@ def _pack_once(
         state = _state(found)
         if not found or state == known_state:
             return None
+        content = sum(item.status.st_size for item in found if not item.folder)
+        if shutil.disk_usage(into.parent).free < content + SPARE_BYTES:
+            raise ExecutorUnavailable(f"the disk has no room for a checkpoint of {content / 2**20:.0f} MiB")
         sha256, size = _write(root, found, part, _FAST, max_bytes, stopped)
-        if is_suspicious(sum(item.status.st_size for item in found if not item.folder), size):
+        if is_suspicious(content, size):
             sha256, size = _write(root, found, part, _STORED, max_bytes, stopped)
     part.replace(into)
     _sync_folder(into.parent)
