@@ -13,6 +13,8 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
+import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -48,6 +50,7 @@ class World:
     network: Network
     folder: Path
     env: Mapping[str, str]
+    closing: contextlib.ExitStack
 
     @property
     def service(self) -> Node:
@@ -73,8 +76,38 @@ class World:
         return str(found["job_id"])
 
     @cached_property
+    def tx_hash(self) -> str:
+        """That paid for the job which is over."""
+        return new_hash()
+
+    @cached_property
     def ended_job(self) -> str:
-        return self.job("for i in 1 2 3; do echo line $i; done", "--tx-hash", new_hash(), "--wait")
+        return self.job("for i in 1 2 3; do echo line $i; done", "--tx-hash", self.tx_hash, "--wait")
+
+    def offer(self, sender: Node, receiver: Node) -> str:
+        """A file that waits for the receiver's user; the transfer's id."""
+        path = self.shared / f"results-{next(_numbers)}.tar.gz"
+        path.write_bytes(b"results")
+        path.chmod(0o644)
+        done = nunet(sender, "-o", "json", "send-file", receiver.peer_id, str(path), "--no-wait")
+        return str(json.loads(done.stdout)["transfer_id"])
+
+    @cached_property
+    def shared(self) -> Path:
+        """A folder that every user of this machine may read: from no other does root's daemon send."""
+        return Path(self.closing.enter_context(tempfile.TemporaryDirectory(prefix="nunet-examples-", dir="/var/tmp")))
+
+    def call(self) -> None:
+        """A chat that waits for the service provider's user."""
+        command = [sys.executable, "-m", "dms.cli", "--config", str(self.compute.config), "chat", "start"]
+        caller = self.closing.enter_context(
+            subprocess.Popen(
+                [*command, self.service.peer_id], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, env=self.env,
+            )
+        )  # fmt: skip
+        self.closing.callback(caller.kill)
+        wait_for("the call to come", 20, lambda: bool(self.service.ask("GET", "/peers/chat")), ())
 
 
 Fill = Callable[[World], Mapping[str, str]]
@@ -156,6 +189,41 @@ def exports(world: World) -> Mapping[str, str]:
     return {**places, "/var/nunet": str(world.service.database.parent)}
 
 
+def peer(world: World) -> Mapping[str, str]:
+    return {"12D3KooW...": world.compute.peer_id}
+
+
+def called(world: World) -> Mapping[str, str]:
+    world.call()
+    return {}
+
+
+def two_offers(world: World) -> Mapping[str, str]:
+    while len(world.service.ask("GET", "/peers/files", state="offered", direction="in")["items"]) < 2:
+        world.offer(world.compute, world.service)
+    return {}
+
+
+def own_offer(world: World) -> Mapping[str, str]:
+    return {"01990000-0000-7000-8000-000000000001": world.offer(world.service, world.compute)}
+
+
+def a_file(world: World) -> Mapping[str, str]:
+    path = world.shared / "results.tar.gz"
+    path.write_bytes(b"results")
+    path.chmod(0o644)
+    return {**peer(world), "results.tar.gz": str(path)}
+
+
+def is_offered(world: World) -> bool:
+    items = world.compute.ask("GET", "/peers/files", state="offered", direction="in")["items"]
+    return any(row["name"] == "results.tar.gz" for row in items)
+
+
+def paid(world: World) -> Mapping[str, str]:
+    return {"0xab12": world.tx_hash} if world.ended_job else {}
+
+
 def free_place(world: World) -> Mapping[str, str]:
     """For a third daemon."""
     folder = world.folder / f"daemon-{next(_numbers)}"
@@ -173,6 +241,14 @@ def third_daemon_is_ready(world: World) -> bool:
 
 
 CASES: dict[str, Case] = {
+    "accept-file": Case(two_offers),
+    "chat join": Case(called, raw=True),
+    "chat start": Case(peer, raw=True),
+    "file cancel": Case(own_offer),
+    "peer default": Case(peer),
+    "send-file": Case(a_file, codes=(130,), runs_on=is_offered),
+    "transaction request-reward": Case(paid),
+    "transaction send-status": Case(paid),
     "audit verify": Case(exports),
     "autocomplete": Case(raw=True),
     "capacity": Case(onboarded, compute=True),
@@ -251,8 +327,10 @@ def test_every_case_is_of_a_command() -> None:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("examples")
-    with running_network(folder) as network:
-        yield World(network, folder, shell_environment(folder / "bin"))
+    with running_network(folder) as network, contextlib.ExitStack() as closing:
+        world = World(network, folder, shell_environment(folder / "bin"), closing)
+        world.shared.chmod(0o755)
+        yield world
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -264,7 +342,7 @@ def test_an_example_does_what_it_says(world: World, example: str) -> None:
         return
     for form in ("json", "jsonl", "yaml"):
         done = run(world, case, _OWN_FORMAT.sub("", example).replace("nunet ", f"nunet -o {form} ", 1))
-        if shown.stdout.strip():
+        if shown.stdout.strip() not in ("", "[]"):
             assert done.stdout.strip(), f"{example} prints data, but nothing with -o {form}"
         if done.stdout.strip():
             parsed(done.stdout, "jsonl" if case.stream else form)

@@ -292,9 +292,10 @@ async def test_an_event_larger_than_nats_takes_holds_the_relay_and_says_so(log: 
 async def test_daemons_killed_at_random_go_on_where_they_were(server: NatsServer, tmp_path: Path) -> None:
     """A process that appends and relays, killed by -9; in between the server too."""
     chance = random.Random(3)
-    child = [sys.executable, str(Path(__file__).with_name("appending.py")), str(tmp_path), server.url, PEER]
+    child = [sys.executable, "-m", "tests.integration.nats.appending", str(tmp_path), server.url, PEER]
+    root = Path(__file__).parents[3]
     for round_ in range(8):
-        process = await asyncio.create_subprocess_exec(*child, "forever", stdout=asyncio.subprocess.PIPE)
+        process = await asyncio.create_subprocess_exec(*child, "forever", cwd=root, stdout=asyncio.subprocess.PIPE)
         assert process.stdout is not None
         assert await asyncio.wait_for(process.stdout.readline(), 30) == b"begun\n"
         await asyncio.sleep(chance.uniform(0, 0.5))  # where it dies is left to chance
@@ -303,7 +304,7 @@ async def test_daemons_killed_at_random_go_on_where_they_were(server: NatsServer
         if round_ in (3, 6):
             server.kill9()
             server.start()
-    done = await asyncio.create_subprocess_exec(*child, "catch up", stdout=asyncio.subprocess.PIPE)
+    done = await asyncio.create_subprocess_exec(*child, "catch up", cwd=root, stdout=asyncio.subprocess.PIPE)
     out, _ = await asyncio.wait_for(done.communicate(), 60)
     head = int(out)
     assert positions(await stored(server)) == list(range(1, head + 1))
