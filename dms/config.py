@@ -183,13 +183,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         return self.general.data_dir / "events.db"
 
 
-_OLD_NAMES = {"general.metadata_path": "general.work_dir", "job.gist_update_interval": "job.log_update_interval"}
+OLD_NAMES = {"general.metadata_path": "general.work_dir", "job.gist_update_interval": "job.log_update_interval"}
 _SECTIONS: dict[str, type[Struct]] = get_type_hints(Settings)
 _KINDS: dict[str, Any] = {
     f"{section}.{name}": kind
     for section, cls in _SECTIONS.items()
     for name, kind in get_type_hints(cls, include_extras=True).items()
 }
+KEYS = frozenset(_KINDS)
 SECRETS = frozenset(
     key
     for key, kind in _KINDS.items()
@@ -239,7 +240,7 @@ def load(
     found: dict[str, _Found] = {}
     for layer in layers:
         for key, item in layer.items():
-            newer = _OLD_NAMES.get(key, key)
+            newer = OLD_NAMES.get(key, key)
             if newer == key or newer not in layer:  # in one place the newer name wins
                 found[newer] = item
     values: dict[str, object] = (
@@ -317,7 +318,7 @@ def _leaves(path: Path, text: str, tree: Mapping[str, Place], warnings: list[str
             raise Fault(f"{section}: expected an object with settings", place.offset)
         for name, leaf in place.value.items():
             key = f"{section}.{name.lower()}"
-            if key not in _KINDS and key not in _OLD_NAMES:
+            if key not in _KINDS and key not in OLD_NAMES:
                 warnings.append(f"{path}:{leaf.line(text)}: unknown key {section}.{name}, ignored")
                 continue
             where = f"{path}:{leaf.line(text)}"
@@ -332,7 +333,7 @@ def _from_env(env: Mapping[str, str], warnings: list[str]) -> dict[str, _Found]:
         if prefix != "DMS" or section.lower() not in _SECTIONS:
             continue
         dotted = f"{section}.{key}".lower()
-        if dotted in _KINDS or dotted in _OLD_NAMES:
+        if dotted in _KINDS or dotted in OLD_NAMES:
             found[dotted] = _Found(value, f"env {name}", True, f"environment variable {name}: ")
         else:
             warnings.append(f"environment variable {name}: there is no setting {dotted}, ignored")
@@ -343,7 +344,7 @@ def _from_flags(overrides: Mapping[str, str]) -> dict[str, _Found]:
     found = {}
     for written, value in overrides.items():
         key = written.lower()
-        if key not in _KINDS and key not in _OLD_NAMES:
+        if key not in _KINDS and key not in OLD_NAMES:
             raise ConfigError(f"there is no setting {written}")
         if key in SECRETS:
             place = f"{key}_file" if f"{key}_file" in _KINDS else "the configuration file"

@@ -21,6 +21,7 @@ REDRAW_SECONDS = 2.0
 CHECK_SECONDS = 180.0  # longer than the daemon gives it
 NO_GPU = "no NVIDIA GPU is detected on this machine; see: nunet gpu onboard"
 NO_ROCM = "AMD GPUs (ROCm, HIP) are not used by this version of the DMS: it detects and offers NVIDIA GPUs"
+NO_XPU = "Intel GPUs (XPU) are not used by this version of the DMS: it detects and offers NVIDIA GPUs"
 OS_RELEASE, KERNEL = Path("/etc/os-release"), Path("/proc/version")
 DRIVER, PCI = Path("/proc/driver/nvidia/version"), Path("/sys/bus/pci/devices")
 TOOLKIT_PAGE = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html"
@@ -33,7 +34,8 @@ def add_to(cli: Group) -> None:
     cli.add_command(group)
     _add_status(group)
     _add_capacity(group)
-    _add_onboard(group)
+    _add_onboard(group, "onboard", "nunet gpu onboard")
+    _add_onboard(cli, "onboard-gpu", "nunet onboard-gpu").hidden = True  # the older name
     _add_images(cli)
 
 
@@ -88,14 +90,15 @@ def _add_capacity(group: Group) -> None:
     @command(group, "capacity", "nunet gpu capacity")
     @click.option("-c", "--cuda-tensor", is_flag=True, help="Try CUDA and tensor cores, in a container.")
     @click.option("-r", "--rocm-hip", is_flag=True, help="The same for AMD; not in this version.")
+    @click.option("-i", "--intel-xpu", is_flag=True, help="The same for Intel; not in this version.")
     @pass_state
-    def capacity(state: State, *, cuda_tensor: bool, rocm_hip: bool) -> None:
+    def capacity(state: State, *, cuda_tensor: bool, rocm_hip: bool, intel_xpu: bool) -> None:
         """Show what is detected and offered of the GPUs.
 
         With --cuda-tensor a container tries CUDA on those that nothing uses. Its image must be there: nunet onboard-ml.
         """
-        if rocm_hip:
-            raise Failure(NO_ROCM)
+        if rocm_hip or intel_xpu:
+            raise Failure(NO_ROCM if rocm_hip else NO_XPU)
         api = state.api()
         if cuda_tensor:
             _check_cuda(state, api)
@@ -124,8 +127,8 @@ def _check_cuda(state: State, api: Api) -> None:
         raise Failure(f"the check in {found['image']} ended with exit code {found['exit_code']}")
 
 
-def _add_onboard(group: Group) -> None:
-    @command(group, "onboard", "nunet gpu onboard")
+def _add_onboard(group: Group, name: str, example: str) -> click.Command:
+    @command(group, name, example)
     @pass_state
     def onboard(state: State) -> None:
         """Say what must be installed here so that jobs can use the GPUs. It changes nothing itself.
@@ -140,6 +143,8 @@ def _add_onboard(group: Group) -> None:
             click.echo(step["what"])
             for line in step["commands"]:
                 click.echo(f"    {line}")
+
+    return onboard
 
 
 def _add_images(cli: Group) -> None:

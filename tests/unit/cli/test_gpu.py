@@ -103,8 +103,9 @@ def test_the_cuda_check_says_what_is_missing(tiny: TinyDms) -> None:
     assert (done.exit_code, "nunet onboard-ml" in done.stderr) == (3, True)
 
 
-def test_rocm_is_said_to_be_left_out(tiny: TinyDms) -> None:
-    done = nunet("gpu", "capacity", "-r", tiny=tiny)
+@pytest.mark.parametrize("flag", ["-r", "--rocm-hip", "-i", "--intel-xpu"])
+def test_other_makers_are_said_to_be_left_out(tiny: TinyDms, flag: str) -> None:
+    done = nunet("gpu", "capacity", flag, tiny=tiny)
     assert (done.exit_code, tiny.asked) == (1, [])
     assert "not used by this version" in done.stderr
 
@@ -201,4 +202,5 @@ def test_it_prints_the_advice_for_this_machine_and_needs_no_daemon() -> None:
     done = nunet("gpu", "onboard")
     assert done.exit_code == 0
     assert "nunet gpu status" in done.stdout
+    assert nunet("onboard-gpu").stdout == done.stdout  # the older name
     assert json.loads(nunet("gpu", "onboard", "-o", "json").stdout)[-1]["commands"]
