@@ -245,9 +245,10 @@ def _cell(text: str) -> str:
 
 INTRO = """# Compatibility with the original DMS
 
-Clients, scripts and settings of the original (0.4.x, in its three generations) work unchanged. This is what became of
-each part of it: {kept} parts are kept as they were, {improved} are improved without breaking a client, {left_out} are left
-out. The last column names the tests that show it, below `tests/`. Paths are below `/api/v1` unless it is said.
+Clients, scripts and settings of the original (0.4.x, all three generations) work unchanged, save for what is left out.
+This is what became of each part of it: {kept} parts are kept as they were, {improved} are improved without breaking a
+client, {left_out} are left out. The last column names the tests that show it, below `tests/`. Paths are below `/api/v1`
+unless it is said.
 
 Made by `python -m ops.compatibility` from `ops/compatibility.toml`, which is checked against the code: the page can't
 name what is not there, and nothing at an address, below a command or in a section of the original is without a row.

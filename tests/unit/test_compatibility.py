@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -17,10 +18,10 @@ def test_the_committed_page_is_made_from_the_rows() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(sections()), "run: python -m ops.compatibility"
 
 
-def changed(name: str, **change: object) -> list[Section]:
+def changed(name: str, change: dict[str, Any]) -> list[Section]:
     """The sections with one row changed."""
     return [
-        replace(section, rows=tuple(replace(row, **change) if row.name == name else row for row in section.rows))  # type: ignore[arg-type]
+        replace(section, rows=tuple(replace(row, **change) if row.name == name else row for row in section.rows))
         for section in sections()
     ]
 
@@ -36,8 +37,8 @@ def changed(name: str, **change: object) -> list[Section]:
         ({"name": "GET /peers/moon"}, "the code has no such endpoint"),
     ],
 )
-def test_a_row_that_is_not_so_is_found(change: dict[str, object], said: str) -> None:
-    assert any(said in problem for problem in problems(changed("GET /peers/depreq", **change)))
+def test_a_row_that_is_not_so_is_found(change: dict[str, Any], said: str) -> None:
+    assert any(said in problem for problem in problems(changed("GET /peers/depreq", change)))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,9 @@ def test_a_row_that_is_not_so_is_found(change: dict[str, object], said: str) -> 
 )
 def test_what_has_no_row_is_found(kind: str, name: str) -> None:
     without = [
-        replace(section, rows=tuple(row for row in section.rows if row.name != name)) if section.kind == kind else section
+        replace(section, rows=tuple(row for row in section.rows if row.name != name))
+        if section.kind == kind
+        else section
         for section in sections()
     ]
     beside = {"endpoint": "DELETE /peers/depreq"}.get(kind)

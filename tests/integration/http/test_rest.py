@@ -126,6 +126,8 @@ async def test_request_service_tells_what_is_wrong(node: Node) -> None:
         assert dear.json()["error"].startswith("nunet estimation price is greater than client price")
         odd = await client.post(f"{API}/run/request-service", json=SERVICE_BODY | {"service_type": "x"})
         assert odd.json()["errors"][0]["pointer"] == "/service_type"
+        no_peer_id = SERVICE_BODY | {"params": {**SERVICE_BODY["params"], "node_id": "nobody"}}
+        assert (await client.post(f"{API}/run/request-service", json=no_peer_id)).status_code == 404
 
 
 async def test_jobs_are_listed_in_pages_and_filtered(node: Node) -> None:

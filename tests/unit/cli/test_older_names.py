@@ -51,7 +51,10 @@ def test_resource_config_sends_what_the_flags_say(tiny: TinyDms) -> None:
 def test_peers_are_listed_under_the_originals_headings(tiny: TinyDms) -> None:
     tiny.answers["GET /peers"] = (200, [{"ID": "QmA", "Addrs": ["/ip4/10.0.0.1/tcp/9000"]}])
     tiny.answers["GET /peers/dht"] = (200, ["QmB", "QmC"])
-    tiny.answers["GET /peers/self"] = (200, {"ID": "QmS", "Addrs": ["/ip4/10.0.0.2/tcp/9000", "/ip4/10.0.0.3/tcp/9000"]})
+    tiny.answers["GET /peers/self"] = (
+        200,
+        {"ID": "QmS", "Addrs": ["/ip4/10.0.0.2/tcp/9000", "/ip4/10.0.0.3/tcp/9000"]},
+    )
     providers = ["DHT peers (2)", "QmB", "QmC"]
     listed = nunet("peer", "list", tiny=tiny).stdout.splitlines()
     assert listed == ["Bootstrap peers (1)", "QmA", "", *providers]
