@@ -14,7 +14,7 @@ from dms.adapters.http.routes import JOB_ID, TEXT, Parameter, Route, WebSocket
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 JSON = "application/json"
-COMMON = (403, 421)  # any request may meet the gate
+COMMON = (403, 421, 431)  # any request may meet the gate, or be too long
 CHANGING = (408, 413, 415)  # and one with a body its limits
 MEANINGS = {
     400: "The input can't be taken; `errors` points to what is wrong.",
@@ -28,6 +28,7 @@ MEANINGS = {
     421: "This server has another name; see the setting rest.allowed_hosts.",
     422: "The job can't be run as asked.",
     426: "This address speaks websocket.",
+    431: "The address and the headers are too long.",
     501: "Not done by this DMS; the text says what replaces it.",
     502: "A peer broke the protocol.",
     503: "Something that is needed is away, or the DMS is starting; try again.",
@@ -93,9 +94,9 @@ class Shapes:
         return schema
 
     def of_body(self, kind: type[Any]) -> dict[str, Any]:
-        """Of what a client sends: null counts as absent there, and texts must not hold U+0000."""
+        """Of what a client sends: null counts as absent there; texts and numbers as strict_json takes them."""
         (schema,), found = msgspec.json.schema_components([kind], ref_template=self._template)
-        self._add({name: _without_nul(_nullable(component)) for name, component in found.items()})
+        self._add({name: _strict(_nullable(component)) for name, component in found.items()})
         return schema
 
     def _add(self, found: Mapping[str, Any]) -> None:
@@ -133,15 +134,16 @@ def _nullable(component: dict[str, Any]) -> dict[str, Any]:
     return component | ({"properties": properties} if properties else {})
 
 
-def _without_nul(schema: Any) -> Any:
-    """As strict_json has it."""
+def _strict(schema: Any) -> Any:
+    """No U+0000 in texts, no whole number beyond 64 bits."""
     if isinstance(schema, list | tuple):
-        return [_without_nul(item) for item in schema]
+        return [_strict(item) for item in schema]
     if not isinstance(schema, Mapping):
         return schema
-    inner = {key: _without_nul(value) for key, value in schema.items()}
-    plain = schema.get("type") == "string" and "pattern" not in schema and "enum" not in schema
-    return inner | {"pattern": NO_NUL} if plain else inner
+    inner = {key: _strict(value) for key, value in schema.items()}
+    if schema.get("type") == "string" and "pattern" not in schema and "enum" not in schema:
+        return inner | {"pattern": NO_NUL}
+    return {"minimum": -(2**63), "maximum": 2**63 - 1} | inner if schema.get("type") == "integer" else inner
 
 
 def _takes_null(schema: Mapping[str, Any]) -> bool:

@@ -111,9 +111,9 @@ def _answer_ours(request: Request, error: DmsError) -> HTTPResponse:
 
 def _answer_sanic(request: Request, error: SanicException) -> HTTPResponse:
     """What the server itself refused: unknown route, wrong method, a body too large, broken HTTP."""
-    status = error.status_code
     message = error.args[0] if error.args else ""
     text = message.decode(errors="replace") if isinstance(message, bytes) else str(message)
+    status = 431 if text.startswith("Request header exceeds") else error.status_code  # Sanic calls it a large body
     headers = {name: str(value) for name, value in (getattr(error, "headers", None) or {}).items()}
     if status == 405:
         headers = {"allow": request.app.ctx.allow(request.path)}  # Sanic has it for some of its routes only

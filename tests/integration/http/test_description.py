@@ -72,8 +72,9 @@ async def test_errors_fit_the_schema_of_a_problem(node: Node) -> None:
             await client.post(f"{API}/run/request-service", json={"max_ntx": "x"}),
             await client.post(f"{API}/run/request-service", json=SERVICE_BODY),
             await client.get(f"{API}/run/deploy"),
+            await client.get(f"{API}/jobs?peer={'x' * 20_000}"),
         ]
-    assert [answer.status_code for answer in answers] == [404, 404, 405, 400, 404, 426]
+    assert [answer.status_code for answer in answers] == [404, 404, 405, 400, 404, 426, 431]
     for answer in answers:
         fits("rest/problem", answer.json())
 
