@@ -143,7 +143,7 @@ def _strict(schema: Any) -> Any:
     inner = {key: _strict(value) for key, value in schema.items()}
     if schema.get("type") == "string" and "pattern" not in schema and "enum" not in schema:
         return inner | {"pattern": NO_NUL}
-    return {"minimum": -(2**63), "maximum": 2**63 - 1} | inner if schema.get("type") == "integer" else inner
+    return {"minimum": -(2**63), "maximum": 2**64 - 1} | inner if schema.get("type") == "integer" else inner
 
 
 def _takes_null(schema: Mapping[str, Any]) -> bool:

@@ -22,7 +22,7 @@ DEEPEST = 32
 _BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _TOO_DEEP = f"nested deeper than {DEEPEST}"
-_INTEGERS = range(-(2**63), 2**63)
+_INTEGERS = range(-(2**63), 2**64)
 
 
 class _Refused:
