@@ -5,14 +5,15 @@ its fields, frozen: never change or remove one. A new event or version: python -
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
 from msgspec import inspect
 
 import ops.schemas
-from dms.domain.event import EVENT_TYPES, Event, Unknown, decode, encode
+from dms.domain.event import EVENT_TYPES, Event, Unknown, Upcaster, decode, encode
+from dms.errors import LogCorrupt
 
 FOLDER = Path(__file__).parent.parent / "corpus"
 FILES = sorted(FOLDER.glob("*.json"))
@@ -65,6 +66,24 @@ def test_a_frozen_body_is_read_and_loses_nothing(path: Path) -> None:
     assert not isinstance(event, Unknown)
     if version == EVENT_TYPES[topic].VERSION:
         assert msgspec.json.decode(encode(event)) == msgspec.json.decode(data)
+
+
+def test_a_body_of_version_1_is_lifted_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Moved(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "corpus.moved"
+        VERSION: ClassVar[int] = 3
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {
+            1: lambda body: {"metres": body["kilometres"] * 1000},
+            2: lambda body: body | {"by": "foot"},
+        }
+        metres: int
+        by: str
+
+    monkeypatch.setitem(EVENT_TYPES, "corpus.moved", Moved)
+    assert decode("corpus.moved", 1, b'{"kilometres": 2}') == Moved(metres=2000, by="foot")
+    assert decode("corpus.moved", 2, b'{"metres": 5}') == Moved(metres=5, by="foot")
+    with pytest.raises(LogCorrupt, match=r"corpus.moved v2"):
+        decode("corpus.moved", 2, b'{"metres": "far"}')
 
 
 if __name__ == "__main__":
