@@ -13,6 +13,7 @@ import pytest
 
 from tests.fixtures.ethereum import chain, own_chain
 from tests.fixtures.images import demo_images
+from tests.fixtures.leftovers import unmount_left_workspaces
 
 __all__ = ["chain", "demo_images", "own_chain"]
 
@@ -45,6 +46,10 @@ def _docker_answers() -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0
+
+
+def pytest_sessionstart() -> None:
+    unmount_left_workspaces()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

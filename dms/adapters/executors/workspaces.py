@@ -63,8 +63,7 @@ class Workspaces:
     def remove(self, job_id: str) -> None:
         folder = self._root / job_id
         try:
-            while folder.is_mount():
-                _unmount(folder)
+            _unmount_all(folder)
             if folder.exists():
                 shutil.rmtree(folder)
         except OSError as error:
@@ -92,6 +91,7 @@ class Workspaces:
         try:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             probe.mkdir(exist_ok=True)
+            _unmount_all(probe)  # of a DMS that was killed right here
             _mount(probe, 1)
             try:
                 seen = Path(f"/proc/{_engine_pid(self._socket_path)}/root{probe.resolve()}").stat()
@@ -119,6 +119,12 @@ def _mount(folder: Path, size_mb: int) -> None:
     if _libc.mount(b"dms-workspace", os.fsencode(folder), b"tmpfs", _NOSUID_NODEV, options.encode()):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def _unmount_all(folder: Path) -> None:
+    """One may lie upon another."""
+    while folder.is_mount():
+        _unmount(folder)
 
 
 def _unmount(folder: Path) -> None:

@@ -479,6 +479,19 @@ def test_a_dms_that_may_not_mount_or_whose_engine_is_elsewhere_says_so(
     assert "another host" in Workspaces(tmp_path / "workspaces", "").trouble()
 
 
+def test_what_a_dms_killed_during_its_first_mount_left_is_no_trouble_and_is_unmounted(
+    demo_images: tuple[str, str], tmp_path: Path
+) -> None:
+    left = tmp_path / "workspaces" / ".probe"
+    left.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "dms-workspace", left], check=True, timeout=20)
+    try:
+        assert Workspaces(tmp_path / "workspaces", SOCKET).trouble() == ""
+        assert not left.exists()
+    finally:
+        subprocess.run(["umount", "--lazy", "--quiet", left], check=False, timeout=20)
+
+
 async def test_without_the_right_to_mount_jobs_run_without_checkpoints_and_can_not_go_on_from_one(
     demo_images: tuple[str, str], tmp_path: Path
 ) -> None:
