@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import struct
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -34,12 +35,14 @@ class Workspaces:
         self._root = root
         self._socket_path = socket_path
         self._trouble: str | None = None
+        self._trying = threading.Lock()  # jobs that begin at once would take each other's probe away
 
     def trouble(self) -> str:
         """Why there can be none here, or nothing. Tried once."""
-        if self._trouble is None:
-            self._trouble = self._try()
-        return self._trouble
+        with self._trying:
+            if self._trouble is None:
+                self._trouble = self._try()
+            return self._trouble
 
     def make(self, job_id: str, size_mb: int, archive: Path | None, max_bytes: int, owner: Owner) -> Path:
         """The job's folder, filled from the archive; one that is ready is left as it is. Raises

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -490,6 +491,16 @@ def test_what_a_dms_killed_during_its_first_mount_left_is_no_trouble_and_is_unmo
         assert not left.exists()
     finally:
         subprocess.run(["umount", "--lazy", "--quiet", left], check=False, timeout=20)
+
+
+def test_jobs_that_begin_at_once_all_find_that_there_can_be_workspaces(
+    demo_images: tuple[str, str], tmp_path: Path
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for turn in range(20):
+            workspaces = Workspaces(tmp_path / str(turn), SOCKET)
+            found = [pool.submit(workspaces.trouble) for _ in range(8)]
+            assert {each.result(30) for each in found} == {""}
 
 
 async def test_without_the_right_to_mount_jobs_run_without_checkpoints_and_can_not_go_on_from_one(
