@@ -23,6 +23,7 @@ import uvloop
 
 from dms.adapters.eventlog.audit import check_signatures, import_log
 from dms.adapters.eventlog.log import SQLiteEventLog
+from dms.adapters.eventlog.scan import scan
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.adapters.executors.archive import check_archive
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
@@ -41,6 +42,7 @@ from dms.adapters.p2p.identity import Identity, verify_signature
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.adapters.service.notify import ServiceManager
 from dms.adapters.views.check import check_views
+from dms.adapters.views.replay import replay
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.adapters.wallets.maker import new_wallet
 from dms.application.chats import Chats
@@ -64,7 +66,9 @@ from dms.config import Funding, Loaded, Settings
 from dms.domain.device import Capacity
 from dms.domain.export import Checker
 from dms.domain.gpus import GpuReading
+from dms.domain.policy import Policy
 from dms.domain.transfer import OPEN_STATES
+from dms.domain.what_if import WhatIf
 from dms.errors import ConfigError, DmsError
 from projections.base import Projection
 from projections.capacity import Capacity as CapacityView
@@ -468,6 +472,26 @@ class Audit:
         """Names of the views that are what the log gives; none when there is no views.db beside the log."""
         if self._views.is_file():
             yield from check_views(self._views, all_projections(), self._recorder)
+
+
+class Replay:
+    """A log in use or not, run again up to where it ends now. Each step yields how many events it took. Reads only."""
+
+    def __init__(self, database: Path, policy: Policy | None, changes_kept: int) -> None:
+        self._database, self._recorder = database, SQLiteRecorder(database, own=False)
+        self.head = self._recorder.head
+        self.views: dict[str, tuple[Projection[Any], dict[str, Any]]] = {p.name: (p, {}) for p in all_projections()}
+        self.what_if = WhatIf(policy, changes_kept) if policy is not None else None
+
+    def close(self) -> None:
+        self._recorder.close()
+
+    def fold(self) -> Iterator[int]:
+        """Into `views`, and `what_if` where there is a policy."""
+        return replay(self._recorder, self.head, self.views, self.what_if.take if self.what_if else None)
+
+    def scan(self) -> Iterator[int]:
+        return scan(self._database, self.head)
 
 
 def all_projections() -> list[Projection[Any]]:

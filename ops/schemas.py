@@ -1,7 +1,8 @@
 """Writes `schemas/` from the code: `python -m ops.schemas`. With --check it only says what differs.
 
 One JSON Schema (2020-12) for each event topic and version, for the CloudEvents envelope they leave the machine
-in, for each body and answer of the REST API, each action of the websocket, and the configuration file; and
+in, for each body and answer of the REST API, each action of the websocket, the configuration file,
+and a policy for `nunet replay`; and
 the OpenAPI document.
 """
 
@@ -23,6 +24,7 @@ from dms.adapters.http.server import ROUTES, describe
 from dms.application.cloudevents import CloudEvent
 from dms.domain import deployment, device, directory, job, payment, transfer
 from dms.domain.event import EVENT_TYPES, Event
+from dms.domain.policy import Policy
 
 FOLDER = Path(__file__).parent.parent / "schemas"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -39,6 +41,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         **_action_schemas(),
         "config.json": {"$schema": DIALECT, **config.json_schema()},
         "openapi.json": describe(),
+        "policy.json": standalone(Policy, "urn:nunet:dms:policy"),
     }
 
 

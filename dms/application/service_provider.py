@@ -41,7 +41,7 @@ from dms.domain.deployment import Deployment, Fault
 from dms.domain.directory import Provider
 from dms.domain.event import decode, new_id
 from dms.domain.job import FundStatus, Job, JobState
-from dms.domain.matching import Candidate, Match, match
+from dms.domain.matching import Candidate, Match, match, rank
 from dms.domain.payment import Payment, payment_key
 from dms.domain.pricing import estimate, outcome_hashes, price_text, terms
 from dms.domain.request import ServiceRequest, is_key_of, problems_of
@@ -216,8 +216,8 @@ class ServiceProvider:
         """Of the cheapest that answer a ping, the one that answers fastest."""
         asked = candidates[:CANDIDATES_PINGED]
         times = await asyncio.gather(*(self._ping(candidate.peer_id) for candidate in asked))
-        reached = [(c.price, t, c.peer_id, c) for c, t in zip(asked, times, strict=True) if t is not None]
-        return min(reached)[3] if reached else None
+        reached = [(c, t) for c, t in zip(asked, times, strict=True) if t is not None]
+        return min(reached, key=lambda found: rank(*found))[0] if reached else None
 
     async def _ping(self, peer_id: str) -> float | None:
         """Requests that come together share one ping a peer."""

@@ -15,6 +15,7 @@ from dms.cli import (
     jobs,
     peers,
     records,
+    replay,
     settings,
     support,
     transactions,
@@ -67,6 +68,7 @@ for module in (
     transactions,
     events,
     records,
+    replay,
     support,
 ):
     module.add_to(cli)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -11,7 +12,7 @@ from msgspec import Struct
 from dms.domain.directory import Offering
 from dms.domain.gpus import GpuWish, fitting
 from dms.domain.job import Refusal
-from dms.domain.pricing import quote
+from dms.domain.pricing import TARIFF, Tariff, quote
 from dms.domain.request import ServiceRequest
 from dms.domain.resources import Resources
 
@@ -44,6 +45,25 @@ def needs_of(request: ServiceRequest) -> Needs:
     )
 
 
+class Rule(Struct, frozen=True, kw_only=True):
+    """How providers are chosen. rank_by: what decides between those that fit; the other one breaks ties.
+    excluded: peer ids that get nothing."""
+
+    tariff: Tariff = TARIFF
+    rank_by: Literal["price", "rtt"] = "price"
+    excluded: frozenset[str] = frozenset()
+
+
+RULE = Rule()
+
+
+def rank(candidate: Candidate, rtt_seconds: float, rule: Rule = RULE) -> tuple[Decimal | float, Decimal | float, str]:
+    """The least is chosen. rtt_seconds: of a ping; the same for all while it is not known."""
+    if rule.rank_by == "rtt":
+        return rtt_seconds, candidate.price, candidate.peer_id
+    return candidate.price, rtt_seconds, candidate.peer_id
+
+
 class Match(Struct, frozen=True, kw_only=True):
     """candidates: cheapest first, ties by peer id."""
 
@@ -52,7 +72,13 @@ class Match(Struct, frozen=True, kw_only=True):
     refused_count: int
 
 
-def match(request: ServiceRequest, offerings: Iterable[tuple[str, Offering]], channel: str, target: str = "") -> Match:
+def match(
+    request: ServiceRequest,
+    offerings: Iterable[tuple[str, Offering]],
+    channel: str,
+    target: str = "",
+    rule: Rule = RULE,
+) -> Match:
     """offerings: (peer id, offering), at most one a peer. channel: our own; providers of others
     are never candidates. target: a peer id that narrows the choice to it."""
     candidates: list[Candidate] = []
@@ -62,15 +88,15 @@ def match(request: ServiceRequest, offerings: Iterable[tuple[str, Offering]], ch
     for peer_id, offering in offerings:
         if target and peer_id != target:
             continue
-        price = quote(request.constraints, offering.price)
-        reason = refusal(needs, offering, channel, price)
+        price = quote(request.constraints, offering.price, rule.tariff)
+        reason = "is excluded" if peer_id in rule.excluded else refusal(needs, offering, channel, price)
         if reason is None:
             candidates.append(Candidate(peer_id=peer_id, price=price, payee=offering.payment_address))
             continue
         refused_count += 1
         if len(refused) < REFUSALS_KEPT:
             refused.append(Refusal(peer_id=peer_id, reason=reason))
-    candidates.sort(key=lambda c: (c.price, c.peer_id))
+    candidates.sort(key=lambda c: (c.price, c.peer_id))  # distances are not known here
     return Match(candidates=tuple(candidates), refused=tuple(refused), refused_count=refused_count)
 
 

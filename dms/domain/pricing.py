@@ -6,8 +6,11 @@ Source of the formula and the rates: the original DMS's estimate (DESIGN: price 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
 from hashlib import sha256
+
+from msgspec import Struct
 
 from dms.domain.request import Constraints
 from dms.errors import InvalidInput
@@ -23,19 +26,32 @@ CENT = Decimal("0.00000001")  # prices are kept to 8 places
 OUTCOMES = ("metadata", "withdraw", "refund", "distribute_50", "distribute_75")
 
 
-def estimate(constraints: Constraints) -> Decimal:
+class Tariff(Struct, frozen=True, kw_only=True):
+    """What prices are made from. rates: NTX a minute by complexity; watt_price: NTX a watt and minute;
+    provider_price_factor: on the provider's own price a minute."""
+
+    rates: Mapping[str, Decimal]
+    watt_price: Decimal
+    provider_price_factor: Decimal = Decimal(1)
+
+
+TARIFF = Tariff(rates=RATES, watt_price=POWER_RATE)
+
+
+def estimate(constraints: Constraints, tariff: Tariff = TARIFF) -> Decimal:
     """NTX for the whole time asked for. Raises InvalidInput on an unknown complexity."""
-    rate = RATES.get(constraints.complexity.casefold())
+    rate = tariff.rates.get(constraints.complexity.casefold())
     if rate is None:
         message = f"unknown complexity '{constraints.complexity}'; one of Low, Moderate, High"
         raise InvalidInput(message, [("/constraints/complexity", message)])
     minutes = constraints.time
-    return rate * minutes + POWER_RATE * constraints.power * minutes
+    return rate * minutes + tariff.watt_price * constraints.power * minutes
 
 
-def quote(constraints: Constraints, ntx_price: Decimal) -> Decimal:
+def quote(constraints: Constraints, ntx_price: Decimal, tariff: Tariff = TARIFF) -> Decimal:
     """The larger of our estimate and the provider's own price a minute times the minutes."""
-    return max(estimate(constraints), ntx_price * constraints.time).quantize(CENT, ROUND_HALF_EVEN)
+    asked = ntx_price * tariff.provider_price_factor * constraints.time
+    return max(estimate(constraints, tariff), asked).quantize(CENT, ROUND_HALF_EVEN)
 
 
 def price_text(price: Decimal) -> str:

@@ -222,6 +222,10 @@ def is_offered(world: World) -> bool:
 
 def paid(world: World) -> Mapping[str, str]:
     return {"0xab12": world.tx_hash} if world.ended_job else {}
+def policy(world: World) -> Mapping[str, str]:
+    places = ended(world)
+    (world.service.folder / "policy.json").write_text(json.dumps({"rates": {"low": "0.5"}}))
+    return places
 
 
 def free_place(world: World) -> Mapping[str, str]:
@@ -270,6 +274,7 @@ CASES: dict[str, Case] = {
     "offboard": Case(onboarded, compute=True),
     "onboard": Case(offboarded, compute=True),
     "onboard-ml": Case(codes=(5,)),  # images are only used with Docker
+    "replay": Case(policy),
     "resource-config": Case(onboarded, compute=True),
     "run": Case(free_place, runs_on=third_daemon_is_ready),
     "shell": Case(lambda world: {"<peer-id>": world.compute.peer_id}, codes=(1,)),
