@@ -222,6 +222,8 @@ def is_offered(world: World) -> bool:
 
 def paid(world: World) -> Mapping[str, str]:
     return {"0xab12": world.tx_hash} if world.ended_job else {}
+
+
 def policy(world: World) -> Mapping[str, str]:
     places = ended(world)
     (world.service.folder / "policy.json").write_text(json.dumps({"rates": {"low": "0.5"}}))
