@@ -533,8 +533,6 @@ def _log_to_stderr(debug: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
     for chatty in ("asyncio", "urllib3", "docker", "httpx", "httpcore", "trio", "libp2p", "multiaddr"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    if not debug:  # each address that can't be dialled is an error to it; what matters of peers we say ourselves
-        logging.getLogger("libp2p.transport").setLevel(logging.CRITICAL)
 
 
 def _log_to_file(path: Path) -> None:

@@ -187,9 +187,9 @@ def route_logs() -> None:
     library.handlers.clear()
     library.setLevel(logging.WARNING)
     library.propagate = True
-    # These two speak at ERROR of what any peer can cause: a failed dial, a line that breaks.
-    logging.getLogger("libp2p.network.swarm").setLevel(logging.CRITICAL)
-    logging.getLogger("libp2p.stream_muxer.yamux.yamux").setLevel(logging.CRITICAL)
+    # These speak at ERROR of what any peer can cause: a failed dial, a line that breaks.
+    for name in ("network.swarm", "stream_muxer.yamux.yamux", "transport.tcp.tcp"):
+        logging.getLogger(f"libp2p.{name}").setLevel(logging.CRITICAL)
 
 
 def tune_socket(conn: INetConn) -> None:
