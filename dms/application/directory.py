@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 RENEW_SECONDS = 60.0
 REPEAT_SECONDS = (1.0, 4.0, 15.0)  # after a change: gossip loses what is said before its mesh has formed
+ASK_SECONDS = 5.0  # how often neighbours that were not heard of are asked
+ASKED_AT_ONCE = 4
 SETTLE_SECONDS = 0.05  # changes that come together are told together
 SNAPSHOT_PAGE = 100
 SNAPSHOT_TIMEOUT_SECONDS = 10.0
@@ -76,7 +78,7 @@ class Directory:
     async def start(self) -> None:
         self._channel = self._device.channel
         self._listen()
-        for loop in (self._advertise(), self._record(), self._expire()):
+        for loop in (self._advertise(), self._record(), self._expire(), self._ask_neighbours()):
             self._tasks.append(asyncio.create_task(loop))
         for peer in self._network.peers():
             self._on_peer(peer.peer_id, True)
@@ -239,21 +241,39 @@ class Directory:
 
     # --- the whole table, for who joins ----------------------------------------------------------------
     def _on_peer(self, peer_id: str, connected: bool) -> None:
-        if connected and peer_id not in self._fetching:
-            task = asyncio.create_task(self._fetch(peer_id), name=f"advertisements of {peer_id}")
+        if connected:
+            self._begin_fetch(peer_id, own=False)
+
+    def _begin_fetch(self, peer_id: str, *, own: bool) -> None:
+        if peer_id not in self._fetching:
+            task = asyncio.create_task(self._fetch(peer_id, own), name=f"advertisements of {peer_id}")
             self._fetching[peer_id] = task
             task.add_done_callback(lambda _: self._fetching.pop(peer_id, None))
 
-    async def _fetch(self, peer_id: str) -> None:
+    async def _ask_neighbours(self) -> None:
+        """Gossip may never reach a neighbour, as when its stream failed while the connection was made. So those
+        connected peers that have not been heard of in time are asked what they offer, a few each time."""
+        while True:
+            await asyncio.sleep(ASK_SECONDS * random.uniform(0.8, 1.0))  # noqa: S311  jitter
+            late = self._now() - int(2 * RENEW_SECONDS * 1_000_000)
+            silent = [
+                peer.peer_id
+                for peer in self._network.peers()
+                if peer.peer_id not in self._table or self._table[peer.peer_id][0].sequence < late
+            ]
+            for peer_id in random.sample(silent, min(ASKED_AT_ONCE, len(silent))):
+                self._begin_fetch(peer_id, own=True)
+
+    async def _fetch(self, peer_id: str, own: bool) -> None:
         after = ""
         try:
             while True:
-                body = encode(SnapshotRequest(after=after))
+                body = encode(SnapshotRequest(after=after, own=own))
                 answer = await self._network.request(peer_id, AD_SNAPSHOT, body, SNAPSHOT_TIMEOUT_SECONDS)
                 page = decode_answer(peer_id, answer, Snapshot)
                 for signed in page.advertisements:
                     self._on_gossip(peer_id, encode(signed))
-                if not page.more or not page.advertisements:
+                if own or not page.more or not page.advertisements:
                     return
                 last = msgspec.json.decode(page.advertisements[-1].body, type=Advertisement).peer_id
                 if last <= after:
@@ -265,7 +285,7 @@ class Directory:
 
     async def _on_snapshot(self, _peer_id: str, body: bytes) -> bytes:
         request = decode_request(body, SnapshotRequest)
-        entries = {peer_id: signed for peer_id, (_, signed) in self._table.items()}
+        entries = {} if request.own else {peer_id: signed for peer_id, (_, signed) in self._table.items()}
         if self._device.state.onboarded:
             entries[self._signer.peer_id] = self._sign(self.own())
         ids = sorted(entries)

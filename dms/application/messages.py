@@ -89,9 +89,10 @@ class TerminateAnswer(Struct, frozen=True, kw_only=True):
 
 
 class SnapshotRequest(Struct, frozen=True, kw_only=True):
-    """after: the last peer id of the page before."""
+    """after: the last peer id of the page before. own: only what the one who is asked says of itself."""
 
     after: Annotated[str, Meta(max_length=128)] = ""
+    own: bool = False
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):

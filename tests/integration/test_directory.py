@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +16,7 @@ from dms.adapters.p2p.identity import Identity
 from dms.application import directory as directory_module
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
-from dms.application.ports import GossipHandler
+from dms.application.ports import GossipHandler, PeerInfo, RequestHandler
 from dms.domain.device import Offer
 from tests.integration.http.node import ADDRESS, FixedHardware, LonelyNetwork
 
@@ -40,9 +40,22 @@ class Gossip(LonelyNetwork):
         self.listener: Gossip | None = None
         self.heard = asyncio.Event()
         self._handler: GossipHandler | None = None
+        self._answer: RequestHandler | None = None
+        self.neighbour: Gossip | None = None
 
     def serve_gossip(self, topic: str, handler: GossipHandler) -> None:
         self._handler = handler
+
+    def serve_request(self, protocol: str, handler: RequestHandler) -> None:
+        self._answer = handler
+
+    async def request(self, peer_id: str, protocol: str, body: bytes, timeout_seconds: float) -> bytes:
+        if self.neighbour is None or self.neighbour._answer is None:
+            return await super().request(peer_id, protocol, body, timeout_seconds)
+        return await self.neighbour._answer(self.peer_id, body)
+
+    def peers(self) -> Sequence[PeerInfo]:
+        return [PeerInfo(peer_id=self.neighbour.peer_id, addresses=())] if self.neighbour is not None else []
 
     async def publish(self, topic: str, body: bytes) -> None:
         if self.lost:
@@ -90,3 +103,13 @@ async def test_that_a_device_left_is_told_again_soon(tmp_path: Path, monkeypatch
             while any(offering.onboarded for _, offering in known.offerings()):
                 listener.heard.clear()
                 await listener.heard.wait()
+
+
+async def test_a_neighbour_that_gossip_never_reaches_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory_module, "ASK_SECONDS", 0.05)
+    async with member(tmp_path, "b") as (known, _, listener), member(tmp_path, "a") as (_, device, speaker):
+        await device.onboard(OFFER)
+        listener.neighbour = speaker  # the connection is there, no message of the gossip comes
+        async with asyncio.timeout(20):
+            while not any(offering.online for _, offering in known.offerings()):
+                await asyncio.sleep(0.01)
