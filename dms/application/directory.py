@@ -66,6 +66,7 @@ class Directory:
         self._stirred = asyncio.Event()
         self._heard: asyncio.Queue[Advertisement] = asyncio.Queue(maxsize=10_000)
         self._tasks: list[asyncio.Task[None]] = []
+        self._gossiped: dict[str, int] = {}  # peer id -> Unix µs when its gossip last came
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._topics: set[str] = set()
         self._channel = ""
@@ -185,6 +186,11 @@ class Directory:
 
     # --- what we hear --------------------------------------------------------------------------------
     def _on_gossip(self, peer_id: str, body: bytes) -> None:
+        if len(self._gossiped) < MOST_PROVIDERS:
+            self._gossiped[peer_id] = self._now()
+        self._hear(peer_id, body)
+
+    def _hear(self, peer_id: str, body: bytes) -> None:
         try:
             self._take(_signed_decoder.decode(body))
         except (DmsError, msgspec.DecodeError, msgspec.ValidationError) as error:
@@ -255,12 +261,10 @@ class Directory:
         connected peers that have not been heard of in time are asked what they offer, a few each time."""
         while True:
             await asyncio.sleep(ASK_SECONDS * random.uniform(0.8, 1.0))  # noqa: S311  jitter
-            late = self._now() - int(2 * RENEW_SECONDS * 1_000_000)
-            silent = [
-                peer.peer_id
-                for peer in self._network.peers()
-                if peer.peer_id not in self._table or self._table[peer.peer_id][0].sequence < late
-            ]
+            late = self._now() - int(1.5 * RENEW_SECONDS * 1_000_000)
+            connected = [peer.peer_id for peer in self._network.peers()]
+            self._gossiped = {peer_id: at for peer_id, at in self._gossiped.items() if at >= late}
+            silent = [peer_id for peer_id in connected if peer_id not in self._gossiped]
             for peer_id in random.sample(silent, min(ASKED_AT_ONCE, len(silent))):
                 self._begin_fetch(peer_id, own=True)
 
@@ -272,7 +276,7 @@ class Directory:
                 answer = await self._network.request(peer_id, AD_SNAPSHOT, body, SNAPSHOT_TIMEOUT_SECONDS)
                 page = decode_answer(peer_id, answer, Snapshot)
                 for signed in page.advertisements:
-                    self._on_gossip(peer_id, encode(signed))
+                    self._hear(peer_id, encode(signed))
                 if own or not page.more or not page.advertisements:
                     return
                 last = msgspec.json.decode(page.advertisements[-1].body, type=Advertisement).peer_id
