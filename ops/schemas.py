@@ -25,10 +25,13 @@ from dms.application.cloudevents import CloudEvent
 from dms.domain import deployment, device, directory, job, payment, transfer
 from dms.domain.event import EVENT_TYPES, Event
 from dms.domain.policy import Policy
+from dms.domain.sealing import SEALED
 
 FOLDER = Path(__file__).parent.parent / "schemas"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SOURCES = (deployment, device, directory, job, payment, transfer)  # imported for the events they register
+SEALED_PATTERN = "^[0-9a-f]{32}\\.[A-Za-z0-9+/]+=*$"
+SEALED_SAYS = "what the event tells of a person, encrypted: <key id>.<base64>; see docs/audit.md"
 
 
 def schemas() -> dict[str, dict[str, Any]]:
@@ -36,6 +39,7 @@ def schemas() -> dict[str, dict[str, Any]]:
     events = {f"events/{topic}.v{cls.VERSION}.json": _event_schema(cls) for topic, cls in EVENT_TYPES.items()}
     return {
         **events,
+        **_past_event_schemas(),
         "cloudevent.v1.json": _envelope_schema(),
         **_rest_schemas(),
         **_action_schemas(),
@@ -74,12 +78,31 @@ def _envelope_schema() -> dict[str, Any]:
     }
 
 
+def _past_event_schemas() -> dict[str, dict[str, Any]]:
+    """Of versions that are only read any more: kept as they were committed, since logs hold such events for ever."""
+    names = [f"events/{topic}.v{n}.json" for topic, cls in EVENT_TYPES.items() for n in range(1, cls.VERSION)]
+    return {name: orjson.loads((FOLDER / name).read_bytes()) for name in names}
+
+
 def _event_schema(cls: type[Event]) -> dict[str, Any]:
+    """Of the stored body: the personal fields are in `sealed`."""
     (schema,), definitions = msgspec.json.schema_components([cls], ref_template="#/$defs/{name}")
     name = schema["$ref"].removeprefix("#/$defs/")
     body = definitions.pop(name)
+    if cls.PERSONAL:
+        for path in cls.PERSONAL:
+            _take_property(body, definitions, path)
+        body["properties"][SEALED] = {"type": "string", "pattern": SEALED_PATTERN, "description": SEALED_SAYS}
     found = {"$schema": DIALECT, "$id": f"urn:nunet:dms:event:{cls.TOPIC}:v{cls.VERSION}", **body}
     return {**found, "title": f"{cls.TOPIC} v{cls.VERSION}", **({"$defs": definitions} if definitions else {})}
+
+
+def _take_property(body: dict[str, Any], definitions: dict[str, Any], path: str) -> None:
+    *parents, name = path.split(".")
+    for parent in parents:
+        body = definitions[body["properties"][parent]["$ref"].removeprefix("#/$defs/")]
+    del body["properties"][name]
+    body["required"] = [required for required in body.get("required", []) if required != name]
 
 
 def text(schema: dict[str, Any]) -> bytes:

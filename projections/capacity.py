@@ -135,7 +135,7 @@ def _onboarded(row: CapacityRow | None, event: Device.Onboarded, peer_id: str) -
         online=event.available,
         channel=event.channel,
         total=Resources(cpu_mhz=event.total.cpu_mhz, memory_mb=event.total.memory_mb, vram_mb=vram_total(gpus)),
-        onboarded=Resources(cpu_mhz=event.cpu_mhz, memory_mb=event.memory_mb, vram_mb=vram_offered(gpus)),
+        onboarded=event.offered,
         ntx_price=event.ntx_price,
     )
     return new if row is None else _holding(new, row.held)

@@ -2,7 +2,8 @@
 HTTP and over NATS.
 
 The stored body goes out as it is, byte for byte and at the schema version it was written with, so
-that a receiver can recompute the hash and an event of a newer program passes through unharmed.
+that a receiver can recompute the hash and an event of a newer program passes through unharmed. What it
+tells of a person stays sealed in it, unless a reader on this machine asks for it open.
 Source: CloudEvents 1.0.2, JSON Event Format; its extensions "Distributed Tracing" (traceparent)
 and "Correlation" (correlationid, causationid).
 """
@@ -16,7 +17,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from dms.domain.event import Recorded
+from dms.domain.event import Recorded, open_data
 
 MEDIA_TYPE = "application/cloudevents+json"
 BATCH_MEDIA_TYPE = "application/cloudevents-batch+json"
@@ -54,8 +55,9 @@ def source_of(peer_id: str) -> str:
     return f"urn:nunet:dms:peer:{peer_id}"
 
 
-def cloud_event(recorded: Recorded, peer_id: str) -> bytes:
-    """One JSON object without a line break. peer_id: of the DMS whose log it is."""
+def cloud_event(recorded: Recorded, peer_id: str, *, personal: bool = False) -> bytes:
+    """One JSON object without a line break. peer_id: of the DMS whose log it is. personal: `data` with its personal
+    fields open; the hash is of the stored form all the same."""
     seconds, microseconds = divmod(recorded.time, 1_000_000)
     more = ""
     if recorded.correlation_id:
@@ -71,7 +73,7 @@ def cloud_event(recorded: Recorded, peer_id: str) -> bytes:
         f'"position":{recorded.position},"streamversion":{recorded.originator_version}'
         f'{more},"hash":"{recorded.hash.hex()}","data":'
     )
-    return b"%s%s}" % (head.encode(), recorded.data)
+    return b"%s%s}" % (head.encode(), open_data(recorded) if personal else recorded.data)
 
 
 def _text(value: str) -> str:

@@ -36,6 +36,7 @@ from dms.application.messages import (
     encode,
 )
 from dms.application.ml_images import CHECK_PREFIX
+from dms.application.payments import payment_of
 from dms.application.ports import (
     EventLog,
     Execution,
@@ -54,7 +55,7 @@ from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.device import vram_to_reserve
 from dms.domain.event import Recorded, new_id
 from dms.domain.gpus import GpuReading
-from dms.domain.payment import Payment, payment_key
+from dms.domain.payment import Payment
 from dms.domain.pricing import price_text, quote
 from dms.domain.request import ServiceRequest, problems_of, strangers_of
 from dms.domain.resources import Gpu
@@ -154,6 +155,7 @@ class ComputeProvider:
                 raise Forbidden(f"deployment {message.job_id} belongs to another peer")
             await self._log.save(deployment)
             return _answer(deployment)
+        self._log.adopt_seal_key(message.job_id, bytes.fromhex(message.seal_key))
         deployment = Deployment(message.job_id)
         deployment.ask(peer_id, message.request, message.price, self._device.state.payment_address, message.resume)
         payment = self._payment(deployment)
@@ -180,8 +182,7 @@ class ComputeProvider:
         return hindrance, readings
 
     def _payment(self, deployment: Deployment) -> Payment:
-        key = payment_key(deployment.tx_hash)
-        return self._log.load(Payment, key) or Payment(key)
+        return payment_of(self._log, deployment.tx_hash)
 
     def _elsewhere(self, message: DeploymentRequest) -> tuple[str, Fault]:
         device = self._device.state
@@ -225,8 +226,9 @@ class ComputeProvider:
             return wrong, Fault.REQUESTER
         if not payment.key:
             return "the request names no transaction that pays for it", Fault.REQUESTER
-        if payment.job_id not in ("", deployment.key):
-            return f"transaction {payment.key} was used already: it pays for job {payment.job_id}", Fault.REQUESTER
+        used = payment.refusal(deployment.key)
+        if used:
+            return used, Fault.REQUESTER
         # Memory of GPUs counts card by card, not as a sum.
         short = self._device.free().shortfalls(msgspec.structs.replace(request.resources, vram_mb=0))
         if short:

@@ -33,7 +33,8 @@ T = TypeVar("T")
 class DeploymentRequest(Struct, frozen=True, kw_only=True):
     """SP to CP. Repeating it with the same job id gives the same answer. channel: the one that the
     asking node is on; empty from a version that does not say it. resume: the checkpoint to go on from, to be
-    fetched from the asking node."""
+    fetched from the asking node. seal_key: 32 bytes in hex, under which both sides keep what the job's events tell of
+    a person (domain/sealing.py), so that each can read the other's records and each can erase its own."""
 
     job_id: JobId
     request: ServiceRequest
@@ -41,6 +42,7 @@ class DeploymentRequest(Struct, frozen=True, kw_only=True):
     traceparent: Annotated[str, Meta(max_length=128)] = ""
     channel: Annotated[str, Meta(max_length=64)] = ""
     resume: ResumeFrom | None = None
+    seal_key: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class DeploymentAnswer(Struct, frozen=True, kw_only=True):

@@ -14,8 +14,9 @@ from typing import Protocol, TypeVar
 from msgspec import Struct
 
 from dms.domain.aggregate import Aggregate
+from dms.domain.chain import SignedRecord
 from dms.domain.device import Capacity
-from dms.domain.event import Recorded
+from dms.domain.event import Event, Recorded
 from dms.domain.gpus import GpuReading
 
 A = TypeVar("A", bound=Aggregate)
@@ -53,6 +54,23 @@ class EventLog(Protocol):
 
     def previous_hash(self, position: int) -> bytes:
         """The link of the hash chain before the event at `position`."""
+
+    def open_record(self, record: SignedRecord) -> Event:
+        """What a peer's record says, its personal fields open where we hold the key. Raises LogCorrupt."""
+
+    # --- keys of personal data: see domain/sealing.py ---
+    def seal_key(self, scope: str) -> bytes:
+        """The 32 bytes under which that scope's personal fields are sealed; made when there are none yet."""
+
+    def adopt_seal_key(self, scope: str, secret: bytes) -> None:
+        """Takes a key from the peer that shares the scope, unless there is one already."""
+
+    async def destroy_seal_keys(self, scopes: Sequence[str]) -> int:
+        """Makes what was sealed under them unreadable for ever, on disk and in memory; answers how many there were.
+        Safe to repeat. Raises LogUnavailable."""
+
+    def pseudonym(self, text: str) -> str:
+        """32 hex characters: always the same for the same text on this node, and of no use anywhere else."""
 
     def on_rollback(self, react: Callable[[], None]) -> None:
         """Calls `react` when decided events could not be written: state kept beside them is stale."""

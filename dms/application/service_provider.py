@@ -34,15 +34,16 @@ from dms.application.messages import (
     decode_answer,
     encode,
 )
+from dms.application.payments import payment_of
 from dms.application.ports import EventLog, FundingCheck, FundingState, OutputStore, PeerNetwork, Signer
 from dms.application.tasks import JobTasks, cancelled
 from dms.domain.chain import SignedRecord, check_record
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.directory import Provider
-from dms.domain.event import decode, new_id
+from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job, JobState
 from dms.domain.matching import Candidate, Match, match, rank
-from dms.domain.payment import Payment, payment_key
+from dms.domain.payment import payment_key
 from dms.domain.pricing import estimate, outcome_hashes, price_text, terms
 from dms.domain.request import ServiceRequest, is_key_of, problems_of
 from dms.errors import (
@@ -277,7 +278,7 @@ class ServiceProvider:
 
     def _latest_awaiting(self, status: FundStatus) -> Job:
         """A payment reported again, in place of a new one, must not pay for an older request."""
-        paid = self._paid_by(payment_key(status.tx_hash))
+        paid = self._paid_by(status.tx_hash)
         latest = next(reversed(self._awaiting), None)
         if paid and (latest is None or latest < paid):  # UUIDv7s sort by age
             return self._job(paid)
@@ -285,10 +286,10 @@ class ServiceProvider:
             raise NotFound("no request awaits funding: ask for a service first (POST /api/v1/run/request-service)")
         return self._job(latest)
 
-    def _paid_by(self, payment_id: str) -> str:
+    def _paid_by(self, tx_hash: str) -> str:
         """The job that a payment was reported for; empty for none."""
-        payment = self._log.load(Payment, payment_id) if payment_id else None
-        return payment.job_id if payment is not None else self._paying.get(payment_id, "")
+        key = payment_key(tx_hash)
+        return (payment_of(self._log, tx_hash).job_id or self._paying.get(key, "")) if key else ""
 
     async def terminate(self, job_id: str, reason: str) -> None:
         """Raises NotFound; Conflict when the job is over."""
@@ -347,8 +348,7 @@ class ServiceProvider:
             await self._log.save(job)
             await self._tasks.changed(job.key, decision.pause_seconds)
             return
-        key = payment_key(job.tx_hash)
-        payment = self._log.load(Payment, key) or Payment(key)
+        key, payment = payment_key(job.tx_hash), payment_of(self._log, job.tx_hash)
         try:
             if verdict.state is FundingState.REFUSED:
                 raise Conflict(verdict.reason)
@@ -408,6 +408,7 @@ class ServiceProvider:
             traceparent=traceparent,
             channel=self._device.channel,
             resume=job.resume,
+            seal_key=self._log.seal_key(job.key).hex(),
         )
         return encode(message)
 
@@ -482,18 +483,18 @@ class ServiceProvider:
         with caused_by(record.event_id, record.traceparent):
             if record.topic == Deployment.LogSealed.TOPIC and record.version == job.provider_version + 1:
                 await self._check_output(job_id, record)
+            event = self._log.open_record(record)
             is_new = record.version > job.provider_version
-            job.report_from_provider(record)
-            event = decode(record.topic, record.schema_version, record.data.encode()) if is_new else None
-            if isinstance(event, Deployment.CheckpointSaved):
+            job.report_from_provider(record, event)
+            if is_new and isinstance(event, Deployment.CheckpointSaved):
                 self._checkpoints.offer(job, event)
             await self._log.save(job)
-        if isinstance(event, Deployment.CheckpointSaved):
+        if is_new and isinstance(event, Deployment.CheckpointSaved):
             self._checkpoints.fetch(job_id)
 
     async def _check_output(self, job_id: str, record: SignedRecord) -> None:
         """What we hold must be what the provider sealed. When it is not, it is fetched anew, once."""
-        claimed = decode(record.topic, record.schema_version, record.data.encode())
+        claimed = self._log.open_record(record)
         ours = await self._outputs.seal(job_id)
         if not isinstance(claimed, Deployment.LogSealed) or (ours.truncated and not claimed.truncated):
             return  # of a newer version; or our own limit is lower than the provider's

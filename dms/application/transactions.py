@@ -12,10 +12,11 @@ from hashlib import sha256
 from msgspec import Struct
 
 from dms.application.funding import claim_of, quote_hashes
+from dms.application.payments import payment_of
 from dms.application.ports import EventLog, FundingCheck, Signer
 from dms.domain.deployment import Deployment
 from dms.domain.job import Job
-from dms.domain.payment import Payment, payment_key
+from dms.domain.payment import payment_key
 from dms.domain.request import ServiceRequest
 from dms.domain.reward import Reward
 from dms.errors import Conflict, InvalidInput, NotFound
@@ -87,8 +88,8 @@ class Transactions:
 
     async def hide(self, tx_hashes: Iterable[str]) -> None:
         """Leaves them out of the list from now on."""
-        found = [self._log.load(Payment, payment_key(tx_hash)) for tx_hash in tx_hashes]
-        payments = [payment for payment in found if payment is not None and payment.hide()]
+        found = [payment_of(self._log, tx_hash) for tx_hash in tx_hashes]
+        payments = [payment for payment in found if payment.hide()]
         if payments:
             await self._log.save(*payments)
 
@@ -108,7 +109,7 @@ class Transactions:
             paid.key, request, paid.tx_hash, paid.price, parties.payee, parties.provider, parties.service_provider
         )
         for tx_hash in await self._funding.repayments(claim, reward.to_requester, paid.block):
-            payment = self._log.load(Payment, payment_key(tx_hash)) or Payment(payment_key(tx_hash))
+            payment = payment_of(self._log, tx_hash)
             if payment.job_id in ("", paid.key) and paid.settle_reward(reward.reward_type.settled_as, tx_hash):
                 payment.use(paid.key)  # one repayment settles one job
                 await self._log.save(paid, payment)
@@ -117,8 +118,8 @@ class Transactions:
 
     def _find(self, tx_hash: str) -> Job | Deployment:
         key = payment_key(tx_hash)
-        payment = self._log.load(Payment, key) if key else None
-        if payment is not None and payment.job_id:
+        payment = payment_of(self._log, tx_hash)
+        if payment.job_id:
             job = self._log.load(Job, payment.job_id)
             if job is not None and payment_key(job.tx_hash) == key:
                 return job

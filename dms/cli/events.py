@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from dms.cli.core import Group, State, command, pass_state, say
+from dms.cli.core import Exit, Failure, Group, State, command, pass_state, say
 from dms.cli.text import moment, printable
 
 PREFIX = "io.nunet.dms."
@@ -34,10 +34,19 @@ def _add_tail(group: Group) -> None:
     @click.option("--provider", metavar="PEER", help="Only of this compute provider.")
     @click.option("--since", metavar="TIME", help="Not before this time.")
     @click.option("--until", metavar="TIME", help="Before this time.")
+    @click.option("--personal", is_flag=True, help="With what is sealed of persons in the clear.")
     @click.option("--nats", is_flag=True, help="Read them from NATS (nats.url): of every DMS that relays there.")
     @pass_state
     def tail(
-        state: State, /, *, follow: bool, after: int | None, limit: int | None, nats: bool, **wanted: str | None
+        state: State,
+        /,
+        *,
+        follow: bool,
+        after: int | None,
+        limit: int | None,
+        nats: bool,
+        personal: bool,
+        **wanted: str | None,
     ) -> None:
         """Show the newest events of this node, or those behind a position; with --follow, live.
 
@@ -45,6 +54,8 @@ def _add_tail(group: Group) -> None:
         """
         wanted["type"] = wanted.pop("kind")
         if nats:
+            if personal:
+                raise Failure("--personal can't be had from NATS: what leaves this machine stays sealed", Exit.USAGE)
             _tail_nats(state, follow=follow, after=after, limit=limit, wanted=wanted)
             return
         api = state.api()
@@ -53,6 +64,7 @@ def _add_tail(group: Group) -> None:
             after = 0 if _is_filtered(wanted) else max(0, newest - (limit or 20))
         shown = 0
         asked: dict[str, Any] = {"after": after, "limit": None if follow else 100_000, "follow": follow, **wanted}
+        asked["personal"] = personal
         for event in api.lines("/events", **asked):
             _show(state, event)
             shown += 1

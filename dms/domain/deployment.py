@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from dms.domain.aggregate import Aggregate, applies
 from dms.domain.checkpoint import ResumeFrom
-from dms.domain.event import Event, register
-from dms.domain.request import ServiceRequest
+from dms.domain.event import Event, Upcaster, register, unchanged
+from dms.domain.request import PERSONAL_FIELDS, ServiceRequest
 from dms.domain.resources import Resources
 from dms.domain.reward import Outcome, Reward, reward
+from dms.domain.sealing import ERASED, below
 from dms.errors import Conflict
 
 MICROSECONDS = 1_000_000
@@ -58,6 +60,13 @@ class Deployment(Aggregate):
     @register
     class Requested(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "deployment.requested"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {
+            **below("request", PERSONAL_FIELDS),
+            "service_provider": ERASED,
+            "payee": ERASED,
+        }
         service_provider: str  # peer id of the secured connection
         request: ServiceRequest
         price: str  # NTX for the whole time, as quoted
@@ -67,12 +76,18 @@ class Deployment(Aggregate):
     @register
     class FundingPending(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "deployment.funding_pending"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
         reason: str
         until: int  # Unix time in microseconds: the end of our patience
 
     @register
     class FundingAccepted(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "deployment.funding_accepted"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"tx_hash": ERASED, "payer": ERASED}
         tx_hash: str
         check: str  # the name of our own funding check
         payer: str = ""  # the address that paid, as the chain has it
@@ -89,12 +104,18 @@ class Deployment(Aggregate):
     @register
     class Rejected(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "deployment.rejected"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
         reason: str
         fault: Fault = Fault.PROVIDER
 
     @register
     class ImagePulled(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "deployment.image_pulled"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"image": ERASED}
         digest: str
         image: str = ""  # the whole name: registry, repository and tag or digest
         image_id: str = ""  # the engine's own
@@ -138,6 +159,9 @@ class Deployment(Aggregate):
         """The workspace could not be archived; the last checkpoint stands."""
 
         TOPIC: ClassVar[str] = "deployment.checkpoint_skipped"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
         reason: str
 
     @register
@@ -150,6 +174,9 @@ class Deployment(Aggregate):
     @register
     class StopRequested(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "deployment.stop_requested"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
         by: str  # "service provider" | "time limit" | "operator"
         reason: str
         fault: Fault = Fault.REQUESTER
@@ -171,12 +198,18 @@ class Deployment(Aggregate):
     @register
     class Failed(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "deployment.failed"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
         reason: str
         fault: Fault
 
     @register
     class Stopped(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "deployment.stopped"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
         by: str
         reason: str
         fault: Fault
@@ -196,6 +229,9 @@ class Deployment(Aggregate):
     @register
     class RewardSettled(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "deployment.reward_settled"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"tx_hash": ERASED}
         transaction_type: str  # "done" as reported; "withdrawn", "refunded", "distributed" as the chain has it
         tx_hash: str = ""  # of the transaction that settled it, where that is known
 

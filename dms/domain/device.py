@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Struct
 
 from dms.domain.aggregate import Aggregate, applies
-from dms.domain.event import Event, register
+from dms.domain.event import Event, Upcaster, register, unchanged
 from dms.domain.gpus import GpuHold, GpuReading, GpuWish, choose, left_of, recorded_anew, there_now, vram_offered
 from dms.domain.resources import Gpu, Resources
+from dms.domain.sealing import ERASED
 from dms.errors import Conflict, InvalidInput
 
 CHANNELS = ("nunet-staging", "nunet-test", "nunet-team", "nunet-edge")
@@ -44,15 +45,24 @@ class Offer(Struct, frozen=True, kw_only=True):
     plugins: tuple[str, ...] = ()  # names; accepted as the original did, and shown
 
 
+def _with_offered(body: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 had the offer's CPU and memory as fields of their own, and left its GPU memory to be worked out."""
+    gpus = msgspec.convert(body["total"].get("gpus", []), tuple[Gpu, ...])
+    cpu_mhz, memory_mb = body.pop("cpu_mhz"), body.pop("memory_mb")
+    return body | {"offered": {"cpu_mhz": cpu_mhz, "memory_mb": memory_mb, "vram_mb": vram_offered(gpus)}}
+
+
 class Device(Aggregate):
     KIND: ClassVar[str] = "device"
 
     @register
     class Onboarded(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "device.onboarded"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: _with_offered}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"payment_address": ERASED, "hostname": ERASED}
         total: Capacity
-        cpu_mhz: int
-        memory_mb: int
+        offered: Resources
         channel: str
         payment_address: str
         blockchain: str = ""
@@ -83,6 +93,9 @@ class Device(Aggregate):
     @register
     class PaymentAddressChanged(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "device.payment_address_changed"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"payment_address": ERASED, "previous": ERASED}
         payment_address: str
         blockchain: str = ""
         previous: str = ""  # the address that got the payments until now
@@ -119,8 +132,7 @@ class Device(Aggregate):
         self.trigger(
             self.Onboarded(
                 total=total,
-                cpu_mhz=offer.cpu_mhz,
-                memory_mb=offer.memory_mb,
+                offered=Resources(cpu_mhz=offer.cpu_mhz, memory_mb=offer.memory_mb, vram_mb=vram_offered(total.gpus)),
                 channel=offer.channel,
                 payment_address=offer.payment_address,
                 blockchain=offer.blockchain,
@@ -190,12 +202,7 @@ class Device(Aggregate):
         self.allow_cardano = event.allow_cardano
         self.ntx_price = Decimal(event.ntx_price)
         self.hostname = event.hostname
-        self.total = event.total
-        self.offered = Resources(
-            cpu_mhz=event.cpu_mhz,
-            memory_mb=event.memory_mb,
-            vram_mb=vram_offered(event.total.gpus),
-        )
+        self.total, self.offered = event.total, event.offered
 
     @applies(GpusChanged)
     def _gpus_changed(self, event: GpusChanged) -> None:

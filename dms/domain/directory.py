@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta, Struct
 
 from dms.domain.aggregate import Aggregate, applies
-from dms.domain.event import Event, register
+from dms.domain.event import Event, Upcaster, register, unchanged
 from dms.domain.resources import Gpu, Resources
+from dms.domain.sealing import ERASED
 from dms.errors import PeerMisbehaved
 
 LIFETIME_SECONDS = 150  # pubsub forgets what it has seen after 120 s; two renewals fit in
@@ -94,6 +95,9 @@ class Provider(Aggregate):
     @register
     class Advertised(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "provider.advertised"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"offering.payment_address": ERASED, "addresses": []}
         offering: Offering
         addresses: tuple[str, ...] = ()
 

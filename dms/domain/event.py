@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
 
 from dms.domain.chain import id_text
+from dms.domain.sealing import SEALED, Opener, erased, put_back, take_out
 from dms.errors import LogCorrupt
 
 E = TypeVar("E", bound="type[Event]")
@@ -29,6 +31,8 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     VERSION: ClassVar[int] = 1
     UPCASTERS: ClassVar[dict[int, Upcaster]] = {}
     """From schema version n to n + 1, on the decoded JSON object."""
+    PERSONAL: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Dotted paths of the fields that tell of a person, and what each reads as once erased. See domain/sealing.py."""
 
 
 class Unknown(Event, frozen=True, kw_only=True, gc=False):
@@ -45,7 +49,8 @@ class Recorded(Struct, frozen=True, gc=False):
 
     time: Unix time in microseconds, UTC. position: global, gap-free, from 1, in commit order.
     id, correlation, causation: 16 bytes, the last two empty when there is none; their texts are made when asked
-    for, since most readers never do. data: the stored JSON, exactly. hash: the link of the chain here (32 bytes).
+    for, since most readers never do. data: the stored JSON, exactly, with its personal fields sealed; `event` has them
+    open. hash: the link of the chain here (32 bytes).
     """
 
     position: int
@@ -91,26 +96,54 @@ def register(cls: E) -> E:
     return cls
 
 
-def encode(event: Event) -> bytes:
-    """The JSON object stored in the log."""
-    return _encoder.encode(event)
+def unchanged(body: dict[str, Any]) -> dict[str, Any]:
+    """The upcaster of a version whose fields only moved into the sealed part: a body with them open is read too."""
+    return body
 
 
-def decode(topic: str, schema_version: int, data: bytes) -> Event:
-    """The event, upcast to the version this program knows. Raises LogCorrupt on a body that
-    does not fit its schema."""
+def encode(event: Event, seal: Callable[[bytes, str], str] | None = None) -> bytes:
+    """The JSON object stored in the log. seal: (JSON, topic) -> token; without it personal fields stay open."""
+    personal = type(event).PERSONAL
+    if seal is None or not personal:
+        return _encoder.encode(event)
+    body: dict[str, Any] = msgspec.to_builtins(event)
+    taken = take_out(body, personal)
+    if taken:
+        body[SEALED] = seal(_encoder.encode(taken), event.TOPIC)
+    return _encoder.encode(body)
+
+
+def decode(topic: str, schema_version: int, data: bytes, keys: Opener | None = None) -> Event:
+    """The event, upcast to the version this program knows, with its personal fields open as far as the keys are
+    there. Raises LogCorrupt on a body that does not fit its schema."""
     cls = EVENT_TYPES.get(topic)
     try:
-        if cls is not None and schema_version == cls.VERSION:
+        if cls is not None and schema_version == cls.VERSION and not cls.PERSONAL:
             return cast("Event", _decoders[topic].decode(data))
         body = msgspec.json.decode(data)
         if cls is None or schema_version > cls.VERSION:
             return Unknown(topic=topic, version=schema_version, body=body)
+        _unseal(cls, body, keys)
         for version in range(schema_version, cls.VERSION):
             body = cls.UPCASTERS[version](body)
         return msgspec.convert(body, cls)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise LogCorrupt(f"event {topic} v{schema_version} can't be read: {error}") from error
+
+
+def _unseal(cls: type[Event], body: dict[str, Any], keys: Opener | None) -> None:
+    token = body.pop(SEALED, None) if cls.PERSONAL else None
+    if token is not None:
+        plain = keys.open(token, cls.TOPIC) if keys is not None else None
+        put_back(body, erased(cls.PERSONAL) if plain is None else msgspec.json.decode(plain))
+
+
+def open_data(recorded: Recorded) -> bytes:
+    """The body with its personal fields in the clear, as far as their key is there; else as it is stored."""
+    cls = type(recorded.event)
+    if not cls.PERSONAL or recorded.schema_version != cls.VERSION:
+        return recorded.data
+    return encode(recorded.event)
 
 
 class _Ids:

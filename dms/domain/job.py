@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from msgspec import Struct
 
@@ -11,9 +12,10 @@ from dms.domain.aggregate import Aggregate, applies
 from dms.domain.chain import SignedRecord
 from dms.domain.checkpoint import ResumeFrom, is_sha256
 from dms.domain.deployment import Deployment, Fault, reward_fields
-from dms.domain.event import Event, decode, register
-from dms.domain.request import ServiceRequest
+from dms.domain.event import Event, Upcaster, register, unchanged
+from dms.domain.request import PERSONAL_FIELDS, ServiceRequest
 from dms.domain.reward import Outcome, Reward, reward
+from dms.domain.sealing import ERASED, below
 from dms.errors import Conflict, PeerMisbehaved
 
 
@@ -62,6 +64,9 @@ class Job(Aggregate):
     @register
     class ServiceRequested(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "job.service_requested"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {**below("request", PERSONAL_FIELDS), "payee": ERASED}
         request: ServiceRequest
         provider: str  # peer id of the chosen compute provider
         price: str  # NTX for the whole time, decimal text
@@ -74,6 +79,9 @@ class Job(Aggregate):
     @register
     class FundStatusReported(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "job.fund_status_reported"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"tx_hash": ERASED}
         transaction_type: str
         transaction_status: str
         tx_hash: str
@@ -83,12 +91,18 @@ class Job(Aggregate):
         """The payment can't be told good or bad yet: here, or (once submitted) at the provider."""
 
         TOPIC: ClassVar[str] = "job.funding_pending"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
         reason: str
         until: int  # Unix time in microseconds: the end of the checker's patience
 
     @register
     class FundingAccepted(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "job.funding_accepted"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"tx_hash": ERASED, "payer": ERASED}
         tx_hash: str
         check: str  # the name of the funding check that accepted it
         payer: str = ""  # the address that paid, as the chain has it
@@ -98,6 +112,9 @@ class Job(Aggregate):
     @register
     class FundingRejected(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "job.funding_rejected"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"tx_hash": ERASED, "reason": ERASED}
         tx_hash: str
         reason: str
 
@@ -116,6 +133,9 @@ class Job(Aggregate):
     @register
     class DeploymentResponded(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "job.deployment_responded"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"content": ERASED}
         success: bool
         content: str  # the reason when it was refused, else empty: the log's address is made when shown
 
@@ -168,6 +188,9 @@ class Job(Aggregate):
     @register
     class TerminationRequested(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "job.termination_requested"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
         reason: str
 
     @register
@@ -178,6 +201,9 @@ class Job(Aggregate):
     @register
     class Failed(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "job.failed"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
         reason: str
         fault: Fault
         exit_code: int | None = None
@@ -201,6 +227,9 @@ class Job(Aggregate):
     @register
     class RewardSettled(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "job.reward_settled"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"tx_hash": ERASED}
         transaction_type: str  # "done" as reported; "withdrawn", "refunded", "distributed" as the chain has it
         tx_hash: str = ""  # of the transaction that settled it, where that is known
 
@@ -317,8 +346,8 @@ class Job(Aggregate):
         self.trigger(self.FundingRejected(tx_hash=self.tx_hash, reason=reason))
         self.fail(reason, Fault.REQUESTER)
 
-    def report_from_provider(self, record: SignedRecord) -> None:
-        """Takes one verified record of the provider's deployment and draws the consequence.
+    def report_from_provider(self, record: SignedRecord, event: Event) -> None:
+        """Takes one verified record of the provider's deployment and draws the consequence. event: what it says.
         One that is known already is left alone. Raises PeerMisbehaved on a gap or a foreign stream."""
         if record.version <= self.provider_version or not self.open:
             return
@@ -327,7 +356,6 @@ class Job(Aggregate):
                 f"job {self.key}: expected version {self.provider_version + 1} of its deployment, "
                 f"got version {record.version} of {record.stream}"
             )
-        event = decode(record.topic, record.schema_version, record.data.encode())
         self.trigger(self.ProviderReported(record=record))
         self._follow(event)
 

@@ -1,5 +1,9 @@
 """A payment on a chain, and the one job it pays for. Its stream's first version is the proof:
-a second job with the same transaction hash can't be written."""
+a second job with the same transaction hash can't be written.
+
+The stream is not named by the hash, which tells of a person, but by a pseudonym of it that only this node can make: so
+a payment stays used when all else about its job is erased.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +41,17 @@ class Payment(Aggregate):
 
     def use(self, job_id: str) -> None:
         """Raises Conflict when it pays for another job already; again for the same job is fine."""
-        if self.job_id == job_id:
-            return
-        if self.job_id:
-            raise Conflict(f"transaction {self.key} was used already: it pays for job {self.job_id}")
-        self.trigger(self.Used(job_id=job_id))
+        refusal = self.refusal(job_id)
+        if refusal:
+            raise Conflict(refusal)
+        if not self.job_id:
+            self.trigger(self.Used(job_id=job_id))
+
+    def refusal(self, job_id: str) -> str:
+        """Why it can't pay for that job; empty when it can."""
+        if self.job_id in ("", job_id):
+            return ""
+        return f"this transaction was used already: it pays for job {self.job_id}"
 
     def hide(self) -> bool:
         """Whether that is news."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
 from dms.domain.gpus import GpuWish
 from dms.domain.resources import Resources
+from dms.domain.sealing import ERASED
 
 Text = Annotated[str, Meta(max_length=512)]
 LongText = Annotated[str, Meta(max_length=8192)]
@@ -86,6 +88,19 @@ class ServiceRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def arguments(self) -> tuple[str, ...]:
         """The container's arguments: model_url, then all packages joined by spaces as one."""
         return (self.params.model_url, " ".join(self.params.packages or ()))
+
+
+PERSONAL_FIELDS: Mapping[str, Any] = {
+    "address_user": ERASED,
+    "tx_hash": ERASED,
+    "params.image_id": ERASED,
+    "params.model_url": ERASED,
+    "params.packages": [],
+    "params.local_node_id": "",
+    "params.local_public_key": "",
+    "params.resume_job": None,
+}
+"""What of a request tells who asked, and for what. Resources, time, price and target are not a person's."""
 
 
 def problems_of(request: ServiceRequest) -> list[tuple[str, str]]:

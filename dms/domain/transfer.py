@@ -6,11 +6,13 @@ The log keeps the name, the size and the digest, never the content.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from dms.domain.aggregate import Aggregate, applies
-from dms.domain.event import Event, register
+from dms.domain.event import Event, Upcaster, register, unchanged
+from dms.domain.sealing import ERASED
 from dms.errors import Conflict
 
 MAX_NAME_BYTES = 200  # below the 255 of file systems: a number and `.part` must fit behind it
@@ -43,6 +45,9 @@ class Transfer(Aggregate):
         offered_at: Unix time in microseconds, of this node."""
 
         TOPIC: ClassVar[str] = "transfer.offered"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"peer_id": ERASED, "name": ERASED, "source": ERASED}
         direction: str
         peer_id: str
         name: str
@@ -60,16 +65,25 @@ class Transfer(Aggregate):
         """saved_as: the file's name at the receiver; empty at the sender."""
 
         TOPIC: ClassVar[str] = "transfer.completed"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"saved_as": ERASED}
         saved_as: str = ""
 
     @register
     class Failed(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "transfer.failed"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
         reason: str
 
     @register
     class Cancelled(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "transfer.cancelled"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
         reason: str
 
     def __init__(self, key: str) -> None:

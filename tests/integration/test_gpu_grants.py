@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from secrets import token_hex
 
 import msgspec
 import pytest
@@ -46,7 +47,7 @@ async def node(tmp_path: Path, hardware: FixedHardware) -> AsyncIterator[Node]:
 async def ask(node: Node, **constraints: object) -> DeploymentAnswer:
     job = request("sleep 100", machine_type="gpu", cpu=10, ram=16, vram=1000, tx_hash=new_id())
     wanted = msgspec.structs.replace(job, constraints=msgspec.structs.replace(job.constraints, **constraints))
-    message = DeploymentRequest(job_id=new_id(), request=wanted, price="0.1")
+    message = DeploymentRequest(job_id=new_id(), request=wanted, price="0.1", seal_key=token_hex(32))
     return await node.services.compute_provider.request(SERVICE_PROVIDER, message)
 
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, NamedTuple
 
 import msgspec
@@ -52,7 +53,7 @@ class World(NamedTuple):
     async def ask(self, request: ServiceRequest, price: str = PRICE) -> str:
         """What becomes of a deployment request: "accepted", or why it is not."""
         job_id = new_id()
-        message = DeploymentRequest(job_id=job_id, request=request, price=price)
+        message = DeploymentRequest(job_id=job_id, request=request, price=price, seal_key=token_hex(32))
         body = await self.stranger.request(self.provider_id, DEPLOYMENT_REQUEST, msgspec.json.encode(message), 20)
         answer = msgspec.json.decode(body, type=DeploymentAnswer)
         if answer.accepted or not answer.pending:

@@ -14,6 +14,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -24,8 +25,9 @@ from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
 from dms.adapters.eventlog.tail import KEPT_EVENTS, Tail
 from dms.application.cause import current_cause
 from dms.domain.aggregate import Aggregate
-from dms.domain.chain import id_bytes
-from dms.domain.event import Recorded, encode, new_id_bytes
+from dms.domain.chain import SignedRecord, id_bytes
+from dms.domain.event import Event, Recorded, decode, encode, new_id_bytes
+from dms.domain.sealing import scope_of, streams_of
 from dms.errors import Conflict, InvalidInput, LogUnavailable
 
 A = TypeVar("A", bound=Aggregate)
@@ -116,6 +118,9 @@ class SQLiteEventLog:
             return None
 
     async def save(self, *aggregates: Aggregate) -> int:
+        if self._closed and any(aggregate.pending for aggregate in aggregates):
+            self._roll_back(aggregates)
+            raise LogUnavailable("the event log is closed: this DMS is stopping")
         try:
             drafts = self._drafts(aggregates)
         except BaseException:
@@ -123,9 +128,6 @@ class SQLiteEventLog:
             raise
         if not drafts:
             return await self._settled(aggregates)
-        if self._closed:
-            self._roll_back(aggregates)
-            raise LogUnavailable("the event log is closed: this DMS is stopping")
         if self._queued_events + len(drafts) > QUEUED_EVENTS and not self._any_uncommitted(aggregates):
             self._roll_back(aggregates)
             raise LogUnavailable("the event log is overloaded; try again in a moment")
@@ -143,12 +145,13 @@ class SQLiteEventLog:
         drafts: list[Draft] = []
         for aggregate in aggregates:
             pending = aggregate.collect_pending()
+            seal = partial(self.recorder.keys.seal, scope_of(aggregate.id))
             if pending and pending[0][0] == 1 and self._repository.cache is not None:
                 self._repository.cache.put(aggregate.id, aggregate)  # a new one: nobody has loaded it yet
             drafts += [
                 Draft(
                     aggregate.id, version, event.TOPIC, event.VERSION, now, new_id_bytes(), correlation,
-                    causation, cause.traceparent, event, encode(event),
+                    causation, cause.traceparent, event, encode(event, seal),
                 )
                 for version, event in pending
             ]  # fmt: skip
@@ -186,9 +189,13 @@ class SQLiteEventLog:
         """Their objects are ahead of the log: the next load reads them anew."""
         for aggregate in aggregates:
             self._uncommitted.pop(aggregate.id, None)
+        self._evict([aggregate.id for aggregate in aggregates])
+
+    def _evict(self, names: Sequence[str]) -> None:
+        for name in names:
             with contextlib.suppress(KeyError):
                 if self._repository.cache is not None:
-                    self._repository.cache.get(aggregate.id, evict=True)
+                    self._repository.cache.get(name, evict=True)
 
     def _roll_back(self, aggregates: Sequence[Aggregate]) -> None:
         self._forget(aggregates)
@@ -302,6 +309,29 @@ class SQLiteEventLog:
 
     def previous_hash(self, position: int) -> bytes:
         return self.recorder.previous_hash(position)
+
+    # --- personal data -----------------------------------------------------------------------------
+    def open_record(self, record: SignedRecord) -> Event:
+        return decode(record.topic, record.schema_version, record.data.encode(), self.recorder.keys)
+
+    def seal_key(self, scope: str) -> bytes:
+        return self.recorder.keys.secret(scope)
+
+    def adopt_seal_key(self, scope: str, secret: bytes) -> None:
+        self.recorder.keys.adopt(scope, secret)
+
+    def pseudonym(self, text: str) -> str:
+        return self.recorder.keys.pseudonym(text)
+
+    async def destroy_seal_keys(self, scopes: Sequence[str]) -> int:
+        try:
+            count = await asyncio.to_thread(self.recorder.destroy_keys, scopes)
+        except sqlite3.Error as error:
+            raise LogUnavailable(f"the keys can't be destroyed: {error}; try again") from error
+        self._tail = Tail(self.head, self._tail.kept)  # what it holds is open; later readers go to the disk
+        for scope in scopes:
+            self._evict(streams_of(scope))
+        return count
 
     def on_rollback(self, react: Callable[[], None]) -> None:
         self._on_rollback.append(react)

@@ -30,11 +30,13 @@ from eventsourcing.persistence import (
 )
 from msgspec import Struct
 
+from dms.adapters.eventlog import keyring
+from dms.adapters.eventlog.keyring import Keyring
 from dms.domain.chain import GENESIS, link
 from dms.domain.event import Event, Recorded, decode, new_id_bytes
 from dms.errors import AlreadyRunning, LogCorrupt
 
-FORMAT = 1  # PRAGMA user_version
+FORMAT = 2  # PRAGMA user_version
 APPLICATION_ID = 0x444D5331  # "DMS1"
 
 _SCHEMA = f"""
@@ -54,9 +56,9 @@ CREATE TABLE event (
   hash BLOB NOT NULL
 );
 CREATE UNIQUE INDEX event_of_stream ON event (stream, version);
-PRAGMA user_version = {FORMAT};
 PRAGMA application_id = {APPLICATION_ID};
 """
+_MIGRATIONS = {1: keyring.SCHEMA}  # from format n to n + 1
 _INSERT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _COLUMNS = "position, stream, version, topic, time, id, correlation, causation, traceparent, data, hash"
 _STREAMS_REMEMBERED = 100_000  # ids of streams kept in memory; others are looked up again
@@ -121,6 +123,7 @@ def connect(database: Path, *, read_only: bool = False) -> sqlite3.Connection:
     if not read_only:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")  # a page that is split must leave no copy of a key behind
     connection.execute("PRAGMA cache_size = -16384")
     return connection
 
@@ -139,6 +142,7 @@ class SQLiteRecorder(ApplicationRecorder):
         self._streams: dict[str, int] = {}
         self._stream_names: dict[int, str] = {}
         self._new_streams: list[tuple[int, str]] = []  # made in the open transaction
+        self._new_keys: list[keyring.Row] = []  # in the open transaction
         try:
             if own:
                 database.touch(mode=0o600)
@@ -146,6 +150,7 @@ class SQLiteRecorder(ApplicationRecorder):
                 self._prepare()
             self._read = connect(database, read_only=True)
             self._check_format()
+            self.keys = Keyring(connect(database, read_only=True))
             self._next_stream = self._load_next_stream(self._read)
             self._load_topics(self._read)
             self.head, self.head_hash = self._load_head()
@@ -159,6 +164,7 @@ class SQLiteRecorder(ApplicationRecorder):
 
     def close(self) -> None:
         with self._lock, self._read_lock:
+            self.keys.close()
             self._read.close()
             if self._owned is not None:
                 self._write.close()
@@ -178,6 +184,9 @@ class SQLiteRecorder(ApplicationRecorder):
                 self._write.executemany("INSERT INTO stream VALUES (?, ?)", self._new_streams)
                 self._new_streams.clear()
             self._write.executemany(_INSERT, rows)
+            self._new_keys = self.keys.unwritten()
+            if self._new_keys:
+                self._write.executemany(keyring.INSERT, self._new_keys)
         except BaseException:
             self.rollback()
             raise
@@ -193,10 +202,17 @@ class SQLiteRecorder(ApplicationRecorder):
             self.rollback()
             raise
         self.head, self.head_hash = self._next_head
+        self.keys.written(self._new_keys)
         self._lock.release()
         for listener in self.listeners:
             listener.put(None)
         return time.perf_counter() - started
+
+    def destroy_keys(self, scopes: Sequence[str]) -> int:
+        """See keyring.destroy. Blocking, beside the writer's own work."""
+        count = keyring.destroy(connect(self._database), scopes)
+        self.keys.forget(scopes)
+        return count
 
     def rollback(self) -> None:
         try:
@@ -323,7 +339,7 @@ class SQLiteRecorder(ApplicationRecorder):
         topic, schema_version = self._topic(row[3])
         position, stream, version, _, time, event_id, correlation, causation, traceparent, data, link_ = row
         name = self._stream_names.get(stream) or self._stream_name(stream)
-        event = decode(topic, schema_version, data)
+        event = decode(topic, schema_version, data, self.keys)
         return Recorded(
             position, name, version, topic, schema_version, time, event_id, correlation, causation, traceparent,
             data, link_, event,
@@ -456,8 +472,12 @@ class SQLiteRecorder(ApplicationRecorder):
 
     # --- opening -----------------------------------------------------------------------------------
     def _prepare(self) -> None:
-        if self._write.execute("PRAGMA user_version").fetchone()[0] == 0:
-            self._write.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        """Makes the tables, or brings those of an older program up to date, in one transaction."""
+        found = self._write.execute("PRAGMA user_version").fetchone()[0]
+        steps = "" if found else _SCHEMA
+        steps += "".join(_MIGRATIONS[number] for number in range(found or 1, FORMAT))
+        if steps:
+            self._write.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {FORMAT}; COMMIT;")
 
     def _check_format(self) -> None:
         application = self._read.execute("PRAGMA application_id").fetchone()[0]

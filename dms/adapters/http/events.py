@@ -36,12 +36,13 @@ _TYPE = re.compile(r"[a-z_]{1,64}(\.([a-z_]{1,64}|\*))?")
 
 
 class Asked(NamedTuple):
-    """limit: events after which the stream ends; 0: none."""
+    """limit: events after which the stream ends; 0: none. personal: with the personal fields open."""
 
     wanted: EventFilter
     after: int
     follow: bool
     limit: int
+    personal: bool
 
 
 async def stream_events(request: Request, api: Api) -> HTTPResponse | None:
@@ -129,10 +130,10 @@ async def _to_socket(api: Api, asked: Asked, socket: Socket) -> None:
         async with asyncio.timeout(SEND_SECONDS):
             await socket.drained()
 
-    def form(event: Recorded, peer_id: str) -> bytes:
+    def form(event: Recorded, body: bytes) -> bytes:
         nonlocal position
         position = event.position
-        return text_frame(cloud_event(event, peer_id))
+        return text_frame(body)
 
     try:
         await _pump(api, asked, form, send, b"")
@@ -145,7 +146,7 @@ async def _to_socket(api: Api, asked: Asked, socket: Socket) -> None:
 async def _pump(
     api: Api,
     asked: Asked,
-    form: Callable[[Recorded, str], bytes],
+    form: Callable[[Recorded, bytes], bytes],
     send: Callable[[bytes], Awaitable[None]],
     alive: bytes,
 ) -> None:
@@ -157,7 +158,8 @@ async def _pump(
         async for batch in batches:
             shown = batch[:left] if asked.limit else batch
             left -= len(shown)
-            await send(b"".join([form(event, own) for event in shown]) if shown else alive)
+            bodies = [cloud_event(event, own, personal=asked.personal) for event in shown]
+            await send(b"".join(map(form, shown, bodies)) if shown else alive)
             if asked.limit and left == 0:
                 return
 
@@ -180,18 +182,18 @@ async def _with_pauses(
             yield batch
 
 
-def _line(event: Recorded, peer_id: str) -> bytes:
-    return cloud_event(event, peer_id) + b"\n"
+def _line(_event: Recorded, body: bytes) -> bytes:
+    return body + b"\n"
 
 
-def _server_sent(event: Recorded, peer_id: str) -> bytes:
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.position, event.topic.encode(), cloud_event(event, peer_id))
+def _server_sent(event: Recorded, body: bytes) -> bytes:
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.position, event.topic.encode(), body)
 
 
 # --- what is asked for -----------------------------------------------------------------------------
 def _asked(request: Request, *, follow: bool) -> Asked:
     limit = query_int(request, "limit", 0 if follow else PAGE, LARGEST_PAGE, lowest=1)
-    return Asked(_wanted(request), _after(request), follow, limit)
+    return Asked(_wanted(request), _after(request), follow, limit, query_bool(request, "personal"))
 
 
 def _wanted(request: Request) -> EventFilter:
@@ -250,6 +252,7 @@ QUERY = (
     Parameter("provider", "Only of this compute provider: its peer id."),
     Parameter("since", "Not before this time (ISO 8601).", example="2026-01-31T12:00:00Z"),
     Parameter("until", "Before this time (ISO 8601).", example="2026-02-01T12:00:00Z"),
+    Parameter("personal", "With what is sealed of persons in the clear; the hash is of the sealed form.", FLAG),
 )
 
 ROUTES = (

@@ -16,7 +16,7 @@ from dms.adapters.http.replies import LARGEST, checked_job_id, iso, json_reply, 
 from dms.adapters.http.routes import FLAG, Api, Parameter, Route, choice, whole
 from dms.adapters.http.strict_json import parse
 from dms.domain.deployment import Deployment, Fault
-from dms.domain.event import Recorded
+from dms.domain.event import Recorded, open_data
 from dms.domain.job import Job
 from dms.domain.request import ServiceRequest
 from dms.errors import InvalidInput, NotFound
@@ -98,7 +98,7 @@ def _shown(row: JobRow, request: Request, api: Api) -> dict[str, Any]:
 
 
 async def history(request: Request, api: Api) -> HTTPResponse:
-    """{"items", "next_token"}: every event of the job on this node, as the log has it."""
+    """{"items", "next_token"}: every event of the job on this node, as the log has it, personal fields open."""
     row = await _row(request, api)
     after, limit = query_int(request, "after", 0), query_int(request, "limit", LARGEST_PAGE, LARGEST_PAGE, lowest=1)
     found: list[Recorded] = []
@@ -127,7 +127,7 @@ def _event(recorded: Recorded) -> dict[str, Any]:
         "correlation_id": recorded.correlation_id,
         "traceparent": recorded.traceparent,
         "hash": recorded.hash.hex(),
-        "data": msgspec.Raw(recorded.data),
+        "data": msgspec.Raw(open_data(recorded)),
     }
 
 

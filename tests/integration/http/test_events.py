@@ -63,7 +63,7 @@ async def test_json_lines_are_cloud_events_in_order(node: Node) -> None:
     assert answer.headers["x-head"] == "4"
     found = decoded(answer.text)
     assert [event.position for event in found] == [1, 2, 3, 4]
-    assert [event.type for event in found] == ["io.nunet.dms.device.onboarded.v1"] + [
+    assert [event.type for event in found] == ["io.nunet.dms.device.onboarded.v2"] + [
         "io.nunet.dms.device.availability_changed.v1"
     ] * 3
     assert found[1].data == {"available": False}
@@ -279,3 +279,12 @@ async def test_what_changed_between_two_moments(node: Node) -> None:
         ]
         assert found["capacity"] == []
         assert (await client.get(f"{API}/diff?from=1&to=2")).json()["capacity"][0]["after"]["online"] is False
+
+
+async def test_what_tells_of_a_person_is_sealed_unless_it_is_asked_for(node: Node) -> None:
+    await toggled(node, 0)
+    for query, shown in (("", False), ("?personal=true", True)):
+        (event,) = decoded((await got(node, query)).text)
+        assert ("sealed" in event.data) != shown
+        assert event.data.get("payment_address") == (ADDRESS if shown else None)
+        assert event.data["channel"] == "nunet-test"

@@ -152,7 +152,7 @@ def test_both_sides_get_the_same_from_their_own_events(price: Decimal, minutes: 
     job.report_fund_status(FundStatus(transaction_type="fund", transaction_status="success", tx_hash="ab"))
     job.accept_funding("trust")
     for event in theirs:
-        job.report_from_provider(author.record(job_id, event))
+        job.report_from_provider(author.record(job_id, event), event)
     ours = [event for _, event in job.collect_pending()]
 
     assert deployment.reward is not None
