@@ -53,6 +53,7 @@ from dms.application.cleanup import Cleaner
 from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
+from dms.application.erasures import Erasures
 from dms.application.file_exchange import FileExchange
 from dms.application.funding import PatientCheck
 from dms.application.ml_images import MlImages
@@ -74,6 +75,8 @@ from projections.base import Projection
 from projections.capacity import Capacity as CapacityView
 from projections.checkpoints import OFFERED, Checkpoints
 from projections.device import DeviceView
+from projections.erasures import REQUESTED
+from projections.erasures import Erasures as ErasuresView
 from projections.jobs import OPEN_STATUSES, Jobs
 from projections.transactions import Transactions as TransactionsView
 from projections.transfers import Transfers as TransfersView
@@ -234,6 +237,7 @@ class Daemon:
             transfers=_transfers(settings, event_log, network, exchange),
             chats=Chats(network, now_us),
             transactions=Transactions(event_log, identity, funding),
+            erasures=Erasures(event_log, self._views, outputs, files, Inbox(_received(settings)), data_dir),
             log_token=lambda job_id: hmac.digest(token_key, job_id.encode(), "sha256").hex()[:40],
             metadata_path=self._metadata_file.path,
             database_path=settings.events_db,
@@ -266,6 +270,7 @@ class Daemon:
         self.port = await server.start()
         self._enter("reading the log")
         await self._views.start()
+        await self.services.erasures.resume(await self._open_erasures())
         self._closing.push_async_callback(self._metadata_file.close)
         await self._metadata_file.start()
         self._closing.push_async_callback(self._figures.close)
@@ -319,6 +324,9 @@ class Daemon:
     async def _open_transfers(self) -> list[str]:
         return await self._keys(TransfersView(), "state", OPEN_STATES, lambda row: row.transfer_id)
 
+    async def _open_erasures(self) -> list[str]:
+        return await self._keys(ErasuresView(), "state", (REQUESTED,), lambda row: row.erasure_id)
+
     async def _wanted_checkpoints(self) -> list[str]:
         return await self._keys(Checkpoints(), "state", (OFFERED,), lambda row: row.job_id)
 
@@ -339,7 +347,7 @@ def _transfers(
     settings: Settings, event_log: SQLiteEventLog, network: Libp2pNetwork, exchange: FileExchange
 ) -> Transfers:
     general, files = settings.general, settings.files
-    received = general.data_dir / "received_files"
+    received = _received(settings)
     return Transfers(
         event_log,
         network,
@@ -349,6 +357,10 @@ def _transfers(
         now_us,
         TransferLimits(max_bytes=files.max_mb << 20, max_offers=files.max_offers),
     )
+
+
+def _received(settings: Settings) -> Path:
+    return settings.general.data_dir / "received_files"
 
 
 def _executor(settings: Settings, node_id: str, capacity: Capacity) -> Executor:
@@ -495,7 +507,7 @@ class Replay:
 
 
 def all_projections() -> list[Projection[Any]]:
-    return [Jobs(), CapacityView(), DeviceView(), TransfersView(), TransactionsView(), Checkpoints()]
+    return [Jobs(), CapacityView(), DeviceView(), TransfersView(), TransactionsView(), Checkpoints(), ErasuresView()]
 
 
 def export_checker() -> Checker:

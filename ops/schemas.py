@@ -22,14 +22,14 @@ from dms.adapters.http.openapi import standalone
 from dms.adapters.http.problems import Problem
 from dms.adapters.http.server import ROUTES, describe
 from dms.application.cloudevents import CloudEvent
-from dms.domain import deployment, device, directory, job, payment, transfer
+from dms.domain import deployment, device, directory, erasure, job, payment, transfer
 from dms.domain.event import EVENT_TYPES, Event
 from dms.domain.policy import Policy
 from dms.domain.sealing import SEALED
 
 FOLDER = Path(__file__).parent.parent / "schemas"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-SOURCES = (deployment, device, directory, job, payment, transfer)  # imported for the events they register
+SOURCES = (deployment, device, directory, erasure, job, payment, transfer)  # imported for the events they register
 SEALED_PATTERN = "^[0-9a-f]{32}\\.[A-Za-z0-9+/]+=*$"
 SEALED_SAYS = "what the event tells of a person, encrypted: <key id>.<base64>; see docs/audit.md"
 

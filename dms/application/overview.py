@@ -11,6 +11,7 @@ from dms.application.checkpoint_receiver import CheckpointReceiver
 from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
+from dms.application.erasures import Erasures
 from dms.application.ml_images import MlImages
 from dms.application.ports import EventLog, Metrics, OutputStore, PeerNetwork, Relay, Signer
 from dms.application.service_provider import ServiceProvider
@@ -39,6 +40,7 @@ class Services:
     transfers: Transfers
     chats: Chats
     transactions: Transactions
+    erasures: Erasures
     log_token: Callable[[str], str]
     metadata_path: Callable[[], Awaitable[str]]
     database_path: Path

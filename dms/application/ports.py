@@ -76,6 +76,13 @@ class EventLog(Protocol):
         """Calls `react` when decided events could not be written: state kept beside them is stale."""
 
 
+class ViewStore(Protocol):
+    """The read models on the disk."""
+
+    async def renew(self) -> None:
+        """Makes every one anew from the log; nothing of the old rows stays in the file or in memory."""
+
+
 # --- the jobs' output ----------------------------------------------------------------------------
 class LogLine(Struct, frozen=True, array_like=True, gc=False):
     """One line of a job's output. seq: from 1, one count over both streams. time_ns: Unix, the
@@ -117,8 +124,8 @@ class OutputStore(Protocol):
     async def seal(self, job_id: str) -> SealedLog:
         """Makes what is stored durable and answers its digest."""
 
-    async def drop(self, job_id: str) -> None:
-        """Forgets all lines of the job."""
+    async def drop(self, job_id: str) -> bool:
+        """Forgets all lines of the job; whether there were any."""
 
     async def wait(self, job_id: str, after: int) -> None:
         """Returns once there is a line behind line `after`."""

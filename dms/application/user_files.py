@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dms.application.file_parts import disk_trouble, open_regular
-from dms.domain.transfer import numbered
+from dms.domain.transfer import numbered, plain_name
 from dms.errors import Forbidden, InvalidInput, NotFound
 
 MOST_NAMESAKES = 10_000
@@ -90,6 +90,13 @@ class Inbox:
                         continue
                 return choice
         raise Forbidden(f"{MOST_NAMESAKES} files are named like {name!r} already")
+
+    def discard(self, name: str) -> bool:
+        """Removes a file that `publish` gave that name; whether it was there. Blocking."""
+        path = self.folder / plain_name(name)
+        there = path.is_file()
+        path.unlink(missing_ok=True)
+        return there
 
     def forget(self, transfer_id: str) -> None:
         """Removes what is no longer needed of a transfer that is over. Blocking."""

@@ -192,12 +192,15 @@ class FileOutputStore:
         await asyncio.to_thread(output.sync)
         return SealedLog(output.last, output.digest.hexdigest(), output.truncated)
 
-    async def drop(self, job_id: str) -> None:
+    async def drop(self, job_id: str) -> bool:
         output = self._open.pop(job_id, None)
         if output is not None:
             output.close()
             output.changed.set()  # who waits looks again, at the new file
-        self._path(job_id).unlink(missing_ok=True)
+        path = self._path(job_id)
+        there = path.exists()
+        path.unlink(missing_ok=True)
+        return there
 
     async def wait(self, job_id: str, after: int) -> None:
         self._waiting[job_id] = self._waiting.get(job_id, 0) + 1

@@ -49,6 +49,9 @@ class Folds:
         while len(self._kept) > FOLDS_KEPT:
             self._kept.popitem(last=False)
 
+    def clear(self) -> None:
+        self._kept.clear()
+
 
 class PastViews:
     """Implements projections.base.Views for reading; position: up to which events count."""

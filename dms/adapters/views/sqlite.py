@@ -27,6 +27,7 @@ S = TypeVar("S", bound=Struct)
 log = logging.getLogger(__name__)
 
 REBUILD_BATCH = 5000
+BUSY_SECONDS = 0.1
 SNAPSHOT_EVENTS = 20_000  # between two snapshots of a view whose past can't be folded row by row
 SNAPSHOTS_KEPT = 64  # of one view; beyond it every other one goes
 _STATE = """
@@ -199,6 +200,7 @@ class SQLiteViews:
         connection.execute("PRAGMA journal_mode = WAL")
         # Lost at a power cut are at most views of events that the log still has: they are folded again.
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA secure_delete = ON")  # an erased person must not live on in free pages
         connection.executescript(_STATE)
         return connection
 
@@ -312,6 +314,23 @@ class SQLiteViews:
             self._rebuilding.discard(name)
         self._wake()
         return view.position
+
+    async def renew(self) -> None:
+        await self.wait(self._log.head)  # what is folded already was read before; nothing older comes after
+        for name in self._views:
+            while True:
+                try:
+                    await self.rebuild(name)
+                    break
+                except Conflict:  # somebody's rebuild that began earlier has read the old events
+                    await asyncio.sleep(BUSY_SECONDS)
+        self._folds.clear()
+        await asyncio.to_thread(self._empty_journal)
+
+    def _empty_journal(self) -> None:
+        """Dropped tables were overwritten in the database (secure_delete); the write-ahead log has older pages."""
+        with self._lock:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _wake(self) -> None:
         """Those who wait look again."""

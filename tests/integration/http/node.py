@@ -33,6 +33,7 @@ from dms.application.checkpoint_receiver import CheckpointReceiver
 from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
+from dms.application.erasures import Erasures
 from dms.application.file_exchange import FileExchange
 from dms.application.ml_images import MlImages
 from dms.application.overview import Services
@@ -61,6 +62,7 @@ from projections.base import Projection
 from projections.capacity import Capacity as CapacityView
 from projections.checkpoints import Checkpoints
 from projections.device import DeviceView
+from projections.erasures import Erasures as ErasuresView
 from projections.jobs import Jobs
 from projections.transactions import Transactions as TransactionsView
 from projections.transfers import Transfers as TransfersView
@@ -224,7 +226,8 @@ async def running_node(
         outputs = FileOutputStore(folder / "logs", 64)
         closing.push_async_callback(outputs.close)
         projections: list[Projection[Any]] = [
-            Jobs(), CapacityView(), DeviceView(), TransfersView(), TransactionsView(), Checkpoints()
+            Jobs(), CapacityView(), DeviceView(), TransfersView(), TransactionsView(), Checkpoints(),
+            ErasuresView(),
         ]  # fmt: skip
         views = SQLiteViews(folder / "views.db", event_log, projections)
         closing.push_async_callback(views.close)
@@ -286,6 +289,7 @@ async def running_node(
             transfers=transfers,
             chats=Chats(network, now_us),
             transactions=Transactions(event_log, identity, TrustCheck()),
+            erasures=Erasures(event_log, views, outputs, files, Inbox(folder / "received_files"), folder),
             log_token=lambda job_id: f"token-of-{job_id}",
             metadata_path=metadata_file.path,
             database_path=folder / "events.db",
