@@ -17,7 +17,7 @@ def add_to(cli: Group) -> None:
 
 
 def _add_run(group: Group) -> None:
-    @command(group, "run", "nunet erasure run ADDRESS --dry-run\nnunet erasure run ADDRESS --yes")
+    @command(group, "run", "nunet erasure run <address> --dry-run\nnunet erasure run <address> --yes")
     @click.argument("subject")
     @click.option("--dry-run", is_flag=True, help="Only show what would be erased.")
     @click.option("--skip-open", is_flag=True, help="Leave what has not ended, erase the rest.")
