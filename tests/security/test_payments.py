@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from secrets import token_hex
+from secrets import token_bytes
 from typing import Any, NamedTuple
 
 import msgspec
@@ -34,6 +34,7 @@ from dms.domain.request import ServiceRequest
 from tests.fixtures.dms import Dms
 from tests.fixtures.ethereum import CHAIN_ID, Chain
 from tests.fixtures.histories import request as requested
+from tests.fixtures.keys import keyring
 
 pytestmark = [pytest.mark.slow]
 
@@ -52,8 +53,9 @@ class World(NamedTuple):
 
     async def ask(self, request: ServiceRequest, price: str = PRICE) -> str:
         """What becomes of a deployment request: "accepted", or why it is not."""
-        job_id = new_id()
-        message = DeploymentRequest(job_id=job_id, request=request, price=price, seal_key=token_hex(32))
+        job_id, secret = new_id(), token_bytes(32)
+        keys = keyring({job_id: secret})
+        message = DeploymentRequest(job_id=job_id, request=request, price=price, seal_key=secret.hex())
         body = await self.stranger.request(self.provider_id, DEPLOYMENT_REQUEST, msgspec.json.encode(message), 20)
         answer = msgspec.json.decode(body, type=DeploymentAnswer)
         if answer.accepted or not answer.pending:
@@ -65,7 +67,7 @@ class World(NamedTuple):
         ):
             async for frame in frames:
                 for record in msgspec.json.decode(frame, type=FeedItem).records:
-                    event = decode(record.topic, record.schema_version, record.data.encode())
+                    event = decode(record.topic, record.schema_version, record.data.encode(), keys)
                     if isinstance(event, Deployment.Accepted):
                         return "accepted"
                     if isinstance(event, Deployment.Rejected):
