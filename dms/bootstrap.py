@@ -34,6 +34,7 @@ from dms.adapters.funding.ledger import LedgerCheck, LedgerSettings
 from dms.adapters.funding.trust import TrustCheck
 from dms.adapters.hardware.nvidia import NvidiaGpus
 from dms.adapters.hardware.probe import HardwareProbe
+from dms.adapters.heads.file import HeadFile, read_heads
 from dms.adapters.http.server import HttpServer, build_app
 from dms.adapters.metadata.file import MetadataFile
 from dms.adapters.metrics.figures import Figures
@@ -51,11 +52,13 @@ from dms.application.checkpoint_keeper import CheckpointKeeper, CheckpointTimes
 from dms.application.checkpoint_receiver import CheckpointReceiver
 from dms.application.cleanup import Cleaner
 from dms.application.compute_provider import ComputeProvider
+from dms.application.control import serve_control
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
 from dms.application.erasures import Erasures
 from dms.application.file_exchange import FileExchange
 from dms.application.funding import PatientCheck
+from dms.application.heads import HeadExchange
 from dms.application.ml_images import MlImages
 from dms.application.overview import Services
 from dms.application.ports import Executor, FundingCheck
@@ -64,13 +67,14 @@ from dms.application.transactions import Transactions
 from dms.application.transfers import TransferLimits, Transfers
 from dms.application.user_files import Inbox, Outbox
 from dms.config import Funding, Loaded, Settings
-from dms.domain.device import Capacity
+from dms.domain.device import Capacity, Device
 from dms.domain.export import Checker
 from dms.domain.gpus import GpuReading
+from dms.domain.heads import Countersignature, Heads, Witnessed, countersignatures, held_against, is_genuine
 from dms.domain.policy import Policy
 from dms.domain.transfer import OPEN_STATES
 from dms.domain.what_if import WhatIf
-from dms.errors import ConfigError, DmsError
+from dms.errors import ConfigError, DmsError, InvalidInput, LogCorrupt
 from projections.base import Projection
 from projections.capacity import Capacity as CapacityView
 from projections.checkpoints import OFFERED, Checkpoints
@@ -169,6 +173,7 @@ class Daemon:
         self._closing.push_async_callback(funding.close)
         patience = settings.funding.timeout_seconds
         directory = Directory(event_log, device, network, identity, now_us)
+        self._heads = HeadExchange(event_log, network, identity, HeadFile(data_dir, identity.peer_id), now_us)
         files = CheckpointFiles(data_dir)
         files.make()
         keeper = CheckpointKeeper(event_log, executor, files, exchange, now_us, _checkpoint_times(settings))
@@ -283,6 +288,7 @@ class Daemon:
             await self._relay.start()
         self._enter("joining the network")
         compute.serve(network)
+        serve_control(network, compute.on_terminate, self._heads.on_head)
         directory.serve()
         self.services.transfers.serve()
         self.services.chats.serve()
@@ -290,6 +296,8 @@ class Daemon:
         self._closing.push_async_callback(network.close)
         await network.start()
         open_jobs = await self._open_jobs()
+        self._closing.push_async_callback(self._heads.close)
+        await self._heads.start(open_jobs)
         self._closing.push_async_callback(compute.close)
         await compute.start(open_jobs)
         cleaner = Cleaner(
@@ -480,6 +488,23 @@ class Audit:
         """Records of providers, each against its author's key."""
         return check_signatures(self._recorder, verify_signature)
 
+    @property
+    def peer_id(self) -> str:
+        """Whose log it is; empty when no event says so: the DMS never offered its device."""
+        found = self._recorder.read(0, 1, topics=(Device.Onboarded.TOPIC,))
+        return found[0].originator_id.removeprefix(f"{Device.KIND}-") if found else ""
+
+    def heads(self, kept: Sequence[Heads], peer_id: str, last: int) -> Witnessed:
+        """That peer's log, which ends at `last`, against what is kept of its heads."""
+        return held_against(kept, peer_id, last, self._link_at, verify_signature)
+
+    def _link_at(self, position: int) -> bytes | None:
+        """None where the log no longer has it; that it has no gap, `chain` has shown."""
+        try:
+            return self._recorder.previous_hash(position + 1)
+        except LogCorrupt:
+            return None
+
     def views(self) -> Iterator[str]:
         """Names of the views that are what the log gives; none when there is no views.db beside the log."""
         if self._views.is_file():
@@ -512,6 +537,28 @@ def all_projections() -> list[Projection[Any]]:
 
 def export_checker() -> Checker:
     return Checker(verify_signature)
+
+
+def export_against_heads(lines: Iterable[bytes], kept: Sequence[Heads], checker: Checker) -> Witnessed:
+    """The export of a whole log, held against what is kept of its author's heads. Raises LogCorrupt where it does
+    not verify itself; InvalidInput when it is of one job, whose events are not neighbours."""
+    wanted = {c.head.position for heads in kept for c in countersignatures(heads)}
+    links: dict[int, bytes] = {}
+    for record in checker.records(lines):
+        if record.position in wanted:
+            links[record.position] = bytes.fromhex(record.hash)
+    if checker.header is None or checker.footer is None or checker.header.kind != "log":
+        raise InvalidInput("only the export of a whole log can be held against heads")
+    return held_against(kept, checker.header.peer_id, checker.footer.position, links.get, checker.verify)
+
+
+def heads_in(path: Path) -> Heads:
+    """Raises NotFound; InvalidInput when it is no file of heads."""
+    return read_heads(path)
+
+
+def genuine_countersignature(found: Countersignature) -> bool:
+    return is_genuine(found, verify_signature)
 
 
 def import_export(lines: Iterable[bytes], database: Path) -> Iterator[int]:

@@ -23,7 +23,6 @@ from dms.application.export import signed_record
 from dms.application.funding import PatientCheck, claim_of
 from dms.application.gpus import GpuWatch
 from dms.application.messages import (
-    CONTROL,
     DEPLOYMENT_REQUEST,
     FEED,
     DeploymentAnswer,
@@ -117,7 +116,6 @@ class ComputeProvider:
 
     def serve(self, network: PeerNetwork) -> None:
         network.serve_request(DEPLOYMENT_REQUEST, self._on_request)
-        network.serve_request(CONTROL, self._on_control)
         network.serve_stream(FEED, self._on_feed)
         self._checkpoints.serve(network)
 
@@ -322,7 +320,8 @@ class ComputeProvider:
         with caused_by(new_id(), message.traceparent):
             return encode(await self.request(peer_id, message))
 
-    async def _on_control(self, peer_id: str, body: bytes) -> bytes:
+    async def on_terminate(self, peer_id: str, body: bytes) -> bytes:
+        """A message of the control protocol."""
         message = decode_request(body, Terminate)
         with caused_by(new_id()):
             first = await self.stop(

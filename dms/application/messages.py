@@ -11,6 +11,7 @@ from dms.application.ports import LogLine
 from dms.domain.chain import SignedRecord
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.directory import SignedAdvertisement
+from dms.domain.heads import Countersignature, SignedHead
 from dms.domain.request import ServiceRequest
 from dms.domain.transfer import TransferState
 from dms.errors import InvalidInput, PeerMisbehaved
@@ -88,6 +89,18 @@ class CheckpointNoted(Struct, frozen=True, kw_only=True):
 
 class TerminateAnswer(Struct, frozen=True, kw_only=True):
     stopping: bool
+
+
+class HeadShown(Struct, frozen=True, kw_only=True):
+    """To a peer that we work with on a job: our newest head, to be countersigned. May be repeated. It shares no
+    field with `Terminate`, for which an older peer would take it."""
+
+    head: SignedHead
+    shared_job: JobId
+
+
+class HeadWitnessed(Struct, frozen=True, kw_only=True):
+    countersignature: Countersignature
 
 
 class SnapshotRequest(Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from dms.domain.chain import SignedRecord
 from dms.domain.device import Capacity
 from dms.domain.event import Event, Recorded
 from dms.domain.gpus import GpuReading
+from dms.domain.heads import Heads
 
 A = TypeVar("A", bound=Aggregate)
 
@@ -341,6 +342,16 @@ class Signer(Protocol):
 
     def public_key(self, peer_id: str) -> str:
         """The key in a peer id, 64 hex characters; empty when it holds none that we can read."""
+
+
+class HeadStore(Protocol):
+    """What is kept of heads of logs (our own that peers signed, and theirs), outside the event log."""
+
+    def load(self) -> Heads:
+        """Once, before the first save. Empty when there is none."""
+
+    async def save(self, heads: Heads) -> None:
+        """All or nothing, and durable. Raises Unavailable."""
 
 
 # --- the relay to a message broker ---------------------------------------------------------------

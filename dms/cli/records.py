@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dms.cli.core import Exit, Failure, Group, State, command, pass_state, say
+from dms.cli.heads import HEADS, Evidence, add_heads, check_export, fault_of, in_words
 from dms.cli.text import in_path
 from dms.errors import LogCorrupt
 
@@ -48,12 +49,14 @@ def _add_projections(cli: Group) -> None:
 def _add_audit(cli: Group) -> None:
     group = Group("audit", help="Check the history.", example="nunet audit verify")
     cli.add_command(group)
+    add_heads(group)
 
     @command(
         group,
         "verify",
         "nunet audit verify\nnunet audit verify --database /var/nunet/events.db\n"
-        "nunet audit verify --export sp.ndjson --against cp.ndjson",
+        "nunet audit verify --export sp.ndjson --against cp.ndjson\n"
+        "nunet audit verify --export log.ndjson --heads heads.json",
     )
     @click.option(
         "--database",
@@ -66,35 +69,60 @@ def _add_audit(cli: Group) -> None:
         type=click.Path(path_type=Path, dir_okay=False),
         help="With --export: the other side's export of the same job; both must tell the same.",
     )
+    @click.option(
+        "--heads",
+        multiple=True,
+        type=HEADS,
+        help="Also hold it against the heads kept in this file, for example a peer's heads.json; may be repeated. "
+        "The heads.json beside a database is always used.",
+    )
+    @click.option("--peer", metavar="PEER_ID", default="", help="Whose log it is, where --database does not tell.")
     @pass_state
-    def verify(state: State, database: Path | None, exported: Path | None, against: Path | None) -> int:
-        """Check a history: its hash chain, the signatures in it, and that the views are what it gives.
+    def verify(
+        state: State,
+        database: Path | None,
+        exported: Path | None,
+        against: Path | None,
+        heads: tuple[Path, ...],
+        peer: str,
+    ) -> int:
+        """Check a history: its hash chain, the signatures in it, what peers have witnessed of it, and that the views
+        are what it gives.
 
         The daemon may run, or not; an export needs neither it nor a database. Exit code 1 and the first wrong
-        position when anything was changed, put in another order, removed or put in between.
+        position when anything was changed, put in another order, removed or put in between, or when its tail is
+        shorter than a peer has seen it.
         """  # fmt: skip
         if exported is None:
             if against is not None:
                 raise Failure("--against needs --export", Exit.USAGE)
-            return _verify_database(state, database or state.load().settings.events_db)
+            return _verify_database(state, database or state.load().settings.events_db, heads, peer)
+        if peer:
+            raise Failure("--peer needs --database: an export says whose it is", Exit.USAGE)
         if against is None:
-            return _verify_export(state, exported)
+            return _verify_export(state, exported, heads)
+        if heads:
+            raise Failure("--heads is for a whole log; --against compares exports of one job", Exit.USAGE)
         return _compare_exports(state, exported, against)
 
 
-def _verify_database(state: State, path: Path) -> int:
+def _verify_database(state: State, path: Path, heads: Sequence[Path], peer_id: str) -> int:
     from dms.bootstrap import Audit
 
     if not path.is_file():
         raise Failure(f"{path}: there is no such log", Exit.NOT_FOUND, "name it with --database")
     report: dict[str, Any] = {
-        "database": str(path), "intact": False, "events": 0, "signatures": 0, "views": [], "fault": "",
+        "database": str(path), "intact": False, "events": 0, "signatures": 0, "heads": None, "views": [], "fault": "",
     }  # fmt: skip
+    evidence = Evidence(path, heads, peer_id)
     try:
         audit = Audit(path)
         try:
             for report["events"] in shown(audit.chain(), "events"):
                 pass
+            report["heads"] = evidence.check(audit, report["events"])
+            if fault := fault_of(report["heads"]):
+                raise LogCorrupt(fault)
             for report["signatures"] in shown(audit.signatures(), "signatures"):
                 pass
             report["views"] = list(audit.views())
@@ -110,7 +138,7 @@ def _verify_database(state: State, path: Path) -> int:
     elif report["intact"]:
         click.echo(
             f"intact: the hash chain of all {report['events']} events in {path} fits, "
-            f"{report['signatures']} records of providers are theirs, "
+            f"{report['signatures']} records of providers are theirs, {in_words(report['heads'])}, "
             f"views as the log gives them: {', '.join(report['views']) or 'none'}"
         )
     if not report["intact"]:
@@ -118,21 +146,25 @@ def _verify_database(state: State, path: Path) -> int:
     return Exit.OK
 
 
-def _verify_export(state: State, path: Path) -> int:
-    checker, records = _read_export(path)
+def _verify_export(state: State, path: Path, heads: Sequence[Path]) -> int:
+    checker, found = check_export(path, heads) if heads else (_read_export(path)[0], None)
     header, footer = checker.header, checker.footer
     if header is None or footer is None:
         raise Failure(f"{path} is no export")
+    fault = fault_of(found)
     report = {
-        "export": str(path), "intact": True, "kind": header.kind, "peer_id": header.peer_id, "job_id": header.job_id,
-        "events": footer.events, "position": footer.position, "hash": footer.hash,
+        "export": str(path), "intact": not fault, "kind": header.kind, "peer_id": header.peer_id,
+        "job_id": header.job_id, "events": footer.events, "position": footer.position, "hash": footer.hash,
+        "heads": found, "fault": fault,
     }  # fmt: skip
-    if state.output.for_people:
-        what = f"job {header.job_id}" if header.job_id else "the whole log"
-        click.echo(f"intact: {footer.events} events, {what} of {header.peer_id}, signed by it")
-    else:
+    if not state.output.for_people:
         state.output.record(report)
-    del records
+    elif not fault:
+        what = f"job {header.job_id}" if header.job_id else "the whole log"
+        witnessed = f"; {in_words(found)}" if found else ""
+        click.echo(f"intact: {footer.events} events, {what} of {header.peer_id}, signed by it{witnessed}")
+    if fault:
+        raise Failure(f"{path} does not verify: {fault}")
     return Exit.OK
 
 

@@ -1,0 +1,86 @@
+"""`heads.json` beside the log: what this DMS keeps of heads. Not in the log, since it would be cut with its tail."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import threading
+from pathlib import Path
+
+import msgspec
+
+from dms.domain.heads import Heads
+from dms.errors import InvalidInput, NotFound, Unavailable
+
+FILE_NAME = "heads.json"
+MAX_BYTES = 4 * 1024 * 1024  # the bounds of what is kept give less than half of it
+
+log = logging.getLogger(__name__)
+_encode = msgspec.json.encode
+_decoder = msgspec.json.Decoder(Heads)
+_one_at_a_time = threading.Lock()  # a cancelled save goes on in its thread
+
+
+class HeadFile:
+    """Implements application.ports.HeadStore."""
+
+    def __init__(self, folder: Path, peer_id: str) -> None:
+        self._path, self._peer_id = folder / FILE_NAME, peer_id
+
+    def load(self) -> Heads:
+        """A file that can't be used is moved aside, not overwritten: it may be evidence."""
+        try:
+            kept = read_heads(self._path)
+            if kept.peer_id == self._peer_id:
+                return kept
+            why, aside = f"it is of peer {kept.peer_id}", f"{FILE_NAME}.{kept.peer_id[:64]}"
+        except NotFound:
+            return Heads(peer_id=self._peer_id)
+        except InvalidInput as error:
+            why, aside = str(error), f"{FILE_NAME}.damaged"
+        log.error("%s is moved to %s: %s", self._path, aside, why, extra={"action": "heads_unreadable"})
+        with contextlib.suppress(OSError):
+            self._path.replace(self._path.with_name(aside))
+        return Heads(peer_id=self._peer_id)
+
+    async def save(self, heads: Heads) -> None:
+        try:
+            await asyncio.to_thread(_write, self._path, heads)
+        except OSError as error:
+            raise Unavailable(f"{self._path} can't be written: {error.strerror}") from error
+
+
+def read_heads(path: Path) -> Heads:
+    """Blocking. Raises NotFound; InvalidInput when it is no such file."""
+    try:
+        with path.open("rb") as file:
+            body = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no {path}") from error
+    except OSError as error:
+        raise InvalidInput(f"{path} can't be read: {error.strerror}") from error
+    if len(body) > MAX_BYTES:
+        raise InvalidInput(f"{path} is larger than a file of heads can be ({MAX_BYTES} bytes)")
+    try:
+        return _decoder.decode(body)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} can't be read as a file of heads: {error}") from error
+
+
+def _write(path: Path, heads: Heads) -> None:
+    """All or nothing, and on the disk when it returns. Raises OSError."""
+    new = path.with_name(path.name + ".new")
+    with _one_at_a_time:
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(_encode(heads) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
