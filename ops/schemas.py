@@ -2,7 +2,7 @@
 
 One JSON Schema (2020-12) for each event topic and version, for the CloudEvents envelope they leave the machine
 in, for each body and answer of the REST API, each action of the websocket, the configuration file,
-and a policy for `nunet replay`; and
+a policy for `nunet replay`, and the file of heads that `nunet audit verify` reads; and
 the OpenAPI document.
 """
 
@@ -24,6 +24,7 @@ from dms.adapters.http.server import ROUTES, describe
 from dms.application.cloudevents import CloudEvent
 from dms.domain import deployment, device, directory, erasure, job, payment, transfer
 from dms.domain.event import EVENT_TYPES, Event
+from dms.domain.heads import Heads
 from dms.domain.policy import Policy
 from dms.domain.sealing import SEALED
 
@@ -45,6 +46,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         **_action_schemas(),
         "config.json": {"$schema": DIALECT, **config.json_schema()},
         "openapi.json": describe(),
+        "heads.json": standalone(Heads, "urn:nunet:dms:heads"),
         "policy.json": standalone(Policy, "urn:nunet:dms:policy"),
     }
 

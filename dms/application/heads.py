@@ -71,7 +71,7 @@ class HeadExchange:
 
     async def start(self, open_jobs: Iterable[str]) -> None:
         """open_jobs: those that had not ended when the log was last written."""
-        self._check_own()
+        await asyncio.to_thread(self._check_own)
         for job_id in open_jobs:
             self._look_at(job_id)
         self._following = [

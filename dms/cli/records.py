@@ -56,7 +56,7 @@ def _add_audit(cli: Group) -> None:
         "verify",
         "nunet audit verify\nnunet audit verify --database /var/nunet/events.db\n"
         "nunet audit verify --export sp.ndjson --against cp.ndjson\n"
-        "nunet audit verify --export log.ndjson --heads heads.json",
+        "nunet audit verify --export log.ndjson --heads peer.json",
     )
     @click.option(
         "--database",

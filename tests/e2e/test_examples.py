@@ -186,7 +186,18 @@ def exports(world: World) -> Mapping[str, str]:
     for name, node in (("sp", world.service), ("cp", world.compute)):
         nunet(node, "events", "export", "--job", world.ended_job, "-f", str(folder / f"{name}.ndjson"))
     places = {f"{name}.ndjson": str(folder / f"{name}.ndjson") for name in ("sp", "cp")}
-    return {**places, "/var/nunet": str(world.service.database.parent)}
+    nunet(world.service, "events", "export", "-f", str(folder / "log.ndjson"))
+    return {**places, **witnessed(world), "log.ndjson": str(folder / "log.ndjson")}
+
+
+def witnessed(world: World) -> Mapping[str, str]:
+    """Both sides of a job have signed the other's head."""
+    places = ended(world)
+    files = [node.database.with_name("heads.json") for node in world.network]
+    wait_for(
+        "heads to be signed", 30, lambda: all(f.is_file() and json.loads(f.read_bytes())["own"] for f in files), ()
+    )
+    return {**places, "/var/nunet": str(files[0].parent), "peer.json": str(files[1])}
 
 
 def peer(world: World) -> Mapping[str, str]:
@@ -260,6 +271,7 @@ CASES: dict[str, Case] = {
     "send-file": Case(a_file, codes=(130,), runs_on=is_offered),
     "transaction request-reward": Case(paid),
     "transaction send-status": Case(paid),
+    "audit heads": Case(witnessed),
     "audit verify": Case(exports),
     "autocomplete": Case(raw=True),
     "capacity": Case(onboarded, compute=True),
