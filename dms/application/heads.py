@@ -71,11 +71,12 @@ class HeadExchange:
 
     async def start(self, open_jobs: Iterable[str]) -> None:
         """open_jobs: those that had not ended when the log was last written."""
+        head = self._log.head
         await asyncio.to_thread(self._check_own)
         for job_id in open_jobs:
             self._look_at(job_id)
         self._following = [
-            asyncio.create_task(self._follow(self._log.head), name="heads at the end of jobs"),
+            asyncio.create_task(self._follow(head), name="heads at the end of jobs"),
             asyncio.create_task(self._now_and_then(), name="heads of running jobs"),
         ]
 

@@ -287,7 +287,8 @@ async def test_a_peer_that_takes_its_history_back_is_told_and_the_evidence_stays
     assert len([record for record in warnings if "shows another history" in record.getMessage()]) == 1
 
 
-async def test_a_peer_gets_one_new_signature_a_second(sp: Side, cp: Side) -> None:
+async def test_a_peer_gets_one_signature_in_a_while(sp: Side, cp: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WITNESS_SECONDS", 60.0)
     await begin(sp, cp)
     await cp.ask(sp, cp.head(1))
     with pytest.raises(Unavailable, match="once a second"):
