@@ -56,6 +56,7 @@ class Keyring:
         self._by_scope: OrderedDict[str, Row] = OrderedDict()
         self._ciphers: OrderedDict[bytes, AESGCM] = OrderedDict()
         self._unwritten: dict[str, Row] = {}
+        self._random, self._used = b"", 0
 
     def close(self) -> None:
         with self._lock:
@@ -65,8 +66,7 @@ class Keyring:
     def seal(self, scope: str, plain: bytes, topic: str) -> str:
         with self._lock:
             _, key_id, secret = self._of_scope(scope) or self._keep(scope, os.urandom(KEY_BYTES))
-            cipher = self._cipher(key_id, secret)
-        nonce = os.urandom(NONCE_BYTES)
+            cipher, nonce = self._cipher(key_id, secret), self._nonce()
         sealed = nonce + cipher.encrypt(nonce, plain, topic.encode())
         return f"{key_id.hex()}.{b64encode(sealed).decode()}"
 
@@ -115,6 +115,13 @@ class Keyring:
                 self._by_scope.pop(scope, None)
                 self._unwritten.pop(scope, None)
             self._ciphers.clear()
+
+    def _nonce(self) -> bytes:
+        """Random bytes are fetched many at a time: a system call each would cost more than the cipher."""
+        if self._used >= len(self._random):
+            self._random, self._used = os.urandom(NONCE_BYTES * 256), 0
+        self._used += NONCE_BYTES
+        return self._random[self._used - NONCE_BYTES : self._used]
 
     def _keep(self, scope: str, secret: bytes) -> Row:
         row = (scope, sha256(b"nunet-dms seal key" + secret).digest()[:ID_BYTES], secret)
