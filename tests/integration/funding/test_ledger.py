@@ -17,6 +17,7 @@ from dms.domain.event import new_id
 from dms.errors import ConfigError, Unavailable
 from tests.fixtures.ethereum import CHAIN_ID, Chain, units
 from tests.fixtures.histories import request
+from tests.fixtures.waiting import wait_for
 
 PRICE = "0.02728"
 
@@ -174,6 +175,7 @@ async def test_a_payment_that_names_its_job_pays_for_no_other(chain: Chain) -> N
 async def test_a_node_away_and_back(own_chain: Chain) -> None:
     tx_hash = own_chain.pay(own_chain.accounts[1], PRICE)
     paid = claim(own_chain, tx_hash)
+    await wait_for(lambda: own_chain.rpc("eth_getTransactionReceipt", tx_hash) is not None)  # a stop drops what waits
     own_chain.stop()
     with pytest.raises(Unavailable, match="does not answer"):
         await verdict(settings(own_chain), paid)
