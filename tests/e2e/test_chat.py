@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
+import pytest_asyncio
 import websockets
 
 from dms.adapters.p2p.identity import Identity
@@ -50,6 +51,17 @@ async def two(tmp_path: Path) -> AsyncIterator[Two]:
         two.end()
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Two]:
+    """For tests that end their chats and neither daemon."""
+    two = Two(tmp_path_factory.mktemp("shared"))
+    try:
+        await two.start()
+        yield two
+    finally:
+        two.end()
+
+
 def chat(dms: Dms, path: str, **query: object) -> Any:
     return websockets.connect(f"ws://{dms.host}:{dms.rest_port}/api/v1/peers/chat/{path}?{urlencode(query)}")
 
@@ -71,20 +83,20 @@ async def until_waiting(dms: Dms, count: int) -> list[Any]:
     return list(found)
 
 
-async def test_two_users_talk_and_either_may_leave(two: Two) -> None:
+async def test_two_users_talk_and_either_may_leave(shared: Two) -> None:
     for leaver in ("starter", "joiner"):
-        async with chat(two.a, "start", peerID=two.b_id) as starter:
-            (waiting,) = await until_waiting(two.b, 1)
-            assert (waiting["id"], waiting["from_peer"]) == (0, two.a_id)
+        async with chat(shared.a, "start", peerID=shared.b_id) as starter:
+            (waiting,) = await until_waiting(shared.b, 1)
+            assert (waiting["id"], waiting["from_peer"]) == (0, shared.a_id)
             assert await next_of(starter) == (
-                f"Enter the message that you wish to send to {two.b_id} with stream ID: {waiting['stream_id']} "
+                f"Enter the message that you wish to send to {shared.b_id} with stream ID: {waiting['stream_id']} "
                 "and press return."
             )
             await starter.send("sent before anybody joined")
-            async with chat(two.b, "join", streamID=0) as joiner:
+            async with chat(shared.b, "join", streamID=0) as joiner:
                 assert await next_of(joiner) == "Enter the message that you wish to send and press return."
                 assert await next_of(joiner) == "Peer: sent before anybody joined"
-                assert await two.b.get("/peers/chat") == []
+                assert await shared.b.get("/peers/chat") == []
                 await joiner.send("grüße\n")
                 assert await next_of(starter) == "Peer: grüße"
                 for number in range(30):
@@ -97,18 +109,18 @@ async def test_two_users_talk_and_either_may_leave(two: Two) -> None:
                 assert await until_closed(other) == []
 
 
-async def test_a_fourth_chat_is_refused_until_those_that_wait_are_cleared(two: Two) -> None:
-    sockets = [await chat(two.a, "start", peerID=two.b_id) for _ in range(3)]
-    await until_waiting(two.b, 3)
+async def test_a_fourth_chat_is_refused_until_those_that_wait_are_cleared(shared: Two) -> None:
+    sockets = [await chat(shared.a, "start", peerID=shared.b_id) for _ in range(3)]
+    await until_waiting(shared.b, 3)
     with pytest.raises(websockets.InvalidStatus) as refused:
-        await chat(two.a, "start", peerID=two.b_id)
+        await chat(shared.a, "start", peerID=shared.b_id)
     assert refused.value.response.status_code == 400
     assert b"Unable to Accept Chat Request. Closing." in (refused.value.response.body or b"")
-    answer = await two.b.get("/peers/chat/clear")
+    answer = await shared.b.get("/peers/chat/clear")
     assert answer == {"message": "Successfully Cleard Inbound Chat Requests.", "cleared": 3}
     for socket in sockets:
         assert len(await until_closed(socket)) == 1  # only the greeting
-    assert await two.b.get("/peers/chat") == []
+    assert await shared.b.get("/peers/chat") == []
 
 
 async def test_a_chat_ends_when_the_other_daemon_dies(two: Two) -> None:
@@ -121,31 +133,31 @@ async def test_a_chat_ends_when_the_other_daemon_dies(two: Two) -> None:
     assert await two.b.get("/peers/chat") == []
 
 
-async def test_lines_are_bounded_and_so_is_what_waits_to_be_read(two: Two) -> None:
-    async with chat(two.a, "start", peerID=two.b_id) as starter:
+async def test_lines_are_bounded_and_so_is_what_waits_to_be_read(shared: Two) -> None:
+    async with chat(shared.a, "start", peerID=shared.b_id) as starter:
         await next_of(starter)
         await starter.send("x" * 4097)
         assert "at most 4096" in await next_of(starter)
         for number in range(99):  # a hundred messages a minute are heard of one socket
             await starter.send(f"line {number}")
-        async with chat(two.b, "join", streamID=0) as joiner:
+        async with chat(shared.b, "join", streamID=0) as joiner:
             await next_of(joiner)
             assert [await next_of(joiner) for _ in range(99)] == [f"Peer: line {n}" for n in range(99)]
 
 
-async def test_bad_requests_are_refused_with_the_originals_texts(two: Two) -> None:
+async def test_bad_requests_are_refused_with_the_originals_texts(shared: Two) -> None:
     stranger = Identity.generate().peer_id
     for path, query, text in (
         ("start", {}, "peerID not provided"),
         ("start", {"peerID": "x"}, "Could not decode string ID to peerID"),
-        ("start", {"peerID": two.a_id}, "peerID can not be self peerID"),
+        ("start", {"peerID": shared.a_id}, "peerID can not be self peerID"),
         ("start", {"peerID": stranger}, "Could not create stream with peer - "),
         ("join", {}, "Stream ID not provided"),
         ("join", {"streamID": "x"}, "Invalid Stream ID: x"),
         ("join", {"id": "7"}, "Unknown Stream ID: 7"),
     ):
         with pytest.raises(websockets.InvalidStatus) as refused:
-            await chat(two.a, path, **query)
+            await chat(shared.a, path, **query)
         assert refused.value.response.status_code == 400
         assert text in (refused.value.response.body or b"").decode()
 

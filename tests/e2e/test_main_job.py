@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+import pytest_asyncio
 import websockets
 
 from tests.fixtures.dms import Dms, Follower, containers_of, pair, payment, request_body
@@ -22,6 +23,26 @@ pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
 async def dmses(tmp_path: Path) -> AsyncIterator[tuple[Dms, Dms]]:
     async with pair(tmp_path) as both:
         yield both
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Dms, Dms]]:
+    """For tests that pay for their own jobs, leave none that awaits its payment, and count none."""
+    async with pair(tmp_path_factory.mktemp("shared")) as both:
+        yield both
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def limited(shared: tuple[Dms, Dms]) -> Follower:
+    """A job of one minute. It begins before the tests that share the pair, which so need not wait for it."""
+    sp, _ = shared
+    quote = await sp.post("/run/request-service", request_body("echo on; sleep 600", time=1))
+    async with socket_of(sp) as socket:
+        await socket.send(payment("tx-long"))
+        async with asyncio.timeout(60):
+            while orjson.loads(await socket.recv())["action"] != "deployment-response":
+                continue
+    return Follower(sp, quote["job_id"])
 
 
 def socket_of(dms: Dms, path: str = "/api/v1/run/deploy") -> websockets.connect:
@@ -70,8 +91,9 @@ async def test_documented_client_sees_its_job_complete(dmses: tuple[Dms, Dms]) -
     assert [(job["status"], job["exit_code"]) for job in jobs["items"]] == [("completed", 0)]
 
 
-async def test_exit_code_3_fails_the_job_naming_it(dmses: tuple[Dms, Dms]) -> None:
-    frames = await run_job(dmses[0], "echo before; exit 3", "tx-3")
+@pytest.mark.usefixtures("limited")
+async def test_exit_code_3_fails_the_job_naming_it(shared: tuple[Dms, Dms]) -> None:
+    frames = await run_job(shared[0], "echo before; exit 3", "tx-3")
     assert [f["action"] for f in frames].count("job-failed") == 1
     assert frames[-1]["action"] == "job-failed"
     assert "3" in frames[-1]["message"]
@@ -87,28 +109,22 @@ async def test_exit_code_3_fails_the_job_naming_it(dmses: tuple[Dms, Dms]) -> No
     ids=["image missing", "out of memory", "command not found"],
 )
 async def test_what_goes_wrong_in_the_container_is_one_job_failed_that_says_why(
-    dmses: tuple[Dms, Dms], script: str, constraints: dict[str, Any], image: str | None, reason: str
+    shared: tuple[Dms, Dms], script: str, constraints: dict[str, Any], image: str | None, reason: str
 ) -> None:
-    sp, _ = dmses
+    sp, _ = shared
     body = request_body(script, **constraints)
     if image:
         body["params"]["image_id"] = image
     await sp.post("/run/request-service", body)
     async with socket_of(sp, "/run/deploy") as socket:
-        await socket.send(payment("tx-wrong"))
+        await socket.send(payment(f"tx-wrong-{reason}"))
         frames = await frames_until_over(socket)
     assert [f["action"] for f in frames if f["action"] == "job-failed"] == ["job-failed"]
     assert reason in frames[-1]["message"]
 
 
-async def test_time_limit_stops_the_job_and_says_so(dmses: tuple[Dms, Dms]) -> None:
-    frames = await run_job(dmses[0], "echo on; sleep 600", "tx-long", time=1)
-    assert frames[-1]["action"] == "job-failed"
-    assert "time limit of 1 min reached" in frames[-1]["message"]
-
-
-async def test_one_payment_pays_for_one_job(dmses: tuple[Dms, Dms]) -> None:
-    sp, _ = dmses
+async def test_one_payment_pays_for_one_job(shared: tuple[Dms, Dms]) -> None:
+    sp, _ = shared
     first = await run_job(sp, "echo 1", "tx-once")
     assert first[-1]["action"] == "job-completed"
     second = await run_job(sp, "echo 2", "TX-Once")
@@ -131,9 +147,9 @@ async def test_payment_reported_twice_runs_the_job_once(dmses: tuple[Dms, Dms]) 
     assert len((await cp.get("/jobs"))["items"]) == 1
 
 
-async def test_output_arrives_while_the_container_runs(dmses: tuple[Dms, Dms]) -> None:
+async def test_output_arrives_while_the_container_runs(shared: tuple[Dms, Dms]) -> None:
     """Each line carries the container's clock, which is this machine's; the delay is measured against it."""
-    sp, _ = dmses
+    sp, _ = shared
     script = "i=0; while [ $i -lt 10 ]; do cat /proc/uptime; i=$((i+1)); sleep 0.2; done"
     await sp.post("/run/request-service", request_body(script))
     delays: list[float] = []
@@ -151,8 +167,8 @@ async def test_output_arrives_while_the_container_runs(dmses: tuple[Dms, Dms]) -
     assert sorted(delays)[len(delays) // 2] < 0.25, delays
 
 
-async def test_hundred_thousand_lines_arrive_once_and_in_order(dmses: tuple[Dms, Dms]) -> None:
-    sp, _ = dmses
+async def test_hundred_thousand_lines_arrive_once_and_in_order(shared: tuple[Dms, Dms]) -> None:
+    sp, _ = shared
     script = "seq 1 50000; seq 1 50000 >&2"
     quote = await sp.post("/run/request-service", request_body(script))
     async with socket_of(sp) as socket:
@@ -168,8 +184,8 @@ async def test_hundred_thousand_lines_arrive_once_and_in_order(dmses: tuple[Dms,
     assert again.text("stdout") == again.text("stderr") == expected
 
 
-async def test_no_provider_is_a_404_with_the_reason_for_each(dmses: tuple[Dms, Dms]) -> None:
-    sp, cp = dmses
+async def test_no_provider_is_a_404_with_the_reason_for_each(shared: tuple[Dms, Dms]) -> None:
+    sp, cp = shared
     answer = await sp.post("/run/request-service", request_body("true", CPU=90_000_000), expect=404)
     own = await cp.get("/peers/self")
     assert own["ID"] in str(answer)
@@ -197,6 +213,12 @@ async def test_twenty_jobs_at_once_never_hold_more_than_was_onboarded(dmses: tup
     await assert_views_equal_a_rebuild(sp)
     await assert_views_equal_a_rebuild(cp)
     assert [name for quote in quotes for name in containers_of(quote["job_id"])] == []
+
+
+async def test_time_limit_stops_the_job_and_says_so(limited: Follower) -> None:
+    await limited.until_over(100)
+    assert limited.names == ["job-submitted", "deployment-response", "job-failed"]
+    assert "time limit of 1 min reached" in limited.last_message
 
 
 async def history(dms: Dms) -> list[dict[str, Any]]:

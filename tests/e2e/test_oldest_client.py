@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import websockets
 
 from tests.fixtures.dms import ADDRESS, Dms, Follower, pair, payment, request_body
@@ -18,9 +18,9 @@ from tests.fixtures.oldest_client import OldestClient
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
 
 
-@pytest.fixture
-async def dmses(tmp_path: Path) -> AsyncIterator[tuple[Dms, Dms]]:
-    async with pair(tmp_path) as both:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def dmses(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Dms, Dms]]:
+    async with pair(tmp_path_factory.mktemp("pair")) as both:
         yield both
 
 
