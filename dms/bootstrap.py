@@ -46,6 +46,7 @@ from dms.adapters.views.check import check_views
 from dms.adapters.views.replay import replay
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.adapters.wallets.maker import new_wallet
+from dms.application.asyncapi import Part
 from dms.application.chats import Chats
 from dms.application.checkpoint_files import CheckpointFiles
 from dms.application.checkpoint_keeper import CheckpointKeeper, CheckpointTimes
@@ -269,6 +270,7 @@ class Daemon:
             rest,
             verbose=self.settings.general.debug,
             debug_routes="NUNET_DEBUG" in os.environ,
+            streams=_streams,
         )
         server = HttpServer(app, rest.addr, rest.port)
         self._closing.push_async_callback(server.close)
@@ -398,6 +400,13 @@ def _relay(settings: Settings, event_log: SQLiteEventLog, peer_id: str) -> NatsR
     from dms.adapters.nats.relay import NatsRelay
 
     return NatsRelay(event_log, peer_id, settings.nats, settings.general.data_dir / "nats-relay.json")
+
+
+def _streams() -> list[Part]:
+    """What the relay sends, asked for only to describe it; nothing of NATS is imported before."""
+    from dms.adapters.nats import description
+
+    return [description.part()]
 
 
 def funding_check(settings: Funding) -> FundingCheck:

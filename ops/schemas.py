@@ -3,7 +3,7 @@
 One JSON Schema (2020-12) for each event topic and version, for the CloudEvents envelope they leave the machine
 in, for each body and answer of the REST API, each action of the websocket, the configuration file,
 a policy for `nunet replay`, and the file of heads that `nunet audit verify` reads; and
-the OpenAPI document.
+two documents: OpenAPI for what is asked, AsyncAPI for what streams.
 """
 
 from __future__ import annotations
@@ -13,39 +13,35 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import orjson
 
 from dms import config
 from dms.adapters.http.frames import INCOMING, OUTGOING
 from dms.adapters.http.openapi import standalone
 from dms.adapters.http.problems import Problem
-from dms.adapters.http.server import ROUTES, describe
-from dms.application.cloudevents import CloudEvent
-from dms.domain import deployment, device, directory, erasure, job, payment, transfer
-from dms.domain.event import EVENT_TYPES, Event
+from dms.adapters.http.server import ROUTES, describe, describe_streams
+from dms.adapters.nats import description as nats
+from dms.application import event_schemas
+from dms.application.event_schemas import DIALECT, envelope_schema, past_schemas
+from dms.domain.event import EVENT_TYPES
 from dms.domain.heads import Heads
 from dms.domain.policy import Policy
-from dms.domain.sealing import SEALED
 
 FOLDER = Path(__file__).parent.parent / "schemas"
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
-SOURCES = (deployment, device, directory, erasure, job, payment, transfer)  # imported for the events they register
-SEALED_PATTERN = "^[0-9a-f]{32}\\.[A-Za-z0-9+/]+=*$"
-SEALED_SAYS = "what the event tells of a person, encrypted: <key id>.<base64>; see docs/audit.md"
+PAST = Path(event_schemas.__file__).with_name(event_schemas.PAST_FILE)
 
 
 def schemas() -> dict[str, dict[str, Any]]:
     """Path below `schemas/` -> schema."""
-    events = {f"events/{topic}.v{cls.VERSION}.json": _event_schema(cls) for topic, cls in EVENT_TYPES.items()}
+    events = {f"events/{name}.json": schema for name, schema in event_schemas.event_schemas().items()}
     return {
         **events,
-        **_past_event_schemas(),
-        "cloudevent.v1.json": _envelope_schema(),
+        "cloudevent.v1.json": envelope_schema(),
         **_rest_schemas(),
         **_action_schemas(),
         "config.json": {"$schema": DIALECT, **config.json_schema()},
         "openapi.json": describe(),
+        "asyncapi.json": describe_streams([nats.part()]),
         "heads.json": standalone(Heads, "urn:nunet:dms:heads"),
         "policy.json": standalone(Policy, "urn:nunet:dms:policy"),
     }
@@ -72,39 +68,18 @@ def _action_schemas() -> dict[str, dict[str, Any]]:
     }
 
 
-def _envelope_schema() -> dict[str, Any]:
-    _, definitions = msgspec.json.schema_components([CloudEvent])
-    body = definitions["CloudEvent"]
-    return {"$schema": DIALECT, "$id": "urn:nunet:dms:cloudevent:v1", **body, "title": "cloudevent v1"} | {
-        "description": " ".join(body["description"].split())
-    }
-
-
-def _past_event_schemas() -> dict[str, dict[str, Any]]:
-    """Of versions that are only read any more: kept as they were committed, since logs hold such events for ever."""
-    names = [f"events/{topic}.v{n}.json" for topic, cls in EVENT_TYPES.items() for n in range(1, cls.VERSION)]
-    return {name: orjson.loads((FOLDER / name).read_bytes()) for name in names}
-
-
-def _event_schema(cls: type[Event]) -> dict[str, Any]:
-    """Of the stored body: the personal fields are in `sealed`."""
-    (schema,), definitions = msgspec.json.schema_components([cls], ref_template="#/$defs/{name}")
-    name = schema["$ref"].removeprefix("#/$defs/")
-    body = definitions.pop(name)
-    if cls.PERSONAL:
-        for path in cls.PERSONAL:
-            _take_property(body, definitions, path)
-        body["properties"][SEALED] = {"type": "string", "pattern": SEALED_PATTERN, "description": SEALED_SAYS}
-    found = {"$schema": DIALECT, "$id": f"urn:nunet:dms:event:{cls.TOPIC}:v{cls.VERSION}", **body}
-    return {**found, "title": f"{cls.TOPIC} v{cls.VERSION}", **({"$defs": definitions} if definitions else {})}
-
-
-def _take_property(body: dict[str, Any], definitions: dict[str, Any], path: str) -> None:
-    *parents, name = path.split(".")
-    for parent in parents:
-        body = definitions[body["properties"][parent]["$ref"].removeprefix("#/$defs/")]
-    del body["properties"][name]
-    body["required"] = [required for required in body.get("required", []) if required != name]
+def keep_past() -> None:
+    """A version that was replaced stays described, as it was committed: logs hold such events for ever."""
+    kept = past_schemas()
+    new = [
+        name
+        for name in event_schemas.names()
+        if name not in kept and int(name.rpartition(".v")[2]) < EVENT_TYPES[name.rpartition(".v")[0]].VERSION
+    ]
+    if new:
+        kept |= {name: orjson.loads((FOLDER / "events" / f"{name}.json").read_bytes()) for name in new}
+        PAST.write_bytes(text(kept))
+        print(f"{PAST.name}: {', '.join(new)}")
 
 
 def text(schema: dict[str, Any]) -> bytes:
@@ -123,6 +98,7 @@ def main(arguments: list[str]) -> int:
         for name in differences():
             print(f"schemas/{name} differs from the code; run: python -m ops.schemas")
         return 1 if differences() else 0
+    keep_past()
     for name in differences():
         path = FOLDER / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,16 +8,18 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from tests.fixtures.chromium import chromium
+from tests.fixtures.described import DOCUMENT
 from tests.fixtures.dms import Dms
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-async def dms(tmp_path: Path) -> AsyncIterator[Dms]:
-    running = Dms(tmp_path / "dms", settings={"job.executor": "process"})
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def dms(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Dms]:
+    running = Dms(tmp_path_factory.mktemp("dms"), settings={"job.executor": "process"})
     running.start()
     try:
         await running.ready()
@@ -41,6 +43,8 @@ async def test_the_page_shows_all_operations_and_tries_one(dms: Dms, tmp_path: P
         status = await page.until(f"{answer}?.querySelector('.response-col_status').innerText")
         text = await page.until(f"{answer}?.querySelector('.response-col_description').innerText")
         elsewhere = [url for url in page.requested if urlsplit(url).scheme != "data" and not url.startswith(dms.url)]
+        streams = await page.run("document.querySelector('a[href=\"/asyncapi.json\"]').innerText")
+    assert "AsyncAPI" in streams
     assert status.startswith("200")
     assert (await dms.get("/peers/self"))["ID"] in text
     assert page.errors == []
@@ -58,4 +62,9 @@ async def test_the_page_may_load_nothing_but_its_own(dms: Dms) -> None:
         for old in ("/swagger", "/swagger/index.html", "/swagger/doc.json"):
             answer = await client.get(old)
             assert (answer.status_code, answer.headers["location"]) == (302, "/docs")
-        assert (await client.get("/api/v1/openapi.json")).json() == (await client.get("/openapi.json")).json()
+        for name in ("openapi.json", "asyncapi.json"):
+            assert (await client.get(f"/api/v1/{name}")).json() == (await client.get(f"/{name}")).json()
+
+
+async def test_what_streams_is_described_with_all_that_this_dms_sends(dms: Dms) -> None:
+    assert await dms.get("/asyncapi.json") == DOCUMENT

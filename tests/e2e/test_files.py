@@ -22,6 +22,7 @@ from dms.application.messages import FILE_END, FILE_OFFER, FileEnd, FileOffer, e
 from dms.domain.event import new_id
 from dms.domain.transfer import TransferState
 from dms.errors import Forbidden, InvalidInput, NotFound
+from tests.fixtures.described import message_of
 from tests.fixtures.dms import Dms
 from tests.fixtures.file_pair import Pair
 
@@ -65,6 +66,8 @@ async def test_the_documented_websockets_send_and_accept_a_file(pair: Pair) -> N
     assert orjson.loads(got[0]) == {"message": "File Transfer Accepted."}
     assert got[-2:] == ["transfer complete", f"File saved to: {into}"]
     assert sent[-1] == "transfer complete"
+    told = {message_of("api.v1.peers.file.accept", frame) for frame in got}
+    assert {*told, *(message_of("api.v1.peers.file.send", frame) for frame in sent)} == {"message", "progress", "text"}
     for frame in got[1:-2] + sent[:-1]:
         progress = orjson.loads(frame)
         assert set(progress) == {"remaining_time", "percentage", "size"}

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import inspect
 
 import ops.schemas
+from dms.application import event_schemas
 from dms.domain.device import Device
 from dms.domain.event import EVENT_TYPES, Event, Unknown, Upcaster, decode, encode
 from dms.domain.gpus import vram_offered
@@ -22,7 +23,7 @@ from dms.errors import LogCorrupt
 
 FOLDER = Path(__file__).parent.parent / "corpus"
 FILES = sorted(FOLDER.glob("*.json"))
-assert ops.schemas.SOURCES  # registers the events
+assert event_schemas.SOURCES  # registers the events
 
 
 class FrozenKey:

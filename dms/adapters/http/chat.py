@@ -10,7 +10,7 @@ from sanic import HTTPResponse, Request
 from dms.adapters.http import examples
 from dms.adapters.http.connection import Socket
 from dms.adapters.http.conversation import Conversation, Talk
-from dms.adapters.http.files import checked_peer
+from dms.adapters.http.files import Failed, checked_peer
 from dms.adapters.http.replies import iso, json_reply, query
 from dms.adapters.http.routes import Api, Parameter, Route, WebSocket
 from dms.adapters.http.sockets import Endpoint
@@ -118,6 +118,7 @@ def _named(found: list[Chat], text: str) -> str:
 _TAGS = ("chat",)
 _CLEARED = {"message": CLEARED, "cleared": 1}
 _TEXT = {"text": {"type": "string"}}
+_TOLD = {**_TEXT, "error": Failed}
 
 ROUTES = (
     Route(
@@ -146,7 +147,7 @@ WEBSOCKETS = (
     WebSocket(
         path="/peers/chat/start", summary="Begin a chat with a peer's user.",
         query=(Parameter("peerID", "Who is called.", required=True, example=examples.PEER_ID),),
-        errors=(400,), tags=_TAGS, incoming=_TEXT, outgoing=_TEXT,
+        errors=(400,), tags=_TAGS, incoming=_TEXT, outgoing=_TOLD,
         description="A text message is a line, at most 4096 characters; the peer's lines begin with `Peer: `.",
     ),
     WebSocket(
@@ -156,7 +157,7 @@ WEBSOCKETS = (
                 "streamID", "The chat's place in the list, from 0, or its stream id.", required=True, example="0"
             ),
         ),
-        errors=(400,), tags=_TAGS, incoming=_TEXT, outgoing=_TEXT,
+        errors=(400,), tags=_TAGS, incoming=_TEXT, outgoing=_TOLD,
         description="A text message is a line, at most 4096 characters; the peer's lines begin with `Peer: `.",
     ),
 )  # fmt: skip

@@ -25,6 +25,7 @@ from dms.application.export import export_job, export_log
 from dms.application.tasks import cancelled
 from dms.domain.chain import SignedRecord
 from dms.domain.event import Recorded
+from dms.domain.export import Footer, Header
 from dms.errors import InvalidInput
 
 NDJSON, SSE = "application/x-ndjson", "text/event-stream"
@@ -267,8 +268,8 @@ ROUTES = (
     Route(
         "GET", "/events/export", export, "The log, or one job of it, as lines that prove themselves.",
         query=(Parameter("job_id", "Only this job, each record signed by this node.", OPTIONAL_JOB_ID, example=""),),
-        media={NDJSON: SignedRecord}, answer_example=examples.SIGNED_RECORD, errors=(404,), stream=True,
-        tags=("events",),
+        media={NDJSON: (Header, SignedRecord, Footer)}, answer_example=examples.SIGNED_RECORD, errors=(404,),
+        stream=True, tags=("events",),
         description="A header, one signed record a line, and a footer with the node's signature of the head. "
         "`nunet audit verify --export FILE` checks it without this node.",
     ),

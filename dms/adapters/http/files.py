@@ -29,6 +29,7 @@ CLEARED = "Successfully Cleard Inbound File Transfer Requests."  # as the origin
 INITIATED = "File Transfer Initiated. Transfer will start when peer accepts it."
 ACCEPTED = "File Transfer Accepted."
 COMPLETE = "transfer complete"
+SAVED = "File saved to: "
 LARGEST_PAGE, PAGE = 1000, 100
 MB = 1_000_000
 
@@ -260,7 +261,7 @@ def endpoints(api: Api) -> tuple[Endpoint, ...]:
             await transfers.accept(transfer_id)
             await talk.json({"message": ACCEPTED})
             transfer = await _follow(transfers, transfer_id, talk)
-            await talk.text(f"File saved to: {transfers.saved_path(transfer)}")
+            await talk.text(f"{SAVED}{transfers.saved_path(transfer)}")
 
         return Conversation(request, socket, act)
 
@@ -357,12 +358,9 @@ ROUTES = (
     ),
 )  # fmt: skip
 
-_TOLD = {
-    "message": answers.Message,
-    "progress": Progress,
-    "error": Failed,
-    "text": {"type": "string", "enum": [COMPLETE]},
-}
+_TOLD = {"message": answers.Message, "progress": Progress, "error": Failed}
+_AT_ITS_END: dict[str, Any] = {"type": "string", "enum": [COMPLETE]}
+_AT_EITHER_END: dict[str, Any] = {"type": "string", "pattern": f"^({COMPLETE}$|{SAVED})"}
 
 WEBSOCKETS = (
     WebSocket(
@@ -371,7 +369,7 @@ WEBSOCKETS = (
             Parameter("peerID", "Who it is for.", required=True, example=examples.PEER_ID),
             Parameter("filePath", "Absolute, on the machine of the DMS.", required=True, example="/srv/weights.bin"),
         ),
-        errors=(400, 403, 404, 409), tags=_TAGS, outgoing=_TOLD,
+        errors=(400, 403, 404, 409), tags=_TAGS, outgoing={**_TOLD, "text": _AT_ITS_END},
         description="Closing it does not stop the transfer; DELETE /peers/files/{transfer_id} does.",
     ),
     WebSocket(
@@ -382,7 +380,7 @@ WEBSOCKETS = (
                 example="0",
             ),
         ),
-        errors=(400, 404), tags=_TAGS, outgoing=_TOLD,
+        errors=(400, 404), tags=_TAGS, outgoing={**_TOLD, "text": _AT_EITHER_END},
         description="The last text is `File saved to: <path>`. Closing it does not stop the transfer.",
     ),
 )  # fmt: skip

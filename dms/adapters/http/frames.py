@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dms.adapters.http.actions import SUBPROTOCOL_V2
 from dms.adapters.http.answers import Time
 from dms.adapters.http.openapi import Shapes
 from dms.adapters.http.routes import JOB_ID, OPTIONAL_JOB_ID, TEXT, Parameter, WebSocket, choice, whole
@@ -64,6 +65,25 @@ OUTGOING: dict[str, dict[str, Any]] = {
     "error": _action("error", "A message of the client was not taken; the socket stays open.", {"message": TEXT},
                      ["message"]),
 }  # fmt: skip
+
+_VERSION_2_ONLY = ("funding-pending",)
+
+
+def _version_1(schema: Schema) -> dict[str, Any]:
+    added = {*_OF_EVENT, *_OF_LINE}
+    kept = {name: value for name, value in schema["properties"].items() if name not in added}
+    return {**schema, "properties": kept}
+
+
+def _version_2(schema: Schema) -> dict[str, Any]:
+    added = [name for name in schema["properties"] if name in {*_OF_EVENT, *_OF_LINE}]
+    return {**schema, "required": [*schema["required"], *added]}
+
+
+SUBPROTOCOLS = {
+    "": {name: _version_1(schema) for name, schema in OUTGOING.items() if name not in _VERSION_2_ONLY},
+    SUBPROTOCOL_V2: {name: _version_2(schema) for name, schema in OUTGOING.items()},
+}
 
 _NAMED = {"type": "string", "maxLength": 512}
 INCOMING: dict[str, dict[str, Any]] = {
@@ -126,6 +146,7 @@ DEPLOY = tuple(
         tags=("run",),
         incoming=INCOMING,
         outgoing=OUTGOING,
+        subprotocols=SUBPROTOCOLS,
     )
     for root in (False, True)
 )

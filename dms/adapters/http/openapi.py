@@ -86,9 +86,12 @@ class Shapes:
         self._template = ref_template
 
     def of(self, kind: Any) -> dict[str, Any]:
-        """kind: a type, or a schema that is used as it is. Raises TypeError when two types share a name."""
+        """kind: a type, a tuple of several, or a schema that is used as it is. Raises TypeError when two types share
+        a name."""
         if isinstance(kind, Mapping):
             return dict(kind)
+        if isinstance(kind, tuple):
+            return {"anyOf": [self.of(one) for one in kind]}
         (schema,), found = msgspec.json.schema_components([kind], ref_template=self._template)
         self._add(found)
         return schema

@@ -12,7 +12,7 @@ from dms.adapters.http.replies import json_reply
 from dms.adapters.http.routes import Api, Route
 from dms.errors import NotFound
 
-DOCUMENT = "/openapi.json"
+DOCUMENT, STREAMS = "/openapi.json", "/asyncapi.json"
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -35,6 +35,7 @@ _PAGE = """<!DOCTYPE html>
 <link rel="stylesheet" href="/docs/swagger-ui.css">
 </head>
 <body>
+<div class="swagger-ui"><p class="wrapper"><a class="link" href="/asyncapi.json">What streams, as AsyncAPI</a></p></div>
 <div id="swagger-ui"><noscript>This page needs JavaScript; the description is at /openapi.json.</noscript></div>
 <script src="/docs/swagger-ui-bundle.js"></script>
 <script src="/docs/start.js"></script>
@@ -54,6 +55,10 @@ _CACHED = {"cache-control": "public, max-age=86400"}
 
 async def document(request: Request, _api: Api) -> HTTPResponse:
     return json_reply(request.app.ctx.description())
+
+
+async def streams(request: Request, _api: Api) -> HTTPResponse:
+    return json_reply(request.app.ctx.stream_description())
 
 
 async def page(_request: Request, _api: Api) -> HTTPResponse:
@@ -88,8 +93,12 @@ def _asset(name: str) -> bytes:
 
 ROUTES = tuple(
     Route(
-        "GET", DOCUMENT, document, "This description.", root=root, early=True,
-        answer={"type": "object", "required": ["openapi"]}, answer_example={"openapi": "3.1.1"}, tags=("operators",),
+        "GET", path, handler, summary, root=root, early=True, answer={"type": "object", "required": [kind]},
+        answer_example={kind: version}, tags=("operators",),
+    )
+    for path, handler, summary, kind, version in (
+        (DOCUMENT, document, "This description.", "openapi", "3.1.1"),
+        (STREAMS, streams, "What streams: websockets, Server-Sent Events, JSON lines, NATS.", "asyncapi", "3.0.0"),
     )
     for root in (True, False)
 )  # fmt: skip

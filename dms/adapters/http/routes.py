@@ -101,7 +101,8 @@ class Route:
     path: from the root when `root`, else under /api/v1; parameters as `<name>`. body: the type that the
     request is read as; it may be left out when `body_optional`. early: is answered before the daemon is
     ready, too. answer: of the 200, a type that msgspec can describe or a JSON Schema; None: no body.
-    media: for an answer that is not (only) JSON: content type -> type or schema, of one item where it is a stream.
+    media: for an answer that is not (only) JSON: content type -> type or schema, of one item where it is a stream;
+    a tuple where items differ.
     errors: statuses beyond those of every route (`openapi.COMMON`). body_example, answer_example: JSON values.
     """
 
@@ -133,7 +134,8 @@ class Route:
 @dataclass(frozen=True, kw_only=True)
 class WebSocket:
     """An address that upgrades to a websocket. incoming, outgoing: messages (or actions) by name, as types
-    or JSON Schemas; "" stands for a message that has no name. errors: of the handshake."""
+    or JSON Schemas. subprotocols: where what goes out depends on it, the outgoing messages under each; "": none
+    was asked for. errors: of the handshake."""
 
     path: str
     summary: str
@@ -144,6 +146,7 @@ class WebSocket:
     description: str = ""
     incoming: Mapping[str, Any] = field(default_factory=dict)
     outgoing: Mapping[str, Any] = field(default_factory=dict)
+    subprotocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def address(self) -> str:

@@ -20,6 +20,7 @@ from sanic.server.async_server import AsyncioServer
 
 from dms.adapters.http import (
     admin,
+    asyncapi,
     chat,
     checkpoints,
     debug,
@@ -48,6 +49,8 @@ from dms.adapters.http.problems import Refused, answer
 from dms.adapters.http.replies import request_id
 from dms.adapters.http.routes import Api, Route, WebSocket, run
 from dms.adapters.http.sockets import Sockets
+from dms.application import event_messages
+from dms.application.asyncapi import Part, document
 from dms.application.overview import Services
 from dms.errors import ConfigError
 from projections.base import LiveViews
@@ -96,9 +99,16 @@ class RestSettings(Protocol):
 
 
 def build_app(
-    services: Services, views: LiveViews, rest: RestSettings, *, verbose: bool = False, debug_routes: bool = False
+    services: Services,
+    views: LiveViews,
+    rest: RestSettings,
+    *,
+    verbose: bool = False,
+    debug_routes: bool = False,
+    streams: Callable[[], Sequence[Part]] = tuple,
 ) -> Sanic[Any, Any]:
-    """The application; several may live in one process. Serve it with HttpServer."""
+    """The application; several may live in one process. Serve it with HttpServer. streams: what this DMS sends
+    by other ways, for the description."""
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)
     app: Sanic[Any, Any] = Sanic(f"dms-{next(_numbers)}", configure_logging=False)
@@ -127,13 +137,23 @@ def build_app(
     routes = (*ROUTES, *debug.ROUTES) if debug_routes else ROUTES
     app.ctx.allow = _allow((*routes, *pages.PAGES))
     app.ctx.description = cache(lambda: describe(routes))
+    app.ctx.stream_description = cache(lambda: describe_streams(streams()))
     _add_routes(app, api, (*routes, *pages.PAGES))
     return app
 
 
 def describe(routes: Iterable[Route] = ROUTES) -> dict[str, Any]:
     """The OpenAPI document, as plain JSON values."""
-    found = openapi.document(routes, WEBSOCKETS, metadata.version("nunet-dms"))
+    return _plain(openapi.document(routes, WEBSOCKETS, metadata.version("nunet-dms")))
+
+
+def describe_streams(others: Sequence[Part] = ()) -> dict[str, Any]:
+    """The AsyncAPI document, as plain JSON values. others: beyond what this server streams."""
+    parts = (event_messages.part(), asyncapi.part(ROUTES, WEBSOCKETS), *others)
+    return _plain(document(parts, metadata.version("nunet-dms")))
+
+
+def _plain(found: dict[str, Any]) -> dict[str, Any]:
     return cast("dict[str, Any]", msgspec.json.decode(msgspec.json.encode(found)))
 
 

@@ -34,7 +34,7 @@ from dms.adapters.nats import place, stream
 from dms.adapters.nats.connection import Link, check, connected
 from dms.adapters.nats.place import Place
 from dms.adapters.nats.publisher import Publisher, Refusal
-from dms.application.cloudevents import MEDIA_TYPE, cloud_event
+from dms.application.cloudevents import cloud_event
 from dms.application.ports import EventLog, RelayStatus
 from dms.config import Nats
 from dms.domain.event import Recorded
@@ -232,9 +232,7 @@ class NatsRelay:
                     f"{link.client.max_payload} (max_payload)"
                 )
             headers = {
-                "Nats-Msg-Id": recorded.event_id,
-                "Nats-Expected-Stream": stream.STREAM,
-                "Content-Type": MEDIA_TYPE,
+                **stream.headers(recorded),
                 **(self._expected(link, reached) if number == 0 else {LAST_ID: window[number - 1].event_id}),
             }
             subject = stream.subject(recorded, self._peer_id)

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from hashlib import sha256
+from typing import Any
 
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
 from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
+from dms.application.cloudevents import MEDIA_TYPE
+from dms.application.messages import UUID_PATTERN
 from dms.config import Nats
 from dms.domain.event import Recorded
 from dms.errors import ConfigError
 
 STREAM = "DMS"
 SUBJECTS = "dms.v1.>"
+SUBJECT = "dms.v1.{peer}.{aggregate}.{id}.{event}"
 DUPLICATE_WINDOW_SECONDS = 120.0
 TOKEN_CHARACTERS = 96
+HEADERS: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {
+        "Nats-Msg-Id": {"type": "string", "pattern": UUID_PATTERN, "description": "the event's id"},
+        "Nats-Expected-Stream": {"const": STREAM},
+        "Content-Type": {"const": MEDIA_TYPE},
+    },
+    "required": ["Nats-Msg-Id", "Nats-Expected-Stream", "Content-Type"],
+}
+"""JSON Schema of `headers`."""
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _ODD = re.compile(rb"[^A-Za-z0-9_-]")
 _DAY_SECONDS = 86_400
@@ -31,7 +46,12 @@ def subject(recorded: Recorded, peer_id: str) -> str:
     """dms.v1.<peer id>.<aggregate>.<id>.<event>"""
     aggregate, _, key = recorded.originator_id.partition("-")
     name = recorded.topic.partition(".")[2] or recorded.topic
-    return f"dms.v1.{token(peer_id)}.{token(aggregate)}.{token(key)}.{token(name)}"
+    return SUBJECT.format(peer=token(peer_id), aggregate=token(aggregate), id=token(key), event=token(name))
+
+
+def headers(recorded: Recorded) -> dict[str, str]:
+    """What every message carries beside the event."""
+    return {"Nats-Msg-Id": recorded.event_id, "Nats-Expected-Stream": STREAM, "Content-Type": MEDIA_TYPE}
 
 
 def token(text: str) -> str:

@@ -13,6 +13,8 @@ from jsonschema import Draft202012Validator
 
 from dms.adapters.http import debug, pages
 from dms.adapters.http.openapi import path_of
+from tests.fixtures import described
+from tests.fixtures.described import message_of
 from tests.integration.http.node import ADDRESS, SERVICE_BODY, Node, frames, is_last, running_node
 
 SCHEMAS = Path(__file__).parents[3] / "schemas"
@@ -91,8 +93,10 @@ async def test_frames_fit_the_schema_of_their_action(node: Node, v2: bool, endin
         await (node.complete(job) if ending == "completed" else node.fail(job, "broken"))
         found = await frames(ws, is_last)
     assert len({frame["action"] for frame in found}) == 6
+    channel = "api.v1.run.deploy.dms.actions.v2" if v2 else "api.v1.run.deploy"
     for frame in found:
         fits(f"actions/{frame['action']}", frame)
+        assert message_of(channel, frame) == frame["action"]
 
 
 async def test_what_fits_the_schema_of_an_incoming_action_is_taken(node: Node) -> None:
@@ -102,9 +106,51 @@ async def test_what_fits_the_schema_of_an_incoming_action_is_taken(node: Node) -
     async with node.connect() as ws:
         for name, message in (("send-status", pay), ("terminate-job", end)):
             fits(f"actions/{name}", message)
+            assert message_of("api.v1.run.deploy", message) == name
             await ws.send(msgspec.json.encode(message).decode())
         found = await frames(ws, is_last)
     assert [frame["action"] for frame in found if frame["action"] == "error"] == []
+
+
+async def some_history(node: Node) -> str:
+    """A device that was onboarded, and a job that ended: its id."""
+    async with node.client() as client:
+        assert (await client.post(f"{API}/onboarding/onboard", json=ONBOARD)).status_code == 200
+    job = await node.job()
+    await node.submit(job)
+    await node.respond(job)
+    await node.print_lines(job, ("stdout", "one"), ("stderr", "two"))
+    await node.complete(job)
+    return job
+
+
+async def test_events_fit_the_message_of_their_type_in_every_form(node: Node) -> None:
+    await some_history(node)
+    async with node.client() as client:
+        lines = (await client.get(f"{API}/events")).text.splitlines()
+        served = (await client.get(f"{API}/events", headers={"accept": "text/event-stream"})).text
+    async with node.connect("?follow=false", path=f"{API}/events/ws") as ws:
+        framed = [frame async for frame in ws]
+    fields = [dict(line.split(": ", 1) for line in one.splitlines()) for one in served.split("\n\n")[1:] if one]
+    told = [message_of("api.v1.events", one["data"]) for one in fields]
+    assert [one["id"] for one in fields] == [str(position) for position in range(1, len(told) + 1)]
+    assert [one["event"] for one in fields] == [name.rpartition(".v")[0] for name in told]
+    assert [message_of("api.v1.events", line) for line in lines] == told
+    assert [message_of("api.v1.events.ws", frame) for frame in framed] == told
+    assert {"device.onboarded", "job.submitted", "job.completed"} <= {one["event"] for one in fields}
+
+
+async def test_the_other_streams_fit_their_messages(node: Node) -> None:
+    job = await some_history(node)
+    async with node.client() as client:
+        exported = (await client.get(f"{API}/events/export")).text.splitlines()
+        path = f"{API}/jobs/{job}/logs?token={node.services.log_token(job)}"
+        printed = (await client.get(path, headers={"accept": "application/x-ndjson"})).text.splitlines()
+        text = (await client.get(path)).text
+    kinds = [message_of("api.v1.events.export", line) for line in exported]
+    assert [kinds[0], {*kinds[1:-1]}, kinds[-1]] == ["Header", {"SignedRecord"}, "Footer"]
+    assert [described.fits("jobs.job_id.logs.OutputLineAnswer", line) for line in printed] == [True, True]
+    assert described.fits("jobs.job_id.logs.text", text)
 
 
 async def test_a_method_that_is_not_there_is_told_which_are(node: Node) -> None:

@@ -23,6 +23,7 @@ from dms.config import Nats
 from dms.domain.event import Recorded
 from dms.domain.payment import Payment
 from dms.errors import ConfigError
+from tests.fixtures.described import channel_of, message_of
 from tests.fixtures.histories import new_job
 from tests.fixtures.nats import Cutter, NatsServer, stored
 from tests.fixtures.waiting import wait_for
@@ -94,6 +95,9 @@ async def test_events_old_and_new_arrive_with_id_and_subject(
             assert message.headers is not None
             assert message.headers["Nats-Msg-Id"] == event.event_id
             assert message.headers["Content-Type"] == "application/cloudevents+json"
+            channel = channel_of(message.subject)
+            name = f"{event.topic}.v{event.schema_version}"
+            assert (channel, message_of(channel, message.data, message.headers)) == ("nats.job", name)
 
 
 async def test_the_stream_is_made_as_documented(log: SQLiteEventLog, server: NatsServer, tmp_path: Path) -> None:
