@@ -90,7 +90,7 @@ async def test_a_provider_that_is_gone_is_erased_but_for_its_peer_id(node: Node,
     assert row is not None
 
 
-async def test_a_provider_on_the_network_and_an_onboarded_device_are_not_erased(node: Node) -> None:
+async def test_a_provider_on_the_network_and_an_onboarded_device_are_not_erased(node: Node, tmp_path: Path) -> None:
     await provider(node, lost=False)
     device = Device(node.services.network.peer_id)
     device.onboard(Offer(cpu_mhz=2000, memory_mb=6400, channel="nunet-test", payment_address=ADDRESS), WHOLE)
@@ -107,6 +107,7 @@ async def test_a_provider_on_the_network_and_an_onboarded_device_are_not_erased(
     await node.services.log.save(device)
     done = await node.services.erasures.erase(ADDRESS, skip_open=True)
     assert done.scopes == (device.id,)
+    assert on_disk(tmp_path, ADDRESS) == list(done.remaining) == []
 
 
 @pytest.mark.parametrize("subject", ["", "   ", "0x", "short", "erased  "])
