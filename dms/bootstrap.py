@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from dms.adapters.eventlog.audit import check_signatures, import_log
+from dms.adapters.eventlog.facts import FactReader
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.scan import scan
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
@@ -69,6 +70,7 @@ from dms.application.transfers import TransferLimits, Transfers
 from dms.application.user_files import Inbox, Outbox
 from dms.config import Funding, Loaded, Settings
 from dms.domain.device import Capacity, Device
+from dms.domain.event import Event
 from dms.domain.export import Checker
 from dms.domain.gpus import GpuReading
 from dms.domain.heads import Countersignature, Heads, Witnessed, countersignatures, held_against, is_genuine
@@ -76,7 +78,7 @@ from dms.domain.policy import Policy
 from dms.domain.transfer import OPEN_STATES
 from dms.domain.what_if import WhatIf
 from dms.errors import ConfigError, DmsError, InvalidInput, LogCorrupt
-from projections.base import Projection
+from projections.base import Folds, Projection
 from projections.capacity import Capacity as CapacityView
 from projections.checkpoints import OFFERED, Checkpoints
 from projections.device import DeviceView
@@ -534,7 +536,14 @@ class Replay:
 
     def fold(self) -> Iterator[int]:
         """Into `views`, and `what_if` where there is a policy."""
-        return replay(self._recorder, self.head, self.views, self.what_if.take if self.what_if else None)
+        folds, what_if = Folds(self.views.values()), self.what_if
+
+        def reads(event_type: type[Event]) -> bool:
+            return folds.reads(event_type) or (what_if is not None and event_type in what_if.READS)
+
+        return replay(
+            FactReader(self._recorder, reads), self.head, folds, what_if.take if what_if is not None else None
+        )
 
     def scan(self) -> Iterator[int]:
         return scan(self._database, self.head)

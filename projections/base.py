@@ -6,13 +6,16 @@ for a moment in the past; there is no second code path.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
-from dms.domain.event import Recorded
+from dms.domain.event import AnyFact, Event
 
+KeyOf = Callable[[AnyFact], str | None]
+Apply = Callable[[Any, AnyFact], Any]
+Interested = list[tuple[KeyOf, Apply, dict[str, Any]]]
 R = TypeVar("R", bound=Struct)
 S = TypeVar("S", bound=Struct)
 
@@ -26,13 +29,25 @@ class Projection(Generic[R]):
     columns: ClassVar[Mapping[str, str]] = {}
     """SQL columns beside key and body, for filters and order: name -> SQLite type."""
 
-    def key(self, recorded: Recorded) -> str | None:
+    event_types: ClassVar[frozenset[type[Event]] | None] = None
+    """Those that `key` has a use for; a fold of many views shows it no others. None: any may be."""
+    places_only: ClassVar[frozenset[type[Event]]] = frozenset()
+    """Those of them of which it counts that they were, not what they say: a bulk read does not decode their bodies."""
+
+    def key(self, recorded: AnyFact) -> str | None:
         """The row that this event changes; None when the view has no use for it."""
         raise NotImplementedError
 
-    def apply(self, row: R | None, recorded: Recorded) -> R | None:
+    def apply(self, row: R | None, recorded: AnyFact) -> R | None:
         """The row after the event; None deletes it. Pure."""
         raise NotImplementedError
+
+    def reads(self, event_type: type[Event]) -> bool:
+        """Whether it looks into the bodies of such events."""
+        return self.uses(event_type) and event_type not in self.places_only
+
+    def uses(self, event_type: type[Event]) -> bool:
+        return self.event_types is None or event_type in self.event_types
 
     def streams(self, key: str) -> tuple[str, ...] | None:
         """The aggregates that this row is folded from, so that its past can be folded from them alone.
@@ -46,18 +61,48 @@ class Projection(Generic[R]):
         return ()
 
 
-def fold(projection: Projection[R], rows: dict[str, R], events: Iterable[Recorded]) -> None:
+def fold(projection: Projection[R], rows: dict[str, R], events: Iterable[AnyFact]) -> None:
     """Moves the rows on by the events, in place."""
-    key_of, apply = projection.key, projection.apply
-    for recorded in events:
-        key = key_of(recorded)
-        if key is None:
-            continue
-        row = apply(rows.get(key), recorded)
-        if row is None:
-            rows.pop(key, None)
-        else:
-            rows[key] = row
+    Folds([(projection, rows)]).take(events)
+
+
+class Folds:
+    """Folds of the same events into many views: each event is shown to the views that use it and to no other."""
+
+    def __init__(self, views: Iterable[tuple[Projection[Any], dict[str, Any]]]) -> None:
+        self._views = list(views)
+        self._interested = _Interested(self._views)
+
+    def take(self, events: Iterable[AnyFact]) -> None:
+        """Moves the rows on, in place."""
+        interested = self._interested
+        for recorded in events:
+            for key_of, apply, rows in interested[recorded.event_type]:
+                key = key_of(recorded)
+                if key is None:
+                    continue
+                row = apply(rows.get(key), recorded)
+                if row is None:
+                    rows.pop(key, None)
+                else:
+                    rows[key] = row
+
+    def reads(self, event_type: type[Event]) -> bool:
+        """Whether any of the views looks into the bodies of such events."""
+        return any(projection.reads(event_type) for projection, _ in self._views)
+
+
+class _Interested(dict[type[Event], Interested]):
+    """The views that use a type of event; looked up once for each."""
+
+    def __init__(self, views: Sequence[tuple[Projection[Any], dict[str, Any]]]) -> None:
+        super().__init__()
+        self._views = views
+
+    def __missing__(self, event_type: type[Event]) -> Interested:
+        found: Interested = [(p.key, p.apply, rows) for p, rows in self._views if p.uses(event_type)]
+        self[event_type] = found
+        return found
 
 
 class Page(Struct, frozen=True, kw_only=True):

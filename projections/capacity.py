@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dms.domain.deployment import Deployment
 from dms.domain.device import Device
 from dms.domain.directory import Provider
-from dms.domain.event import Recorded
+from dms.domain.event import AnyFact, Event, Unknown
 from dms.domain.gpus import vram_offered, vram_total
 from dms.domain.resources import Resources
 from projections.base import Projection
@@ -20,7 +20,7 @@ from projections.base import Projection
 OWN = "self"  # the row of this device: a deployment's event does not name the node it runs on
 
 
-class CapacityRow(Struct, frozen=True, kw_only=True):
+class CapacityRow(Struct, frozen=True, kw_only=True, gc=False):
     """total: the hardware; onboarded: offered to the network; reserved: held by jobs.
     held: job id -> what it holds (own device only)."""
 
@@ -49,24 +49,38 @@ class NetworkCapacity(Struct, frozen=True, kw_only=True):
     free: Resources
 
 
+_OWN_KINDS = (Device.KIND, Deployment.KIND)
+_READ: frozenset[type[Event]] = frozenset((
+    Provider.Advertised, Device.Onboarded, Device.ResourcesChanged, Device.GpusChanged, Device.AvailabilityChanged,
+    Deployment.Accepted,
+))  # fmt: skip
+_GONE: frozenset[type[Event]] = frozenset((Provider.Withdrawn, Provider.Lost))
+_FREED: frozenset[type[Event]] = frozenset((Deployment.ContainerExited, Deployment.Failed, Deployment.Stopped))
+_ENDS: frozenset[type[Event]] = _GONE | _FREED | {Device.Offboarded}  # of which no more counts than that it happened
+
+
 class Capacity(Projection[CapacityRow]):
     name: ClassVar[str] = "capacity"
     version = 2
+    event_types = Provider.event_types() | Device.event_types() | Deployment.event_types() | {Unknown}
+    places_only = event_types - _READ
     row_type = CapacityRow
     columns: ClassVar[Mapping[str, str]] = {"channel": "TEXT"}
 
-    def key(self, recorded: Recorded) -> str | None:
-        kind, _, key = recorded.originator_id.partition("-")
-        if kind == Provider.KIND:
-            return key
-        return OWN if kind in (Device.KIND, Deployment.KIND) else None
+    def key(self, recorded: AnyFact) -> str | None:
+        kind = recorded.kind
+        if kind in _OWN_KINDS:
+            return OWN
+        return recorded.key if kind == Provider.KIND else None
 
     def column_values(self, row: CapacityRow) -> tuple[Any, ...]:
         return (row.channel,)
 
-    def apply(self, row: CapacityRow | None, recorded: Recorded) -> CapacityRow | None:
-        after = _apply(row, recorded)
-        return None if after is None else msgspec.structs.replace(after, position=recorded.position)
+    def apply(self, row: CapacityRow | None, recorded: AnyFact) -> CapacityRow | None:
+        event_type = recorded.event_type
+        if event_type in _READ or event_type in _ENDS:
+            row = _apply(row, recorded)
+        return None if row is None else replace(row, position=recorded.position)
 
 
 def network_sum(rows: Iterable[CapacityRow]) -> NetworkCapacity:
@@ -87,12 +101,14 @@ def network_sum(rows: Iterable[CapacityRow]) -> NetworkCapacity:
     )
 
 
-def _apply(row: CapacityRow | None, recorded: Recorded) -> CapacityRow | None:
-    event = recorded.event
+def _apply(row: CapacityRow | None, recorded: AnyFact) -> CapacityRow | None:
+    event, event_type = recorded.event, recorded.event_type
+    if event_type in _GONE:
+        return None
     match event:
         case Provider.Advertised(offering=offering):
             return CapacityRow(
-                provider=recorded.originator_id.partition("-")[2],
+                provider=recorded.key,
                 own=False,
                 online=offering.online,
                 channel=offering.channel,
@@ -101,29 +117,26 @@ def _apply(row: CapacityRow | None, recorded: Recorded) -> CapacityRow | None:
                 reserved=offering.reserved,
                 ntx_price=offering.ntx_price,
             )
-        case Provider.Withdrawn() | Provider.Lost():
-            return None
         case Device.Onboarded():
-            return _onboarded(row, event, recorded.originator_id.partition("-")[2])
+            return _onboarded(row, event, recorded.key)
     if row is None:
         return None
+    if event_type in _FREED:
+        return _freed(row, recorded.key)
+    if event_type is Device.Offboarded:
+        return replace(row, online=False, onboarded=Resources())
     match event:
         case Device.ResourcesChanged():
             offered = Resources(cpu_mhz=event.cpu_mhz, memory_mb=event.memory_mb, vram_mb=row.onboarded.vram_mb)
-            return msgspec.structs.replace(row, onboarded=offered, ntx_price=event.ntx_price)
+            return replace(row, onboarded=offered, ntx_price=event.ntx_price)
         case Device.GpusChanged(gpus=gpus):
-            total = msgspec.structs.replace(row.total, vram_mb=vram_total(gpus))
-            onboarded = msgspec.structs.replace(row.onboarded, vram_mb=vram_offered(gpus))
-            return msgspec.structs.replace(row, total=total, onboarded=onboarded)
+            total = replace(row.total, vram_mb=vram_total(gpus))
+            onboarded = replace(row.onboarded, vram_mb=vram_offered(gpus))
+            return replace(row, total=total, onboarded=onboarded)
         case Device.AvailabilityChanged(available=available):
-            return msgspec.structs.replace(row, online=available)
-        case Device.Offboarded():
-            return msgspec.structs.replace(row, online=False, onboarded=Resources())
+            return replace(row, online=available)
         case Deployment.Accepted(reserved=reserved):
-            return _holding(row, {**row.held, recorded.originator_id.partition("-")[2]: reserved})
-        case Deployment.ContainerExited() | Deployment.Failed() | Deployment.Stopped():
-            job_id = recorded.originator_id.partition("-")[2]
-            return _holding(row, {key: held for key, held in row.held.items() if key != job_id})
+            return _held(row, recorded.key, reserved)
     return row
 
 
@@ -138,8 +151,20 @@ def _onboarded(row: CapacityRow | None, event: Device.Onboarded, peer_id: str) -
         onboarded=event.offered,
         ntx_price=event.ntx_price,
     )
-    return new if row is None else _holding(new, row.held)
+    return new if row is None else replace(new, held=row.held, reserved=row.reserved)
 
 
-def _holding(row: CapacityRow, held: dict[str, Resources]) -> CapacityRow:
-    return msgspec.structs.replace(row, held=held, reserved=sum(held.values(), start=Resources()))
+def _held(row: CapacityRow, job_id: str, amount: Resources) -> CapacityRow:
+    """In place of what the job held. By difference: a sum over all jobs would grow with their number."""
+    before = row.held.get(job_id)
+    reserved = row.reserved + amount if before is None else row.reserved - before + amount
+    return replace(row, held={**row.held, job_id: amount}, reserved=reserved)
+
+
+def _freed(row: CapacityRow, job_id: str) -> CapacityRow:
+    before = row.held.get(job_id)
+    if before is None:
+        return row
+    held = row.held.copy()
+    del held[job_id]
+    return replace(row, held=held, reserved=row.reserved - before)

@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dms.domain.event import Recorded
+from dms.domain.event import AnyFact, Event
 from dms.domain.job import Job
 from projections.base import Projection
 
 OFFERED, RECEIVED, LOST = "offered", "received", "lost"
 
 
-class CheckpointRow(Struct, frozen=True, kw_only=True):
+class CheckpointRow(Struct, frozen=True, kw_only=True, gc=False):
     """state: "offered" (to be fetched), "received" or "lost". Times: Unix µs, 0 while unknown."""
 
     job_id: str
@@ -33,20 +33,22 @@ class CheckpointRow(Struct, frozen=True, kw_only=True):
 class Checkpoints(Projection[CheckpointRow]):
     name: ClassVar[str] = "checkpoints"
     row_type = CheckpointRow
+    event_types: ClassVar[frozenset[type[Event]]] = frozenset((
+        Job.CheckpointOffered, Job.CheckpointReceived, Job.CheckpointLost,
+    ))  # fmt: skip
     columns: ClassVar[Mapping[str, str]] = {"state": "TEXT"}
 
-    def key(self, recorded: Recorded) -> str | None:
-        wanted = isinstance(recorded.event, Job.CheckpointOffered | Job.CheckpointReceived | Job.CheckpointLost)
-        return recorded.originator_id.partition("-")[2] if wanted else None
+    def key(self, recorded: AnyFact) -> str | None:
+        return recorded.key if recorded.event_type in self.event_types else None
 
     def column_values(self, row: CheckpointRow) -> tuple[Any, ...]:
         return (row.state,)
 
-    def apply(self, row: CheckpointRow | None, recorded: Recorded) -> CheckpointRow | None:
+    def apply(self, row: CheckpointRow | None, recorded: AnyFact) -> CheckpointRow | None:
         match recorded.event:
             case Job.CheckpointOffered() as offered:
                 return CheckpointRow(
-                    job_id=recorded.originator_id.partition("-")[2],
+                    job_id=recorded.key,
                     state=OFFERED,
                     number=offered.number,
                     name=offered.name,

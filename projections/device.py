@@ -8,21 +8,18 @@ import msgspec
 from msgspec import Struct
 
 from dms.domain.device import Capacity, Device
-from dms.domain.event import Recorded
+from dms.domain.event import AnyFact, Event, Unknown
 from projections.base import Projection
 
 OWN = "self"
-TOPICS = (
-    Device.Onboarded.TOPIC,
-    Device.ResourcesChanged.TOPIC,
-    Device.GpusChanged.TOPIC,
-    Device.AvailabilityChanged.TOPIC,
-    Device.PaymentAddressChanged.TOPIC,
-    Device.Offboarded.TOPIC,
-)
+_COUNTED: frozenset[type[Event]] = frozenset((
+    Device.Onboarded, Device.ResourcesChanged, Device.GpusChanged, Device.AvailabilityChanged,
+    Device.PaymentAddressChanged, Device.Offboarded,
+))  # fmt: skip
+TOPICS = tuple(sorted(event_type.TOPIC for event_type in _COUNTED))
 
 
-class DeviceRow(Struct, frozen=True, kw_only=True):
+class DeviceRow(Struct, frozen=True, kw_only=True, gc=False):
     """changed_at: Unix time in microseconds of the last change. position: its event."""
 
     peer_id: str
@@ -45,17 +42,18 @@ class DeviceView(Projection[DeviceRow]):
 
     name: ClassVar[str] = "device"
     row_type = DeviceRow
+    event_types = _COUNTED | {Unknown}  # a change that a newer program made counts as one
 
-    def key(self, recorded: Recorded) -> str | None:
+    def key(self, recorded: AnyFact) -> str | None:
         return OWN if recorded.topic in TOPICS else None
 
-    def apply(self, row: DeviceRow | None, recorded: Recorded) -> DeviceRow | None:
-        before = row or DeviceRow(peer_id=recorded.originator_id.partition("-")[2], onboarded=False)
+    def apply(self, row: DeviceRow | None, recorded: AnyFact) -> DeviceRow | None:
+        before = row or DeviceRow(peer_id=recorded.key, onboarded=False)
         after = _apply(before, recorded)
         return msgspec.structs.replace(after, changed_at=recorded.time, position=recorded.position)
 
 
-def _apply(row: DeviceRow, recorded: Recorded) -> DeviceRow:
+def _apply(row: DeviceRow, recorded: AnyFact) -> DeviceRow:
     match recorded.event:
         case Device.Onboarded() as event:
             return DeviceRow(

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dms.domain.deployment import Deployment
-from dms.domain.event import Event, Recorded
+from dms.domain.event import AnyFact, Event, Unknown
 from dms.domain.job import Job
 from dms.domain.request import ServiceRequest
 from projections.base import Projection
@@ -19,7 +19,7 @@ STEPS_KEPT = 200  # of a job whose provider comes and goes for ever; its history
 OPEN_STATUSES = ("awaiting", "funding", "submitted", "accepted", "created", "running", "stopping")
 
 
-class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Step(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One event of a job's timeline. time: Unix µs."""
 
     event: str
@@ -28,7 +28,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     note: str = ""
 
 
-class JobRow(Struct, frozen=True, kw_only=True):
+class JobRow(Struct, frozen=True, kw_only=True, gc=False):
     """role: "service provider" (we asked for it) or "compute provider" (we run it). Times: Unix µs,
     0 while unknown. peer: the other side. reason: of a bad end, or what an open job waits for. fault: whose
     fault a bad end was."""
@@ -59,14 +59,24 @@ class JobRow(Struct, frozen=True, kw_only=True):
     timeline: tuple[Step, ...] = ()
 
 
+_KINDS = (Job.KIND, Deployment.KIND)
+_EVENTS = Job.event_types() | Deployment.event_types()
+_NOTES = {
+    event_type: name
+    for name in ("transaction_status", "reason")
+    for event_type in _EVENTS
+    if name in event_type.__struct_fields__
+}  # which field of an event is its note in the timeline
+
+
 class Jobs(Projection[JobRow]):
     name: ClassVar[str] = "jobs"
+    event_types = _EVENTS | {Unknown}
     row_type = JobRow
     columns: ClassVar[Mapping[str, str]] = {"status": "TEXT", "role": "TEXT", "peer": "TEXT"}
 
-    def key(self, recorded: Recorded) -> str | None:
-        kind, _, key = recorded.originator_id.partition("-")
-        return key if kind in (Job.KIND, Deployment.KIND) else None
+    def key(self, recorded: AnyFact) -> str | None:
+        return recorded.key if recorded.kind in _KINDS else None
 
     def streams(self, key: str) -> tuple[str, ...] | None:
         return f"{Job.KIND}-{key}", f"{Deployment.KIND}-{key}"
@@ -74,17 +84,21 @@ class Jobs(Projection[JobRow]):
     def column_values(self, row: JobRow) -> tuple[Any, ...]:
         return row.status, row.role, row.peer
 
-    def apply(self, row: JobRow | None, recorded: Recorded) -> JobRow | None:
+    def apply(self, row: JobRow | None, recorded: AnyFact) -> JobRow | None:
         if row is None:
             return _begin(recorded)
-        effect = _EFFECTS.get(type(recorded.event))
-        changes = effect(recorded.event, recorded.time) if effect is not None else {}
-        if not isinstance(recorded.event, Job.ProviderReported):  # its meaning is in the event that follows it
-            changes["timeline"] = (*row.timeline[:STEPS_KEPT], _step(recorded))  # the newest is always there
-        return msgspec.structs.replace(row, position=recorded.position, **changes)
+        event_type, position = recorded.event_type, recorded.position
+        if event_type is Job.ProviderReported:  # its meaning is in the event that follows it
+            return replace(row, position=position)
+        steps = row.timeline if len(row.timeline) <= STEPS_KEPT else row.timeline[:STEPS_KEPT]
+        timeline = (*steps, _step(recorded))  # the newest is always there
+        effect = _EFFECTS.get(event_type)
+        if effect is None:
+            return replace(row, position=position, timeline=timeline)
+        return replace(row, position=position, timeline=timeline, **effect(recorded.event, recorded.time))
 
 
-def _begin(recorded: Recorded) -> JobRow | None:
+def _begin(recorded: AnyFact) -> JobRow | None:
     match recorded.event:
         case Job.ServiceRequested(request=request, provider=peer, price=price):
             return _new(recorded, "service provider", "awaiting", peer, price, request)
@@ -93,7 +107,8 @@ def _begin(recorded: Recorded) -> JobRow | None:
     return None
 
 
-def _new(recorded: Recorded, role: str, status: str, peer: str, price: str, request: ServiceRequest) -> JobRow:
+def _new(recorded: AnyFact, role: str, status: str, peer: str, price: str, request: ServiceRequest) -> JobRow:
+    resources = request.resources
     return JobRow(
         job_id=recorded.originator_id.partition("-")[2],
         role=role,
@@ -102,9 +117,9 @@ def _new(recorded: Recorded, role: str, status: str, peer: str, price: str, requ
         price=price,
         service_type=request.service_type,
         image=request.params.image_id,
-        cpu_mhz=request.resources.cpu_mhz,
-        memory_mb=request.resources.memory_mb,
-        vram_mb=request.resources.vram_mb,
+        cpu_mhz=resources.cpu_mhz,
+        memory_mb=resources.memory_mb,
+        vram_mb=resources.vram_mb,
         minutes=request.constraints.time,
         requested_at=recorded.time,
         position=recorded.position,
@@ -112,9 +127,10 @@ def _new(recorded: Recorded, role: str, status: str, peer: str, price: str, requ
     )
 
 
-def _step(recorded: Recorded) -> Step:
-    note = getattr(recorded.event, "reason", "") or getattr(recorded.event, "transaction_status", "")
-    return Step(event=recorded.topic, position=recorded.position, time=recorded.time, note=note)
+def _step(recorded: AnyFact) -> Step:
+    note = _NOTES.get(recorded.event_type)
+    text = getattr(recorded.event, note) if note is not None else ""
+    return Step(event=recorded.topic, position=recorded.position, time=recorded.time, note=text)
 
 
 # --- what each event changes: (event, Unix µs) -> fields ---------------------------------------------
@@ -180,3 +196,6 @@ _EFFECTS: dict[type[Event], Effect] = {
     Deployment.Failed: _ends("failed"),
     Deployment.Stopped: _ends("stopped"),
 }
+
+# The rest of the job's events are steps of its timeline, and say nothing else here.
+Jobs.places_only = _EVENTS - _EFFECTS.keys() - _NOTES.keys() - {Job.ServiceRequested, Deployment.Requested}

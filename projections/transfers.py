@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dms.domain.event import Recorded
+from dms.domain.event import AnyFact, Unknown
 from dms.domain.transfer import Transfer, TransferState
 from projections.base import Projection
 
 
-class TransferRow(Struct, frozen=True, kw_only=True):
+class TransferRow(Struct, frozen=True, kw_only=True, gc=False):
     """Times: Unix microseconds. saved_as: at the receiver, once it is whole."""
 
     transfer_id: str
@@ -32,20 +32,21 @@ class TransferRow(Struct, frozen=True, kw_only=True):
 class Transfers(Projection[TransferRow]):
     name: ClassVar[str] = "transfers"
     row_type = TransferRow
+    event_types = Transfer.event_types() | {Unknown}
     columns: ClassVar[Mapping[str, str]] = {"direction": "TEXT", "state": "TEXT"}
 
-    def key(self, recorded: Recorded) -> str | None:
+    def key(self, recorded: AnyFact) -> str | None:
         kind, _, key = recorded.originator_id.partition("-")
         return key if kind == Transfer.KIND else None
 
     def column_values(self, row: TransferRow) -> tuple[Any, ...]:
         return (row.direction, row.state)
 
-    def apply(self, row: TransferRow | None, recorded: Recorded) -> TransferRow | None:
+    def apply(self, row: TransferRow | None, recorded: AnyFact) -> TransferRow | None:
         event, time = recorded.event, recorded.time
         if isinstance(event, Transfer.Offered):
             return TransferRow(
-                transfer_id=recorded.originator_id.partition("-")[2],
+                transfer_id=recorded.key,
                 direction=event.direction,
                 peer_id=event.peer_id,
                 name=event.name,

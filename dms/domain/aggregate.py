@@ -43,6 +43,11 @@ class Aggregate:
         self.version = 0
         self.pending: list[tuple[int, Event]] = []
 
+    @classmethod
+    def event_types(cls) -> frozenset[type[Event]]:
+        """Its own events, those without an applier too."""
+        return frozenset(e for e in vars(cls).values() if isinstance(e, type) and issubclass(e, Event))
+
     @property
     def correlation_id(self) -> str:
         """The job that this aggregate's events belong to; empty for none."""

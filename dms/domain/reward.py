@@ -6,7 +6,6 @@ with: the original's contract (`withdraw` 55 of 60 minutes without errors, `refu
 
 from __future__ import annotations
 
-import math
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
@@ -31,7 +30,7 @@ class RewardType(StrEnum):
     @property
     def percent(self) -> int:
         """Of the price, for the compute provider."""
-        return {"withdraw": 100, "distribute-75": 75, "distribute-50": 50}.get(self.value, 0)
+        return _PERCENT[self]
 
     @property
     def redeemer(self) -> int:
@@ -44,7 +43,15 @@ class RewardType(StrEnum):
         return {"withdraw": "withdrawn", "refund": "refunded"}.get(self.value, "distributed")
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
+_PERCENT = {
+    RewardType.WITHDRAW: 100,
+    RewardType.REFUND: 0,
+    RewardType.DISTRIBUTE_50: 50,
+    RewardType.DISTRIBUTE_75: 75,
+}
+
+
+class Outcome(Struct, frozen=True, kw_only=True, gc=False):
     """How a job ended. completed: its container ended by itself with exit code 0, and not for want of memory.
     provider_fault: the compute provider, its engine or its line failed. duration_seconds: of the container."""
 
@@ -53,7 +60,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     duration_seconds: float = 0.0
 
 
-class Reward(Struct, frozen=True, kw_only=True):
+class Reward(Struct, frozen=True, kw_only=True, gc=False):
     """Amounts in NTX, decimal text; the shares add up to the price to the last of its 8 places."""
 
     reward_type: RewardType
@@ -68,11 +75,18 @@ def reward_type(outcome: Outcome, minutes: int) -> RewardType:
         return RewardType.WITHDRAW
     if outcome.provider_fault:
         return RewardType.REFUND
-    seconds = min(LONGEST_SECONDS, max(0.0, outcome.duration_seconds))
-    share = Fraction(str(seconds)) / (60 * max(1, minutes))
-    if share >= ENOUGH:
+    seconds = Decimal(str(min(LONGEST_SECONDS, max(0.0, outcome.duration_seconds))))
+    asked = 60 * max(1, minutes)
+    if _is_at_least(seconds, ENOUGH, asked):
         return RewardType.DISTRIBUTE_75
-    return RewardType.DISTRIBUTE_50 if share >= HALF else RewardType.REFUND
+    return RewardType.DISTRIBUTE_50 if _is_at_least(seconds, HALF, asked) else RewardType.REFUND
+
+
+def _is_at_least(seconds: Decimal, share: Fraction, asked: int) -> bool:
+    """Whether it is that share of the seconds asked for. In whole numbers: exact, and each view computes it for each
+    job that ended."""
+    numerator, denominator = seconds.as_integer_ratio()
+    return numerator * share.denominator >= asked * share.numerator * denominator
 
 
 def reward(price: str, minutes: int, outcome: Outcome) -> Reward:
@@ -103,14 +117,16 @@ def amount(text: str) -> Decimal:
         raise InvalidInput(f"'{text[:64]}' is no amount of NTX") from error
     if not value.is_finite() or not 0 <= value <= LARGEST_PRICE:
         raise InvalidInput(f"'{text[:64]}' is no amount of NTX: 0 to 10^15 is expected")
-    if (Fraction(value) * 10**PLACES).denominator != 1:
+    numerator, denominator = value.as_integer_ratio()
+    if numerator * 10**PLACES % denominator:
         raise InvalidInput(f"'{text[:64]}' NTX has more than {PLACES} places")
     return value
 
 
 def to_units(value: Decimal, decimals: int) -> int:
     """The fewest whole smallest units (10^-decimals) that are worth it. Exact: no rounding of digits on the way."""
-    return math.ceil(Fraction(value) * int(10**decimals))
+    numerator, denominator = value.as_integer_ratio()
+    return -(-numerator * int(10**decimals) // denominator)  # rounded up
 
 
 def from_units(units: int, decimals: int) -> str:

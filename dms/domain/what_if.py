@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from dms.domain.device import Device
 from dms.domain.directory import Offering, Provider
-from dms.domain.event import Recorded
+from dms.domain.event import AnyFact
 from dms.domain.job import Job
 from dms.domain.matching import Candidate, match, rank
 from dms.domain.policy import Policy
@@ -55,6 +55,11 @@ class Findings(Struct, frozen=True, kw_only=True):
 class WhatIf:
     """Takes the events in order. changes_kept: of how many changed jobs the details are kept."""
 
+    READS = frozenset(
+        (Provider.Advertised, Provider.Withdrawn, Provider.Lost, Device.DefaultProviderChanged, Job.ServiceRequested)
+    )
+    """Of these it looks into the bodies."""
+
     def __init__(self, policy: Policy, changes_kept: int) -> None:
         self._rule, self._kept = policy.rule(), changes_kept
         self._seconds = {peer_id: ms / 1000 for peer_id, ms in policy.round_trip_ms.items()}
@@ -64,13 +69,13 @@ class WhatIf:
         self._price = self._would_price = Decimal(0)
         self._changes: list[Change] = []
 
-    def take(self, events: Sequence[Recorded]) -> None:
+    def take(self, events: Sequence[AnyFact]) -> None:
         for recorded in events:
             match recorded.event:
                 case Provider.Advertised(offering=offering):
-                    self._offerings[_key(recorded)] = offering
+                    self._offerings[recorded.key] = offering
                 case Provider.Withdrawn() | Provider.Lost():
-                    self._offerings.pop(_key(recorded), None)
+                    self._offerings.pop(recorded.key, None)
                 case Device.DefaultProviderChanged(peer_id=peer_id):
                     self._default = peer_id
                 case Job.ServiceRequested() as requested:
@@ -90,7 +95,7 @@ class WhatIf:
             changes=tuple(self._changes),
         )
 
-    def _decide(self, recorded: Recorded, event: Job.ServiceRequested) -> None:
+    def _decide(self, recorded: AnyFact, event: Job.ServiceRequested) -> None:
         offering = self._offerings.get(event.provider)
         if offering is None:
             return
@@ -144,13 +149,9 @@ class WhatIf:
         return f"{best.peer_id} costs the same and is nearer"
 
 
-def _key(recorded: Recorded) -> str:
-    return recorded.originator_id.partition("-")[2]
-
-
-def _change(recorded: Recorded, chosen: Candidate, best: Candidate | None, why: str) -> Change:
+def _change(recorded: AnyFact, chosen: Candidate, best: Candidate | None, why: str) -> Change:
     return Change(
-        job_id=_key(recorded),
+        job_id=recorded.key,
         position=recorded.position,
         provider=chosen.peer_id,
         price=price_text(chosen.price),

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from ops.bench.replay import fill
+from ops.bench.history import fill
 from ops.bench.report import Row
 from tests.fixtures.dms import Dms
 
 ROUNDS = 5
-JOBS = 10_000
+EVENTS = 100_000
 LIMIT_SECONDS = 3.0
 
 
@@ -27,7 +27,7 @@ def run() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "full"
         home.mkdir()
-        events = fill(home / "events.db", JOBS)
+        events = fill(home / "events.db", EVENTS)
         rebuilt = _start(home)
         kept = median(_start(home) for _ in range(ROUNDS))
     yield Row(

@@ -14,7 +14,7 @@ import sqlite3
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -141,6 +141,7 @@ class SQLiteRecorder(ApplicationRecorder):
         self._topic_ids: dict[tuple[str, int], int] = {}
         self._streams: dict[str, int] = {}
         self._stream_names: dict[int, str] = {}
+        self._stream_places: dict[int, tuple[str, str]] = {}
         self._new_streams: list[tuple[int, str]] = []  # made in the open transaction
         self._new_keys: list[keyring.Row] = []  # in the open transaction
         try:
@@ -274,6 +275,40 @@ class SQLiteRecorder(ApplicationRecorder):
             order = "version" if stream else "position"
             rows = self._read.execute(f"{sql} ORDER BY {order} LIMIT ?", [*arguments, limit]).fetchall()
             return [self._recorded(row) for row in rows]
+
+    def rows_for_folds(
+        self, after: int, limit: int, until: int, unread: Collection[int]
+    ) -> tuple[list[tuple[int, int, int, int, bytes]], Mapping[int, tuple[str, str]]]:
+        """(position, stream, topic, time, data) of each event, and (kind, key) of each stream; see facts.py.
+        unread: topics whose data is not wanted, and None."""
+        body = f"CASE WHEN topic NOT IN ({','.join(map(str, unread))}) THEN data END" if unread else "data"
+        with self._read_lock:
+            rows = self._read.execute(
+                f"SELECT position, stream, topic, time, {body} FROM event WHERE position > ? AND position <= ? "
+                "ORDER BY position LIMIT ?",
+                (after, until, limit),
+            ).fetchall()
+            return rows, self._places({row[1] for row in rows})
+
+    def _places(self, streams: set[int]) -> Mapping[int, tuple[str, str]]:
+        """At least of these. In one query: of a look-up each, the looking up would be most of a bulk read."""
+        if len(self._stream_places) >= _STREAMS_REMEMBERED:
+            self._stream_places.clear()
+        missing = streams - self._stream_places.keys()
+        if missing:
+            self._stream_places.update(dict.fromkeys(missing, ("", "")))
+            names = self._read.execute(
+                "SELECT id, name FROM stream WHERE id IN (SELECT value FROM json_each(?))", (str(list(missing)),)
+            )
+            for stream, name in names:
+                kind, _, key = name.partition("-")
+                self._stream_places[stream] = kind, key
+        return self._stream_places
+
+    def topics(self) -> dict[int, tuple[str, int]]:
+        """Name and schema version by id."""
+        with self._read_lock:
+            return self._known_topics()
 
     def read_stream(self, stream: str, after_version: int = 0) -> list[Recorded]:
         """All events of one aggregate behind a version."""

@@ -16,7 +16,7 @@ import pytest
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.views import sqlite
 from dms.adapters.views.sqlite import SQLiteViews
-from dms.domain.event import Recorded
+from dms.domain.event import AnyFact, Recorded
 from dms.domain.job import Job
 from dms.errors import Conflict, LogCorrupt, NotFound
 from projections.base import Projection
@@ -145,7 +145,7 @@ class Fragile(Jobs):
     name: ClassVar[str] = "fragile"
     broken: ClassVar[bool] = False
 
-    def apply(self, row: JobRow | None, recorded: Recorded) -> JobRow | None:
+    def apply(self, row: JobRow | None, recorded: AnyFact) -> JobRow | None:
         if self.broken:
             raise ValueError("broken")
         return super().apply(row, recorded)
@@ -288,7 +288,7 @@ async def test_a_start_with_nothing_new_folds_nothing(log: SQLiteEventLog, tmp_p
         pass
 
     class NeverFolded(Jobs):
-        def apply(self, row: JobRow | None, recorded: Recorded) -> JobRow | None:
+        def apply(self, row: JobRow | None, recorded: AnyFact) -> JobRow | None:
             raise AssertionError("was folded already")
 
     async with started(log, tmp_path / "views.db", [NeverFolded()]) as views:

@@ -1,0 +1,51 @@
+"""Reading a log in bulk, for folds over much of it: only the columns that folds look at, the names of streams fetched
+a page at a time, and bodies read only where one of the folds looks into them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dms.adapters.eventlog.sqlite import SQLiteRecorder
+from dms.domain.event import UNREAD, Event, Fact, Opener, Reader, event_type, reader
+from dms.errors import LogCorrupt
+
+Plan = tuple[str, type[Event], Reader]
+"""What is done with a topic's rows: its name, the class of its events, and what makes one."""
+
+
+class FactReader:
+    """reads: whether bodies of that type are looked at; the others are left UNREAD."""
+
+    def __init__(self, recorder: SQLiteRecorder, reads: Callable[[type[Event]], bool]) -> None:
+        self._recorder, self._reads = recorder, reads
+        self._plans: dict[int, Plan] = {}
+        self._unread: tuple[int, ...] = ()
+
+    def read(self, after: int, limit: int, until: int) -> list[Fact]:
+        """Events behind `after`, in order, at most `limit`, none behind `until`. Raises LogCorrupt."""
+        rows, streams = self._recorder.rows_for_folds(after, limit, until, self._unread)
+        plans, keys = self._plans, self._recorder.keys
+        facts: list[Fact] = []
+        for position, stream, topic_id, time, data in rows:
+            plan = plans.get(topic_id)
+            if plan is None:
+                plan = self._learn(topic_id, position)
+            topic, type_of_event, decode = plan
+            kind, key = streams[stream]
+            facts.append(Fact(position, kind, key, topic, time, type_of_event, decode(data, keys)))
+        return facts
+
+    def _learn(self, topic_id: int, position: int) -> Plan:
+        """The plans of all topics, when a new one was met."""
+        topics = self._recorder.topics()
+        for known, (topic, schema_version) in topics.items():
+            found = event_type(topic, schema_version)
+            self._plans[known] = topic, found, reader(topic, schema_version) if self._reads(found) else _leave
+        self._unread = tuple(known for known in topics if self._plans[known][2] is _leave)
+        if topic_id not in self._plans:
+            raise LogCorrupt(f"position {position} was changed: there is no topic {topic_id!r}")
+        return self._plans[topic_id]
+
+
+def _leave(_data: bytes, _keys: Opener | None) -> Event:
+    return UNREAD
