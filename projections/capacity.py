@@ -62,16 +62,19 @@ _ENDS: frozenset[type[Event]] = _GONE | _FREED | {Device.Offboarded}  # of which
 class Capacity(Projection[CapacityRow]):
     name: ClassVar[str] = "capacity"
     version = 2
-    event_types = Provider.event_types() | Device.event_types() | Deployment.event_types() | {Unknown}
+    event_types: ClassVar[frozenset[type[Event]]] = (
+        Provider.event_types() | Device.event_types() | Deployment.event_types() | {Unknown}
+    )
     places_only = event_types - _READ
     row_type = CapacityRow
     columns: ClassVar[Mapping[str, str]] = {"channel": "TEXT"}
 
     def key(self, recorded: AnyFact) -> str | None:
-        kind = recorded.kind
-        if kind in _OWN_KINDS:
+        if recorded.event_type not in self.event_types:
+            return None
+        if recorded.kind in _OWN_KINDS:
             return OWN
-        return recorded.key if kind == Provider.KIND else None
+        return recorded.key if recorded.kind == Provider.KIND else None
 
     def column_values(self, row: CapacityRow) -> tuple[Any, ...]:
         return (row.channel,)

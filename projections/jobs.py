@@ -71,12 +71,12 @@ _NOTES = {
 
 class Jobs(Projection[JobRow]):
     name: ClassVar[str] = "jobs"
-    event_types = _EVENTS | {Unknown}
+    event_types: ClassVar[frozenset[type[Event]]] = _EVENTS | {Unknown}
     row_type = JobRow
     columns: ClassVar[Mapping[str, str]] = {"status": "TEXT", "role": "TEXT", "peer": "TEXT"}
 
     def key(self, recorded: AnyFact) -> str | None:
-        return recorded.key if recorded.kind in _KINDS else None
+        return recorded.key if recorded.kind in _KINDS and recorded.event_type in self.event_types else None
 
     def streams(self, key: str) -> tuple[str, ...] | None:
         return f"{Job.KIND}-{key}", f"{Deployment.KIND}-{key}"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dms.domain.event import AnyFact, Unknown
+from dms.domain.event import AnyFact, Event, Unknown
 from dms.domain.transfer import Transfer, TransferState
 from projections.base import Projection
 
@@ -32,12 +32,11 @@ class TransferRow(Struct, frozen=True, kw_only=True, gc=False):
 class Transfers(Projection[TransferRow]):
     name: ClassVar[str] = "transfers"
     row_type = TransferRow
-    event_types = Transfer.event_types() | {Unknown}
+    event_types: ClassVar[frozenset[type[Event]]] = Transfer.event_types() | {Unknown}
     columns: ClassVar[Mapping[str, str]] = {"direction": "TEXT", "state": "TEXT"}
 
     def key(self, recorded: AnyFact) -> str | None:
-        kind, _, key = recorded.originator_id.partition("-")
-        return key if kind == Transfer.KIND else None
+        return recorded.key if recorded.kind == Transfer.KIND and recorded.event_type in self.event_types else None
 
     def column_values(self, row: TransferRow) -> tuple[Any, ...]:
         return (row.direction, row.state)

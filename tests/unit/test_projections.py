@@ -16,8 +16,8 @@ from msgspec import inspect as ms
 
 import dms.bootstrap  # noqa: F401  # all events are registered once every module is imported
 import projections
-from dms.domain.event import EVENT_TYPES, Event, Recorded, Unknown, encode, new_id_bytes
-from projections.base import Projection
+from dms.domain.event import EVENT_TYPES, UNREAD, Event, Fact, Recorded, Unknown, encode, new_id_bytes
+from projections.base import Folds, Projection
 
 STREAMS = ("job-a", "job-b", "deployment-a", "deployment-b", "device-12D3KooWOwn", "provider-12D3KooWX", "payment-1")
 
@@ -132,6 +132,29 @@ def test_any_prefix_and_then_the_rest_is_the_whole(cls: type[Projection[Any]], d
     assert msgspec.json.encode(prefix) == before
     for row in whole.values():
         assert len(projection.column_values(row)) == len(projection.columns)
+
+
+def as_bulk_read(projection: Projection[Any], events: Sequence[Recorded]) -> list[Fact]:
+    """Without the bodies that the projection says it does not look into."""
+    return [
+        Fact(
+            one.position, one.kind, one.key, one.topic, one.time, one.event_type,
+            one.event if projection.reads(one.event_type) else UNREAD,
+        )
+        for one in events
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("cls", every_projection(), ids=lambda cls: str(cls.name))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(data=st.data())
+def test_a_bulk_read_gives_the_rows_that_whole_envelopes_give(cls: type[Projection[Any]], data: st.DataObject) -> None:
+    """What a projection says of the events it uses, and of those it looks into, is true."""
+    projection = cls()
+    events = recorded(data.draw(histories()))
+    rows: dict[str, Any] = {}
+    Folds([(projection, rows)]).take(as_bulk_read(projection, events))
+    assert rows == fold(projection, {}, events)
 
 
 @pytest.mark.parametrize("cls", every_projection(), ids=lambda cls: str(cls.name))

@@ -209,7 +209,7 @@ class SQLiteViews:
         head = self._log.head
         for view in self._views.values():
             self._check(view, head)
-            await self._catch_up(view)
+        await self._catch_up(*self._views.values())
         self._following = asyncio.create_task(self._follow(), name="views")
 
     def _check(self, view: _View, head: int) -> None:
@@ -341,10 +341,11 @@ class SQLiteViews:
         with self._lock:
             view.reset()
 
-    async def _catch_up(self, view: _View) -> None:
-        while view.position < self._log.head:
-            events = await self._log.read(view.position, REBUILD_BATCH)
-            await asyncio.to_thread(self._fold, [view], events)
+    async def _catch_up(self, *views: _View) -> None:
+        """All of them from one reading of the log; those that are ahead leave alone what they have seen."""
+        while (reached := min((view.position for view in views), default=self._log.head)) < self._log.head:
+            events = await self._log.read(reached, REBUILD_BATCH)
+            await asyncio.to_thread(self._fold, views, events)
 
     async def _follow(self) -> None:
         """Live: each batch goes into all views in one transaction."""

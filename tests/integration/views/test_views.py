@@ -344,3 +344,25 @@ async def test_pages_join_without_gap_in_both_directions(log: SQLiteEventLog, tm
                 after = page.next
             assert found == sorted(keys, reverse=newest_first)
         assert Job.KIND not in keys
+
+
+async def test_views_that_are_behind_by_different_amounts_are_made_from_one_reading(
+    log: SQLiteEventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write(log, 30)
+    async with started(log, tmp_path / "views.db", ALL[:1]):
+        pass  # the other view begins at nothing
+    await write(log, 30, "0xB")
+    pages: list[int] = []
+    read = log.read
+
+    async def counted(after: int, limit: int) -> Sequence[Recorded]:
+        pages.append(after)
+        return await read(after, limit)
+
+    monkeypatch.setattr(log, "read", counted)
+    monkeypatch.setattr(sqlite, "REBUILD_BATCH", 50)
+    async with started(log, tmp_path / "views.db") as views:
+        assert pages == list(range(0, log.head, 50))
+        monkeypatch.undo()
+        await check(views, log)
