@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dms.domain.erasure import Erasure
-from dms.domain.event import Recorded
+from dms.domain.event import AnyFact, Event, Unknown
 from projections.base import Projection
 
 REQUESTED, COMPLETED = "requested", "completed"
@@ -30,11 +30,11 @@ class ErasureRow(Struct, frozen=True, kw_only=True):
 class Erasures(Projection[ErasureRow]):
     name: ClassVar[str] = "erasures"
     row_type = ErasureRow
+    event_types: ClassVar[frozenset[type[Event]]] = Erasure.event_types() | {Unknown}
     columns: ClassVar[Mapping[str, str]] = {"state": "TEXT"}
 
-    def key(self, recorded: Recorded) -> str | None:
-        kind, _, key = recorded.originator_id.partition("-")
-        return key if kind == Erasure.KIND else None
+    def key(self, recorded: AnyFact) -> str | None:
+        return recorded.key if recorded.kind == Erasure.KIND and recorded.event_type in self.event_types else None
 
     def streams(self, key: str) -> tuple[str, ...] | None:
         return (f"{Erasure.KIND}-{key}",)
@@ -42,11 +42,11 @@ class Erasures(Projection[ErasureRow]):
     def column_values(self, row: ErasureRow) -> tuple[Any, ...]:
         return (row.state,)
 
-    def apply(self, row: ErasureRow | None, recorded: Recorded) -> ErasureRow | None:
+    def apply(self, row: ErasureRow | None, recorded: AnyFact) -> ErasureRow | None:
         match recorded.event:
             case Erasure.Requested(scopes=scopes):
                 return ErasureRow(
-                    erasure_id=recorded.originator_id.partition("-")[2],
+                    erasure_id=recorded.key,
                     state=REQUESTED,
                     scopes=len(scopes),
                     requested_at=recorded.time,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
@@ -14,10 +15,11 @@ from dms.domain.chain import SignedRecord, id_bytes
 from dms.domain.deployment import Deployment
 from dms.domain.device import Capacity, Device, Offer
 from dms.domain.directory import Offering, Provider
-from dms.domain.event import encode, new_id, new_id_bytes
+from dms.domain.event import Event, encode, new_id, new_id_bytes
 from dms.domain.job import FundStatus, Job
 from dms.domain.request import Constraints, Params, ServiceRequest
 from dms.domain.resources import Resources
+from dms.domain.sealing import scope_of
 
 AT_ONCE = 20  # jobs whose events overlap
 EVENTS_A_PAIR = 25.4  # of a job, one that was run for another node, and their share of advertisements
@@ -35,10 +37,10 @@ PRICE = "0.02728"
 def fill(database: Path, events: int) -> int:
     """Writes about so many; answers how many."""
     recorder = SQLiteRecorder(database)
-    drafts = _drafts([_device()])
+    drafts = _drafts(recorder, [_device()])
     total = 0
     for first in range(0, round(events / EVENTS_A_PAIR), AT_ONCE):
-        drafts += _drafts(a for number in range(first, first + AT_ONCE) for a in _lives(number))
+        drafts += _drafts(recorder, [a for number in range(first, first + AT_ONCE) for a in _lives(number)])
         if len(drafts) > BATCH:
             total += _write(recorder, drafts)
             drafts = []
@@ -77,7 +79,7 @@ def _asked(number: int) -> Job:
     job.accept_funding("trust")
     for version, event in _deployment(job.key, number).collect_pending():
         if not isinstance(event, Deployment.RewardClaimed):
-            job.report_from_provider(_record(job, version, event.TOPIC, encode(event).decode()))
+            job.report_from_provider(_record(job, version, event), event)
     job.claim_reward()
     return job
 
@@ -96,12 +98,14 @@ def _deployment(key: str, number: int) -> Deployment:
     return deployment
 
 
-def _record(job: Job, version: int, topic: str, data: str) -> SignedRecord:
+def _record(job: Job, version: int, event: Event) -> SignedRecord:
     """As it comes from a provider, but for the hashes and the signature, which no fold looks at."""
     return SignedRecord(
-        position=version, stream=f"{Deployment.KIND}-{job.key}", version=version, topic=topic, schema_version=1,
+        position=version, stream=f"{Deployment.KIND}-{job.key}", version=version, topic=event.TOPIC,
+        schema_version=event.VERSION,
         time=time.time_ns() // 1000, event_id=new_id(), correlation_id=job.key, causation_id="",
-        traceparent=f"00-{'a' * 32}-{'b' * 16}-01", data=data, previous="0" * 64, hash="1" * 64, signature="2" * 128,
+        traceparent=f"00-{'a' * 32}-{'b' * 16}-01", data=encode(event).decode(),
+        previous="0" * 64, hash="1" * 64, signature="2" * 128,
     )  # fmt: skip
 
 
@@ -119,13 +123,14 @@ def _neighbour(number: int) -> Provider:
     return provider
 
 
-def _drafts(aggregates: Iterator[Aggregate] | list[Aggregate]) -> list[Draft]:
-    """The events of all of them, each stream's in order and the streams mixed."""
+def _drafts(recorder: SQLiteRecorder, aggregates: list[Aggregate]) -> list[Draft]:
+    """The events of all of them, sealed as the log does; each stream's in order and the streams mixed."""
     now = time.time_ns() // 1000
     found = [
         Draft(
             aggregate.id, version, event.TOPIC, event.VERSION, now, new_id_bytes(), id_bytes(aggregate.correlation_id),
-            new_id_bytes(), f"00-{'a' * 32}-{'b' * 16}-01", event, encode(event),
+            new_id_bytes(), f"00-{'a' * 32}-{'b' * 16}-01", event,
+            encode(event, partial(recorder.keys.seal, scope_of(aggregate.id))),
         )
         for aggregate in aggregates
         for version, event in aggregate.collect_pending()

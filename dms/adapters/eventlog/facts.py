@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
-from dms.domain.event import UNREAD, Event, Fact, Opener, Reader, event_type, reader
+from dms.domain.event import UNREAD, Event, Fact, Reader, event_type, reader
+from dms.domain.sealing import Opener
 from dms.errors import LogCorrupt
 
 Plan = tuple[str, type[Event], Reader]
