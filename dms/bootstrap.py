@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
+from dms.adapters.eventlog.archive import SQLiteEventArchive
 from dms.adapters.eventlog.audit import check_signatures, import_log
 from dms.adapters.eventlog.facts import FactReader
 from dms.adapters.eventlog.log import SQLiteEventLog
@@ -64,6 +65,7 @@ from dms.application.heads import HeadExchange
 from dms.application.ml_images import MlImages
 from dms.application.overview import Services
 from dms.application.ports import Executor, FundingCheck
+from dms.application.retention import Retention
 from dms.application.service_provider import ServiceProvider, Timeouts
 from dms.application.transactions import Transactions
 from dms.application.transfers import TransferLimits, Transfers
@@ -257,6 +259,7 @@ class Daemon:
                 device, executor, executor if isinstance(executor, DockerExecutor) else None, identity.peer_id
             ),
             metrics=self._figures,
+            retention=Retention(SQLiteEventArchive(event_log, identity), settings.eventlog.archive_after_days, now_us),
             relay=self._relay,
         )
         await self._serve(network, compute, service, directory)
@@ -309,6 +312,8 @@ class Daemon:
         )
         self._closing.push_async_callback(cleaner.close)
         await cleaner.start()
+        self._closing.push_async_callback(self.services.retention.close)
+        await self.services.retention.start()
         self._closing.push_async_callback(directory.close)
         await directory.start()
         self._closing.push_async_callback(service.close)
@@ -559,15 +564,16 @@ def export_checker() -> Checker:
 
 def export_against_heads(lines: Iterable[bytes], kept: Sequence[Heads], checker: Checker) -> Witnessed:
     """The export of a whole log, held against what is kept of its author's heads. Raises LogCorrupt where it does
-    not verify itself; InvalidInput when it is of one job, whose events are not neighbours."""
+    not verify itself; InvalidInput when it is of one job, whose events are not neighbours, or of a part of a log."""
     wanted = {c.head.position for heads in kept for c in countersignatures(heads)}
     links: dict[int, bytes] = {}
     for record in checker.records(lines):
         if record.position in wanted:
             links[record.position] = bytes.fromhex(record.hash)
-    if checker.header is None or checker.footer is None or checker.header.kind != "log":
+    header = checker.header
+    if header is None or checker.footer is None or header.kind != "log" or header.first != 1:
         raise InvalidInput("only the export of a whole log can be held against heads")
-    return held_against(kept, checker.header.peer_id, checker.footer.position, links.get, checker.verify)
+    return held_against(kept, header.peer_id, checker.footer.position, links.get, checker.verify)
 
 
 def heads_in(path: Path) -> Heads:

@@ -110,6 +110,8 @@ class Job(Struct, frozen=True, kw_only=True):
 
 class Eventlog(Struct, frozen=True, kw_only=True):
     url: LogUrl = ""  # empty: SQLite in <data_dir>/events.db
+    # days after which events go to compressed files in <data_dir>/archive; every command still reads them
+    archive_after_days: Annotated[float, _lasting("d", "days, 0 for never", at_most=36_500)] = 0
 
 
 class Files(Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ DmsError
 ├── PeerMisbehaved        the peer broke the protocol (bad frame, bad signature)
 ├── AlreadyRunning        another process owns the data folder
 ├── LogCorrupt            the stored history does not verify; names the position
+│   └── ArchiveUnreadable  a segment file of the archive is missing or damaged; names file and positions (503)
 └── ConfigError           the configuration can't be used; says file, line, column
 """
 
@@ -107,6 +108,10 @@ class AlreadyRunning(DmsError):
 
 
 class LogCorrupt(DmsError):
+    pass
+
+
+class ArchiveUnreadable(LogCorrupt):
     pass
 
 

@@ -29,6 +29,7 @@ FILES = (
      "The settings: the first of these that is there. See nunet-dms.conf(5)."),
     ("<work folder>/node.key", "The node's identity. Who has it, is the node: keep it secret, and keep a copy."),
     ("<data folder>/events.db", "The event log: all that ever happened. The views are made from it."),
+    ("<data folder>/archive/", "Its oldest part, in compressed files. Keep it with events.db."),
     ("<data folder>/heads.json", "What peers have signed of the log, and this DMS of theirs; see nunet audit heads."),
     ("<data folder>/logs/", "The output of jobs."),
     ("<data folder>/dms.log", "What the daemon has to say, where no journal keeps it."),

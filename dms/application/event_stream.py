@@ -45,7 +45,7 @@ async def events(
 ) -> AsyncGenerator[Sequence[Recorded], None]:
     """Batches of events behind position `after`, in order; following, for ever.
     Raises InvalidInput for a position the log has not reached, Gone for one whose next event is archived."""
-    check_cursor(log, after)
+    check_cursor(log, wanted, after)
     fits = _predicate(log, wanted, own_peer_id)
     position = after
     async with aclosing(_past(log, wanted, after)) as pages:
@@ -62,14 +62,19 @@ async def events(
                 yield found
 
 
-def check_cursor(log: EventLog, after: int) -> None:
+def check_cursor(log: EventLog, wanted: EventFilter, after: int) -> None:
+    """Raises InvalidInput, and Gone for a cursor in the archive, unless one job is asked for: all of it can be had."""
     if after > log.head:
         raise InvalidInput(
             f"position {after} is in the future: the newest event is at {log.head}",
             [("?after", f"at most {log.head}")],
         )
-    if after + 1 < log.first:
-        raise Gone(f"the events behind position {after} are archived: the first available is {log.first}", log.first)
+    if after + 1 < log.first and not wanted.job_id:
+        raise Gone(
+            f"the events behind position {after} are archived: the first available is {log.first}, so go on with "
+            f"after={log.first - 1}; an export holds the earlier ones too",
+            log.first,
+        )
 
 
 async def _past(log: EventLog, wanted: EventFilter, after: int) -> AsyncGenerator[tuple[Sequence[Recorded], int], None]:

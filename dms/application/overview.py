@@ -14,6 +14,7 @@ from dms.application.directory import Directory
 from dms.application.erasures import Erasures
 from dms.application.ml_images import MlImages
 from dms.application.ports import EventLog, Metrics, OutputStore, PeerNetwork, Relay, Signer
+from dms.application.retention import Retention
 from dms.application.service_provider import ServiceProvider
 from dms.application.transactions import Transactions
 from dms.application.transfers import Transfers
@@ -50,4 +51,5 @@ class Services:
     executor_name: str
     ml_images: MlImages
     metrics: Metrics
+    retention: Retention
     relay: Relay | None = None

@@ -84,6 +84,40 @@ class ViewStore(Protocol):
         """Makes every one anew from the log; nothing of the old rows stays in the file or in memory."""
 
 
+class ArchivedSegment(Struct, frozen=True, kw_only=True):
+    """A file of the archive. newest: the greatest time of its events, Unix µs. hash: the chain's link at `last`, hex.
+    sha256: of the file's bytes when it was written, hex. state: "ok", "missing" or "damaged" (of another size)."""
+
+    file: str
+    first: int
+    last: int
+    newest: int
+    size_bytes: int
+    sha256: str
+    hash: str
+    state: str
+
+
+class ArchiveStep(Struct, frozen=True, kw_only=True):
+    """segment: what was written; None for nothing. rows_removed: of events that are in the archive alone now.
+    more: another step may find something to do."""
+
+    segment: ArchivedSegment | None
+    rows_removed: int
+    more: bool
+
+
+class EventArchive(Protocol):
+    """The oldest part of the event log, in files. What reads the log reads them too."""
+
+    async def step(self, before: int, at_least: int) -> ArchiveStep:
+        """Archives the oldest events, when there are so many, none younger than that time (Unix µs): one file at most.
+        May be repeated after a cut at any point. Raises LogUnavailable."""
+
+    async def segments(self, after: int, limit: int) -> Sequence[ArchivedSegment]:
+        """At most `limit` of those that begin behind position `after`, in order."""
+
+
 # --- the jobs' output ----------------------------------------------------------------------------
 class LogLine(Struct, frozen=True, array_like=True, gc=False):
     """One line of a job's output. seq: from 1, one count over both streams. time_ns: Unix, the

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from dms.cli.core import Exit, Failure, Group, State, command, pass_state, say
+from dms.cli.export_file import export_lines
 from dms.cli.text import moment, printable
 
 PREFIX = "io.nunet.dms."
@@ -60,8 +61,7 @@ def _add_tail(group: Group) -> None:
             return
         api = state.api()
         if after is None:
-            newest = int(api.get("/readyz")["head"])
-            after = 0 if _is_filtered(wanted) else max(0, newest - (limit or 20))
+            after = None if _is_filtered(wanted) else _before_newest(state, limit or 20)
         shown = 0
         asked: dict[str, Any] = {"after": after, "limit": None if follow else 100_000, "follow": follow, **wanted}
         asked["personal"] = personal
@@ -84,6 +84,12 @@ def _tail_nats(
 
     if not nats_tail.tail(state, show, follow=follow, after=after, limit=limit, wanted=wanted):
         click.echo("no events", err=True)
+
+
+def _before_newest(state: State, count: int) -> int:
+    """The position behind which so many of the newest events are, or fewer where the rest is archived."""
+    api = state.api()
+    return max(int(api.get("/readyz")["head"]) - count, int(api.get("/archive", limit=1)["first_position"]) - 1)
 
 
 def _is_filtered(wanted: Mapping[str, str | None]) -> bool:
@@ -140,8 +146,7 @@ def _add_exports(group: Group) -> None:
         """
         from dms.bootstrap import import_export
 
-        with path.open("rb") as lines:
-            events = max(import_export(counted(lines, "lines"), database), default=0)
+        events = max(import_export(counted(export_lines(path), "lines"), database), default=0)
         say(f"{database} holds {events} events")
 
 

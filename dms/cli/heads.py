@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dms.cli.core import Exit, Failure, Group, State, command, pass_state
+from dms.cli.export_file import export_lines
 from dms.cli.text import moment
 from dms.errors import InvalidInput, LogCorrupt, NotFound
 
@@ -122,8 +123,7 @@ def check_export(path: Path, named: Sequence[Path]) -> tuple[Checker, dict[str, 
     kept = [_read(one) for one in named]
     checker = export_checker()
     try:
-        with path.open("rb") as lines:
-            found = export_against_heads(lines, kept, checker)
+        found = export_against_heads(export_lines(path), kept, checker)
     except LogCorrupt as error:
         raise Failure(f"{path} does not verify: {error}") from error
     except InvalidInput as error:

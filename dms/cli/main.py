@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from dms.cli import (
+    archive,
     chat,
     checkpoints,
     daemon,
@@ -69,6 +70,7 @@ for module in (
     transactions,
     events,
     erasure,
+    archive,
     records,
     replay,
     support,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dms.cli.core import Exit, Failure, Group, State, command, pass_state, say
+from dms.cli.export_file import export_lines
 from dms.cli.heads import HEADS, Evidence, add_heads, check_export, fault_of, in_words
 from dms.cli.text import in_path
 from dms.errors import LogCorrupt
@@ -63,7 +64,12 @@ def _add_audit(cli: Group) -> None:
         type=click.Path(path_type=Path, dir_okay=False),
         help="Log file to check  [default: events.db of this machine's DMS].",
     )
-    @click.option("--export", "exported", type=click.Path(path_type=Path, dir_okay=False), help="Check this export.")
+    @click.option(
+        "--export",
+        "exported",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Check this export, or this file of the archive.",
+    )
     @click.option(
         "--against",
         type=click.Path(path_type=Path, dir_okay=False),
@@ -154,13 +160,14 @@ def _verify_export(state: State, path: Path, heads: Sequence[Path]) -> int:
     fault = fault_of(found)
     report = {
         "export": str(path), "intact": not fault, "kind": header.kind, "peer_id": header.peer_id,
-        "job_id": header.job_id, "events": footer.events, "position": footer.position, "hash": footer.hash,
-        "heads": found, "fault": fault,
+        "job_id": header.job_id, "first": header.first, "events": footer.events, "position": footer.position,
+        "hash": footer.hash, "heads": found, "fault": fault,
     }  # fmt: skip
     if not state.output.for_people:
         state.output.record(report)
     elif not fault:
-        what = f"job {header.job_id}" if header.job_id else "the whole log"
+        part = "the whole log" if header.first == 1 else f"positions {header.first} to {footer.position} of the log"
+        what = f"job {header.job_id}" if header.job_id else part
         witnessed = f"; {in_words(found)}" if found else ""
         click.echo(f"intact: {footer.events} events, {what} of {header.peer_id}, signed by it{witnessed}")
     if fault:
@@ -208,9 +215,8 @@ def _read_export(path: Path) -> tuple[Checker, list[SignedRecord]]:
 
     checker = export_checker()
     try:
-        with path.open("rb") as lines:
-            records = checker.records(lines)
-            kept = [record for record in records if checker.header is not None and checker.header.kind == "job"]
+        records = checker.records(export_lines(path))
+        kept = [record for record in records if checker.header is not None and checker.header.kind == "job"]
         check_evidence(kept, checker.verify)
     except LogCorrupt as error:
         raise Failure(f"{path} does not verify: {error}") from error

@@ -12,6 +12,7 @@ from dms.domain.deployment import Deployment
 from dms.domain.event import Recorded, decode
 from dms.domain.job import Job
 from dms.domain.reward import Reward
+from dms.domain.sealing import Opener
 from dms.errors import LogCorrupt, PeerMisbehaved
 
 
@@ -35,10 +36,11 @@ class Comparison(Struct, frozen=True, kw_only=True):
     differences: tuple[str, ...]
 
 
-def recorded(record: SignedRecord) -> Recorded:
-    """The event as the log has it. Raises LogCorrupt when its body does not fit its schema."""
+def recorded(record: SignedRecord, keys: Opener | None = None) -> Recorded:
+    """The event as the log has it, its personal fields open as far as the keys are there. Raises LogCorrupt when its
+    body does not fit its schema."""
     data = record.data.encode()
-    event = decode(record.topic, record.schema_version, data)
+    event = decode(record.topic, record.schema_version, data, keys)
     return Recorded(
         record.position, record.stream, record.version, record.topic, record.schema_version, record.time,
         id_bytes(record.event_id), id_bytes(record.correlation_id), id_bytes(record.causation_id), record.traceparent,

@@ -74,6 +74,7 @@ class SQLiteEventLog:
         self._queued_events = 0
         self._writing: list[Save] = []  # in the transaction that is open now
         self._work = asyncio.Event()
+        self._turn = asyncio.Lock()  # who may write: a commit, or a step of the archive
         self._changed = asyncio.Event()
         self._commit_seconds = QUICK_COMMIT_SECONDS  # moving average; starts undecided
         self._writer: asyncio.Task[None] | None = None
@@ -89,7 +90,7 @@ class SQLiteEventLog:
 
     @property
     def first(self) -> int:
-        return 1
+        return self.recorder.first
 
     async def start(self) -> None:
         self._writer = asyncio.create_task(self._write_loop(), name="event log writer")
@@ -232,11 +233,12 @@ class SQLiteEventLog:
         return batch
 
     async def _commit(self, drafts: list[Draft]) -> list[Recorded]:
-        recorded = self.recorder.insert(drafts)
-        if self._commit_seconds < QUICK_COMMIT_SECONDS:
-            seconds = self.recorder.commit()
-        else:
-            seconds = await asyncio.to_thread(self.recorder.commit)
+        async with self._turn:
+            recorded = self.recorder.insert(drafts)
+            if self._commit_seconds < QUICK_COMMIT_SECONDS:
+                seconds = self.recorder.commit()
+            else:
+                seconds = await asyncio.to_thread(self.recorder.commit)
         self._commit_seconds += 0.1 * (seconds - self._commit_seconds)
         self._last_commit_seconds = seconds
         return recorded
@@ -270,6 +272,11 @@ class SQLiteEventLog:
                 else LogUnavailable(f"the event log can't be written ({error}); nothing was recorded, try again")
             )
             save.done.exception()  # seen: a caller that went away is no error of its own
+
+    async def between_commits(self, work: Callable[[], None]) -> None:
+        """Runs a short piece of work that writes, in a thread; commands wait for it, the loop does not."""
+        async with self._turn:
+            await asyncio.to_thread(work)
 
     # --- reading -----------------------------------------------------------------------------------
     async def read(self, after: int, limit: int, *, topics: Sequence[str] = (), stream: str = "") -> Sequence[Recorded]:

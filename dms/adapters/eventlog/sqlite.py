@@ -15,6 +15,8 @@ import struct
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -31,12 +33,18 @@ from eventsourcing.persistence import (
 from msgspec import Struct
 
 from dms.adapters.eventlog import keyring
+from dms.adapters.eventlog.archived import SCHEMA as ARCHIVE_SCHEMA
+from dms.adapters.eventlog.archived import Archived, verified
 from dms.adapters.eventlog.keyring import Keyring
-from dms.domain.chain import GENESIS, link
+from dms.adapters.eventlog.segments import Block
+from dms.domain.audit import recorded
+from dms.domain.chain import GENESIS, SignedRecord, link
 from dms.domain.event import Event, Recorded, decode, new_id_bytes
-from dms.errors import AlreadyRunning, LogCorrupt
+from dms.errors import AlreadyRunning, ArchiveUnreadable, LogCorrupt
 
-FORMAT = 2  # PRAGMA user_version
+FORMAT = 3  # PRAGMA user_version
+OLDEST_READ = 1  # older ones are brought up to FORMAT when they are opened to be written
+WITH_ARCHIVE = 3  # the first format that has the archive's tables
 APPLICATION_ID = 0x444D5331  # "DMS1"
 
 _SCHEMA = f"""
@@ -58,9 +66,10 @@ CREATE TABLE event (
 CREATE UNIQUE INDEX event_of_stream ON event (stream, version);
 PRAGMA application_id = {APPLICATION_ID};
 """
-_MIGRATIONS = {1: keyring.SCHEMA}  # from format n to n + 1
+_MIGRATIONS = {1: keyring.SCHEMA, 2: ARCHIVE_SCHEMA}  # from format n to n + 1
 _INSERT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _COLUMNS = "position, stream, version, topic, time, id, correlation, causation, traceparent, data, hash"
+ARCHIVE_FOLDER = "archive"  # beside the database
 _STREAMS_REMEMBERED = 100_000  # ids of streams kept in memory; others are looked up again
 
 
@@ -150,8 +159,13 @@ class SQLiteRecorder(ApplicationRecorder):
                 self._write = connect(database)
                 self._prepare()
             self._read = connect(database, read_only=True)
-            self._check_format()
+            found = self._check_format()
             self.keys = Keyring(connect(database, read_only=True))
+            self.archived = Archived(
+                connect(database, read_only=True),
+                database.with_name(ARCHIVE_FOLDER),
+                exists=found >= WITH_ARCHIVE,
+            )
             self._next_stream = self._load_next_stream(self._read)
             self._load_topics(self._read)
             self.head, self.head_hash = self._load_head()
@@ -167,6 +181,7 @@ class SQLiteRecorder(ApplicationRecorder):
         with self._lock, self._read_lock:
             self.keys.close()
             self._read.close()
+            self.archived.close()
             if self._owned is not None:
                 self._write.close()
         self._release()
@@ -228,6 +243,20 @@ class SQLiteRecorder(ApplicationRecorder):
         finally:
             self._lock.release()
 
+    @contextmanager
+    def between_events(self) -> Iterator[sqlite3.Connection]:
+        """A short transaction of the archive, beside those that append. Raises sqlite3.Error, rolled back."""
+        with self._lock:
+            self._write.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._write
+                self._write.execute("COMMIT")
+            except BaseException:
+                if self._write.in_transaction:
+                    self._write.execute("ROLLBACK")
+                raise
+            self._streams.clear()  # so that the next event of one that was archived is looked at (see _stream_id)
+
     def _chain(self, drafts: Sequence[Draft]) -> tuple[list[Recorded], list[tuple[Any, ...]]]:
         position, previous = self.head, self.head_hash
         recorded: list[Recorded] = []
@@ -259,20 +288,58 @@ class SQLiteRecorder(ApplicationRecorder):
         self, after: int, limit: int, *, topics: Sequence[str] = (), stream: str = "", until: int | None = None
     ) -> list[Recorded]:
         """Events behind position `after`, in order, at most `limit`, none behind `until`."""
-        sql, arguments = f"SELECT {_COLUMNS} FROM event WHERE position > ?", [after]
+        if stream:
+            return self._read_of_stream(stream, after, limit, topics, until)
+        found: list[Recorded] = []
+        while True:
+            archived = self.archived.last()
+            end = archived if until is None else min(archived, until)
+            if after < end:
+                found += map(self._of_record, self.archived.read(after, limit - len(found), end, topics))
+                if len(found) >= limit:
+                    return found
+                after = archived
+            rows = self._rows("position", [], after, limit - len(found), topics, until)
+            if self.archived.last() == archived:  # else some of the rows may have gone between the two looks
+                return found + rows
+
+    def _read_of_stream(
+        self, stream: str, after: int, limit: int, topics: Sequence[str], until: int | None
+    ) -> list[Recorded]:
         with self._read_lock:
-            if stream:
-                stream_id = self._find_stream(stream)
-                if stream_id is None:
-                    return []
-                # The index is by version; a stream's positions ascend with it.
-                sql, arguments = f"SELECT {_COLUMNS} FROM event WHERE stream = ? AND position > ?", [stream_id, after]
+            stream_id = self._find_stream(stream)
+        if stream_id is None:
+            return []
+        # The index is by version; a stream's positions ascend with it.
+        rows = self._rows("version", [stream_id], after, limit, topics, until)
+
+        def wanted(record: SignedRecord) -> bool:
+            fits = record.position > after and (until is None or record.position <= until)
+            return fits and (not topics or record.topic in topics)
+
+        archived = self.archived.of_stream(stream_id, stream, wanted)
+        return self._merged(list(islice(archived, limit)), rows)[:limit]
+
+    def _merged(self, archived: Sequence[SignedRecord], rows: list[Recorded]) -> list[Recorded]:
+        """Of one stream: what was archived, and behind it what stands in the table. Some may be in both."""
+        if not archived:
+            return rows
+        before = [self._of_record(one) for one in archived if not rows or one.position < rows[0].position]
+        return before + rows
+
+    def _rows(
+        self, order: str, stream: list[int], after: int, limit: int, topics: Sequence[str], until: int | None
+    ) -> list[Recorded]:
+        """Those in the table. stream: its id, or nothing for all."""
+        sql, arguments = f"SELECT {_COLUMNS} FROM event WHERE position > ?", [after]
+        if stream:
+            sql, arguments = f"SELECT {_COLUMNS} FROM event WHERE stream = ? AND position > ?", [*stream, after]
+        with self._read_lock:
             if topics:
                 marks = [str(i) for i, (name, _) in self._known_topics().items() if name in topics]
                 sql += f" AND topic IN ({','.join(marks)})"
             if until is not None:
                 sql, arguments = sql + " AND position <= ?", [*arguments, until]
-            order = "version" if stream else "position"
             rows = self._read.execute(f"{sql} ORDER BY {order} LIMIT ?", [*arguments, limit]).fetchall()
             return [self._recorded(row) for row in rows]
 
@@ -314,11 +381,17 @@ class SQLiteRecorder(ApplicationRecorder):
         """All events of one aggregate behind a version."""
         with self._read_lock:
             stream_id = self._find_stream(stream)
+            if stream_id is None:
+                return []
             rows = self._read.execute(
                 f"SELECT {_COLUMNS} FROM event WHERE stream = ? AND version > ? ORDER BY version",
                 (stream_id, after_version),
             ).fetchall()
-            return [self._recorded(row) for row in rows]
+            found = [self._recorded(row) for row in rows]
+        if found and found[0].originator_version == after_version + 1:
+            return found  # the usual case: versions are gap-free, and the oldest leave the table first
+        archived = self.archived.of_stream(stream_id, stream, lambda record: record.version > after_version)
+        return self._merged(list(archived), found)
 
     def position_at(self, time: int) -> int:
         """The newest position whose event is not younger than that (Unix µs). Looks from the newest back, since a
@@ -327,7 +400,39 @@ class SQLiteRecorder(ApplicationRecorder):
             row = self._read.execute(
                 "SELECT position FROM event WHERE time <= ? ORDER BY position DESC LIMIT 1", (time,)
             ).fetchone()
-        return 0 if row is None else int(row[0])
+        found = 0 if row is None else int(row[0])
+        return found if found > self.archived.last() else self.archived.newest_at(time)
+
+    def older_until(self, time: int, most: int) -> int:
+        """The last position of those behind the archived ones, at most so many, that are all not younger than that
+        (Unix µs); 0 for none. Unlike with position_at, nothing younger stands before it."""
+        first = self.first
+        with self._read_lock:
+            row = self._read.execute(
+                "SELECT position FROM event WHERE position >= ? AND position < ? AND time > ? ORDER BY position "
+                "LIMIT 1",
+                (first, first + most, time),
+            ).fetchone()
+        end = min(self.head, first + most - 1) if row is None else int(row[0]) - 1
+        return end if end >= first else 0
+
+    def places(self, after: int, until: int, limit: int) -> list[tuple[int, int]]:
+        """(position, id of the stream) of the rows in the table, in order."""
+        with self._read_lock:
+            return self._read.execute(
+                "SELECT position, stream FROM event WHERE position > ? AND position <= ? ORDER BY position LIMIT ?",
+                (after, until, limit),
+            ).fetchall()
+
+    def name_of(self, stream: int) -> str:
+        """Of a stream's id."""
+        with self._read_lock:
+            return self._stream_name(stream)
+
+    @property
+    def first(self) -> int:
+        """The position behind the archived ones."""
+        return self.archived.last() + 1
 
     def previous_hash(self, position: int) -> bytes:
         """The chain's link before a position."""
@@ -335,15 +440,25 @@ class SQLiteRecorder(ApplicationRecorder):
             return GENESIS
         with self._read_lock:
             row = self._read.execute("SELECT hash FROM event WHERE position = ?", (position - 1,)).fetchone()
-        if row is None:
+        if row is not None:
+            return self._hash(position - 1, row[0])
+        record = self.archived.at(position - 1)
+        if record is None:
             raise LogCorrupt(f"{self._database}: no event at position {position - 1}")
-        return self._hash(position - 1, row[0])
+        return bytes.fromhex(record.hash)
 
     def verify(self, batch: int = 5000) -> Iterator[int]:
         """Recomputes the whole chain; yields the position reached after each batch.
-        Raises LogCorrupt naming the first position that does not fit."""
+        Raises LogCorrupt naming the first position that does not fit. Of the archived part it also holds what is still
+        in the table against the files, and that what is not can be found."""
         position, previous = 0, GENESIS
         while True:
+            archived = self.archived.last()
+            if position < archived:
+                for reached in self._verify_archived(position, previous):
+                    position, previous = reached
+                    yield position
+                continue
             try:
                 with self._read_lock:
                     rows = self._read.execute(
@@ -352,6 +467,8 @@ class SQLiteRecorder(ApplicationRecorder):
                     names = [self._names(row) for row in rows]
             except sqlite3.Error as error:
                 raise LogCorrupt(f"the log can't be read behind position {position}: {error}") from error
+            if self.archived.last() != archived:
+                continue  # some of the rows may have gone between the two looks
             for row, (stream, topic, schema_version) in zip(rows, names, strict=True):
                 if row[0] != position + 1:
                     raise LogCorrupt(f"position {position + 1} is missing: the next event stands at {row[0]}")
@@ -362,6 +479,42 @@ class SQLiteRecorder(ApplicationRecorder):
             if not rows:
                 return
             yield position
+
+    def _verify_archived(self, position: int, previous: bytes) -> Iterator[tuple[int, bytes]]:
+        """The next segment; yields the position and the link reached after each block."""
+        try:
+            for block, records in verified(self.archived, position, previous):
+                with self._read_lock:
+                    rows = self._read.execute(
+                        f"SELECT {_COLUMNS} FROM event WHERE position >= ? AND position <= ?", (block.first, block.last)
+                    ).fetchall()
+                    self._compare(block, records, {row[0]: row for row in rows})
+                yield block.last, bytes.fromhex(records[-1].hash)
+        except (sqlite3.Error, TypeError, ValueError, OverflowError) as error:
+            raise LogCorrupt(f"the archive can't be read behind position {position}: {error}") from error
+
+    def _compare(self, block: Block, records: Sequence[SignedRecord], rows: dict[int, tuple[Any, ...]]) -> None:
+        moved: dict[str, SignedRecord] = {}  # the newest of each stream that is not in the table
+        for record in records:
+            row = rows.get(record.position)
+            if row is None:
+                moved[record.stream] = record
+            elif not (bytes.fromhex(record.hash) == row[10] == self._link_there(record, row)):
+                raise LogCorrupt(
+                    f"position {record.position} ({record.topic} of {record.stream}) was changed: the table and the "
+                    f"archive's {block.file} do not tell the same"
+                )
+        for name, record in moved.items():
+            stream = self._find_stream(name)
+            if stream is None or self.archived.version(stream, block.first) < record.version:
+                raise LogCorrupt(
+                    f"position {record.position} ({record.topic} of {name}) is missing in the table, and the archive's "
+                    "index does not have it either"
+                )
+
+    def _link_there(self, record: SignedRecord, row: tuple[Any, ...]) -> bytes:
+        """What the row's content gives behind the same link."""
+        return _link_of(bytes.fromhex(record.previous), row, *self._names(row))
 
     def _names(self, row: tuple[Any, ...]) -> tuple[str, str, int]:
         """Stream, topic and schema version of a stored row. Raises LogCorrupt."""
@@ -379,6 +532,13 @@ class SQLiteRecorder(ApplicationRecorder):
             position, name, version, topic, schema_version, time, event_id, correlation, causation, traceparent,
             data, link_, event,
         )  # fmt: skip
+
+    def _of_record(self, record: SignedRecord) -> Recorded:
+        """As `_recorded`, of the archive. Raises ArchiveUnreadable."""
+        try:
+            return recorded(record, self.keys)
+        except (ValueError, UnicodeError) as error:
+            raise ArchiveUnreadable(f"position {record.position} of the archive was changed: {error}") from error
 
     # --- eventsourcing's interface ---------------------------------------------------------------
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
@@ -412,6 +572,14 @@ class SQLiteRecorder(ApplicationRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
+        if self.archived.last():
+            events = [
+                e for e in self.read_stream(str(originator_id), gt or 0) if lte is None or e.originator_version <= lte
+            ]
+            return [
+                StoredEvent(originator_id, e.originator_version, e.topic, e.data)
+                for e in (events[::-1] if desc else events)[:limit]
+            ]
         with self._read_lock:
             rows = self._read.execute(
                 "SELECT version, topic, data FROM event WHERE stream = ? AND version > ? AND version <= ? "
@@ -434,12 +602,15 @@ class SQLiteRecorder(ApplicationRecorder):
         *,
         inclusive_of_start: bool = True,
     ) -> Sequence[Notification]:
+        first = (start or 0) + (0 if inclusive_of_start else 1)
+        if max(first, 1) <= self.archived.last():
+            found = self.read(max(0, first - 1), limit, topics=topics, until=stop)
+            return [Notification(e.originator_id, e.originator_version, e.topic, e.data, e.position) for e in found]
         with self._read_lock:
             sql = "SELECT position, stream, version, topic, data FROM event WHERE position >= ? AND position <= ?"
             if topics:
                 marks = [str(i) for i, (name, _) in self._known_topics().items() if name in topics]
                 sql += f" AND topic IN ({','.join(marks)})"
-            first = (start or 0) + (0 if inclusive_of_start else 1)
             last = 2**62 if stop is None else stop
             rows = self._read.execute(f"{sql} ORDER BY position LIMIT ?", (first, last, limit)).fetchall()
             return [
@@ -449,7 +620,8 @@ class SQLiteRecorder(ApplicationRecorder):
 
     def max_notification_id(self) -> int | None:
         with self._read_lock:
-            return self._read.execute("SELECT max(position) FROM event").fetchone()[0]  # type: ignore[no-any-return]
+            newest = self._read.execute("SELECT max(position) FROM event").fetchone()[0] or 0
+        return max(newest, self.archived.last()) or None
 
     def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
         return BlockingSubscription(self, gt, topics)
@@ -461,6 +633,10 @@ class SQLiteRecorder(ApplicationRecorder):
         found = None
         if version != 1:
             found = self._write.execute("SELECT id FROM stream WHERE name = ?", (name,)).fetchone()
+        if found is not None and (archived := self.archived.version(found[0])):
+            if version <= archived:  # the unique index sees only what is in the table
+                raise sqlite3.IntegrityError(f"version {version} of {name} is archived")
+            return int(found[0])  # and not remembered: each further event is looked at as well
         if found is None:
             found = (self._next_stream,)
             self._new_streams.append((self._next_stream, name))
@@ -509,23 +685,29 @@ class SQLiteRecorder(ApplicationRecorder):
     def _prepare(self) -> None:
         """Makes the tables, or brings those of an older program up to date, in one transaction."""
         found = self._write.execute("PRAGMA user_version").fetchone()[0]
+        if found and self._write.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            return  # another program's: refused below, and left as it is
         steps = "" if found else _SCHEMA
         steps += "".join(_MIGRATIONS[number] for number in range(found or 1, FORMAT))
         if steps:
             self._write.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {FORMAT}; COMMIT;")
 
-    def _check_format(self) -> None:
+    def _check_format(self) -> int:
+        """The format found; an older one where the log is only read."""
         application = self._read.execute("PRAGMA application_id").fetchone()[0]
-        version = self._read.execute("PRAGMA user_version").fetchone()[0]
-        if application != APPLICATION_ID or version != FORMAT:
+        version = int(self._read.execute("PRAGMA user_version").fetchone()[0])
+        if application != APPLICATION_ID or not OLDEST_READ <= version <= FORMAT:
             raise LogCorrupt(
                 f"{self._database} is no event log of format {FORMAT} (found format {version}); "
                 "an older or newer program may have written it"
             )
+        return version
 
     def _load_head(self) -> tuple[int, bytes]:
         row = self._read.execute("SELECT position, hash FROM event ORDER BY position DESC LIMIT 1").fetchone()
-        return (0, GENESIS) if row is None else (int(row[0]), self._hash(row[0], row[1]))
+        head = (0, GENESIS) if row is None else (int(row[0]), self._hash(row[0], row[1]))
+        end = self.archived.end()
+        return head if end is None or end.last <= head[0] else (end.last, end.hash)
 
     def _hash(self, position: int, stored: object) -> bytes:
         """SQLite stores any type in any column."""

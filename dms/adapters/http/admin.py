@@ -79,7 +79,7 @@ _OPERATORS = ("operators",)
 ROUTES = (
     Route(
         "GET", "/capacity", capacity, "What providers and the network have.", answer=answers.CapacityAnswer,
-        query=(AS_OF,), errors=(400, 410), answer_example=examples.CAPACITY, tags=_OPERATORS,
+        query=(AS_OF,), errors=(400,), answer_example=examples.CAPACITY, tags=_OPERATORS,
     ),
     Route(
         "GET", "/providers", providers, "The compute providers, by peer id.", answer=answers.ProviderPage,
@@ -88,7 +88,7 @@ ROUTES = (
             Parameter("after", "Go on behind this one: a page's next_token."),
             AS_OF,
         ),
-        errors=(400, 410), tags=_OPERATORS,
+        errors=(400,), tags=_OPERATORS,
         answer_example={"items": examples.CAPACITY["providers"], "next_token": ""},
     ),
     Route(

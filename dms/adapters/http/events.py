@@ -49,8 +49,8 @@ class Asked(NamedTuple):
 async def stream_events(request: Request, api: Api) -> HTTPResponse | None:
     """200 JSON lines, or Server-Sent Events when `Accept: text/event-stream`; header `x-head`: the newest position
     when the answer began. 400 for a cursor in the future, 410 with `first_position` for one that is archived."""
-    asked = _asked(request, follow=query_bool(request, "follow"))
-    check_cursor(api.services.log, asked.after)
+    asked = _asked(request, api, follow=query_bool(request, "follow"))
+    check_cursor(api.services.log, asked.wanted, asked.after)
     sse = SSE in request.headers.get("accept", "")
     with api.streams.one():
         headers = {"x-head": str(api.services.log.head)}
@@ -111,8 +111,8 @@ def endpoint(api: Api) -> Endpoint:
     """It follows unless told `follow=false`."""
 
     async def admit(request: Request) -> tuple[Asked, None]:
-        asked = _asked(request, follow=not query(request, "follow") or query_bool(request, "follow"))
-        check_cursor(api.services.log, asked.after)
+        asked = _asked(request, api, follow=not query(request, "follow") or query_bool(request, "follow"))
+        check_cursor(api.services.log, asked.wanted, asked.after)
         with api.streams.one():
             return asked, None
 
@@ -192,9 +192,12 @@ def _server_sent(event: Recorded, body: bytes) -> bytes:
 
 
 # --- what is asked for -----------------------------------------------------------------------------
-def _asked(request: Request, *, follow: bool) -> Asked:
+def _asked(request: Request, api: Api, *, follow: bool) -> Asked:
+    """Who names no position gets all that is there; of one job the archived events as well."""
     limit = query_int(request, "limit", 0 if follow else PAGE, LARGEST_PAGE, lowest=1)
-    return Asked(_wanted(request), _after(request), follow, limit, query_bool(request, "personal"))
+    wanted = _wanted(request)
+    after = _after(request, 0 if wanted.job_id else api.services.log.first - 1)
+    return Asked(wanted, after, follow, limit, query_bool(request, "personal"))
 
 
 def _wanted(request: Request) -> EventFilter:
@@ -221,11 +224,11 @@ def _types(text: str) -> tuple[str, ...]:
     return names
 
 
-def _after(request: Request) -> int:
+def _after(request: Request, otherwise: int) -> int:
     """A browser that reconnects names the last event that it saw in a header of its own."""
     last = request.headers.get("last-event-id", "").strip()
     if not last:
-        return query_int(request, "after", 0)
+        return query_int(request, "after", otherwise)
     if not (last.isascii() and last.isdigit() and len(last) <= 19):
         raise InvalidInput(f"Last-Event-ID is '{last[:64]}'; a position is expected", [("Last-Event-ID", "a number")])
     return int(last)
@@ -245,7 +248,7 @@ def _time(request: Request, name: str) -> int:
 
 
 QUERY = (
-    Parameter("after", "Only events behind this position.", whole(LARGEST, default=0)),
+    Parameter("after", "Only events behind this position; all that are not archived when absent.", whole(LARGEST)),
     Parameter("limit", "End after so many events.", whole(LARGEST_PAGE, lowest=1)),
     Parameter("follow", "Go on with what happens from now on.", FLAG),
     Parameter("type", "Topics, with commas between.", example="job.completed,device.*"),

@@ -176,12 +176,12 @@ ROUTES = (
             _AFTER,
             AS_OF,
         ),
-        answer=answers.JobPage, answer_example={"items": [examples.JOB], "next_token": ""}, errors=(400, 410),
+        answer=answers.JobPage, answer_example={"items": [examples.JOB], "next_token": ""}, errors=(400,),
         tags=_JOB_TAG,
     ),
     Route(
         "GET", "/jobs/<job_id>", show_job, "One job.", query=(AS_OF,), answer=answers.JobDetail,
-        answer_example=examples.JOB | {"timeline": [examples.STEP]}, errors=(400, 404, 410), tags=_JOB_TAG,
+        answer_example=examples.JOB | {"timeline": [examples.STEP]}, errors=(400, 404), tags=_JOB_TAG,
     ),
     Route(
         "GET", "/jobs/<job_id>/history", history, "A job's events on this node, as the log has them.",

@@ -10,7 +10,7 @@ from sanic import HTTPResponse, Request
 from dms.adapters.http import answers, examples
 from dms.adapters.http.replies import LARGEST, json_reply, query, time_us
 from dms.adapters.http.routes import Api, Parameter, Route
-from dms.errors import Gone, InvalidInput
+from dms.errors import InvalidInput
 from projections.base import Projection, Views
 from projections.capacity import Capacity
 from projections.jobs import Jobs
@@ -21,7 +21,7 @@ PAGE = 5000
 
 
 async def views_at(request: Request, api: Api) -> Views:
-    """The views as they are, or as they were `as_of`. Raises InvalidInput, Gone, Unavailable."""
+    """The views as they are, or as they were `as_of`. Raises InvalidInput, Unavailable."""
     text = query(request, "as_of")
     if not text:
         await api.settled()
@@ -30,7 +30,7 @@ async def views_at(request: Request, api: Api) -> Views:
 
 
 async def position_of(text: str, name: str, api: Api) -> int:
-    """A position, or a time: the newest position at it. Raises InvalidInput, Gone."""
+    """A position, or a time: the newest position at it; archived ones as well. Raises InvalidInput."""
     log = api.services.log
     problem = [(f"?{name}", f"a position from 0 to {log.head}, or a time that has passed")]
     if text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= LARGEST:
@@ -47,8 +47,6 @@ async def position_of(text: str, name: str, api: Api) -> int:
         position = await log.position_at(moment)
     if position > log.head:
         raise InvalidInput(f"{name} is {position}, which is in the future: the newest event is at {log.head}", problem)
-    if position + 1 < log.first:
-        raise Gone(f"position {position} is archived: the first available is {log.first}", log.first)
     return position
 
 
@@ -106,7 +104,7 @@ ROUTES = (
             Parameter("from", f"The earlier moment: {_MOMENT}.", example="0"),
             Parameter("to", f"The later moment: {_MOMENT}; now when absent.", example="2026-01-31T12:00:00Z"),
         ),
-        answer=answers.DiffAnswer, errors=(400, 410), tags=("events",),
+        answer=answers.DiffAnswer, errors=(400,), tags=("events",),
         answer_example={
             "from": 3, "to": 17, "events": 14, "capacity": [],
             "jobs": [{"key": examples.JOB_ID, "before": None, "after": {"status": "completed"}}],

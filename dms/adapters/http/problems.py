@@ -14,6 +14,7 @@ from sanic.exceptions import RequestTimeout, SanicException
 from dms.adapters.http.replies import json_reply, request_id
 from dms.errors import (
     AlreadyRunning,
+    ArchiveUnreadable,
     Conflict,
     DmsError,
     ExecutionError,
@@ -38,6 +39,7 @@ STATUSES: tuple[tuple[type[DmsError], int], ...] = (
     (PeerMisbehaved, 502),
     (Unavailable, 503),
     (AlreadyRunning, 503),
+    (ArchiveUnreadable, 503),
 )
 
 

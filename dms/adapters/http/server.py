@@ -20,6 +20,7 @@ from sanic.server.async_server import AsyncioServer
 
 from dms.adapters.http import (
     admin,
+    archive,
     asyncapi,
     chat,
     checkpoints,
@@ -67,6 +68,7 @@ MODULES = (
     gpu,
     transactions,
     events,
+    archive,
     past,
     erasures,
     admin,

@@ -163,7 +163,7 @@ ROUTES = (
             Parameter("clean_tx", "First hide those of this type. The history keeps them.", choice(*TYPES)),
             AS_OF,
         ),
-        answer=list[answers.Transaction], answer_example=[examples.TRANSACTION], errors=(400, 410), tags=_TAGS,
+        answer=list[answers.Transaction], answer_example=[examples.TRANSACTION], errors=(400,), tags=_TAGS,
     ),
     Route(
         "POST", "/transactions/request-reward", request_reward, "Claim the reward of a job that is over.",

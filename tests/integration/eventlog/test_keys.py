@@ -139,7 +139,9 @@ def test_a_log_of_format_1_is_brought_up_to_date(database: Path) -> None:
     with closing(SQLiteRecorder(database)):
         pass
     with closing(sqlite3.connect(database)) as connection:
-        connection.executescript("DROP TABLE seal_key; PRAGMA user_version = 1;")
+        connection.executescript(
+            "DROP TABLE seal_key; DROP TABLE segment; DROP TABLE block; DROP TABLE archived;PRAGMA user_version = 1;"
+        )
     with closing(SQLiteRecorder(database)) as recorder:
         assert len(recorder.keys.pseudonym("0xab")) == 32
 

@@ -16,6 +16,7 @@ import websockets
 from sanic import Sanic
 from websockets.asyncio.client import ClientConnection
 
+from dms.adapters.eventlog.archive import SQLiteEventArchive
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.funding.trust import TrustCheck
@@ -46,6 +47,7 @@ from dms.application.ports import (
     RequestHandler,
     StreamHandler,
 )
+from dms.application.retention import Retention
 from dms.application.service_provider import ServiceProvider, Timeouts
 from dms.application.transactions import Transactions
 from dms.application.transfers import Transfers
@@ -298,6 +300,7 @@ async def running_node(
             now=now_us,
             executor_name=executor.name,
             metrics=figures,
+            retention=Retention(SQLiteEventArchive(event_log, identity), 0, now_us),
             ml_images=MlImages(device, executor, images, identity.peer_id),
         )
         app = build_app(services, views, rest or Rest(), debug_routes=debug_routes)

@@ -1,0 +1,215 @@
+"""Moves the oldest events of a log to segment files, while it is in use.
+
+One step: a segment is written and made durable, then noted in one transaction, from which on readers take its positions
+from the file; then the rows of what has ended leave the table, a few at a time. A kill at any point leaves either
+a file that nothing knows, which the next step writes again, or rows that are in both places, which the next step takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple
+
+from msgspec.structs import astuple
+
+from dms.adapters.eventlog.log import SQLiteEventLog
+from dms.adapters.eventlog.segments import PART, Block, Segment, SegmentWriter, range_of
+from dms.application.ports import ArchivedSegment, ArchiveStep, Signer
+from dms.domain.retention import is_closable, is_closed
+from dms.errors import LogUnavailable
+
+log = logging.getLogger(__name__)
+
+BLOCKS_A_THREAD = 5
+_PAGE = 2000
+
+_NOTE = """
+INSERT INTO archived
+SELECT stream, (SELECT max(first) FROM block WHERE first <= position), max(version) FROM event
+WHERE stream = ? AND version <= ? GROUP BY 1, 2
+ON CONFLICT (stream, block) DO UPDATE SET version = max(version, excluded.version)
+"""
+_DELETE = "DELETE FROM event WHERE stream = ? AND version <= ?"
+
+
+class Sizes(NamedTuple):
+    """rows_a_turn: that leave the table in one transaction: a few milliseconds."""
+
+    segment_events: int = 50_000
+    block_events: int = 200
+    rows_a_turn: int = 400
+
+
+_SIZES = Sizes()
+
+
+class _Part(NamedTuple):
+    """Rows of a stream (its id) up to a version, and how many."""
+
+    stream: int
+    version: int
+    rows: int
+
+
+class _Written(NamedTuple):
+    segment: Segment
+    blocks: Sequence[Block]
+
+
+class SQLiteEventArchive:
+    """Implements application.ports.EventArchive, over the log that this process writes."""
+
+    def __init__(self, event_log: SQLiteEventLog, signer: Signer, sizes: Sizes = _SIZES) -> None:
+        self._log, self._recorder, self._signer = event_log, event_log.recorder, signer
+        self._archived = event_log.recorder.archived
+        self._sizes = sizes
+        self._turn = asyncio.Lock()
+
+    async def step(self, before: int, at_least: int) -> ArchiveStep:
+        with _told():
+            async with self._turn:
+                await asyncio.to_thread(self._clear)
+                last, more = await asyncio.to_thread(self._range, before, at_least)
+                written = None
+                if last:
+                    written = await self._write(self._log.first, last)
+                    await self._log.between_commits(partial(self._note, written))
+                removed = await self._remove_closed()
+        shown = self._shown(written.segment) if written else None
+        return ArchiveStep(segment=shown, rows_removed=removed, more=more and written is not None)
+
+    async def segments(self, after: int, limit: int) -> Sequence[ArchivedSegment]:
+        with _told():
+            found = await asyncio.to_thread(self._archived.segments, after, limit)
+            return await asyncio.to_thread(lambda: [self._shown(segment) for segment in found])
+
+    def _shown(self, segment: Segment) -> ArchivedSegment:
+        path = self._archived.folder / segment.file
+        try:
+            state = "ok" if path.stat().st_size == segment.size_bytes else "damaged"
+        except OSError:
+            state = "missing"
+        return ArchivedSegment(
+            file=str(path),
+            first=segment.first,
+            last=segment.last,
+            newest=segment.newest,
+            size_bytes=segment.size_bytes,
+            sha256=segment.sha256.hex(),
+            hash=segment.hash.hex(),
+            state=state,
+        )
+
+    # --- the file ----------------------------------------------------------------------------------
+    def _clear(self) -> None:
+        for left in self._archived.folder.glob(f"events-*{PART}"):
+            left.unlink(missing_ok=True)
+
+    def _range(self, before: int, at_least: int) -> tuple[int, bool]:
+        """(the last position of the next segment or 0 for none, whether there is more behind it)"""
+        first = self._recorder.first
+        interrupted = self._interrupted(first)
+        if interrupted:
+            return interrupted, True
+        last = min(self._recorder.older_until(before, self._sizes.segment_events), self._log.head)
+        return last if last - first + 1 >= at_least else 0, last == first + self._sizes.segment_events - 1
+
+    def _interrupted(self, first: int) -> int:
+        """Where a segment ends that was written, but not noted before a kill; 0 for none. It is written again over
+        that file, so that none is left behind. One that goes beyond our head is of a newer log, and left alone."""
+        ranges = (range_of(path.name) for path in self._archived.folder.glob(f"events-{first:012d}-*"))
+        return max((found[1] for found in ranges if found and found[1] <= self._log.head), default=0)
+
+    async def _write(self, first: int, last: int) -> _Written:
+        previous = await asyncio.to_thread(self._recorder.previous_hash, first)
+        writer = await asyncio.to_thread(SegmentWriter, self._archived.folder, first, last, previous, self._signer)
+        try:
+            while writer.position < last:
+                await asyncio.to_thread(self._add, writer, last)
+            return _Written(await asyncio.to_thread(writer.finish), writer.blocks)
+        except BaseException:
+            writer.abandon()
+            raise
+
+    def _add(self, writer: SegmentWriter, last: int) -> None:
+        """Some blocks: short enough that a stop need not wait for it."""
+        most = min(self._sizes.block_events * BLOCKS_A_THREAD, last - writer.position)
+        events = self._recorder.read(writer.position, most, until=last)
+        size = self._sizes.block_events
+        for start in range(0, len(events), size):
+            writer.add(events[start : start + size])
+
+    # --- the index ---------------------------------------------------------------------------------
+    def _note(self, written: _Written) -> None:
+        with self._recorder.between_events() as connection:
+            connection.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)", astuple(written.segment))
+            connection.executemany("INSERT INTO block VALUES (?, ?, ?, ?, ?, ?)", map(astuple, written.blocks))
+
+    # --- the rows ----------------------------------------------------------------------------------
+    async def _remove_closed(self) -> int:
+        """How many rows left the table."""
+        removed = after = 0
+        last = self._recorder.first - 1
+        while after < last:
+            streams, after = await asyncio.to_thread(self._streams_behind, after, last)
+            parts = await asyncio.to_thread(self._parts, streams, last)
+            for turn in _turns(parts, self._sizes.rows_a_turn):
+                started = time.perf_counter()
+                await self._log.between_commits(partial(self._remove, turn))
+                removed += sum(part.rows for part in turn)
+                await asyncio.sleep(time.perf_counter() - started)  # as long again for those who write
+        return removed
+
+    def _streams_behind(self, after: int, last: int) -> tuple[list[int], int]:
+        """(ids of streams with rows there, the position up to which none is left out)"""
+        rows = self._recorder.places(after, last, _PAGE)
+        return list(dict.fromkeys(stream for _, stream in rows)), rows[-1][0] if len(rows) == _PAGE else last
+
+    def _parts(self, streams: Iterable[int], last: int) -> list[_Part]:
+        """The rows of those that ended, and lie wholly at or before `last`."""
+        found: list[_Part] = []
+        for stream in streams:
+            name = self._recorder.name_of(stream)
+            if not is_closable(name):
+                continue
+            events = self._recorder.read_stream(name)
+            if events[-1].position > last or not is_closed(name, events):
+                continue
+            archived = self._archived.version(stream)
+            versions = [event.originator_version for event in events if event.originator_version > archived]
+            for start in range(0, len(versions), self._sizes.rows_a_turn):
+                some = versions[start : start + self._sizes.rows_a_turn]
+                found.append(_Part(stream, some[-1], len(some)))
+        return found
+
+    def _remove(self, parts: Sequence[_Part]) -> None:
+        with self._recorder.between_events() as connection:
+            for part in parts:
+                connection.execute(_NOTE, (part.stream, part.version))
+                connection.execute(_DELETE, (part.stream, part.version))
+
+
+def _turns(parts: Iterable[_Part], most: int) -> Iterator[list[_Part]]:
+    """So many at a time that their rows are at most `most`."""
+    turn: list[_Part] = []
+    for part in parts:
+        if turn and sum(one.rows for one in turn) + part.rows > most:
+            yield turn
+            turn = []
+        turn.append(part)
+    if turn:
+        yield turn
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise LogUnavailable(f"the archive can't be written: {error}; nothing is lost, try again") from error

@@ -1,0 +1,217 @@
+"""The archived part of a log, read: which positions and streams are in which blocks of the segment files.
+
+The table's rows and this part never miss an event between them, also while another process moves some over: whoever
+reads both looks at the rows first, and then here, where what left the table was noted before it left.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dms.adapters.eventlog.segments import Block, Segment, digest, read_block
+from dms.domain.chain import SignedRecord, record_hash
+from dms.errors import ArchiveUnreadable, LogCorrupt, PeerMisbehaved
+
+SCHEMA = """
+CREATE TABLE segment (
+  first INTEGER PRIMARY KEY,
+  last INTEGER NOT NULL,
+  file TEXT NOT NULL,
+  previous BLOB NOT NULL,
+  hash BLOB NOT NULL,
+  sha256 BLOB NOT NULL,
+  size INTEGER NOT NULL,
+  newest INTEGER NOT NULL
+);
+CREATE TABLE block (
+  first INTEGER PRIMARY KEY,
+  last INTEGER NOT NULL,
+  file TEXT NOT NULL,
+  offset INTEGER NOT NULL,
+  length INTEGER NOT NULL,
+  oldest INTEGER NOT NULL
+);
+CREATE TABLE archived (
+  stream INTEGER NOT NULL,
+  block INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  PRIMARY KEY (stream, block)
+) WITHOUT ROWID;
+"""
+# archived: of streams whose rows left the table, the blocks (by their first position) that hold them, and the
+# newest version that left and is in that block.
+
+BLOCKS_KEPT = 8  # unpacked, in memory
+_decoder = msgspec.json.Decoder(SignedRecord)
+_encode = msgspec.json.Encoder().encode
+
+
+class Archived:
+    """Blocking; may be used by many threads, and waits for none longer than a block takes to read."""
+
+    def __init__(self, connection: sqlite3.Connection, folder: Path, *, exists: bool) -> None:
+        """connection: of its own. exists: the log is of a format that has an archive."""
+        self._connection, self.folder, self._exists = connection, folder, exists
+        self._lock = threading.Lock()
+        self._blocks: OrderedDict[int, list[bytes]] = OrderedDict()
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def last(self) -> int:
+        """The newest archived position; 0 for none."""
+        newest = self._segment("ORDER BY first DESC LIMIT 1")
+        return newest.last if newest else 0
+
+    def end(self) -> Segment | None:
+        """The newest segment."""
+        return self._segment("ORDER BY first DESC LIMIT 1")
+
+    def segments(self, after: int = 0, limit: int = -1) -> list[Segment]:
+        """Those that begin behind position `after`, in order."""
+        rows = self._ask("SELECT * FROM segment WHERE first > ? ORDER BY first LIMIT ?", (after, limit))
+        return [Segment(*row) for row in rows]
+
+    def segment_at(self, position: int) -> Segment | None:
+        return self._segment("WHERE last >= ? ORDER BY first LIMIT 1", (position,))
+
+    def blocks(self, after: int, until: int) -> Iterator[Block]:
+        """Those that hold a position behind `after` and up to `until`, in order."""
+        while after < until:
+            row = self._ask("SELECT * FROM block WHERE last > ? ORDER BY last LIMIT 1", (after,))
+            if not row:
+                raise LogCorrupt(f"position {after + 1} is archived, but the index of the archive does not have it")
+            block = Block(*row[0])
+            yield block
+            after = block.last
+
+    def read(self, after: int, limit: int, until: int, topics: Collection[str] = ()) -> list[SignedRecord]:
+        """At most `limit` records behind `after` and up to `until`, which must be archived."""
+        found: list[SignedRecord] = []
+        for block in self.blocks(after, until):
+            for record in self.records(block):
+                if after < record.position <= until and (not topics or record.topic in topics):
+                    found.append(record)
+                    if len(found) == limit:
+                        return found
+        return found
+
+    def records(self, block: Block) -> list[SignedRecord]:
+        """All of a block. Raises ArchiveUnreadable."""
+        lines = self._lines(block)
+        return [self._decoded(block, line, block.first + number) for number, line in enumerate(lines)]
+
+    def at(self, position: int) -> SignedRecord | None:
+        """None when it is not archived."""
+        row = self._ask("SELECT * FROM block WHERE first <= ? ORDER BY first DESC LIMIT 1", (position,))
+        if not row or row[0][1] < position:
+            return None
+        block = Block(*row[0])
+        return self._decoded(block, self._lines(block)[position - block.first], position)
+
+    def of_stream(self, stream: int, name: str, wanted: Callable[[SignedRecord], bool]) -> Iterator[SignedRecord]:
+        """Records of a stream whose rows left the table, in order, and perhaps some that are in both places."""
+        rows = self._ask(
+            "SELECT block.* FROM archived JOIN block ON block.first = archived.block WHERE stream = ? "
+            "ORDER BY block.first",
+            (stream,),
+        )
+        mark = b'"stream":%s,' % _encode(name)  # so that the lines of other streams need not be decoded
+        for row in rows:
+            block = Block(*row)
+            for number, line in enumerate(self._lines(block)):
+                if mark not in line:
+                    continue
+                record = self._decoded(block, line, block.first + number)
+                if record.stream == name and wanted(record):
+                    yield record
+
+    def version(self, stream: int, block: int = 0) -> int:
+        """The newest version of the stream that left the table (and is in that block); 0 for none."""
+        sql = "SELECT max(version) FROM archived WHERE stream = ?"
+        arguments: tuple[int, ...] = (stream,)
+        if block:
+            sql, arguments = f"{sql} AND block = ?", (stream, block)
+        rows = self._ask(sql, arguments)
+        return int(rows[0][0] or 0) if rows else 0
+
+    def newest_at(self, time: int) -> int:
+        """The newest archived position whose event is not younger than that (Unix µs); 0 for none."""
+        row = self._ask("SELECT * FROM block WHERE oldest <= ? ORDER BY first DESC LIMIT 1", (time,))
+        if not row:
+            return 0
+        return max(record.position for record in self.records(Block(*row[0])) if record.time <= time)
+
+    def _segment(self, which: str, arguments: tuple[int, ...] = ()) -> Segment | None:
+        rows = self._ask(f"SELECT * FROM segment {which}", arguments)
+        return Segment(*rows[0]) if rows else None
+
+    def _ask(self, sql: str, arguments: tuple[int, ...] = ()) -> list[tuple[Any, ...]]:
+        if not self._exists:
+            return []
+        with self._lock:
+            return self._connection.execute(sql, arguments).fetchall()
+
+    def _lines(self, block: Block) -> list[bytes]:
+        with self._lock:
+            lines = self._blocks.get(block.first)
+            if lines is None:
+                lines = self._blocks[block.first] = read_block(self.folder, block)
+                if len(self._blocks) > BLOCKS_KEPT:
+                    self._blocks.popitem(last=False)
+            else:
+                self._blocks.move_to_end(block.first)
+            return lines
+
+    def _decoded(self, block: Block, line: bytes, position: int) -> SignedRecord:
+        try:
+            record = _decoder.decode(line)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise ArchiveUnreadable(
+                f"position {position} in {self.folder / block.file} can't be read: {error}"
+            ) from error
+        if record.position != position:
+            raise ArchiveUnreadable(
+                f"{self.folder / block.file} was changed: position {record.position} stands where {position} belongs"
+            )
+        return record
+
+
+def verified(archived: Archived, after: int, previous: bytes) -> Iterator[tuple[Block, list[SignedRecord]]]:
+    """The blocks of the segment that begins behind a position, each with its records once their links were recomputed.
+    previous: the link there. Raises LogCorrupt: at the first record that does not fit, and at the end when the file
+    is not the one that was written."""
+    segment = archived.segment_at(after + 1)
+    if segment is None or (segment.first, segment.previous) != (after + 1, previous):
+        raise LogCorrupt(f"position {after + 1} is archived, but no segment of the archive begins with it")
+    for block in archived.blocks(after, segment.last):
+        records = archived.records(block)
+        for record in records:
+            what = f"position {record.position} ({record.topic} of {record.stream}) of the archive's {segment.file}"
+            previous = _checked_link(record, what, previous)
+        yield block, records
+    if previous != segment.hash:
+        raise LogCorrupt(f"the archive's {segment.file} does not end at position {segment.last} with the link noted")
+    if digest(archived.folder, segment) != segment.sha256:
+        raise LogCorrupt(
+            f"the archive's {segment.file} (positions {segment.first} to {segment.last}) was changed: its digest does "
+            "not fit, though its records do"
+        )
+
+
+def _checked_link(record: SignedRecord, what: str, previous: bytes) -> bytes:
+    try:
+        link = record_hash(record, what, previous)
+    except PeerMisbehaved as error:
+        raise LogCorrupt(str(error)) from error
+    if link.hex() != record.hash or previous.hex() != record.previous:
+        raise LogCorrupt(f"{what} was changed: its hash does not fit")
+    return link

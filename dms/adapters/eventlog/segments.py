@@ -1,0 +1,175 @@
+"""Segment files of the archive: a contiguous range of positions in the format of exports, compressed.
+
+One gzip member holds the header, one each block of records, one the footer: so `zcat` reads the whole, and a block is
+read alone. A file has its name once it is whole and on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from collections.abc import Sequence
+from gzip import compress
+from hashlib import sha256
+from pathlib import Path
+
+from msgspec import Struct
+
+from dms.application.export import signed_record
+from dms.application.ports import Signer
+from dms.domain.event import Recorded
+from dms.domain.export import Header, Writer
+from dms.errors import ArchiveUnreadable
+
+MOST_BLOCK_BYTES = 1 << 30  # of one block once it is unpacked: what only a forged file holds
+PART = ".part"
+_LEVEL = 6
+_NAME = re.compile(r"events-(\d{12})-(\d{12})\.ndjson\.gz")
+
+
+class Block(Struct, frozen=True, gc=False):
+    """Where the records of some positions are in a segment's file. oldest: the least time of them, Unix µs."""
+
+    first: int
+    last: int
+    file: str
+    offset: int
+    length: int
+    oldest: int
+
+
+class Segment(Struct, frozen=True, gc=False):
+    """previous, hash: the chain's links before the first and at the last event. sha256: of the file's bytes.
+    newest: the greatest time of its events, Unix µs."""
+
+    first: int
+    last: int
+    file: str
+    previous: bytes
+    hash: bytes
+    sha256: bytes
+    size_bytes: int
+    newest: int
+
+
+def file_name(first: int, last: int) -> str:
+    return f"events-{first:012d}-{last:012d}.ndjson.gz"
+
+
+def range_of(name: str) -> tuple[int, int] | None:
+    """The positions that a segment's file name says; None for any other name."""
+    found = _NAME.fullmatch(name)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+class SegmentWriter:
+    """Writes a segment block by block, then `finish`, or `abandon`. A cut leaves a `.part` file at most."""
+
+    def __init__(self, folder: Path, first: int, last: int, previous: bytes, signer: Signer) -> None:
+        """previous: the link before `first`. Raises OSError."""
+        make_folder(folder)
+        self._path = folder / file_name(first, last)
+        self._part = self._path.with_name(self._path.name + PART)
+        fd = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._file = os.fdopen(fd, "wb")
+        self._first, self._last, self._previous, self._link = first, last, previous, previous
+        self._lines = Writer(
+            Header(kind="log", peer_id=signer.peer_id, first=first, previous=previous.hex()), signer.sign
+        )
+        self._digest, self._size, self._newest = sha256(), 0, 0
+        self.position = first - 1  # of the last record written
+        self.blocks: list[Block] = []
+        self._put(self._lines.begin())
+
+    def add(self, events: Sequence[Recorded]) -> None:
+        """The next block's events. Raises OSError."""
+        lines: list[bytes] = []
+        for recorded in events:
+            lines.append(self._lines.record(signed_record(recorded, self._link, None)))
+            self._link = recorded.hash
+        times = [recorded.time for recorded in events]
+        offset = self._size
+        self._put(b"".join(lines))
+        self.position = events[-1].position
+        self._newest = max(self._newest, *times)
+        self.blocks.append(
+            Block(events[0].position, self.position, self._path.name, offset, self._size - offset, min(times))
+        )
+
+    def finish(self) -> Segment:
+        """Once this returns the file is on the disk under its name. Raises OSError."""
+        self._put(self._lines.end(self.position, self._link.hex()))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._part.replace(self._path)
+        _sync_folder(self._path.parent)
+        return Segment(
+            self._first, self._last, self._path.name, self._previous, self._link, self._digest.digest(), self._size,
+            self._newest,
+        )  # fmt: skip
+
+    def abandon(self) -> None:
+        self._file.close()
+        self._part.unlink(missing_ok=True)
+
+    def _put(self, lines: bytes) -> None:
+        member = compress(lines, _LEVEL, mtime=0)  # no time: the same events make the same file again
+        self._file.write(member)
+        self._digest.update(member)
+        self._size += len(member)
+
+
+def read_block(folder: Path, block: Block) -> list[bytes]:
+    """Its lines. Raises ArchiveUnreadable naming file and positions."""
+    try:
+        with (folder / block.file).open("rb") as file:
+            file.seek(block.offset)
+            packed = file.read(block.length)
+    except OSError as error:
+        raise _unreadable(folder, block, error.strerror or str(error)) from error
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        lines = unpacker.decompress(packed, MOST_BLOCK_BYTES).splitlines()
+    except zlib.error as error:
+        raise _unreadable(folder, block, f"it is damaged ({error})") from error
+    if not unpacker.eof or len(lines) != block.last - block.first + 1:
+        raise _unreadable(folder, block, "it is damaged: not all of them are there")
+    return lines
+
+
+def digest(folder: Path, segment: Segment) -> bytes:
+    """SHA-256 of the file as it is. Raises ArchiveUnreadable."""
+    found = sha256()
+    try:
+        with (folder / segment.file).open("rb") as file:
+            while chunk := file.read(1 << 20):
+                found.update(chunk)
+    except OSError as error:
+        raise ArchiveUnreadable(
+            f"{folder / segment.file}, which holds positions {segment.first} to {segment.last}, can't be read: "
+            f"{error.strerror}"
+        ) from error
+    return found.digest()
+
+
+def make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _unreadable(folder: Path, block: Block, why: str) -> ArchiveUnreadable:
+    return ArchiveUnreadable(
+        f"positions {block.first} to {block.last} can't be read from the archive's {folder / block.file}: {why}; "
+        "put the file back from a copy"
+    )
