@@ -22,20 +22,22 @@ from hypothesis import strategies as st
 
 from dms.adapters.eventlog.archive import Sizes, SQLiteEventArchive
 from dms.adapters.eventlog.log import SQLiteEventLog
-from dms.adapters.eventlog.sqlite import SQLiteRecorder
+from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
 from dms.application.export import export_job, export_log
 from dms.application.retention import DAY_US, Retention
 from dms.bootstrap import Audit, Replay, export_checker, import_export
 from dms.cli.export_file import export_lines
 from dms.domain.deployment import Deployment
-from dms.domain.event import Recorded
+from dms.domain.event import Recorded, encode, new_id_bytes
 from dms.domain.job import Job
 from dms.domain.payment import Payment
 from dms.domain.retention import is_closable, is_closed
+from dms.domain.sealing import ERASED
 from dms.errors import ArchiveUnreadable, Conflict, InvalidInput, LogCorrupt, LogUnavailable
 from tests.fixtures.archiving import IDENTITY, SMALL, STEP_US, archive_all, archived, copied, written
 from tests.fixtures.histories import START, new_job, paid
 from tests.fixtures.waiting import wait_for
+from tests.fixtures.worlds import history
 
 TOPICS = (Job.ServiceRequested.TOPIC, Job.Completed.TOPIC, Deployment.Accepted.TOPIC)
 ROOT = Path(__file__).parents[3]
@@ -290,7 +292,7 @@ async def test_commands_go_on_while_rows_leave_the_table(tmp_path: Path) -> None
     database = await written(tmp_path / "data", 1500)
     log = SQLiteEventLog(database)
     await log.start()
-    moving = asyncio.create_task(archive_all(log))
+    moving = asyncio.create_task(archive_all(log, START + DAY_US))  # not what is written meanwhile
     longest, saved = 0.0, 0
     while not moving.done():
         started = time.perf_counter()
@@ -303,21 +305,55 @@ async def test_commands_go_on_while_rows_leave_the_table(tmp_path: Path) -> None
     await log.close()
 
 
-async def test_a_log_of_the_first_format_gets_its_archive_in_place(tmp_path: Path) -> None:
-    new = await written(tmp_path / "new", 120)
-    (tmp_path / "old").mkdir()
+def in_the_clear(folder: Path) -> Path:
+    """A log as programs wrote it before personal fields were sealed."""
+    folder.mkdir()
+    recorder = SQLiteRecorder(folder / "events.db")
+    moments = itertools.count(START, STEP_US)
+    for aggregate in history(random.Random(5), 120):
+        drafts = [
+            Draft(aggregate.id, version, e.TOPIC, e.VERSION, next(moments), new_id_bytes(), b"", b"", "", e, encode(e))
+            for version, e in aggregate.collect_pending()
+        ]
+        recorder.insert(drafts)
+        recorder.commit()
+    recorder.close()
+    return folder / "events.db"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_a_log_of_an_older_format_gets_its_archive_in_place(tmp_path: Path, version: int) -> None:
+    new = in_the_clear(tmp_path / "new") if version == 1 else await written(tmp_path / "new", 120)
+    await asyncio.to_thread((tmp_path / "old").mkdir)
     old = tmp_path / "old" / "events.db"
     with closing(sqlite3.connect(old)) as connection:
-        connection.executescript(FIRST_FORMAT)
+        connection.executescript(FIRST_FORMAT + (SECOND_FORMAT if version == 2 else ""))
         connection.execute(f"ATTACH '{new}' AS new")
-        for table in ("stream", "topic", "event"):
+        for table in ("stream", "topic", "event", *(("seal_key",) if version == 2 else ())):
             connection.execute(f"INSERT INTO {table} SELECT * FROM new.{table}")
         connection.commit()
     assert all_read(old, 1) == all_read(new, 1)  # as it is, by a reader that changes nothing
-    assert rows(old, "PRAGMA user_version") == 1
+    assert rows(old, "PRAGMA user_version") == version
     assert await archived(old) > 0
-    assert rows(old, "PRAGMA user_version") == 2
+    assert rows(old, "PRAGMA user_version") == 3
     assert all_read(old, 1) == all_read(new, 1)
+
+
+async def test_erasing_a_person_takes_along_what_is_archived_of_them(tmp_path: Path) -> None:
+    log = SQLiteEventLog(tmp_path / "events.db")
+    await log.start()
+    key = await ended_job(log)
+    await archive_all(log)
+    (asked,) = await log.read(0, 1)
+    assert isinstance(asked.event, Job.ServiceRequested)
+    assert asked.event.request.params.image_id != ERASED
+    assert await log.destroy_seal_keys([key]) == 1
+    (event, *_) = log.recorder.read_stream(f"job-{key}")
+    assert isinstance(event.event, Job.ServiceRequested)
+    assert event.event.request.params.image_id == ERASED
+    assert event.data == asked.data
+    assert max(log.verify()) == log.head
+    await log.close()
 
 
 FIRST_FORMAT = """
@@ -340,6 +376,14 @@ CREATE TABLE event (
 CREATE UNIQUE INDEX event_of_stream ON event (stream, version);
 PRAGMA user_version = 1;
 PRAGMA application_id = 1145918257;
+"""
+SECOND_FORMAT = """
+CREATE TABLE seal_key (
+  number INTEGER PRIMARY KEY, scope TEXT NOT NULL, destroyed INTEGER NOT NULL, id BLOB NOT NULL, secret BLOB NOT NULL
+);
+CREATE INDEX seal_key_scope ON seal_key (scope);
+CREATE INDEX seal_key_id ON seal_key (id);
+PRAGMA user_version = 2;
 """
 
 
