@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
+from dms.domain.chain import SignedRecord
 from dms.domain.event import UNREAD, Event, Fact, Reader, event_type, reader
 from dms.domain.sealing import Opener
 from dms.errors import LogCorrupt
@@ -24,6 +25,25 @@ class FactReader:
 
     def read(self, after: int, limit: int, until: int) -> list[Fact]:
         """Events behind `after`, in order, at most `limit`, none behind `until`. Raises LogCorrupt."""
+        while True:
+            archive = self._recorder.archived
+            archived = archive.last()
+            end = min(archived, until)
+            found = [self._of_record(one) for one in archive.read(after, limit, end)] if after < end else []
+            if len(found) < limit:
+                found += self._of_rows(max(after, archived), limit - len(found), until)
+            if archive.last() == archived:  # else some of the rows may have gone between the two looks
+                return found
+
+    def _of_record(self, record: SignedRecord) -> Fact:
+        found = event_type(record.topic, record.schema_version)
+        event: Event = UNREAD
+        if self._reads(found):
+            event = reader(record.topic, record.schema_version)(record.data.encode(), self._recorder.keys)
+        kind, _, key = record.stream.partition("-")
+        return Fact(record.position, kind, key, record.topic, record.time, found, event)
+
+    def _of_rows(self, after: int, limit: int, until: int) -> list[Fact]:
         rows, streams = self._recorder.rows_for_folds(after, limit, until, self._unread)
         plans, keys = self._plans, self._recorder.keys
         facts: list[Fact] = []
