@@ -57,7 +57,7 @@ class EventLog(Protocol):
         """The link of the hash chain before the event at `position`."""
 
     def open_record(self, record: SignedRecord) -> Event:
-        """What a peer's record says, its personal fields open where we hold the key. Raises LogCorrupt."""
+        """What a peer's record says, its personal fields open where we hold the key. Raises PeerMisbehaved."""
 
     # --- keys of personal data: see domain/sealing.py ---
     def seal_key(self, scope: str) -> bytes:

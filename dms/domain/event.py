@@ -126,6 +126,9 @@ AnyFact = Fact | Recorded
 
 EVENT_TYPES: dict[str, type[Event]] = {}
 _encoder = msgspec.json.Encoder()
+_object: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
+_UNREADABLE = (msgspec.DecodeError, RecursionError, LookupError, TypeError, AttributeError)
+"""What a body that a peer made up may cause: the last three in an upcaster."""
 Reader = Callable[[bytes, Opener | None], Event]
 _readers: dict[tuple[str, int], Reader] = {}
 
@@ -184,7 +187,7 @@ def _new_reader(topic: str, schema_version: int) -> Reader:
     def read(data: bytes, keys: Opener | None) -> Event:
         try:
             return parse(data, keys)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except _UNREADABLE as error:
             raise LogCorrupt(f"event {topic} v{schema_version} can't be read: {error}") from error
 
     return read
@@ -198,21 +201,19 @@ def _parser(topic: str, schema_version: int) -> Reader:
         decoder = msgspec.json.Decoder(cls)
         return lambda data, _: decoder.decode(data)
 
+    in_place_of_personal = erased(cls.PERSONAL)
+
     def open_and_upcast(data: bytes, keys: Opener | None) -> Event:
-        body = msgspec.json.decode(data)
-        _unseal(cls, body, keys)
+        body = _object.decode(data)
+        token = body.pop(SEALED, None)
+        if token is not None:
+            plain = keys.open(str(token), topic) if keys is not None else None
+            put_back(body, in_place_of_personal if plain is None else _object.decode(plain))
         for version in range(schema_version, cls.VERSION):
             body = cls.UPCASTERS[version](body)
         return msgspec.convert(body, cls)
 
     return open_and_upcast
-
-
-def _unseal(cls: type[Event], body: dict[str, Any], keys: Opener | None) -> None:
-    token = body.pop(SEALED, None) if cls.PERSONAL else None
-    if token is not None:
-        plain = keys.open(token, cls.TOPIC) if keys is not None else None
-        put_back(body, erased(cls.PERSONAL) if plain is None else msgspec.json.decode(plain))
 
 
 def open_data(recorded: Recorded) -> bytes:

@@ -9,6 +9,7 @@ Source of the idea: crypto-shredding, as in NIST SP 800-88 rev. 1, section 2.6 (
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, Protocol
 
 SEALED = "sealed"  # the stored body's field
@@ -43,7 +44,7 @@ def take_out(body: dict[str, Any], personal: Mapping[str, Any]) -> dict[str, Any
     """Moves the fields with those dotted paths out of the body; answers them in the same nesting."""
     taken: dict[str, Any] = {}
     for path in personal:
-        *parents, name = path.split(".")
+        *parents, name = _steps(path)
         inner: Any = body
         for parent in parents:
             inner = inner.get(parent) if isinstance(inner, dict) else None
@@ -81,8 +82,14 @@ def texts(value: Any) -> Iterator[str]:
             yield from texts(inner)
 
 
+@cache
+def _steps(path: str) -> tuple[str, ...]:
+    """The paths are those in the classes of events: few, and asked for with each event."""
+    return tuple(path.split("."))
+
+
 def _put(body: dict[str, Any], path: str, value: Any) -> None:
-    *parents, name = path.split(".")
+    *parents, name = _steps(path)
     for parent in parents:
         body = body.setdefault(parent, {})
     body[name] = value

@@ -18,6 +18,7 @@ from dms.application import event_schemas
 from dms.domain.device import Device
 from dms.domain.event import EVENT_TYPES, Event, Unknown, Upcaster, decode, encode
 from dms.domain.gpus import vram_offered
+from dms.domain.job import Job
 from dms.domain.sealing import ERASED
 from dms.errors import LogCorrupt
 
@@ -37,6 +38,8 @@ class FrozenKey:
 
     def open(self, token: str, topic: str) -> bytes | None:
         sealed = b64decode(token.partition(".")[2])
+        if not sealed:
+            return None
         return self._cipher.decrypt(sealed[:12], sealed[12:], topic.encode())
 
 
@@ -112,6 +115,29 @@ def test_the_offer_of_an_older_onboarding_is_lifted() -> None:
     assert isinstance(event, Device.Onboarded)
     assert (event.offered.cpu_mhz, event.offered.memory_mb) == (old["cpu_mhz"], old["memory_mb"])
     assert event.offered.vram_mb == vram_offered(event.total.gpus)
+
+
+@pytest.mark.parametrize(
+    ("topic", "version", "body"),
+    [
+        ("job.failed", 2, b"[]"),
+        ("job.failed", 2, b'"text"'),
+        ("job.failed", 2, b'{"sealed": "x"}'),
+        ("job.failed", 2, b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
+        ("device.onboarded", 1, b"{}"),
+        ("device.onboarded", 1, b'{"total": 5}'),
+    ],
+)
+def test_what_is_no_body_at_all_is_told_as_such(topic: str, version: int, body: bytes) -> None:
+    """A peer may write anything."""
+    with pytest.raises(LogCorrupt, match=topic):
+        decode(topic, version, body, KEYS)
+
+
+def test_a_token_of_another_type_reads_as_erased() -> None:
+    event = decode("job.failed", 2, b'{"fault": "job", "sealed": 5}', KEYS)
+    assert isinstance(event, Job.Failed)
+    assert event.reason == ERASED
 
 
 def test_every_version_has_its_body_and_schema() -> None:

@@ -28,7 +28,7 @@ from dms.domain.aggregate import Aggregate
 from dms.domain.chain import SignedRecord, id_bytes
 from dms.domain.event import Event, Recorded, decode, encode, new_id_bytes
 from dms.domain.sealing import scope_of, streams_of
-from dms.errors import Conflict, InvalidInput, LogUnavailable
+from dms.errors import Conflict, InvalidInput, LogCorrupt, LogUnavailable, PeerMisbehaved
 
 A = TypeVar("A", bound=Aggregate)
 log = logging.getLogger(__name__)
@@ -319,7 +319,10 @@ class SQLiteEventLog:
 
     # --- personal data -----------------------------------------------------------------------------
     def open_record(self, record: SignedRecord) -> Event:
-        return decode(record.topic, record.schema_version, record.data.encode(), self.recorder.keys)
+        try:
+            return decode(record.topic, record.schema_version, record.data.encode(), self.recorder.keys)
+        except LogCorrupt as error:
+            raise PeerMisbehaved(f"a record of {record.stream} can't be read: {error}") from error
 
     def seal_key(self, scope: str) -> bytes:
         return self.recorder.keys.secret(scope)
