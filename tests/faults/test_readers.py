@@ -1,4 +1,4 @@
-"""Readers of the event stream that are killed again and again, on a DMS that is killed as well."""
+"""Readers of the event stream, over HTTP and NATS, that are killed again and again, on a DMS that is killed too."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import httpx
 import pytest
 
-from tests.fixtures import event_reader
+from tests.fixtures import event_reader, nats_event_reader
 from tests.fixtures.dms import Dms
+from tests.fixtures.nats import NatsServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 
@@ -23,10 +25,11 @@ EVENTS, READER_KILLS, DMS_KILLS = 10_000, 100, 10
 class Reader:
     """The program, killed and started anew on the same file."""
 
-    def __init__(self, dms: Dms, form: str, path: Path) -> None:
+    def __init__(self, path: Path, program: ModuleType, *arguments: str) -> None:
+        """The program takes the path as its last argument."""
         self.path = path
         self.kills = 0
-        self._command = [sys.executable, event_reader.__file__, dms.host, str(dms.rest_port), form, str(path)]
+        self._command = [sys.executable, "-m", program.__name__, *arguments, str(path)]
         self._process = subprocess.Popen(self._command)
 
     def positions(self) -> list[int]:
@@ -44,16 +47,26 @@ class Reader:
 
 
 @pytest.fixture
-def dms(tmp_path: Path) -> Iterator[Dms]:
-    made = Dms(tmp_path / "dms", settings={"job.executor": "process"})
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    made = NatsServer(tmp_path / "nats")
+    made.start()
+    yield made
+    made.kill9()
+
+
+@pytest.fixture
+def dms(tmp_path: Path, server: NatsServer) -> Iterator[Dms]:
+    made = Dms(tmp_path / "dms", settings={"job.executor": "process", "nats.url": server.url})
     made.start()
     yield made
     made.end()
 
 
 @pytest.fixture
-def readers(dms: Dms, tmp_path: Path) -> Iterator[list[Reader]]:
-    made = [Reader(dms, form, tmp_path / form) for form in ("ndjson", "sse")]
+def readers(dms: Dms, server: NatsServer, tmp_path: Path) -> Iterator[list[Reader]]:
+    port = str(dms.rest_port)
+    made = [Reader(tmp_path / form, event_reader, dms.host, port, form) for form in ("ndjson", "sse")]
+    made.append(Reader(tmp_path / "nats.positions", nats_event_reader, server.url))
     yield made
     for reader in made:
         reader.end()
