@@ -28,7 +28,7 @@ from dms.domain.job import Job
 from dms.domain.payment import payment_key
 from dms.domain.sealing import ERASED, scope_of, streams_of, take_out, texts
 from dms.domain.transfer import Direction, Transfer
-from dms.errors import Conflict, InvalidInput, NotFound
+from dms.errors import Conflict, DmsError, InvalidInput, NotFound
 
 log = logging.getLogger(__name__)
 
@@ -77,14 +77,23 @@ class Erasures:
         self._log, self._views, self._outputs = event_log, views, outputs
         self._checkpoints, self._inbox, self._data_dir = checkpoints, inbox, data_dir
         self._busy = asyncio.Lock()
+        self._unfinished: list[str] = []
 
     async def resume(self, unfinished: Iterable[str]) -> None:
-        """Erasures that a crash broke off."""
-        for erasure_id in unfinished:
-            erasure = self._log.load(Erasure, erasure_id)
+        """Erasures that a crash broke off. One that can't be carried out now waits for the next erasure or start."""
+        self._unfinished = list(unfinished)
+        try:
+            await self._go_on()
+        except DmsError as error:
+            log.warning("an erasure is not done yet: %s", error, extra={"action": "erasure_waits"})
+
+    async def _go_on(self) -> None:
+        while self._unfinished:
+            erasure = self._log.load(Erasure, self._unfinished[0])
             if erasure is not None and not erasure.completed:
-                log.info("erasure %s goes on", erasure_id)
+                log.info("erasure %s goes on", erasure.key)
                 await self._carry_out(erasure)
+            del self._unfinished[0]
 
     async def find(self, subject: str) -> Found:
         """What tells of the subject: a wallet's address, a transaction's hash, a peer id, any other personal text as
@@ -115,8 +124,10 @@ class Erasures:
 
     async def erase(self, subject: str, *, skip_open: bool) -> Outcome:
         """skip_open: leaves what is still open, and erases the rest. Raises InvalidInput, NotFound; Conflict when
-        something is open and may not be skipped, or when nothing is left to be erased."""
+        something is open and may not be skipped, or when nothing is left to be erased. Unavailable: it is decided, but
+        could not be carried out to its end; the next erasure or start goes on with it."""
         async with self._busy:
+            await self._go_on()
             found = await self.find(subject)
             if found.open and not skip_open:
                 first = found.open[0]
@@ -129,7 +140,9 @@ class Erasures:
             erasure = Erasure(new_id())
             erasure.request(found.scopes)
             await self._log.save(erasure)
+            self._unfinished.append(erasure.key)
             keys, files = await self._carry_out(erasure)
+            self._unfinished.remove(erasure.key)
             words = forms([subject.strip(), payment_key(subject)])
             remaining = await asyncio.to_thread(holding, self._data_dir, words)
             named = {word.decode(errors="replace") for word in words} & set(found.scopes)

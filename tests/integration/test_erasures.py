@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from dms.adapters.views import sqlite
 from dms.domain.device import Device, Offer
 from dms.domain.directory import Offering, Provider
 from dms.domain.event import new_id
 from dms.domain.resources import Resources
 from dms.domain.transfer import Direction, Transfer
-from dms.errors import Conflict, InvalidInput, NotFound
+from dms.errors import Conflict, InvalidInput, NotFound, Unavailable
 from projections.capacity import Capacity
+from projections.erasures import Erasures
 from projections.transfers import Transfers
 from tests.fixtures.worlds import WHOLE
 from tests.integration.http.node import ADDRESS, Node, running_node
@@ -119,3 +123,28 @@ async def test_what_names_nobody_is_refused(node: Node, subject: str) -> None:
 async def test_somebody_who_is_not_here_is_said_so(node: Node) -> None:
     with pytest.raises(NotFound, match="nothing on this node"):
         await node.services.erasures.erase("addr_of_a_stranger", skip_open=False)
+
+
+async def test_while_another_program_reads_the_views_the_erasure_waits_and_then_goes_on(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader holds the old pages of the write-ahead log."""
+    monkeypatch.setattr(sqlite, "JOURNAL_SECONDS", 0.2)
+    transfer = await received(node, tmp_path)
+    await node.views.wait(node.services.log.head)
+    with closing(sqlite3.connect(tmp_path / "views.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM view_transfers").fetchone() == (1,)
+        with pytest.raises(Unavailable, match="read by another program"):
+            await node.services.erasures.erase(PEER, skip_open=False)
+        assert on_disk(tmp_path, NAME) == ["views.db-wal"]
+    await node.views.wait(node.services.log.head)
+    (row,) = (await node.views.page(Erasures(), limit=2)).rows
+    assert row.state == "requested"
+    with pytest.raises(NotFound):
+        await node.services.erasures.erase(PEER, skip_open=False)
+    assert on_disk(tmp_path, NAME) == []
+    await node.views.wait(node.services.log.head)
+    (row,) = (await node.views.page(Erasures(), limit=2)).rows
+    assert (row.state, row.scopes) == ("completed", 1)
+    assert transfer.ended

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
+import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from msgspec import Struct
 from dms.adapters.views.past import Folds, PastViews
 from dms.application.ports import EventLog
 from dms.domain.event import Recorded
-from dms.errors import Conflict, InvalidInput, LogCorrupt, NotFound
+from dms.errors import Conflict, InvalidInput, LogCorrupt, NotFound, Unavailable
 from projections.base import Page, Projection
 
 S = TypeVar("S", bound=Struct)
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 REBUILD_BATCH = 5000
 BUSY_SECONDS = 0.1
+JOURNAL_SECONDS = 10.0
 SNAPSHOT_EVENTS = 20_000  # between two snapshots of a view whose past can't be folded row by row
 SNAPSHOTS_KEPT = 64  # of one view; beyond it every other one goes
 _STATE = """
@@ -192,6 +194,7 @@ class SQLiteViews:
         self._folds = Folds()
         self._moved = asyncio.Event()
         self._rebuilding: set[str] = set()
+        self._one_rebuild = asyncio.Lock()
         self._following: asyncio.Task[None] | None = None
 
     def _open(self) -> sqlite3.Connection:
@@ -305,32 +308,42 @@ class SQLiteViews:
             raise NotFound(f"no view {name}; there are {', '.join(sorted(self._views))}")
         if name in self._rebuilding:
             raise Conflict(f"view {name} is being rebuilt already")
-        self._rebuilding.add(name)
-        try:
-            await asyncio.to_thread(self._reset, view)
-            await self._catch_up(view)
-        finally:
-            # No await since the last look at the head: the live task goes on exactly behind it.
-            self._rebuilding.discard(name)
-        self._wake()
+        await self._rebuild(view)
         return view.position
+
+    async def _rebuild(self, *views: _View) -> None:
+        """After one that began earlier: that has read older events, which may be erased meanwhile."""
+        names = {view.projection.name for view in views}
+        async with self._one_rebuild:
+            self._rebuilding |= names
+            try:
+                for view in views:
+                    await asyncio.to_thread(self._reset, view)
+                await self._catch_up(*views)
+            finally:
+                # No await since the last look at the head: the live task goes on exactly behind it.
+                self._rebuilding -= names
+        self._wake()
 
     async def renew(self) -> None:
         await self.wait(self._log.head)  # what is folded already was read before; nothing older comes after
-        for name in self._views:
-            while True:
-                try:
-                    await self.rebuild(name)
-                    break
-                except Conflict:  # somebody's rebuild that began earlier has read the old events
-                    await asyncio.sleep(BUSY_SECONDS)
+        await self._rebuild(*self._views.values())
         self._folds.clear()
         await asyncio.to_thread(self._empty_journal)
 
     def _empty_journal(self) -> None:
-        """Dropped tables were overwritten in the database (secure_delete); the write-ahead log has older pages."""
-        with self._lock:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Dropped tables were overwritten in the database (secure_delete); the write-ahead log has older pages. Another
+        process may read there for a moment."""
+        deadline = time.monotonic() + JOURNAL_SECONDS
+        while True:
+            with self._lock:
+                if not self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                    return
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    f"{self._database} is read by another program: its old pages can't be overwritten now"
+                )
+            time.sleep(BUSY_SECONDS)
 
     def _wake(self) -> None:
         """Those who wait look again."""
