@@ -1,41 +1,50 @@
-"""Looks for texts in the files of a folder, byte by byte, and blacks them out. Calls block."""
+"""Looks for texts in the files of a folder, byte by byte, and blacks them out. Calls block.
+
+Files are read, not mapped: a job may cut its own short meanwhile, and a page that is gone would kill this process.
+"""
 
 from __future__ import annotations
 
 import json
-import mmap
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 BLACK = b"x"
+WINDOW = 1 << 20  # bytes looked at in one go: other threads wait while one is searched
 
 
 def forms(texts: Iterable[str]) -> list[bytes]:
-    """How each may stand in a file: as it is, and as in a JSON text."""
+    """How each may stand in a file: as it is, and as in a JSON text of either kind."""
     found = {text.encode(errors="surrogateescape") for text in texts if text}
     found |= {json.dumps(text)[1:-1].encode() for text in texts if text}
+    found |= {json.dumps(text, ensure_ascii=False)[1:-1].encode(errors="surrogateescape") for text in texts if text}
     return sorted(found, key=len, reverse=True)
 
 
 def black_out(paths: Iterable[Path], words: Sequence[bytes]) -> int:
     """Overwrites them where they stand, in files that may be written to meanwhile: no length changes. Answers how many
-    there were. What is gone, or no regular file of ours, is left alone."""
+    there were. What is gone, or no regular file of ours, is left alone. Raises OSError when one can't be written."""
     count = 0
     for path in paths:
-        with _mapped(path, write=True) as content:
-            if content is not None:
-                count += sum(_overwrite(content, word) for word in words)
+        with _opened(path, os.O_RDWR) as handle:
+            if handle is not None:
+                count += sum(_overwrite(handle, at, window, words) for at, window in _windows(handle, words))
     return count
 
 
-def _overwrite(content: mmap.mmap, word: bytes) -> int:
-    count, start = 0, content.find(word)
-    while start >= 0:
-        content[start : start + len(word)] = BLACK * len(word)
-        count += 1
-        start = content.find(word, start + len(word))
+def _overwrite(handle: int, at: int, window: bytes, words: Sequence[bytes]) -> int:
+    """at: where the window begins in the file."""
+    content, count = bytearray(window), 0
+    for word in words:
+        start = content.find(word)
+        while start >= 0:
+            content[start : start + len(word)] = black = BLACK * len(word)
+            os.pwrite(handle, black, at + start)
+            count += 1
+            start = content.find(word, start + len(word))
     return count
 
 
@@ -43,8 +52,8 @@ def holding(folder: Path, words: Sequence[bytes]) -> list[str]:
     """The files below the folder that have one of them, by their path from there."""
     found = []
     for path in _files(folder):
-        with _mapped(path, write=False) as content:
-            if content is not None and any(content.find(word) >= 0 for word in words):
+        with suppress(OSError), _opened(path, os.O_RDONLY) as handle:
+            if handle is not None and any(word in window for _, window in _windows(handle, words) for word in words):
                 found.append(str(path.relative_to(folder)))
     return sorted(found)
 
@@ -54,19 +63,28 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (Path(root, name) for name in names)
 
 
-@contextmanager
-def _mapped(path: Path, *, write: bool) -> Iterator[mmap.mmap | None]:
-    """None: it is gone, empty, a link, or not to be read."""
-    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_RDWR if write else os.O_RDONLY)
-    content = None
-    with suppress(OSError, ValueError):
-        handle = os.open(path, flags)
+def _windows(handle: int, words: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
+    """(offset, bytes) of all that the file has now; each goes on into the next as far as a word may. Holes, which may
+    be endless, are left out."""
+    more = max(map(len, words), default=1) - 1
+    at, end = 0, os.fstat(handle).st_size
+    while at < end:
         try:
-            content = mmap.mmap(handle, 0, access=mmap.ACCESS_WRITE if write else mmap.ACCESS_READ)
-        finally:
-            os.close(handle)
+            at = os.lseek(handle, at, os.SEEK_DATA)
+        except OSError:  # nothing but a hole behind it
+            return
+        yield at, os.pread(handle, min(WINDOW + more, end - at), at)
+        at += WINDOW
+
+
+@contextmanager
+def _opened(path: Path, mode: int) -> Iterator[int | None]:
+    """None: it is gone, no regular file, or not to be read."""
+    handle = None
+    with suppress(OSError):
+        handle = os.open(path, os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | mode)
     try:
-        yield content
+        yield handle if handle is not None and stat.S_ISREG(os.fstat(handle).st_mode) else None
     finally:
-        if content is not None:
-            content.close()
+        if handle is not None:
+            os.close(handle)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from dms.application.words import black_out, forms, holding
+from dms.application.words import WINDOW, black_out, forms, holding
+
+CUTS = "import os, sys\nwhile True: os.truncate(sys.argv[1], 0); os.truncate(sys.argv[1], 1 << 25)"
+LOOKS = """
+import sys
+from pathlib import Path
+from dms.application.words import holding
+for _ in range(100): holding(Path(sys.argv[1]), [b"addr_one"])
+"""
 
 
 @pytest.fixture
@@ -44,3 +55,42 @@ def test_a_writer_goes_on_at_its_end(folder: Path) -> None:
 
 def test_a_link_is_not_followed(folder: Path) -> None:
     assert black_out([folder / "link"], forms(["addr_one"])) == 0
+
+
+def test_a_file_that_is_cut_short_meanwhile_does_no_harm(tmp_path: Path) -> None:
+    """As a running job may do with its own; a mapped one would end the process (SIGBUS)."""
+    path = tmp_path / "work"
+    path.touch()
+    cutting = subprocess.Popen([sys.executable, "-c", CUTS, path])
+    try:
+        looking = subprocess.run([sys.executable, "-c", LOOKS, tmp_path], timeout=60, check=False)
+    finally:
+        cutting.kill()
+        cutting.wait(10)
+    assert looking.returncode == 0
+
+
+def test_a_file_with_an_endless_hole_is_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "work"
+    path.write_bytes(b"addr_one")
+    os.truncate(path, 1 << 43)
+    with path.open("r+b") as file:
+        file.seek(1 << 42)
+        file.write(b"addr_two")
+    assert holding(tmp_path, [b"addr_two"]) == ["work"]
+    assert holding(tmp_path, [b"addr_three"]) == []
+
+
+@pytest.mark.parametrize("before", [WINDOW - 8, WINDOW - 1, WINDOW, 3 * WINDOW - 4])
+def test_a_text_is_found_wherever_it_stands(tmp_path: Path, before: int) -> None:
+    path = tmp_path / "dms.log"
+    path.write_bytes(b"." * before + b"addr_one" + b".")
+    assert holding(tmp_path, [b"a-longer-word", b"addr_one"]) == ["dms.log"]
+    assert black_out([path], [b"a-longer-word", b"addr_one"]) == 1
+    assert path.read_bytes() == b"." * before + b"xxxxxxxx" + b"."
+
+
+def test_a_text_is_found_as_json_has_it_with_and_without_escapes(tmp_path: Path) -> None:
+    for name, content in (("ascii", '"caf\\u00e9 \\"x\\""'), ("utf-8", '"café \\"x\\""'), ("raw", 'café "x"')):
+        (tmp_path / name).write_text(content)
+    assert holding(tmp_path, forms(['café "x"'])) == ["ascii", "raw", "utf-8"]
