@@ -282,6 +282,7 @@ class Daemon:
         self.port = await server.start()
         self._enter("reading the log")
         await self._views.start()
+        self._closing.push_async_callback(self.services.erasures.close)
         await self.services.erasures.resume(await self._open_erasures())
         self._closing.push_async_callback(self._metadata_file.close)
         await self._metadata_file.start()

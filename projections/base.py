@@ -116,7 +116,7 @@ class Views(Protocol):
     """Reading the persisted views. A read after `wait(p)` shows everything up to position p."""
 
     async def wait(self, position: int) -> None:
-        """Returns once every view has taken in that position."""
+        """Returns once every view has taken in that position. Raises LogUnavailable when they are no longer kept."""
 
     async def get(self, projection: Projection[S], key: str) -> S | None: ...
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from msgspec import Struct
 
 from dms.application.checkpoint_files import CheckpointFiles
 from dms.application.ports import EventLog, OutputStore, ViewStore
+from dms.application.tasks import cancelled
 from dms.application.user_files import Inbox
 from dms.application.words import black_out, forms, holding
 from dms.domain.deployment import Deployment
@@ -28,12 +30,13 @@ from dms.domain.job import Job
 from dms.domain.payment import payment_key
 from dms.domain.sealing import ERASED, scope_of, streams_of, take_out, texts
 from dms.domain.transfer import Direction, Transfer
-from dms.errors import Conflict, DmsError, InvalidInput, NotFound
+from dms.errors import Conflict, DmsError, InvalidInput, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
 
 PAGE = 2000
 SHORTEST_SUBJECT = 8  # characters; a shorter one is no address, hash, id or name of one person
+RETRY_SECONDS = (5.0, 300.0)  # first and longest pause before what could not be carried out is tried again
 SHORTEST_WORD = 6  # shorter texts are not blacked out in the DMS's own log: they say nothing by themselves
 
 
@@ -76,24 +79,22 @@ class Erasures:
     ) -> None:
         self._log, self._views, self._outputs = event_log, views, outputs
         self._checkpoints, self._inbox, self._data_dir = checkpoints, inbox, data_dir
-        self._busy = asyncio.Lock()
-        self._unfinished: list[str] = []
+        self._busy, self._carrying = asyncio.Lock(), asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def resume(self, unfinished: Iterable[str]) -> None:
-        """Erasures that a crash broke off. One that can't be carried out now waits for the next erasure or start."""
-        self._unfinished = list(unfinished)
-        try:
-            await self._go_on()
-        except DmsError as error:
-            log.warning("an erasure is not done yet: %s", error, extra={"action": "erasure_waits"})
-
-    async def _go_on(self) -> None:
-        while self._unfinished:
-            erasure = self._log.load(Erasure, self._unfinished[0])
+        """Erasures that a crash broke off. Returns once each was tried; the trying goes on."""
+        for erasure_id in unfinished:
+            erasure = self._log.load(Erasure, erasure_id)
             if erasure is not None and not erasure.completed:
-                log.info("erasure %s goes on", erasure.key)
-                await self._carry_out(erasure)
-            del self._unfinished[0]
+                log.info("erasure %s goes on", erasure_id)
+                with suppress(Unavailable):
+                    await self._begin(erasure)
+
+    async def close(self) -> None:
+        """What is not done goes on at the next start."""
+        for task in tuple(self._tasks):
+            await cancelled(task)
 
     async def find(self, subject: str) -> Found:
         """What tells of the subject: a wallet's address, a transaction's hash, a peer id, any other personal text as
@@ -124,10 +125,9 @@ class Erasures:
 
     async def erase(self, subject: str, *, skip_open: bool) -> Outcome:
         """skip_open: leaves what is still open, and erases the rest. Raises InvalidInput, NotFound; Conflict when
-        something is open and may not be skipped, or when nothing is left to be erased. Unavailable: it is decided, but
-        could not be carried out to its end; the next erasure or start goes on with it."""
+        something is open and may not be skipped, or when nothing is left to be erased; Unavailable when it was decided
+        and could not be carried out yet. What was decided is carried out, whether or not the caller waits for it."""
         async with self._busy:
-            await self._go_on()
             found = await self.find(subject)
             if found.open and not skip_open:
                 first = found.open[0]
@@ -139,10 +139,7 @@ class Erasures:
                 raise Conflict(f"nothing can be erased yet: {found.open[0].scope} {found.open[0].reason}")
             erasure = Erasure(new_id())
             erasure.request(found.scopes)
-            await self._log.save(erasure)
-            self._unfinished.append(erasure.key)
-            keys, files = await self._carry_out(erasure)
-            self._unfinished.remove(erasure.key)
+            keys, files = await asyncio.shield(self._begin(erasure))
             words = forms([subject.strip(), payment_key(subject)])
             remaining = await asyncio.to_thread(holding, self._data_dir, words)
             named = {word.decode(errors="replace") for word in words} & set(found.scopes)
@@ -157,6 +154,35 @@ class Erasures:
             )
 
     # --- carrying out ----------------------------------------------------------------------------------
+    def _begin(self, erasure: Erasure) -> asyncio.Future[tuple[int, int]]:
+        """What the first try gave: (keys destroyed, files removed), or Unavailable."""
+        first = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(self._until_done(erasure, first), name=f"erasure {erasure.key}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return first
+
+    async def _until_done(self, erasure: Erasure, first: asyncio.Future[tuple[int, int]]) -> None:
+        try:
+            await self._log.save(erasure)
+        except DmsError as error:  # not decided, so there is nothing to go on with
+            _tell(first, error)
+            return
+        pause, longest = RETRY_SECONDS
+        while True:
+            try:
+                async with self._carrying:
+                    done = await self._carry_out(erasure)
+            except Exception as error:  # the outermost loop of a task: nothing may end it silently
+                log.warning("erasure %s waits: %s", erasure.key, error, extra={"action": "erasure_waits"})
+                text = f"erasure {erasure.key} is decided and not done yet, it is tried again: {error}"
+                _tell(first, Unavailable(text))
+            else:
+                _tell(first, done)
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, longest)
+
     async def _carry_out(self, erasure: Erasure) -> tuple[int, int]:
         """(keys destroyed, files removed). What needs the keys comes before their end."""
         files = 0
@@ -169,6 +195,7 @@ class Erasures:
         await asyncio.to_thread(black_out, logs, forms(long_ones))
         keys = await self._log.destroy_seal_keys(erasure.scopes)
         await self._views.renew()
+        erasure = self._log.load(Erasure, erasure.key) or erasure  # anew after a failed write
         erasure.complete(keys, files)
         await self._log.save(erasure)
         log.info("erasure %s is done: %d keys destroyed, %d files removed", erasure.key, keys, files)
@@ -233,6 +260,17 @@ class Erasures:
         if (job is not None and job.open) or (deployment is not None and not deployment.ended):
             return "has not ended: terminate it first"
         return "waits for its last checkpoint" if job is not None and job.checkpoint_wanted else ""
+
+
+def _tell(first: asyncio.Future[tuple[int, int]], outcome: tuple[int, int] | Exception) -> None:
+    """Once: later outcomes nobody waits for."""
+    if first.done():
+        return
+    if isinstance(outcome, tuple):
+        first.set_result(outcome)
+    else:
+        first.set_exception(outcome)
+        first.exception()  # seen: a caller that went away is no error of its own
 
 
 def _about(events: Sequence[Recorded], wanted: str) -> list[str]:

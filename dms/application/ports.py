@@ -81,8 +81,8 @@ class ViewStore(Protocol):
     """The read models on the disk."""
 
     async def renew(self) -> None:
-        """Makes every one anew from the log; nothing of the old rows stays in the file or in memory. Raises Unavailable
-        when that can't be said, since another program reads the file."""
+        """Makes every one anew from the log; nothing of the old rows stays in the file or in memory. Raises
+        LogUnavailable when not all of that could be done."""
 
 
 class ArchivedSegment(Struct, frozen=True, kw_only=True):

@@ -8,6 +8,8 @@ import click
 
 from dms.cli.core import Exit, Failure, Group, State, can_ask, command, pass_state, say
 
+PATIENCE_SECONDS = 3600.0  # the whole history is searched, and all views are made anew
+
 
 def add_to(cli: Group) -> None:
     group = Group("erasure", help="Erase what this node holds of a person.", example="nunet erasure list")
@@ -31,7 +33,7 @@ def _add_run(group: Group) -> None:
         """  # fmt: skip
         api = state.api()
         body: dict[str, Any] = {"subject": subject, "skip_open": skip_open}
-        found = api.post("/erasures", body | {"dry_run": True})
+        found = api.post("/erasures", body | {"dry_run": True}, timeout_seconds=PATIENCE_SECONDS)
         if dry_run:
             _show(state, found)
             return
@@ -40,7 +42,7 @@ def _add_run(group: Group) -> None:
             if not can_ask():
                 raise Failure("nothing was erased: nobody can be asked here", Exit.USAGE, "say --yes")
             click.confirm("Erase this? It can't be taken back", abort=True, err=True)
-        _show(state, api.post("/erasures", body))
+        _show(state, api.post("/erasures", body, timeout_seconds=PATIENCE_SECONDS))
 
 
 def _show(state: State, answer: dict[str, Any], *, quiet: bool = False) -> None:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, closing, contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
-from dms.adapters.views import sqlite
+from dms.adapters.eventlog import keyring
+from dms.adapters.views import sqlite as views
+from dms.application import erasures
+
 from dms.domain.device import Device, Offer
 from dms.domain.directory import Offering, Provider
+from dms.domain.erasure import Erasure
 from dms.domain.event import new_id
 from dms.domain.resources import Resources
 from dms.domain.transfer import Direction, Transfer
-from dms.errors import Conflict, InvalidInput, NotFound, Unavailable
+from dms.errors import Conflict, InvalidInput, LogUnavailable, NotFound, Unavailable
 from projections.capacity import Capacity
-from projections.erasures import Erasures
 from projections.transfers import Transfers
 from tests.fixtures.worlds import WHOLE
 from tests.integration.http.node import ADDRESS, Node, running_node
@@ -30,6 +35,29 @@ NAME = "letter-to-alice.txt"
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
     async with running_node(tmp_path) as running:
         yield running
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (keyring, views):
+        monkeypatch.setattr(module, "TRUNCATE_SECONDS", 0.1)
+    monkeypatch.setattr(erasures, "RETRY_SECONDS", (0.05, 0.05))
+
+
+@contextmanager
+def another_reader(database: Path) -> Iterator[None]:
+    """As `nunet audit verify` reads: one long look, which holds the write-ahead log."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        yield
+
+
+async def completed(node: Node) -> None:
+    async with asyncio.timeout(10), aclosing(node.services.log.subscribe(0)) as batches:
+        async for batch in batches:
+            if any(isinstance(recorded.event, Erasure.Completed) for recorded in batch):
+                return
 
 
 def on_disk(folder: Path, text: str) -> list[str]:
@@ -125,26 +153,53 @@ async def test_somebody_who_is_not_here_is_said_so(node: Node) -> None:
         await node.services.erasures.erase("addr_of_a_stranger", skip_open=False)
 
 
-async def test_while_another_program_reads_the_views_the_erasure_waits_and_then_goes_on(
-    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("database", ["events.db", "views.db"])
+async def test_while_another_program_reads_it_is_not_called_done_and_goes_on_by_itself(
+    node: Node, tmp_path: Path, database: str
 ) -> None:
-    """The reader holds the old pages of the write-ahead log."""
-    monkeypatch.setattr(sqlite, "JOURNAL_SECONDS", 0.2)
     transfer = await received(node, tmp_path)
     await node.views.wait(node.services.log.head)
-    with closing(sqlite3.connect(tmp_path / "views.db", isolation_level=None)) as reader:
-        reader.execute("BEGIN")
-        assert reader.execute("SELECT count(*) FROM view_transfers").fetchone() == (1,)
-        with pytest.raises(Unavailable, match="read by another program"):
+    with another_reader(tmp_path / database):
+        with pytest.raises(Unavailable, match="decided and not done yet"):
             await node.services.erasures.erase(PEER, skip_open=False)
-        assert on_disk(tmp_path, NAME) == ["views.db-wal"]
-    await node.views.wait(node.services.log.head)
-    (row,) = (await node.views.page(Erasures(), limit=2)).rows
-    assert row.state == "requested"
-    with pytest.raises(NotFound):
-        await node.services.erasures.erase(PEER, skip_open=False)
+        again = node.services.log.load(Transfer, transfer.key)
+        assert again is not None
+        assert again.peer_id == "erased"
+    await completed(node)
+    assert on_disk(tmp_path, NAME) == on_disk(tmp_path, PEER) == []
+
+
+async def test_who_does_not_wait_for_the_answer_does_not_stop_it(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await received(node, tmp_path)
+    begun, go_on, renew = asyncio.Event(), asyncio.Event(), node.views.renew
+
+    async def when_told() -> None:
+        begun.set()
+        await go_on.wait()
+        await renew()
+
+    monkeypatch.setattr(node.views, "renew", when_told)
+    async with httpx.AsyncClient() as client:
+        asking = asyncio.create_task(client.post(f"{node.url}/api/v1/erasures", json={"subject": PEER}))
+        await begun.wait()
+        asking.cancel()
+        await asyncio.wait({asking})
+        await client.get(f"{node.url}/livez")  # the server has seen the other one go
+    go_on.set()
+    await completed(node)
     assert on_disk(tmp_path, NAME) == []
-    await node.views.wait(node.services.log.head)
-    (row,) = (await node.views.page(Erasures(), limit=2)).rows
-    assert (row.state, row.scopes) == ("completed", 1)
-    assert transfer.ended
+
+
+async def test_views_that_are_no_longer_kept_are_said_so(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(node.views, "_fold", full)
+    waiting = asyncio.create_task(node.views.wait(1))
+    await provider(node, lost=False)
+    async with asyncio.timeout(5):
+        with pytest.raises(LogUnavailable, match="disk is full"):
+            await waiting

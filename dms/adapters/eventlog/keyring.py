@@ -159,14 +159,15 @@ class Keyring:
             self._by_scope.popitem(last=False)
 
 
-def destroy(connection: sqlite3.Connection, scopes: Sequence[str]) -> int:
+def destroy(connection: sqlite3.Connection, scopes: Sequence[str], keyring: Keyring) -> int:
     """Overwrites the keys in the database, and empties its write-ahead log, which has older copies of the pages;
-    answers how many keys there were. connection: writing, and used by nobody else meanwhile. Blocking. Raises
-    LogUnavailable, sqlite3.Error."""
+    answers how many keys there were. connection: writing, and used by nobody else meanwhile. keyring: forgets them,
+    also when the write-ahead log can't be emptied. Blocking. Raises LogUnavailable, sqlite3.Error."""
     with closing(connection):
         connection.execute("BEGIN IMMEDIATE")
         counts = [connection.execute(_DESTROY, (scope,)).rowcount for scope in scopes]
         connection.execute("COMMIT")
+        keyring.forget(scopes)
         deadline = time.monotonic() + TRUNCATE_SECONDS
         while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
             if time.monotonic() > deadline:

@@ -335,13 +335,13 @@ class SQLiteEventLog:
 
     async def destroy_seal_keys(self, scopes: Sequence[str]) -> int:
         try:
-            count = await asyncio.to_thread(self.recorder.destroy_keys, scopes)
+            return await asyncio.to_thread(self.recorder.destroy_keys, scopes)
         except sqlite3.Error as error:
             raise LogUnavailable(f"the keys can't be destroyed: {error}; try again") from error
-        self._tail = Tail(self.head, self._tail.kept)  # what it holds is open; later readers go to the disk
-        for scope in scopes:
-            self._evict(streams_of(scope))
-        return count
+        finally:
+            self._tail = Tail(self.head, self._tail.kept)  # what it holds is open; later readers go to the disk
+            for scope in scopes:
+                self._evict(streams_of(scope))
 
     def on_rollback(self, react: Callable[[], None]) -> None:
         self._on_rollback.append(react)

@@ -226,9 +226,7 @@ class SQLiteRecorder(ApplicationRecorder):
 
     def destroy_keys(self, scopes: Sequence[str]) -> int:
         """See keyring.destroy. Blocking, beside the writer's own work."""
-        count = keyring.destroy(connect(self._database), scopes)
-        self.keys.forget(scopes)
-        return count
+        return keyring.destroy(connect(self._database), scopes, self.keys)
 
     def rollback(self) -> None:
         try:

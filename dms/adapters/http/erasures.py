@@ -101,10 +101,11 @@ ROUTES = (
             "erasure_id": "", "dry_run": True, "erased": [examples.JOB_ID], "open": [], "more": False, "keys": 0,
             "files": 0, "remaining": [],
         },
-        errors=(400, 404, 409), tags=_TAGS,
+        errors=(400, 404, 409, 503), tags=_TAGS,
         description="Destroys the keys under which events of the subject's jobs, transfers and the like are sealed, "
         "and removes outputs, checkpoints and received files. The events stay, and the history stays provable. It "
-        "can't be taken back. 409 while something of it has not ended, unless `skip_open`.",
+        "can't be taken back. 409 while something of it has not ended, unless `skip_open`. 503 when it was decided and "
+        "could not be carried out at once: it goes on by itself.",
     ),
     Route(
         "GET", "/erasures", list_erasures, "Erasures, newest first.",

@@ -21,7 +21,7 @@ from msgspec import Struct
 from dms.adapters.views.past import Folds, PastViews
 from dms.application.ports import EventLog
 from dms.domain.event import Recorded
-from dms.errors import Conflict, InvalidInput, LogCorrupt, NotFound, Unavailable
+from dms.errors import Conflict, InvalidInput, LogCorrupt, LogUnavailable, NotFound
 from projections.base import Page, Projection
 
 S = TypeVar("S", bound=Struct)
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 REBUILD_BATCH = 5000
 BUSY_SECONDS = 0.1
-JOURNAL_SECONDS = 10.0
+TRUNCATE_SECONDS = 10.0  # readers may hold the write-ahead log for a moment
 SNAPSHOT_EVENTS = 20_000  # between two snapshots of a view whose past can't be folded row by row
 SNAPSHOTS_KEPT = 64  # of one view; beyond it every other one goes
 _STATE = """
@@ -214,6 +214,7 @@ class SQLiteViews:
             self._check(view, head)
         await self._catch_up(*self._views.values())
         self._following = asyncio.create_task(self._follow(), name="views")
+        self._following.add_done_callback(lambda _: self._wake())  # none of those who wait must do so for ever
 
     def _check(self, view: _View, head: int) -> None:
         row = self._connection.execute("SELECT hash FROM view WHERE name = ?", (view.projection.name,)).fetchone()
@@ -242,6 +243,8 @@ class SQLiteViews:
 
     async def wait(self, position: int) -> None:
         while any(view.position < position for view in self._views.values()):
+            if self.failure is not None:
+                raise LogUnavailable(self.failure)
             await self._moved.wait()
 
     def positions(self) -> Mapping[str, int]:
@@ -327,23 +330,32 @@ class SQLiteViews:
 
     async def renew(self) -> None:
         await self.wait(self._log.head)  # what is folded already was read before; nothing older comes after
-        await self._rebuild(*self._views.values())
-        self._folds.clear()
-        await asyncio.to_thread(self._empty_journal)
+        try:
+            await self._rebuild(*self._views.values())
+            self._folds.clear()
+            await self._empty_journal()
+        except sqlite3.Error as error:
+            raise LogUnavailable(f"{self._database} can't be written: {error}") from error
 
-    def _empty_journal(self) -> None:
-        """Dropped tables were overwritten in the database (secure_delete); the write-ahead log has older pages. Another
-        process may read there for a moment."""
-        deadline = time.monotonic() + JOURNAL_SECONDS
-        while True:
-            with self._lock:
-                if not self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-                    return
+    async def _empty_journal(self) -> None:
+        """Dropped tables were overwritten in the database (secure_delete); the write-ahead log has older pages. Raises
+        LogUnavailable while another process reads them."""
+        deadline = time.monotonic() + TRUNCATE_SECONDS
+        while await asyncio.to_thread(self._journal_is_held):
             if time.monotonic() > deadline:
-                raise Unavailable(
-                    f"{self._database} is read by another program: its old pages can't be overwritten now"
+                raise LogUnavailable(
+                    f"{self._database.name}-wal has older rows, and another program reads them: try again"
                 )
-            time.sleep(BUSY_SECONDS)
+            await asyncio.sleep(BUSY_SECONDS)
+
+    def _journal_is_held(self) -> bool:
+        """Tries once, without waiting: those who read rows wait for the lock."""
+        with self._lock:
+            self._connection.execute("PRAGMA busy_timeout = 0")
+            try:
+                return bool(self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
+            finally:
+                self._connection.execute("PRAGMA busy_timeout = 5000")
 
     def _wake(self) -> None:
         """Those who wait look again."""

@@ -303,6 +303,7 @@ async def running_node(
             retention=Retention(SQLiteEventArchive(event_log, identity), 0, now_us),
             ml_images=MlImages(device, executor, images, identity.peer_id),
         )
+        closing.push_async_callback(services.erasures.close)
         app = build_app(services, views, rest or Rest(), debug_routes=debug_routes)
         server = HttpServer(app, "127.0.0.1", 0)
         port = await server.start()
