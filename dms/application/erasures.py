@@ -173,7 +173,7 @@ class Erasures:
             try:
                 async with self._carrying:
                     done = await self._carry_out(erasure)
-            except Exception as error:  # the outermost loop of a task: nothing may end it silently
+            except Exception as error:  # noqa: BLE001  whatever it is, it must not end silently
                 log.warning("erasure %s waits: %s", erasure.key, error, extra={"action": "erasure_waits"})
                 text = f"erasure {erasure.key} is decided and not done yet, it is tried again: {error}"
                 _tell(first, Unavailable(text))

@@ -14,7 +14,6 @@ import pytest
 from dms.adapters.eventlog import keyring
 from dms.adapters.views import sqlite as views
 from dms.application import erasures
-
 from dms.domain.device import Device, Offer
 from dms.domain.directory import Offering, Provider
 from dms.domain.erasure import Erasure
