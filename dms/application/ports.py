@@ -57,14 +57,16 @@ class EventLog(Protocol):
         """The link of the hash chain before the event at `position`."""
 
     def open_record(self, record: SignedRecord) -> Event:
-        """What a peer's record says, its personal fields open where we hold the key. Raises PeerMisbehaved."""
+        """What a peer's record of a job that we share says, its personal fields open. Raises PeerMisbehaved when it
+        can't be read, or keeps what tells of a person otherwise than under the job's key: it could not be erased."""
 
     # --- keys of personal data: see domain/sealing.py ---
     def seal_key(self, scope: str) -> bytes:
         """The 32 bytes under which that scope's personal fields are sealed; made when there are none yet."""
 
     def adopt_seal_key(self, scope: str, secret: bytes) -> None:
-        """Takes a key from the peer that shares the scope, unless there is one already."""
+        """Takes a key from the peer that shares the scope, unless there is one already. Raises InvalidInput for a key
+        that another scope has or had."""
 
     async def destroy_seal_keys(self, scopes: Sequence[str]) -> int:
         """Makes what was sealed under them unreadable for ever, on disk and in memory; answers how many there were.

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from dms.domain.chain import id_text
-from dms.domain.sealing import SEALED, Opener, erased, put_back, take_out
+from dms.domain.sealing import SEALED, Opener, erased, put_back, take_out, texts
 from dms.errors import LogCorrupt
 
 E = TypeVar("E", bound="type[Event]")
@@ -214,6 +214,27 @@ def _parser(topic: str, schema_version: int) -> Reader:
         return msgspec.convert(body, cls)
 
     return open_and_upcast
+
+
+def misplaced(topic: str, schema_version: int, data: bytes, keys: Opener) -> str:
+    """What is wrong with where a peer's readable body has what tells of a person, and what does not; empty for nothing.
+    keys: those of its stream alone."""
+    personal = event_type(topic, schema_version).PERSONAL
+    body = _object.decode(data) if personal else {}
+    if any(texts(take_out(body, personal))):
+        return "tells of a person in the clear"
+    if SEALED not in body:
+        return ""
+    plain = keys.open(str(body[SEALED]), topic)
+    if plain is None:
+        return "is sealed under a key that is not its job's"
+    hidden = _object.decode(plain)
+    take_out(hidden, personal)
+    return "hides what is to be read without a key" if _has_values(hidden) else ""
+
+
+def _has_values(body: dict[str, Any]) -> bool:
+    return any(_has_values(value) if isinstance(value, dict) else True for value in body.values())
 
 
 def open_data(recorded: Recorded) -> bytes:

@@ -23,7 +23,7 @@ from hashlib import sha256
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from dms.errors import LogUnavailable
+from dms.errors import InvalidInput, LogUnavailable
 
 # Rows are only put at the end and only overwritten in place, so no page is ever split or merged with a key in it, which
 # would leave a copy behind.
@@ -37,6 +37,7 @@ CREATE INDEX seal_key_id ON seal_key (id);
 INSERT = "INSERT INTO seal_key (scope, destroyed, id, secret) VALUES (?, 0, ?, ?)"
 _OF_SCOPE = "SELECT scope, id, secret FROM seal_key WHERE scope = ? AND NOT destroyed"
 _OF_ID = "SELECT secret FROM seal_key WHERE id = ? AND NOT destroyed LIMIT 1"
+_KNOWN = "SELECT 1 FROM seal_key WHERE id = ? LIMIT 1"
 _DESTROY = "UPDATE seal_key SET destroyed = 1, secret = zeroblob(32) WHERE scope = ? AND NOT destroyed"
 PSEUDONYMS = "pseudonyms"  # the scope of the key that makes pseudonyms
 KEY_BYTES, ID_BYTES, NONCE_BYTES = 32, 16, 12
@@ -89,9 +90,19 @@ class Keyring:
             return (self._of_scope(scope) or self._keep(scope, os.urandom(KEY_BYTES)))[2]
 
     def adopt(self, scope: str, secret: bytes) -> None:
+        """Raises InvalidInput for one that another scope has or had: the end of either would not be that of the key."""
         with self._lock:
-            if self._of_scope(scope) is None:
-                self._keep(scope, secret)
+            if self._of_scope(scope) is not None:
+                return
+            if self._is_known(_fingerprint(secret)):
+                raise InvalidInput("the seal key is another job's: each job needs its own")
+            self._keep(scope, secret)
+
+    def of(self, scope: str) -> OneKey:
+        """Opens what was sealed under the key that the scope has now, and nothing else."""
+        with self._lock:
+            row = self._of_scope(scope)
+        return OneKey(self, "" if row is None else row[1].hex())
 
     def pseudonym(self, text: str) -> str:
         return hmac.digest(self.secret(PSEUDONYMS), text.encode(), "sha256").hex()[:32]
@@ -124,7 +135,7 @@ class Keyring:
         return self._random[self._used - NONCE_BYTES : self._used]
 
     def _keep(self, scope: str, secret: bytes) -> Row:
-        row = (scope, sha256(b"nunet-dms seal key" + secret).digest()[:ID_BYTES], secret)
+        row = (scope, _fingerprint(secret), secret)
         self._unwritten[scope] = row
         self._remember(row)
         self._cipher(row[1], secret)
@@ -137,6 +148,11 @@ class Keyring:
             if row is not None:
                 self._remember(row)
         return row
+
+    def _is_known(self, key_id: bytes) -> bool:
+        """Also when it is destroyed."""
+        unwritten = any(row[1] == key_id for row in self._unwritten.values())
+        return unwritten or self._connection.execute(_KNOWN, (key_id,)).fetchone() is not None
 
     def _of_id(self, key_id: bytes) -> AESGCM | None:
         cipher = self._ciphers.get(key_id)
@@ -157,6 +173,21 @@ class Keyring:
         self._by_scope[row[0]] = row
         if len(self._by_scope) > REMEMBERED:
             self._by_scope.popitem(last=False)
+
+
+class OneKey:
+    """Satisfies domain.sealing.Opener."""
+
+    def __init__(self, keyring: Keyring, key_id: str) -> None:
+        """key_id: in hex."""
+        self._keyring, self._key_id = keyring, key_id
+
+    def open(self, token: str, topic: str) -> bytes | None:
+        return self._keyring.open(token, topic) if token.partition(".")[0] == self._key_id else None
+
+
+def _fingerprint(secret: bytes) -> bytes:
+    return sha256(b"nunet-dms seal key" + secret).digest()[:ID_BYTES]
 
 
 def destroy(connection: sqlite3.Connection, scopes: Sequence[str], keyring: Keyring) -> int:

@@ -26,7 +26,7 @@ from dms.adapters.eventlog.tail import KEPT_EVENTS, Tail
 from dms.application.cause import current_cause
 from dms.domain.aggregate import Aggregate
 from dms.domain.chain import SignedRecord, id_bytes
-from dms.domain.event import Event, Recorded, decode, encode, new_id_bytes
+from dms.domain.event import Event, Recorded, decode, encode, misplaced, new_id_bytes
 from dms.domain.sealing import scope_of, streams_of
 from dms.errors import Conflict, InvalidInput, LogCorrupt, LogUnavailable, PeerMisbehaved
 
@@ -319,10 +319,16 @@ class SQLiteEventLog:
 
     # --- personal data -----------------------------------------------------------------------------
     def open_record(self, record: SignedRecord) -> Event:
+        topic, version, data = record.topic, record.schema_version, record.data.encode()
+        where, keys = f"a record of {record.stream}", self.recorder.keys
         try:
-            return decode(record.topic, record.schema_version, record.data.encode(), self.recorder.keys)
+            event = decode(topic, version, data, keys)
         except LogCorrupt as error:
-            raise PeerMisbehaved(f"a record of {record.stream} can't be read: {error}") from error
+            raise PeerMisbehaved(f"{where} can't be read: {error}") from error
+        wrong = misplaced(topic, version, data, keys.of(scope_of(record.stream)))
+        if wrong:
+            raise PeerMisbehaved(f"{where} {wrong}")
+        return event
 
     def seal_key(self, scope: str) -> bytes:
         return self.recorder.keys.secret(scope)
