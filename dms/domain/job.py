@@ -141,7 +141,12 @@ class Job(Aggregate):
 
     @register
     class ProviderUnreachable(Event, frozen=True, kw_only=True, gc=False):
+        """Where it was looked for stands in the reason: a person's address, perhaps."""
+
         TOPIC: ClassVar[str] = "job.provider_unreachable"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
         reason: str
 
     @register
@@ -182,6 +187,9 @@ class Job(Aggregate):
         """It is not fetched any more; an older one that was received stays."""
 
         TOPIC: ClassVar[str] = "job.checkpoint_lost"
+        VERSION: ClassVar[int] = 2
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
         number: int
         reason: str
 
