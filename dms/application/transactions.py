@@ -12,13 +12,14 @@ from hashlib import sha256
 from msgspec import Struct
 
 from dms.application.funding import claim_of, quote_hashes
-from dms.application.payments import payment_of
+from dms.application.payments import payment_of, payments_of_jobs
 from dms.application.ports import EventLog, FundingCheck, Signer
 from dms.domain.deployment import Deployment
 from dms.domain.job import Job
 from dms.domain.payment import payment_key
 from dms.domain.request import ServiceRequest
 from dms.domain.reward import Reward
+from dms.domain.sealing import ERASED
 from dms.errors import Conflict, InvalidInput, NotFound
 
 SYNC_AFTER_SECONDS = 300  # younger transactions are not looked for on the chain, as in the original
@@ -86,9 +87,13 @@ class Transactions:
         paid.settle_reward(DONE)
         await self._log.save(paid)
 
-    async def hide(self, tx_hashes: Iterable[str]) -> None:
-        """Leaves them out of the list from now on."""
-        found = [payment_of(self._log, tx_hash) for tx_hash in tx_hashes]
+    async def hide(self, paid: Iterable[tuple[str, str]]) -> None:
+        """Leaves them out of the list from now on. paid: (the transaction's hash, or ERASED; its job's id)."""
+        known, erased = [], set[str]()
+        for tx_hash, job_id in paid:
+            erased |= {job_id} if tx_hash == ERASED else set()
+            known += [tx_hash] if tx_hash != ERASED else []
+        found = [payment_of(self._log, tx_hash) for tx_hash in known] + await payments_of_jobs(self._log, erased)
         payments = [payment for payment in found if payment.hide()]
         if payments:
             await self._log.save(*payments)

@@ -12,8 +12,10 @@ import httpx
 import pytest
 
 from dms.adapters.eventlog import keyring
+from dms.adapters.http import transactions
 from dms.adapters.views import sqlite as views
 from dms.application import erasures
+from dms.application.payments import payment_of
 from dms.domain.device import Device, Offer
 from dms.domain.directory import Offering, Provider
 from dms.domain.erasure import Erasure
@@ -202,3 +204,22 @@ async def test_views_that_are_no_longer_kept_are_said_so(node: Node, monkeypatch
     async with asyncio.timeout(5):
         with pytest.raises(LogUnavailable, match="disk is full"):
             await waiting
+
+
+async def test_a_job_that_is_erased_does_not_stand_in_the_way_of_other_transactions(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await node.job()
+    await node.submit(job_id, "0xABCDEF0123456789")
+    payment = payment_of(node.log, "0xABCDEF0123456789")
+    payment.use(job_id)
+    await node.log.save(payment)
+    await node.fail(job_id, "exit code 3")
+    await node.services.erasures.erase(job_id, skip_open=False)
+    monkeypatch.setattr(transactions, "SYNC_AFTER_SECONDS", -60)
+    async with node.client() as client:
+        assert (await client.post("/api/v1/transactions/update-status")).status_code == 200
+        (listed,) = (await client.get("/api/v1/transactions")).json()
+        assert listed["tx_hash"] == "erased"
+        kind = listed["transaction_type"]
+        assert (await client.get("/api/v1/transactions", params={"clean_tx": kind})).json() == []

@@ -18,6 +18,7 @@ from dms.adapters.http.strict_json import parse
 from dms.application.transactions import SYNC_AFTER_SECONDS
 from dms.domain.request import Text
 from dms.domain.reward import RewardType
+from dms.domain.sealing import ERASED
 from dms.domain.wallet import blockchain_of
 from dms.errors import InvalidInput
 from projections.base import Views
@@ -81,7 +82,8 @@ def _clean_tx(request: Request) -> str:
 async def _hide(api: Api, transaction_type: str) -> None:
     rows = await _rows(api.views, transaction_type)
     for start in range(0, len(rows), ROWS_A_READ):
-        await api.services.transactions.hide(row.tx_hash for row in rows[start : start + ROWS_A_READ])
+        some = rows[start : start + ROWS_A_READ]
+        await api.services.transactions.hide((row.tx_hash, row.job_id) for row in some)
 
 
 async def _rows(views: Views, transaction_type: str = "") -> Sequence[TransactionRow]:
@@ -124,7 +126,8 @@ async def send_status(request: Request, api: Api) -> HTTPResponse:
 
 
 async def update_status(request: Request, api: Api) -> HTTPResponse:
-    """Looks on the chain which rewards were paid out, of transactions older than five minutes. 503 without a chain."""
+    """Looks on the chain which rewards were paid out, of transactions older than five minutes. 503 without a chain.
+    One whose hash and addresses are erased can't be looked up."""
     body = _parsed(request, SyncBody, "failed to fetch UTXOs from Blockchain") if request.body else SyncBody()
     if body.address:
         try:
@@ -138,7 +141,7 @@ async def update_status(request: Request, api: Api) -> HTTPResponse:
         row.tx_hash
         for kind in RewardType
         for row in await _rows(api.views, kind.value)
-        if row.ended_at and row.date_time <= oldest
+        if row.ended_at and row.date_time <= oldest and row.tx_hash != ERASED
     ]
     updated = await api.services.transactions.sync(open_ones)
     return json_reply({"message": "Transaction statuses synchronized with blockchain successfully", "updated": updated})
