@@ -142,7 +142,8 @@ class Erasures:
             keys, files = await asyncio.shield(self._begin(erasure))
             words = forms([subject.strip(), payment_key(subject)])
             remaining = await asyncio.to_thread(holding, self._data_dir, words)
-            named = {word.decode(errors="replace") for word in words} & set(found.scopes)
+            ids = {scope.removeprefix(f"{Transfer.KIND}-") for scope in found.scopes}
+            named = {word.decode(errors="replace") for word in words} & ids
             return Outcome(
                 erasure_id=erasure.key,
                 scopes=found.scopes,
@@ -150,7 +151,7 @@ class Erasures:
                 more=found.more,
                 keys=keys,
                 files=files,
-                remaining=() if named else tuple(remaining),  # ids of jobs are not erased
+                remaining=() if named else tuple(remaining),  # ids of jobs and transfers are not erased
             )
 
     # --- carrying out ----------------------------------------------------------------------------------
