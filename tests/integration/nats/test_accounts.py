@@ -104,6 +104,35 @@ async def test_a_javascript_client_reads_valid_events_and_can_do_no_more(
     assert len(await stored(server, **READER)) == relayed
 
 
+async def test_the_documented_javascript_client_runs_as_it_is_written(
+    server: NatsServer, relayed: int, js_folder: Path
+) -> None:
+    """docs/monitoring.md shows failed jobs; here, for events that there are, those that were asked to end."""
+    snippet = (ROOT / "docs" / "monitoring.md").read_text().split("```js\n")[1].split("```")[0]
+    assert "nats://127.0.0.1:4222" in snippet
+    assert "job.*.failed" in snippet
+    program = snippet.replace("nats://127.0.0.1:4222", server.url).replace(".failed", ".termination_requested")
+    process = await asyncio.create_subprocess_exec(
+        *("node", "--input-type=module", "--eval", program),
+        cwd=js_folder,
+        env={**os.environ, "DMS_NATS_PASSWORD": MONITOR},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    shown = b""
+    try:
+        async with asyncio.timeout(30):
+            while shown.count(b"specversion") < 20:
+                read = await process.stdout.read(65536)
+                assert read, f"it ended, and had shown: {shown.decode()}"
+                shown += read
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+    assert shown.count(b"job.termination_requested") >= 20
+
+
 async def tailed(server: NatsServer, *arguments: str, user: str = "monitor", expect: int = 0) -> list[dict[str, Any]]:
     """What `nunet events tail --nats` shows as the reader."""
     login = {"DMS_NATS_URL": server.url, "DMS_NATS_USER": user, "DMS_NATS_PASSWORD": MONITOR}
