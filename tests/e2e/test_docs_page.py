@@ -43,11 +43,18 @@ async def test_the_page_shows_all_operations_and_tries_one(dms: Dms, tmp_path: P
         status = await page.until(f"{answer}?.querySelector('.response-col_status').innerText")
         text = await page.until(f"{answer}?.querySelector('.response-col_description').innerText")
         elsewhere = [url for url in page.requested if urlsplit(url).scheme != "data" and not url.startswith(dms.url)]
+        warnings = await page.run(
+            "[...document.querySelectorAll('.errors-wrapper, .version-pragma')].map(e => e.innerText)"
+        )
+        warnings += await page.run(
+            "[...document.querySelectorAll('h4')].map(e => e.innerText).filter(t => t == 'Warning')"
+        )
         streams = await page.run("document.querySelector('a[href=\"/asyncapi.json\"]').innerText")
     assert "AsyncAPI" in streams
     assert status.startswith("200")
     assert (await dms.get("/peers/self"))["ID"] in text
     assert page.errors == []
+    assert warnings == []
     assert elsewhere == []
 
 
@@ -59,7 +66,7 @@ async def test_the_page_may_load_nothing_but_its_own(dms: Dms) -> None:
         assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
         assert (await client.get("/docs/swagger-ui.css")).headers["content-type"].startswith("text/css")
         assert (await client.get("/docs/other.js")).status_code == 404
-        for old in ("/swagger", "/swagger/index.html", "/swagger/doc.json"):
+        for old in ("/", "/swagger", "/swagger/index.html", "/swagger/doc.json"):
             answer = await client.get(old)
             assert (answer.status_code, answer.headers["location"]) == (302, "/docs")
         for name in ("openapi.json", "asyncapi.json"):

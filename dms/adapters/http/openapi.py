@@ -65,7 +65,6 @@ def document(routes: Iterable[Route], sockets: Iterable[WebSocket], version: str
             "description": _ABOUT,
             "license": {"name": "AGPL-3.0-only", "identifier": "AGPL-3.0-only"},
         },
-        "jsonSchemaDialect": DIALECT,
         "servers": [{"url": "/", "description": "This DMS."}],
         "tags": [{"name": name} for name in sorted({tag for operation in operations for tag in operation["tags"]})],
         "paths": paths,

@@ -78,7 +78,7 @@ async def asset(request: Request, _api: Api) -> HTTPResponse:
 
 
 async def to_page(_request: Request, _api: Api) -> HTTPResponse:
-    """The original served it at /swagger/index.html."""
+    """From the address alone, as a browser opens it, and from where the original had it: /swagger/index.html."""
     return HTTPResponse(None, 302, {"location": "/docs"})
 
 
@@ -106,6 +106,7 @@ PAGES = (
     Route("GET", "/docs", page, "The description as a page.", root=True, early=True),
     Route("GET", "/docs/start.js", start, "Of the page.", root=True, early=True),
     Route("GET", "/docs/<file>", asset, "Of the page.", root=True, early=True),
+    Route("GET", "/", to_page, "Where a browser begins.", root=True, early=True),
     Route("GET", "/swagger", to_page, "Where the original had it.", root=True, early=True),
     Route("GET", "/swagger/<file>", to_page, "Where the original had it.", root=True, early=True),
 )
