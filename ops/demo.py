@@ -433,7 +433,7 @@ def show_how_to_stop(nodes: Sequence[Node], folder: Path) -> None:
     console.print()
     for node in nodes:
         tell(f"{node.name}: {node.url}    data in {node.folder}    process {node.process.pid}")
-        tell(f"    nunet --config {node.config} job list")
+        tell(f"    .venv/bin/nunet --config {node.config} job list    API: {node.url}/docs")
     stop = " ".join(str(node.process.pid) for node in nodes)
     tell(f"both go on running; stop them and delete their data with:  kill {stop}; rm -r {folder}")
 

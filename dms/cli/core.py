@@ -225,6 +225,9 @@ class Root(Group):
         del standalone_mode, windows_expand_args
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        except click.exceptions.NoArgsIsHelpError as error:  # a group alone: its help, not one line of it
+            click.echo(error.message, err=True)
+            code = Exit.USAGE
         except click.UsageError as error:
             path = error.ctx.command_path if error.ctx else prog_name or "nunet"
             complain(error.format_message(), f"{path} --help")
@@ -240,7 +243,7 @@ class Root(Group):
             complain(str(error))
             code = _code_of(error)
         except OSError as error:
-            complain(str(error))
+            complain(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
             code = Exit.FAILURE
         except Exception as error:
             if "NUNET_DEBUG" in os.environ:

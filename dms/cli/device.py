@@ -143,6 +143,8 @@ def _add_availability(cli: Group) -> None:
         """Show whether this machine takes jobs."""
         answer = state.api().get("/device/status")
         state.output.record(answer, [("status", lambda row: "online" if row["online"] else "offline")])
+        if answer.get("hindrance") and answer["online"] and state.output.for_people:
+            say(f"but no jobs of peers are taken: {answer['hindrance']}")
 
     @command(group, "set", "nunet device set offline")
     @click.argument("availability", type=click.Choice(["online", "offline"]))

@@ -14,6 +14,7 @@ from dms.cli.export_file import export_lines
 from dms.cli.text import moment, printable
 
 PREFIX = "io.nunet.dms."
+SEALED = "sealed"
 AT_HELP = "As it was at a position of the log, or at a time such as 2026-01-31T12:00:00Z."
 
 
@@ -101,7 +102,8 @@ def _show(state: State, event: Mapping[str, Any]) -> None:
         state.output.line(event)
         return
     topic = str(event["type"]).removeprefix(PREFIX).rpartition(".v")[0]
-    said = ", ".join(f"{key} {value}" for key, value in event["data"].items() if isinstance(value, str | int | float))
+    told = {key: value for key, value in event["data"].items() if key != SEALED}  # ciphertext says nothing to people
+    said = ", ".join(f"{key} {value}" for key, value in told.items() if isinstance(value, str | int | float))
     click.echo(
         f"{event['position']:>8}  {moment(event['time'])}  {topic:<32}  "
         f"{printable(str(event['subject']))}  {printable(said)[:100]}".rstrip()

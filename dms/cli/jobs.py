@@ -129,6 +129,8 @@ def _add_reading(group: Group) -> None:
     def list_jobs(state: State, status: str | None, role: str | None, limit: int, as_of: str | None) -> None:
         """List the jobs of this node, asked for by it or run by it; the newest first."""
         found = state.api().get("/jobs", status=status, role=role, limit=limit, as_of=as_of)["items"]
+        asked_for_some = status or role or as_of
+        empty = "no such jobs" if asked_for_some else "no jobs yet; run one with: nunet job run job.json"
         columns: list[Column] = [
             ("JOB", "job_id"),
             ("ROLE", "role"),
@@ -138,7 +140,7 @@ def _add_reading(group: Group) -> None:
             ("PRICE", "price"),
             ("IMAGE", "image"),
         ]
-        state.output.rows(found, columns, empty="no jobs yet; run one with: nunet job run job.json")
+        state.output.rows(found, columns, empty=empty)
 
     @command(group, "describe", "nunet job describe <job-id> -o json")
     @click.argument("job_id")
@@ -217,12 +219,10 @@ def _add_reading(group: Group) -> None:
 def _add_stopping(group: Group) -> None:
     @command(group, "stop", 'nunet job stop <job-id> --reason "wrong data"')
     @click.argument("job_id")
-    @click.option(
-        "--reason", default="stopped by its user", show_default=True, help="Is recorded, and told the provider."
-    )
+    @click.option("--reason", default="", help="Is recorded, and told the other side  [default: who stopped it].")
     @pass_state
     def stop(state: State, job_id: str, reason: str) -> None:
-        """Stop a job. It counts as failed, with the reason."""
+        """Stop a job of ours, or one that runs here for another node. It counts as failed, with the reason."""
         answer = state.api().post(f"/jobs/{in_path(job_id)}/stop", {"reason": reason})
         say(f"job {job_id} is told to stop")
         if answer and not state.output.for_people:

@@ -99,6 +99,9 @@ def _add_audit(cli: Group) -> None:
         position when anything was changed, put in another order, removed or put in between, or when its tail is
         shorter than a peer has seen it.
         """  # fmt: skip
+        for file in filter(None, (exported, against)):
+            if not file.exists():
+                raise Failure(f"{file}: there is no such export", Exit.NOT_FOUND)
         if exported is None:
             if against is not None:
                 raise Failure("--against needs --export", Exit.USAGE)
@@ -187,6 +190,9 @@ def _compare_exports(state: State, first: Path, second: Path) -> int:
     (asked, asked_records), (ran, ran_records) = sorted(sides, key=lambda side: not _asked_for_it(side[1]))
     if asked is None or ran is None or asked.job_id != ran.job_id:
         raise Failure(f"{first} and {second} are of different jobs")
+    for side, holds in (("service", _asked_for_it(asked_records)), ("compute", _ran_it(ran_records))):
+        if not holds:
+            raise Failure(f"neither {first} nor {second} is the export of the job's {side} provider", Exit.USAGE)
     found = compare(asked.job_id, (asked.peer_id, asked_records), (ran.peer_id, ran_records))
     if state.output.for_people:
         for difference in found.differences:
@@ -206,6 +212,10 @@ def _compare_exports(state: State, first: Path, second: Path) -> int:
 
 def _asked_for_it(records: Sequence[SignedRecord]) -> bool:
     return any(record.stream.startswith("job-") for record in records)
+
+
+def _ran_it(records: Sequence[SignedRecord]) -> bool:
+    return any(record.stream.startswith("deployment-") for record in records)
 
 
 def _read_export(path: Path) -> tuple[Checker, list[SignedRecord]]:

@@ -122,12 +122,15 @@ async def test_a_provider_whose_engine_is_away_refuses_at_once_and_comes_back(
         async with asyncio.timeout(20):
             while (await answer(sp)).get("refused") != {quoted["compute_provider_id"]: "is offline"}:
                 await asyncio.sleep(0.1)
-        assert (await cp.get("/device/status")) == {"online": True}  # what the owner set stays
+        status = await cp.get("/device/status")
+        assert status["online"] is True  # what the owner set stays
+        assert status["hindrance"].startswith("the provider's container engine does not answer: ")
 
         door.symlink_to("/var/run/docker.sock")
         async with asyncio.timeout(40):
             while "job_id" not in (offer := await answer(sp)):
                 await asyncio.sleep(0.2)
+        assert await cp.get("/device/status") == {"online": True}
         assert (await pay(sp, offer["job_id"], "tx-alive")).names[-1] == "job-completed"
 
 

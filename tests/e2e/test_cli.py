@@ -66,6 +66,30 @@ def test_a_running_job_is_watched_and_stopped(network: Network) -> None:
     nunet(network.service, "job", "stop", job_id, code=5)
 
 
+def test_a_job_that_its_provider_stops_says_so_to_its_user(network: Network) -> None:
+    request = request_for(network.compute, "echo started; sleep 50")
+    job_id = nunet(network.service, "job", "run", "-", "--tx-hash", "a31", stdin=request).stdout.strip()
+    command = [sys.executable, "-m", "dms.cli", "--config", str(network.service.config), "job", "logs", "-f", job_id]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline() == "started\n"
+        nunet(network.compute, "job", "stop", job_id)
+        assert watching.wait(30) == 0
+    why = nunet_json(network.service, "job", "why", job_id)
+    assert (why["reason"], why["fault"]) == ("terminated by its compute provider", "provider")
+
+
+def test_two_exports_of_one_side_prove_nothing_about_the_other(network: Network, tmp_path: Path) -> None:
+    request = request_for(network.compute, "true")
+    done = nunet(network.service, "job", "run", "-", "--tx-hash", "a32", "--wait", stdin=request)
+    job_id = done.stderr.split()[1].rstrip(":")
+    for node, other in ((network.service, "compute"), (network.compute, "service")):
+        export = str(tmp_path / f"{other}.ndjson")
+        nunet(node, "events", "export", "--job", job_id, "-f", export)
+        said = nunet(node, "audit", "verify", "--export", export, "--against", export, code=2).stderr
+        assert f"is the export of the job's {other} provider" in said
+
+
 def test_a_job_that_nobody_can_run_is_not_placed(network: Network) -> None:
     request = json.loads(request_for(network.compute, "true"))
     request["constraints"]["ram"] = 900_000_000

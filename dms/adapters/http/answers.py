@@ -85,7 +85,10 @@ class Offboarded(Struct, frozen=True, kw_only=True):
 
 
 class DeviceStatus(Struct, frozen=True, kw_only=True):
+    """online: as its owner set it. hindrance: why peers are told that it is offline all the same."""
+
     online: bool
+    hindrance: str | UnsetType = UNSET
 
 
 class FreeResources(Struct, frozen=True, kw_only=True):

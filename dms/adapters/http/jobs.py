@@ -26,6 +26,7 @@ _JOBS = Jobs()
 _ROLES = {"sp": "service provider", "cp": "compute provider"}
 PAGE, LARGEST_PAGE = 50, 1000
 TERMINATED = "terminated by its owner"
+TERMINATED_BY_PROVIDER = "terminated by its compute provider"
 
 
 class TerminateBody(Struct, frozen=True):
@@ -134,11 +135,13 @@ def _event(recorded: Recorded) -> dict[str, Any]:
 async def terminate(request: Request, api: Api) -> HTTPResponse:
     """Of either role: our own job, or one that runs here for another peer. 409 when it is over."""
     job_id = checked_job_id(request.match_info["job_id"])
-    reason = (parse(request.body, TerminateBody).reason if request.body else "") or TERMINATED
+    reason = parse(request.body, TerminateBody).reason if request.body else ""
     services = api.services
     if services.log.load(Job, job_id) is not None:
+        reason = reason or TERMINATED
         await services.service_provider.terminate(job_id, reason)
     else:
+        reason = reason or TERMINATED_BY_PROVIDER  # what the other side's user reads
         await services.compute_provider.stop(job_id, "compute provider", reason, Fault.PROVIDER)
     return json_reply({"message": f"job {job_id} is told to stop", "job_id": job_id, "reason": reason})
 

@@ -132,7 +132,9 @@ async def offboard(request: Request, api: Api) -> HTTPResponse:
 
 
 async def device_status(_request: Request, api: Api) -> HTTPResponse:
-    return json_reply({"online": api.services.device.state.available})
+    device = api.services.device
+    hindrance = {"hindrance": device.hindrance} if device.hindrance else {}
+    return json_reply({"online": device.state.available, **hindrance})
 
 
 async def set_device_status(request: Request, api: Api) -> HTTPResponse:

@@ -106,6 +106,27 @@ def test_wrong_usage_is_one_line_and_where_to_read_on() -> None:
     assert hint == "hint: nunet job list --help"
 
 
+@pytest.mark.parametrize("path", [("job",), ("audit",), ()])
+def test_a_group_alone_shows_its_help(path: tuple[str, ...]) -> None:
+    result = nunet(*path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.rstrip("\n") == nunet(*path, "--help").stdout.rstrip("\n")
+
+
+@pytest.mark.parametrize("options", [("--export", "none.ndjson"), ("--export", __file__, "--against", "none.ndjson")])
+def test_an_export_that_is_not_there_is_not_found(options: tuple[str, ...]) -> None:
+    result = nunet("audit", "verify", *options)
+    assert (result.exit_code, result.stderr) == (3, "error: none.ndjson: there is no such export\n")
+
+
+def test_a_file_that_can_not_be_opened_is_named_with_the_reason(tmp_path: Path) -> None:
+    result = nunet("events", "export", "-f", str(tmp_path / "none" / "log.ndjson"), DMS_URL="http://127.0.0.1:9")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"error: {tmp_path}/none/log.ndjson.part: No such file or directory\n",
+    )
+
+
 def test_a_daemon_that_is_away_is_said_so_with_what_to_do() -> None:
     with socket.socket() as taken:  # bound but not listening: nothing else can answer there
         taken.bind(("127.0.0.1", 0))
@@ -165,6 +186,41 @@ def test_nothing_to_list_is_said_on_stderr(tiny: TinyDms) -> None:
     assert (result.exit_code, result.stdout) == (0, "")
     assert "no jobs yet" in result.stderr
     assert nunet("job", "list", "-o", "json", tiny=tiny).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("some", [("--role", "cp"), ("--status", "failed"), ("--at", "3")])
+def test_nothing_of_what_was_asked_for_is_not_nothing_at_all(tiny: TinyDms, some: tuple[str, str]) -> None:
+    tiny.answers["GET /jobs"] = (200, {"items": [], "next_token": ""})
+    assert nunet("job", "list", *some, tiny=tiny).stderr == "no such jobs\n"
+
+
+def test_the_node_itself_says_who_stopped_a_job(tiny: TinyDms) -> None:
+    tiny.answers[f"POST /jobs/{JOB}/stop"] = (200, {"message": "told"})
+    nunet("job", "stop", JOB, tiny=tiny)
+    nunet("job", "stop", JOB, "--reason", "seen enough", tiny=tiny)
+    assert [body for _, _, body in tiny.asked] == [{"reason": ""}, {"reason": "seen enough"}]
+
+
+def test_a_device_that_can_run_no_jobs_just_now_says_why(tiny: TinyDms) -> None:
+    tiny.answers["GET /device/status"] = (200, {"online": True, "hindrance": "the engine is away"})
+    result = nunet("device", "status", tiny=tiny)
+    assert result.stdout == "status  online\n"
+    assert result.stderr == "but no jobs of peers are taken: the engine is away\n"
+    assert json.loads(nunet("device", "status", "-o", "json", tiny=tiny).stdout)["hindrance"] == "the engine is away"
+
+
+def test_people_are_not_shown_what_is_sealed(tiny: TinyDms) -> None:
+    event = {
+        "position": 7,
+        "time": "2026-01-31T12:00:00Z",
+        "type": "io.nunet.dms.job.failed.v2",
+        "subject": f"job-{JOB}",
+    }
+    event["data"] = {"fault": "job", "exit_code": 3, "sealed": "c1pherText"}
+    tiny.answers["GET /events"] = (200, (event,))
+    people = nunet("events", "tail", "--after", "6", tiny=tiny).stdout
+    assert people.rstrip().endswith("fault job, exit_code 3")
+    assert json.loads(nunet("events", "tail", "--after", "6", "-o", "jsonl", tiny=tiny).stdout) == event
 
 
 def test_what_strangers_write_can_not_drive_the_terminal() -> None:
