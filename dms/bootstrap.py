@@ -149,8 +149,8 @@ class Daemon:
         settings = self.settings
         data_dir = _private_folder(settings.general.data_dir)
         work_dir = _private_folder(settings.general.work_dir)
-        if settings.eventlog.url.startswith("postgres"):
-            raise ConfigError("eventlog.url: this version keeps its log in SQLite; leave the setting empty")
+        if settings.eventlog.url:
+            raise ConfigError("eventlog.url: this version keeps its log in general.data_dir; leave the setting empty")
         event_log = SQLiteEventLog(settings.events_db, now_us)
         self._closing.push_async_callback(event_log.close)
         await event_log.start()

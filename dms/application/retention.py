@@ -41,7 +41,8 @@ class Retention:
         days = self.after_days if older_than_days is None else older_than_days
         if older_than_days is None and not days:
             raise InvalidInput(
-                "eventlog.archive_after_days is 0, which means never; say how old: older_than_days",
+                "eventlog.archive_after_days is 0, which means never; say how old: older_than_days"
+                " (nunet archive run --older-than DAYS)",
                 [("/older_than_days", "a number of days")],
             )
         return await self._archive.step(self._now() - int(days * DAY_US), at_least)

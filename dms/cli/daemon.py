@@ -41,7 +41,11 @@ def add_to(cli: Group) -> None:
     @click.option("--mdns/--no-mdns", default=None, help="Find peers on the local network.")
     @click.option("--executor", metavar="KIND", help="How jobs run: auto, docker or process.")
     @click.option("--target-peer", metavar="PEER", help="Provider of the requests that name none.")
-    @click.option("--eventlog-url", metavar="URL", help="Where the event log is kept.")
+    @click.option(
+        "--eventlog-url",
+        metavar="URL",
+        help="Where the event log is kept; only empty works in this version: SQLite in the data folder.",
+    )
     @click.option("--nats-url", metavar="URL", help="NATS server to relay events to.")
     @click.option("--debug/--no-debug", default=None, help="More in the log.")
     @click.option(

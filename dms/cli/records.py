@@ -169,7 +169,7 @@ def _verify_export(state: State, path: Path, heads: Sequence[Path]) -> int:
     if not state.output.for_people:
         state.output.record(report)
     elif not fault:
-        part = "the whole log" if header.first == 1 else f"positions {header.first} to {footer.position} of the log"
+        part = f"positions {header.first} to {footer.position} of the log"
         what = f"job {header.job_id}" if header.job_id else part
         witnessed = f"; {in_words(found)}" if found else ""
         click.echo(f"intact: {footer.events} events, {what} of {header.peer_id}, signed by it{witnessed}")

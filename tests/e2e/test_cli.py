@@ -167,3 +167,13 @@ def test_a_job_tells_why_it_went_where_it_went(network: Network) -> None:
 
 def test_a_second_daemon_on_the_same_data_is_refused(network: Network) -> None:
     nunet(network.service, "run", "--rest-port", "0", code=1)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///other.db", "postgresql://dms@localhost/dms"])
+def test_a_log_that_would_not_be_where_it_was_asked_for_is_refused(tmp_path: Path, url: str) -> None:
+    where = ("--data-dir", str(tmp_path), "--work-dir", str(tmp_path), "--rest-port", "0")
+    command = [sys.executable, "-m", "dms.cli", "run", "--eventlog-url", url, *where]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "eventlog.url: this version keeps its log in general.data_dir" in done.stderr
+    assert not (tmp_path / "events.db").exists()
