@@ -231,6 +231,7 @@ class Daemon:
             self._relay,
             [settings.events_db, settings.events_db.with_name(settings.events_db.name + "-wal")],
             self.ready,
+            lambda: device.hindrance,
         )
         event_log.on_commit(self._figures.committed)
         token_key = _token_key(data_dir / "token.key")

@@ -59,10 +59,11 @@ class Figures(Collector):
         relay: Relay | None,
         files: Sequence[Path],
         ready: Callable[[], str | None],
+        hindrance: Callable[[], str],
     ) -> None:
-        """files: of the event log."""
+        """files: of the event log. hindrance: why the device can run no jobs just now; empty when it can."""
         self._log, self._views, self._network = event_log, views, network
-        self._relay, self._files, self._ready = relay, files, ready
+        self._relay, self._files, self._ready, self._hindrance = relay, files, ready, hindrance
         self._appended, self._commits, self._batches = Histogram(SECONDS), Histogram(SECONDS), Histogram(EVENTS)
         self._durations = {role: Histogram(JOB_SECONDS) for role in (SP, CP)}
         self._topics: Counter[str] = Counter()
@@ -211,7 +212,7 @@ class Figures(Collector):
             factor = 1 if name == "cpu_mhz" else 1024 * 1024
             rows = [({"of": of}, getattr(amount, field) * factor) for of, amount in amounts.items()]
             yield _gauge(f"dms_capacity_{name}", f"{unit} Offered to the network, reserved by jobs, free.", rows)
-        online = float(own is not None and own.online)
+        online = float(own is not None and own.online and not self._hindrance())
         yield _gauge("dms_device_online", "1 when this device is onboarded and takes jobs.", [({}, online)])
 
 

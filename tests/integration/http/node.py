@@ -274,7 +274,9 @@ async def running_node(
         )
         await transfers.start([])
         closing.push_async_callback(transfers.close)
-        figures = Figures(event_log, views, network, None, [folder / "events.db"], ready or (lambda: None))
+        figures = Figures(
+            event_log, views, network, None, [folder / "events.db"], ready or (lambda: None), lambda: device.hindrance
+        )
         event_log.on_commit(figures.committed)
         await figures.start()
         closing.push_async_callback(figures.close)

@@ -13,8 +13,10 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families as families
 
+from tests.fixtures.dms import ADDRESS
 from tests.integration.http.node import Node, running_node
 
+ONBOARD = {"memory": 8000, "cpu": 4000, "channel": "nunet-test", "payment_addr": ADDRESS}
 OPS = Path(__file__).parents[3] / "ops"
 NAME = re.compile(r"\b(?:dms|process)_[a-z_]+\b")
 
@@ -76,6 +78,18 @@ async def test_the_log_and_its_subscribers_are_shown(node: Node) -> None:
     assert found["dms_eventlog_append_seconds_sum"][()] > 0
     assert found["dms_eventlog_size_bytes"][()] > 0
     assert found["process_resident_memory_bytes"][()] > 1_000_000
+
+
+async def test_a_device_that_can_run_no_jobs_is_not_online(node: Node) -> None:
+    async with node.client() as client:
+        assert (await client.post("/api/v1/onboarding/onboard", json=ONBOARD)).status_code == 200
+        assert (await samples(node))["dms_device_online"] == {(): 1}
+        node.services.device.hinder("the engine is away")
+        assert (await samples(node))["dms_device_online"] == {(): 0}
+        assert (await client.get("/api/v1/device/status")).json()["hindrance"] == "the engine is away"
+        node.services.device.hinder("")
+        assert (await samples(node))["dms_device_online"] == {(): 1}
+        assert (await client.get("/api/v1/device/status")).json() == {"online": True}
 
 
 async def test_open_websockets_are_counted(node: Node) -> None:

@@ -71,6 +71,8 @@ def test_every_help_has_an_example_of_that_command(path: tuple[str, ...]) -> Non
     result = nunet(*path, "--help")
     assert result.exit_code == 0
     assert "Example:\n    " + " ".join(("nunet", *path)) in result.stdout
+    text = result.stdout.partition("Example:")[0]  # what is copied stays one line, however long
+    assert [line for line in text.splitlines() if len(line) > 80 and " > " not in line] == []
 
 
 def test_no_command_hides_an_option_behind_a_shared_one() -> None:
