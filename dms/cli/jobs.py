@@ -114,7 +114,9 @@ def _add_running(group: Group) -> None:
         _check_payment(tx_hash, trust)
         if not tx_hash and not trust:
             raise Failure("a payment is missing", Exit.USAGE, "give its transaction with --tx-hash")
-        return _fund(state, state.api(), job_id, tx_hash or f"unpaid-{job_id}", wait=wait, timeout=timeout)
+        api = state.api()
+        _check_awaited(api, job_id)
+        return _fund(state, api, job_id, tx_hash or f"unpaid-{job_id}", wait=wait, timeout=timeout)
 
 
 def _add_reading(group: Group) -> None:
@@ -189,7 +191,9 @@ def _add_reading(group: Group) -> None:
         if not state.output.for_people:
             state.output.record(reasons)
             return
-        shown: list[Column] = [(key, key) for key in reasons if key != "refused"]
+        shown: list[Column] = [(key, key) for key in reasons if key not in ("refused", "refused_count")]
+        if reasons["refused_count"]:
+            shown.append(("refused_count", "refused_count"))
         state.output.record(reasons, shown)
         if reasons["refused"]:
             click.echo()
@@ -267,6 +271,13 @@ def _check_payment(tx_hash: str | None, trust: bool) -> None:
         raise click.UsageError("--tx-hash and --trust exclude each other")
     if tx_hash is not None and not tx_hash.strip():
         raise click.UsageError("--tx-hash is empty")
+
+
+def _check_awaited(api: Api, job_id: str) -> None:
+    """Raises Failure for a job that was paid before: its `job-submitted` would be taken for this payment's."""
+    status = api.get(f"/jobs/{in_path(job_id)}")["status"]
+    if status not in ("awaiting", "funding"):
+        raise Failure(f"job {job_id} awaits no payment: it is {status}", Exit.CONFLICT, f"nunet job why {job_id}")
 
 
 def _ask_for(api: Api, request: Mapping[str, Any]) -> dict[str, Any]:

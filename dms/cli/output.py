@@ -51,8 +51,13 @@ class Output:
         click.echo(printable(yaml.safe_dump(data, sort_keys=False, allow_unicode=True)), nl=False)
 
     def line(self, item: Mapping[str, Any]) -> None:
-        """One item of a stream, as one line of JSON."""
-        click.echo(json.dumps(item, ensure_ascii=False))
+        """One item of a stream, as one line of JSON, or as a document of YAML."""
+        if self.kind == "yaml":
+            import yaml
+
+            click.echo("---\n" + yaml.safe_dump(item, sort_keys=False, allow_unicode=True), nl=False)
+        else:
+            click.echo(json.dumps(item, ensure_ascii=False))
         sys.stdout.flush()
 
     def _document(self, data: Any) -> None:

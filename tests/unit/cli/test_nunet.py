@@ -225,6 +225,12 @@ def test_people_are_not_shown_what_is_sealed(tiny: TinyDms) -> None:
     assert json.loads(nunet("events", "tail", "--after", "6", "-o", "jsonl", tiny=tiny).stdout) == event
 
 
+def test_a_stream_in_yaml_is_one_document_an_item(tiny: TinyDms) -> None:
+    events = [{"position": number, "data": {"text": "a: b"}} for number in (7, 8)]
+    tiny.answers["GET /events"] = (200, tuple(events))
+    assert list(yaml.safe_load_all(nunet("events", "tail", "--after", "6", "-o", "yaml", tiny=tiny).stdout)) == events
+
+
 def test_what_strangers_write_can_not_drive_the_terminal() -> None:
     assert printable("a\x1b]0;title\x07\u202eb") == "a\\x1b]0;title\\x07\\u202eb"
     assert output_line("\x1b[31mred\x1b[2J", terminal=True) == "\x1b[31mred\\x1b[2J\x1b[0m"
@@ -338,11 +344,21 @@ def test_without_a_payment_the_quote_stays_open(tiny: TinyDms, request_file: str
 
 
 def test_a_quote_is_funded_later(tiny: TinyDms) -> None:
-    offering(tiny)
+    offering(tiny, {"status": "awaiting"})
     tiny.scripts = [[CONNECTED, HEAR, SUBMITTED, COMPLETED]]
     result = nunet("job", "fund", JOB, "--tx-hash", "77", "--wait", "-o", "json", tiny=tiny)
     assert result.exit_code == 0
-    assert json.loads(result.stdout)["status"] == "completed"
+    assert json.loads(result.stdout)["job_id"] == JOB
+    assert tiny.heard[0]["message"]["tx_hash"] == "77"
+
+
+@pytest.mark.parametrize("status", ["submitted", "running", "failed", "completed"])
+def test_a_job_that_awaits_no_payment_is_not_paid_again(tiny: TinyDms, status: str) -> None:
+    offering(tiny, {"status": status})
+    tiny.scripts = [[CONNECTED, HEAR, SUBMITTED, COMPLETED]]
+    result = nunet("job", "fund", JOB, "--tx-hash", "77", tiny=tiny)
+    assert (result.exit_code, result.stdout, tiny.heard) == (5, "", [])
+    assert f"awaits no payment: it is {status}" in result.stderr
 
 
 def test_trust_says_that_nothing_is_paid(tiny: TinyDms, request_file: str) -> None:
