@@ -86,8 +86,8 @@ class Archived:
     def blocks(self, after: int, until: int) -> Iterator[Block]:
         """Those that hold a position behind `after` and up to `until`, in order."""
         while after < until:
-            row = self._ask("SELECT * FROM block WHERE last > ? ORDER BY last LIMIT 1", (after,))
-            if not row:
+            row = self._ask("SELECT * FROM block WHERE first <= ? ORDER BY first DESC LIMIT 1", (after + 1,))
+            if not row or row[0][1] <= after:
                 raise LogCorrupt(f"position {after + 1} is archived, but the index of the archive does not have it")
             block = Block(*row[0])
             yield block

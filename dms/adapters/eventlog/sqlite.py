@@ -440,6 +440,9 @@ class SQLiteRecorder(ApplicationRecorder):
             row = self._read.execute("SELECT hash FROM event WHERE position = ?", (position - 1,)).fetchone()
         if row is not None:
             return self._hash(position - 1, row[0])
+        segment = self.archived.segment_at(position - 1)
+        if segment is not None and segment.last == position - 1:
+            return self._hash(position - 1, segment.hash)  # what goes on behind a file does not need that file
         record = self.archived.at(position - 1)
         if record is None:
             raise LogCorrupt(f"{self._database}: no event at position {position - 1}")
@@ -449,12 +452,12 @@ class SQLiteRecorder(ApplicationRecorder):
         """Recomputes the whole chain; yields the position reached after each batch.
         Raises LogCorrupt naming the first position that does not fit. Of the archived part it also holds what is still
         in the table against the files, and that what is not can be found."""
-        position, previous = 0, GENESIS
+        position, previous = files = 0, GENESIS  # files: of the archived part, as far as it was looked at
         while True:
             archived = self.archived.last()
-            if position < archived:
-                for reached in self._verify_archived(position, previous):
-                    position, previous = reached
+            if files[0] < archived:  # perhaps only since its rows were looked at: then all goes on behind the files
+                for files in self._verify_archived(*files):
+                    position, previous = files
                     yield position
                 continue
             try:

@@ -429,6 +429,31 @@ async def test_a_missing_segment_is_told_with_its_file_and_positions(database: P
     assert fault(database) == ""
 
 
+async def test_a_log_that_goes_on_behind_a_missing_segment_needs_it_for_nothing(tmp_path: Path) -> None:
+    """Also when all events up to the head are in files alone."""
+    database = await written(tmp_path / "data", 0)
+    log = SQLiteEventLog(database)
+    await log.start()
+    job = new_job()
+    job.report_fund_status(paid("0x1"))
+    job.accept_funding("trust")
+    job.trigger(Job.DeploymentResponded(success=True, content=""))
+    job.trigger(Job.Completed(duration_seconds=1.0))
+    await log.save(job)
+    await archive_all(log)
+    link = (await log.read(0, 100))[-1].hash
+    await log.close()
+    assert rows(database) == 0
+    segment_files(database)[-1].unlink()
+    log = SQLiteEventLog(database)
+    await log.start()
+    assert log.previous_hash(log.first) == link
+    await log.save(new_job())
+    assert await archive_all(log) == 0
+    assert len(segment_files(database)) == 1
+    await log.close()
+
+
 @pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 0.97])
 async def test_a_damaged_segment_is_never_read_as_if_it_were_whole(database: Path, place: float) -> None:
     second = segment_files(database)[1]
@@ -470,6 +495,32 @@ async def test_an_index_that_was_changed_is_found(database: Path, sql: str) -> N
         sql = "DELETE FROM archived WHERE (stream, block) IN (SELECT stream, block FROM archived LIMIT 1)"
     change(database, sql)
     assert fault(database)
+
+
+@pytest.mark.parametrize("archived_at", [5, 45, 100])
+async def test_what_is_archived_while_it_is_verified_is_no_fault(tmp_path: Path, archived_at: int) -> None:
+    database = await written(tmp_path / "data", 150)
+    recorder = SQLiteRecorder(database, own=False)
+    steps = recorder.verify(5)
+    for reached in steps:
+        if reached >= archived_at:
+            break
+    await archived(database)
+    assert max(steps) == recorder.head
+    recorder.close()
+
+
+async def test_what_is_changed_while_it_is_archived_and_verified_is_found(tmp_path: Path) -> None:
+    database = await written(tmp_path / "data", 150)
+    recorder = SQLiteRecorder(database, own=False)
+    steps = recorder.verify(5)
+    next(steps)
+    await archived(database)
+    last = segment_files(database)[-1]
+    last.write_bytes(last.read_bytes()[:-1])
+    with pytest.raises(LogCorrupt, match=last.name):
+        max(steps)
+    recorder.close()
 
 
 async def test_a_row_that_is_in_both_places_must_be_the_same_in_both(tmp_path: Path) -> None:
