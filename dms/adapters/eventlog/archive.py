@@ -22,7 +22,7 @@ from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.segments import PART, Block, Segment, SegmentWriter, range_of
 from dms.application.ports import ArchivedSegment, ArchiveStep, Signer
 from dms.domain.retention import is_closable, is_closed
-from dms.errors import LogUnavailable
+from dms.errors import ArchiveUnreadable, LogCorrupt, LogUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +140,7 @@ class SQLiteEventArchive:
     def _add(self, writer: SegmentWriter, last: int) -> None:
         """Some blocks: short enough that a stop need not wait for it."""
         most = min(self._sizes.block_events * BLOCKS_A_THREAD, last - writer.position)
+        self._recorder.check_rows(writer.position, writer.link, most)  # what does not verify stays to be looked at
         events = self._recorder.read(writer.position, most, until=last)
         size = self._sizes.block_events
         for start in range(0, len(events), size):
@@ -211,5 +212,9 @@ def _turns(parts: Iterable[_Part], most: int) -> Iterator[list[_Part]]:
 def _told() -> Iterator[None]:
     try:
         yield
+    except ArchiveUnreadable:
+        raise
+    except LogCorrupt as error:
+        raise LogUnavailable(f"the log does not verify, so nothing was archived: {error}") from error
     except (OSError, sqlite3.Error) as error:
         raise LogUnavailable(f"the archive can't be written: {error}; nothing is lost, try again") from error

@@ -73,7 +73,7 @@ class SegmentWriter:
         self._part = self._path.with_name(self._path.name + PART)
         fd = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self._file = os.fdopen(fd, "wb")
-        self._first, self._last, self._previous, self._link = first, last, previous, previous
+        self._first, self._last, self._previous, self.link = first, last, previous, previous  # link: of the last record
         self._lines = Writer(
             Header(kind="log", peer_id=signer.peer_id, first=first, previous=previous.hex()), signer.sign
         )
@@ -86,8 +86,8 @@ class SegmentWriter:
         """The next block's events. Raises OSError."""
         lines: list[bytes] = []
         for recorded in events:
-            lines.append(self._lines.record(signed_record(recorded, self._link, None)))
-            self._link = recorded.hash
+            lines.append(self._lines.record(signed_record(recorded, self.link, None)))
+            self.link = recorded.hash
         times = [recorded.time for recorded in events]
         offset = self._size
         self._put(b"".join(lines))
@@ -99,14 +99,14 @@ class SegmentWriter:
 
     def finish(self) -> Segment:
         """Once this returns the file is on the disk under its name. Raises OSError."""
-        self._put(self._lines.end(self.position, self._link.hex()))
+        self._put(self._lines.end(self.position, self.link.hex()))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
         self._part.replace(self._path)
         _sync_folder(self._path.parent)
         return Segment(
-            self._first, self._last, self._path.name, self._previous, self._link, self._digest.digest(), self._size,
+            self._first, self._last, self._path.name, self._previous, self.link, self._digest.digest(), self._size,
             self._newest,
         )  # fmt: skip
 

@@ -101,6 +101,23 @@ def _link_of(previous: bytes, row: tuple[Any, ...], stream: str, topic: str, sch
         raise LogCorrupt(f"position {row[0]} ({topic} of {stream}) was changed: {error}") from error
 
 
+NamedRows = tuple[list[tuple[Any, ...]], list[tuple[str, str, int]]]
+"""Stored rows, and of each the names that stand in it as numbers: stream, topic, schema version."""
+
+
+def _checked_links(position: int, previous: bytes, found: NamedRows) -> bytes:
+    """The link at the last of the rows behind a position, whose link is `previous`. Raises LogCorrupt at the first
+    that does not fit."""
+    for row, (stream, topic, schema_version) in zip(*found, strict=True):
+        position += 1
+        if row[0] != position:
+            raise LogCorrupt(f"position {position} is missing: the next event stands at {row[0]}")
+        previous = _link_of(previous, row, stream, topic, schema_version)
+        if previous != row[10]:
+            raise LogCorrupt(f"position {position} ({topic} of {stream}) was changed: its hash does not fit")
+    return previous
+
+
 class OwnedFile:
     """A lock that one process holds on the log for as long as it lives; a crash frees it."""
 
@@ -456,30 +473,36 @@ class SQLiteRecorder(ApplicationRecorder):
         while True:
             archived = self.archived.last()
             if files[0] < archived:  # perhaps only since its rows were looked at: then all goes on behind the files
-                for files in self._verify_archived(*files):
-                    position, previous = files
+                for reached in self._verify_archived(*files):
+                    position, previous = reached
                     yield position
+                files = position, previous
                 continue
-            try:
-                with self._read_lock:
-                    rows = self._read.execute(
-                        f"SELECT {_COLUMNS} FROM event WHERE position > ? ORDER BY position LIMIT ?", (position, batch)
-                    ).fetchall()
-                    names = [self._names(row) for row in rows]
-            except sqlite3.Error as error:
-                raise LogCorrupt(f"the log can't be read behind position {position}: {error}") from error
+            found = self._named_rows(position, batch)
             if self.archived.last() != archived:
                 continue  # some of the rows may have gone between the two looks
-            for row, (stream, topic, schema_version) in zip(rows, names, strict=True):
-                if row[0] != position + 1:
-                    raise LogCorrupt(f"position {position + 1} is missing: the next event stands at {row[0]}")
-                previous = _link_of(previous, row, stream, topic, schema_version)
-                if previous != row[10]:
-                    raise LogCorrupt(f"position {row[0]} ({topic} of {stream}) was changed: its hash does not fit")
-                position = row[0]
-            if not rows:
+            previous = _checked_links(position, previous, found)
+            if not found[0]:
                 return
+            position += len(found[0])
             yield position
+
+    def check_rows(self, after: int, previous: bytes, count: int) -> None:
+        """Recomputes the chain of so many rows in the table. previous: the link at `after`. Raises LogCorrupt."""
+        found = self._named_rows(after, count)
+        _checked_links(after, previous, found)
+        if (end := after + len(found[0])) < after + count:
+            raise LogCorrupt(f"position {end + 1} is missing, and all behind it")
+
+    def _named_rows(self, after: int, limit: int) -> NamedRows:
+        try:
+            with self._read_lock:
+                rows = self._read.execute(
+                    f"SELECT {_COLUMNS} FROM event WHERE position > ? ORDER BY position LIMIT ?", (after, limit)
+                ).fetchall()
+                return rows, [self._names(row) for row in rows]
+        except sqlite3.Error as error:
+            raise LogCorrupt(f"the log can't be read behind position {after}: {error}") from error
 
     def _verify_archived(self, position: int, previous: bytes) -> Iterator[tuple[int, bytes]]:
         """The next segment; yields the position and the link reached after each block."""

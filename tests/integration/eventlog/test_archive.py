@@ -544,6 +544,32 @@ async def test_a_full_disk_leaves_all_as_it_was(tmp_path: Path) -> None:
     await log.close()
 
 
+@pytest.mark.parametrize(
+    ("sql", "why"),
+    [
+        ("DELETE FROM event WHERE position = 20", "position 20 is missing"),
+        ("DELETE FROM event WHERE position = 40", "position 40 is missing"),  # where a segment ends
+        ("UPDATE event SET traceparent = 'x' WHERE position = 20", "position 20 .* was changed"),
+        ("UPDATE event SET id = 'x' WHERE position = 20", "position 20 .* was changed"),
+        ("UPDATE event SET hash = 7 WHERE position = 20", "position 20 .* was changed"),
+        ("UPDATE event SET data = CAST(data AS TEXT) || x'ff' WHERE position = 20", "can't be read behind position"),
+        ("UPDATE event SET topic = 77 WHERE position = 20", "position 20 was changed"),
+    ],
+)
+async def test_a_log_that_does_not_verify_is_not_archived(tmp_path: Path, sql: str, why: str) -> None:
+    """No rows leave it: they are what can still be looked at."""
+    database = await written(tmp_path / "data", 150)
+    change(database, sql)
+    count = rows(database)
+    log = SQLiteEventLog(database)
+    await log.start()
+    with pytest.raises(LogUnavailable, match=why):
+        await asyncio.wait_for(archive_all(log), 20)
+    await log.close()
+    assert rows(database) == count
+    assert segment_files(database) == []
+
+
 async def test_audit_checks_the_archive_the_signatures_in_it_and_the_views(database: Path) -> None:
     audit = Audit(database)
     try:
