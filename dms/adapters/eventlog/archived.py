@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from dms.adapters.eventlog.segments import Block, Segment, digest, read_block
+from dms.adapters.eventlog.segments import Block, Segment, digest, read_block, size
 from dms.domain.chain import SignedRecord, record_hash
 from dms.errors import ArchiveUnreadable, LogCorrupt, PeerMisbehaved
 
@@ -48,6 +48,10 @@ CREATE TABLE archived (
 # archived: of streams whose rows left the table, the blocks (by their first position) that hold them, and the
 # newest version that left and is in that block.
 
+_VERSIONS = """
+SELECT stream.name, archived.version FROM json_each(?) JOIN stream ON stream.name = json_each.value
+JOIN archived ON archived.stream = stream.id AND archived.block = ?
+"""
 BLOCKS_KEPT = 8  # unpacked, in memory
 _decoder = msgspec.json.Decoder(SignedRecord)
 _encode = msgspec.json.Encoder().encode
@@ -134,14 +138,21 @@ class Archived:
                 if record.stream == name and wanted(record):
                     yield record
 
-    def version(self, stream: int, block: int = 0) -> int:
-        """The newest version of the stream that left the table (and is in that block); 0 for none."""
-        sql = "SELECT max(version) FROM archived WHERE stream = ?"
-        arguments: tuple[int, ...] = (stream,)
-        if block:
-            sql, arguments = f"{sql} AND block = ?", (stream, block)
-        rows = self._ask(sql, arguments)
+    def version(self, stream: int) -> int:
+        """The newest version of the stream that left the table; 0 for none."""
+        rows = self._ask("SELECT max(version) FROM archived WHERE stream = ?", (stream,))
         return int(rows[0][0] or 0) if rows else 0
+
+    def versions(self, streams: Collection[str], block: int) -> dict[str, int]:
+        """By name, of those with rows that left the table and are in that block: the newest version of them."""
+        return dict(self._ask(_VERSIONS, (_encode(list(streams)).decode(), block)))
+
+    def beginning_in(self, segment: Segment) -> tuple[int, int]:
+        """How many segments and blocks the index has that begin at its positions."""
+        count = "(SELECT count(*) FROM {} WHERE first BETWEEN ?1 AND ?2)"
+        sql = f"SELECT {count.format('segment')}, {count.format('block')}"
+        ((segments, blocks),) = self._ask(sql, (segment.first, segment.last))
+        return segments, blocks
 
     def newest_at(self, time: int) -> int:
         """The newest archived position whose event is not younger than that (Unix µs); 0 for none."""
@@ -154,7 +165,7 @@ class Archived:
         rows = self._ask(f"SELECT * FROM segment {which}", arguments)
         return Segment(*rows[0]) if rows else None
 
-    def _ask(self, sql: str, arguments: tuple[int, ...] = ()) -> list[tuple[Any, ...]]:
+    def _ask(self, sql: str, arguments: tuple[int | str, ...] = ()) -> list[tuple[Any, ...]]:
         if not self._exists:
             return []
         with self._lock:
@@ -192,11 +203,16 @@ def verified(archived: Archived, after: int, previous: bytes) -> Iterator[tuple[
     segment = archived.segment_at(after + 1)
     if segment is None or (segment.first, segment.previous) != (after + 1, previous):
         raise LogCorrupt(f"position {after + 1} is archived, but no segment of the archive begins with it")
+    blocks = newest = 0
     for block in archived.blocks(after, segment.last):
         records = archived.records(block)
         for record in records:
             what = f"position {record.position} ({record.topic} of {record.stream}) of the archive's {segment.file}"
             previous = _checked_link(record, what, previous)
+        times = [record.time for record in records]
+        blocks, newest = blocks + 1, max(newest, *times)
+        if block.oldest != min(times):
+            raise _index_changed(segment, f"the time of positions {block.first} to {block.last} is another")
         yield block, records
     if previous != segment.hash:
         raise LogCorrupt(f"the archive's {segment.file} does not end at position {segment.last} with the link noted")
@@ -205,6 +221,16 @@ def verified(archived: Archived, after: int, previous: bytes) -> Iterator[tuple[
             f"the archive's {segment.file} (positions {segment.first} to {segment.last}) was changed: its digest does "
             "not fit, though its records do"
         )
+    if archived.beginning_in(segment) != (1, blocks):
+        raise _index_changed(segment, "more than one entry is of the same positions")
+    if (newest, size(archived.folder, segment)) != (segment.newest, segment.size_bytes):
+        raise _index_changed(segment, "its newest time or its size is another")
+
+
+def _index_changed(segment: Segment, why: str) -> LogCorrupt:
+    return LogCorrupt(
+        f"the archive's index of {segment.file} (positions {segment.first} to {segment.last}) was changed: {why}"
+    )
 
 
 def _checked_link(record: SignedRecord, what: str, previous: bytes) -> bytes:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from gzip import compress
 from hashlib import sha256
 from pathlib import Path
@@ -126,7 +127,7 @@ def read_block(folder: Path, block: Block) -> list[bytes]:
     try:
         with (folder / block.file).open("rb") as file:
             file.seek(block.offset)
-            packed = file.read(block.length)
+            packed = file.read(min(block.length, os.fstat(file.fileno()).st_size))
     except OSError as error:
         raise _unreadable(folder, block, error.strerror or str(error)) from error
     unpacker = zlib.decompressobj(wbits=31)
@@ -142,16 +143,27 @@ def read_block(folder: Path, block: Block) -> list[bytes]:
 def digest(folder: Path, segment: Segment) -> bytes:
     """SHA-256 of the file as it is. Raises ArchiveUnreadable."""
     found = sha256()
+    with _told(folder, segment), (folder / segment.file).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            found.update(chunk)
+    return found.digest()
+
+
+def size(folder: Path, segment: Segment) -> int:
+    """Bytes of the file as it is. Raises ArchiveUnreadable."""
+    with _told(folder, segment):
+        return (folder / segment.file).stat().st_size
+
+
+@contextmanager
+def _told(folder: Path, segment: Segment) -> Iterator[None]:
     try:
-        with (folder / segment.file).open("rb") as file:
-            while chunk := file.read(1 << 20):
-                found.update(chunk)
+        yield
     except OSError as error:
         raise ArchiveUnreadable(
             f"{folder / segment.file}, which holds positions {segment.first} to {segment.last}, can't be read: "
             f"{error.strerror}"
         ) from error
-    return found.digest()
 
 
 def make_folder(folder: Path) -> None:

@@ -518,8 +518,10 @@ class SQLiteRecorder(ApplicationRecorder):
             raise LogCorrupt(f"the archive can't be read behind position {position}: {error}") from error
 
     def _compare(self, block: Block, records: Sequence[SignedRecord], rows: dict[int, tuple[Any, ...]]) -> None:
+        newest: dict[str, int] = {}  # version of each stream
         moved: dict[str, SignedRecord] = {}  # the newest of each stream that is not in the table
         for record in records:
+            newest[record.stream] = record.version
             row = rows.get(record.position)
             if row is None:
                 moved[record.stream] = record
@@ -528,12 +530,18 @@ class SQLiteRecorder(ApplicationRecorder):
                     f"position {record.position} ({record.topic} of {record.stream}) was changed: the table and the "
                     f"archive's {block.file} do not tell the same"
                 )
+        noted = self.archived.versions(newest, block.first)
         for name, record in moved.items():
-            stream = self._find_stream(name)
-            if stream is None or self.archived.version(stream, block.first) < record.version:
+            if noted.get(name, 0) < record.version:
                 raise LogCorrupt(
                     f"position {record.position} ({record.topic} of {name}) is missing in the table, and the archive's "
                     "index does not have it either"
+                )
+        for name, version in noted.items():
+            if version > newest[name]:
+                raise LogCorrupt(
+                    f"the archive's index was changed: version {version} of {name} is not in positions {block.first} "
+                    f"to {block.last}"
                 )
 
     def _link_there(self, record: SignedRecord, row: tuple[Any, ...]) -> bytes:
