@@ -309,10 +309,18 @@ class SQLiteViews:
         view = self._views.get(name)
         if view is None:
             raise NotFound(f"no view {name}; there are {', '.join(sorted(self._views))}")
+        await self._check_archive()
         if name in self._rebuilding:
             raise Conflict(f"view {name} is being rebuilt already")
         await self._rebuild(view)
         return view.position
+
+    async def _check_archive(self) -> None:
+        """Raises ArchiveUnreadable, before a view is emptied that could not be made again."""
+        position, end = 0, self._log.first - 1
+        while position < end:
+            events = await self._log.read(position, min(REBUILD_BATCH, end - position))
+            position = events[-1].position
 
     async def _rebuild(self, *views: _View) -> None:
         """After one that began earlier: that has read older events, which may be erased meanwhile."""
@@ -330,6 +338,7 @@ class SQLiteViews:
 
     async def renew(self) -> None:
         await self.wait(self._log.head)  # what is folded already was read before; nothing older comes after
+        await self._check_archive()
         try:
             await self._rebuild(*self._views.values())
             self._folds.clear()

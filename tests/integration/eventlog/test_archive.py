@@ -497,7 +497,7 @@ async def test_a_segment_written_again_with_another_history_is_found_where_it_di
         "UPDATE block SET oldest = oldest + 1 WHERE first = 48",
         "UPDATE segment SET newest = newest + 1 WHERE first = 41",
         "UPDATE segment SET size = size + 1 WHERE first = 41",
-        "INSERT INTO segment SELECT first + 2, last, file, previous, hash, sha256, size, newest FROM segment ORDER BY first DESC LIMIT 1",
+        "INSERT INTO segment SELECT first + 2, last, file, previous, hash, sha256, size, newest FROM segment LIMIT 1",
         "INSERT INTO block SELECT first + 1, last, file, offset, length, oldest FROM block WHERE first = 48",
         "UPDATE archived SET version = version + 1 WHERE (stream, block) = (SELECT stream, block FROM archived)",
     ],

@@ -18,10 +18,11 @@ from dms.adapters.views import sqlite
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.domain.event import AnyFact, Recorded
 from dms.domain.job import Job
-from dms.errors import Conflict, LogCorrupt, NotFound
+from dms.errors import ArchiveUnreadable, Conflict, LogCorrupt, NotFound
 from projections.base import Projection
 from projections.capacity import Capacity
 from projections.jobs import JobRow, Jobs
+from tests.fixtures.archiving import archived, written
 from tests.fixtures.histories import new_job, paid
 from tests.fixtures.network import environment
 from tests.fixtures.waiting import wait_for
@@ -366,3 +367,25 @@ async def test_views_that_are_behind_by_different_amounts_are_made_from_one_read
         assert pages == list(range(0, log.head, 50))
         monkeypatch.undo()
         await check(views, log)
+
+
+async def test_a_view_is_not_emptied_when_its_history_can_not_be_read(tmp_path: Path) -> None:
+    database = await written(tmp_path / "data", 150)
+    await archived(database)
+    log = SQLiteEventLog(database)
+    await log.start()
+    async with started(log, tmp_path / "views.db") as views:
+        before = await held(views, Jobs())
+        segment = next((database.parent / "archive").iterdir())
+        segment.rename(tmp_path / "away")
+        for made_anew in (views.rebuild("jobs"), views.renew()):
+            with pytest.raises(ArchiveUnreadable, match=segment.name):
+                await made_anew
+            assert await held(views, Jobs()) == before
+        await write(log, 3)
+        async with asyncio.timeout(20):
+            await views.wait(log.head)
+        (tmp_path / "away").rename(segment)
+        await views.rebuild("jobs")
+        assert await held(views, Jobs()) == await expected(log, Jobs())
+    await log.close()
