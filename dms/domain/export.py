@@ -59,6 +59,7 @@ encode_line = msgspec.json.Encoder().encode
 _record = msgspec.json.Decoder(SignedRecord)
 _header = msgspec.json.Decoder(Header)
 _footer = msgspec.json.Decoder(Footer)
+decode_footer = _footer.decode
 
 
 class Writer:

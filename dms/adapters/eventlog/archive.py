@@ -14,12 +14,13 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from msgspec.structs import astuple
 
 from dms.adapters.eventlog.log import SQLiteEventLog
-from dms.adapters.eventlog.segments import PART, Block, Segment, SegmentWriter, range_of
+from dms.adapters.eventlog.segments import PART, Block, Segment, SegmentWriter, end_of, range_of
 from dms.application.ports import ArchivedSegment, ArchiveStep, Signer
 from dms.domain.retention import is_closable, is_closed
 from dms.errors import ArchiveUnreadable, LogCorrupt, LogUnavailable
@@ -122,9 +123,14 @@ class SQLiteEventArchive:
 
     def _interrupted(self, first: int) -> int:
         """Where a segment ends that was written, but not noted before a kill; 0 for none. It is written again over
-        that file, so that none is left behind. One that goes beyond our head is of a newer log, and left alone."""
-        ranges = (range_of(path.name) for path in self._archived.folder.glob(f"events-{first:012d}-*"))
-        return max((found[1] for found in ranges if found and found[1] <= self._log.head), default=0)
+        that file, so that none is left behind. One of another history, or of a newer log, is left alone."""
+        found = [path for path in self._archived.folder.glob(f"events-{first:012d}-*") if range_of(path.name)]
+        return max(map(self._end_of_ours, found), default=0)
+
+    def _end_of_ours(self, path: Path) -> int:
+        last, link = end_of(path)
+        ours = 0 < last <= self._log.head and self._recorder.previous_hash(last + 1).hex() == link
+        return last if ours else 0
 
     async def _write(self, first: int, last: int) -> _Written:
         previous = await asyncio.to_thread(self._recorder.previous_hash, first)

@@ -6,22 +6,27 @@ read alone. A file has its name once it is whole and on the disk.
 
 from __future__ import annotations
 
+import gzip
+import logging
 import os
 import re
 import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from gzip import compress
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from dms.application.export import signed_record
 from dms.application.ports import Signer
 from dms.domain.event import Recorded
-from dms.domain.export import Header, Writer
+from dms.domain.export import Header, Writer, decode_footer
 from dms.errors import ArchiveUnreadable
+
+log = logging.getLogger(__name__)
 
 MOST_BLOCK_BYTES = 1 << 30  # of one block once it is unpacked: what only a forged file holds
 PART = ".part"
@@ -104,6 +109,7 @@ class SegmentWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
+        self._keep_other()
         self._part.replace(self._path)
         _sync_folder(self._path.parent)
         return Segment(
@@ -111,12 +117,22 @@ class SegmentWriter:
             self._newest,
         )  # fmt: skip
 
+    def _keep_other(self) -> None:
+        """A file of that name that does not end as this one is of another history: of a log before it was put back
+        from a backup. It may be the only copy, so it gets another name."""
+        if self._path.exists() and end_of(self._path) != (self._last, self.link.hex()):
+            with self._path.open("rb") as file:
+                mark = file_digest(file, "sha256").hexdigest()[:16]
+            other = self._path.with_name(f"{self._path.name}.{mark}")
+            self._path.replace(other)
+            log.warning("%s held another history; that is in %s now", self._path, other, extra={"action": "kept"})
+
     def abandon(self) -> None:
         self._file.close()
         self._part.unlink(missing_ok=True)
 
     def _put(self, lines: bytes) -> None:
-        member = compress(lines, _LEVEL, mtime=0)  # no time: the same events make the same file again
+        member = gzip.compress(lines, _LEVEL, mtime=0)  # no time: the same events make the same file again
         self._file.write(member)
         self._digest.update(member)
         self._size += len(member)
@@ -138,6 +154,16 @@ def read_block(folder: Path, block: Block) -> list[bytes]:
     if not unpacker.eof or len(lines) != block.last - block.first + 1:
         raise _unreadable(folder, block, "it is damaged: not all of them are there")
     return lines
+
+
+def end_of(path: Path) -> tuple[int, str]:
+    """The position and the link (hex) that the file's footer says; (0, "") when it can't be read."""
+    try:
+        with gzip.open(path) as file:
+            footer = decode_footer(b"".join(deque(file, 1)))
+    except (OSError, EOFError, zlib.error, msgspec.MsgspecError, UnicodeDecodeError):
+        return 0, ""
+    return footer.position, footer.hash
 
 
 def digest(folder: Path, segment: Segment) -> bytes:

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import itertools
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -542,6 +543,34 @@ async def test_a_row_that_is_in_both_places_must_be_the_same_in_both(tmp_path: P
     change(database, f"UPDATE event SET time = time + 1 WHERE position = {position}")
     assert f"position {position} " in fault(database)
     assert "do not tell the same" in fault(database)
+
+
+async def test_a_log_put_back_from_a_backup_takes_no_file_of_its_other_history(tmp_path: Path) -> None:
+    """They hold what the backup lacks. Nor do they say how much is to be archived."""
+    database = await written(tmp_path / "data", 20)
+    backup = await asyncio.to_thread(copied, database, tmp_path / "backup")
+    await went_on(database, 15)
+    await archived(database, sizes=Sizes())
+    (other,) = segment_files(database)
+    content = other.read_bytes()
+    await went_on(backup, 25)
+    shutil.copytree(other.parent, backup.parent / "archive")
+    assert await archived(backup, before=START - 1) == 0
+    assert [path.name for path in segment_files(backup)] == [other.name]
+    assert rows(backup, "SELECT count(*) FROM segment") == 0
+    await archived(backup, sizes=Sizes(segment_events=int(other.name.split("-")[2][:12])))
+    assert fault(backup) == ""
+    (kept,) = [path for path in other.parent.parent.parent.glob("backup/archive/*") if path.read_bytes() == content]
+    assert kept.name.startswith(f"{other.name}.")
+
+
+async def went_on(database: Path, jobs: int) -> None:
+    """The log gets a few more events."""
+    log = SQLiteEventLog(database)
+    await log.start()
+    for _ in range(jobs):
+        await log.save(new_job())
+    await log.close()
 
 
 async def test_a_full_disk_leaves_all_as_it_was(tmp_path: Path) -> None:
