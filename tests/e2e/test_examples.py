@@ -370,14 +370,14 @@ def test_an_example_does_what_it_says(world: World, example: str) -> None:
         if shown.stdout.strip() not in ("", "[]"):
             assert done.stdout.strip(), f"{example} prints data, but nothing with -o {form}"
         if done.stdout.strip():
-            parsed(done.stdout, "jsonl" if case.stream else form)
+            parsed(done.stdout, "jsonl" if case.stream and form == "json" else form)
 
 
 def parsed(text: str, form: str) -> Any:
     """Fails the test when it is not of that form."""
     if form == "yaml":
-        found = yaml.safe_load(text)
-        assert isinstance(found, dict | list), text
+        found = list(yaml.safe_load_all(text))
+        assert all(isinstance(document, dict | list) for document in found), text
         return found
     return [json.loads(line) for line in text.splitlines()] if form == "jsonl" else json.loads(text)
 
