@@ -99,20 +99,25 @@ def _add_audit(cli: Group) -> None:
         position when anything was changed, put in another order, removed or put in between, or when its tail is
         shorter than a peer has seen it.
         """  # fmt: skip
+        _check_together(exported, against, heads, peer)
+        if exported is None:
+            return _verify_database(state, database or state.load().settings.events_db, heads, peer)
         for file in filter(None, (exported, against)):
             if not file.exists():
                 raise Failure(f"{file}: there is no such export", Exit.NOT_FOUND)
-        if exported is None:
-            if against is not None:
-                raise Failure("--against needs --export", Exit.USAGE)
-            return _verify_database(state, database or state.load().settings.events_db, heads, peer)
-        if peer:
-            raise Failure("--peer needs --database: an export says whose it is", Exit.USAGE)
         if against is None:
             return _verify_export(state, exported, heads)
-        if heads:
-            raise Failure("--heads is for a whole log; --against compares exports of one job", Exit.USAGE)
         return _compare_exports(state, exported, against)
+
+
+def _check_together(exported: Path | None, against: Path | None, heads: Sequence[Path], peer: str) -> None:
+    """Options that exclude or need each other. Raises Failure."""
+    if exported is None and against is not None:
+        raise Failure("--against needs --export", Exit.USAGE)
+    if exported is not None and peer:
+        raise Failure("--peer needs --database: an export says whose it is", Exit.USAGE)
+    if against is not None and heads:
+        raise Failure("--heads is for a whole log; --against compares exports of one job", Exit.USAGE)
 
 
 def _verify_database(state: State, path: Path, heads: Sequence[Path], peer_id: str) -> int:
