@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,12 +156,15 @@ async def test_a_node_that_is_away_is_waited_for_up_to_the_bound(tmp_path: Path,
     async with network(tmp_path, own_chain, looking, None) as (sp, _cp):
         back, price = await ask(sp, own_chain)
         tx_hash = own_chain.pay(own_chain.accounts[1], price)
+        mined = partial(own_chain.rpc, "eth_getTransactionReceipt", tx_hash)
+        await until(lambda: mined() is not None, "the payment is in a block")  # a stop drops what waits
         own_chain.stop()
         waiting = asyncio.create_task(outcome(sp, back, tx_hash))
         await until(lambda: "job.funding_pending" in sp.topics(back["job_id"]), "the wait is recorded")
         assert "does not answer" in (await sp.get(f"/jobs/{back['job_id']}"))["reason"]
         own_chain.start()
-        assert (await waiting)["action"] == "job-completed"
+        end = await waiting
+        assert end["action"] == "job-completed", end
         never, _ = await ask(sp, own_chain)
         failed = await outcome(sp, never, "0x" + "77" * 32)
         assert failed["action"] == "job-failed"
