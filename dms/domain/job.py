@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -48,6 +48,22 @@ class Refusal(Struct, frozen=True, kw_only=True, gc=False):
 
     peer_id: str
     reason: str
+
+
+STATUSES = (
+    "success",
+    "pending",
+    "failed",
+    "failure",
+    "error",
+    "refused",
+    "rejected",
+    "cancelled",
+    "canceled",
+    "expired",
+)
+TRANSACTION_TYPES = ("fund", "withdraw", "refund", "distribute")
+OTHER = "other"
 
 
 class FundStatus(Struct, frozen=True, kw_only=True):
@@ -324,13 +340,19 @@ class Job(Aggregate):
             if self.tx_hash and self.tx_hash == status.tx_hash:
                 return False
             raise Conflict(f"job {self.key} does not await funding: it is {self.state}")
-        if status == self.last_status:
+        # Words of the client's own may tell of a person, and these two fields are open in the log.
+        kept = FundStatus(
+            transaction_type=_one_of(TRANSACTION_TYPES, status.transaction_type),
+            transaction_status=_one_of(STATUSES, status.transaction_status),
+            tx_hash=status.tx_hash,
+        )
+        if kept == self.last_status:
             return False
         self.trigger(
             self.FundStatusReported(
-                transaction_type=status.transaction_type,
-                transaction_status=status.transaction_status,
-                tx_hash=status.tx_hash,
+                transaction_type=kept.transaction_type,
+                transaction_status=kept.transaction_status,
+                tx_hash=kept.tx_hash,
             )
         )
         if status.transaction_status not in ("success", "pending"):
@@ -574,6 +596,10 @@ class Job(Aggregate):
     @applies(RewardSettled)
     def _reward_settled(self, event: RewardSettled) -> None:
         self.settled = event.transaction_type
+
+
+def _one_of(words: Sequence[str], text: str) -> str:
+    return text if text in words else OTHER
 
 
 def outcome_of(event: Event) -> Outcome | None:

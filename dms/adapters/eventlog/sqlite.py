@@ -8,8 +8,6 @@ the index compact; synchronous=FULL loses nothing at a power cut, NORMAL does.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 import struct
 import threading
@@ -18,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any
 from uuid import UUID
 
@@ -36,11 +34,13 @@ from dms.adapters.eventlog import keyring
 from dms.adapters.eventlog.archived import SCHEMA as ARCHIVE_SCHEMA
 from dms.adapters.eventlog.archived import Archived, verified
 from dms.adapters.eventlog.keyring import Keyring
+from dms.adapters.eventlog.owned import OwnedFile
 from dms.adapters.eventlog.segments import Block
+from dms.adapters.eventlog.subscription import BlockingSubscription, WakingRecorder
 from dms.domain.audit import recorded
 from dms.domain.chain import GENESIS, SignedRecord, link
 from dms.domain.event import Event, Recorded, decode, new_id_bytes
-from dms.errors import AlreadyRunning, ArchiveUnreadable, LogCorrupt
+from dms.errors import ArchiveUnreadable, LogCorrupt
 
 FORMAT = 3  # PRAGMA user_version
 OLDEST_READ = 1  # older ones are brought up to FORMAT when they are opened to be written
@@ -118,28 +118,6 @@ def _checked_links(position: int, previous: bytes, found: NamedRows) -> bytes:
     return previous
 
 
-class OwnedFile:
-    """A lock that one process holds on the log for as long as it lives; a crash frees it."""
-
-    def __init__(self, database: Path) -> None:
-        path = database.with_name(database.name + ".lock")
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.read(self._fd, 32).decode(errors="replace").strip() or "unknown"
-            os.close(self._fd)
-            raise AlreadyRunning(
-                f"{database} is in use by another DMS (process {owner}); stop it, or start this one "
-                "with another data folder (general.data_dir)"
-            ) from error
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
-
-    def release(self) -> None:
-        os.close(self._fd)
-
-
 def connect(database: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection with our pragmas; may be handed between threads, never shared by two at once."""
     mode = "ro" if read_only else "rwc"
@@ -154,7 +132,7 @@ def connect(database: Path, *, read_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
-class SQLiteRecorder(ApplicationRecorder):
+class SQLiteRecorder(WakingRecorder):
     """One writer: the object that was opened with `own=True`. Readers may be many."""
 
     def __init__(self, database: Path, *, own: bool = True) -> None:
@@ -751,44 +729,3 @@ class SQLiteRecorder(ApplicationRecorder):
         if self._owned is not None:
             self._owned.release()
             self._owned = None
-
-
-class BlockingSubscription(Subscription[SQLiteRecorder]):
-    """The library's own kind of subscription: a blocking iterator, for programs built on it."""
-
-    _BATCH = 500
-
-    def __init__(self, recorder: SQLiteRecorder, gt: int | None, topics: Sequence[str]) -> None:
-        super().__init__(recorder, gt, topics)
-        self._position = gt or 0
-        self._buffer: Iterator[Notification] = iter(())
-        self._changed: SimpleQueue[None] = SimpleQueue()
-        recorder.listeners.append(self._changed)
-
-    def stop(self) -> None:
-        super().stop()
-        if self._changed in self._recorder.listeners:
-            self._recorder.listeners.remove(self._changed)
-        self._changed.put(None)
-
-    def __next__(self) -> Notification:
-        while not self._has_been_stopped:
-            for notification in self._buffer:
-                self._position = notification.id
-                return notification
-            self._forget_wakes()
-            batch = self._recorder.select_notifications(
-                self._position, self._BATCH, topics=self._topics, inclusive_of_start=False
-            )
-            self._buffer = iter(batch)
-            if not batch:
-                self._changed.get()
-        raise StopIteration
-
-    def _forget_wakes(self) -> None:
-        """What was committed before the next read is in that read: its wake-ups say nothing new."""
-        while not self._has_been_stopped:
-            try:
-                self._changed.get_nowait()
-            except Empty:
-                return

@@ -112,7 +112,8 @@ class LedgerCheck:
                 f"transaction {tx_hash} pays {from_units(paid, self._decimals)} NTX, the job costs {claim.price} NTX"
             )
         if _is_ethereum(claim.payer) and claim.payer.casefold() not in payers:
-            raise _Refused(f"transaction {tx_hash} was paid by {', '.join(sorted(payers))}, not by {claim.payer}")
+            # Who paid is not said: it may be somebody else's address, in a job that is not theirs.
+            raise _Refused(f"transaction {tx_hash} was paid by another address than {claim.payer}")
         await self._check_depth(tx_hash, block)
         return FundingVerdict(state=FundingState.ACCEPTED, payer=min(payers), units=str(paid), block=block)
 

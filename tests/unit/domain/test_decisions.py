@@ -92,6 +92,17 @@ def test_pending_waits_and_anything_else_fails() -> None:
     assert (waiting.state, failing.state) == (JobState.AWAITING, JobState.FAILED)
 
 
+def test_a_status_in_words_of_the_clients_own_is_kept_only_where_it_is_sealed() -> None:
+    job = quoted()
+    said = msgspec.structs.replace(PAID, transaction_status="ask alice", transaction_type="for bob")
+    assert job.report_fund_status(said)
+    reported, failed = (event for _, event in job.pending[-2:])
+    assert isinstance(reported, Job.FundStatusReported)
+    assert (reported.transaction_status, reported.transaction_type) == ("other", "other")
+    assert isinstance(failed, Job.Failed)
+    assert "ask alice" in failed.reason
+
+
 def test_a_stop_is_asked_for_once_and_names_who() -> None:
     deployment = Deployment(new_id())
     deployment.accept("12D3KooWOne", REQUEST, "1", REQUEST.resources, ())
