@@ -70,12 +70,12 @@ from dms.application.service_provider import ServiceProvider, Timeouts
 from dms.application.transactions import Transactions
 from dms.application.transfers import TransferLimits, Transfers
 from dms.application.user_files import Inbox, Outbox
-from dms.config import Funding, Loaded, Settings
+from dms.config import EVENTS_DB, Funding, Loaded, Settings
 from dms.domain.device import Capacity, Device
 from dms.domain.event import Event
 from dms.domain.export import Checker
 from dms.domain.gpus import GpuReading
-from dms.domain.heads import Countersignature, Heads, Witnessed, countersignatures, held_against, is_genuine
+from dms.domain.heads import Countersignature, Heads, Witnessed, countersignatures, held_against, is_genuine, whose
 from dms.domain.policy import Policy
 from dms.domain.transfer import OPEN_STATES
 from dms.domain.what_if import WhatIf
@@ -493,7 +493,8 @@ class Audit:
 
     def __init__(self, database: Path) -> None:
         self._recorder = SQLiteRecorder(database, own=False)
-        self._views = database.with_name("views.db")
+        # Those beside it are not of a copy that has another name, which may be of another DMS, or older.
+        self._views = database.with_name("views.db") if database.name == EVENTS_DB else None
 
     def close(self) -> None:
         self._recorder.close()
@@ -516,6 +517,10 @@ class Audit:
         """That peer's log, which ends at `last`, against what is kept of its heads."""
         return held_against(kept, peer_id, last, self._link_at, verify_signature)
 
+    def whose(self, kept: Sequence[Heads]) -> str:
+        """The peer whose log it is, as what is kept of heads tells. Raises InvalidInput when it does not."""
+        return whose(kept, self._link_at)
+
     def _link_at(self, position: int) -> bytes | None:
         """None where the log no longer has it; that it has no gap, `chain` has shown."""
         try:
@@ -524,8 +529,8 @@ class Audit:
             return None
 
     def views(self) -> Iterator[str]:
-        """Names of the views that are what the log gives; none when there is no views.db beside the log."""
-        if self._views.is_file():
+        """Names of the views that are what the log gives; none when there is no views.db beside events.db."""
+        if self._views is not None and self._views.is_file():
             yield from check_views(self._views, all_projections(), self._recorder)
 
 

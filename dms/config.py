@@ -23,6 +23,7 @@ from dms.config_json import Fault, Place, parse
 from dms.errors import ConfigError
 
 FILE_NAME = "dms_config.json"
+EVENTS_DB = "events.db"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -182,7 +183,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def events_db(self) -> Path:
-        return self.general.data_dir / "events.db"
+        return self.general.data_dir / EVENTS_DB
 
 
 OLD_NAMES = {"general.metadata_path": "general.work_dir", "job.gist_update_interval": "job.log_update_interval"}

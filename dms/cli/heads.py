@@ -11,6 +11,7 @@ import click
 from dms.cli.core import Exit, Failure, Group, State, command, pass_state
 from dms.cli.export_file import export_lines
 from dms.cli.text import moment
+from dms.config import EVENTS_DB
 from dms.errors import InvalidInput, LogCorrupt, NotFound
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Evidence:
         """peer_id: whose log it is, when the user says so. Reads the files at once: what is read of the log later can
         only be more. Raises Failure for a named file that can't be read."""
         self._named = [(path, _read(path)) for path in named]
-        self._peer_id, self._damage = peer_id, ""
+        self._peer_id, self._damage, self._is_daemons = peer_id, "", database.name == EVENTS_DB
         beside = database.with_name("heads.json")
         self._beside: list[tuple[Path, Heads]] = []
         if beside.is_file() and beside.resolve() not in [path.resolve() for path in named]:
@@ -96,15 +97,16 @@ class Evidence:
     def check(self, audit: Audit, last: int) -> dict[str, Any] | None:
         """The report; None when there is no file. last: the position at which the log ends. Raises Failure when it
         can't be told whose log it is, or a file says nothing of it."""
-        from dms.domain.heads import of_log, whose
+        from dms.domain.heads import of_log
 
         if not self._named and not self._beside and not self._damage:
             return None
         kept = [heads for _, heads in self._named + self._beside]
-        owner = self._peer_id or next((heads.peer_id for _, heads in self._beside), "") or audit.peer_id
         try:
-            owner = owner or (whose(kept) if kept else "")
+            owner = self._owner(audit) or (audit.whose(kept) if kept else "")
         except InvalidInput as error:
+            if not self._named and not self._is_daemons:
+                return None
             raise Failure(str(error), Exit.USAGE, "name it with --peer") from error
         for path, heads in self._named:
             if not of_log([heads], owner):
@@ -114,6 +116,12 @@ class Evidence:
         if self._damage:
             report["faults"].append(self._damage)
         return report
+
+    def _owner(self, audit: Audit) -> str:
+        """Whose log it is; empty when only the heads can tell. A copy under another name than the daemon's own may be
+        of another DMS than the one whose folder it lies in."""
+        beside = next((heads.peer_id for _, heads in self._beside), "")
+        return self._peer_id or (beside if self._is_daemons else "") or audit.peer_id
 
 
 def check_export(path: Path, named: Sequence[Path]) -> tuple[Checker, dict[str, Any]]:

@@ -234,11 +234,14 @@ def countersignatures(heads: Heads) -> Iterator[Countersignature]:
         yield found.witnessed
 
 
-def whose(kept: Sequence[Heads]) -> str:
-    """The one peer whose log can be meant: the only one in files of others. Raises InvalidInput when it is not one."""
+def whose(kept: Sequence[Heads], link_at: LinkAt) -> str:
+    """The one peer whose log can be meant: the one with heads that the log has, else the only one in files of others.
+    Raises InvalidInput when it is not one."""
     owners = {heads.peer_id for heads in kept}
-    peers = {c.head.peer_id for heads in kept for c in countersignatures(heads)}
-    meant = peers - owners or peers
+    found = [c.head for heads in kept for c in countersignatures(heads)]
+    peers = {head.peer_id for head in found}
+    fitting = {head.peer_id for head in found if link_at(head.position) == bytes.fromhex(head.hash)}
+    meant = fitting or peers - owners or peers
     if len(meant) != 1:
         raise InvalidInput(f"the heads are of {len(meant)} peers, and nothing says which of them wrote the log")
     return meant.pop()

@@ -190,6 +190,23 @@ def test_the_export_of_a_job_has_no_whole_chain_to_hold_against_heads(ended: End
         assert audit("--export", tmp_path / "job.ndjson", *wrong, code=2)[1].startswith("error: --")
 
 
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_copy_in_the_folder_of_another_dms_is_not_held_against_that_ones_heads_and_views(
+    ended: Ended, tmp_path: Path, side: int
+) -> None:
+    """Each has seen further than the other's log goes, or another event there."""
+    own, other = ended.network[side], ended.network[1 - side]
+    copied(own, tmp_path)
+    shutil.copy(own.database.with_name("views.db"), tmp_path / "views.db")
+    nunet(other, "events", "import", str(other.folder / "log.ndjson"), "--database", str(tmp_path / "copy.db"))
+    report, _ = audit("--database", tmp_path / "copy.db")
+    assert (report["intact"], report["heads"]["peer_id"], report["views"]) == (True, other.peer_id, [])
+    assert report["heads"]["countersignatures"] > 0
+    nunet(own, "events", "import", str(own.folder / "log.ndjson"), "--database", str(tmp_path / "own.db"))
+    report, _ = audit("--database", tmp_path / "own.db")
+    assert (report["intact"], report["heads"]["peer_id"]) == (True, own.peer_id)
+
+
 def test_a_forged_signature_is_told(ended: Ended, tmp_path: Path) -> None:
     service, compute = ended.network
     database = copied(service, tmp_path)

@@ -197,12 +197,19 @@ def test_what_was_archived_is_counted_as_unchecked() -> None:
     assert (found.unchecked, found.faults) == (1, ())
 
 
+def nowhere(_: int) -> None:
+    """The links of a log that has none of the positions."""
+
+
 def test_whose_log_is_meant_is_told_only_when_it_is_one_peers() -> None:
     kept = Heads(peer_id=WITNESS.peer_id, own=(countersign(head(4, author=WITNESS), OTHER.peer_id, 1, OTHER.sign),))
-    assert whose([kept]) == WITNESS.peer_id
-    assert whose([replace(kept, seen=(seen(3),))]) == AUTHOR.peer_id
+    assert whose([kept], nowhere) == WITNESS.peer_id
+    both = replace(kept, seen=(seen(3),))
+    assert whose([both], nowhere) == AUTHOR.peer_id
+    own = kept.own[0].head
+    assert whose([both], {own.position: bytes.fromhex(own.hash)}.get) == WITNESS.peer_id  # a log that has its heads
     two = countersign(head(4, author=OTHER), WITNESS.peer_id, 1, WITNESS.sign)
     with pytest.raises(InvalidInput, match="2 peers"):
-        whose([replace(kept, seen=(seen(3), two))])
+        whose([replace(kept, seen=(seen(3), two))], nowhere)
     with pytest.raises(InvalidInput, match="0 peers"):
-        whose([Heads(peer_id=WITNESS.peer_id)])
+        whose([Heads(peer_id=WITNESS.peer_id)], nowhere)
