@@ -11,7 +11,6 @@ import click
 from dms.cli.core import Exit, Failure, Group, State, command, pass_state
 from dms.cli.export_file import export_lines
 from dms.cli.text import moment
-from dms.config import EVENTS_DB
 from dms.errors import InvalidInput, LogCorrupt, NotFound
 
 if TYPE_CHECKING:
@@ -84,6 +83,8 @@ class Evidence:
     def __init__(self, database: Path, named: Sequence[Path], peer_id: str) -> None:
         """peer_id: whose log it is, when the user says so. Reads the files at once: what is read of the log later can
         only be more. Raises Failure for a named file that can't be read."""
+        from dms.config import EVENTS_DB
+
         self._named = [(path, _read(path)) for path in named]
         self._peer_id, self._damage, self._is_daemons = peer_id, "", database.name == EVENTS_DB
         beside = database.with_name("heads.json")
