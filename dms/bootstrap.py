@@ -30,7 +30,7 @@ from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.adapters.executors.archive import check_archive
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.images import ImagePolicy
-from dms.adapters.executors.process import ProcessExecutor
+from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
 from dms.adapters.executors.profile import ContainerLimits
 from dms.adapters.funding.ledger import LedgerCheck, LedgerSettings
 from dms.adapters.funding.trust import TrustCheck
@@ -404,13 +404,14 @@ def _executor(settings: Settings, node_id: str, capacity: Capacity) -> Executor:
         if kind == "process":
             log.warning("no Docker engine is installed: jobs of other peers are refused (see job.executor)")
     if kind == "process":
-        return ProcessExecutor(node_id, settings.general.data_dir / "processes")
+        kept = ProcessLimits(output_mb=settings.job.log_max_mb + 1)  # the mark of the output store comes first
+        return ProcessExecutor(node_id, settings.general.data_dir / "processes", kept)
     limits = ContainerLimits(
         core_mhz=max(1, capacity.cpu_mhz // max(1, capacity.cores)),
         cores=capacity.cores,
         network="bridge" if settings.job.network else "none",
         image_user=settings.job.run_as_image_user,
-        log_file_mb=settings.job.log_max_mb,
+        log_mb=settings.job.log_max_mb,
     )
     policy = ImagePolicy(settings.job.image_allow, settings.job.image_deny)
     workspaces = settings.general.data_dir.resolve() / "workspaces"

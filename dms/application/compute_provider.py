@@ -558,15 +558,16 @@ class ComputeProvider:
 
     async def remove_leftovers(self, *, checks: bool = False) -> None:
         """Containers of deployments that have ended (we died between the record and the removal), and those that
-        have exited and that our log no longer knows. checks: also those of checks, which nobody waits for when
-        we have only just started. Raises ExecutorUnavailable."""
+        do not run and that our log no longer knows, or what is left of their making. checks: also those of checks,
+        which nobody waits for when we have only just started. Raises ExecutorUnavailable."""
         for job_id in await self._executor.list_jobs():
             if job_id.startswith(CHECK_PREFIX):
                 over = checks
             elif (deployment := self._log.load(Deployment, job_id)) is not None:
                 over = deployment.ended
             else:
-                over = (await self._executor.inspect(job_id)).state is ExecutionState.EXITED
+                state = (await self._executor.inspect(job_id)).state
+                over = state in (ExecutionState.EXITED, ExecutionState.ABSENT)
             if over:
                 await self._executor.remove(job_id)
 
