@@ -2,6 +2,11 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PY := .venv/bin/python
+# Where a machine forbids it, each start of Python would compile our modules anew, and tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
+# Tests mostly wait, so there are more of them at once than cores. `pytest` alone, for a single test, runs one by one.
+WORKERS := $(shell echo $$(( $$(nproc) * 3 > 16 ? 16 : $$(nproc) * 3 )))
+BESIDE := -n $(WORKERS) --dist loadgroup
 
 # Docker may be missing for the demo (it then says what it left out); the tests need every part.
 demo: ## try it: a small network on this machine, a job from request to result (KEEP=1 leaves it running)
@@ -11,11 +16,11 @@ demo: ## try it: a small network on this machine, a job from request to result (
 test: ## everything: set-up, lint, types, all tests with real Docker
 	@ops/setup.sh test
 	@$(MAKE) --no-print-directory lint types
-	@$(PY) -m pytest $(PYTEST_ARGS)
+	@$(PY) -m pytest $(BESIDE) $(PYTEST_ARGS)
 
 check: .venv/stamp ## the daily check: lint, types, and the tests that need neither Docker nor patience
 	@$(MAKE) --no-print-directory lint types
-	@$(PY) -m pytest -m "not docker and not slow" $(PYTEST_ARGS)
+	@$(PY) -m pytest $(BESIDE) -m "not docker and not slow" $(PYTEST_ARGS)
 
 test-security: ## only the security tests
 	@ops/setup.sh test

@@ -139,10 +139,11 @@ def choose_executor() -> str:
     return "docker"
 
 
-def start_node(name: str, folder: Path, executor: str) -> Node:
-    """A `nunet run` process. Its session is its own, so that Ctrl-C reaches only the demo, which then stops it."""
+def start_node(name: str, folder: Path, executor: str, ports: Sequence[int] = ()) -> Node:
+    """A `nunet run` process. Its session is its own, so that Ctrl-C reaches only the script, which then stops it.
+    ports: of the REST API and for peers; by default ones that are free now."""
     folder.mkdir(parents=True)
-    port, p2p_port = free_ports(2)
+    port, p2p_port = ports or free_ports(2)
     settings = {
         "general": {"work_dir": str(folder / "work"), "data_dir": str(folder / "data")},
         "rest": {"port": port},
