@@ -239,6 +239,8 @@ class DockerExecutor:
                 if reading.finished and (was_over or await self._is_complete(job_id, container, reading)):
                     if reading.lost:
                         yield [_lost_before(time.time_ns())]
+                    if reading.rest:
+                        yield reading.rest
                     return
             except NotFound:
                 return  # removed meanwhile: there is nothing more to read
@@ -392,15 +394,17 @@ class DockerExecutor:
                     reading.lost = False
                 if lines:
                     yield lines
+        reading.rest = seeker.pass_on(reading.rest)
 
     async def _holds(self, container: str, cursor: OutputCursor) -> bool:
-        seeker = Seeker(cursor)
-        async with aclosing(self._whole_lines(container, _Reading(), {})) as whole:
+        seeker, reading = Seeker(cursor), _Reading()
+        async with aclosing(self._whole_lines(container, reading, {})) as whole:
             async for some in whole:
                 seeker.pass_on(some)
                 if seeker.found:
                     return True
-        return False
+        seeker.pass_on(reading.rest)
+        return seeker.found
 
     async def _is_from_the_start(self, container: str) -> bool:
         """Whether the log surely has what the job printed first. Not when it printed a whole file and more before now,
@@ -429,8 +433,7 @@ class DockerExecutor:
                 if allowance.used_up:
                     reading.cut = True
                     return
-        if reading.finished:
-            yield assembler.flush()
+        reading.rest = assembler.flush()
 
     async def _records(
         self, container: str, reading: _Reading, query: dict[str, str]
@@ -546,10 +549,12 @@ def _refused(words: str, *, wants_gpu: bool) -> ExecutionError:
 
 class _Reading:
     """How far one stream got. finished: the engine itself ended it. cut: more of it can't be trusted to have no gap.
-    lost: what stood before it is gone from the engine's log, and nobody was told yet."""
+    lost: what stood before it is gone from the engine's log, and nobody was told yet. rest: of a line that goes on;
+    it counts only when the log is complete, for the engine's followers can miss the last records."""
 
     def __init__(self) -> None:
         self.last: Record | None = None
+        self.rest: list[OutputLine] = []
         self.finished = self.cut = self.lost = False
 
 
