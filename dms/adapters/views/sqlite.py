@@ -21,6 +21,7 @@ from msgspec import Struct
 from dms.adapters.views.past import Folds, PastViews
 from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog
+from dms.database import connect
 from dms.domain.event import Recorded
 from dms.errors import Conflict, InvalidInput, LogCorrupt, LogUnavailable, NotFound
 from projections.base import Page, Projection
@@ -206,8 +207,7 @@ class SQLiteViews:
         self._following: Loop | None = None
 
     def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._database, isolation_level=None, check_same_thread=False)
-        self._database.chmod(0o600)
+        connection = connect(self._database)
         connection.execute("PRAGMA journal_mode = WAL")
         # Lost at a power cut are at most views of events that the log still has: they are folded again.
         connection.execute("PRAGMA synchronous = NORMAL")
