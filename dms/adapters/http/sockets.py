@@ -42,15 +42,16 @@ class Sockets:
     def __init__(self, ready: Callable[[], str | None], endpoints: Sequence[Endpoint]) -> None:
         """ready: why nobody can be served yet, or None."""
         self._ready = ready
-        self._endpoints = {path: endpoint for endpoint in endpoints for path in endpoint.paths}
+        self._endpoints = endpoints
         self._open: set[Socket] = set()
         self._addresses: Counter[str] = Counter()
         self._sweeping: asyncio.Task[None] | None = None
 
     def add_to(self, app: Sanic[Any, Any]) -> None:
         app.ctx.admit_websocket = self.admit
-        for number, path in enumerate(self._endpoints):
-            app.add_websocket_route(self.serve, path, name=f"websocket-{number}")
+        pairs = [(endpoint, path) for endpoint in self._endpoints for path in endpoint.paths]
+        for number, (endpoint, path) in enumerate(pairs):  # the router knows one path in several spellings
+            app.add_websocket_route(self.serve, path, name=f"websocket-{number}", ctx_endpoint=endpoint)
 
     def start(self) -> None:
         self._sweeping = asyncio.create_task(self._sweep(), name="websocket pings")
@@ -84,7 +85,7 @@ class Sockets:
             raise Unavailable(f"{MOST_SOCKETS} websockets are open already; try again later")
         if request.ip not in LOOPBACK and self._addresses[request.ip] >= MOST_SOCKETS_OF_AN_ADDRESS:
             raise Unavailable(f"{MOST_SOCKETS_OF_AN_ADDRESS} websockets of {request.ip} are open already")
-        request.ctx.asked, spoken = await self._endpoints[request.path].admit(request)
+        request.ctx.asked, spoken = await _endpoint(request).admit(request)
         return spoken
 
     async def serve(self, request: Request, _ws: WebsocketImplProtocol) -> None:
@@ -93,7 +94,7 @@ class Sockets:
         if not isinstance(connection, Connection) or connection.socket is None:
             raise TypeError("the server was not built with our Connection")
         socket = connection.socket
-        session = self._endpoints[request.path].begin(request, socket, request.ctx.asked)
+        session = _endpoint(request).begin(request, socket, request.ctx.asked)
         self._open.add(socket)
         self._addresses[request.ip] += 1
         try:
@@ -116,3 +117,10 @@ class Sockets:
                     socket.ping()
                 if count % 200 == 0:
                     await asyncio.sleep(0)
+
+
+def _endpoint(request: Request) -> Endpoint:
+    if request.route is None:
+        raise TypeError("only what was routed comes here")
+    found: Endpoint = request.route.ctx.endpoint
+    return found
