@@ -17,6 +17,14 @@ check: .venv/stamp ## the daily check: lint, types, and the tests that need neit
 	@$(MAKE) --no-print-directory lint types
 	@$(PY) -m pytest -m "not docker and not slow" $(PYTEST_ARGS)
 
+test-security: ## only the security tests
+	@ops/setup.sh test
+	@$(PY) -m pytest tests/security $(PYTEST_ARGS)
+
+side-by-side: ## two DMSes by two dms_config.json, onboarded and known to each other, left running with their addresses
+	@ops/setup.sh demo
+	@$(PY) -m ops.side_by_side
+
 fuzz: ## 2,000 generated requests for each operation of the API (FUZZ_EXAMPLES, FUZZ_SECONDS; an hour at most)
 	@ops/setup.sh test
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} FUZZ_SECONDS=$${FUZZ_SECONDS:-3600} \
@@ -64,4 +72,4 @@ clean: ## remove all that make made, except the data of a running demo
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-.PHONY: demo test check fuzz lint types format bench setup stop-docker deb lock clean help
+.PHONY: demo test check test-security side-by-side fuzz lint types format bench setup stop-docker deb lock clean help

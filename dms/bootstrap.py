@@ -30,7 +30,7 @@ from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.adapters.executors.archive import check_archive
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.images import ImagePolicy
-from dms.adapters.executors.process import ProcessExecutor
+from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
 from dms.adapters.executors.profile import ContainerLimits
 from dms.adapters.funding.ledger import LedgerCheck, LedgerSettings
 from dms.adapters.funding.trust import TrustCheck
@@ -62,6 +62,7 @@ from dms.application.erasures import Erasures
 from dms.application.file_exchange import FileExchange
 from dms.application.funding import PatientCheck
 from dms.application.heads import HeadExchange
+from dms.application.loops import Loops
 from dms.application.ml_images import MlImages
 from dms.application.overview import Services
 from dms.application.ports import Executor, FundingCheck
@@ -128,6 +129,7 @@ class Daemon:
         self.settings, self._tell = settings, tell
         self._closing = AsyncExitStack()
         self._phase: str | None = "starting"
+        self.loops = Loops()
 
     async def start(self) -> None:
         """Raises DmsError: AlreadyRunning, LogCorrupt, ConfigError, Unavailable."""
@@ -143,7 +145,12 @@ class Daemon:
         await self._closing.aclose()
 
     def ready(self) -> str | None:
-        return self._phase or self._views.failure
+        """Why it is not ready; None when it is. What is asked for then is tried all the same."""
+        return self._phase or self.loops.trouble
+
+    def phase(self) -> str | None:
+        """Of the start or the stop: nothing is answered in it."""
+        return self._phase
 
     async def _start(self) -> None:
         settings = self.settings
@@ -151,15 +158,15 @@ class Daemon:
         work_dir = _private_folder(settings.general.work_dir)
         if settings.eventlog.url:
             raise ConfigError("eventlog.url: this version keeps its log in general.data_dir; leave the setting empty")
-        event_log = SQLiteEventLog(settings.events_db, now_us)
+        event_log = SQLiteEventLog(settings.events_db, now_us, loops=self.loops)
         self._closing.push_async_callback(event_log.close)
         await event_log.start()
         outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb)
         self._closing.push_async_callback(outputs.close)
         projections = all_projections()
-        self._views = SQLiteViews(data_dir / "views.db", event_log, projections)
+        self._views = SQLiteViews(data_dir / "views.db", event_log, projections, self.loops)
         self._closing.push_async_callback(self._views.close)
-        self._metadata_file = MetadataFile(event_log, self._views, work_dir)
+        self._metadata_file = MetadataFile(event_log, self._views, work_dir, self.loops)
         identity = Identity.load_or_create(work_dir / "node.key")
         hardware = ProbedHardware(HardwareProbe(), NvidiaGpus())
         device = DeviceService(event_log, hardware, identity.peer_id)
@@ -169,6 +176,7 @@ class Daemon:
             settings.p2p.announce_address,
             settings.p2p.bootstrap_peers,
             settings.p2p.mdns,
+            loops=self.loops,
         )
         exchange = FileExchange(network)
         exchange.start()
@@ -177,11 +185,13 @@ class Daemon:
         funding = funding_check(settings.funding)
         self._closing.push_async_callback(funding.close)
         patience = settings.funding.timeout_seconds
-        directory = Directory(event_log, device, network, identity, now_us)
-        self._heads = HeadExchange(event_log, network, identity, HeadFile(data_dir, identity.peer_id), now_us)
+        directory = Directory(event_log, device, network, identity, now_us, self.loops)
+        heads = HeadFile(data_dir, identity.peer_id)
+        self._heads = HeadExchange(event_log, network, identity, heads, now_us, loops=self.loops)
         files = CheckpointFiles(data_dir)
         files.make()
-        keeper = CheckpointKeeper(event_log, executor, files, exchange, now_us, _checkpoint_times(settings))
+        times = _checkpoint_times(settings)
+        keeper = CheckpointKeeper(event_log, executor, files, exchange, now_us, times, self.loops)
         receiver = CheckpointReceiver(
             event_log,
             network,
@@ -203,6 +213,7 @@ class Daemon:
             confined=executor.name == "docker",
             run_unconfined_for_peers=settings.job.allow_process_for_peers,
             funding=PatientCheck(funding, patience, now_us) if settings.funding.check != "trust" else None,
+            loops=self.loops,
         )
         service = ServiceProvider(
             event_log,
@@ -222,8 +233,8 @@ class Daemon:
             ),
             settings.job.target_peer,
         )
-        self._relay = _relay(settings, event_log, identity.peer_id)
-        self._tracer = _tracer(settings, event_log, identity.peer_id)
+        self._relay = _relay(settings, event_log, identity.peer_id, self.loops)
+        self._tracer = _tracer(settings, event_log, identity.peer_id, self.loops)
         self._figures = Figures(
             event_log,
             self._views,
@@ -232,6 +243,7 @@ class Daemon:
             [settings.events_db, settings.events_db.with_name(settings.events_db.name + "-wal")],
             self.ready,
             lambda: device.hindrance,
+            self.loops,
         )
         event_log.on_commit(self._figures.committed)
         token_key = _token_key(data_dir / "token.key")
@@ -254,13 +266,17 @@ class Daemon:
             database_path=settings.events_db,
             new_wallet=new_wallet,
             ready=self.ready,
+            phase=self.phase,
+            loops=self.loops,
             now=now_us,
             executor_name=executor.name,
             ml_images=MlImages(
                 device, executor, executor if isinstance(executor, DockerExecutor) else None, identity.peer_id
             ),
             metrics=self._figures,
-            retention=Retention(SQLiteEventArchive(event_log, identity), settings.eventlog.archive_after_days, now_us),
+            retention=Retention(
+                SQLiteEventArchive(event_log, identity), settings.eventlog.archive_after_days, now_us, self.loops
+            ),
             relay=self._relay,
         )
         await self._serve(network, compute, service, directory)
@@ -309,9 +325,8 @@ class Daemon:
         await self._heads.start(open_jobs)
         self._closing.push_async_callback(compute.close)
         await compute.start(open_jobs)
-        cleaner = Cleaner(
-            self.services.log, compute, self._executor, self.settings.job.cleanup_interval * SECONDS_A_DAY
-        )
+        interval = self.settings.job.cleanup_interval * SECONDS_A_DAY
+        cleaner = Cleaner(self.services.log, compute, self._executor, interval, self.loops)
         self._closing.push_async_callback(cleaner.close)
         await cleaner.start()
         self._closing.push_async_callback(self.services.retention.close)
@@ -389,26 +404,27 @@ def _executor(settings: Settings, node_id: str, capacity: Capacity) -> Executor:
         if kind == "process":
             log.warning("no Docker engine is installed: jobs of other peers are refused (see job.executor)")
     if kind == "process":
-        return ProcessExecutor(node_id, settings.general.data_dir / "processes")
+        kept = ProcessLimits(output_mb=settings.job.log_max_mb + 1)  # the mark of the output store comes first
+        return ProcessExecutor(node_id, settings.general.data_dir / "processes", kept)
     limits = ContainerLimits(
         core_mhz=max(1, capacity.cpu_mhz // max(1, capacity.cores)),
         cores=capacity.cores,
         network="bridge" if settings.job.network else "none",
         image_user=settings.job.run_as_image_user,
-        log_file_mb=settings.job.log_max_mb,
+        log_mb=settings.job.log_max_mb,
     )
     policy = ImagePolicy(settings.job.image_allow, settings.job.image_deny)
     workspaces = settings.general.data_dir.resolve() / "workspaces"
     return DockerExecutor(node_id, DockerSettings(limits=limits, policy=policy, workspaces=workspaces))
 
 
-def _relay(settings: Settings, event_log: SQLiteEventLog, peer_id: str) -> NatsRelay | None:
+def _relay(settings: Settings, event_log: SQLiteEventLog, peer_id: str, loops: Loops | None = None) -> NatsRelay | None:
     """Nothing of NATS is imported unless it is set up."""
     if not settings.nats.url:
         return None
     from dms.adapters.nats.relay import NatsRelay
 
-    return NatsRelay(event_log, peer_id, settings.nats, settings.general.data_dir / "nats-relay.json")
+    return NatsRelay(event_log, peer_id, settings.nats, settings.general.data_dir / "nats-relay.json", loops)
 
 
 def _streams() -> list[Part]:
@@ -436,7 +452,7 @@ def funding_check(settings: Funding) -> FundingCheck:
     )
 
 
-def _tracer(settings: Settings, event_log: SQLiteEventLog, peer_id: str) -> Tracer | None:
+def _tracer(settings: Settings, event_log: SQLiteEventLog, peer_id: str, loops: Loops | None = None) -> Tracer | None:
     """Only where the standard variables of OpenTelemetry name a collector; they are set for a whole
     machine at times, so a missing extra is no reason not to start."""
     names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -448,7 +464,7 @@ def _tracer(settings: Settings, event_log: SQLiteEventLog, peer_id: str) -> Trac
     except ImportError as error:
         log.warning("no traces are sent: %s; install nunet-dms[otel]", error, extra={"action": "traces_off"})
         return None
-    return Tracer(event_log, peer_id, settings.general.data_dir / "traces.position")
+    return Tracer(event_log, peer_id, settings.general.data_dir / "traces.position", loops=loops)
 
 
 def _checkpoint_times(settings: Settings) -> CheckpointTimes:
@@ -668,11 +684,14 @@ async def _until_told(settings: Settings, signals: Sequence[int] = (signal.SIGTE
     daemon = Daemon(settings, manager.status)
     await daemon.start()
     manager.ready(f"ready: REST on port {daemon.port}")
-    watch = asyncio.create_task(manager.watch(daemon.ready))
+    loops, watch = daemon.loops, None
+    if manager.watchdog_seconds:
+        watch = loops.start("service manager", lambda: manager.watch(lambda: loops.fault, daemon.ready))
     try:
         await told.wait()
     finally:
         log.info("stopping; containers go on running", extra={"action": "stopping"})
         manager.stopping()
-        watch.cancel()
+        if watch is not None:
+            await watch.close()
         await daemon.close()

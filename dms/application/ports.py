@@ -122,6 +122,10 @@ class EventArchive(Protocol):
 
 
 # --- the jobs' output ----------------------------------------------------------------------------
+OUTPUT_TRUNCATED = "[dms] output truncated: the limit of {limit} MB is reached, later lines are dropped"
+LEAST_PIECE = 65_533  # bytes of text: a line so long is a piece, and the rest follows
+
+
 class LogLine(Struct, frozen=True, array_like=True, gc=False):
     """One line of a job's output. seq: from 1, one count over both streams. time_ns: Unix, the
     engine's stamp. Stored and sent as a JSON array, so both sides hold the same bytes."""
@@ -130,6 +134,11 @@ class LogLine(Struct, frozen=True, array_like=True, gc=False):
     stream: str  # "stdout" | "stderr"
     time_ns: int
     text: str
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the next line of the stream is more of the same line, with no newline between."""
+        return 4 * len(self.text) >= LEAST_PIECE and len(self.text.encode()) >= LEAST_PIECE
 
 
 class SealedLog(Struct, frozen=True):

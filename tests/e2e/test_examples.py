@@ -27,7 +27,7 @@ import pytest
 import yaml
 
 from dms.cli.main import cli
-from ops.demo import PAYMENT_ADDRESS, Node, free_ports, wait_for
+from ops.nodes import PAYMENT_ADDRESS, Node, free_ports, wait_for
 from tests.fixtures.network import (
     Network,
     halves,

@@ -4,12 +4,12 @@
 
 FOLDER has `spec.json`; this writes `state.json` and `output.ndjson` (one `[stream, time_ns, text]` a
 line) beside it, and holds a lock on `lock` for as long as it lives. SIGTERM is passed on to the job,
-SIGUSR1 kills it. Standard output gets one byte once the job was started (or could not be), then closes.
+SIGUSR1 kills it. Standard output is closed once the job was started (or could not be). Nothing else of the DMS that
+started it is used: it may be gone at any moment.
 """
 
 from __future__ import annotations
 
-import codecs
 import ctypes
 import fcntl
 import math
@@ -20,15 +20,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-LINE_BYTES = 65_536
+from dms.adapters.executors.lines import LINE_BYTES, LineCutter
+
+TRUNCATED = (
+    "[dms] output truncated: the limit of {limit} MB is reached, later lines are dropped"  # as the ports have it
+)
 READ_BYTES = 65_536
 _AFTER_EXIT_SECONDS = 1.0  # for what is still in the pipes; a job's stray child may hold them open for ever
 _LOCK_SECONDS = 5.0
+_WHOLE_BYTES = LINE_BYTES // 4  # so short a line is whole, whatever is in it
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
@@ -71,7 +75,7 @@ class LineWriter:
         data = b"".join(self._encode(stream, text) for text in texts)
         self._left -= len(data)
         if self._left < 0:
-            data = self._encode("stderr", f"[output limit of {self._limit_mb} MiB reached: the rest is dropped]")
+            data = self._encode("stderr", TRUNCATED.format(limit=self._limit_mb))
         self._file.write(data)
 
     def _encode(self, stream: str, text: str) -> bytes:
@@ -80,35 +84,28 @@ class LineWriter:
 
 
 class LineSplitter:
-    """Bytes of one stream to lines of at most LINE_BYTES."""
+    """Bytes of one stream to lines, of which long ones come in pieces."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._cutter = LineCutter()
+        self._open = False  # there is a line that has begun
 
     def feed(self, data: bytes) -> list[str]:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        texts = [text for line in lines for text in self._pieces(line)]
-        while len(self._rest) > LINE_BYTES:
-            head, self._rest = _cut(self._rest)
-            texts.append(head.decode("utf-8", "replace"))
+        texts: list[str] = []
+        *ends, rest = data.split(b"\n")
+        for end in ends:
+            if self._open or len(end) > _WHOLE_BYTES:
+                texts += self._cutter.end(end)
+                self._open = False
+            else:
+                texts.append(end.decode("utf-8", "replace"))
+        if rest:
+            texts += self._cutter.feed(rest)
+            self._open = True
         return texts
 
     def flush(self) -> list[str]:
-        rest, self._rest = self._rest, b""
-        return list(self._pieces(rest)) if rest else []
-
-    @staticmethod
-    def _pieces(line: bytes) -> Iterator[str]:
-        while len(line) > LINE_BYTES:
-            head, line = _cut(line)
-            yield head.decode("utf-8", "replace")
-        yield line.decode("utf-8", "replace")
-
-
-def _cut(data: bytes) -> tuple[bytes, bytes]:
-    """The first LINE_BYTES, less the beginning of a character that would be split."""
-    _, used = codecs.utf_8_decode(data[:LINE_BYTES], "replace", False)
-    return data[:used], data[used:]
+        return list(self._cutter.end()) if self._open else []
 
 
 def supervise(folder: Path) -> None:
@@ -137,8 +134,7 @@ def _run(folder: Path, spec: ProcessSpec) -> None:
         _store(folder, msgspec.structs.replace(state, exit_code=126, finished_at=_now(), error=str(error)))
         return
     _pass_signals_on(job)
-    os.write(1, b"+")
-    os.close(1)
+    _close_standard_output()
     _copy_output(job, LineWriter(folder / "output.ndjson", spec.output_mb * 1024 * 1024))
     code = job.wait()
     code = 128 - code if code < 0 else code  # a signal's number, as a shell tells it
@@ -221,14 +217,31 @@ def _copy_some(descriptor: int, name: str, splitter: LineSplitter, writer: LineW
     return bool(data)
 
 
+def _close_standard_output() -> None:
+    """Who waits at its other end reads its end; whether anybody still does is all the same."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+
 def _store(folder: Path, state: ProcessState) -> None:
-    """All of it or nothing, and on the disk before anyone acts on it."""
-    new = folder / "state.json.new"
+    write_whole(folder / "state.json", msgspec.json.encode(state))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """All of it or nothing, also after a power cut, and on the disk before anyone acts on it."""
+    new = path.with_name(path.name + ".new")
     with new.open("wb") as file:
-        file.write(msgspec.json.encode(state))
+        new.chmod(0o600)
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    new.replace(folder / "state.json")
+    new.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _now() -> int:

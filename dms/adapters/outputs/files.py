@@ -22,10 +22,10 @@ from typing import BinaryIO
 
 import msgspec
 
+from dms.application.ports import OUTPUT_TRUNCATED as TRUNCATED
 from dms.application.ports import LogLine, OutputCursor, OutputLine, SealedLog
 from dms.errors import LogUnavailable, PeerMisbehaved
 
-TRUNCATED = "[dms] output truncated: the limit of {limit} MB is reached, later lines are dropped"
 _MARK = re.compile(re.escape(TRUNCATED).replace(re.escape("{limit}"), "[0-9]+"))
 OPEN_FILES = 256
 RECENT_LINES = 2048

@@ -299,6 +299,7 @@ async def running_node(
             database_path=folder / "events.db",
             new_wallet=new_wallet,
             ready=ready or (lambda: None),
+            phase=ready or (lambda: None),
             now=now_us,
             executor_name=executor.name,
             metrics=figures,
