@@ -399,7 +399,10 @@ def _executor(settings: Settings, node_id: str, capacity: Capacity) -> Executor:
     )
     policy = ImagePolicy(settings.job.image_allow, settings.job.image_deny)
     workspaces = settings.general.data_dir.resolve() / "workspaces"
-    return DockerExecutor(node_id, DockerSettings(limits=limits, policy=policy, workspaces=workspaces))
+    patience = settings.job.answer_timeout
+    return DockerExecutor(
+        node_id, DockerSettings(limits=limits, policy=policy, workspaces=workspaces, patience_seconds=patience)
+    )
 
 
 def _relay(settings: Settings, event_log: SQLiteEventLog, peer_id: str) -> NatsRelay | None:
