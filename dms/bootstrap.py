@@ -43,6 +43,7 @@ from dms.adapters.metrics.figures import Figures
 from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity, verify_signature
 from dms.adapters.p2p.network import Libp2pNetwork
+from dms.adapters.service.limits import raise_open_files
 from dms.adapters.service.notify import ServiceManager
 from dms.adapters.views.check import check_views
 from dms.adapters.views.replay import replay
@@ -654,6 +655,7 @@ def serve(loaded: Loaded) -> int:
         _log_to_file(loaded.settings.general.data_dir / "dms.log")
     for warning in loaded.warnings:
         log.warning("%s", warning)
+    raise_open_files()
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         uvloop.run(_until_told(loaded.settings))
