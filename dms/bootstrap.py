@@ -43,6 +43,7 @@ from dms.adapters.metrics.figures import Figures
 from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity, verify_signature
 from dms.adapters.p2p.network import Libp2pNetwork
+from dms.adapters.service.limits import raise_open_files
 from dms.adapters.service.notify import ServiceManager
 from dms.adapters.views.check import check_views
 from dms.adapters.views.replay import replay
@@ -415,7 +416,10 @@ def _executor(settings: Settings, node_id: str, capacity: Capacity) -> Executor:
     )
     policy = ImagePolicy(settings.job.image_allow, settings.job.image_deny)
     workspaces = settings.general.data_dir.resolve() / "workspaces"
-    return DockerExecutor(node_id, DockerSettings(limits=limits, policy=policy, workspaces=workspaces))
+    patience = settings.job.answer_timeout
+    return DockerExecutor(
+        node_id, DockerSettings(limits=limits, policy=policy, workspaces=workspaces, patience_seconds=patience)
+    )
 
 
 def _relay(settings: Settings, event_log: SQLiteEventLog, peer_id: str, loops: Loops | None = None) -> NatsRelay | None:
@@ -667,6 +671,7 @@ def serve(loaded: Loaded) -> int:
         _log_to_file(loaded.settings.general.data_dir / "dms.log")
     for warning in loaded.warnings:
         log.warning("%s", warning)
+    raise_open_files()
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         uvloop.run(_until_told(loaded.settings))
