@@ -40,6 +40,7 @@ from dms.adapters.heads.file import HeadFile, read_heads
 from dms.adapters.http.server import HttpServer, build_app
 from dms.adapters.metadata.file import MetadataFile
 from dms.adapters.metrics.figures import Figures
+from dms.adapters.outputs.audit import OutputsChecked, check_outputs
 from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity, verify_signature
 from dms.adapters.p2p.network import Libp2pNetwork
@@ -66,14 +67,17 @@ from dms.application.heads import HeadExchange
 from dms.application.loops import Loops
 from dms.application.ml_images import MlImages
 from dms.application.overview import Services
-from dms.application.ports import Executor, FundingCheck
+from dms.application.ports import Executor, FundingCheck, SealedLog
 from dms.application.retention import Retention
+from dms.application.seals import SEALED_TOPICS, Seals, scopes_of, sealed_by
 from dms.application.service_provider import ServiceProvider, Timeouts
 from dms.application.transactions import Transactions
 from dms.application.transfers import TransferLimits, Transfers
 from dms.application.user_files import Inbox, Outbox
 from dms.config import EVENTS_DB, Funding, Loaded, Settings
+from dms.domain.deployment import Deployment
 from dms.domain.device import Capacity, Device
+from dms.domain.erasure import Erasure
 from dms.domain.event import Event
 from dms.domain.export import Checker
 from dms.domain.gpus import GpuReading
@@ -162,7 +166,7 @@ class Daemon:
         event_log = SQLiteEventLog(settings.events_db, now_us, loops=self.loops)
         self._closing.push_async_callback(event_log.close)
         await event_log.start()
-        outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb)
+        outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb, Seals(event_log))
         self._closing.push_async_callback(outputs.close)
         projections = all_projections()
         self._views = SQLiteViews(data_dir / "views.db", event_log, projections, self.loops)
@@ -515,6 +519,7 @@ class Audit:
         self._recorder = SQLiteRecorder(database, own=False)
         # Those beside it are not of a copy that has another name, which may be of another DMS, or older.
         self._views = database.with_name("views.db") if database.name == EVENTS_DB else None
+        self._outputs = database.with_name("logs") if database.name == EVENTS_DB else None
 
     def close(self) -> None:
         self._recorder.close()
@@ -552,6 +557,22 @@ class Audit:
         """Names of the views that are what the log gives; none when there is no views.db beside events.db."""
         if self._views is not None and self._views.is_file():
             yield from check_views(self._views, all_projections(), self._recorder)
+
+    def outputs(self) -> Iterator[OutputsChecked]:
+        """What is stored of the jobs' outputs; nothing when there is no folder of them beside events.db."""
+        if self._outputs is None or not self._outputs.is_dir():
+            return
+        sealed: dict[str, SealedLog] = {}
+        erased: set[str] = set()
+        position, topics = 0, (*SEALED_TOPICS, Erasure.Requested.TOPIC)
+        while page := self._recorder.read(position, 1_000, topics=topics):
+            for one in page:
+                kind, _, job_id = one.originator_id.partition("-")
+                if (seal := sealed_by(one)) is not None and (kind == Deployment.KIND or job_id not in sealed):
+                    sealed[job_id] = seal
+                erased.update(scopes_of(one))
+            position = page[-1].position
+        yield from check_outputs(self._outputs, sealed, erased)
 
 
 class Replay:

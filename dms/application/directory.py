@@ -31,6 +31,7 @@ from dms.application.messages import (
 )
 from dms.application.ports import EventLog, PeerNetwork, Signer
 from dms.application.tasks import background, cancelled
+from dms.domain.decoding import UNREADABLE
 from dms.domain.directory import (
     LIFETIME_SECONDS,
     Advertisement,
@@ -207,7 +208,7 @@ class Directory:
     def _hear(self, peer_id: str, body: bytes) -> None:
         try:
             self._take(_signed_decoder.decode(body))
-        except (DmsError, msgspec.DecodeError, msgspec.ValidationError) as error:
+        except (DmsError, *UNREADABLE) as error:
             log.warning("advertisement from %s refused: %s", peer_id, error, extra={"action": "ad_refused"})
 
     def _take(self, signed: SignedAdvertisement) -> None:
@@ -293,7 +294,7 @@ class Directory:
                 if last <= after:
                     raise PeerMisbehaved(f"{peer_id} sends its table in circles")
                 after = last
-        except (DmsError, msgspec.DecodeError, msgspec.ValidationError) as error:
+        except (DmsError, *UNREADABLE) as error:
             # A peer that is no DMS, or is gone again: nothing to be mended here.
             log.debug("no advertisements from %s: %s", peer_id, error)
 

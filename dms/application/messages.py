@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from dms.application.ports import LogLine
 from dms.domain.chain import SignedRecord
 from dms.domain.checkpoint import ResumeFrom
+from dms.domain.decoding import UNREADABLE
 from dms.domain.directory import SignedAdvertisement
 from dms.domain.heads import Countersignature, SignedHead
 from dms.domain.request import ServiceRequest
@@ -148,7 +149,7 @@ def decode_request(body: bytes, message_type: type[T]) -> T:
     """Of a peer that asks us. Raises InvalidInput, which it gets as the answer."""
     try:
         return msgspec.json.decode(body, type=message_type)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"message can't be read: {error}") from error
 
 
@@ -156,5 +157,5 @@ def decode_answer(peer_id: str, body: bytes, message_type: type[T]) -> T:
     """Of a peer that we asked. Raises PeerMisbehaved."""
     try:
         return msgspec.json.decode(body, type=message_type)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except UNREADABLE as error:
         raise PeerMisbehaved(f"{peer_id} sent an answer that can't be read: {error}") from error

@@ -123,6 +123,7 @@ class EventArchive(Protocol):
 
 # --- the jobs' output ----------------------------------------------------------------------------
 OUTPUT_TRUNCATED = "[dms] output truncated: the limit of {limit} MB is reached, later lines are dropped"
+OUTPUT_DAMAGED = "[dms] this output is damaged: "
 LEAST_PIECE = 65_533  # bytes of text: a line so long is a piece, and the rest follows
 
 
@@ -160,7 +161,10 @@ class OutputStore(Protocol):
         """Of a peer's execution: lines known already are skipped. Raises PeerMisbehaved on a gap."""
 
     async def read(self, job_id: str, after: int, limit: int) -> Sequence[LogLine]:
-        """At most `limit` lines behind line `after`."""
+        """At most `limit` lines behind line `after`. Where a sealed output is damaged, lines of ours say so."""
+
+    async def damage(self, job_id: str) -> str:
+        """How the output differs from what was sealed; empty when it does not, or was erased."""
 
     async def last(self, job_id: str) -> int:
         """The newest line's number, 0 for none."""

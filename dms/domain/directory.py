@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from dms.domain.aggregate import Aggregate, applies
+from dms.domain.decoding import UNREADABLE
 from dms.domain.event import Event, Upcaster, register, unchanged
 from dms.domain.resources import Gpu, Resources
 from dms.domain.sealing import ERASED
@@ -76,7 +77,7 @@ def open_advertisement(
         advertisement = _decoder.decode(signed.body)
         price = advertisement.offering.price
         signature = bytes.fromhex(signed.signature)
-    except (msgspec.DecodeError, msgspec.ValidationError, ArithmeticError, ValueError) as error:
+    except (*UNREADABLE, ArithmeticError, ValueError) as error:
         raise PeerMisbehaved(f"advertisement can't be read: {error}") from error
     if not price.is_finite() or price < 0:
         raise PeerMisbehaved(f"advertisement of {advertisement.peer_id}: price {price} is no amount")

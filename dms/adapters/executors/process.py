@@ -35,6 +35,7 @@ from dms.application.ports import (
     PackedWorkspace,
     PreparedImage,
 )
+from dms.domain.decoding import UNREADABLE
 from dms.errors import ExecutionError, ExecutorUnavailable, InvalidInput, NotFound
 
 logger = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ class ProcessExecutor:
     def _line(self, record: bytes) -> OutputLine:
         try:
             return OutputLine(*self._decoder.decode(record))
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return OutputLine("stderr", 0, "[dms] a line of the output is damaged and can't be shown")
 
     async def stop(self, job_id: str, grace_seconds: float) -> None:
@@ -256,7 +257,7 @@ def _stored_spec(folder: Path) -> ProcessSpec | None:
         return msgspec.json.decode(path.read_bytes(), type=ProcessSpec)
     except FileNotFoundError:
         return None
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         logger.warning("%s is damaged and not used: %s", path, error)
         return None
 
@@ -268,7 +269,7 @@ def _stored_state(folder: Path) -> ProcessState | None:
         return msgspec.json.decode(path.read_bytes(), type=ProcessState)
     except FileNotFoundError:
         return None
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         logger.warning("%s is damaged and not used: %s", path, error)
         return ProcessState(supervisor_pid=0, started_at=0)
 
@@ -321,5 +322,5 @@ def _read(path: Path, position: int) -> bytes:
 def _storage(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise ExecutorUnavailable(f"the jobs' files at {path} can't be used: {error}") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from dms.domain.decoding import UNREADABLE
 from dms.domain.heads import Heads
 from dms.errors import InvalidInput, NotFound, Unavailable
 
@@ -65,7 +66,7 @@ def read_heads(path: Path) -> Heads:
         raise InvalidInput(f"{path} is larger than a file of heads can be ({MAX_BYTES} bytes)")
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"{path} can't be read as a file of heads: {error}") from error
 
 

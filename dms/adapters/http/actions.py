@@ -102,7 +102,7 @@ def line_frames(job_id: str, lines: Sequence[LogLine], flavour: Flavour) -> Iter
             yield _encode(
                 {
                     "action": "log-stream-response",
-                    line.stream: line.text + "\n",
+                    line.stream: _printed(line),
                     "job_id": job_id,
                     "seq": line.seq,
                     "time": iso(line.time_ns),
@@ -131,10 +131,15 @@ def _joined(lines: Sequence[LogLine]) -> Iterator[tuple[str, str]]:
             yield stream, "".join(run)
             run, size = [], 0
         stream = line.stream
-        run.append(line.text + "\n")
+        run.append(_printed(line))
         size += length
     if run:
         yield stream, "".join(run)
+
+
+def _printed(line: LogLine) -> str:
+    """As the job printed it: pieces of a long line have no newline between them."""
+    return line.text if line.goes_on else line.text + "\n"
 
 
 def iso(time_ns: int) -> str:

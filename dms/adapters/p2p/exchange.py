@@ -23,6 +23,7 @@ from dms.adapters.p2p.framing import MAX_FRAME, Wire, encode_frame
 from dms.adapters.p2p.links import Links
 from dms.adapters.p2p.runtime import Pipe, PipeClosed, Side, TrioThread, task_group
 from dms.application.ports import RequestHandler, StreamHandler
+from dms.domain.decoding import UNREADABLE
 from dms.errors import Conflict, DmsError, Forbidden, InvalidInput, NotFound, PeerMisbehaved, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -251,7 +252,7 @@ def _wrap_raw(body: bytes) -> bytes:
 def _decode(frame: bytes, peer_id: str) -> Answer:
     try:
         return _decoder.decode(frame)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise PeerMisbehaved(f"Peer {peer_id} sent a frame that can't be read: {error}.") from error
 
 

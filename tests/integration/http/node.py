@@ -49,6 +49,7 @@ from dms.application.ports import (
     StreamHandler,
 )
 from dms.application.retention import Retention
+from dms.application.seals import Seals
 from dms.application.service_provider import ServiceProvider, Timeouts
 from dms.application.transactions import Transactions
 from dms.application.transfers import Transfers
@@ -229,7 +230,7 @@ async def running_node(
         event_log = SQLiteEventLog(folder / "events.db", now_us)
         await event_log.start()
         closing.push_async_callback(event_log.close)
-        outputs = FileOutputStore(folder / "logs", 64)
+        outputs = FileOutputStore(folder / "logs", 64, Seals(event_log))
         closing.push_async_callback(outputs.close)
         projections: list[Projection[Any]] = [
             Jobs(), CapacityView(), DeviceView(), TransfersView(), TransactionsView(), Checkpoints(),
