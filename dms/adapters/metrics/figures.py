@@ -3,6 +3,7 @@ start of the process, as Prometheus expects, by following the log."""
 
 from __future__ import annotations
 
+import asyncio
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -196,6 +197,7 @@ class Figures(Collector):
         yield _gauge("dms_loop_works", "1 while a part that works in the background does.", rows)
         deaths = [({"loop": name}, float(self._loops.deaths[name])) for name in sorted(works)]
         yield _counter("dms_loop_failures", "How often one of them ended and was begun again.", deaths)
+        yield _gauge("dms_tasks", "Tasks of the event loop.", [({}, float(len(asyncio.all_tasks())))])
         left_out = self._views.left_out()
         views = [
             ({"view": name}, float(left_out[name].events if name in left_out else 0))

@@ -114,7 +114,7 @@ def identity(database: Path) -> tuple[int, int] | None:
 
 
 def forget_beside(database: Path) -> None:
-    """The write-ahead log of a file that is gone must not be taken for the next one's: they would be mixed. Blocking."""
+    """The write-ahead log of a file that is gone must not be taken for the next one's: they would mix. Blocking."""
     try:
         for name in BESIDE:
             database.with_name(database.name + name).unlink(missing_ok=True)
