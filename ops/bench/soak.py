@@ -1,5 +1,5 @@
-"""`python -m ops.bench soak --minutes 30`: a service provider and a compute provider under load for a while, and whether
-memory, descriptors, threads and tasks of both stay where they are once they are warm."""
+"""`python -m ops.bench soak --minutes 30`: a service provider and a compute provider under load for a while, and
+whether memory, descriptors, threads and tasks of both stay where they are once they are warm."""
 
 from __future__ import annotations
 
