@@ -71,6 +71,7 @@ from dms.application.ports import Executor, FundingCheck, SealedLog
 from dms.application.retention import Retention
 from dms.application.seals import SEALED_TOPICS, Seals, scopes_of, sealed_by
 from dms.application.service_provider import ServiceProvider, Timeouts
+from dms.application.tasks import cancelled
 from dms.application.transactions import Transactions
 from dms.application.transfers import TransferLimits, Transfers
 from dms.application.user_files import Inbox, Outbox
@@ -151,7 +152,8 @@ class Daemon:
 
     def ready(self) -> str | None:
         """Why it is not ready; None when it is. What is asked for then is tried all the same."""
-        return self._phase or self.loops.trouble
+        found = [text for text in (self._phase, self.loops.trouble) if text]
+        return "; ".join(found) or None
 
     def phase(self) -> str | None:
         """Of the start or the stop: nothing is answered in it."""
@@ -702,13 +704,29 @@ def serve(loaded: Loaded) -> int:
     return 0
 
 
+async def _started(daemon: Daemon, told: asyncio.Event) -> bool:
+    """False when it was told to stop before: a start may wait for long, as for a disk that is full."""
+    starting, stopping = asyncio.create_task(daemon.start()), asyncio.create_task(told.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            return True
+        log.info("stopping before the start is done", extra={"action": "stopping"})
+        return False
+    finally:
+        await cancelled(starting)
+        stopping.cancel()
+
+
 async def _until_told(settings: Settings, signals: Sequence[int] = (signal.SIGTERM, signal.SIGINT)) -> None:
     told = asyncio.Event()
     for number in signals:
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     manager = ServiceManager.from_environment()
     daemon = Daemon(settings, manager.status)
-    await daemon.start()
+    if not await _started(daemon, told):
+        return
     manager.ready(f"ready: REST on port {daemon.port}")
     loops, watch = daemon.loops, None
     if manager.watchdog_seconds:

@@ -34,7 +34,7 @@ from dms.errors import Conflict, InvalidInput, LogCorrupt, LogUnavailable, PeerM
 A = TypeVar("A", bound=Aggregate)
 log = logging.getLogger(__name__)
 
-CACHED_AGGREGATES = 4096
+CACHED_AGGREGATES = 1024  # some 9 kB each; others are read again
 EVENTS_A_COMMIT = 2048
 QUEUED_EVENTS = 65_536  # beyond it a command is told to try again later
 QUICK_COMMIT_SECONDS = 0.001

@@ -79,7 +79,11 @@ class Tracer:
     async def _send(self, ends: Sequence[Recorded]) -> None:
         made: list[Span] = []
         for end in ends:
-            made += spans(await self._log.read(0, STREAM_EVENTS, stream=end.originator_id))
+            events = await self._log.read(0, STREAM_EVENTS, stream=end.originator_id)
+            try:
+                made += spans(events)
+            except Exception:  # one job must not keep the spans of all others
+                log.exception("no spans of %s", end.originator_id, extra={"action": "span_failed"})
         if made:
             await self._export([self._readable(span) for span in made])
         self.position = ends[-1].position
