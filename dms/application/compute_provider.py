@@ -246,6 +246,8 @@ class ComputeProvider:
         problems = problems_of(request)
         if problems:
             return "; ".join(text for _, text in problems)
+        if objection := self._executor.objection(self._spec(deployment)):
+            return objection
         resume_job = request.params.resume_job
         refused = self._checkpoints.refusal(deployment.resume, wanted=resume_job is not None and resume_job.resume)
         if refused:

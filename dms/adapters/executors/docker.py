@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from datetime import datetime
@@ -22,7 +23,7 @@ from msgspec import Struct
 from dms.adapters.executors.archive import Owner
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.engine import DEFAULT_BASE_URL, Engine, engine_address, payloads
-from dms.adapters.executors.images import ImagePolicy, ImageReference, parse_reference
+from dms.adapters.executors.images import ImagePolicy, inner_registry, parse_reference
 from dms.adapters.executors.output import (
     CursorTracker,
     FrameReader,
@@ -41,6 +42,7 @@ from dms.adapters.executors.profile import (
     ContainerLimits,
     container_config,
     stop_signal,
+    too_little,
     workspace_mb,
 )
 from dms.adapters.executors.pulls import Pull, steps
@@ -57,6 +59,7 @@ from dms.application.ports import (
     PreparedImage,
     PullProgress,
 )
+from dms.domain.image import ImageReference, host_of, is_inner_address
 from dms.errors import (
     ExecutionError,
     ExecutorUnavailable,
@@ -87,6 +90,7 @@ _GPU_TROUBLE = ("could not select device driver", "nvidia-container", "unresolva
 _UNTIL_KILLED_SECONDS = 10.0
 _PULL_NEWS_SECONDS = 0.5
 _PULL_PAUSES = (0.5, 10.0)  # seconds between two tries: the first, and the longest
+_LOOKUP_SECONDS = 5.0
 _MOST_PULLS = 32  # each is a connection; the engine itself bounds what it downloads at once
 _START_POLL_SECONDS = 0.1
 _REREAD_SECONDS = 0.2
@@ -126,6 +130,13 @@ class DockerExecutor:
         self._pulling = asyncio.Semaphore(_MOST_PULLS)
         self._workspaces = Workspaces(settings.workspaces, self._address.path) if settings.workspaces else None
         self._told_trouble = False
+
+    def objection(self, spec: ExecutionSpec) -> str:
+        try:
+            self._settings.policy.check(parse_reference(spec.image))
+        except ImageUnavailable as error:
+            return str(error)
+        return too_little(spec, self._settings.limits)
 
     async def check(self) -> None:
         """Raises ExecutorUnavailable, naming the socket, when the daemon does not answer."""
@@ -529,6 +540,7 @@ class DockerExecutor:
     async def _pull(self, reference: ImageReference, state: Pull) -> None:
         """Tries again what may pass, with growing pauses, until nothing has come for the patience's time.
         Cancelling it ends the pull in the engine."""
+        await self._check_registry(reference)
         clock = asyncio.get_running_loop().time
         limit, pause = self._settings.pull_seconds, _PULL_PAUSES[0]
         troubled_since, done = None, 0
@@ -544,11 +556,27 @@ class DockerExecutor:
                             troubled_since, pause, done = begun, _PULL_PAUSES[0], state.bytes_done()
                         if clock() - troubled_since + pause > self._settings.patience_seconds:
                             raise
-                        logger.info("%s; tried again in %g s", error, pause)
+                        # Whose image it is stays out of the log.
+                        logger.info("a pull failed (%s); it is tried again in %g s", type(error).__name__, pause)
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, _PULL_PAUSES[1])
         except TimeoutError as error:
             raise RegistryUnavailable(f"image {reference} can't be pulled within {limit:g} s") from error
+
+    async def _check_registry(self, reference: ImageReference) -> None:
+        """Raises ImageUnavailable for a public name that leads into an inner network. The engine looks it up again: a
+        name that changes in between, or a registry that sends it elsewhere, is for the operator's firewall."""
+        if reference.registry == "docker.io" or self._settings.policy.names_registry(reference):
+            return
+        try:
+            async with asyncio.timeout(_LOOKUP_SECONDS):
+                found = await asyncio.get_running_loop().getaddrinfo(
+                    host_of(reference.registry), None, type=socket.SOCK_STREAM
+                )
+        except (OSError, UnicodeError):  # TimeoutError is one: whether the engine can look it up, it will tell
+            return
+        if any(is_inner_address(str(address[0])) for *_, address in found):
+            raise inner_registry(reference)
 
     async def _pull_once(self, reference: ImageReference, state: Pull) -> None:
         query = {"fromImage": reference.repository, "tag": reference.digest or reference.tag}

@@ -18,6 +18,7 @@ from docker.types import DeviceRequest, Healthcheck, HostConfig, LogConfig, Moun
 from msgspec import Struct
 
 from dms.application.ports import ExecutionSpec
+from dms.domain.resources import LEAST_CORES, LEAST_MEMORY_MB, least_cpu_mhz
 
 LABEL_JOB = "io.nunet.dms.job_id"
 LABEL_NODE = "io.nunet.dms.node_id"
@@ -27,8 +28,6 @@ LABEL_IMAGE = "io.nunet.dms.image"
 UNPRIVILEGED = "65532:65532"  # "nonroot" of the distroless images; owns nothing on a usual host
 WORKSPACE = "/workspace"  # where the original's images keep their work
 MIB = 1024 * 1024
-LEAST_MEMORY_MB = 6  # Docker refuses less
-LEAST_CPUS = 0.01
 _REAL_TIME = re.compile(r"RT(MIN(\+([1-9]|1[0-5]))?|MAX(-([1-9]|1[0-4]))?)")
 
 
@@ -91,7 +90,15 @@ def labels(spec: ExecutionSpec) -> dict[str, str]:
 
 def cpu_count(cpu_mhz: int, limits: ContainerLimits) -> float:
     """Cores for cpu_mhz: never more than the host has, never less than Docker can give."""
-    return min(max(cpu_mhz / max(limits.core_mhz, 1), LEAST_CPUS), float(max(limits.cores, 1)))
+    return min(max(cpu_mhz / max(limits.core_mhz, 1), LEAST_CORES), float(max(limits.cores, 1)))
+
+
+def too_little(spec: ExecutionSpec, limits: ContainerLimits) -> str:
+    """What the engine could only give more of than was asked for, and paid."""
+    if spec.memory_mb < LEAST_MEMORY_MB:
+        return f"{spec.memory_mb} MB of RAM asked, a container has at least {LEAST_MEMORY_MB}"
+    least = least_cpu_mhz(limits.core_mhz)
+    return f"{spec.cpu_mhz} MHz CPU asked, a container has at least {least} here" if spec.cpu_mhz < least else ""
 
 
 def workspace_mb(spec: ExecutionSpec) -> int:

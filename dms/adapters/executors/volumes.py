@@ -16,9 +16,9 @@ from docker import APIClient
 from docker.types import DriverConfig, Mount
 from msgspec import Struct
 
-from dms.adapters.executors.images import ImageReference
 from dms.adapters.executors.profile import WORKSPACE, labels
 from dms.application.ports import ExecutionSpec
+from dms.domain.image import ImageReference
 from dms.errors import ImageUnavailable
 
 MOST_VOLUMES = 32
