@@ -260,8 +260,12 @@ class Executor(Protocol):
     async def check(self) -> None:
         """Returns when the engine answers a ping. Raises ExecutorUnavailable."""
 
+    def objection(self, spec: ExecutionSpec) -> str:
+        """Why this can never be run here, as far as the request itself tells; empty when it may be."""
+
     async def prepare(self, spec: ExecutionSpec) -> PreparedImage:
-        """Makes the image available and checks that it may run. Raises ImageUnavailable."""
+        """Makes the image available and checks that it may run. Waits out a registry's passing trouble for a while;
+        cancelling it ends the pull. Raises ImageUnavailable."""
 
     async def fill(self, spec: ExecutionSpec, archive: Path | None, max_bytes: int) -> None:
         """Makes the job's workspace, before `create`: /workspace in a container, the working folder of a

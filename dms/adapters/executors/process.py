@@ -68,6 +68,10 @@ class ProcessExecutor:
         self._limits = limits or ProcessLimits()
         self._decoder = msgspec.json.Decoder(tuple[str, int, str])
 
+    def objection(self, spec: ExecutionSpec) -> str:
+        """There is no image, and there are no bounds."""
+        return ""
+
     async def check(self) -> None:
         """Raises ExecutorUnavailable when the folder can't be written."""
         with _storage(self._data_dir):
