@@ -67,6 +67,8 @@ CREATE TABLE event (
 CREATE UNIQUE INDEX event_of_stream ON event (stream, version);
 PRAGMA application_id = {APPLICATION_ID};
 """
+# No event, and no part of the chain: what this program keeps about the log. Older programs leave it alone.
+_NOTES = "CREATE TABLE IF NOT EXISTS note (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 _MIGRATIONS = {1: keyring.SCHEMA, 2: ARCHIVE_SCHEMA}  # from format n to n + 1
 _INSERT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _COLUMNS = "position, stream, version, topic, time, id, correlation, causation, traceparent, data, hash"
@@ -135,7 +137,7 @@ class SQLiteRecorder(WakingRecorder):
 
     def __init__(self, database: Path, *, own: bool = True) -> None:
         """Raises AlreadyRunning when another process owns it, LogCorrupt when it is no log of ours."""
-        self._database = database
+        self.database = database
         self._lock = threading.Lock()  # around the writing connection: taken at insert, freed after commit
         self._read_lock = threading.Lock()
         self._owned = OwnedFile(database) if own else None
@@ -218,7 +220,7 @@ class SQLiteRecorder(WakingRecorder):
 
     def destroy_keys(self, scopes: Sequence[str]) -> int:
         """See keyring.destroy. Blocking, beside the writer's own work."""
-        return keyring.destroy(connect(self._database), scopes, self.keys)
+        return keyring.destroy(connect(self.database), scopes, self.keys)
 
     def rollback(self) -> None:
         try:
@@ -272,6 +274,30 @@ class SQLiteRecorder(WakingRecorder):
                 )  # fmt: skip
         self._next_head = position, previous
         return recorded, rows
+
+    # --- what is kept about the log ------------------------------------------------------------
+    def note(self, name: str) -> bytes | None:
+        """None when there is none. Raises LogCorrupt for one that nobody of us wrote."""
+        with self._read_lock:
+            if not self._read.execute("SELECT 1 FROM sqlite_schema WHERE name = 'note'").fetchone():
+                return None  # a log that an older program wrote, opened to be read
+            row = self._read.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
+        if row is not None and not isinstance(row[0], bytes):
+            raise LogCorrupt(f"{self.database}: the note {name} was changed: it is {type(row[0]).__name__}")
+        return None if row is None else row[0]
+
+    def set_note(self, name: str, value: bytes) -> None:
+        """Durable when it returns. Raises sqlite3.Error."""
+        with self.between_events() as connection:
+            connection.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (name, value))
+
+    def streams(self, kind: str) -> list[str]:
+        """Names of the streams of a kind, in the order made."""
+        with self._read_lock:
+            rows = self._read.execute(
+                "SELECT name FROM stream WHERE name >= ? AND name < ? ORDER BY id", (f"{kind}-", f"{kind}.")
+            ).fetchall()
+        return [name for (name,) in rows]
 
     # --- reading -------------------------------------------------------------------------------
     def read(
@@ -437,7 +463,7 @@ class SQLiteRecorder(WakingRecorder):
             return self._hash(position - 1, segment.hash)  # what goes on behind a file does not need that file
         record = self.archived.at(position - 1)
         if record is None:
-            raise LogCorrupt(f"{self._database}: no event at position {position - 1}")
+            raise LogCorrupt(f"{self.database}: no event at position {position - 1}")
         return bytes.fromhex(record.hash)
 
     def verify(self, batch: int = 5000) -> Iterator[int]:
@@ -698,6 +724,7 @@ class SQLiteRecorder(WakingRecorder):
         steps += "".join(_MIGRATIONS[number] for number in range(found or 1, FORMAT))
         if steps:
             self._write.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {FORMAT}; COMMIT;")
+        self._write.execute(_NOTES)
 
     def _check_format(self) -> int:
         """The format found; an older one where the log is only read."""
@@ -705,7 +732,7 @@ class SQLiteRecorder(WakingRecorder):
         version = int(self._read.execute("PRAGMA user_version").fetchone()[0])
         if application != APPLICATION_ID or not OLDEST_READ <= version <= FORMAT:
             raise LogCorrupt(
-                f"{self._database} is no event log of format {FORMAT} (found format {version}); "
+                f"{self.database} is no event log of format {FORMAT} (found format {version}); "
                 "an older or newer program may have written it"
             )
         return version
@@ -719,7 +746,7 @@ class SQLiteRecorder(WakingRecorder):
     def _hash(self, position: int, stored: object) -> bytes:
         """SQLite stores any type in any column."""
         if not isinstance(stored, bytes):
-            raise LogCorrupt(f"{self._database}: position {position} was changed: its hash is {type(stored).__name__}")
+            raise LogCorrupt(f"{self.database}: position {position} was changed: its hash is {type(stored).__name__}")
         return stored
 
     def _release(self) -> None:
