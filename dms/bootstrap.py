@@ -30,6 +30,7 @@ from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.owner import LogOwner
 from dms.adapters.eventlog.scan import scan
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
+from dms.adapters.eventlog.watch import LogWatch
 from dms.adapters.executors.archive import check_archive
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.images import ImagePolicy
@@ -75,7 +76,7 @@ from dms.application.transactions import Transactions
 from dms.application.transfers import TransferLimits, Transfers
 from dms.application.user_files import Inbox, Outbox
 from dms.config import EVENTS_DB, Funding, Loaded, Settings
-from dms.disk import create_file, make_folder, sync_folder
+from dms.disk import DAEMON_UMASK, create_file, make_folder, sync_folder
 from dms.domain.device import Capacity, Device
 from dms.domain.event import Event
 from dms.domain.export import Checker
@@ -151,6 +152,11 @@ class Daemon:
         await self._closing.aclose()
 
     def ready(self) -> str | None:
+        return self.hindered() or self._event_log.trouble or None
+
+    def hindered(self) -> str | None:
+        """Why nobody can be served, or None. Trouble with the log is none: it is read on, and a restart mends neither
+        a full disk nor damage."""
         return self._phase or self._views.failure
 
     async def _start(self) -> None:
@@ -159,10 +165,12 @@ class Daemon:
         work_dir = _folder(settings.general.work_dir)
         if settings.eventlog.url:
             raise ConfigError("eventlog.url: this version keeps its log in general.data_dir; leave the setting empty")
-        event_log = SQLiteEventLog(settings.events_db, now_us)
+        event_log = self._event_log = SQLiteEventLog(settings.events_db, now_us)
         self._closing.push_async_callback(event_log.close)
         identity = node_identity(work_dir / NODE_KEY, event_log.recorder, data_dir)
         await event_log.start()
+        self._log_watch = LogWatch(event_log)
+        await asyncio.to_thread(self._log_watch.check_newest)
         outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb)
         self._closing.push_async_callback(outputs.close)
         projections = all_projections()
@@ -262,6 +270,7 @@ class Daemon:
             database_path=settings.events_db,
             new_wallet=new_wallet,
             ready=self.ready,
+            serves=self.hindered,
             now=now_us,
             executor_name=executor.name,
             ml_images=MlImages(
@@ -290,7 +299,12 @@ class Daemon:
         self._closing.push_async_callback(server.close)
         self.port = await server.start()
         self._enter("reading the log")
+        if self._event_log.damage:
+            await self._serve_damaged()
+            return
         await self._views.start()
+        self._closing.push_async_callback(self._log_watch.close)
+        await self._log_watch.start()
         self._closing.push_async_callback(self.services.erasures.close)
         await self.services.erasures.resume(await self._open_erasures())
         self._closing.push_async_callback(self._metadata_file.close)
@@ -339,6 +353,16 @@ class Daemon:
             rest.addr, self.port, network.peer_id, self.services.executor_name,
             extra={"action": "ready"},
         )  # fmt: skip
+
+    async def _serve_damaged(self) -> None:
+        """Only what is read: nothing is started that would go on from a history that is not what was written."""
+        try:
+            await self._views.start()
+        except LogCorrupt as error:
+            log.error("the views can't be read from it: %s", error, extra={"action": "views_unreadable"})
+            self._phase = self._event_log.damage
+        else:
+            self._phase = None
 
     def _enter(self, phase: str) -> None:
         self._phase = phase
@@ -726,6 +750,7 @@ def _goes_to_journal() -> bool:
 
 def serve(loaded: Loaded) -> int:
     """Runs the daemon until SIGTERM or SIGINT; the process's exit code."""
+    os.umask(DAEMON_UMASK)
     _log_to_stderr(loaded.settings.general.debug)
     if not _goes_to_journal():
         _log_to_file(loaded.settings.general.data_dir / "dms.log")
@@ -747,8 +772,8 @@ async def _until_told(settings: Settings, signals: Sequence[int] = (signal.SIGTE
     manager = ServiceManager.from_environment()
     daemon = Daemon(settings, manager.status)
     await daemon.start()
-    manager.ready(f"ready: REST on port {daemon.port}")
-    watch = asyncio.create_task(manager.watch(daemon.ready))
+    manager.ready(daemon.ready() or f"ready: REST on port {daemon.port}")
+    watch = asyncio.create_task(manager.watch(daemon.ready, daemon.hindered))
     try:
         await told.wait()
     finally:

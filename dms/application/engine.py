@@ -42,10 +42,9 @@ class EngineWatch:
 
     async def _ping(self) -> str:
         reason = self._unfit or await self._absence()
-        if bool(reason) != bool(self._device.hindrance):
+        if self._device.hinder(reason):
             level = logging.WARNING if reason else logging.INFO
             log.log(level, "jobs of peers: %s", reason or "taken again", extra={"action": "engine_changed"})
-        self._device.hinder(reason)
         return reason
 
     async def _absence(self) -> str:

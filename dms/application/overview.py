@@ -23,7 +23,8 @@ from dms.domain.wallet import NewWallet
 
 @dataclass(frozen=True)
 class Services:
-    """ready: why the daemon can't serve yet, or None when it can. log_token: the unguessable token
+    """ready: why the daemon is not ready, or None when it is; serves: why it can't even answer what is read only, if
+    that is not the same. log_token: the unguessable token
     of a job's log (an HMAC under a key of this node, so that it stands in no event).
     metadata_path: of the published metadata file, empty for none. database_path: of the event log, when it
     is a file. new_wallet: (blockchain, network), each may be empty; raises InvalidInput.
@@ -53,3 +54,8 @@ class Services:
     metrics: Metrics
     retention: Retention
     relay: Relay | None = None
+    serves: Callable[[], str | None] | None = None
+
+    def hindered(self) -> str | None:
+        """Why nobody can be served, or None. What is to be recorded may be refused all the same."""
+        return self.ready() if self.serves is None else self.serves()

@@ -33,6 +33,7 @@ from msgspec import Struct
 from dms.adapters.eventlog import keyring
 from dms.adapters.eventlog.archived import SCHEMA as ARCHIVE_SCHEMA
 from dms.adapters.eventlog.archived import Archived, verified
+from dms.adapters.eventlog.inuse import FilesInUse
 from dms.adapters.eventlog.keyring import Keyring
 from dms.adapters.eventlog.owned import OwnedFile
 from dms.adapters.eventlog.segments import Block
@@ -72,6 +73,7 @@ _NOTES = "CREATE TABLE IF NOT EXISTS note (name TEXT PRIMARY KEY, value BLOB NOT
 _MIGRATIONS = {1: keyring.SCHEMA, 2: ARCHIVE_SCHEMA}  # from format n to n + 1
 _INSERT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _COLUMNS = "position, stream, version, topic, time, id, correlation, causation, traceparent, data, hash"
+PROBE_BYTES = 65_536
 ARCHIVE_FOLDER = "archive"  # beside the database
 _STREAMS_REMEMBERED = 100_000  # ids of streams kept in memory; others are looked up again
 
@@ -163,7 +165,8 @@ class SQLiteRecorder(WakingRecorder):
             self._next_stream = self._load_next_stream(self._read)
             self._load_topics(self._read)
             self.head, self.head_hash = self._load_head()
-        except sqlite3.Error as error:
+            self.files = FilesInUse(database) if own else None
+        except (sqlite3.Error, OSError) as error:
             self._release()
             raise LogCorrupt(f"{database} can't be opened as an event log: {error}") from error
         except LogCorrupt:
@@ -487,6 +490,29 @@ class SQLiteRecorder(WakingRecorder):
                 return
             position += len(found[0])
             yield position
+
+    @property
+    def reading(self) -> sqlite3.Connection:
+        """To be interrupted from another thread."""
+        return self._read
+
+    def check_keys(self) -> None:
+        """Whether each key of personal data is the one that its name says, and none has gone. Raises LogCorrupt."""
+        with self._read_lock:
+            if self._read.execute("PRAGMA user_version").fetchone()[0] > 1:  # the first format had none
+                keyring.check(self._read)
+
+    def check_structure(self) -> None:
+        """What the chain does not see: indices that miss a row, pages that nothing leads to. Raises LogCorrupt."""
+        with self._read_lock:
+            found = [text for (text,) in self._read.execute("PRAGMA integrity_check(5)")]
+        if found != ["ok"]:
+            raise LogCorrupt(f"{self.database} is damaged: {'; '.join(' '.join(text.split()) for text in found)}")
+
+    def probe(self) -> None:
+        """Writes and removes about as much as commands do. Raises sqlite3.Error while nothing can be written."""
+        for content in (bytes(PROBE_BYTES), b""):
+            self.set_note("probe", content)
 
     def check_rows(self, after: int, previous: bytes, count: int) -> None:
         """Recomputes the chain of so many rows in the table. previous: the link at `after`. Raises LogCorrupt."""

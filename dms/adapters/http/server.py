@@ -133,7 +133,7 @@ def build_app(
         *files.endpoints(api),
         *chat.endpoints(api),
     )
-    app.ctx.sockets = Sockets(services.ready, endpoints)
+    app.ctx.sockets = Sockets(services.hindered, endpoints)
     app.exception(Exception)(answer)
     _guard(app, Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins))
     routes = (*ROUTES, *debug.ROUTES) if debug_routes else ROUTES
