@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from hashlib import sha256
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +77,7 @@ from dms.application.transactions import Transactions
 from dms.application.transfers import TransferLimits, Transfers
 from dms.application.user_files import Inbox, Outbox
 from dms.config import EVENTS_DB, Funding, Loaded, Settings
-from dms.disk import DAEMON_UMASK, create_file, make_folder, sync_folder
+from dms.disk import DAEMON_UMASK, create_file, make_folder, private, sync_folder
 from dms.domain.device import Capacity, Device
 from dms.domain.event import Event
 from dms.domain.export import Checker
@@ -720,6 +721,11 @@ class JsonLines(logging.Formatter):
         return json.dumps(fields, default=str)
 
 
+class PrivateLogFile(RotatingFileHandler):
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, "a", encoding=self.encoding, opener=private)
+
+
 def _log_to_stderr(debug: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
@@ -729,12 +735,11 @@ def _log_to_stderr(debug: bool) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-def _log_to_file(path: Path) -> None:
+def log_to_file(path: Path) -> None:
     """For `nunet log`, where no journal keeps what goes to standard error. At most 5 x 10 MB."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        handler = RotatingFileHandler(path, maxBytes=10_000_000, backupCount=4, encoding="utf-8")
+        make_folder(path.parent)
+        handler = PrivateLogFile(path, maxBytes=10_000_000, backupCount=4, encoding="utf-8")
     except OSError as error:
         log.warning("no log file: %s", error)
         return
@@ -753,7 +758,7 @@ def serve(loaded: Loaded) -> int:
     os.umask(DAEMON_UMASK)
     _log_to_stderr(loaded.settings.general.debug)
     if not _goes_to_journal():
-        _log_to_file(loaded.settings.general.data_dir / "dms.log")
+        log_to_file(loaded.settings.general.data_dir / "dms.log")
     for warning in loaded.warnings:
         log.warning("%s", warning)
     sys.setswitchinterval(SWITCH_SECONDS)

@@ -5,17 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 DAEMON_UMASK = 0o077  # for what libraries make; what is made here does not rely on it
 
-_FLAGS = {
-    "rb": os.O_RDONLY,
-    "wb": os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
-    "ab": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
-}
 _writing = [threading.Lock() for _ in range(16)]  # two writers of one file would share its draft
 
 
@@ -36,15 +31,20 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def open_private(path: Path, mode: str) -> BinaryIO:
-    """An unbuffered file; mode: "wb" or "ab". Closes one that is there, and ours, to others. Raises OSError."""
-    handle = os.open(path, _FLAGS[mode] | os.O_CLOEXEC, FILE_MODE)
+def private(path: str | Path, flags: int) -> int:
+    """An `opener` for open(): one that is there is closed to others, too, if it is ours. Raises OSError."""
+    handle = os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
     try:
         keep_private(handle)
-        return os.fdopen(handle, mode, buffering=0)  # type: ignore[return-value]  # a raw file
     except BaseException:
         os.close(handle)
         raise
+    return handle
+
+
+def append_to(path: Path) -> FileIO:
+    """An unbuffered file: what is written is with the kernel at once. Raises OSError."""
+    return open(path, "ab", buffering=0, opener=private)  # pathlib knows no openers
 
 
 def keep_private(handle: int) -> None:

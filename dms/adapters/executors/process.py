@@ -34,6 +34,7 @@ from dms.application.ports import (
     PackedWorkspace,
     PreparedImage,
 )
+from dms.disk import make_folder, write_file
 from dms.errors import ExecutionError, ExecutorUnavailable, InvalidInput, NotFound
 
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}")
@@ -67,7 +68,7 @@ class ProcessExecutor:
     async def check(self) -> None:
         """Raises ExecutorUnavailable when the folder can't be written."""
         with _storage(self._data_dir):
-            self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._data_dir)
             if not os.access(self._data_dir, os.W_OK | os.X_OK):
                 raise ExecutorUnavailable(f"the folder of jobs, {self._data_dir}, can't be written")
 
@@ -105,11 +106,9 @@ class ProcessExecutor:
             output_mb=self._limits.output_mb,
         )
         with _storage(folder):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(folder)
             if not (folder / "spec.json").exists():
-                new = folder / "spec.json.new"
-                new.write_bytes(msgspec.json.encode(wanted))
-                new.replace(folder / "spec.json")
+                write_file(folder / "spec.json", msgspec.json.encode(wanted))
         return spec.job_id
 
     async def start(self, job_id: str) -> None:
@@ -200,7 +199,7 @@ def _fill(folder: Path, archive: Path, max_bytes: int) -> None:
     work = folder / "work"
     if work.exists():
         shutil.rmtree(work)
-    work.mkdir(mode=0o700, parents=True)
+    make_folder(work)
     unpack(archive, work, max_bytes)
 
 

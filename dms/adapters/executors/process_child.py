@@ -25,6 +25,8 @@ from pathlib import Path
 
 import msgspec
 
+from dms.disk import append_to, make_folder, private, write_file
+
 LINE_BYTES = 65_536
 READ_BYTES = 65_536
 _AFTER_EXIT_SECONDS = 1.0  # for what is still in the pipes; a job's stray child may hold them open for ever
@@ -59,7 +61,7 @@ class LineWriter:
     """Appends lines with strictly rising times, up to a size; then says so once and drops the rest."""
 
     def __init__(self, target: Path, limit_bytes: int) -> None:
-        self._file = target.open("ab", buffering=0)
+        self._file = append_to(target)
         self._left = limit_bytes
         self._limit_mb = limit_bytes // (1024 * 1024)
         self._last_ns = 0
@@ -113,7 +115,7 @@ def _cut(data: bytes) -> tuple[bytes, bytes]:
 
 def supervise(folder: Path) -> None:
     """Runs the job of the folder, once: returns at once if another supervisor has it or it was run."""
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = private(folder / "lock", os.O_RDWR | os.O_CREAT)
     deadline = time.monotonic() + _LOCK_SECONDS
     while not (folder / "state.json").exists() and time.monotonic() < deadline:
         try:
@@ -147,7 +149,7 @@ def _run(folder: Path, spec: ProcessSpec) -> None:
 
 def _spawn(folder: Path, spec: ProcessSpec) -> subprocess.Popen[bytes]:
     work = folder / "work"
-    work.mkdir(mode=0o700, exist_ok=True)
+    make_folder(work)
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(work), "LANG": "C.UTF-8"}
     return subprocess.Popen(
         ["/bin/sh", "-c", spec.command],
@@ -223,12 +225,7 @@ def _copy_some(descriptor: int, name: str, splitter: LineSplitter, writer: LineW
 
 def _store(folder: Path, state: ProcessState) -> None:
     """All of it or nothing, and on the disk before anyone acts on it."""
-    new = folder / "state.json.new"
-    with new.open("wb") as file:
-        file.write(msgspec.json.encode(state))
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(folder / "state.json")
+    write_file(folder / "state.json", msgspec.json.encode(state))
 
 
 def _now() -> int:

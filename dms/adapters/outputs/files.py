@@ -23,6 +23,7 @@ from typing import BinaryIO
 import msgspec
 
 from dms.application.ports import LogLine, OutputCursor, OutputLine, SealedLog
+from dms.disk import append_to, make_folder
 from dms.errors import LogUnavailable, PeerMisbehaved
 
 TRUNCATED = "[dms] output truncated: the limit of {limit} MB is reached, later lines are dropped"
@@ -69,8 +70,7 @@ class _Output:
         if not lines:
             return
         if self._file is None:
-            self._file = self.path.open("ab", buffering=0)
-            self.path.chmod(0o600)
+            self._file = append_to(self.path)
         try:
             _write_all(self._file, b"".join(raw for _, raw in lines))
         except OSError:
@@ -136,7 +136,7 @@ class FileOutputStore:
     def __init__(self, folder: Path, max_mb: int) -> None:
         """max_mb: MiB kept of one job's output."""
         self._folder, self._max_mb, self._max_bytes = folder, max_mb, max_mb * 1024 * 1024
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         self._open: OrderedDict[str, _Output] = OrderedDict()
         self._waiting: dict[str, int] = {}  # job id -> readers: such a file is not closed
 
