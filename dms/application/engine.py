@@ -64,10 +64,9 @@ class EngineWatch:
         absence = await self._absence()
         self._owed, self._away = self._owed or bool(absence), bool(absence)
         reason = self._unfit or absence
-        if bool(reason) != bool(self._device.hindrance):
+        if self._device.hinder(reason):
             level = logging.WARNING if reason else logging.INFO
             log.log(level, "jobs of peers: %s", reason or "taken again", extra={"action": "engine_changed"})
-        self._device.hinder(reason)
         return reason
 
     async def _absence(self) -> str:

@@ -75,6 +75,13 @@ class EventLog(Protocol):
     def pseudonym(self, text: str) -> str:
         """32 hex characters: always the same for the same text on this node, and of no use anywhere else."""
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be recorded just now; empty when it can, as far as is known."""
+
+    def on_trouble(self, react: Callable[[], None]) -> None:
+        """Calls `react` on the loop when `trouble` changed."""
+
     def on_rollback(self, react: Callable[[], None]) -> None:
         """Calls `react` when decided events could not be written: state kept beside them is stale."""
 

@@ -19,14 +19,18 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "dms.config_json": ("dms.masking",),
     "dms.masking": (),
     "dms.database": (),
+    "dms.disk": (),
+    "dms.key_file": (),
     "dms.domain": ("dms.domain",),
-    "dms.application": ("dms.application", "dms.domain", "dms.config"),
+    "dms.application": ("dms.application", "dms.domain", "dms.config", "dms.disk"),
     "projections": ("projections", "dms.domain"),
     "dms.adapters": (
         "dms.application",
         "dms.domain",
         "dms.config",
         "dms.database",
+        "dms.disk",
+        "dms.key_file",
         "projections",
     ),  # and its own package
 }

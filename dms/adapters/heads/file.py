@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import threading
 from pathlib import Path
 
 import msgspec
 
+from dms.disk import write_file
 from dms.domain.decoding import UNREADABLE
 from dms.domain.heads import Heads
 from dms.errors import InvalidInput, NotFound, Unavailable
@@ -21,7 +20,6 @@ MAX_BYTES = 4 * 1024 * 1024  # the bounds of what is kept give less than half of
 log = logging.getLogger(__name__)
 _encode = msgspec.json.encode
 _decoder = msgspec.json.Decoder(Heads)
-_one_at_a_time = threading.Lock()  # a cancelled save goes on in its thread
 
 
 class HeadFile:
@@ -48,7 +46,7 @@ class HeadFile:
 
     async def save(self, heads: Heads) -> None:
         try:
-            await asyncio.to_thread(_write, self._path, heads)
+            await asyncio.to_thread(write_file, self._path, _encode(heads) + b"\n")
         except OSError as error:
             raise Unavailable(f"{self._path} can't be written: {error.strerror}") from error
 
@@ -68,20 +66,3 @@ def read_heads(path: Path) -> Heads:
         return _decoder.decode(body)
     except UNREADABLE as error:
         raise InvalidInput(f"{path} can't be read as a file of heads: {error}") from error
-
-
-def _write(path: Path, heads: Heads) -> None:
-    """All or nothing, and on the disk when it returns. Raises OSError."""
-    new = path.with_name(path.name + ".new")
-    with _one_at_a_time:
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(_encode(heads) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
