@@ -18,13 +18,13 @@ from msgspec import Struct
 
 from dms.adapters.outputs import files, sealed
 from dms.adapters.outputs.audit import check_outputs
-from dms.adapters.outputs.files import TRUNCATED, FileOutputStore
-from dms.adapters.outputs.sealed import file_state
-from dms.application.ports import OUTPUT_DAMAGED, LogLine, OutputLine, SealedLog
+from dms.adapters.outputs.files import FileOutputStore
+from dms.adapters.outputs.sealed import FileState, file_state
+from dms.application.ports import OUTPUT_DAMAGED, OUTPUT_TRUNCATED, LogLine, OutputLine, SealedLog
 from dms.errors import LogUnavailable, PeerMisbehaved
 
 JOB = "0198c0de-0000-7000-8000-000000000000"
-MARK = TRUNCATED.format(limit=1)
+MARK = OUTPUT_TRUNCATED.format(limit=1)
 
 
 @pytest.fixture
@@ -256,7 +256,9 @@ async def test_open_files_and_lines_in_memory_are_bounded(
         assert (await store.seal(job_id)).lines == 1
     for _ in range(5):
         await store.append(JOB, said(*["x"] * 2000))
-    assert len(store._open[JOB].recent) <= 2 * files.RECENT_LINES
+    opened = store._open[JOB]
+    assert isinstance(opened, files._Output)
+    assert len(opened.recent) <= 2 * files.RECENT_LINES
     assert len(await everything(store)) == 10_000
 
 
@@ -462,7 +464,12 @@ async def test_what_was_sealed_but_never_recorded_as_such_goes_on_after_a_crash(
 async def test_a_sealed_file_is_read_once_for_all_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, _ = await sealed_store(tmp_path)
     read: list[Path] = []
-    monkeypatch.setattr(sealed, "file_state", lambda path, *rest: read.append(path) or file_state(path, *rest))
+
+    def counted(path: Path, seal: SealedLog, index: list[tuple[int, int]] | None = None) -> FileState:
+        read.append(path)
+        return file_state(path, seal, index)
+
+    monkeypatch.setattr(sealed, "file_state", counted)
     for _ in range(3):
         assert len(await everything(store, limit=5)) == 30
     assert read == [path_of(tmp_path)]
