@@ -2,6 +2,11 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PY := .venv/bin/python
+# Where a machine forbids it, each start of Python would compile our modules anew, and tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
+# Tests mostly wait, so there are more of them at once than cores. `pytest` alone, for a single test, runs one by one.
+WORKERS := $(shell echo $$(( $$(nproc) * 3 > 16 ? 16 : $$(nproc) * 3 )))
+BESIDE := -n $(WORKERS) --dist loadgroup
 
 # Docker may be missing for the demo (it then says what it left out); the tests need every part.
 demo: ## try it: a small network on this machine, a job from request to result (KEEP=1 leaves it running)
@@ -11,11 +16,19 @@ demo: ## try it: a small network on this machine, a job from request to result (
 test: ## everything: set-up, lint, types, all tests with real Docker
 	@ops/setup.sh test
 	@$(MAKE) --no-print-directory lint types
-	@$(PY) -m pytest $(PYTEST_ARGS)
+	@$(PY) -m pytest $(BESIDE) $(PYTEST_ARGS)
 
 check: .venv/stamp ## the daily check: lint, types, and the tests that need neither Docker nor patience
 	@$(MAKE) --no-print-directory lint types
-	@$(PY) -m pytest -m "not docker and not slow" $(PYTEST_ARGS)
+	@$(PY) -m pytest $(BESIDE) -m "not docker and not slow" $(PYTEST_ARGS)
+
+test-security: ## only the security tests
+	@ops/setup.sh test
+	@$(PY) -m pytest tests/security $(PYTEST_ARGS)
+
+side-by-side: ## two DMSes by two dms_config.json, onboarded and known to each other, left running with their addresses
+	@ops/setup.sh demo
+	@$(PY) -m ops.side_by_side
 
 fuzz: ## 2,000 generated requests for each operation of the API (FUZZ_EXAMPLES, FUZZ_SECONDS; an hour at most)
 	@ops/setup.sh test
@@ -64,4 +77,4 @@ clean: ## remove all that make made, except the data of a running demo
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-.PHONY: demo test check fuzz lint types format bench setup stop-docker deb lock clean help
+.PHONY: demo test check test-security side-by-side fuzz lint types format bench setup stop-docker deb lock clean help

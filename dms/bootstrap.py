@@ -44,6 +44,7 @@ from dms.adapters.outputs.audit import OutputsChecked, check_outputs
 from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity, verify_signature
 from dms.adapters.p2p.network import Libp2pNetwork
+from dms.adapters.service.limits import raise_open_files
 from dms.adapters.service.notify import ServiceManager
 from dms.adapters.views.check import check_views
 from dms.adapters.views.replay import replay
@@ -63,6 +64,7 @@ from dms.application.erasures import Erasures
 from dms.application.file_exchange import FileExchange
 from dms.application.funding import PatientCheck
 from dms.application.heads import HeadExchange
+from dms.application.loops import Loops
 from dms.application.ml_images import MlImages
 from dms.application.overview import Services
 from dms.application.ports import Executor, FundingCheck, SealedLog
@@ -132,6 +134,7 @@ class Daemon:
         self.settings, self._tell = settings, tell
         self._closing = AsyncExitStack()
         self._phase: str | None = "starting"
+        self.loops = Loops()
 
     async def start(self) -> None:
         """Raises DmsError: AlreadyRunning, LogCorrupt, ConfigError, Unavailable."""
@@ -147,7 +150,12 @@ class Daemon:
         await self._closing.aclose()
 
     def ready(self) -> str | None:
-        return self._phase or self._views.failure
+        """Why it is not ready; None when it is. What is asked for then is tried all the same."""
+        return self._phase or self.loops.trouble
+
+    def phase(self) -> str | None:
+        """Of the start or the stop: nothing is answered in it."""
+        return self._phase
 
     async def _start(self) -> None:
         settings = self.settings
@@ -155,15 +163,15 @@ class Daemon:
         work_dir = _private_folder(settings.general.work_dir)
         if settings.eventlog.url:
             raise ConfigError("eventlog.url: this version keeps its log in general.data_dir; leave the setting empty")
-        event_log = SQLiteEventLog(settings.events_db, now_us)
+        event_log = SQLiteEventLog(settings.events_db, now_us, loops=self.loops)
         self._closing.push_async_callback(event_log.close)
         await event_log.start()
         outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb, Seals(event_log))
         self._closing.push_async_callback(outputs.close)
         projections = all_projections()
-        self._views = SQLiteViews(data_dir / "views.db", event_log, projections)
+        self._views = SQLiteViews(data_dir / "views.db", event_log, projections, self.loops)
         self._closing.push_async_callback(self._views.close)
-        self._metadata_file = MetadataFile(event_log, self._views, work_dir)
+        self._metadata_file = MetadataFile(event_log, self._views, work_dir, self.loops)
         identity = Identity.load_or_create(work_dir / "node.key")
         hardware = ProbedHardware(HardwareProbe(), NvidiaGpus())
         device = DeviceService(event_log, hardware, identity.peer_id)
@@ -173,6 +181,7 @@ class Daemon:
             settings.p2p.announce_address,
             settings.p2p.bootstrap_peers,
             settings.p2p.mdns,
+            loops=self.loops,
         )
         exchange = FileExchange(network)
         exchange.start()
@@ -181,11 +190,13 @@ class Daemon:
         funding = funding_check(settings.funding)
         self._closing.push_async_callback(funding.close)
         patience = settings.funding.timeout_seconds
-        directory = Directory(event_log, device, network, identity, now_us)
-        self._heads = HeadExchange(event_log, network, identity, HeadFile(data_dir, identity.peer_id), now_us)
+        directory = Directory(event_log, device, network, identity, now_us, self.loops)
+        heads = HeadFile(data_dir, identity.peer_id)
+        self._heads = HeadExchange(event_log, network, identity, heads, now_us, loops=self.loops)
         files = CheckpointFiles(data_dir)
         files.make()
-        keeper = CheckpointKeeper(event_log, executor, files, exchange, now_us, _checkpoint_times(settings))
+        times = _checkpoint_times(settings)
+        keeper = CheckpointKeeper(event_log, executor, files, exchange, now_us, times, self.loops)
         receiver = CheckpointReceiver(
             event_log,
             network,
@@ -207,6 +218,7 @@ class Daemon:
             confined=executor.name == "docker",
             run_unconfined_for_peers=settings.job.allow_process_for_peers,
             funding=PatientCheck(funding, patience, now_us) if settings.funding.check != "trust" else None,
+            loops=self.loops,
         )
         service = ServiceProvider(
             event_log,
@@ -226,8 +238,8 @@ class Daemon:
             ),
             settings.job.target_peer,
         )
-        self._relay = _relay(settings, event_log, identity.peer_id)
-        self._tracer = _tracer(settings, event_log, identity.peer_id)
+        self._relay = _relay(settings, event_log, identity.peer_id, self.loops)
+        self._tracer = _tracer(settings, event_log, identity.peer_id, self.loops)
         self._figures = Figures(
             event_log,
             self._views,
@@ -236,6 +248,7 @@ class Daemon:
             [settings.events_db, settings.events_db.with_name(settings.events_db.name + "-wal")],
             self.ready,
             lambda: device.hindrance,
+            self.loops,
         )
         event_log.on_commit(self._figures.committed)
         token_key = _token_key(data_dir / "token.key")
@@ -258,13 +271,17 @@ class Daemon:
             database_path=settings.events_db,
             new_wallet=new_wallet,
             ready=self.ready,
+            phase=self.phase,
+            loops=self.loops,
             now=now_us,
             executor_name=executor.name,
             ml_images=MlImages(
                 device, executor, executor if isinstance(executor, DockerExecutor) else None, identity.peer_id
             ),
             metrics=self._figures,
-            retention=Retention(SQLiteEventArchive(event_log, identity), settings.eventlog.archive_after_days, now_us),
+            retention=Retention(
+                SQLiteEventArchive(event_log, identity), settings.eventlog.archive_after_days, now_us, self.loops
+            ),
             relay=self._relay,
         )
         await self._serve(network, compute, service, directory)
@@ -313,9 +330,8 @@ class Daemon:
         await self._heads.start(open_jobs)
         self._closing.push_async_callback(compute.close)
         await compute.start(open_jobs)
-        cleaner = Cleaner(
-            self.services.log, compute, self._executor, self.settings.job.cleanup_interval * SECONDS_A_DAY
-        )
+        interval = self.settings.job.cleanup_interval * SECONDS_A_DAY
+        cleaner = Cleaner(self.services.log, compute, self._executor, interval, self.loops)
         self._closing.push_async_callback(cleaner.close)
         await cleaner.start()
         self._closing.push_async_callback(self.services.retention.close)
@@ -404,16 +420,19 @@ def _executor(settings: Settings, node_id: str, capacity: Capacity) -> Executor:
     )
     policy = ImagePolicy(settings.job.image_allow, settings.job.image_deny)
     workspaces = settings.general.data_dir.resolve() / "workspaces"
-    return DockerExecutor(node_id, DockerSettings(limits=limits, policy=policy, workspaces=workspaces))
+    patience = settings.job.answer_timeout
+    return DockerExecutor(
+        node_id, DockerSettings(limits=limits, policy=policy, workspaces=workspaces, patience_seconds=patience)
+    )
 
 
-def _relay(settings: Settings, event_log: SQLiteEventLog, peer_id: str) -> NatsRelay | None:
+def _relay(settings: Settings, event_log: SQLiteEventLog, peer_id: str, loops: Loops | None = None) -> NatsRelay | None:
     """Nothing of NATS is imported unless it is set up."""
     if not settings.nats.url:
         return None
     from dms.adapters.nats.relay import NatsRelay
 
-    return NatsRelay(event_log, peer_id, settings.nats, settings.general.data_dir / "nats-relay.json")
+    return NatsRelay(event_log, peer_id, settings.nats, settings.general.data_dir / "nats-relay.json", loops)
 
 
 def _streams() -> list[Part]:
@@ -441,7 +460,7 @@ def funding_check(settings: Funding) -> FundingCheck:
     )
 
 
-def _tracer(settings: Settings, event_log: SQLiteEventLog, peer_id: str) -> Tracer | None:
+def _tracer(settings: Settings, event_log: SQLiteEventLog, peer_id: str, loops: Loops | None = None) -> Tracer | None:
     """Only where the standard variables of OpenTelemetry name a collector; they are set for a whole
     machine at times, so a missing extra is no reason not to start."""
     names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -453,7 +472,7 @@ def _tracer(settings: Settings, event_log: SQLiteEventLog, peer_id: str) -> Trac
     except ImportError as error:
         log.warning("no traces are sent: %s; install nunet-dms[otel]", error, extra={"action": "traces_off"})
         return None
-    return Tracer(event_log, peer_id, settings.general.data_dir / "traces.position")
+    return Tracer(event_log, peer_id, settings.general.data_dir / "traces.position", loops=loops)
 
 
 def _checkpoint_times(settings: Settings) -> CheckpointTimes:
@@ -673,6 +692,7 @@ def serve(loaded: Loaded) -> int:
         _log_to_file(loaded.settings.general.data_dir / "dms.log")
     for warning in loaded.warnings:
         log.warning("%s", warning)
+    raise_open_files()
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         uvloop.run(_until_told(loaded.settings))
@@ -690,11 +710,14 @@ async def _until_told(settings: Settings, signals: Sequence[int] = (signal.SIGTE
     daemon = Daemon(settings, manager.status)
     await daemon.start()
     manager.ready(f"ready: REST on port {daemon.port}")
-    watch = asyncio.create_task(manager.watch(daemon.ready))
+    loops, watch = daemon.loops, None
+    if manager.watchdog_seconds:
+        watch = loops.start("service manager", lambda: manager.watch(lambda: loops.fault, daemon.ready))
     try:
         await told.wait()
     finally:
         log.info("stopping; containers go on running", extra={"action": "stopping"})
         manager.stopping()
-        watch.cancel()
+        if watch is not None:
+            await watch.close()
         await daemon.close()

@@ -7,6 +7,7 @@ import asyncio
 import logging
 
 from dms.application.device import DeviceService
+from dms.application.loops import Loop, Loops
 from dms.application.ports import Executor
 from dms.application.tasks import cancelled
 from dms.errors import ExecutionError, ExecutorUnavailable, NotFound
@@ -20,19 +21,20 @@ LOOK_SECONDS = 10.0
 class EngineWatch:
     """Tells the device what hinders it. unfit: a lasting reason why peers' jobs can't run here."""
 
-    def __init__(self, executor: Executor, device: DeviceService, unfit: str = "") -> None:
-        self._executor, self._device, self._unfit = executor, device, unfit
-        self._looking: asyncio.Task[None] | None = None
+    def __init__(self, executor: Executor, device: DeviceService, loops: Loops, unfit: str = "") -> None:
+        self._executor, self._device, self._loops, self._unfit = executor, device, loops, unfit
+        self._looking: Loop | None = None
         self._pinging: asyncio.Task[str] | None = None
 
     async def start(self) -> None:
         await self.ping()
-        self._looking = asyncio.create_task(self._look(), name="engine watch")
+        self._looking = self._loops.every(LOOK_SECONDS, "engine watch", self._look, at_once=False)
 
     async def close(self) -> None:
-        for task in (self._looking, self._pinging):
-            if task is not None:
-                await cancelled(task)
+        if self._looking is not None:
+            await self._looking.close()
+        if self._pinging is not None:
+            await cancelled(self._pinging)
 
     async def ping(self) -> str:
         """Why no job can be run now; empty when one can. Callers at the same time share one ping."""
@@ -59,6 +61,4 @@ class EngineWatch:
         return ""
 
     async def _look(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await self.ping()
+        await self.ping()

@@ -27,7 +27,7 @@ import pytest
 import yaml
 
 from dms.cli.main import cli
-from ops.demo import PAYMENT_ADDRESS, Node, free_ports, wait_for
+from ops.nodes import PAYMENT_ADDRESS, Node, wait_for
 from tests.fixtures.network import (
     Network,
     halves,
@@ -38,6 +38,7 @@ from tests.fixtures.network import (
     running_network,
     shell_environment,
 )
+from tests.fixtures.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -249,7 +250,7 @@ def policy(world: World) -> Mapping[str, str]:
 def free_place(world: World) -> Mapping[str, str]:
     """For a third daemon."""
     folder = world.folder / f"daemon-{next(_numbers)}"
-    port, p2p_port = free_ports(2)
+    port, p2p_port = free_port(), free_port()
     world.folder.joinpath("daemon-port").write_text(str(port))
     listen = f"--set p2p.listen_address=/ip4/127.0.0.1/tcp/{p2p_port} --work-dir {folder}"
     return {"--rest-port 9999": f"--rest-port {port} {listen}", "/var/nunet": str(folder)}

@@ -23,7 +23,7 @@ from dms.adapters.p2p.identity import Identity
 from dms.application.export import export_log
 from dms.cli.main import cli
 from dms.domain.chain import SignedRecord, id_bytes
-from ops.demo import Node, stop_nodes, wait_for
+from ops.nodes import Node, stop_nodes, wait_for
 from tests.fixtures.network import Network, environment, nunet, nunet_json, request_for, running_network
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]

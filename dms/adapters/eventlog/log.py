@@ -24,6 +24,7 @@ from dms.adapters.eventlog.mapper import RecordedEventStore
 from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
 from dms.adapters.eventlog.tail import KEPT_EVENTS, Tail
 from dms.application.cause import current_cause
+from dms.application.loops import Loop, Loops, Patience, said
 from dms.domain.aggregate import Aggregate
 from dms.domain.chain import SignedRecord, id_bytes
 from dms.domain.event import Event, Recorded, decode, encode, misplaced, new_id_bytes
@@ -37,6 +38,7 @@ CACHED_AGGREGATES = 4096
 EVENTS_A_COMMIT = 2048
 QUEUED_EVENTS = 65_536  # beyond it a command is told to try again later
 QUICK_COMMIT_SECONDS = 0.001
+WRITER_PATIENCE = Patience(longest=5.0)  # commands are refused meanwhile
 READ_BATCH = 1000
 
 
@@ -57,7 +59,13 @@ class Save:
 class SQLiteEventLog:
     """Implements application.ports.EventLog. Build it, then `start()` on the loop that uses it."""
 
-    def __init__(self, database: Path, now: Callable[[], int] = _now, kept_events: int = KEPT_EVENTS) -> None:
+    def __init__(
+        self,
+        database: Path,
+        now: Callable[[], int] = _now,
+        kept_events: int = KEPT_EVENTS,
+        loops: Loops | None = None,
+    ) -> None:
         """now: Unix time in microseconds. kept_events: how many of the newest are held in memory at
         least. Raises AlreadyRunning, LogCorrupt."""
         self.recorder = SQLiteRecorder(database)
@@ -77,7 +85,8 @@ class SQLiteEventLog:
         self._turn = asyncio.Lock()  # who may write: a commit, or a step of the archive
         self._changed = asyncio.Event()
         self._commit_seconds = QUICK_COMMIT_SECONDS  # moving average; starts undecided
-        self._writer: asyncio.Task[None] | None = None
+        self._loops = loops or Loops()
+        self._writer: Loop | None = None
         self._closed = False
         self._on_rollback: list[Callable[[], None]] = []
         self._on_commit: list[Callable[[int, float, float], None]] = []
@@ -93,7 +102,9 @@ class SQLiteEventLog:
         return self.recorder.first
 
     async def start(self) -> None:
-        self._writer = asyncio.create_task(self._write_loop(), name="event log writer")
+        self._writer = self._loops.start(
+            "event log writer", self._write_loop, needed=True, on_death=self._writer_died, patience=WRITER_PATIENCE
+        )
 
     async def close(self) -> None:
         """Writes what is queued, then lets go of the file."""
@@ -101,9 +112,7 @@ class SQLiteEventLog:
         if self._writer is not None:
             while waiting := [save.done for save in self._writing + self._queue]:
                 await asyncio.wait(waiting)
-            self._writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._writer
+            await self._writer.close()
         self.recorder.close()
 
     # --- aggregates ------------------------------------------------------------------------------
@@ -122,6 +131,9 @@ class SQLiteEventLog:
         if self._closed and any(aggregate.pending for aggregate in aggregates):
             self._roll_back(aggregates)
             raise LogUnavailable("the event log is closed: this DMS is stopping")
+        if self._writer is not None and self._writer.resting and any(aggregate.pending for aggregate in aggregates):
+            self._roll_back(aggregates)
+            raise LogUnavailable(f"nothing can be written just now ({self._writer.trouble}); try again in a moment")
         try:
             drafts = self._drafts(aggregates)
         except BaseException:
@@ -208,6 +220,7 @@ class SQLiteEventLog:
 
     # --- writing -----------------------------------------------------------------------------------
     async def _write_loop(self) -> None:
+        self._catch_up()
         while True:
             await self._work.wait()
             self._work.clear()
@@ -245,16 +258,20 @@ class SQLiteEventLog:
 
     def _publish(self, batch: list[Save], recorded: list[Recorded]) -> None:
         self._writing = []
+        if recorded[0].position != self._tail.head + 1:  # the writer died between a commit and its telling
+            self._tail = Tail(recorded[0].position - 1, self._tail.kept)
         self._tail.extend(recorded)
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self._wake_readers()
         for save in batch:
             self._let_go(save.aggregates)
             if not save.done.done():
                 save.done.set_result(self.head)
         oldest = time.perf_counter() - batch[0].at
         for tell in self._on_commit:
-            tell(len(recorded), self._last_commit_seconds, oldest)
+            try:
+                tell(len(recorded), self._last_commit_seconds, oldest)
+            except Exception:  # a listener's fault must not hold up the commands behind
+                log.exception("after a commit", extra={"action": "commit_told_failed"})
 
     def _fail(self, batch: list[Save], error: Exception) -> None:
         """Nothing of the batch was written. What queued behind it was decided on its events, so it
@@ -272,6 +289,28 @@ class SQLiteEventLog:
                 else LogUnavailable(f"the event log can't be written ({error}); nothing was recorded, try again")
             )
             save.done.exception()  # seen: a caller that went away is no error of its own
+
+    def _writer_died(self, error: Exception) -> None:
+        """No command waits for what no longer works. What was committed at the last moment is found by reading on."""
+        failed, self._queue, self._queued_events, self._writing = self._writing + self._queue, [], 0, []
+        self._roll_back([aggregate for save in failed for aggregate in save.aggregates])
+        for save in failed:
+            if not save.done.done():
+                save.done.set_exception(
+                    LogUnavailable(f"the event log's writer failed ({said(error)}); read again, then retry")
+                )
+                save.done.exception()  # seen: a caller that went away is no error of its own
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """With commits that were not told."""
+        if self.recorder.head != self._tail.head:
+            self._tail = Tail(self.recorder.head, self._tail.kept)
+            self._wake_readers()
+
+    def _wake_readers(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     async def between_commits(self, work: Callable[[], None]) -> None:
         """Runs a short piece of work that writes, in a thread; commands wait for it, the loop does not."""

@@ -37,6 +37,7 @@ from dms.adapters.eventlog.keyring import Keyring
 from dms.adapters.eventlog.owned import OwnedFile
 from dms.adapters.eventlog.segments import Block
 from dms.adapters.eventlog.subscription import BlockingSubscription, WakingRecorder
+from dms.database import connect as connect_database
 from dms.domain.audit import recorded
 from dms.domain.chain import GENESIS, SignedRecord, link
 from dms.domain.event import Event, Recorded, decode, new_id_bytes
@@ -120,10 +121,7 @@ def _checked_links(position: int, previous: bytes, found: NamedRows) -> bytes:
 
 def connect(database: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection with our pragmas; may be handed between threads, never shared by two at once."""
-    mode = "ro" if read_only else "rwc"
-    connection = sqlite3.connect(
-        f"file:{database}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
-    )
+    connection = connect_database(database, read_only=read_only)
     if not read_only:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -150,7 +148,6 @@ class SQLiteRecorder(WakingRecorder):
         self._new_keys: list[keyring.Row] = []  # in the open transaction
         try:
             if own:
-                database.touch(mode=0o600)
                 self._write = connect(database)
                 self._prepare()
             self._read = connect(database, read_only=True)

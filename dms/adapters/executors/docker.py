@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from docker import APIClient
-from docker.errors import APIError
+from docker.auth import get_config_header
 from msgspec import Struct
 
 from dms.adapters.executors.archive import Owner
@@ -43,7 +43,7 @@ from dms.adapters.executors.profile import (
     container_config,
     workspace_mb,
 )
-from dms.adapters.executors.pulls import Pull, watch
+from dms.adapters.executors.pulls import Pull, steps
 from dms.adapters.executors.threads import stoppable
 from dms.adapters.executors.workspaces import Workspaces
 from dms.application.ports import (
@@ -56,7 +56,16 @@ from dms.application.ports import (
     PreparedImage,
     PullProgress,
 )
-from dms.errors import ExecutionError, ExecutorUnavailable, GpuUnavailable, ImageUnavailable, InvalidInput, NotFound
+from dms.errors import (
+    ExecutionError,
+    ExecutorUnavailable,
+    GpuUnavailable,
+    ImageUnavailable,
+    InvalidInput,
+    NoRoomForImage,
+    NotFound,
+    RegistryUnavailable,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +85,8 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # uname's words, as im
 _GPU_TROUBLE = ("could not select device driver", "nvidia-container", "unresolvable cdi devices", "unknown device")
 _UNTIL_KILLED_SECONDS = 10.0
 _PULL_NEWS_SECONDS = 0.5
+_PULL_PAUSES = (0.5, 10.0)  # seconds between two tries: the first, and the longest
+_MOST_PULLS = 32  # each is a connection; the engine itself bounds what it downloads at once
 _START_POLL_SECONDS = 0.1
 _REREAD_SECONDS = 0.2
 OUTPUT_LOST = "[dms] output is missing here: the container engine no longer has all lines that the job printed"
@@ -92,7 +103,9 @@ class DockerSettings(Struct, frozen=True, kw_only=True):
     base_url: str = ""
     sign_in: bool = False
     max_image_mb: int = 20_480
-    pull_seconds: float = 1_800.0
+    pull_seconds: float = 1_800.0  # for a whole pull, with all its tries
+    patience_seconds: float = 30.0  # how long a registry's passing trouble is borne
+    silent_seconds: float = 300.0  # a pull that tells nothing for so long is stuck; unpacking may be silent
     call_seconds: float = 10.0
     work_seconds: float = 60.0
     quiet_seconds: float = 30.0  # a log this long without a line is checked for being stuck
@@ -110,6 +123,7 @@ class DockerExecutor:
         self._calls = EngineCalls(self._address, settings.call_seconds, settings.work_seconds)
         self._engine = Engine(self._address, settings.call_seconds)
         self._locks: dict[str, asyncio.Lock] = {}
+        self._pulling = asyncio.Semaphore(_MOST_PULLS)
         self._workspaces = Workspaces(settings.workspaces, self._address.path) if settings.workspaces else None
         self._told_trouble = False
 
@@ -170,7 +184,6 @@ class DockerExecutor:
                     yield PullProgress(image=image, status="pulling", done_mb=now[0], total_mb=now[1])
             pulling.result()
         finally:
-            state.abandoned = True
             pulling.cancel()
         done, total = state.megabytes()
         yield PullProgress(image=image, status="pulled", done_mb=done, total_mb=total)
@@ -512,29 +525,51 @@ class DockerExecutor:
             logger.info("the refused image %s stays: %s", reference, error)
 
     async def _pull(self, reference: ImageReference, state: Pull) -> None:
-        deadline = time.monotonic() + self._settings.pull_seconds
-        auth: dict[str, str] | None = None if self._settings.sign_in else {}
-
-        def pull(api: APIClient) -> None:
-            api.timeout = int(self._settings.work_seconds)
-            try:
-                progress = api.pull(
-                    reference.repository,
-                    reference.digest or reference.tag,
-                    stream=True,
-                    decode=True,
-                    auth_config=auth,
-                )
-            except APIError as error:  # here even a 500 is the registry's answer, or its absence
-                raise ImageUnavailable(f"image {reference} can't be pulled: {error.explanation}") from error
-            watch(progress, reference, deadline, self._settings.max_image_mb, state)
-
+        """Tries again what may pass, with growing pauses, until nothing has come for the patience's time.
+        Cancelling it ends the pull in the engine."""
+        clock = asyncio.get_running_loop().time
+        limit, pause = self._settings.pull_seconds, _PULL_PAUSES[0]
+        troubled_since, done = None, 0
         try:
-            await self._calls.pull(f"pull {reference}", self._settings.pull_seconds, pull)
-        except ImageUnavailable:
-            raise
-        except (ExecutionError, NotFound) as error:
-            raise ImageUnavailable(f"image {reference} can't be pulled: {error}") from error
+            async with asyncio.timeout(limit):
+                while True:
+                    begun = clock()
+                    try:
+                        async with self._pulling:
+                            return await self._pull_once(reference, state)
+                    except (RegistryUnavailable, NoRoomForImage) as error:
+                        if troubled_since is None or state.bytes_done() > done:
+                            troubled_since, pause, done = begun, _PULL_PAUSES[0], state.bytes_done()
+                        if clock() - troubled_since + pause > self._settings.patience_seconds:
+                            raise
+                        logger.info("%s; tried again in %g s", error, pause)
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, _PULL_PAUSES[1])
+        except TimeoutError as error:
+            raise RegistryUnavailable(f"image {reference} can't be pulled within {limit:g} s") from error
+
+    async def _pull_once(self, reference: ImageReference, state: Pull) -> None:
+        query = {"fromImage": reference.repository, "tag": reference.digest or reference.tag}
+        version, silent = await self._calls.version(), self._settings.silent_seconds
+        headers = await self._credentials(reference)
+        clock = asyncio.get_running_loop().time
+        try:
+            async with (
+                asyncio.timeout(silent) as limit,
+                self._engine.ask(version, "POST", "/images/create", query, headers=headers) as answer,
+                aclosing(steps(answer, reference, self._settings.max_image_mb, state)) as told,
+            ):
+                async for _ in told:
+                    limit.reschedule(clock() + silent)
+        except TimeoutError as error:
+            raise RegistryUnavailable(f"image {reference} can't be pulled: nothing came for {silent:g} s") from error
+
+    async def _credentials(self, reference: ImageReference) -> dict[str, str]:
+        if not self._settings.sign_in:
+            return {}
+        registry = reference.repository.partition("/")[0]
+        header = await self._calls.ask("read its credentials", lambda api: get_config_header(api, registry))
+        return {"X-Registry-Auth": header.decode()} if header else {}
 
 
 def _refused(words: str, *, wants_gpu: bool) -> ExecutionError:

@@ -168,7 +168,9 @@ def _limit(spec: ProcessSpec) -> None:
         resource.RLIMIT_CORE: 0,
     }
     for which, value in limits.items():
-        resource.setrlimit(which, (value, value))
+        hard = resource.getrlimit(which)[1]  # only root may go beyond it
+        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(which, (most, most))
     os.nice(10)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

@@ -66,6 +66,7 @@ ACTIONS: dict[type[Event], Callable[[Any, str], Content | None]] = {
 }
 TERMINAL = (Job.Completed, Job.Failed, Job.Expired)
 TOPICS = tuple(event.TOPIC for event in ACTIONS)
+LATEST_NS = 253_402_300_799 * 10**9  # the last second of the year 9999
 TERMINAL_TOPICS = tuple(event.TOPIC for event in TERMINAL)
 
 _encode = msgspec.json.Encoder().encode
@@ -88,7 +89,7 @@ def action_frame(recorded: Recorded, flavour: Flavour, log_path: str) -> bytes |
     if content is None:
         return None
     if flavour.version >= 2:
-        content |= {"job_id": job_id_of(recorded), "position": recorded.position, "time": _iso(recorded.time * 1000)}
+        content |= {"job_id": job_id_of(recorded), "position": recorded.position, "time": iso(recorded.time * 1000)}
     return _encode(content)
 
 
@@ -104,7 +105,7 @@ def line_frames(job_id: str, lines: Sequence[LogLine], flavour: Flavour) -> Iter
                     line.stream: _printed(line),
                     "job_id": job_id,
                     "seq": line.seq,
-                    "time": _iso(line.time_ns),
+                    "time": iso(line.time_ns),
                 }
             )
         return
@@ -141,5 +142,6 @@ def _printed(line: LogLine) -> str:
     return line.text if line.goes_on else line.text + "\n"
 
 
-def _iso(time_ns: int) -> str:
-    return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="microseconds")
+def iso(time_ns: int) -> str:
+    """Of an absurd time, as an earlier version took it from a peer, the nearest that can be said."""
+    return datetime.fromtimestamp(min(max(time_ns, 0), LATEST_NS) / 1e9, UTC).isoformat(timespec="microseconds")

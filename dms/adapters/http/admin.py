@@ -24,11 +24,20 @@ async def live(_request: Request, _api: Api) -> HTTPResponse:
 
 
 async def ready(_request: Request, api: Api) -> HTTPResponse:
-    """503 with the reason until the log is read and the network joined."""
+    """503 with the reason until the log is read and the network joined, and while a part that is needed for serving
+    does not work. `degraded` names those without which the DMS serves."""
     reason = api.services.ready()
     if reason is not None:
         raise Unavailable(f"not ready: {reason}")
-    return json_reply({"status": "ready", "peer_id": api.services.network.peer_id, "head": api.services.log.head})
+    services = api.services
+    return json_reply(
+        {
+            "status": "ready",
+            "peer_id": services.network.peer_id,
+            "head": services.log.head,
+            "degraded": list(services.loops.in_trouble),
+        }
+    )
 
 
 async def capacity(request: Request, api: Api) -> HTTPResponse:
@@ -106,7 +115,7 @@ ROUTES = (
         for path, handler, summary, kind, example in (
             ("/livez", live, "Whether the process answers.", answers.Live, {"status": "ok"}),
             ("/readyz", ready, "Whether it can serve.", answers.Ready,
-             {"status": "ready", "peer_id": examples.PEER_ID, "head": 17}),
+             {"status": "ready", "peer_id": examples.PEER_ID, "head": 17, "degraded": []}),
         )
     ),
 )  # fmt: skip

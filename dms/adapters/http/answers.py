@@ -316,11 +316,12 @@ class Live(Struct, frozen=True, kw_only=True):
 
 
 class Ready(Struct, frozen=True, kw_only=True):
-    """head: the newest position of the log."""
+    """head: the newest position of the log. degraded: what does not work just now, and is not needed for serving."""
 
     status: Literal["ready"]
     peer_id: str
     head: int
+    degraded: list[str]
 
 
 class ProviderCapacity(Struct, frozen=True, kw_only=True):

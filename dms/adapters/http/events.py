@@ -22,11 +22,11 @@ from dms.adapters.http.sockets import Endpoint
 from dms.application.cloudevents import CloudEvent, cloud_event
 from dms.application.event_stream import EventFilter, check_cursor, events
 from dms.application.export import export_job, export_log
-from dms.application.tasks import cancelled
+from dms.application.tasks import background, cancelled
 from dms.domain.chain import SignedRecord
 from dms.domain.event import Recorded
 from dms.domain.export import Footer, Header
-from dms.errors import InvalidInput
+from dms.errors import DmsError, InvalidInput
 
 NDJSON, SSE = "application/x-ndjson", "text/event-stream"
 PAGE, LARGEST_PAGE = 1000, 100_000
@@ -98,7 +98,7 @@ class EventSession:
 
     async def run(self) -> None:
         with self._api.streams.one():
-            pumping = asyncio.create_task(_to_socket(self._api, self._asked, self._socket), name="event stream")
+            pumping = background(_to_socket(self._api, self._asked, self._socket), "event stream")
             try:
                 while await self._socket.receive() is not None:
                     continue  # what a reader says is of no interest
@@ -140,6 +140,10 @@ async def _to_socket(api: Api, asked: Asked, socket: Socket) -> None:
         await _pump(api, asked, form, send, b"")
     except TimeoutError:
         socket.close(1013, f"too slow; go on with after={position}")
+    except Exception as error:
+        words = str(error) if isinstance(error, DmsError) else "internal error; it is in the log of the DMS"
+        socket.close(1011, f"go on with after={position}: {words}")
+        raise
     else:
         socket.close(1000, f"the end; position {position}")
 

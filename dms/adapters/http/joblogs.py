@@ -6,12 +6,12 @@ import asyncio
 import hmac
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
-from datetime import UTC, datetime
 from functools import partial
 
 import msgspec
 from sanic import HTTPResponse, Request
 
+from dms.adapters.http.actions import iso
 from dms.adapters.http.replies import checked_job_id, query, query_bool, query_int
 from dms.adapters.http.routes import Api
 from dms.application.ports import OUTPUT_DAMAGED, LogLine
@@ -100,7 +100,7 @@ def _as_json(lines: Sequence[LogLine]) -> bytes:
             {
                 "seq": line.seq,
                 "stream": line.stream,
-                "time": datetime.fromtimestamp(line.time_ns / 1e9, UTC).isoformat(timespec="microseconds"),
+                "time": iso(line.time_ns),
                 "text": line.text,
                 **({"goes_on": True} if line.goes_on else {}),
                 **({"damaged": True} if _tells_damage(line) else {}),

@@ -155,7 +155,7 @@ class WebSocket:
 
 async def run(route: Route, request: Request, api: Api) -> HTTPResponse | None:
     """The handler, as one cause of events."""
-    reason = None if route.early else api.services.ready()
+    reason = None if route.early else api.services.phase()
     if reason is not None:
         raise Unavailable(f"the DMS can't serve yet: {reason}")
     with caused_by(new_id(), traceparent(request)):

@@ -126,14 +126,14 @@ def build_app(
         WEBSOCKET_PING_INTERVAL=None,  # ours is one loop for all sockets
     )
     api = Api(services, views)
-    app.ctx.hub = Hub(services.log, services.outputs, api.log_path)
+    app.ctx.hub = Hub(services.log, services.outputs, api.log_path, services.loops)
     endpoints = (
         DeployEndpoint(services, app.ctx.hub).endpoint,
         events.endpoint(api),
         *files.endpoints(api),
         *chat.endpoints(api),
     )
-    app.ctx.sockets = Sockets(services.ready, endpoints)
+    app.ctx.sockets = Sockets(services.phase, endpoints, services.loops)
     app.exception(Exception)(answer)
     _guard(app, Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins))
     routes = (*ROUTES, *debug.ROUTES) if debug_routes else ROUTES

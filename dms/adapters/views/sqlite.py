@@ -19,7 +19,9 @@ import msgspec
 from msgspec import Struct
 
 from dms.adapters.views.past import Folds, PastViews
+from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog
+from dms.database import connect
 from dms.domain.event import Recorded
 from dms.errors import Conflict, InvalidInput, LogCorrupt, LogUnavailable, NotFound
 from projections.base import Page, Projection
@@ -184,8 +186,15 @@ class _View:
 class SQLiteViews:
     """Implements projections.base.Views. `start()` catches up with the log before it returns."""
 
-    def __init__(self, database: Path, event_log: EventLog, projections: Sequence[Projection[Any]]) -> None:
+    def __init__(
+        self,
+        database: Path,
+        event_log: EventLog,
+        projections: Sequence[Projection[Any]],
+        loops: Loops | None = None,
+    ) -> None:
         self._database, self._log, self._projections = database, event_log, projections
+        self._loops = loops or Loops()
         self._lock = threading.Lock()  # around the one connection; every use is short
         self._connection = self._open()
         self._views = {p.name: _View(p, self._connection) for p in projections}
@@ -195,11 +204,10 @@ class SQLiteViews:
         self._moved = asyncio.Event()
         self._rebuilding: set[str] = set()
         self._one_rebuild = asyncio.Lock()
-        self._following: asyncio.Task[None] | None = None
+        self._following: Loop | None = None
 
     def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._database, isolation_level=None, check_same_thread=False)
-        self._database.chmod(0o600)
+        connection = connect(self._database)
         connection.execute("PRAGMA journal_mode = WAL")
         # Lost at a power cut are at most views of events that the log still has: they are folded again.
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -213,8 +221,7 @@ class SQLiteViews:
         for view in self._views.values():
             self._check(view, head)
         await self._catch_up(*self._views.values())
-        self._following = asyncio.create_task(self._follow(), name="views")
-        self._following.add_done_callback(lambda _: self._wake())  # none of those who wait must do so for ever
+        self._following = self._loops.start("views", self._follow, needed=True, on_death=lambda _: self._wake())
 
     def _check(self, view: _View, head: int) -> None:
         row = self._connection.execute("SELECT hash FROM view WHERE name = ?", (view.projection.name,)).fetchone()
@@ -229,17 +236,15 @@ class SQLiteViews:
 
     async def close(self) -> None:
         if self._following is not None:
-            self._following.cancel()
-            await asyncio.wait({self._following})
+            await self._following.close()
+            self._wake()  # none of those who wait must do so for ever
         with self._lock:
             self._connection.close()
 
     @property
     def failure(self) -> str | None:
-        """Why the views are no longer kept, or None."""
-        if self._following is None or not self._following.done() or self._following.cancelled():
-            return None
-        return f"the views are no longer kept: {self._following.exception()}"
+        """Why the views are not kept just now, or None."""
+        return self._following.trouble if self._following is not None else None
 
     async def wait(self, position: int) -> None:
         while any(view.position < position for view in self._views.values()):

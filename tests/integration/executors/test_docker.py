@@ -413,7 +413,7 @@ async def test_leaves_strangers_containers_alone(executor: DockerExecutor, api: 
 
 @pytest.mark.parametrize("image", ["dms-test/never-built:1", "127.0.0.1:1/none", "-v", "../x", "sha256:" + "0" * 64])
 async def test_a_missing_image_says_why(image: str) -> None:
-    executor = DockerExecutor(NODE, msgspec.structs.replace(SETTINGS, pull_seconds=20.0))
+    executor = DockerExecutor(NODE, msgspec.structs.replace(SETTINGS, patience_seconds=0.1))
     try:
         with pytest.raises(ImageUnavailable, match="image"):
             await executor.prepare(shell_spec("true", image=image))
@@ -475,6 +475,7 @@ class StallingProxy:
         self.stalled = b"\0none"
         self.cut_after = 0
         self.cut = asyncio.Event()
+        self._never = asyncio.Event()  # held here: a task that waits for what nobody holds is garbage
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         back_reader, back_writer = await asyncio.open_unix_connection(SOCKET)
@@ -496,7 +497,7 @@ class StallingProxy:
                 self.cut.set()
                 raise ConnectionAbortedError
             if filtered and self.stalled in data:
-                await asyncio.Event().wait()
+                await self._never.wait()
             target.write(data)
             await target.drain()
         target.close()

@@ -39,6 +39,7 @@ from dms.application.file_exchange import FileExchange
 from dms.application.ml_images import MlImages
 from dms.application.overview import Services
 from dms.application.ports import (
+    Executor,
     GossipHandler,
     Hardware,
     ImageStore,
@@ -144,8 +145,10 @@ def now_us() -> int:
 class Node:
     """ready: what the daemon would say of itself."""
 
-    def __init__(self, services: Services, views: SQLiteViews, app: Sanic[Any, Any], port: int) -> None:
-        self.services, self.views, self.app, self.port = services, views, app, port
+    def __init__(
+        self, services: Services, views: SQLiteViews, app: Sanic[Any, Any], port: int, executor: Executor
+    ) -> None:
+        self.services, self.views, self.app, self.port, self.executor = services, views, app, port, executor
         self.log, self.outputs = services.log, services.outputs
         self.url = f"http://127.0.0.1:{port}"
 
@@ -219,6 +222,7 @@ async def running_node(
     hardware: Hardware | None = None,
     images: ImageStore | None = None,
     *,
+    executor: Callable[[str], Executor] | None = None,
     runs_for_peers: bool = False,
     debug_routes: bool = False,
 ) -> AsyncIterator[Node]:
@@ -242,18 +246,19 @@ async def running_node(
         network = LonelyNetwork(identity.peer_id)
         device = DeviceService(event_log, hardware or FixedHardware(), identity.peer_id)
         directory = Directory(event_log, device, network, identity, now_us)
-        executor = ProcessExecutor(identity.peer_id, folder / "processes")
-        closing.push_async_callback(executor.close)
+        peer_id = identity.peer_id
+        runner = executor(peer_id) if executor else ProcessExecutor(peer_id, folder / "processes")
+        closing.push_async_callback(runner.close)
         exchange, files = FileExchange(network), CheckpointFiles(folder)
         files.make()
-        keeper = CheckpointKeeper(event_log, executor, files, exchange, now_us, CheckpointTimes())
+        keeper = CheckpointKeeper(event_log, runner, files, exchange, now_us, CheckpointTimes())
         receiver = CheckpointReceiver(
             event_log, network, files, exchange, taken_as_it_is, now_us, grace_seconds=60, max_bytes=2**20
         )
         compute = ComputeProvider(
             event_log,
             device,
-            executor,
+            runner,
             outputs,
             identity,
             keeper,
@@ -300,18 +305,19 @@ async def running_node(
             database_path=folder / "events.db",
             new_wallet=new_wallet,
             ready=ready or (lambda: None),
+            phase=ready or (lambda: None),
             now=now_us,
-            executor_name=executor.name,
+            executor_name=runner.name,
             metrics=figures,
             retention=Retention(SQLiteEventArchive(event_log, identity), 0, now_us),
-            ml_images=MlImages(device, executor, images, identity.peer_id),
+            ml_images=MlImages(device, runner, images, identity.peer_id),
         )
         closing.push_async_callback(services.erasures.close)
         app = build_app(services, views, rest or Rest(), debug_routes=debug_routes)
         server = HttpServer(app, "127.0.0.1", 0)
         port = await server.start()
         closing.push_async_callback(server.close)
-        yield Node(services, views, app, port)
+        yield Node(services, views, app, port, runner)
 
 
 async def frames(

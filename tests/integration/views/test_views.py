@@ -191,7 +191,7 @@ async def test_a_failure_of_the_live_view_is_told(log: SQLiteEventLog, tmp_path:
         views._connection.execute("PRAGMA query_only = ON")
         await write(log, 1)
         await wait_for(lambda: views.failure is not None)
-        assert "no longer kept" in str(views.failure)
+        assert "readonly database" in str(views.failure)
     async with started(log, tmp_path / "views.db") as views:
         await check(views, log)
 
