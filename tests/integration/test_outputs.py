@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
-import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.outputs.sealed import FileState, file_state
 from dms.application.ports import OUTPUT_DAMAGED, OUTPUT_TRUNCATED, LogLine, OutputLine, SealedLog
 from dms.errors import LogUnavailable, PeerMisbehaved
+from tests.fixtures.disks import disk_full_at
 
 JOB = "0198c0de-0000-7000-8000-000000000000"
 MARK = OUTPUT_TRUNCATED.format(limit=1)
@@ -114,18 +112,6 @@ async def test_an_end_that_can_not_be_read_is_no_part_of_what_is_sealed(store: F
     assert (sealed.lines, sealed.sha256) == (1, sha256(whole).hexdigest())
     assert (path_of(tmp_path).read_bytes(), kept_aside(tmp_path)) == (whole, [b"rubbish\n"])
     await store.close()
-
-
-@contextmanager
-def disk_full_at(size: int) -> Iterator[None]:
-    """The kernel itself refuses to write a file beyond that size, after a part of it, as a full disk does."""
-    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 async def test_a_full_disk_loses_and_doubles_no_line(store: FileOutputStore, tmp_path: Path) -> None:
@@ -333,6 +319,9 @@ DAMAGES = {
         lambda lines: [*lines[:4], b"\xdb" + lines[4][1:], *lines[5:]], range(5, 6), "line 5 is"
     ),
     "a digit of a number": Damage(lambda lines: [b"[9" + lines[0][2:], *lines[1:]], range(1, 2), "line 1 is"),
+    "a number that becomes the last": Damage(
+        lambda lines: [*lines[:19], lines[19].replace(b"[20", b"[30"), *lines[20:]], range(20, 21), "line 20 is"
+    ),
     "a line break": Damage(
         lambda lines: [*lines[:2], lines[2][:-1] + b" ", *lines[3:]], range(3, 5), "lines 3 to 4 are"
     ),

@@ -289,6 +289,14 @@ async def test_a_long_line_that_is_not_ascii_comes_through_undamaged(executor: D
     assert goes_on == [True] * (len(pieces) - 1) + [False]
 
 
+async def test_the_end_of_a_long_line_without_a_newline_is_not_lost(executor: DockerExecutor) -> None:
+    """The engine's followers miss the last records of a container that exits now and then; a line that was cut off so
+    must not count as read."""
+    script = "yes '€€€€€€€€€€€€€€€€' | head -c 4999960 | tr -d '\\n'"
+    for outcome in await asyncio.gather(*(run(executor, shell_spec(script)) for _ in range(3))):
+        assert "".join(texts(outcome[0])) == "€" * (4999960 // 49 * 16 + 4999960 % 49 // 3)
+
+
 def start_as_before(api: APIClient, script: str, log: LogConfig) -> str:
     """A container as an older version of this program made it."""
     job_id = str(uuid4())
