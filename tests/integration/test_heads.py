@@ -355,6 +355,14 @@ def test_a_damaged_file_is_moved_aside_and_not_overwritten(
     assert "is moved to heads.json.damaged" in caplog.text
 
 
+def test_what_was_moved_aside_before_is_not_overwritten(tmp_path: Path) -> None:
+    for body in (b"one", b"two", b"three"):
+        (tmp_path / "heads.json").write_bytes(body)
+        HeadFile(tmp_path, "12D3KooWOwn").load()
+    kept = [(tmp_path / f"heads.json.damaged{number}").read_bytes() for number in ("", "-2", "-3")]
+    assert kept == [b"one", b"two", b"three"]
+
+
 async def test_the_file_of_another_identity_is_moved_aside(tmp_path: Path) -> None:
     await HeadFile(tmp_path, "12D3KooWOld").save(Heads(peer_id="12D3KooWOld"))
     assert HeadFile(tmp_path, "12D3KooWNew").load().peer_id == "12D3KooWNew"

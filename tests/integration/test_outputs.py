@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
-import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,13 +15,14 @@ from msgspec import Struct
 
 from dms.adapters.outputs import files, sealed
 from dms.adapters.outputs.audit import check_outputs
-from dms.adapters.outputs.files import TRUNCATED, FileOutputStore
-from dms.adapters.outputs.sealed import file_state
-from dms.application.ports import OUTPUT_DAMAGED, LogLine, OutputLine, SealedLog
+from dms.adapters.outputs.files import FileOutputStore
+from dms.adapters.outputs.sealed import FileState, file_state
+from dms.application.ports import OUTPUT_DAMAGED, OUTPUT_TRUNCATED, LogLine, OutputLine, SealedLog
 from dms.errors import LogUnavailable, PeerMisbehaved
+from tests.fixtures.disks import disk_full_at
 
 JOB = "0198c0de-0000-7000-8000-000000000000"
-MARK = TRUNCATED.format(limit=1)
+MARK = OUTPUT_TRUNCATED.format(limit=1)
 
 
 @pytest.fixture
@@ -114,18 +112,6 @@ async def test_an_end_that_can_not_be_read_is_no_part_of_what_is_sealed(store: F
     assert (sealed.lines, sealed.sha256) == (1, sha256(whole).hexdigest())
     assert (path_of(tmp_path).read_bytes(), kept_aside(tmp_path)) == (whole, [b"rubbish\n"])
     await store.close()
-
-
-@contextmanager
-def disk_full_at(size: int) -> Iterator[None]:
-    """The kernel itself refuses to write a file beyond that size, after a part of it, as a full disk does."""
-    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 async def test_a_full_disk_loses_and_doubles_no_line(store: FileOutputStore, tmp_path: Path) -> None:
@@ -256,7 +242,9 @@ async def test_open_files_and_lines_in_memory_are_bounded(
         assert (await store.seal(job_id)).lines == 1
     for _ in range(5):
         await store.append(JOB, said(*["x"] * 2000))
-    assert len(store._open[JOB].recent) <= 2 * files.RECENT_LINES
+    opened = store._open[JOB]
+    assert isinstance(opened, files._Output)
+    assert len(opened.recent) <= 2 * files.RECENT_LINES
     assert len(await everything(store)) == 10_000
 
 
@@ -331,6 +319,9 @@ DAMAGES = {
         lambda lines: [*lines[:4], b"\xdb" + lines[4][1:], *lines[5:]], range(5, 6), "line 5 is"
     ),
     "a digit of a number": Damage(lambda lines: [b"[9" + lines[0][2:], *lines[1:]], range(1, 2), "line 1 is"),
+    "a number that becomes the last": Damage(
+        lambda lines: [*lines[:19], lines[19].replace(b"[20", b"[30"), *lines[20:]], range(20, 21), "line 20 is"
+    ),
     "a line break": Damage(
         lambda lines: [*lines[:2], lines[2][:-1] + b" ", *lines[3:]], range(3, 5), "lines 3 to 4 are"
     ),
@@ -462,7 +453,12 @@ async def test_what_was_sealed_but_never_recorded_as_such_goes_on_after_a_crash(
 async def test_a_sealed_file_is_read_once_for_all_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, _ = await sealed_store(tmp_path)
     read: list[Path] = []
-    monkeypatch.setattr(sealed, "file_state", lambda path, *rest: read.append(path) or file_state(path, *rest))
+
+    def counted(path: Path, seal: SealedLog, index: list[tuple[int, int]] | None = None) -> FileState:
+        read.append(path)
+        return file_state(path, seal, index)
+
+    monkeypatch.setattr(sealed, "file_state", counted)
     for _ in range(3):
         assert len(await everything(store, limit=5)) == 30
     assert read == [path_of(tmp_path)]

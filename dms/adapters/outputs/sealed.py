@@ -185,13 +185,18 @@ def _readable(file: BinaryIO, last: int, most: int, *, strict: bool) -> Iterator
     while raw:
         following = file.readline(LONGEST_RAW)
         line = parsed(raw)
-        if line is not None and last < line.seq <= most:
-            after = None if strict or line.seq == last + 1 else parsed(following)
-            if strict or line.seq == last + 1 or line.seq == most or (after is not None and after.seq == line.seq + 1):
-                yield line, offset
-                last = line.seq
+        believed = strict or (line is not None and (line.seq == last + 1 or _follows(following, line.seq, most)))
+        if line is not None and believed and last < line.seq <= most:
+            yield line, offset
+            last = line.seq
         offset += len(raw)
         raw = following
+
+
+def _follows(raw: bytes, seq: int, most: int) -> bool:
+    """Whether that comes behind line `seq`: the next one, or the end behind the last."""
+    line = parsed(raw)
+    return line.seq == seq + 1 if line is not None else not raw and seq == most
 
 
 def _words(sealed: SealedLog, what: str) -> str:

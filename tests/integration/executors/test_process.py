@@ -13,9 +13,10 @@ import msgspec
 import pytest
 
 from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
-from dms.adapters.executors.process_child import ProcessState
+from dms.adapters.executors.process_child import LOST, LineWriter, ProcessState
 from dms.application.ports import OUTPUT_TRUNCATED, ExecutionState
-from tests.fixtures.jobs import NODE, ended, launch, read_all, run, shell_spec, texts
+from tests.fixtures.disks import disk_full_at
+from tests.fixtures.jobs import MIB, NODE, ended, launch, read_all, run, shell_spec, texts
 
 STARTER = """
 import asyncio, os, pathlib, sys
@@ -142,6 +143,43 @@ async def test_a_damaged_line_of_the_output_is_told_and_ends_nothing(executor: P
     lines = await read_all(executor, spec.job_id)
     assert [line.stream for line in lines] == ["stdout", "stderr", "stdout"]
     assert "damaged" in lines[1].text
+
+
+def test_output_that_a_full_disk_does_not_take_is_left_out_with_a_mark_in_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "output.ndjson"
+    writer = LineWriter(path, MIB)
+    writer.write("stdout", ["one"])
+    with disk_full_at(path.stat().st_size + 60):
+        writer.write("stdout", ["two", "three"])
+        writer.write("stderr", ["four " * 20])
+    writer.write("stdout", ["five"])
+    writer.close()
+    lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+    assert [line[2] for line in lines] == ["one", LOST.format(why="File too large"), "five"]
+    assert [line[1] for line in lines] == sorted(line[1] for line in lines)
+
+
+async def test_the_end_of_a_job_is_kept_though_the_disk_was_full_when_it_came(
+    executor: ProcessExecutor, tmp_path: Path
+) -> None:
+    """A folder in place of the draft refuses every write, as a full disk does."""
+    spec = shell_spec("while [ ! -e go ]; do sleep 0.02; done; exit 5")
+    await launch(executor, spec)
+    folder = tmp_path / spec.job_id
+    (folder / "state.json.new").mkdir()
+    (folder / "work" / "go").touch()
+    async with asyncio.timeout(10):
+        while not (folder / "output.ndjson").exists() or b"sh" in command_of(folder):  # the shell is over
+            await asyncio.sleep(0.02)
+    (folder / "state.json.new").rmdir()
+    assert (await ended(executor, spec.job_id)).exit_code == 5
+
+
+def command_of(folder: Path) -> bytes:
+    """Of the supervisor's children."""
+    state = msgspec.json.decode((folder / "state.json").read_bytes(), type=ProcessState)
+    children = Path(f"/proc/{state.supervisor_pid}/task/{state.supervisor_pid}/children").read_text().split()
+    return b"".join(Path(f"/proc/{pid}/comm").read_bytes() for pid in children)
 
 
 async def test_a_job_whose_supervisor_was_killed_is_lost_and_dead(executor: ProcessExecutor, tmp_path: Path) -> None:
