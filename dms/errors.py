@@ -75,6 +75,10 @@ class PeerUnreachable(Unavailable):
     pass
 
 
+class PeerSlow(PeerUnreachable):
+    pass
+
+
 class ExecutorUnavailable(Unavailable):
     pass
 

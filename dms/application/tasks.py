@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, TypeVar
 
 from dms.errors import DmsError, LogUnavailable, Unavailable
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 RETRY_SECONDS = (1.0, 60.0)  # first and longest pause
 
@@ -85,6 +87,17 @@ class JobTasks:
                 return
             await asyncio.sleep(pause)
             pause = min(pause * 2, longest)
+
+
+async def patiently(steps: Generator[None, None, T]) -> T:
+    """What the steps come to; other work of the loop goes on between them."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        await asyncio.sleep(0)
 
 
 async def cancelled(task: asyncio.Future[Any]) -> None:
