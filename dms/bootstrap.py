@@ -169,6 +169,7 @@ class Daemon:
             settings.p2p.announce_address,
             settings.p2p.bootstrap_peers,
             settings.p2p.mdns,
+            remembered=data_dir / "peers.json",
         )
         exchange = FileExchange(network)
         exchange.start()

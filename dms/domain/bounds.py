@@ -8,9 +8,10 @@ a word here. The structs themselves stay wide where they are stored as well: wha
 from __future__ import annotations
 
 import types
+from collections.abc import Hashable
 from decimal import Decimal, InvalidOperation
 from functools import cache
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -91,9 +92,11 @@ class Unreadable(ValueError):
 
 def read(body: bytes | str, kind: type[T]) -> T:
     """The message in a peer's JSON. Raises Unreadable, and nothing else, whatever the peer sent."""
+    checker, decoder = _decoders(cast("Hashable", kind))
     try:
-        _checker(kind).decode(body)
-        return _decoder(kind).decode(body)  # type: ignore[no-any-return]
+        checker.decode(body)
+        found: T = decoder.decode(body)
+        return found
     except (ValueError, RecursionError) as error:  # ValueError: msgspec's own, bytes that are no UTF-8
         raise Unreadable(str(error)) from error
 
@@ -127,13 +130,8 @@ def check_ntx_price(price: Decimal) -> None:
 
 
 @cache
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
-
-
-@cache
-def _checker(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(tightened(kind))
+def _decoders(kind: Any) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]:
+    return msgspec.json.Decoder(tightened(kind)), msgspec.json.Decoder(kind)
 
 
 @cache

@@ -229,7 +229,9 @@ class _Search:
 
     def _refuse_dear(self) -> None:
         """What is left costs more than was offered: counted, and some are named."""
-        for _, peer_id in next(self._offers.priced(self._channel, self._after), [])[: REFUSALS_KEPT - len(self._refused)]:
+        for _, peer_id in next(self._offers.priced(self._channel, self._after), [])[
+            : REFUSALS_KEPT - len(self._refused)
+        ]:
             row = self._offers.get(peer_id)
             if row is not None and row.price is not None:
                 self._candidate(row, self._quote(row.price))

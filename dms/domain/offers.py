@@ -138,4 +138,3 @@ def _chunks(ordered: list[Any], after: Any) -> Iterator[list[Any]]:
             return
         yield chunk
         after = chunk[-1]
-

@@ -40,6 +40,7 @@ from dms.application.ml_images import MlImages
 from dms.application.overview import Services
 from dms.application.ports import (
     GossipHandler,
+    Heard,
     Hardware,
     ImageStore,
     OutputLine,
@@ -114,6 +115,9 @@ class LonelyNetwork:
 
     async def ping(self, peer_id: str, timeout_seconds: float) -> float:
         raise PeerUnreachable(f"{peer_id} is not there")
+
+    def heard(self, peer_id: str) -> Heard | None:
+        return None
 
     def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None: ...
 
