@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Hashable
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
@@ -74,7 +75,7 @@ BOUNDS: dict[tuple[str, str], Any] = {
     ("SignedRecord", "hash"): Annotated[str, Meta(max_length=64)],
     ("SignedRecord", "signature"): Annotated[str, Meta(max_length=256)],
     ("LogLine", "seq"): Annotated[int, Meta(ge=1, le=2**62)],
-    ("LogLine", "stream"): Annotated[str, Meta(max_length=16)],
+    ("LogLine", "stream"): Annotated[str, Meta(pattern="^(stdout|stderr)$", max_length=6)],
     ("LogLine", "time_ns"): Annotated[int, Meta(ge=0, le=LARGEST_NS)],
     ("LogLine", "text"): _FRAME_TEXT,
     ("DeploymentRequest", "traceparent"): _TRACE,
@@ -127,6 +128,13 @@ def check_ntx_price(price: Decimal) -> None:
     """Of this device's own. Raises InvalidInput."""
     if ntx_price(str(price)) is None:
         raise InvalidInput("'ntx-price' must be a positive value", [("/ntx_price", "0 to 1000000 NTX a minute")])
+
+
+def time_text(time_ns: int) -> str:
+    """Unix ns as ISO 8601 in UTC, of lines that an older version may have stored with any time: what is out of range
+    is shown as the end of the range."""
+    seconds = min(max(time_ns, 0), LARGEST_NS) / 1e9
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
 
 
 @cache

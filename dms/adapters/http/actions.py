@@ -7,13 +7,13 @@ Version 1 is the original's protocol, byte for byte where clients look; version 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from dms.application.ports import LogLine
+from dms.domain.bounds import time_text
 from dms.domain.event import Event, Recorded
 from dms.domain.job import Job
 
@@ -88,7 +88,8 @@ def action_frame(recorded: Recorded, flavour: Flavour, log_path: str) -> bytes |
     if content is None:
         return None
     if flavour.version >= 2:
-        content |= {"job_id": job_id_of(recorded), "position": recorded.position, "time": _iso(recorded.time * 1000)}
+        time = time_text(recorded.time * 1000)
+        content |= {"job_id": job_id_of(recorded), "position": recorded.position, "time": time}
     return _encode(content)
 
 
@@ -104,7 +105,7 @@ def line_frames(job_id: str, lines: Sequence[LogLine], flavour: Flavour) -> Iter
                     line.stream: line.text + "\n",
                     "job_id": job_id,
                     "seq": line.seq,
-                    "time": _iso(line.time_ns),
+                    "time": time_text(line.time_ns),
                 }
             )
         return
@@ -134,7 +135,3 @@ def _joined(lines: Sequence[LogLine]) -> Iterator[tuple[str, str]]:
         size += length
     if run:
         yield stream, "".join(run)
-
-
-def _iso(time_ns: int) -> str:
-    return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="microseconds")

@@ -6,7 +6,6 @@ import asyncio
 import hmac
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
-from datetime import UTC, datetime
 from functools import partial
 
 import msgspec
@@ -15,6 +14,7 @@ from sanic import HTTPResponse, Request
 from dms.adapters.http.replies import checked_job_id, query, query_bool, query_int
 from dms.adapters.http.routes import Api
 from dms.application.ports import LogLine
+from dms.domain.bounds import time_text
 from dms.errors import Forbidden, InvalidInput, NotFound
 from projections.jobs import JobRow, Jobs
 
@@ -87,7 +87,7 @@ def _as_json(lines: Sequence[LogLine]) -> bytes:
             {
                 "seq": line.seq,
                 "stream": line.stream,
-                "time": datetime.fromtimestamp(line.time_ns / 1e9, UTC).isoformat(timespec="microseconds"),
+                "time": time_text(line.time_ns),
                 "text": line.text,
             }
         )

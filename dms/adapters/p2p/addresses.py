@@ -53,13 +53,13 @@ def read_bootstrap(text: str) -> tuple[str, str] | DnsAddr | None:
     """'/ip4/1.2.3.4/tcp/1/p2p/12D3..' -> ('12D3..', '/ip4/1.2.3.4/tcp/1'). None for a peer at an address of another
     transport than TCP, which is not used. Raises ConfigError."""
     address, _, peer_id = text.rpartition("/p2p/") if "/p2p/" in text else (text, "", "")
-    names = _protocols(text)
+    names = _protocols(text) if len(text) <= 2 * MAX_ADDRESS else []
     if names[:1] == ["dnsaddr"] and len(names) == 1 + bool(peer_id):
         if not peer_id or public_key(peer_id) is not None:
             return DnsAddr(address.removeprefix("/dnsaddr/"), peer_id, text)
-    elif public_key(peer_id) is not None:
+    elif names and public_key(peer_id) is not None:
         return (peer_id, address) if dialable(address) else None
-    raise ConfigError(f"{text!r} is not a peer: expected an address such as /ip4/1.2.3.4/tcp/9876/p2p/12D3...")
+    raise ConfigError(f"{text[:MAX_ADDRESS]!r} is not a peer: expected an address such as /ip4/1.2.3.4/tcp/9876/p2p/12D3...")
 
 
 def remarks_on(bootstrap: Sequence[str]) -> list[str]:

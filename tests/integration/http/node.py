@@ -40,8 +40,8 @@ from dms.application.ml_images import MlImages
 from dms.application.overview import Services
 from dms.application.ports import (
     GossipHandler,
-    Heard,
     Hardware,
+    Heard,
     ImageStore,
     OutputLine,
     PeerInfo,
@@ -224,6 +224,7 @@ async def running_node(
     *,
     runs_for_peers: bool = False,
     debug_routes: bool = False,
+    make_network: Callable[[str], LonelyNetwork] = LonelyNetwork,
 ) -> AsyncIterator[Node]:
     async with AsyncExitStack() as closing:
         event_log = SQLiteEventLog(folder / "events.db", now_us)
@@ -242,7 +243,7 @@ async def running_node(
         await metadata_file.start()
         closing.push_async_callback(metadata_file.close)
         identity = Identity.load_or_create(folder / "node.key")
-        network = LonelyNetwork(identity.peer_id)
+        network = make_network(identity.peer_id)
         device = DeviceService(event_log, hardware or FixedHardware(), identity.peer_id)
         directory = Directory(event_log, device, network, identity, now_us)
         executor = ProcessExecutor(identity.peer_id, folder / "processes")

@@ -57,9 +57,9 @@ def finish(steps: Generator[None, None, Match]) -> Match:
 
 # Prices at, just below and just above the estimate; some that are alike once rounded; dear ones; and no amounts.
 PRICES = (
-    "0", "0.0", "-0", "0E+5", "0.01", str(FLOOR), str(FLOOR - Decimal("1e-8")), str(FLOOR + Decimal("1e-8")), "1", "1.0",
-    "1.0000000001", "1.0000000002", "1.00000001", "2", "50", "100", "100.00000001", "101", "1000000", "1000001", "1e30",
-    "NaN", "-Infinity", "", "x", "1e-39", "1e-41", "9" * 60,
+    "0", "0.0", "-0", "0E+5", "0.01", str(FLOOR), str(FLOOR - Decimal("1e-8")), str(FLOOR + Decimal("1e-8")),
+    "1", "1.0", "1.0000000001", "1.0000000002", "1.00000001", "2", "50", "100", "100.00000001",
+    "101", "1000000", "1000001", "1e30", "NaN", "-Infinity", "", "x", "1e-39", "1e-41", "9" * 60,
 )  # fmt: skip
 OFFERINGS = some.builds(
     offering,
