@@ -22,7 +22,7 @@ from dms.adapters.p2p.framing import LINE_ERRORS, Wire, cut_as_unreachable
 from dms.adapters.p2p.identity import public_key
 from dms.adapters.p2p.names import by_number
 from dms.adapters.p2p.workarounds import GuardedHost, kill
-from dms.errors import PeerUnreachable
+from dms.errors import DmsError, PeerUnreachable
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +193,9 @@ def _another(error: BaseException, expected: str) -> str:
 
 def _why(error: BaseException) -> str:
     """The innermost words: those of the library around them name no cause."""
-    return str([inner for inner in _chain(error) if str(inner)][-1])
+    if isinstance(error, DmsError):
+        return str(error).rstrip(".")
+    return next((str(inner) for inner in reversed([*_chain(error)]) if str(inner)), repr(error))
 
 
 def _looks_alive(conn: INetConn) -> bool:
