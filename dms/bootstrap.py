@@ -196,6 +196,7 @@ class Daemon:
             settings.p2p.bootstrap_peers,
             settings.p2p.mdns,
             loops=self.loops,
+            remembered=data_dir / "peers.json",
         )
         exchange = FileExchange(network)
         exchange.start()

@@ -340,6 +340,15 @@ class PeerInfo(Struct, frozen=True):
     addresses: tuple[str, ...]
 
 
+class Heard(Struct, frozen=True):
+    """What a kept connection tells of its peer. silent_seconds: since anything came from it, its answers to
+    heartbeats included; a peer that is there is never silent for longer than a heartbeat and its answer take.
+    rtt_seconds: the newest measured round trip."""
+
+    silent_seconds: float
+    rtt_seconds: float
+
+
 RequestHandler = Callable[[str, bytes], Awaitable[bytes]]
 """(peer id of the secured connection, body) -> answer. A DmsError becomes an error answer."""
 
@@ -378,7 +387,11 @@ class PeerNetwork(Protocol):
         Raises as `request` does; a stream without a frame or heartbeat for 25 s is cut."""
 
     async def ping(self, peer_id: str, timeout_seconds: float) -> float:
-        """Round trip in seconds. Raises PeerUnreachable."""
+        """Round trip in seconds, of a stream that is there. The time counts from the connection on: dialling has
+        its own. Raises PeerUnreachable; PeerSlow when it is connected and does not answer in time."""
+
+    def heard(self, peer_id: str) -> Heard | None:
+        """None when it is not connected, or nothing has come from it yet."""
 
     def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None:
         """Remembers where a peer can be dialled (from an advertisement)."""

@@ -11,10 +11,10 @@ from functools import partial
 import msgspec
 from sanic import HTTPResponse, Request
 
-from dms.adapters.http.actions import iso
 from dms.adapters.http.replies import checked_job_id, query, query_bool, query_int
 from dms.adapters.http.routes import Api
 from dms.application.ports import OUTPUT_DAMAGED, LogLine
+from dms.domain.bounds import time_text
 from dms.errors import Forbidden, InvalidInput, NotFound
 from projections.jobs import JobRow, Jobs
 
@@ -100,7 +100,7 @@ def _as_json(lines: Sequence[LogLine]) -> bytes:
             {
                 "seq": line.seq,
                 "stream": line.stream,
-                "time": iso(line.time_ns),
+                "time": time_text(line.time_ns),
                 "text": line.text,
                 **({"goes_on": True} if line.goes_on else {}),
                 **({"damaged": True} if _tells_damage(line) else {}),

@@ -42,6 +42,7 @@ from dms.application.ports import (
     Executor,
     GossipHandler,
     Hardware,
+    Heard,
     ImageStore,
     OutputLine,
     PeerInfo,
@@ -116,6 +117,9 @@ class LonelyNetwork:
 
     async def ping(self, peer_id: str, timeout_seconds: float) -> float:
         raise PeerUnreachable(f"{peer_id} is not there")
+
+    def heard(self, peer_id: str) -> Heard | None:
+        return None
 
     def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None: ...
 
@@ -225,6 +229,7 @@ async def running_node(
     executor: Callable[[str], Executor] | None = None,
     runs_for_peers: bool = False,
     debug_routes: bool = False,
+    make_network: Callable[[str], LonelyNetwork] = LonelyNetwork,
 ) -> AsyncIterator[Node]:
     async with AsyncExitStack() as closing:
         event_log = SQLiteEventLog(folder / "events.db", now_us)
@@ -243,7 +248,7 @@ async def running_node(
         await metadata_file.start()
         closing.push_async_callback(metadata_file.close)
         identity = Identity.load_or_create(folder / "node.key")
-        network = LonelyNetwork(identity.peer_id)
+        network = make_network(identity.peer_id)
         device = DeviceService(event_log, hardware or FixedHardware(), identity.peer_id)
         directory = Directory(event_log, device, network, identity, now_us)
         peer_id = identity.peer_id
