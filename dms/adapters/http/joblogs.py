@@ -12,7 +12,7 @@ import msgspec
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http.actions import iso
-from dms.adapters.http.replies import checked_job_id, query, query_bool, query_int
+from dms.adapters.http.replies import checked_job_id, preferred, query, query_bool, query_int
 from dms.adapters.http.routes import Api
 from dms.application.ports import LogLine
 from dms.errors import Forbidden, InvalidInput, NotFound
@@ -40,7 +40,7 @@ async def logs(request: Request, api: Api) -> HTTPResponse | None:
     await api.settled()
     if await api.views.get(_JOBS, job_id) is None:
         raise NotFound(f"no job {job_id} here")
-    as_json = NDJSON in request.headers.get("accept", "")
+    as_json = preferred(request, "text/plain", NDJSON) == NDJSON
     response = await request.respond(content_type=NDJSON if as_json else TEXT)
     if response is None or request.method == "HEAD":
         return None
