@@ -287,11 +287,12 @@ class Connection(WebSocketProtocol):
         """Raises BadRequest when no more will come of what has begun."""
         if not self.half_closed:
             await super().receive_more()  # type: ignore[no-untyped-call]
-        if self.half_closed and not self.recv_buffer:
-            http = self._request
-            if http is None or (http.stage is Stage.IDLE and not http.request_body):
-                raise asyncio.CancelledError  # between two requests: the end of the connection's task
-            raise BadRequest("the connection was closed for sending before the request was whole")
+            if not self.half_closed or self.recv_buffer:
+                return
+        http = self._request
+        if http is None or (http.stage is Stage.IDLE and not http.request_body):
+            raise asyncio.CancelledError  # between two requests: the end of the connection's task
+        raise BadRequest("the connection was closed for sending before the request was whole")
 
     def eof_received(self) -> bool:
         """True: answers still go out."""
@@ -346,3 +347,10 @@ class Connection(WebSocketProtocol):
 
     async def drained(self) -> None:
         await self._can_write.wait()
+
+
+def connection_of(request: Request) -> Connection:
+    found = request.transport.get_protocol()
+    if not isinstance(found, Connection):
+        raise TypeError("the server was not built with our Connection")
+    return found

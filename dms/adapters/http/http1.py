@@ -68,7 +68,8 @@ def parse_head(head: bytes) -> Head:
     options = {
         option.strip().casefold() for name, text in headers if name == "connection" for option in text.split(",")
     }
-    keep_alive = "close" not in options and (minor == 1 or "keep-alive" in options)
+    # An upgrade that is refused ends the connection: who knows what the client sends behind it.
+    keep_alive = not options & {"close", "upgrade"} and (minor == 1 or "keep-alive" in options)
     return Head(words[0], target, minor, headers, _length(headers, minor), keep_alive)
 
 
@@ -120,8 +121,11 @@ class Http1(Http):
     request_max_size: Any
     response_func: Any
     request: Any
-    minor = 1
-    chunks = 0
+    __slots__ = ("chunks", "minor")
+
+    def __init__(self, protocol: Any) -> None:
+        super().__init__(protocol)  # type: ignore[no-untyped-call]
+        self.minor, self.chunks = 1, 0
 
     async def http1_request_header(self) -> None:
         self.minor, self.chunks = 1, 0
@@ -141,7 +145,6 @@ class Http1(Http):
             app=self.protocol.app,
         )
         self.protocol.request_class._current.set(request)  # noqa: SLF001  # as Sanic's own parser does
-        await self.dispatch("http.lifecycle.request", inline=True, context={"request": request})
         self.url = head.target
         self.upgrade_websocket = headers.getone("upgrade", "").lower() == "websocket"
         self.request, request.stream = request, self

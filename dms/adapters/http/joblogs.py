@@ -11,7 +11,7 @@ from functools import partial
 import msgspec
 from sanic import HTTPResponse, Request
 
-from dms.adapters.http.replies import checked_job_id, query, query_bool, query_int
+from dms.adapters.http.replies import checked_job_id, preferred, query, query_bool, query_int
 from dms.adapters.http.routes import Api
 from dms.application.ports import OUTPUT_DAMAGED, LogLine
 from dms.domain.bounds import time_text
@@ -42,7 +42,7 @@ async def logs(request: Request, api: Api) -> HTTPResponse | None:
     await api.settled()
     if await api.views.get(_JOBS, job_id) is None:
         raise NotFound(f"no job {job_id} here")
-    as_json = NDJSON in request.headers.get("accept", "")
+    as_json = preferred(request, "text/plain", NDJSON) == NDJSON
     damage = await api.services.outputs.damage(job_id)
     headers = {DAMAGE: damage} if damage else {}
     response = await request.respond(content_type=NDJSON if as_json else TEXT, headers=headers)

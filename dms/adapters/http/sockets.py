@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from sanic import Request, Sanic
 from sanic.server.websockets.impl import WebsocketImplProtocol
 
-from dms.adapters.http.connection import Connection, Socket
+from dms.adapters.http.connection import Socket, connection_of
 from dms.adapters.http.problems import Refused
 from dms.application.loops import Loop, Loops
 from dms.errors import Unavailable
@@ -92,10 +92,9 @@ class Sockets:
 
     async def serve(self, request: Request, _ws: WebsocketImplProtocol) -> None:
         """The socket's whole life."""
-        connection = request.transport.get_protocol()
-        if not isinstance(connection, Connection) or connection.socket is None:
-            raise TypeError("the server was not built with our Connection")
-        socket = connection.socket
+        socket = connection_of(request).socket
+        if socket is None:
+            raise TypeError("only what was upgraded comes here")
         session = _endpoint(request).begin(request, socket, request.ctx.asked)
         self._open.add(socket)
         self._addresses[request.ip] += 1

@@ -20,6 +20,7 @@ from dms.adapters.eventlog.archive import SQLiteEventArchive
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.funding.trust import TrustCheck
+from dms.adapters.http.connection import Connection
 from dms.adapters.http.server import HttpServer, build_app
 from dms.adapters.metadata.file import MetadataFile
 from dms.adapters.metrics.figures import Figures
@@ -150,11 +151,23 @@ class Node:
     """ready: what the daemon would say of itself."""
 
     def __init__(
-        self, services: Services, views: SQLiteViews, app: Sanic[Any, Any], port: int, executor: Executor
+        self,
+        services: Services,
+        views: SQLiteViews,
+        app: Sanic[Any, Any],
+        port: int,
+        executor: Executor,
+        server: HttpServer,
     ) -> None:
         self.services, self.views, self.app, self.port, self.executor = services, views, app, port, executor
+        self._server = server
         self.log, self.outputs = services.log, services.outputs
         self.url = f"http://127.0.0.1:{port}"
+
+    @property
+    def connections(self) -> list[Connection]:
+        """As the server has them."""
+        return list(self._server.connections)
 
     # --- a job's life, without a provider ----------------------------------------------------------
     async def job(self) -> str:
@@ -322,7 +335,7 @@ async def running_node(
         server = HttpServer(app, "127.0.0.1", 0)
         port = await server.start()
         closing.push_async_callback(server.close)
-        yield Node(services, views, app, port, runner)
+        yield Node(services, views, app, port, runner, server)
 
 
 async def frames(
