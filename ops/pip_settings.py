@@ -13,6 +13,8 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
 
 VARIABLES = {
     "index-url": "UV_DEFAULT_INDEX",
@@ -36,11 +38,19 @@ def as_uv(listed: str, environment: Mapping[str, str]) -> dict[str, str]:
         for key, _, value in options:
             name = VARIABLES.get(key.removeprefix(f"{section}."))
             if name and key.startswith(f"{section}."):
-                found[name] = " ".join(ast.literal_eval(value).split())
+                places = [place for place in ast.literal_eval(value).split() if not _is_missing(place)]
+                found[name] = " ".join(places)
+    found = {name: value for name, value in found.items() if value}
     if found:
         # As pip does, and safe because of the hashes: uv itself would look only into the first index that has the name.
         found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     return {name: value for name, value in found.items() if name not in environment}
+
+
+def _is_missing(place: str) -> bool:
+    """A folder on this machine that is not there: pip goes on without it, uv would end."""
+    path = urlsplit(place).path if place.startswith("file:") else place
+    return path.startswith("/") and not Path(path).exists()
 
 
 def main() -> None:

@@ -122,13 +122,15 @@ def imported(file: Path) -> frozenset[str]:
     return frozenset(plain | {f"{node.module}.{alias.name}" for node in froms for alias in node.names})
 
 
-def test_uv_is_told_what_pip_is_set_up_with() -> None:
+def test_uv_is_told_what_pip_is_set_up_with(tmp_path: Path) -> None:
+    there, gone = tmp_path, tmp_path / "gone"
     listed = "\n".join(
         [
             ":env:.index-url='https://b.example/simple'",  # sorted as pip prints it; the environment counts more
             "global.index-url='https://a.example/simple'",
-            r"global.extra-index-url='\nhttps://c.example/simple\nfile:///d'",
-            "global.cert='/etc/one.pem'",
+            rf"global.extra-index-url='\nhttps://c.example/simple\nfile://{there}\nfile://{gone}'",
+            f":env:.find-links='{gone}'",  # pip goes on without it, uv would end
+            f"global.cert='{there}'",
             "install.trusted-host='a.example'",
             "download.index-url='https://not.example'",
             "global.constraint='/etc/constraints.txt'",
@@ -136,7 +138,7 @@ def test_uv_is_told_what_pip_is_set_up_with() -> None:
     )
     assert as_uv(listed, {"SSL_CERT_FILE": "/etc/two.pem"}) == {
         "UV_DEFAULT_INDEX": "https://b.example/simple",
-        "UV_INDEX": "https://c.example/simple file:///d",
+        "UV_INDEX": f"https://c.example/simple file://{there}",
         "UV_INSECURE_HOST": "a.example",
         "UV_INDEX_STRATEGY": "unsafe-best-match",
     }
