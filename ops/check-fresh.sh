@@ -32,6 +32,8 @@ enter() {  # $1: the root, which becomes this namespace's; nothing of the machin
     mount -t tmpfs -o mode=1777 tmpfs tmp
     ip link set lo up
     until ip route | grep -q default; do sleep 0.1; done  # run_scenario makes it
+    # The nodes are to find each other over mDNS, and nobody outside.
+    iptables -t mangle -A POSTROUTING -o tap0 -d 224.0.0.0/4 -j DROP
     pivot_root . mnt  # a chroot would not do: runc wants to pivot too
     cd /
     umount --lazy /mnt
@@ -104,6 +106,8 @@ install_tools() {
     local -a missing=()
     command -v debootstrap >/dev/null || missing+=(debootstrap)
     command -v slirp4netns >/dev/null || missing+=(slirp4netns)
+    command -v iptables >/dev/null || missing+=(iptables)
+    command -v ip >/dev/null || missing+=(iproute2)
     [ ${#missing[@]} -eq 0 ] && return
     say "installing ${missing[*]}"
     DEBIAN_FRONTEND=noninteractive apt-get -qq update
