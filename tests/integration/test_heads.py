@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -338,7 +338,7 @@ async def test_a_log_that_was_cut_is_told_at_the_next_start(
         head = cp.log.head
     async with side(tmp_path / "cp"):
         assert "is not what it was" not in caplog.text
-    with sqlite3.connect(tmp_path / "cp" / "events.db") as database:
+    with closing(sqlite3.connect(tmp_path / "cp" / "events.db")) as database, database:
         database.execute("DELETE FROM event WHERE position > ?", (head - 2,))
     async with side(tmp_path / "cp"):
         assert f"peer {sp.peer_id} witnessed position {head}" in caplog.text
