@@ -149,6 +149,7 @@ TASKS: dict[tuple[str, str], str] = {
     ("dms.application.engine", "EngineWatch.ping"): SHARED_BY,
     ("dms.application.service_provider", "ServiceProvider._ping"): SHARED_BY,
     ("dms.application.transfers", "Transfers._receive"): WAITED_FOR,
+    ("dms.adapters.eventlog.log", "SQLiteEventLog._commit"): WAITED_FOR,
     ("dms.adapters.executors.docker", "DockerExecutor.pull"): WAITED_FOR,
     ("dms.adapters.executors.threads", "stoppable"): WAITED_FOR,
     ("dms.adapters.http.conversation", "Conversation.run"): "closes its socket with a word, whatever ends it",

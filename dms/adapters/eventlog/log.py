@@ -330,12 +330,23 @@ class SQLiteEventLog:
             if self._commit_seconds < QUICK_COMMIT_SECONDS:
                 seconds = self.recorder.commit()
             else:
-                seconds = await asyncio.to_thread(self.recorder.commit)
+                # Begun once it is inserted, whatever becomes of us: the recorder is locked until it is done.
+                committing = asyncio.ensure_future(asyncio.to_thread(self.recorder.commit))
+                try:
+                    seconds = await asyncio.shield(committing)
+                except asyncio.CancelledError:
+                    committing.add_done_callback(self._committed_alone)
+                    raise
             self._check_usable()  # else it may have gone to a file that has no name any more
         self._write_succeeded()
         self._commit_seconds += 0.1 * (seconds - self._commit_seconds)
         self._last_commit_seconds = seconds
         return recorded
+
+    def _committed_alone(self, committing: asyncio.Future[float]) -> None:
+        """The writer died meanwhile: nobody else takes what came of it."""
+        if not committing.cancelled() and committing.exception() is None:
+            self._catch_up()
 
     def _publish(self, batch: list[Save], recorded: list[Recorded]) -> None:
         self._writing = []
