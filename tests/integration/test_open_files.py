@@ -55,7 +55,7 @@ async def test_many_jobs_leave_no_descriptor_open_and_fit_into_a_narrow_limit(tm
         while await executor.list_jobs():  # their removal comes after their end
             await asyncio.sleep(0.05)
         left = open_files()
-        assert len(left) - before <= 48 + 8, left  # an output for each, within the bound of that cache; and no more
+        assert len(left) - before <= 32 + 8, left  # outputs, within the bound of their cache; and no more
         assert sum(name.startswith("socket:") for name in left) <= 16, left
 
 

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -338,7 +339,7 @@ class FileOutputStore:
         return output
 
     def _close_oldest(self) -> None:
-        for job_id in [j for j in self._open if j not in self._waiting][: max(0, len(self._open) - OPEN_FILES)]:
+        for job_id in [j for j in self._open if j not in self._waiting][: max(0, len(self._open) - _most_open())]:
             self._open.pop(job_id).close()
 
 
@@ -348,6 +349,12 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise LogUnavailable(f"output can't be read from {path}: {error.strerror}") from error
+
+
+def _most_open() -> int:
+    """At most an eighth of what this process may open: the rest is for connections."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return OPEN_FILES if soft == resource.RLIM_INFINITY else min(OPEN_FILES, max(soft // 8, 8))
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:
