@@ -29,7 +29,7 @@ from dms.application.messages import (
     encode,
 )
 from dms.application.ports import EventLog, PeerNetwork
-from dms.application.tasks import JobTasks, cancelled
+from dms.application.tasks import JobTasks, background, cancelled
 from dms.application.user_files import Inbox, Outbox
 from dms.domain.event import new_id
 from dms.domain.transfer import Direction, Transfer, TransferState
@@ -366,7 +366,7 @@ class Transfers:
 
     def _tell_later(self, transfer: Transfer) -> None:
         """A user does not wait for a peer that may be away."""
-        task = asyncio.create_task(self._tell_end(transfer), name=f"end of transfer {transfer.key}")
+        task = background(self._tell_end(transfer), f"end of transfer {transfer.key}")
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 

@@ -28,7 +28,7 @@ import yaml
 
 from dms.cli.main import cli
 from dms.domain.sealing import ERASED
-from ops.demo import PAYMENT_ADDRESS, Node, wait_for
+from ops.nodes import PAYMENT_ADDRESS, Node, wait_for
 from projections.transactions import DONE
 from tests.fixtures import prepared
 from tests.fixtures.network import (

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ async def test_a_log_in_use_is_replayed_into_the_views_that_its_daemon_has_and_n
     assert digests(tmp_path) == before
     assert found["events"] == log.head
     assert found["what_if"] is None
-    with sqlite3.connect(tmp_path / "views.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "views.db")) as connection, connection:
         for view in found["views"]:
             stored = connection.execute(f"SELECT count(*) FROM view_{view['name']}").fetchone()[0]
             assert view["rows"] == stored, view
