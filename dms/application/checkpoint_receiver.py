@@ -19,6 +19,7 @@ from dms.application.file_exchange import FileExchange, FileRef
 from dms.application.messages import CHECKPOINT, CheckpointNote, encode
 from dms.application.ports import EventLog, PeerNetwork
 from dms.application.tasks import JobTasks
+from dms.disk import publish
 from dms.domain.checkpoint import ResumeFrom, archive_bound
 from dms.domain.deployment import Deployment
 from dms.domain.event import new_id
@@ -115,7 +116,7 @@ class CheckpointReceiver:
         except ArchiveRefused:
             self._files.drop(incoming)
             raise
-        incoming.replace(target)
+        await asyncio.to_thread(publish, incoming, target)
         job = self._job(job_id)
         if job.checkpoint_is_here(offered, target.name):
             with caused_by(new_id()):

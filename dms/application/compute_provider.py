@@ -113,7 +113,7 @@ class ComputeProvider:
         self._signer, self._checkpoints, self._now = signer, checkpoints, now
         unfit = "" if confined or run_unconfined_for_peers else UNCONFINED
         loops = loops or Loops()
-        self._engine = EngineWatch(executor, device, loops, unfit)
+        self._engine = EngineWatch(executor, device, self.remove_leftovers, loops, unfit)
         self._gpus = GpuWatch(device, loops)
         self._tasks = JobTasks("deployment", self._drive)
         self._funding = funding
@@ -135,8 +135,10 @@ class ComputeProvider:
         for job_id in self._open:
             self._tasks.start(job_id)
         try:
-            await self.remove_leftovers(checks=True)
+            if await self.remove_leftovers(checks=True):
+                self._engine.owe_sweep()
         except ExecutorUnavailable as error:
+            self._engine.owe_sweep()
             log.warning("leftover containers could not be looked for: %s", error)
         self._checkpoints.start()
 
@@ -247,6 +249,8 @@ class ComputeProvider:
         problems = problems_of(request)
         if problems:
             return "; ".join(text for _, text in problems)
+        if objection := self._executor.objection(self._spec(deployment)):
+            return objection
         resume_job = request.params.resume_job
         refused = self._checkpoints.refusal(deployment.resume, wanted=resume_job is not None and resume_job.resume)
         if refused:
@@ -552,28 +556,38 @@ class ComputeProvider:
         try:
             await self._executor.remove(job_id)
             self._checkpoints.forget(job_id)
-        except ExecutorUnavailable as error:
-            log.warning("container of job %s is left behind: %s", job_id, error, extra={"job_id": job_id})
+        except (ExecutorUnavailable, ExecutionError) as error:
+            self._engine.owe_sweep()
+            log.warning("container of job %s is left behind for now: %s", job_id, error, extra={"job_id": job_id})
 
     def preparing(self) -> bool:
         """Whether a deployment has no container yet."""
         found = (self._log.load(Deployment, job_id) for job_id in self._open)
         return any(one is not None and one.state is DeploymentState.ACCEPTED for one in found)
 
-    async def remove_leftovers(self, *, checks: bool = False) -> None:
-        """Containers of deployments that have ended (we died between the record and the removal), and those that
-        do not run and that our log no longer knows, or what is left of their making. checks: also those of checks,
-        which nobody waits for when we have only just started. Raises ExecutorUnavailable."""
+    async def remove_leftovers(self, *, checks: bool = False) -> Sequence[str]:
+        """Containers of deployments that have ended (we died between the record and the removal, or the engine was
+        away), of checks that hold no GPU any more, and those that do not run and that our log no longer knows, or what
+        is left of their making. checks: all of checks, which nobody waits for when we have only just started. Tells
+        what can't be removed. Raises ExecutorUnavailable."""
+        left: list[str] = []
         for job_id in await self._executor.list_jobs():
             if job_id.startswith(CHECK_PREFIX):
-                over = checks
+                over = checks or job_id not in self._device.reservations
             elif (deployment := self._log.load(Deployment, job_id)) is not None:
                 over = deployment.ended
             else:
                 state = (await self._executor.inspect(job_id)).state
                 over = state in (ExecutionState.EXITED, ExecutionState.ABSENT)
             if over:
-                await self._executor.remove(job_id)
+                try:
+                    await self._executor.remove(job_id)
+                except ExecutionError as error:
+                    log.warning("container of job %s can't be removed: %s", job_id, error, extra={"job_id": job_id})
+                    left.append(job_id)
+                else:
+                    self._checkpoints.forget(job_id)
+        return left
 
     def _spec(self, deployment: Deployment) -> ExecutionSpec:
         request = deployment.request

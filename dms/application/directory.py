@@ -237,7 +237,11 @@ class Directory:
     async def _record(self) -> None:
         """Writes what changed into the log."""
         while True:
-            await self._record_one(await self._heard.get())
+            heard = await self._heard.get()
+            try:
+                await self._record_one(heard)
+            except Exception:  # one provider must not keep the others from being recorded
+                log.exception("%s is not recorded", heard.peer_id, extra={"action": "ad_failed"})
 
     async def _record_one(self, advertisement: Advertisement) -> None:
         offering, addresses = advertisement.offering, advertisement.addresses

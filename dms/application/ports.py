@@ -75,6 +75,13 @@ class EventLog(Protocol):
     def pseudonym(self, text: str) -> str:
         """32 hex characters: always the same for the same text on this node, and of no use anywhere else."""
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be recorded just now; empty when it can, as far as is known."""
+
+    def on_trouble(self, react: Callable[[], None]) -> None:
+        """Calls `react` on the loop when `trouble` changed."""
+
     def on_rollback(self, react: Callable[[], None]) -> None:
         """Calls `react` when decided events could not be written: state kept beside them is stale."""
 
@@ -260,8 +267,12 @@ class Executor(Protocol):
     async def check(self) -> None:
         """Returns when the engine answers a ping. Raises ExecutorUnavailable."""
 
+    def objection(self, spec: ExecutionSpec) -> str:
+        """Why this can never be run here, as far as the request itself tells; empty when it may be."""
+
     async def prepare(self, spec: ExecutionSpec) -> PreparedImage:
-        """Makes the image available and checks that it may run. Raises ImageUnavailable."""
+        """Makes the image available and checks that it may run. Waits out a registry's passing trouble for a while;
+        cancelling it ends the pull. Raises ImageUnavailable."""
 
     async def fill(self, spec: ExecutionSpec, archive: Path | None, max_bytes: int) -> None:
         """Makes the job's workspace, before `create`: /workspace in a container, the working folder of a

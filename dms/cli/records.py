@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import click
 from dms.cli.core import Exit, Failure, Group, State, command, pass_state, say
 from dms.cli.export_file import export_lines
 from dms.cli.heads import HEADS, Evidence, add_heads, check_export, fault_of, in_words
+from dms.cli.output import Column
 from dms.cli.text import in_path
 from dms.errors import LogCorrupt
 
@@ -37,7 +38,10 @@ def _add_projections(cli: Group) -> None:
     def list_projections(state: State) -> None:
         """List the views, and how far each has come."""
         rows = state.api().get("/projections")["items"]
-        state.output.rows(rows, [("NAME", "name"), ("POSITION", "position"), ("BEHIND", "behind")])
+        columns: list[Column] = [("NAME", "name"), ("POSITION", "position"), ("BEHIND", "behind")]
+        if any(row.get("left_out") for row in rows):
+            columns.append(("LEFT OUT", _left_out))
+        state.output.rows(rows, columns)
 
     @command(group, "rebuild", "nunet projection rebuild jobs")
     @click.argument("view")
@@ -47,6 +51,14 @@ def _add_projections(cli: Group) -> None:
         answer = state.api().post(f"/projections/{in_path(view)}/rebuild")
         say(f"view {view} was rebuilt")
         state.output.record(answer)
+
+
+def _left_out(row: Mapping[str, Any]) -> str:
+    """Which events a view could not take in."""
+    found = row["left_out"]
+    if not found:
+        return ""
+    return f"{found['events']} events, the first at {found['position']} ({found['topic']}: {found['error']})"
 
 
 def _add_audit(cli: Group) -> None:

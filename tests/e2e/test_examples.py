@@ -241,6 +241,16 @@ def paid(world: World) -> Mapping[str, str]:
     return {"0xab12": world.tx_hash} if world.ended_job else {}
 
 
+def settled(world: World) -> Mapping[str, str]:
+    """No reward that would have to be looked up on a chain, also when these tests take longer than five minutes."""
+    places = paid(world)
+    for row in world.service.ask("GET", "/transactions"):
+        if row["ended_at"] and row["transaction_type"] != "done":
+            body = {"tx_hash": row["tx_hash"], "transaction_status": "success"}
+            world.service.ask("POST", "/transactions/send-status", body)
+    return places
+
+
 def policy(world: World) -> Mapping[str, str]:
     places = ended(world)
     (world.service.folder / "policy.json").write_text(json.dumps({"rates": {"low": "0.5"}}))
@@ -272,6 +282,7 @@ CASES: dict[str, Case] = {
     "send-file": Case(a_file, codes=(130,), runs_on=is_offered),
     "transaction request-reward": Case(paid),
     "transaction send-status": Case(paid),
+    "transaction sync": Case(settled),
     "audit heads": Case(witnessed),
     "audit verify": Case(exports),
     "autocomplete": Case(raw=True),

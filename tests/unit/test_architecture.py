@@ -19,14 +19,18 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "dms.config_json": ("dms.masking",),
     "dms.masking": (),
     "dms.database": (),
+    "dms.disk": (),
+    "dms.key_file": (),
     "dms.domain": ("dms.domain",),
-    "dms.application": ("dms.application", "dms.domain", "dms.config"),
+    "dms.application": ("dms.application", "dms.domain", "dms.config", "dms.disk"),
     "projections": ("projections", "dms.domain"),
     "dms.adapters": (
         "dms.application",
         "dms.domain",
         "dms.config",
         "dms.database",
+        "dms.disk",
+        "dms.key_file",
         "projections",
     ),  # and its own package
 }
@@ -136,6 +140,7 @@ TASKS: dict[tuple[str, str], str] = {
     ("dms.application.loops", "Loop.__init__"): "looks after all long-lived loops",
     ("dms.application.tasks", "JobTasks.start"): "begins again by itself, and logs, until the job is done",
     ("dms.application.tasks", "background"): "logs what ends it",
+    ("dms.bootstrap", "_started"): WAITED_FOR,
     ("dms.application.chats", "Chats.start"): WAITED_FOR,
     ("dms.application.compute_provider", "ComputeProvider._either"): WAITED_FOR,
     ("dms.application.compute_provider", "ComputeProvider.feed"): WAITED_FOR,
@@ -152,6 +157,7 @@ TASKS: dict[tuple[str, str], str] = {
     ("dms.adapters.http.sockets", "Sockets.close"): WAITED_FOR,
     ("dms.adapters.nats.relay", "NatsRelay._session"): WAITED_FOR,
     ("dms.adapters.p2p.exchange", "consume"): WAITED_FOR,
+    ("dms.adapters.views.sqlite", "SQLiteViews._follow_until_damaged"): WAITED_FOR,
     ("dms.adapters.p2p.runtime", "TrioThread.ask.begin"): WAITED_FOR,
 }
 BEGIN_A_TASK = ("create_task", "ensure_future")

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 from dms.database import beside, make_private, real_path
+from dms.disk import private
 from dms.errors import AlreadyRunning, LogUnavailable
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,6 @@ class OwnedFile:
                 "%s has more names than one (hard links): SQLite keeps commits beside the name that it is opened by, "
                 "so never open it by another; copy it instead", real, extra={"action": "log_has_two_names"},
             )  # fmt: skip
-        os.fchmod(lock, 0o600)
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 
@@ -63,7 +63,7 @@ class OwnedFile:
         self._close()
 
     def _lock(self, path: Path, flags: int) -> None:
-        handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        handle = private(path, flags)
         self._handles.append(handle)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -25,6 +25,7 @@ from pathlib import Path
 import msgspec
 
 from dms.adapters.executors.lines import LINE_BYTES, LineCutter
+from dms.disk import append_to, make_folder, private, write_file
 
 TRUNCATED = (
     "[dms] output truncated: the limit of {limit} MB is reached, later lines are dropped"  # as the ports have it
@@ -66,7 +67,7 @@ class LineWriter:
     does not take is left out, and a line says where: it must not end the job."""
 
     def __init__(self, target: Path, limit_bytes: int) -> None:
-        self._file = target.open("ab", buffering=0)
+        self._file = append_to(target)
         self._size = self._file.tell()
         self._left = limit_bytes
         self._limit_mb = limit_bytes // (1024 * 1024)
@@ -135,7 +136,7 @@ class LineSplitter:
 
 def supervise(folder: Path) -> None:
     """Runs the job of the folder, once: returns at once if another supervisor has it or it was run."""
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = private(folder / "lock", os.O_RDWR | os.O_CREAT)
     deadline = time.monotonic() + _LOCK_SECONDS
     while not (folder / "state.json").exists() and time.monotonic() < deadline:
         try:
@@ -172,7 +173,7 @@ def _run(folder: Path, spec: ProcessSpec) -> None:
 
 def _spawn(folder: Path, spec: ProcessSpec) -> subprocess.Popen[bytes]:
     work = folder / "work"
-    work.mkdir(mode=0o700, exist_ok=True)
+    make_folder(work)
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(work), "LANG": "C.UTF-8"}
     return subprocess.Popen(
         ["/bin/sh", "-c", spec.command],
@@ -256,7 +257,8 @@ def _close_standard_output() -> None:
 
 
 def _store(folder: Path, state: ProcessState) -> None:
-    write_whole(folder / "state.json", msgspec.json.encode(state))
+    """All of it or nothing, and on the disk before anyone acts on it."""
+    write_file(folder / "state.json", msgspec.json.encode(state))
 
 
 def _is_stored(folder: Path, state: ProcessState) -> bool:
@@ -266,22 +268,6 @@ def _is_stored(folder: Path, state: ProcessState) -> bool:
     except OSError:
         return not folder.exists()
     return True
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """All of it or nothing, also after a power cut, and on the disk before anyone acts on it."""
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        new.chmod(0o600)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _now() -> int:

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from dms.adapters.executors.engine import EngineAnswer
-from dms.adapters.executors.images import ImageReference
 from dms.adapters.executors.profile import MIB
+from dms.domain.image import ImageReference
 from dms.errors import ExecutorUnavailable, ImageUnavailable, NoRoomForImage, RegistryUnavailable
 
 _MESSAGE_BYTES = 1_048_576

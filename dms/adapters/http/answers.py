@@ -369,13 +369,24 @@ class DiffAnswer(Struct, frozen=True, kw_only=True, rename={"start": "from", "en
     capacity: list[Change]
 
 
+class LeftOutEvents(Struct, frozen=True, kw_only=True):
+    """position, topic: of the first; error: what kind of error it met; events: how many there are."""
+
+    position: int
+    topic: str
+    error: str
+    events: int
+
+
 class ViewState(Struct, frozen=True, kw_only=True):
-    """position: of the log, reached; head: the log's newest; behind: events in between."""
+    """position: of the log, reached; head: the log's newest; behind: events in between. left_out: events that the view
+    could not take in, by a fault of it; null: none."""
 
     name: str
     position: int
     head: int
     behind: int
+    left_out: LeftOutEvents | None
 
 
 class ViewList(Struct, frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ from dms.adapters.outputs.sealed import (
 )
 from dms.application.ports import OUTPUT_TRUNCATED as TRUNCATED
 from dms.application.ports import LogLine, OutputCursor, OutputLine, SealedLog
+from dms.disk import FILE_MODE, append_to, make_folder
 from dms.errors import LogUnavailable, PeerMisbehaved
 
 logger = logging.getLogger(__name__)
@@ -125,10 +126,9 @@ class _Output:
             return
         if self._file is None:
             if self.path.exists():
-                self.path.chmod(0o600)  # sealed, though the event log never said so: we died in between
+                self.path.chmod(FILE_MODE)  # sealed, though the event log never said so: we died in between
             self._repair()
-            self._file = self.path.open("ab", buffering=0)
-            self.path.chmod(0o600)
+            self._file = append_to(self.path)
         try:
             _write_all(self._file, b"".join(raw for _, raw in lines))
         except OSError:
@@ -203,7 +203,7 @@ class FileOutputStore:
         """max_mb: MiB kept of one job's output."""
         self._folder, self._max_mb, self._max_bytes = folder, max_mb, max_mb * 1024 * 1024
         self._seals = seals or NoSeals()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         self._open: OrderedDict[str, _Output | SealedOutput] = OrderedDict()
         self._waiting: dict[str, int] = {}  # job id -> readers: such a file is not closed
 

@@ -16,13 +16,16 @@ from dms.adapters.executors.profile import ContainerLimits
 from dms.domain.deployment import Fault
 from dms.errors import ImageUnavailable, RegistryUnavailable
 from tests.fixtures.jobs import NODE, run, shell_spec, texts
-from tests.fixtures.provider import accepted, docker_provider, end_of
+from tests.fixtures.provider import accepted, ask, docker_provider, end_of
 from tests.fixtures.registry import Registry, Trouble, registry, times
 from tests.fixtures.waiting import wait_for
 
 pytestmark = pytest.mark.docker
 
-SETTINGS = DockerSettings(limits=ContainerLimits(core_mhz=2_000, cores=1), pull_seconds=60.0)
+LOOPBACK = ("127.0.0.1:*/*", "registry.invalid/*")
+SETTINGS = DockerSettings(
+    limits=ContainerLimits(core_mhz=2_000, cores=1), policy=ImagePolicy(allow=LOOPBACK), pull_seconds=60.0
+)
 
 
 __all__ = ["registry"]
@@ -62,7 +65,7 @@ async def test_an_image_for_another_machine(registry: Registry) -> None:
 
 async def test_a_denied_digest_is_denied_once_it_is_known(registry: Registry) -> None:
     digest = registry.publish("nunet/demo", "2")
-    settings = msgspec.structs.replace(SETTINGS, policy=ImagePolicy(deny=(digest,)))
+    settings = msgspec.structs.replace(SETTINGS, policy=ImagePolicy(allow=LOOPBACK, deny=(digest,)))
     executor = DockerExecutor(NODE, settings)
     with pytest.raises(ImageUnavailable, match="denied"):
         await executor.prepare(shell_spec("true", image=f"{registry.address}/nunet/demo:2"))
@@ -206,7 +209,7 @@ async def test_a_job_that_is_stopped_during_its_pull_ends_at_once(registry: Regi
     held = threading.Event()
     registry.trouble = lambda _: Trouble(held=held)
     try:
-        async with docker_provider(tmp_path) as node:
+        async with docker_provider(tmp_path, SETTINGS) as node:
             job_id = await accepted(node, image=f"{registry.address}/nunet/slow:1")
             await wait_for(lambda: registry.asked)
             await node.services.compute_provider.stop(job_id, "operator", "no longer wanted", Fault.REQUESTER)
@@ -223,3 +226,32 @@ async def test_whose_fault_it_is_that_an_image_can_not_be_had(registry: Registry
         shy, none = [await accepted(node, image=f"{registry.address}/nunet/{name}:1") for name in ("shy", "none")]
         assert (await end_of(node, shy))[0] is Fault.NETWORK
         assert (await end_of(node, none))[0] is Fault.REQUESTER
+
+
+@pytest.mark.parametrize("policy", [ImagePolicy(), ImagePolicy(allow=("*",)), ImagePolicy(allow=("1*",))])
+async def test_a_stranger_does_not_choose_whom_the_engine_asks_on_the_providers_network(
+    registry: Registry, tmp_path: Path, policy: ImagePolicy
+) -> None:
+    registry.publish("nunet/demo", "1")
+    settings = msgspec.structs.replace(SETTINGS, policy=policy)
+    async with docker_provider(tmp_path, settings) as node:
+        for host in (registry.address, f"localhost:{registry.address.partition(':')[2]}"):
+            _, answer = await ask(node, image=f"{host}/nunet/demo:1")
+            assert not answer.accepted
+            assert "job.image_allow" in answer.reason
+            with pytest.raises(ImageUnavailable, match="inner network"):
+                await node.executor.prepare(shell_spec("true", image=f"{host}/nunet/demo:1"))
+    assert registry.asked == []
+
+
+async def test_a_public_name_that_leads_into_an_inner_network_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a name that somebody points at 127.0.0.1: here the machine's own name stands for it."""
+
+    async def leads_home(*_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(2, 1, 6, "", ("93.184.216.34", 0)), (2, 1, 6, "", ("10.1.2.3", 0))]
+
+    executor = DockerExecutor(NODE, msgspec.structs.replace(SETTINGS, policy=ImagePolicy(), patience_seconds=0.1))
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", leads_home)
+    with pytest.raises(ImageUnavailable, match="inner network"):
+        await executor.prepare(shell_spec("true", image="registry.public-name.invalid/x"))
+    await executor.close()
