@@ -79,7 +79,7 @@ async def test_a_job_outlives_the_killed_dms(tmp_path: Path) -> None:
     assert texts(await read_all(executor, "survivor")) == ["one", "two"]
 
 
-@pytest.mark.parametrize("reached", ["", "spec.json.new", "spec.json", "lock", "state.json", "work", "output.ndjson"])
+@pytest.mark.parametrize("reached", ["", ".spec.json.new", "spec.json", "lock", "state.json", "work", "output.ndjson"])
 async def test_a_dms_killed_at_any_point_of_a_start_leaves_a_job_that_was_not_started_or_runs_to_its_end(
     tmp_path: Path, reached: str
 ) -> None:
@@ -166,12 +166,12 @@ async def test_the_end_of_a_job_is_kept_though_the_disk_was_full_when_it_came(
     spec = shell_spec("while [ ! -e go ]; do sleep 0.02; done; exit 5")
     await launch(executor, spec)
     folder = tmp_path / spec.job_id
-    (folder / "state.json.new").mkdir()
+    (folder / ".state.json.new").mkdir()
     (folder / "work" / "go").touch()
     async with asyncio.timeout(10):
         while not (folder / "output.ndjson").exists() or b"sh" in command_of(folder):  # the shell is over
             await asyncio.sleep(0.02)
-    (folder / "state.json.new").rmdir()
+    (folder / ".state.json.new").rmdir()
     assert (await ended(executor, spec.job_id)).exit_code == 5
 
 
