@@ -15,13 +15,13 @@ demo: ## try it: a small network on this machine, a job from request to result (
 
 test: ## everything: set-up, lint, types, all tests with real Docker
 	@ops/setup.sh test
-	@$(MAKE) --no-print-directory lint types
-	@$(PY) -m pytest $(BESIDE) $(PYTEST_ARGS)
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory -j2 types tests
 
 check: ## the daily check: lint, types, and the tests that need neither Docker nor patience
 	@ops/setup.sh check
-	@$(MAKE) --no-print-directory lint types
-	@$(PY) -m pytest $(BESIDE) -m "not docker and not slow" $(PYTEST_ARGS)
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory -j2 types quick-tests
 
 test-security: ## only the security tests
 	@ops/setup.sh test
@@ -35,6 +35,12 @@ fuzz: ## 2,000 generated requests for each operation of the API (FUZZ_EXAMPLES, 
 	@ops/setup.sh test
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} FUZZ_SECONDS=$${FUZZ_SECONDS:-3600} \
 		$(PY) -m pytest -x tests/e2e/test_generated_requests.py $(PYTEST_ARGS)
+
+tests: # more of them than of types, so their summary comes last
+	@$(PY) -m pytest $(BESIDE) $(PYTEST_ARGS)
+
+quick-tests:
+	@$(PY) -m pytest $(BESIDE) -m "not docker and not slow" $(PYTEST_ARGS)
 
 lint:
 	@$(PY) -m ruff check .
@@ -84,4 +90,6 @@ clean: ## remove all that make made, except the data of a running demo
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-.PHONY: demo test check test-security side-by-side fuzz lint types format bench setup stop-docker test-fresh deb lock clean help
+# `tests` is also a folder.
+.PHONY: demo test tests check quick-tests test-security side-by-side fuzz lint types format bench setup stop-docker \
+	test-fresh deb lock clean help

@@ -72,6 +72,7 @@ from projections.erasures import Erasures as ErasuresView
 from projections.jobs import Jobs
 from projections.transactions import Transactions as TransactionsView
 from projections.transfers import Transfers as TransfersView
+from tests.fixtures.plain_http import NO_TLS
 
 ADDRESS = "addr_test1vzpwq95z3xyum8vqndgdd9mdnmafh3djcxnc6jemlgdmswcve6tkw"  # CIP-19's test vector
 PROVIDER = "12D3KooWProvider"
@@ -215,7 +216,7 @@ class Node:
 
     # --- clients -----------------------------------------------------------------------------------
     def client(self, **more: Any) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.url, timeout=10, **more)
+        return httpx.AsyncClient(base_url=self.url, timeout=30, verify=NO_TLS, **more)
 
     def connect(self, query: str = "", *, v2: bool = False, path: str = "/api/v1/run/deploy", **more: Any) -> Any:
         return websockets.connect(
