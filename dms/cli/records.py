@@ -18,6 +18,8 @@ from dms.cli.text import in_path
 from dms.errors import LogCorrupt
 
 if TYPE_CHECKING:
+    from dms.adapters.outputs.audit import OutputsChecked
+    from dms.bootstrap import Audit
     from dms.domain.chain import SignedRecord
     from dms.domain.export import Checker
 
@@ -104,8 +106,8 @@ def _add_audit(cli: Group) -> None:
         heads: tuple[Path, ...],
         peer: str,
     ) -> int:
-        """Check a history: its hash chain, the signatures in it, what peers have witnessed of it, and that the views
-        are what it gives.
+        """Check a history: its hash chain, the signatures in it, what peers have witnessed of it, that the views are
+        what it gives, and that the stored outputs of jobs are what was sealed.
 
         The daemon may run, or not; an export needs neither it nor a database. Exit code 1 and the first wrong
         position when anything was changed, put in another order, removed or put in between, or when its tail is
@@ -138,7 +140,8 @@ def _verify_database(state: State, path: Path, heads: Sequence[Path], peer_id: s
     if not path.is_file():
         raise Failure(f"{path}: there is no such log", Exit.NOT_FOUND, "name it with --database")
     report: dict[str, Any] = {
-        "database": str(path), "intact": False, "events": 0, "signatures": 0, "heads": None, "views": [], "fault": "",
+        "database": str(path), "intact": False, "events": 0, "signatures": 0, "heads": None, "views": [],
+        "outputs": None, "fault": "",
     }  # fmt: skip
     evidence = Evidence(path, heads, peer_id)
     try:
@@ -152,6 +155,9 @@ def _verify_database(state: State, path: Path, heads: Sequence[Path], peer_id: s
             for report["signatures"] in shown(audit.signatures(), "signatures"):
                 pass
             report["views"] = list(audit.views())
+            report["outputs"], fault = _check_outputs(audit)
+            if fault:
+                raise LogCorrupt(fault)
             report["intact"] = True
         finally:
             audit.close()
@@ -165,11 +171,41 @@ def _verify_database(state: State, path: Path, heads: Sequence[Path], peer_id: s
         click.echo(
             f"intact: the hash chain of all {report['events']} events in {path} fits, "
             f"{report['signatures']} records of providers are theirs, {in_words(report['heads'])}, "
-            f"views as the log gives them: {', '.join(report['views']) or 'none'}"
+            f"views as the log gives them: {', '.join(report['views']) or 'none'}{_outputs_in_words(report['outputs'])}"
         )
     if not report["intact"]:
         raise Failure(f"{path} does not verify: {report['fault']}")
     return Exit.OK
+
+
+def _check_outputs(audit: Audit) -> tuple[dict[str, Any] | None, str]:
+    """(the report, the gravest fault and how many more there are). None when there are no outputs."""
+    import msgspec
+
+    found: OutputsChecked | None = None
+
+    def steps() -> Iterator[int]:
+        nonlocal found
+        for found in audit.outputs():
+            yield found.seen
+
+    for _ in shown(steps(), "outputs"):
+        pass
+    report = msgspec.to_builtins(found) if found else None
+    return report, fault_of(report)
+
+
+def _outputs_in_words(report: dict[str, Any] | None) -> str:
+    """Behind the rest."""
+    if report is None:
+        return ""
+    others = [
+        (report["not_here"], "not here"),
+        (report["erased"], "erased"),
+        (report["cut_short"], "cut at this node's own limit and not comparable"),
+    ]
+    rest = "".join(f", {count} {what}" for count, what in others if count)
+    return f"; outputs of jobs as they were sealed: {report['checked']}{rest}"
 
 
 def _verify_export(state: State, path: Path, heads: Sequence[Path]) -> int:

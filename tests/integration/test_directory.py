@@ -88,7 +88,7 @@ async def test_an_offer_that_gossip_loses_is_told_again_soon(tmp_path: Path, mon
         await device.onboard(OFFER)
         async with asyncio.timeout(20):
             await listener.heard.wait()
-        assert [peer_id for peer_id, offering in known.offerings() if offering.online] == [speaker.peer_id]
+        assert [ad.peer_id for ad in known.advertisements() if ad.offering.online] == [speaker.peer_id]
 
 
 async def test_that_a_device_left_is_told_again_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,7 @@ async def test_that_a_device_left_is_told_again_soon(tmp_path: Path, monkeypatch
             await listener.heard.wait()
             speaker.lost = 2
             await device.offboard(forced=False)
-            while any(offering.onboarded for _, offering in known.offerings()):
+            while any(ad.offering.onboarded for ad in known.advertisements()):
                 listener.heard.clear()
                 await listener.heard.wait()
 
@@ -111,5 +111,5 @@ async def test_a_neighbour_that_gossip_never_reaches_is_asked(tmp_path: Path, mo
         await device.onboard(OFFER)
         listener.neighbour = speaker  # the connection is there, no message of the gossip comes
         async with asyncio.timeout(20):
-            while not any(offering.online for _, offering in known.offerings()):
+            while not any(ad.offering.online for ad in known.advertisements()):
                 await asyncio.sleep(0.01)

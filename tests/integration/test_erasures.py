@@ -16,6 +16,7 @@ from dms.adapters.http import transactions
 from dms.adapters.views import sqlite as views
 from dms.application import erasures
 from dms.application.payments import payment_of
+from dms.database import connect
 from dms.domain.device import Device, Offer
 from dms.domain.directory import Offering, Provider
 from dms.domain.erasure import Erasure
@@ -48,7 +49,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def another_reader(database: Path) -> Iterator[None]:
     """As `nunet audit verify` reads: one long look, which holds the write-ahead log."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, isolation_level=None)) as connection:
+    with closing(connect(database, read_only=True)) as connection:
         connection.execute("BEGIN")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         yield

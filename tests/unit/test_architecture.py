@@ -18,10 +18,21 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "dms.config": ("dms.config", "dms.config_json"),
     "dms.config_json": ("dms.masking",),
     "dms.masking": (),
+    "dms.database": (),
+    "dms.disk": (),
+    "dms.key_file": (),
     "dms.domain": ("dms.domain",),
-    "dms.application": ("dms.application", "dms.domain", "dms.config"),
+    "dms.application": ("dms.application", "dms.domain", "dms.config", "dms.disk"),
     "projections": ("projections", "dms.domain"),
-    "dms.adapters": ("dms.application", "dms.domain", "dms.config", "projections"),  # and its own package
+    "dms.adapters": (
+        "dms.application",
+        "dms.domain",
+        "dms.config",
+        "dms.database",
+        "dms.disk",
+        "dms.key_file",
+        "projections",
+    ),  # and its own package
 }
 WIRING = ("dms.bootstrap", "dms.cli", "dms.__main__")  # these may know every concrete class
 
@@ -188,6 +199,27 @@ class Watch:
             return [asyncio.ensure_future(x) for x in self.all]
 """
     assert list(begun_tasks(ast.parse(source).body)) == ["Watch.start", "Watch.other.inner"]
+
+
+def calls_to_connect(path: Path) -> set[str]:
+    """The calls of `sqlite3.connect` (by that or any other name) in a file."""
+    tree = ast.parse(path.read_text())
+    names = {"sqlite3.connect", "sqlite3.dbapi2.connect", "sqlite3.Connection"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in ("sqlite3", "sqlite3.dbapi2"):
+            names |= {alias.asname or alias.name for alias in node.names if alias.name in ("connect", "Connection")}
+        elif isinstance(node, ast.Import):
+            names |= {f"{a.asname}.connect" for a in node.names if a.name == "sqlite3" and a.asname}
+    return {
+        ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) in names
+    }
+
+
+def test_only_one_module_opens_sqlite_databases() -> None:
+    """Any other way forgets something: quoting in the URI, the file's mode, a medium that can't be written."""
+    ours = [path for top in ("dms", "projections", "ops") for path in sorted((ROOT / top).rglob("*.py"))]
+    found = {str(path.relative_to(ROOT)): calls for path in ours if (calls := calls_to_connect(path))}
+    assert set(found) == {"dms/database.py"}
 
 
 def test_the_rules_would_catch_an_outward_import() -> None:

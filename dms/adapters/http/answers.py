@@ -239,12 +239,15 @@ class EventPage(Struct, frozen=True, kw_only=True):
 
 
 class OutputLineAnswer(Struct, frozen=True, kw_only=True):
-    """seq: from 1, one count over both streams."""
+    """seq: from 1, one count over both streams. goes_on: the line was longer than 64 KiB, the stream's next one is more
+    of it. damaged: of this node's own last line, when the output is not what was sealed; it says how."""
 
     seq: int
     stream: Literal["stdout", "stderr"]
     time: Time
     text: str
+    goes_on: bool = False
+    damaged: bool = False
 
 
 class Terminating(Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http import examples
 from dms.adapters.http.connection import Socket, text_frame
-from dms.adapters.http.replies import LARGEST, checked_job_id, query, query_bool, query_int, time_us
+from dms.adapters.http.replies import LARGEST, checked_job_id, preferred, query, query_bool, query_int, time_us
 from dms.adapters.http.routes import FLAG, OPTIONAL_JOB_ID, Api, Parameter, Route, WebSocket, whole
 from dms.adapters.http.sockets import Endpoint
 from dms.application.cloudevents import CloudEvent, cloud_event
@@ -51,7 +51,7 @@ async def stream_events(request: Request, api: Api) -> HTTPResponse | None:
     when the answer began. 400 for a cursor in the future, 410 with `first_position` for one that is archived."""
     asked = _asked(request, api, follow=query_bool(request, "follow"))
     check_cursor(api.services.log, asked.wanted, asked.after)
-    sse = SSE in request.headers.get("accept", "")
+    sse = preferred(request, NDJSON, SSE) == SSE
     with api.streams.one():
         headers = {"x-head": str(api.services.log.head)}
         response = await request.respond(content_type=SSE if sse else NDJSON, headers=headers)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from sanic import Request, Sanic
 from sanic.server.websockets.impl import WebsocketImplProtocol
 
-from dms.adapters.http.connection import Connection, Socket
+from dms.adapters.http.connection import Socket, connection_of
 from dms.adapters.http.problems import Refused
 from dms.application.loops import Loop, Loops
 from dms.errors import Unavailable
@@ -44,15 +44,16 @@ class Sockets:
     ) -> None:
         """phase: why nobody can be served yet, or None."""
         self._phase, self._loops = phase, loops or Loops()
-        self._endpoints = {path: endpoint for endpoint in endpoints for path in endpoint.paths}
+        self._endpoints = endpoints
         self._open: set[Socket] = set()
         self._addresses: Counter[str] = Counter()
         self._sweeping: Loop | None = None
 
     def add_to(self, app: Sanic[Any, Any]) -> None:
         app.ctx.admit_websocket = self.admit
-        for number, path in enumerate(self._endpoints):
-            app.add_websocket_route(self.serve, path, name=f"websocket-{number}")
+        pairs = [(endpoint, path) for endpoint in self._endpoints for path in endpoint.paths]
+        for number, (endpoint, path) in enumerate(pairs):  # the router knows one path in several spellings
+            app.add_websocket_route(self.serve, path, name=f"websocket-{number}", ctx_endpoint=endpoint)
 
     def start(self) -> None:
         self._sweeping = self._loops.every(PING_SECONDS, "websocket pings", self._sweep, at_once=False)
@@ -86,16 +87,15 @@ class Sockets:
             raise Unavailable(f"{MOST_SOCKETS} websockets are open already; try again later")
         if request.ip not in LOOPBACK and self._addresses[request.ip] >= MOST_SOCKETS_OF_AN_ADDRESS:
             raise Unavailable(f"{MOST_SOCKETS_OF_AN_ADDRESS} websockets of {request.ip} are open already")
-        request.ctx.asked, spoken = await self._endpoints[request.path].admit(request)
+        request.ctx.asked, spoken = await _endpoint(request).admit(request)
         return spoken
 
     async def serve(self, request: Request, _ws: WebsocketImplProtocol) -> None:
         """The socket's whole life."""
-        connection = request.transport.get_protocol()
-        if not isinstance(connection, Connection) or connection.socket is None:
-            raise TypeError("the server was not built with our Connection")
-        socket = connection.socket
-        session = self._endpoints[request.path].begin(request, socket, request.ctx.asked)
+        socket = connection_of(request).socket
+        if socket is None:
+            raise TypeError("only what was upgraded comes here")
+        session = _endpoint(request).begin(request, socket, request.ctx.asked)
         self._open.add(socket)
         self._addresses[request.ip] += 1
         try:
@@ -116,3 +116,10 @@ class Sockets:
                 socket.ping()
             if count % 200 == 0:
                 await asyncio.sleep(0)
+
+
+def _endpoint(request: Request) -> Endpoint:
+    if request.route is None:
+        raise TypeError("only what was routed comes here")
+    found: Endpoint = request.route.ctx.endpoint
+    return found

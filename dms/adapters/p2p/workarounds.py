@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import socket
 import struct
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Container
 from typing import Any, cast
@@ -124,6 +125,21 @@ class _StreamEvents(dict[int, trio.Event]):
             super().__setitem__(stream_id, event)
 
 
+class Pulse:
+    """When a peer was last heard over one connection, and how far it is. Read from any thread.
+    heard_at: of the monotonic clock, seconds; 0 for never. rtt: seconds, smoothed; 0 while it is not known."""
+
+    def __init__(self) -> None:
+        self.heard_at = self.rtt = 0.0
+
+    def heard(self) -> None:
+        self.heard_at = time.monotonic()
+
+    def measured(self, rtt_seconds: float) -> None:
+        self.heard()
+        self.rtt = rtt_seconds if not self.rtt else 0.75 * self.rtt + 0.25 * rtt_seconds
+
+
 class HardenedYamux(Yamux):
     def __init__(
         self,
@@ -134,6 +150,13 @@ class HardenedYamux(Yamux):
     ) -> None:
         super().__init__(secured_conn, peer_id, is_initiator, on_close)
         self.stream_events = _StreamEvents(self.streams)
+        self.pulse = Pulse()
+
+    async def _read_data_body(self, length: int) -> bytes:
+        """0.8.1 does not tell when anything came from a peer."""
+        body = await super()._read_data_body(length)
+        self.pulse.heard()
+        return body
 
     async def _write_frame(self, data: bytes) -> None:
         """0.8.1 lets a cancelled write leave half a frame on the line, which garbles every stream of the

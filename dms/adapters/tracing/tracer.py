@@ -28,6 +28,7 @@ from opentelemetry.trace.status import Status, StatusCode
 from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog
 from dms.application.spans import ENDS, Span, spans
+from dms.disk import write_file
 from dms.domain.event import Recorded
 
 log = logging.getLogger(__name__)
@@ -126,6 +127,4 @@ class Tracer:
 
     def _save(self, position: int) -> None:
         """Losing the newest only sends spans again, so no fsync."""
-        new = self._state.with_name(self._state.name + ".new")
-        new.write_text(f"{position}\n")
-        new.replace(self._state)
+        write_file(self._state, b"%d\n" % position, durable=False)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from dms.database import connect
 from dms.domain.event import Recorded
 from dms.errors import LogCorrupt
 from projections.base import Projection, fold
@@ -27,7 +28,7 @@ class History(Protocol):
 def check_views(database: Path, projections: Sequence[Projection[Any]], log: History) -> Iterator[str]:
     """Yields the name of each view once it was found right. Raises LogCorrupt when a view has seen what the log
     does not have, or is not what the log gives."""
-    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, isolation_level=None)
+    connection = connect(database, read_only=True)
     try:
         connection.execute("BEGIN")  # one moment for all that is read
         for projection in projections:

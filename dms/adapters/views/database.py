@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dms.database import connect
 from dms.errors import LogUnavailable
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def is_of_the_value(error: Exception) -> bool:
 def meaning(error: Exception, database: Path) -> LogUnavailable:
     """What an error of the file means: that it is Damaged, or that it has to be waited for."""
     code = getattr(error, "sqlite_errorcode", None)
-    if code is not None and code & 0xFF in PASSING:
+    if isinstance(error.__cause__, OSError) or (code is not None and code & 0xFF in PASSING):
         return LogUnavailable(f"{database} can't be read or written just now: {error}")
     return Damaged(f"{database} does not hold what it should: {error}")
 
@@ -65,7 +66,7 @@ def open_database(database: Path) -> sqlite3.Connection:
     if not database.exists():
         forget_beside(database)
     try:
-        connection = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
+        connection = connect(database)
     except sqlite3.Error as error:
         raise meaning(error, database) from error
     try:
@@ -82,7 +83,6 @@ def open_database(database: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, database: Path) -> None:
-    database.chmod(0o600)
     connection.execute("PRAGMA journal_mode = WAL")
     # Lost at a power cut are at most views of events that the log still has: they are folded again.
     connection.execute("PRAGMA synchronous = NORMAL")
