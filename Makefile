@@ -91,4 +91,5 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 # `tests` is also a folder.
-.PHONY: demo test tests check quick-tests test-security side-by-side fuzz lint types format bench setup stop-docker test-fresh deb lock clean help
+.PHONY: demo test tests check quick-tests test-security side-by-side fuzz lint types format bench setup stop-docker \
+	test-fresh deb lock clean help

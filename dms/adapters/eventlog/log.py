@@ -349,7 +349,6 @@ class SQLiteEventLog:
             self._catch_up()
 
     def _publish(self, batch: list[Save], recorded: list[Recorded]) -> None:
-        self._writing = []
         if recorded[0].position != self._tail.head + 1:  # the writer died between a commit and its telling
             self._tail = Tail(recorded[0].position - 1, self._tail.kept)
         self._tail.extend(recorded)
@@ -358,6 +357,7 @@ class SQLiteEventLog:
             self._let_go(save.aggregates)
             if not save.done.done():
                 save.done.set_result(self.head)
+        self._writing = []  # not before all are told: should we die on the way, the rest still is (see _writer_died)
         oldest = time.perf_counter() - batch[0].at
         for tell in self._on_commit:
             try:
@@ -368,7 +368,8 @@ class SQLiteEventLog:
     def _fail(self, batch: list[Save], error: Exception) -> None:
         """Nothing of the batch was written. What queued behind it was decided on its events, so it
         fails too, and every object involved is read anew."""
-        failed, self._queue, self._queued_events, self._writing = batch + self._queue, [], 0, []
+        failed, self._queue, self._queued_events = batch + self._queue, [], 0
+        self._writing = failed
         conflict = isinstance(error, sqlite3.IntegrityError)
         if conflict:
             log.error("events were refused: %s", error, extra={"action": "log_conflict"})
@@ -386,6 +387,7 @@ class SQLiteEventLog:
                 )
             )
             save.done.exception()  # seen: a caller that went away is no error of its own
+        self._writing = []
 
     def _writer_died(self, error: Exception) -> None:
         """No command waits for what no longer works. What was committed at the last moment is found by reading on."""
