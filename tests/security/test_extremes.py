@@ -117,7 +117,8 @@ async def still_works(node: Node) -> None:
     """All that a client asks for, and the loops behind it."""
     directory = node.services.directory
     await wait_until(directory._heard.empty, 60)
-    assert not [task for task in directory._tasks if task.done()]
+    assert directory._running
+    assert directory._loops.deaths == {}
     async with node.client() as client:
         asked = await client.post("/api/v1/run/request-service", json=SERVICE_BODY)
         assert asked.status_code == 404, asked.text
