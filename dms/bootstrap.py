@@ -35,7 +35,7 @@ from dms.adapters.eventlog.watch import LogWatch
 from dms.adapters.executors.archive import check_archive
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.images import ImagePolicy
-from dms.adapters.executors.process import ProcessExecutor
+from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
 from dms.adapters.executors.profile import ContainerLimits
 from dms.adapters.funding.ledger import LedgerCheck, LedgerSettings
 from dms.adapters.funding.trust import TrustCheck
@@ -46,9 +46,11 @@ from dms.adapters.heads.file import HeadFile, read_heads
 from dms.adapters.http.server import HttpServer, build_app
 from dms.adapters.metadata.file import MetadataFile
 from dms.adapters.metrics.figures import Figures
+from dms.adapters.outputs.audit import OutputsChecked, check_outputs
 from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity, verify_signature
 from dms.adapters.p2p.network import Libp2pNetwork
+from dms.adapters.service.limits import raise_open_files
 from dms.adapters.service.notify import ServiceManager
 from dms.adapters.views.check import check_views
 from dms.adapters.views.replay import replay
@@ -68,17 +70,22 @@ from dms.application.erasures import Erasures
 from dms.application.file_exchange import FileExchange
 from dms.application.funding import PatientCheck
 from dms.application.heads import HeadExchange
+from dms.application.loops import Loops
 from dms.application.ml_images import MlImages
 from dms.application.overview import Services
-from dms.application.ports import Executor, FundingCheck
+from dms.application.ports import Executor, FundingCheck, SealedLog
 from dms.application.retention import Retention
+from dms.application.seals import SEALED_TOPICS, Seals, scopes_of, sealed_by
 from dms.application.service_provider import ServiceProvider, Timeouts
+from dms.application.tasks import cancelled
 from dms.application.transactions import Transactions
 from dms.application.transfers import TransferLimits, Transfers
 from dms.application.user_files import Inbox, Outbox
 from dms.config import EVENTS_DB, Funding, Loaded, Settings
 from dms.disk import DAEMON_UMASK, create_file, make_folder, private, sync_folder
+from dms.domain.deployment import Deployment
 from dms.domain.device import Capacity, Device
+from dms.domain.erasure import Erasure
 from dms.domain.event import Event
 from dms.domain.export import Checker
 from dms.domain.gpus import GpuReading
@@ -138,6 +145,7 @@ class Daemon:
         self.settings, self._tell = settings, tell
         self._closing = AsyncExitStack()
         self._phase: str | None = "starting"
+        self.loops = Loops()
 
     async def start(self) -> None:
         """Raises DmsError: AlreadyRunning, LogCorrupt, ConfigError, Unavailable."""
@@ -153,12 +161,13 @@ class Daemon:
         await self._closing.aclose()
 
     def ready(self) -> str | None:
-        return self.hindered() or self._event_log.trouble or None
+        """Why it is not ready; None when it is. What is asked for then is tried all the same."""
+        found = [text for text in (self._phase, self._event_log.trouble, self.loops.trouble) if text]
+        return "; ".join(found) or None
 
-    def hindered(self) -> str | None:
-        """Why nobody can be served, or None. Trouble with the log is none: it is read on, and a restart mends neither
-        a full disk nor damage."""
-        return self._phase or self._views.failure
+    def phase(self) -> str | None:
+        """Of the start or the stop: nothing is answered in it."""
+        return self._phase
 
     async def _start(self) -> None:
         settings = self.settings
@@ -166,18 +175,18 @@ class Daemon:
         work_dir = _folder(settings.general.work_dir)
         if settings.eventlog.url:
             raise ConfigError("eventlog.url: this version keeps its log in general.data_dir; leave the setting empty")
-        event_log = self._event_log = SQLiteEventLog(settings.events_db, now_us)
+        event_log = self._event_log = SQLiteEventLog(settings.events_db, now_us, loops=self.loops)
         self._closing.push_async_callback(event_log.close)
         identity = node_identity(work_dir / NODE_KEY, event_log.recorder, data_dir)
         await event_log.start()
-        self._log_watch = LogWatch(event_log)
+        self._log_watch = LogWatch(event_log, self.loops)
         await asyncio.to_thread(self._log_watch.check_newest)
-        outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb)
+        outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb, Seals(event_log))
         self._closing.push_async_callback(outputs.close)
         projections = all_projections()
-        self._views = SQLiteViews(data_dir / "views.db", event_log, projections)
+        self._views = SQLiteViews(data_dir / "views.db", event_log, projections, self.loops)
         self._closing.push_async_callback(self._views.close)
-        self._metadata_file = MetadataFile(event_log, self._views, work_dir)
+        self._metadata_file = MetadataFile(event_log, self._views, work_dir, self.loops)
         hardware = ProbedHardware(HardwareProbe(), NvidiaGpus())
         device = DeviceService(event_log, hardware, identity.peer_id)
         network = Libp2pNetwork(
@@ -186,6 +195,8 @@ class Daemon:
             settings.p2p.announce_address,
             settings.p2p.bootstrap_peers,
             settings.p2p.mdns,
+            loops=self.loops,
+            remembered=data_dir / "peers.json",
         )
         exchange = FileExchange(network)
         exchange.start()
@@ -194,11 +205,13 @@ class Daemon:
         funding = funding_check(settings.funding)
         self._closing.push_async_callback(funding.close)
         patience = settings.funding.timeout_seconds
-        directory = Directory(event_log, device, network, identity, now_us)
-        self._heads = HeadExchange(event_log, network, identity, HeadFile(data_dir, identity.peer_id), now_us)
+        directory = Directory(event_log, device, network, identity, now_us, self.loops)
+        heads = HeadFile(data_dir, identity.peer_id)
+        self._heads = HeadExchange(event_log, network, identity, heads, now_us, loops=self.loops)
         files = CheckpointFiles(data_dir)
         files.make()
-        keeper = CheckpointKeeper(event_log, executor, files, exchange, now_us, _checkpoint_times(settings))
+        times = _checkpoint_times(settings)
+        keeper = CheckpointKeeper(event_log, executor, files, exchange, now_us, times, self.loops)
         receiver = CheckpointReceiver(
             event_log,
             network,
@@ -220,6 +233,7 @@ class Daemon:
             confined=executor.name == "docker",
             run_unconfined_for_peers=settings.job.allow_process_for_peers,
             funding=PatientCheck(funding, patience, now_us) if settings.funding.check != "trust" else None,
+            loops=self.loops,
         )
         service = ServiceProvider(
             event_log,
@@ -239,8 +253,8 @@ class Daemon:
             ),
             settings.job.target_peer,
         )
-        self._relay = _relay(settings, event_log, identity.peer_id)
-        self._tracer = _tracer(settings, event_log, identity.peer_id)
+        self._relay = _relay(settings, event_log, identity.peer_id, self.loops)
+        self._tracer = _tracer(settings, event_log, identity.peer_id, self.loops)
         self._figures = Figures(
             event_log,
             self._views,
@@ -249,6 +263,7 @@ class Daemon:
             [settings.events_db, settings.events_db.with_name(settings.events_db.name + "-wal")],
             self.ready,
             lambda: device.hindrance,
+            self.loops,
         )
         event_log.on_commit(self._figures.committed)
         tokens_key = token_key(data_dir / "token.key", event_log.recorder)
@@ -271,14 +286,17 @@ class Daemon:
             database_path=settings.events_db,
             new_wallet=new_wallet,
             ready=self.ready,
-            serves=self.hindered,
+            phase=self.phase,
+            loops=self.loops,
             now=now_us,
             executor_name=executor.name,
             ml_images=MlImages(
                 device, executor, executor if isinstance(executor, DockerExecutor) else None, identity.peer_id
             ),
             metrics=self._figures,
-            retention=Retention(SQLiteEventArchive(event_log, identity), settings.eventlog.archive_after_days, now_us),
+            retention=Retention(
+                SQLiteEventArchive(event_log, identity), settings.eventlog.archive_after_days, now_us, self.loops
+            ),
             relay=self._relay,
         )
         await self._serve(network, compute, service, directory)
@@ -332,9 +350,8 @@ class Daemon:
         await self._heads.start(open_jobs)
         self._closing.push_async_callback(compute.close)
         await compute.start(open_jobs)
-        cleaner = Cleaner(
-            self.services.log, compute, self._executor, self.settings.job.cleanup_interval * SECONDS_A_DAY
-        )
+        interval = self.settings.job.cleanup_interval * SECONDS_A_DAY
+        cleaner = Cleaner(self.services.log, compute, self._executor, interval, self.loops)
         self._closing.push_async_callback(cleaner.close)
         await cleaner.start()
         self._closing.push_async_callback(self.services.retention.close)
@@ -422,26 +439,30 @@ def _executor(settings: Settings, node_id: str, capacity: Capacity) -> Executor:
         if kind == "process":
             log.warning("no Docker engine is installed: jobs of other peers are refused (see job.executor)")
     if kind == "process":
-        return ProcessExecutor(node_id, settings.general.data_dir / "processes")
+        kept = ProcessLimits(output_mb=settings.job.log_max_mb + 1)  # the mark of the output store comes first
+        return ProcessExecutor(node_id, settings.general.data_dir / "processes", kept)
     limits = ContainerLimits(
         core_mhz=max(1, capacity.cpu_mhz // max(1, capacity.cores)),
         cores=capacity.cores,
         network="bridge" if settings.job.network else "none",
         image_user=settings.job.run_as_image_user,
-        log_file_mb=settings.job.log_max_mb,
+        log_mb=settings.job.log_max_mb,
     )
     policy = ImagePolicy(settings.job.image_allow, settings.job.image_deny)
     workspaces = settings.general.data_dir.resolve() / "workspaces"
-    return DockerExecutor(node_id, DockerSettings(limits=limits, policy=policy, workspaces=workspaces))
+    patience = settings.job.answer_timeout
+    return DockerExecutor(
+        node_id, DockerSettings(limits=limits, policy=policy, workspaces=workspaces, patience_seconds=patience)
+    )
 
 
-def _relay(settings: Settings, event_log: SQLiteEventLog, peer_id: str) -> NatsRelay | None:
+def _relay(settings: Settings, event_log: SQLiteEventLog, peer_id: str, loops: Loops | None = None) -> NatsRelay | None:
     """Nothing of NATS is imported unless it is set up."""
     if not settings.nats.url:
         return None
     from dms.adapters.nats.relay import NatsRelay
 
-    return NatsRelay(event_log, peer_id, settings.nats, settings.general.data_dir / "nats-relay.json")
+    return NatsRelay(event_log, peer_id, settings.nats, settings.general.data_dir / "nats-relay.json", loops)
 
 
 def _streams() -> list[Part]:
@@ -469,7 +490,7 @@ def funding_check(settings: Funding) -> FundingCheck:
     )
 
 
-def _tracer(settings: Settings, event_log: SQLiteEventLog, peer_id: str) -> Tracer | None:
+def _tracer(settings: Settings, event_log: SQLiteEventLog, peer_id: str, loops: Loops | None = None) -> Tracer | None:
     """Only where the standard variables of OpenTelemetry name a collector; they are set for a whole
     machine at times, so a missing extra is no reason not to start."""
     names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -481,7 +502,7 @@ def _tracer(settings: Settings, event_log: SQLiteEventLog, peer_id: str) -> Trac
     except ImportError as error:
         log.warning("no traces are sent: %s; install nunet-dms[otel]", error, extra={"action": "traces_off"})
         return None
-    return Tracer(event_log, peer_id, settings.general.data_dir / "traces.position")
+    return Tracer(event_log, peer_id, settings.general.data_dir / "traces.position", loops=loops)
 
 
 def _checkpoint_times(settings: Settings) -> CheckpointTimes:
@@ -600,6 +621,7 @@ class Audit:
         self._recorder = SQLiteRecorder(database, own=False)
         # Those beside it are not of a copy that has another name, which may be of another DMS, or older.
         self._views = database.with_name("views.db") if database.name == EVENTS_DB else None
+        self._outputs = database.with_name("logs") if database.name == EVENTS_DB else None
 
     def close(self) -> None:
         self._recorder.close()
@@ -639,6 +661,22 @@ class Audit:
         """Names of the views that are what the log gives; none when there is no views.db beside events.db."""
         if self._views is not None and self._views.is_file():
             yield from check_views(self._views, all_projections(), self._recorder)
+
+    def outputs(self) -> Iterator[OutputsChecked]:
+        """What is stored of the jobs' outputs; nothing when there is no folder of them beside events.db."""
+        if self._outputs is None or not self._outputs.is_dir():
+            return
+        sealed: dict[str, SealedLog] = {}
+        erased: set[str] = set()
+        position, topics = 0, (*SEALED_TOPICS, Erasure.Requested.TOPIC)
+        while page := self._recorder.read(position, 1_000, topics=topics):
+            for one in page:
+                kind, _, job_id = one.originator_id.partition("-")
+                if (seal := sealed_by(one)) is not None and (kind == Deployment.KIND or job_id not in sealed):
+                    sealed[job_id] = seal
+                erased.update(scopes_of(one))
+            position = page[-1].position
+        yield from check_outputs(self._outputs, sealed, erased)
 
 
 class Replay:
@@ -763,6 +801,7 @@ def serve(loaded: Loaded) -> int:
         log_to_file(loaded.settings.general.data_dir / "dms.log")
     for warning in loaded.warnings:
         log.warning("%s", warning)
+    raise_open_files()
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         uvloop.run(_until_told(loaded.settings))
@@ -772,19 +811,38 @@ def serve(loaded: Loaded) -> int:
     return 0
 
 
+async def _started(daemon: Daemon, told: asyncio.Event) -> bool:
+    """False when it was told to stop before: a start may wait for long, as for a disk that is full."""
+    starting, stopping = asyncio.create_task(daemon.start()), asyncio.create_task(told.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            return True
+        log.info("stopping before the start is done", extra={"action": "stopping"})
+        return False
+    finally:
+        await cancelled(starting)
+        stopping.cancel()
+
+
 async def _until_told(settings: Settings, signals: Sequence[int] = (signal.SIGTERM, signal.SIGINT)) -> None:
     told = asyncio.Event()
     for number in signals:
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     manager = ServiceManager.from_environment()
     daemon = Daemon(settings, manager.status)
-    await daemon.start()
-    manager.ready(daemon.ready() or f"ready: REST on port {daemon.port}")
-    watch = asyncio.create_task(manager.watch(daemon.ready, daemon.hindered))
+    if not await _started(daemon, told):
+        return
+    manager.ready(f"ready: REST on port {daemon.port}")
+    loops, watch = daemon.loops, None
+    if manager.watchdog_seconds:
+        watch = loops.start("service manager", lambda: manager.watch(lambda: loops.fault, daemon.ready))
     try:
         await told.wait()
     finally:
         log.info("stopping; containers go on running", extra={"action": "stopping"})
         manager.stopping()
-        watch.cancel()
+        if watch is not None:
+            await watch.close()
         await daemon.close()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -128,15 +129,13 @@ def test_views_are_listed_and_made_anew(network: Network) -> None:
 def test_a_changed_log_does_not_verify(network: Network, tmp_path: Path) -> None:
     assert nunet_json(network.service, "audit", "verify")["intact"]
     copy = tmp_path / "events.db"
-    with sqlite3.connect(network.service.database) as source, sqlite3.connect(copy) as target:
+    with closing(sqlite3.connect(network.service.database)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
-    source.close()
-    with target:
-        # One byte of the first event, and its type in the database kept.
-        changed = target.execute(
-            "UPDATE event SET data = CAST(substr(data, 1, length(data) - 1) || ' ' AS BLOB) WHERE position = 1"
-        ).rowcount
-    target.close()
+        with target:
+            # One byte of the first event, and its type in the database kept.
+            changed = target.execute(
+                "UPDATE event SET data = CAST(substr(data, 1, length(data) - 1) || ' ' AS BLOB) WHERE position = 1"
+            ).rowcount
     assert changed == 1
     done = nunet(network.service, "audit", "verify", "--database", str(copy), code=1)
     assert "position 1 " in done.stderr

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from tests.fixtures import prepared
 from tests.fixtures.dms import Dms
 from tests.fixtures.file_pair import Pair
 from tests.fixtures.network import environment
@@ -36,18 +36,10 @@ def command(dms: Dms, *args: str) -> list[str]:
 
 async def nunet(dms: Dms, *args: str, code: int = 0, stdin: str = "") -> tuple[str, str]:
     """(standard output, standard error)"""
-    process = await asyncio.create_subprocess_exec(
-        *command(dms, *args),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(),
-    )
-    async with asyncio.timeout(60):
-        out, err = await process.communicate(stdin.encode())
-    assert process.returncode == code, (out, err)
-    assert b"Traceback" not in err
-    return out.decode(), err.decode()
+    done = await asyncio.to_thread(prepared.run, ["--url", dms.url, *args], environment(), stdin)
+    assert done.returncode == code, (done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
 
 
 async def until_offered(pair: Pair, count: int = 1) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +12,7 @@ from types import ModuleType
 import httpx
 import pytest
 
-from tests.fixtures import event_reader, nats_event_reader
+from tests.fixtures import event_reader, nats_event_reader, prepared
 from tests.fixtures.dms import Dms
 from tests.fixtures.nats import NatsServer
 
@@ -29,8 +28,12 @@ class Reader:
         """The program takes the path as its last argument."""
         self.path = path
         self.kills = 0
-        self._command = [sys.executable, "-m", program.__name__, *arguments, str(path)]
-        self._process = subprocess.Popen(self._command)
+        self._program, self._arguments = program.__name__, [*arguments, str(path)]
+        self._process = self._start()
+
+    def _start(self) -> prepared.Process:
+        with self.path.with_suffix(".log").open("ab") as log:
+            return prepared.start(self._arguments, log, os.environ, self._program)
 
     def positions(self) -> list[int]:
         return [int(line) for line in self.path.read_text().split()] if self.path.exists() else []
@@ -39,7 +42,7 @@ class Reader:
         self._process.kill()
         self._process.wait(10)
         self.kills += 1
-        self._process = subprocess.Popen(self._command)
+        self._process = self._start()
 
     def end(self) -> None:
         self._process.kill()

@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -338,7 +338,7 @@ async def test_a_log_that_was_cut_is_told_at_the_next_start(
         head = cp.log.head
     async with side(tmp_path / "cp"):
         assert "is not what it was" not in caplog.text
-    with sqlite3.connect(tmp_path / "cp" / "events.db") as database:
+    with closing(sqlite3.connect(tmp_path / "cp" / "events.db")) as database, database:
         database.execute("DELETE FROM event WHERE position > ?", (head - 2,))
     async with side(tmp_path / "cp"):
         assert f"peer {sp.peer_id} witnessed position {head}" in caplog.text
@@ -353,6 +353,14 @@ def test_a_damaged_file_is_moved_aside_and_not_overwritten(
     assert HeadFile(tmp_path, "12D3KooWOwn").load() == Heads(peer_id="12D3KooWOwn")
     assert (tmp_path / "heads.json.damaged").read_bytes() == body
     assert "is moved to heads.json.damaged" in caplog.text
+
+
+def test_what_was_moved_aside_before_is_not_overwritten(tmp_path: Path) -> None:
+    for body in (b"one", b"two", b"three"):
+        (tmp_path / "heads.json").write_bytes(body)
+        HeadFile(tmp_path, "12D3KooWOwn").load()
+    kept = [(tmp_path / f"heads.json.damaged{number}").read_bytes() for number in ("", "-2", "-3")]
+    assert kept == [b"one", b"two", b"three"]
 
 
 async def test_the_file_of_another_identity_is_moved_aside(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 
 from dms.adapters.service.notify import ServiceManager
-from tests.fixtures.dms import free_port
+from tests.fixtures.ports import free_port
 
 
 class Manager:

@@ -41,7 +41,7 @@ _KNOWN = "SELECT 1 FROM seal_key WHERE id = ? LIMIT 1"
 _DESTROY = "UPDATE seal_key SET destroyed = 1, secret = zeroblob(32) WHERE scope = ? AND NOT destroyed"
 PSEUDONYMS = "pseudonyms"  # the scope of the key that makes pseudonyms
 KEY_BYTES, ID_BYTES, NONCE_BYTES = 32, 16, 12
-REMEMBERED = 16_384
+REMEMBERED = 4096
 TRUNCATE_SECONDS = 10.0  # readers may hold the write-ahead log for a moment
 
 Row = tuple[str, bytes, bytes]

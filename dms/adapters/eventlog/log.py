@@ -24,6 +24,7 @@ from dms.adapters.eventlog.mapper import RecordedEventStore
 from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
 from dms.adapters.eventlog.tail import KEPT_EVENTS, Tail
 from dms.application.cause import current_cause
+from dms.application.loops import Loop, Loops, Patience, said
 from dms.database import is_passing
 from dms.domain.aggregate import Aggregate
 from dms.domain.chain import SignedRecord, id_bytes
@@ -34,10 +35,11 @@ from dms.errors import Conflict, InvalidInput, LogCorrupt, LogUnavailable, PeerM
 A = TypeVar("A", bound=Aggregate)
 log = logging.getLogger(__name__)
 
-CACHED_AGGREGATES = 4096
+CACHED_AGGREGATES = 1024  # some 9 kB each; others are read again
 EVENTS_A_COMMIT = 2048
 QUEUED_EVENTS = 65_536  # beyond it a command is told to try again later
 QUICK_COMMIT_SECONDS = 0.001
+WRITER_PATIENCE = Patience(longest=5.0)  # commands are refused meanwhile
 READ_BATCH = 1000
 _WAY_OUT = (
     "What can be read is still served: save it (nunet events export -f FILE), stop the DMS, and put a backup of the "
@@ -62,7 +64,13 @@ class Save:
 class SQLiteEventLog:
     """Implements application.ports.EventLog. Build it, then `start()` on the loop that uses it."""
 
-    def __init__(self, database: Path, now: Callable[[], int] = _now, kept_events: int = KEPT_EVENTS) -> None:
+    def __init__(
+        self,
+        database: Path,
+        now: Callable[[], int] = _now,
+        kept_events: int = KEPT_EVENTS,
+        loops: Loops | None = None,
+    ) -> None:
         """now: Unix time in microseconds. kept_events: how many of the newest are held in memory at
         least. Raises AlreadyRunning, LogCorrupt."""
         self.recorder = SQLiteRecorder(database)
@@ -82,7 +90,8 @@ class SQLiteEventLog:
         self._turn = asyncio.Lock()  # who may write: a commit, or a step of the archive
         self._changed = asyncio.Event()
         self._commit_seconds = QUICK_COMMIT_SECONDS  # moving average; starts undecided
-        self._writer: asyncio.Task[None] | None = None
+        self._loops = loops or Loops()
+        self._writer: Loop | None = None
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_rollback: list[Callable[[], None]] = []
@@ -163,7 +172,9 @@ class SQLiteEventLog:
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._writer = asyncio.create_task(self._write_loop(), name="event log writer")
+        self._writer = self._loops.start(
+            "event log writer", self._write_loop, needed=True, on_death=self._writer_died, patience=WRITER_PATIENCE
+        )
 
     async def close(self) -> None:
         """Writes what is queued, then lets go of the file."""
@@ -171,9 +182,7 @@ class SQLiteEventLog:
         if self._writer is not None:
             while waiting := [save.done for save in self._writing + self._queue]:
                 await asyncio.wait(waiting)
-            self._writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._writer
+            await self._writer.close()
         self.recorder.close()
 
     # --- aggregates ------------------------------------------------------------------------------
@@ -197,6 +206,9 @@ class SQLiteEventLog:
         if self.damage and any(aggregate.pending for aggregate in aggregates):
             self._roll_back(aggregates)
             raise LogUnavailable(self.damage)
+        if self._writer is not None and self._writer.resting and any(aggregate.pending for aggregate in aggregates):
+            self._roll_back(aggregates)
+            raise LogUnavailable(f"nothing can be written just now ({self._writer.trouble}); try again in a moment")
         try:
             drafts = self._drafts(aggregates)
         except sqlite3.Error as error:  # the keys of personal data are read
@@ -286,6 +298,7 @@ class SQLiteEventLog:
 
     # --- writing -----------------------------------------------------------------------------------
     async def _write_loop(self) -> None:
+        self._catch_up()
         while True:
             await self._work.wait()
             self._work.clear()
@@ -317,30 +330,46 @@ class SQLiteEventLog:
             if self._commit_seconds < QUICK_COMMIT_SECONDS:
                 seconds = self.recorder.commit()
             else:
-                seconds = await asyncio.to_thread(self.recorder.commit)
+                # Begun once it is inserted, whatever becomes of us: the recorder is locked until it is done.
+                committing = asyncio.ensure_future(asyncio.to_thread(self.recorder.commit))
+                try:
+                    seconds = await asyncio.shield(committing)
+                except asyncio.CancelledError:
+                    committing.add_done_callback(self._committed_alone)
+                    raise
             self._check_usable()  # else it may have gone to a file that has no name any more
         self._write_succeeded()
         self._commit_seconds += 0.1 * (seconds - self._commit_seconds)
         self._last_commit_seconds = seconds
         return recorded
 
+    def _committed_alone(self, committing: asyncio.Future[float]) -> None:
+        """The writer died meanwhile: nobody else takes what came of it."""
+        if not committing.cancelled() and committing.exception() is None:
+            self._catch_up()
+
     def _publish(self, batch: list[Save], recorded: list[Recorded]) -> None:
-        self._writing = []
+        if recorded[0].position != self._tail.head + 1:  # the writer died between a commit and its telling
+            self._tail = Tail(recorded[0].position - 1, self._tail.kept)
         self._tail.extend(recorded)
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self._wake_readers()
         for save in batch:
             self._let_go(save.aggregates)
             if not save.done.done():
                 save.done.set_result(self.head)
+        self._writing = []  # not before all are told: should we die on the way, the rest still is (see _writer_died)
         oldest = time.perf_counter() - batch[0].at
         for tell in self._on_commit:
-            tell(len(recorded), self._last_commit_seconds, oldest)
+            try:
+                tell(len(recorded), self._last_commit_seconds, oldest)
+            except Exception:  # a listener's fault must not hold up the commands behind
+                log.exception("after a commit", extra={"action": "commit_told_failed"})
 
     def _fail(self, batch: list[Save], error: Exception) -> None:
         """Nothing of the batch was written. What queued behind it was decided on its events, so it
         fails too, and every object involved is read anew."""
-        failed, self._queue, self._queued_events, self._writing = batch + self._queue, [], 0, []
+        failed, self._queue, self._queued_events = batch + self._queue, [], 0
+        self._writing = failed
         conflict = isinstance(error, sqlite3.IntegrityError)
         if conflict:
             log.error("events were refused: %s", error, extra={"action": "log_conflict"})
@@ -358,6 +387,29 @@ class SQLiteEventLog:
                 )
             )
             save.done.exception()  # seen: a caller that went away is no error of its own
+        self._writing = []
+
+    def _writer_died(self, error: Exception) -> None:
+        """No command waits for what no longer works. What was committed at the last moment is found by reading on."""
+        failed, self._queue, self._queued_events, self._writing = self._writing + self._queue, [], 0, []
+        self._roll_back([aggregate for save in failed for aggregate in save.aggregates])
+        for save in failed:
+            if not save.done.done():
+                save.done.set_exception(
+                    LogUnavailable(f"the event log's writer failed ({said(error)}); read again, then retry")
+                )
+                save.done.exception()  # seen: a caller that went away is no error of its own
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """With commits that were not told."""
+        if self.recorder.head != self._tail.head:
+            self._tail = Tail(self.recorder.head, self._tail.kept)
+            self._wake_readers()
+
+    def _wake_readers(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     async def between_commits(self, work: Callable[[], None]) -> None:
         """Runs a short piece of work that writes, in a thread; commands wait for it, the loop does not."""

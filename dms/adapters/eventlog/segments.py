@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from hashlib import file_digest, sha256
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
 
 from dms.application.export import signed_record
 from dms.application.ports import Signer
 from dms.disk import make_folder, private, publish, sync_folder
+from dms.domain.decoding import UNREADABLE
 from dms.domain.event import Recorded
 from dms.domain.export import Header, Writer, decode_footer
 from dms.errors import ArchiveUnreadable
@@ -162,7 +162,7 @@ def end_of(path: Path) -> tuple[int, str]:
     try:
         with gzip.open(path) as file:
             footer = decode_footer(b"".join(deque(file, 1)))
-    except (OSError, EOFError, zlib.error, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, EOFError, zlib.error, *UNREADABLE):
         return 0, ""
     return footer.position, footer.hash
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
-from dms.application.tasks import cancelled
+from dms.application.loops import Loop, Loops
 from dms.database import is_passing
 from dms.errors import ArchiveUnreadable, LogCorrupt
 
@@ -33,10 +33,12 @@ _VERIFIED = "verified"
 
 
 class LogWatch:
-    def __init__(self, event_log: SQLiteEventLog, again_seconds: float = AGAIN_SECONDS) -> None:
-        self._log, self._again = event_log, again_seconds
+    def __init__(
+        self, event_log: SQLiteEventLog, loops: Loops | None = None, again_seconds: float = AGAIN_SECONDS
+    ) -> None:
+        self._log, self._loops, self._again = event_log, loops or Loops(), again_seconds
         self._recorder = event_log.recorder
-        self._tasks: list[asyncio.Task[None]] = []
+        self._running: list[Loop] = []
         self._stopped = threading.Event()
         self._reading: sqlite3.Connection | None = None
         self.verified = asyncio.Event()  # the first whole check has ended
@@ -49,9 +51,9 @@ class LogWatch:
             self._log.refuse(str(error))
 
     async def start(self) -> None:
-        self._tasks = [
-            asyncio.create_task(self._look(), name="event log watch"),
-            asyncio.create_task(self._verify_now_and_then(), name="event log check"),
+        self._running = [
+            self._loops.every(LOOK_SECONDS, "event log watch", self._look),
+            self._loops.start("event log check", self._verify_now_and_then),
         ]
 
     async def close(self) -> None:
@@ -59,8 +61,8 @@ class LogWatch:
         with contextlib.suppress(sqlite3.Error):
             if self._reading is not None:
                 self._reading.interrupt()
-        for task in self._tasks:
-            await cancelled(task)
+        for loop in self._running:
+            await loop.close()
 
     def _check_newest(self) -> None:
         head = self._recorder.head
@@ -82,11 +84,9 @@ class LogWatch:
 
     # --- its files ---------------------------------------------------------------------------------
     async def _look(self) -> None:
-        while not self._log.damage:
-            self._log.look_at_files()
-            if self._log.trouble and not self._log.damage:
-                await self._log.try_to_write()
-            await asyncio.sleep(LOOK_SECONDS)
+        self._log.look_at_files()
+        if self._log.trouble and not self._log.damage:
+            await self._log.try_to_write()
 
     # --- its content -------------------------------------------------------------------------------
     async def _verify_now_and_then(self) -> None:
@@ -96,7 +96,7 @@ class LogWatch:
                 await asyncio.to_thread(self._verify)
             except (LogCorrupt, sqlite3.Error) as error:
                 if self._stopped.is_set():
-                    return
+                    break
                 if is_passing(error):
                     log.warning("the log can't be checked just now: %s", error, extra={"action": "log_check_waits"})
                     pause = RETRY_SECONDS
@@ -104,6 +104,7 @@ class LogWatch:
                     self._log.refuse(str(error))
             self.verified.set()
             await asyncio.sleep(pause)
+        await asyncio.Event().wait()  # what is damaged stays so until a restart
 
     def _verify(self) -> None:
         """All of it. Raises LogCorrupt, sqlite3.Error."""

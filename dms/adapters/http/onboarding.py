@@ -165,7 +165,7 @@ def free_resources(offering: Offering) -> dict[str, Any]:
         "vcpu": left.cpu_mhz // core_mhz if core_mhz else 0,
         "disk": 0,
         "price_disk": 0,
-        "ntx_price": float(offering.price),
+        "ntx_price": float(offering.price or 0),
     }
 
 

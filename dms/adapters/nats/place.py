@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from dms.disk import write_file
+from dms.domain.decoding import UNREADABLE
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def load(path: Path) -> Place | None:
         return msgspec.json.decode(path.read_bytes(), type=Place)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         log.warning("%s can't be read (%s); the stream is asked instead", path, error, extra={"action": "nats_place"})
         return None
 

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, closing, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -205,7 +205,8 @@ async def test_closing_writes_what_is_queued_and_later_saves_are_refused(databas
     await asyncio.gather(*saves, return_exceptions=True)
     with pytest.raises(LogUnavailable):
         await asyncio.wait_for(log.save(new_job()), 5)
-    assert sqlite3.connect(database).execute("SELECT count(*), max(position) FROM event").fetchone() == (300, 300)
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT count(*), max(position) FROM event").fetchone() == (300, 300)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 

@@ -210,6 +210,21 @@ async def test_a_reader_that_is_cut_again_and_again_sees_each_position_once(node
     assert seen == list(range(1, total + 1))
 
 
+async def test_a_reader_is_told_of_a_failure_and_where_to_go_on(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    await toggled(node, 0)
+    async with node.connect("?after=0", path=WS) as ws:
+        first = json.loads(await ws.recv())["position"]
+        monkeypatch.setattr(events_module, "cloud_event", lambda *_, **__: 1 // 0)
+        async with node.client() as client:
+            await client.post(f"{API}/device/status", json={"is_available": False})
+        with contextlib.suppress(websockets.ConnectionClosed):
+            async with asyncio.timeout(10):
+                while True:
+                    first = json.loads(await ws.recv())["position"]
+        assert ws.close_code == 1011
+        assert ws.close_reason == f"go on with after={first}: internal error; it is in the log of the DMS"
+
+
 async def test_a_reader_too_slow_is_told_where_to_go_on(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events_module, "SEND_SECONDS", 0.3)
     device = Device("p")

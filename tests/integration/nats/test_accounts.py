@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -21,6 +19,7 @@ from dms.adapters.nats.relay import NatsRelay, inbox_of
 from dms.config import Nats
 from tests.fixtures.histories import new_job
 from tests.fixtures.nats import PROGRAM, NatsServer, stored
+from tests.fixtures.npm import installed
 from tests.fixtures.waiting import wait_for
 
 ROOT = Path(__file__).parents[3]
@@ -72,14 +71,7 @@ async def relayed(server: NatsServer, tmp_path: Path) -> AsyncIterator[int]:
 @pytest.fixture(scope="session")
 def js_folder() -> Path:
     """With its packages installed, once for each lock file. node and npm must be there."""
-    assert shutil.which("node"), "node is needed for the NATS tests"
-    lock = hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
-    stamp = FOLDER / "node_modules" / f".installed-{lock}"
-    if not stamp.exists():
-        command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        subprocess.run(command, cwd=FOLDER, check=True, capture_output=True, timeout=110)
-        stamp.touch()
-    return FOLDER
+    return installed(FOLDER)
 
 
 async def test_a_javascript_client_reads_valid_events_and_can_do_no_more(

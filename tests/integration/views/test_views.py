@@ -15,6 +15,7 @@ import pytest
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.views import sqlite
+from dms.adapters.views.database import Damaged
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.domain.event import AnyFact, Recorded
 from dms.domain.job import Job
@@ -25,7 +26,6 @@ from projections.jobs import JobRow, Jobs
 from tests.fixtures.archiving import archived, written
 from tests.fixtures.histories import new_job, paid
 from tests.fixtures.network import environment
-from tests.fixtures.waiting import wait_for
 
 ALL: Sequence[Projection[Any]] = (Jobs(), Capacity())
 
@@ -142,30 +142,18 @@ async def test_killed_between_and_within_batches_it_goes_on_where_it_was(tmp_pat
     await log.close()
 
 
-class Fragile(Jobs):
-    name: ClassVar[str] = "fragile"
-    broken: ClassVar[bool] = False
-
-    def apply(self, row: JobRow | None, recorded: AnyFact) -> JobRow | None:
-        if self.broken:
-            raise ValueError("broken")
-        return super().apply(row, recorded)
-
-
-async def test_a_batch_is_folded_into_all_views_or_into_none(
-    log: SQLiteEventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with started(log, tmp_path / "views.db", [*ALL, Fragile()]) as views:
+async def test_a_batch_is_folded_into_all_views_or_into_none(log: SQLiteEventLog, tmp_path: Path) -> None:
+    async with started(log, tmp_path / "views.db") as views:
         await write(log, 10)
         await views.wait(log.head)  # the live task has nothing more to do
-        monkeypatch.setattr(Fragile, "broken", True)
-        behind = [views._views["jobs"], views._views["fragile"]]
+        behind = [views._views["capacity"], views._views["jobs"]]
         for view in behind:
             views._reset(view)
-        with pytest.raises(ValueError, match="broken"):
+        views._use(lambda connection: connection.execute("DROP TABLE view_jobs"))
+        with pytest.raises(Damaged, match="no such table"):
             views._fold(behind, await log.read(0, 100))
         assert [view.position for view in behind] == [0, 0]
-        monkeypatch.setattr(Fragile, "broken", False)
+        views._reset(behind[1])
         views._fold(behind, await log.read(0, 100))
         await check(views, log)
 
@@ -182,17 +170,6 @@ async def test_a_rebuild_that_was_broken_off_is_made_up_for_with_the_next_event(
         await asyncio.wait({rebuilding})
         assert rebuilding.cancelled()
         await write(log, 1, "0xff")
-        await check(views, log)
-
-
-async def test_a_failure_of_the_live_view_is_told(log: SQLiteEventLog, tmp_path: Path) -> None:
-    async with started(log, tmp_path / "views.db") as views:
-        assert views.failure is None
-        views._connection.execute("PRAGMA query_only = ON")
-        await write(log, 1)
-        await wait_for(lambda: views.failure is not None)
-        assert "no longer kept" in str(views.failure)
-    async with started(log, tmp_path / "views.db") as views:
         await check(views, log)
 
 
