@@ -627,8 +627,10 @@ class Audit:
         self._recorder.close()
 
     def chain(self) -> Iterator[int]:
-        """Positions."""
-        return self._recorder.verify()
+        """Positions. At the end also what the chain does not see: the keys of personal data, and the indices."""
+        yield from self._recorder.verify()
+        self._recorder.check_keys()
+        self._recorder.check_structure()
 
     def signatures(self) -> Iterator[int]:
         """Records of providers, each against its author's key."""
