@@ -86,7 +86,7 @@ async def test_all_stores_keep_what_they_make_to_themselves(tmp_path: Path) -> N
             ExecutionSpec(job_id="job-1", node_id="me", image="", arguments=("echo out",), cpu_mhz=1, memory_mb=64)
         )
         await executor.start("job-1")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while (await executor.inspect("job-1")).exit_code is None:
                 await asyncio.sleep(0.02)
         (folder / "processes/job-1/work/result").write_bytes(b"result")
