@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +42,7 @@ from dms.adapters.metrics.figures import Figures
 from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity, verify_signature
 from dms.adapters.p2p.network import Libp2pNetwork
+from dms.adapters.service.logs import BackgroundHandler, rotating, to_descriptor, to_file
 from dms.adapters.service.notify import ServiceManager
 from dms.adapters.views.check import check_views
 from dms.adapters.views.replay import replay
@@ -633,7 +633,7 @@ class JsonLines(logging.Formatter):
 
 
 def _log_to_stderr(debug: bool) -> None:
-    handler = logging.StreamHandler(sys.stderr)
+    handler = BackgroundHandler(to_descriptor(sys.stderr.fileno()))
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     handler.setFormatter(text if sys.stderr.isatty() else JsonLines())
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
@@ -646,7 +646,7 @@ def _log_to_file(path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
-        handler = RotatingFileHandler(path, maxBytes=10_000_000, backupCount=4, encoding="utf-8")
+        handler = BackgroundHandler(to_file(rotating(path, each_bytes=10_000_000, older=4)))
     except OSError as error:
         log.warning("no log file: %s", error)
         return

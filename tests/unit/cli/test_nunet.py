@@ -522,3 +522,31 @@ def test_a_running_jobs_reward_is_a_conflict(tiny: TinyDms) -> None:
     done = nunet("transaction", "request-reward", "0xab", tiny=tiny)
     assert done.exit_code == 5
     assert "still running" in done.stderr
+
+
+# --- lines of a stream --------------------------------------------------------------------------------
+
+ENDS_OF_LINES = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\rh"  # to str.splitlines; not to JSON
+
+
+def test_a_line_ends_at_its_line_feed_only(tiny: TinyDms, tmp_path: Path) -> None:
+    tiny.answers[f"GET /jobs/{JOB}"] = (200, {"log_url": f"/api/v1/jobs/{JOB}/logs?token=t"})
+    rows = tuple({"seq": n, "time": "t", "stream": "stdout", "text": ENDS_OF_LINES} for n in (1, 2))
+    tiny.answers[f"GET /jobs/{JOB}/logs"] = (200, rows)
+    result = nunet("job", "logs", JOB, tiny=tiny)
+    assert (result.exit_code, result.stdout) == (0, f"{ENDS_OF_LINES}\n" * 2)
+    event = {"position": 1, "type": "io.nunet.dms.job.x.v1", "time": "", "subject": "s", "data": {"x": ENDS_OF_LINES}}
+    tiny.answers["GET /events"] = (200, (event,))
+    tail = nunet("events", "tail", "--after", "0", "-o", "jsonl", tiny=tiny).stdout
+    assert json.loads(tail) == event
+    assert nunet("events", "tail", "--after", "0", tiny=tiny).stdout.count("\n") == 1
+    assert len(nunet("events", "tail", "--after", "0", tiny=tiny).stdout.splitlines()) == 1
+    tiny.answers["GET /events/export"] = (200, (event,))
+    path = tmp_path / "export"
+    nunet("events", "export", "-f", str(path), tiny=tiny)
+    assert json.loads(path.read_bytes()) == event
+
+
+def test_a_cell_of_a_table_stays_in_its_row(tiny: TinyDms) -> None:
+    tiny.answers["GET /jobs"] = (200, {"items": [JOBS[0] | {"image": ENDS_OF_LINES}], "next_token": ""})
+    assert len(nunet("job", "list", tiny=tiny).stdout.splitlines()) == 2
