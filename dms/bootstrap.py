@@ -342,10 +342,14 @@ class Daemon:
         await self.services.transfers.start(await self._open_transfers())
         self._phase = None
         log.info(
-            "ready: REST on http://%s:%d, peer %s, jobs run with %s",
-            rest.addr, self.port, network.peer_id, self.services.executor_name,
+            "ready: REST on http://%s:%d, peer %s, %s",
+            rest.addr, self.port, network.peer_id, self._how_jobs_run(),
             extra={"action": "ready"},
         )  # fmt: skip
+
+    def _how_jobs_run(self) -> str:
+        hindrance = self.services.device.hindrance  # the engine was asked by now
+        return f"no jobs of peers: {hindrance}" if hindrance else f"jobs run with {self.services.executor_name}"
 
     def _enter(self, phase: str) -> None:
         self._phase = phase

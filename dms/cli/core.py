@@ -184,7 +184,7 @@ class Command(click.Command):
 
     def __init__(self, name: str, *, example: str, params: Sequence[click.Parameter] = (), **extra: Any) -> None:
         params = list(params)
-        taken = {option for param in params for option in (*param.opts, *param.secondary_opts)}
+        self._taken = taken = {option for param in params for option in (*param.opts, *param.secondary_opts)}
         for option in shared_options():
             option.opts = [text for text in option.opts if text not in taken]
             params.append(option)
@@ -194,7 +194,7 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """What is no name of a file must be text: it goes to the daemon, in JSON and in addresses."""
         try:
-            rest = super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, self._told_apart(args))
             for param in self.params:
                 value = ctx.params.get(param.name or "")
                 for text in value if isinstance(value, tuple) else (value,):
@@ -204,6 +204,20 @@ class Command(click.Command):
             ctx.close()  # of the files that were opened
             raise
         return rest
+
+    def _told_apart(self, args: list[str]) -> list[str]:
+        """Where -o is a flag of the command's own (the original's), a format behind it makes it the shared option."""
+        found: list[str] = []
+        for text in args:
+            if "-o" not in self._taken or "--" in found:
+                found.append(text)
+            elif found[-1:] == ["-o"] and text in FORMATS:
+                found[-1:] = ["--output", text]
+            elif text.startswith("-o") and text[2:].removeprefix("=") in FORMATS:
+                found += ["--output", text[2:].removeprefix("=")]
+            else:
+                found.append(text)
+        return found
 
 
 class Group(click.Group):

@@ -210,14 +210,20 @@ def _add_reading(group: Group) -> None:
         """Print the output of a job: its standard output to standard output, its errors to standard error."""
         api = state.api()
         # Knowing the job's own address of its output is the right to read it.
-        token = parse_qs(urlsplit(api.get(f"/jobs/{in_path(job_id)}")["log_url"]).query)["token"][0]
+        job = api.get(f"/jobs/{in_path(job_id)}")
+        token = parse_qs(urlsplit(job["log_url"]).query)["token"][0]
         path = f"/jobs/{in_path(job_id)}/logs"
+        nothing = True
         for line in api.lines(path, token=token, after=after, follow=follow, stream=stream):
+            nothing = False
             if state.output.for_people:
                 lead = f"{line['seq']} {line['time']} " if timestamps else ""
                 print_line(line["stream"], lead + line["text"])
             else:
                 state.output.line(line)
+        if nothing and not stream and after < (job.get("log_lines") or 0):
+            said = f"the {job['log_lines']} lines that job {job_id} wrote are not here any more: they were erased"
+            raise Failure(said, Exit.NOT_FOUND, "nunet erasure list")
 
 
 def _add_stopping(group: Group) -> None:

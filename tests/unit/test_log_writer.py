@@ -52,8 +52,8 @@ def test_a_reader_that_does_not_read_holds_up_nobody_and_is_told_what_it_missed(
     assert [line.split()[1] for line in found[:5]] == ["0", "1", "2", "3", "4"]
     told = [line for line in found if "lines of this log were dropped" in line]
     kept = [line for line in found if line.startswith("line ")]
-    assert len(told) == 1
-    assert int(told[0].split()[0]) == 20_000 - len(kept)
+    assert told
+    assert sum(int(line.split()[0]) for line in told) == 20_000 - len(kept)
 
 
 def test_a_descriptor_that_does_not_block_gets_every_line_whole(pipe: tuple[int, int]) -> None:
@@ -80,7 +80,7 @@ def test_nobody_at_the_other_end_is_no_matter() -> None:
 def test_the_file_turns_over_and_a_full_disk_is_no_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = rotating(tmp_path / "dms.log", each_bytes=1000, older=2)
+    file = rotating(tmp_path / "dms.log", each_bytes=500, older=2)
     handler = BackgroundHandler(to_file(file))
     log = logger_of(handler)
     for number in range(100):
