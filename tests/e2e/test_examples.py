@@ -33,7 +33,6 @@ from projections.transactions import DONE
 from tests.fixtures import prepared
 from tests.fixtures.network import (
     Network,
-    halves,
     nunet,
     onboard,
     providers,
@@ -157,17 +156,14 @@ def running(world: World) -> Mapping[str, str]:
 
 
 def onboarded(world: World) -> Mapping[str, str]:
-    """Amounts that fit this machine in place of the example's."""
     world.provider()
-    memory_mb, cpu_mhz = halves(world.compute)
-    return {"-m 6000 -c 9000": f"-m {memory_mb} -c {cpu_mhz}", "/var/nunet": str(world.compute.database.parent)}
+    return {"/var/nunet": str(world.compute.database.parent)}
 
 
 def offboarded(world: World) -> Mapping[str, str]:
     if world.compute.ask("GET", "/onboarding/status")["onboarded"]:
         nunet(world.compute, "offboard", "--yes")
-    memory_mb, cpu_mhz = halves(world.compute)
-    return {"-m 4000 -c 8000": f"-m {memory_mb} -c {cpu_mhz}", "<address>": PAYMENT_ADDRESS}
+    return {"<address>": PAYMENT_ADDRESS}
 
 
 def exported_path(world: World) -> Mapping[str, str]:

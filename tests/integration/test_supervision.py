@@ -22,7 +22,7 @@ NEEDED = {"event log writer", "views", "websocket actions", "peer-to-peer host"}
 OTHERS = {
     "metadata file", "metrics", "websocket pings", "engine watch", "GPU watch", "tidying of checkpoints", "cleanup",
     "retention", "own advertisement", "recording of providers", "expiry of providers", "asking of neighbours",
-    "heads at the end of jobs", "heads of running jobs",
+    "heads at the end of jobs", "heads of running jobs", "event log watch", "event log check", "remembering of peers",
 }  # fmt: skip
 
 
