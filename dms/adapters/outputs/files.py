@@ -112,7 +112,7 @@ class _Output:
             number = 1
             while (aside := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
                 number += 1
-            with self.path.open("rb") as source, open(aside, "xb", opener=private) as target:  # noqa: PTH123
+            with self.path.open("rb") as source, open(aside, "xb", opener=private) as target:
                 source.seek(self.size)
                 shutil.copyfileobj(source, target)
             sync_file(aside)
