@@ -74,7 +74,8 @@ def test_commits_that_can_not_be_read_there_are_told(medium: Path) -> None:
     """As after a kill: the newest events are in the journal, and a copy has not all of the files."""
     subprocess.run(["mount", "-o", "remount,rw", medium], check=True)
     with closing(connect(medium / "events.db")) as connection:
-        connection.execute("UPDATE event SET time = time WHERE position = 20")
+        connection.execute("INSERT OR REPLACE INTO note VALUES ('of a test', x'00')")
+        assert (medium / "events.db-wal").stat().st_size
         (medium / "kept").write_bytes((medium / "events.db-wal").read_bytes())
     (medium / "kept").rename(medium / "events.db-wal")
     (medium / "events.db-shm").unlink(missing_ok=True)
