@@ -832,7 +832,7 @@ async def _until_told(settings: Settings, signals: Sequence[int] = (signal.SIGTE
     daemon = Daemon(settings, manager.status)
     if not await _started(daemon, told):
         return
-    manager.ready(f"ready: REST on port {daemon.port}")
+    manager.ready(daemon.ready() or f"ready: REST on port {daemon.port}")
     loops, watch = daemon.loops, None
     if manager.watchdog_seconds:
         watch = loops.start("service manager", lambda: manager.watch(lambda: loops.fault, daemon.ready))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -132,6 +135,41 @@ def test_what_is_no_readable_file_is_named(tmp_path: Path, where: str) -> None:
             continue  # a line's end
         with pytest.raises(ConfigError, match=f"{path},? is damaged"):
             use()
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from dms.adapters.p2p.identity import Identity
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+print(Identity.load(Path(sys.argv[1])).peer_id)
+"""
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "said"),
+    [
+        (0, 0o600, "can't be used: Permission denied. The user of the DMS (uid 65534) must be able to read it"),
+        (1234, 0o644, "belongs to another user (uid 1234), who can change it"),
+        (0, 0o644, "is open to other users, and that can't be changed: chmod 600 it"),
+        (65534, 0o644, "was open to other users; now it is not"),
+        (65534, 0o400, ""),
+    ],
+)
+def test_a_key_file_of_another_user_is_told_from_our_own(owner: int, mode: int, said: str) -> None:
+    with TemporaryDirectory() as name:  # others can't reach tmp_path
+        folder, key = Path(name), Path(name, "node.key")
+        peer_id = Identity.load_or_create(key).peer_id
+        folder.chmod(0o755)
+        os.chown(key, owner, -1)
+        key.chmod(mode)
+        ended = subprocess.run([sys.executable, "-c", AS_NOBODY, key], capture_output=True, text=True, check=False)
+        assert said in ended.stderr
+        if owner == 65534:
+            assert (ended.stdout.strip(), key.stat().st_mode & 0o077) == (peer_id, 0)
+        else:
+            assert "dms.errors.ConfigError: The node's key file" in ended.stderr
+            assert ended.stdout == ""
 
 
 # --- damage that only the log can tell ----------------------------------------------------------------

@@ -39,7 +39,7 @@ from dms.adapters.outputs.sealed import (
 )
 from dms.application.ports import OUTPUT_TRUNCATED as TRUNCATED
 from dms.application.ports import LogLine, OutputCursor, OutputLine, SealedLog
-from dms.disk import FILE_MODE, append_to, make_folder
+from dms.disk import FILE_MODE, append_to, make_folder, private
 from dms.errors import LogUnavailable, PeerMisbehaved
 
 logger = logging.getLogger(__name__)
@@ -112,8 +112,7 @@ class _Output:
             number = 1
             while (aside := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
                 number += 1
-            with self.path.open("rb") as source, aside.open("xb") as target:
-                aside.chmod(0o600)
+            with self.path.open("rb") as source, open(aside, "xb", opener=private) as target:
                 source.seek(self.size)
                 shutil.copyfileobj(source, target)
             sync_file(aside)
