@@ -104,7 +104,8 @@ class Job(Struct, frozen=True, kw_only=True):
     executor: Literal["auto", "docker", "process"] = "auto"  # auto: Docker where its daemon answers
     allow_process_for_peers: bool = False  # a bare process does not confine a stranger's job
     network: bool = False  # jobs may reach the network
-    image_allow: Words = ()  # repositories or digests; empty: all that are not denied
+    # Repositories or digests; empty: all that are not denied. Registries of inner networks must be named.
+    image_allow: Words = ()
     image_deny: Words = ()
     run_as_image_user: bool = False  # false: as an unprivileged user, whatever the image says
 

@@ -14,12 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import httpx
 from docker import APIClient
@@ -50,12 +50,30 @@ class StepFailed(Exception):
     """The message says which step did not work, and why."""
 
 
+class Running(Protocol):
+    """As much of subprocess.Popen as is used here."""
+
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+Start = Callable[[Sequence[str], BinaryIO, Mapping[str, str]], Running]
+
+
 @dataclass
 class Node:
     name: str
     folder: Path
     port: int
-    process: subprocess.Popen[bytes]
+    process: Running
     peer_id: str = ""
 
     @property
@@ -139,10 +157,23 @@ def choose_executor() -> str:
     return "docker"
 
 
-def start_node(name: str, folder: Path, executor: str) -> Node:
-    """A `nunet run` process. Its session is its own, so that Ctrl-C reaches only the demo, which then stops it."""
+def start_nunet(arguments: Sequence[str], log: BinaryIO, environment: Mapping[str, str]) -> Running:
+    """Its session is its own, so that Ctrl-C reaches only the script, which then stops it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "dms.cli", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        cwd=Path(__file__).parent.parent,
+        start_new_session=True,
+    )
+
+
+def start_node(name: str, folder: Path, executor: str, ports: Sequence[int] = (), start: Start = start_nunet) -> Node:
+    """A `nunet run` process. ports: of the REST API and for peers; by default ones that are free now."""
     folder.mkdir(parents=True)
-    port, p2p_port = free_ports(2)
+    port, p2p_port = ports or free_ports(2)
     settings = {
         "general": {"work_dir": str(folder / "work"), "data_dir": str(folder / "data")},
         "rest": {"port": port},
@@ -153,15 +184,7 @@ def start_node(name: str, folder: Path, executor: str) -> Node:
     config.write_text(json.dumps(settings, indent=2) + "\n")
     environment = {key: value for key, value in os.environ.items() if not key.upper().startswith("DMS_")}
     with (folder / "daemon.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dms.cli", "--config", str(config), "run"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            cwd=Path(__file__).parent.parent,
-            start_new_session=True,
-        )
+        process = start(["--config", str(config), "run"], log, environment)
     return Node(name, folder, port, process)
 
 

@@ -110,7 +110,10 @@ class HeadExchange:
         async with contextlib.aclosing(self._log.subscribe(self._position, topics=(*_BEGINS, *_ENDS))) as batches:
             async for batch in batches:
                 for job_id in {recorded.originator_id.partition("-")[2] for recorded in batch}:
-                    self._look_at(job_id)
+                    try:
+                        self._look_at(job_id)
+                    except Exception:  # one job that can't be read must not keep the others' heads
+                        log.exception("the head at the end of job %s", job_id, extra={"action": "head_failed"})
                 self._position = batch[-1].position
 
     async def _show_open(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 from dms.errors import DmsError, LogUnavailable, Unavailable
@@ -103,6 +103,17 @@ def _tell(task: asyncio.Task[Any]) -> None:
         log.warning("%s: %s", task.get_name(), error, extra=told)
     else:
         log.error("%s: unexpected error", task.get_name(), exc_info=error, extra=told)
+
+
+async def patiently(steps: Generator[None, None, T]) -> T:
+    """What the steps come to; other work of the loop goes on between them."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        await asyncio.sleep(0)
 
 
 async def cancelled(task: asyncio.Future[Any]) -> None:

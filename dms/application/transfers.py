@@ -379,7 +379,9 @@ class Transfers:
 
     # --- the record --------------------------------------------------------------------------------
     async def _save(self, transfer: Transfer) -> None:
-        """And what follows from its state: a task while it is open, none afterwards."""
+        """And what follows from its state: a task while it is open, none afterwards. That task wakes only where
+        something happened: one that asks its peer and hears nothing new would otherwise ask again at once, for ever."""
+        happened = bool(transfer.pending)
         await self._log.save(transfer)
         if transfer.ended:
             self._open.pop(transfer.key, None)
@@ -391,8 +393,9 @@ class Transfers:
             self._open[transfer.key] = None
             if transfer.direction is Direction.IN:
                 self._tasks.start(transfer.key)
-        self._tasks.wake(transfer.key)
-        self._stir()
+        if happened:
+            self._tasks.wake(transfer.key)
+            self._stir()
 
     def _note(self, _peer_id: str, transfer_id: str, size: int) -> None:
         """Bytes that have gone over."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -61,8 +62,10 @@ def unreachable(url: str, why: str) -> Failure:
 class Api:
     def __init__(self, url: str) -> None:
         self.url = url
-        # A proxy for the web must not see what goes to a daemon on this machine.
-        self._http = httpx.Client(base_url=f"{url}/api/v1", timeout=PATIENCE, trust_env=False)
+        # A proxy for the web must not see what goes to a daemon on this machine. Certificates are read only where
+        # they are needed: it takes longer than most commands.
+        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if url.startswith("http://") else True
+        self._http = httpx.Client(base_url=f"{url}/api/v1", timeout=PATIENCE, trust_env=False, verify=verify)
 
     def close(self) -> None:
         self._http.close()

@@ -89,12 +89,18 @@ def _add_onboarding(cli: Group) -> None:
     @command(cli, "offboard", "nunet offboard --yes")
     @click.option("-f", "--force", is_flag=True, help="Even if jobs run, or the state is damaged.")
     @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+    @click.option(
+        "--forget-identity", is_flag=True, help="Instead, while the daemon is stopped: give up the node's key for good."
+    )
     @pass_state
-    def offboard(state: State, *, force: bool, yes: bool) -> None:
+    def offboard(state: State, *, force: bool, yes: bool, forget_identity: bool) -> None:
         """Take this machine off the network. History and identity are kept.
 
-        To give up the identity as well, stop the daemon and delete the file node.key in its work folder.
+        To give up the identity as well, stop the daemon and then use --forget-identity: the next start makes a new one.
         """
+        if forget_identity:
+            _forget_identity(state, yes)
+            return
         _confirm("Are you sure you want to offboard?", yes, "Exiting...", "offboarding was not confirmed")
         answer = state.api().post("/onboarding/offboard", force=force)
         say(answer["message"])
@@ -117,6 +123,19 @@ def _add_onboarding(cli: Group) -> None:
         metadata = state.api().post("/onboarding/resource-config", body)
         say("Resources updated successfully!")
         state.output.record(metadata)
+
+
+def _forget_identity(state: State, yes: bool) -> None:
+    from dms.bootstrap import forget_identity
+
+    _confirm(
+        "Without its key this node is another peer: what it is owed can't be claimed any more. Give the key up?",
+        yes,
+        "Exiting...",
+        "giving up the identity was not confirmed",
+    )
+    peer_id = forget_identity(state.load().settings)
+    say(f"The identity{f' of peer {peer_id}' if peer_id else ''} is forgotten; the next start makes a new one.")
 
 
 def _add_figures(cli: Group) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from dms.application import loops
 from dms.application.loops import Body, Loop, Patience
-from dms.bootstrap import Daemon
+from dms.bootstrap import Daemon, _started
 from dms.config import Eventlog, General, Job, P2p, Rest, Settings
+from projections.capacity import Capacity
 from tests.fixtures.dms import ADDRESS
 from tests.fixtures.waiting import wait_for
 
@@ -21,7 +22,7 @@ NEEDED = {"event log writer", "views", "websocket actions", "peer-to-peer host"}
 OTHERS = {
     "metadata file", "metrics", "websocket pings", "engine watch", "GPU watch", "tidying of checkpoints", "cleanup",
     "retention", "own advertisement", "recording of providers", "expiry of providers", "asking of neighbours",
-    "heads at the end of jobs", "heads of running jobs", "discovery on the local network",
+    "heads at the end of jobs", "heads of running jobs", "event log watch", "event log check", "remembering of peers",
 }  # fmt: skip
 
 
@@ -38,6 +39,8 @@ class Wounds:
             work, end = asyncio.ensure_future(body()), asyncio.ensure_future(doomed.wait())
             try:
                 await asyncio.wait({work, end}, return_when=asyncio.FIRST_COMPLETED)
+                if work.done():
+                    return work.result()
             finally:
                 for task in (work, end):
                     task.cancel()
@@ -80,7 +83,7 @@ async def daemon(tmp_path: Path, wounds: Wounds, monkeypatch: pytest.MonkeyPatch
         Settings(
             general=General(data_dir=tmp_path / "data", work_dir=tmp_path / "work"),
             rest=Rest(port=0),
-            p2p=P2p(listen_address=("/ip4/127.0.0.1/tcp/0",), mdns=True),
+            p2p=P2p(listen_address=("/ip4/127.0.0.1/tcp/0",), mdns=False),
             job=Job(executor="process"),
             eventlog=Eventlog(archive_after_days=30),
         )
@@ -94,7 +97,7 @@ async def daemon(tmp_path: Path, wounds: Wounds, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 async def client(daemon: Daemon) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{daemon.port}", timeout=20) as made:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{daemon.port}", timeout=120) as made:
         yield made
 
 
@@ -169,3 +172,83 @@ async def test_commands_fail_at_once_while_nothing_can_be_written(
     assert refused.status_code == 503
     assert "nothing can be written just now (event log writer: ZeroDivisionError" in refused.json()["error"]
     assert (await client.get("/api/v1/events")).status_code == 200  # what was written is read all the same
+
+
+# --- the views, as a whole daemon has them ---------------------------------------------------------
+
+
+async def test_views_in_trouble_keep_only_what_reads_them_from_being_answered(
+    daemon: Daemon, client: httpx.AsyncClient
+) -> None:
+    daemon._views._use(lambda c: c.execute("PRAGMA query_only = ON"))
+    assert (await onboard(client)).status_code in (200, 503)  # recorded in any case; its answer reads a view
+    await wait_for(lambda: of(daemon, "views").trouble is not None)
+    answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert "views.db can't be read or written just now" in answer.json()["error"]
+    assert daemon.loops.fault is None  # a new process would not help
+    assert (await client.get("/livez")).status_code == 200
+    assert "device.onboarded" in (await client.get("/api/v1/events")).text
+    refused = await client.get("/api/v1/jobs")
+    assert refused.status_code == 503
+    assert "the views are not kept" in refused.json()["error"]
+    assert "dms_ready 0.0" in (await client.get("/metrics")).text
+    daemon._views._use(lambda c: c.execute("PRAGMA query_only = OFF"))
+    await wait_for(lambda: daemon.ready() is None)
+    assert (await client.get("/api/v1/jobs")).status_code == 200
+
+
+async def test_what_a_view_left_out_is_seen_everywhere(
+    daemon: Daemon, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(Capacity, "apply", lambda *_: 1 // 0)
+        assert (await onboard(client)).status_code == 200
+    ready = await client.get("/readyz")
+    assert ready.status_code == 200
+    [told] = ready.json()["degraded"]
+    assert told.startswith("view capacity: ")
+    assert "the first at position 1" in told
+    views = {view["name"]: view for view in (await client.get("/api/v1/projections")).json()["items"]}
+    assert views["jobs"]["left_out"] is None
+    assert views["capacity"]["left_out"]["topic"] == "device.onboarded"
+    assert views["capacity"]["behind"] == 0
+    assert 'dms_view_left_out_events{view="jobs"} 0.0' in (await client.get("/metrics")).text
+    assert (await client.post("/api/v1/projections/capacity/rebuild")).status_code == 200
+    assert (await client.get("/readyz")).json()["degraded"] == []
+
+
+def settings(folder: Path) -> Settings:
+    return Settings(
+        general=General(data_dir=folder / "data", work_dir=folder / "work"),
+        rest=Rest(port=0),
+        p2p=P2p(listen_address=("/ip4/127.0.0.1/tcp/0",), mdns=False),
+        job=Job(executor="process"),
+    )
+
+
+async def test_a_damaged_file_of_views_does_not_keep_the_daemon_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "views.db").write_bytes(b"noise" * 1000)
+    daemon = Daemon(settings(tmp_path))
+    await daemon.start()
+    assert daemon.ready() is None
+    assert [path.read_bytes() for path in (tmp_path / "data").glob("views.db.damaged-*")] == [b"noise" * 1000]
+    await daemon.close()
+
+
+async def test_a_start_that_waits_says_why_and_can_be_stopped(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "views.db").symlink_to(tmp_path / "not mounted" / "views.db")
+    daemon, told = Daemon(settings(tmp_path)), asyncio.Event()
+    starting = asyncio.create_task(_started(daemon, told))
+    await wait_for(lambda: daemon.loops.trouble is not None)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{daemon.port}", timeout=120) as client:
+        assert (await client.get("/livez")).status_code == 200
+        answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert "reading the log; views: " in answer.json()["error"]
+    told.set()
+    async with asyncio.timeout(120):
+        assert await starting is False
+    assert list(daemon.loops) == []

@@ -74,7 +74,7 @@ def what_it_is(node: Node) -> tuple[Any, ...]:
         services.service_provider.default_provider,
         [chat.chat_id for chat in services.chats.waiting()],
         [transfer.key for transfer in services.transfers.waiting()],
-        list(services.directory.offerings()),
+        services.directory.advertisements(),
         sorted(path.name for path in services.database_path.parent.rglob("*") if path.suffix not in (".db-wal",)),
     )
 
@@ -97,7 +97,7 @@ def values(parameter: Parameter) -> list[Any]:
 async def ask(node: Node, method: str, url: str, headers: Mapping[str, str]) -> int:
     """The status; of a stream that has no end only its head is read."""
     async with node.app.ctx.client.stream(method, url, headers=headers) as answer:
-        return answer.status_code
+        return int(answer.status_code)
 
 
 async def test_a_get_that_changes_something_is_known_as_one(node: Node) -> None:

@@ -18,10 +18,21 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "dms.config": ("dms.config", "dms.config_json"),
     "dms.config_json": ("dms.masking",),
     "dms.masking": (),
+    "dms.database": (),
+    "dms.disk": (),
+    "dms.key_file": (),
     "dms.domain": ("dms.domain",),
-    "dms.application": ("dms.application", "dms.domain", "dms.config"),
+    "dms.application": ("dms.application", "dms.domain", "dms.config", "dms.disk"),
     "projections": ("projections", "dms.domain"),
-    "dms.adapters": ("dms.application", "dms.domain", "dms.config", "projections"),  # and its own package
+    "dms.adapters": (
+        "dms.application",
+        "dms.domain",
+        "dms.config",
+        "dms.database",
+        "dms.disk",
+        "dms.key_file",
+        "projections",
+    ),  # and its own package
 }
 WIRING = ("dms.bootstrap", "dms.cli", "dms.__main__")  # these may know every concrete class
 
@@ -129,14 +140,16 @@ TASKS: dict[tuple[str, str], str] = {
     ("dms.application.loops", "Loop.__init__"): "looks after all long-lived loops",
     ("dms.application.tasks", "JobTasks.start"): "begins again by itself, and logs, until the job is done",
     ("dms.application.tasks", "background"): "logs what ends it",
+    ("dms.bootstrap", "_started"): WAITED_FOR,
     ("dms.application.chats", "Chats.start"): WAITED_FOR,
     ("dms.application.compute_provider", "ComputeProvider._either"): WAITED_FOR,
     ("dms.application.compute_provider", "ComputeProvider.feed"): WAITED_FOR,
-    ("dms.application.compute_provider", "ComputeProvider._restore"): WAITED_FOR,
+    ("dms.application.compute_provider", "ComputeProvider._unless_stopped"): WAITED_FOR,
     ("dms.application.compute_provider", "ComputeProvider._supervise"): WAITED_FOR,
     ("dms.application.engine", "EngineWatch.ping"): SHARED_BY,
     ("dms.application.service_provider", "ServiceProvider._ping"): SHARED_BY,
     ("dms.application.transfers", "Transfers._receive"): WAITED_FOR,
+    ("dms.adapters.eventlog.log", "SQLiteEventLog._commit"): WAITED_FOR,
     ("dms.adapters.executors.docker", "DockerExecutor.pull"): WAITED_FOR,
     ("dms.adapters.executors.threads", "stoppable"): WAITED_FOR,
     ("dms.adapters.http.conversation", "Conversation.run"): "closes its socket with a word, whatever ends it",
@@ -145,6 +158,7 @@ TASKS: dict[tuple[str, str], str] = {
     ("dms.adapters.http.sockets", "Sockets.close"): WAITED_FOR,
     ("dms.adapters.nats.relay", "NatsRelay._session"): WAITED_FOR,
     ("dms.adapters.p2p.exchange", "consume"): WAITED_FOR,
+    ("dms.adapters.views.sqlite", "SQLiteViews._follow_until_damaged"): WAITED_FOR,
     ("dms.adapters.p2p.runtime", "TrioThread.ask.begin"): WAITED_FOR,
 }
 BEGIN_A_TASK = ("create_task", "ensure_future")
@@ -185,6 +199,27 @@ class Watch:
             return [asyncio.ensure_future(x) for x in self.all]
 """
     assert list(begun_tasks(ast.parse(source).body)) == ["Watch.start", "Watch.other.inner"]
+
+
+def calls_to_connect(path: Path) -> set[str]:
+    """The calls of `sqlite3.connect` (by that or any other name) in a file."""
+    tree = ast.parse(path.read_text())
+    names = {"sqlite3.connect", "sqlite3.dbapi2.connect", "sqlite3.Connection"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in ("sqlite3", "sqlite3.dbapi2"):
+            names |= {alias.asname or alias.name for alias in node.names if alias.name in ("connect", "Connection")}
+        elif isinstance(node, ast.Import):
+            names |= {f"{a.asname}.connect" for a in node.names if a.name == "sqlite3" and a.asname}
+    return {
+        ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) in names
+    }
+
+
+def test_only_one_module_opens_sqlite_databases() -> None:
+    """Any other way forgets something: quoting in the URI, the file's mode, a medium that can't be written."""
+    ours = [path for top in ("dms", "projections", "ops") for path in sorted((ROOT / top).rglob("*.py"))]
+    found = {str(path.relative_to(ROOT)): calls for path in ours if (calls := calls_to_connect(path))}
+    assert set(found) == {"dms/database.py"}
 
 
 def test_the_rules_would_catch_an_outward_import() -> None:

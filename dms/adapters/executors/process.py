@@ -24,7 +24,7 @@ import msgspec
 from dms.adapters.executors.archive import unpack
 from dms.adapters.executors.output import BATCH_LINES, Seeker
 from dms.adapters.executors.pack import pack
-from dms.adapters.executors.process_child import ProcessSpec, ProcessState, write_whole
+from dms.adapters.executors.process_child import ProcessSpec, ProcessState
 from dms.adapters.executors.threads import stoppable
 from dms.application.ports import (
     Execution,
@@ -35,6 +35,8 @@ from dms.application.ports import (
     PackedWorkspace,
     PreparedImage,
 )
+from dms.disk import make_folder, write_file
+from dms.domain.decoding import UNREADABLE
 from dms.errors import ExecutionError, ExecutorUnavailable, InvalidInput, NotFound
 
 logger = logging.getLogger(__name__)
@@ -67,10 +69,14 @@ class ProcessExecutor:
         self._limits = limits or ProcessLimits()
         self._decoder = msgspec.json.Decoder(tuple[str, int, str])
 
+    def objection(self, spec: ExecutionSpec) -> str:
+        """There is no image, and there are no bounds."""
+        return ""
+
     async def check(self) -> None:
         """Raises ExecutorUnavailable when the folder can't be written."""
         with _storage(self._data_dir):
-            self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._data_dir)
             if not os.access(self._data_dir, os.W_OK | os.X_OK):
                 raise ExecutorUnavailable(f"the folder of jobs, {self._data_dir}, can't be written")
 
@@ -108,9 +114,9 @@ class ProcessExecutor:
             output_mb=self._limits.output_mb,
         )
         with _storage(folder):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(folder)
             if not _was_created(folder):
-                write_whole(folder / "spec.json", msgspec.json.encode(wanted))
+                write_file(folder / "spec.json", msgspec.json.encode(wanted))
         return spec.job_id
 
     async def start(self, job_id: str) -> None:
@@ -154,7 +160,7 @@ class ProcessExecutor:
     def _line(self, record: bytes) -> OutputLine:
         try:
             return OutputLine(*self._decoder.decode(record))
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return OutputLine("stderr", 0, "[dms] a line of the output is damaged and can't be shown")
 
     async def stop(self, job_id: str, grace_seconds: float) -> None:
@@ -212,7 +218,7 @@ def _fill(folder: Path, archive: Path, max_bytes: int) -> None:
     work = folder / "work"
     if work.exists():
         shutil.rmtree(work)
-    work.mkdir(mode=0o700, parents=True)
+    make_folder(work)
     unpack(archive, work, max_bytes)
 
 
@@ -256,7 +262,7 @@ def _stored_spec(folder: Path) -> ProcessSpec | None:
         return msgspec.json.decode(path.read_bytes(), type=ProcessSpec)
     except FileNotFoundError:
         return None
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         logger.warning("%s is damaged and not used: %s", path, error)
         return None
 
@@ -268,7 +274,7 @@ def _stored_state(folder: Path) -> ProcessState | None:
         return msgspec.json.decode(path.read_bytes(), type=ProcessState)
     except FileNotFoundError:
         return None
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         logger.warning("%s is damaged and not used: %s", path, error)
         return ProcessState(supervisor_pid=0, started_at=0)
 
@@ -321,5 +327,5 @@ def _read(path: Path, position: int) -> bytes:
 def _storage(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise ExecutorUnavailable(f"the jobs' files at {path} can't be used: {error}") from error

@@ -25,13 +25,16 @@ from pathlib import Path
 import msgspec
 
 from dms.adapters.executors.lines import LINE_BYTES, LineCutter
+from dms.disk import append_to, make_folder, private, write_file
 
 TRUNCATED = (
     "[dms] output truncated: the limit of {limit} MB is reached, later lines are dropped"  # as the ports have it
 )
+LOST = "[dms] output is missing here: it could not be stored ({why})"
 READ_BYTES = 65_536
 _AFTER_EXIT_SECONDS = 1.0  # for what is still in the pipes; a job's stray child may hold them open for ever
 _LOCK_SECONDS = 5.0
+_RETRY_SECONDS = 0.5
 _WHOLE_BYTES = LINE_BYTES // 4  # so short a line is whole, whatever is in it
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
@@ -60,23 +63,46 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LineWriter:
-    """Appends lines with strictly rising times, up to a size; then says so once and drops the rest."""
+    """Appends lines with strictly rising times, up to a size; then says so once and drops the rest. What a full disk
+    does not take is left out, and a line says where: it must not end the job."""
 
     def __init__(self, target: Path, limit_bytes: int) -> None:
-        self._file = target.open("ab", buffering=0)
+        self._file = append_to(target)
+        self._size = self._file.tell()
         self._left = limit_bytes
         self._limit_mb = limit_bytes // (1024 * 1024)
         self._last_ns = 0
+        self._lost = ""
         self._encoder = msgspec.json.Encoder()
 
     def write(self, stream: str, texts: list[str]) -> None:
         if self._left < 0 or not texts:
             return
-        data = b"".join(self._encode(stream, text) for text in texts)
-        self._left -= len(data)
-        if self._left < 0:
+        mark = self._encode("stderr", LOST.format(why=self._lost)) if self._lost else b""
+        data = mark + b"".join(self._encode(stream, text) for text in texts)
+        left = self._left - len(data)
+        if left < 0:
             data = self._encode("stderr", TRUNCATED.format(limit=self._limit_mb))
-        self._file.write(data)
+        try:
+            self._append(data)
+        except OSError as error:
+            self._lost = error.strerror or str(error)
+        else:
+            self._left, self._lost = left, ""
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _append(self, data: bytes) -> None:
+        """All of it or nothing."""
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError:
+            self._file.truncate(self._size)
+            raise
+        self._size += len(data)
 
     def _encode(self, stream: str, text: str) -> bytes:
         self._last_ns = max(time.time_ns(), self._last_ns + 1)
@@ -110,7 +136,7 @@ class LineSplitter:
 
 def supervise(folder: Path) -> None:
     """Runs the job of the folder, once: returns at once if another supervisor has it or it was run."""
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = private(folder / "lock", os.O_RDWR | os.O_CREAT)
     deadline = time.monotonic() + _LOCK_SECONDS
     while not (folder / "state.json").exists() and time.monotonic() < deadline:
         try:
@@ -129,21 +155,25 @@ def _run(folder: Path, spec: ProcessSpec) -> None:
     # Before the job: should we die in between, it counts as lost and is not run twice.
     _store(folder, state)
     try:
+        writer = LineWriter(folder / "output.ndjson", spec.output_mb * 1024 * 1024)
         job = _spawn(folder, spec)
     except (OSError, subprocess.SubprocessError) as error:
         _store(folder, msgspec.structs.replace(state, exit_code=126, finished_at=_now(), error=str(error)))
         return
     _pass_signals_on(job)
     _close_standard_output()
-    _copy_output(job, LineWriter(folder / "output.ndjson", spec.output_mb * 1024 * 1024))
+    _copy_output(job, writer)
+    writer.close()
     code = job.wait()
     code = 128 - code if code < 0 else code  # a signal's number, as a shell tells it
-    _store(folder, msgspec.structs.replace(state, exit_code=code, finished_at=_now()))
+    ended = msgspec.structs.replace(state, exit_code=code, finished_at=_now())
+    while not _is_stored(folder, ended):  # nobody else knows how it ended: a full disk is waited out
+        time.sleep(_RETRY_SECONDS)
 
 
 def _spawn(folder: Path, spec: ProcessSpec) -> subprocess.Popen[bytes]:
     work = folder / "work"
-    work.mkdir(mode=0o700, exist_ok=True)
+    make_folder(work)
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(work), "LANG": "C.UTF-8"}
     return subprocess.Popen(
         ["/bin/sh", "-c", spec.command],
@@ -168,7 +198,9 @@ def _limit(spec: ProcessSpec) -> None:
         resource.RLIMIT_CORE: 0,
     }
     for which, value in limits.items():
-        resource.setrlimit(which, (value, value))
+        hard = resource.getrlimit(which)[1]  # only root may go beyond it
+        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(which, (most, most))
     os.nice(10)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
@@ -225,23 +257,17 @@ def _close_standard_output() -> None:
 
 
 def _store(folder: Path, state: ProcessState) -> None:
-    write_whole(folder / "state.json", msgspec.json.encode(state))
+    """All of it or nothing, and on the disk before anyone acts on it."""
+    write_file(folder / "state.json", msgspec.json.encode(state))
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """All of it or nothing, also after a power cut, and on the disk before anyone acts on it."""
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        new.chmod(0o600)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+def _is_stored(folder: Path, state: ProcessState) -> bool:
+    """Also when nobody wants to know any more."""
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        _store(folder, state)
+    except OSError:
+        return not folder.exists()
+    return True
 
 
 def _now() -> int:

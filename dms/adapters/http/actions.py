@@ -7,13 +7,13 @@ Version 1 is the original's protocol, byte for byte where clients look; version 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from dms.application.ports import LogLine
+from dms.domain.bounds import time_text
 from dms.domain.event import Event, Recorded
 from dms.domain.job import Job
 
@@ -89,7 +89,8 @@ def action_frame(recorded: Recorded, flavour: Flavour, log_path: str) -> bytes |
     if content is None:
         return None
     if flavour.version >= 2:
-        content |= {"job_id": job_id_of(recorded), "position": recorded.position, "time": iso(recorded.time * 1000)}
+        time = time_text(recorded.time * 1000)
+        content |= {"job_id": job_id_of(recorded), "position": recorded.position, "time": time}
     return _encode(content)
 
 
@@ -102,10 +103,10 @@ def line_frames(job_id: str, lines: Sequence[LogLine], flavour: Flavour) -> Iter
             yield _encode(
                 {
                     "action": "log-stream-response",
-                    line.stream: line.text + "\n",
+                    line.stream: _printed(line),
                     "job_id": job_id,
                     "seq": line.seq,
-                    "time": iso(line.time_ns),
+                    "time": time_text(line.time_ns),
                 }
             )
         return
@@ -131,12 +132,12 @@ def _joined(lines: Sequence[LogLine]) -> Iterator[tuple[str, str]]:
             yield stream, "".join(run)
             run, size = [], 0
         stream = line.stream
-        run.append(line.text + "\n")
+        run.append(_printed(line))
         size += length
     if run:
         yield stream, "".join(run)
 
 
-def iso(time_ns: int) -> str:
-    """Of an absurd time, as an earlier version took it from a peer, the nearest that can be said."""
-    return datetime.fromtimestamp(min(max(time_ns, 0), LATEST_NS) / 1e9, UTC).isoformat(timespec="microseconds")
+def _printed(line: LogLine) -> str:
+    """As the job printed it: pieces of a long line have no newline between them."""
+    return line.text if line.goes_on else line.text + "\n"

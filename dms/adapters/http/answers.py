@@ -239,12 +239,15 @@ class EventPage(Struct, frozen=True, kw_only=True):
 
 
 class OutputLineAnswer(Struct, frozen=True, kw_only=True):
-    """seq: from 1, one count over both streams."""
+    """seq: from 1, one count over both streams. goes_on: the line was longer than 64 KiB, the stream's next one is more
+    of it. damaged: of this node's own last line, when the output is not what was sealed; it says how."""
 
     seq: int
     stream: Literal["stdout", "stderr"]
     time: Time
     text: str
+    goes_on: bool = False
+    damaged: bool = False
 
 
 class Terminating(Struct, frozen=True, kw_only=True):
@@ -366,13 +369,24 @@ class DiffAnswer(Struct, frozen=True, kw_only=True, rename={"start": "from", "en
     capacity: list[Change]
 
 
+class LeftOutEvents(Struct, frozen=True, kw_only=True):
+    """position, topic: of the first; error: what kind of error it met; events: how many there are."""
+
+    position: int
+    topic: str
+    error: str
+    events: int
+
+
 class ViewState(Struct, frozen=True, kw_only=True):
-    """position: of the log, reached; head: the log's newest; behind: events in between."""
+    """position: of the log, reached; head: the log's newest; behind: events in between. left_out: events that the view
+    could not take in, by a fault of it; null: none."""
 
     name: str
     position: int
     head: int
     behind: int
+    left_out: LeftOutEvents | None
 
 
 class ViewList(Struct, frozen=True, kw_only=True):

@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 from pathlib import Path
 
 from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog
+from dms.disk import FILE_MODE, write_file
 from projections.base import Views
 from projections.device import OWN, TOPICS, DeviceRow, DeviceView, metadata
 
@@ -87,12 +87,6 @@ def _write(path: Path, row: DeviceRow) -> None:
         path.unlink(missing_ok=True)
         return
     text = json.dumps(metadata(row), indent=1, ensure_ascii=False).encode()
-    if path.is_file() and path.read_bytes() == text:
+    if path.is_file() and path.read_bytes() == text and path.stat().st_mode & 0o777 == FILE_MODE:
         return
-    new = path.with_suffix(".json.new")
-    with new.open("wb") as file:
-        file.write(text)
-        file.flush()
-        os.fchmod(file.fileno(), 0o644)
-        os.fsync(file.fileno())
-    new.replace(path)
+    write_file(path, text)

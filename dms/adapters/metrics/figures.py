@@ -3,10 +3,11 @@ start of the process, as Prometheus expects, by following the log."""
 
 from __future__ import annotations
 
+import asyncio
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from dms.domain.deployment import Deployment
 from dms.domain.event import Recorded
 from dms.domain.job import Job
 from dms.domain.resources import Resources
+from dms.errors import LogUnavailable
 from projections.base import LiveViews
 from projections.capacity import OWN, Capacity, CapacityRow
 from projections.jobs import OPEN_STATUSES, Jobs
@@ -91,10 +93,11 @@ class Figures(Collector):
 
     async def render(self, accept: str, readers: Mapping[str, int], clients: Mapping[str, int]) -> tuple[bytes, str]:
         self._readers, self._clients = readers, clients
-        self._own = await self._views.get(Capacity(), OWN)
-        self._open = await self._views.counts(Jobs(), ("status", "role"), {"status": ("requested", *OPEN_STATUSES)})
-        counts = await self._views.counts(Capacity(), (), {})
-        self._known = sum(counts.values()) - (self._own is not None)
+        with suppress(LogUnavailable):  # what was read last is shown until the views are there again
+            self._own = await self._views.get(Capacity(), OWN)
+            self._open = await self._views.counts(Jobs(), ("status", "role"), {"status": ("requested", *OPEN_STATUSES)})
+            counts = await self._views.counts(Capacity(), (), {})
+            self._known = sum(counts.values()) - (self._own is not None)
         encode, content_type = exposition.choose_encoder(accept)
         return encode(self._registry), content_type
 
@@ -194,6 +197,13 @@ class Figures(Collector):
         yield _gauge("dms_loop_works", "1 while a part that works in the background does.", rows)
         deaths = [({"loop": name}, float(self._loops.deaths[name])) for name in sorted(works)]
         yield _counter("dms_loop_failures", "How often one of them ended and was begun again.", deaths)
+        yield _gauge("dms_tasks", "Tasks of the event loop.", [({}, float(len(asyncio.all_tasks())))])
+        left_out = self._views.left_out()
+        views = [
+            ({"view": name}, float(left_out[name].events if name in left_out else 0))
+            for name in sorted(self._views.positions())
+        ]
+        yield _gauge("dms_view_left_out_events", "Events that a view could not take in.", views)
 
     def _capacity(self) -> Iterator[Metric]:
         own = self._own

@@ -38,6 +38,7 @@ from dms.application.cloudevents import cloud_event
 from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog, RelayStatus
 from dms.config import Nats
+from dms.domain.decoding import UNREADABLE
 from dms.domain.event import Recorded
 from dms.errors import ConfigError, Conflict, DmsError, Unavailable
 
@@ -295,5 +296,5 @@ def created_at(created: object) -> str:
 def _sent(body: bytes) -> _Sent:
     try:
         return msgspec.json.decode(body, type=_Sent)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Conflict(f"the newest message on our own subjects in {stream.STREAM} is not ours: {error}") from error

@@ -79,7 +79,7 @@ def to_descriptor(fd: int) -> Callable[[bytes], None]:
     return write
 
 
-class _LogFile(RotatingFileHandler):
+class LogFile(RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
         """A full disk: the other way out tells of it, and a traceback for each line would not help."""
 
@@ -89,8 +89,3 @@ def to_file(file: RotatingFileHandler) -> Callable[[bytes], None]:
         file.emit(logging.makeLogRecord({"msg": line.decode().removesuffix("\n")}))
 
     return write
-
-
-def rotating(path: os.PathLike[str], *, each_bytes: int, older: int) -> RotatingFileHandler:
-    """Raises OSError."""
-    return _LogFile(path, maxBytes=each_bytes, backupCount=older, encoding="utf-8")

@@ -28,6 +28,7 @@ from opentelemetry.trace.status import Status, StatusCode
 from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog
 from dms.application.spans import ENDS, Span, spans
+from dms.disk import write_file
 from dms.domain.event import Recorded
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,11 @@ class Tracer:
     async def _send(self, ends: Sequence[Recorded]) -> None:
         made: list[Span] = []
         for end in ends:
-            made += spans(await self._log.read(0, STREAM_EVENTS, stream=end.originator_id))
+            events = await self._log.read(0, STREAM_EVENTS, stream=end.originator_id)
+            try:
+                made += spans(events)
+            except Exception:  # one job must not keep the spans of all others
+                log.exception("no spans of %s", end.originator_id, extra={"action": "span_failed"})
         if made:
             await self._export([self._readable(span) for span in made])
         self.position = ends[-1].position
@@ -122,6 +127,4 @@ class Tracer:
 
     def _save(self, position: int) -> None:
         """Losing the newest only sends spans again, so no fsync."""
-        new = self._state.with_name(self._state.name + ".new")
-        new.write_text(f"{position}\n")
-        new.replace(self._state)
+        write_file(self._state, b"%d\n" % position, durable=False)

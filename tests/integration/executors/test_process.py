@@ -13,9 +13,10 @@ import msgspec
 import pytest
 
 from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
-from dms.adapters.executors.process_child import ProcessState
+from dms.adapters.executors.process_child import LOST, LineWriter, ProcessState
 from dms.application.ports import OUTPUT_TRUNCATED, ExecutionState
-from tests.fixtures.jobs import NODE, ended, launch, read_all, run, shell_spec, texts
+from tests.fixtures.disks import disk_full_at
+from tests.fixtures.jobs import MIB, NODE, ended, launch, read_all, run, shell_spec, texts
 
 STARTER = """
 import asyncio, os, pathlib, sys
@@ -68,7 +69,7 @@ def runs(pid: int) -> bool:
 
 async def test_a_job_outlives_the_killed_dms(tmp_path: Path) -> None:
     command = [sys.executable, "-c", STARTER, str(tmp_path)]
-    done = await asyncio.to_thread(subprocess.run, command, check=False, timeout=30)
+    done = await asyncio.to_thread(subprocess.run, command, check=False, timeout=120)
     assert done.returncode == -signal.SIGKILL
     executor = ProcessExecutor("node", tmp_path)
     assert await executor.list_jobs() == ["survivor"]
@@ -78,12 +79,12 @@ async def test_a_job_outlives_the_killed_dms(tmp_path: Path) -> None:
     assert texts(await read_all(executor, "survivor")) == ["one", "two"]
 
 
-@pytest.mark.parametrize("reached", ["", "spec.json.new", "spec.json", "lock", "state.json", "work", "output.ndjson"])
+@pytest.mark.parametrize("reached", ["", ".spec.json.new", "spec.json", "lock", "state.json", "work", "output.ndjson"])
 async def test_a_dms_killed_at_any_point_of_a_start_leaves_a_job_that_was_not_started_or_runs_to_its_end(
     tmp_path: Path, reached: str
 ) -> None:
     command = [sys.executable, "-c", KILLED_WHEN, str(tmp_path), reached]
-    done = await asyncio.to_thread(subprocess.run, command, check=False, timeout=30)
+    done = await asyncio.to_thread(subprocess.run, command, check=False, timeout=120)
     assert done.returncode == -signal.SIGKILL
     executor = ProcessExecutor("node", tmp_path)
     assert await executor.list_jobs() == ["killed"]
@@ -144,12 +145,49 @@ async def test_a_damaged_line_of_the_output_is_told_and_ends_nothing(executor: P
     assert "damaged" in lines[1].text
 
 
+def test_output_that_a_full_disk_does_not_take_is_left_out_with_a_mark_in_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "output.ndjson"
+    writer = LineWriter(path, MIB)
+    writer.write("stdout", ["one"])
+    with disk_full_at(path.stat().st_size + 60):
+        writer.write("stdout", ["two", "three"])
+        writer.write("stderr", ["four " * 20])
+    writer.write("stdout", ["five"])
+    writer.close()
+    lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+    assert [line[2] for line in lines] == ["one", LOST.format(why="File too large"), "five"]
+    assert [line[1] for line in lines] == sorted(line[1] for line in lines)
+
+
+async def test_the_end_of_a_job_is_kept_though_the_disk_was_full_when_it_came(
+    executor: ProcessExecutor, tmp_path: Path
+) -> None:
+    """A folder in place of the draft refuses every write, as a full disk does."""
+    spec = shell_spec("while [ ! -e go ]; do sleep 0.02; done; exit 5")
+    await launch(executor, spec)
+    folder = tmp_path / spec.job_id
+    (folder / ".state.json.new").mkdir()
+    (folder / "work" / "go").touch()
+    async with asyncio.timeout(120):
+        while not (folder / "output.ndjson").exists() or b"sh" in command_of(folder):  # the shell is over
+            await asyncio.sleep(0.02)
+    (folder / ".state.json.new").rmdir()
+    assert (await ended(executor, spec.job_id)).exit_code == 5
+
+
+def command_of(folder: Path) -> bytes:
+    """Of the supervisor's children."""
+    state = msgspec.json.decode((folder / "state.json").read_bytes(), type=ProcessState)
+    children = Path(f"/proc/{state.supervisor_pid}/task/{state.supervisor_pid}/children").read_text().split()
+    return b"".join(Path(f"/proc/{pid}/comm").read_bytes() for pid in children)
+
+
 async def test_a_job_whose_supervisor_was_killed_is_lost_and_dead(executor: ProcessExecutor, tmp_path: Path) -> None:
     spec = shell_spec("echo $$; exec sleep 60")
     await launch(executor, spec)
     reading = asyncio.create_task(read_all(executor, spec.job_id))
     folder = tmp_path / spec.job_id
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while not (folder / "output.ndjson").read_bytes():  # another program's file
             await asyncio.sleep(0.02)
     state = msgspec.json.decode((folder / "state.json").read_bytes(), type=ProcessState)
@@ -157,7 +195,7 @@ async def test_a_job_whose_supervisor_was_killed_is_lost_and_dead(executor: Proc
     execution = await ended(executor, spec.job_id)
     assert (execution.exit_code, "gone" in execution.error) == (137, True)
     pid = int(texts(await reading)[0])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while runs(pid):  # another program's state
             await asyncio.sleep(0.02)
     await executor.start(spec.job_id)
@@ -187,7 +225,7 @@ async def test_a_hundred_thousand_lines_arrive_exactly(tmp_path: Path) -> None:
 async def test_what_a_job_leaves_behind_ends_with_it(executor: ProcessExecutor) -> None:
     lines, execution = await run(executor, shell_spec("sleep 60 & echo $!; exit 0"))
     assert execution.exit_code == 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while runs(int(texts(lines)[0])):  # another program's state
             await asyncio.sleep(0.02)
 
