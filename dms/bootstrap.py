@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from hashlib import sha256
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +49,7 @@ from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity, verify_signature
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.adapters.service.limits import raise_open_files
-from dms.adapters.service.logs import BackgroundHandler, LogFile, to_descriptor, to_file
+from dms.adapters.service.logs import BackgroundHandler, rotating, to_descriptor, to_file
 from dms.adapters.service.notify import ServiceManager
 from dms.adapters.views.check import check_views
 from dms.adapters.views.replay import replay
@@ -82,7 +81,7 @@ from dms.application.transactions import Transactions
 from dms.application.transfers import TransferLimits, Transfers
 from dms.application.user_files import Inbox, Outbox
 from dms.config import EVENTS_DB, Funding, Loaded, Settings
-from dms.disk import DAEMON_UMASK, create_file, make_folder, private, sync_folder
+from dms.disk import DAEMON_UMASK, create_file, make_folder, sync_folder
 from dms.domain.deployment import Deployment
 from dms.domain.device import Capacity, Device
 from dms.domain.erasure import Erasure
@@ -372,10 +371,6 @@ class Daemon:
             extra={"action": "ready"},
         )  # fmt: skip
 
-    def _how_jobs_run(self) -> str:
-        hindrance = self.services.device.hindrance  # the engine was asked by now
-        return f"no jobs of peers: {hindrance}" if hindrance else f"jobs run with {self.services.executor_name}"
-
     async def _serve_damaged(self) -> None:
         """Only what is read: nothing is started that would go on from a history that is not what was written."""
         try:
@@ -385,6 +380,10 @@ class Daemon:
             self._phase = self._event_log.damage
         else:
             self._phase = None
+
+    def _how_jobs_run(self) -> str:
+        hindrance = self.services.device.hindrance  # the engine was asked by now
+        return f"no jobs of peers: {hindrance}" if hindrance else f"jobs run with {self.services.executor_name}"
 
     def _enter(self, phase: str) -> None:
         self._phase = phase
@@ -765,11 +764,6 @@ class JsonLines(logging.Formatter):
         return json.dumps(fields, default=str)
 
 
-class PrivateLogFile(LogFile):
-    def _open(self) -> TextIOWrapper:
-        return open(self.baseFilename, "a", encoding=self.encoding, opener=private)
-
-
 def _log_to_stderr(debug: bool) -> None:
     handler = BackgroundHandler(to_descriptor(sys.stderr.fileno()))
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
@@ -783,7 +777,7 @@ def log_to_file(path: Path) -> None:
     """For `nunet log`, where no journal keeps what goes to standard error. At most 5 x 10 MB."""
     try:
         make_folder(path.parent)
-        handler = BackgroundHandler(to_file(PrivateLogFile(path, maxBytes=10_000_000, backupCount=4, encoding="utf-8")))
+        handler = BackgroundHandler(to_file(rotating(path, each_bytes=10_000_000, older=4)))
     except OSError as error:
         log.warning("no log file: %s", error)
         return

@@ -218,7 +218,8 @@ def _add_reading(group: Group) -> None:
         path = f"/jobs/{in_path(job_id)}/logs"
         nothing, damaged = True, False
         for line in api.lines(path, token=token, after=after, follow=follow, stream=stream):
-            nothing, damaged = False, damaged or line.get("damaged", False)
+            nothing = False
+            damaged = damaged or line.get("damaged", False)
             if state.output.for_people:
                 lead = f"{line['seq']} {line['time']} " if timestamps else ""
                 piece = line.get("goes_on") and not timestamps

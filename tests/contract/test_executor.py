@@ -192,6 +192,8 @@ async def test_another_executor_adopts_a_running_job(executor: Executor, new_exe
         await second.create(spec)
         await second.start(spec_id)
         assert (await second.inspect(spec_id)).started_at == first.started_at
+        async with aclosing(second.follow(spec_id, None)) as batches:
+            assert [line.text for line in await anext(batches)] == ["one"]  # it has come so far
         await second.stop(spec_id, 0.2)
         assert texts(await read_all(second, spec_id)) == ["one"]
     finally:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dms.adapters.service import logs
-from dms.adapters.service.logs import BackgroundHandler, LogFile, to_descriptor, to_file
+from dms.adapters.service.logs import BackgroundHandler, rotating, to_descriptor, to_file
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_nobody_at_the_other_end_is_no_matter() -> None:
 def test_the_file_turns_over_and_a_full_disk_is_no_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = LogFile(tmp_path / "dms.log", maxBytes=500, backupCount=2)
+    file = rotating(tmp_path / "dms.log", each_bytes=500, older=2)
     handler = BackgroundHandler(to_file(file))
     log = logger_of(handler)
     for number in range(100):
@@ -89,7 +89,7 @@ def test_the_file_turns_over_and_a_full_disk_is_no_traceback(
     file.close()
     assert {path.name for path in tmp_path.iterdir()} == {"dms.log", "dms.log.1", "dms.log.2"}
     assert "line 99 %s \\udce9\n" in (tmp_path / "dms.log").read_text()
-    full = LogFile("/dev/full")
+    full = rotating(Path("/dev/full"), each_bytes=0, older=0)
     handler = BackgroundHandler(to_file(full))
     logger_of(handler).info("no room")
     handler.flush()

@@ -9,7 +9,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
+
+from dms.disk import private
 
 MOST_BYTES = 4_000_000  # that wait to be written; what comes then is dropped and counted
 END_SECONDS = 2.0  # for what waits when the process ends
@@ -79,7 +82,10 @@ def to_descriptor(fd: int) -> Callable[[bytes], None]:
     return write
 
 
-class LogFile(RotatingFileHandler):
+class _LogFile(RotatingFileHandler):
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, "a", encoding=self.encoding, opener=private)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
         """A full disk: the other way out tells of it, and a traceback for each line would not help."""
 
@@ -89,3 +95,8 @@ def to_file(file: RotatingFileHandler) -> Callable[[bytes], None]:
         file.emit(logging.makeLogRecord({"msg": line.decode().removesuffix("\n")}))
 
     return write
+
+
+def rotating(path: os.PathLike[str], *, each_bytes: int, older: int) -> RotatingFileHandler:
+    """Each file of them is its user's alone. Raises OSError."""
+    return _LogFile(path, maxBytes=each_bytes, backupCount=older, encoding="utf-8")

@@ -165,7 +165,7 @@ def test_the_url_comes_from_the_flag_then_the_environment_then_the_settings(tiny
 # --- output --------------------------------------------------------------------------------------
 
 
-JOBS = [
+JOBS: list[dict[str, Any]] = [
     {"job_id": JOB, "role": "service provider", "status": "running", "price": "0.02", "image": "a\x1b[2Jb"},
     {"job_id": "second", "role": "compute provider", "status": "failed", "exit_code": 3, "price": "1", "image": "c"},
 ]
