@@ -9,6 +9,7 @@ DmsError
 ├── Conflict              not in this state (409)
 ├── Unavailable           something we need is away; try again (503)
 │   ├── PeerUnreachable   the peer can't be dialled or does not answer
+│   │   └── PeerSlow      it is connected, and does not answer in time
 │   ├── ExecutorUnavailable  the container engine is away
 │   └── LogUnavailable    the event log can't be written
 ├── ExecutionError        the job can't be run as asked; the reason is for its owner
@@ -74,6 +75,10 @@ class Unavailable(DmsError):
 
 
 class PeerUnreachable(Unavailable):
+    pass
+
+
+class PeerSlow(PeerUnreachable):
     pass
 
 

@@ -22,6 +22,7 @@ from dms.application.engine import EngineWatch
 from dms.application.export import signed_record
 from dms.application.funding import PatientCheck, claim_of
 from dms.application.gpus import GpuWatch
+from dms.application.loops import Loops
 from dms.application.messages import (
     DEPLOYMENT_REQUEST,
     FEED,
@@ -103,6 +104,7 @@ class ComputeProvider:
         confined: bool,
         run_unconfined_for_peers: bool = False,
         funding: PatientCheck | None = None,
+        loops: Loops | None = None,
     ) -> None:
         """confined: whether the executor isolates a stranger's job; one that does not runs jobs of
         peers only when the operator says so. now: Unix time in microseconds. funding: our own look at
@@ -110,8 +112,9 @@ class ComputeProvider:
         self._log, self._device, self._executor, self._outputs = log, device, executor, outputs
         self._signer, self._checkpoints, self._now = signer, checkpoints, now
         unfit = "" if confined or run_unconfined_for_peers else UNCONFINED
-        self._engine = EngineWatch(executor, device, self.remove_leftovers, unfit)
-        self._gpus = GpuWatch(device)
+        loops = loops or Loops()
+        self._engine = EngineWatch(executor, device, self.remove_leftovers, loops, unfit)
+        self._gpus = GpuWatch(device, loops)
         self._tasks = JobTasks("deployment", self._drive)
         self._funding = funding
         self._open: set[str] = set()
@@ -381,6 +384,8 @@ class ComputeProvider:
         try:
             both: set[asyncio.Future[Any]] = {more, line}
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if line.done():
+                line.result()
         finally:
             line.cancel()
 
@@ -562,9 +567,9 @@ class ComputeProvider:
 
     async def remove_leftovers(self, *, checks: bool = False) -> Sequence[str]:
         """Containers of deployments that have ended (we died between the record and the removal, or the engine was
-        away), of checks that hold no GPU any more, and those that have exited and that our log no longer knows.
-        checks: all of checks, which nobody waits for when we have only just started. Tells what can't be removed.
-        Raises ExecutorUnavailable."""
+        away), of checks that hold no GPU any more, and those that do not run and that our log no longer knows, or what
+        is left of their making. checks: all of checks, which nobody waits for when we have only just started. Tells
+        what can't be removed. Raises ExecutorUnavailable."""
         left: list[str] = []
         for job_id in await self._executor.list_jobs():
             if job_id.startswith(CHECK_PREFIX):
@@ -572,7 +577,8 @@ class ComputeProvider:
             elif (deployment := self._log.load(Deployment, job_id)) is not None:
                 over = deployment.ended
             else:
-                over = (await self._executor.inspect(job_id)).state is ExecutionState.EXITED
+                state = (await self._executor.inspect(job_id)).state
+                over = state in (ExecutionState.EXITED, ExecutionState.ABSENT)
             if over:
                 try:
                     await self._executor.remove(job_id)

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from dms.application.device import DeviceService
+from dms.application.loops import Loop, Loops
 from dms.application.ports import Executor
 from dms.application.tasks import cancelled
 from dms.errors import DmsError, ExecutionError, ExecutorUnavailable, NotFound
@@ -25,22 +26,29 @@ class EngineWatch:
     was left behind, and tells what stays; called when the engine answers again, and when it is owed."""
 
     def __init__(
-        self, executor: Executor, device: DeviceService, sweep: Callable[[], Awaitable[Sequence[str]]], unfit: str = ""
+        self,
+        executor: Executor,
+        device: DeviceService,
+        sweep: Callable[[], Awaitable[Sequence[str]]],
+        loops: Loops,
+        unfit: str = "",
     ) -> None:
-        self._executor, self._device, self._sweep, self._unfit = executor, device, sweep, unfit
+        self._executor, self._device, self._sweep = executor, device, sweep
+        self._loops, self._unfit = loops, unfit
         self._owed = self._away = False
         self._looks_to_wait, self._pause = 0, 1  # in looks: what can't be removed is not tried every time
-        self._looking: asyncio.Task[None] | None = None
+        self._looking: Loop | None = None
         self._pinging: asyncio.Task[str] | None = None
 
     async def start(self) -> None:
         await self.ping()
-        self._looking = asyncio.create_task(self._look(), name="engine watch")
+        self._looking = self._loops.every(LOOK_SECONDS, "engine watch", self._look, at_once=False)
 
     async def close(self) -> None:
-        for task in (self._looking, self._pinging):
-            if task is not None:
-                await cancelled(task)
+        if self._looking is not None:
+            await self._looking.close()
+        if self._pinging is not None:
+            await cancelled(self._pinging)
 
     async def ping(self) -> str:
         """Why no job can be run now; empty when one can. Callers at the same time share one ping."""
@@ -56,10 +64,9 @@ class EngineWatch:
         absence = await self._absence()
         self._owed, self._away = self._owed or bool(absence), bool(absence)
         reason = self._unfit or absence
-        if bool(reason) != bool(self._device.hindrance):
+        if self._device.hinder(reason):
             level = logging.WARNING if reason else logging.INFO
             log.log(level, "jobs of peers: %s", reason or "taken again", extra={"action": "engine_changed"})
-        self._device.hinder(reason)
         return reason
 
     async def _absence(self) -> str:
@@ -73,11 +80,9 @@ class EngineWatch:
         return ""
 
     async def _look(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await self.ping()
-            if self._owed and not self._away:
-                await self._pay()
+        await self.ping()
+        if self._owed and not self._away:
+            await self._pay()
 
     async def _pay(self) -> None:
         if self._looks_to_wait > 0:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import orjson
 import pytest
 
 from tests.e2e.test_main_job import frames_until_over, socket_of
+from tests.fixtures import prepared
 from tests.fixtures.dms import ADDRESS, Dms, pair, payment, poll, request_body
 from tests.fixtures.registry import ALLOW, Registry, registry
 
@@ -45,10 +44,7 @@ async def run_for(sp: Dms, address: str, tx_hash: str, script: str, image: str =
 
 
 def nunet(dms: Dms, *arguments: str, code: int = 0) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-m", "dms.cli", *arguments, "-o", "json"],
-        capture_output=True, timeout=60, check=False, env={"DMS_URL": dms.url, "PATH": "/usr/bin:/bin"},
-    )  # fmt: skip
+    done = prepared.run([*arguments, "-o", "json"], {"DMS_URL": dms.url, "PATH": "/usr/bin:/bin"})
     assert done.returncode == code, (done.stdout, done.stderr)
     return orjson.loads(done.stdout) if done.stdout else None
 

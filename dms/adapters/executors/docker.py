@@ -10,6 +10,7 @@ import asyncio
 import logging
 import re
 import socket
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
@@ -31,6 +32,7 @@ from dms.adapters.executors.output import (
     Record,
     Seeker,
     batches,
+    log_allowance,
 )
 from dms.adapters.executors.pack import pack
 from dms.adapters.executors.profile import (
@@ -94,6 +96,7 @@ _LOOKUP_SECONDS = 5.0
 _MOST_PULLS = 32  # each is a connection; the engine itself bounds what it downloads at once
 _START_POLL_SECONDS = 0.1
 _REREAD_SECONDS = 0.2
+OUTPUT_LOST = "[dms] output is missing here: the container engine no longer has all lines that the job printed"
 
 
 class DockerSettings(Struct, frozen=True, kw_only=True):
@@ -243,6 +246,7 @@ class DockerExecutor:
 
         The log is read from its beginning and skipped up to the cursor: the engine's own `since` compares
         times, which are not in the log's order. A connection that ends before the job does is made anew.
+        What the engine may have lost is not passed over in silence: a line stands in its place.
         """
         container = await self._until_started(job_id)
         tracker = CursorTracker(after)
@@ -255,7 +259,15 @@ class DockerExecutor:
                         tracker.advance(some)
                         for batch in batches(some):
                             yield batch
+                if reading.cut:
+                    while (await self.inspect(job_id)).state is ExecutionState.RUNNING:
+                        await self._exits_within(container, self._settings.quiet_seconds)
+                    return
                 if reading.finished and (was_over or await self._is_complete(job_id, container, reading)):
+                    if reading.lost:
+                        yield [_lost_before(time.time_ns())]
+                    if reading.rest:
+                        yield reading.rest
                     return
             except NotFound:
                 return  # removed meanwhile: there is nothing more to read
@@ -450,27 +462,58 @@ class DockerExecutor:
         self, container: str, after: OutputCursor | None, reading: _Reading
     ) -> AsyncGenerator[list[OutputLine], None]:
         """Lines after the cursor until the engine ends the stream, or it turns out to be stuck."""
-        since = ""
-        if after is not None and not await self._holds(container, after):
-            # Rotated away: what is left begins after it, as far as the times can tell.
-            since, after = _engine_time(after.time_ns + 1), None
-        seeker, assembler = Seeker(after), LineAssembler()
-        async with aclosing(self._records(container, reading, {"follow": "1", "since": since})) as records:
-            async for some in records:
-                if lines := seeker.pass_on(assembler.feed(some)):
+        reading.lost = not await (
+            self._is_from_the_start(container) if after is None else self._holds(container, after)
+        )
+        seeker = Seeker(None if reading.lost else after)
+        async with aclosing(self._whole_lines(container, reading, {"follow": "1"})) as found:
+            async for some in found:
+                lines = seeker.pass_on(some)
+                if lines and reading.lost:
+                    lines.insert(0, _lost_before(lines[0].time_ns))
+                    reading.lost = False
+                if lines:
                     yield lines
-        if reading.finished and (rest := seeker.pass_on(assembler.flush())):
-            yield rest
+        reading.rest = seeker.pass_on(reading.rest)
 
     async def _holds(self, container: str, cursor: OutputCursor) -> bool:
-        seeker, assembler = Seeker(cursor), LineAssembler()
-        async with aclosing(self._records(container, _Reading(), {})) as records:
-            async for some in records:
-                seeker.pass_on(assembler.feed(some))
+        seeker, reading = Seeker(cursor), _Reading()
+        async with aclosing(self._whole_lines(container, reading, {})) as whole:
+            async for some in whole:
+                seeker.pass_on(some)
                 if seeker.found:
                     return True
-        seeker.pass_on(assembler.flush())
+        seeker.pass_on(reading.rest)
         return seeker.found
+
+    async def _is_from_the_start(self, container: str) -> bool:
+        """Whether the log surely has what the job printed first. Not when it printed a whole file and more before now,
+        and may have printed others before that."""
+        found = await self._calls.ask("inspect", lambda api: api.inspect_container(container))
+        started_ns = _microseconds(found["State"].get("StartedAt")) * 1_000
+        allowance = log_allowance(found["HostConfig"].get("LogConfig") or {})
+        async with aclosing(self._records(container, _Reading(), {})) as records:
+            async for some in records:
+                if allowance.is_fresh(some[0].time_ns - started_ns):
+                    return True
+                allowance.pass_on(some, LineAssembler())
+                if allowance.used_up:
+                    return False
+        return True
+
+    async def _whole_lines(
+        self, container: str, reading: _Reading, query: dict[str, str]
+    ) -> AsyncGenerator[list[OutputLine], None]:
+        """As far as they are sure to be without a gap."""
+        found = await self._calls.ask("inspect", lambda api: api.inspect_container(container))
+        allowance, assembler = log_allowance(found["HostConfig"].get("LogConfig") or {}), LineAssembler()
+        async with aclosing(self._records(container, reading, query)) as records:
+            async for some in records:
+                yield allowance.pass_on(some, assembler)
+                if allowance.used_up:
+                    reading.cut = True
+                    return
+        reading.rest = assembler.flush()
 
     async def _records(
         self, container: str, reading: _Reading, query: dict[str, str]
@@ -625,11 +668,19 @@ def _refused(words: str, *, wants_gpu: bool) -> ExecutionError:
 
 
 class _Reading:
-    """How far one stream got. finished: the engine itself ended it."""
+    """How far one stream got. finished: the engine itself ended it. cut: more of it can't be trusted to have no gap.
+    lost: what stood before it is gone from the engine's log, and nobody was told yet. rest: of a line that goes on;
+    it counts only when the log is complete, for the engine's followers can miss the last records."""
 
     def __init__(self) -> None:
         self.last: Record | None = None
-        self.finished = False
+        self.rest: list[OutputLine] = []
+        self.finished = self.cut = self.lost = False
+
+
+def _lost_before(time_ns: int) -> OutputLine:
+    """A little earlier than the line behind it, so that a cursor on that line counts it alone."""
+    return OutputLine("stderr", time_ns - 1, OUTPUT_LOST)
 
 
 def _container_name(job_id: str) -> str:
@@ -680,10 +731,6 @@ def _microseconds(stamp: str | None) -> int:
         return 0
     moment = datetime.fromisoformat(re.sub(r"(\.\d{1,6})\d*", r"\1", stamp))
     return int(moment.timestamp()) * 1_000_000 + moment.microsecond
-
-
-def _engine_time(time_ns: int) -> str:
-    return f"{time_ns // 1_000_000_000}.{time_ns % 1_000_000_000:09d}"
 
 
 def _digests(image: dict[str, Any]) -> list[str]:

@@ -48,7 +48,7 @@ class ContainerLimits(Struct, frozen=True, kw_only=True):
     open_files: int = 8_192
     shm_mb: int = 64
     volume_mb: int = 64  # for each VOLUME line of an image, where workspaces are not on the host
-    log_file_mb: int = 64  # two files are kept: 100,000 lines of 1 kB fit without rotation
+    log_mb: int = 64  # of output that the engine surely keeps in one piece; its two files take a little over twice that
     runtime: str = ""  # for example runsc; empty: the engine's default
 
 
@@ -132,16 +132,21 @@ def _host_config(
         shm_size=limits.shm_mb * MIB,
         cgroupns="private",
         ulimits=_ulimits(limits),
-        # "non-blocking" would drop lines of a busy job.
-        log_config=LogConfig(
-            type="json-file",
-            config={"max-size": f"{limits.log_file_mb}m", "max-file": "2", "mode": "blocking"},
-        ),
+        log_config=_log_config(limits),
         init=True,
         restart_policy={"Name": "no"},
         auto_remove=False,
         device_requests=_gpus(spec.gpu_uuids),
     )
+
+
+def _log_config(limits: ContainerLimits) -> LogConfig:
+    """`local` keeps every byte, where `json-file` damages characters at its cuts of long lines. "non-blocking" would
+    drop lines of a busy job. One file holds all that is kept of the output, so none is lost to a reader who comes
+    late; a percent and a MiB are for what the driver adds to parts of long lines."""
+    size = limits.log_mb * MIB * 101 // 100 + MIB
+    config = {"max-size": str(size), "max-file": "2", "compress": "false", "mode": "blocking"}
+    return LogConfig(type="local", config=config)
 
 
 def _scratch(

@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from dms.adapters.executors.archive import Owner, unpack
 from dms.adapters.executors.profile import WORKSPACE
 from dms.adapters.executors.trees import remove_tree
+from dms.disk import append_to, make_folder
 from dms.errors import ExecutionError, ExecutorUnavailable
 
 INODES = 65_536
@@ -55,7 +56,7 @@ class Workspaces:
         ArchiveRefused, ExecutionError (it does not fit), ExecutorUnavailable."""
         folder = self._root / job_id
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(folder)
             if not folder.is_mount():
                 _mount(folder, size_mb)
             if not (folder / "ready").exists():
@@ -143,15 +144,14 @@ class Workspaces:
         workspace.chmod(0o1777)
         if archive is not None:
             unpack(archive, workspace, max_bytes, owner)
-        (folder / "ready").touch()
+        append_to(folder / "ready").close()
 
     def _try(self) -> str:
         if not self._socket_path:
             return "the container engine is on another host"
         probe = self._root / ".probe"
         try:
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            probe.mkdir(exist_ok=True)
+            make_folder(probe)
             _unmount_all(probe)  # of a DMS that was killed right here
             _mount(probe, 1)
             try:
@@ -183,6 +183,7 @@ def _real_folder(root: Path, inner: str, owner: Owner | None) -> Path:
             raise ExecutionError(f"the workspace has a link or a file at {inner!r}, where the image has a VOLUME")
         if not at.exists():
             at.mkdir()
+            at.chmod(0o1777)
             if owner is not None:
                 os.chown(at, owner.uid, owner.gid)
     return at

@@ -20,6 +20,7 @@ from dms.adapters.eventlog.archive import SQLiteEventArchive
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.funding.trust import TrustCheck
+from dms.adapters.http.connection import Connection
 from dms.adapters.http.server import HttpServer, build_app
 from dms.adapters.metadata.file import MetadataFile
 from dms.adapters.metrics.figures import Figures
@@ -42,6 +43,7 @@ from dms.application.ports import (
     Executor,
     GossipHandler,
     Hardware,
+    Heard,
     ImageStore,
     OutputLine,
     PeerInfo,
@@ -49,6 +51,7 @@ from dms.application.ports import (
     StreamHandler,
 )
 from dms.application.retention import Retention
+from dms.application.seals import Seals
 from dms.application.service_provider import ServiceProvider, Timeouts
 from dms.application.transactions import Transactions
 from dms.application.transfers import Transfers
@@ -69,6 +72,7 @@ from projections.erasures import Erasures as ErasuresView
 from projections.jobs import Jobs
 from projections.transactions import Transactions as TransactionsView
 from projections.transfers import Transfers as TransfersView
+from tests.fixtures.plain_http import NO_TLS
 
 ADDRESS = "addr_test1vzpwq95z3xyum8vqndgdd9mdnmafh3djcxnc6jemlgdmswcve6tkw"  # CIP-19's test vector
 PROVIDER = "12D3KooWProvider"
@@ -116,6 +120,9 @@ class LonelyNetwork:
     async def ping(self, peer_id: str, timeout_seconds: float) -> float:
         raise PeerUnreachable(f"{peer_id} is not there")
 
+    def heard(self, peer_id: str) -> Heard | None:
+        return None
+
     def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None: ...
 
     def on_peer(self, callback: Callable[[str, bool], None]) -> None: ...
@@ -145,11 +152,23 @@ class Node:
     """ready: what the daemon would say of itself."""
 
     def __init__(
-        self, services: Services, views: SQLiteViews, app: Sanic[Any, Any], port: int, executor: Executor
+        self,
+        services: Services,
+        views: SQLiteViews,
+        app: Sanic[Any, Any],
+        port: int,
+        executor: Executor,
+        server: HttpServer,
     ) -> None:
         self.services, self.views, self.app, self.port, self.executor = services, views, app, port, executor
+        self._server = server
         self.log, self.outputs = services.log, services.outputs
         self.url = f"http://127.0.0.1:{port}"
+
+    @property
+    def connections(self) -> list[Connection]:
+        """As the server has them."""
+        return list(self._server.connections)
 
     # --- a job's life, without a provider ----------------------------------------------------------
     async def job(self) -> str:
@@ -197,7 +216,7 @@ class Node:
 
     # --- clients -----------------------------------------------------------------------------------
     def client(self, **more: Any) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.url, timeout=10, **more)
+        return httpx.AsyncClient(base_url=self.url, timeout=120, verify=NO_TLS, **more)
 
     def connect(self, query: str = "", *, v2: bool = False, path: str = "/api/v1/run/deploy", **more: Any) -> Any:
         return websockets.connect(
@@ -224,12 +243,13 @@ async def running_node(
     executor: Callable[[str], Executor] | None = None,
     runs_for_peers: bool = False,
     debug_routes: bool = False,
+    make_network: Callable[[str], LonelyNetwork] = LonelyNetwork,
 ) -> AsyncIterator[Node]:
     async with AsyncExitStack() as closing:
         event_log = SQLiteEventLog(folder / "events.db", now_us)
         await event_log.start()
         closing.push_async_callback(event_log.close)
-        outputs = FileOutputStore(folder / "logs", 64)
+        outputs = FileOutputStore(folder / "logs", 64, Seals(event_log))
         closing.push_async_callback(outputs.close)
         projections: list[Projection[Any]] = [
             Jobs(), CapacityView(), DeviceView(), TransfersView(), TransactionsView(), Checkpoints(),
@@ -242,7 +262,7 @@ async def running_node(
         await metadata_file.start()
         closing.push_async_callback(metadata_file.close)
         identity = Identity.load_or_create(folder / "node.key")
-        network = LonelyNetwork(identity.peer_id)
+        network = make_network(identity.peer_id)
         device = DeviceService(event_log, hardware or FixedHardware(), identity.peer_id)
         directory = Directory(event_log, device, network, identity, now_us)
         peer_id = identity.peer_id
@@ -304,6 +324,7 @@ async def running_node(
             database_path=folder / "events.db",
             new_wallet=new_wallet,
             ready=ready or (lambda: None),
+            phase=ready or (lambda: None),
             now=now_us,
             executor_name=runner.name,
             metrics=figures,
@@ -315,7 +336,7 @@ async def running_node(
         server = HttpServer(app, "127.0.0.1", 0)
         port = await server.start()
         closing.push_async_callback(server.close)
-        yield Node(services, views, app, port, runner)
+        yield Node(services, views, app, port, runner, server)
 
 
 async def frames(

@@ -129,7 +129,7 @@ async def test_snapshots_stay_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sqlite, "SNAPSHOTS_KEPT", 5)
     async with world(tmp_path, 9, 300) as (_, views):
         for _ in range(2):
-            counts = views._connection.execute("SELECT count(*) FROM snapshot GROUP BY name").fetchall()
+            counts = views._use(lambda c: c.execute("SELECT count(*) FROM snapshot GROUP BY name").fetchall())
             assert counts
             assert all(0 < count <= 5 for (count,) in counts)
             await views.rebuild("capacity")
