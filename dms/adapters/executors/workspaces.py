@@ -183,6 +183,7 @@ def _real_folder(root: Path, inner: str, owner: Owner | None) -> Path:
             raise ExecutionError(f"the workspace has a link or a file at {inner!r}, where the image has a VOLUME")
         if not at.exists():
             at.mkdir()
+            at.chmod(0o1777)
             if owner is not None:
                 os.chown(at, owner.uid, owner.gid)
     return at
