@@ -81,6 +81,7 @@ from dms.application.tasks import cancelled
 from dms.application.transactions import Transactions
 from dms.application.transfers import TransferLimits, Transfers
 from dms.application.user_files import Inbox, Outbox
+from dms.application.writes import Writes
 from dms.config import EVENTS_DB, Funding, Loaded, Settings
 from dms.disk import DAEMON_UMASK, create_file, make_folder, private, sync_folder
 from dms.domain.deployment import Deployment
@@ -146,6 +147,7 @@ class Daemon:
         self._closing = AsyncExitStack()
         self._phase: str | None = "starting"
         self.loops = Loops()
+        self._writes = Writes()
 
     async def start(self) -> None:
         """Raises DmsError: AlreadyRunning, LogCorrupt, ConfigError, Unavailable."""
@@ -181,12 +183,12 @@ class Daemon:
         await event_log.start()
         self._log_watch = LogWatch(event_log, self.loops)
         await asyncio.to_thread(self._log_watch.check_newest)
-        outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb, Seals(event_log))
+        outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb, Seals(event_log), self._writes)
         self._closing.push_async_callback(outputs.close)
         projections = all_projections()
         self._views = SQLiteViews(data_dir / "views.db", event_log, projections, self.loops)
         self._closing.push_async_callback(self._views.close)
-        self._metadata_file = MetadataFile(event_log, self._views, work_dir, self.loops)
+        self._metadata_file = MetadataFile(event_log, self._views, work_dir, self.loops, self._writes)
         hardware = ProbedHardware(HardwareProbe(), NvidiaGpus())
         device = DeviceService(event_log, hardware, identity.peer_id)
         network = Libp2pNetwork(
@@ -206,7 +208,7 @@ class Daemon:
         self._closing.push_async_callback(funding.close)
         patience = settings.funding.timeout_seconds
         directory = Directory(event_log, device, network, identity, now_us, self.loops)
-        heads = HeadFile(data_dir, identity.peer_id)
+        heads = HeadFile(data_dir, identity.peer_id, self._writes)
         self._heads = HeadExchange(event_log, network, identity, heads, now_us, loops=self.loops)
         files = CheckpointFiles(data_dir)
         files.make()
@@ -298,6 +300,7 @@ class Daemon:
                 SQLiteEventArchive(event_log, identity), settings.eventlog.archive_after_days, now_us, self.loops
             ),
             relay=self._relay,
+            writes=self._writes,
         )
         await self._serve(network, compute, service, directory)
 
