@@ -327,6 +327,23 @@ class Daemon:
         await self._views.start()
         self._closing.push_async_callback(self._log_watch.close)
         await self._log_watch.start()
+        try:
+            await self._take_part(network, compute, service, directory)
+        except LogCorrupt as error:  # in a part that was not looked at yet
+            self._event_log.refuse(str(error))
+        self._phase = None
+        if self._event_log.damage:
+            return
+        log.info(
+            "ready: REST on http://%s:%d, peer %s, jobs run with %s",
+            rest.addr, self.port, network.peer_id, self.services.executor_name,
+            extra={"action": "ready"},
+        )  # fmt: skip
+
+    async def _take_part(
+        self, network: Libp2pNetwork, compute: ComputeProvider, service: ServiceProvider, directory: Directory
+    ) -> None:
+        """All that goes on from the log. Raises LogCorrupt."""
         self._closing.push_async_callback(self.services.erasures.close)
         await self.services.erasures.resume(await self._open_erasures())
         self._closing.push_async_callback(self._metadata_file.close)
@@ -368,12 +385,6 @@ class Daemon:
         await self.services.checkpoints.start(await self._wanted_checkpoints())
         self._closing.push_async_callback(self.services.transfers.close)
         await self.services.transfers.start(await self._open_transfers())
-        self._phase = None
-        log.info(
-            "ready: REST on http://%s:%d, peer %s, jobs run with %s",
-            rest.addr, self.port, network.peer_id, self.services.executor_name,
-            extra={"action": "ready"},
-        )  # fmt: skip
 
     async def _serve_damaged(self) -> None:
         """Only what is read: nothing is started that would go on from a history that is not what was written."""
