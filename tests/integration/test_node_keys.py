@@ -24,6 +24,7 @@ from dms.config import General, Settings
 from dms.domain.device import Capacity, Device, Offer
 from dms.domain.heads import Heads
 from dms.errors import AlreadyRunning, ConfigError
+from tests.fixtures import prepared
 
 FLIPPED = [2, 40, 100, 130, 160, 190]  # bytes of the key file: its title, its peer id, its PEM
 
@@ -247,6 +248,22 @@ def test_an_identity_is_given_up_on_purpose(tmp_path: Path, key: Path, state: st
     new = start(tmp_path)
     assert new != peer_id
     assert start(tmp_path) == new
+
+
+def test_the_command_asks_first_and_needs_the_daemon_stopped(tmp_path: Path, key: Path) -> None:
+    peer_id = start(tmp_path)
+    env = {**os.environ, "DMS_GENERAL_DATA_DIR": str(tmp_path), "DMS_GENERAL_WORK_DIR": str(tmp_path)}
+    command = ["offboard", "--forget-identity"]
+    done = prepared.run(command, env)
+    assert (done.returncode != 0, key.exists()) == (True, True)
+    assert "--yes" in done.stderr
+    with the_log(tmp_path):
+        done = prepared.run([*command, "--yes"], env)
+        assert (done.returncode != 0, key.exists()) == (True, True)
+        assert "is in use by another DMS" in done.stderr
+    done = prepared.run([*command, "--yes"], env)
+    assert (done.returncode, key.exists()) == (0, False), done.stderr
+    assert peer_id in done.stdout + done.stderr
 
 
 def test_an_identity_that_was_not_given_up_to_the_end_is_kept(

@@ -39,6 +39,7 @@ from dms.adapters.outputs.sealed import (
 )
 from dms.application.ports import OUTPUT_TRUNCATED as TRUNCATED
 from dms.application.ports import LogLine, OutputCursor, OutputLine, SealedLog
+from dms.application.writes import Writes
 from dms.disk import FILE_MODE, append_to, make_folder, private
 from dms.errors import LogUnavailable, PeerMisbehaved
 
@@ -199,10 +200,10 @@ class _Output:
 class FileOutputStore:
     """Implements application.ports.OutputStore for one asyncio loop."""
 
-    def __init__(self, folder: Path, max_mb: int, seals: Seals | None = None) -> None:
+    def __init__(self, folder: Path, max_mb: int, seals: Seals | None = None, writes: Writes | None = None) -> None:
         """max_mb: MiB kept of one job's output."""
         self._folder, self._max_mb, self._max_bytes = folder, max_mb, max_mb * 1024 * 1024
-        self._seals = seals or NoSeals()
+        self._seals, self._writes = seals or NoSeals(), writes or Writes()
         make_folder(folder)
         self._open: OrderedDict[str, _Output | SealedOutput] = OrderedDict()
         self._waiting: dict[str, int] = {}  # job id -> readers: such a file is not closed
@@ -242,7 +243,10 @@ class FileOutputStore:
         try:
             output.add(fitting)
         except OSError as error:
+            self._writes.failed("output of jobs", f"{output.path}: {error.strerror}")
             raise LogUnavailable(f"output can't be written to {output.path}: {error.strerror}") from error
+        if fitting:
+            self._writes.worked("output of jobs")
         output.full = full
 
     async def read(self, job_id: str, after: int, limit: int) -> Sequence[LogLine]:
@@ -269,6 +273,7 @@ class FileOutputStore:
         try:
             await asyncio.to_thread(output.sync)
         except OSError as error:
+            self._writes.failed("output of jobs", f"{output.path}: {error.strerror}")
             raise LogUnavailable(f"output can't be sealed in {output.path}: {error.strerror}") from error
         return output.seal()
 
