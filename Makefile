@@ -25,7 +25,7 @@ check: ## the daily check: lint, types, and the tests that need neither Docker n
 
 test-security: ## only the security tests
 	@ops/setup.sh test
-	@$(PY) -m pytest tests/security $(PYTEST_ARGS)
+	@$(PY) -m pytest $(BESIDE) tests/security $(PYTEST_ARGS)
 
 side-by-side: ## two DMSes by two dms_config.json, onboarded and known to each other, left running with their addresses
 	@ops/setup.sh demo

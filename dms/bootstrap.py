@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from hashlib import sha256
-from io import TextIOWrapper
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +49,7 @@ from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity, verify_signature
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.adapters.service.limits import raise_open_files
+from dms.adapters.service.logs import BackgroundHandler, rotating, to_descriptor, to_file
 from dms.adapters.service.notify import ServiceManager
 from dms.adapters.views.check import check_views
 from dms.adapters.views.replay import replay
@@ -83,7 +82,7 @@ from dms.application.transfers import TransferLimits, Transfers
 from dms.application.user_files import Inbox, Outbox
 from dms.application.writes import Writes
 from dms.config import EVENTS_DB, Funding, Loaded, Settings
-from dms.disk import DAEMON_UMASK, create_file, make_folder, private, sync_folder
+from dms.disk import DAEMON_UMASK, create_file, make_folder, sync_folder
 from dms.domain.deployment import Deployment
 from dms.domain.device import Capacity, Device
 from dms.domain.erasure import Erasure
@@ -335,8 +334,8 @@ class Daemon:
         if self._event_log.damage:
             return
         log.info(
-            "ready: REST on http://%s:%d, peer %s, jobs run with %s",
-            rest.addr, self.port, network.peer_id, self.services.executor_name,
+            "ready: REST on http://%s:%d, peer %s, %s",
+            rest.addr, self.port, network.peer_id, self._how_jobs_run(),
             extra={"action": "ready"},
         )  # fmt: skip
 
@@ -395,6 +394,10 @@ class Daemon:
             self._phase = self._event_log.damage
         else:
             self._phase = None
+
+    def _how_jobs_run(self) -> str:
+        hindrance = self.services.device.hindrance  # the engine was asked by now
+        return f"no jobs of peers: {hindrance}" if hindrance else f"jobs run with {self.services.executor_name}"
 
     def _enter(self, phase: str) -> None:
         self._phase = phase
@@ -775,13 +778,8 @@ class JsonLines(logging.Formatter):
         return json.dumps(fields, default=str)
 
 
-class PrivateLogFile(RotatingFileHandler):
-    def _open(self) -> TextIOWrapper:
-        return open(self.baseFilename, "a", encoding=self.encoding, opener=private)
-
-
 def _log_to_stderr(debug: bool) -> None:
-    handler = logging.StreamHandler(sys.stderr)
+    handler = BackgroundHandler(to_descriptor(sys.stderr.fileno()))
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     handler.setFormatter(text if sys.stderr.isatty() else JsonLines())
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
@@ -793,7 +791,7 @@ def log_to_file(path: Path) -> None:
     """For `nunet log`, where no journal keeps what goes to standard error. At most 5 x 10 MB."""
     try:
         make_folder(path.parent)
-        handler = PrivateLogFile(path, maxBytes=10_000_000, backupCount=4, encoding="utf-8")
+        handler = BackgroundHandler(to_file(rotating(path, each_bytes=10_000_000, older=4)))
     except OSError as error:
         log.warning("no log file: %s", error)
         return

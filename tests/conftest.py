@@ -30,7 +30,7 @@ def wait_until() -> Callable[..., object]:
     return _wait_until
 
 
-def _wait_until(probe: Callable[[], T | None], timeout_seconds: float = 10) -> T:
+def _wait_until(probe: Callable[[], T | None], timeout_seconds: float = 120) -> T:
     deadline = time.monotonic() + timeout_seconds
     while time.monotonic() < deadline:
         if answer := probe():
@@ -42,7 +42,7 @@ def _wait_until(probe: Callable[[], T | None], timeout_seconds: float = 10) -> T
 @cache
 def _docker_answers() -> bool:
     try:
-        done = subprocess.run(["docker", "version"], capture_output=True, timeout=10, check=False)
+        done = subprocess.run(["docker", "version"], capture_output=True, timeout=120, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0

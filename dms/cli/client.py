@@ -102,7 +102,7 @@ class Api:
             if answer.is_error:
                 answer.read()
             _check(answer)
-            for line in answer.iter_lines():
+            for line in _lines(answer):
                 if line.strip():
                     yield json.loads(line)
 
@@ -115,13 +115,7 @@ class Api:
             if answer.is_error:
                 answer.read()
             _check(answer)
-            rest = b""
-            for chunk in answer.iter_bytes():
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    yield line + b"\n"
-            if rest:
-                yield rest
+            yield from _lines(answer)
 
     def _ask(
         self,
@@ -145,8 +139,22 @@ class Api:
             raise unreachable(self.url, str(error) or "timed out") from error
         except httpx.TimeoutException as error:
             raise Failure(f"{self.url} did not answer in time", Exit.TIMED_OUT) from error
-        except (httpx.HTTPError, httpx.InvalidURL, json.JSONDecodeError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise Failure(f"{self.url} broke the connection: {str(error) or type(error).__name__}") from error
+
+
+def _lines(answer: httpx.Response) -> Iterator[bytes]:
+    """Each with its line break. Lines end at a line feed only: httpx's own splitting takes U+2028 and others for
+    ends as well, which JSON has within its texts."""
+    parts: list[bytes] = []
+    for chunk in answer.iter_bytes():
+        first, *more = chunk.split(b"\n")
+        parts.append(first)
+        for begun in more:
+            yield b"".join(parts) + b"\n"
+            parts = [begun]
+    if rest := b"".join(parts):
+        yield rest
 
 
 def _given(query: Mapping[str, object]) -> dict[str, str]:

@@ -213,10 +213,12 @@ def _add_reading(group: Group) -> None:
         """
         api = state.api()
         # Knowing the job's own address of its output is the right to read it.
-        token = parse_qs(urlsplit(api.get(f"/jobs/{in_path(job_id)}")["log_url"]).query)["token"][0]
+        job = api.get(f"/jobs/{in_path(job_id)}")
+        token = parse_qs(urlsplit(job["log_url"]).query)["token"][0]
         path = f"/jobs/{in_path(job_id)}/logs"
-        damaged = False
+        nothing, damaged = True, False
         for line in api.lines(path, token=token, after=after, follow=follow, stream=stream):
+            nothing = False
             damaged = damaged or line.get("damaged", False)
             if state.output.for_people:
                 lead = f"{line['seq']} {line['time']} " if timestamps else ""
@@ -224,6 +226,9 @@ def _add_reading(group: Group) -> None:
                 print_line(line["stream"], lead + line["text"], end="" if piece else "\n")
             else:
                 state.output.line(line)
+        if nothing and not stream and after < (job.get("log_lines") or 0):
+            said = f"the {job['log_lines']} lines that job {job_id} wrote are not here any more: they were erased"
+            raise Failure(said, Exit.NOT_FOUND, "nunet erasure list")
         if damaged:
             raise Failure(
                 f"the stored output of job {job_id} is damaged: it is not what was sealed",

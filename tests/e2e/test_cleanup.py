@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
 
 
 def docker(*args: str) -> str:
-    done = subprocess.run(["docker", *args], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(["docker", *args], capture_output=True, text=True, timeout=120, check=True)
     return done.stdout.strip()
 
 

@@ -43,7 +43,7 @@ async def nunet(dms: Dms, *args: str, code: int = 0, stdin: str = "") -> tuple[s
 
 
 async def until_offered(pair: Pair, count: int = 1) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while len((await pair.receiver.get("/peers/files?state=offered"))["items"]) < count:
             await asyncio.sleep(0.05)
 
@@ -145,7 +145,7 @@ async def test_chat_refusals_are_those_of_the_original(pair: Pair) -> None:
 
 async def test_lines_can_be_piped_into_a_chat(pair: Pair) -> None:
     calling = asyncio.create_task(nunet(pair.sender, "chat", "start", pair.receiver_id, stdin="one\ntwo\n"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not await pair.receiver.get("/peers/chat") and not calling.done():
             await asyncio.sleep(0.01)
     assert "the chat is over" in (await calling)[1]

@@ -33,12 +33,12 @@ async def many_jobs(folder: Path) -> None:
 
 
 async def asked(dms: Dms, path: str, method: str = "GET", body: Any = None) -> httpx.Response:
-    async with httpx.AsyncClient(timeout=20) as client:
+    async with httpx.AsyncClient(timeout=120) as client:
         return await client.request(method, f"{dms.url}{path}", json=body)
 
 
 async def until_not_ready(dms: Dms, said: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             with suppress(httpx.TransportError):  # it may just start
                 answer = await asked(dms, "/readyz")

@@ -42,7 +42,7 @@ async def limited(shared: tuple[Dms, Dms]) -> Follower:
     quote = await sp.post("/run/request-service", request_body("echo on; sleep 600", time=1))
     async with socket_of(sp) as socket:
         await socket.send(payment("tx-long"))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while orjson.loads(await socket.recv())["action"] != "deployment-response":
                 continue
     return Follower(sp, quote["job_id"])
@@ -52,7 +52,7 @@ def socket_of(dms: Dms, path: str = "/api/v1/run/deploy") -> websockets.connect:
     return websockets.connect(f"ws://127.0.0.1:{dms.rest_port}{path}", max_size=None)
 
 
-async def frames_until_over(socket: Any, timeout_seconds: float = 60) -> list[dict[str, Any]]:
+async def frames_until_over(socket: Any, timeout_seconds: float = 120) -> list[dict[str, Any]]:
     """All frames up to the one that ends the job."""
     found: list[dict[str, Any]] = []
     async with asyncio.timeout(timeout_seconds):
@@ -163,7 +163,7 @@ async def test_output_arrives_while_the_container_runs(shared: tuple[Dms, Dms]) 
     delays: list[float] = []
     async with socket_of(sp) as socket:
         await socket.send(payment("tx-live"))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while True:
                 frame = orjson.loads(await socket.recv())
                 if frame["action"] == "log-stream-response":

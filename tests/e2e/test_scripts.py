@@ -55,7 +55,7 @@ def in_another_root(folder: Path, command: str) -> subprocess.CompletedProcess[s
     return subprocess.run(
         ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ANOTHER_ROOT, "sh", command],
         env={**os.environ, "FOLDER": str(folder)},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100, check=False,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def test_what_can_not_be_installed_is_refused_with_a_sentence(
     (tmp_path / "text.deb").write_text("no package\n")
     done = subprocess.run(
         ["sh", ROOT / "ops" / "install.sh", *arguments],
-        cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+        cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert said in done.stderr
@@ -123,14 +123,14 @@ def git(folder: Path, *arguments: str, path: str = "") -> subprocess.CompletedPr
     person = {f"GIT_{who}_{what}": "t@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     environment = {**os.environ, **person, "PATH": path or os.environ["PATH"]}
     return subprocess.run(
-        ["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
+        ["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
 
 
 def test_each_commit_runs_the_daily_check_and_is_refused_when_it_fails(tmp_path: Path) -> None:
     top = checkout(tmp_path / "checkout")
     git(top, "init", "--quiet")
-    subprocess.run([top / "ops" / "dev-setup.sh", "--hook-only"], check=True, capture_output=True, timeout=60)
+    subprocess.run([top / "ops" / "dev-setup.sh", "--hook-only"], check=True, capture_output=True, timeout=120)
     for name, code in (("good", 0), ("bad", 1)):
         make = tmp_path / name / "make"
         make.parent.mkdir()
@@ -153,7 +153,7 @@ def test_a_hook_of_somebody_elses_is_kept(tmp_path: Path) -> None:
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\ntrue\n")
     done = subprocess.run(
-        [top / "ops" / "dev-setup.sh", "--hook-only"], capture_output=True, text=True, timeout=60, check=False
+        [top / "ops" / "dev-setup.sh", "--hook-only"], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 1
     assert "somebody else's" in done.stderr
@@ -172,7 +172,6 @@ def test_a_developers_set_up_installs_the_package_and_stops_its_service(tmp_path
 
 
 # --- side by side ------------------------------------------------------------------------------------
-@pytest.mark.timeout(180)
 def test_two_dmses_stay_side_by_side_each_knowing_the_other(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ops.side_by_side"],
@@ -186,13 +185,13 @@ def test_two_dmses_stay_side_by_side_each_knowing_the_other(tmp_path: Path) -> N
         urls = dict.fromkeys(re.findall(r"(http://127\.0\.0\.1:\d+), peer (\w+)", done.stdout))
         assert len(urls) == 2
         for url, own in urls:
-            known = set(httpx.get(f"{url}/api/v1/peers/dht", timeout=20).json())
+            known = set(httpx.get(f"{url}/api/v1/peers/dht", timeout=120).json())
             assert {peer for _, peer in urls} - {own} <= known
-            assert httpx.get(f"{url}/api/v1/onboarding/status", timeout=20).json()["onboarded"]
+            assert httpx.get(f"{url}/api/v1/onboarding/status", timeout=120).json()["onboarded"]
         configs = re.findall(r"--config (\S+dms_config\.json)", done.stdout)
         assert len(configs) == 2
         assert all(Path(config).is_file() for config in configs)
     finally:
         for process in started:
             process.send_signal(signal.SIGTERM)
-        psutil.wait_procs(started, timeout=20)
+        psutil.wait_procs(started, timeout=120)

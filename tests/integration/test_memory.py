@@ -55,7 +55,7 @@ async def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     await cp.start()
     sp = Daemon(settings(tmp_path / "sp", (cp.services.network.listen_addresses[0],)))
     await sp.start()
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{cp.port}/api/v1", timeout=30) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{cp.port}/api/v1", timeout=120) as client:
         whole = (await client.get("/onboarding/provisioned")).json()
         share = {"cpu": int(whole["cpu"] * 0.8), "memory": int(whole["memory"] * 0.5)}
         body = {**share, "channel": "nunet-test", "payment_addr": ADDRESS}
@@ -68,9 +68,9 @@ async def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 async def job(sp: Daemon, number: int) -> str:
     async with (
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{sp.port}/api/v1", timeout=60) as client,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{sp.port}/api/v1", timeout=120) as client,
         websockets.connect(f"ws://127.0.0.1:{sp.port}/api/v1/run/deploy") as socket,
-        asyncio.timeout(60),
+        asyncio.timeout(120),
     ):
         while (asked := await client.post("/run/request-service", json=request_body("echo hello"))).status_code == 404:
             continue  # the machine is busy, and the provider was slow to answer

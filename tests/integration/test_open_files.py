@@ -75,7 +75,7 @@ async def test_calls_to_the_engine_keep_no_connection(tmp_path: Path) -> None:
 def in_a_process(soft: int, hard: int, program: str) -> list[str]:
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard})); "
     done = subprocess.run(
-        [sys.executable, "-c", limit + program], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", limit + program], capture_output=True, text=True, timeout=120, check=True
     )
     return (done.stdout + done.stderr).split("\n")
 

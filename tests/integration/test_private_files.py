@@ -18,10 +18,11 @@ from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.heads.file import HeadFile
 from dms.adapters.metadata.file import FILE_NAME
 from dms.adapters.nats.place import Place, save
+from dms.adapters.service.logs import rotating
 from dms.application.file_parts import PartFile
 from dms.application.ports import ExecutionSpec
 from dms.application.user_files import Inbox
-from dms.bootstrap import PrivateLogFile, log_to_file, token_key
+from dms.bootstrap import log_to_file, token_key
 from dms.disk import append_to, create_file, make_folder, write_file
 from dms.domain.device import Device, Offer
 from dms.domain.heads import Heads
@@ -92,7 +93,7 @@ async def test_all_stores_keep_what_they_make_to_themselves(tmp_path: Path) -> N
             ExecutionSpec(job_id="job-1", node_id="me", image="", arguments=("echo out",), cpu_mhz=1, memory_mb=64)
         )
         await executor.start("job-1")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while (await executor.inspect("job-1")).exit_code is None:
                 await asyncio.sleep(0.02)
         (folder / "processes/job-1/work/result").write_bytes(b"result")
@@ -107,7 +108,7 @@ async def test_all_stores_keep_what_they_make_to_themselves(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("umask")
 def test_the_next_log_file_is_as_private_as_the_first(tmp_path: Path) -> None:
-    with closing(PrivateLogFile(tmp_path / "dms.log", maxBytes=100, backupCount=2)) as handler:
+    with closing(rotating(tmp_path / "dms.log", each_bytes=100, older=2)) as handler:
         for _ in range(5):
             handler.emit(logging.LogRecord("x", logging.INFO, "", 0, "é" * 60, (), None))
     assert {path.name for path in tmp_path.iterdir()} == {"dms.log", "dms.log.1", "dms.log.2"}

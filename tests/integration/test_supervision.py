@@ -22,7 +22,7 @@ NEEDED = {"event log writer", "views", "websocket actions", "peer-to-peer host"}
 OTHERS = {
     "metadata file", "metrics", "websocket pings", "engine watch", "GPU watch", "tidying of checkpoints", "cleanup",
     "retention", "own advertisement", "recording of providers", "expiry of providers", "asking of neighbours",
-    "heads at the end of jobs", "heads of running jobs",
+    "heads at the end of jobs", "heads of running jobs", "event log watch", "event log check", "remembering of peers",
 }  # fmt: skip
 
 
@@ -97,7 +97,7 @@ async def daemon(tmp_path: Path, wounds: Wounds, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 async def client(daemon: Daemon) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{daemon.port}", timeout=20) as made:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{daemon.port}", timeout=120) as made:
         yield made
 
 
@@ -243,12 +243,12 @@ async def test_a_start_that_waits_says_why_and_can_be_stopped(tmp_path: Path) ->
     daemon, told = Daemon(settings(tmp_path)), asyncio.Event()
     starting = asyncio.create_task(_started(daemon, told))
     await wait_for(lambda: daemon.loops.trouble is not None)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{daemon.port}", timeout=20) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{daemon.port}", timeout=120) as client:
         assert (await client.get("/livez")).status_code == 200
         answer = await client.get("/readyz")
     assert answer.status_code == 503
     assert "reading the log; views: " in answer.json()["error"]
     told.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         assert await starting is False
     assert list(daemon.loops) == []

@@ -121,7 +121,7 @@ class Sides:
         """Why it was lost; empty when it is here. Once that is in the log."""
         await wait_for(lambda: job.checkpoint_wanted is None)
         number = job.checkpoint_settled
-        async with asyncio.timeout(20), aclosing(self.log.subscribe(0, stream=f"job-{job.key}")) as batches:
+        async with asyncio.timeout(120), aclosing(self.log.subscribe(0, stream=f"job-{job.key}")) as batches:
             async for batch in batches:
                 for event in (recorded.event for recorded in batch):
                     if isinstance(event, Job.CheckpointLost) and event.number == number:

@@ -144,7 +144,7 @@ TASKS: dict[tuple[str, str], str] = {
     ("dms.application.chats", "Chats.start"): WAITED_FOR,
     ("dms.application.compute_provider", "ComputeProvider._either"): WAITED_FOR,
     ("dms.application.compute_provider", "ComputeProvider.feed"): WAITED_FOR,
-    ("dms.application.compute_provider", "ComputeProvider._restore"): WAITED_FOR,
+    ("dms.application.compute_provider", "ComputeProvider._unless_stopped"): WAITED_FOR,
     ("dms.application.compute_provider", "ComputeProvider._supervise"): WAITED_FOR,
     ("dms.application.engine", "EngineWatch.ping"): SHARED_BY,
     ("dms.application.service_provider", "ServiceProvider._ping"): SHARED_BY,

@@ -53,13 +53,21 @@ class Pull:
 def failure(reference: ImageReference, words: str, status: int = 0) -> ImageUnavailable:
     """words: the engine's; status: of its answer, 0 when it had begun to pull."""
     text = f"image {reference} can't be pulled: {words}"
-    said = words.replace(reference.repository, "").replace(reference.repository.partition("/")[2], "").lower()
+    said = _without_name(words, reference).lower()
     if any(sign in said for sign in _FULL):
         return NoRoomForImage(f"{text} (on this provider)")
     passing = any(sign in said for sign in _PASSING)
     if not passing and (status in (400, 404) or any(sign in said for sign in _LASTING)):
         return ImageUnavailable(text)
     return RegistryUnavailable(text)
+
+
+def _without_name(words: str, reference: ImageReference) -> str:
+    """A name may be made of the very words that are looked for."""
+    path = reference.repository.partition("/")[2]
+    for named in (reference.repository, f"/v2/{path}/", f"for {path}", f"for {path.removeprefix('library/')}"):
+        words = words.replace(named, "")
+    return words
 
 
 async def steps(
@@ -82,7 +90,10 @@ async def steps(
 
 
 def _take(line: bytes, reference: ImageReference, max_image_mb: int, state: Pull) -> None:
-    message = msgspec.json.decode(line, type=dict[str, Any])
+    try:
+        message = msgspec.json.decode(line, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise ExecutorUnavailable(f"Docker told what is not JSON during the pull of image {reference}") from error
     if "error" in message:
         raise failure(reference, str(message["error"]))
     state.take(message)

@@ -41,6 +41,16 @@ def iso(time_us: int) -> str | None:
     return datetime.fromtimestamp(time_us / 1_000_000, UTC).isoformat(timespec="microseconds") if time_us else None
 
 
+def dated(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a view with its times as text: in the log and the views they are microseconds."""
+    for key, value in row.items():
+        if key.endswith("_at") and isinstance(value, int):
+            row[key] = iso(value)
+    for step in row.get("timeline", ()):
+        step["time"] = iso(step["time"])
+    return row
+
+
 def time_us(text: str) -> int:
     """An ISO 8601 time as Unix µs; without an offset it is UTC. Raises ValueError."""
     moment = datetime.fromisoformat(text.replace(" ", "+"))  # a plus that a form decoded to a blank

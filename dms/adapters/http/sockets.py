@@ -53,7 +53,9 @@ class Sockets:
         app.ctx.admit_websocket = self.admit
         pairs = [(endpoint, path) for endpoint in self._endpoints for path in endpoint.paths]
         for number, (endpoint, path) in enumerate(pairs):  # the router knows one path in several spellings
-            app.add_websocket_route(self.serve, path, name=f"websocket-{number}", ctx_endpoint=endpoint)
+            app.add_websocket_route(
+                self.serve, path, name=f"websocket-{number}", ctx_endpoint=endpoint, error_format="json"
+            )
 
     def start(self) -> None:
         self._sweeping = self._loops.every(PING_SECONDS, "websocket pings", self._sweep, at_once=False)

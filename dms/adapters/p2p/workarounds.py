@@ -48,6 +48,9 @@ _TCP_USER_TIMEOUT_MS = 15_000
 
 
 class HardenedSwarm(Swarm):
+    leaving = False
+    """Says goodbye: who dials again at once must not be taken for somebody who has come back."""
+
     async def _do_handle_inbound_connection(
         self,
         read_write_closer: ReadWriteCloser,
@@ -57,6 +60,9 @@ class HardenedSwarm(Swarm):
         """0.8.1 keeps an accepted connection's slot until the swarm ends, so the 251st inbound connection
         of a host's life is refused, and all after it. Here the slot lives as long as the connection."""
         raw = RawConnection(read_write_closer, False)
+        if self.leaving:
+            await raw.close()
+            return
         try:
             muxed = await self.upgrade_inbound_raw_conn(raw, maddr)
             await cast("Yamux", muxed).event_closed.wait()

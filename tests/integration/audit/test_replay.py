@@ -11,8 +11,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.bootstrap import all_projections
@@ -23,8 +21,6 @@ from dms.domain.resources import Resources
 from tests.fixtures import prepared
 from tests.fixtures.histories import request
 from tests.fixtures.worlds import history
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def nunet_replay(database: Path, *options: str, code: int = 0) -> Any:

@@ -603,7 +603,7 @@ async def test_a_log_that_does_not_verify_is_not_archived(tmp_path: Path, sql: s
     log = SQLiteEventLog(database)
     await log.start()
     with pytest.raises(LogUnavailable, match=why):
-        await asyncio.wait_for(archive_all(log), 20)
+        await asyncio.wait_for(archive_all(log), 120)
     await log.close()
     assert rows(database) == count
     assert segment_files(database) == []

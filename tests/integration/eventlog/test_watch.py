@@ -144,7 +144,7 @@ async def test_damage_is_noticed_and_nothing_is_written_on(
     DAMAGE[damage](database)
     try:
         async with running(database) as log:
-            await wait_for(lambda: bool(log.damage), 20)
+            await wait_for(lambda: bool(log.damage), 120)
             await refuses(log)
             assert "put a backup" in log.trouble
     except LogCorrupt:  # so much that it can't even be opened
@@ -159,7 +159,7 @@ async def test_a_whole_log_is_verified_once_and_the_next_start_looks_at_the_rest
     async with running(database, look=False) as log:
         guard = LogWatch(log)
         await guard.start()
-        await asyncio.wait_for(guard.verified.wait(), 20)
+        await asyncio.wait_for(guard.verified.wait(), 120)
         await guard.close()
         assert not log.trouble
         head = log.head
@@ -178,7 +178,7 @@ async def test_the_note_of_what_was_verified_is_only_a_hint(database: Path) -> N
     recorder.close()
     DAMAGE["a time"](database)
     async with running(database) as log:
-        await wait_for(lambda: "position 30 " in log.damage, 20)
+        await wait_for(lambda: "position 30 " in log.damage, 120)
 
 
 async def test_stopping_does_not_wait_for_the_check(database: Path) -> None:
@@ -227,7 +227,7 @@ async def test_a_log_that_is_taken_away_takes_no_more_commands(tmp_path: Path, t
         name, take = TAKEN[taken]
         take(folder / name)
         if looks:
-            await wait_for(lambda: bool(told), 20)
+            await wait_for(lambda: bool(told), 120)
         await refuses(log)
         assert str(folder / name) in log.trouble
         if taken in ("deleted", "renamed", "replaced"):
@@ -294,15 +294,15 @@ async def test_a_full_disk_is_told_until_something_can_be_written_again(
             for _ in range(2000):  # what the journal has room for already
                 await log.save(funded())
         assert "can't be written" in log.trouble
-        await asyncio.wait_for(stirred.wait(), 5)  # the network is told
+        await asyncio.wait_for(stirred.wait(), 120)  # the network is told
         assert not device.offering().online
         assert "nothing can be recorded" in device.hindrance
         await asyncio.sleep(0.1)  # a few looks
         assert not device.offering().online
         stirred.clear()
         ballast.unlink()
-        await wait_for(lambda: not log.trouble, 20)  # by itself
-        await asyncio.wait_for(stirred.wait(), 5)
+        await wait_for(lambda: not log.trouble, 120)  # by itself
+        await asyncio.wait_for(stirred.wait(), 120)
         assert (device.offering().online, device.hindrance) == (True, "")
         await log.save(new_job())
     told = [getattr(record, "action", "") for record in caplog.records]

@@ -70,7 +70,7 @@ def ml_images(
 
 
 def have_check_image(registry: Registry) -> None:
-    subprocess.run(["docker", "tag", PLAIN_IMAGE, f"{registry.address}/ml/{PYTORCH}"], check=True, timeout=20)
+    subprocess.run(["docker", "tag", PLAIN_IMAGE, f"{registry.address}/ml/{PYTORCH}"], check=True, timeout=120)
 
 
 async def fetch(images: MlImages) -> list[PullProgress]:

@@ -216,7 +216,7 @@ class Node:
 
     # --- clients -----------------------------------------------------------------------------------
     def client(self, **more: Any) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.url, timeout=30, verify=NO_TLS, **more)
+        return httpx.AsyncClient(base_url=self.url, timeout=120, verify=NO_TLS, **more)
 
     def connect(self, query: str = "", *, v2: bool = False, path: str = "/api/v1/run/deploy", **more: Any) -> Any:
         return websockets.connect(

@@ -52,7 +52,7 @@ def damaged(tmp_path: Path, job: str) -> bytes:
 
 async def nunet(node: Node, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dms.cli", "--url", node.url, *arguments]
-    return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+    return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=120)
 
 
 async def test_every_reader_is_told_and_the_file_stays_as_it_is(node: Node, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ async def test_every_reader_is_told_and_the_file_stays_as_it_is(node: Node, tmp_
         lines = [json.loads(line) for line in (await client.get(url, headers=NDJSON)).text.splitlines()]
     assert [line["seq"] for line in lines] == list(range(1, 32))
     assert [line["seq"] for line in lines if line.get("damaged")] == [31]
-    async with node.connect(f"?job_id={job}&after=0", v2=True) as ws, asyncio.timeout(10):
+    async with node.connect(f"?job_id={job}&after=0", v2=True) as ws, asyncio.timeout(120):
         while "stderr" not in (frame := msgspec.json.decode(await ws.recv())) or frame["seq"] != 31:
             assert frame["action"] not in ("job-completed", "error")
     said = await nunet(node, "job", "logs", job)
@@ -148,7 +148,7 @@ async def test_pieces_of_a_long_line_are_put_together(node: Node) -> None:
     assert (await nunet(node, "job", "logs", job)).stdout == printed
     for v2 in (True, False):
         text = ""
-        async with node.connect(f"?job_id={job}&after=0", v2=v2) as ws, asyncio.timeout(10):
+        async with node.connect(f"?job_id={job}&after=0", v2=v2) as ws, asyncio.timeout(120):
             while (frame := msgspec.json.decode(await ws.recv()))["action"] != "job-completed":
                 text += frame.get("stdout", "")
         assert text == printed

@@ -42,13 +42,13 @@ def payment(tx_hash: str = "ab01", status: str = "success", **more: Any) -> str:
     return json.dumps({"message": message, "action": "send-status"})
 
 
-async def next_frame(ws: ClientConnection, seconds: float = 5) -> dict[str, Any]:
+async def next_frame(ws: ClientConnection, seconds: float = 120) -> dict[str, Any]:
     async with asyncio.timeout(seconds):
         found: dict[str, Any] = msgspec.json.decode(await ws.recv())
         return found
 
 
-async def closed(ws: ClientConnection, seconds: float = 10) -> tuple[int | None, str | None]:
+async def closed(ws: ClientConnection, seconds: float = 120) -> tuple[int | None, str | None]:
     """The code and reason that the server closed with; what comes before is read and dropped."""
     async with asyncio.timeout(seconds):
         try:
@@ -245,7 +245,7 @@ async def test_a_client_that_answers_no_ping_is_cut(node: Node, monkeypatch: pyt
     dead = raw_websocket(node, "/run/deploy")
     await until(lambda: len(endpoint._open) == 2)
     await until(lambda: len(endpoint._open) == 1)
-    await asyncio.wait_for(await live.ping(), 5)
+    await asyncio.wait_for(await live.ping(), 120)
     await live.close()
     dead.close()
 
@@ -360,7 +360,7 @@ async def test_every_action_and_line_exactly_once_over_any_cuts(node: Node, seed
             ws.transport.abort()
         return seen_actions, seqs
 
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         clients = [group.create_task(client(seed * 100 + n)) for n in range(4)]
         group.create_task(live())
     for seen_actions, seqs in (task.result() for task in clients):
@@ -406,7 +406,7 @@ def sockets_of(node: Node) -> Sockets:
     return found
 
 
-async def until(condition: Any, seconds: float = 10) -> None:
+async def until(condition: Any, seconds: float = 120) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)

@@ -87,6 +87,7 @@ async def compare(seed: int, every: int) -> None:
                         assert await past.get(projection, key) == expected[key]
 
 
+@pytest.mark.slow
 @settings(max_examples=HISTORIES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32), st.sampled_from([7, 50, 10_000]))
 def test_the_past_is_the_fold_from_zero(seed: int, every: int) -> None:

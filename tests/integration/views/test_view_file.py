@@ -116,7 +116,7 @@ async def settled(views: SQLiteViews, log: SQLiteEventLog) -> None:
             return False
         return views.failure is None
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not await looked():
             await asyncio.sleep(0.01)
     assert await held(views, Jobs()) == await expected(log, Jobs())
@@ -286,7 +286,7 @@ async def test_what_passes_is_told_and_waited_for(
         await wait_for(lambda: views.failure is not None)
         assert str(path) in str(views.failure)
         with pytest.raises(LogUnavailable, match="the views are not kept: views: "):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(120):
                 await views.wait(log.head)
         assert await held(views, Jobs()) == before  # what was folded is read on
         over()
@@ -303,7 +303,7 @@ async def test_a_start_waits_for_a_place_that_can_not_be_used_yet(log: SQLiteEve
     await wait_for(lambda: views.failure is not None)
     assert str(path) in str(views.failure)
     (tmp_path / "not mounted").mkdir()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         await starting
     await check(views, log)
     await views.close()

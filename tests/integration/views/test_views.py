@@ -77,7 +77,7 @@ async def held(views: SQLiteViews, projection: Projection[Any]) -> dict[str, Any
 
 async def check(views: SQLiteViews, log: SQLiteEventLog) -> None:
     """Every view has come to the head and holds the right rows."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         await views.wait(log.head)
     assert set(views.positions().values()) == {log.head}
     for projection in ALL:
@@ -175,7 +175,7 @@ async def test_a_rebuild_that_was_broken_off_is_made_up_for_with_the_next_event(
 
 async def half_way(views: SQLiteViews, log: SQLiteEventLog) -> None:
     """Waits for a moment within a rebuild, at each turn of the loop: it does not last long."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not 0 < views.positions()["jobs"] < log.head:
             await asyncio.sleep(0)
 
@@ -207,7 +207,7 @@ async def test_who_waits_during_a_rebuild_is_woken_by_its_end(
     async with started(log, tmp_path / "views.db") as views:
         rebuilding = asyncio.create_task(views.rebuild("jobs"))
         await half_way(views, log)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await views.wait(log.head)
         await rebuilding
 
@@ -360,7 +360,7 @@ async def test_a_view_is_not_emptied_when_its_history_can_not_be_read(tmp_path: 
                 await made_anew
             assert await held(views, Jobs()) == before
         await write(log, 3)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await views.wait(log.head)
         (tmp_path / "away").rename(segment)
         await views.rebuild("jobs")
