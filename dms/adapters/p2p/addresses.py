@@ -59,7 +59,9 @@ def read_bootstrap(text: str) -> tuple[str, str] | DnsAddr | None:
             return DnsAddr(address.removeprefix("/dnsaddr/"), peer_id, text)
     elif names and public_key(peer_id) is not None:
         return (peer_id, address) if dialable(address) else None
-    raise ConfigError(f"{text[:MAX_ADDRESS]!r} is not a peer: expected an address such as /ip4/1.2.3.4/tcp/9876/p2p/12D3...")
+    raise ConfigError(
+        f"{text[:MAX_ADDRESS]!r} is not a peer: expected an address such as /ip4/1.2.3.4/tcp/9876/p2p/12D3..."
+    )
 
 
 def remarks_on(bootstrap: Sequence[str]) -> list[str]:
