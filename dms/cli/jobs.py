@@ -44,6 +44,7 @@ def add_to(cli: Group) -> None:
     cli.add_command(group)
     _add_running(group)
     _add_reading(group)
+    _add_logs(group)
     _add_stopping(group)
 
 
@@ -204,6 +205,8 @@ def _add_reading(group: Group) -> None:
         if reasons["unseen_count"]:
             click.echo(f"{reasons['unseen_count']} others were not looked at: enough providers cost no more")
 
+
+def _add_logs(group: Group) -> None:
     @command(group, "logs", "nunet job logs <job-id> -f --after 2")
     @click.argument("job_id")
     @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
