@@ -2,6 +2,11 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PY := .venv/bin/python
+# Where a machine forbids it, each start of Python would compile our modules anew, and tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
+# Tests mostly wait, so there are more of them at once than cores. `pytest` alone, for a single test, runs one by one.
+WORKERS := $(shell echo $$(( $$(nproc) * 3 > 16 ? 16 : $$(nproc) * 3 )))
+BESIDE := -n $(WORKERS) --dist loadgroup
 
 # Docker may be missing for the demo (it then says what it left out); the tests need every part.
 demo: ## try it: a small network on this machine, a job from request to result (KEEP=1 leaves it running)
@@ -10,18 +15,32 @@ demo: ## try it: a small network on this machine, a job from request to result (
 
 test: ## everything: set-up, lint, types, all tests with real Docker
 	@ops/setup.sh test
-	@$(MAKE) --no-print-directory lint types
-	@$(PY) -m pytest $(PYTEST_ARGS)
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory -j2 types tests
 
 check: ## the daily check: lint, types, and the tests that need neither Docker nor patience
 	@ops/setup.sh check
-	@$(MAKE) --no-print-directory lint types
-	@$(PY) -m pytest -m "not docker and not slow" $(PYTEST_ARGS)
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory -j2 types quick-tests
+
+test-security: ## only the security tests
+	@ops/setup.sh test
+	@$(PY) -m pytest $(BESIDE) tests/security $(PYTEST_ARGS)
+
+side-by-side: ## two DMSes by two dms_config.json, onboarded and known to each other, left running with their addresses
+	@ops/setup.sh demo
+	@$(PY) -m ops.side_by_side
 
 fuzz: ## 2,000 generated requests for each operation of the API (FUZZ_EXAMPLES, FUZZ_SECONDS; an hour at most)
 	@ops/setup.sh test
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} FUZZ_SECONDS=$${FUZZ_SECONDS:-3600} \
 		$(PY) -m pytest -x tests/e2e/test_generated_requests.py $(PYTEST_ARGS)
+
+tests: # more of them than of types, so their summary comes last
+	@$(PY) -m pytest $(BESIDE) $(PYTEST_ARGS)
+
+quick-tests:
+	@$(PY) -m pytest $(BESIDE) -m "not docker and not slow" $(PYTEST_ARGS)
 
 lint:
 	@$(PY) -m ruff check .
@@ -71,4 +90,6 @@ clean: ## remove all that make made, except the data of a running demo
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-.PHONY: demo test check fuzz lint types format bench setup stop-docker test-fresh deb lock clean help
+# `tests` is also a folder.
+.PHONY: demo test tests check quick-tests test-security side-by-side fuzz lint types format bench setup stop-docker \
+	test-fresh deb lock clean help

@@ -9,10 +9,13 @@ DmsError
 ├── Conflict              not in this state (409)
 ├── Unavailable           something we need is away; try again (503)
 │   ├── PeerUnreachable   the peer can't be dialled or does not answer
+│   │   └── PeerSlow      it is connected, and does not answer in time
 │   ├── ExecutorUnavailable  the container engine is away
 │   └── LogUnavailable    the event log can't be written
 ├── ExecutionError        the job can't be run as asked; the reason is for its owner
 │   ├── ImageUnavailable  the image can't be had, or is not allowed
+│   │   ├── RegistryUnavailable  its registry can't be reached or is in trouble: nobody's fault here
+│   │   └── NoRoomForImage    this machine's disk is full: the provider's fault
 │   ├── GpuUnavailable    the engine can't give a container the GPU: the provider's fault
 │   └── ArchiveRefused    a checkpoint is not what may be packed or unpacked, or too large
 ├── PeerMisbehaved        the peer broke the protocol (bad frame, bad signature)
@@ -75,6 +78,10 @@ class PeerUnreachable(Unavailable):
     pass
 
 
+class PeerSlow(PeerUnreachable):
+    pass
+
+
 class ExecutorUnavailable(Unavailable):
     pass
 
@@ -88,6 +95,14 @@ class ExecutionError(DmsError):
 
 
 class ImageUnavailable(ExecutionError):
+    pass
+
+
+class RegistryUnavailable(ImageUnavailable):
+    pass
+
+
+class NoRoomForImage(ImageUnavailable):
     pass
 
 

@@ -11,14 +11,15 @@ two nodes of one channel find each other also through a neighbour that is on ano
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import random
-from bisect import bisect_right
-from collections.abc import Callable, Iterator
-
-import msgspec
+from bisect import bisect_left, bisect_right, insort
+from collections import OrderedDict
+from collections.abc import Callable
 
 from dms.application.device import DeviceService
+from dms.application.loops import Loop, Loops
 from dms.application.messages import (
     AD_SNAPSHOT,
     AD_TOPIC,
@@ -29,15 +30,18 @@ from dms.application.messages import (
     encode,
 )
 from dms.application.ports import EventLog, PeerNetwork, Signer
-from dms.application.tasks import cancelled
+from dms.application.tasks import background, cancelled
+from dms.domain.bounds import Unreadable, read
 from dms.domain.directory import (
     LIFETIME_SECONDS,
     Advertisement,
-    Offering,
+    OtherClock,
     Provider,
     SignedAdvertisement,
-    open_advertisement,
+    check_advertisement,
+    read_advertisement,
 )
+from dms.domain.offers import Offers
 from dms.errors import DmsError, NotFound, PeerMisbehaved, Unavailable
 
 log = logging.getLogger(__name__)
@@ -51,22 +55,39 @@ SNAPSHOT_PAGE = 100
 SNAPSHOT_TIMEOUT_SECONDS = 10.0
 MOST_PROVIDERS = 200_000  # a bound on what strangers can make us remember
 EXPIRY_SECONDS = 5.0
-
-_signed_decoder = msgspec.json.Decoder(SignedAdvertisement)
+CLOCK_KNOWN_SECONDS = 180.0  # how long it is remembered that a provider's clock is another than ours
+MOST_TOLD = 1000  # peers of whose bad advertisements the log has a word, and providers whose clocks are known
+CHECKED_AT_ONCE = 8  # signatures between two breaths of the loop: about a millisecond
 
 
 class Directory:
-    """Own advertisement out, others' in. `offerings()` is what matching reads."""
+    """Own advertisement out, others' in. `offers` is what matching reads: all other providers, of any channel, since
+    it refuses those of others, and can say so.
+
+    Nothing here may take long with 100,000 providers known: what is in order is kept in order, as they come and go."""
 
     def __init__(
-        self, log: EventLog, device: DeviceService, network: PeerNetwork, signer: Signer, now: Callable[[], int]
+        self,
+        log: EventLog,
+        device: DeviceService,
+        network: PeerNetwork,
+        signer: Signer,
+        now: Callable[[], int],
+        loops: Loops | None = None,
     ) -> None:
         self._log, self._device, self._network, self._signer, self._now = log, device, network, signer, now
         self._table: dict[str, tuple[Advertisement, SignedAdvertisement]] = {}
+        self.offers = Offers()
+        self._ids: list[str] = []  # of the table, in order
+        self._expiries: list[tuple[int, str]] = []  # a heap with one entry a peer, which may be older than its renewal
+        self._queued: set[str] = set()  # peers with an entry in the heap
+        self._clocks: OrderedDict[str, tuple[int, int]] = OrderedDict()  # peer id -> (seconds behind, heard at)
+        self._told: OrderedDict[str, None] = OrderedDict()
         self._stirred = asyncio.Event()
         self._heard: asyncio.Queue[Advertisement] = asyncio.Queue(maxsize=10_000)
-        self._tasks: list[asyncio.Task[None]] = []
-        self._gossiped: dict[str, int] = {}  # peer id -> Unix µs when its gossip last came
+        self._loops = loops or Loops()
+        self._running: list[Loop] = []
+        self._gossiped: OrderedDict[str, int] = OrderedDict()  # peer id -> Unix µs when its gossip last came, in order
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._topics: set[str] = set()
         self._channel = ""
@@ -79,25 +100,35 @@ class Directory:
     async def start(self) -> None:
         self._channel = self._device.channel
         self._listen()
-        for loop in (self._advertise(), self._record(), self._expire(), self._ask_neighbours()):
-            self._tasks.append(asyncio.create_task(loop))
+        self._running = [
+            self._loops.start("own advertisement", self._advertise),
+            self._loops.start("recording of providers", self._record),
+            self._loops.every(EXPIRY_SECONDS, "expiry of providers", self._expire, at_once=False),
+            self._loops.every(ASK_SECONDS, "asking of neighbours", self._ask_neighbours, at_once=False),
+        ]
         for peer in self._network.peers():
             self._on_peer(peer.peer_id, True)
 
     async def close(self) -> None:
-        for task in [*self._tasks, *self._fetching.values()]:
+        for loop in self._running:
+            await loop.close()
+        for task in list(self._fetching.values()):
             await cancelled(task)
-
-    def offerings(self) -> Iterator[tuple[str, Offering]]:
-        """(peer id, offering) of all other providers whose word still holds, of any channel: matching
-        refuses those of others, and can say so."""
-        now = self._now()
-        return ((p, ad.offering) for p, (ad, _) in self._table.items() if ad.expires_at > now)
 
     def advertisements(self) -> list[Advertisement]:
         """All that is known of this node's channel, by peer id."""
-        found = (self._table[peer_id][0] for peer_id in sorted(self._table))
-        return [ad for ad in found if ad.offering.channel == self._device.channel]
+        return [self._table[peer_id][0] for peer_id in self.offers.ids_of(self._device.channel)]
+
+    def addresses_of(self, peer_id: str) -> tuple[str, ...]:
+        """Where the provider says that it can be dialled."""
+        found = self._table.get(peer_id)
+        return found[0].addresses if found is not None else ()
+
+    def other_clocks(self) -> dict[str, int]:
+        """Providers that speak to us and whose word counts as expired, or as not valid yet: peer id -> seconds that
+        their clock is behind ours, negative for ahead."""
+        late = self._now() - int(CLOCK_KNOWN_SECONDS * 1_000_000)
+        return {peer_id: behind for peer_id, (behind, at) in self._clocks.items() if at > late}
 
     def knows(self, peer_id: str) -> bool:
         """Whether it is among `advertisements`."""
@@ -122,7 +153,7 @@ class Directory:
 
     async def forget(self, peer_id: str) -> None:
         """Until it is heard of again. Raises NotFound."""
-        if self._table.pop(peer_id, None) is None:
+        if not self._drop(peer_id):
             raise NotFound(f"no compute provider {peer_id[:128]} is known")
         await self._save(peer_id, lambda provider: provider.lose("forgotten on request"))
 
@@ -154,9 +185,8 @@ class Directory:
         left, self._channel = self._channel, self._device.channel
         if left == self._channel:
             return ""
-        for advertisement, _ in list(self._table.values()):
-            if advertisement.offering.channel in (left, self._channel):
-                self._note(advertisement)
+        for peer_id in (*self.offers.ids_of(left), *self.offers.ids_of(self._channel)):
+            self._note(self._table[peer_id][0])
         for peer in self._network.peers():
             self._on_peer(peer.peer_id, True)
         return left
@@ -186,43 +216,86 @@ class Directory:
 
     # --- what we hear --------------------------------------------------------------------------------
     def _on_gossip(self, peer_id: str, body: bytes) -> None:
-        if len(self._gossiped) < MOST_PROVIDERS:
-            self._gossiped[peer_id] = self._now()
+        self._gossiped[peer_id] = self._now()
+        self._gossiped.move_to_end(peer_id)
+        if len(self._gossiped) > MOST_PROVIDERS:
+            self._gossiped.popitem(last=False)
         self._hear(peer_id, body)
 
     def _hear(self, peer_id: str, body: bytes) -> None:
         try:
-            self._take(_signed_decoder.decode(body))
-        except (DmsError, msgspec.DecodeError, msgspec.ValidationError) as error:
-            log.warning("advertisement from %s refused: %s", peer_id, error, extra={"action": "ad_refused"})
+            self._take(peer_id, read(body, SignedAdvertisement))
+        except (DmsError, Unreadable) as error:
+            level = logging.DEBUG if peer_id in self._told else logging.WARNING
+            log.log(level, "advertisement from %s refused: %s", peer_id, error, extra={"action": "ad_refused"})
+            self._told[peer_id] = None
+            if len(self._told) > MOST_TOLD:
+                self._told.popitem(last=False)
 
-    def _take(self, signed: SignedAdvertisement) -> None:
+    def _take(self, teller: str, signed: SignedAdvertisement) -> None:
         """Newest sequence wins. Raises PeerMisbehaved on one that is not its provider's word."""
-        advertisement = open_advertisement(signed, self._now(), self._signer.verify)
+        advertisement = read_advertisement(signed)
         peer_id = advertisement.peer_id
         if peer_id == self._signer.peer_id:
             return
         known = self._table.get(peer_id)
         if known is not None and known[0].sequence >= advertisement.sequence:
             return
+        try:
+            check_advertisement(signed, advertisement, self._now(), self._signer.verify)
+        except OtherClock as error:
+            if teller == peer_id:  # what others pass on may only be old
+                self._note_clock(peer_id, error.behind_seconds)
+            raise
         if known is None and len(self._table) >= MOST_PROVIDERS:
             raise PeerMisbehaved(f"{peer_id} is not remembered: {MOST_PROVIDERS} providers are known already")
-        self._table[peer_id] = (advertisement, signed)
-        self._network.add_addresses(peer_id, advertisement.addresses)
+        if teller == peer_id:
+            self._clocks.pop(peer_id, None)
+        self._put(advertisement, signed)
+        if known is None or known[0].addresses != advertisement.addresses:
+            self._network.add_addresses(peer_id, advertisement.addresses)
         if known is None or known[0].offering != advertisement.offering:
             self._note(advertisement)
+
+    def _put(self, advertisement: Advertisement, signed: SignedAdvertisement) -> None:
+        peer_id = advertisement.peer_id
+        if peer_id not in self._table:
+            insort(self._ids, peer_id)
+        if peer_id not in self._queued:
+            self._queued.add(peer_id)
+            heapq.heappush(self._expiries, (advertisement.expires_at, peer_id))
+        self._table[peer_id] = (advertisement, signed)
+        self.offers.put(peer_id, advertisement.offering, advertisement.expires_at)
+
+    def _drop(self, peer_id: str) -> bool:
+        """Whether it was known. What is left of it in the heap is met when its time comes."""
+        if self._table.pop(peer_id, None) is None:
+            return False
+        del self._ids[bisect_left(self._ids, peer_id)]
+        self.offers.drop(peer_id)
+        return True
+
+    def _note_clock(self, peer_id: str, behind_seconds: int) -> None:
+        self._clocks[peer_id] = (behind_seconds, self._now())
+        self._clocks.move_to_end(peer_id)
+        if len(self._clocks) > MOST_TOLD:
+            self._clocks.popitem(last=False)
 
     def _note(self, advertisement: Advertisement) -> None:
         """Queued for the log. When the queue is full it is left out; its renewal is heard again."""
         if self._heard.full():
-            self._table.pop(advertisement.peer_id, None)
+            self._drop(advertisement.peer_id)
             return
         self._heard.put_nowait(advertisement)
 
     async def _record(self) -> None:
         """Writes what changed into the log."""
         while True:
-            await self._record_one(await self._heard.get())
+            heard = await self._heard.get()
+            try:
+                await self._record_one(heard)
+            except Exception:  # one provider must not keep the others from being recorded
+                log.exception("%s is not recorded", heard.peer_id, extra={"action": "ad_failed"})
 
     async def _record_one(self, advertisement: Advertisement) -> None:
         offering, addresses = advertisement.offering, advertisement.addresses
@@ -230,20 +303,31 @@ class Directory:
         await self._save(advertisement.peer_id, lambda p: p.advertise(offering, addresses) if here else p.withdraw())
 
     async def _expire(self) -> None:
-        while True:
-            await asyncio.sleep(EXPIRY_SECONDS)
-            now = self._now()
-            for peer_id in [p for p, (ad, _) in self._table.items() if ad.expires_at <= now]:
-                del self._table[peer_id]
-                await self._save(peer_id, lambda p: p.lose("its advertisement was not renewed"))
+        while (peer_id := self._next_expired()) is not None:
+            self._drop(peer_id)
+            await self._save(peer_id, lambda p: p.lose("its advertisement was not renewed"))
+            await asyncio.sleep(0)
+
+    def _next_expired(self) -> str | None:
+        now = self._now()
+        while self._expiries and self._expiries[0][0] <= now:
+            _, peer_id = heapq.heappop(self._expiries)
+            known = self._table.get(peer_id)
+            if known is not None and known[0].expires_at > now:
+                heapq.heappush(self._expiries, (known[0].expires_at, peer_id))
+                continue
+            self._queued.discard(peer_id)
+            if known is not None:
+                return peer_id
+        return None
 
     async def _save(self, peer_id: str, change: Callable[[Provider], bool]) -> None:
-        provider = self._log.load(Provider, peer_id) or Provider(peer_id)
-        if change(provider):
-            try:
+        try:
+            provider = self._log.load(Provider, peer_id) or Provider(peer_id)
+            if change(provider):
                 await self._log.save(provider)
-            except Unavailable as error:
-                log.warning("what changed of %s is not recorded: %s", peer_id, error)
+        except DmsError as error:  # of this one: the others' news is recorded all the same
+            log.warning("what changed of %s is not recorded: %s", peer_id, error)
 
     # --- the whole table, for who joins ----------------------------------------------------------------
     def _on_peer(self, peer_id: str, connected: bool) -> None:
@@ -252,21 +336,20 @@ class Directory:
 
     def _begin_fetch(self, peer_id: str, *, own: bool) -> None:
         if peer_id not in self._fetching:
-            task = asyncio.create_task(self._fetch(peer_id, own), name=f"advertisements of {peer_id}")
+            task = background(self._fetch(peer_id, own), f"advertisements of {peer_id}")
             self._fetching[peer_id] = task
             task.add_done_callback(lambda _: self._fetching.pop(peer_id, None))
 
     async def _ask_neighbours(self) -> None:
         """Gossip may never reach a neighbour, as when its stream failed while the connection was made. So those
         connected peers that have not been heard of in time are asked what they offer, a few each time."""
-        while True:
-            await asyncio.sleep(ASK_SECONDS * random.uniform(0.8, 1.0))  # noqa: S311  jitter
-            late = self._now() - int(1.5 * RENEW_SECONDS * 1_000_000)
-            connected = [peer.peer_id for peer in self._network.peers()]
-            self._gossiped = {peer_id: at for peer_id, at in self._gossiped.items() if at >= late}
-            silent = [peer_id for peer_id in connected if peer_id not in self._gossiped]
-            for peer_id in random.sample(silent, min(ASKED_AT_ONCE, len(silent))):
-                self._begin_fetch(peer_id, own=True)
+        late = self._now() - int(1.5 * RENEW_SECONDS * 1_000_000)
+        connected = [peer.peer_id for peer in self._network.peers()]
+        while self._gossiped and next(iter(self._gossiped.values())) < late:
+            self._gossiped.popitem(last=False)
+        silent = [peer_id for peer_id in connected if peer_id not in self._gossiped]
+        for peer_id in random.sample(silent, min(ASKED_AT_ONCE, len(silent))):
+            self._begin_fetch(peer_id, own=True)
 
     async def _fetch(self, peer_id: str, own: bool) -> None:
         after = ""
@@ -275,30 +358,34 @@ class Directory:
                 body = encode(SnapshotRequest(after=after, own=own))
                 answer = await self._network.request(peer_id, AD_SNAPSHOT, body, SNAPSHOT_TIMEOUT_SECONDS)
                 page = decode_answer(peer_id, answer, Snapshot)
-                for signed in page.advertisements:
+                for number, signed in enumerate(page.advertisements):
                     self._hear(peer_id, encode(signed))
+                    if number % CHECKED_AT_ONCE == 0:
+                        await asyncio.sleep(0)
                 if own or not page.more or not page.advertisements:
                     return
-                last = msgspec.json.decode(page.advertisements[-1].body, type=Advertisement).peer_id
+                last = read_advertisement(page.advertisements[-1]).peer_id
                 if last <= after:
                     raise PeerMisbehaved(f"{peer_id} sends its table in circles")
                 after = last
-        except (DmsError, msgspec.DecodeError, msgspec.ValidationError) as error:
+        except DmsError as error:
             # A peer that is no DMS, or is gone again: nothing to be mended here.
             log.debug("no advertisements from %s: %s", peer_id, error)
 
     async def _on_snapshot(self, _peer_id: str, body: bytes) -> bytes:
         request = decode_request(body, SnapshotRequest)
-        entries = {} if request.own else {peer_id: signed for peer_id, (_, signed) in self._table.items()}
-        if self._device.state.onboarded:
-            entries[self._signer.peer_id] = self._sign(self.own())
-        ids = sorted(entries)
-        start = bisect_right(ids, request.after)
+        own, start = self._signer.peer_id, bisect_right(self._ids, request.after)
+        ids = [] if request.own else self._ids[start : start + SNAPSHOT_PAGE]
+        left = 0 if request.own else len(self._ids) - start
+        if self._device.state.onboarded and own > request.after:
+            insort(ids, own)
+            left += 1
         page: list[SignedAdvertisement] = []
         size = 0
-        for peer_id in ids[start : start + SNAPSHOT_PAGE]:
-            size += 2 * len(entries[peer_id].body)
+        for peer_id in ids[:SNAPSHOT_PAGE]:
+            signed = self._sign(self.own()) if peer_id == own else self._table[peer_id][1]
+            size += 2 * len(signed.body)
             if page and size > 128 * 1024:
                 break
-            page.append(entries[peer_id])
-        return encode(Snapshot(advertisements=tuple(page), more=start + len(page) < len(ids)))
+            page.append(signed)
+        return encode(Snapshot(advertisements=tuple(page), more=len(page) < left))

@@ -1,4 +1,5 @@
-"""What peers say to each other: the bodies of our protocols, as JSON. Sizes are bounded by the frames."""
+"""What peers say to each other: the bodies of our protocols, as JSON. Sizes are bounded by the frames, values by
+`domain/bounds.py`, which everything here is read through."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from dms.application.ports import LogLine
+from dms.domain.bounds import Unreadable, read
 from dms.domain.chain import SignedRecord
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.directory import SignedAdvertisement
@@ -147,14 +149,14 @@ encode = msgspec.json.encode
 def decode_request(body: bytes, message_type: type[T]) -> T:
     """Of a peer that asks us. Raises InvalidInput, which it gets as the answer."""
     try:
-        return msgspec.json.decode(body, type=message_type)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        return read(body, message_type)
+    except Unreadable as error:
         raise InvalidInput(f"message can't be read: {error}") from error
 
 
 def decode_answer(peer_id: str, body: bytes, message_type: type[T]) -> T:
     """Of a peer that we asked. Raises PeerMisbehaved."""
     try:
-        return msgspec.json.decode(body, type=message_type)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        return read(body, message_type)
+    except Unreadable as error:
         raise PeerMisbehaved(f"{peer_id} sent an answer that can't be read: {error}") from error

@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -36,13 +38,14 @@ from dms.application.messages import (
 )
 from dms.application.payments import payment_of
 from dms.application.ports import EventLog, FundingCheck, FundingState, OutputStore, PeerNetwork, Signer
-from dms.application.tasks import JobTasks, cancelled
+from dms.application.tasks import JobTasks, background, cancelled, patiently
+from dms.domain.bounds import Unreadable, check
 from dms.domain.chain import SignedRecord, check_record
 from dms.domain.deployment import Deployment, Fault
-from dms.domain.directory import Provider
-from dms.domain.event import new_id
-from dms.domain.job import FundStatus, Job, JobState
-from dms.domain.matching import Candidate, Match, match, rank
+from dms.domain.directory import Provider, clock_text
+from dms.domain.event import Event, new_id
+from dms.domain.job import FundStatus, Job, JobState, Refusal
+from dms.domain.matching import REFUSALS_KEPT, Candidate, Match, rank, search
 from dms.domain.payment import payment_key
 from dms.domain.pricing import estimate, outcome_hashes, price_text, terms
 from dms.domain.request import ServiceRequest, is_key_of, problems_of
@@ -54,14 +57,18 @@ from dms.errors import (
     NoProviderMatches,
     NotFound,
     PeerMisbehaved,
+    PeerSlow,
     PeerUnreachable,
     Unavailable,
 )
 
 log = logging.getLogger(__name__)
 
-PING_SECONDS = 2.0  # for all candidates together
-CANDIDATES_PINGED = 16
+CANDIDATES_ASKED = 16
+RECENT_SECONDS = 20.0  # a heartbeat comes every 10 s: a peer heard of since then needs no ping to be there
+SOON_SECONDS = 2.0  # how long the others may still answer once one candidate is known to be there
+PATIENCE_SECONDS = 12.0  # for all candidates together, while none is
+CLOCKS_NAMED = 5  # providers whose clock is another than ours, of whom a refusal tells
 REQUEST_SECONDS = 10.0
 RETRY_SECONDS = (0.2, 5.0)  # first and longest pause between tries to reach a provider
 UNREACHABLE_AFTER_SECONDS = 30.0
@@ -87,6 +94,13 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     answer: float = 30.0
     provider_grace: float = 3600.0
     funding_check: float = 600.0  # how long a payment may take to be confirmed
+
+
+class Reached(NamedTuple):
+    """seconds: the round trip of each peer that is there. troubles: of the others, what is wrong."""
+
+    seconds: dict[str, float]
+    troubles: dict[str, str]
 
 
 class Contact:
@@ -170,8 +184,9 @@ class ServiceProvider:
         if not self._directory.knows(peer_id):
             text = "Peer not in DHT yet.\nPlease use peerID from DHT Peers section of 'nunet peer list'"
             raise InvalidInput(text, [("?peerID", "no known compute provider")])
-        if await self._ping(peer_id) is None:
-            raise InvalidInput("Peer not online.", [("?peerID", "does not answer")])
+        reached = await self._reach([peer_id])
+        if not reached.seconds:
+            raise InvalidInput("Peer not online.", [("?peerID", reached.troubles.get(peer_id, "does not answer"))])
         await self._device.change_default_provider(peer_id)
 
     async def clear_default_provider(self) -> None:
@@ -183,11 +198,27 @@ class ServiceProvider:
         self._check(request)
         source = self._checkpoints.source_of(request)
         target = request.params.node_id or self.default_provider
-        found = match(request, self._directory.offerings(), self._device.channel, target)
-        chosen = await self._nearest(found.candidates)
-        if chosen is None:
-            raise _nobody(found, target)
+        found = await self._match(request, target)
+        reached = await self._reach([candidate.peer_id for candidate in found.candidates])
+        there = [c for c in found.candidates if c.peer_id in reached.seconds]
+        if not there:
+            raise _nobody(found, target, reached.troubles)
+        chosen = min(there, key=lambda c: rank(c, reached.seconds[c.peer_id]))
         return await self._quote(request, chosen, found, source)
+
+    async def _match(self, request: ServiceRequest, target: str) -> Match:
+        """The cheapest that can take it, and why others can't; also those whose word does not count for their clock."""
+        directory, channel = self._directory, self._device.channel
+        steps = search(request, directory.offers, channel, target, most=CANDIDATES_ASKED, now=self._now())
+        found = await patiently(steps)
+        known = {candidate.peer_id for candidate in found.candidates}
+        clocks = [
+            Refusal(peer_id=peer_id, reason=clock_text(behind))
+            for peer_id, behind in directory.other_clocks().items()
+            if (not target or peer_id == target) and peer_id not in known
+        ]
+        refused = (*clocks[:CLOCKS_NAMED], *found.refused)[:REFUSALS_KEPT]
+        return msgspec.structs.replace(found, refused=refused, refused_count=found.refused_count + len(clocks))
 
     def _check(self, request: ServiceRequest) -> None:
         problems = problems_of(request) + self._strangers(request)
@@ -213,24 +244,48 @@ class ServiceProvider:
             found.append(("/params/public_key", f"is not the public key of {params.node_id[:64]}"))
         return found
 
-    async def _nearest(self, candidates: tuple[Candidate, ...]) -> Candidate | None:
-        """Of the cheapest that answer a ping, the one that answers fastest."""
-        asked = candidates[:CANDIDATES_PINGED]
-        times = await asyncio.gather(*(self._ping(candidate.peer_id) for candidate in asked))
-        reached = [(c, t) for c, t in zip(asked, times, strict=True) if t is not None]
-        return min(reached, key=lambda found: rank(*found))[0] if reached else None
+    async def _reach(self, peer_ids: Sequence[str]) -> Reached:
+        """Which of the candidates are there, and how far. One whose kept connection was heard of needs no ping: under
+        load, and over slow links, a ping of the moment says nothing. The others are asked side by side."""
+        clock = asyncio.get_running_loop().time
+        seconds: dict[str, float] = {}
+        troubles: dict[str, str] = {}
+        asked: dict[asyncio.Task[float], str] = {}
+        for peer_id in peer_ids:
+            heard = self._network.heard(peer_id)
+            if heard is not None and heard.silent_seconds <= RECENT_SECONDS:
+                seconds[peer_id] = heard.rtt_seconds
+            else:
+                asked[self._ping(peer_id)] = peer_id
+        soon, latest = clock() + SOON_SECONDS, clock() + PATIENCE_SECONDS
+        while asked and (left := (soon if seconds else latest) - clock()) > 0:
+            done, _ = await asyncio.wait(asked, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                peer_id = asked.pop(task)
+                try:
+                    seconds[peer_id] = task.result()
+                except PeerSlow as error:
+                    troubles[peer_id] = f"is connected, but slow: {error}"
+                except PeerUnreachable as error:
+                    troubles[peer_id] = f"can't be reached: {error}"
+        for peer_id in asked.values():
+            troubles[peer_id] = f"did not answer within {PATIENCE_SECONDS:g} s: it may be slow, or gone"
+        return Reached(seconds, troubles)
 
-    async def _ping(self, peer_id: str) -> float | None:
-        """Requests that come together share one ping a peer."""
+    def _ping(self, peer_id: str) -> asyncio.Task[float]:
+        """Requests that come together share one ping a peer, which goes on when one of them is given up."""
         pinging = self._pinging.get(peer_id)
         if pinging is None:
-            pinging = asyncio.create_task(self._network.ping(peer_id, PING_SECONDS), name=f"ping {peer_id}")
+            self._network.add_addresses(peer_id, self._directory.addresses_of(peer_id))
+            pinging = asyncio.create_task(self._network.ping(peer_id, PATIENCE_SECONDS), name=f"ping {peer_id}")
             self._pinging[peer_id] = pinging
-            pinging.add_done_callback(lambda _: self._pinging.pop(peer_id, None))
-        try:
-            return await asyncio.shield(pinging)
-        except PeerUnreachable:
-            return None
+            pinging.add_done_callback(partial(self._pinged, peer_id))
+        return pinging
+
+    def _pinged(self, peer_id: str, pinging: asyncio.Task[float]) -> None:
+        self._pinging.pop(peer_id, None)
+        if not pinging.cancelled():
+            pinging.exception()  # read here: nobody may be waiting any more
 
     async def _quote(self, request: ServiceRequest, chosen: Candidate, found: Match, source: Path | None) -> Quote:
         job = Job(new_id())
@@ -238,8 +293,9 @@ class ServiceProvider:
         expires_at = self._now() + int(self._timeouts.funding_window * 1_000_000)
         price = price_text(chosen.price)
         job.request_service(
-            request, chosen.peer_id, price, expires_at, found.refused, found.refused_count, chosen.payee, resume
-        )
+            request, chosen.peer_id, price, expires_at, found.refused, found.refused_count, chosen.payee, resume,
+            found.unseen_count,
+        )  # fmt: skip
         self._awaiting[job.key] = expires_at
         try:
             await self._log.save(job)
@@ -419,7 +475,7 @@ class ServiceProvider:
             return
         job.fail(reason, fault)
         await self._log.save(job)
-        task = asyncio.create_task(self._revoke(job.provider, job_id, reason))
+        task = background(self._revoke(job.provider, job_id, reason), f"revocation of {job_id}")
         self._revoking.add(task)
         task.add_done_callback(self._revoking.discard)
 
@@ -442,7 +498,7 @@ class ServiceProvider:
         """Takes the provider's records and lines until the job is over, over any number of cuts."""
         job_id = job.key
         self._remember_addresses(job.provider)
-        telling = asyncio.create_task(self._tell_termination(job_id), name=f"termination of {job_id}")
+        telling = background(self._tell_termination(job_id), f"termination of {job_id}")
         contact = Contact()
         try:
             while (job := self._job(job_id)).open:
@@ -484,6 +540,7 @@ class ServiceProvider:
             if record.topic == Deployment.LogSealed.TOPIC and record.version == job.provider_version + 1:
                 await self._check_output(job_id, record)
             event = self._log.open_record(record)
+            _check_event(provider, event)
             is_new = record.version > job.provider_version
             job.report_from_provider(record, event)
             if is_new and isinstance(event, Deployment.CheckpointSaved):
@@ -547,12 +604,22 @@ class ServiceProvider:
             self._network.add_addresses(peer_id, provider.addresses)
 
 
-def _nobody(found: Match, target: str) -> NoProviderMatches:
-    refusals = {refusal.peer_id: refusal.reason for refusal in found.refused}
-    refusals |= {c.peer_id: "does not answer a ping" for c in found.candidates[:CANDIDATES_PINGED]}
+def _check_event(provider: str, event: Event) -> None:
+    """Raises PeerMisbehaved on a value that is out of any sane range."""
+    try:
+        check(event)
+    except Unreadable as error:
+        raise PeerMisbehaved(f"{provider} sent an event {event.TOPIC} out of bounds: {error}") from error
+
+
+def _nobody(found: Match, target: str, troubles: Mapping[str, str]) -> NoProviderMatches:
+    refusals = {refusal.peer_id: refusal.reason for refusal in found.refused} | dict(troubles)
     if target and not refusals:
         return NoProviderMatches(f"no peers found with matched specs: targeted peer {target} is not known", {})
     reasons = "; ".join(f"{peer_id} {reason}" for peer_id, reason in refusals.items())
+    left_out = found.refused_count - len(found.refused)
+    if left_out > 0:
+        reasons += f"; and {left_out} more"
     return NoProviderMatches(
         f"no peers found with matched specs: {reasons or 'no compute provider is known on this channel'}", refusals
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, TypeVar
 
 from dms.errors import DmsError, LogUnavailable, Unavailable
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = (1.0, 60.0)  # first and longest pause
@@ -85,6 +86,34 @@ class JobTasks:
                 return
             await asyncio.sleep(pause)
             pause = min(pause * 2, longest)
+
+
+def background(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    """Work that has an end and that nobody waits for: its error is logged. What must go on is a loop (see Loops)."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_tell)
+    return task
+
+
+def _tell(task: asyncio.Task[Any]) -> None:
+    if task.cancelled() or (error := task.exception()) is None:
+        return
+    told = {"action": "task_failed", "task": task.get_name()}
+    if isinstance(error, DmsError):
+        log.warning("%s: %s", task.get_name(), error, extra=told)
+    else:
+        log.error("%s: unexpected error", task.get_name(), exc_info=error, extra=told)
+
+
+async def patiently(steps: Generator[None, None, T]) -> T:
+    """What the steps come to; other work of the loop goes on between them."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        await asyncio.sleep(0)
 
 
 async def cancelled(task: asyncio.Future[Any]) -> None:

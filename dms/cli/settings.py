@@ -26,7 +26,11 @@ def add_to(cli: Group) -> None:
     @pass_state
     def check(state: State) -> None:
         """Check the configuration; a fault is shown with file, line and column (exit code 2)."""
+        from dms.adapters.p2p.addresses import remarks_on
+
         loaded = state.load()
+        for remark in remarks_on(loaded.settings.p2p.bootstrap_peers):
+            say(remark)
         found = f"{loaded.file} is fine" if loaded.file else "no dms_config.json was found: the defaults are used"
         say(found + (f", with {len(loaded.warnings)} warning(s)" if loaded.warnings else ""))
 

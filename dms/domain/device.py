@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from dms.domain.aggregate import Aggregate, applies
+from dms.domain.bounds import check_ntx_price
 from dms.domain.event import Event, Upcaster, register, unchanged
 from dms.domain.gpus import GpuHold, GpuReading, GpuWish, choose, left_of, recorded_anew, there_now, vram_offered
 from dms.domain.resources import Gpu, Resources
@@ -155,7 +156,7 @@ class Device(Aggregate):
         """Raises Conflict unless onboarded, InvalidInput out of range."""
         self._require_onboarded()
         check_ranges(cpu_mhz, memory_mb, self.total)
-        check_price(ntx_price)
+        check_ntx_price(ntx_price)
         self.trigger(self.ResourcesChanged(cpu_mhz=cpu_mhz, memory_mb=memory_mb, ntx_price=str(ntx_price)))
 
     def see_gpus(self, readings: Iterable[GpuReading], held: Iterable[str], *, usable: bool = True) -> bool:
@@ -243,12 +244,7 @@ def check_offer(offer: Offer, total: Capacity) -> None:
             f"moment, not '{offer.channel[:64]}'",
             [("/channel", "unknown channel")],
         )
-    check_price(offer.ntx_price)
-
-
-def check_price(ntx_price: Decimal) -> None:
-    if not ntx_price.is_finite() or not 0 <= ntx_price <= 1_000_000:
-        raise InvalidInput("'ntx-price' must be a positive value", [("/ntx_price", "0 to 1000000 NTX a minute")])
+    check_ntx_price(offer.ntx_price)
 
 
 def check_ranges(cpu_mhz: int, memory_mb: int, total: Capacity) -> None:
@@ -302,6 +298,9 @@ class Reservations:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._held
 
     def gpu_jobs(self) -> dict[str, tuple[str, ...]]:
         """uuid -> the jobs that hold that GPU."""

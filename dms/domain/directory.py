@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar
 
-import msgspec
 from msgspec import Meta, Struct
 
 from dms.domain.aggregate import Aggregate, applies
+from dms.domain.bounds import Unreadable, ntx_price, read
 from dms.domain.event import Event, Upcaster, register, unchanged
-from dms.domain.resources import Gpu, Resources
+from dms.domain.resources import Gpu, Resources, least_cpu_mhz
 from dms.domain.sealing import ERASED
 from dms.errors import PeerMisbehaved
 
@@ -43,8 +43,14 @@ class Offering(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         return self.offered - self.reserved
 
     @property
-    def price(self) -> Decimal:
-        return Decimal(self.ntx_price)
+    def least_cpu_mhz(self) -> int:
+        """Less can't be given to a container; 0 when it does not say how many cores it has."""
+        return least_cpu_mhz(self.total.cpu_mhz // self.cores) if self.cores > 0 else 0
+
+    @property
+    def price(self) -> Decimal | None:
+        """NTX a minute; None when it is no amount that anybody may ask."""
+        return ntx_price(self.ntx_price)
 
 
 class Advertisement(Struct, frozen=True, kw_only=True, gc=False):
@@ -64,27 +70,54 @@ class SignedAdvertisement(Struct, frozen=True, kw_only=True, gc=False):
     signature: Annotated[str, Meta(max_length=256)]
 
 
-_decoder = msgspec.json.Decoder(Advertisement)
-
-
-def open_advertisement(
-    signed: SignedAdvertisement, now: int, verify: Callable[[str, bytes, bytes], bool]
-) -> Advertisement:
-    """The advertisement inside. now: Unix µs. Raises PeerMisbehaved unless it is well formed,
-    signed by the provider it names, still valid and not from the future."""
+def read_advertisement(signed: SignedAdvertisement) -> Advertisement:
+    """What it says, whoever signed it. Raises PeerMisbehaved."""
     try:
-        advertisement = _decoder.decode(signed.body)
-        price = advertisement.offering.price
-        signature = bytes.fromhex(signed.signature)
-    except (msgspec.DecodeError, msgspec.ValidationError, ArithmeticError, ValueError) as error:
+        return read(signed.body, Advertisement)
+    except Unreadable as error:
         raise PeerMisbehaved(f"advertisement can't be read: {error}") from error
-    if not price.is_finite() or price < 0:
-        raise PeerMisbehaved(f"advertisement of {advertisement.peer_id}: price {price} is no amount")
-    if not now < advertisement.expires_at <= now + (LIFETIME_SECONDS + CLOCK_SKEW_SECONDS) * 1_000_000:
-        raise PeerMisbehaved(f"advertisement of {advertisement.peer_id} has expired or comes from the future")
+
+
+class OtherClock(PeerMisbehaved):
+    """Well formed, but expired or from the future by our clock. behind_seconds: of its author's clock, when it is
+    the author who says it now; negative when it is ahead."""
+
+    def __init__(self, message: str, behind_seconds: int) -> None:
+        super().__init__(message)
+        self.behind_seconds = behind_seconds
+
+
+def clock_text(behind_seconds: int) -> str:
+    """For people."""
+    direction = "behind" if behind_seconds > 0 else "ahead of"
+    return (
+        f"its clock is {abs(behind_seconds)} s {direction} ours, so that what it offers counts as "
+        f"{'expired' if behind_seconds > 0 else 'not valid yet'}: set the clocks of both, as by NTP"
+    )
+
+
+def check_advertisement(
+    signed: SignedAdvertisement,
+    advertisement: Advertisement,
+    now: int,
+    verify: Callable[[str, bytes, bytes], bool],
+) -> None:
+    """advertisement: what was read of it. now: Unix µs. Raises PeerMisbehaved unless it is signed by the provider
+    it names; OtherClock unless it is still valid and not from the future."""
+    if advertisement.offering.price is None:
+        price = advertisement.offering.ntx_price[:64]
+        raise PeerMisbehaved(f"advertisement of {advertisement.peer_id}: price {price} is no amount that can be asked")
+    try:
+        signature = bytes.fromhex(signed.signature)
+    except ValueError as error:
+        raise PeerMisbehaved(f"advertisement can't be read: its signature is no hex: {error}") from error
     if not verify(advertisement.peer_id, signed.body.encode(), signature):
         raise PeerMisbehaved(f"advertisement of {advertisement.peer_id} is not signed by it")
-    return advertisement
+    if not now < advertisement.expires_at <= now + (LIFETIME_SECONDS + CLOCK_SKEW_SECONDS) * 1_000_000:
+        raise OtherClock(
+            f"advertisement of {advertisement.peer_id} has expired or comes from the future",
+            (now - advertisement.sequence) // 1_000_000,
+        )
 
 
 class Provider(Aggregate):

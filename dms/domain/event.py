@@ -127,8 +127,9 @@ AnyFact = Fact | Recorded
 EVENT_TYPES: dict[str, type[Event]] = {}
 _encoder = msgspec.json.Encoder()
 _object: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
-_UNREADABLE = (msgspec.DecodeError, RecursionError, LookupError, TypeError, AttributeError)
-"""What a body that a peer made up may cause: the last three in an upcaster."""
+_UNREADABLE = (ValueError, RecursionError, LookupError, TypeError, AttributeError)
+"""What a body that a peer made up may cause: the last three in an upcaster. ValueError: msgspec's, bytes that are no
+UTF-8."""
 Reader = Callable[[bytes, Opener | None], Event]
 _readers: dict[tuple[str, int], Reader] = {}
 

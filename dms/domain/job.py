@@ -64,6 +64,7 @@ STATUSES = (
 )
 TRANSACTION_TYPES = ("fund", "withdraw", "refund", "distribute")
 OTHER = "other"
+LAST_SIGNAL = 64  # of Linux: a greater exit code is just what the program said
 
 
 class FundStatus(Struct, frozen=True, kw_only=True):
@@ -89,6 +90,7 @@ class Job(Aggregate):
         expires_at: int  # Unix time in microseconds: the end of the funding window
         refused: tuple[Refusal, ...] = ()  # a bounded sample
         refused_count: int = 0
+        unseen_count: int = 0  # providers that were not looked at: enough others cost no more
         payee: str = ""  # the provider's payment address, as it advertised it
         resume: ResumeFrom | None = None  # the checkpoint that it goes on from
 
@@ -317,6 +319,7 @@ class Job(Aggregate):
         refused_count: int,
         payee: str = "",
         resume: ResumeFrom | None = None,
+        unseen_count: int = 0,
     ) -> None:
         self._move(JobState.AWAITING)
         self.trigger(
@@ -327,6 +330,7 @@ class Job(Aggregate):
                 expires_at=expires_at,
                 refused=refused,
                 refused_count=refused_count,
+                unseen_count=unseen_count,
                 payee=payee,
                 resume=resume,
             )
@@ -616,6 +620,6 @@ def exit_reason(event: Deployment.ContainerExited) -> str:
     """Why the container counts as failed, for its owner; begins as the original's text does."""
     if event.oom_killed:
         return f"finished with errors: out of memory, killed by the memory limit (exit code {event.exit_code})"
-    if event.exit_code > 128:
+    if 0 < event.exit_code - 128 <= LAST_SIGNAL:
         return f"finished with errors: exit code {event.exit_code} (killed by signal {event.exit_code - 128})"
     return f"finished with errors: exit code {event.exit_code}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from hashlib import sha256
 
 from msgspec import Struct
@@ -21,6 +21,7 @@ RATES = {
     "high": Decimal("0.00032"),
 }  # NTX a minute
 POWER_RATE = Decimal("0.00016")  # NTX a watt and minute
+_ROOM = Context(prec=64)  # for the largest price of any policy, to its last place
 CENT = Decimal("0.00000001")  # prices are kept to 8 places
 
 OUTCOMES = ("metadata", "withdraw", "refund", "distribute_50", "distribute_75")
@@ -51,7 +52,7 @@ def estimate(constraints: Constraints, tariff: Tariff = TARIFF) -> Decimal:
 def quote(constraints: Constraints, ntx_price: Decimal, tariff: Tariff = TARIFF) -> Decimal:
     """The larger of our estimate and the provider's own price a minute times the minutes."""
     asked = ntx_price * tariff.provider_price_factor * constraints.time
-    return max(estimate(constraints, tariff), asked).quantize(CENT, ROUND_HALF_EVEN)
+    return max(estimate(constraints, tariff), asked).quantize(CENT, ROUND_HALF_EVEN, _ROOM)
 
 
 def price_text(price: Decimal) -> str:

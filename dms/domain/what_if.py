@@ -17,6 +17,7 @@ from dms.domain.directory import Offering, Provider
 from dms.domain.event import AnyFact
 from dms.domain.job import Job
 from dms.domain.matching import Candidate, match, rank
+from dms.domain.offers import Offers
 from dms.domain.policy import Policy
 from dms.domain.pricing import price_text
 from dms.errors import InvalidInput
@@ -63,7 +64,7 @@ class WhatIf:
     def __init__(self, policy: Policy, changes_kept: int) -> None:
         self._rule, self._kept = policy.rule(), changes_kept
         self._seconds = {peer_id: ms / 1000 for peer_id, ms in policy.round_trip_ms.items()}
-        self._offerings: dict[str, Offering] = {}
+        self._offerings = Offers()
         self._default = ""
         self._jobs = self._compared = self._elsewhere = self._nowhere = self._priced = 0
         self._price = self._would_price = Decimal(0)
@@ -73,9 +74,9 @@ class WhatIf:
         for recorded in events:
             match recorded.event:
                 case Provider.Advertised(offering=offering):
-                    self._offerings[recorded.key] = offering
+                    self._offerings.put(recorded.key, offering)
                 case Provider.Withdrawn() | Provider.Lost():
-                    self._offerings.pop(recorded.key, None)
+                    self._offerings.drop(recorded.key)
                 case Device.DefaultProviderChanged(peer_id=peer_id):
                     self._default = peer_id
                 case Job.ServiceRequested() as requested:
@@ -96,12 +97,13 @@ class WhatIf:
         )
 
     def _decide(self, recorded: AnyFact, event: Job.ServiceRequested) -> None:
-        offering = self._offerings.get(event.provider)
-        if offering is None:
+        known = self._offerings.get(event.provider)
+        if known is None:
             return
+        offering = known.offering
         request, target = event.request, event.request.params.node_id or self._default
         try:
-            then = match(request, self._offerings.items(), offering.channel, target)
+            then = match(request, self._offerings, offering.channel, target)
         except InvalidInput:
             return  # a complexity that only another version knew
         chosen = next((c for c in then.candidates if c.peer_id == event.provider), None)
@@ -109,7 +111,7 @@ class WhatIf:
             return
         # What stood before the chosen one and did not get the job did not answer its ping.
         silent = {c.peer_id for c in then.candidates if c.price < chosen.price}
-        now = match(request, self._offerings.items(), offering.channel, target, self._rule)
+        now = match(request, self._offerings, offering.channel, target, self._rule)
         able = [c for c in now.candidates if c.peer_id not in silent]
         best = min(able, key=lambda c: rank(c, self._distance(c.peer_id, event.provider), self._rule), default=None)
         self._count(chosen, best)

@@ -24,10 +24,10 @@ from dms.adapters.p2p.identity import Identity
 from dms.application.export import export_log
 from dms.cli.main import cli
 from dms.domain.chain import SignedRecord, id_bytes
-from ops.demo import Node, stop_nodes, wait_for
+from ops.nodes import Node, stop_nodes, wait_for
 from tests.fixtures.network import Network, environment, nunet, nunet_json, request_for, running_network
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow]
 
 
 class Ended(NamedTuple):
@@ -43,7 +43,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]:
         request = request_for(network.compute, "echo out")
         nunet(network.service, "job", "run", "-", "--tx-hash", "a1", "--wait", stdin=request)
         for node in network:
-            wait_for(f"the head of {node.name} to be signed", 30, partial(own, node), network)
+            wait_for(f"the head of {node.name} to be signed", 120, partial(own, node), network)
             nunet(node, "events", "export", "-f", str(node.folder / "log.ndjson"))
         live = {node.name: nunet_json(node, "audit", "verify") for node in network}
         stop_nodes(network)

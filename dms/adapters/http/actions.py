@@ -7,13 +7,13 @@ Version 1 is the original's protocol, byte for byte where clients look; version 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from dms.application.ports import LogLine
+from dms.domain.bounds import time_text
 from dms.domain.event import Event, Recorded
 from dms.domain.job import Job
 
@@ -66,6 +66,7 @@ ACTIONS: dict[type[Event], Callable[[Any, str], Content | None]] = {
 }
 TERMINAL = (Job.Completed, Job.Failed, Job.Expired)
 TOPICS = tuple(event.TOPIC for event in ACTIONS)
+LATEST_NS = 253_402_300_799 * 10**9  # the last second of the year 9999
 TERMINAL_TOPICS = tuple(event.TOPIC for event in TERMINAL)
 
 _encode = msgspec.json.Encoder().encode
@@ -88,7 +89,8 @@ def action_frame(recorded: Recorded, flavour: Flavour, log_path: str) -> bytes |
     if content is None:
         return None
     if flavour.version >= 2:
-        content |= {"job_id": job_id_of(recorded), "position": recorded.position, "time": _iso(recorded.time * 1000)}
+        time = time_text(recorded.time * 1000)
+        content |= {"job_id": job_id_of(recorded), "position": recorded.position, "time": time}
     return _encode(content)
 
 
@@ -101,10 +103,10 @@ def line_frames(job_id: str, lines: Sequence[LogLine], flavour: Flavour) -> Iter
             yield _encode(
                 {
                     "action": "log-stream-response",
-                    line.stream: line.text + "\n",
+                    line.stream: _printed(line),
                     "job_id": job_id,
                     "seq": line.seq,
-                    "time": _iso(line.time_ns),
+                    "time": time_text(line.time_ns),
                 }
             )
         return
@@ -130,11 +132,12 @@ def _joined(lines: Sequence[LogLine]) -> Iterator[tuple[str, str]]:
             yield stream, "".join(run)
             run, size = [], 0
         stream = line.stream
-        run.append(line.text + "\n")
+        run.append(_printed(line))
         size += length
     if run:
         yield stream, "".join(run)
 
 
-def _iso(time_ns: int) -> str:
-    return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="microseconds")
+def _printed(line: LogLine) -> str:
+    """As the job printed it: pieces of a long line have no newline between them."""
+    return line.text if line.goes_on else line.text + "\n"

@@ -124,7 +124,9 @@ async def provisioned(_request: Request, api: Api) -> HTTPResponse:
 async def offboard(request: Request, api: Api) -> HTTPResponse:
     """force: in the query, as the original reads it, or in the body, as its command line sends it."""
     if query_bool(request, "forget_identity"):
-        raise Conflict("the identity can't be forgotten while the DMS runs: stop it, and delete its file node.key")
+        raise Conflict(
+            "the identity can't be forgotten while the DMS runs: stop it, then: nunet offboard --forget-identity"
+        )
     in_body = parse(request.body, OffboardBody).force if request.body else False
     forced = query_bool(request, "force") or in_body
     await api.services.device.offboard(forced)
@@ -163,7 +165,7 @@ def free_resources(offering: Offering) -> dict[str, Any]:
         "vcpu": left.cpu_mhz // core_mhz if core_mhz else 0,
         "disk": 0,
         "price_disk": 0,
-        "ntx_price": float(offering.price),
+        "ntx_price": float(offering.price or 0),
     }
 
 

@@ -8,6 +8,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import psutil
 from multiaddr import Multiaddr
@@ -18,6 +20,8 @@ from dms.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
+MAX_ADDRESS = 256  # characters
+_MOST_TOLD = 64  # looked at, of those that a peer tells at once
 _PER_PEER = 16
 _PEERS = 10_000
 
@@ -37,15 +41,45 @@ def listenable(listen: Sequence[str]) -> list[str]:
     return used
 
 
-def split_peer(text: str) -> tuple[str, str]:
-    """'/ip4/1.2.3.4/tcp/1/p2p/12D3..' -> ('12D3..', '/ip4/1.2.3.4/tcp/1'). Raises ConfigError."""
-    address, _, peer_id = text.rpartition("/p2p/")
-    if public_key(peer_id) is None or not dialable(address):
-        raise ConfigError(f"{text!r} is not a peer: expected an address such as /ip4/1.2.3.4/tcp/9876/p2p/12D3...")
-    return peer_id, address
+class DnsAddr(NamedTuple):
+    """A name behind which addresses of peers are found. peer_id: the only one that is meant; empty for all."""
+
+    name: str
+    peer_id: str
+    text: str
 
 
+def read_bootstrap(text: str) -> tuple[str, str] | DnsAddr | None:
+    """'/ip4/1.2.3.4/tcp/1/p2p/12D3..' -> ('12D3..', '/ip4/1.2.3.4/tcp/1'). None for a peer at an address of another
+    transport than TCP, which is not used. Raises ConfigError."""
+    address, _, peer_id = text.rpartition("/p2p/") if "/p2p/" in text else (text, "", "")
+    names = _protocols(text) if len(text) <= 2 * MAX_ADDRESS else []
+    if names[:1] == ["dnsaddr"] and len(names) == 1 + bool(peer_id):
+        if not peer_id or public_key(peer_id) is not None:
+            return DnsAddr(address.removeprefix("/dnsaddr/"), peer_id, text)
+    elif names and public_key(peer_id) is not None:
+        return (peer_id, address) if dialable(address) else None
+    raise ConfigError(
+        f"{text[:MAX_ADDRESS]!r} is not a peer: expected an address such as /ip4/1.2.3.4/tcp/9876/p2p/12D3..."
+    )
+
+
+def remarks_on(bootstrap: Sequence[str]) -> list[str]:
+    """What a user should know of these addresses. Raises ConfigError for one that is none of a peer."""
+    found = []
+    for text in bootstrap:
+        entry = read_bootstrap(text)
+        if entry is None:
+            found.append(f"bootstrap peer {text} is not used: peers connect over TCP, without a relay")
+        elif isinstance(entry, DnsAddr):
+            found.append(f"bootstrap address {text} is looked up in DNS while the node runs, as often as it takes")
+    return found
+
+
+@lru_cache(maxsize=4096)  # the same few are told again and again
 def dialable(address: str) -> bool:
+    if len(address) > MAX_ADDRESS or not address.isprintable():
+        return False
     try:
         names = _protocols(address)
     except ConfigError:
@@ -56,7 +90,7 @@ def dialable(address: str) -> bool:
 def _protocols(text: str) -> list[str]:
     try:
         return [protocol.name for protocol in Multiaddr(text).protocols()]
-    except (MultiaddrError, ValueError, TypeError) as error:
+    except (MultiaddrError, ValueError, TypeError, LookupError) as error:
         raise ConfigError(f"{text!r} is not a multiaddr such as /ip4/0.0.0.0/tcp/9876.") from error
 
 
@@ -100,7 +134,7 @@ class AddressBook:
 
     def add(self, peer_id: str, addresses: Sequence[str]) -> bool:
         """Addresses that can't be dialled over TCP are left out. Whether any is new."""
-        usable = [a for text in addresses if dialable(a := text.partition("/p2p/")[0])]
+        usable = [a for text in addresses[:_MOST_TOLD] if dialable(a := text.partition("/p2p/")[0])][:_PER_PEER]
         if not usable or public_key(peer_id) is None:
             return False
         with self._lock:

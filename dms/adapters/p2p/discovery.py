@@ -10,7 +10,7 @@ from random import Random
 
 import trio
 
-from dms.adapters.p2p.addresses import AddressBook
+from dms.adapters.p2p.addresses import AddressBook, DnsAddr
 from dms.adapters.p2p.links import Links
 from dms.errors import PeerUnreachable
 
@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 MAX_PAUSE_SECONDS = 30.0
 _TICK_SECONDS = 0.5
 _ENOUGH_LINKS = 6  # as many as gossip needs to survive the loss of some
+_LOST_SECONDS = 600.0
+_MAX_BOOTSTRAP = 256
 _MAX_WANTED = 64  # of the peers that mDNS found; bootstrap peers are always wanted
 _YIELD_SECONDS = 2.0  # the side with the larger peer id dials later, so that both do not dial at once
 
@@ -27,10 +29,12 @@ class Discovery:
     """Wanted are: the bootstrap peers; those found on the local network; those that we were connected with; and
     while there are fewer than six links, any peer whose address is known."""
 
-    def __init__(self, own_id: str, bootstrap: Sequence[str], book: AddressBook) -> None:
+    def __init__(self, own_id: str, bootstrap: Sequence[str], book: AddressBook, names: Sequence[DnsAddr] = ()) -> None:
         self._own_id = own_id
         self._book = book
         self._bootstrap = set(bootstrap) - {own_id}
+        self.names = tuple(names)  # bootstrap addresses that stand for others, which `found` tells
+        self._met: dict[str, str] = {}  # bootstrap peer -> the id of who answered in its place
         self._nearby: dict[str, None] = {}
         self._lost: dict[str, float] = {}
         self._pauses: dict[str, tuple[float, float]] = {}  # peer -> (not before, last pause)
@@ -39,13 +43,43 @@ class Discovery:
 
     def nearby(self, peer_id: str) -> None:
         """Found on the local network."""
-        if peer_id not in self._nearby and len(self._nearby) >= _MAX_WANTED:
+        if not self._book.of(peer_id) or (peer_id not in self._nearby and len(self._nearby) >= _MAX_WANTED):
             return
         if peer_id not in self._nearby and peer_id < self._own_id:
             self._pauses.setdefault(peer_id, (time.monotonic() + _YIELD_SECONDS, 0.0))
         self._nearby[peer_id] = None
 
+    def found(self, peer_id: str, address: str) -> None:
+        """Behind a bootstrap address that is a name."""
+        if peer_id != self._own_id and (peer_id in self._bootstrap or len(self._bootstrap) < _MAX_BOOTSTRAP):
+            self._bootstrap.add(peer_id)
+            if self._book.add(peer_id, [address]):
+                self.moved(peer_id)
+
+    def moved(self, peer_id: str) -> None:
+        """An address of it is new: no reason to wait for the next try at the old ones."""
+        if self._pauses.get(peer_id, (math.inf, 0.0))[0] != math.inf:
+            self._pauses.pop(peer_id)
+
+    def remembered(self, peer_ids: Sequence[str]) -> None:
+        """Before `run`: those that were connected when this node last ran. They may look for us in vain, if our
+        address is a new one."""
+        until = time.monotonic() + _LOST_SECONDS
+        for peer_id in peer_ids[:_MAX_WANTED]:
+            self._lost[peer_id] = until
+
+    def met_another(self, expected: str, address: str, met: str) -> None:
+        """Who answers there has proved to be another peer than its address says."""
+        if expected in self._bootstrap and self._met.get(expected) != met:
+            self._met[expected] = met
+            logger.warning(
+                "the bootstrap peer at %s is %s, not %s as its address says: if it is the one you mean, "
+                "put its id into p2p.bootstrap_peers",
+                address, met, expected,
+            )  # fmt: skip
+
     def connected(self, peer_id: str) -> None:
+        self._met.pop(peer_id, None)
         self._connected.add(peer_id)
         self._lost.pop(peer_id, None)
         self._pauses.pop(peer_id, None)
@@ -53,7 +87,7 @@ class Discovery:
     def disconnected(self, peer_id: str) -> None:
         self._connected.discard(peer_id)
         if len(self._lost) < _MAX_WANTED:
-            self._lost[peer_id] = time.monotonic() + 600.0
+            self._lost[peer_id] = time.monotonic() + _LOST_SECONDS
         self._pauses[peer_id] = (time.monotonic() + self._random.uniform(0.05, 0.5), 0.0)
 
     async def run(self, links: Links) -> None:

@@ -23,6 +23,7 @@ from dms.adapters.p2p.framing import MAX_FRAME, Wire, encode_frame
 from dms.adapters.p2p.links import Links
 from dms.adapters.p2p.runtime import Pipe, PipeClosed, Side, TrioThread, task_group
 from dms.application.ports import RequestHandler, StreamHandler
+from dms.domain.bounds import Unreadable, read
 from dms.errors import Conflict, DmsError, Forbidden, InvalidInput, NotFound, PeerMisbehaved, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -61,9 +62,6 @@ class Answer(Struct):
     end: bool = False
 
 
-_decoder = msgspec.json.Decoder(Answer)
-
-
 class Client:
     """The dialler's side, in trio."""
 
@@ -74,7 +72,7 @@ class Client:
         async with self._links.opened(peer_id, protocol) as wire:
             await wire.write_frame(body, timeout_seconds)
             answer = _decode(await wire.read_frame(timeout_seconds), peer_id)
-            await wire.finish()
+            await self._links.done(wire)
         if isinstance(answer.error, Problem):
             raise _error(answer.error)
         if isinstance(answer.ok, Raw):
@@ -250,8 +248,8 @@ def _wrap_raw(body: bytes) -> bytes:
 
 def _decode(frame: bytes, peer_id: str) -> Answer:
     try:
-        return _decoder.decode(frame)
-    except msgspec.DecodeError as error:
+        return read(frame, Answer)
+    except Unreadable as error:
         raise PeerMisbehaved(f"Peer {peer_id} sent a frame that can't be read: {error}.") from error
 
 

@@ -15,7 +15,7 @@ from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.stream.net_stream import NetStream
 from libp2p.stream_muxer.yamux.yamux import YamuxStream
 
-from dms.errors import PeerMisbehaved, PeerUnreachable
+from dms.errors import PeerMisbehaved, PeerSlow, PeerUnreachable
 
 MAX_FRAME = 256 * 1024
 """Bytes; more is refused in either direction."""
@@ -34,11 +34,11 @@ class ProtocolRefused(PeerMisbehaved):
 
 @contextmanager
 def cut_as_unreachable(peer_id: str) -> Iterator[None]:
-    """Everything that a broken line or a missed deadline raises becomes PeerUnreachable."""
+    """Everything that a broken line raises becomes PeerUnreachable, and a missed deadline PeerSlow, which is one."""
     try:
         yield
     except trio.TooSlowError as error:
-        raise PeerUnreachable(f"Peer {peer_id} did not answer in time.") from error
+        raise PeerSlow(f"Peer {peer_id} did not answer in time.") from error
     except LINE_ERRORS as error:
         raise PeerUnreachable(f"The connection to peer {peer_id} was cut.") from error
 

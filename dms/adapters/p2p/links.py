@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -14,20 +15,23 @@ from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from multiaddr import Multiaddr
+from multiaddr.exceptions import MultiaddrError
 
 from dms.adapters.p2p.addresses import AddressBook
 from dms.adapters.p2p.framing import LINE_ERRORS, Wire, cut_as_unreachable
 from dms.adapters.p2p.identity import public_key
+from dms.adapters.p2p.names import by_number
 from dms.adapters.p2p.workarounds import GuardedHost, kill
-from dms.errors import PeerUnreachable
+from dms.errors import DmsError, PeerUnreachable
 
 logger = logging.getLogger(__name__)
 
-DIAL_SECONDS = 10.0
+DIAL_SECONDS = 15.0  # some six round trips, of which each may take two seconds
 _NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, section 5: the pause before the next address is tried too
 _NEGOTIATE_SECONDS = 10.0
 _STREAMS_PER_PEER = 200  # yamux lets 256 be open and makes the next one wait for ever
 _DIALS = 32
+_PEER_ID = re.compile(r"\b(?:12D3KooW[1-9A-HJ-NP-Za-km-z]{44}|Qm[1-9A-HJ-NP-Za-km-z]{44})\b")
 _NOTICE_SECONDS = 0.5  # after a stream failed: time for the end of its connection to be noticed
 
 
@@ -42,6 +46,19 @@ class Links:
         self._dialling: dict[str, trio.Lock] = {}
         self._dials = trio.CapacityLimiter(_DIALS)
         self._slots: dict[str, trio.Semaphore] = {}
+        self._nursery: trio.Nursery | None = None
+        self.met_another: Callable[[str, str, str], object] = lambda *_: None
+
+    def begin(self, nursery: trio.Nursery) -> None:
+        """nursery: what a stream still needs once its work is done goes on there."""
+        self._nursery = nursery
+
+    async def done(self, wire: Wire) -> None:
+        """Ends a stream whose answer is there: its goodbye is a round trip that nobody waits for."""
+        if self._nursery is None:
+            await wire.finish()
+        else:
+            self._nursery.start_soon(wire.finish)
 
     def live(self, peer_id: str) -> SwarmConn | None:
         """The newest connection that looks alive."""
@@ -79,7 +96,7 @@ class Links:
             await kill(spare)
         if won:
             return won[0]
-        reason = f": {errors[-1]}" if errors else f" within {DIAL_SECONDS:.0f} s"
+        reason = f": {_why(errors[-1])}" if errors else f" within {DIAL_SECONDS:.0f} s"
         raise PeerUnreachable(f"Peer {peer_id} can't be dialled at {', '.join(addresses)}{reason}.")
 
     async def _try(
@@ -92,16 +109,25 @@ class Links:
         race: trio.CancelScope,
     ) -> None:
         try:
-            conn = await self._swarm._dial_addr_single_attempt(  # noqa: SLF001 -- see the class
-                Multiaddr(address), ID.from_string(peer_id)
-            )
-        except (*LINE_ERRORS, trio.TooSlowError, ValueError) as error:
-            logger.debug("dial %s: %r", address, error)
+            numbers = await by_number(address)
+        except PeerUnreachable as error:
             errors.append(error)
-            failed.set()
-        else:
-            won.append(cast("SwarmConn", conn))
-            race.cancel()
+            numbers = []
+        for number in numbers:
+            try:
+                conn = await self._swarm._dial_addr_single_attempt(  # noqa: SLF001 -- see the class
+                    Multiaddr(number), ID.from_string(peer_id)
+                )
+            except (*LINE_ERRORS, MultiaddrError, trio.TooSlowError, ValueError) as error:
+                logger.debug("dial %s: %r", address, error)
+                errors.append(error)
+                if met := _another(error, peer_id):
+                    self.met_another(peer_id, address, met)
+            else:
+                won.append(cast("SwarmConn", conn))
+                race.cancel()
+                return
+        failed.set()
 
     @asynccontextmanager
     async def opened(self, peer_id: str, protocol: str) -> AsyncIterator[Wire]:
@@ -147,6 +173,29 @@ async def open_on(conn: SwarmConn, protocol: str, timeout_seconds: float) -> Wir
         await wire.reset()
         raise
     return wire
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _another(error: BaseException, expected: str) -> str:
+    """The id that the dialled peer proved to have, where it was another; the library tells it only in words."""
+    for inner in _chain(error):
+        for found in _PEER_ID.findall(str(inner)):
+            if found != expected:
+                return str(found)
+    return ""
+
+
+def _why(error: BaseException) -> str:
+    """The innermost words: those of the library around them name no cause."""
+    if isinstance(error, DmsError):
+        return str(error).rstrip(".")
+    return next((str(inner) for inner in reversed([*_chain(error)]) if str(inner)), repr(error))
 
 
 def _looks_alive(conn: INetConn) -> bool:

@@ -5,32 +5,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
+from pathlib import Path
 
-from dms.adapters.p2p.addresses import AddressBook, expand, listenable, split_peer
+from dms.adapters.p2p.addresses import AddressBook, DnsAddr, expand, listenable, read_bootstrap, remarks_on
 from dms.adapters.p2p.discovery import Discovery
 from dms.adapters.p2p.exchange import Server, check_body, consume
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.liveness import ANSWER_SECONDS, INTERVAL_SECONDS
 from dms.adapters.p2p.mdns import Mdns
 from dms.adapters.p2p.node import Node, StreamServer
+from dms.adapters.p2p.remembered import MOST_ADDRESSES, MOST_PEERS, Remembered, RememberedPeers
 from dms.adapters.p2p.runtime import Pipe, Stopped, TrioThread
-from dms.application.ports import GossipHandler, PeerInfo, RequestHandler, StreamHandler
-from dms.errors import DmsError, PeerUnreachable
+from dms.application.loops import Loop, Loops, Patience
+from dms.application.ports import GossipHandler, Heard, PeerInfo, RequestHandler, StreamHandler
+from dms.errors import DmsError, PeerSlow, PeerUnreachable
 
 logger = logging.getLogger(__name__)
 
 PeerCallback = Callable[[str, bool], None]
 _CLOSE_SECONDS = 1.8
-_MAX_RESTART_PAUSE = 5.0
+_PATIENCE = Patience(first=0.05, longest=5.0)  # peers wait for us
+_REMEMBER_SECONDS = 2.0
 _GOSSIP_WAITING = 1024  # messages on their way to the asyncio loop; more are dropped
 
 
 class Libp2pNetwork:
     """Implements PeerNetwork. listen: multiaddrs, /ip4/0.0.0.0/tcp/0 for any port on all interfaces; announce:
     what to tell others instead; bootstrap: multiaddrs with /p2p/, dialled for ever. heartbeat: seconds between
-    pings of a peer, and seconds that its answer may take. Raises ConfigError."""
+    pings of a peer, and seconds that its answer may take. remembered: the file of the peers of the last run; without
+    one they are forgotten. Raises ConfigError."""
 
     def __init__(
         self,
@@ -40,15 +46,23 @@ class Libp2pNetwork:
         bootstrap: Sequence[str] = (),
         mdns: bool = True,
         heartbeat: tuple[float, float] = (INTERVAL_SECONDS, ANSWER_SECONDS),
+        loops: Loops | None = None,
+        remembered: Path | None = None,
     ) -> None:
         self.peer_id = identity.peer_id
         self._identity, self._announce, self._heartbeat = identity, tuple(announce), heartbeat
         self._listen: Sequence[str] = listenable(listen)
         self._book = AddressBook()
-        entries = [split_peer(address) for address in bootstrap]
-        for peer_id, address in entries:
+        for remark in remarks_on(bootstrap):
+            logger.warning("%s", remark)
+        entries = [read_bootstrap(text) for text in bootstrap]
+        names = [entry for entry in entries if isinstance(entry, DnsAddr)]
+        peers = [entry for entry in entries if entry is not None and not isinstance(entry, DnsAddr)]
+        for peer_id, address in peers:
             self._book.add(peer_id, [address])
-        self._discovery = Discovery(self.peer_id, [peer_id for peer_id, _ in entries], self._book)
+        self._discovery = Discovery(self.peer_id, [peer_id for peer_id, _ in peers], self._book, names)
+        self._remembered = RememberedPeers(remembered) if remembered else None
+        self._last_seen: dict[str, int] = {}  # peer -> Unix time, seconds; the latest last
         self._mdns = Mdns(self.peer_id, self._nearby) if mdns else None
         self._servers: dict[str, Callable[[Server], StreamServer]] = {}
         self._topics: dict[str, GossipHandler] = {}
@@ -57,24 +71,61 @@ class Libp2pNetwork:
         self._gossip_waiting = 0
         self._thread: TrioThread | None = None
         self._node: Node | None = None
-        self._background: list[asyncio.Task[None]] = []
+        self._loops = loops or Loops()
+        self._background: list[Loop] = []
         self._closing = False
 
     async def start(self) -> None:
         """Raises Unavailable naming an address that can't be listened on."""
+        if self._remembered is not None:
+            self._recall(await asyncio.to_thread(self._remembered.load))
         await self._run()
-        self._background.append(asyncio.create_task(self._supervise()))
+        self._background.append(
+            self._loops.start("peer-to-peer host", self._watch_host, needed=True, patience=_PATIENCE)
+        )
+        if (remembered := self._remembered) is not None:
+            remember = partial(self._remember, remembered)
+            self._background.append(
+                self._loops.every(_REMEMBER_SECONDS, "remembering of peers", remember, at_once=False)
+            )
         if self._mdns is not None:
-            self._background.append(asyncio.create_task(self._mdns.start(self.listen_addresses)))
+            self._background.append(self._loops.start("discovery on the local network", self._look_nearby))
 
     async def close(self) -> None:
         """Within 2 s. Safe to repeat."""
         self._closing = True
-        for task in self._background:
-            task.cancel()
+        for loop in self._background:
+            await loop.close()
+        if self._remembered is not None and self._node is not None:
+            await self._remember(self._remembered)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await asyncio.gather(self._close_mdns(), self._close_node())
+
+    # --- from one run to the next ------------------------------------------------------------------
+    def _recall(self, peers: Sequence[Remembered]) -> None:
+        for peer in reversed(peers):
+            if self._book.add(peer.peer_id, peer.addresses):
+                self._last_seen[peer.peer_id] = peer.seen_at
+        self._discovery.remembered([peer.peer_id for peer in peers])
+
+    async def _remember(self, remembered: RememberedPeers) -> None:
+        for peer_id in self._connected:
+            self._saw(peer_id)
+        peers = [
+            Remembered(peer_id=peer_id, addresses=tuple(self._book.of(peer_id)[:MOST_ADDRESSES]), seen_at=at)
+            for peer_id, at in self._last_seen.items()
+        ]
+        try:
+            await asyncio.to_thread(remembered.save, [peer for peer in peers if peer.addresses])
+        except OSError as error:
+            logger.debug("the peers of this run are not remembered: %s", error)
+
+    def _saw(self, peer_id: str) -> None:
+        self._last_seen.pop(peer_id, None)
+        self._last_seen[peer_id] = int(time.time())
+        if len(self._last_seen) > MOST_PEERS:
+            del self._last_seen[next(iter(self._last_seen))]
 
     async def _close_mdns(self) -> None:
         if self._mdns is not None:
@@ -112,23 +163,23 @@ class Libp2pNetwork:
         self._thread, self._node = thread, node
         self._listen = node.bound  # a restart takes the same ports
 
-    async def _supervise(self) -> None:
+    async def _watch_host(self) -> None:
         """The libp2p host is one trio program, which any bug in it ends as a whole: then it starts anew."""
-        while True:
-            thread, _ = self._parts()
-            await asyncio.wait([thread.ended])
-            logger.error("the p2p host ended and is started again", exc_info=thread.ended.exception())
-            self._thread = self._node = None
-            for peer_id in list(self._connected):
-                self._seen(peer_id, False, ())
-            pause = 0.05
-            while self._thread is None:
-                try:
-                    await self._run()
-                except Exception:
-                    logger.exception("the p2p host could not start; next try in %.2f s", pause)
-                    await asyncio.sleep(pause)
-                    pause = min(_MAX_RESTART_PAUSE, pause * 2)
+        if self._thread is None:
+            await self._run()
+        thread, _ = self._parts()
+        await asyncio.wait([thread.ended])
+        self._thread = self._node = None
+        for peer_id in list(self._connected):
+            self._seen(peer_id, False, ())
+        raise RuntimeError("the p2p host ended") from thread.ended.exception()
+
+    async def _look_nearby(self) -> None:
+        if self._mdns is None:
+            return
+        await self._mdns.close()  # what is left of an earlier try
+        await self._mdns.start(self.listen_addresses)
+        await asyncio.get_running_loop().create_future()  # it works by itself from here on
 
     def _parts(self) -> tuple[TrioThread, Node]:
         if self._thread is None or self._node is None:
@@ -207,11 +258,16 @@ class Libp2pNetwork:
             async with asyncio.timeout(timeout_seconds):
                 return await thread.call(node.ping, peer_id, timeout_seconds)
         except TimeoutError as error:
-            raise PeerUnreachable(f"Peer {peer_id} did not answer within {timeout_seconds:g} s.") from error
+            kind = PeerSlow if peer_id in self._connected else PeerUnreachable
+            raise kind(f"Peer {peer_id} did not answer within {timeout_seconds:g} s.") from error
+
+    def heard(self, peer_id: str) -> Heard | None:
+        return self._node.heard(peer_id) if self._node is not None else None
 
     # --- who is there ----------------------------------------------------------------------------
     def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None:
-        self._book.add(peer_id, addresses)
+        if self._book.add(peer_id, addresses) and self._thread is not None:
+            self._thread.post(partial(self._discovery.moved, peer_id))
 
     def peers(self) -> Sequence[PeerInfo]:
         return [self._info(peer_id) for peer_id in sorted(self._connected)]
@@ -230,12 +286,15 @@ class Libp2pNetwork:
             return
         if connected:
             self._connected[peer_id] = observed
+            self._saw(peer_id)
         else:
             del self._connected[peer_id]
         for callback in self._callbacks:
             callback(peer_id, connected)
 
     def _nearby(self, peer_id: str, addresses: Sequence[str]) -> None:
-        self._book.add(peer_id, addresses)
+        moved = self._book.add(peer_id, addresses)
+        if moved and self._thread is not None:
+            self._thread.post(partial(self._discovery.moved, peer_id))
         if self._thread is not None:
             self._thread.post(partial(self._discovery.nearby, peer_id))

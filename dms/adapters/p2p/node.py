@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import cast
 
@@ -20,13 +21,16 @@ from dms.adapters.p2p.host import Notifee, build_host, running
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.links import Links
 from dms.adapters.p2p.liveness import PING, ping_over, watch
-from dms.adapters.p2p.workarounds import tune_socket
+from dms.adapters.p2p.names import keep_looking_up
+from dms.adapters.p2p.workarounds import HardenedYamux, Pulse, tune_socket
+from dms.application.ports import Heard
 
 logger = logging.getLogger(__name__)
 
 StreamServer = Callable[[INetStream], Awaitable[None]]
 PeerSeen = Callable[[str, bool, Sequence[str]], None]
 _IDENTIFY_SECONDS = 1.0
+_MOST_ADDRESSES = 64
 
 
 class Node:
@@ -45,9 +49,11 @@ class Node:
         self._host = build_host(identity, announce)
         self._book, self._discovery, self._seen, self._heartbeat = book, discovery, seen, heartbeat
         self._up: set[str] = set()
+        self._pulses: dict[str, tuple[Pulse, ...]] = {}  # of a peer's connections; the tuples are replaced as a whole
         self._stop = trio.Event()
         self._nursery: trio.Nursery
         self.links = Links(self._host, book)
+        self.links.met_another = discovery.met_another
         self.client = Client(self.links)
         self.gossip = Gossip(self._host)
         self.bound: Sequence[str] = ()
@@ -64,9 +70,12 @@ class Node:
             self.serve(protocol, server)
         self._host.get_network().register_notifee(_Watcher(self))
         async with trio.open_nursery() as self._nursery, running(self._host, listen) as self.bound:
+            self.links.begin(self._nursery)
             async with self.gossip.running(), trio.open_nursery() as helpers:
                 for topic, deliver in topics.items():
                     helpers.start_soon(self.gossip.subscribe, topic, deliver)
+                for entry in self._discovery.names:
+                    helpers.start_soon(keep_looking_up, entry, self._discovery.found)
                 helpers.start_soon(self._discovery.run, self.links)
                 started(self)
                 await self._stop.wait()
@@ -85,12 +94,20 @@ class Node:
     async def ping(self, peer_id: str, timeout_seconds: float) -> float:
         async with self.links.opened(peer_id, PING) as wire:
             seconds = await ping_over(wire, timeout_seconds)
-            await wire.finish()
+            await self.links.done(wire)
         return seconds
+
+    def heard(self, peer_id: str) -> Heard | None:
+        """From any thread."""
+        pulse = max(self._pulses.get(peer_id, ()), key=lambda pulse: pulse.heard_at, default=None)
+        if pulse is None or not pulse.heard_at:
+            return None
+        return Heard(time.monotonic() - pulse.heard_at, pulse.rtt)
 
     def connected(self, conn: SwarmConn) -> None:
         peer_id = str(conn.muxed_conn.peer_id)
         tune_socket(conn)
+        self._pulses[peer_id] = (*self._pulses.get(peer_id, ()), cast("HardenedYamux", conn.muxed_conn).pulse)
         self._nursery.start_soon(watch, conn, *self._heartbeat)
         self._nursery.start_soon(self._learn_addresses, conn)
         self._discovery.connected(peer_id)
@@ -100,6 +117,10 @@ class Node:
 
     def disconnected(self, conn: SwarmConn) -> None:
         peer_id = str(conn.muxed_conn.peer_id)
+        ended = cast("HardenedYamux", conn.muxed_conn).pulse
+        left = tuple(pulse for pulse in self._pulses.pop(peer_id, ()) if pulse is not ended)
+        if left:
+            self._pulses[peer_id] = left
         if peer_id in self._up and self.links.live(peer_id) is None:
             self._up.discard(peer_id)
             self._discovery.disconnected(peer_id)
@@ -113,7 +134,7 @@ class Node:
             addresses = self._host.get_peerstore().addrs(conn.muxed_conn.peer_id)
         except PeerStoreError:
             return
-        self._book.add(str(conn.muxed_conn.peer_id), [str(address) for address in addresses])
+        self._book.add(str(conn.muxed_conn.peer_id), [str(address) for address in addresses[:_MOST_ADDRESSES]])
 
 
 class _Watcher(Notifee):

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.views.sqlite import SQLiteViews
@@ -21,17 +18,13 @@ from dms.domain.directory import Offering, Provider
 from dms.domain.event import new_id
 from dms.domain.job import Job
 from dms.domain.resources import Resources
+from tests.fixtures import prepared
 from tests.fixtures.histories import request
 from tests.fixtures.worlds import history
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def nunet_replay(database: Path, *options: str, code: int = 0) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-m", "dms.cli", "-o", "json", "replay", "--database", str(database), *options],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = prepared.run(["-o", "json", "replay", "--database", str(database), *options], os.environ)
     assert done.returncode == code, done.stderr
     return json.loads(done.stdout) if code == 0 else done.stderr
 

@@ -13,6 +13,7 @@ from docker import APIClient
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
+from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.executors.profile import ContainerLimits
 from dms.application.device import DeviceService
@@ -45,7 +46,9 @@ def registry() -> Iterator[Registry]:
 @pytest_asyncio.fixture
 async def engine(demo_images: tuple[str, str]) -> AsyncIterator[DockerExecutor]:
     limits = ContainerLimits(core_mhz=2_000, cores=1)
-    made = DockerExecutor(NODE, DockerSettings(limits=limits, pull_seconds=30.0))
+    made = DockerExecutor(
+        NODE, DockerSettings(limits=limits, policy=ImagePolicy(allow=("127.0.0.1:*/*",)), pull_seconds=30.0)
+    )
     yield made
     for job_id in await made.list_jobs():
         await made.remove(job_id)
@@ -67,7 +70,7 @@ def ml_images(
 
 
 def have_check_image(registry: Registry) -> None:
-    subprocess.run(["docker", "tag", PLAIN_IMAGE, f"{registry.address}/ml/{PYTORCH}"], check=True, timeout=20)
+    subprocess.run(["docker", "tag", PLAIN_IMAGE, f"{registry.address}/ml/{PYTORCH}"], check=True, timeout=120)
 
 
 async def fetch(images: MlImages) -> list[PullProgress]:
