@@ -80,6 +80,7 @@ from dms.application.tasks import cancelled
 from dms.application.transactions import Transactions
 from dms.application.transfers import TransferLimits, Transfers
 from dms.application.user_files import Inbox, Outbox
+from dms.application.writes import Writes
 from dms.config import EVENTS_DB, Funding, Loaded, Settings
 from dms.disk import DAEMON_UMASK, create_file, make_folder, sync_folder
 from dms.domain.deployment import Deployment
@@ -145,6 +146,7 @@ class Daemon:
         self._closing = AsyncExitStack()
         self._phase: str | None = "starting"
         self.loops = Loops()
+        self._writes = Writes()
 
     async def start(self) -> None:
         """Raises DmsError: AlreadyRunning, LogCorrupt, ConfigError, Unavailable."""
@@ -180,12 +182,12 @@ class Daemon:
         await event_log.start()
         self._log_watch = LogWatch(event_log, self.loops)
         await asyncio.to_thread(self._log_watch.check_newest)
-        outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb, Seals(event_log))
+        outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb, Seals(event_log), self._writes)
         self._closing.push_async_callback(outputs.close)
         projections = all_projections()
         self._views = SQLiteViews(data_dir / "views.db", event_log, projections, self.loops)
         self._closing.push_async_callback(self._views.close)
-        self._metadata_file = MetadataFile(event_log, self._views, work_dir, self.loops)
+        self._metadata_file = MetadataFile(event_log, self._views, work_dir, self.loops, self._writes)
         hardware = ProbedHardware(HardwareProbe(), NvidiaGpus())
         device = DeviceService(event_log, hardware, identity.peer_id)
         network = Libp2pNetwork(
@@ -205,7 +207,7 @@ class Daemon:
         self._closing.push_async_callback(funding.close)
         patience = settings.funding.timeout_seconds
         directory = Directory(event_log, device, network, identity, now_us, self.loops)
-        heads = HeadFile(data_dir, identity.peer_id)
+        heads = HeadFile(data_dir, identity.peer_id, self._writes)
         self._heads = HeadExchange(event_log, network, identity, heads, now_us, loops=self.loops)
         files = CheckpointFiles(data_dir)
         files.make()
@@ -297,6 +299,7 @@ class Daemon:
                 SQLiteEventArchive(event_log, identity), settings.eventlog.archive_after_days, now_us, self.loops
             ),
             relay=self._relay,
+            writes=self._writes,
         )
         await self._serve(network, compute, service, directory)
 
@@ -323,6 +326,23 @@ class Daemon:
         await self._views.start()
         self._closing.push_async_callback(self._log_watch.close)
         await self._log_watch.start()
+        try:
+            await self._take_part(network, compute, service, directory)
+        except LogCorrupt as error:  # in a part that was not looked at yet
+            self._event_log.refuse(str(error))
+        self._phase = None
+        if self._event_log.damage:
+            return
+        log.info(
+            "ready: REST on http://%s:%d, peer %s, %s",
+            rest.addr, self.port, network.peer_id, self._how_jobs_run(),
+            extra={"action": "ready"},
+        )  # fmt: skip
+
+    async def _take_part(
+        self, network: Libp2pNetwork, compute: ComputeProvider, service: ServiceProvider, directory: Directory
+    ) -> None:
+        """All that goes on from the log. Raises LogCorrupt."""
         self._closing.push_async_callback(self.services.erasures.close)
         await self.services.erasures.resume(await self._open_erasures())
         self._closing.push_async_callback(self._metadata_file.close)
@@ -364,12 +384,6 @@ class Daemon:
         await self.services.checkpoints.start(await self._wanted_checkpoints())
         self._closing.push_async_callback(self.services.transfers.close)
         await self.services.transfers.start(await self._open_transfers())
-        self._phase = None
-        log.info(
-            "ready: REST on http://%s:%d, peer %s, %s",
-            rest.addr, self.port, network.peer_id, self._how_jobs_run(),
-            extra={"action": "ready"},
-        )  # fmt: skip
 
     async def _serve_damaged(self) -> None:
         """Only what is read: nothing is started that would go on from a history that is not what was written."""
@@ -832,7 +846,7 @@ async def _until_told(settings: Settings, signals: Sequence[int] = (signal.SIGTE
     daemon = Daemon(settings, manager.status)
     if not await _started(daemon, told):
         return
-    manager.ready(f"ready: REST on port {daemon.port}")
+    manager.ready(daemon.ready() or f"ready: REST on port {daemon.port}")
     loops, watch = daemon.loops, None
     if manager.watchdog_seconds:
         watch = loops.start("service manager", lambda: manager.watch(lambda: loops.fault, daemon.ready))

@@ -63,7 +63,7 @@ try() {  # $1: who and what, for the table; $2: what its output must have; the r
 inside() {  # $1: root; $2: scenario
     TRIED=0
     enter "$1"
-    NAME="Debian $(. /etc/os-release; echo "$VERSION_ID")"
+    NAME="Debian $(sed -n "s/^VERSION_ID=\"\?\([^\"]*\)\"\?$/\1/p" /etc/os-release)"
     mapfile -d '' -t CARRIED </fresh/environment
     "scenario_$2"
 }
@@ -121,7 +121,7 @@ mirror() {  # the archive that this machine's apt uses for Debian itself
 
 sources() {  # $1: a release; this machine's sources, for that release
     local here
-    here=$(. /etc/os-release; echo "$VERSION_CODENAME")
+    here=$(sed -n "s/^VERSION_CODENAME=//p" /etc/os-release)
     # shellcheck disable=SC2016  # they are apt's
     apt-get indextargets --format '$(LABEL) deb $(REPO_URI) $(RELEASE) main' 'Identifier: Packages' | sort -u \
         | sed -n 's/^Debian\(-Security\)\? deb/deb/p' | sed "s/ $here/ $1/"

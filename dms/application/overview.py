@@ -19,6 +19,7 @@ from dms.application.retention import Retention
 from dms.application.service_provider import ServiceProvider
 from dms.application.transactions import Transactions
 from dms.application.transfers import Transfers
+from dms.application.writes import Writes
 from dms.domain.wallet import NewWallet
 
 
@@ -57,3 +58,4 @@ class Services:
     relay: Relay | None = None
     phase: Callable[[], str | None] = lambda: None
     loops: Loops = field(default_factory=Loops)
+    writes: Writes = field(default_factory=Writes)

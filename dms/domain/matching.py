@@ -198,7 +198,12 @@ class _Search:
         price, cost, of_price = Decimal("-Infinity"), self._floor, 0
         over = self._enough
         while not over and (chunk := next(self._offers.priced(self._channel, self._after), None)):
+            waits = len(self._candidates) + len(alike) < self._most  # for more; else only for what costs the same
             for entry in chunk:
+                row = self._offers.get(entry[1])
+                if waits and self._counts_as_small(row):
+                    self._after = entry
+                    continue
                 if entry[0] != price:
                     price, of_price, now_cost = entry[0], 0, self._quote(entry[0])
                     if now_cost != cost:
@@ -208,13 +213,13 @@ class _Search:
                         if over:
                             break
                 self._after = entry
-                row = self._offers.get(entry[1])
                 if row is None or row.price != price:
                     continue
                 candidate = self._candidate(row, cost)
                 if candidate is not None:
                     alike.append(candidate)
                     of_price += 1
+                    waits = len(self._candidates) + len(alike) < self._most
                     if of_price >= self._most - len(self._candidates):
                         self._after = behind(price)  # the others of this price have higher ids
                         break
@@ -249,8 +254,7 @@ class _Search:
         if self._expired(row):
             self._expired_count += 1
             return None
-        if len(self._refused) >= REFUSALS_KEPT and self._is_small(row):  # without a word that nobody reads
-            self._refused_count += 1
+        if self._counts_as_small(row):
             return None
         reason = self._reason(row, cost)
         if reason is None and cost is not None:
@@ -263,9 +267,15 @@ class _Search:
     def _expired(self, row: Row) -> bool:
         return 0 < row.expires_at <= self._now
 
-    def _is_small(self, row: Row) -> bool:
+    def _counts_as_small(self, row: Row | None) -> bool:
+        """Refused without its price, and without a word, which nobody would read."""
+        if row is None or len(self._refused) < REFUSALS_KEPT or self._expired(row):
+            return False
         needed = self._needs.resources
-        return row.free_cpu_mhz < needed.cpu_mhz or row.free_memory_mb < needed.memory_mb
+        if row.free_cpu_mhz >= needed.cpu_mhz and row.free_memory_mb >= needed.memory_mb:
+            return False
+        self._refused_count += 1
+        return True
 
     def _reason(self, row: Row, cost: Decimal | None) -> str | None:
         if row.peer_id in self._rule.excluded:

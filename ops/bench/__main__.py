@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.table import Table
 
-from ops.bench import append, replay, soak, start, whole_job
+from ops.bench import append, matching, replay, soak, start, whole_job
 from ops.bench.report import Row
 
 BENCHES: dict[str, Callable[[], Iterator[Row]]] = {
     "append": append.run,
+    "matching": matching.run,
     "replay": replay.run,
     "start": start.run,
     "job": whole_job.run,

@@ -230,6 +230,16 @@ async def test_removing_is_safe_to_repeat_and_ends_the_job(executor: Executor) -
     assert (await executor.inspect(spec.job_id)).state is ExecutionState.ABSENT
 
 
+async def test_many_may_remove_a_job_at_once(executor: Executor, new_executor: NewExecutor) -> None:
+    """As a sweep and the end of a job do, or two programs."""
+    other = new_executor()
+    spec = shell_spec("sleep 60")
+    await launch(executor, spec)
+    await asyncio.gather(*(each.remove(spec.job_id) for each in (executor, other) * 4))
+    assert (await executor.inspect(spec.job_id)).state is ExecutionState.ABSENT
+    await other.close()
+
+
 async def test_an_unknown_job_is_absent(executor: Executor) -> None:
     unknown = shell_spec("true").job_id
     assert (await executor.inspect(unknown)).state is ExecutionState.ABSENT

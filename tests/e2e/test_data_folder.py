@@ -15,7 +15,7 @@ import httpx
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.database import connect
 from dms.domain.job import Job
-from tests.fixtures.dms import Dms
+from tests.fixtures.dms import Dms, request_body
 from tests.fixtures.histories import new_job
 from tests.integration.test_private_files import open_to_others
 
@@ -86,6 +86,25 @@ async def test_a_folder_is_used_as_it_is_called_and_a_damaged_or_missing_log_tak
 
         with closing(connect(dms.folder / "events.db")) as connection:
             connection.execute("UPDATE event SET time = time - 1 WHERE position = 100")
+        with closing(connect(dms.folder / "events.db")) as connection:  # behind what was verified: seen at the start
+            (last, data), *_ = connection.execute("SELECT position, data FROM event ORDER BY position DESC LIMIT 1")
+            connection.execute("UPDATE event SET data = x'7b7d' WHERE position = ?", (last,))
+        dms.start()
+        await until_not_ready(dms, f"position {last} ")
+        for method, path, body in (
+            ("POST", status, {"is_available": False}),
+            ("POST", "/api/v1/onboarding/offboard", None),
+            ("POST", "/api/v1/run/request-service", request_body("true")),
+            ("POST", "/api/v1/erasures", {"job_id": "x"}),
+        ):
+            answer = await asked(dms, path, method, body)
+            assert answer.status_code in (400, 404, 503), (path, answer.text)
+            assert path != status or answer.status_code == 503
+        assert (await asked(dms, "/api/v1/jobs")).status_code == 200
+        assert dms.stop() == 0
+
+        with closing(connect(dms.folder / "events.db")) as connection:
+            connection.execute("UPDATE event SET data = ? WHERE position = ?", (data, last))
         dms.start()
         await dms.ready()
         (dms.folder / "events.db").rename(dms.folder / "old.db")

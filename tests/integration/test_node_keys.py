@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -21,6 +24,7 @@ from dms.config import General, Settings
 from dms.domain.device import Capacity, Device, Offer
 from dms.domain.heads import Heads
 from dms.errors import AlreadyRunning, ConfigError
+from tests.fixtures import prepared
 
 FLIPPED = [2, 40, 100, 130, 160, 190]  # bytes of the key file: its title, its peer id, its PEM
 
@@ -134,6 +138,41 @@ def test_what_is_no_readable_file_is_named(tmp_path: Path, where: str) -> None:
             use()
 
 
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from dms.adapters.p2p.identity import Identity
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+print(Identity.load(Path(sys.argv[1])).peer_id)
+"""
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "said"),
+    [
+        (0, 0o600, "can't be used: Permission denied. The user of the DMS (uid 65534) must be able to read it"),
+        (1234, 0o644, "belongs to another user (uid 1234), who can change it"),
+        (0, 0o644, "is open to other users, and that can't be changed: chmod 600 it"),
+        (65534, 0o644, "was open to other users; now it is not"),
+        (65534, 0o400, ""),
+    ],
+)
+def test_a_key_file_of_another_user_is_told_from_our_own(owner: int, mode: int, said: str) -> None:
+    with TemporaryDirectory() as name:  # others can't reach tmp_path
+        folder, key = Path(name), Path(name, "node.key")
+        peer_id = Identity.load_or_create(key).peer_id
+        folder.chmod(0o755)
+        os.chown(key, owner, -1)
+        key.chmod(mode)
+        ended = subprocess.run([sys.executable, "-c", AS_NOBODY, key], capture_output=True, text=True, check=False)
+        assert said in ended.stderr
+        if owner == 65534:
+            assert (ended.stdout.strip(), key.stat().st_mode & 0o077) == (peer_id, 0)
+        else:
+            assert "dms.errors.ConfigError: The node's key file" in ended.stderr
+            assert ended.stdout == ""
+
+
 # --- damage that only the log can tell ----------------------------------------------------------------
 @pytest.mark.parametrize("onboarded", [True, False])
 @pytest.mark.parametrize("what", ["replaced", "another in the older format", "gone"])
@@ -209,6 +248,22 @@ def test_an_identity_is_given_up_on_purpose(tmp_path: Path, key: Path, state: st
     new = start(tmp_path)
     assert new != peer_id
     assert start(tmp_path) == new
+
+
+def test_the_command_asks_first_and_needs_the_daemon_stopped(tmp_path: Path, key: Path) -> None:
+    peer_id = start(tmp_path)
+    env = {**os.environ, "DMS_GENERAL_DATA_DIR": str(tmp_path), "DMS_GENERAL_WORK_DIR": str(tmp_path)}
+    command = ["offboard", "--forget-identity"]
+    done = prepared.run(command, env)
+    assert (done.returncode != 0, key.exists()) == (True, True)
+    assert "--yes" in done.stderr
+    with the_log(tmp_path):
+        done = prepared.run([*command, "--yes"], env)
+        assert (done.returncode != 0, key.exists()) == (True, True)
+        assert "is in use by another DMS" in done.stderr
+    done = prepared.run([*command, "--yes"], env)
+    assert (done.returncode, key.exists()) == (0, False), done.stderr
+    assert peer_id in done.stdout + done.stderr
 
 
 def test_an_identity_that_was_not_given_up_to_the_end_is_kept(

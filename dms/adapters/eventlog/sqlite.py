@@ -586,7 +586,10 @@ class SQLiteRecorder(WakingRecorder):
         topic, schema_version = self._topic(row[3])
         position, stream, version, _, time, event_id, correlation, causation, traceparent, data, link_ = row
         name = self._stream_names.get(stream) or self._stream_name(stream)
-        event = decode(topic, schema_version, data, self.keys)
+        try:
+            event = decode(topic, schema_version, data, self.keys)
+        except LogCorrupt as error:
+            raise LogCorrupt(f"position {position} ({topic} of {name}) was changed: {error}") from error
         return Recorded(
             position, name, version, topic, schema_version, time, event_id, correlation, causation, traceparent,
             data, link_, event,

@@ -24,6 +24,7 @@ from dms.errors import ArchiveUnreadable, LogCorrupt
 log = logging.getLogger(__name__)
 
 START_EVENTS = 50_000  # verified before the start goes on: half a second
+ALWAYS_EVENTS = 2_000  # of them: also when they were verified before; the start reads many of these
 LOOK_SECONDS = 1.0
 BATCH = 500  # events: a few milliseconds, then as long for the loop
 RETRY_SECONDS = 60.0
@@ -74,7 +75,7 @@ class LogWatch:
                 "end are missing"
             )
         if position > first and link == self._recorder.previous_hash(position + 1):
-            first = position
+            first = max(first, min(position, head - ALWAYS_EVENTS))
         for _ in _rows_behind(self._recorder, first, head):
             pass
 

@@ -12,7 +12,7 @@ import re
 import socket
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -300,6 +300,9 @@ class DockerExecutor:
                     )
                 except NotFound:
                     logger.debug("job %s was removed by someone else", job_id)
+                except ExecutionError:  # someone else is just removing it?
+                    if not await self._comes_to(str(found["Id"]), "removed", _UNTIL_KILLED_SECONDS):
+                        raise
             if self._workspaces is not None:
                 await asyncio.to_thread(self._workspaces.remove, job_id)
         self._locks.pop(job_id, None)
@@ -369,10 +372,14 @@ class DockerExecutor:
             logger.debug("%s came too late for %s: %s", signal, container, error)  # it has exited
 
     async def _exits_within(self, container: str, seconds: float) -> bool:
-        path = f"/containers/{container}/wait"
+        return await self._comes_to(container, "not-running", seconds)
+
+    async def _comes_to(self, container: str, condition: str, seconds: float) -> bool:
+        """condition: one of the engine's. A container that is gone has come to all of them."""
+        path, query = f"/containers/{container}/wait", {"condition": condition}
         try:
             async with asyncio.timeout(seconds):
-                async with self._engine.open(await self._calls.version(), "POST", path, {}) as answer:
+                async with self._engine.open(await self._calls.version(), "POST", path, query) as answer:
                     await answer.read()
                     return True
         except NotFound:
@@ -433,8 +440,13 @@ class DockerExecutor:
 
     async def _remove_copier(self, job_id: str) -> None:
         name = _copier_name(job_id)
-        with suppress(NotFound):
+        try:
             await self._calls.work(f"remove {name}", lambda api: api.remove_container(name, v=True, force=True))
+        except NotFound:
+            return
+        except ExecutionError:
+            if not await self._comes_to(name, "removed", _UNTIL_KILLED_SECONDS):
+                raise
 
     # --- output ---
 

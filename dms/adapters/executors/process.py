@@ -26,6 +26,7 @@ from dms.adapters.executors.output import BATCH_LINES, Seeker
 from dms.adapters.executors.pack import pack
 from dms.adapters.executors.process_child import ProcessSpec, ProcessState
 from dms.adapters.executors.threads import stoppable
+from dms.adapters.executors.trees import remove_tree
 from dms.application.ports import (
     Execution,
     ExecutionSpec,
@@ -176,8 +177,7 @@ class ProcessExecutor:
         await self.stop(job_id, 0.0)
         folder = self._folder(job_id)
         with _storage(folder):
-            if folder.exists():
-                await asyncio.to_thread(shutil.rmtree, folder)
+            await asyncio.to_thread(remove_tree, folder)
 
     async def list_jobs(self) -> Sequence[str]:
         """Also a folder that came no further than to be filled, or whose description is damaged: it is of this node,

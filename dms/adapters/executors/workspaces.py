@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 
 from dms.adapters.executors.archive import Owner, unpack
 from dms.adapters.executors.profile import WORKSPACE
+from dms.adapters.executors.trees import remove_tree
 from dms.disk import append_to, make_folder
 from dms.errors import ExecutionError, ExecutorUnavailable
 
@@ -126,8 +127,7 @@ class Workspaces:
         folder = self._root / job_id
         try:
             _unmount_all(folder)
-            if folder.exists():
-                shutil.rmtree(folder)
+            remove_tree(folder)
         except OSError as error:
             raise ExecutorUnavailable(f"the workspace {folder} can't be removed: {error.strerror}") from error
 
@@ -183,6 +183,7 @@ def _real_folder(root: Path, inner: str, owner: Owner | None) -> Path:
             raise ExecutionError(f"the workspace has a link or a file at {inner!r}, where the image has a VOLUME")
         if not at.exists():
             at.mkdir()
+            at.chmod(0o1777)
             if owner is not None:
                 os.chown(at, owner.uid, owner.gid)
     return at
@@ -216,7 +217,11 @@ def _mount(folder: Path, size_mb: int) -> None:
 def _unmount_all(folder: Path) -> None:
     """One may lie upon another."""
     while folder.is_mount():
-        _unmount(folder)
+        try:
+            _unmount(folder)
+        except OSError:
+            if folder.is_mount():  # else somebody was faster
+                raise
 
 
 def _unmount(folder: Path) -> None:

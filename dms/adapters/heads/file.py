@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from dms.application.writes import Writes
 from dms.disk import write_file
 from dms.domain.decoding import UNREADABLE
 from dms.domain.heads import Heads
@@ -27,8 +28,8 @@ _decoder = msgspec.json.Decoder(Heads)
 class HeadFile:
     """Implements application.ports.HeadStore."""
 
-    def __init__(self, folder: Path, peer_id: str) -> None:
-        self._path, self._peer_id = folder / FILE_NAME, peer_id
+    def __init__(self, folder: Path, peer_id: str, writes: Writes | None = None) -> None:
+        self._path, self._peer_id, self._writes = folder / FILE_NAME, peer_id, writes or Writes()
 
     def load(self) -> Heads:
         """A file that can't be used is moved aside, not overwritten: it may be evidence."""
@@ -51,7 +52,9 @@ class HeadFile:
         try:
             await asyncio.to_thread(write_file, self._path, _encode(heads) + b"\n")
         except OSError as error:
+            self._writes.failed("heads", f"{self._path}: {error.strerror}")
             raise Unavailable(f"{self._path} can't be written: {error.strerror}") from error
+        self._writes.worked("heads")
 
 
 def _unused(path: Path) -> Path:

@@ -36,7 +36,11 @@ async def ready(_request: Request, api: Api) -> HTTPResponse:
             "status": "ready",
             "peer_id": services.network.peer_id,
             "head": services.log.head,
-            "degraded": [*services.loops.in_trouble, *map(_told, api.views.left_out().items())],
+            "degraded": [
+                *services.loops.in_trouble,
+                *services.writes.troubles,
+                *map(_told, api.views.left_out().items()),
+            ],
         }
     )
 

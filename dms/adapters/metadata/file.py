@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog
+from dms.application.writes import Writes
 from dms.disk import FILE_MODE, write_file
 from projections.base import Views
 from projections.device import OWN, TOPICS, DeviceRow, DeviceView, metadata
@@ -27,9 +28,11 @@ _VIEW = DeviceView()
 
 
 class MetadataFile:
-    def __init__(self, event_log: EventLog, views: Views, folder: Path, loops: Loops | None = None) -> None:
+    def __init__(
+        self, event_log: EventLog, views: Views, folder: Path, loops: Loops | None = None, writes: Writes | None = None
+    ) -> None:
         self._log, self._views, self._path = event_log, views, folder / FILE_NAME
-        self._loops = loops or Loops()
+        self._loops, self._writes = loops or Loops(), writes or Writes()
         self._position = 0
         self._shown = 0  # the position of the change that the file shows
         self._moved = asyncio.Event()
@@ -72,9 +75,10 @@ class MetadataFile:
             try:
                 await asyncio.to_thread(_write, self._path, row)
             except OSError as error:
-                log.error("%s can't be written: %s", self._path, error, extra={"action": "metadata_not_written"})
+                self._writes.failed("metadata", f"{self._path}: {error.strerror}")
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
+            self._writes.worked("metadata")
             self._shown = row.position
             moved, self._moved = self._moved, asyncio.Event()
             moved.set()

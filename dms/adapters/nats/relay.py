@@ -31,7 +31,7 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from dms.adapters.nats import place, stream
-from dms.adapters.nats.connection import Link, check, connected
+from dms.adapters.nats.connection import Link, check, connected, why
 from dms.adapters.nats.place import Place
 from dms.adapters.nats.publisher import Publisher, Refusal
 from dms.application.cloudevents import cloud_event
@@ -126,7 +126,7 @@ class NatsRelay:
 
     def _trouble(self, phase: str, error: Exception) -> None:
         """One line in the log for each new trouble, not for each attempt."""
-        text = f"{error}" or type(error).__name__
+        text = why(error)
         if text != self._error:
             log.warning("events wait for NATS: %s", text, extra={"action": "nats_waits"})
         self._phase, self._error = phase, text

@@ -39,7 +39,8 @@ from dms.adapters.outputs.sealed import (
 )
 from dms.application.ports import OUTPUT_TRUNCATED as TRUNCATED
 from dms.application.ports import LogLine, OutputCursor, OutputLine, SealedLog
-from dms.disk import FILE_MODE, append_to, make_folder
+from dms.application.writes import Writes
+from dms.disk import FILE_MODE, append_to, make_folder, private
 from dms.errors import LogUnavailable, PeerMisbehaved
 
 logger = logging.getLogger(__name__)
@@ -112,8 +113,7 @@ class _Output:
             number = 1
             while (aside := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
                 number += 1
-            with self.path.open("rb") as source, aside.open("xb") as target:
-                aside.chmod(0o600)
+            with self.path.open("rb") as source, open(aside, "xb", opener=private) as target:
                 source.seek(self.size)
                 shutil.copyfileobj(source, target)
             sync_file(aside)
@@ -200,10 +200,10 @@ class _Output:
 class FileOutputStore:
     """Implements application.ports.OutputStore for one asyncio loop."""
 
-    def __init__(self, folder: Path, max_mb: int, seals: Seals | None = None) -> None:
+    def __init__(self, folder: Path, max_mb: int, seals: Seals | None = None, writes: Writes | None = None) -> None:
         """max_mb: MiB kept of one job's output."""
         self._folder, self._max_mb, self._max_bytes = folder, max_mb, max_mb * 1024 * 1024
-        self._seals = seals or NoSeals()
+        self._seals, self._writes = seals or NoSeals(), writes or Writes()
         make_folder(folder)
         self._open: OrderedDict[str, _Output | SealedOutput] = OrderedDict()
         self._waiting: dict[str, int] = {}  # job id -> readers: such a file is not closed
@@ -243,7 +243,10 @@ class FileOutputStore:
         try:
             output.add(fitting)
         except OSError as error:
+            self._writes.failed("output of jobs", f"{output.path}: {error.strerror}")
             raise LogUnavailable(f"output can't be written to {output.path}: {error.strerror}") from error
+        if fitting:
+            self._writes.worked("output of jobs")
         output.full = full
 
     async def read(self, job_id: str, after: int, limit: int) -> Sequence[LogLine]:
@@ -270,6 +273,7 @@ class FileOutputStore:
         try:
             await asyncio.to_thread(output.sync)
         except OSError as error:
+            self._writes.failed("output of jobs", f"{output.path}: {error.strerror}")
             raise LogUnavailable(f"output can't be sealed in {output.path}: {error.strerror}") from error
         return output.seal()
 

@@ -293,6 +293,10 @@ async def test_what_changed_between_two_moments(node: Node) -> None:
             (job, "awaiting", "submitted")
         ]
         assert found["capacity"] == []
+        for side in ("before", "after"):  # times as everywhere in the API
+            assert found["jobs"][0][side]["requested_at"].endswith("+00:00")
+            assert found["jobs"][0][side]["ended_at"] is None
+            assert all(step["time"].endswith("+00:00") for step in found["jobs"][0][side]["timeline"])
         assert (await client.get(f"{API}/diff?from=1&to=2")).json()["capacity"][0]["after"]["online"] is False
 
 

@@ -97,7 +97,10 @@ def test_in_a_folder_that_is_gone(
 
 
 @pytest.mark.parametrize(("path", "command"), EVERY, ids=NAMES)
-def test_with_words_that_are_no_text(path: tuple[str, ...], command: click.Command, tmp_path: Path) -> None:
+def test_with_words_that_are_no_text(
+    path: tuple[str, ...], command: click.Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where a file of that name may be made
     nunet(*arguments(path, command, tmp_path, NOT_TEXT))
     nunet(*arguments(path, command, tmp_path), NOT_TEXT)
     nunet(*arguments(path, command, tmp_path), "--no-such", NOT_TEXT)
