@@ -170,14 +170,21 @@ def start_nunet(arguments: Sequence[str], log: BinaryIO, environment: Mapping[st
     )
 
 
-def start_node(name: str, folder: Path, executor: str, ports: Sequence[int] = (), start: Start = start_nunet) -> Node:
-    """A `nunet run` process. ports: of the REST API and for peers; by default ones that are free now."""
+def start_node(
+    name: str,
+    folder: Path,
+    executor: str,
+    ports: Sequence[int] = (),
+    start: Start = start_nunet,
+    p2p: Mapping[str, Any] | None = None,
+) -> Node:
+    """A `nunet run` process. ports: of the REST API and for peers; by default ones that are free now. p2p: settings."""
     folder.mkdir(parents=True)
     port, p2p_port = ports or free_ports(2)
     settings = {
         "general": {"work_dir": str(folder / "work"), "data_dir": str(folder / "data")},
         "rest": {"port": port},
-        "p2p": {"listen_address": [f"/ip4/0.0.0.0/tcp/{p2p_port}"]},
+        "p2p": {"listen_address": [f"/ip4/0.0.0.0/tcp/{p2p_port}"], **(p2p or {})},
         "job": {"executor": executor, "allow_process_for_peers": executor == "process"},
     }
     config = folder / "dms_config.json"
