@@ -16,6 +16,7 @@ from typing import Any
 import dns.asyncresolver
 import dns.flags
 import dns.message
+import dns.rcode
 import dns.rrset
 import pytest
 
@@ -267,7 +268,7 @@ class NameServer(asyncio.DatagramProtocol):
             texts = [f'"{text}"' for text in self.records[name]]
             answer.answer.append(dns.rrset.from_text(query.question[0].name, 60, "IN", "TXT", *texts))
         else:
-            answer.set_rcode(3)  # no such name
+            answer.set_rcode(dns.rcode.NXDOMAIN)  # no such name
         self._transport.sendto(answer.to_wire(), addr)  # type: ignore[attr-defined]
 
 
@@ -318,7 +319,8 @@ async def test_a_name_of_the_system_is_found() -> None:
     async with host() as peer:
         for family in ("dns", "dns4"):
             async with host(bootstrap=[f"/{family}/localhost/tcp/{port_of(peer)}/p2p/{peer.peer_id}"]) as node:
-                await wait_until(lambda node=node: [p.peer_id for p in node.peers()] == [peer.peer_id], 20)
+                await wait_until(node.peers, 20)
+                assert [found.peer_id for found in node.peers()] == [peer.peer_id]
 
 
 @pytest.mark.parametrize("name", ["a..b", "x" * 70, "xn--", "*"])
