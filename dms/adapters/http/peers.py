@@ -14,7 +14,6 @@ from dms.adapters.http.replies import json_reply
 from dms.adapters.http.routes import Api, Route
 from dms.domain.directory import Advertisement
 
-
 _ROWS_AT_ONCE = 500
 
 
