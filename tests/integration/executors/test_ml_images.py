@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
@@ -28,7 +29,7 @@ from tests.integration.http.test_gpu import reading
 
 __all__ = ["demo_images"]
 pytestmark = pytest.mark.docker
-NODE = "12D3KooWMlImages"
+NODE = f"12D3KooWMlImages{uuid4().hex}"  # of this process: the fixture removes all jobs of its node
 
 
 @pytest.fixture
