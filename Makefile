@@ -2,6 +2,11 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PY := .venv/bin/python
+# Where a machine forbids it, each start of Python would compile our modules anew, and tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
+# Tests mostly wait, so there are more of them at once than cores. `pytest` alone, for a single test, runs one by one.
+WORKERS := $(shell echo $$(( $$(nproc) * 3 > 16 ? 16 : $$(nproc) * 3 )))
+BESIDE := -n $(WORKERS) --dist loadgroup
 
 # Docker may be missing for the demo (it then says what it left out); the tests need every part.
 demo: ## try it: a small network on this machine, a job from request to result (KEEP=1 leaves it running)
@@ -10,17 +15,32 @@ demo: ## try it: a small network on this machine, a job from request to result (
 
 test: ## everything: set-up, lint, types, all tests with real Docker
 	@ops/setup.sh test
-	@$(MAKE) --no-print-directory lint types
-	@$(PY) -m pytest $(PYTEST_ARGS)
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory -j2 types tests
 
-check: .venv/stamp ## the daily check: lint, types, and the tests that need neither Docker nor patience
-	@$(MAKE) --no-print-directory lint types
-	@$(PY) -m pytest -m "not docker and not slow" $(PYTEST_ARGS)
+check: ## the daily check: lint, types, and the tests that need neither Docker nor patience
+	@ops/setup.sh check
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory -j2 types quick-tests
+
+test-security: ## only the security tests
+	@ops/setup.sh test
+	@$(PY) -m pytest $(BESIDE) tests/security $(PYTEST_ARGS)
+
+side-by-side: ## two DMSes by two dms_config.json, onboarded and known to each other, left running with their addresses
+	@ops/setup.sh demo
+	@$(PY) -m ops.side_by_side
 
 fuzz: ## 2,000 generated requests for each operation of the API (FUZZ_EXAMPLES, FUZZ_SECONDS; an hour at most)
 	@ops/setup.sh test
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} FUZZ_SECONDS=$${FUZZ_SECONDS:-3600} \
 		$(PY) -m pytest -x tests/e2e/test_generated_requests.py $(PYTEST_ARGS)
+
+tests: # more of them than of types, so their summary comes last
+	@$(PY) -m pytest $(BESIDE) $(PYTEST_ARGS)
+
+quick-tests:
+	@$(PY) -m pytest $(BESIDE) -m "not docker and not slow" $(PYTEST_ARGS)
 
 lint:
 	@$(PY) -m ruff check .
@@ -29,7 +49,8 @@ lint:
 types:
 	@$(PY) -m mypy
 
-format: .venv/stamp ## put the code into the common form
+format: ## put the code into the common form
+	@ops/setup.sh venv
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
@@ -40,22 +61,27 @@ bench: ## measure against the references in the same run
 setup: ## only make .venv and look for the parts the tests need
 	@ops/setup.sh test
 
-.venv/stamp: requirements.lock pyproject.toml
-	@ops/setup.sh venv
-
 stop-docker: ## stop the Docker daemon that the set-up started (one that was there before is left alone)
 	@ops/setup.sh stop-docker
+
+test-fresh: ## the commands of the README on minimal Debian 12 and 13, as root and as a plain user (as root, takes long)
+	@ops/check-fresh.sh
 
 deb: ## build the Debian package in dist/, and check it: install, run, upgrade, remove, purge (as root, in an overlay)
 	@ops/setup.sh deb
 	@ops/build-deb.sh
 	@ops/check-deb.sh dist/nunet-dms_*.deb
 
-lock: .venv/stamp ## make requirements.lock anew from pyproject.toml (for Python >= 3.11 on Linux, with hashes)
-	@$(PY) -m pip install --quiet uv
-	@$(PY) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra otel --extra test \
-		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-		pyproject.toml -o requirements.lock
+LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-annotate --no-emit-index-url --no-emit-find-links
+
+# requirements-run.lock has the part of requirements.lock that the program itself needs: for the demo and the package.
+lock: ## make the lock files anew from pyproject.toml (for Python >= 3.11 on Linux, with hashes; UPGRADE= keeps versions)
+	@ops/setup.sh venv
+	@$(LOCK) $(UPGRADE) --extra otel --extra test pyproject.toml -o requirements.lock
+	@$(LOCK) $(UPGRADE) --constraints requirements.lock pyproject.toml -o requirements-run.lock
+	@echo uv | $(LOCK) $(UPGRADE) - -o ops/uv.lock
+UPGRADE := --upgrade
 
 clean: ## remove all that make made, except the data of a running demo
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
@@ -64,4 +90,6 @@ clean: ## remove all that make made, except the data of a running demo
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-.PHONY: demo test check fuzz lint types format bench setup stop-docker deb lock clean help
+# `tests` is also a folder.
+.PHONY: demo test tests check quick-tests test-security side-by-side fuzz lint types format bench setup stop-docker \
+	test-fresh deb lock clean help

@@ -10,12 +10,13 @@ import os
 import secrets
 import shutil
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from logging.handlers import RotatingFileHandler
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,24 +26,30 @@ from dms.adapters.eventlog.archive import SQLiteEventArchive
 from dms.adapters.eventlog.audit import check_signatures, import_log
 from dms.adapters.eventlog.facts import FactReader
 from dms.adapters.eventlog.log import SQLiteEventLog
+from dms.adapters.eventlog.owner import LogOwner
 from dms.adapters.eventlog.scan import scan
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
+from dms.adapters.eventlog.watch import LogWatch
 from dms.adapters.executors.archive import check_archive
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.images import ImagePolicy
-from dms.adapters.executors.process import ProcessExecutor
+from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
 from dms.adapters.executors.profile import ContainerLimits
 from dms.adapters.funding.ledger import LedgerCheck, LedgerSettings
 from dms.adapters.funding.trust import TrustCheck
 from dms.adapters.hardware.nvidia import NvidiaGpus
 from dms.adapters.hardware.probe import HardwareProbe
+from dms.adapters.heads.file import FILE_NAME as HEADS_FILE
 from dms.adapters.heads.file import HeadFile, read_heads
 from dms.adapters.http.server import HttpServer, build_app
 from dms.adapters.metadata.file import MetadataFile
 from dms.adapters.metrics.figures import Figures
+from dms.adapters.outputs.audit import OutputsChecked, check_outputs
 from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity, verify_signature
 from dms.adapters.p2p.network import Libp2pNetwork
+from dms.adapters.service.limits import raise_open_files
+from dms.adapters.service.logs import BackgroundHandler, rotating, to_descriptor, to_file
 from dms.adapters.service.notify import ServiceManager
 from dms.adapters.views.check import check_views
 from dms.adapters.views.replay import replay
@@ -62,16 +69,23 @@ from dms.application.erasures import Erasures
 from dms.application.file_exchange import FileExchange
 from dms.application.funding import PatientCheck
 from dms.application.heads import HeadExchange
+from dms.application.loops import Loops
 from dms.application.ml_images import MlImages
 from dms.application.overview import Services
-from dms.application.ports import Executor, FundingCheck
+from dms.application.ports import Executor, FundingCheck, SealedLog
 from dms.application.retention import Retention
+from dms.application.seals import SEALED_TOPICS, Seals, scopes_of, sealed_by
 from dms.application.service_provider import ServiceProvider, Timeouts
+from dms.application.tasks import cancelled
 from dms.application.transactions import Transactions
 from dms.application.transfers import TransferLimits, Transfers
 from dms.application.user_files import Inbox, Outbox
+from dms.application.writes import Writes
 from dms.config import EVENTS_DB, Funding, Loaded, Settings
+from dms.disk import DAEMON_UMASK, create_file, make_folder, sync_folder
+from dms.domain.deployment import Deployment
 from dms.domain.device import Capacity, Device
+from dms.domain.erasure import Erasure
 from dms.domain.event import Event
 from dms.domain.export import Checker
 from dms.domain.gpus import GpuReading
@@ -79,7 +93,8 @@ from dms.domain.heads import Countersignature, Heads, Witnessed, countersignatur
 from dms.domain.policy import Policy
 from dms.domain.transfer import OPEN_STATES
 from dms.domain.what_if import WhatIf
-from dms.errors import ConfigError, DmsError, InvalidInput, LogCorrupt
+from dms.errors import ConfigError, DmsError, InvalidInput, LogCorrupt, LogUnavailable, NotFound
+from dms.key_file import read_key
 from projections.base import Folds, Projection
 from projections.capacity import Capacity as CapacityView
 from projections.checkpoints import OFFERED, Checkpoints
@@ -99,6 +114,8 @@ log = logging.getLogger("dms")
 MIB = 1024 * 1024
 SWITCH_SECONDS = 0.0005  # a thread that commits must not wait for the loop's whole 5 ms turn
 SECONDS_A_DAY = 86_400
+NODE_KEY = "node.key"
+TOKEN_KEY_BYTES = 32
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 
 
@@ -128,6 +145,8 @@ class Daemon:
         self.settings, self._tell = settings, tell
         self._closing = AsyncExitStack()
         self._phase: str | None = "starting"
+        self.loops = Loops()
+        self._writes = Writes()
 
     async def start(self) -> None:
         """Raises DmsError: AlreadyRunning, LogCorrupt, ConfigError, Unavailable."""
@@ -143,24 +162,32 @@ class Daemon:
         await self._closing.aclose()
 
     def ready(self) -> str | None:
-        return self._phase or self._views.failure
+        """Why it is not ready; None when it is. What is asked for then is tried all the same."""
+        found = [text for text in (self._phase, self._event_log.trouble, self.loops.trouble) if text]
+        return "; ".join(found) or None
+
+    def phase(self) -> str | None:
+        """Of the start or the stop: nothing is answered in it."""
+        return self._phase
 
     async def _start(self) -> None:
         settings = self.settings
-        data_dir = _private_folder(settings.general.data_dir)
-        work_dir = _private_folder(settings.general.work_dir)
+        data_dir = _folder(settings.general.data_dir)
+        work_dir = _folder(settings.general.work_dir)
         if settings.eventlog.url:
             raise ConfigError("eventlog.url: this version keeps its log in general.data_dir; leave the setting empty")
-        event_log = SQLiteEventLog(settings.events_db, now_us)
+        event_log = self._event_log = SQLiteEventLog(settings.events_db, now_us, loops=self.loops)
         self._closing.push_async_callback(event_log.close)
+        identity = node_identity(work_dir / NODE_KEY, event_log.recorder, data_dir)
         await event_log.start()
-        outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb)
+        self._log_watch = LogWatch(event_log, self.loops)
+        await asyncio.to_thread(self._log_watch.check_newest)
+        outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb, Seals(event_log), self._writes)
         self._closing.push_async_callback(outputs.close)
         projections = all_projections()
-        self._views = SQLiteViews(data_dir / "views.db", event_log, projections)
+        self._views = SQLiteViews(data_dir / "views.db", event_log, projections, self.loops)
         self._closing.push_async_callback(self._views.close)
-        self._metadata_file = MetadataFile(event_log, self._views, work_dir)
-        identity = Identity.load_or_create(work_dir / "node.key")
+        self._metadata_file = MetadataFile(event_log, self._views, work_dir, self.loops, self._writes)
         hardware = ProbedHardware(HardwareProbe(), NvidiaGpus())
         device = DeviceService(event_log, hardware, identity.peer_id)
         network = Libp2pNetwork(
@@ -169,6 +196,7 @@ class Daemon:
             settings.p2p.announce_address,
             settings.p2p.bootstrap_peers,
             settings.p2p.mdns,
+            loops=self.loops,
             remembered=data_dir / "peers.json",
         )
         exchange = FileExchange(network)
@@ -178,11 +206,13 @@ class Daemon:
         funding = funding_check(settings.funding)
         self._closing.push_async_callback(funding.close)
         patience = settings.funding.timeout_seconds
-        directory = Directory(event_log, device, network, identity, now_us)
-        self._heads = HeadExchange(event_log, network, identity, HeadFile(data_dir, identity.peer_id), now_us)
+        directory = Directory(event_log, device, network, identity, now_us, self.loops)
+        heads = HeadFile(data_dir, identity.peer_id, self._writes)
+        self._heads = HeadExchange(event_log, network, identity, heads, now_us, loops=self.loops)
         files = CheckpointFiles(data_dir)
         files.make()
-        keeper = CheckpointKeeper(event_log, executor, files, exchange, now_us, _checkpoint_times(settings))
+        times = _checkpoint_times(settings)
+        keeper = CheckpointKeeper(event_log, executor, files, exchange, now_us, times, self.loops)
         receiver = CheckpointReceiver(
             event_log,
             network,
@@ -204,6 +234,7 @@ class Daemon:
             confined=executor.name == "docker",
             run_unconfined_for_peers=settings.job.allow_process_for_peers,
             funding=PatientCheck(funding, patience, now_us) if settings.funding.check != "trust" else None,
+            loops=self.loops,
         )
         service = ServiceProvider(
             event_log,
@@ -223,8 +254,8 @@ class Daemon:
             ),
             settings.job.target_peer,
         )
-        self._relay = _relay(settings, event_log, identity.peer_id)
-        self._tracer = _tracer(settings, event_log, identity.peer_id)
+        self._relay = _relay(settings, event_log, identity.peer_id, self.loops)
+        self._tracer = _tracer(settings, event_log, identity.peer_id, self.loops)
         self._figures = Figures(
             event_log,
             self._views,
@@ -233,9 +264,10 @@ class Daemon:
             [settings.events_db, settings.events_db.with_name(settings.events_db.name + "-wal")],
             self.ready,
             lambda: device.hindrance,
+            self.loops,
         )
         event_log.on_commit(self._figures.committed)
-        token_key = _token_key(data_dir / "token.key")
+        tokens_key = token_key(data_dir / "token.key", event_log.recorder)
         self.services = Services(
             log=event_log,
             outputs=outputs,
@@ -250,19 +282,24 @@ class Daemon:
             chats=Chats(network, now_us),
             transactions=Transactions(event_log, identity, funding),
             erasures=Erasures(event_log, self._views, outputs, files, Inbox(_received(settings)), data_dir),
-            log_token=lambda job_id: hmac.digest(token_key, job_id.encode(), "sha256").hex()[:40],
+            log_token=lambda job_id: hmac.digest(tokens_key, job_id.encode(), "sha256").hex()[:40],
             metadata_path=self._metadata_file.path,
             database_path=settings.events_db,
             new_wallet=new_wallet,
             ready=self.ready,
+            phase=self.phase,
+            loops=self.loops,
             now=now_us,
             executor_name=executor.name,
             ml_images=MlImages(
                 device, executor, executor if isinstance(executor, DockerExecutor) else None, identity.peer_id
             ),
             metrics=self._figures,
-            retention=Retention(SQLiteEventArchive(event_log, identity), settings.eventlog.archive_after_days, now_us),
+            retention=Retention(
+                SQLiteEventArchive(event_log, identity), settings.eventlog.archive_after_days, now_us, self.loops
+            ),
             relay=self._relay,
+            writes=self._writes,
         )
         await self._serve(network, compute, service, directory)
 
@@ -283,7 +320,29 @@ class Daemon:
         self._closing.push_async_callback(server.close)
         self.port = await server.start()
         self._enter("reading the log")
+        if self._event_log.damage:
+            await self._serve_damaged()
+            return
         await self._views.start()
+        self._closing.push_async_callback(self._log_watch.close)
+        await self._log_watch.start()
+        try:
+            await self._take_part(network, compute, service, directory)
+        except LogCorrupt as error:  # in a part that was not looked at yet
+            self._event_log.refuse(str(error))
+        self._phase = None
+        if self._event_log.damage:
+            return
+        log.info(
+            "ready: REST on http://%s:%d, peer %s, %s",
+            rest.addr, self.port, network.peer_id, self._how_jobs_run(),
+            extra={"action": "ready"},
+        )  # fmt: skip
+
+    async def _take_part(
+        self, network: Libp2pNetwork, compute: ComputeProvider, service: ServiceProvider, directory: Directory
+    ) -> None:
+        """All that goes on from the log. Raises LogCorrupt."""
         self._closing.push_async_callback(self.services.erasures.close)
         await self.services.erasures.resume(await self._open_erasures())
         self._closing.push_async_callback(self._metadata_file.close)
@@ -310,9 +369,8 @@ class Daemon:
         await self._heads.start(open_jobs)
         self._closing.push_async_callback(compute.close)
         await compute.start(open_jobs)
-        cleaner = Cleaner(
-            self.services.log, compute, self._executor, self.settings.job.cleanup_interval * SECONDS_A_DAY
-        )
+        interval = self.settings.job.cleanup_interval * SECONDS_A_DAY
+        cleaner = Cleaner(self.services.log, compute, self._executor, interval, self.loops)
         self._closing.push_async_callback(cleaner.close)
         await cleaner.start()
         self._closing.push_async_callback(self.services.retention.close)
@@ -326,12 +384,20 @@ class Daemon:
         await self.services.checkpoints.start(await self._wanted_checkpoints())
         self._closing.push_async_callback(self.services.transfers.close)
         await self.services.transfers.start(await self._open_transfers())
-        self._phase = None
-        log.info(
-            "ready: REST on http://%s:%d, peer %s, jobs run with %s",
-            rest.addr, self.port, network.peer_id, self.services.executor_name,
-            extra={"action": "ready"},
-        )  # fmt: skip
+
+    async def _serve_damaged(self) -> None:
+        """Only what is read: nothing is started that would go on from a history that is not what was written."""
+        try:
+            await self._views.start()
+        except LogCorrupt as error:
+            log.error("the views can't be read from it: %s", error, extra={"action": "views_unreadable"})
+            self._phase = self._event_log.damage
+        else:
+            self._phase = None
+
+    def _how_jobs_run(self) -> str:
+        hindrance = self.services.device.hindrance  # the engine was asked by now
+        return f"no jobs of peers: {hindrance}" if hindrance else f"jobs run with {self.services.executor_name}"
 
     def _enter(self, phase: str) -> None:
         self._phase = phase
@@ -390,26 +456,30 @@ def _executor(settings: Settings, node_id: str, capacity: Capacity) -> Executor:
         if kind == "process":
             log.warning("no Docker engine is installed: jobs of other peers are refused (see job.executor)")
     if kind == "process":
-        return ProcessExecutor(node_id, settings.general.data_dir / "processes")
+        kept = ProcessLimits(output_mb=settings.job.log_max_mb + 1)  # the mark of the output store comes first
+        return ProcessExecutor(node_id, settings.general.data_dir / "processes", kept)
     limits = ContainerLimits(
         core_mhz=max(1, capacity.cpu_mhz // max(1, capacity.cores)),
         cores=capacity.cores,
         network="bridge" if settings.job.network else "none",
         image_user=settings.job.run_as_image_user,
-        log_file_mb=settings.job.log_max_mb,
+        log_mb=settings.job.log_max_mb,
     )
     policy = ImagePolicy(settings.job.image_allow, settings.job.image_deny)
     workspaces = settings.general.data_dir.resolve() / "workspaces"
-    return DockerExecutor(node_id, DockerSettings(limits=limits, policy=policy, workspaces=workspaces))
+    patience = settings.job.answer_timeout
+    return DockerExecutor(
+        node_id, DockerSettings(limits=limits, policy=policy, workspaces=workspaces, patience_seconds=patience)
+    )
 
 
-def _relay(settings: Settings, event_log: SQLiteEventLog, peer_id: str) -> NatsRelay | None:
+def _relay(settings: Settings, event_log: SQLiteEventLog, peer_id: str, loops: Loops | None = None) -> NatsRelay | None:
     """Nothing of NATS is imported unless it is set up."""
     if not settings.nats.url:
         return None
     from dms.adapters.nats.relay import NatsRelay
 
-    return NatsRelay(event_log, peer_id, settings.nats, settings.general.data_dir / "nats-relay.json")
+    return NatsRelay(event_log, peer_id, settings.nats, settings.general.data_dir / "nats-relay.json", loops)
 
 
 def _streams() -> list[Part]:
@@ -437,7 +507,7 @@ def funding_check(settings: Funding) -> FundingCheck:
     )
 
 
-def _tracer(settings: Settings, event_log: SQLiteEventLog, peer_id: str) -> Tracer | None:
+def _tracer(settings: Settings, event_log: SQLiteEventLog, peer_id: str, loops: Loops | None = None) -> Tracer | None:
     """Only where the standard variables of OpenTelemetry name a collector; they are set for a whole
     machine at times, so a missing extra is no reason not to start."""
     names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -449,7 +519,7 @@ def _tracer(settings: Settings, event_log: SQLiteEventLog, peer_id: str) -> Trac
     except ImportError as error:
         log.warning("no traces are sent: %s; install nunet-dms[otel]", error, extra={"action": "traces_off"})
         return None
-    return Tracer(event_log, peer_id, settings.general.data_dir / "traces.position")
+    return Tracer(event_log, peer_id, settings.general.data_dir / "traces.position", loops=loops)
 
 
 def _checkpoint_times(settings: Settings) -> CheckpointTimes:
@@ -471,21 +541,93 @@ def _has_docker() -> bool:
     return "DOCKER_HOST" in os.environ or DOCKER_SOCKET.exists() or shutil.which("dockerd") is not None
 
 
-def _private_folder(path: Path) -> Path:
+def _folder(path: Path) -> Path:
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return make_folder(path)
     except OSError as error:
         raise ConfigError(f"folder {path} can't be made: {error.strerror}; set another in the configuration") from error
-    return path
 
 
-def _token_key(path: Path) -> bytes:
-    """32 random bytes, made once: the key of the logs' tokens."""
-    if not path.exists():
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(secrets.token_bytes(32))
-    return path.read_bytes()
+def node_identity(path: Path, recorder: SQLiteRecorder, data_dir: Path) -> Identity:
+    """Of the key file, which must be that of the log; made where the log is nobody's. Raises ConfigError."""
+    try:
+        owner = LogOwner(recorder, _witnessed(data_dir))
+        found = Identity.load(path, owner.peers[-1] if owner.peers else "")
+        if found is None:
+            owner.check_gone(str(path))
+            owner.release()
+            found = Identity.create(path)
+        else:
+            owner.check(found.peer_id, str(path))
+        owner.take(found.peer_id)
+    except sqlite3.Error as error:
+        raise LogUnavailable(f"{recorder.database} can't be written: {error}") from error
+    return found
+
+
+def _witnessed(data_dir: Path) -> str:
+    """The peer whose heads are kept there; empty when nobody's are, or that can't be told."""
+    try:
+        return read_heads(data_dir / HEADS_FILE).peer_id
+    except (NotFound, InvalidInput):
+        return ""
+
+
+def forget_identity(settings: Settings) -> str:
+    """Gives up the identity of a DMS that does not run; answers whose it was, empty when nobody's. Killed at any point,
+    it is given up or it is not. Raises DmsError: AlreadyRunning, LogCorrupt, ConfigError, LogUnavailable."""
+    key_file = settings.general.work_dir / NODE_KEY
+    recorder = SQLiteRecorder(settings.events_db) if settings.events_db.exists() else None
+    peer_id = ""
+    try:
+        if recorder is not None:
+            owner = LogOwner(recorder, _witnessed(settings.general.data_dir))
+            peer_id = owner.peers[-1] if owner.peers else ""
+            owner.release()
+        if os.path.lexists(key_file):
+            key_file.unlink()
+            sync_folder(key_file.parent)
+        return peer_id
+    except OSError as error:
+        raise ConfigError(f"{key_file} can't be removed: {error.strerror}") from error
+    except sqlite3.Error as error:
+        raise LogUnavailable(f"{settings.events_db} can't be written: {error}") from error
+    finally:
+        if recorder is not None:
+            recorder.close()
+
+
+def token_key(path: Path, recorder: SQLiteRecorder) -> bytes:
+    """32 random bytes, made once: the key of the logs' tokens. Which it is the log remembers by a digest, since any
+    32 bytes would do. Raises ConfigError, LogUnavailable."""
+    what = "The key file of the output logs' addresses"
+    way_out = (
+        "Restore it from a backup, or move it away: the next start makes a new one, and addresses of logs that were "
+        "given out before no longer open."
+    )
+    noted = recorder.note("token key")
+    try:
+        found = read_key(path, what)
+        if found is None:
+            if noted:
+                log.warning("%s is gone: a new one is made, and addresses given out before no longer open", path)
+                recorder.set_note("token key", b"")  # first: a kill must leave no key that is refused
+            create_file(path, secrets.token_bytes(TOKEN_KEY_BYTES))
+            found, noted = read_key(path, what) or b"", None
+        if len(found) != TOKEN_KEY_BYTES:
+            raise ConfigError(
+                f"{what}, {path}, is damaged: it has {len(found)} bytes, not {TOKEN_KEY_BYTES}. {way_out}"
+            )
+        mark = sha256(b"nunet-dms token key" + found).digest()[:16]
+        if not noted:
+            recorder.set_note("token key", mark)
+        elif noted != mark:
+            raise ConfigError(f"{what}, {path}, is damaged or was replaced: it is not the one used so far. {way_out}")
+    except OSError as error:
+        raise ConfigError(f"{what}, {path}, can't be made: {error.strerror}") from error
+    except sqlite3.Error as error:
+        raise LogUnavailable(f"{recorder.database} can't be written: {error}") from error
+    return found
 
 
 # --- checks that need no daemon ----------------------------------------------------------------------
@@ -496,13 +638,16 @@ class Audit:
         self._recorder = SQLiteRecorder(database, own=False)
         # Those beside it are not of a copy that has another name, which may be of another DMS, or older.
         self._views = database.with_name("views.db") if database.name == EVENTS_DB else None
+        self._outputs = database.with_name("logs") if database.name == EVENTS_DB else None
 
     def close(self) -> None:
         self._recorder.close()
 
     def chain(self) -> Iterator[int]:
-        """Positions."""
-        return self._recorder.verify()
+        """Positions. At the end also what the chain does not see: the keys of personal data, and the indices."""
+        yield from self._recorder.verify()
+        self._recorder.check_keys()
+        self._recorder.check_structure()
 
     def signatures(self) -> Iterator[int]:
         """Records of providers, each against its author's key."""
@@ -533,6 +678,22 @@ class Audit:
         """Names of the views that are what the log gives; none when there is no views.db beside events.db."""
         if self._views is not None and self._views.is_file():
             yield from check_views(self._views, all_projections(), self._recorder)
+
+    def outputs(self) -> Iterator[OutputsChecked]:
+        """What is stored of the jobs' outputs; nothing when there is no folder of them beside events.db."""
+        if self._outputs is None or not self._outputs.is_dir():
+            return
+        sealed: dict[str, SealedLog] = {}
+        erased: set[str] = set()
+        position, topics = 0, (*SEALED_TOPICS, Erasure.Requested.TOPIC)
+        while page := self._recorder.read(position, 1_000, topics=topics):
+            for one in page:
+                kind, _, job_id = one.originator_id.partition("-")
+                if (seal := sealed_by(one)) is not None and (kind == Deployment.KIND or job_id not in sealed):
+                    sealed[job_id] = seal
+                erased.update(scopes_of(one))
+            position = page[-1].position
+        yield from check_outputs(self._outputs, sealed, erased)
 
 
 class Replay:
@@ -618,7 +779,7 @@ class JsonLines(logging.Formatter):
 
 
 def _log_to_stderr(debug: bool) -> None:
-    handler = logging.StreamHandler(sys.stderr)
+    handler = BackgroundHandler(to_descriptor(sys.stderr.fileno()))
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     handler.setFormatter(text if sys.stderr.isatty() else JsonLines())
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
@@ -626,12 +787,11 @@ def _log_to_stderr(debug: bool) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-def _log_to_file(path: Path) -> None:
+def log_to_file(path: Path) -> None:
     """For `nunet log`, where no journal keeps what goes to standard error. At most 5 x 10 MB."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        handler = RotatingFileHandler(path, maxBytes=10_000_000, backupCount=4, encoding="utf-8")
+        make_folder(path.parent)
+        handler = BackgroundHandler(to_file(rotating(path, each_bytes=10_000_000, older=4)))
     except OSError as error:
         log.warning("no log file: %s", error)
         return
@@ -647,11 +807,13 @@ def _goes_to_journal() -> bool:
 
 def serve(loaded: Loaded) -> int:
     """Runs the daemon until SIGTERM or SIGINT; the process's exit code."""
+    os.umask(DAEMON_UMASK)
     _log_to_stderr(loaded.settings.general.debug)
     if not _goes_to_journal():
-        _log_to_file(loaded.settings.general.data_dir / "dms.log")
+        log_to_file(loaded.settings.general.data_dir / "dms.log")
     for warning in loaded.warnings:
         log.warning("%s", warning)
+    raise_open_files()
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         uvloop.run(_until_told(loaded.settings))
@@ -661,19 +823,38 @@ def serve(loaded: Loaded) -> int:
     return 0
 
 
+async def _started(daemon: Daemon, told: asyncio.Event) -> bool:
+    """False when it was told to stop before: a start may wait for long, as for a disk that is full."""
+    starting, stopping = asyncio.create_task(daemon.start()), asyncio.create_task(told.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            return True
+        log.info("stopping before the start is done", extra={"action": "stopping"})
+        return False
+    finally:
+        await cancelled(starting)
+        stopping.cancel()
+
+
 async def _until_told(settings: Settings, signals: Sequence[int] = (signal.SIGTERM, signal.SIGINT)) -> None:
     told = asyncio.Event()
     for number in signals:
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     manager = ServiceManager.from_environment()
     daemon = Daemon(settings, manager.status)
-    await daemon.start()
-    manager.ready(f"ready: REST on port {daemon.port}")
-    watch = asyncio.create_task(manager.watch(daemon.ready))
+    if not await _started(daemon, told):
+        return
+    manager.ready(daemon.ready() or f"ready: REST on port {daemon.port}")
+    loops, watch = daemon.loops, None
+    if manager.watchdog_seconds:
+        watch = loops.start("service manager", lambda: manager.watch(lambda: loops.fault, daemon.ready))
     try:
         await told.wait()
     finally:
         log.info("stopping; containers go on running", extra={"action": "stopping"})
         manager.stopping()
-        watch.cancel()
+        if watch is not None:
+            await watch.close()
         await daemon.close()

@@ -104,7 +104,8 @@ class Job(Struct, frozen=True, kw_only=True):
     executor: Literal["auto", "docker", "process"] = "auto"  # auto: Docker where its daemon answers
     allow_process_for_peers: bool = False  # a bare process does not confine a stranger's job
     network: bool = False  # jobs may reach the network
-    image_allow: Words = ()  # repositories or digests; empty: all that are not denied
+    # Repositories or digests; empty: all that are not denied. Registries of inner networks must be named.
+    image_allow: Words = ()
     image_deny: Words = ()
     run_as_image_user: bool = False  # false: as an unprivileged user, whatever the image says
 
@@ -231,10 +232,10 @@ def load(
 
     Raises ConfigError: unreadable or broken file, wrong type or range, unknown key in argv_overrides.
     """
-    cwd, home = cwd or Path.cwd(), home or Path.home()
-    root = os.geteuid() == 0 if root is None else root
     warnings: list[str] = []
-    path, text = _read(file, (cwd, home / ".nunet", system))
+    cwd, home = cwd or _working_folder(warnings), home or _home(warnings)
+    root = os.geteuid() == 0 if root is None else root
+    path, text = _read(file, [folder for folder in (cwd, home and home / ".nunet", system) if folder], warnings)
     layers = [
         _from_file(path, text, warnings) if path else {},
         _from_env(os.environ if env is None else env, warnings),
@@ -247,7 +248,9 @@ def load(
             if newer == key or newer not in layer:  # in one place the newer name wins
                 found[newer] = item
     values: dict[str, object] = (
-        {} if root else {"general.work_dir": home / ".nunet", "general.data_dir": home / ".nunet" / "data"}
+        {}
+        if root or home is None
+        else {"general.work_dir": home / ".nunet", "general.data_dir": home / ".nunet" / "data"}
     )
     values |= {key: _convert(key, item, cwd, home) for key, item in found.items()}
     if "general.work_dir" in found and "general.data_dir" not in found:
@@ -286,7 +289,29 @@ def _build(values: Mapping[str, object]) -> Settings:
 # The three places a value can come from
 
 
-def _read(named: Path | None, folders: Sequence[Path]) -> tuple[Path | None, str]:
+def _working_folder(warnings: list[str]) -> Path | None:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        warnings.append(f"the working directory can't be read ({error.strerror}): no {FILE_NAME} is looked for there")
+        return None
+
+
+def _home(warnings: list[str]) -> Path | None:
+    """None for a user without an entry in passwd and without HOME, as in many a container."""
+    try:
+        home = Path.home()
+        str(home).encode()
+    except RuntimeError:
+        warnings.append("there is no home directory: HOME is not set, and the user is not in passwd")
+        return None
+    except UnicodeEncodeError:
+        warnings.append("the home directory is left out: its name is not UTF-8")
+        return None
+    return home
+
+
+def _read(named: Path | None, folders: Sequence[Path], warnings: list[str]) -> tuple[Path | None, str]:
     for path in [named] if named else [folder / FILE_NAME for folder in folders]:
         try:
             return path, path.read_text(encoding="utf-8-sig")
@@ -294,7 +319,9 @@ def _read(named: Path | None, folders: Sequence[Path]) -> tuple[Path | None, str
             if named:
                 raise ConfigError(f"{path}: there is no such configuration file") from error
         except OSError as error:
-            raise ConfigError(f"{path}: the configuration file can't be read: {error.strerror}") from error
+            if named or os.access(path.parent, os.X_OK):
+                raise ConfigError(f"{path}: the configuration file can't be read: {error.strerror}") from error
+            warnings.append(f"no {FILE_NAME} is looked for in {path.parent}: {error.strerror}")
         except UnicodeDecodeError as error:
             raise ConfigError(f"{path}: the configuration file is not UTF-8 at byte {error.start}") from error
     return None, ""
@@ -336,6 +363,10 @@ def _from_env(env: Mapping[str, str], warnings: list[str]) -> dict[str, _Found]:
         if prefix != "DMS" or section.lower() not in _SECTIONS:
             continue
         dotted = f"{section}.{key}".lower()
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"environment variable {name}: its value is not UTF-8") from error
         if dotted in _KINDS or dotted in OLD_NAMES:
             found[dotted] = _Found(value, f"env {name}", True, f"environment variable {name}: ")
         else:
@@ -359,13 +390,13 @@ def _from_flags(overrides: Mapping[str, str]) -> dict[str, _Found]:
 # From what was written to what was meant
 
 
-def _convert(key: str, item: _Found, cwd: Path, home: Path) -> object:
+def _convert(key: str, item: _Found, cwd: Path | None, home: Path | None) -> object:
     """The typed value; raises ConfigError with the place and the key."""
 
     def make_path(kind: type, value: object) -> Path:
         if kind is not Path or not isinstance(value, str) or not value:
             raise ValueError(f"Expected the path of a folder, got {value!r}")
-        return cwd / (home / value[2:] if value.startswith("~/") else home if value == "~" else value)
+        return _absolute(value, cwd, home)
 
     kind = _KINDS[key]
     metas = [m for m in get_args(kind)[1:] if isinstance(m, Meta)] if get_origin(kind) is Annotated else []
@@ -377,6 +408,23 @@ def _convert(key: str, item: _Found, cwd: Path, home: Path) -> object:
         hint = "".join(f" ({m.description})" for m in metas if m.description)
         message = str(error)
         raise ConfigError(f"{item.place}{key}: {message[:1].lower()}{message[1:]}{hint}") from error
+
+
+def _absolute(text: str, cwd: Path | None, home: Path | None) -> Path:
+    """Raises ValueError where it hangs on something that is not there."""
+    if text == "~" or text.startswith("~/"):
+        if home is None:
+            raise ValueError(f"There is no home directory to put in place of ~, got {text!r}")
+        path = home / text[2:]
+    elif cwd is None and not text.startswith("/"):
+        raise ValueError(f"Expected a path from / on, since there is no working directory, got {text!r}")
+    else:
+        path = (cwd or Path("/")) / text
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError("Expected a path in UTF-8") from None
+    return path
 
 
 def _shape(item: _Found, kind: Any, seconds: float | None) -> object:

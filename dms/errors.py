@@ -14,6 +14,8 @@ DmsError
 │   └── LogUnavailable    the event log can't be written
 ├── ExecutionError        the job can't be run as asked; the reason is for its owner
 │   ├── ImageUnavailable  the image can't be had, or is not allowed
+│   │   ├── RegistryUnavailable  its registry can't be reached or is in trouble: nobody's fault here
+│   │   └── NoRoomForImage    this machine's disk is full: the provider's fault
 │   ├── GpuUnavailable    the engine can't give a container the GPU: the provider's fault
 │   └── ArchiveRefused    a checkpoint is not what may be packed or unpacked, or too large
 ├── PeerMisbehaved        the peer broke the protocol (bad frame, bad signature)
@@ -93,6 +95,14 @@ class ExecutionError(DmsError):
 
 
 class ImageUnavailable(ExecutionError):
+    pass
+
+
+class RegistryUnavailable(ImageUnavailable):
+    pass
+
+
+class NoRoomForImage(ImageUnavailable):
     pass
 
 

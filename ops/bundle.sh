@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the virtual environment that the Debian package installs: of the system's Python, with the run-time packages of
-# requirements.lock and this program, and with no path of the machine that built it.
+# Makes the virtual environment that the Debian package installs: of the system's Python, with the packages of
+# requirements-run.lock and this program, and with no path of the machine that built it.
 #
 #   ops/bundle.sh FOLDER     FOLDER will stand in /usr/lib/nunet-dms
 set -euo pipefail
@@ -19,8 +19,7 @@ rm -rf "$target"
 "$system_python" -m venv --without-pip --symlinks "$target"
 "$system_python" -m venv "$work/pip"
 
-"$py" -m ops.runtime_lock >"$work/runtime.lock"
-pip --python "$target/bin/python" install --no-compile --require-hashes --no-deps -r "$work/runtime.lock"
+pip --python "$target/bin/python" install --no-compile --require-hashes --no-deps -r requirements-run.lock
 
 # From a copy: setuptools leaves its own folders behind, and would take old ones in.
 mkdir "$work/source"
@@ -33,6 +32,7 @@ pip --python "$target/bin/python" install --no-compile --no-deps --no-index "$wo
 # What only a shell of this environment would need, and scripts with the build's path in their first line.
 find "$target/bin" -mindepth 1 ! -name 'python*' -delete
 rm -rf "$target/include" "$target/share"
+find "$target" -name .gitignore -delete  # from Python 3.13 on, venv writes one
 sed -i '/^command = /d; /^executable = /d' "$target/pyvenv.cfg"
 find "$target/lib" -name __pycache__ -type d -prune -exec rm -rf {} +
 find "$target/lib" \( -name RECORD -o -name direct_url.json -o -name INSTALLER -o -name REQUESTED \) -delete

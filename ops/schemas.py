@@ -3,7 +3,7 @@
 One JSON Schema (2020-12) for each event topic and version, for the CloudEvents envelope they leave the machine
 in, for each body and answer of the REST API, each action of the websocket, the configuration file,
 a policy for `nunet replay`, and the file of heads that `nunet audit verify` reads; and
-two documents: OpenAPI for what is asked, AsyncAPI for what streams.
+three documents: OpenAPI for what is asked, the same as a Postman collection, AsyncAPI for what streams.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import orjson
 from dms import config
 from dms.adapters.http.frames import INCOMING, OUTGOING
 from dms.adapters.http.openapi import standalone
+from dms.adapters.http.postman import collection
 from dms.adapters.http.problems import Problem
 from dms.adapters.http.server import ROUTES, describe, describe_streams
 from dms.adapters.nats import description as nats
 from dms.application import event_schemas
 from dms.application.event_schemas import DIALECT, envelope_schema, past_schemas
+from dms.config import Rest
 from dms.domain.event import EVENT_TYPES
 from dms.domain.heads import Heads
 from dms.domain.policy import Policy
@@ -41,6 +43,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         **_action_schemas(),
         "config.json": {"$schema": DIALECT, **config.json_schema()},
         "openapi.json": describe(),
+        "postman.json": collection(describe(), f"http://{Rest().addr}:{Rest().port}"),
         "asyncapi.json": describe_streams([nats.part()]),
         "heads.json": standalone(Heads, "urn:nunet:dms:heads"),
         "policy.json": standalone(Policy, "urn:nunet:dms:policy"),

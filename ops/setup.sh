@@ -1,19 +1,24 @@
 #!/usr/bin/env bash
 # Prepares a fresh Debian or Ubuntu machine; safe to run again, and quick when there is nothing to do.
 #
-#   ops/setup.sh venv         only .venv with the locked packages
-#   ops/setup.sh demo         also what the demo can use; goes on without Docker
-#   ops/setup.sh test         also all that the tests need; lists what is missing and exits 1
+#   ops/setup.sh demo         .venv with what the program itself needs, and what the demo can use; goes on without Docker
+#   ops/setup.sh venv         .venv with all locked packages, also those that only tests need
+#   ops/setup.sh check        also what the tests need that do without Docker; lists what is missing and exits 1
+#   ops/setup.sh test         also all that the other tests need
 #   ops/setup.sh deb          also what the Debian package is built and checked with
 #   ops/setup.sh stop-docker  ends the Docker daemon that this script started
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Where Debian has dockerd, iptables and ip; only root's PATH has these.
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
 readonly VENV=.venv
-readonly STAMP=$VENV/stamp
 readonly LOGS=$VENV/log
 readonly DOCKER_PID=/run/nunet-dms-dockerd.pid
 readonly DOCKER_LOG=/var/log/nunet-dms-dockerd.log
+readonly DOCKER_SOCKET=/var/run/docker.sock
+readonly APT_PATIENCE_SECONDS=${APT_PATIENCE_SECONDS:-600}
 
 say() { printf '== %s\n' "$*"; }
 complain() { printf '%s\n' "$*" >&2; }
@@ -36,32 +41,37 @@ python() {  # the newest suitable interpreter on the PATH
 
 can_make_venv() { local py; py=$(python) && "$py" -c 'import ensurepip, venv' 2>/dev/null; }
 
-can_compile() {  # some packages come without a wheel for each machine
-    have gcc && "$(python || echo false)" -c \
-        'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' 2>/dev/null
-}
-
-missing_packages() {  # $1: venv, demo or test; one package name a line
+missing_packages() {  # $1: venv, demo, check or test; one package name a line
     can_make_venv || echo python3-venv
-    if ! can_compile; then
-        printf '%s\n' gcc libc6-dev python3-dev
-    fi
     [ "$1" = venv ] && return
-    docker_answers || have dockerd || echo docker.io  # a client alone runs nothing
-    have iptables || echo iptables
-    have ip || echo iproute2
-    have busybox || echo busybox-static
-    [ "$1" = test ] || return 0
+    if [ "$1" != check ]; then
+        missing_for_docker
+        have busybox || echo busybox-static
+    fi
+    [ "$1" != demo ] || return 0
     have node || echo nodejs
     have npm || echo npm
-    have chromium || echo chromium  # opens the API's page
+    have gcc || printf '%s\n' gcc libc6-dev  # two tests make a library and a program of their own
     # the shells that complete `nunet`, and readers of its manual that find faults
     local tool
     for tool in zsh fish mandoc; do
         have "$tool" || echo "$tool"
     done
     have man || echo man-db
+    [ "$1" = test ] || return 0
+    have iptables || echo iptables
+    have ip || echo iproute2
+    have chromium || echo chromium  # opens the API's page
 }
+
+missing_for_docker() {  # a client alone runs nothing
+    docker_answers && return
+    have dockerd || echo docker.io
+    # From Debian 13 on the client is a package of its own, which docker.io only recommends.
+    have docker || ! apt_knows docker-cli || echo docker-cli
+}
+
+apt_knows() { have apt-cache && [ -n "$(apt-cache madison "$1" 2>/dev/null)" ]; }
 
 missing_for_deb() {
     have dh || echo debhelper
@@ -74,9 +84,11 @@ missing_for_deb() {
     have unshare || echo util-linux
 }
 
-install_packages() {  # $1: venv, demo, test or deb
+missing_for() { if [ "$1" = deb ]; then missing_for_deb; else missing_packages "$1"; fi; }
+
+install_packages() {  # $1: venv, demo, check, test or deb
     local -a missing
-    mapfile -t missing < <(if [ "$1" = deb ]; then missing_for_deb; else missing_packages "$1"; fi)
+    mapfile -t missing < <(missing_for "$1")
     [ "${#missing[@]}" -gt 0 ] || return 0
     if ! is_root || ! have apt-get; then
         complain "These Debian packages are missing: ${missing[*]}"
@@ -85,47 +97,90 @@ install_packages() {  # $1: venv, demo, test or deb
         exit 1
     fi
     say "installing Debian packages: ${missing[*]}"
-    export DEBIAN_FRONTEND=noninteractive
-    quietly apt-update apt-get update
+    quietly apt-update apt_get update
+    mapfile -t missing < <(missing_for "$1")  # only now apt knows which packages there are
     # The Docker package starts its own daemon where there is systemd; without it we start one below.
-    quietly apt-install apt-get install -y --no-install-recommends "${missing[@]}"
+    quietly apt-install apt_get install -y --no-install-recommends "${missing[@]}"
+}
+
+apt_get() {  # waits while another program, such as unattended-upgrades, holds one of apt's locks
+    local output deadline=$((SECONDS + APT_PATIENCE_SECONDS)) told=
+    until output=$(LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get "$@" 2>&1); do
+        if ! grep -q 'Could not get lock' <<<"$output" || [ $SECONDS -ge $deadline ]; then
+            printf '%s\n' "$output"
+            return 1
+        fi
+        # Of its own accord (DPkg::Lock::Timeout) apt waits for one of its locks only, and says nothing to us.
+        [ -n "$told" ] || say "another program is installing packages; waiting for it, $APT_PATIENCE_SECONDS s at most:" \
+            "$(grep -m1 -o 'Could not get lock.*' <<<"$output")" >&3
+        told=yes
+        sleep 1
+    done
+    printf '%s\n' "$output"
 }
 
 quietly() {  # $1: name of the log; the rest: the command. Its output is shown only when it fails
-    local log started=$SECONDS
-    mkdir -p "$LOGS"
-    log=$LOGS/$1.log
-    shift
-    if ! "$@" >"$log" 2>&1 </dev/null; then
-        tail -n 40 "$log" >&2
-        complain "failed: $* (all of its output: $log)"
+    if ! attempt "$@"; then
+        tail -n 40 "$LOGS/$1.log" >&2
+        complain "failed: ${*:2} (all of its output: $LOGS/$1.log)"
         exit 1
     fi
+}
+
+attempt() {  # the same, but a failure is only told by the exit status
+    local log=$LOGS/$1.log started=$SECONDS
+    mkdir -p "$LOGS"
+    shift
+    "$@" 3>&1 >"$log" 2>&1 </dev/null || return 1
     [ $((SECONDS - started)) -lt 5 ] || say "done after $((SECONDS - started)) s"
 }
 
 # Python packages --------------------------------------------------------------------------------------------------
 
-make_venv() {
-    local wanted py
+make_venv() {  # $1: run, what the program itself needs; or all, also what only its tests need
+    local wanted py lock=requirements.lock
+    [ "$1" = all ] || lock=requirements-run.lock
     if ! py=$(python); then
         complain "Python 3.11 or newer is needed; this machine has $(python3 --version 2>&1 || echo none)"
         exit 1
     fi
-    wanted=$(cat requirements.lock pyproject.toml | sha256sum)
-    if [ -x $VENV/bin/nunet ] && [ "$(cat $STAMP 2>/dev/null)" = "$wanted" ]; then
-        touch $STAMP  # make compares times
+    if has_packages all || has_packages "$1"; then
         return
     fi
+    wanted=$(state_of "$1")
     [ -x $VENV/bin/python ] || quietly_venv "$py"
-    say "installing $(grep -c == requirements.lock) Python packages, one to three minutes"
-    quietly pip-lock $VENV/bin/python -m pip install --no-input --disable-pip-version-check \
-        --require-hashes -r requirements.lock
-    quietly pip-self $VENV/bin/python -m pip install --no-input --disable-pip-version-check \
-        --no-deps --no-build-isolation -e .
+    say "installing $(grep -c == $lock) Python packages"
+    # uv takes a few seconds where pip takes a minute; it may not reach an index that pip is set up for.
+    if ! { attempt pip-uv pip_install --require-hashes -r ops/uv.lock && attempt uv-lock uv_install $lock; }; then
+        say "uv could not install them (why: $LOGS/pip-uv.log, $LOGS/uv-lock.log); pip does it, in one to three minutes"
+        quietly pip-lock pip_install --no-deps --require-hashes -r $lock
+        quietly pip-self pip_install --no-deps -e .
+    fi
     # Where PYTHONDONTWRITEBYTECODE forbids it later, each start would compile our modules anew.
     $VENV/bin/python -m compileall -q dms projections ops
-    printf '%s' "$wanted" >$STAMP
+    printf '%s' "$wanted" >"$VENV/stamp-$1"
+}
+
+has_packages() { [ -x $VENV/bin/nunet ] && [ "$(cat "$VENV/stamp-$1" 2>/dev/null)" = "$(state_of "$1")" ]; }
+
+state_of() {
+    case "$1" in
+        run) cat requirements-run.lock pyproject.toml ;;
+        all) cat requirements.lock pyproject.toml ;;
+    esac | sha256sum
+}
+
+pip_install() { $VENV/bin/python -m pip install --no-input --disable-pip-version-check "$@"; }
+
+uv_install() {  # $1: the lock file; then this program. Without the Debian packages for compilers: none is compiled
+    local settings
+    settings=$($VENV/bin/python ops/pip_settings.py) || return 1
+    (
+        eval "$settings"
+        uv() { $VENV/bin/uv pip install --python $VENV/bin/python --no-deps --no-progress "$@"; }
+        uv --compile-bytecode --require-hashes --build-constraints requirements.lock -r "$1" \
+            && uv --build-constraints requirements.lock -e .
+    )
 }
 
 quietly_venv() {
@@ -175,11 +230,14 @@ stop_docker() {
 why_no_docker() {
     if ! have docker; then
         echo "Docker is not installed"
-    elif ! is_root; then
-        echo "no Docker daemon answers; start it (sudo systemctl start docker) and be in the group docker"
-    else
+    elif is_root; then
         echo "the Docker daemon did not start; the last lines of $DOCKER_LOG:"
         tail -n 5 "$DOCKER_LOG" 2>/dev/null || true
+    elif [ -z "${DOCKER_HOST:-}" ] && [ -S $DOCKER_SOCKET ] && ! [ -w $DOCKER_SOCKET ]; then
+        echo "this user may not talk to the Docker daemon; let it: sudo usermod -aG docker $(id -un 2>/dev/null || id -u)" \
+            "(who may can become root), then log in again"
+    else
+        echo "no Docker daemon answers; start it: sudo systemctl start docker"
     fi
 }
 
@@ -188,16 +246,21 @@ why_no_docker() {
 case "${1:-}" in
     venv)
         install_packages venv
-        make_venv
+        make_venv all
         ;;
     demo)
         install_packages demo
-        make_venv
+        make_venv run
         start_docker || say "going on without Docker, jobs will run as plain processes: $(why_no_docker)"
+        ;;
+    check)
+        install_packages check
+        make_venv all
+        install_node_packages
         ;;
     test)
         install_packages test
-        make_venv
+        make_venv all
         install_node_packages
         if ! start_docker; then
             complain "The tests need a Docker daemon: $(why_no_docker)"
@@ -208,13 +271,13 @@ case "${1:-}" in
     deb)
         install_packages venv
         install_packages deb
-        make_venv
+        make_venv all
         ;;
     stop-docker)
         stop_docker
         ;;
     *)
-        complain "usage: ops/setup.sh venv|demo|test|deb|stop-docker"
+        complain "usage: ops/setup.sh demo|venv|check|test|deb|stop-docker"
         exit 2
         ;;
 esac

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from dms.domain.event import AnyFact, Event
 
@@ -18,6 +18,16 @@ Apply = Callable[[Any, AnyFact], Any]
 Interested = list[tuple[KeyOf, Apply, dict[str, Any]]]
 R = TypeVar("R", bound=Struct)
 S = TypeVar("S", bound=Struct)
+
+
+class LeftOut(Struct, frozen=True):
+    """What a view could not take in, by a fault of its fold or by an absurd value. position, topic, error: of the first
+    such event, error the kind of it; events: how many."""
+
+    position: int
+    topic: str
+    error: str
+    events: int
 
 
 class Projection(Generic[R]):
@@ -67,10 +77,12 @@ def fold(projection: Projection[R], rows: dict[str, R], events: Iterable[AnyFact
 
 
 class Folds:
-    """Folds of the same events into many views: each event is shown to the views that use it and to no other."""
+    """Folds of the same events into many views: each event is shown to the views that use it and to no other. One that
+    a view can't take in is left out of it, as it is live. left_out: by view."""
 
     def __init__(self, views: Iterable[tuple[Projection[Any], dict[str, Any]]]) -> None:
         self._views = list(views)
+        self.left_out: dict[str, LeftOut] = {}
         self._interested = _Interested(self._views)
 
     def take(self, events: Iterable[AnyFact]) -> None:
@@ -78,14 +90,23 @@ class Folds:
         interested = self._interested
         for recorded in events:
             for key_of, apply, rows in interested[recorded.event_type]:
-                key = key_of(recorded)
-                if key is None:
+                try:
+                    key = key_of(recorded)
+                    if key is None:
+                        continue
+                    row = apply(rows.get(key), recorded)
+                except Exception as error:  # noqa: BLE001  whatever it is, one event must not end a view
+                    self._leave_out(rows, recorded, error)
                     continue
-                row = apply(rows.get(key), recorded)
                 if row is None:
                     rows.pop(key, None)
                 else:
                     rows[key] = row
+
+    def _leave_out(self, rows: dict[str, Any], recorded: AnyFact, error: Exception) -> None:
+        [name] = [projection.name for projection, its in self._views if its is rows]
+        first = self.left_out.get(name) or LeftOut(recorded.position, recorded.topic, type(error).__name__, 0)
+        self.left_out[name] = structs.replace(first, events=first.events + 1)
 
     def reads(self, event_type: type[Event]) -> bool:
         """Whether any of the views looks into the bodies of such events."""
@@ -146,6 +167,9 @@ class LiveViews(Views, Protocol):
         self, projection: Projection[Any], columns: Sequence[str], where: Mapping[str, Sequence[str]]
     ) -> Mapping[tuple[Any, ...], int]:
         """How many rows have the same values in those columns; where: column -> the values that count."""
+
+    def left_out(self) -> Mapping[str, LeftOut]:
+        """View name -> what it could not take in; views that took in everything are not named."""
 
     def at(self, position: int) -> Views:
         """The views as they were when that position was the newest."""

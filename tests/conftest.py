@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -30,7 +30,7 @@ def wait_until() -> Callable[..., object]:
     return _wait_until
 
 
-def _wait_until(probe: Callable[[], T | None], timeout_seconds: float = 10) -> T:
+def _wait_until(probe: Callable[[], T | None], timeout_seconds: float = 120) -> T:
     deadline = time.monotonic() + timeout_seconds
     while time.monotonic() < deadline:
         if answer := probe():
@@ -42,7 +42,7 @@ def _wait_until(probe: Callable[[], T | None], timeout_seconds: float = 10) -> T
 @cache
 def _docker_answers() -> bool:
     try:
-        done = subprocess.run(["docker", "version"], capture_output=True, timeout=10, check=False)
+        done = subprocess.run(["docker", "version"], capture_output=True, timeout=120, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0
@@ -50,6 +50,23 @@ def _docker_answers() -> bool:
 
 def pytest_sessionstart() -> None:
     unmount_left_workspaces()
+
+
+@pytest.hookimpl(trylast=True)  # after pytest's own sorting by fixtures
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Side by side, as the Makefile runs them (`-n 8 --dist loadgroup`): tests that share something of their module
+    stay on one worker, any other is taken by whichever is free. What takes long comes first, so that it isn't last."""
+    if not hasattr(config, "workerinput"):
+        return
+    for item in items:
+        if _shares_something(item) and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def _shares_something(item: pytest.Item) -> bool:
+    found: dict[str, list[Any]] = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009  # pytest tells it nowhere else
+    return any(definitions[-1].scope in ("module", "class", "package") for definitions in found.values())
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

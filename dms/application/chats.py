@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 
 from dms.application.messages import JobId, decode_answer, decode_request, encode
 from dms.application.ports import PeerNetwork
-from dms.application.tasks import cancelled
+from dms.application.tasks import background, cancelled
 from dms.domain.event import new_id
 from dms.errors import Conflict, DmsError, InvalidInput, NotFound, PeerMisbehaved, Unavailable
 
@@ -178,7 +178,7 @@ class Chats:
 
         chat = Chat(chat_id, peer_id, self._now(), send)
         opened = asyncio.Event()
-        task = asyncio.create_task(self._follow(chat, opened), name=f"chat {chat_id}")
+        task = background(self._follow(chat, opened), f"chat {chat_id}")
         self._outgoing[chat_id] = task
         task.add_done_callback(lambda _: self._outgoing.pop(chat_id, None))
         chat.on_close = task.cancel

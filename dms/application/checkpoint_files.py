@@ -17,6 +17,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from dms.disk import make_folder
 from dms.domain.checkpoint import ResumeFrom
 from dms.errors import InvalidInput, Unavailable
 
@@ -47,7 +48,7 @@ class CheckpointFiles:
     def make(self) -> None:
         """The folders, for us alone."""
         for folder in (self._created, self._received, self._incoming, self._out.parent, self._out, self._in):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(folder)
 
     def created(self, job_id: str) -> Path:
         return self._created / f"{job_id}{SUFFIX}"

@@ -18,9 +18,9 @@ from msgspec import Struct
 
 from dms.application.checkpoint_files import CheckpointFiles
 from dms.application.file_exchange import FileExchange, FileRef
+from dms.application.loops import Loop, Loops
 from dms.application.messages import CHECKPOINT, CheckpointNote, CheckpointNoted, decode_request, encode
 from dms.application.ports import EventLog, ExecutionSpec, Executor, PeerNetwork
-from dms.application.tasks import cancelled
 from dms.domain.checkpoint import ResumeFrom, archive_bound
 from dms.domain.deployment import Deployment
 from dms.errors import (
@@ -60,32 +60,41 @@ class CheckpointKeeper:
         exchange: FileExchange,
         now: Callable[[], int],
         times: CheckpointTimes,
+        loops: Loops | None = None,
     ) -> None:
         """now: Unix time in microseconds."""
         self._log, self._executor, self._files, self._exchange = log, executor, files, exchange
         self._now, self._times = now, times
         self._states: dict[str, str] = {}  # job id -> of the workspace, as it was archived
         self._read_at: dict[str, float] = {}  # job id -> when its owner last read, on the monotonic clock
-        self._tidying: asyncio.Task[None] | None = None
+        self._loops = loops or Loops()
+        self._tidying: Loop | None = None
 
     def serve(self, network: PeerNetwork) -> None:
         self._exchange.serve(KIND, self._resolve, self._served)
         network.serve_request(CHECKPOINT, self._on_note)
 
     def start(self) -> None:
-        self._tidying = asyncio.create_task(self._tidy(), name="tidying of checkpoints")
+        rest = min(TIDY_SECONDS, self._times.keep_seconds)
+        self._tidying = self._loops.every(rest, "tidying of checkpoints", self._tidy)
 
     async def close(self) -> None:
         if self._tidying is not None:
-            await cancelled(self._tidying)
+            await self._tidying.close()
 
     # --- making ---------------------------------------------------------------------------------
     async def watch(self, job_id: str) -> None:
         """Saves a running job's workspace now and then, until it is cancelled."""
-        while True:
-            await asyncio.sleep(self._times.interval_seconds)
+
+        async def save() -> None:
             if time.monotonic() - self._read_at.get(job_id, -BEING_READ_SECONDS) >= BEING_READ_SECONDS:
                 await self._save(job_id, last=False)
+
+        saving = self._loops.every(self._times.interval_seconds, "checkpoints of running jobs", save, at_once=False)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await saving.close()
 
     async def save_last(self, job_id: str) -> None:
         """Of a job that was started and does not run any more. Never holds its end up: what can't be saved is
@@ -218,6 +227,4 @@ class CheckpointKeeper:
         return delivered or self._now() / 1e6 - changed > self._times.keep_seconds
 
     async def _tidy(self) -> None:
-        while True:
-            self._files.drop_created(self._is_due)
-            await asyncio.sleep(min(TIDY_SECONDS, self._times.keep_seconds))
+        self._files.drop_created(self._is_due)

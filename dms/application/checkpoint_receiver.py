@@ -13,12 +13,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from dms.application.cause import caused_by
-from dms.application.checkpoint_files import CheckpointFiles, StoredCheckpoint
+from dms.application.checkpoint_files import SUFFIX, CheckpointFiles, StoredCheckpoint
 from dms.application.checkpoint_keeper import KIND, RESUME_KIND
 from dms.application.file_exchange import FileExchange, FileRef
 from dms.application.messages import CHECKPOINT, CheckpointNote, encode
 from dms.application.ports import EventLog, PeerNetwork
 from dms.application.tasks import JobTasks
+from dms.disk import publish
 from dms.domain.checkpoint import ResumeFrom, archive_bound
 from dms.domain.deployment import Deployment
 from dms.domain.event import new_id
@@ -115,7 +116,7 @@ class CheckpointReceiver:
         except ArchiveRefused:
             self._files.drop(incoming)
             raise
-        incoming.replace(target)
+        await asyncio.to_thread(publish, incoming, target)
         job = self._job(job_id)
         if job.checkpoint_is_here(offered, target.name):
             with caused_by(new_id()):
@@ -152,7 +153,17 @@ class CheckpointReceiver:
 
     async def keep(self, source: Path, job_id: str) -> ResumeFrom:
         """For the provider to fetch, until the job is over. Raises InvalidInput, Unavailable."""
-        return await asyncio.to_thread(self._files.take, source, job_id)
+        kept = await asyncio.to_thread(self._files.take, source, job_id)
+        of = self._log.load(Job, source.name.removesuffix(SUFFIX))
+        known = [] if of is None else [one.sha256 for one in (of.checkpoint_received, of.checkpoint_offered) if one]
+        if known and kept.sha256 not in known:
+            self.forget(job_id)
+            what = f"is damaged: it was received with SHA-256 {known[0]}, and has {kept.sha256} now"
+            raise InvalidInput(
+                f"checkpoint {source.name} {what}; go on from another one, or begin anew",
+                [("/params/resume_job/progress_file", what)],
+            )
+        return kept
 
     def forget(self, job_id: str) -> None:
         self._files.drop(self._files.resume_out(job_id))

@@ -9,8 +9,8 @@ import asyncio
 import logging
 
 from dms.application.compute_provider import ComputeProvider
+from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog, Executor
-from dms.application.tasks import cancelled
 from dms.domain.deployment import Deployment
 from dms.errors import Conflict, DmsError
 
@@ -25,20 +25,26 @@ class Cleaner:
     """Runs at the start and then every interval. All of it may be repeated or left off at any point."""
 
     def __init__(
-        self, event_log: EventLog, compute: ComputeProvider, executor: Executor, interval_seconds: float
+        self,
+        event_log: EventLog,
+        compute: ComputeProvider,
+        executor: Executor,
+        interval_seconds: float,
+        loops: Loops | None = None,
     ) -> None:
         self._log, self._compute, self._executor = event_log, compute, executor
         self._interval_seconds = interval_seconds
+        self._loops = loops or Loops()
         self._pulled: dict[str, list[str]] = {}  # name -> ids of the images that we pulled under it, oldest first
         self._position = 0
-        self._running: asyncio.Task[None] | None = None
+        self._running: Loop | None = None
 
     async def start(self) -> None:
-        self._running = asyncio.create_task(self._run(), name="cleanup")
+        self._running = self._loops.start("cleanup", self._run)
 
     async def close(self) -> None:
         if self._running is not None:
-            await cancelled(self._running)
+            await self._running.close()
 
     async def clean(self) -> list[str]:
         """The ids of the images removed. Raises DmsError when the engine or the log is away, and while a job is

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,6 +22,7 @@ from dms.application.engine import EngineWatch
 from dms.application.export import signed_record
 from dms.application.funding import PatientCheck, claim_of
 from dms.application.gpus import GpuWatch
+from dms.application.loops import Loops
 from dms.application.messages import (
     DEPLOYMENT_REQUEST,
     FEED,
@@ -66,8 +67,12 @@ from dms.errors import (
     Forbidden,
     GpuUnavailable,
     InvalidInput,
+    NoRoomForImage,
     NotFound,
+    RegistryUnavailable,
 )
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +104,7 @@ class ComputeProvider:
         confined: bool,
         run_unconfined_for_peers: bool = False,
         funding: PatientCheck | None = None,
+        loops: Loops | None = None,
     ) -> None:
         """confined: whether the executor isolates a stranger's job; one that does not runs jobs of
         peers only when the operator says so. now: Unix time in microseconds. funding: our own look at
@@ -106,8 +112,9 @@ class ComputeProvider:
         self._log, self._device, self._executor, self._outputs = log, device, executor, outputs
         self._signer, self._checkpoints, self._now = signer, checkpoints, now
         unfit = "" if confined or run_unconfined_for_peers else UNCONFINED
-        self._engine = EngineWatch(executor, device, unfit)
-        self._gpus = GpuWatch(device)
+        loops = loops or Loops()
+        self._engine = EngineWatch(executor, device, self.remove_leftovers, loops, unfit)
+        self._gpus = GpuWatch(device, loops)
         self._tasks = JobTasks("deployment", self._drive)
         self._funding = funding
         self._open: set[str] = set()
@@ -128,8 +135,10 @@ class ComputeProvider:
         for job_id in self._open:
             self._tasks.start(job_id)
         try:
-            await self.remove_leftovers(checks=True)
+            if await self.remove_leftovers(checks=True):
+                self._engine.owe_sweep()
         except ExecutorUnavailable as error:
+            self._engine.owe_sweep()
             log.warning("leftover containers could not be looked for: %s", error)
         self._checkpoints.start()
 
@@ -240,6 +249,8 @@ class ComputeProvider:
         problems = problems_of(request)
         if problems:
             return "; ".join(text for _, text in problems)
+        if objection := self._executor.objection(self._spec(deployment)):
+            return objection
         resume_job = request.params.resume_job
         refused = self._checkpoints.refusal(deployment.resume, wanted=resume_job is not None and resume_job.resume)
         if refused:
@@ -373,6 +384,8 @@ class ComputeProvider:
         try:
             both: set[asyncio.Future[Any]] = {more, line}
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if line.done():
+                line.result()
         finally:
             line.cancel()
 
@@ -399,7 +412,7 @@ class ComputeProvider:
                 self._device.distrust_gpus(str(error))
                 await self._fail(job_id, str(error), Fault.PROVIDER)
             except ExecutionError as error:
-                await self._fail(job_id, str(error), Fault.REQUESTER)
+                await self._fail(job_id, str(error), _fault_of(error))
             except ExecutorUnavailable as error:
                 now = asyncio.get_running_loop().time()
                 engine_away_since = engine_away_since or now
@@ -444,11 +457,14 @@ class ComputeProvider:
 
     async def _create(self, deployment: Deployment) -> None:
         spec = self._spec(deployment)
-        image = await self._executor.prepare(spec)
+        image = await self._unless_stopped(deployment.key, self._executor.prepare(spec))
+        if image is None:
+            return
         deployment = self._load(deployment.key)
         deployment.image_pulled(image.digest, image.image, image.image_id, fetched=image.fetched)
         await self._log.save(deployment)
-        if deployment.state is not DeploymentState.ACCEPTED or not await self._restore(deployment, spec):
+        await self._unless_stopped(deployment.key, self._checkpoints.restore(deployment, spec))
+        if self._load(deployment.key).state is not DeploymentState.ACCEPTED:
             return
         container_id = await self._executor.create(spec)
         deployment = self._load(deployment.key)
@@ -456,23 +472,20 @@ class ComputeProvider:
             deployment.container_created(container_id, self._executor.name)
             await self._log.save(deployment)
 
-    async def _restore(self, deployment: Deployment, spec: ExecutionSpec) -> bool:
-        """Whether the workspace is as it should be; not when the job was told to stop meanwhile."""
-        job_id = deployment.key
-        restoring = asyncio.create_task(self._checkpoints.restore(deployment, spec), name=f"workspace of {job_id}")
+    async def _unless_stopped(self, job_id: str, work: Coroutine[Any, Any, T]) -> T | None:
+        """The work's result; None when the job was told to stop meanwhile, which ends the work."""
+        working = asyncio.create_task(work, name=f"preparing {job_id}")
         try:
-            while not restoring.done() and self._load(job_id).state is DeploymentState.ACCEPTED:
+            while not working.done() and self._load(job_id).state is DeploymentState.ACCEPTED:
                 waiting = asyncio.create_task(self._tasks.changed(job_id))
-                both: set[asyncio.Future[Any]] = {restoring, waiting}
+                both: set[asyncio.Future[Any]] = {working, waiting}
                 try:
                     await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     waiting.cancel()
-            if restoring.done():
-                restoring.result()
+            return working.result() if working.done() else None
         finally:
-            await cancelled(restoring)
-        return self._load(job_id).state is DeploymentState.ACCEPTED
+            await cancelled(working)
 
     async def _supervise(self, deployment: Deployment) -> None:
         """Follows the container until it has ended; stops it when told to, or at its time limit."""
@@ -543,27 +556,38 @@ class ComputeProvider:
         try:
             await self._executor.remove(job_id)
             self._checkpoints.forget(job_id)
-        except ExecutorUnavailable as error:
-            log.warning("container of job %s is left behind: %s", job_id, error, extra={"job_id": job_id})
+        except (ExecutorUnavailable, ExecutionError) as error:
+            self._engine.owe_sweep()
+            log.warning("container of job %s is left behind for now: %s", job_id, error, extra={"job_id": job_id})
 
     def preparing(self) -> bool:
         """Whether a deployment has no container yet."""
         found = (self._log.load(Deployment, job_id) for job_id in self._open)
         return any(one is not None and one.state is DeploymentState.ACCEPTED for one in found)
 
-    async def remove_leftovers(self, *, checks: bool = False) -> None:
-        """Containers of deployments that have ended (we died between the record and the removal), and those that
-        have exited and that our log no longer knows. checks: also those of checks, which nobody waits for when
-        we have only just started. Raises ExecutorUnavailable."""
+    async def remove_leftovers(self, *, checks: bool = False) -> Sequence[str]:
+        """Containers of deployments that have ended (we died between the record and the removal, or the engine was
+        away), of checks that hold no GPU any more, and those that do not run and that our log no longer knows, or what
+        is left of their making. checks: all of checks, which nobody waits for when we have only just started. Tells
+        what can't be removed. Raises ExecutorUnavailable."""
+        left: list[str] = []
         for job_id in await self._executor.list_jobs():
             if job_id.startswith(CHECK_PREFIX):
-                over = checks
+                over = checks or job_id not in self._device.reservations
             elif (deployment := self._log.load(Deployment, job_id)) is not None:
                 over = deployment.ended
             else:
-                over = (await self._executor.inspect(job_id)).state is ExecutionState.EXITED
+                state = (await self._executor.inspect(job_id)).state
+                over = state in (ExecutionState.EXITED, ExecutionState.ABSENT)
             if over:
-                await self._executor.remove(job_id)
+                try:
+                    await self._executor.remove(job_id)
+                except ExecutionError as error:
+                    log.warning("container of job %s can't be removed: %s", job_id, error, extra={"job_id": job_id})
+                    left.append(job_id)
+                else:
+                    self._checkpoints.forget(job_id)
+        return left
 
     def _spec(self, deployment: Deployment) -> ExecutionSpec:
         request = deployment.request
@@ -600,6 +624,12 @@ class ComputeProvider:
                     job_id, deployment.reserved, deployment.gpu_uuids, shared=deployment.gpus_shared
                 )
         self._device.changed()
+
+
+def _fault_of(error: ExecutionError) -> Fault:
+    if isinstance(error, RegistryUnavailable):
+        return Fault.NETWORK
+    return Fault.PROVIDER if isinstance(error, NoRoomForImage) else Fault.REQUESTER
 
 
 def frames(lines: Sequence[LogLine]) -> list[tuple[LogLine, ...]]:

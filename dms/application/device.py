@@ -26,12 +26,17 @@ class DeviceService:
     def __init__(self, log: EventLog, hardware: Hardware, peer_id: str) -> None:
         self._log, self._hardware, self._peer_id = log, hardware, peer_id
         self.reservations = Reservations()
-        self.hindrance = ""
-        """Why no job can be run here just now, whatever the owner set; empty when one can."""
+        self._hindrance = ""
         self.gpu_hindrance = ""
         """Why no GPU is offered although there may be some; empty for none."""
         self._gpus_again_at = 0.0  # monotonic seconds
         self._listeners: list[Callable[[], None]] = []
+        log.on_trouble(self.changed)
+
+    @property
+    def hindrance(self) -> str:
+        """Why no job can be run here just now, whatever the owner set; empty when one can."""
+        return self._hindrance or (f"nothing can be recorded: {self._log.trouble}" if self._log.trouble else "")
 
     @property
     def state(self) -> Device:
@@ -137,12 +142,14 @@ class DeviceService:
         device.offboard(forced)
         await self._save(device)
 
-    def hinder(self, reason: str) -> None:
-        """The network is told at once. reason: empty when jobs can be run again."""
-        changed = bool(reason) != bool(self.hindrance)
-        self.hindrance = reason
+    def hinder(self, reason: str) -> bool:
+        """The network is told at once. reason: empty when jobs can be run again, as far as the caller knows. Whether
+        that is new."""
+        changed = bool(reason) != bool(self._hindrance)
+        self._hindrance = reason
         if changed:
             self.changed()
+        return changed
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Called when what the network should know may have changed."""

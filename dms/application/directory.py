@@ -19,6 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from dms.application.device import DeviceService
+from dms.application.loops import Loop, Loops
 from dms.application.messages import (
     AD_SNAPSHOT,
     AD_TOPIC,
@@ -29,7 +30,7 @@ from dms.application.messages import (
     encode,
 )
 from dms.application.ports import EventLog, PeerNetwork, Signer
-from dms.application.tasks import cancelled
+from dms.application.tasks import background, cancelled
 from dms.domain.bounds import Unreadable, read
 from dms.domain.directory import (
     LIFETIME_SECONDS,
@@ -66,7 +67,13 @@ class Directory:
     Nothing here may take long with 100,000 providers known: what is in order is kept in order, as they come and go."""
 
     def __init__(
-        self, log: EventLog, device: DeviceService, network: PeerNetwork, signer: Signer, now: Callable[[], int]
+        self,
+        log: EventLog,
+        device: DeviceService,
+        network: PeerNetwork,
+        signer: Signer,
+        now: Callable[[], int],
+        loops: Loops | None = None,
     ) -> None:
         self._log, self._device, self._network, self._signer, self._now = log, device, network, signer, now
         self._table: dict[str, tuple[Advertisement, SignedAdvertisement]] = {}
@@ -78,7 +85,8 @@ class Directory:
         self._told: OrderedDict[str, None] = OrderedDict()
         self._stirred = asyncio.Event()
         self._heard: asyncio.Queue[Advertisement] = asyncio.Queue(maxsize=10_000)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._loops = loops or Loops()
+        self._running: list[Loop] = []
         self._gossiped: OrderedDict[str, int] = OrderedDict()  # peer id -> Unix µs when its gossip last came, in order
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._topics: set[str] = set()
@@ -92,13 +100,19 @@ class Directory:
     async def start(self) -> None:
         self._channel = self._device.channel
         self._listen()
-        for loop in (self._advertise(), self._record(), self._expire(), self._ask_neighbours()):
-            self._tasks.append(asyncio.create_task(loop))
+        self._running = [
+            self._loops.start("own advertisement", self._advertise),
+            self._loops.start("recording of providers", self._record),
+            self._loops.every(EXPIRY_SECONDS, "expiry of providers", self._expire, at_once=False),
+            self._loops.every(ASK_SECONDS, "asking of neighbours", self._ask_neighbours, at_once=False),
+        ]
         for peer in self._network.peers():
             self._on_peer(peer.peer_id, True)
 
     async def close(self) -> None:
-        for task in [*self._tasks, *self._fetching.values()]:
+        for loop in self._running:
+            await loop.close()
+        for task in list(self._fetching.values()):
             await cancelled(task)
 
     def advertisements(self) -> list[Advertisement]:
@@ -277,7 +291,11 @@ class Directory:
     async def _record(self) -> None:
         """Writes what changed into the log."""
         while True:
-            await self._record_one(await self._heard.get())
+            heard = await self._heard.get()
+            try:
+                await self._record_one(heard)
+            except Exception:  # one provider must not keep the others from being recorded
+                log.exception("%s is not recorded", heard.peer_id, extra={"action": "ad_failed"})
 
     async def _record_one(self, advertisement: Advertisement) -> None:
         offering, addresses = advertisement.offering, advertisement.addresses
@@ -285,12 +303,10 @@ class Directory:
         await self._save(advertisement.peer_id, lambda p: p.advertise(offering, addresses) if here else p.withdraw())
 
     async def _expire(self) -> None:
-        while True:
-            await asyncio.sleep(EXPIRY_SECONDS)
-            while (peer_id := self._next_expired()) is not None:
-                self._drop(peer_id)
-                await self._save(peer_id, lambda p: p.lose("its advertisement was not renewed"))
-                await asyncio.sleep(0)
+        while (peer_id := self._next_expired()) is not None:
+            self._drop(peer_id)
+            await self._save(peer_id, lambda p: p.lose("its advertisement was not renewed"))
+            await asyncio.sleep(0)
 
     def _next_expired(self) -> str | None:
         now = self._now()
@@ -320,22 +336,20 @@ class Directory:
 
     def _begin_fetch(self, peer_id: str, *, own: bool) -> None:
         if peer_id not in self._fetching:
-            task = asyncio.create_task(self._fetch(peer_id, own), name=f"advertisements of {peer_id}")
+            task = background(self._fetch(peer_id, own), f"advertisements of {peer_id}")
             self._fetching[peer_id] = task
             task.add_done_callback(lambda _: self._fetching.pop(peer_id, None))
 
     async def _ask_neighbours(self) -> None:
         """Gossip may never reach a neighbour, as when its stream failed while the connection was made. So those
         connected peers that have not been heard of in time are asked what they offer, a few each time."""
-        while True:
-            await asyncio.sleep(ASK_SECONDS * random.uniform(0.8, 1.0))  # noqa: S311  jitter
-            late = self._now() - int(1.5 * RENEW_SECONDS * 1_000_000)
-            connected = [peer.peer_id for peer in self._network.peers()]
-            while self._gossiped and next(iter(self._gossiped.values())) < late:
-                self._gossiped.popitem(last=False)
-            silent = [peer_id for peer_id in connected if peer_id not in self._gossiped]
-            for peer_id in random.sample(silent, min(ASKED_AT_ONCE, len(silent))):
-                self._begin_fetch(peer_id, own=True)
+        late = self._now() - int(1.5 * RENEW_SECONDS * 1_000_000)
+        connected = [peer.peer_id for peer in self._network.peers()]
+        while self._gossiped and next(iter(self._gossiped.values())) < late:
+            self._gossiped.popitem(last=False)
+        silent = [peer_id for peer_id in connected if peer_id not in self._gossiped]
+        for peer_id in random.sample(silent, min(ASKED_AT_ONCE, len(silent))):
+            self._begin_fetch(peer_id, own=True)
 
     async def _fetch(self, peer_id: str, own: bool) -> None:
         after = ""

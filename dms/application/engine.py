@@ -1,38 +1,54 @@
 """Whether the container engine answers: asked before a deployment is accepted, and now and then so that
-the network does not send jobs to a machine whose engine is away."""
+the network does not send jobs to a machine whose engine is away. Once it is back, what could not be removed
+meanwhile is."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 
 from dms.application.device import DeviceService
+from dms.application.loops import Loop, Loops
 from dms.application.ports import Executor
 from dms.application.tasks import cancelled
-from dms.errors import ExecutionError, ExecutorUnavailable, NotFound
+from dms.errors import DmsError, ExecutionError, ExecutorUnavailable, NotFound
 
 log = logging.getLogger(__name__)
 
 PING_SECONDS = 3.0
 LOOK_SECONDS = 10.0
+MOST_LOOKS = 60  # between two tries to remove what was left behind
 
 
 class EngineWatch:
-    """Tells the device what hinders it. unfit: a lasting reason why peers' jobs can't run here."""
+    """Tells the device what hinders it. unfit: a lasting reason why peers' jobs can't run here. sweep: removes what
+    was left behind, and tells what stays; called when the engine answers again, and when it is owed."""
 
-    def __init__(self, executor: Executor, device: DeviceService, unfit: str = "") -> None:
-        self._executor, self._device, self._unfit = executor, device, unfit
-        self._looking: asyncio.Task[None] | None = None
+    def __init__(
+        self,
+        executor: Executor,
+        device: DeviceService,
+        sweep: Callable[[], Awaitable[Sequence[str]]],
+        loops: Loops,
+        unfit: str = "",
+    ) -> None:
+        self._executor, self._device, self._sweep = executor, device, sweep
+        self._loops, self._unfit = loops, unfit
+        self._owed = self._away = False
+        self._looks_to_wait, self._pause = 0, 1  # in looks: what can't be removed is not tried every time
+        self._looking: Loop | None = None
         self._pinging: asyncio.Task[str] | None = None
 
     async def start(self) -> None:
         await self.ping()
-        self._looking = asyncio.create_task(self._look(), name="engine watch")
+        self._looking = self._loops.every(LOOK_SECONDS, "engine watch", self._look, at_once=False)
 
     async def close(self) -> None:
-        for task in (self._looking, self._pinging):
-            if task is not None:
-                await cancelled(task)
+        if self._looking is not None:
+            await self._looking.close()
+        if self._pinging is not None:
+            await cancelled(self._pinging)
 
     async def ping(self) -> str:
         """Why no job can be run now; empty when one can. Callers at the same time share one ping."""
@@ -40,12 +56,17 @@ class EngineWatch:
             self._pinging = asyncio.create_task(self._ping(), name="engine ping")
         return await asyncio.shield(self._pinging)
 
+    def owe_sweep(self) -> None:
+        """Something could not be removed."""
+        self._owed = True
+
     async def _ping(self) -> str:
-        reason = self._unfit or await self._absence()
-        if bool(reason) != bool(self._device.hindrance):
+        absence = await self._absence()
+        self._owed, self._away = self._owed or bool(absence), bool(absence)
+        reason = self._unfit or absence
+        if self._device.hinder(reason):
             level = logging.WARNING if reason else logging.INFO
             log.log(level, "jobs of peers: %s", reason or "taken again", extra={"action": "engine_changed"})
-        self._device.hinder(reason)
         return reason
 
     async def _absence(self) -> str:
@@ -59,6 +80,20 @@ class EngineWatch:
         return ""
 
     async def _look(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await self.ping()
+        await self.ping()
+        if self._owed and not self._away:
+            await self._pay()
+
+    async def _pay(self) -> None:
+        if self._looks_to_wait > 0:
+            self._looks_to_wait -= 1
+            return
+        self._owed = False  # first: what fails from here on is owed anew
+        try:
+            left: Sequence[str] = await self._sweep()
+        except DmsError as error:
+            log.info("what was left behind stays for now: %s", error, extra={"action": "sweep_waits"})
+            left = ("",)
+        self._owed = self._owed or bool(left)
+        self._pause = min(2 * self._pause, MOST_LOOKS) if left else 1
+        self._looks_to_wait = self._pause - 1

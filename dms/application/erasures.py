@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from dms.application.checkpoint_files import CheckpointFiles
 from dms.application.ports import EventLog, OutputStore, ViewStore
-from dms.application.tasks import cancelled
+from dms.application.tasks import background, cancelled
 from dms.application.user_files import Inbox
 from dms.application.words import black_out, forms, holding
 from dms.domain.deployment import Deployment
@@ -158,7 +158,7 @@ class Erasures:
     def _begin(self, erasure: Erasure) -> asyncio.Future[tuple[int, int]]:
         """What the first try gave: (keys destroyed, files removed), or Unavailable."""
         first = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._until_done(erasure, first), name=f"erasure {erasure.key}")
+        task = background(self._until_done(erasure, first), f"erasure {erasure.key}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return first

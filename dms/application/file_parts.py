@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Self
 
+from dms.disk import private, publish
 from dms.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
 
 PIECE_BYTES = 192 * 1024  # with its frame, below the longest frame; bigger ones are quicker
@@ -94,8 +95,7 @@ class PartFile:
 
     def _open(self) -> None:
         with self._lock, disk_trouble(self._path):
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._fd = os.open(self._path, flags, 0o600)
+            self._fd = private(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
             if os.fstat(self._fd).st_size > self._whole:
                 os.ftruncate(self._fd, 0)
             while block := os.pread(self._fd, READ_BYTES, self.size):
@@ -161,12 +161,7 @@ class PartFile:
     def _publish(self) -> None:
         with self._lock, disk_trouble(self._path):
             os.fsync(self._fd)
-            self._path.replace(self._into)
-            folder = os.open(self._into.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            publish(self._path, self._into)
 
 
 @contextlib.contextmanager

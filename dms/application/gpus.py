@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from dms.application.device import DeviceService
-from dms.application.tasks import cancelled
+from dms.application.loops import Loop, Loops
 from dms.errors import LogUnavailable
 
 log = logging.getLogger(__name__)
@@ -16,17 +16,17 @@ SETTLE_SECONDS = 2.0  # a container that ended gives its memory back a moment la
 
 
 class GpuWatch:
-    def __init__(self, device: DeviceService) -> None:
-        self._device = device
+    def __init__(self, device: DeviceService, loops: Loops) -> None:
+        self._device, self._loops = device, loops
         self._stirred = asyncio.Event()
-        self._looking: asyncio.Task[None] | None = None
+        self._looking: Loop | None = None
 
     def start(self) -> None:
-        self._looking = asyncio.create_task(self._look(), name="GPU watch")
+        self._looking = self._loops.start("GPU watch", self._look)
 
     async def close(self) -> None:
         if self._looking is not None:
-            await cancelled(self._looking)
+            await self._looking.close()
 
     def look_soon(self) -> None:
         self._stirred.set()

@@ -12,9 +12,10 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable
 
+from dms.application.loops import Loop, Loops
 from dms.application.messages import CONTROL, HeadShown, HeadWitnessed, decode_answer, decode_request, encode
 from dms.application.ports import EventLog, HeadStore, PeerNetwork, Signer
-from dms.application.tasks import cancelled
+from dms.application.tasks import background, cancelled
 from dms.domain.deployment import Deployment
 from dms.domain.heads import (
     Countersignature,
@@ -55,33 +56,38 @@ class HeadExchange:
         store: HeadStore,
         now: Callable[[], int],
         interval_seconds: float = INTERVAL_SECONDS,
+        loops: Loops | None = None,
     ) -> None:
         """now: Unix time in microseconds."""
         self._log, self._network, self._signer, self._store, self._now = event_log, network, signer, store, now
         self._interval = interval_seconds
+        self._loops = loops or Loops()
         self._book = HeadBook(store.load())
         self._stored = self._book.changes
         self._saving = asyncio.Lock()
         self._open: dict[str, str] = {}  # job -> the peer that shares it
         self._due: dict[str, str] = {}  # peer -> a job that it shares: it is to be shown our head
         self._showing: dict[str, asyncio.Task[None]] = {}
-        self._following: list[asyncio.Task[None]] = []
+        self._following: list[Loop] = []
+        self._position = 0
         self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
         self._witnessed_at: dict[str, float] = {}  # peer -> seconds of the loop's clock
 
     async def start(self, open_jobs: Iterable[str]) -> None:
         """open_jobs: those that had not ended when the log was last written."""
-        head = self._log.head
+        self._position = self._log.head
         await asyncio.to_thread(self._check_own)
         for job_id in open_jobs:
             self._look_at(job_id)
         self._following = [
-            asyncio.create_task(self._follow(head), name="heads at the end of jobs"),
-            asyncio.create_task(self._now_and_then(), name="heads of running jobs"),
+            self._loops.start("heads at the end of jobs", self._follow),
+            self._loops.every(self._interval, "heads of running jobs", self._show_open, at_once=False),
         ]
 
     async def close(self) -> None:
-        for task in (*self._following, *self._showing.values()):
+        for loop in self._following:
+            await loop.close()
+        for task in list(self._showing.values()):
             await cancelled(task)
 
     def _check_own(self) -> None:
@@ -100,17 +106,19 @@ class HeadExchange:
         return held_against([kept], self._signer.peer_id, self._log.head, link_at, self._signer.verify)
 
     # --- when a head is shown --------------------------------------------------------------------------
-    async def _follow(self, head: int) -> None:
-        async with contextlib.aclosing(self._log.subscribe(head, topics=(*_BEGINS, *_ENDS))) as batches:
+    async def _follow(self) -> None:
+        async with contextlib.aclosing(self._log.subscribe(self._position, topics=(*_BEGINS, *_ENDS))) as batches:
             async for batch in batches:
                 for job_id in {recorded.originator_id.partition("-")[2] for recorded in batch}:
-                    self._look_at(job_id)
+                    try:
+                        self._look_at(job_id)
+                    except Exception:  # one job that can't be read must not keep the others' heads
+                        log.exception("the head at the end of job %s", job_id, extra={"action": "head_failed"})
+                self._position = batch[-1].position
 
-    async def _now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval)
-            for job_id, peer_id in self._open.items():
-                self._show_to(peer_id, job_id)
+    async def _show_open(self) -> None:
+        for job_id, peer_id in self._open.items():
+            self._show_to(peer_id, job_id)
 
     def _look_at(self, job_id: str) -> None:
         peer_id, goes_on = self._shared_with(job_id)
@@ -137,7 +145,7 @@ class HeadExchange:
     def _show_to(self, peer_id: str, job_id: str) -> None:
         self._due[peer_id] = job_id
         if peer_id not in self._showing:
-            self._showing[peer_id] = asyncio.create_task(self._keep_showing(peer_id), name=f"head for {peer_id}")
+            self._showing[peer_id] = background(self._keep_showing(peer_id), f"head for {peer_id}")
 
     async def _keep_showing(self, peer_id: str) -> None:
         """Until it has seen the newest one asked for, or has been away for too long."""
@@ -149,8 +157,6 @@ class HeadExchange:
                 elif (pause := next(pauses, None)) is not None:
                     self._due.setdefault(peer_id, job_id)
                     await asyncio.sleep(pause)
-        except Exception:  # the outermost loop of a task: nothing may end it silently
-            log.exception("the head for %s: unexpected error", peer_id, extra={"action": "head_crash"})
         finally:
             del self._showing[peer_id]
 

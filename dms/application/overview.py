@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dms.application.chats import Chats
@@ -12,18 +12,21 @@ from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
 from dms.application.erasures import Erasures
+from dms.application.loops import Loops
 from dms.application.ml_images import MlImages
 from dms.application.ports import EventLog, Metrics, OutputStore, PeerNetwork, Relay, Signer
 from dms.application.retention import Retention
 from dms.application.service_provider import ServiceProvider
 from dms.application.transactions import Transactions
 from dms.application.transfers import Transfers
+from dms.application.writes import Writes
 from dms.domain.wallet import NewWallet
 
 
 @dataclass(frozen=True)
 class Services:
-    """ready: why the daemon can't serve yet, or None when it can. log_token: the unguessable token
+    """ready: why the daemon is not ready, or None when it is. phase: of its start or stop, in which nothing is
+    answered; None while it serves. log_token: the unguessable token
     of a job's log (an HMAC under a key of this node, so that it stands in no event).
     metadata_path: of the published metadata file, empty for none. database_path: of the event log, when it
     is a file. new_wallet: (blockchain, network), each may be empty; raises InvalidInput.
@@ -53,3 +56,6 @@ class Services:
     metrics: Metrics
     retention: Retention
     relay: Relay | None = None
+    phase: Callable[[], str | None] = lambda: None
+    loops: Loops = field(default_factory=Loops)
+    writes: Writes = field(default_factory=Writes)

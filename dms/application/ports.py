@@ -75,6 +75,13 @@ class EventLog(Protocol):
     def pseudonym(self, text: str) -> str:
         """32 hex characters: always the same for the same text on this node, and of no use anywhere else."""
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be recorded just now; empty when it can, as far as is known."""
+
+    def on_trouble(self, react: Callable[[], None]) -> None:
+        """Calls `react` on the loop when `trouble` changed."""
+
     def on_rollback(self, react: Callable[[], None]) -> None:
         """Calls `react` when decided events could not be written: state kept beside them is stale."""
 
@@ -122,6 +129,11 @@ class EventArchive(Protocol):
 
 
 # --- the jobs' output ----------------------------------------------------------------------------
+OUTPUT_TRUNCATED = "[dms] output truncated: the limit of {limit} MB is reached, later lines are dropped"
+OUTPUT_DAMAGED = "[dms] this output is damaged: "
+LEAST_PIECE = 65_533  # bytes of text: a line so long is a piece, and the rest follows
+
+
 class LogLine(Struct, frozen=True, array_like=True, gc=False):
     """One line of a job's output. seq: from 1, one count over both streams. time_ns: Unix, the
     engine's stamp. Stored and sent as a JSON array, so both sides hold the same bytes."""
@@ -130,6 +142,11 @@ class LogLine(Struct, frozen=True, array_like=True, gc=False):
     stream: str  # "stdout" | "stderr"
     time_ns: int
     text: str
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the next line of the stream is more of the same line, with no newline between."""
+        return 4 * len(self.text) >= LEAST_PIECE and len(self.text.encode()) >= LEAST_PIECE
 
 
 class SealedLog(Struct, frozen=True):
@@ -151,7 +168,10 @@ class OutputStore(Protocol):
         """Of a peer's execution: lines known already are skipped. Raises PeerMisbehaved on a gap."""
 
     async def read(self, job_id: str, after: int, limit: int) -> Sequence[LogLine]:
-        """At most `limit` lines behind line `after`."""
+        """At most `limit` lines behind line `after`. Where a sealed output is damaged, lines of ours say so."""
+
+    async def damage(self, job_id: str) -> str:
+        """How the output differs from what was sealed; empty when it does not, or was erased."""
 
     async def last(self, job_id: str) -> int:
         """The newest line's number, 0 for none."""
@@ -247,8 +267,12 @@ class Executor(Protocol):
     async def check(self) -> None:
         """Returns when the engine answers a ping. Raises ExecutorUnavailable."""
 
+    def objection(self, spec: ExecutionSpec) -> str:
+        """Why this can never be run here, as far as the request itself tells; empty when it may be."""
+
     async def prepare(self, spec: ExecutionSpec) -> PreparedImage:
-        """Makes the image available and checks that it may run. Raises ImageUnavailable."""
+        """Makes the image available and checks that it may run. Waits out a registry's passing trouble for a while;
+        cancelling it ends the pull. Raises ImageUnavailable."""
 
     async def fill(self, spec: ExecutionSpec, archive: Path | None, max_bytes: int) -> None:
         """Makes the job's workspace, before `create`: /workspace in a container, the working folder of a

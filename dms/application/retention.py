@@ -8,8 +8,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
+from dms.application.loops import Loop, Loops
 from dms.application.ports import ArchivedSegment, ArchiveStep, EventArchive
-from dms.application.tasks import cancelled
 from dms.errors import DmsError, InvalidInput
 
 log = logging.getLogger(__name__)
@@ -22,19 +22,22 @@ SEGMENTS_A_READ = 1000
 
 
 class Retention:
-    def __init__(self, archive: EventArchive, after_days: float, now: Callable[[], int]) -> None:
+    def __init__(
+        self, archive: EventArchive, after_days: float, now: Callable[[], int], loops: Loops | None = None
+    ) -> None:
         """after_days: 0 for never, unless it is asked for. now: Unix µs."""
         self._archive, self.after_days, self._now = archive, after_days, now
-        self._running: asyncio.Task[None] | None = None
+        self._loops = loops or Loops()
+        self._running: Loop | None = None
 
     async def start(self) -> None:
         await self._look_for_files()
         if self.after_days:
-            self._running = asyncio.create_task(self._run(), name="retention")
+            self._running = self._loops.start("retention", self._run)
 
     async def close(self) -> None:
         if self._running is not None:
-            await cancelled(self._running)
+            await self._running.close()
 
     async def archive(self, older_than_days: float | None, at_least: int = 1) -> ArchiveStep:
         """One step; None: as old as the setting says. Raises InvalidInput when that says never, LogUnavailable."""

@@ -38,7 +38,7 @@ from dms.application.messages import (
 )
 from dms.application.payments import payment_of
 from dms.application.ports import EventLog, FundingCheck, FundingState, OutputStore, PeerNetwork, Signer
-from dms.application.tasks import JobTasks, cancelled, patiently
+from dms.application.tasks import JobTasks, background, cancelled, patiently
 from dms.domain.bounds import Unreadable, check
 from dms.domain.chain import SignedRecord, check_record
 from dms.domain.deployment import Deployment, Fault
@@ -474,7 +474,7 @@ class ServiceProvider:
             return
         job.fail(reason, fault)
         await self._log.save(job)
-        task = asyncio.create_task(self._revoke(job.provider, job_id, reason))
+        task = background(self._revoke(job.provider, job_id, reason), f"revocation of {job_id}")
         self._revoking.add(task)
         task.add_done_callback(self._revoking.discard)
 
@@ -497,7 +497,7 @@ class ServiceProvider:
         """Takes the provider's records and lines until the job is over, over any number of cuts."""
         job_id = job.key
         self._remember_addresses(job.provider)
-        telling = asyncio.create_task(self._tell_termination(job_id), name=f"termination of {job_id}")
+        telling = background(self._tell_termination(job_id), f"termination of {job_id}")
         contact = Contact()
         try:
             while (job := self._job(job_id)).open:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 from dms.errors import DmsError, LogUnavailable, Unavailable
 
-log = logging.getLogger(__name__)
-
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 RETRY_SECONDS = (1.0, 60.0)  # first and longest pause
 
@@ -87,6 +86,23 @@ class JobTasks:
                 return
             await asyncio.sleep(pause)
             pause = min(pause * 2, longest)
+
+
+def background(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    """Work that has an end and that nobody waits for: its error is logged. What must go on is a loop (see Loops)."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_tell)
+    return task
+
+
+def _tell(task: asyncio.Task[Any]) -> None:
+    if task.cancelled() or (error := task.exception()) is None:
+        return
+    told = {"action": "task_failed", "task": task.get_name()}
+    if isinstance(error, DmsError):
+        log.warning("%s: %s", task.get_name(), error, extra=told)
+    else:
+        log.error("%s: unexpected error", task.get_name(), exc_info=error, extra=told)
 
 
 async def patiently(steps: Generator[None, None, T]) -> T:

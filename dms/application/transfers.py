@@ -29,7 +29,7 @@ from dms.application.messages import (
     encode,
 )
 from dms.application.ports import EventLog, PeerNetwork
-from dms.application.tasks import JobTasks, cancelled
+from dms.application.tasks import JobTasks, background, cancelled
 from dms.application.user_files import Inbox, Outbox
 from dms.domain.event import new_id
 from dms.domain.transfer import Direction, Transfer, TransferState
@@ -366,7 +366,7 @@ class Transfers:
 
     def _tell_later(self, transfer: Transfer) -> None:
         """A user does not wait for a peer that may be away."""
-        task = asyncio.create_task(self._tell_end(transfer), name=f"end of transfer {transfer.key}")
+        task = background(self._tell_end(transfer), f"end of transfer {transfer.key}")
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
@@ -379,7 +379,9 @@ class Transfers:
 
     # --- the record --------------------------------------------------------------------------------
     async def _save(self, transfer: Transfer) -> None:
-        """And what follows from its state: a task while it is open, none afterwards."""
+        """And what follows from its state: a task while it is open, none afterwards. That task wakes only where
+        something happened: one that asks its peer and hears nothing new would otherwise ask again at once, for ever."""
+        happened = bool(transfer.pending)
         await self._log.save(transfer)
         if transfer.ended:
             self._open.pop(transfer.key, None)
@@ -391,8 +393,9 @@ class Transfers:
             self._open[transfer.key] = None
             if transfer.direction is Direction.IN:
                 self._tasks.start(transfer.key)
-        self._tasks.wake(transfer.key)
-        self._stir()
+        if happened:
+            self._tasks.wake(transfer.key)
+            self._stir()
 
     def _note(self, _peer_id: str, transfer_id: str, size: int) -> None:
         """Bytes that have gone over."""

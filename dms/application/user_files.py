@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dms.application.file_parts import disk_trouble, open_regular
+from dms.disk import make_folder, sync_folder
 from dms.domain.transfer import numbered, plain_name
 from dms.errors import Forbidden, InvalidInput, NotFound
 
@@ -67,7 +68,7 @@ class Inbox:
 
     def prepare(self, open_ids: Sequence[str]) -> None:
         """Makes the folders, and removes what transfers that are over left behind. Blocking."""
-        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self._incoming)
         for path in self._incoming.iterdir():
             if path.name.removesuffix(".part") not in open_ids:
                 path.unlink()
@@ -88,6 +89,7 @@ class Inbox:
                 except FileExistsError:
                     if not os.path.lexists(target) or not os.path.samestat(target.lstat(), here.lstat()):
                         continue
+                sync_folder(self.folder)
                 return choice
         raise Forbidden(f"{MOST_NAMESAKES} files are named like {name!r} already")
 

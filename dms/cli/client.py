@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -61,8 +62,10 @@ def unreachable(url: str, why: str) -> Failure:
 class Api:
     def __init__(self, url: str) -> None:
         self.url = url
-        # A proxy for the web must not see what goes to a daemon on this machine.
-        self._http = httpx.Client(base_url=f"{url}/api/v1", timeout=PATIENCE, trust_env=False)
+        # A proxy for the web must not see what goes to a daemon on this machine. Certificates are read only where
+        # they are needed: it takes longer than most commands.
+        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if url.startswith("http://") else True
+        self._http = httpx.Client(base_url=f"{url}/api/v1", timeout=PATIENCE, trust_env=False, verify=verify)
 
     def close(self) -> None:
         self._http.close()
@@ -99,7 +102,7 @@ class Api:
             if answer.is_error:
                 answer.read()
             _check(answer)
-            for line in answer.iter_lines():
+            for line in _lines(answer):
                 if line.strip():
                     yield json.loads(line)
 
@@ -112,13 +115,7 @@ class Api:
             if answer.is_error:
                 answer.read()
             _check(answer)
-            rest = b""
-            for chunk in answer.iter_bytes():
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    yield line + b"\n"
-            if rest:
-                yield rest
+            yield from _lines(answer)
 
     def _ask(
         self,
@@ -142,8 +139,22 @@ class Api:
             raise unreachable(self.url, str(error) or "timed out") from error
         except httpx.TimeoutException as error:
             raise Failure(f"{self.url} did not answer in time", Exit.TIMED_OUT) from error
-        except (httpx.HTTPError, httpx.InvalidURL, json.JSONDecodeError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise Failure(f"{self.url} broke the connection: {str(error) or type(error).__name__}") from error
+
+
+def _lines(answer: httpx.Response) -> Iterator[bytes]:
+    """Each with its line break. Lines end at a line feed only: httpx's own splitting takes U+2028 and others for
+    ends as well, which JSON has within its texts."""
+    parts: list[bytes] = []
+    for chunk in answer.iter_bytes():
+        first, *more = chunk.split(b"\n")
+        parts.append(first)
+        for begun in more:
+            yield b"".join(parts) + b"\n"
+            parts = [begun]
+    if rest := b"".join(parts):
+        yield rest
 
 
 def _given(query: Mapping[str, object]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from dms.cli import streams
 from dms.errors import AlreadyRunning, ConfigError, DmsError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Exit(IntEnum):
     TIMED_OUT = 124
     NOT_STARTED = 125
     INTERRUPTED = 130
+    NOT_READ = 141
 
 
 class Failure(click.ClickException):
@@ -62,18 +64,17 @@ class Failure(click.ClickException):
 
 def complain(message: str, hint: str = "") -> None:
     """`error: ...` and, when there is one, `hint: ...`, on standard error."""
-    from dms.cli.text import printable
-
-    click.echo("error: " + " ".join(printable(message).split()), err=True)
-    for line in hint.splitlines():
-        click.echo("hint: " + printable(line), err=True)
+    say("error: " + " ".join(message.split()))
+    for line in hint.split("\n") if hint else ():
+        say("hint: " + line)
 
 
 def say(text: str) -> None:
-    """Progress, for people: on standard error."""
+    """Progress, for people: on standard error. That nobody can read it there is no reason to stop."""
     from dms.cli.text import printable
 
-    click.echo(printable(text), err=True)
+    with suppress(OSError):
+        click.echo(printable(text), err=True)
 
 
 def can_ask() -> bool:
@@ -107,6 +108,8 @@ class State:
         from dms.cli.client import checked_url, url_of
 
         given = self.url or os.environ.get("DMS_URL")
+        if given and not streams.is_utf_8(given):
+            raise Failure("the address of the DMS (--url or DMS_URL) is not UTF-8", Exit.USAGE)
         return checked_url(given) if given else url_of(self.load().settings.rest)
 
     def api(self) -> Api:
@@ -181,12 +184,40 @@ class Command(click.Command):
 
     def __init__(self, name: str, *, example: str, params: Sequence[click.Parameter] = (), **extra: Any) -> None:
         params = list(params)
-        taken = {option for param in params for option in (*param.opts, *param.secondary_opts)}
+        self._taken = taken = {option for param in params for option in (*param.opts, *param.secondary_opts)}
         for option in shared_options():
             option.opts = [text for text in option.opts if text not in taken]
             params.append(option)
         super().__init__(name, params=params, epilog=_example(example), **extra)
         self.context_settings.setdefault("help_option_names", ["-h", "--help"])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """What is no name of a file must be text: it goes to the daemon, in JSON and in addresses."""
+        try:
+            rest = super().parse_args(ctx, self._told_apart(args))
+            for param in self.params:
+                value = ctx.params.get(param.name or "")
+                for text in value if isinstance(value, tuple) else (value,):
+                    if isinstance(text, str) and not streams.is_utf_8(text):
+                        raise click.BadParameter("it is not UTF-8", ctx, param)
+        except click.ClickException:
+            ctx.close()  # of the files that were opened
+            raise
+        return rest
+
+    def _told_apart(self, args: list[str]) -> list[str]:
+        """Where -o is a flag of the command's own (the original's), a format behind it makes it the shared option."""
+        found: list[str] = []
+        for text in args:
+            if "-o" not in self._taken or "--" in found:
+                found.append(text)
+            elif found[-1:] == ["-o"] and text in FORMATS:
+                found[-1:] = ["--output", text]
+            elif text.startswith("-o") and text[2:].removeprefix("=") in FORMATS:
+                found += ["--output", text[2:].removeprefix("=")]
+            else:
+                found.append(text)
+        return found
 
 
 class Group(click.Group):
@@ -223,34 +254,79 @@ class Root(Group):
         **extra: Any,
     ) -> NoReturn:
         del standalone_mode, windows_expand_args
+        streams.prepare()
+        name = prog_name or "nunet"
+        code = self._code(list(sys.argv[1:] if args is None else args), name, complete_var, extra)
+        sys.exit(_flushed(code))
+
+    def _code(self, args: list[str], name: str, complete_var: str | None, extra: Mapping[str, Any]) -> int:
+        """Runs the command, and tells how it failed."""
+        self._main_shell_completion(dict(extra), name, complete_var)
         try:
-            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            with self.make_context(name, args, **extra) as context:
+                code = self.invoke(context)
+        except click.exceptions.Exit as error:  # of --help and --version
+            code = error.exit_code
         except click.exceptions.NoArgsIsHelpError as error:  # a group alone: its help, not one line of it
             click.echo(error.message, err=True)
             code = Exit.USAGE
         except click.UsageError as error:
-            path = error.ctx.command_path if error.ctx else prog_name or "nunet"
+            path = error.ctx.command_path if error.ctx else name
             complain(error.format_message(), f"{path} --help")
             code = Exit.USAGE
         except click.ClickException as error:
             error.show()
             code = error.exit_code
-        except click.Abort:
-            with suppress(OSError):
-                click.echo("interrupted", err=True)
+        except (click.Abort, KeyboardInterrupt, EOFError):
+            say("interrupted")
             code = Exit.INTERRUPTED
         except DmsError as error:
             complain(str(error))
             code = _code_of(error)
         except OSError as error:
-            complain(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
-            code = Exit.FAILURE
+            if isinstance(error, BrokenPipeError) and streams.has_no_reader():
+                code = Exit.NOT_READ
+            else:
+                complain(_of_the_system(error))
+                code = Exit.FAILURE
+        except UnicodeEncodeError as error:  # what is no text came through as the name of a file
+            complain(f"what was given is not UTF-8: {error.object[:64]}")
+            code = Exit.USAGE
         except Exception as error:
             if "NUNET_DEBUG" in os.environ:
                 raise
             complain(f"internal error: {type(error).__name__}: {error}", "NUNET_DEBUG=1 before the command shows where")
             code = Exit.FAILURE
-        sys.exit(code if isinstance(code, int) else Exit.OK)
+        return code if isinstance(code, int) else Exit.OK
+
+
+def _flushed(code: int) -> int:
+    """The exit code, once what was printed is out: data that did not arrive is no success."""
+    try:
+        streams.flush()
+    except BrokenPipeError:
+        return code or Exit.NOT_READ
+    except OSError as error:
+        if not code:
+            complain(f"standard output: {error.strerror}")
+            return Exit.FAILURE
+    return code
+
+
+def _of_the_system(error: OSError) -> str:
+    if error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, FileNotFoundError) and not _has_folder():
+        return "the working directory is not there any more: go to another one first"
+    return error.strerror or str(error)
+
+
+def _has_folder() -> bool:
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
 
 
 def _code_of(error: DmsError) -> Exit:

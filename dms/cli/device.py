@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -15,7 +15,30 @@ if TYPE_CHECKING:
 
 CHANNELS = ("nunet-test", "nunet-edge", "nunet-team", "nunet-staging")
 _KINDS = {"full": "total", "available": "free", "onboarded": "onboarded"}  # flag: the part of a capacity row
-ONBOARD_EXAMPLE = "nunet onboard -m 4000 -c 8000 -n nunet-test -a <address>"
+ONBOARD_EXAMPLE = "nunet onboard -m 50% -c 50% -n nunet-test -a <address>"
+
+
+class Share(NamedTuple):
+    """Of what the machine has."""
+
+    percent: float
+
+
+class _Amount(click.ParamType[float | Share]):
+    """A number, or a share of what the machine has, such as 50%."""
+
+    name = "amount"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | Share:
+        text = str(value).strip()
+        try:
+            amount = float(text.removesuffix("%"))
+        except ValueError:
+            self.fail(f"'{text}' is no number, and no share such as 50%", param, ctx)
+        return Share(amount) if text.endswith("%") else amount
+
+
+AMOUNT = _Amount()
 
 
 def add_to(cli: Group) -> None:
@@ -26,8 +49,10 @@ def add_to(cli: Group) -> None:
 
 def _add_onboarding(cli: Group) -> None:
     @command(cli, "onboard", ONBOARD_EXAMPLE)
-    @click.option("-m", "--memory", type=float, metavar="MB", help="Memory to offer.")
-    @click.option("-c", "--cpu", type=float, metavar="MHZ", help="CPU to offer, the sum over the cores.")
+    @click.option("-m", "--memory", type=AMOUNT, metavar="MB", help="Memory to offer, or a share such as 50%.")
+    @click.option(
+        "-c", "--cpu", type=AMOUNT, metavar="MHZ", help="CPU to offer, the sum over the cores, or a share such as 50%."
+    )
     @click.option("-n", "--nunet-channel", "channel", type=click.Choice(CHANNELS), help="Network to join.")
     @click.option("-a", "--address", metavar="ADDRESS", help="Cardano or Ethereum address for the payments.")
     @click.option("-x", "--ntx-price", type=float, metavar="NTX", help="Least price a minute.")
@@ -44,8 +69,8 @@ def _add_onboarding(cli: Group) -> None:
     def onboard(state: State, /, *, yes: bool, **given: Any) -> None:
         """Offer a part of this machine to the network.
 
-        Between a tenth and nine tenths of the machine's CPU and memory may be offered. What is not given is asked
-        for, when somebody sits at the terminal.
+        Between a tenth and nine tenths of the machine's CPU and memory may be offered; `nunet capacity --full` shows
+        what it has. What is not given is asked for, when somebody sits at the terminal.
         """
         api = state.api()
         say("Checking onboard status...")
@@ -56,7 +81,7 @@ def _add_onboarding(cli: Group) -> None:
                 "reonboarding aborted by user",
                 "the machine is already onboarded",
             )
-        body = onboarding(_asked(given, ask=can_ask() and not yes))
+        body = onboarding(_of_machine(api, _asked(given, ask=can_ask() and not yes)))
         metadata = api.post("/onboarding/onboard", body)
         say("Successfully onboarded!")
         state.output.record(metadata)
@@ -64,31 +89,53 @@ def _add_onboarding(cli: Group) -> None:
     @command(cli, "offboard", "nunet offboard --yes")
     @click.option("-f", "--force", is_flag=True, help="Even if jobs run, or the state is damaged.")
     @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+    @click.option(
+        "--forget-identity", is_flag=True, help="Instead, while the daemon is stopped: give up the node's key for good."
+    )
     @pass_state
-    def offboard(state: State, *, force: bool, yes: bool) -> None:
+    def offboard(state: State, *, force: bool, yes: bool, forget_identity: bool) -> None:
         """Take this machine off the network. History and identity are kept.
 
-        To give up the identity as well, stop the daemon and delete the file node.key in its work folder.
+        To give up the identity as well, stop the daemon and then use --forget-identity: the next start makes a new one.
         """
+        if forget_identity:
+            _forget_identity(state, yes)
+            return
         _confirm("Are you sure you want to offboard?", yes, "Exiting...", "offboarding was not confirmed")
         answer = state.api().post("/onboarding/offboard", force=force)
         say(answer["message"])
 
-    @command(cli, "resource-config", "nunet resource-config -m 6000 -c 9000 -x 0.0002")
-    @click.option("-m", "--memory", type=float, metavar="MB", help="Memory to offer.")
-    @click.option("-c", "--cpu", type=float, metavar="MHZ", help="CPU to offer.")
+    @command(cli, "resource-config", "nunet resource-config -m 60% -c 60% -x 0.0002")
+    @click.option("-m", "--memory", type=AMOUNT, metavar="MB", help="Memory to offer, or a share such as 50%.")
+    @click.option("-c", "--cpu", type=AMOUNT, metavar="MHZ", help="CPU to offer, or a share such as 50%.")
     @click.option("-x", "--ntx-price", type=float, metavar="NTX", help="Least price a minute; without it the old one.")
     @pass_state
-    def resource_config(state: State, memory: float | None, cpu: float | None, ntx_price: float | None) -> None:
+    def resource_config(
+        state: State, memory: float | Share | None, cpu: float | Share | None, ntx_price: float | None
+    ) -> None:
         """Change what this machine offers. Memory and CPU must both be given."""
         if memory is None or cpu is None:
             raise Failure("all flag values must be specified", Exit.USAGE, "nunet resource-config -m MB -c MHZ -x NTX")
-        body: dict[str, Any] = {"memory": _amount("memory", memory), "cpu": _amount("cpu", cpu)}
+        given = _of_machine(state.api(), {"memory": memory, "cpu": cpu})
+        body: dict[str, Any] = {key: _amount(key, given[key]) for key in given}
         if ntx_price is not None:
             body["ntx_price"] = ntx_price
         metadata = state.api().post("/onboarding/resource-config", body)
         say("Resources updated successfully!")
         state.output.record(metadata)
+
+
+def _forget_identity(state: State, yes: bool) -> None:
+    from dms.bootstrap import forget_identity
+
+    _confirm(
+        "Without its key this node is another peer: what it is owed can't be claimed any more. Give the key up?",
+        yes,
+        "Exiting...",
+        "giving up the identity was not confirmed",
+    )
+    peer_id = forget_identity(state.load().settings)
+    say(f"The identity{f' of peer {peer_id}' if peer_id else ''} is forgotten; the next start makes a new one.")
 
 
 def _add_figures(cli: Group) -> None:
@@ -107,7 +154,7 @@ def _add_figures(cli: Group) -> None:
 
 
 def _add_capacity(cli: Group, name: str) -> click.Command:
-    @command(cli, name, f"nunet {name} --full --available --output json")
+    @command(cli, name, f"nunet {name} --full --available -o json")
     @click.option("-f", "--full", is_flag=True, help="What the machine has.")
     @click.option("-a", "--available", is_flag=True, help="What of the onboarded resources no job holds.")
     @click.option("-o", "--onboarded", is_flag=True, help="What is offered to the network.")
@@ -121,7 +168,7 @@ def _add_capacity(cli: Group, name: str) -> click.Command:
     def capacity(state: State, /, *, verbose: bool, moved: str | None, as_of: str | None, **wanted: bool) -> None:
         """Show the capacity of this machine and of the whole network; all of it unless flags say what.
 
-        As -o stands for --onboarded here, write --output, or put -o before the command: nunet -o json capacity.
+        -o alone stands for --onboarded here; with a format behind it, as in -o json, for --output.
         """
         if moved:
             raise Failure("the GPUs have a command of their own", Exit.USAGE, f"nunet {moved}")
@@ -169,14 +216,24 @@ def _asked(given: Mapping[str, Any], *, ask: bool) -> dict[str, Any]:
     """With the values that are missing asked for."""
     found = dict(given)
     questions: dict[str, tuple[str, Any]] = {
-        "memory": ("Memory to offer, MB", float),
-        "cpu": ("CPU to offer, MHz", float),
+        "memory": ("Memory to offer, MB or a share", AMOUNT),
+        "cpu": ("CPU to offer, MHz or a share", AMOUNT),
         "channel": ("Channel", click.Choice(CHANNELS)),
         "address": ("Address for the payments", str),
     }
+    usual = {"memory": "50%", "cpu": "50%", "channel": "nunet-test"}
     for key, (question, kind) in questions.items():
         if ask and found[key] is None:
-            found[key] = click.prompt(question, type=kind, err=True, default="nunet-test" if key == "channel" else None)
+            found[key] = click.prompt(question, type=kind, err=True, default=usual.get(key))
+    return found
+
+
+def _of_machine(api: Api, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Shares as what they are of this machine."""
+    found = dict(given)
+    for key in ("memory", "cpu"):
+        if isinstance(share := found[key], Share):
+            found[key] = float(api.get("/onboarding/provisioned")[key]) * share.percent / 100
     return found
 
 

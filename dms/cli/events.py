@@ -187,10 +187,14 @@ def _changes(row: Mapping[str, Any]) -> str:
         return "new" if before is None else "gone"
     hidden = ("timeline", "position")
     names = [key for key in after if key not in hidden and before.get(key) != after[key]]
-    return ", ".join(f"{name}: {_brief(before.get(name))} to {_brief(after[name])}" for name in names)
+    return ", ".join(f"{name}: {_brief(name, before.get(name))} to {_brief(name, after[name])}" for name in names)
 
 
-def _brief(value: Any) -> str:
+def _brief(name: str, value: Any) -> str:
+    if name.endswith("_at"):
+        return moment(value) or "nothing"
+    if name.endswith("_seconds") and isinstance(value, int | float):
+        return f"{value:g}"
     if isinstance(value, dict):
         return "/".join(str(part) for part in value.values())
     return "nothing" if value in ("", None) else str(value)

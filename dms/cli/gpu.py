@@ -201,7 +201,7 @@ def this_system() -> dict[str, Any]:
 
 
 def _os_release(text: str) -> dict[str, str]:
-    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    pairs = (line.partition("=") for line in text.split("\n") if "=" in line)
     return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
 
 

@@ -44,6 +44,7 @@ def add_to(cli: Group) -> None:
     cli.add_command(group)
     _add_running(group)
     _add_reading(group)
+    _add_logs(group)
     _add_stopping(group)
 
 
@@ -202,6 +203,8 @@ def _add_reading(group: Group) -> None:
         if left_out > 0:
             click.echo(f"and {left_out} more that could not take it")
 
+
+def _add_logs(group: Group) -> None:
     @command(group, "logs", "nunet job logs <job-id> -f --after 2")
     @click.argument("job_id")
     @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
@@ -209,18 +212,35 @@ def _add_reading(group: Group) -> None:
     @click.option("--stream", type=click.Choice(["stdout", "stderr"]), help="Only this stream.")
     @click.option("-t", "--timestamps", is_flag=True, help="Number and time before each line.")
     @pass_state
-    def logs(state: State, job_id: str, *, follow: bool, after: int, stream: str | None, timestamps: bool) -> None:
-        """Print the output of a job: its standard output to standard output, its errors to standard error."""
+    def logs(state: State, job_id: str, *, follow: bool, after: int, stream: str | None, timestamps: bool) -> int:
+        """Print the output of a job: its standard output to standard output, its errors to standard error.
+
+        Exit code 1 when what this node has stored is damaged: no longer what was sealed when the job ended.
+        """
         api = state.api()
         # Knowing the job's own address of its output is the right to read it.
-        token = parse_qs(urlsplit(api.get(f"/jobs/{in_path(job_id)}")["log_url"]).query)["token"][0]
+        job = api.get(f"/jobs/{in_path(job_id)}")
+        token = parse_qs(urlsplit(job["log_url"]).query)["token"][0]
         path = f"/jobs/{in_path(job_id)}/logs"
+        nothing, damaged = True, False
         for line in api.lines(path, token=token, after=after, follow=follow, stream=stream):
+            nothing = False
+            damaged = damaged or line.get("damaged", False)
             if state.output.for_people:
                 lead = f"{line['seq']} {line['time']} " if timestamps else ""
-                print_line(line["stream"], lead + line["text"])
+                piece = line.get("goes_on") and not timestamps
+                print_line(line["stream"], lead + line["text"], end="" if piece else "\n")
             else:
                 state.output.line(line)
+        if nothing and not stream and after < (job.get("log_lines") or 0):
+            said = f"the {job['log_lines']} lines that job {job_id} wrote are not here any more: they were erased"
+            raise Failure(said, Exit.NOT_FOUND, "nunet erasure list")
+        if damaged:
+            raise Failure(
+                f"the stored output of job {job_id} is damaged: it is not what was sealed",
+                hint="the other side of the job has its own copy; nunet audit verify checks all that is stored here",
+            )
+        return Exit.OK
 
 
 def _add_stopping(group: Group) -> None:
@@ -354,8 +374,9 @@ def _show(state: State, frame: Mapping[str, Any], *, wait: bool) -> None:
         for stream in ("stdout", "stderr"):
             if wait and frame.get(stream) is not None:
                 # A document on standard output must not be mixed with the job's.
-                text = str(frame[stream]).removesuffix("\n")
-                print_line(stream if state.output.for_people else "stderr", text)
+                text = str(frame[stream])
+                end = "\n" if text.endswith("\n") else ""
+                print_line(stream if state.output.for_people else "stderr", text.removesuffix("\n"), end)
     elif frame["action"] not in ("connected", "error"):
         message = frame.get("message")
         text = "" if message is None else message if isinstance(message, str) else json.dumps(message)
@@ -389,8 +410,8 @@ def _print_job_id(state: State, api: Api, job_id: str) -> None:
         state.output.record(api.get(f"/jobs/{in_path(job_id)}"))
 
 
-def print_line(stream: str, text: str) -> None:
+def print_line(stream: str, text: str, end: str = "\n") -> None:
     """A line of a job's output, on the stream that it came from."""
     target = sys.stderr if stream == "stderr" else sys.stdout
-    target.write(output_line(text, terminal=target.isatty()) + "\n")
+    target.write(output_line(text, terminal=target.isatty()) + end)
     target.flush()

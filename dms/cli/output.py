@@ -88,7 +88,7 @@ class Output:
             table.add_row(*(Text(cell) for cell in row))
         with console.capture() as captured:
             console.print(table)
-        click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+        click.echo("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))
 
 
 def _cell(row: Mapping[str, Any], how: str | Callable[[Mapping[str, Any]], object]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,13 @@ import click
 from dms.cli.core import Exit, Failure, Group, State, command, pass_state, say
 from dms.cli.export_file import export_lines
 from dms.cli.heads import HEADS, Evidence, add_heads, check_export, fault_of, in_words
+from dms.cli.output import Column
 from dms.cli.text import in_path
 from dms.errors import LogCorrupt
 
 if TYPE_CHECKING:
+    from dms.adapters.outputs.audit import OutputsChecked
+    from dms.bootstrap import Audit
     from dms.domain.chain import SignedRecord
     from dms.domain.export import Checker
 
@@ -35,7 +38,10 @@ def _add_projections(cli: Group) -> None:
     def list_projections(state: State) -> None:
         """List the views, and how far each has come."""
         rows = state.api().get("/projections")["items"]
-        state.output.rows(rows, [("NAME", "name"), ("POSITION", "position"), ("BEHIND", "behind")])
+        columns: list[Column] = [("NAME", "name"), ("POSITION", "position"), ("BEHIND", "behind")]
+        if any(row.get("left_out") for row in rows):
+            columns.append(("LEFT OUT", _left_out))
+        state.output.rows(rows, columns)
 
     @command(group, "rebuild", "nunet projection rebuild jobs")
     @click.argument("view")
@@ -45,6 +51,14 @@ def _add_projections(cli: Group) -> None:
         answer = state.api().post(f"/projections/{in_path(view)}/rebuild")
         say(f"view {view} was rebuilt")
         state.output.record(answer)
+
+
+def _left_out(row: Mapping[str, Any]) -> str:
+    """Which events a view could not take in."""
+    found = row["left_out"]
+    if not found:
+        return ""
+    return f"{found['events']} events, the first at {found['position']} ({found['topic']}: {found['error']})"
 
 
 def _add_audit(cli: Group) -> None:
@@ -92,8 +106,8 @@ def _add_audit(cli: Group) -> None:
         heads: tuple[Path, ...],
         peer: str,
     ) -> int:
-        """Check a history: its hash chain, the signatures in it, what peers have witnessed of it, and that the views
-        are what it gives.
+        """Check a history: its hash chain, the signatures in it, what peers have witnessed of it, that the views are
+        what it gives, and that the stored outputs of jobs are what was sealed.
 
         The daemon may run, or not; an export needs neither it nor a database. Exit code 1 and the first wrong
         position when anything was changed, put in another order, removed or put in between, or when its tail is
@@ -126,7 +140,8 @@ def _verify_database(state: State, path: Path, heads: Sequence[Path], peer_id: s
     if not path.is_file():
         raise Failure(f"{path}: there is no such log", Exit.NOT_FOUND, "name it with --database")
     report: dict[str, Any] = {
-        "database": str(path), "intact": False, "events": 0, "signatures": 0, "heads": None, "views": [], "fault": "",
+        "database": str(path), "intact": False, "events": 0, "signatures": 0, "heads": None, "views": [],
+        "outputs": None, "fault": "",
     }  # fmt: skip
     evidence = Evidence(path, heads, peer_id)
     try:
@@ -140,6 +155,9 @@ def _verify_database(state: State, path: Path, heads: Sequence[Path], peer_id: s
             for report["signatures"] in shown(audit.signatures(), "signatures"):
                 pass
             report["views"] = list(audit.views())
+            report["outputs"], fault = _check_outputs(audit)
+            if fault:
+                raise LogCorrupt(fault)
             report["intact"] = True
         finally:
             audit.close()
@@ -153,11 +171,41 @@ def _verify_database(state: State, path: Path, heads: Sequence[Path], peer_id: s
         click.echo(
             f"intact: the hash chain of all {report['events']} events in {path} fits, "
             f"{report['signatures']} records of providers are theirs, {in_words(report['heads'])}, "
-            f"views as the log gives them: {', '.join(report['views']) or 'none'}"
+            f"views as the log gives them: {', '.join(report['views']) or 'none'}{_outputs_in_words(report['outputs'])}"
         )
     if not report["intact"]:
         raise Failure(f"{path} does not verify: {report['fault']}")
     return Exit.OK
+
+
+def _check_outputs(audit: Audit) -> tuple[dict[str, Any] | None, str]:
+    """(the report, the gravest fault and how many more there are). None when there are no outputs."""
+    import msgspec
+
+    found: OutputsChecked | None = None
+
+    def steps() -> Iterator[int]:
+        nonlocal found
+        for found in audit.outputs():
+            yield found.seen
+
+    for _ in shown(steps(), "outputs"):
+        pass
+    report = msgspec.to_builtins(found) if found else None
+    return report, fault_of(report)
+
+
+def _outputs_in_words(report: dict[str, Any] | None) -> str:
+    """Behind the rest."""
+    if report is None:
+        return ""
+    others = [
+        (report["not_here"], "not here"),
+        (report["erased"], "erased"),
+        (report["cut_short"], "cut at this node's own limit and not comparable"),
+    ]
+    rest = "".join(f", {count} {what}" for count, what in others if count)
+    return f"; outputs of jobs as they were sealed: {report['checked']}{rest}"
 
 
 def _verify_export(state: State, path: Path, heads: Sequence[Path]) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from dms.cli.core import Exit, Failure, Group, State, command, pass_state, say
+from dms.disk import make_folder
 
 UNIT = "nunet-dms.service"
 ARCHIVE = Path("/tmp/nunet-log/nunet-log.tar.gz")  # noqa: S108  # the original's place; see _private_folder
@@ -171,7 +172,7 @@ def _write(archive: Path, parts: Mapping[str, bytes]) -> None:
 
 def _private_folder(folder: Path) -> Path:
     """In /tmp anybody may have made it first, to have us write elsewhere. Raises Failure then."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     found = folder.lstat()
     theirs = found.st_uid not in (os.geteuid(), 0)
     if stat.S_ISLNK(found.st_mode) or theirs:

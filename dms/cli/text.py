@@ -6,12 +6,12 @@ import re
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
 def printable(text: str) -> str:
-    """Control characters as escapes: what a stranger wrote must not drive the terminal."""
+    """Control characters, and others that end a line, as escapes: what a stranger wrote must not drive the terminal."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

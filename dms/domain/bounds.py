@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 import msgspec
 from msgspec import Meta, Struct
 
+from dms.domain.decoding import UNREADABLE
 from dms.errors import InvalidInput
 
 T = TypeVar("T")
@@ -98,7 +99,7 @@ def read(body: bytes | str, kind: type[T]) -> T:
         checker.decode(body)
         found: T = decoder.decode(body)
         return found
-    except (ValueError, RecursionError) as error:  # ValueError: msgspec's own, bytes that are no UTF-8
+    except UNREADABLE as error:
         raise Unreadable(str(error)) from error
 
 
@@ -106,7 +107,7 @@ def check(value: Struct) -> None:
     """Of what was read otherwise (an event of a peer's, whose body was sealed). Raises Unreadable."""
     try:
         msgspec.convert(msgspec.to_builtins(value), tightened(type(value)))
-    except (ValueError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Unreadable(str(error)) from error
 
 

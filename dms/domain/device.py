@@ -299,6 +299,9 @@ class Reservations:
     def __len__(self) -> int:
         return len(self._held)
 
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._held
+
     def gpu_jobs(self) -> dict[str, tuple[str, ...]]:
         """uuid -> the jobs that hold that GPU."""
         found: dict[str, list[str]] = {}

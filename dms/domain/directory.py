@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from dms.domain.aggregate import Aggregate, applies
 from dms.domain.bounds import Unreadable, ntx_price, read
 from dms.domain.event import Event, Upcaster, register, unchanged
-from dms.domain.resources import Gpu, Resources
+from dms.domain.resources import Gpu, Resources, least_cpu_mhz
 from dms.domain.sealing import ERASED
 from dms.errors import PeerMisbehaved
 
@@ -41,6 +41,11 @@ class Offering(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     @property
     def free(self) -> Resources:
         return self.offered - self.reserved
+
+    @property
+    def least_cpu_mhz(self) -> int:
+        """Less can't be given to a container; 0 when it does not say how many cores it has."""
+        return least_cpu_mhz(self.total.cpu_mhz // self.cores) if self.cores > 0 else 0
 
     @property
     def price(self) -> Decimal | None:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from dms.domain.chain import GENESIS, SignedRecord, check_record, record_hash
+from dms.domain.decoding import UNREADABLE
 from dms.errors import LogCorrupt, PeerMisbehaved
 
 Verify = Callable[[str, bytes, bytes], bool]
@@ -184,5 +185,5 @@ def _bytes(text: str) -> bytes:
 def _decoded(decoder: msgspec.json.Decoder[T], line: bytes, number: int) -> T:
     try:
         return decoder.decode(line)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except UNREADABLE as error:
         raise LogCorrupt(f"line {number} can't be read: {error}") from error

@@ -64,6 +64,7 @@ STATUSES = (
 )
 TRANSACTION_TYPES = ("fund", "withdraw", "refund", "distribute")
 OTHER = "other"
+LAST_SIGNAL = 64  # of Linux: a greater exit code is just what the program said
 
 
 class FundStatus(Struct, frozen=True, kw_only=True):
@@ -616,6 +617,6 @@ def exit_reason(event: Deployment.ContainerExited) -> str:
     """Why the container counts as failed, for its owner; begins as the original's text does."""
     if event.oom_killed:
         return f"finished with errors: out of memory, killed by the memory limit (exit code {event.exit_code})"
-    if event.exit_code > 128:
+    if 0 < event.exit_code - 128 <= LAST_SIGNAL:
         return f"finished with errors: exit code {event.exit_code} (killed by signal {event.exit_code - 128})"
     return f"finished with errors: exit code {event.exit_code}"

@@ -310,6 +310,8 @@ def refusal(needs: Needs, offering: Offering, channel: str, price: Decimal) -> s
         return "does not run Cardano nodes"
     if request.blockchain and offering.blockchain and request.blockchain.casefold() != offering.blockchain.casefold():
         return f"is paid on {offering.blockchain}, not {request.blockchain}"
+    if needs.resources.cpu_mhz < offering.least_cpu_mhz:
+        return f"{needs.resources.cpu_mhz} MHz CPU asked, a container there has at least {offering.least_cpu_mhz}"
     short = offering.free.shortfalls(needs.resources)
     if short:
         return "; ".join(short)

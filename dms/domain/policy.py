@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from dms.domain.decoding import UNREADABLE
 from dms.domain.matching import Rule
 from dms.domain.pricing import POWER_RATE, RATES, Tariff
 from dms.errors import InvalidInput
@@ -55,5 +56,5 @@ def read_policy(body: bytes) -> Policy:
         raise InvalidInput(f"a policy has at most {MOST_BYTES} bytes")
     try:
         return msgspec.json.decode(body, type=Policy)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"this is no policy (schemas/policy.json): {error}") from error

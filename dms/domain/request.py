@@ -8,14 +8,17 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from dms.domain.gpus import GpuWish
-from dms.domain.resources import Resources
+from dms.domain.image import parse_image
+from dms.domain.resources import LEAST_CPU_MHZ, LEAST_MEMORY_MB, Resources
 from dms.domain.sealing import ERASED
+from dms.errors import InvalidInput
 
 Text = Annotated[str, Meta(max_length=512)]
 LongText = Annotated[str, Meta(max_length=8192)]
 
 SERVICE_TYPES = ("ml-training-cpu", "ml-training-gpu", "cardano_node")
 MACHINE_TYPES = ("", "cpu", "gpu")
+MOST_ARGUMENT_BYTES = 128 * 1024 - 1  # Linux: MAX_ARG_STRLEN, of one argument with the NUL at its end
 
 
 class ResumeJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -112,7 +115,35 @@ def problems_of(request: ServiceRequest) -> list[tuple[str, str]]:
         found.append(("/params/machine_type", "unknown machine type; cpu or gpu"))
     if request.constraints.gpus and not request.wants_gpu:
         found.append(("/constraints/gpus", 'GPUs are given only with params.machine_type "gpu"'))
+    try:
+        parse_image(request.params.image_id)
+    except InvalidInput as error:
+        found.append(("/params/image_id", str(error)))
+    return found + _problems_of_arguments(request) + _below_floors(request.constraints)
+
+
+def _problems_of_arguments(request: ServiceRequest) -> list[tuple[str, str]]:
+    """What no program can be given as its arguments. Together, since an executor may hand them on as one."""
+    params = request.params
+    found = [
+        (pointer, "has a NUL character, which no program can be given; leave it out")
+        for pointer, texts in (("/params/model_url", (params.model_url,)), ("/params/packages", params.packages or ()))
+        if any("\0" in text for text in texts)
+    ]
+    length = len(" ".join(request.arguments).encode("utf-8", "surrogatepass"))
+    if length > MOST_ARGUMENT_BYTES:
+        text = f"model_url and packages together have {length} bytes, at most {MOST_ARGUMENT_BYTES} can be passed on"
+        found.append(("/params/packages", f"{text}; put them into a file that the job fetches, or into the image"))
     return found
+
+
+def _below_floors(wanted: Constraints) -> list[tuple[str, str]]:
+    """A container would get more than was asked and paid for."""
+    floors = (
+        ("/constraints/ram", wanted.ram, LEAST_MEMORY_MB, "MB"),
+        ("/constraints/cpu", wanted.cpu, LEAST_CPU_MHZ, "MHz"),
+    )
+    return [(at, f"{n} {unit} asked, a container has at least {least}") for at, n, least, unit in floors if n < least]
 
 
 def is_key_of(named: str, key: str) -> bool:

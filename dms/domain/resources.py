@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 from msgspec import Struct
+
+# What every container engine gives at least, whatever is asked for.
+LEAST_MEMORY_MB = 6
+LEAST_CORES = 0.01
+LEAST_CPU_MHZ = 10  # that part of a core of 1 GHz: no machine's is less
+
+
+def least_cpu_mhz(core_mhz: int) -> int:
+    """core_mhz: of one core of the machine."""
+    return max(LEAST_CPU_MHZ, math.ceil(core_mhz * LEAST_CORES))
 
 
 class Resources(Struct, frozen=True, kw_only=True, gc=False):

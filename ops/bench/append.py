@@ -4,10 +4,10 @@ raw sqlite3 writing the very same rows in batches of that size, with the same pr
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 
@@ -83,7 +83,7 @@ async def _report(log: SQLiteEventLog, key: str, times: int) -> None:
 
 def _rows_again(folder: Path, batch: int, total: int) -> float:
     """Rows a second of raw sqlite3: the last `total` rows of the log, in batches."""
-    with sqlite3.connect(folder / "events.db") as source:
+    with closing(connect(folder / "events.db", read_only=True)) as source:
         schema = [sql for (sql,) in source.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")]
         rows = source.execute("SELECT * FROM event ORDER BY position DESC LIMIT ?", (total,)).fetchall()[::-1]
     target = connect(folder / "raw.db")

@@ -113,7 +113,7 @@ async def test_creating_twice_makes_one(executor: Executor) -> None:
 async def test_follows_live(executor: Executor) -> None:
     spec = shell_spec("echo early; sleep 30")
     await launch(executor, spec)
-    async with asyncio.timeout(10), aclosing(executor.follow(spec.job_id, None)) as batches:
+    async with asyncio.timeout(120), aclosing(executor.follow(spec.job_id, None)) as batches:
         batch = await anext(batches)
     assert [line.text for line in batch] == ["early"]
     assert (await executor.inspect(spec.job_id)).state is ExecutionState.RUNNING
@@ -147,7 +147,7 @@ async def test_a_cut_reading_goes_on_while_the_job_prints(executor: Executor) ->
     spec = shell_spec("i=0; while [ $i -lt 300 ]; do echo $i; echo $i >&2; sleep 0.003; i=$((i+1)); done")
     await launch(executor, spec)
     seen: list[OutputLine] = []
-    async with asyncio.timeout(10), aclosing(executor.follow(spec.job_id, None)) as batches:
+    async with asyncio.timeout(120), aclosing(executor.follow(spec.job_id, None)) as batches:
         async for batch in batches:
             seen += batch
             if len(seen) > 100:
@@ -170,7 +170,7 @@ async def test_stops_what_listens_and_kills_what_does_not(executor: Executor) ->
     stubborn = shell_spec("trap '' TERM; echo ready; while :; do sleep 0.05; done")
     for spec in (polite, stubborn):
         await launch(executor, spec)
-        async with asyncio.timeout(10), aclosing(executor.follow(spec.job_id, None)) as batches:
+        async with asyncio.timeout(120), aclosing(executor.follow(spec.job_id, None)) as batches:
             await anext(batches)
     await executor.stop(polite.job_id, 10)
     await executor.stop(stubborn.job_id, 0.3)
@@ -192,6 +192,8 @@ async def test_another_executor_adopts_a_running_job(executor: Executor, new_exe
         await second.create(spec)
         await second.start(spec_id)
         assert (await second.inspect(spec_id)).started_at == first.started_at
+        async with aclosing(second.follow(spec_id, None)) as batches:
+            assert [line.text for line in await anext(batches)] == ["one"]  # it has come so far
         await second.stop(spec_id, 0.2)
         assert texts(await read_all(second, spec_id)) == ["one"]
     finally:
@@ -228,6 +230,16 @@ async def test_removing_is_safe_to_repeat_and_ends_the_job(executor: Executor) -
     assert (await executor.inspect(spec.job_id)).state is ExecutionState.ABSENT
 
 
+async def test_many_may_remove_a_job_at_once(executor: Executor, new_executor: NewExecutor) -> None:
+    """As a sweep and the end of a job do, or two programs."""
+    other = new_executor()
+    spec = shell_spec("sleep 60")
+    await launch(executor, spec)
+    await asyncio.gather(*(each.remove(spec.job_id) for each in (executor, other) * 4))
+    assert (await executor.inspect(spec.job_id)).state is ExecutionState.ABSENT
+    await other.close()
+
+
 async def test_an_unknown_job_is_absent(executor: Executor) -> None:
     unknown = shell_spec("true").job_id
     assert (await executor.inspect(unknown)).state is ExecutionState.ABSENT
@@ -250,7 +262,7 @@ async def test_a_line_comes_soon(executor: Executor) -> None:
     spec = shell_spec("while :; do date +%s >/dev/null; echo tick; sleep 0.2; done")
     await launch(executor, spec)
     times = []
-    async with asyncio.timeout(10), aclosing(executor.follow(spec.job_id, None)) as batches:
+    async with asyncio.timeout(120), aclosing(executor.follow(spec.job_id, None)) as batches:
         async for batch in batches:
             times += [asyncio.get_running_loop().time() for _ in batch]
             if len(times) >= 5:
@@ -268,7 +280,7 @@ async def test_many_run_side_by_side(executor: Executor) -> None:
 async def test_removal_of_a_running_job_ends_its_reader(executor: Executor) -> None:
     spec = shell_spec("echo here; sleep 60")
     await launch(executor, spec)
-    async with asyncio.timeout(20), aclosing(executor.follow(spec.job_id, None)) as batches:
+    async with asyncio.timeout(120), aclosing(executor.follow(spec.job_id, None)) as batches:
         assert [line.text for line in await anext(batches)] == ["here"]
         await executor.remove(spec.job_id)
         assert [batch async for batch in batches] == []
@@ -315,7 +327,7 @@ async def test_filling_again_leaves_a_workspace_that_is_in_use(executor: Executo
     await executor.fill(second, tmp_path / "one.tar.gz", MIB)
     await executor.create(second)
     await executor.start(second.job_id)
-    async with asyncio.timeout(10), aclosing(executor.follow(second.job_id, None)) as batches:
+    async with asyncio.timeout(120), aclosing(executor.follow(second.job_id, None)) as batches:
         await anext(batches)
     await executor.fill(second, tmp_path / "one.tar.gz", MIB)
     changed = await packed(executor, second.job_id, tmp_path / "two.tar.gz")

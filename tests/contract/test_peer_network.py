@@ -108,36 +108,36 @@ async def a(b: Libp2pNetwork) -> AsyncIterator[Libp2pNetwork]:
 
 
 async def test_a_request_is_answered_and_knows_who_asks(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
-    assert await a.request(b.peer_id, ECHO, b'{"x": [1, "\\u00e9"]}', 5) == b'{"x": [1, "\\u00e9"]}'
-    assert await a.request(b.peer_id, "/test/whoami/1", b"null", 5) == f'"{a.peer_id}"'.encode()
-    assert await b.request(a.peer_id, ECHO, b"1", 5) == b"1"  # back over the same connection
+    assert await a.request(b.peer_id, ECHO, b'{"x": [1, "\\u00e9"]}', 30) == b'{"x": [1, "\\u00e9"]}'
+    assert await a.request(b.peer_id, "/test/whoami/1", b"null", 30) == f'"{a.peer_id}"'.encode()
+    assert await b.request(a.peer_id, ECHO, b"1", 30) == b"1"  # back over the same connection
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Errors if kind != "failed"])
 async def test_an_error_arrives_as_itself(a: Libp2pNetwork, b: Libp2pNetwork, kind: str) -> None:
     with pytest.raises(type(Errors[kind]), match=str(Errors[kind])) as caught:
-        await a.request(b.peer_id, FAIL, f'"{kind}"'.encode(), 5)
+        await a.request(b.peer_id, FAIL, f'"{kind}"'.encode(), 30)
     assert type(caught.value) is type(Errors[kind])
 
 
 async def test_other_errors_arrive_as_misbehaviour_and_a_bug_tells_nothing(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
     with pytest.raises(PeerMisbehaved, match="can't run this"):
-        await a.request(b.peer_id, FAIL, b'"failed"', 5)
+        await a.request(b.peer_id, FAIL, b'"failed"', 30)
     with pytest.raises(PeerMisbehaved) as caught:
-        await a.request(b.peer_id, FAIL, b'"bug"', 5)
+        await a.request(b.peer_id, FAIL, b'"bug"', 30)
     assert "a bug" not in str(caught.value)
 
 
 async def test_an_unknown_protocol_is_misbehaviour(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
     with pytest.raises(PeerMisbehaved, match="does not speak"):
-        await a.request(b.peer_id, "/test/unknown/1", b"1", 5)
+        await a.request(b.peer_id, "/test/unknown/1", b"1", 30)
 
 
 async def test_an_unknown_peer_is_unreachable(a: Libp2pNetwork) -> None:
     with pytest.raises(PeerUnreachable):
-        await a.request(Identity.generate().peer_id, ECHO, b"1", 5)
+        await a.request(Identity.generate().peer_id, ECHO, b"1", 30)
     with pytest.raises(PeerUnreachable):
-        await a.request("not a peer id", ECHO, b"1", 5)
+        await a.request("not a peer id", ECHO, b"1", 30)
 
 
 async def test_a_slow_answer_is_unreachable_in_time(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
@@ -146,7 +146,7 @@ async def test_a_slow_answer_is_unreachable_in_time(a: Libp2pNetwork, b: Libp2pN
         return b""
 
     b.serve_request("/test/never/1", never)  # also shows that a protocol may be added while running
-    await a.ping(b.peer_id, 5)
+    await a.ping(b.peer_id, 30)
     with pytest.raises(PeerUnreachable):
         async with asyncio.timeout(2):
             await a.request(b.peer_id, "/test/never/1", b"1", 0.3)
@@ -172,7 +172,7 @@ async def test_raw_frames_arrive_as_they_were(a: Libp2pNetwork, b: Libp2pNetwork
             yield frame
 
     b.serve_stream("/test/raw/1", send, raw=True)
-    await a.ping(b.peer_id, 5)
+    await a.ping(b.peer_id, 30)
     assert [frame async for frame in a.stream(b.peer_id, "/test/raw/1", b"1")] == frames
 
 
@@ -188,7 +188,7 @@ async def test_a_stream_that_is_cut_raises(a: Libp2pNetwork, b: Libp2pNetwork) -
     assert await anext(stream) == b'"began"'
     await b.close()
     with pytest.raises(PeerUnreachable):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(120):
             await anext(stream)
 
 
@@ -204,14 +204,14 @@ async def test_a_slow_reader_slows_the_sender_and_gets_everything(
             yield padded(number)
 
     b.serve_stream("/test/padded/1", padded_count)
-    await a.ping(b.peer_id, 5)
+    await a.ping(b.peer_id, 30)
     stream = a.stream(b.peer_id, "/test/padded/1", b"10000")
     assert await anext(stream) == padded(0)
     seen = -1
     while seen != served.sent:  # until the sender stands still, since nobody reads
         seen = served.sent
         for _ in range(20):
-            await a.ping(b.peer_id, 5)
+            await a.ping(b.peer_id, 30)
     assert served.sent < 9_000
     assert [frame async for frame in stream] == [padded(number) for number in range(1, 10_000)]
 
@@ -220,7 +220,7 @@ async def test_closing_a_stream_closes_it_at_the_sender(a: Libp2pNetwork, b: Lib
     stream = a.stream(b.peer_id, ENDLESS, b"1")
     await anext(stream)
     await stream.aclose()
-    await asyncio.wait_for(served.closed.wait(), 5)
+    await asyncio.wait_for(served.closed.wait(), 120)
 
 
 async def test_cancelling_a_reader_closes_the_stream_at_the_sender(
@@ -233,16 +233,16 @@ async def test_cancelling_a_reader_closes_the_stream_at_the_sender(
             began.set()
 
     task = asyncio.create_task(read())
-    await asyncio.wait_for(began.wait(), 5)
+    await asyncio.wait_for(began.wait(), 120)
     task.cancel()
-    await asyncio.wait_for(served.closed.wait(), 5)
+    await asyncio.wait_for(served.closed.wait(), 120)
 
 
 async def test_a_sender_is_closed_when_its_reader_dies(a: Libp2pNetwork, b: Libp2pNetwork, served: Served) -> None:
     stream = a.stream(b.peer_id, ENDLESS, b"1")
     await anext(stream)
     await a.close()
-    await asyncio.wait_for(served.closed.wait(), 10)
+    await asyncio.wait_for(served.closed.wait(), 120)
 
 
 async def test_many_streams_of_one_peer_at_once(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
@@ -254,15 +254,15 @@ async def test_many_streams_of_one_peer_at_once(a: Libp2pNetwork, b: Libp2pNetwo
 
 
 async def test_ping_measures_a_round_trip(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
-    assert 0 < await a.ping(b.peer_id, 5) < 1
+    assert 0 < await a.ping(b.peer_id, 30) < 30  # seconds
     with pytest.raises(PeerUnreachable):
-        await a.ping(Identity.generate().peer_id, 5)
+        await a.ping(Identity.generate().peer_id, 30)
 
 
 async def test_peers_that_come_and_go_are_told(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
     changes: list[tuple[str, bool]] = []
     a.on_peer(lambda peer_id, connected: changes.append((peer_id, connected)))
-    await a.ping(b.peer_id, 5)
+    await a.ping(b.peer_id, 30)
     await wait_until(lambda: [peer.peer_id for peer in b.peers()] == [a.peer_id])
     assert [peer.peer_id for peer in a.peers()] == [b.peer_id]
     assert a.peers()[0].addresses == tuple(b.listen_addresses)
@@ -275,7 +275,7 @@ async def test_gossip_reaches_those_who_connect_later_with_its_signer(
     a: Libp2pNetwork, b: Libp2pNetwork, served: Served
 ) -> None:
     await a.publish(TOPIC, b'"nobody hears this"')
-    await a.ping(b.peer_id, 5)
+    await a.ping(b.peer_id, 30)
 
     async def hear() -> None:
         message = ("", b"")
@@ -299,11 +299,11 @@ async def test_a_peer_that_restarts_is_reached_again(a: Libp2pNetwork, served: S
     first = make(served, identity)
     await first.start()
     a.add_addresses(identity.peer_id, first.listen_addresses)
-    assert await a.request(identity.peer_id, ECHO, b"1", 5) == b"1"
+    assert await a.request(identity.peer_id, ECHO, b"1", 30) == b"1"
     port = int(first.listen_addresses[0].split("/")[4])
     await first.close()
     with pytest.raises(PeerUnreachable):
-        await a.request(identity.peer_id, ECHO, b"2", 5)
+        await a.request(identity.peer_id, ECHO, b"2", 30)
     second = make(served, identity, port)
     await second.start()
     assert await a.request(identity.peer_id, ECHO, b"3", 1.5) == b"3"

@@ -23,7 +23,7 @@ async def providers(dms: Dms) -> list[str]:
     return [str(peer_id) for peer_id in found]
 
 
-async def until_providers(dms: Dms, count: int, seconds: float = 20) -> None:
+async def until_providers(dms: Dms, count: int, seconds: float = 120) -> None:
     """Waits until that many are known, in the table of advertisements and in the view."""
     async with asyncio.timeout(seconds):
         while True:
@@ -71,7 +71,7 @@ async def test_nodes_of_one_channel_meet_through_a_node_of_another_and_never_mat
         edge = await start("edge-sp", bootstrap=[await edge_provider.address()], settings=settings)
         await edge.onboard(channel="nunet-edge", is_available=False)
         own = (await edge_provider.get("/peers/self"))["ID"]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while await edge.get("/peers/dht") != [own]:
                 await asyncio.sleep(0.05)
         target = (await meeting_point.get("/peers/self"))["ID"]
@@ -119,7 +119,7 @@ async def test_a_provider_whose_engine_is_away_refuses_at_once_and_comes_back(
         assert "the provider's container engine does not answer" in str(refused.last_message)
         assert cp.topics(quoted["job_id"]) == ["deployment.requested", "deployment.rejected"]
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while (await answer(sp)).get("refused") != {quoted["compute_provider_id"]: "is offline"}:
                 await asyncio.sleep(0.1)
         status = await cp.get("/device/status")
@@ -127,7 +127,7 @@ async def test_a_provider_whose_engine_is_away_refuses_at_once_and_comes_back(
         assert status["hindrance"].startswith("the provider's container engine does not answer: ")
 
         door.symlink_to("/var/run/docker.sock")
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(120):
             while "job_id" not in (offer := await answer(sp)):
                 await asyncio.sleep(0.2)
         assert await cp.get("/device/status") == {"online": True}
@@ -136,7 +136,7 @@ async def test_a_provider_whose_engine_is_away_refuses_at_once_and_comes_back(
 
 async def answer(sp: Dms) -> dict[str, Any]:
     """Of a service request, whatever it is."""
-    async with httpx.AsyncClient(timeout=20) as client:
+    async with httpx.AsyncClient(timeout=120) as client:
         got = await client.post(f"{sp.url}/api/v1/run/request-service", json=request_body("echo alive"))
         found: dict[str, Any] = got.json()
         return found

@@ -16,7 +16,7 @@ import websockets
 from tests.fixtures.dms import Dms, Follower, pair, payment, request_body
 from tests.fixtures.jobs import file_in
 
-pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
 
 STEPS = 90
 SUM = STEPS * (STEPS + 1) // 2
@@ -53,7 +53,7 @@ async def submit(sp: Dms, body: dict[str, Any], tx_hash: str) -> Follower:
     quote = await sp.post("/run/request-service", body)
     async with websockets.connect(f"ws://127.0.0.1:{sp.rest_port}/api/v1/run/deploy") as socket:
         await socket.send(payment(tx_hash, quote["job_id"]))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             while "job.submitted" not in sp.topics(quote["job_id"]):
                 await asyncio.sleep(0.02)
     return Follower(sp, quote["job_id"])
@@ -67,7 +67,7 @@ async def run(sp: Dms, body: dict[str, Any], tx_hash: str) -> Follower:
 
 async def received(sp: Dms, job_id: str) -> Path:
     """The job's newest checkpoint, once nothing is left to be fetched."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             topics = sp.topics(job_id)
             if "job.checkpoint_received" in topics and topics.count("job.checkpoint_offered") and not wanted(topics):
@@ -81,7 +81,7 @@ def wanted(topics: list[str]) -> bool:
     return bool(relevant) and relevant[-1] == "job.checkpoint_offered"
 
 
-async def until(probe: Any, seconds: float = 20) -> None:
+async def until(probe: Any, seconds: float = 120) -> None:
     async with asyncio.timeout(seconds):
         while not probe():
             await asyncio.sleep(0.05)

@@ -25,7 +25,7 @@ from dms.application.ports import ExecutionState
 from dms.domain.event import new_id
 from tests.fixtures.dms import Dms, Follower, pair, payment, request_body
 from tests.fixtures.jobs import launch, read_all, shell_spec, until
-from tests.fixtures.registry import Registry, registry
+from tests.fixtures.registry import ALLOW, Registry, registry
 from tests.integration.http.node import FixedHardware, LonelyNetwork, now_us
 
 __all__ = ["registry"]
@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
 
 
 def docker(*args: str) -> str:
-    done = subprocess.run(["docker", *args], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(["docker", *args], capture_output=True, text=True, timeout=120, check=True)
     return done.stdout.strip()
 
 
@@ -64,7 +64,7 @@ async def test_a_start_removes_the_images_that_this_node_pulled_and_a_newer_one_
     for name in ("ours", "theirs"):
         registry.publish(f"nunet/{name}", "1", release=f"{name} 1")
     docker("pull", "--quiet", theirs)  # by the machine's owner, for a job to use later
-    async with pair(tmp_path) as (sp, cp):
+    async with pair(tmp_path, job__image_allow=ALLOW) as (sp, cp):
         await run_job(sp, ours, "tx-ours")
         await run_job(sp, theirs, "tx-theirs")
         old = {name: image_id(name) for name in (ours, theirs)}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from tests.fixtures import prepared
 from tests.fixtures.dms import Dms
 from tests.fixtures.file_pair import Pair
 from tests.fixtures.network import environment
@@ -36,22 +36,14 @@ def command(dms: Dms, *args: str) -> list[str]:
 
 async def nunet(dms: Dms, *args: str, code: int = 0, stdin: str = "") -> tuple[str, str]:
     """(standard output, standard error)"""
-    process = await asyncio.create_subprocess_exec(
-        *command(dms, *args),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(),
-    )
-    async with asyncio.timeout(60):
-        out, err = await process.communicate(stdin.encode())
-    assert process.returncode == code, (out, err)
-    assert b"Traceback" not in err
-    return out.decode(), err.decode()
+    done = await asyncio.to_thread(prepared.run, ["--url", dms.url, *args], environment(), stdin)
+    assert done.returncode == code, (done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
 
 
 async def until_offered(pair: Pair, count: int = 1) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while len((await pair.receiver.get("/peers/files?state=offered"))["items"]) < count:
             await asyncio.sleep(0.05)
 
@@ -153,7 +145,7 @@ async def test_chat_refusals_are_those_of_the_original(pair: Pair) -> None:
 
 async def test_lines_can_be_piped_into_a_chat(pair: Pair) -> None:
     calling = asyncio.create_task(nunet(pair.sender, "chat", "start", pair.receiver_id, stdin="one\ntwo\n"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not await pair.receiver.get("/peers/chat") and not calling.done():
             await asyncio.sleep(0.01)
     assert "the chat is over" in (await calling)[1]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,19 +11,23 @@ import orjson
 import pytest
 
 from tests.e2e.test_main_job import frames_until_over, socket_of
+from tests.fixtures import prepared
 from tests.fixtures.dms import ADDRESS, Dms, pair, payment, poll, request_body
+from tests.fixtures.registry import ALLOW, Registry, registry
+
+__all__ = ["registry"]
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
 
 ALICE = "addr_test1qz2fxv2umyhttkxyxp8x0dlpdt3k6cwng5pxj3jhsydzer3n0d3vllmyqwsx5wktcd8cc3sq835lu7drv2xwl2wywfgs68faae"
 TX = "0xA11CE000" + "5" * 56
 OUTPUT = "alice-was-here-7c1f"
-NO_IMAGE = "alice-private-registry.example/no-such-image:1"
+NO_IMAGE = "alice-private/no-such-image:1"
 
 
 @pytest.fixture
 async def dmses(tmp_path: Path) -> AsyncIterator[tuple[Dms, Dms]]:
-    async with pair(tmp_path) as both:
+    async with pair(tmp_path, job__image_allow=ALLOW) as both:
         yield both
 
 
@@ -42,10 +44,7 @@ async def run_for(sp: Dms, address: str, tx_hash: str, script: str, image: str =
 
 
 def nunet(dms: Dms, *arguments: str, code: int = 0) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-m", "dms.cli", *arguments, "-o", "json"],
-        capture_output=True, timeout=60, check=False, env={"DMS_URL": dms.url, "PATH": "/usr/bin:/bin"},
-    )  # fmt: skip
+    done = prepared.run([*arguments, "-o", "json"], {"DMS_URL": dms.url, "PATH": "/usr/bin:/bin"})
     assert done.returncode == code, (done.stdout, done.stderr)
     return orjson.loads(done.stdout) if done.stdout else None
 
@@ -60,10 +59,12 @@ def holding(folder: Path, *texts: str) -> list[str]:
     return found
 
 
-async def test_after_erasure_no_byte_is_left_and_both_histories_verify(dmses: tuple[Dms, Dms], tmp_path: Path) -> None:
+async def test_after_erasure_no_byte_is_left_and_both_histories_verify(
+    dmses: tuple[Dms, Dms], tmp_path: Path, registry: Registry
+) -> None:
     sp, _ = dmses
     job_id = await run_for(sp, ALICE, TX, f"echo {OUTPUT}; echo {OUTPUT} > /workspace/notes")
-    failed_id = await run_for(sp, ALICE, "0xA11CE001" + "6" * 56, "true", NO_IMAGE)
+    failed_id = await run_for(sp, ALICE, "0xA11CE001" + "6" * 56, "true", f"{registry.address}/{NO_IMAGE}")
     kept_id = await run_for(sp, ADDRESS, "0xB0B" + "7" * 61, "echo bob")
     for dms in dmses:
         before = dms.head()

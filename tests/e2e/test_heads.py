@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,10 +24,10 @@ from dms.adapters.p2p.identity import Identity
 from dms.application.export import export_log
 from dms.cli.main import cli
 from dms.domain.chain import SignedRecord, id_bytes
-from ops.demo import Node, stop_nodes, wait_for
+from ops.nodes import Node, stop_nodes, wait_for
 from tests.fixtures.network import Network, environment, nunet, nunet_json, request_for, running_network
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow]
 
 
 class Ended(NamedTuple):
@@ -42,7 +43,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]:
         request = request_for(network.compute, "echo out")
         nunet(network.service, "job", "run", "-", "--tx-hash", "a1", "--wait", stdin=request)
         for node in network:
-            wait_for(f"the head of {node.name} to be signed", 30, partial(own, node), network)
+            wait_for(f"the head of {node.name} to be signed", 120, partial(own, node), network)
             nunet(node, "events", "export", "-f", str(node.folder / "log.ndjson"))
         live = {node.name: nunet_json(node, "audit", "verify") for node in network}
         stop_nodes(network)
@@ -64,7 +65,7 @@ def witnessed(node: Node) -> int:
 
 
 def last(database: Path) -> int:
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection, connection:
         return int(connection.execute("SELECT max(position) FROM event").fetchone()[0])
 
 
@@ -79,7 +80,7 @@ def copied(node: Node, to: Path, *, heads: bool = True) -> Path:
 
 def cut(database: Path, position: int) -> None:
     """All events behind it are gone."""
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("DELETE FROM event WHERE position > ?", (position,))
 
 

@@ -57,7 +57,7 @@ async def ask(sp: Dms, chain: Chain, script: str = "true") -> tuple[dict[str, An
 async def outcome(sp: Dms, quote: dict[str, Any], tx_hash: str) -> dict[str, Any]:
     """The last frame that a client of the documented protocol gets."""
     url = f"ws://127.0.0.1:{sp.rest_port}/api/v1/run/deploy"
-    async with asyncio.timeout(60), websockets.connect(url, max_size=None) as socket:
+    async with asyncio.timeout(120), websockets.connect(url, max_size=None) as socket:
         await socket.send(payment(tx_hash, quote["job_id"]))
         while True:
             frame = orjson.loads(await socket.recv())
@@ -66,7 +66,7 @@ async def outcome(sp: Dms, quote: dict[str, Any], tx_hash: str) -> dict[str, Any
                 return frame
 
 
-async def until(probe: Callable[[], bool], what: str, seconds: float = 30) -> None:
+async def until(probe: Callable[[], bool], what: str, seconds: float = 120) -> None:
     try:
         async with asyncio.timeout(seconds):
             while not probe():

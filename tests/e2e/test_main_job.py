@@ -15,6 +15,9 @@ import pytest_asyncio
 import websockets
 
 from tests.fixtures.dms import Dms, Follower, containers_of, pair, payment, request_body
+from tests.fixtures.registry import ALLOW, Registry, registry
+
+__all__ = ["registry"]
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
 
@@ -28,7 +31,7 @@ async def dmses(tmp_path: Path) -> AsyncIterator[tuple[Dms, Dms]]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Dms, Dms]]:
     """For tests that pay for their own jobs, leave none that awaits its payment, and count none."""
-    async with pair(tmp_path_factory.mktemp("shared")) as both:
+    async with pair(tmp_path_factory.mktemp("shared"), job__image_allow=ALLOW) as both:
         yield both
 
 
@@ -39,7 +42,7 @@ async def limited(shared: tuple[Dms, Dms]) -> Follower:
     quote = await sp.post("/run/request-service", request_body("echo on; sleep 600", time=1))
     async with socket_of(sp) as socket:
         await socket.send(payment("tx-long"))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while orjson.loads(await socket.recv())["action"] != "deployment-response":
                 continue
     return Follower(sp, quote["job_id"])
@@ -49,7 +52,7 @@ def socket_of(dms: Dms, path: str = "/api/v1/run/deploy") -> websockets.connect:
     return websockets.connect(f"ws://127.0.0.1:{dms.rest_port}{path}", max_size=None)
 
 
-async def frames_until_over(socket: Any, timeout_seconds: float = 60) -> list[dict[str, Any]]:
+async def frames_until_over(socket: Any, timeout_seconds: float = 120) -> list[dict[str, Any]]:
     """All frames up to the one that ends the job."""
     found: list[dict[str, Any]] = []
     async with asyncio.timeout(timeout_seconds):
@@ -102,19 +105,24 @@ async def test_exit_code_3_fails_the_job_naming_it(shared: tuple[Dms, Dms]) -> N
 @pytest.mark.parametrize(
     ("script", "constraints", "image", "reason"),
     [
-        ("exit 1", {}, "dms-test/there-is-no-such-image:1", "image"),
+        ("exit 1", {}, "there-is-no-such-image:1", "image"),
         ("tail /dev/zero", {"RAM": 16}, None, "memory"),
         ("/no/such/program", {}, None, "127"),
     ],
     ids=["image missing", "out of memory", "command not found"],
 )
 async def test_what_goes_wrong_in_the_container_is_one_job_failed_that_says_why(
-    shared: tuple[Dms, Dms], script: str, constraints: dict[str, Any], image: str | None, reason: str
+    shared: tuple[Dms, Dms],
+    registry: Registry,
+    script: str,
+    constraints: dict[str, Any],
+    image: str | None,
+    reason: str,
 ) -> None:
     sp, _ = shared
     body = request_body(script, **constraints)
     if image:
-        body["params"]["image_id"] = image
+        body["params"]["image_id"] = f"{registry.address}/{image}"
     await sp.post("/run/request-service", body)
     async with socket_of(sp, "/run/deploy") as socket:
         await socket.send(payment(f"tx-wrong-{reason}"))
@@ -155,7 +163,7 @@ async def test_output_arrives_while_the_container_runs(shared: tuple[Dms, Dms]) 
     delays: list[float] = []
     async with socket_of(sp) as socket:
         await socket.send(payment("tx-live"))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while True:
                 frame = orjson.loads(await socket.recv())
                 if frame["action"] == "log-stream-response":

@@ -25,7 +25,7 @@ async def dmses(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple
 
 
 async def all_of(client: OldestClient, tx_hash: str) -> list[tuple[str, Any]]:
-    async with asyncio.timeout(60), aclosing(client.run(tx_hash)) as frames:
+    async with asyncio.timeout(120), aclosing(client.run(tx_hash)) as frames:
         return [frame async for frame in frames]
 
 
@@ -80,6 +80,6 @@ async def _fund(sp: Dms, job_id: str) -> None:
     """Returns once the container prints."""
     async with websockets.connect(f"ws://127.0.0.1:{sp.rest_port}/api/v1/run/deploy") as socket:
         await socket.send(payment("tx-other", job_id))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while "begun" not in str(await socket.recv()):
                 continue

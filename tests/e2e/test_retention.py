@@ -39,7 +39,7 @@ async def test_old_events_are_archived_at_the_start_and_read_as_before(tmp_path:
     try:
         dms.start()
         await dms.ready()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while (found := await dms.get("/archive"))["first_position"] != old + 1 or dms.topics(job):
                 await asyncio.sleep(0.05)
         assert found["after_days"] == 30

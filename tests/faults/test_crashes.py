@@ -15,7 +15,7 @@ import websockets
 
 from tests.fixtures.dms import Dms, Follower, containers_of, pair, payment, poll, request_body, starts_of
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.usefixtures("demo_images")]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("demo_images")]
 
 LINES = 40
 SCRIPT = f"i=1; while [ $i -le {LINES} ]; do echo out $i; echo err $i >&2; i=$((i+1)); sleep 0.05; done"
@@ -82,7 +82,7 @@ def kill_at(point: str, watched: Dms, victims: list[Dms], job_id: str) -> None:
 async def pay_until_taken(sp: Dms, job_id: str, tx_hash: str = "tx-crash") -> None:
     """Reports the payment, again after a crash if need be: an answer that was lost is asked for again."""
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while "job.fund_status_reported" not in sp.topics(job_id):
             try:
                 url = f"ws://127.0.0.1:{sp.rest_port}/api/v1/run/deploy"
@@ -95,6 +95,6 @@ async def pay_until_taken(sp: Dms, job_id: str, tx_hash: str = "tx-crash") -> No
 
 async def nothing_left(job_id: str) -> None:
     """The container is removed once its output is sealed."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while await asyncio.to_thread(containers_of, job_id):
             await asyncio.sleep(0.1)

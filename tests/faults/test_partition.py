@@ -12,7 +12,7 @@ import websockets
 from tests.fixtures.dms import Dms, Follower, payment, poll, request_body, starts_of
 from tests.fixtures.netns import other_host
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.usefixtures("demo_images")]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("demo_images")]
 
 CUT_SECONDS = 30
 LINES = 450  # at 10 a second the job outlives the cut
@@ -56,6 +56,6 @@ async def test_cut_off_for_half_a_minute_nothing_is_lost_or_doubled(tmp_path: Pa
 async def pay(sp: Dms, job_id: str) -> None:
     async with websockets.connect(f"ws://127.0.0.1:{sp.rest_port}/api/v1/run/deploy") as socket:
         await socket.send(payment("tx-cut", job_id))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while "job.submitted" not in sp.topics(job_id):
                 await asyncio.sleep(0.05)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,11 +12,11 @@ from types import ModuleType
 import httpx
 import pytest
 
-from tests.fixtures import event_reader, nats_event_reader
+from tests.fixtures import event_reader, nats_event_reader, prepared
 from tests.fixtures.dms import Dms
 from tests.fixtures.nats import NatsServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.slow]
 
 EVENTS, READER_KILLS, DMS_KILLS = 10_000, 100, 10
 
@@ -29,21 +28,25 @@ class Reader:
         """The program takes the path as its last argument."""
         self.path = path
         self.kills = 0
-        self._command = [sys.executable, "-m", program.__name__, *arguments, str(path)]
-        self._process = subprocess.Popen(self._command)
+        self._program, self._arguments = program.__name__, [*arguments, str(path)]
+        self._process = self._start()
+
+    def _start(self) -> prepared.Process:
+        with self.path.with_suffix(".log").open("ab") as log:
+            return prepared.start(self._arguments, log, os.environ, self._program)
 
     def positions(self) -> list[int]:
         return [int(line) for line in self.path.read_text().split()] if self.path.exists() else []
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(120)
         self.kills += 1
-        self._process = subprocess.Popen(self._command)
+        self._process = self._start()
 
     def end(self) -> None:
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(120)
 
 
 @pytest.fixture
@@ -79,7 +82,7 @@ async def test_every_position_once_and_in_order_whoever_is_killed(dms: Dms, read
     recorded = 1
     reader_kills = sorted(rng.sample(range(2, EVENTS), READER_KILLS))
     dms_kills = sorted(rng.sample(range(EVENTS // 20, EVENTS), DMS_KILLS))
-    async with httpx.AsyncClient(base_url=f"{dms.url}/api/v1", timeout=20) as client:
+    async with httpx.AsyncClient(base_url=f"{dms.url}/api/v1", timeout=120) as client:
         while recorded < EVENTS:
             recorded = await toggled(client, recorded)
             while reader_kills and recorded >= reader_kills[0]:
@@ -91,7 +94,7 @@ async def test_every_position_once_and_in_order_whoever_is_killed(dms: Dms, read
                 dms.kill9()
                 dms.start()
                 await dms.ready()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while any(len(reader.positions()) < EVENTS for reader in readers):
             await asyncio.sleep(0.1)
     for reader in readers:

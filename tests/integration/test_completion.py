@@ -28,7 +28,7 @@ def env(tmp_path: Path) -> Mapping[str, str]:
     for shell in ("bash", "zsh", "fish"):
         assert shutil.which(shell), f"{shell} is not installed: run `make setup`"
         script = subprocess.run(
-            ["nunet", "autocomplete", shell], env=made, capture_output=True, text=True, check=True, timeout=30
+            ["nunet", "autocomplete", shell], env=made, capture_output=True, text=True, check=True, timeout=120
         ).stdout
         (tmp_path / ("_nunet" if shell == "zsh" else f"nunet.{shell}")).write_text(script)
     return made
@@ -39,7 +39,7 @@ def test_bash_knows_the_words(env: Mapping[str, str], tmp_path: Path, line: str)
     ask = 'source nunet.bash; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _nunet_completion nunet'
     done = subprocess.run(
         ["bash", "--norc", "-c", f'{ask}; printf "%s\\n" "${{COMPREPLY[@]}}"', "bash", *line.split()],
-        env=env, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30,
+        env=env, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     assert sorted(done.stdout.split()) == sorted(WORDS[line])
     assert done.stderr == ""
@@ -49,7 +49,7 @@ def test_bash_knows_the_words(env: Mapping[str, str], tmp_path: Path, line: str)
 def test_fish_knows_the_words(env: Mapping[str, str], tmp_path: Path, line: str) -> None:
     done = subprocess.run(
         ["fish", "--no-config", "-c", f"source nunet.fish; complete -C '{line}'"],
-        env=env, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30,
+        env=env, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     assert sorted(row.split("\t")[0] for row in done.stdout.splitlines()) == sorted(WORDS[line])
 

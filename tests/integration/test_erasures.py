@@ -16,6 +16,7 @@ from dms.adapters.http import transactions
 from dms.adapters.views import sqlite as views
 from dms.application import erasures
 from dms.application.payments import payment_of
+from dms.database import connect
 from dms.domain.device import Device, Offer
 from dms.domain.directory import Offering, Provider
 from dms.domain.erasure import Erasure
@@ -48,14 +49,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def another_reader(database: Path) -> Iterator[None]:
     """As `nunet audit verify` reads: one long look, which holds the write-ahead log."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, isolation_level=None)) as connection:
+    with closing(connect(database, read_only=True)) as connection:
         connection.execute("BEGIN")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         yield
 
 
 async def completed(node: Node) -> None:
-    async with asyncio.timeout(10), aclosing(node.services.log.subscribe(0)) as batches:
+    async with asyncio.timeout(120), aclosing(node.services.log.subscribe(0)) as batches:
         async for batch in batches:
             if any(isinstance(recorded.event, Erasure.Completed) for recorded in batch):
                 return
@@ -202,7 +203,7 @@ async def test_views_that_are_no_longer_kept_are_said_so(node: Node, monkeypatch
     monkeypatch.setattr(node.views, "_fold", full)
     waiting = asyncio.create_task(node.views.wait(1))
     await provider(node, lost=False)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(120):
         with pytest.raises(LogUnavailable, match="disk is full"):
             await waiting
 

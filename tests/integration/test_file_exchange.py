@@ -155,7 +155,7 @@ async def test_a_fetch_outlives_a_restart_of_the_other_side(giver: Giver, tmp_pa
     again = Giver(giver.folder, giver.identity, port)
     again.friend = friend
     await again.network.start()
-    await asyncio.wait_for(fetch, 30)
+    await asyncio.wait_for(fetch, 120)
     await again.network.close()
     assert (tmp_path / "got").read_bytes() == content
     assert again.sent
@@ -211,7 +211,7 @@ async def test_what_is_no_regular_file_is_not_given_out(
             (giver.folder / name).mkdir()
     ref = FileRef(kind="offer", id=name, name=name, size_bytes=6, sha256=ref_of(b"secret").sha256)
     with pytest.raises(Forbidden):
-        await asyncio.wait_for(FileExchange(taker).fetch(giver.identity.peer_id, ref, tmp_path / "got"), 10)
+        await asyncio.wait_for(FileExchange(taker).fetch(giver.identity.peer_id, ref, tmp_path / "got"), 120)
 
 
 async def test_a_file_that_changed_is_refused(giver: Giver, taker: Libp2pNetwork, tmp_path: Path) -> None:

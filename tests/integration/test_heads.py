@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ async def sp(tmp_path: Path) -> AsyncIterator[Side]:
 async def cp(sp: Side, tmp_path: Path) -> AsyncIterator[Side]:
     async with side(tmp_path / "cp") as found:
         sp.network.add_addresses(found.peer_id, found.network.listen_addresses)
-        await sp.network.ping(found.peer_id, 5)
+        await sp.network.ping(found.peer_id, 30)
         yield found
 
 
@@ -171,7 +171,7 @@ async def test_jobs_that_end_together_share_a_head(sp: Side, cp: Side, monkeypat
 async def test_while_a_job_runs_heads_are_shown_now_and_then(tmp_path: Path) -> None:
     async with side(tmp_path / "sp") as sp, side(tmp_path / "cp", interval_seconds=0.05) as cp:
         sp.network.add_addresses(cp.peer_id, cp.network.listen_addresses)
-        await sp.network.ping(cp.peer_id, 5)
+        await sp.network.ping(cp.peer_id, 30)
         await begin(sp, cp)
         await wait_for(cp.up_to_date)
 
@@ -216,7 +216,7 @@ async def test_an_older_peer_that_knows_no_heads_is_no_error_and_stops_no_job(
         return b"{}"
 
     cp.network.serve_request(CONTROL, older)
-    await cp.network.ping(sp.peer_id, 5)
+    await cp.network.ping(sp.peer_id, 30)
     with caplog.at_level(logging.INFO, module.__name__):
         await run_job(sp, cp)
         await wait_for(lambda: "does not sign heads" in caplog.text)
@@ -320,7 +320,7 @@ async def test_a_countersignature_that_is_none_is_not_kept(sp: Side, cp: Side, l
     handler: RequestHandler = lying
     cp.network.serve_request(CONTROL, handler)
     await sp.log.save(new_job(JOB, provider=cp.peer_id))
-    await cp.network.ping(sp.peer_id, 5)
+    await cp.network.ping(sp.peer_id, 30)
     with pytest.raises(PeerMisbehaved, match="not of the head"):
         await sp.heads.show(cp.peer_id, JOB)
     assert sp.kept.own == ()
@@ -332,13 +332,13 @@ async def test_a_log_that_was_cut_is_told_at_the_next_start(
 ) -> None:
     async with side(tmp_path / "cp") as cp:
         sp.network.add_addresses(cp.peer_id, cp.network.listen_addresses)
-        await sp.network.ping(cp.peer_id, 5)
+        await sp.network.ping(cp.peer_id, 30)
         await run_job(sp, cp)
         await wait_for(cp.up_to_date)
         head = cp.log.head
     async with side(tmp_path / "cp"):
         assert "is not what it was" not in caplog.text
-    with sqlite3.connect(tmp_path / "cp" / "events.db") as database:
+    with closing(sqlite3.connect(tmp_path / "cp" / "events.db")) as database, database:
         database.execute("DELETE FROM event WHERE position > ?", (head - 2,))
     async with side(tmp_path / "cp"):
         assert f"peer {sp.peer_id} witnessed position {head}" in caplog.text
@@ -353,6 +353,14 @@ def test_a_damaged_file_is_moved_aside_and_not_overwritten(
     assert HeadFile(tmp_path, "12D3KooWOwn").load() == Heads(peer_id="12D3KooWOwn")
     assert (tmp_path / "heads.json.damaged").read_bytes() == body
     assert "is moved to heads.json.damaged" in caplog.text
+
+
+def test_what_was_moved_aside_before_is_not_overwritten(tmp_path: Path) -> None:
+    for body in (b"one", b"two", b"three"):
+        (tmp_path / "heads.json").write_bytes(body)
+        HeadFile(tmp_path, "12D3KooWOwn").load()
+    kept = [(tmp_path / f"heads.json.damaged{number}").read_bytes() for number in ("", "-2", "-3")]
+    assert kept == [b"one", b"two", b"three"]
 
 
 async def test_the_file_of_another_identity_is_moved_aside(tmp_path: Path) -> None:

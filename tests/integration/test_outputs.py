@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
-import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
 
-from dms.adapters.outputs import files
-from dms.adapters.outputs.files import TRUNCATED, FileOutputStore
-from dms.application.ports import LogLine, OutputLine
+from dms.adapters.outputs import files, sealed
+from dms.adapters.outputs.audit import check_outputs
+from dms.adapters.outputs.files import FileOutputStore
+from dms.adapters.outputs.sealed import FileState, file_state
+from dms.application.ports import OUTPUT_DAMAGED, OUTPUT_TRUNCATED, LogLine, OutputLine, SealedLog
 from dms.errors import LogUnavailable, PeerMisbehaved
+from tests.fixtures.disks import disk_full_at
 
 JOB = "0198c0de-0000-7000-8000-000000000000"
-MARK = TRUNCATED.format(limit=1)
+MARK = OUTPUT_TRUNCATED.format(limit=1)
 
 
 @pytest.fixture
@@ -72,27 +73,45 @@ async def test_a_line_torn_by_a_power_cut_at_any_byte_is_cut_off_and_written_aga
         await again.close()
 
 
-async def test_what_stands_behind_a_damaged_line_is_cut_off(store: FileOutputStore, tmp_path: Path) -> None:
-    """It comes again from the engine or the peer, which both can give any line once more."""
+def kept_aside(tmp_path: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted((tmp_path / "logs").glob("*.damaged-*"))]
+
+
+async def test_what_stands_behind_a_damaged_line_is_kept_aside_before_more_is_written(
+    store: FileOutputStore, tmp_path: Path
+) -> None:
+    """It comes again from the engine or the peer, which both can give any line once more. Reading changes nothing."""
     await store.append(JOB, said("one", "two", "three"))
-    lines = path_of(tmp_path).read_bytes().splitlines(keepends=True)
-    for damaged in (b"\x00" * 40 + b"\n", b"{}\n", lines[2], b'[2,"stdout"]\n'):
-        path_of(tmp_path).write_bytes(lines[0] + damaged + lines[2])
+    whole = path_of(tmp_path).read_bytes()
+    lines = whole.splitlines(keepends=True)
+    set_aside = []
+    for damaged in (b"\x00" * 40 + b"\n", b"{}\n", lines[2], b'[2,"stdout"]\n', b'[2,"std', b"\x00" * 40):
+        rest = damaged + lines[2] if damaged.endswith(b"\n") else damaged
+        path_of(tmp_path).write_bytes(lines[0] + rest)
         store = await reopened(store, tmp_path)
+        torn = damaged == b'[2,"std'
         assert [line.text for line in await everything(store)] == ["one"]
-        assert path_of(tmp_path).read_bytes() == lines[0]
+        assert ("behind line 1" in await store.damage(JOB)) == (not torn)
+        assert path_of(tmp_path).read_bytes() == lines[0] + rest
+        await store.append(JOB, said("two", "three"))
+        assert path_of(tmp_path).read_bytes() == whole
+        assert await store.damage(JOB) == ""
+        set_aside += [] if torn else [rest]
+        assert kept_aside(tmp_path) == set_aside
+    assert await store.drop(JOB)
+    assert kept_aside(tmp_path) == []
+    await store.close()
 
 
-@contextmanager
-def disk_full_at(size: int) -> Iterator[None]:
-    """The kernel itself refuses to write a file beyond that size, after a part of it, as a full disk does."""
-    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
+async def test_an_end_that_can_not_be_read_is_no_part_of_what_is_sealed(store: FileOutputStore, tmp_path: Path) -> None:
+    await store.append(JOB, said("one"))
+    whole = path_of(tmp_path).read_bytes()
+    path_of(tmp_path).write_bytes(whole + b"rubbish\n")
+    store = await reopened(store, tmp_path)
+    sealed = await store.seal(JOB)
+    assert (sealed.lines, sealed.sha256) == (1, sha256(whole).hexdigest())
+    assert (path_of(tmp_path).read_bytes(), kept_aside(tmp_path)) == (whole, [b"rubbish\n"])
+    await store.close()
 
 
 async def test_a_full_disk_loses_and_doubles_no_line(store: FileOutputStore, tmp_path: Path) -> None:
@@ -223,7 +242,9 @@ async def test_open_files_and_lines_in_memory_are_bounded(
         assert (await store.seal(job_id)).lines == 1
     for _ in range(5):
         await store.append(JOB, said(*["x"] * 2000))
-    assert len(store._open[JOB].recent) <= 2 * files.RECENT_LINES
+    opened = store._open[JOB]
+    assert isinstance(opened, files._Output)
+    assert len(opened.recent) <= 2 * files.RECENT_LINES
     assert len(await everything(store)) == 10_000
 
 
@@ -237,7 +258,7 @@ async def test_a_waiting_reader_keeps_its_file_and_hears_of_each_line(
         await store.append(f"0198c0de-0000-7000-8000-{number:012}", said("other"))
     assert not waiting.done()
     await store.append(JOB, said("now"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         await waiting
 
 
@@ -247,7 +268,227 @@ async def test_a_sealed_digest_is_what_sha256sum_says(store: FileOutputStore, tm
     data = path_of(tmp_path).read_bytes()
     assert (sealed.lines, sealed.sha256, sealed.truncated) == (2, sha256(data).hexdigest(), False)
     assert [json.loads(line)[0] for line in data.splitlines()] == [1, 2]
-    assert path_of(tmp_path).stat().st_mode & 0o777 == 0o600
+    assert path_of(tmp_path).stat().st_mode & 0o777 == 0o400
     await store.drop(JOB)
     assert not path_of(tmp_path).exists()
     assert await store.last(JOB) == 0
+
+
+# --- what was sealed -----------------------------------------------------------------------------------
+
+
+class Recorded:
+    """What an event log says."""
+
+    def __init__(self, **sealed: SealedLog) -> None:
+        self.known, self.gone = sealed, set[str]()
+
+    async def sealed(self, job_id: str) -> SealedLog | None:
+        return self.known.get(job_id)
+
+    async def erased(self, job_id: str) -> bool:
+        return job_id in self.gone
+
+
+TEXTS = [f"line {number} ü" for number in range(1, 31)]
+
+
+async def sealed_store(tmp_path: Path, texts: list[str] = TEXTS) -> tuple[FileOutputStore, Recorded]:
+    recorded = Recorded()
+    store = FileOutputStore(tmp_path / "logs", 1, recorded)
+    for number, text in enumerate(texts):
+        await store.append(JOB, said(text, at=number))
+    recorded.known[JOB] = await store.seal(JOB)
+    return store, recorded
+
+
+Lines = list[bytes]
+
+
+class Damage(Struct, frozen=True):
+    """change: what is done to the lines. gone: numbers of those that are not shown as they were.
+    words: in their place."""
+
+    change: Callable[[Lines], Lines]
+    gone: range = range(0)
+    words: str = ""
+
+
+DAMAGES = {
+    "the first byte of a line": Damage(
+        lambda lines: [*lines[:4], b"\xdb" + lines[4][1:], *lines[5:]], range(5, 6), "line 5 is"
+    ),
+    "a digit of a number": Damage(lambda lines: [b"[9" + lines[0][2:], *lines[1:]], range(1, 2), "line 1 is"),
+    "a number that becomes the last": Damage(
+        lambda lines: [*lines[:19], lines[19].replace(b"[20", b"[30"), *lines[20:]], range(20, 21), "line 20 is"
+    ),
+    "a line break": Damage(
+        lambda lines: [*lines[:2], lines[2][:-1] + b" ", *lines[3:]], range(3, 5), "lines 3 to 4 are"
+    ),
+    "lines in the middle": Damage(lambda lines: lines[:10] + lines[15:], range(11, 16), "lines 11 to 15 are"),
+    "the end": Damage(lambda lines: lines[:4], range(5, 31), "lines 5 to 30 are"),
+    "all of it": Damage(lambda _: [], range(1, 31), "lines 1 to 30 are"),
+    "zeros": Damage(lambda lines: [b"\x00" * sum(map(len, lines))], range(1, 31), "lines 1 to 30 are"),
+    "a text": Damage(lambda lines: [*lines[:6], lines[6].replace(b"line", b"lime"), *lines[7:]], range(7, 8)),
+    "a line more": Damage(lambda lines: [*lines, lines[-1].replace(b"[30", b"[31")]),
+    "a time out of all bounds": Damage(
+        lambda lines: [lines[0].replace(b",0,", b",1" + b"0" * 30 + b","), *lines[1:]], range(1, 2), "line 1 is"
+    ),
+    "two lines changed about": Damage(lambda lines: [*lines[:7], lines[8], lines[7], *lines[9:]], range(8, 10)),
+}
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("what", DAMAGES)
+async def test_damage_to_a_sealed_output_is_told_and_nothing_is_written(
+    tmp_path: Path, what: str, *, fresh: bool
+) -> None:
+    store, recorded = await sealed_store(tmp_path)
+    whole = await everything(store)
+    assert (await store.damage(JOB), len(whole)) == ("", 30)
+    damage, path = DAMAGES[what], path_of(tmp_path)
+    left = b"".join(damage.change(path.read_bytes().splitlines(keepends=True)))
+    path.chmod(0o600)
+    path.write_bytes(left)
+    if fresh:
+        await store.close()
+        store = FileOutputStore(tmp_path / "logs", 1, recorded)
+    lines = await everything(store)
+    assert lines[-1].text == OUTPUT_DAMAGED + await store.damage(JOB)
+    assert recorded.known[JOB].sha256 in lines[-1].text
+    assert [line.seq for line in lines] == sorted({line.seq for line in lines})
+    assert set(lines) >= {line for line in whole if line.seq not in damage.gone}
+    assert any(damage.words in line.text for line in lines if line.text.startswith("[dms]"))
+    for page in (1, 7):
+        assert await everything(store, limit=page) == lines
+    with pytest.raises(LogUnavailable, match="sealed"):
+        await store.append(JOB, said("more"))
+    with pytest.raises(PeerMisbehaved):
+        await store.extend(JOB, [LogLine(32, "stdout", 1, "more")])
+    assert (await store.last(JOB), path.read_bytes(), kept_aside(tmp_path)) == (31, left, [])
+    await store.close()
+
+
+@settings(max_examples=150, deadline=None)
+@given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), limit=st.integers(1, 40))
+def test_any_flipped_bit_is_told_and_hides_few_lines(
+    tmp_path_factory: pytest.TempPathFactory, at: float, bit: int, limit: int
+) -> None:
+    async def main() -> None:
+        folder = tmp_path_factory.mktemp("flipped")
+        store, recorded = await sealed_store(folder)
+        whole = await everything(store)
+        await store.close()
+        data = bytearray(path_of(folder).read_bytes())
+        data[int(at * len(data))] ^= 1 << bit
+        path_of(folder).chmod(0o600)
+        path_of(folder).write_bytes(data)
+        store = FileOutputStore(folder / "logs", 1, recorded)
+        lines = await everything(store, limit=limit)
+        assert lines[-1].text.startswith(OUTPUT_DAMAGED)
+        assert len(set(whole) & set(lines)) >= 28
+        assert path_of(folder).read_bytes() == data
+        await store.close()
+
+    asyncio.run(main())
+
+
+async def test_a_large_damaged_output_is_read_in_pages_as_it_is_read_whole(tmp_path: Path) -> None:
+    store, _ = await sealed_store(tmp_path, [f"line {number}" for number in range(1, 3001)])
+    path = path_of(tmp_path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.chmod(0o600)
+    path.write_bytes(b"".join(lines[:700] + lines[1000:1500] + [b"?\n"] + lines[1501:2900]))
+    whole = await everything(store, limit=10_000)
+    assert [line.text for line in whole if line.text.startswith("[dms]")] == [
+        "[dms] lines 701 to 1000 are damaged or missing here",
+        "[dms] line 1501 is damaged or missing here",
+        "[dms] lines 2901 to 3000 are damaged or missing here",
+        OUTPUT_DAMAGED + await store.damage(JOB),
+    ]
+    assert await everything(store, limit=97) == whole
+    for after in (0, 699, 700, 999, 1000, 1001, 1500, 1501, 2899, 2999, 3000, 3001):
+        assert list(await store.read(JOB, after, 5)) == [line for line in whole if line.seq > after][:5]
+    await store.close()
+
+
+async def test_an_output_whose_file_is_gone_says_so_unless_it_was_erased(tmp_path: Path) -> None:
+    store, recorded = await sealed_store(tmp_path)
+    path_of(tmp_path).unlink()
+    assert "its file is missing" in await store.damage(JOB)
+    assert [line.seq for line in await everything(store)] == [30, 31]
+    recorded.gone.add(JOB)
+    await store.drop(JOB)
+    assert (await store.damage(JOB), await everything(store)) == ("", [])
+    await store.close()
+
+
+async def test_nothing_printed_and_no_file_is_no_damage(tmp_path: Path) -> None:
+    store, _ = await sealed_store(tmp_path, [])
+    assert (await store.damage(JOB), await everything(store)) == ("", [])
+    await store.close()
+
+
+async def test_an_output_cut_at_our_own_lower_limit_is_not_held_against_the_providers_digest(tmp_path: Path) -> None:
+    recorded = Recorded()
+    store = FileOutputStore(tmp_path / "logs", 1, recorded)
+    await store.extend(JOB, [LogLine(seq, "stdout", seq, "x" * 60_000) for seq in range(1, 40)])
+    assert (await store.seal(JOB)).truncated
+    recorded.known[JOB] = SealedLog(39, "ab" * 32, truncated=False)
+    lines = await everything(store)
+    assert (await store.damage(JOB), lines[-1].text) == ("", MARK)
+    await store.close()
+
+
+async def test_what_was_sealed_but_never_recorded_as_such_goes_on_after_a_crash(tmp_path: Path) -> None:
+    store, recorded = await sealed_store(tmp_path)
+    recorded.known.clear()
+    await store.close()
+    store = FileOutputStore(tmp_path / "logs", 1, recorded)
+    await store.append(JOB, said("one more"))
+    assert (await store.seal(JOB)).lines == 31
+    await store.close()
+
+
+async def test_a_sealed_file_is_read_once_for_all_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, _ = await sealed_store(tmp_path)
+    read: list[Path] = []
+
+    def counted(path: Path, seal: SealedLog, index: list[tuple[int, int]] | None = None) -> FileState:
+        read.append(path)
+        return file_state(path, seal, index)
+
+    monkeypatch.setattr(sealed, "file_state", counted)
+    for _ in range(3):
+        assert len(await everything(store, limit=5)) == 30
+    assert read == [path_of(tmp_path)]
+    await store.close()
+
+
+async def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
+    store, recorded = await sealed_store(tmp_path)
+    path_of(tmp_path).unlink()
+    path_of(tmp_path).mkdir()
+    with pytest.raises(LogUnavailable, match=str(path_of(tmp_path))):
+        await everything(store)
+    recorded.known.clear()
+    await store.close()
+    with pytest.raises(LogUnavailable, match=str(path_of(tmp_path))):
+        await everything(store)
+
+
+def test_the_audit_names_each_damaged_output_and_counts_the_others(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    good = b'[1,"stdout",1,"a"]\n'
+    short = b'[1,"stdout",1,"a"]\n[2,"stderr",1,"%s"]\n' % MARK.encode()
+    seal = SealedLog(1, sha256(good).hexdigest(), truncated=False)
+    for name, data in (("good", good), ("bad", good.replace(b"a", b"b")), ("cut", b""), ("short", short)):
+        (folder / f"{name}.ndjson").write_bytes(data)
+    seals = dict.fromkeys(["good", "bad", "cut", "lost", "erased"], seal)
+    seals["short"] = SealedLog(9, "00" * 32, truncated=False)
+    seals["silent"] = SealedLog(0, sha256(b"").hexdigest(), truncated=False)
+    *_, found = check_outputs(folder, seals, {"erased"})
+    assert (found.checked, found.not_here, found.erased, found.cut_short) == (2, 1, 1, 1)
+    assert [fault.split(" in ")[0] for fault in found.faults] == ["output of job bad", "output of job cut"]
+    assert all(seal.sha256 in fault and str(folder) in fault for fault in found.faults)

@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 
 from dms.adapters.service.notify import ServiceManager
-from tests.fixtures.dms import free_port
+from tests.fixtures.ports import free_port
 
 
 class Manager:
@@ -26,7 +26,7 @@ class Manager:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
 
-    def next(self, timeout_seconds: float = 30.0) -> list[str]:
+    def next(self, timeout_seconds: float = 120) -> list[str]:
         self._socket.settimeout(timeout_seconds)
         return self._socket.recv(4096).decode().splitlines()
 
@@ -77,7 +77,7 @@ def test_jobs_do_not_inherit_the_way_to_speak_for_the_daemon() -> None:
     "env", [{}, {"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}, {"WATCHDOG_USEC": ""}]
 )
 async def test_without_a_watchdog_of_ours_there_is_nothing_to_watch(env: dict[str, str]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(120):
         await ServiceManager.from_environment(env).watch(lambda: None)
 
 
@@ -109,7 +109,7 @@ async def test_an_unhealthy_daemon_gives_no_sign_of_life_and_says_why(manager: M
 def end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.kill()
-        process.wait(10)
+        process.wait(120)
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_a_service_is_ready_alive_and_stopping(
     manager.until("WATCHDOG=1")
     process.terminate()
     manager.until("STOPPING=1")
-    assert process.wait(20) == 0
+    assert process.wait(120) == 0
 
 
 def test_a_daemon_that_hangs_gives_no_sign_of_life(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.p2p.identity import Identity
 from dms.application.file_exchange import FileExchange
+from dms.application.messages import FileOfferAnswer, encode
 from dms.application.transfers import Snapshot, Transfers
 from dms.application.user_files import Inbox, Outbox
 from dms.domain.event import new_id
@@ -80,6 +82,30 @@ async def test_cancelling_does_not_wait_for_a_peer_that_is_away(
     await transfers.start([transfer_id])
     seen = [snapshot.transfer.state async for snapshot in _cancelled_meanwhile(transfers, transfer_id)]
     assert seen[-1] is TransferState.CANCELLED
+
+
+class Undecided(LonelyNetwork):
+    """A peer whose user has not looked at the offer yet."""
+
+    asked = 0
+
+    async def request(self, peer_id: str, protocol: str, body: bytes, timeout_seconds: float) -> bytes:
+        self.asked += 1
+        await asyncio.sleep(0)  # a network takes its time
+        return encode(FileOfferAnswer(state=TransferState.OFFERED, reason=""))
+
+
+async def test_a_peer_that_has_not_decided_is_not_asked_all_the_time(tmp_path: Path, event_log: SQLiteEventLog) -> None:
+    network, received = Undecided(Identity.generate().peer_id), tmp_path / "received"
+    transfers = Transfers(
+        event_log, network, FileExchange(network), Outbox([tmp_path], [], received), Inbox(received), now_us
+    )
+    await transfers.start([await offered(event_log, Direction.OUT, 0)])
+    await wait_for(lambda: network.asked)
+    for _ in range(20):
+        await offered(event_log, Direction.OUT, 0)
+    assert network.asked == 1
+    await transfers.close()
 
 
 async def _cancelled_meanwhile(transfers: Transfers, transfer_id: str) -> AsyncIterator[Snapshot]:

@@ -50,7 +50,7 @@ async def raw(node: Node, text: str) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
     try:
         writer.write(text.encode("latin-1"))
-        return await asyncio.wait_for(reader.read(), 5)
+        return await asyncio.wait_for(reader.read(), 120)
     finally:
         writer.close()
 

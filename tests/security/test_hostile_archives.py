@@ -113,32 +113,48 @@ def zeros(count_mib: int, *before: bytes) -> bytes:
 
 
 END = bytes(1024)
-BYTES: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "ends too early"),
-    "no gzip": (b"PK\3\4" * 100, "no gzip"),
-    "no tar": (gzipped(b"hello" * 300), "no tar"),
-    "cut gzip": (gzipped(raw_header(b"workspace/a", 5), b"12345".ljust(512, b"\0"), END)[:-20], "ends too early"),
-    "cut tar": (gzipped(raw_header(b"workspace/a", 5_000), b"12345"), "ends too early"),
-    "no end": (gzipped(raw_header(b"workspace/a", 0)), "ends too early"),
+BYTES: dict[str, tuple[Callable[[], bytes], str]] = {
+    "empty": (lambda: b"", "ends too early"),
+    "no gzip": (lambda: b"PK\3\4" * 100, "no gzip"),
+    "no tar": (lambda: gzipped(b"hello" * 300), "no tar"),
+    "cut gzip": (
+        lambda: gzipped(raw_header(b"workspace/a", 5), b"12345".ljust(512, b"\0"), END)[:-20],
+        "ends too early",
+    ),
+    "cut tar": (lambda: gzipped(raw_header(b"workspace/a", 5_000), b"12345"), "ends too early"),
+    "no end": (lambda: gzipped(raw_header(b"workspace/a", 0)), "ends too early"),
     "hidden second archive": (
-        gzipped(raw_header(b"workspace/a", 0), END) + gzipped(raw_header(b"workspace/b", 0), END),
+        lambda: gzipped(raw_header(b"workspace/a", 0), END) + gzipped(raw_header(b"workspace/b", 0), END),
         "more behind",
     ),
-    "hidden behind the end": (gzipped(END, raw_header(b"workspace/b", 0), END), "more behind"),
-    "negative size": (gzipped(raw_header(b"workspace/a", 0)[:124] + b"\xff" * 12 + bytes(376), END), "no tar|negative"),
-    "huge size": (gzipped(raw_header(b"workspace/a", 2**60), END), "larger than"),
-    "huge pax header": (zeros(4, raw_header(b"x", 2**40, b"x")), "header has"),
-    "huge GNU name": (zeros(4, raw_header(b"././@LongLink", 2**33, b"L")), "header has"),
-    "pax header of nonsense": (gzipped(raw_header(b"x", 512, b"x"), b"999999 path=x".ljust(512, b"x"), END), "pax"),
+    "hidden behind the end": (lambda: gzipped(END, raw_header(b"workspace/b", 0), END), "more behind"),
+    "negative size": (
+        lambda: gzipped(raw_header(b"workspace/a", 0)[:124] + b"\xff" * 12 + bytes(376), END),
+        "no tar|negative",
+    ),
+    "huge size": (lambda: gzipped(raw_header(b"workspace/a", 2**60), END), "larger than"),
+    "huge pax header": (lambda: zeros(4, raw_header(b"x", 2**40, b"x")), "header has"),
+    "huge GNU name": (lambda: zeros(4, raw_header(b"././@LongLink", 2**33, b"L")), "header has"),
+    "pax header of nonsense": (
+        lambda: gzipped(raw_header(b"x", 512, b"x"), b"999999 path=x".ljust(512, b"x"), END),
+        "pax",
+    ),
     "pax size": (
-        gzipped(raw_header(b"x", 512, b"x"), b"13 size=9e99\n".ljust(512, b"\0"), raw_header(b"workspace/a", 0), END),
+        lambda: gzipped(
+            raw_header(b"x", 512, b"x"), b"13 size=9e99\n".ljust(512, b"\0"), raw_header(b"workspace/a", 0), END
+        ),
         "can't be read",
     ),
-    "folder with content": (gzipped(raw_header(b"workspace/a/", 512, b"5"), bytes(512), END), "folder with content"),
-    "bomb": (zeros(80, raw_header(b"workspace/a", 80 * MIB)), "larger than"),
-    "bomb behind the end": (zeros(80, END), "more behind"),
+    "folder with content": (
+        lambda: gzipped(raw_header(b"workspace/a/", 512, b"5"), bytes(512), END),
+        "folder with content",
+    ),
+    "bomb": (lambda: zeros(80, raw_header(b"workspace/a", 80 * MIB)), "larger than"),
+    "bomb behind the end": (lambda: zeros(80, END), "more behind"),
     "nothing but headers": (
-        gzipped(*(raw_header(b"x", 12, b"x") + b"12 mtime=1\n ".ljust(512, b"\0") for _ in range(2 * ENTRIES + 1))),
+        lambda: gzipped(
+            *(raw_header(b"x", 12, b"x") + b"12 mtime=1\n ".ljust(512, b"\0") for _ in range(2 * ENTRIES + 1))
+        ),
         "entries|pax",
     ),
 }
@@ -146,8 +162,8 @@ BYTES: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("case", BYTES)
 def test_broken_bytes_are_refused_with_the_reason(tmp_path: Path, case: str) -> None:
-    data, reason = BYTES[case]
-    (tmp_path / "x.tar.gz").write_bytes(data)
+    made, reason = BYTES[case]
+    (tmp_path / "x.tar.gz").write_bytes(made())
     with pytest.raises(ArchiveRefused, match=reason):
         check_archive(tmp_path / "x.tar.gz", MIB)
 

@@ -29,7 +29,7 @@ from dms.domain.checkpoint import ResumeFrom
 from dms.domain.deployment import Deployment
 from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job
-from dms.errors import DmsError, NotFound, PeerMisbehaved
+from dms.errors import DmsError, InvalidInput, NotFound, PeerMisbehaved
 from tests.fixtures.histories import request
 from tests.fixtures.waiting import wait_for
 
@@ -121,7 +121,7 @@ class Sides:
         """Why it was lost; empty when it is here. Once that is in the log."""
         await wait_for(lambda: job.checkpoint_wanted is None)
         number = job.checkpoint_settled
-        async with asyncio.timeout(20), aclosing(self.log.subscribe(0, stream=f"job-{job.key}")) as batches:
+        async with asyncio.timeout(120), aclosing(self.log.subscribe(0, stream=f"job-{job.key}")) as batches:
             async for batch in batches:
                 for event in (recorded.event for recorded in batch):
                     if isinstance(event, Job.CheckpointLost) and event.number == number:
@@ -257,3 +257,16 @@ async def test_only_the_chosen_provider_gets_what_a_job_goes_on_from_and_only_wh
             await theirs.fetch(sides.ours.peer_id, ref, sides.folder / "late")
     finally:
         await stranger.close()
+
+
+async def test_a_received_one_that_was_damaged_since_is_named_before_anything_is_paid(sides: Sides) -> None:
+    job, content = await sides.job(), harmless()
+    await sides.offer(job, content, saved(content))
+    assert await sides.settled(job) == ""
+    path, other = sides.files.received(job.key), new_id()
+    assert (await sides.receiver.keep(path, other)).sha256 == hashlib.sha256(content).hexdigest()
+    path.unlink()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InvalidInput, match=f"{job.key}.tar.gz is damaged: it was received with SHA-256"):
+        await sides.receiver.keep(path, other)
+    assert not sides.files.resume_out(other).exists()

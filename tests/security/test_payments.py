@@ -62,7 +62,7 @@ class World(NamedTuple):
             return "accepted" if answer.accepted else answer.reason
         follow = msgspec.json.encode(FeedRequest(job_id=job_id))
         async with (
-            asyncio.timeout(30),
+            asyncio.timeout(120),
             contextlib.aclosing(self.stranger.stream(self.provider_id, FEED, follow)) as frames,
         ):
             async for frame in frames:
@@ -208,7 +208,7 @@ async def test_no_withdraw_for_a_job_that_did_not_work_and_no_refund_for_one_tha
         work = changed(model_url=script)
         assert await world.ask(paid_by(tx_hash, work)) == "accepted"
         body = {"tx_hash": tx_hash}
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while (await world.provider.get("/transactions"))[0]["reward_type"] == "":
                 await asyncio.sleep(0.05)
         reward = await world.provider.post("/transactions/request-reward", body)

@@ -24,7 +24,7 @@ async def test_no_secret_is_left_anywhere(dms: Dms) -> None:
     await dms.ready()
     secrets: list[bytes] = []
     addresses: list[str] = []
-    async with httpx.AsyncClient(base_url=f"{dms.url}/api/v1", timeout=20) as client:
+    async with httpx.AsyncClient(base_url=f"{dms.url}/api/v1", timeout=120) as client:
         for query in ("", "?blockchain=cardano", "?blockchain=Cardano&network=mainnet", "?blockchain=ethereum"):
             answer = await client.get(f"/onboarding/address/new{query}")
             assert answer.status_code == 200

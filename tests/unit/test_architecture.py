@@ -18,10 +18,21 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "dms.config": ("dms.config", "dms.config_json"),
     "dms.config_json": ("dms.masking",),
     "dms.masking": (),
+    "dms.database": (),
+    "dms.disk": (),
+    "dms.key_file": (),
     "dms.domain": ("dms.domain",),
-    "dms.application": ("dms.application", "dms.domain", "dms.config"),
+    "dms.application": ("dms.application", "dms.domain", "dms.config", "dms.disk"),
     "projections": ("projections", "dms.domain"),
-    "dms.adapters": ("dms.application", "dms.domain", "dms.config", "projections"),  # and its own package
+    "dms.adapters": (
+        "dms.application",
+        "dms.domain",
+        "dms.config",
+        "dms.database",
+        "dms.disk",
+        "dms.key_file",
+        "projections",
+    ),  # and its own package
 }
 WIRING = ("dms.bootstrap", "dms.cli", "dms.__main__")  # these may know every concrete class
 
@@ -120,6 +131,95 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+# --- tasks ---------------------------------------------------------------------------------------
+WAITED_FOR = "whoever begins it waits for its result, or for its end, in the same call"
+SHARED_BY = "those who ask at the same time wait for it together"
+TASKS: dict[tuple[str, str], str] = {
+    ("dms.application.loops", "Loop.__init__"): "looks after all long-lived loops",
+    ("dms.application.tasks", "JobTasks.start"): "begins again by itself, and logs, until the job is done",
+    ("dms.application.tasks", "background"): "logs what ends it",
+    ("dms.bootstrap", "_started"): WAITED_FOR,
+    ("dms.application.chats", "Chats.start"): WAITED_FOR,
+    ("dms.application.compute_provider", "ComputeProvider._either"): WAITED_FOR,
+    ("dms.application.compute_provider", "ComputeProvider.feed"): WAITED_FOR,
+    ("dms.application.compute_provider", "ComputeProvider._unless_stopped"): WAITED_FOR,
+    ("dms.application.compute_provider", "ComputeProvider._supervise"): WAITED_FOR,
+    ("dms.application.engine", "EngineWatch.ping"): SHARED_BY,
+    ("dms.application.service_provider", "ServiceProvider._ping"): SHARED_BY,
+    ("dms.application.transfers", "Transfers._receive"): WAITED_FOR,
+    ("dms.adapters.eventlog.log", "SQLiteEventLog._commit"): WAITED_FOR,
+    ("dms.adapters.executors.docker", "DockerExecutor.pull"): WAITED_FOR,
+    ("dms.adapters.executors.threads", "stoppable"): WAITED_FOR,
+    ("dms.adapters.http.conversation", "Conversation.run"): "closes its socket with a word, whatever ends it",
+    ("dms.adapters.http.events", "_with_pauses"): WAITED_FOR,
+    ("dms.adapters.http.fanout", "JobStream._changed"): WAITED_FOR,
+    ("dms.adapters.http.sockets", "Sockets.close"): WAITED_FOR,
+    ("dms.adapters.nats.relay", "NatsRelay._session"): WAITED_FOR,
+    ("dms.adapters.p2p.exchange", "consume"): WAITED_FOR,
+    ("dms.adapters.views.sqlite", "SQLiteViews._follow_until_damaged"): WAITED_FOR,
+    ("dms.adapters.p2p.runtime", "TrioThread.ask.begin"): WAITED_FOR,
+}
+BEGIN_A_TASK = ("create_task", "ensure_future")
+
+
+def begun_tasks(body: list[ast.stmt], within: tuple[str, ...] = ()) -> Iterator[str]:
+    """Qualified names of the functions that begin a task of asyncio's."""
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from begun_tasks(node.body, (*within, node.name))
+            continue
+        inner = [s for name in ("body", "orelse", "finalbody") for s in getattr(node, name, [])]
+        inner += [s for handler in getattr(node, "handlers", []) for s in handler.body]
+        yield from begun_tasks(inner, within)
+        own = {id(part) for one in inner for part in ast.walk(one)}
+        for call in ast.walk(node):
+            if id(call) not in own and isinstance(call, ast.Attribute) and call.attr in BEGIN_A_TASK:
+                yield ".".join(within)
+
+
+def test_long_lived_tasks_are_all_looked_after() -> None:
+    """What must go on is a loop of `Loops`; what has an end and is waited for by nobody is a `background` task."""
+    found = {
+        (module, where) for module, path in MODULES.items() for where in begun_tasks(ast.parse(path.read_text()).body)
+    }
+    assert not found - TASKS.keys(), "a task that dies here is missed by nobody: see dms/application/loops.py, tasks.py"
+    assert not TASKS.keys() - found, "no task is begun here any more"
+
+
+def test_the_rules_would_catch_a_task_that_nobody_looks_after() -> None:
+    source = """
+class Watch:
+    def start(self):
+        if True:
+            self._task = asyncio.create_task(self._run())
+    def other(self):
+        def inner():
+            return [asyncio.ensure_future(x) for x in self.all]
+"""
+    assert list(begun_tasks(ast.parse(source).body)) == ["Watch.start", "Watch.other.inner"]
+
+
+def calls_to_connect(path: Path) -> set[str]:
+    """The calls of `sqlite3.connect` (by that or any other name) in a file."""
+    tree = ast.parse(path.read_text())
+    names = {"sqlite3.connect", "sqlite3.dbapi2.connect", "sqlite3.Connection"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in ("sqlite3", "sqlite3.dbapi2"):
+            names |= {alias.asname or alias.name for alias in node.names if alias.name in ("connect", "Connection")}
+        elif isinstance(node, ast.Import):
+            names |= {f"{a.asname}.connect" for a in node.names if a.name == "sqlite3" and a.asname}
+    return {
+        ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) in names
+    }
+
+
+def test_only_one_module_opens_sqlite_databases() -> None:
+    """Any other way forgets something: quoting in the URI, the file's mode, a medium that can't be written."""
+    ours = [path for top in ("dms", "projections", "ops") for path in sorted((ROOT / top).rglob("*.py"))]
+    found = {str(path.relative_to(ROOT)): calls for path in ours if (calls := calls_to_connect(path))}
+    assert set(found) == {"dms/database.py"}
 
 
 def test_the_rules_would_catch_an_outward_import() -> None:

@@ -48,7 +48,7 @@ class Reader:
 
     def close(self) -> list[str]:
         """What it logged. It must end even when a call into the driver never does."""
-        _, log = self._process.communicate(timeout=20)
+        _, log = self._process.communicate(timeout=120)
         assert self._process.returncode == 0
         return log.splitlines()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dms.adapters.executors.images import ImagePolicy, parse_reference
-from dms.errors import ImageUnavailable
+from dms.domain.image import is_inner_address, parse_image
+from dms.errors import ImageUnavailable, InvalidInput
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -59,6 +60,64 @@ def test_normalises(text: str, normal: str) -> None:
 def test_refuses(text: str) -> None:
     with pytest.raises(ImageUnavailable):
         parse_reference(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("Busybox", "lower case: 'library/busybox'"),
+        ("nunet/Ml:1", "lower case"),
+        ("https://registry.example/x", "write the name alone"),
+        ("a@sha256:12", "64 hexadecimal digits"),
+        ("a:-b", "is not a tag"),
+        ("registry.example/" + "x/" * 200 + "x", "at most 255"),
+        ("a" * 64, "local id"),
+        ("a\0b", "is not a name like"),
+        ("", "is empty"),
+    ],
+)
+def test_says_what_is_wrong_and_what_is_expected(text: str, says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        parse_image(text)
+
+
+INNER = [
+    "127.0.0.1", "127.0.0.1:5000", "10.0.0.1", "8.8.8.8", "[::1]:5000", "[fe80::1]", "localhost", "LOCALHOST:80",
+    "x.localhost", "registry:5000", "2130706433:80", "127.1:80", "0x7f.0.0.1", "017700000001:80", "printer.local",
+    "metadata.google.internal", "host.docker.internal:80", "router.lan", "nas.home.arpa", "a.b.corp",
+]  # fmt: skip
+PUBLIC = ["docker.io", "ghcr.io", "registry.gitlab.com", "localhost.example.org:5000", "internal.example.com", "1.fm"]
+
+
+@pytest.mark.parametrize("registry", INNER)
+def test_a_registry_of_an_inner_network_is_asked_only_when_a_pattern_names_it(registry: str) -> None:
+    reference = parse_reference(f"{registry}/team/x:1")
+    for policy in (ImagePolicy(), ImagePolicy(allow=("*",)), ImagePolicy(allow=("*/x",)), ImagePolicy(allow=(DIGEST,))):
+        with pytest.raises(ImageUnavailable, match=r"job\.image_allow"):
+            policy.check(reference)
+    named = registry.replace("[", "[[]")  # as a pattern
+    if "[" not in registry:
+        ImagePolicy(allow=(f"{named}/team/*",)).check(reference)
+        ImagePolicy(allow=("*", f"{named}/*")).check(reference)
+        with pytest.raises(ImageUnavailable):
+            ImagePolicy(allow=(f"{named}/other/*",)).check(reference)
+        with pytest.raises(ImageUnavailable, match="denied"):
+            ImagePolicy(allow=(f"{named}/*",), deny=(f"{named}/team/x",)).check(reference)
+
+
+@pytest.mark.parametrize("registry", PUBLIC)
+def test_a_public_registry_is_asked(registry: str) -> None:
+    ImagePolicy().check(parse_reference(f"{registry}/team/x:1"))
+
+
+@pytest.mark.parametrize(
+    ("address", "inner"),
+    [("93.184.216.34", False), ("2606:2800:220:1::", False), ("10.0.0.1", True), ("127.0.0.1", True), ("::1", True),
+     ("169.254.169.254", True), ("100.64.0.1", True), ("::ffff:10.0.0.1", True), ("fe80::1%eth0", True),
+     ("224.0.0.1", True), ("0.0.0.0", True), ("fd00::1", True), ("nonsense", True)],
+)  # fmt: skip
+def test_addresses_of_inner_networks_are_known(address: str, inner: bool) -> None:
+    assert is_inner_address(address) is inner
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def shown(page: Path) -> str:
     done = subprocess.run(
         ["man", "--warnings", "-E", "UTF-8", "-l", str(page)],
         env={"PATH": "/usr/bin:/bin", "MANWIDTH": "1000", "MANPAGER": "cat", "LC_ALL": "C.UTF-8", "TERM": "dumb"},
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     assert done.stderr == ""
     return " ".join(done.stdout.replace("‐", "-").replace("−", "-").split())  # groff's hyphens
@@ -35,7 +35,7 @@ def test_a_page_has_no_faults(pages: dict[str, Path], name: str) -> None:
         ["mandoc", "-T", "lint", "-W", "style", str(pages[name])],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "")

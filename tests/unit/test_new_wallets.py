@@ -193,6 +193,6 @@ cli.main(["wallet", "new", "--KIND"], prog_name="nunet")
 @pytest.mark.parametrize("kind", ["cardano", "ethereum"])
 def test_wallet_new_opens_no_socket_and_writes_no_file(kind: str) -> None:
     program = OFFLINE.replace("KIND", kind)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("address: ")

@@ -10,7 +10,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from dms.config import load
-from ops.runtime_lock import runtime_lock
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -31,7 +30,7 @@ def test_the_settings_of_the_package_are_read_without_a_warning() -> None:
 
 
 def test_the_package_has_what_runs_and_nothing_that_only_tests_need() -> None:
-    kept = runtime_lock((ROOT / "requirements.lock").read_text())
+    kept = (ROOT / "requirements-run.lock").read_text()
     names = {canonicalize_name(name) for name in re.findall(r"^([A-Za-z0-9_.-]+)==", kept, re.MULTILINE)}
     for text in PROJECT["dependencies"]:
         assert canonicalize_name(Requirement(text).name) in names

@@ -17,6 +17,7 @@ import msgspec
 
 from dms.adapters.eventlog.segments import Block, Segment, digest, read_block, size
 from dms.domain.chain import SignedRecord, record_hash
+from dms.domain.decoding import UNREADABLE
 from dms.errors import ArchiveUnreadable, LogCorrupt, PeerMisbehaved
 
 SCHEMA = """
@@ -185,7 +186,7 @@ class Archived:
     def _decoded(self, block: Block, line: bytes, position: int) -> SignedRecord:
         try:
             record = _decoder.decode(line)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except UNREADABLE as error:
             raise ArchiveUnreadable(
                 f"position {position} in {self.folder / block.file} can't be read: {error}"
             ) from error

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
+from dms.database import SUFFIXES, beside, real_path
 from dms.domain.chain import SignedRecord, check_record, id_bytes
 from dms.domain.export import Checker
 from dms.domain.job import Job
@@ -58,8 +59,8 @@ def import_log(lines: Iterable[bytes], database: Path, verify: Verify) -> Iterat
     finally:
         recorder.close()
         if not done:
-            for suffix in ("", "-wal", "-shm", ".lock"):
-                database.with_name(database.name + suffix).unlink(missing_ok=True)
+            for suffix in ("", *SUFFIXES, ".lock"):
+                beside(real_path(database), suffix).unlink(missing_ok=True)
 
 
 def _append(recorder: SQLiteRecorder, records: list[SignedRecord]) -> int:

@@ -23,7 +23,7 @@ from hashlib import sha256
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from dms.errors import InvalidInput, LogUnavailable
+from dms.errors import InvalidInput, LogCorrupt, LogUnavailable
 
 # Rows are only put at the end and only overwritten in place, so no page is ever split or merged with a key in it, which
 # would leave a copy behind.
@@ -41,7 +41,7 @@ _KNOWN = "SELECT 1 FROM seal_key WHERE id = ? LIMIT 1"
 _DESTROY = "UPDATE seal_key SET destroyed = 1, secret = zeroblob(32) WHERE scope = ? AND NOT destroyed"
 PSEUDONYMS = "pseudonyms"  # the scope of the key that makes pseudonyms
 KEY_BYTES, ID_BYTES, NONCE_BYTES = 32, 16, 12
-REMEMBERED = 16_384
+REMEMBERED = 4096
 TRUNCATE_SECONDS = 10.0  # readers may hold the write-ahead log for a moment
 
 Row = tuple[str, bytes, bytes]
@@ -184,6 +184,23 @@ class OneKey:
 
     def open(self, token: str, topic: str) -> bytes | None:
         return self._keyring.open(token, topic) if token.partition(".")[0] == self._key_id else None
+
+
+def check(connection: sqlite3.Connection) -> None:
+    """Raises LogCorrupt at the first key that is not what its name says, and when rows are missing."""
+    expected = 0
+    for number, scope, destroyed, key_id, secret in connection.execute("SELECT * FROM seal_key ORDER BY number"):
+        expected += 1
+        if number != expected:
+            break
+        whole = isinstance(secret, bytes) and isinstance(key_id, bytes) and len(secret) == KEY_BYTES
+        if not whole or (secret != bytes(KEY_BYTES) if destroyed else _fingerprint(secret) != key_id):
+            raise LogCorrupt(
+                f"key {number} of personal data (of {scope}) was changed: what was sealed under it can't be read"
+            )
+    else:
+        return
+    raise LogCorrupt(f"key {expected} of personal data is missing: what was sealed under it can't be read")
 
 
 def _fingerprint(secret: bytes) -> bytes:

@@ -24,6 +24,8 @@ from dms.adapters.eventlog.mapper import RecordedEventStore
 from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
 from dms.adapters.eventlog.tail import KEPT_EVENTS, Tail
 from dms.application.cause import current_cause
+from dms.application.loops import Loop, Loops, Patience, said
+from dms.database import is_passing
 from dms.domain.aggregate import Aggregate
 from dms.domain.chain import SignedRecord, id_bytes
 from dms.domain.event import Event, Recorded, decode, encode, misplaced, new_id_bytes
@@ -33,11 +35,16 @@ from dms.errors import Conflict, InvalidInput, LogCorrupt, LogUnavailable, PeerM
 A = TypeVar("A", bound=Aggregate)
 log = logging.getLogger(__name__)
 
-CACHED_AGGREGATES = 4096
+CACHED_AGGREGATES = 1024  # some 9 kB each; others are read again
 EVENTS_A_COMMIT = 2048
 QUEUED_EVENTS = 65_536  # beyond it a command is told to try again later
 QUICK_COMMIT_SECONDS = 0.001
+WRITER_PATIENCE = Patience(longest=5.0)  # commands are refused meanwhile
 READ_BATCH = 1000
+_WAY_OUT = (
+    "What can be read is still served: save it (nunet events export -f FILE), stop the DMS, and put a backup of the "
+    "data folder in the place of the damaged one, or make a log of the export (nunet events import)"
+)
 
 
 def _now() -> int:
@@ -57,7 +64,13 @@ class Save:
 class SQLiteEventLog:
     """Implements application.ports.EventLog. Build it, then `start()` on the loop that uses it."""
 
-    def __init__(self, database: Path, now: Callable[[], int] = _now, kept_events: int = KEPT_EVENTS) -> None:
+    def __init__(
+        self,
+        database: Path,
+        now: Callable[[], int] = _now,
+        kept_events: int = KEPT_EVENTS,
+        loops: Loops | None = None,
+    ) -> None:
         """now: Unix time in microseconds. kept_events: how many of the newest are held in memory at
         least. Raises AlreadyRunning, LogCorrupt."""
         self.recorder = SQLiteRecorder(database)
@@ -77,11 +90,16 @@ class SQLiteEventLog:
         self._turn = asyncio.Lock()  # who may write: a commit, or a step of the archive
         self._changed = asyncio.Event()
         self._commit_seconds = QUICK_COMMIT_SECONDS  # moving average; starts undecided
-        self._writer: asyncio.Task[None] | None = None
+        self._loops = loops or Loops()
+        self._writer: Loop | None = None
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._on_rollback: list[Callable[[], None]] = []
         self._on_commit: list[Callable[[int, float, float], None]] = []
         self._last_commit_seconds = 0.0
+        self.damage = ""  # why nothing is recorded until a restart
+        self._write_fault = ""  # why the newest write failed; the next may succeed
+        self._on_trouble: list[Callable[[], None]] = []
 
     @property
     def head(self) -> int:
@@ -92,8 +110,71 @@ class SQLiteEventLog:
     def first(self) -> int:
         return self.recorder.first
 
+    # --- whether it can be relied on -----------------------------------------------------------------
+    @property
+    def trouble(self) -> str:
+        return self.damage or self._write_fault
+
+    def on_trouble(self, react: Callable[[], None]) -> None:
+        self._on_trouble.append(react)
+
+    def refuse(self, damage: str) -> None:
+        """Nothing more is recorded until a restart: what the log holds is not what was written. For any thread."""
+        if not self.damage:
+            found = (self.recorder.files and self.recorder.files.fault()) or damage.removesuffix(".")
+            self.damage = f"the event log is damaged, nothing is recorded: {found}. {_WAY_OUT}"
+            log.critical("%s", self.damage, extra={"action": "log_damaged"})
+            self._tell_trouble()
+
+    def look_at_files(self) -> None:
+        """Notices when they were taken away."""
+        if not self.damage and self.recorder.files is not None and (fault := self.recorder.files.fault()):
+            self.refuse(fault)
+
+    async def try_to_write(self) -> None:
+        """After a failed write: whether one succeeds again, when no command comes that would tell."""
+        try:
+            await self.between_commits(self.recorder.probe)
+        except (sqlite3.Error, LogUnavailable) as error:
+            log.debug("the event log still can't be written: %s", error)
+        else:
+            self._write_succeeded()
+
+    def _write_failed(self, error: Exception) -> None:
+        first, self._write_fault = not self._write_fault, f"the event log can't be written ({error})"
+        if first:
+            log.error("%s", self._write_fault, extra={"action": "log_write_failed"})
+            self._tell_trouble()
+
+    def _write_succeeded(self) -> None:
+        if self._write_fault:
+            self._write_fault = ""
+            log.warning("the event log can be written again", extra={"action": "log_written_again"})
+            self._tell_trouble()
+
+    def _tell_trouble(self) -> None:
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            for react in self._on_trouble:
+                loop.call_soon_threadsafe(react)
+
+    def _unreadable(self, error: sqlite3.Error) -> LogUnavailable:
+        self.look_at_files()
+        if not is_passing(error):
+            self.refuse(f"it can't be read ({error})")
+        return LogUnavailable(self.damage or f"the event log can't be read just now ({error}); try again")
+
+    def _check_usable(self) -> None:
+        """Raises LogUnavailable."""
+        self.look_at_files()
+        if self.damage:
+            raise LogUnavailable(self.damage)
+
     async def start(self) -> None:
-        self._writer = asyncio.create_task(self._write_loop(), name="event log writer")
+        self._loop = asyncio.get_running_loop()
+        self._writer = self._loops.start(
+            "event log writer", self._write_loop, needed=True, on_death=self._writer_died, patience=WRITER_PATIENCE
+        )
 
     async def close(self) -> None:
         """Writes what is queued, then lets go of the file."""
@@ -101,9 +182,7 @@ class SQLiteEventLog:
         if self._writer is not None:
             while waiting := [save.done for save in self._writing + self._queue]:
                 await asyncio.wait(waiting)
-            self._writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._writer
+            await self._writer.close()
         self.recorder.close()
 
     # --- aggregates ------------------------------------------------------------------------------
@@ -117,13 +196,24 @@ class SQLiteEventLog:
             return self._repository.get(name, projector_func=projector)
         except AggregateNotFoundError:
             return None
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
 
     async def save(self, *aggregates: Aggregate) -> int:
         if self._closed and any(aggregate.pending for aggregate in aggregates):
             self._roll_back(aggregates)
             raise LogUnavailable("the event log is closed: this DMS is stopping")
+        if self.damage and any(aggregate.pending for aggregate in aggregates):
+            self._roll_back(aggregates)
+            raise LogUnavailable(self.damage)
+        if self._writer is not None and self._writer.resting and any(aggregate.pending for aggregate in aggregates):
+            self._roll_back(aggregates)
+            raise LogUnavailable(f"nothing can be written just now ({self._writer.trouble}); try again in a moment")
         try:
             drafts = self._drafts(aggregates)
+        except sqlite3.Error as error:  # the keys of personal data are read
+            self._roll_back(aggregates)
+            raise self._unreadable(error) from error
         except BaseException:
             self._roll_back(aggregates)
             raise
@@ -208,6 +298,7 @@ class SQLiteEventLog:
 
     # --- writing -----------------------------------------------------------------------------------
     async def _write_loop(self) -> None:
+        self._catch_up()
         while True:
             await self._work.wait()
             self._work.clear()
@@ -234,48 +325,96 @@ class SQLiteEventLog:
 
     async def _commit(self, drafts: list[Draft]) -> list[Recorded]:
         async with self._turn:
+            self._check_usable()
             recorded = self.recorder.insert(drafts)
             if self._commit_seconds < QUICK_COMMIT_SECONDS:
                 seconds = self.recorder.commit()
             else:
-                seconds = await asyncio.to_thread(self.recorder.commit)
+                # Begun once it is inserted, whatever becomes of us: the recorder is locked until it is done.
+                committing = asyncio.ensure_future(asyncio.to_thread(self.recorder.commit))
+                try:
+                    seconds = await asyncio.shield(committing)
+                except asyncio.CancelledError:
+                    committing.add_done_callback(self._committed_alone)
+                    raise
+            self._check_usable()  # else it may have gone to a file that has no name any more
+        self._write_succeeded()
         self._commit_seconds += 0.1 * (seconds - self._commit_seconds)
         self._last_commit_seconds = seconds
         return recorded
 
+    def _committed_alone(self, committing: asyncio.Future[float]) -> None:
+        """The writer died meanwhile: nobody else takes what came of it."""
+        if not committing.cancelled() and committing.exception() is None:
+            self._catch_up()
+
     def _publish(self, batch: list[Save], recorded: list[Recorded]) -> None:
-        self._writing = []
+        if recorded[0].position != self._tail.head + 1:  # the writer died between a commit and its telling
+            self._tail = Tail(recorded[0].position - 1, self._tail.kept)
         self._tail.extend(recorded)
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self._wake_readers()
         for save in batch:
             self._let_go(save.aggregates)
             if not save.done.done():
                 save.done.set_result(self.head)
+        self._writing = []  # not before all are told: should we die on the way, the rest still is (see _writer_died)
         oldest = time.perf_counter() - batch[0].at
         for tell in self._on_commit:
-            tell(len(recorded), self._last_commit_seconds, oldest)
+            try:
+                tell(len(recorded), self._last_commit_seconds, oldest)
+            except Exception:  # a listener's fault must not hold up the commands behind
+                log.exception("after a commit", extra={"action": "commit_told_failed"})
 
     def _fail(self, batch: list[Save], error: Exception) -> None:
         """Nothing of the batch was written. What queued behind it was decided on its events, so it
         fails too, and every object involved is read anew."""
-        failed, self._queue, self._queued_events, self._writing = batch + self._queue, [], 0, []
-        log.error("the event log can't be written: %s", error, extra={"action": "log_write_failed"})
-        self._roll_back([aggregate for save in failed for aggregate in save.aggregates])
+        failed, self._queue, self._queued_events = batch + self._queue, [], 0
+        self._writing = failed
         conflict = isinstance(error, sqlite3.IntegrityError)
+        if conflict:
+            log.error("events were refused: %s", error, extra={"action": "log_conflict"})
+        elif not self.damage:
+            self._write_failed(error)
+        self._roll_back([aggregate for save in failed for aggregate in save.aggregates])
         for save in failed:
             if save.done.done():
                 continue
             save.done.set_exception(
                 Conflict("another writer changed the same aggregate; read again, then retry")
                 if conflict
-                else LogUnavailable(f"the event log can't be written ({error}); nothing was recorded, try again")
+                else LogUnavailable(
+                    self.damage or f"the event log can't be written ({error}); nothing was recorded, try again"
+                )
             )
             save.done.exception()  # seen: a caller that went away is no error of its own
+        self._writing = []
+
+    def _writer_died(self, error: Exception) -> None:
+        """No command waits for what no longer works. What was committed at the last moment is found by reading on."""
+        failed, self._queue, self._queued_events, self._writing = self._writing + self._queue, [], 0, []
+        self._roll_back([aggregate for save in failed for aggregate in save.aggregates])
+        for save in failed:
+            if not save.done.done():
+                save.done.set_exception(
+                    LogUnavailable(f"the event log's writer failed ({said(error)}); read again, then retry")
+                )
+                save.done.exception()  # seen: a caller that went away is no error of its own
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """With commits that were not told."""
+        if self.recorder.head != self._tail.head:
+            self._tail = Tail(self.recorder.head, self._tail.kept)
+            self._wake_readers()
+
+    def _wake_readers(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     async def between_commits(self, work: Callable[[], None]) -> None:
         """Runs a short piece of work that writes, in a thread; commands wait for it, the loop does not."""
         async with self._turn:
+            self._check_usable()
             await asyncio.to_thread(work)
 
     # --- reading -----------------------------------------------------------------------------------
@@ -284,7 +423,13 @@ class SQLiteEventLog:
             recent = self._tail.after(after, 2 * self._tail.kept if topics else limit)
             if recent is not None:
                 return _matching(recent, topics, "")[:limit]
-        return await asyncio.to_thread(self.recorder.read, after, limit, topics=topics, stream=stream, until=self.head)
+        return await self._read(after, limit, topics, stream, self.head)
+
+    async def _read(self, after: int, limit: int, topics: Sequence[str], stream: str, until: int) -> Sequence[Recorded]:
+        try:
+            return await asyncio.to_thread(self.recorder.read, after, limit, topics=topics, stream=stream, until=until)
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
 
     async def subscribe(
         self, after: int, *, topics: Sequence[str] = (), stream: str = ""
@@ -297,11 +442,10 @@ class SQLiteEventLog:
         while True:
             changed = self._changed
             until = self.head
+            found: Sequence[Recorded]
             batch = self._tail.after(position, READ_BATCH)
             if batch is None:
-                found: Sequence[Recorded] = await asyncio.to_thread(
-                    self.recorder.read, position, READ_BATCH, topics=topics, stream=stream, until=until
-                )
+                found = await self._read(position, READ_BATCH, topics, stream, until)
                 position = found[-1].position if len(found) == READ_BATCH else until
             else:
                 found = _matching(batch, topics, stream)
@@ -340,6 +484,7 @@ class SQLiteEventLog:
         return self.recorder.keys.pseudonym(text)
 
     async def destroy_seal_keys(self, scopes: Sequence[str]) -> int:
+        self._check_usable()
         try:
             return await asyncio.to_thread(self.recorder.destroy_keys, scopes)
         except sqlite3.Error as error:

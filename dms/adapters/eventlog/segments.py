@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from hashlib import file_digest, sha256
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
 
 from dms.application.export import signed_record
 from dms.application.ports import Signer
+from dms.disk import make_folder, private, publish, sync_folder
+from dms.domain.decoding import UNREADABLE
 from dms.domain.event import Recorded
 from dms.domain.export import Header, Writer, decode_footer
 from dms.errors import ArchiveUnreadable
@@ -74,11 +75,12 @@ class SegmentWriter:
 
     def __init__(self, folder: Path, first: int, last: int, previous: bytes, signer: Signer) -> None:
         """previous: the link before `first`. Raises OSError."""
-        make_folder(folder)
+        if not folder.is_dir():
+            make_folder(folder)
+            sync_folder(folder.parent)
         self._path = folder / file_name(first, last)
         self._part = self._path.with_name(self._path.name + PART)
-        fd = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        self._file = os.fdopen(fd, "wb")
+        self._file = os.fdopen(private(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb")
         self._first, self._last, self._previous, self.link = first, last, previous, previous  # link: of the last record
         self._lines = Writer(
             Header(kind="log", peer_id=signer.peer_id, first=first, previous=previous.hex()), signer.sign
@@ -110,8 +112,7 @@ class SegmentWriter:
         os.fsync(self._file.fileno())
         self._file.close()
         self._keep_other()
-        self._part.replace(self._path)
-        _sync_folder(self._path.parent)
+        publish(self._part, self._path)
         return Segment(
             self._first, self._last, self._path.name, self._previous, self.link, self._digest.digest(), self._size,
             self._newest,
@@ -161,7 +162,7 @@ def end_of(path: Path) -> tuple[int, str]:
     try:
         with gzip.open(path) as file:
             footer = decode_footer(b"".join(deque(file, 1)))
-    except (OSError, EOFError, zlib.error, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, EOFError, zlib.error, *UNREADABLE):
         return 0, ""
     return footer.position, footer.hash
 
@@ -190,20 +191,6 @@ def _told(folder: Path, segment: Segment) -> Iterator[None]:
             f"{folder / segment.file}, which holds positions {segment.first} to {segment.last}, can't be read: "
             f"{error.strerror}"
         ) from error
-
-
-def make_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        folder.mkdir(mode=0o700)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _unreadable(folder: Path, block: Block, why: str) -> ArchiveUnreadable:

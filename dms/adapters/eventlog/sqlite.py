@@ -33,10 +33,12 @@ from msgspec import Struct
 from dms.adapters.eventlog import keyring
 from dms.adapters.eventlog.archived import SCHEMA as ARCHIVE_SCHEMA
 from dms.adapters.eventlog.archived import Archived, verified
+from dms.adapters.eventlog.inuse import FilesInUse
 from dms.adapters.eventlog.keyring import Keyring
 from dms.adapters.eventlog.owned import OwnedFile
 from dms.adapters.eventlog.segments import Block
 from dms.adapters.eventlog.subscription import BlockingSubscription, WakingRecorder
+from dms.database import connect as connect_database
 from dms.domain.audit import recorded
 from dms.domain.chain import GENESIS, SignedRecord, link
 from dms.domain.event import Event, Recorded, decode, new_id_bytes
@@ -66,9 +68,12 @@ CREATE TABLE event (
 CREATE UNIQUE INDEX event_of_stream ON event (stream, version);
 PRAGMA application_id = {APPLICATION_ID};
 """
+# No event, and no part of the chain: what this program keeps about the log. Older programs leave it alone.
+_NOTES = "CREATE TABLE IF NOT EXISTS note (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 _MIGRATIONS = {1: keyring.SCHEMA, 2: ARCHIVE_SCHEMA}  # from format n to n + 1
 _INSERT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _COLUMNS = "position, stream, version, topic, time, id, correlation, causation, traceparent, data, hash"
+PROBE_BYTES = 65_536
 ARCHIVE_FOLDER = "archive"  # beside the database
 _STREAMS_REMEMBERED = 100_000  # ids of streams kept in memory; others are looked up again
 
@@ -120,10 +125,7 @@ def _checked_links(position: int, previous: bytes, found: NamedRows) -> bytes:
 
 def connect(database: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection with our pragmas; may be handed between threads, never shared by two at once."""
-    mode = "ro" if read_only else "rwc"
-    connection = sqlite3.connect(
-        f"file:{database}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
-    )
+    connection = connect_database(database, read_only=read_only)
     if not read_only:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -137,7 +139,7 @@ class SQLiteRecorder(WakingRecorder):
 
     def __init__(self, database: Path, *, own: bool = True) -> None:
         """Raises AlreadyRunning when another process owns it, LogCorrupt when it is no log of ours."""
-        self._database = database
+        self.database = database
         self._lock = threading.Lock()  # around the writing connection: taken at insert, freed after commit
         self._read_lock = threading.Lock()
         self._owned = OwnedFile(database) if own else None
@@ -150,7 +152,6 @@ class SQLiteRecorder(WakingRecorder):
         self._new_keys: list[keyring.Row] = []  # in the open transaction
         try:
             if own:
-                database.touch(mode=0o600)
                 self._write = connect(database)
                 self._prepare()
             self._read = connect(database, read_only=True)
@@ -164,7 +165,8 @@ class SQLiteRecorder(WakingRecorder):
             self._next_stream = self._load_next_stream(self._read)
             self._load_topics(self._read)
             self.head, self.head_hash = self._load_head()
-        except sqlite3.Error as error:
+            self.files = FilesInUse(database) if own else None
+        except (sqlite3.Error, OSError) as error:
             self._release()
             raise LogCorrupt(f"{database} can't be opened as an event log: {error}") from error
         except LogCorrupt:
@@ -221,7 +223,7 @@ class SQLiteRecorder(WakingRecorder):
 
     def destroy_keys(self, scopes: Sequence[str]) -> int:
         """See keyring.destroy. Blocking, beside the writer's own work."""
-        return keyring.destroy(connect(self._database), scopes, self.keys)
+        return keyring.destroy(connect(self.database), scopes, self.keys)
 
     def rollback(self) -> None:
         try:
@@ -275,6 +277,30 @@ class SQLiteRecorder(WakingRecorder):
                 )  # fmt: skip
         self._next_head = position, previous
         return recorded, rows
+
+    # --- what is kept about the log ------------------------------------------------------------
+    def note(self, name: str) -> bytes | None:
+        """None when there is none. Raises LogCorrupt for one that nobody of us wrote."""
+        with self._read_lock:
+            if not self._read.execute("SELECT 1 FROM sqlite_schema WHERE name = 'note'").fetchone():
+                return None  # a log that an older program wrote, opened to be read
+            row = self._read.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
+        if row is not None and not isinstance(row[0], bytes):
+            raise LogCorrupt(f"{self.database}: the note {name} was changed: it is {type(row[0]).__name__}")
+        return None if row is None else row[0]
+
+    def set_note(self, name: str, value: bytes) -> None:
+        """Durable when it returns. Raises sqlite3.Error."""
+        with self.between_events() as connection:
+            connection.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (name, value))
+
+    def streams(self, kind: str) -> list[str]:
+        """Names of the streams of a kind, in the order made."""
+        with self._read_lock:
+            rows = self._read.execute(
+                "SELECT name FROM stream WHERE name >= ? AND name < ? ORDER BY id", (f"{kind}-", f"{kind}.")
+            ).fetchall()
+        return [name for (name,) in rows]
 
     # --- reading -------------------------------------------------------------------------------
     def read(
@@ -440,7 +466,7 @@ class SQLiteRecorder(WakingRecorder):
             return self._hash(position - 1, segment.hash)  # what goes on behind a file does not need that file
         record = self.archived.at(position - 1)
         if record is None:
-            raise LogCorrupt(f"{self._database}: no event at position {position - 1}")
+            raise LogCorrupt(f"{self.database}: no event at position {position - 1}")
         return bytes.fromhex(record.hash)
 
     def verify(self, batch: int = 5000) -> Iterator[int]:
@@ -464,6 +490,29 @@ class SQLiteRecorder(WakingRecorder):
                 return
             position += len(found[0])
             yield position
+
+    @property
+    def reading(self) -> sqlite3.Connection:
+        """To be interrupted from another thread."""
+        return self._read
+
+    def check_keys(self) -> None:
+        """Whether each key of personal data is the one that its name says, and none has gone. Raises LogCorrupt."""
+        with self._read_lock:
+            if self._read.execute("PRAGMA user_version").fetchone()[0] > 1:  # the first format had none
+                keyring.check(self._read)
+
+    def check_structure(self) -> None:
+        """What the chain does not see: indices that miss a row, pages that nothing leads to. Raises LogCorrupt."""
+        with self._read_lock:
+            found = [text for (text,) in self._read.execute("PRAGMA integrity_check(5)")]
+        if found != ["ok"]:
+            raise LogCorrupt(f"{self.database} is damaged: {'; '.join(' '.join(text.split()) for text in found)}")
+
+    def probe(self) -> None:
+        """Writes and removes about as much as commands do. Raises sqlite3.Error while nothing can be written."""
+        for content in (bytes(PROBE_BYTES), b""):
+            self.set_note("probe", content)
 
     def check_rows(self, after: int, previous: bytes, count: int) -> None:
         """Recomputes the chain of so many rows in the table. previous: the link at `after`. Raises LogCorrupt."""
@@ -537,7 +586,10 @@ class SQLiteRecorder(WakingRecorder):
         topic, schema_version = self._topic(row[3])
         position, stream, version, _, time, event_id, correlation, causation, traceparent, data, link_ = row
         name = self._stream_names.get(stream) or self._stream_name(stream)
-        event = decode(topic, schema_version, data, self.keys)
+        try:
+            event = decode(topic, schema_version, data, self.keys)
+        except LogCorrupt as error:
+            raise LogCorrupt(f"position {position} ({topic} of {name}) was changed: {error}") from error
         return Recorded(
             position, name, version, topic, schema_version, time, event_id, correlation, causation, traceparent,
             data, link_, event,
@@ -701,6 +753,7 @@ class SQLiteRecorder(WakingRecorder):
         steps += "".join(_MIGRATIONS[number] for number in range(found or 1, FORMAT))
         if steps:
             self._write.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {FORMAT}; COMMIT;")
+        self._write.execute(_NOTES)
 
     def _check_format(self) -> int:
         """The format found; an older one where the log is only read."""
@@ -708,7 +761,7 @@ class SQLiteRecorder(WakingRecorder):
         version = int(self._read.execute("PRAGMA user_version").fetchone()[0])
         if application != APPLICATION_ID or not OLDEST_READ <= version <= FORMAT:
             raise LogCorrupt(
-                f"{self._database} is no event log of format {FORMAT} (found format {version}); "
+                f"{self.database} is no event log of format {FORMAT} (found format {version}); "
                 "an older or newer program may have written it"
             )
         return version
@@ -722,7 +775,7 @@ class SQLiteRecorder(WakingRecorder):
     def _hash(self, position: int, stored: object) -> bytes:
         """SQLite stores any type in any column."""
         if not isinstance(stored, bytes):
-            raise LogCorrupt(f"{self._database}: position {position} was changed: its hash is {type(stored).__name__}")
+            raise LogCorrupt(f"{self.database}: position {position} was changed: its hash is {type(stored).__name__}")
         return stored
 
     def _release(self) -> None:

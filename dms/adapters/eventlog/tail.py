@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dms.domain.event import Recorded
 
-KEPT_EVENTS = 8192
+KEPT_EVENTS = 4096  # some 1.5 kB each, and at most twice as many
 
 
 class Tail:

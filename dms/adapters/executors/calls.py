@@ -1,6 +1,7 @@
 """The Docker SDK's blocking calls, run in threads under deadlines, with our errors.
 
-Each thread has a client (a requests session) of its own. A daemon that is away, silent or broken gives
+Each thread has a client (a requests session) of its own, and none keeps a connection when its call is over: the
+SDK would keep one for each address that it ever asked, 25 a thread. A daemon that is away, silent or broken gives
 ExecutorUnavailable in bounded time; what it refuses gives ExecutionError with its own words.
 """
 
@@ -26,7 +27,6 @@ from dms.errors import ExecutionError, ExecutorUnavailable, NotFound
 T = TypeVar("T")
 
 THREADS = 32  # one stuck call per container may hold one: far more than a broken container needs
-PULL_THREADS = 2
 _QUEUE_SECONDS = 5.0  # on top of a call's own limit, for waiting for a thread
 
 
@@ -43,18 +43,13 @@ class EngineCalls:
         self._clients: list[APIClient] = []
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(THREADS, "dms-docker")
-        self._pulls = ThreadPoolExecutor(PULL_THREADS, "dms-docker-pull")
 
     async def ask(self, what: str, call: Callable[[APIClient], T]) -> T:
         """For questions. Raises NotFound, ExecutionError, ExecutorUnavailable."""
-        return await self._run(self._pool, what, self._call_seconds, call)
+        return await self._run(what, self._call_seconds, call)
 
     async def work(self, what: str, call: Callable[[APIClient], T]) -> T:
-        return await self._run(self._pool, what, self._work_seconds, call)
-
-    async def pull(self, what: str, seconds: float, call: Callable[[APIClient], T]) -> T:
-        """For the one kind of call that may take minutes; it must watch its own deadline too."""
-        return await self._run(self._pulls, what, seconds, call)
+        return await self._run(what, self._work_seconds, call)
 
     async def version(self) -> str:
         """The API version that client and daemon agreed upon."""
@@ -65,14 +60,13 @@ class EngineCalls:
     def close(self) -> None:
         """Does not wait for a stuck thread: it ends at its own limit."""
         self._closed = True
-        for pool in (self._pool, self._pulls):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             clients, self._clients = self._clients, []
         for client in clients:
             client.close()
 
-    async def _run(self, pool: ThreadPoolExecutor, what: str, seconds: float, call: Callable[[APIClient], T]) -> T:
+    async def _run(self, what: str, seconds: float, call: Callable[[APIClient], T]) -> T:
         if self._closed:
             raise ExecutorUnavailable(f"the connection to Docker was closed, so it can't {what}")
 
@@ -85,7 +79,7 @@ class EngineCalls:
 
         try:
             async with asyncio.timeout(seconds + _QUEUE_SECONDS):
-                return await asyncio.get_running_loop().run_in_executor(pool, run)
+                return await asyncio.get_running_loop().run_in_executor(self._pool, run)
         except TimeoutError as error:
             raise ExecutorUnavailable(
                 f"Docker at {self._address.base_url} did not {what} within {seconds:g} s"
@@ -102,6 +96,7 @@ class EngineCalls:
         client: APIClient | None = getattr(self._local, "client", None)
         if client is None:
             client = APIClient(self._address.base_url, version=self._version, timeout=math.ceil(self._call_seconds))
+            client.headers["Connection"] = "close"
             self._version, self._local.client = client.api_version, client
             with self._lock:
                 self._clients.append(client)

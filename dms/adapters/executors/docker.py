@@ -9,21 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from docker import APIClient
-from docker.errors import APIError
+from docker.auth import get_config_header
 from msgspec import Struct
 
 from dms.adapters.executors.archive import Owner
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.engine import DEFAULT_BASE_URL, Engine, engine_address, payloads
-from dms.adapters.executors.images import ImagePolicy, ImageReference, parse_reference
+from dms.adapters.executors.images import ImagePolicy, inner_registry, parse_reference
 from dms.adapters.executors.output import (
     CursorTracker,
     FrameReader,
@@ -31,6 +32,7 @@ from dms.adapters.executors.output import (
     Record,
     Seeker,
     batches,
+    log_allowance,
 )
 from dms.adapters.executors.pack import pack
 from dms.adapters.executors.profile import (
@@ -38,12 +40,16 @@ from dms.adapters.executors.profile import (
     LABEL_MANAGED,
     LABEL_NODE,
     UNPRIVILEGED,
+    WORKSPACE,
     ContainerLimits,
     container_config,
+    stop_signal,
+    too_little,
     workspace_mb,
 )
-from dms.adapters.executors.pulls import Pull, watch
+from dms.adapters.executors.pulls import Pull, steps
 from dms.adapters.executors.threads import stoppable
+from dms.adapters.executors.volumes import Room, copied_paths, copier_config, is_below, volume_paths
 from dms.adapters.executors.workspaces import Workspaces
 from dms.application.ports import (
     Execution,
@@ -55,7 +61,17 @@ from dms.application.ports import (
     PreparedImage,
     PullProgress,
 )
-from dms.errors import ExecutionError, ExecutorUnavailable, GpuUnavailable, ImageUnavailable, InvalidInput, NotFound
+from dms.domain.image import ImageReference, host_of, is_inner_address
+from dms.errors import (
+    ExecutionError,
+    ExecutorUnavailable,
+    GpuUnavailable,
+    ImageUnavailable,
+    InvalidInput,
+    NoRoomForImage,
+    NotFound,
+    RegistryUnavailable,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +91,12 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # uname's words, as im
 _GPU_TROUBLE = ("could not select device driver", "nvidia-container", "unresolvable cdi devices", "unknown device")
 _UNTIL_KILLED_SECONDS = 10.0
 _PULL_NEWS_SECONDS = 0.5
+_PULL_PAUSES = (0.5, 10.0)  # seconds between two tries: the first, and the longest
+_LOOKUP_SECONDS = 5.0
+_MOST_PULLS = 32  # each is a connection; the engine itself bounds what it downloads at once
 _START_POLL_SECONDS = 0.1
 _REREAD_SECONDS = 0.2
+OUTPUT_LOST = "[dms] output is missing here: the container engine no longer has all lines that the job printed"
 
 
 class DockerSettings(Struct, frozen=True, kw_only=True):
@@ -90,7 +110,9 @@ class DockerSettings(Struct, frozen=True, kw_only=True):
     base_url: str = ""
     sign_in: bool = False
     max_image_mb: int = 20_480
-    pull_seconds: float = 1_800.0
+    pull_seconds: float = 1_800.0  # for a whole pull, with all its tries
+    patience_seconds: float = 30.0  # how long a registry's passing trouble is borne
+    silent_seconds: float = 300.0  # a pull that tells nothing for so long is stuck; unpacking may be silent
     call_seconds: float = 10.0
     work_seconds: float = 60.0
     quiet_seconds: float = 30.0  # a log this long without a line is checked for being stuck
@@ -108,8 +130,16 @@ class DockerExecutor:
         self._calls = EngineCalls(self._address, settings.call_seconds, settings.work_seconds)
         self._engine = Engine(self._address, settings.call_seconds)
         self._locks: dict[str, asyncio.Lock] = {}
+        self._pulling = asyncio.Semaphore(_MOST_PULLS)
         self._workspaces = Workspaces(settings.workspaces, self._address.path) if settings.workspaces else None
         self._told_trouble = False
+
+    def objection(self, spec: ExecutionSpec) -> str:
+        try:
+            self._settings.policy.check(parse_reference(spec.image))
+        except ImageUnavailable as error:
+            return str(error)
+        return too_little(spec, self._settings.limits)
 
     async def check(self) -> None:
         """Raises ExecutorUnavailable, naming the socket, when the daemon does not answer."""
@@ -168,7 +198,6 @@ class DockerExecutor:
                     yield PullProgress(image=image, status="pulling", done_mb=now[0], total_mb=now[1])
             pulling.result()
         finally:
-            state.abandoned = True
             pulling.cancel()
         done, total = state.megabytes()
         yield PullProgress(image=image, status="pulled", done_mb=done, total_mb=total)
@@ -184,13 +213,13 @@ class DockerExecutor:
             if image is None:
                 raise ImageUnavailable(f"image {reference} is not on this machine: prepare it first")
             await self._check_image(reference, image)
-            volumes = tuple(image["Config"].get("Volumes") or ())
-            workspace = await self._workspace(spec, image)
-            limits = self._settings.limits
+            volumes = _volumes(reference, image)
+            room = await self._workspace(spec, image)
+            limits, signal = self._settings.limits, stop_signal(image["Config"])
             created = await self._calls.work(
                 f"create {name}",
                 lambda api: api.create_container_from_config(  # type: ignore[no-untyped-call]  # of types-docker
-                    container_config(api, spec, limits, image["Id"], volumes, workspace), name
+                    container_config(api, spec, limits, image["Id"], signal, volumes, room.binds if room else {}), name
                 ),
             )
             return str(created["Id"])
@@ -217,6 +246,7 @@ class DockerExecutor:
 
         The log is read from its beginning and skipped up to the cursor: the engine's own `since` compares
         times, which are not in the log's order. A connection that ends before the job does is made anew.
+        What the engine may have lost is not passed over in silence: a line stands in its place.
         """
         container = await self._until_started(job_id)
         tracker = CursorTracker(after)
@@ -229,7 +259,15 @@ class DockerExecutor:
                         tracker.advance(some)
                         for batch in batches(some):
                             yield batch
+                if reading.cut:
+                    while (await self.inspect(job_id)).state is ExecutionState.RUNNING:
+                        await self._exits_within(container, self._settings.quiet_seconds)
+                    return
                 if reading.finished and (was_over or await self._is_complete(job_id, container, reading)):
+                    if reading.lost:
+                        yield [_lost_before(time.time_ns())]
+                    if reading.rest:
+                        yield reading.rest
                     return
             except NotFound:
                 return  # removed meanwhile: there is nothing more to read
@@ -241,7 +279,7 @@ class DockerExecutor:
         if found is None or _execution(found).state is not ExecutionState.RUNNING:
             return
         container = str(found["Id"])
-        await self._signal(container, "SIGTERM")
+        await self._signal(container, stop_signal(found["Config"]))
         if await self._exits_within(container, grace_seconds):
             return
         await self._signal(container, "SIGKILL")
@@ -251,6 +289,8 @@ class DockerExecutor:
     async def remove(self, job_id: str) -> None:
         """Kills it if it runs. Its log, scratch and anonymous volumes go with it."""
         async with self._lock(job_id):
+            if self._workspaces is not None:
+                await self._remove_copier(job_id)
             found = await self._find(job_id)
             if found is not None:
                 try:
@@ -260,6 +300,9 @@ class DockerExecutor:
                     )
                 except NotFound:
                     logger.debug("job %s was removed by someone else", job_id)
+                except ExecutionError:  # someone else is just removing it?
+                    if not await self._comes_to(str(found["Id"]), "removed", _UNTIL_KILLED_SECONDS):
+                        raise
             if self._workspaces is not None:
                 await asyncio.to_thread(self._workspaces.remove, job_id)
         self._locks.pop(job_id, None)
@@ -329,10 +372,14 @@ class DockerExecutor:
             logger.debug("%s came too late for %s: %s", signal, container, error)  # it has exited
 
     async def _exits_within(self, container: str, seconds: float) -> bool:
-        path = f"/containers/{container}/wait"
+        return await self._comes_to(container, "not-running", seconds)
+
+    async def _comes_to(self, container: str, condition: str, seconds: float) -> bool:
+        """condition: one of the engine's. A container that is gone has come to all of them."""
+        path, query = f"/containers/{container}/wait", {"condition": condition}
         try:
             async with asyncio.timeout(seconds):
-                async with self._engine.open(await self._calls.version(), "POST", path, {}) as answer:
+                async with self._engine.open(await self._calls.version(), "POST", path, query) as answer:
                     await answer.read()
                     return True
         except NotFound:
@@ -344,18 +391,62 @@ class DockerExecutor:
 
     async def _workspace(
         self, spec: ExecutionSpec, image: dict[str, Any], archive: Path | None = None, max_bytes: int = 0
-    ) -> Path | None:
-        """The host's folder for it, or None where there can't be one."""
+    ) -> Room | None:
+        """The host's folders for it and for the image's volumes, or None where there can't be any."""
         workspaces = self._workspaces
         if workspaces is None:
             return None
         if trouble := await asyncio.to_thread(workspaces.trouble):
             if not self._told_trouble:
-                logger.warning("jobs have no checkpoints: %s", trouble)
+                logger.warning("jobs have no checkpoints, and find nothing below an image's VOLUMEs: %s", trouble)
             self._told_trouble = True
             return None
-        owner = _owner(str(image["Config"].get("User") or "") if self._settings.limits.image_user else UNPRIVILEGED)
-        return await asyncio.to_thread(workspaces.make, spec.job_id, workspace_mb(spec), archive, max_bytes, owner)
+        config, size_mb = image["Config"], workspace_mb(spec)
+        volumes = _volumes(parse_reference(spec.image), image)
+        owner = _owner(str(config.get("User") or "") if self._settings.limits.image_user else UNPRIVILEGED)
+        made = await asyncio.to_thread(workspaces.make, spec.job_id, size_mb, archive, max_bytes, owner)
+        copied = copied_paths(volumes, str(config.get("WorkingDir") or ""))
+        if copied and (begun := await asyncio.to_thread(workspaces.begin_volumes, spec.job_id, copied)) is not None:
+            # What a checkpoint brought is newer than what the image holds.
+            filled = {path: at for path, at in begun.items() if archive is None or not is_below(path, WORKSPACE)}
+            await self._copy_from_image(spec, image["Id"], filled, [path for path in volumes if path not in filled])
+            giving_to = None if self._settings.limits.image_user else owner
+            await asyncio.to_thread(workspaces.settle_volumes, spec.job_id, filled, volumes, giving_to)
+        return Room(made, workspaces.volumes(spec.job_id, copied))
+
+    async def _copy_from_image(
+        self, spec: ExecutionSpec, image_id: str, folders: Mapping[str, Path], others: Sequence[str]
+    ) -> None:
+        if not folders or self._workspaces is None:
+            return
+        name = _copier_name(spec.job_id)
+        await self._remove_copier(spec.job_id)
+        try:
+            await self._calls.work(
+                f"copy from image {spec.image}",
+                lambda api: api.create_container_from_config(  # type: ignore[no-untyped-call]  # of types-docker
+                    copier_config(api, spec, image_id, folders, others), name
+                ),
+            )
+        except (ExecutionError, ExecutorUnavailable) as error:
+            if await asyncio.to_thread(self._workspaces.is_full, spec.job_id):
+                raise ExecutionError(
+                    f"what image {spec.image} holds below {', '.join(folders)} does not fit into {workspace_mb(spec)} "
+                    "MiB, half of the job's memory: ask for more of it"
+                ) from error
+            raise
+        finally:
+            await self._remove_copier(spec.job_id)
+
+    async def _remove_copier(self, job_id: str) -> None:
+        name = _copier_name(job_id)
+        try:
+            await self._calls.work(f"remove {name}", lambda api: api.remove_container(name, v=True, force=True))
+        except NotFound:
+            return
+        except ExecutionError:
+            if not await self._comes_to(name, "removed", _UNTIL_KILLED_SECONDS):
+                raise
 
     # --- output ---
 
@@ -371,27 +462,58 @@ class DockerExecutor:
         self, container: str, after: OutputCursor | None, reading: _Reading
     ) -> AsyncGenerator[list[OutputLine], None]:
         """Lines after the cursor until the engine ends the stream, or it turns out to be stuck."""
-        since = ""
-        if after is not None and not await self._holds(container, after):
-            # Rotated away: what is left begins after it, as far as the times can tell.
-            since, after = _engine_time(after.time_ns + 1), None
-        seeker, assembler = Seeker(after), LineAssembler()
-        async with aclosing(self._records(container, reading, {"follow": "1", "since": since})) as records:
-            async for some in records:
-                if lines := seeker.pass_on(assembler.feed(some)):
+        reading.lost = not await (
+            self._is_from_the_start(container) if after is None else self._holds(container, after)
+        )
+        seeker = Seeker(None if reading.lost else after)
+        async with aclosing(self._whole_lines(container, reading, {"follow": "1"})) as found:
+            async for some in found:
+                lines = seeker.pass_on(some)
+                if lines and reading.lost:
+                    lines.insert(0, _lost_before(lines[0].time_ns))
+                    reading.lost = False
+                if lines:
                     yield lines
-        if reading.finished and (rest := seeker.pass_on(assembler.flush())):
-            yield rest
+        reading.rest = seeker.pass_on(reading.rest)
 
     async def _holds(self, container: str, cursor: OutputCursor) -> bool:
-        seeker, assembler = Seeker(cursor), LineAssembler()
-        async with aclosing(self._records(container, _Reading(), {})) as records:
-            async for some in records:
-                seeker.pass_on(assembler.feed(some))
+        seeker, reading = Seeker(cursor), _Reading()
+        async with aclosing(self._whole_lines(container, reading, {})) as whole:
+            async for some in whole:
+                seeker.pass_on(some)
                 if seeker.found:
                     return True
-        seeker.pass_on(assembler.flush())
+        seeker.pass_on(reading.rest)
         return seeker.found
+
+    async def _is_from_the_start(self, container: str) -> bool:
+        """Whether the log surely has what the job printed first. Not when it printed a whole file and more before now,
+        and may have printed others before that."""
+        found = await self._calls.ask("inspect", lambda api: api.inspect_container(container))
+        started_ns = _microseconds(found["State"].get("StartedAt")) * 1_000
+        allowance = log_allowance(found["HostConfig"].get("LogConfig") or {})
+        async with aclosing(self._records(container, _Reading(), {})) as records:
+            async for some in records:
+                if allowance.is_fresh(some[0].time_ns - started_ns):
+                    return True
+                allowance.pass_on(some, LineAssembler())
+                if allowance.used_up:
+                    return False
+        return True
+
+    async def _whole_lines(
+        self, container: str, reading: _Reading, query: dict[str, str]
+    ) -> AsyncGenerator[list[OutputLine], None]:
+        """As far as they are sure to be without a gap."""
+        found = await self._calls.ask("inspect", lambda api: api.inspect_container(container))
+        allowance, assembler = log_allowance(found["HostConfig"].get("LogConfig") or {}), LineAssembler()
+        async with aclosing(self._records(container, reading, query)) as records:
+            async for some in records:
+                yield allowance.pass_on(some, assembler)
+                if allowance.used_up:
+                    reading.cut = True
+                    return
+        reading.rest = assembler.flush()
 
     async def _records(
         self, container: str, reading: _Reading, query: dict[str, str]
@@ -443,6 +565,7 @@ class DockerExecutor:
 
     async def _check_image(self, reference: ImageReference, image: dict[str, Any]) -> None:
         self._settings.policy.check(reference, _digests(image))
+        _volumes(reference, image)
         size_mb = int(image.get("Size") or 0) // (1024 * 1024)
         if size_mb > self._settings.max_image_mb:
             raise ImageUnavailable(
@@ -470,29 +593,68 @@ class DockerExecutor:
             logger.info("the refused image %s stays: %s", reference, error)
 
     async def _pull(self, reference: ImageReference, state: Pull) -> None:
-        deadline = time.monotonic() + self._settings.pull_seconds
-        auth: dict[str, str] | None = None if self._settings.sign_in else {}
-
-        def pull(api: APIClient) -> None:
-            api.timeout = int(self._settings.work_seconds)
-            try:
-                progress = api.pull(
-                    reference.repository,
-                    reference.digest or reference.tag,
-                    stream=True,
-                    decode=True,
-                    auth_config=auth,
-                )
-            except APIError as error:  # here even a 500 is the registry's answer, or its absence
-                raise ImageUnavailable(f"image {reference} can't be pulled: {error.explanation}") from error
-            watch(progress, reference, deadline, self._settings.max_image_mb, state)
-
+        """Tries again what may pass, with growing pauses, until nothing has come for the patience's time.
+        Cancelling it ends the pull in the engine."""
+        await self._check_registry(reference)
+        clock = asyncio.get_running_loop().time
+        limit, pause = self._settings.pull_seconds, _PULL_PAUSES[0]
+        troubled_since, done = None, 0
         try:
-            await self._calls.pull(f"pull {reference}", self._settings.pull_seconds, pull)
-        except ImageUnavailable:
-            raise
-        except (ExecutionError, NotFound) as error:
-            raise ImageUnavailable(f"image {reference} can't be pulled: {error}") from error
+            async with asyncio.timeout(limit):
+                while True:
+                    begun = clock()
+                    try:
+                        async with self._pulling:
+                            return await self._pull_once(reference, state)
+                    except (RegistryUnavailable, NoRoomForImage) as error:
+                        if troubled_since is None or state.bytes_done() > done:
+                            troubled_since, pause, done = begun, _PULL_PAUSES[0], state.bytes_done()
+                        if clock() - troubled_since + pause > self._settings.patience_seconds:
+                            raise
+                        # Whose image it is stays out of the log.
+                        logger.info("a pull failed (%s); it is tried again in %g s", type(error).__name__, pause)
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, _PULL_PAUSES[1])
+        except TimeoutError as error:
+            raise RegistryUnavailable(f"image {reference} can't be pulled within {limit:g} s") from error
+
+    async def _check_registry(self, reference: ImageReference) -> None:
+        """Raises ImageUnavailable for a public name that leads into an inner network. The engine looks it up again: a
+        name that changes in between, or a registry that sends it elsewhere, is for the operator's firewall."""
+        if reference.registry == "docker.io" or self._settings.policy.names_registry(reference):
+            return
+        try:
+            async with asyncio.timeout(_LOOKUP_SECONDS):
+                found = await asyncio.get_running_loop().getaddrinfo(
+                    host_of(reference.registry), None, type=socket.SOCK_STREAM
+                )
+        except (OSError, UnicodeError):  # TimeoutError is one: whether the engine can look it up, it will tell
+            return
+        if any(is_inner_address(str(address[0])) for *_, address in found):
+            raise inner_registry(reference)
+
+    async def _pull_once(self, reference: ImageReference, state: Pull) -> None:
+        query = {"fromImage": reference.repository, "tag": reference.digest or reference.tag}
+        version, silent = await self._calls.version(), self._settings.silent_seconds
+        headers = await self._credentials(reference)
+        clock = asyncio.get_running_loop().time
+        try:
+            async with (
+                asyncio.timeout(silent) as limit,
+                self._engine.ask(version, "POST", "/images/create", query, headers=headers) as answer,
+                aclosing(steps(answer, reference, self._settings.max_image_mb, state)) as told,
+            ):
+                async for _ in told:
+                    limit.reschedule(clock() + silent)
+        except TimeoutError as error:
+            raise RegistryUnavailable(f"image {reference} can't be pulled: nothing came for {silent:g} s") from error
+
+    async def _credentials(self, reference: ImageReference) -> dict[str, str]:
+        if not self._settings.sign_in:
+            return {}
+        registry = reference.repository.partition("/")[0]
+        header = await self._calls.ask("read its credentials", lambda api: get_config_header(api, registry))
+        return {"X-Registry-Auth": header.decode()} if header else {}
 
 
 def _refused(words: str, *, wants_gpu: bool) -> ExecutionError:
@@ -506,17 +668,33 @@ def _refused(words: str, *, wants_gpu: bool) -> ExecutionError:
 
 
 class _Reading:
-    """How far one stream got. finished: the engine itself ended it."""
+    """How far one stream got. finished: the engine itself ended it. cut: more of it can't be trusted to have no gap.
+    lost: what stood before it is gone from the engine's log, and nobody was told yet. rest: of a line that goes on;
+    it counts only when the log is complete, for the engine's followers can miss the last records."""
 
     def __init__(self) -> None:
         self.last: Record | None = None
-        self.finished = False
+        self.rest: list[OutputLine] = []
+        self.finished = self.cut = self.lost = False
+
+
+def _lost_before(time_ns: int) -> OutputLine:
+    """A little earlier than the line behind it, so that a cursor on that line counts it alone."""
+    return OutputLine("stderr", time_ns - 1, OUTPUT_LOST)
 
 
 def _container_name(job_id: str) -> str:
     if not _JOB_ID.fullmatch(job_id):
         raise InvalidInput(f"{job_id[:80]!r} is not a job id: letters, digits, '_', '.', '-', at most 120")
     return f"dms-{job_id}"
+
+
+def _copier_name(job_id: str) -> str:
+    return f"{_container_name(job_id)}-image"
+
+
+def _volumes(reference: ImageReference, image: dict[str, Any]) -> tuple[str, ...]:
+    return volume_paths(reference, image["Config"].get("Volumes") or ())
 
 
 def _owner(user: str) -> Owner:
@@ -553,10 +731,6 @@ def _microseconds(stamp: str | None) -> int:
         return 0
     moment = datetime.fromisoformat(re.sub(r"(\.\d{1,6})\d*", r"\1", stamp))
     return int(moment.timestamp()) * 1_000_000 + moment.microsecond
-
-
-def _engine_time(time_ns: int) -> str:
-    return f"{time_ns // 1_000_000_000}.{time_ns % 1_000_000_000:09d}"
 
 
 def _digests(image: dict[str, Any]) -> list[str]:

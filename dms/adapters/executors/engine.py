@@ -1,4 +1,4 @@
-"""The engine's two endless answers, log and wait, read on the asyncio loop instead of in a thread.
+"""The engine's endless answers, log, wait and pull, read on the asyncio loop instead of in a thread.
 
 A read that is stuck is ended by closing its socket, which cancelling does here; a thread inside the
 SDK could not be interrupted. Each answer has its own connection, so none can hold up another.
@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
 
+import msgspec
 from msgspec import Struct
 
 from dms.adapters.executors.output import Dechunker
@@ -21,6 +22,7 @@ from dms.errors import ConfigError, ExecutorUnavailable, NotFound
 
 DEFAULT_BASE_URL = "unix:///var/run/docker.sock"
 READ_BYTES = 65_536
+REFUSAL_BYTES = 65_536
 BUFFER_BYTES = 262_144  # beyond twice this the kernel's buffer fills and the engine waits
 
 
@@ -35,9 +37,10 @@ class EngineAddress(Struct, frozen=True):
 
 
 class EngineAnswer:
-    """A streamed answer. `finished` tells whether it ended by itself or was cut."""
+    """A streamed answer. `finished` tells whether it ended by itself or was cut. status: of HTTP."""
 
-    def __init__(self, reader: asyncio.StreamReader) -> None:
+    def __init__(self, reader: asyncio.StreamReader, status: int) -> None:
+        self.status = status
         self._reader = reader
         self._dechunker = Dechunker()
 
@@ -55,6 +58,20 @@ class EngineAnswer:
                 return payload
         return b""
 
+    async def refusal(self) -> str:
+        """The engine's words, of an answer that is none of 200."""
+        body = b""
+        while len(body) < REFUSAL_BYTES and (more := await self._reader.read(READ_BYTES)):
+            body += more
+        try:
+            return msgspec.json.decode(body, type=_Refusal).message.strip()
+        except msgspec.MsgspecError:
+            return f"HTTP status {self.status}"
+
+
+class _Refusal(Struct):
+    message: str
+
 
 class Engine:
     """version: the API version, as the SDK negotiated it."""
@@ -67,14 +84,33 @@ class Engine:
     async def open(self, version: str, method: str, path: str, query: Mapping[str, str]) -> AsyncIterator[EngineAnswer]:
         """The head must arrive within the call's time; the body may take for ever.
         Raises NotFound (no such container), ExecutorUnavailable."""
+        async with self.ask(version, method, path, query, self._call_seconds) as answer:
+            if answer.status in (404, 409):  # absent, or being removed
+                raise NotFound(f"the engine has no {path}")
+            if answer.status != 200:
+                raise ExecutorUnavailable(f"the engine answered {path} with HTTP status {answer.status}")
+            yield answer
+
+    @asynccontextmanager
+    async def ask(
+        self,
+        version: str,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        head_seconds: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[EngineAnswer]:
+        """An answer of any status. head_seconds: None for no limit. Raises ExecutorUnavailable."""
         writer: asyncio.StreamWriter | None = None
         try:
             async with asyncio.timeout(self._call_seconds):
                 reader, writer = await self._connect()
-                writer.write(_request(method, f"/v{version}{quote(path)}", query))
+                writer.write(_request(method, f"/v{version}{quote(path)}", query, headers or {}))
                 await writer.drain()
-                _check(await reader.readuntil(b"\r\n\r\n"), path)
-            yield EngineAnswer(reader)
+            async with asyncio.timeout(head_seconds):
+                head = await reader.readuntil(b"\r\n\r\n")
+            yield EngineAnswer(reader, _status(head, path))
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             raise ExecutorUnavailable(f"Docker does not answer at {self._address.base_url}: {error}") from error
         finally:
@@ -125,14 +161,14 @@ def _client_tls() -> ssl.SSLContext:
     return context
 
 
-def _request(method: str, path: str, query: Mapping[str, str]) -> bytes:
-    target = f"{path}?{urlencode(query)}"
-    return f"{method} {target} HTTP/1.1\r\nHost: docker\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+def _request(method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> bytes:
+    lines = [f"{method} {path}?{urlencode(query)} HTTP/1.1", "Host: docker", "Content-Length: 0", "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def _check(head: bytes, path: str) -> None:
-    status = head.split(b" ", 2)[1:2]
-    if status in ([b"404"], [b"409"]):  # absent, or being removed
-        raise NotFound(f"the engine has no {path}")
-    if status != [b"200"] or b"transfer-encoding: chunked" not in head.lower():
+def _status(head: bytes, path: str) -> int:
+    code = head.split(b" ", 2)[1:2]
+    if not code or not code[0].isdigit() or (code == [b"200"] and b"transfer-encoding: chunked" not in head.lower()):
         raise ExecutorUnavailable(f"the engine answered {path} with {head.splitlines()[0]!r}")
+    return int(code[0])

@@ -2,31 +2,40 @@
 
 The Docker API sends a container's log as frames: 8 bytes of header (stream, three zeros, length as
 big-endian uint32), then one log record, which with `timestamps=1` begins with a fixed-width RFC 3339
-time in nanoseconds and a blank. A record without a newline at its end goes on in the stream's next one.
-Source: Docker Engine API 1.41, "Attach to a container", "Stream format".
+time in nanoseconds and a blank. The engine cuts lines that are longer than 16 KiB into records of exactly that size
+and a rest, at bytes, not at characters. The driver `json-file` then puts a newline behind the rest, `local` does not.
+Source: Docker Engine API 1.41, "Attach to a container", "Stream format"; moby 20.10, daemon/logger/copier.go.
 """
 
 from __future__ import annotations
 
 import calendar
+import math
+import re
 import struct
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from msgspec import Struct
 
-from dms.application.ports import OutputCursor, OutputLine
+from dms.adapters.executors.lines import LineCutter
+from dms.application.ports import OUTPUT_TRUNCATED, OutputCursor, OutputLine
 from dms.errors import ExecutorUnavailable
 
-LINE_BYTES = 65_536  # a longer line is delivered in pieces of this size
 BATCH_LINES = 1_000
 STREAMS = {1: "stdout", 2: "stderr"}
+
+MIB = 1024 * 1024
 
 _HEADER = struct.Struct(">BxxxI")
 _STAMP_BYTES = len("2026-01-02T03:04:05.000000000Z")
 _CHUNK_LIMIT = 64 * 1024 * 1024  # the engine sends far smaller ones: a larger one is not HTTP
+_BYTES_A_NANOSECOND = 1.0  # more than any log driver writes
 _REMEMBERED_STAMPS = 4_096
+_PART_BYTES = 16_384  # of a record whose line goes on in the stream's next one
+_UNESCAPED = bytes(set(range(0x20, 0x100)) - set(b'"\\<>&'))
 
 
 class Record(Struct, frozen=True):
@@ -100,40 +109,88 @@ class StampParser:
 
 
 class LineAssembler:
-    """Joins records into lines of at most LINE_BYTES; text that is not UTF-8 gets replacement marks."""
+    """Joins records into lines, over all cuts; a line that is longer than LINE_BYTES comes in pieces."""
 
     def __init__(self) -> None:
-        self._pending: dict[str, tuple[int, bytearray]] = {}
+        self._pending: dict[str, tuple[int, LineCutter]] = {}
 
     def feed(self, records: Sequence[Record]) -> list[OutputLine]:
         lines: list[OutputLine] = []
         for record in records:
             stream, data = record.stream, record.data
-            if stream not in self._pending and data[-1:] == b"\n" and len(data) <= LINE_BYTES:
-                lines.append(OutputLine(stream, record.time_ns, data[:-1].decode("utf-8", "replace")))
+            if stream not in self._pending and len(data) < _PART_BYTES:  # too short to be a piece, whatever is in it
+                lines.append(OutputLine(stream, record.time_ns, data.removesuffix(b"\n").decode("utf-8", "replace")))
             else:
                 lines += self._join(record)
         return lines
 
     def flush(self) -> list[OutputLine]:
-        """What was printed without a newline at the very end."""
+        """Of lines that go on, what there is by now."""
+        pending, self._pending = self._pending, {}
         return [
-            OutputLine(stream, time_ns, bytes(data).decode("utf-8", "replace"))
-            for stream, (time_ns, data) in self._pending.items()
+            OutputLine(stream, time_ns, text) for stream, (time_ns, cutter) in pending.items() for text in cutter.end()
         ]
 
     def _join(self, record: Record) -> Iterator[OutputLine]:
-        time_ns, joined = self._pending.pop(record.stream, (record.time_ns, bytearray()))
-        ended = record.data.endswith(b"\n")
-        joined += record.data[:-1] if ended else record.data
-        while len(joined) > LINE_BYTES:
-            cut = character_boundary(joined, LINE_BYTES)
-            yield OutputLine(record.stream, time_ns, bytes(joined[:cut]).decode("utf-8", "replace"))
-            del joined[:cut]
-        if ended:
-            yield OutputLine(record.stream, time_ns, bytes(joined).decode("utf-8", "replace"))
+        stream = record.stream
+        time_ns, cutter = self._pending.pop(stream, (record.time_ns, LineCutter()))
+        if record.data.endswith(b"\n") or len(record.data) < _PART_BYTES:
+            texts = cutter.end(record.data.removesuffix(b"\n"))
         else:
-            self._pending[record.stream] = (time_ns, joined)
+            self._pending[stream] = (time_ns, cutter)
+            texts = cutter.feed(record.data)
+        for text in texts:
+            yield OutputLine(stream, time_ns, text)
+
+
+class Allowance:
+    """How much of an engine's log is sure to be without a gap: one of its files, counted from the first record.
+
+    Whoever reads slower than a job prints is led by the engine from one file to a much later one, without a
+    word (moby issue 37646). So what lies behind the first file is not read; a last line says so."""
+
+    def __init__(self, file_bytes: float, size: Callable[[bytes], int]) -> None:
+        """size: the most that a record with this data takes in the file."""
+        self._left, self._limit_mb, self._size = file_bytes, file_bytes / MIB, size
+
+    def is_fresh(self, age_ns: int) -> bool:
+        """Whether no engine can have written a whole file in that time."""
+        return age_ns < self._left / _BYTES_A_NANOSECOND
+
+    @property
+    def used_up(self) -> bool:
+        return self._left < 0
+
+    def pass_on(self, records: Sequence[Record], assembler: LineAssembler) -> list[OutputLine]:
+        """The lines of the records that are within it. The mark takes the place, and so the time, of the first
+        record beyond: the same cursor finds it again."""
+        for index, record in enumerate(records):
+            self._left -= self._size(record.data)
+            if self._left < 0:
+                mark = OutputLine("stderr", record.time_ns, OUTPUT_TRUNCATED.format(limit=int(self._limit_mb)))
+                return [*assembler.feed(records[:index]), *assembler.flush(), mark]
+        return assembler.feed(records)
+
+
+def size_in_local(data: bytes) -> int:
+    """Of a record of the log driver `local`: two lengths, source, time and, for a part of a line, its number and id."""
+    return len(data) + (32 if data[-1:] == b"\n" else 128)
+
+
+def size_in_json(data: bytes) -> int:
+    """Of a record of `json-file`, which older versions of this program chose. What it escapes takes up to six bytes."""
+    return (
+        len(data) + 100 + 5 * (len(data.translate(None, _UNESCAPED)) + data.decode("utf-8", "replace").count("\ufffd"))
+    )
+
+
+def log_allowance(config: Mapping[str, Any]) -> Allowance:
+    """config: of the container, as the engine tells it (`HostConfig.LogConfig`)."""
+    limit = re.fullmatch(r"([0-9]+)([kmg]?)b?", str((config.get("Config") or {}).get("max-size") or ""))
+    if limit is None:  # one file that grows, or another driver, whose files are not known
+        return Allowance(math.inf, len)
+    size = int(limit[1]) * {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}[limit[2]]
+    return Allowance(size, size_in_local if config.get("Type") == "local" else size_in_json)
 
 
 class Seeker:
@@ -183,14 +240,6 @@ def batches(lines: Sequence[OutputLine]) -> Iterator[Sequence[OutputLine]]:
     """Slices of at most BATCH_LINES; none for no lines."""
     for start in range(0, len(lines), BATCH_LINES):
         yield lines[start : start + BATCH_LINES]
-
-
-def character_boundary(data: bytes | bytearray, limit: int) -> int:
-    """The last index <= limit at which a UTF-8 character begins (limit itself if it is not UTF-8)."""
-    for cut in range(limit, max(limit - 4, 0), -1):
-        if data[cut] & 0xC0 != 0x80:
-            return cut
-    return limit
 
 
 def _chunk_size(line: bytes) -> int:

@@ -24,6 +24,7 @@ from msgspec import Struct
 
 from dms.adapters.executors.archive import DEPTH, ENTRIES, NAME_BYTES, PATH_BYTES, TOP, is_suspicious
 from dms.application.ports import PackedWorkspace
+from dms.disk import private, publish
 from dms.errors import ArchiveRefused, ExecutorUnavailable
 
 TRIES = 3
@@ -85,8 +86,7 @@ def _pack_once(
         sha256, size = _write(root, found, part, _FAST, max_bytes, stopped)
         if is_suspicious(content, size):
             sha256, size = _write(root, found, part, _STORED, max_bytes, stopped)
-    part.replace(into)
-    _sync_folder(into.parent)
+    publish(part, into)
     files = sum(not item.folder for item in found)
     return PackedWorkspace(size_bytes=size, sha256=sha256, files=files, skipped=skipped, state=state)
 
@@ -246,15 +246,6 @@ def _folder(root: int, parts: tuple[str, ...]) -> Iterator[int]:
 
 @contextmanager
 def _private(path: Path) -> Iterator[io.BufferedWriter]:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    handle = private(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW)
     with os.fdopen(handle, "wb") as file:
         yield file
-
-
-def _sync_folder(folder: Path) -> None:
-    """So that the new name survives a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ from dms.adapters.executors.output import BATCH_LINES, Seeker
 from dms.adapters.executors.pack import pack
 from dms.adapters.executors.process_child import ProcessSpec, ProcessState
 from dms.adapters.executors.threads import stoppable
+from dms.adapters.executors.trees import remove_tree
 from dms.application.ports import (
     Execution,
     ExecutionSpec,
@@ -34,7 +36,11 @@ from dms.application.ports import (
     PackedWorkspace,
     PreparedImage,
 )
+from dms.disk import make_folder, write_file
+from dms.domain.decoding import UNREADABLE
 from dms.errors import ExecutionError, ExecutorUnavailable, InvalidInput, NotFound
+
+logger = logging.getLogger(__name__)
 
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}")
 _READ_BYTES = 65_536
@@ -64,10 +70,14 @@ class ProcessExecutor:
         self._limits = limits or ProcessLimits()
         self._decoder = msgspec.json.Decoder(tuple[str, int, str])
 
+    def objection(self, spec: ExecutionSpec) -> str:
+        """There is no image, and there are no bounds."""
+        return ""
+
     async def check(self) -> None:
         """Raises ExecutorUnavailable when the folder can't be written."""
         with _storage(self._data_dir):
-            self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._data_dir)
             if not os.access(self._data_dir, os.W_OK | os.X_OK):
                 raise ExecutorUnavailable(f"the folder of jobs, {self._data_dir}, can't be written")
 
@@ -83,7 +93,7 @@ class ProcessExecutor:
         """Once the job was created its folder is its own."""
         folder = self._folder(spec.job_id)
         with _storage(folder):
-            if archive is not None and not (folder / "spec.json").exists():
+            if archive is not None and not _was_created(folder):
                 await asyncio.to_thread(_fill, folder, archive, max_bytes)
 
     async def pack(self, job_id: str, into: Path, max_bytes: int, known_state: str = "") -> PackedWorkspace | None:
@@ -105,11 +115,9 @@ class ProcessExecutor:
             output_mb=self._limits.output_mb,
         )
         with _storage(folder):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not (folder / "spec.json").exists():
-                new = folder / "spec.json.new"
-                new.write_bytes(msgspec.json.encode(wanted))
-                new.replace(folder / "spec.json")
+            make_folder(folder)
+            if not _was_created(folder):
+                write_file(folder / "spec.json", msgspec.json.encode(wanted))
         return spec.job_id
 
     async def start(self, job_id: str) -> None:
@@ -130,7 +138,7 @@ class ProcessExecutor:
         folder = self._folder(job_id)
         with _storage(folder):
             alive = _is_locked(folder)  # before the state: it is stored before the lock is let go
-            if not (folder / "spec.json").exists():
+            if not _was_created(folder):
                 return Execution(state=ExecutionState.ABSENT)
             return _execution(_stored_state(folder), alive)
 
@@ -143,12 +151,18 @@ class ProcessExecutor:
                 await asyncio.sleep(0)  # a long log must not keep the loop to itself
                 position += len(data)
                 *records, rest = (rest + data).split(b"\n")
-                lines = seeker.pass_on([OutputLine(*self._decoder.decode(record)) for record in records])
+                lines = seeker.pass_on([self._line(record) for record in records])
                 for start in range(0, len(lines), BATCH_LINES):
                     yield lines[start : start + BATCH_LINES]
             if over:
                 return
             await asyncio.sleep(_POLL_SECONDS)
+
+    def _line(self, record: bytes) -> OutputLine:
+        try:
+            return OutputLine(*self._decoder.decode(record))
+        except UNREADABLE:
+            return OutputLine("stderr", 0, "[dms] a line of the output is damaged and can't be shown")
 
     async def stop(self, job_id: str, grace_seconds: float) -> None:
         folder = self._folder(job_id)
@@ -163,14 +177,18 @@ class ProcessExecutor:
         await self.stop(job_id, 0.0)
         folder = self._folder(job_id)
         with _storage(folder):
-            if folder.exists():
-                await asyncio.to_thread(shutil.rmtree, folder)
+            await asyncio.to_thread(remove_tree, folder)
 
     async def list_jobs(self) -> Sequence[str]:
+        """Also a folder that came no further than to be filled, or whose description is damaged: it is of this node,
+        like the folder around it, and to be removed like others."""
         with _storage(self._data_dir):
-            specs = await asyncio.to_thread(lambda: sorted(self._data_dir.glob("*/spec.json")))
-            stored = [msgspec.json.decode(path.read_bytes(), type=ProcessSpec) for path in specs]
-        return [spec.job_id for spec in stored if spec.node_id == self._node_id]
+            return await asyncio.to_thread(self._jobs)
+
+    def _jobs(self) -> list[str]:
+        folders = [path for path in self._data_dir.glob("*/") if _JOB_ID.fullmatch(path.name)]
+        specs = {folder.name: _stored_spec(folder) for folder in folders}
+        return sorted(name for name, spec in specs.items() if spec is None or spec.node_id == self._node_id)
 
     async def close(self) -> None:
         """Jobs go on running."""
@@ -182,7 +200,7 @@ class ProcessExecutor:
 
     def _existing(self, job_id: str) -> Path:
         folder = self._folder(job_id)
-        if not (folder / "spec.json").exists():
+        if not _was_created(folder):
             raise NotFound(f"job {job_id} has no process on this machine")
         return folder
 
@@ -200,7 +218,7 @@ def _fill(folder: Path, archive: Path, max_bytes: int) -> None:
     work = folder / "work"
     if work.exists():
         shutil.rmtree(work)
-    work.mkdir(mode=0o700, parents=True)
+    make_folder(work)
     unpack(archive, work, max_bytes)
 
 
@@ -212,6 +230,7 @@ def _spawn_supervisor(folder: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        start_new_session=True,  # what a terminal sends to the DMS is not for its jobs
         timeout=_START_SECONDS,
         check=False,
     )
@@ -232,11 +251,32 @@ def _execution(state: ProcessState | None, alive: bool) -> Execution:
     )
 
 
-def _stored_state(folder: Path) -> ProcessState | None:
+def _was_created(folder: Path) -> bool:
+    return _stored_spec(folder) is not None or (folder / "state.json").exists()
+
+
+def _stored_spec(folder: Path) -> ProcessSpec | None:
+    """None also for one that is damaged: such a job counts as not created, unless it has run."""
+    path = folder / "spec.json"
     try:
-        return msgspec.json.decode((folder / "state.json").read_bytes(), type=ProcessState)
+        return msgspec.json.decode(path.read_bytes(), type=ProcessSpec)
     except FileNotFoundError:
         return None
+    except UNREADABLE as error:
+        logger.warning("%s is damaged and not used: %s", path, error)
+        return None
+
+
+def _stored_state(folder: Path) -> ProcessState | None:
+    """One that is damaged says that the job was started, and no more."""
+    path = folder / "state.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ProcessState)
+    except FileNotFoundError:
+        return None
+    except UNREADABLE as error:
+        logger.warning("%s is damaged and not used: %s", path, error)
+        return ProcessState(supervisor_pid=0, started_at=0)
 
 
 def _is_locked(folder: Path) -> bool:
@@ -257,7 +297,7 @@ def _is_locked(folder: Path) -> bool:
 def _signal_supervisor(folder: Path, number: signal.Signals) -> bool:
     """Whether there was one. The pidfd is taken first, so a reused number is never hit."""
     state = _stored_state(folder)
-    if state is None:
+    if state is None or state.supervisor_pid <= 0:
         return False
     try:
         handle = os.pidfd_open(state.supervisor_pid)
@@ -287,5 +327,5 @@ def _read(path: Path, position: int) -> bytes:
 def _storage(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise ExecutorUnavailable(f"the jobs' files at {path} can't be used: {error}") from error

@@ -4,12 +4,12 @@
 
 FOLDER has `spec.json`; this writes `state.json` and `output.ndjson` (one `[stream, time_ns, text]` a
 line) beside it, and holds a lock on `lock` for as long as it lives. SIGTERM is passed on to the job,
-SIGUSR1 kills it. Standard output gets one byte once the job was started (or could not be), then closes.
+SIGUSR1 kills it. Standard output is closed once the job was started (or could not be). Nothing else of the DMS that
+started it is used: it may be gone at any moment.
 """
 
 from __future__ import annotations
 
-import codecs
 import ctypes
 import fcntl
 import math
@@ -20,15 +20,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-LINE_BYTES = 65_536
+from dms.adapters.executors.lines import LINE_BYTES, LineCutter
+from dms.disk import append_to, make_folder, private, write_file
+
+TRUNCATED = (
+    "[dms] output truncated: the limit of {limit} MB is reached, later lines are dropped"  # as the ports have it
+)
+LOST = "[dms] output is missing here: it could not be stored ({why})"
 READ_BYTES = 65_536
 _AFTER_EXIT_SECONDS = 1.0  # for what is still in the pipes; a job's stray child may hold them open for ever
 _LOCK_SECONDS = 5.0
+_RETRY_SECONDS = 0.5
+_WHOLE_BYTES = LINE_BYTES // 4  # so short a line is whole, whatever is in it
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
@@ -56,23 +63,46 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LineWriter:
-    """Appends lines with strictly rising times, up to a size; then says so once and drops the rest."""
+    """Appends lines with strictly rising times, up to a size; then says so once and drops the rest. What a full disk
+    does not take is left out, and a line says where: it must not end the job."""
 
     def __init__(self, target: Path, limit_bytes: int) -> None:
-        self._file = target.open("ab", buffering=0)
+        self._file = append_to(target)
+        self._size = self._file.tell()
         self._left = limit_bytes
         self._limit_mb = limit_bytes // (1024 * 1024)
         self._last_ns = 0
+        self._lost = ""
         self._encoder = msgspec.json.Encoder()
 
     def write(self, stream: str, texts: list[str]) -> None:
         if self._left < 0 or not texts:
             return
-        data = b"".join(self._encode(stream, text) for text in texts)
-        self._left -= len(data)
-        if self._left < 0:
-            data = self._encode("stderr", f"[output limit of {self._limit_mb} MiB reached: the rest is dropped]")
-        self._file.write(data)
+        mark = self._encode("stderr", LOST.format(why=self._lost)) if self._lost else b""
+        data = mark + b"".join(self._encode(stream, text) for text in texts)
+        left = self._left - len(data)
+        if left < 0:
+            data = self._encode("stderr", TRUNCATED.format(limit=self._limit_mb))
+        try:
+            self._append(data)
+        except OSError as error:
+            self._lost = error.strerror or str(error)
+        else:
+            self._left, self._lost = left, ""
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _append(self, data: bytes) -> None:
+        """All of it or nothing."""
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError:
+            self._file.truncate(self._size)
+            raise
+        self._size += len(data)
 
     def _encode(self, stream: str, text: str) -> bytes:
         self._last_ns = max(time.time_ns(), self._last_ns + 1)
@@ -80,40 +110,33 @@ class LineWriter:
 
 
 class LineSplitter:
-    """Bytes of one stream to lines of at most LINE_BYTES."""
+    """Bytes of one stream to lines, of which long ones come in pieces."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._cutter = LineCutter()
+        self._open = False  # there is a line that has begun
 
     def feed(self, data: bytes) -> list[str]:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        texts = [text for line in lines for text in self._pieces(line)]
-        while len(self._rest) > LINE_BYTES:
-            head, self._rest = _cut(self._rest)
-            texts.append(head.decode("utf-8", "replace"))
+        texts: list[str] = []
+        *ends, rest = data.split(b"\n")
+        for end in ends:
+            if self._open or len(end) > _WHOLE_BYTES:
+                texts += self._cutter.end(end)
+                self._open = False
+            else:
+                texts.append(end.decode("utf-8", "replace"))
+        if rest:
+            texts += self._cutter.feed(rest)
+            self._open = True
         return texts
 
     def flush(self) -> list[str]:
-        rest, self._rest = self._rest, b""
-        return list(self._pieces(rest)) if rest else []
-
-    @staticmethod
-    def _pieces(line: bytes) -> Iterator[str]:
-        while len(line) > LINE_BYTES:
-            head, line = _cut(line)
-            yield head.decode("utf-8", "replace")
-        yield line.decode("utf-8", "replace")
-
-
-def _cut(data: bytes) -> tuple[bytes, bytes]:
-    """The first LINE_BYTES, less the beginning of a character that would be split."""
-    _, used = codecs.utf_8_decode(data[:LINE_BYTES], "replace", False)
-    return data[:used], data[used:]
+        return list(self._cutter.end()) if self._open else []
 
 
 def supervise(folder: Path) -> None:
     """Runs the job of the folder, once: returns at once if another supervisor has it or it was run."""
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = private(folder / "lock", os.O_RDWR | os.O_CREAT)
     deadline = time.monotonic() + _LOCK_SECONDS
     while not (folder / "state.json").exists() and time.monotonic() < deadline:
         try:
@@ -132,22 +155,25 @@ def _run(folder: Path, spec: ProcessSpec) -> None:
     # Before the job: should we die in between, it counts as lost and is not run twice.
     _store(folder, state)
     try:
+        writer = LineWriter(folder / "output.ndjson", spec.output_mb * 1024 * 1024)
         job = _spawn(folder, spec)
     except (OSError, subprocess.SubprocessError) as error:
         _store(folder, msgspec.structs.replace(state, exit_code=126, finished_at=_now(), error=str(error)))
         return
     _pass_signals_on(job)
-    os.write(1, b"+")
-    os.close(1)
-    _copy_output(job, LineWriter(folder / "output.ndjson", spec.output_mb * 1024 * 1024))
+    _close_standard_output()
+    _copy_output(job, writer)
+    writer.close()
     code = job.wait()
     code = 128 - code if code < 0 else code  # a signal's number, as a shell tells it
-    _store(folder, msgspec.structs.replace(state, exit_code=code, finished_at=_now()))
+    ended = msgspec.structs.replace(state, exit_code=code, finished_at=_now())
+    while not _is_stored(folder, ended):  # nobody else knows how it ended: a full disk is waited out
+        time.sleep(_RETRY_SECONDS)
 
 
 def _spawn(folder: Path, spec: ProcessSpec) -> subprocess.Popen[bytes]:
     work = folder / "work"
-    work.mkdir(mode=0o700, exist_ok=True)
+    make_folder(work)
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(work), "LANG": "C.UTF-8"}
     return subprocess.Popen(
         ["/bin/sh", "-c", spec.command],
@@ -172,7 +198,9 @@ def _limit(spec: ProcessSpec) -> None:
         resource.RLIMIT_CORE: 0,
     }
     for which, value in limits.items():
-        resource.setrlimit(which, (value, value))
+        hard = resource.getrlimit(which)[1]  # only root may go beyond it
+        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(which, (most, most))
     os.nice(10)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
@@ -221,14 +249,25 @@ def _copy_some(descriptor: int, name: str, splitter: LineSplitter, writer: LineW
     return bool(data)
 
 
+def _close_standard_output() -> None:
+    """Who waits at its other end reads its end; whether anybody still does is all the same."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+
 def _store(folder: Path, state: ProcessState) -> None:
     """All of it or nothing, and on the disk before anyone acts on it."""
-    new = folder / "state.json.new"
-    with new.open("wb") as file:
-        file.write(msgspec.json.encode(state))
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(folder / "state.json")
+    write_file(folder / "state.json", msgspec.json.encode(state))
+
+
+def _is_stored(folder: Path, state: ProcessState) -> bool:
+    """Also when nobody wants to know any more."""
+    try:
+        _store(folder, state)
+    except OSError:
+        return not folder.exists()
+    return True
 
 
 def _now() -> int:

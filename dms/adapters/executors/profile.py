@@ -6,7 +6,9 @@ GPUs and environment. Each option was tried on Docker 20.10 with cgroup v1; the 
 
 from __future__ import annotations
 
-import posixpath
+import re
+import signal
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from docker.types import DeviceRequest, Healthcheck, HostConfig, LogConfig, Moun
 from msgspec import Struct
 
 from dms.application.ports import ExecutionSpec
+from dms.domain.resources import LEAST_CORES, LEAST_MEMORY_MB, least_cpu_mhz
 
 LABEL_JOB = "io.nunet.dms.job_id"
 LABEL_NODE = "io.nunet.dms.node_id"
@@ -25,8 +28,7 @@ LABEL_IMAGE = "io.nunet.dms.image"
 UNPRIVILEGED = "65532:65532"  # "nonroot" of the distroless images; owns nothing on a usual host
 WORKSPACE = "/workspace"  # where the original's images keep their work
 MIB = 1024 * 1024
-LEAST_MEMORY_MB = 6  # Docker refuses less
-LEAST_CPUS = 0.01
+_REAL_TIME = re.compile(r"RT(MIN(\+([1-9]|1[0-5]))?|MAX(-([1-9]|1[0-4]))?)")
 
 
 class ContainerLimits(Struct, frozen=True, kw_only=True):
@@ -45,8 +47,8 @@ class ContainerLimits(Struct, frozen=True, kw_only=True):
     pids: int = 512
     open_files: int = 8_192
     shm_mb: int = 64
-    volume_mb: int = 64  # for each VOLUME line of an image
-    log_file_mb: int = 64  # two files are kept: 100,000 lines of 1 kB fit without rotation
+    volume_mb: int = 64  # for each VOLUME line of an image, where workspaces are not on the host
+    log_mb: int = 64  # of output that the engine surely keeps in one piece; its two files take a little over twice that
     runtime: str = ""  # for example runsc; empty: the engine's default
 
 
@@ -55,11 +57,12 @@ def container_config(
     spec: ExecutionSpec,
     limits: ContainerLimits,
     image_id: str,
+    stop_signal: str,
     volumes: tuple[str, ...],
-    workspace: Path | None,
+    folders: Mapping[str, Path],
 ) -> dict[str, Any]:
-    """The body of `create`. volumes: paths of the image's VOLUME lines. workspace: the host's folder for
-    it; without one it is the container's own and ends with it."""
+    """The body of `create`. volumes: paths of the image's VOLUME lines. folders: path in the container -> folder of
+    the host. Volumes and workspace that have none are the container's own and end with it."""
     return dict(
         api.create_container_config(
             image=image_id,
@@ -69,9 +72,9 @@ def container_config(
             environment=_environment(spec),
             labels=labels(spec),
             healthcheck=Healthcheck(test=["NONE"]),
-            stop_signal="SIGTERM",
+            stop_signal=stop_signal,
             runtime=limits.runtime or None,
-            host_config=_host_config(api, spec, limits, volumes, workspace),
+            host_config=_host_config(api, spec, limits, volumes, folders),
         )
     )
 
@@ -87,7 +90,15 @@ def labels(spec: ExecutionSpec) -> dict[str, str]:
 
 def cpu_count(cpu_mhz: int, limits: ContainerLimits) -> float:
     """Cores for cpu_mhz: never more than the host has, never less than Docker can give."""
-    return min(max(cpu_mhz / max(limits.core_mhz, 1), LEAST_CPUS), float(max(limits.cores, 1)))
+    return min(max(cpu_mhz / max(limits.core_mhz, 1), LEAST_CORES), float(max(limits.cores, 1)))
+
+
+def too_little(spec: ExecutionSpec, limits: ContainerLimits) -> str:
+    """What the engine could only give more of than was asked for, and paid."""
+    if spec.memory_mb < LEAST_MEMORY_MB:
+        return f"{spec.memory_mb} MB of RAM asked, a container has at least {LEAST_MEMORY_MB}"
+    least = least_cpu_mhz(limits.core_mhz)
+    return f"{spec.cpu_mhz} MHz CPU asked, a container has at least {least} here" if spec.cpu_mhz < least else ""
 
 
 def workspace_mb(spec: ExecutionSpec) -> int:
@@ -96,7 +107,11 @@ def workspace_mb(spec: ExecutionSpec) -> int:
 
 
 def _host_config(
-    api: APIClient, spec: ExecutionSpec, limits: ContainerLimits, volumes: tuple[str, ...], workspace: Path | None
+    api: APIClient,
+    spec: ExecutionSpec,
+    limits: ContainerLimits,
+    volumes: tuple[str, ...],
+    folders: Mapping[str, Path],
 ) -> HostConfig:
     memory = max(spec.memory_mb, LEAST_MEMORY_MB) * MIB
     return api.create_host_config(
@@ -110,18 +125,14 @@ def _host_config(
         nano_cpus=int(cpu_count(spec.cpu_mhz, limits) * 1e9),
         cpu_shares=128,
         read_only=not limits.writable_root,
-        tmpfs=_scratch(workspace_mb(spec), limits, volumes, workspace),
-        mounts=[Mount(WORKSPACE, str(workspace), type="bind", propagation="rprivate")] if workspace else [],
+        tmpfs=_scratch(workspace_mb(spec), limits, volumes, folders),
+        mounts=[Mount(path, str(folder), type="bind", propagation="rprivate") for path, folder in folders.items()],
         network_mode=limits.network,
         ipc_mode="private",
         shm_size=limits.shm_mb * MIB,
         cgroupns="private",
         ulimits=_ulimits(limits),
-        # "non-blocking" would drop lines of a busy job.
-        log_config=LogConfig(
-            type="json-file",
-            config={"max-size": f"{limits.log_file_mb}m", "max-file": "2", "mode": "blocking"},
-        ),
+        log_config=_log_config(limits),
         init=True,
         restart_policy={"Name": "no"},
         auto_remove=False,
@@ -129,16 +140,33 @@ def _host_config(
     )
 
 
-def _scratch(half: int, limits: ContainerLimits, volumes: tuple[str, ...], workspace: Path | None) -> dict[str, str]:
-    """half: of the job's memory, in MiB. A VOLUME line would otherwise be a writable folder of the host's
-    disk without a quota."""
-    work = f"size={half}m,mode=1777,nosuid,nodev,exec,nr_inodes=65536"
-    others = [volume for volume in volumes if posixpath.normpath(volume) != WORKSPACE]
-    return {
-        **dict.fromkeys(others, f"size={limits.volume_mb}m,mode=1777,nosuid,nodev,nr_inodes=8192"),
-        "/tmp": work,  # noqa: S108  # the job's own
-        **({} if workspace else {WORKSPACE: work}),
-    }
+def _log_config(limits: ContainerLimits) -> LogConfig:
+    """`local` keeps every byte, where `json-file` damages characters at its cuts of long lines. "non-blocking" would
+    drop lines of a busy job. One file holds all that is kept of the output, so none is lost to a reader who comes
+    late; a percent and a MiB are for what the driver adds to parts of long lines."""
+    size = limits.log_mb * MIB * 101 // 100 + MIB
+    config = {"max-size": str(size), "max-file": "2", "compress": "false", "mode": "blocking"}
+    return LogConfig(type="local", config=config)
+
+
+def _scratch(
+    half: int, limits: ContainerLimits, volumes: tuple[str, ...], folders: Mapping[str, Path]
+) -> dict[str, str]:
+    """half: of the job's memory, in MiB. Programs in it may run, as in the image's own file system."""
+    options = "mode=1777,nosuid,nodev,exec"
+    wanted = dict.fromkeys(volumes, f"size={limits.volume_mb}m,{options},nr_inodes=8192")
+    wanted |= dict.fromkeys(("/tmp", WORKSPACE), f"size={half}m,{options},nr_inodes=65536")  # noqa: S108  # its own
+    return {path: how for path, how in wanted.items() if path not in folders}
+
+
+def stop_signal(config: Mapping[str, Any]) -> str:
+    """The image's STOPSIGNAL, a name or a number, if it is one; else SIGTERM."""
+    named = str(config.get("StopSignal") or "").upper()
+    if named.isascii() and named.isdecimal():
+        return named if 0 < int(named) <= signal.SIGRTMAX else "SIGTERM"
+    short = named.removeprefix("SIG")
+    known = _REAL_TIME.fullmatch(short) or f"SIG{short}" in signal.Signals.__members__
+    return f"SIG{short}" if known else "SIGTERM"
 
 
 def _ulimits(limits: ContainerLimits) -> list[Ulimit]:

@@ -1,22 +1,37 @@
-"""Following the engine's pull of an image: how far it is, and when it has to be given up."""
+"""Following the engine's pull of an image: how far it is, and whose trouble it is when it fails."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import AsyncGenerator
 from typing import Any
 
-from dms.adapters.executors.images import ImageReference
+import msgspec
+
+from dms.adapters.executors.engine import EngineAnswer
 from dms.adapters.executors.profile import MIB
-from dms.errors import ImageUnavailable
+from dms.domain.image import ImageReference
+from dms.errors import ExecutorUnavailable, ImageUnavailable, NoRoomForImage, RegistryUnavailable
+
+_MESSAGE_BYTES = 1_048_576
+# The engine tells its own errors and the registry's only in words. These are about what was asked for: no such
+# image, none for this machine, not for us. All others pass, or may: they are tried again.
+_LASTING = (
+    "manifest unknown", "manifest invalid", "name unknown", "name invalid", "tag invalid", "repository name not known",
+    "does not exist", "not found", "denied", "unauthorized", "authentication required", "no basic auth credentials",
+    "forbidden", "http 401", "http 403", "http 404", "unknown blob", "blob unknown", "no matching manifest",
+    "unsupported", "invalid reference", "invalid repository", "invalid tag", "mediatype", "media type",
+    "cannot be used on this platform",
+)  # fmt: skip
+_PASSING = ("toomanyrequests", "too many requests", "http 429", "no such host", "unavailable", "timeout", "x509")
+_FULL = ("no space left on device", "disk quota exceeded", "read-only file system")
 
 
 class Pull:
-    """How far a pull is: a thread writes it, the loop reads it. Bytes of each layer."""
+    """How far a pull is. Bytes of each layer."""
 
     def __init__(self) -> None:
         self.total: dict[str, int] = {}
         self._done: dict[str, int] = {}
-        self.abandoned = False
 
     def take(self, message: dict[str, Any]) -> None:
         layer, detail = str(message.get("id", "")), message.get("progressDetail") or {}
@@ -27,21 +42,60 @@ class Pull:
         elif message.get("status") in {"Download complete", "Pull complete"} and layer in self.total:
             self._done[layer] = self.total[layer]
 
+    def bytes_done(self) -> int:
+        return sum(self._done.values())
+
     def megabytes(self) -> tuple[int, int]:
         """(done, of what was announced so far)"""
-        return sum(list(self._done.values())) // MIB, sum(list(self.total.values())) // MIB
+        return self.bytes_done() // MIB, sum(self.total.values()) // MIB
 
 
-def watch(progress: Any, reference: ImageReference, deadline: float, max_image_mb: int, state: Pull) -> None:
-    """Raises ImageUnavailable on the engine's refusal, too many bytes or too much time, or when nobody wants it
-    any more. Leaving the stream closes it, and that ends the pull in the engine."""
-    for message in progress:
-        if "error" in message:
-            raise ImageUnavailable(f"image {reference} can't be pulled: {message['error']}")
-        if state.abandoned:
-            raise ImageUnavailable(f"the pull of image {reference} was given up")
-        if time.monotonic() > deadline:
-            raise ImageUnavailable(f"image {reference} can't be pulled in time")
-        state.take(message)
-        if sum(state.total.values()) > max_image_mb * MIB:
-            raise ImageUnavailable(f"image {reference} is larger than {max_image_mb} MiB")
+def failure(reference: ImageReference, words: str, status: int = 0) -> ImageUnavailable:
+    """words: the engine's; status: of its answer, 0 when it had begun to pull."""
+    text = f"image {reference} can't be pulled: {words}"
+    said = _without_name(words, reference).lower()
+    if any(sign in said for sign in _FULL):
+        return NoRoomForImage(f"{text} (on this provider)")
+    passing = any(sign in said for sign in _PASSING)
+    if not passing and (status in (400, 404) or any(sign in said for sign in _LASTING)):
+        return ImageUnavailable(text)
+    return RegistryUnavailable(text)
+
+
+def _without_name(words: str, reference: ImageReference) -> str:
+    """A name may be made of the very words that are looked for."""
+    path = reference.repository.partition("/")[2]
+    for named in (reference.repository, f"/v2/{path}/", f"for {path}", f"for {path.removeprefix('library/')}"):
+        words = words.replace(named, "")
+    return words
+
+
+async def steps(
+    answer: EngineAnswer, reference: ImageReference, max_image_mb: int, state: Pull
+) -> AsyncGenerator[None, None]:
+    """One for each thing that the engine tells, until the image is here. Raises ImageUnavailable on the engine's
+    refusal and for too many bytes, ExecutorUnavailable when the engine goes away."""
+    if answer.status != 200:
+        raise failure(reference, await answer.refusal(), answer.status)
+    rest = b""
+    while data := await answer.read():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in filter(bytes.strip, lines):
+            _take(line, reference, max_image_mb, state)
+        if len(rest) > _MESSAGE_BYTES:
+            break
+        yield
+    if rest.strip() or not answer.finished:
+        raise ExecutorUnavailable(f"Docker ended the pull of image {reference} in the middle")
+
+
+def _take(line: bytes, reference: ImageReference, max_image_mb: int, state: Pull) -> None:
+    try:
+        message = msgspec.json.decode(line, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise ExecutorUnavailable(f"Docker told what is not JSON during the pull of image {reference}") from error
+    if "error" in message:
+        raise failure(reference, str(message["error"]))
+    state.take(message)
+    if sum(state.total.values()) > max_image_mb * MIB:
+        raise ImageUnavailable(f"image {reference} is larger than {max_image_mb} MiB")

@@ -1,4 +1,5 @@
-"""The workspaces of containers: each a tmpfs of a fixed size that this host mounts and the engine binds.
+"""The workspaces of containers: each a tmpfs of a fixed size that this host mounts and the engine binds. What an
+image's VOLUME lines ask for has its place there too, so one bound holds for all that a job writes.
 
 So the kernel bounds what a job can write there, it outlives the container, and it is read from here
 without asking the engine (whose `get_archive` can freeze it). It is lost when the machine restarts; the
@@ -11,16 +12,21 @@ import ctypes
 import os
 import shutil
 import socket
+import stat
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from dms.adapters.executors.archive import Owner, unpack
-from dms.errors import ExecutorUnavailable
+from dms.adapters.executors.profile import WORKSPACE
+from dms.adapters.executors.trees import remove_tree
+from dms.disk import append_to, make_folder
+from dms.errors import ExecutionError, ExecutorUnavailable
 
 INODES = 65_536
+_ROOM_BYTES, _ROOM_FILES = 1_048_576, 16  # less than this is none
 _NOSUID_NODEV = 2 | 4  # MS_NOSUID | MS_NODEV
 _DETACH_NOFOLLOW = 2 | 8  # MNT_DETACH | UMOUNT_NOFOLLOW
 _PEER = struct.Struct("3i")  # pid, uid, gid
@@ -28,7 +34,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Workspaces:
-    """<root>/<job id> is the tmpfs, ours alone; `workspace` in it is the job's. Calls block."""
+    """<root>/<job id> is the tmpfs, ours alone; `workspace` in it is the job's, and so are the folders in `volumes`,
+    one for each of the image's. Calls block."""
 
     def __init__(self, root: Path, socket_path: str) -> None:
         """socket_path: of the engine; empty when it is not on this host."""
@@ -49,7 +56,7 @@ class Workspaces:
         ArchiveRefused, ExecutionError (it does not fit), ExecutorUnavailable."""
         folder = self._root / job_id
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(folder)
             if not folder.is_mount():
                 _mount(folder, size_mb)
             if not (folder / "ready").exists():
@@ -63,12 +70,64 @@ class Workspaces:
         folder = self._root / job_id
         return folder / "workspace" if (folder / "ready").exists() else None
 
+    def begin_volumes(self, job_id: str, paths: Sequence[str]) -> dict[str, Path] | None:
+        """Path in the container -> an empty folder for what the image holds there; None when they were settled."""
+        folder = self._root / job_id
+        if (folder / "settled").exists():
+            return None
+        begun = folder / "volumes"
+        try:
+            if begun.exists():  # it was cut
+                shutil.rmtree(begun)
+            begun.mkdir()
+            folders = {path: begun / str(number) for number, path in enumerate(paths)}
+            for each in folders.values():
+                each.mkdir()
+                each.chmod(0o1777)
+        except OSError as error:
+            raise ExecutorUnavailable(f"no volumes at {begun}: {error.strerror or error}") from error
+        return folders
+
+    def settle_volumes(
+        self, job_id: str, filled: Mapping[str, Path], volumes: Sequence[str], owner: Owner | None
+    ) -> None:
+        """Gives what was copied to the owner (None: it stays the image's), and moves what lies below /workspace to its
+        place there, where it is part of the checkpoint. filled: the outer before what lies in it."""
+        folder = self._root / job_id
+        try:
+            for path, copied in filled.items():
+                if owner is not None:
+                    _give(copied, owner)
+                if path == WORKSPACE:
+                    copied.chmod(0o1777)
+                if (inner := _inside(path)) is not None:
+                    place = _real_folder(folder / "workspace", inner, owner)
+                    shutil.rmtree(place)
+                    copied.rename(place)
+            for path in volumes:
+                if path not in filled and (inner := _inside(path)) is not None:
+                    _real_folder(folder / "workspace", inner, owner)
+            (folder / "settled").touch()
+        except OSError as error:
+            raise ExecutorUnavailable(f"no volumes in {folder}: {error.strerror or error}") from error
+
+    def volumes(self, job_id: str, paths: Sequence[str]) -> dict[str, Path]:
+        """Path in the container -> the folder, once they were settled. paths: as they were begun."""
+        folder = self._root / job_id
+        return {
+            path: folder / "volumes" / str(number) if (inner := _inside(path)) is None else folder / "workspace" / inner
+            for number, path in enumerate(paths)
+        }
+
+    def is_full(self, job_id: str) -> bool:
+        found = os.statvfs(self._root / job_id)
+        return found.f_bavail * found.f_frsize < _ROOM_BYTES or found.f_favail < _ROOM_FILES
+
     def remove(self, job_id: str) -> None:
         folder = self._root / job_id
         try:
             _unmount_all(folder)
-            if folder.exists():
-                shutil.rmtree(folder)
+            remove_tree(folder)
         except OSError as error:
             raise ExecutorUnavailable(f"the workspace {folder} can't be removed: {error.strerror}") from error
 
@@ -85,15 +144,14 @@ class Workspaces:
         workspace.chmod(0o1777)
         if archive is not None:
             unpack(archive, workspace, max_bytes, owner)
-        (folder / "ready").touch()
+        append_to(folder / "ready").close()
 
     def _try(self) -> str:
         if not self._socket_path:
             return "the container engine is on another host"
         probe = self._root / ".probe"
         try:
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            probe.mkdir(exist_ok=True)
+            make_folder(probe)
             _unmount_all(probe)  # of a DMS that was killed right here
             _mount(probe, 1)
             try:
@@ -106,6 +164,38 @@ class Workspaces:
         except OSError as error:
             return f"a tmpfs can't be mounted for it ({error.strerror or error}); the DMS needs root's rights for that"
         return ""
+
+
+def _inside(path: str) -> str | None:
+    """Where it lies in the workspace; None when it does not."""
+    if path == WORKSPACE:
+        return ""
+    return path.removeprefix(WORKSPACE + "/") if path.startswith(WORKSPACE + "/") else None
+
+
+def _real_folder(root: Path, inner: str, owner: Owner | None) -> Path:
+    """Below root, made where it is missing. Raises ExecutionError for a link or a file on the way: the engine would
+    follow it, on this host. Nothing can put one there until the container was started."""
+    at = root
+    for part in PurePosixPath(inner).parts:
+        at /= part
+        if at.is_symlink() or (at.exists() and not at.is_dir()):
+            raise ExecutionError(f"the workspace has a link or a file at {inner!r}, where the image has a VOLUME")
+        if not at.exists():
+            at.mkdir()
+            at.chmod(0o1777)
+            if owner is not None:
+                os.chown(at, owner.uid, owner.gid)
+    return at
+
+
+def _give(folder: Path, owner: Owner) -> None:
+    """No link is followed. Whoever owns a folder may write in it, whatever its mode in the image was."""
+    for _, folders, names, at in os.fwalk(folder, follow_symlinks=False):
+        for name in (*folders, *names):
+            os.chown(name, owner.uid, owner.gid, dir_fd=at, follow_symlinks=False)
+    os.chown(folder, owner.uid, owner.gid)
+    folder.chmod(stat.S_IMODE(folder.stat().st_mode) | stat.S_IRWXU)
 
 
 def _engine_pid(socket_path: str) -> int:
@@ -127,7 +217,11 @@ def _mount(folder: Path, size_mb: int) -> None:
 def _unmount_all(folder: Path) -> None:
     """One may lie upon another."""
     while folder.is_mount():
-        _unmount(folder)
+        try:
+            _unmount(folder)
+        except OSError:
+            if folder.is_mount():  # else somebody was faster
+                raise
 
 
 def _unmount(folder: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from dms.domain.decoding import UNREADABLE
 from dms.errors import ConfigError, Unavailable
 
 TRIES = 3  # at once, for a connection that broke; longer absences are waited out by the job
@@ -50,7 +51,7 @@ class EthereumRpc:
             raise Unavailable(f"the chain's node answers {method} with HTTP status {answer.status_code}")
         try:
             reply = msgspec.json.decode(data)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Unavailable(f"the chain's node answers {method} with something that is not JSON") from error
         if not isinstance(reply, dict) or reply.get("id") != body["id"]:
             raise Unavailable(f"the chain's node answers {method} with something that is not JSON-RPC")

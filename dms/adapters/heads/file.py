@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import logging
 import os
-import threading
+from itertools import chain, count
 from pathlib import Path
 
 import msgspec
 
+from dms.application.writes import Writes
+from dms.disk import write_file
+from dms.domain.decoding import UNREADABLE
 from dms.domain.heads import Heads
 from dms.errors import InvalidInput, NotFound, Unavailable
 
@@ -20,14 +23,13 @@ MAX_BYTES = 4 * 1024 * 1024  # the bounds of what is kept give less than half of
 log = logging.getLogger(__name__)
 _encode = msgspec.json.encode
 _decoder = msgspec.json.Decoder(Heads)
-_one_at_a_time = threading.Lock()  # a cancelled save goes on in its thread
 
 
 class HeadFile:
     """Implements application.ports.HeadStore."""
 
-    def __init__(self, folder: Path, peer_id: str) -> None:
-        self._path, self._peer_id = folder / FILE_NAME, peer_id
+    def __init__(self, folder: Path, peer_id: str, writes: Writes | None = None) -> None:
+        self._path, self._peer_id, self._writes = folder / FILE_NAME, peer_id, writes or Writes()
 
     def load(self) -> Heads:
         """A file that can't be used is moved aside, not overwritten: it may be evidence."""
@@ -40,16 +42,25 @@ class HeadFile:
             return Heads(peer_id=self._peer_id)
         except InvalidInput as error:
             why, aside = str(error), f"{FILE_NAME}.damaged"
-        log.error("%s is moved to %s: %s", self._path, aside, why, extra={"action": "heads_unreadable"})
+        target = _unused(self._path.with_name(aside))
+        log.error("%s is moved to %s: %s", self._path, target.name, why, extra={"action": "heads_unreadable"})
         with contextlib.suppress(OSError):
-            self._path.replace(self._path.with_name(aside))
+            self._path.rename(target)
         return Heads(peer_id=self._peer_id)
 
     async def save(self, heads: Heads) -> None:
         try:
-            await asyncio.to_thread(_write, self._path, heads)
+            await asyncio.to_thread(write_file, self._path, _encode(heads) + b"\n")
         except OSError as error:
+            self._writes.failed("heads", f"{self._path}: {error.strerror}")
             raise Unavailable(f"{self._path} can't be written: {error.strerror}") from error
+        self._writes.worked("heads")
+
+
+def _unused(path: Path) -> Path:
+    """That path, or one with a number behind it: what was set aside before is evidence too."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in count(2))
+    return next(each for each in chain([path], numbered) if not os.path.lexists(each))
 
 
 def read_heads(path: Path) -> Heads:
@@ -65,22 +76,5 @@ def read_heads(path: Path) -> Heads:
         raise InvalidInput(f"{path} is larger than a file of heads can be ({MAX_BYTES} bytes)")
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"{path} can't be read as a file of heads: {error}") from error
-
-
-def _write(path: Path, heads: Heads) -> None:
-    """All or nothing, and on the disk when it returns. Raises OSError."""
-    new = path.with_name(path.name + ".new")
-    with _one_at_a_time:
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(_encode(heads) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -66,6 +66,7 @@ ACTIONS: dict[type[Event], Callable[[Any, str], Content | None]] = {
 }
 TERMINAL = (Job.Completed, Job.Failed, Job.Expired)
 TOPICS = tuple(event.TOPIC for event in ACTIONS)
+LATEST_NS = 253_402_300_799 * 10**9  # the last second of the year 9999
 TERMINAL_TOPICS = tuple(event.TOPIC for event in TERMINAL)
 
 _encode = msgspec.json.Encoder().encode
@@ -102,7 +103,7 @@ def line_frames(job_id: str, lines: Sequence[LogLine], flavour: Flavour) -> Iter
             yield _encode(
                 {
                     "action": "log-stream-response",
-                    line.stream: line.text + "\n",
+                    line.stream: _printed(line),
                     "job_id": job_id,
                     "seq": line.seq,
                     "time": time_text(line.time_ns),
@@ -131,7 +132,12 @@ def _joined(lines: Sequence[LogLine]) -> Iterator[tuple[str, str]]:
             yield stream, "".join(run)
             run, size = [], 0
         stream = line.stream
-        run.append(line.text + "\n")
+        run.append(_printed(line))
         size += length
     if run:
         yield stream, "".join(run)
+
+
+def _printed(line: LogLine) -> str:
+    """As the job printed it: pieces of a long line have no newline between them."""
+    return line.text if line.goes_on else line.text + "\n"

@@ -12,6 +12,7 @@ from dms.adapters.http.past import AS_OF, views_at
 from dms.adapters.http.replies import json_reply, query, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, whole
 from dms.errors import Unavailable
+from projections.base import LeftOut
 from projections.capacity import Capacity, CapacityRow, network_sum
 
 _CAPACITY = Capacity()
@@ -24,11 +25,29 @@ async def live(_request: Request, _api: Api) -> HTTPResponse:
 
 
 async def ready(_request: Request, api: Api) -> HTTPResponse:
-    """503 with the reason until the log is read and the network joined."""
+    """503 with the reason until the log is read and the network joined, and while a part that is needed for serving
+    does not work. `degraded` names those without which the DMS serves."""
     reason = api.services.ready()
     if reason is not None:
         raise Unavailable(f"not ready: {reason}")
-    return json_reply({"status": "ready", "peer_id": api.services.network.peer_id, "head": api.services.log.head})
+    services = api.services
+    return json_reply(
+        {
+            "status": "ready",
+            "peer_id": services.network.peer_id,
+            "head": services.log.head,
+            "degraded": [
+                *services.loops.in_trouble,
+                *services.writes.troubles,
+                *map(_told, api.views.left_out().items()),
+            ],
+        }
+    )
+
+
+def _told(found: tuple[str, LeftOut]) -> str:
+    name, left = found
+    return f"view {name}: {left.events} events could not be taken in, the first at position {left.position}"
 
 
 async def capacity(request: Request, api: Api) -> HTTPResponse:
@@ -61,11 +80,21 @@ async def providers(request: Request, api: Api) -> HTTPResponse:
 
 
 async def projections(_request: Request, api: Api) -> HTTPResponse:
-    """{"items": name, position reached, head of the log, how far behind}."""
-    head = api.services.log.head
-    positions = sorted(api.views.positions().items())
+    """{"items": name, position reached, head of the log, how far behind, what it could not take in}."""
+    head, left_out = api.services.log.head, api.views.left_out()
     return json_reply(
-        {"items": [{"name": n, "position": p, "head": head, "behind": max(0, head - p)} for n, p in positions]}
+        {
+            "items": [
+                {
+                    "name": name,
+                    "position": position,
+                    "head": head,
+                    "behind": max(0, head - position),
+                    "left_out": msgspec.to_builtins(left_out.get(name)),
+                }
+                for name, position in sorted(api.views.positions().items())
+            ]
+        }
     )
 
 
@@ -93,7 +122,8 @@ ROUTES = (
     ),
     Route(
         "GET", "/projections", projections, "The views and how far they are.", answer=answers.ViewList,
-        answer_example={"items": [{"name": "jobs", "position": 17, "head": 17, "behind": 0}]}, tags=_OPERATORS,
+        answer_example={"items": [{"name": "jobs", "position": 17, "head": 17, "behind": 0, "left_out": None}]},
+        tags=_OPERATORS,
     ),
     Route(
         "POST", "/projections/<name>/rebuild", rebuild, "Make a view anew from the log.", answer=answers.Rebuilt,
@@ -106,7 +136,7 @@ ROUTES = (
         for path, handler, summary, kind, example in (
             ("/livez", live, "Whether the process answers.", answers.Live, {"status": "ok"}),
             ("/readyz", ready, "Whether it can serve.", answers.Ready,
-             {"status": "ready", "peer_id": examples.PEER_ID, "head": 17}),
+             {"status": "ready", "peer_id": examples.PEER_ID, "head": 17, "degraded": []}),
         )
     ),
 )  # fmt: skip

@@ -239,12 +239,15 @@ class EventPage(Struct, frozen=True, kw_only=True):
 
 
 class OutputLineAnswer(Struct, frozen=True, kw_only=True):
-    """seq: from 1, one count over both streams."""
+    """seq: from 1, one count over both streams. goes_on: the line was longer than 64 KiB, the stream's next one is more
+    of it. damaged: of this node's own last line, when the output is not what was sealed; it says how."""
 
     seq: int
     stream: Literal["stdout", "stderr"]
     time: Time
     text: str
+    goes_on: bool = False
+    damaged: bool = False
 
 
 class Terminating(Struct, frozen=True, kw_only=True):
@@ -313,11 +316,12 @@ class Live(Struct, frozen=True, kw_only=True):
 
 
 class Ready(Struct, frozen=True, kw_only=True):
-    """head: the newest position of the log."""
+    """head: the newest position of the log. degraded: what does not work just now, and is not needed for serving."""
 
     status: Literal["ready"]
     peer_id: str
     head: int
+    degraded: list[str]
 
 
 class ProviderCapacity(Struct, frozen=True, kw_only=True):
@@ -365,13 +369,24 @@ class DiffAnswer(Struct, frozen=True, kw_only=True, rename={"start": "from", "en
     capacity: list[Change]
 
 
+class LeftOutEvents(Struct, frozen=True, kw_only=True):
+    """position, topic: of the first; error: what kind of error it met; events: how many there are."""
+
+    position: int
+    topic: str
+    error: str
+    events: int
+
+
 class ViewState(Struct, frozen=True, kw_only=True):
-    """position: of the log, reached; head: the log's newest; behind: events in between."""
+    """position: of the log, reached; head: the log's newest; behind: events in between. left_out: events that the view
+    could not take in, by a fault of it; null: none."""
 
     name: str
     position: int
     head: int
     behind: int
+    left_out: LeftOutEvents | None
 
 
 class ViewList(Struct, frozen=True, kw_only=True):

@@ -135,7 +135,7 @@ ROUTES = (
     ),
     Route(
         "GET", "/peers/chat/clear", clear, "End all chats that wait; POST does the same.", answer=ChatsCleared,
-        answer_example=_CLEARED, tags=_TAGS, deprecated=True,
+        answer_example=_CLEARED, changes=True, tags=_TAGS, deprecated=True,
     ),
     Route(
         "POST", "/peers/chat/clear", clear, "End all chats that wait.", answer=ChatsCleared, answer_example=_CLEARED,

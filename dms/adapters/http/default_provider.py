@@ -67,7 +67,7 @@ ROUTES = (
     Route(
         "GET", "/peers/depreq", show_or_set, "The default provider; with peerID it is set, as by POST.",
         query=(Parameter("peerID", "The new one, 0 for none; absent to see it.", example=examples.PEER_ID),),
-        answer=DefaultProvider, answer_example=_EXAMPLE, errors=(400,), tags=_TAGS,
+        answer=DefaultProvider, answer_example=_EXAMPLE, errors=(400,), changes=True, tags=_TAGS,
     ),
     Route(
         "POST", "/peers/depreq", change, "Set the default provider.", DefaultProviderBody, answer=DefaultProvider,

@@ -22,7 +22,7 @@ from dms.adapters.http.sockets import Endpoint
 from dms.adapters.http.strict_json import convert, load
 from dms.application.cause import caused_by
 from dms.application.overview import Services
-from dms.application.tasks import cancelled
+from dms.application.tasks import background, cancelled
 from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job
 from dms.domain.request import Text
@@ -185,13 +185,14 @@ class Session:
         if job_id in self._following:
             return
         follower = Follower(self.socket, self._asked.flavour, after, log_after, self._on_over)
-        task = asyncio.create_task(self._hub.follow(job_id, follower), name=f"follower of job {job_id}")
+        task = background(self._hub.follow(job_id, follower), f"follower of job {job_id}")
         self._following[job_id] = task
         task.add_done_callback(self._on_follower_end)
 
     def _on_follower_end(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a follower failed: %r", error, extra={"action": "follower_failed"})
+            words = str(error) if isinstance(error, DmsError) else "internal error; it is in the log of the DMS"
+            self._error(f"the job's stream can't be read: {words}")
             self.socket.close(1013, "the job's stream can't be read now; come back and resume")
 
     def _on_over(self, job_id: str) -> None:

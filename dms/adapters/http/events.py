@@ -16,17 +16,17 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http import examples
 from dms.adapters.http.connection import Socket, text_frame
-from dms.adapters.http.replies import LARGEST, checked_job_id, query, query_bool, query_int, time_us
+from dms.adapters.http.replies import LARGEST, checked_job_id, preferred, query, query_bool, query_int, time_us
 from dms.adapters.http.routes import FLAG, OPTIONAL_JOB_ID, Api, Parameter, Route, WebSocket, whole
 from dms.adapters.http.sockets import Endpoint
 from dms.application.cloudevents import CloudEvent, cloud_event
 from dms.application.event_stream import EventFilter, check_cursor, events
 from dms.application.export import export_job, export_log
-from dms.application.tasks import cancelled
+from dms.application.tasks import background, cancelled
 from dms.domain.chain import SignedRecord
 from dms.domain.event import Recorded
 from dms.domain.export import Footer, Header
-from dms.errors import InvalidInput
+from dms.errors import DmsError, InvalidInput
 
 NDJSON, SSE = "application/x-ndjson", "text/event-stream"
 PAGE, LARGEST_PAGE = 1000, 100_000
@@ -51,7 +51,7 @@ async def stream_events(request: Request, api: Api) -> HTTPResponse | None:
     when the answer began. 400 for a cursor in the future, 410 with `first_position` for one that is archived."""
     asked = _asked(request, api, follow=query_bool(request, "follow"))
     check_cursor(api.services.log, asked.wanted, asked.after)
-    sse = SSE in request.headers.get("accept", "")
+    sse = preferred(request, NDJSON, SSE) == SSE
     with api.streams.one():
         headers = {"x-head": str(api.services.log.head)}
         response = await request.respond(content_type=SSE if sse else NDJSON, headers=headers)
@@ -98,7 +98,7 @@ class EventSession:
 
     async def run(self) -> None:
         with self._api.streams.one():
-            pumping = asyncio.create_task(_to_socket(self._api, self._asked, self._socket), name="event stream")
+            pumping = background(_to_socket(self._api, self._asked, self._socket), "event stream")
             try:
                 while await self._socket.receive() is not None:
                     continue  # what a reader says is of no interest
@@ -140,6 +140,10 @@ async def _to_socket(api: Api, asked: Asked, socket: Socket) -> None:
         await _pump(api, asked, form, send, b"")
     except TimeoutError:
         socket.close(1013, f"too slow; go on with after={position}")
+    except Exception as error:
+        words = str(error) if isinstance(error, DmsError) else "internal error; it is in the log of the DMS"
+        socket.close(1011, f"go on with after={position}: {words}")
+        raise
     else:
         socket.close(1000, f"the end; position {position}")
 

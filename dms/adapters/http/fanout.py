@@ -20,16 +20,18 @@ from dms.adapters.http.actions import (
     TOPICS,
     Flavour,
     action_frame,
+    error_frame,
     is_terminal,
     job_id_of,
     line_frames,
 )
 from dms.adapters.http.connection import MAX_UNSENT_BYTES, Socket, text_frame
+from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog, LogLine, OutputStore
-from dms.application.tasks import cancelled
+from dms.application.tasks import background, cancelled
 from dms.domain.event import Recorded
 from dms.domain.job import Job
-from dms.errors import DmsError
+from dms.errors import DmsError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -56,13 +58,14 @@ class JobStream:
     def __init__(self, job_id: str, position: int, event_log: EventLog, outputs: OutputStore, log_path: str) -> None:
         self.job_id, self.position, self.seq = job_id, position, 0
         self.terminal: int | None = None
+        self.failure = ""  # why it ended before the job
         self.users = 0
         self._followers: set[Follower] = set()
         self._log, self._outputs, self._log_path = event_log, outputs, log_path
         self._events: deque[Recorded] = deque()
         self._stirred = asyncio.Event()
         self._ready = asyncio.Event()
-        self.task = asyncio.create_task(self._run(), name=f"stream of job {job_id}")
+        self.task = background(self._run(), f"stream of job {job_id}")
 
     def take(self, recorded: Recorded) -> None:
         """The job's next action event, in order."""
@@ -80,11 +83,24 @@ class JobStream:
                 while self.terminal is None:
                     await self._changed()
                     await self._send_new()
-            except DmsError as error:
-                log.error("following job %s: %s", self.job_id, error, extra={"action": "stream_failed"})
+            except Unavailable as error:
+                log.warning("following job %s waits: %s", self.job_id, error, extra={"action": "stream_waits"})
                 await asyncio.sleep(RETRY_SECONDS)
+            except Exception as error:
+                self._end_with(error)
+                raise
             else:
                 return
+
+    def _end_with(self, error: Exception) -> None:
+        """Nobody waits for what does not come: each is told, and where to go on."""
+        self.failure = str(error) if isinstance(error, DmsError) else "internal error; it is in the log of the DMS"
+        self._ready.set()
+        for follower in list(self._followers):
+            if not follower.flavour.core:
+                follower.socket.write(text_frame(error_frame(f"job {self.job_id} can't be followed: {self.failure}")))
+            follower.socket.close(1011, f"the stream failed; resume with after={self.position}&log_after={self.seq}")
+        self._followers.clear()
 
     async def _start(self) -> None:
         """An end at or before our position comes to us no more: whoever joins must be told from the log."""
@@ -106,6 +122,8 @@ class JobStream:
         event = asyncio.create_task(self._stirred.wait())
         try:
             await asyncio.wait({line, event}, return_when=asyncio.FIRST_COMPLETED)
+            if line.done():
+                line.result()
         finally:
             await cancelled(line)
             event.cancel()
@@ -179,6 +197,8 @@ class JobStream:
     async def join(self, follower: Follower) -> None:
         """Brings a follower to where the stream is, at the client's own pace, and makes it live."""
         await self._ready.wait()
+        if self.failure:
+            raise Unavailable(self.failure)
         if follower.position is None:
             follower.position = self.position if self.terminal is None else self.terminal - 1
             follower.seq = self.seq
@@ -190,6 +210,8 @@ class JobStream:
             if end is not None:
                 follower.socket.write(self._event_frames(end, follower.flavour))
                 follower.position = end.position
+            if self.failure:
+                raise Unavailable(self.failure)
             if follower.position >= self.position and (follower.flavour.core or follower.seq >= self.seq):
                 self._followers.add(follower)
                 if self.terminal is not None and follower.position >= self.terminal:
@@ -234,12 +256,15 @@ class JobStream:
 class Hub:
     """All streams, fed by one subscription to the log. position: every action event up to it was handed on."""
 
-    def __init__(self, event_log: EventLog, outputs: OutputStore, log_path: Callable[[str], str]) -> None:
+    def __init__(
+        self, event_log: EventLog, outputs: OutputStore, log_path: Callable[[str], str], loops: Loops | None = None
+    ) -> None:
         """log_path: of a job's log, from the root of the server, its token included."""
         self._log, self._outputs, self._log_path = event_log, outputs, log_path
         self._streams: dict[str, JobStream] = {}
         self._position = 0
-        self._task: asyncio.Task[None] | None = None
+        self._loops = loops or Loops()
+        self._following: Loop | None = None
 
     @property
     def position(self) -> int:
@@ -247,17 +272,18 @@ class Hub:
 
     def start(self) -> None:
         self._position = self._log.head
-        self._task = asyncio.create_task(self._follow(), name="websocket actions")
+        self._following = self._loops.start("websocket actions", self._follow, needed=True)
 
     async def close(self) -> None:
-        tasks = [stream.task for stream in self._streams.values()]
-        for task in [*tasks, *([self._task] if self._task else [])]:
-            await cancelled(task)
+        if self._following is not None:
+            await self._following.close()
+        for stream in list(self._streams.values()):
+            await cancelled(stream.task)
 
     async def follow(self, job_id: str, follower: Follower) -> None:
         """Until cancelled. The follower is sent the job's actions and output from where it stands."""
         stream = self._streams.get(job_id)
-        if stream is None or stream.task.cancelled():
+        if stream is None or stream.task.cancelled() or stream.failure:
             stream = JobStream(job_id, self._position, self._log, self._outputs, self._log_path(job_id))
             self._streams[job_id] = stream
         stream.users += 1
@@ -272,14 +298,9 @@ class Hub:
                 stream.task.cancel()
 
     async def _follow(self) -> None:
-        while True:
-            try:
-                async with aclosing(self._log.subscribe(self._position, topics=TOPICS)) as batches:
-                    async for batch in batches:
-                        self._hand_on(batch)
-            except DmsError as error:
-                log.error("websocket actions: %s", error, extra={"action": "hub_failed"})
-                await asyncio.sleep(RETRY_SECONDS)
+        async with aclosing(self._log.subscribe(self._position, topics=TOPICS)) as batches:
+            async for batch in batches:
+                self._hand_on(batch)
 
     def _hand_on(self, batch: Sequence[Recorded]) -> None:
         for recorded in batch:

@@ -320,7 +320,7 @@ ROUTES = (
     ),
     Route(
         "GET", "/peers/file/clear", clear, "Refuse all offers that wait; POST does the same.", answer=Cleared,
-        answer_example={"message": CLEARED, "cleared": 1}, tags=_TAGS, deprecated=True,
+        answer_example={"message": CLEARED, "cleared": 1}, changes=True, tags=_TAGS, deprecated=True,
     ),
     Route(
         "POST", "/peers/file/clear", clear, "Refuse all offers that wait.", answer=Cleared,

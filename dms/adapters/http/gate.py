@@ -1,15 +1,17 @@
 """The gate: who may speak to this server at all. Every request and every websocket handshake passes
-it before it is routed.
+it before it is routed; a GET that changes something passes `check_change` as well (see Route.changes).
 
 A web page of a stranger can reach a server on loopback in three ways: by a name that it turned to
-127.0.0.1 (refused by Host), by a cross-site request or websocket (refused by Origin), and by a body
-that needs no preflight (refused by Content-Type). Programs send no Origin and are not affected.
+127.0.0.1 (refused by Host), by a cross-site request or websocket (refused by Origin; where a browser sends none,
+as for an image, by Sec-Fetch-Site and Referer), and by a body that needs no preflight (refused by Content-Type).
+Programs send none of these and are not affected.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 from sanic import Request
 
@@ -17,7 +19,10 @@ from dms.adapters.http.problems import Refused
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_SITES = ("none", "same-origin")  # typed by the user, or from a page of ours
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+_PARAMETER = re.compile(r"""\s*;\s*(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^\s;"]*))?\s*""")
+_UTF_8 = ("utf-8", "utf8")
 _METHODS = "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"
 _HEADERS = "Origin, Content-Length, Content-Type, X-Request-ID, Traceparent"
 _EXPOSED = "X-Request-ID, Link"
@@ -38,7 +43,21 @@ class Gate:
         host = self._host(request)
         self._check_origin(request, host)
         if request.method not in SAFE_METHODS:
-            self._check_change(request)
+            self.check_change(request, host)
+            _check_body(request)
+
+    def check_change(self, request: Request, host: str | None = None) -> None:
+        """Raises Refused (403) when a page of elsewhere makes a browser do it."""
+        headers = request.headers
+        if "origin" in headers:
+            return  # it was looked at
+        if headers.get("sec-fetch-site", "none") not in _SITES:
+            raise Refused(403, "a web page of another site may not change anything here")
+        if "sec-purpose" in headers or "purpose" in headers:
+            raise Refused(403, "what is only fetched ahead may not change anything here")
+        for page in headers.getall("referer", []):
+            if not self.allows(_origin_of(page), host or self._host(request)):
+                raise Refused(403, f"web pages of '{_origin_of(page)[:128]}' may not change anything here")
 
     def _host(self, request: Request) -> str:
         hosts = request.headers.getall("host", [])
@@ -55,17 +74,6 @@ class Gate:
         origins = request.headers.getall("origin", [])
         if origins and (len(origins) > 1 or not self.allows(origins[0], host)):
             raise Refused(403, f"web pages of '{origins[0][:128]}' may not call this DMS; see rest.allowed_origins")
-
-    def _check_change(self, request: Request) -> None:
-        site = request.headers.get("sec-fetch-site", "")
-        if site == "cross-site" and "origin" not in request.headers:
-            raise Refused(403, "a web page of another site may not change anything here")
-        length = request.headers.get("content-length", "0")
-        if length.strip("0 ") or "transfer-encoding" in request.headers:
-            media, _, parameters = request.headers.get("content-type", "").partition(";")
-            charset = parameters.strip().casefold().replace('"', "")
-            if media.strip().casefold() != "application/json" or charset not in ("", "charset=utf-8"):
-                raise Refused(415, "the body must be sent as application/json (in UTF-8)")
 
     def allows(self, origin: str, host: str) -> bool:
         """Own pages (the origin is the Host that was asked for), and the configured ones, exactly."""
@@ -90,3 +98,35 @@ class Gate:
             "access-control-allow-headers": _HEADERS,
             "access-control-max-age": str(_PREFLIGHT_SECONDS),
         }
+
+
+def _origin_of(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return address
+    return f"{parts.scheme}://{parts.netloc}".casefold()
+
+
+def _check_body(request: Request) -> None:
+    """Raises Refused (415) for a body that is not plain JSON in UTF-8."""
+    headers = request.headers
+    if not headers.get("content-length", "0").strip("0 ") and "transfer-encoding" not in headers:
+        return
+    types = headers.getall("content-type", [])
+    if len(types) != 1 or not _is_json(types[0]):
+        raise Refused(415, "the body must be sent as application/json (in UTF-8)")
+    coding = ", ".join(headers.getall("content-encoding", [])).strip()
+    if coding.casefold() not in ("", "identity"):
+        text = f"content-encoding '{coding[:64]}' is not understood: the body must be sent as it is"
+        raise Refused(415, text, {"accept-encoding": "identity"})
+
+
+def _is_json(content_type: str) -> bool:
+    media, _, rest = content_type.partition(";")
+    rest = f";{rest}"
+    found = list(_PARAMETER.finditer(rest))
+    if "".join(match[0] for match in found) != rest:
+        return False
+    charsets = [match[2].strip('"').casefold() for match in found if (match[1] or "").casefold() == "charset"]
+    return media.strip().casefold() == "application/json" and all(name in _UTF_8 for name in charsets)

@@ -11,9 +11,9 @@ from functools import partial
 import msgspec
 from sanic import HTTPResponse, Request
 
-from dms.adapters.http.replies import checked_job_id, query, query_bool, query_int
+from dms.adapters.http.replies import checked_job_id, preferred, query, query_bool, query_int
 from dms.adapters.http.routes import Api
-from dms.application.ports import LogLine
+from dms.application.ports import OUTPUT_DAMAGED, LogLine
 from dms.domain.bounds import time_text
 from dms.errors import Forbidden, InvalidInput, NotFound
 from projections.jobs import JobRow, Jobs
@@ -23,6 +23,8 @@ SEND_SECONDS = 60.0  # a reader that takes nothing for so long is cut
 LOOK_SECONDS = 0.5  # how often a silent job is looked at for its end
 TEXT = "text/plain; charset=utf-8"
 NDJSON = "application/x-ndjson"
+DAMAGE = "Output-Damage"  # a header: how what follows differs from what was sealed
+OURS = "[dms] "
 
 _JOBS = Jobs()
 _encoder = msgspec.json.Encoder()
@@ -40,14 +42,16 @@ async def logs(request: Request, api: Api) -> HTTPResponse | None:
     await api.settled()
     if await api.views.get(_JOBS, job_id) is None:
         raise NotFound(f"no job {job_id} here")
-    as_json = NDJSON in request.headers.get("accept", "")
-    response = await request.respond(content_type=NDJSON if as_json else TEXT)
+    as_json = preferred(request, "text/plain", NDJSON) == NDJSON
+    damage = await api.services.outputs.damage(job_id)
+    headers = {DAMAGE: damage} if damage else {}
+    response = await request.respond(content_type=NDJSON if as_json else TEXT, headers=headers)
     if response is None or request.method == "HEAD":
         return None
     await response.send(b"")  # the head at once: a silent job's follower knows that it was let in
     async with aclosing(_lines(api, job_id, after, follow)) as batches:
         async for batch in batches:
-            lines = [line for line in batch if stream in ("", line.stream)]
+            lines = [line for line in batch if stream in ("", line.stream) or (damage and line.text.startswith(OURS))]
             if lines:
                 async with asyncio.timeout(SEND_SECONDS):
                     await response.send(_as_json(lines) if as_json else _as_text(lines))
@@ -56,7 +60,9 @@ async def logs(request: Request, api: Api) -> HTTPResponse | None:
 
 
 async def _lines(api: Api, job_id: str, after: int, follow: bool) -> AsyncGenerator[Sequence[LogLine], None]:
-    """Batches behind line `after`. Following, until the output is sealed or the job is over."""
+    """Batches behind line `after`. Following, until the output is sealed or the job is over. The last line of an output
+    that is damaged says so."""
+    told = False
     read = partial(api.services.outputs.read, job_id, limit=LINES_A_READ)
     while True:
         # Looked at before the read: all lines are stored before the end is recorded.
@@ -65,7 +71,10 @@ async def _lines(api: Api, job_id: str, after: int, follow: bool) -> AsyncGenera
         if lines:
             after = lines[-1].seq
             yield lines
+            told = told or any(_tells_damage(line) for line in lines)
         elif row is None or _is_complete(row):
+            if not told and (damage := await api.services.outputs.damage(job_id)):
+                yield [LogLine(after + 1, "stderr", 0, OUTPUT_DAMAGED + damage)]
             return
         else:
             with suppress(TimeoutError):
@@ -77,8 +86,12 @@ def _is_complete(row: JobRow) -> bool:
     return row.log_lines is not None or row.ended_at > 0
 
 
+def _tells_damage(line: LogLine) -> bool:
+    return line.stream == "stderr" and line.text.startswith(OUTPUT_DAMAGED)
+
+
 def _as_text(lines: Sequence[LogLine]) -> bytes:
-    return "".join(line.text + "\n" for line in lines).encode()
+    return "".join(line.text if line.goes_on else line.text + "\n" for line in lines).encode()
 
 
 def _as_json(lines: Sequence[LogLine]) -> bytes:
@@ -89,6 +102,8 @@ def _as_json(lines: Sequence[LogLine]) -> bytes:
                 "stream": line.stream,
                 "time": time_text(line.time_ns),
                 "text": line.text,
+                **({"goes_on": True} if line.goes_on else {}),
+                **({"damaged": True} if _tells_damage(line) else {}),
             }
         )
         + b"\n"

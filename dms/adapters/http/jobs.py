@@ -12,7 +12,7 @@ from dms.adapters.http import answers, examples
 from dms.adapters.http.joblogs import NDJSON, logs
 from dms.adapters.http.joblogs import TEXT as TEXT_MEDIA
 from dms.adapters.http.past import AS_OF, views_at
-from dms.adapters.http.replies import LARGEST, checked_job_id, iso, json_reply, query, query_int
+from dms.adapters.http.replies import LARGEST, checked_job_id, dated, iso, json_reply, query, query_int
 from dms.adapters.http.routes import FLAG, Api, Parameter, Route, choice, whole
 from dms.adapters.http.strict_json import parse
 from dms.domain.deployment import Deployment, Fault
@@ -89,11 +89,7 @@ async def _row(request: Request, api: Api) -> JobRow:
 
 
 def _shown(row: JobRow, request: Request, api: Api) -> dict[str, Any]:
-    shown: dict[str, Any] = msgspec.to_builtins(row)
-    for key in ("requested_at", "started_at", "ended_at"):
-        shown[key] = iso(shown[key])
-    for step in shown["timeline"]:
-        step["time"] = iso(step["time"])
+    shown = dated(msgspec.to_builtins(row))
     shown["log_url"] = f"http://{request.headers['host']}{api.log_path(row.job_id)}"
     return shown
 

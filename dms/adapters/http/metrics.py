@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from sanic import HTTPResponse, Request
 
+from dms.adapters.http.replies import preferred
 from dms.adapters.http.routes import TEXT, Api, Route
+
+OPEN_METRICS = "application/openmetrics-text"
 
 
 async def metrics(request: Request, api: Api) -> HTTPResponse:
     context = request.app.ctx
+    accepted = ", ".join(request.headers.getall("accept", []))
     body, content_type = await api.services.metrics.render(
-        request.headers.get("accept", ""),
+        accepted if preferred(request, "text/plain", OPEN_METRICS) == OPEN_METRICS else "",
         {"websocket actions": context.hub.position},
         {"websocket": len(context.sockets), "event stream": api.streams.open},
     )

@@ -124,7 +124,9 @@ async def provisioned(_request: Request, api: Api) -> HTTPResponse:
 async def offboard(request: Request, api: Api) -> HTTPResponse:
     """force: in the query, as the original reads it, or in the body, as its command line sends it."""
     if query_bool(request, "forget_identity"):
-        raise Conflict("the identity can't be forgotten while the DMS runs: stop it, and delete its file node.key")
+        raise Conflict(
+            "the identity can't be forgotten while the DMS runs: stop it, then: nunet offboard --forget-identity"
+        )
     in_body = parse(request.body, OffboardBody).force if request.body else False
     forced = query_bool(request, "force") or in_body
     await api.services.device.offboard(forced)

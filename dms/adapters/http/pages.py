@@ -8,11 +8,12 @@ from pathlib import Path
 
 from sanic import HTTPResponse, Request
 
+from dms.adapters.http.postman import collection
 from dms.adapters.http.replies import json_reply
 from dms.adapters.http.routes import Api, Route
 from dms.errors import NotFound
 
-DOCUMENT, STREAMS = "/openapi.json", "/asyncapi.json"
+DOCUMENT, STREAMS, POSTMAN = "/openapi.json", "/asyncapi.json", "/postman.json"
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -35,7 +36,8 @@ _PAGE = """<!DOCTYPE html>
 <link rel="stylesheet" href="/docs/swagger-ui.css">
 </head>
 <body>
-<div class="swagger-ui"><p class="wrapper"><a class="link" href="/asyncapi.json">What streams, as AsyncAPI</a></p></div>
+<div class="swagger-ui"><p class="wrapper"><a class="link" href="/asyncapi.json">What streams, as AsyncAPI</a> ·
+<a class="link" href="/postman.json">The requests, as a Postman collection</a></p></div>
 <div id="swagger-ui"><noscript>This page needs JavaScript; the description is at /openapi.json.</noscript></div>
 <script src="/docs/swagger-ui-bundle.js"></script>
 <script src="/docs/start.js"></script>
@@ -59,6 +61,11 @@ async def document(request: Request, _api: Api) -> HTTPResponse:
 
 async def streams(request: Request, _api: Api) -> HTTPResponse:
     return json_reply(request.app.ctx.stream_description())
+
+
+async def postman(request: Request, _api: Api) -> HTTPResponse:
+    """Its requests go where this one came to."""
+    return json_reply(collection(request.app.ctx.description(), f"{request.scheme}://{request.host}"))
 
 
 async def page(_request: Request, _api: Api) -> HTTPResponse:
@@ -94,11 +101,12 @@ def _asset(name: str) -> bytes:
 ROUTES = tuple(
     Route(
         "GET", path, handler, summary, root=root, early=True, answer={"type": "object", "required": [kind]},
-        answer_example={kind: version}, tags=("operators",),
+        answer_example={kind: example}, tags=("operators",),
     )
-    for path, handler, summary, kind, version in (
+    for path, handler, summary, kind, example in (
         (DOCUMENT, document, "This description.", "openapi", "3.1.1"),
         (STREAMS, streams, "What streams: websockets, Server-Sent Events, JSON lines, NATS.", "asyncapi", "3.0.0"),
+        (POSTMAN, postman, "The requests as a Postman collection.", "info", {"name": "Device Management Service"}),
     )
     for root in (True, False)
 )  # fmt: skip

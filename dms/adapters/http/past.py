@@ -8,7 +8,7 @@ import msgspec
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
-from dms.adapters.http.replies import LARGEST, json_reply, query, time_us
+from dms.adapters.http.replies import LARGEST, dated, json_reply, query, time_us
 from dms.adapters.http.routes import Api, Parameter, Route
 from dms.errors import InvalidInput
 from projections.base import Projection, Views
@@ -90,7 +90,7 @@ def _builtins(row: Any) -> Any:
     """Which jobs hold what of the capacity stays private."""
     if row is None:
         return None
-    shown: dict[str, Any] = msgspec.to_builtins(row)
+    shown = dated(msgspec.to_builtins(row))
     shown.pop("held", None)
     return shown
 

@@ -14,13 +14,13 @@ from sanic.exceptions import RequestTimeout, SanicException
 from dms.adapters.http.replies import json_reply, request_id
 from dms.errors import (
     AlreadyRunning,
-    ArchiveUnreadable,
     Conflict,
     DmsError,
     ExecutionError,
     Forbidden,
     Gone,
     InvalidInput,
+    LogCorrupt,
     NoProviderMatches,
     NotFound,
     PeerMisbehaved,
@@ -39,7 +39,7 @@ STATUSES: tuple[tuple[type[DmsError], int], ...] = (
     (PeerMisbehaved, 502),
     (Unavailable, 503),
     (AlreadyRunning, 503),
-    (ArchiveUnreadable, 503),
+    (LogCorrupt, 503),
 )
 
 

@@ -17,6 +17,7 @@ from dms.errors import InvalidInput, NotFound
 _encoder = msgspec.json.Encoder()
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _JOB_ID = re.compile(UUID_PATTERN)
+_WEIGHT = re.compile(r"[01](\.[0-9]{0,3})?")
 LARGEST = 2**62
 
 
@@ -38,6 +39,16 @@ def request_id(request: Request) -> str:
 def iso(time_us: int) -> str | None:
     """Unix microseconds as ISO 8601 in UTC; None for 0."""
     return datetime.fromtimestamp(time_us / 1_000_000, UTC).isoformat(timespec="microseconds") if time_us else None
+
+
+def dated(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a view with its times as text: in the log and the views they are microseconds."""
+    for key, value in row.items():
+        if key.endswith("_at") and isinstance(value, int):
+            row[key] = iso(value)
+    for step in row.get("timeline", ()):
+        step["time"] = iso(step["time"])
+    return row
 
 
 def time_us(text: str) -> int:
@@ -84,6 +95,28 @@ def query_bool(request: Request, name: str) -> bool:
     if text in ("1", "true", "t", "yes"):
         return True
     raise InvalidInput("invalid query data", [(f"?{name}", f"expected true or false, got '{text[:64]}'")])
+
+
+def preferred(request: Request, *offers: str) -> str:
+    """The media type that the client wants most; the first where all are the same to it, or none is wanted: then
+    it gets what there is. Source: RFC 9110, sections 12.4.2 and 12.5.1."""
+    ranges = [_media_range(part) for text in request.headers.getall("accept", []) for part in text.split(",")]
+
+    def wish(offer: str) -> tuple[float, int]:
+        kind = offer.partition("/")[0]
+        fitting = [(2 - place, q) for place, form in enumerate((offer, f"{kind}/*", "*/*"))
+                   for media, q in ranges if media == form]  # fmt: skip
+        closest = max((place for place, _ in fitting), default=-1)
+        q = max((q for place, q in fitting if place == closest), default=0.0)
+        return q, closest if q or not fitting else -2  # what is refused comes behind what is not spoken of
+
+    return max(offers, key=wish) if ranges else offers[0]
+
+
+def _media_range(text: str) -> tuple[str, float]:
+    media, *parameters = (part.strip().casefold() for part in text.split(";"))
+    weights = [value.strip() for name, _, value in (part.partition("=") for part in parameters) if name.strip() == "q"]
+    return media, float(weights[0]) if weights and _WEIGHT.fullmatch(weights[0]) else 1.0
 
 
 def checked_job_id(text: str) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 
 from sanic import HTTPResponse, Request
 
+from dms.adapters.http.connection import connection_of
+from dms.adapters.http.replies import query_bool
 from dms.application.cause import caused_by
 from dms.application.messages import UUID_PATTERN
 from dms.application.overview import Services
@@ -103,6 +105,7 @@ class Route:
     ready, too. answer: of the 200, a type that msgspec can describe or a JSON Schema; None: no body.
     media: for an answer that is not (only) JSON: content type -> type or schema, of one item where it is a stream;
     a tuple where items differ.
+    changes: a GET that changes something, as some of the original's do: web pages of elsewhere may not ask for it.
     errors: statuses beyond those of every route (`openapi.COMMON`). body_example, answer_example: JSON values.
     """
 
@@ -125,6 +128,7 @@ class Route:
     media: Mapping[str, Any] = field(default_factory=dict)
     stream: bool = False
     deprecated: bool = False
+    changes: bool = False
 
     @property
     def address(self) -> str:
@@ -155,9 +159,15 @@ class WebSocket:
 
 async def run(route: Route, request: Request, api: Api) -> HTTPResponse | None:
     """The handler, as one cause of events."""
-    reason = None if route.early else api.services.ready()
+    reason = None if route.early else api.services.phase()
     if reason is not None:
         raise Unavailable(f"the DMS can't serve yet: {reason}")
+    if route.changes:
+        request.app.ctx.gate.check_change(request)
+        if request.method == "HEAD":  # it may never change anything
+            return HTTPResponse(None, 200, content_type="application/json")
+    if route.stream and query_bool(request, "follow"):
+        connection_of(request).follow()
     with caused_by(new_id(), traceparent(request)):
         return await route.handler(request, api)
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, Protocol
 from sanic import Request, Sanic
 from sanic.server.websockets.impl import WebsocketImplProtocol
 
-from dms.adapters.http.connection import Connection, Socket
+from dms.adapters.http.connection import Socket, connection_of
 from dms.adapters.http.problems import Refused
-from dms.application.tasks import cancelled
+from dms.application.loops import Loop, Loops
 from dms.errors import Unavailable
 
 MOST_SOCKETS = 10_100
@@ -39,26 +39,31 @@ class Endpoint(NamedTuple):
 
 
 class Sockets:
-    def __init__(self, ready: Callable[[], str | None], endpoints: Sequence[Endpoint]) -> None:
-        """ready: why nobody can be served yet, or None."""
-        self._ready = ready
-        self._endpoints = {path: endpoint for endpoint in endpoints for path in endpoint.paths}
+    def __init__(
+        self, phase: Callable[[], str | None], endpoints: Sequence[Endpoint], loops: Loops | None = None
+    ) -> None:
+        """phase: why nobody can be served yet, or None."""
+        self._phase, self._loops = phase, loops or Loops()
+        self._endpoints = endpoints
         self._open: set[Socket] = set()
         self._addresses: Counter[str] = Counter()
-        self._sweeping: asyncio.Task[None] | None = None
+        self._sweeping: Loop | None = None
 
     def add_to(self, app: Sanic[Any, Any]) -> None:
         app.ctx.admit_websocket = self.admit
-        for number, path in enumerate(self._endpoints):
-            app.add_websocket_route(self.serve, path, name=f"websocket-{number}")
+        pairs = [(endpoint, path) for endpoint in self._endpoints for path in endpoint.paths]
+        for number, (endpoint, path) in enumerate(pairs):  # the router knows one path in several spellings
+            app.add_websocket_route(
+                self.serve, path, name=f"websocket-{number}", ctx_endpoint=endpoint, error_format="json"
+            )
 
     def start(self) -> None:
-        self._sweeping = asyncio.create_task(self._sweep(), name="websocket pings")
+        self._sweeping = self._loops.every(PING_SECONDS, "websocket pings", self._sweep, at_once=False)
 
     async def close(self, timeout_seconds: float) -> None:
         """Says goodbye to all; whoever has not answered in time is cut."""
         if self._sweeping is not None:
-            await cancelled(self._sweeping)
+            await self._sweeping.close()
         sockets = list(self._open)
         for socket in sockets:
             socket.close(1001, "the DMS is stopping")
@@ -77,23 +82,22 @@ class Sockets:
         """Before the upgrade; the subprotocol to speak. Raises DmsError."""
         if request.headers.get("upgrade", "").casefold() != "websocket":
             raise Refused(426, "this address speaks websocket", {"upgrade": "websocket", "connection": "upgrade"})
-        reason = self._ready()
+        reason = self._phase()
         if reason is not None:
             raise Unavailable(f"the DMS can't serve yet: {reason}")
         if len(self._open) >= MOST_SOCKETS:
             raise Unavailable(f"{MOST_SOCKETS} websockets are open already; try again later")
         if request.ip not in LOOPBACK and self._addresses[request.ip] >= MOST_SOCKETS_OF_AN_ADDRESS:
             raise Unavailable(f"{MOST_SOCKETS_OF_AN_ADDRESS} websockets of {request.ip} are open already")
-        request.ctx.asked, spoken = await self._endpoints[request.path].admit(request)
+        request.ctx.asked, spoken = await _endpoint(request).admit(request)
         return spoken
 
     async def serve(self, request: Request, _ws: WebsocketImplProtocol) -> None:
         """The socket's whole life."""
-        connection = request.transport.get_protocol()
-        if not isinstance(connection, Connection) or connection.socket is None:
-            raise TypeError("the server was not built with our Connection")
-        socket = connection.socket
-        session = self._endpoints[request.path].begin(request, socket, request.ctx.asked)
+        socket = connection_of(request).socket
+        if socket is None:
+            raise TypeError("only what was upgraded comes here")
+        session = _endpoint(request).begin(request, socket, request.ctx.asked)
         self._open.add(socket)
         self._addresses[request.ip] += 1
         try:
@@ -106,13 +110,18 @@ class Sockets:
 
     async def _sweep(self) -> None:
         """One loop pings them all, so that dead clients don't stay, and a socket costs no task for it."""
-        while True:
-            await asyncio.sleep(PING_SECONDS)
-            now = asyncio.get_running_loop().time()
-            for count, socket in enumerate(list(self._open), 1):
-                if now - socket.heard_at > SILENT_SECONDS:
-                    socket.abort()
-                else:
-                    socket.ping()
-                if count % 200 == 0:
-                    await asyncio.sleep(0)
+        now = asyncio.get_running_loop().time()
+        for count, socket in enumerate(list(self._open), 1):
+            if now - socket.heard_at > SILENT_SECONDS:
+                socket.abort()
+            else:
+                socket.ping()
+            if count % 200 == 0:
+                await asyncio.sleep(0)
+
+
+def _endpoint(request: Request) -> Endpoint:
+    if request.route is None:
+        raise TypeError("only what was routed comes here")
+    found: Endpoint = request.route.ctx.endpoint
+    return found

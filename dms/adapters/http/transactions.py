@@ -167,6 +167,7 @@ ROUTES = (
             AS_OF,
         ),
         answer=list[answers.Transaction], answer_example=[examples.TRANSACTION], errors=(400,), tags=_TAGS,
+        changes=True,
     ),
     Route(
         "POST", "/transactions/request-reward", request_reward, "Claim the reward of a job that is over.",

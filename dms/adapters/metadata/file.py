@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 from pathlib import Path
 
+from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog
-from dms.application.tasks import cancelled
+from dms.application.writes import Writes
+from dms.disk import FILE_MODE, write_file
 from projections.base import Views
 from projections.device import OWN, TOPICS, DeviceRow, DeviceView, metadata
 
@@ -27,19 +28,24 @@ _VIEW = DeviceView()
 
 
 class MetadataFile:
-    def __init__(self, event_log: EventLog, views: Views, folder: Path) -> None:
+    def __init__(
+        self, event_log: EventLog, views: Views, folder: Path, loops: Loops | None = None, writes: Writes | None = None
+    ) -> None:
         self._log, self._views, self._path = event_log, views, folder / FILE_NAME
+        self._loops, self._writes = loops or Loops(), writes or Writes()
+        self._position = 0
         self._shown = 0  # the position of the change that the file shows
         self._moved = asyncio.Event()
-        self._following: asyncio.Task[None] | None = None
+        self._following: Loop | None = None
 
     async def start(self) -> None:
         """The views are to run already."""
-        self._following = asyncio.create_task(self._follow(self._log.head), name="metadata file")
+        self._position = self._log.head
+        self._following = self._loops.start("metadata file", self._follow)
 
     async def close(self) -> None:
         if self._following is not None:
-            await cancelled(self._following)
+            await self._following.close()
 
     async def path(self) -> str:
         """Where the file is; empty when there is none. Shows what was recorded before the call, unless the
@@ -52,11 +58,12 @@ class MetadataFile:
                     await self._moved.wait()
         return str(self._path) if self._path.is_file() else ""
 
-    async def _follow(self, head: int) -> None:
-        await self._show(head)
-        async with contextlib.aclosing(self._log.subscribe(head, topics=TOPICS)) as batches:
+    async def _follow(self) -> None:
+        await self._show(self._position)
+        async with contextlib.aclosing(self._log.subscribe(self._position, topics=TOPICS)) as batches:
             async for batch in batches:
-                await self._show(batch[-1].position)
+                self._position = batch[-1].position
+                await self._show(self._position)
 
     async def _show(self, position: int) -> None:
         """Brings the file to where the view is, which is at least at the position; tries until it works."""
@@ -68,9 +75,10 @@ class MetadataFile:
             try:
                 await asyncio.to_thread(_write, self._path, row)
             except OSError as error:
-                log.error("%s can't be written: %s", self._path, error, extra={"action": "metadata_not_written"})
+                self._writes.failed("metadata", f"{self._path}: {error.strerror}")
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
+            self._writes.worked("metadata")
             self._shown = row.position
             moved, self._moved = self._moved, asyncio.Event()
             moved.set()
@@ -83,12 +91,6 @@ def _write(path: Path, row: DeviceRow) -> None:
         path.unlink(missing_ok=True)
         return
     text = json.dumps(metadata(row), indent=1, ensure_ascii=False).encode()
-    if path.is_file() and path.read_bytes() == text:
+    if path.is_file() and path.read_bytes() == text and path.stat().st_mode & 0o777 == FILE_MODE:
         return
-    new = path.with_suffix(".json.new")
-    with new.open("wb") as file:
-        file.write(text)
-        file.flush()
-        os.fchmod(file.fileno(), 0o644)
-        os.fsync(file.fileno())
-    new.replace(path)
+    write_file(path, text)

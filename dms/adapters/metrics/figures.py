@@ -4,11 +4,10 @@ start of the process, as Prometheus expects, by following the log."""
 from __future__ import annotations
 
 import asyncio
-import logging
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,23 +17,20 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from dms.adapters.metrics.histogram import Histogram
+from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog, PeerNetwork, Relay
-from dms.application.tasks import cancelled
 from dms.domain.deployment import Deployment
 from dms.domain.event import Recorded
 from dms.domain.job import Job
 from dms.domain.resources import Resources
-from dms.errors import DmsError
+from dms.errors import LogUnavailable
 from projections.base import LiveViews
 from projections.capacity import OWN, Capacity, CapacityRow
 from projections.jobs import OPEN_STATUSES, Jobs
 
-log = logging.getLogger(__name__)
-
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 EVENTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 JOB_SECONDS = (1, 5, 15, 60, 300, 900, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 24 * 3600, 3 * 24 * 3600)
-RETRY_SECONDS = 5.0
 SP, CP = "service provider", "compute provider"
 _ENDS: dict[str, tuple[str, str]] = {
     Job.Completed.TOPIC: (SP, "completed"),
@@ -60,6 +56,7 @@ class Figures(Collector):
         files: Sequence[Path],
         ready: Callable[[], str | None],
         hindrance: Callable[[], str],
+        loops: Loops | None = None,
     ) -> None:
         """files: of the event log. hindrance: why the device can run no jobs just now; empty when it can."""
         self._log, self._views, self._network = event_log, views, network
@@ -74,18 +71,19 @@ class Figures(Collector):
         self._known = 0
         self._readers: Mapping[str, int] = {}
         self._clients: Mapping[str, int] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._loops = loops or Loops()
+        self._following: Loop | None = None
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
     async def start(self) -> None:
         self._position = self._log.head
-        self._task = asyncio.create_task(self._follow(), name="metrics")
+        self._following = self._loops.start("metrics", self._follow)
 
     async def close(self) -> None:
-        if self._task is not None:
-            await cancelled(self._task)
+        if self._following is not None:
+            await self._following.close()
 
     def committed(self, events: int, commit_seconds: float, oldest_seconds: float) -> None:
         """Called by the log for each commit. oldest_seconds: from the first command's save to its answer."""
@@ -95,23 +93,19 @@ class Figures(Collector):
 
     async def render(self, accept: str, readers: Mapping[str, int], clients: Mapping[str, int]) -> tuple[bytes, str]:
         self._readers, self._clients = readers, clients
-        self._own = await self._views.get(Capacity(), OWN)
-        self._open = await self._views.counts(Jobs(), ("status", "role"), {"status": ("requested", *OPEN_STATUSES)})
-        counts = await self._views.counts(Capacity(), (), {})
-        self._known = sum(counts.values()) - (self._own is not None)
+        with suppress(LogUnavailable):  # what was read last is shown until the views are there again
+            self._own = await self._views.get(Capacity(), OWN)
+            self._open = await self._views.counts(Jobs(), ("status", "role"), {"status": ("requested", *OPEN_STATUSES)})
+            counts = await self._views.counts(Capacity(), (), {})
+            self._known = sum(counts.values()) - (self._own is not None)
         encode, content_type = exposition.choose_encoder(accept)
         return encode(self._registry), content_type
 
     async def _follow(self) -> None:
-        while True:
-            try:
-                async with aclosing(self._log.subscribe(self._position)) as batches:
-                    async for batch in batches:
-                        for recorded in batch:
-                            self._count(recorded)
-            except DmsError as error:
-                log.error("metrics: %s", error, extra={"action": "metrics_failed"})
-                await asyncio.sleep(RETRY_SECONDS)
+        async with aclosing(self._log.subscribe(self._position)) as batches:
+            async for batch in batches:
+                for recorded in batch:
+                    self._count(recorded)
 
     def _count(self, recorded: Recorded) -> None:
         self._position = recorded.position
@@ -132,6 +126,7 @@ class Figures(Collector):
         yield from self._subscribers()
         yield from self._relayed()
         yield from self._around()
+        yield from self._background()
         yield from self._capacity()
 
     def _about(self) -> Iterator[Metric]:
@@ -195,6 +190,20 @@ class Figures(Collector):
         yield _gauge("dms_providers_known", "Compute providers known, this device apart.", [({}, self._known)])
         rows = [({"kind": kind}, count) for kind, count in sorted(self._clients.items())]
         yield _gauge("dms_clients_connected", "Open websockets and event streams.", rows)
+
+    def _background(self) -> Iterator[Metric]:
+        works = {loop.name: float(loop.trouble is None) for loop in self._loops}
+        rows = [({"loop": name}, value) for name, value in sorted(works.items())]
+        yield _gauge("dms_loop_works", "1 while a part that works in the background does.", rows)
+        deaths = [({"loop": name}, float(self._loops.deaths[name])) for name in sorted(works)]
+        yield _counter("dms_loop_failures", "How often one of them ended and was begun again.", deaths)
+        yield _gauge("dms_tasks", "Tasks of the event loop.", [({}, float(len(asyncio.all_tasks())))])
+        left_out = self._views.left_out()
+        views = [
+            ({"view": name}, float(left_out[name].events if name in left_out else 0))
+            for name in sorted(self._views.positions())
+        ]
+        yield _gauge("dms_view_left_out_events", "Events that a view could not take in.", views)
 
     def _capacity(self) -> Iterator[Metric]:
         own = self._own

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
+from nats.js.errors import APIError, ServiceUnavailableError
 
 from dms.config import Nats
 from dms.errors import ConfigError, Unavailable
@@ -101,6 +102,18 @@ def _secret(setting: str, path: str) -> str:
     return text
 
 
+def why(error: Exception) -> str:
+    """What went wrong, in words; and what to do about a server without JetStream, of which its client says nothing."""
+    said = error.description if isinstance(error, APIError) else str(error)
+    if isinstance(error, ServiceUnavailableError) and (not said or "not enabled" in said):
+        where = " for the account that we log in to" if said and "account" in said else ""
+        return (
+            f"JetStream, which keeps the events, is not turned on there{where}: start nats-server with -js, or with "
+            "jetstream {} in its configuration"
+        )
+    return said or type(error).__name__
+
+
 @contextlib.asynccontextmanager
 async def connected(settings: Nats, name: str, inbox_prefix: str) -> AsyncIterator[Link]:
     """Raises Unavailable when no server takes us; ConfigError when a file went missing."""
@@ -133,8 +146,7 @@ async def connected(settings: Nats, name: str, inbox_prefix: str) -> AsyncIterat
         )
         yield Link(client, closed)
     except (NatsError, OSError, TimeoutError) as error:
-        cause = first[0] if first else error
-        raise Unavailable(f"NATS at {settings.url}: {str(cause) or type(cause).__name__}") from error
+        raise Unavailable(f"NATS at {settings.url}: {why(first[0] if first else error)}") from error
     finally:
         with contextlib.suppress(NatsError, OSError, TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):

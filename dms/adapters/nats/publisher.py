@@ -11,6 +11,7 @@ from msgspec import Struct
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from dms.domain.decoding import UNREADABLE
 from dms.errors import Unavailable
 
 
@@ -68,7 +69,7 @@ class Publisher:
             return
         try:
             found = msgspec.json.decode(message.data, type=_Answer)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             answer.set_exception(Unavailable(f"JetStream answered with something unreadable: {error}"))
             return
         if found.error is not None:

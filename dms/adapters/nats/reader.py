@@ -12,7 +12,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, NotFoundError
 
-from dms.adapters.nats.connection import check, connected
+from dms.adapters.nats.connection import check, connected, why
 from dms.adapters.nats.stream import STREAM, SUBJECTS
 from dms.application.tasks import RETRY_SECONDS
 from dms.config import Nats
@@ -59,7 +59,7 @@ async def _once(
         except NotFoundError as error:
             raise NotFound(f"NATS has no stream {STREAM}: no DMS has relayed to it yet") from error
         except APIError as error:
-            raise Unavailable(f"NATS does not let us read {STREAM}: {error.description}") from error
+            raise Unavailable(f"NATS does not let us read {STREAM}: {why(error)}") from error
         left = made.num_pending or 0
         pull = await js.pull_subscribe_bind(consumer=made.name, stream=STREAM)
         while (left or follow) and not link.closed.is_set():

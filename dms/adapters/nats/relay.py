@@ -31,12 +31,14 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from dms.adapters.nats import place, stream
-from dms.adapters.nats.connection import Link, check, connected
+from dms.adapters.nats.connection import Link, check, connected, why
 from dms.adapters.nats.place import Place
 from dms.adapters.nats.publisher import Publisher, Refusal
 from dms.application.cloudevents import cloud_event
+from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog, RelayStatus
 from dms.config import Nats
+from dms.domain.decoding import UNREADABLE
 from dms.domain.event import Recorded
 from dms.errors import ConfigError, Conflict, DmsError, Unavailable
 
@@ -77,7 +79,9 @@ class _Reached:
 class NatsRelay:
     """`start`, then it works until `close`. It only reads the log: nothing waits for it."""
 
-    def __init__(self, event_log: EventLog, peer_id: str, settings: Nats, state: Path) -> None:
+    def __init__(
+        self, event_log: EventLog, peer_id: str, settings: Nats, state: Path, loops: Loops | None = None
+    ) -> None:
         """state: a file of its own. Raises ConfigError for settings that can't work."""
         check(settings)
         self._log, self._peer_id, self._settings, self._state = event_log, peer_id, settings, state
@@ -87,7 +91,8 @@ class NatsRelay:
         self._saved_at = 0.0
         self._reached: _Reached | None = None
         self._phase, self._error = "connecting", ""
-        self._task: asyncio.Task[None] | None = None
+        self._loops = loops or Loops()
+        self._relaying: Loop | None = None
 
     @property
     def status(self) -> RelayStatus:
@@ -96,11 +101,11 @@ class NatsRelay:
 
     async def start(self) -> None:
         self._saved = await asyncio.to_thread(place.load, self._state)
-        self._task = asyncio.create_task(self._run(), name="nats relay")
+        self._relaying = self._loops.start("nats relay", self._run)
 
     async def close(self) -> None:
-        if self._task is not None:
-            await ended(self._task)
+        if self._relaying is not None:
+            await self._relaying.close()
         await self._save(0.0)
 
     async def _run(self) -> None:
@@ -121,7 +126,7 @@ class NatsRelay:
 
     def _trouble(self, phase: str, error: Exception) -> None:
         """One line in the log for each new trouble, not for each attempt."""
-        text = f"{error}" or type(error).__name__
+        text = why(error)
         if text != self._error:
             log.warning("events wait for NATS: %s", text, extra={"action": "nats_waits"})
         self._phase, self._error = phase, text
@@ -291,5 +296,5 @@ def created_at(created: object) -> str:
 def _sent(body: bytes) -> _Sent:
     try:
         return msgspec.json.decode(body, type=_Sent)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Conflict(f"the newest message on our own subjects in {stream.STREAM} is not ours: {error}") from error

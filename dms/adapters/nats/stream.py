@@ -11,6 +11,7 @@ from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfi
 from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
+from dms.adapters.nats.connection import why
 from dms.application.cloudevents import MEDIA_TYPE
 from dms.application.messages import UUID_PATTERN
 from dms.config import Nats
@@ -93,7 +94,7 @@ async def ensure(js: JetStreamContext, settings: Nats) -> StreamInfo:
         try:
             info = await js.add_stream(wanted(settings))
         except APIError as error:
-            raise ConfigError(f"NATS does not let us make the stream {STREAM}: {error.description}") from error
+            raise ConfigError(f"NATS does not let us make the stream {STREAM}: {why(error)}") from error
     faults = _faults(info.config)
     if faults:
         raise ConfigError(f"the stream {STREAM} can't hold the events: {'; '.join(faults)}")

@@ -6,33 +6,67 @@ The file of a job is byte for byte the same on both sides, so `sha256sum` of it 
 Files are small appends and the newest lines stay in memory for live readers; the event log alone
 decides what happened, so a line is flushed to the kernel at once (a killed process loses none) and
 to the disk when the output is sealed.
+
+Reading changes no file. What can't be read behind the last good line of an output that is not sealed is cut off before
+more is written, for it comes again from the engine or the peer; unless it is just a torn last line it is kept beside,
+in `<job id>.ndjson.damaged-<n>`. What is sealed is never written again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
-import re
+import resource
+import shutil
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import msgspec
 
+from dms.adapters.outputs.sealed import (
+    INDEX_EVERY,
+    LONGEST_RAW,
+    SealedOutput,
+    identity_of,
+    is_truncation,
+    parsed,
+    sync_file,
+)
+from dms.application.ports import OUTPUT_TRUNCATED as TRUNCATED
 from dms.application.ports import LogLine, OutputCursor, OutputLine, SealedLog
+from dms.application.writes import Writes
+from dms.disk import FILE_MODE, append_to, make_folder, private
 from dms.errors import LogUnavailable, PeerMisbehaved
 
-TRUNCATED = "[dms] output truncated: the limit of {limit} MB is reached, later lines are dropped"
-_MARK = re.compile(re.escape(TRUNCATED).replace(re.escape("{limit}"), "[0-9]+"))
+logger = logging.getLogger(__name__)
+
 OPEN_FILES = 256
 RECENT_LINES = 2048
-INDEX_EVERY = 256  # lines between two remembered offsets
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(LogLine)
+
+
+class Seals(Protocol):
+    """What the event log says of outputs."""
+
+    async def sealed(self, job_id: str) -> SealedLog | None: ...
+
+    async def erased(self, job_id: str) -> bool: ...
+
+
+class NoSeals:
+    """For a store without an event log."""
+
+    async def sealed(self, job_id: str) -> SealedLog | None:
+        return None
+
+    async def erased(self, job_id: str) -> bool:
+        return False
 
 
 class _Output:
@@ -48,29 +82,54 @@ class _Output:
         self.offsets: list[int] = []  # of line 1, 1 + INDEX_EVERY, ...
         self.recent: list[LogLine] = []
         self.changed = asyncio.Event()
+        self.sealing = False  # nothing should follow: it is about to be sealed, or is
         self._file: BinaryIO | None = None
+        self._behind = 0  # bytes that can't be read, behind the last good line
+        self._torn = True  # they are the beginning of a line, without its end: the machine lost power
         self._scan()
 
+    @property
+    def damage(self) -> str:
+        return "" if self._torn else f"what stands behind line {self.last} of its file can't be read"
+
     def _scan(self) -> None:
-        """Reads what is there; a torn last line (the machine lost power) is cut off."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
-            for raw in file:
-                line = _parse(raw)
+            for raw in iter(lambda: file.readline(LONGEST_RAW), b""):
+                line = parsed(raw)
                 if line is None or line.seq != self.last + 1:
+                    begins = b'[%d,"' % (self.last + 1)
+                    self._torn = not raw.endswith(b"\n") and raw[: len(begins)] == begins[: len(raw)]
                     break
                 self._count(line, raw)
-        if self.path.stat().st_size != self.size:
-            os.truncate(self.path, self.size)
+        self._behind = self.path.stat().st_size - self.size
+
+    def _repair(self) -> None:
+        """Before anything is written behind the last good line. Raises OSError."""
+        if not self._behind:
+            return
+        if not self._torn:
+            number = 1
+            while (aside := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
+                number += 1
+            with self.path.open("rb") as source, open(aside, "xb", opener=private) as target:
+                source.seek(self.size)
+                shutil.copyfileobj(source, target)
+            sync_file(aside)
+            logger.warning("%s: what stood behind line %d can't be read; it is kept in %s", self.path, self.last, aside)
+        os.truncate(self.path, self.size)
+        self._behind, self._torn = 0, True
 
     def add(self, lines: Sequence[tuple[LogLine, bytes]]) -> None:
         """Encoded lines that follow on the last one: all of them or none. Raises OSError."""
         if not lines:
             return
         if self._file is None:
-            self._file = self.path.open("ab", buffering=0)
-            self.path.chmod(0o600)
+            if self.path.exists():
+                self.path.chmod(FILE_MODE)  # sealed, though the event log never said so: we died in between
+            self._repair()
+            self._file = append_to(self.path)
         try:
             _write_all(self._file, b"".join(raw for _, raw in lines))
         except OSError:
@@ -87,20 +146,25 @@ class _Output:
             self.offsets.append(self.size)
         self.last, self.size = line.seq, self.size + len(raw)
         self.digest.update(raw)
-        self.truncated = line.stream == "stderr" and _MARK.fullmatch(line.text) is not None
+        self.truncated = is_truncation(line)
         self.recent.append(line)
         if len(self.recent) > 2 * RECENT_LINES:
             del self.recent[:-RECENT_LINES]
 
-    def read(self, after: int, limit: int) -> Sequence[LogLine]:
+    def in_memory(self, after: int, limit: int) -> Sequence[LogLine] | None:
+        """None when the file must be read."""
         first = self.last - len(self.recent)
-        if after >= first:
-            return self.recent[after - first : after - first + limit]
+        return self.recent[after - first : after - first + limit] if after >= first else None
+
+    def read(self, after: int, limit: int) -> Sequence[LogLine]:
         found: list[LogLine] = []
         with self.path.open("rb") as file:
             file.seek(self.offsets[after // INDEX_EVERY])
-            for raw in file:
-                line = _decoder.decode(raw)
+            for raw in iter(lambda: file.readline(LONGEST_RAW), b""):
+                line = parsed(raw)
+                if line is None:  # damaged since it was written; what is sealed will tell
+                    seq = found[-1].seq + 1 if found else after + 1
+                    line = LogLine(seq, "stderr", 0, f"[dms] line {seq} is damaged or missing here")
                 if line.seq > after:
                     found.append(line)
                 if len(found) >= limit:
@@ -113,16 +177,19 @@ class _Output:
             return None
         stamp = self.recent[-1].time_ns
         with self.path.open("rb") as file:
-            return OutputCursor(stamp, sum(_decoder.decode(raw).time_ns == stamp for raw in file))
+            good = (parsed(file.readline(LONGEST_RAW)) for _ in range(self.last))
+            return OutputCursor(stamp, max(1, sum(line is not None and line.time_ns == stamp for line in good)))
 
     def sync(self) -> None:
         """To the disk, also what was written before the file was closed or this process began; and its name."""
-        for path in (self.path, self.path.parent) if self.path.exists() else ():
-            fd = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+        self._repair()
+        if self.path.exists():
+            self.path.chmod(0o400)
+        sync_file(self.path)
+
+    def seal(self) -> SealedLog:
+        self.sealing = True
+        return SealedLog(self.last, self.digest.hexdigest(), self.truncated)
 
     def close(self) -> None:
         if self._file is not None:
@@ -133,22 +200,27 @@ class _Output:
 class FileOutputStore:
     """Implements application.ports.OutputStore for one asyncio loop."""
 
-    def __init__(self, folder: Path, max_mb: int) -> None:
+    def __init__(self, folder: Path, max_mb: int, seals: Seals | None = None, writes: Writes | None = None) -> None:
         """max_mb: MiB kept of one job's output."""
         self._folder, self._max_mb, self._max_bytes = folder, max_mb, max_mb * 1024 * 1024
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._open: OrderedDict[str, _Output] = OrderedDict()
+        self._seals, self._writes = seals or NoSeals(), writes or Writes()
+        make_folder(folder)
+        self._open: OrderedDict[str, _Output | SealedOutput] = OrderedDict()
         self._waiting: dict[str, int] = {}  # job id -> readers: such a file is not closed
 
     async def append(self, job_id: str, lines: Sequence[OutputLine]) -> None:
         output = await self._output(job_id)
+        if isinstance(output, SealedOutput):
+            raise LogUnavailable(f"the output of job {job_id} is sealed, nothing can be added to it")
         self._write(output, _numbered(lines, output.last))
 
     async def extend(self, job_id: str, lines: Sequence[LogLine]) -> None:
         output = await self._output(job_id)
-        if output.full:
-            return
         new = [line for line in lines if line.seq > output.last]
+        if not new or (output.full and output.truncated):
+            return
+        if isinstance(output, SealedOutput):
+            raise PeerMisbehaved(f"output of job {job_id}: line {new[0].seq} came behind the last, {output.last}")
         for expected, line in enumerate(new, output.last + 1):
             if line.seq != expected:
                 raise PeerMisbehaved(f"output of job {job_id}: line {expected} expected, line {line.seq} came")
@@ -171,26 +243,39 @@ class FileOutputStore:
         try:
             output.add(fitting)
         except OSError as error:
+            self._writes.failed("output of jobs", f"{output.path}: {error.strerror}")
             raise LogUnavailable(f"output can't be written to {output.path}: {error.strerror}") from error
+        if fitting:
+            self._writes.worked("output of jobs")
         output.full = full
 
     async def read(self, job_id: str, after: int, limit: int) -> Sequence[LogLine]:
         output = await self._output(job_id)
-        if after >= output.last - len(output.recent):
-            return output.read(after, limit)
-        return await asyncio.to_thread(output.read, after, limit)
+        known = output.in_memory(after, limit)
+        if known is not None:
+            return known
+        with _readable(output.path):
+            return await asyncio.to_thread(output.read, after, limit)
+
+    async def damage(self, job_id: str) -> str:
+        return (await self._output(job_id)).damage
 
     async def last(self, job_id: str) -> int:
         return (await self._output(job_id)).last
 
     async def cursor(self, job_id: str) -> OutputCursor | None:
         output = await self._output(job_id)
-        return await asyncio.to_thread(output.cursor)
+        with _readable(output.path):
+            return await asyncio.to_thread(output.cursor)
 
     async def seal(self, job_id: str) -> SealedLog:
         output = await self._output(job_id)
-        await asyncio.to_thread(output.sync)
-        return SealedLog(output.last, output.digest.hexdigest(), output.truncated)
+        try:
+            await asyncio.to_thread(output.sync)
+        except OSError as error:
+            self._writes.failed("output of jobs", f"{output.path}: {error.strerror}")
+            raise LogUnavailable(f"output can't be sealed in {output.path}: {error.strerror}") from error
+        return output.seal()
 
     async def drop(self, job_id: str) -> bool:
         output = self._open.pop(job_id, None)
@@ -199,7 +284,8 @@ class FileOutputStore:
             output.changed.set()  # who waits looks again, at the new file
         path = self._path(job_id)
         there = path.exists()
-        path.unlink(missing_ok=True)
+        for each in (path, *self._folder.glob(f"{path.name}.damaged-*")):
+            each.unlink(missing_ok=True)
         return there
 
     async def wait(self, job_id: str, after: int) -> None:
@@ -220,22 +306,59 @@ class FileOutputStore:
     def _path(self, job_id: str) -> Path:
         return self._folder / f"{job_id}.ndjson"
 
-    async def _output(self, job_id: str) -> _Output:
+    async def _output(self, job_id: str) -> _Output | SealedOutput:
         output = self._open.get(job_id)
-        if output is None:
-            path = self._path(job_id)
-            size = path.stat().st_size if path.exists() else 0
-            output = _Output(path) if size < 256 * 1024 else await asyncio.to_thread(_Output, path)
-            # A line of the job that reads like our mark counts as one only if it is the very last at a restart.
-            output.full = output.truncated and output.recent[-1].text == TRUNCATED.format(limit=self._max_mb)
-            output = self._open.setdefault(job_id, output)  # another reader may have been as quick
+        if output is None or await self._is_outdated(job_id, output):
+            with _readable(self._path(job_id)):
+                opened = await self._opened(job_id)
+            now = self._open.get(job_id)
+            if now is None or now is output:  # else another reader was as quick
+                if output is not None:
+                    output.close()
+                    output.changed.set()
+                self._open[job_id] = now = opened
+            output = now
             self._close_oldest()
         self._open.move_to_end(job_id)
         return output
 
+    async def _is_outdated(self, job_id: str, output: _Output | SealedOutput) -> bool:
+        """A sealed file that has changed is checked again; one that was about to be sealed is looked at once it is."""
+        if isinstance(output, SealedOutput):
+            return identity_of(output.path) != output.identity
+        return output.sealing and await self._seals.sealed(job_id) is not None
+
+    async def _opened(self, job_id: str) -> _Output | SealedOutput:
+        path = self._path(job_id)
+        sealed = await self._seals.sealed(job_id)
+        size = path.stat().st_size if path.exists() else 0
+        if sealed is not None and (path.exists() or not await self._seals.erased(job_id)):
+            shut = await asyncio.to_thread(SealedOutput, path, sealed)
+            if shut.damage:
+                logger.warning("the output of job %s in %s is damaged: %s", job_id, path, shut.damage)
+            return shut
+        output = _Output(path) if size < 256 * 1024 else await asyncio.to_thread(_Output, path)
+        # A line of the job that reads like our mark counts as one only if it is the very last at a restart.
+        output.full = output.truncated and output.recent[-1].text == TRUNCATED.format(limit=self._max_mb)
+        return output
+
     def _close_oldest(self) -> None:
-        for job_id in [j for j in self._open if j not in self._waiting][: max(0, len(self._open) - OPEN_FILES)]:
+        for job_id in [j for j in self._open if j not in self._waiting][: max(0, len(self._open) - _most_open())]:
             self._open.pop(job_id).close()
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LogUnavailable(f"output can't be read from {path}: {error.strerror}") from error
+
+
+def _most_open() -> int:
+    """At most an eighth of what this process may open: the rest is for connections."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return OPEN_FILES if soft == resource.RLIM_INFINITY else min(OPEN_FILES, max(soft // 8, 8))
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:
@@ -247,10 +370,3 @@ def _write_all(file: BinaryIO, data: bytes) -> None:
 
 def _numbered(lines: Sequence[OutputLine], last: int) -> list[LogLine]:
     return [LogLine(seq, line.stream, line.time_ns, line.text) for seq, line in enumerate(lines, last + 1)]
-
-
-def _parse(raw: bytes) -> LogLine | None:
-    try:
-        return _decoder.decode(raw) if raw.endswith(b"\n") else None
-    except msgspec.DecodeError:
-        return None

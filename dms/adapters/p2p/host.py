@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import cast
 
 import trio
 from libp2p.abc import INetConn, INetStream, INetwork, INotifee
@@ -112,6 +113,7 @@ async def running(host: GuardedHost, listen: Sequence[str]) -> AsyncIterator[Seq
 
 async def _hang_up(host: GuardedHost) -> None:
     """Says goodbye to all at once, for a moment; then closes the sockets. Leaving run() alone closes none."""
+    cast("HardenedSwarm", host.get_network()).leaving = True
     connections = host.get_network().get_connections()
     with trio.move_on_after(_CLOSE_SECONDS):
         async with trio.open_nursery() as nursery:

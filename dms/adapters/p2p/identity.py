@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import secrets
+import re
 from functools import lru_cache
 from pathlib import Path
 
 import base58
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -19,9 +17,13 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from dms.disk import create_file, make_folder
 from dms.errors import ConfigError
+from dms.key_file import read_key
 
-logger = logging.getLogger(__name__)
+WHAT = "The node's key file"
+_TITLE = "NuNet DMS node key, format 2: keep it secret. Peer: "
+_NAMED = re.compile(rb"[^\n]*\bPeer: ([1-9A-HJ-NP-Za-km-z]{40,64})\n")
 
 # A peer id holds the key itself: identity multihash of 36 bytes, then the protobuf of an Ed25519 key of 32 bytes.
 # Source: libp2p specs, peer-ids.md.
@@ -43,14 +45,29 @@ class Identity:
 
     @classmethod
     def load_or_create(cls, path: Path) -> Identity:
-        """The identity in the key file (PEM, PKCS #8, mode 0600), which is made if it isn't there.
-        Of several processes that start at once, all get the same key. Raises ConfigError."""
+        """The identity in the key file, which is made if it isn't there. Of several processes that start at once, all
+        get the same key. Raises ConfigError."""
+        return cls.load(path) or cls.create(path)
+
+    @classmethod
+    def load(cls, path: Path, expected: str = "") -> Identity | None:
+        """The identity in the key file; None when there is none. expected: the peer that it should be, for the message.
+        Raises ConfigError."""
+        found = read_key(path, WHAT)
+        return None if found is None else cls(_read(path, found, expected))
+
+    @classmethod
+    def create(cls, path: Path) -> Identity:
+        """Makes the key file, unless another process was first: then its key counts. Raises ConfigError."""
         try:
-            if not path.exists():
-                _create(path)
-            return cls(_load(path))
+            make_folder(path.parent)
+            create_file(path, _text(Ed25519PrivateKey.generate()))
         except OSError as error:
-            raise ConfigError(f"The node's key file {path} can't be used: {error.strerror}.") from error
+            raise ConfigError(f"{WHAT} {path} can't be made: {error.strerror}.") from error
+        made = cls.load(path)
+        if made is None:
+            raise ConfigError(f"{WHAT} {path} was removed as soon as it was made.")
+        return made
 
     def seed(self) -> bytes:
         """The 32 secret bytes, for the libp2p host alone."""
@@ -99,45 +116,28 @@ def _peer_id(key: Ed25519PublicKey) -> str:
     return encoded.decode()
 
 
-def _load(path: Path) -> Ed25519PrivateKey:
-    if path.stat().st_mode & 0o077:
-        logger.warning("the key file %s was open to other users; now it is not", path)
-        path.chmod(0o600)
+def _text(key: Ed25519PrivateKey) -> bytes:
+    """The key file: PEM (PKCS #8), and before it a title. Any 32 bytes are some key, so the peer id there is what tells
+    a damaged one."""
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return f"{_TITLE}{_peer_id(key.public_key())}\n".encode() + pem
+
+
+def _read(path: Path, text: bytes, expected: str) -> Ed25519PrivateKey:
+    """Raises ConfigError. Files of older versions have no title, only the key."""
+    named = _NAMED.match(text)
+    peer_id = expected or (named[1].decode() if named else "")
     broken = (
-        f"The node's key file {path} is damaged. Restore it from a backup to keep this node's identity, "
-        "or move it away: the next start then makes a new identity, unknown to other peers."
+        f"{WHAT} {path} is damaged{f': it should be the key of peer {peer_id}' if peer_id else ''}. Restore it from a "
+        "backup to keep this node's identity, or give that up: nunet offboard --forget-identity"
     )
     try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except (ValueError, TypeError) as error:  # not PEM; encrypted
-        raise ConfigError(broken) from error
+        key = load_pem_private_key(text, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as error:  # not PEM; encrypted; other bytes
+        raise ConfigError(f"{broken}.") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"{broken} (It holds a key of another kind: {type(key).__name__}.)")
+        raise ConfigError(f"{broken}. (It holds a key of another kind: {type(key).__name__}.)")
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    if text.split() not in (_text(key).split(), pem.split()):
+        raise ConfigError(f"{broken}. (The key in it is that of peer {_peer_id(key.public_key())}.)")
     return key
-
-
-def _create(path: Path) -> None:
-    """Whole and on disk, or not at all: a link to a finished file, so that no reader sees half a key."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            return  # another process was first; its key counts
-        _sync_directory(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _sync_directory(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -15,6 +15,8 @@ from zeroconf import Error as ZeroconfError
 from zeroconf import InterfaceChoice, IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
+from dms.application.tasks import background
+
 logger = logging.getLogger(__name__)
 
 _TYPE = "_nunet-dms._tcp.local."
@@ -50,12 +52,16 @@ class Mdns:
     async def close(self) -> None:
         for task in self._look_ups:
             task.cancel()
-        if self._browser is not None:
-            await self._browser.async_cancel()
-        if self._zeroconf is not None:
-            await self._zeroconf.async_unregister_all_services()
-            await self._zeroconf.async_close()
-        self._browser = self._zeroconf = None
+        browser, zeroconf = self._browser, self._zeroconf
+        self._browser = self._zeroconf = None  # once each, also when this is broken off
+        try:
+            if browser is not None:
+                await browser.async_cancel()
+            if zeroconf is not None:
+                await zeroconf.async_unregister_all_services()
+        finally:
+            if zeroconf is not None:
+                await zeroconf.async_close()
 
     def _service(self, addresses: Sequence[str]) -> AsyncServiceInfo:
         bare = [address.partition("/p2p/")[0] for address in addresses][:_MAX_ADDRESSES]
@@ -74,7 +80,7 @@ class Mdns:
     def _on_change(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
         if state_change is ServiceStateChange.Removed or name.startswith(self._peer_id):
             return
-        task = asyncio.ensure_future(self._look_up(zeroconf, name))
+        task = background(self._look_up(zeroconf, name), f"look-up of {name}")
         self._look_ups.add(task)
         task.add_done_callback(self._look_ups.discard)
 

@@ -19,6 +19,7 @@ from dms.adapters.p2p.mdns import Mdns
 from dms.adapters.p2p.node import Node, StreamServer
 from dms.adapters.p2p.remembered import MOST_ADDRESSES, MOST_PEERS, Remembered, RememberedPeers
 from dms.adapters.p2p.runtime import Pipe, Stopped, TrioThread
+from dms.application.loops import Loop, Loops, Patience
 from dms.application.ports import GossipHandler, Heard, PeerInfo, RequestHandler, StreamHandler
 from dms.errors import DmsError, PeerSlow, PeerUnreachable
 
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 PeerCallback = Callable[[str, bool], None]
 _CLOSE_SECONDS = 1.8
-_MAX_RESTART_PAUSE = 5.0
+_PATIENCE = Patience(first=0.05, longest=5.0)  # peers wait for us
 _REMEMBER_SECONDS = 2.0
 _GOSSIP_WAITING = 1024  # messages on their way to the asyncio loop; more are dropped
 
@@ -45,6 +46,7 @@ class Libp2pNetwork:
         bootstrap: Sequence[str] = (),
         mdns: bool = True,
         heartbeat: tuple[float, float] = (INTERVAL_SECONDS, ANSWER_SECONDS),
+        loops: Loops | None = None,
         remembered: Path | None = None,
     ) -> None:
         self.peer_id = identity.peer_id
@@ -69,7 +71,8 @@ class Libp2pNetwork:
         self._gossip_waiting = 0
         self._thread: TrioThread | None = None
         self._node: Node | None = None
-        self._background: list[asyncio.Task[None]] = []
+        self._loops = loops or Loops()
+        self._background: list[Loop] = []
         self._closing = False
 
     async def start(self) -> None:
@@ -77,17 +80,22 @@ class Libp2pNetwork:
         if self._remembered is not None:
             self._recall(await asyncio.to_thread(self._remembered.load))
         await self._run()
-        self._background.append(asyncio.create_task(self._supervise()))
-        if self._remembered is not None:
-            self._background.append(asyncio.create_task(self._keep_remembering(self._remembered)))
+        self._background.append(
+            self._loops.start("peer-to-peer host", self._watch_host, needed=True, patience=_PATIENCE)
+        )
+        if (remembered := self._remembered) is not None:
+            remember = partial(self._remember, remembered)
+            self._background.append(
+                self._loops.every(_REMEMBER_SECONDS, "remembering of peers", remember, at_once=False)
+            )
         if self._mdns is not None:
-            self._background.append(asyncio.create_task(self._mdns.start(self.listen_addresses)))
+            self._background.append(self._loops.start("discovery on the local network", self._look_nearby))
 
     async def close(self) -> None:
         """Within 2 s. Safe to repeat."""
         self._closing = True
-        for task in self._background:
-            task.cancel()
+        for loop in self._background:
+            await loop.close()
         if self._remembered is not None and self._node is not None:
             await self._remember(self._remembered)
         with contextlib.suppress(TimeoutError):
@@ -100,11 +108,6 @@ class Libp2pNetwork:
             if self._book.add(peer.peer_id, peer.addresses):
                 self._last_seen[peer.peer_id] = peer.seen_at
         self._discovery.remembered([peer.peer_id for peer in peers])
-
-    async def _keep_remembering(self, remembered: RememberedPeers) -> None:
-        while True:
-            await asyncio.sleep(_REMEMBER_SECONDS)
-            await self._remember(remembered)
 
     async def _remember(self, remembered: RememberedPeers) -> None:
         for peer_id in self._connected:
@@ -160,23 +163,23 @@ class Libp2pNetwork:
         self._thread, self._node = thread, node
         self._listen = node.bound  # a restart takes the same ports
 
-    async def _supervise(self) -> None:
+    async def _watch_host(self) -> None:
         """The libp2p host is one trio program, which any bug in it ends as a whole: then it starts anew."""
-        while True:
-            thread, _ = self._parts()
-            await asyncio.wait([thread.ended])
-            logger.error("the p2p host ended and is started again", exc_info=thread.ended.exception())
-            self._thread = self._node = None
-            for peer_id in list(self._connected):
-                self._seen(peer_id, False, ())
-            pause = 0.05
-            while self._thread is None:
-                try:
-                    await self._run()
-                except Exception:
-                    logger.exception("the p2p host could not start; next try in %.2f s", pause)
-                    await asyncio.sleep(pause)
-                    pause = min(_MAX_RESTART_PAUSE, pause * 2)
+        if self._thread is None:
+            await self._run()
+        thread, _ = self._parts()
+        await asyncio.wait([thread.ended])
+        self._thread = self._node = None
+        for peer_id in list(self._connected):
+            self._seen(peer_id, False, ())
+        raise RuntimeError("the p2p host ended") from thread.ended.exception()
+
+    async def _look_nearby(self) -> None:
+        if self._mdns is None:
+            return
+        await self._mdns.close()  # what is left of an earlier try
+        await self._mdns.start(self.listen_addresses)
+        await asyncio.get_running_loop().create_future()  # it works by itself from here on
 
     def _parts(self) -> tuple[TrioThread, Node]:
         if self._thread is None or self._node is None:

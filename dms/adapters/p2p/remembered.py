@@ -4,7 +4,6 @@ it. A cache, private to the node's user: no file, or a damaged one, only means t
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from dms.disk import write_file
 from dms.domain.bounds import Unreadable, read
 
 logger = logging.getLogger(__name__)
@@ -61,12 +61,5 @@ class RememberedPeers:
         content = sorted((peer.peer_id, peer.addresses) for peer in kept)
         if content == self._saved:
             return
-        draft = self._path.with_name(self._path.name + ".new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o600)
-            file.write(msgspec.json.encode(kept))
-            file.flush()
-            os.fsync(descriptor)
-        draft.replace(self._path)
+        write_file(self._path, msgspec.json.encode(kept))
         self._saved = content

@@ -10,6 +10,7 @@ import socket
 import struct
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable, Container
 from typing import Any, cast
 
 import libp2p.pubsub.pubsub as pubsub_module
@@ -17,7 +18,7 @@ import libp2p.pubsub.rpc_queue as rpc_queue_module
 import libp2p.stream_muxer.muxer_multistream as muxer_module
 import libp2p.transport.tcp.tcp as tcp_module
 import trio
-from libp2p.abc import IMuxedConn, INetConn, INetStream
+from libp2p.abc import IMuxedConn, INetConn, INetStream, ISecureConn
 from libp2p.host.basic_host import BasicHost
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.exceptions import ConnectionClosedError
@@ -47,6 +48,9 @@ _TCP_USER_TIMEOUT_MS = 15_000
 
 
 class HardenedSwarm(Swarm):
+    leaving = False
+    """Says goodbye: who dials again at once must not be taken for somebody who has come back."""
+
     async def _do_handle_inbound_connection(
         self,
         read_write_closer: ReadWriteCloser,
@@ -56,6 +60,9 @@ class HardenedSwarm(Swarm):
         """0.8.1 keeps an accepted connection's slot until the swarm ends, so the 251st inbound connection
         of a host's life is refused, and all after it. Here the slot lives as long as the connection."""
         raw = RawConnection(read_write_closer, False)
+        if self.leaving:
+            await raw.close()
+            return
         try:
             muxed = await self.upgrade_inbound_raw_conn(raw, maddr)
             await cast("Yamux", muxed).event_closed.wait()
@@ -111,6 +118,19 @@ class GuardedPubsub(Pubsub):
             logger.warning("a gossip message from peer %s was dropped: %r", msg_forwarder, error)
 
 
+class _StreamEvents(dict[int, trio.Event]):
+    """0.8.1 puts a fresh event back for a stream that ended while somebody read from it: three a job, for as long as
+    the connection lasts. Here only streams that are there have one; who asks for another gets its KeyError, as ever."""
+
+    def __init__(self, streams: Container[int]) -> None:
+        super().__init__()
+        self._streams = streams
+
+    def __setitem__(self, stream_id: int, event: trio.Event) -> None:
+        if stream_id in self._streams:
+            super().__setitem__(stream_id, event)
+
+
 class Pulse:
     """When a peer was last heard over one connection, and how far it is. Read from any thread.
     heard_at: of the monotonic clock, seconds; 0 for never. rtt: seconds, smoothed; 0 while it is not known."""
@@ -127,8 +147,15 @@ class Pulse:
 
 
 class HardenedYamux(Yamux):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        secured_conn: ISecureConn,
+        peer_id: ID,
+        is_initiator: bool | None = None,
+        on_close: Callable[[], Awaitable[Any]] | None = None,
+    ) -> None:
+        super().__init__(secured_conn, peer_id, is_initiator, on_close)
+        self.stream_events = _StreamEvents(self.streams)
         self.pulse = Pulse()
 
     async def _read_data_body(self, length: int) -> bytes:

@@ -39,14 +39,16 @@ class ServiceManager:
     def stopping(self) -> None:
         self._send("STOPPING=1", "STATUS=stopping")
 
-    async def watch(self, fault: Callable[[], str | None]) -> None:
+    async def watch(self, fault: Callable[[], str | None], ready: Callable[[], str | None] = lambda: None) -> None:
         """Gives a sign of life twice per watchdog period while `fault` answers None; otherwise says what is wrong,
-        and leaves it to the manager to end us. Runs until cancelled; returns at once without a watchdog."""
+        and leaves it to the manager to end us. What only keeps it from being ready is said, and ends nothing.
+        Runs until cancelled; returns at once without a watchdog."""
         told: str | None = None
         while self.watchdog_seconds > 0:
             wrong = fault()
             if wrong is None:
                 self._send("WATCHDOG=1")
+            wrong = wrong or ready()
             if wrong != told:
                 self.status(wrong or "ready")
                 told = wrong

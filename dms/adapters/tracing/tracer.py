@@ -25,11 +25,11 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 
+from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog
 from dms.application.spans import ENDS, Span, spans
-from dms.application.tasks import cancelled
+from dms.disk import write_file
 from dms.domain.event import Recorded
-from dms.errors import DmsError
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,14 @@ NANOSECONDS = 1000  # in a microsecond
 class Tracer:
     """`start`, then it works until `close`."""
 
-    def __init__(self, event_log: EventLog, peer_id: str, state: Path, exporter: SpanExporter | None = None) -> None:
+    def __init__(
+        self,
+        event_log: EventLog,
+        peer_id: str,
+        state: Path,
+        exporter: SpanExporter | None = None,
+        loops: Loops | None = None,
+    ) -> None:
         """state: a file of its own. exporter: OTLP over HTTP, as OTEL_* says, unless given."""
         self._log, self._state = event_log, state
         self._exporter = exporter or OTLPSpanExporter()
@@ -51,33 +58,33 @@ class Tracer:
         self._resource = Resource.create(own if named else own | {"service.name": "nunet-dms"})
         self._scope = InstrumentationScope("dms", version("nunet-dms"))
         self.position = 0
-        self._task: asyncio.Task[None] | None = None
+        self._loops = loops or Loops()
+        self._following: Loop | None = None
 
     async def start(self) -> None:
         """The first time: with what happens from now on."""
         saved = await asyncio.to_thread(self._load)
         self.position = saved if saved is not None and saved <= self._log.head else self._log.head
-        self._task = asyncio.create_task(self._run(), name="traces")
+        self._following = self._loops.start("traces", self._run)
 
     async def close(self) -> None:
-        if self._task is not None:
-            await cancelled(self._task)
+        if self._following is not None:
+            await self._following.close()
         await asyncio.to_thread(self._exporter.shutdown)
 
     async def _run(self) -> None:
-        while True:
-            try:
-                async with aclosing(self._log.subscribe(self.position, topics=ENDS)) as batches:
-                    async for batch in batches:
-                        await self._send(batch)
-            except DmsError as error:
-                log.error("traces: %s", error, extra={"action": "traces_failed"})
-                await asyncio.sleep(RETRY_SECONDS[1])
+        async with aclosing(self._log.subscribe(self.position, topics=ENDS)) as batches:
+            async for batch in batches:
+                await self._send(batch)
 
     async def _send(self, ends: Sequence[Recorded]) -> None:
         made: list[Span] = []
         for end in ends:
-            made += spans(await self._log.read(0, STREAM_EVENTS, stream=end.originator_id))
+            events = await self._log.read(0, STREAM_EVENTS, stream=end.originator_id)
+            try:
+                made += spans(events)
+            except Exception:  # one job must not keep the spans of all others
+                log.exception("no spans of %s", end.originator_id, extra={"action": "span_failed"})
         if made:
             await self._export([self._readable(span) for span in made])
         self.position = ends[-1].position
@@ -120,6 +127,4 @@ class Tracer:
 
     def _save(self, position: int) -> None:
         """Losing the newest only sends spans again, so no fsync."""
-        new = self._state.with_name(self._state.name + ".new")
-        new.write_text(f"{position}\n")
-        new.replace(self._state)
+        write_file(self._state, b"%d\n" % position, durable=False)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from dms.database import connect
 from dms.domain.event import Recorded
 from dms.errors import LogCorrupt
 from projections.base import Projection, fold
@@ -27,7 +28,7 @@ class History(Protocol):
 def check_views(database: Path, projections: Sequence[Projection[Any]], log: History) -> Iterator[str]:
     """Yields the name of each view once it was found right. Raises LogCorrupt when a view has seen what the log
     does not have, or is not what the log gives."""
-    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, isolation_level=None)
+    connection = connect(database, read_only=True)
     try:
         connection.execute("BEGIN")  # one moment for all that is read
         for projection in projections:
@@ -36,6 +37,8 @@ def check_views(database: Path, projections: Sequence[Projection[Any]], log: His
             ).fetchone()
             if found is None or found[0] != projection.version:
                 continue  # made anew at the next start
+            if _left_out(connection, projection.name):
+                continue  # it is known not to be right, and says so
             position, link = int(found[1]), bytes(found[2] or b"")
             head = log.max_notification_id() or 0
             if position > head:
@@ -50,6 +53,13 @@ def check_views(database: Path, projections: Sequence[Projection[Any]], log: His
             yield projection.name
     finally:
         connection.close()
+
+
+def _left_out(connection: sqlite3.Connection, name: str) -> bool:
+    """Whether the view could not take in some event. Files of earlier versions do not tell."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'left_out'").fetchone():
+        return False
+    return connection.execute("SELECT 1 FROM left_out WHERE name = ?", (name,)).fetchone() is not None
 
 
 def _compare(projection: Projection[Any], position: int, stored: dict[str, bytes], log: History) -> None:

@@ -6,6 +6,7 @@ from the newest snapshot before the position, which the live view left on its wa
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
@@ -115,7 +116,8 @@ class PastViews:
             events += await self._stream(stream)
         row: S | None = None
         for event in sorted(events, key=lambda event: event.position):
-            row = projection.apply(row, event)
+            with contextlib.suppress(Exception):  # what the live view left out (see LeftOut) is left out here
+                row = projection.apply(row, event)
         return row
 
     async def _stream(self, stream: str) -> list[Recorded]:

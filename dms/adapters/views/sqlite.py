@@ -11,20 +11,33 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from dms.adapters.views.database import (
+    Damaged,
+    forget_aside,
+    forget_beside,
+    identity,
+    is_of_the_value,
+    meaning,
+    open_database,
+    set_aside,
+)
 from dms.adapters.views.past import Folds, PastViews
+from dms.application.loops import Loop, Loops, Patience
 from dms.application.ports import EventLog
+from dms.application.tasks import cancelled
 from dms.domain.event import Recorded
 from dms.errors import Conflict, InvalidInput, LogCorrupt, LogUnavailable, NotFound
-from projections.base import Page, Projection
+from projections.base import LeftOut, Page, Projection
 
 S = TypeVar("S", bound=Struct)
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 REBUILD_BATCH = 5000
@@ -32,19 +45,17 @@ BUSY_SECONDS = 0.1
 TRUNCATE_SECONDS = 10.0  # readers may hold the write-ahead log for a moment
 SNAPSHOT_EVENTS = 20_000  # between two snapshots of a view whose past can't be folded row by row
 SNAPSHOTS_KEPT = 64  # of one view; beyond it every other one goes
-_STATE = """
-CREATE TABLE IF NOT EXISTS view (name TEXT PRIMARY KEY, version INTEGER, position INTEGER, hash BLOB);
-CREATE TABLE IF NOT EXISTS snapshot (name TEXT, position INTEGER, rows BLOB, PRIMARY KEY (name, position));
-"""
+PATIENCE = Patience(longest=15.0, steady_seconds=10.0)
 
 
 class _View:
     """One projection's table. The rows of a batch are held in memory until it is written."""
 
-    def __init__(self, projection: Projection[Any], connection: sqlite3.Connection) -> None:
+    def __init__(self, projection: Projection[Any]) -> None:
         self.projection = projection
         self.position = 0
-        self._connection = connection
+        self.left_out: LeftOut | None = None
+        self._connection: sqlite3.Connection
         self._encode = msgspec.json.Encoder().encode
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(projection.row_type)
         names = list(projection.columns)
@@ -53,14 +64,18 @@ class _View:
         self._select = f"SELECT body FROM view_{projection.name} WHERE key = ?"
         self._delete = f"DELETE FROM view_{projection.name} WHERE key = ?"
 
-    def create(self) -> None:
+    def open(self, connection: sqlite3.Connection) -> None:
         """Makes the table, or empties it when the fold has changed since."""
+        self._connection = connection
         name, version = self.projection.name, self.projection.version
-        row = self._connection.execute("SELECT version, position FROM view WHERE name = ?", (name,)).fetchone()
-        if row is not None and row[0] == version:
-            self.position = row[1]
+        row = connection.execute("SELECT version, position FROM view WHERE name = ?", (name,)).fetchone()
+        if row is None or row[0] != version or not isinstance(row[1], int) or row[1] < 0:
+            self.reset()
             return
-        self.reset()
+        self.position = row[1]
+        found = connection.execute("SELECT position, topic, error, events FROM left_out WHERE name = ?", (name,))
+        row = found.fetchone()
+        self.left_out = None if row is None else LeftOut(*row)
 
     def reset(self) -> None:
         name = self.projection.name
@@ -69,35 +84,75 @@ class _View:
         self._connection.executescript(
             f"BEGIN; DROP TABLE IF EXISTS view_{name};"
             f"CREATE TABLE view_{name} (key TEXT PRIMARY KEY, body BLOB NOT NULL{columns}) WITHOUT ROWID;"
-            f"{indexes} DELETE FROM view WHERE name = '{name}'; DELETE FROM snapshot WHERE name = '{name}'; COMMIT;"
+            f"{indexes} DELETE FROM view WHERE name = '{name}'; DELETE FROM snapshot WHERE name = '{name}';"
+            f"DELETE FROM left_out WHERE name = '{name}'; COMMIT;"
         )
-        self.position = 0
+        self.position, self.left_out = 0, None
 
     def fold(self, events: Iterable[Recorded]) -> None:
         """Inside a transaction of the caller's: folds the events that follow on the position and writes the rows that
-        changed. Events that do not follow on it are left alone: the view was emptied since they were read."""
-        rows: dict[str, Any] = {}
-        apply, key_of = self.projection.apply, self.projection.key
-        reached, link = self.position, b""
+        changed. Events that do not follow on it are left alone: the view was emptied since they were read. An event
+        that can't be folded or stored is left out, and the row stays as it was: one must not end the view."""
+        fresh: list[Recorded] = []
         for recorded in events:
-            if recorded.position <= reached:
-                continue
-            if recorded.position > reached + 1:
-                break
-            reached, link = recorded.position, recorded.hash
-            key = key_of(recorded)
-            if key is not None:
-                before = rows[key] if key in rows else self.get(key, self._connection)
-                rows[key] = apply(before, recorded)
-        self._write(rows)
-        if reached > self.position:
-            self._connection.execute(
-                "INSERT OR REPLACE INTO view VALUES (?, ?, ?, ?)",
-                (self.projection.name, self.projection.version, reached, link),
-            )
-            if reached // SNAPSHOT_EVENTS > self.position // SNAPSHOT_EVENTS and self.projection.streams("") is None:
-                self._take_snapshot(reached)
-            self.position = reached
+            if recorded.position == self.position + len(fresh) + 1:
+                fresh.append(recorded)
+        if not fresh:
+            return
+        if not self._all_of(fresh):
+            for recorded in fresh:
+                self._all_of([recorded])
+        self._reach(fresh[-1])
+
+    def _all_of(self, events: Sequence[Recorded]) -> bool:
+        """Folds them all, or none: False when that is not possible."""
+        self._connection.execute("SAVEPOINT fold")
+        done = True
+        try:
+            rows: dict[str, Any] = {}
+            for recorded in events:
+                key = self.projection.key(recorded)
+                if key is not None:
+                    before = rows[key] if key in rows else self.get(key, self._connection)
+                    rows[key] = self.projection.apply(before, recorded)
+            self._write(rows)
+        except Exception as error:
+            if isinstance(error, LogUnavailable) or (isinstance(error, sqlite3.Error) and not is_of_the_value(error)):
+                raise  # of the file, not of an event
+            self._connection.execute("ROLLBACK TO fold")
+            done = False
+            if len(events) == 1:
+                self._leave_out(events[0], error)
+        self._connection.execute("RELEASE fold")
+        return done
+
+    def _leave_out(self, recorded: Recorded, error: Exception) -> None:
+        name, before = self.projection.name, self.left_out
+        self.left_out = (
+            LeftOut(recorded.position, recorded.topic, type(error).__name__, 1)
+            if before is None
+            else structs.replace(before, events=before.events + 1)
+        )
+        self._connection.execute(
+            "INSERT OR REPLACE INTO left_out VALUES (?, ?, ?, ?, ?)", (name, *structs.astuple(self.left_out))
+        )
+        if str(self.left_out.events).strip("0") != "1":
+            return  # the first is told, and then the 10th, the 100th, ...
+        log.error(
+            "view %s can't take in position %d (%s): %s; what it changes there stays as it was, all else goes on",
+            name, recorded.position, recorded.topic, type(error).__name__,
+            exc_info=error, extra={"action": "view_left_out", "view": name},
+        )  # fmt: skip
+
+    def _reach(self, last: Recorded) -> None:
+        reached = last.position
+        self._connection.execute(
+            "INSERT OR REPLACE INTO view VALUES (?, ?, ?, ?)",
+            (self.projection.name, self.projection.version, reached, last.hash),
+        )
+        if reached // SNAPSHOT_EVENTS > self.position // SNAPSHOT_EVENTS and self.projection.streams("") is None:
+            self._take_snapshot(reached)
+        self.position = reached
 
     def _take_snapshot(self, position: int) -> None:
         name = self.projection.name
@@ -119,8 +174,11 @@ class _View:
         ).fetchone()
         if found is None:
             return 0, {}
-        bodies = msgspec.json.decode(zlib.decompress(found[1]), type=dict[str, msgspec.Raw])
-        return found[0], {key: self._decoder.decode(body) for key, body in bodies.items()}
+        try:
+            bodies = msgspec.json.decode(zlib.decompress(found[1]), type=dict[str, msgspec.Raw])
+            return found[0], {key: self._decoder.decode(body) for key, body in bodies.items()}
+        except (zlib.error, msgspec.DecodeError, TypeError) as error:
+            raise Damaged(f"a snapshot of the view {self.projection.name} can't be read: {error}") from error
 
     def keys(self, connection: sqlite3.Connection, after: str, limit: int, newest_first: bool) -> list[str]:
         compare, order = ("<", "DESC") if newest_first else (">", "ASC")
@@ -139,7 +197,10 @@ class _View:
 
     def get(self, key: str, connection: sqlite3.Connection) -> Any:
         row = connection.execute(self._select, (key,)).fetchone()
-        return None if row is None else self._decoder.decode(row[0])
+        try:
+            return None if row is None else self._decoder.decode(row[0])
+        except (msgspec.DecodeError, TypeError) as error:
+            raise Damaged(f"row {key} of the view {self.projection.name} can't be read: {error}") from error
 
     def counts(
         self, connection: sqlite3.Connection, columns: Sequence[str], where: Mapping[str, Sequence[str]]
@@ -177,83 +238,182 @@ class _View:
             f"ORDER BY key {order} LIMIT ?",
             [*arguments, limit + 1],
         ).fetchall()
-        rows = [self._decoder.decode(body) for _, body in found[:limit]]
+        try:
+            rows = [self._decoder.decode(body) for _, body in found[:limit]]
+        except (msgspec.DecodeError, TypeError) as error:
+            raise Damaged(f"a row of the view {self.projection.name} can't be read: {error}") from error
         return Page(rows=rows, next=found[limit - 1][0] if len(found) > limit else "")
 
 
 class SQLiteViews:
     """Implements projections.base.Views. `start()` catches up with the log before it returns."""
 
-    def __init__(self, database: Path, event_log: EventLog, projections: Sequence[Projection[Any]]) -> None:
+    def __init__(
+        self,
+        database: Path,
+        event_log: EventLog,
+        projections: Sequence[Projection[Any]],
+        loops: Loops | None = None,
+    ) -> None:
         self._database, self._log, self._projections = database, event_log, projections
+        self._loops = loops or Loops()
         self._lock = threading.Lock()  # around the one connection; every use is short
-        self._connection = self._open()
-        self._views = {p.name: _View(p, self._connection) for p in projections}
-        for view in self._views.values():
-            view.create()
+        self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None  # the one that is open
+        self._views = {p.name: _View(p) for p in projections}
         self._folds = Folds()
         self._moved = asyncio.Event()
+        self._damage = asyncio.Event()  # somebody met it
         self._rebuilding: set[str] = set()
         self._one_rebuild = asyncio.Lock()
-        self._following: asyncio.Task[None] | None = None
-
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._database, isolation_level=None, check_same_thread=False)
-        self._database.chmod(0o600)
-        connection.execute("PRAGMA journal_mode = WAL")
-        # Lost at a power cut are at most views of events that the log still has: they are folded again.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA secure_delete = ON")  # an erased person must not live on in free pages
-        connection.executescript(_STATE)
-        return connection
+        self._begun: asyncio.Future[None] | None = None
+        self._following: Loop | None = None
+        self._closed = False
 
     async def start(self) -> None:
-        """Raises LogCorrupt when a view has seen events that the log does not have."""
-        head = self._log.head
-        for view in self._views.values():
-            self._check(view, head)
-        await self._catch_up(*self._views.values())
-        self._following = asyncio.create_task(self._follow(), name="views")
-        self._following.add_done_callback(lambda _: self._wake())  # none of those who wait must do so for ever
-
-    def _check(self, view: _View, head: int) -> None:
-        row = self._connection.execute("SELECT hash FROM view WHERE name = ?", (view.projection.name,)).fetchone()
-        if view.position > head:
-            raise LogCorrupt(
-                f"view {view.projection.name} has seen position {view.position}, the log ends at {head}: events "
-                f"are missing, or {self._database} belongs to another log (then delete it)"
-            )
-        if row is not None and bytes(row[0]) != self._log.previous_hash(view.position + 1):
-            log.warning("view %s was made from another history; it is rebuilt", view.projection.name)
-            view.reset()
+        """Returns once they have caught up; waits while the file can't be used. Raises LogCorrupt when the log can't be
+        read, or a view has seen events that the log does not have."""
+        self._begun = asyncio.get_running_loop().create_future()
+        self._following = self._loops.start(
+            "views", self._keep, needed=True, on_death=lambda _: self._wake(), patience=PATIENCE
+        )
+        await self._begun
 
     async def close(self) -> None:
+        self._closed = True
         if self._following is not None:
-            self._following.cancel()
-            await asyncio.wait({self._following})
+            await self._following.close()
+        self._wake()  # none of those who wait must do so for ever
         with self._lock:
-            self._connection.close()
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
 
     @property
     def failure(self) -> str | None:
-        """Why the views are no longer kept, or None."""
-        if self._following is None or not self._following.done() or self._following.cancelled():
-            return None
-        return f"the views are no longer kept: {self._following.exception()}"
+        """Why the views are not kept just now, or None."""
+        return self._following.trouble if self._following is not None else None
 
     async def wait(self, position: int) -> None:
         while any(view.position < position for view in self._views.values()):
-            if self.failure is not None:
-                raise LogUnavailable(self.failure)
+            if self._closed or self.failure is not None:
+                raise LogUnavailable(f"the views are not kept: {self.failure or 'the DMS is stopping'}")
             await self._moved.wait()
+
+    # --- the file ------------------------------------------------------------------------------------
+    async def _keep(self) -> None:
+        """Opens the file where that is needed, catches up, and goes on with the log."""
+        try:
+            try:
+                if self._connection is None or self._file != identity(self._database):
+                    await self._open()
+                await self._catch_up(*self._views.values())
+                self._settle(None)
+                self._wake()
+                await self._follow_until_damaged()
+            except Damaged as error:
+                raise LogUnavailable(await self._set_aside(error)) from error
+        except LogCorrupt as error:
+            self._settle(error)
+            raise
+
+    def _settle(self, error: LogCorrupt | None) -> None:
+        """Tells who started us."""
+        if self._begun is None or self._begun.done():
+            return
+        if error is None:
+            self._begun.set_result(None)
+        else:
+            self._begun.set_exception(error)
+
+    async def _open(self) -> None:
+        if self._file is not None:  # the one that was open is gone, and what it held can only come from the log
+            log.error("%s was removed or replaced; the views are made anew", self._database)
+            await self._check_archive()
+            with self._lock:
+                self._disconnect()
+            await asyncio.to_thread(forget_beside, self._database)
+        connection = await asyncio.to_thread(open_database, self._database)
+        with self._lock:
+            self._connection = connection
+            self._damage.clear()
+        again, self._file = self._file is not None, identity(self._database)
+        await asyncio.to_thread(self._use, self._open_views)
+        for view in self._views.values():
+            self._check(view, again=again)
+        self._folds.clear()
+
+    def _open_views(self, connection: sqlite3.Connection) -> None:
+        for view in self._views.values():
+            view.open(connection)
+
+    def _check(self, view: _View, *, again: bool) -> None:
+        """again: not at the start, when it is the log that may be too short."""
+        name, head = view.projection.name, self._log.head
+        if view.position > head:
+            told = f"view {name} has seen position {view.position}, the log ends at {head}"
+            if again:
+                raise Damaged(f"{self._database} is of another log: {told}")
+            raise LogCorrupt(f"{told}: events are missing, or {self._database} belongs to another log (then delete it)")
+        found = self._use(lambda c: c.execute("SELECT hash FROM view WHERE name = ?", (name,)).fetchone())
+        if found is not None and found[0] != self._log.previous_hash(view.position + 1):
+            log.warning("view %s was made from another history; it is rebuilt", name)
+            self._reset(view)
+
+    async def _set_aside(self, error: Damaged) -> str:
+        """What was done, in words. Raises ArchiveUnreadable, while nothing could be made anew: then the file stays."""
+        await self._check_archive()
+        with self._lock:
+            self._disconnect()
+        self._file = None
+        aside = await asyncio.to_thread(set_aside, self._database)
+        return f"{error}; it is set aside as {aside}, and the views are made anew from the log"
+
+    def _use(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """One user at a time; blocking. Raises LogUnavailable; Damaged, and then the file is made anew."""
+        with self._using() as connection:
+            return work(connection)
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            if self._connection is None:
+                raise LogUnavailable(f"the views are not kept: {self.failure or 'they are being opened'}")
+            try:
+                yield self._connection
+            except Damaged as error:
+                raise Damaged(f"{self._database} does not hold what it should: {error}") from error
+            except sqlite3.Error as error:
+                if is_of_the_value(error):
+                    raise
+                raise meaning(error, self._database) from error
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """For those who look something up: damage that they meet is mended at once."""
+        try:
+            return await asyncio.to_thread(self._use, work)
+        except Damaged:
+            self._damage.set()
+            raise
 
     def positions(self) -> Mapping[str, int]:
         return {name: view.position for name, view in self._views.items()}
 
+    def left_out(self) -> Mapping[str, LeftOut]:
+        return {name: view.left_out for name, view in self._views.items() if view.left_out is not None}
+
     async def get(self, projection: Projection[S], key: str) -> S | None:
-        with self._lock:
-            row: S | None = self._views[projection.name].get(key, self._connection)
-            return row
+        view = self._views[projection.name]
+        try:
+            row: S | None = self._use(lambda connection: view.get(key, connection))
+        except Damaged:
+            self._damage.set()
+            raise
+        return row
 
     async def page(
         self,
@@ -265,23 +425,13 @@ class SQLiteViews:
         newest_first: bool = False,
     ) -> Page:
         view = self._views[projection.name]
-
-        def read() -> Page:
-            with self._lock:
-                return view.page(self._connection, limit, after, where or {}, newest_first)
-
-        return await asyncio.to_thread(read)
+        return await self._read(lambda connection: view.page(connection, limit, after, where or {}, newest_first))
 
     async def counts(
         self, projection: Projection[Any], columns: Sequence[str], where: Mapping[str, Sequence[str]]
     ) -> Mapping[tuple[Any, ...], int]:
         view = self._views[projection.name]
-
-        def read() -> dict[tuple[Any, ...], int]:
-            with self._lock:
-                return view.counts(self._connection, columns, where)
-
-        return await asyncio.to_thread(read)
+        return await self._read(lambda connection: view.counts(connection, columns, where))
 
     # --- for the views of the past -------------------------------------------------------------------
     def at(self, position: int) -> PastViews:
@@ -289,22 +439,13 @@ class SQLiteViews:
 
     async def keys(self, projection: Projection[Any], after: str, limit: int, *, newest_first: bool) -> Sequence[str]:
         view = self._views[projection.name]
-
-        def read() -> list[str]:
-            with self._lock:
-                return view.keys(self._connection, after, limit, newest_first)
-
-        return await asyncio.to_thread(read)
+        return await self._read(lambda connection: view.keys(connection, after, limit, newest_first))
 
     async def snapshot(self, projection: Projection[Any], position: int) -> tuple[int, dict[str, Any]]:
         view = self._views[projection.name]
+        return await self._read(lambda connection: view.snapshot(connection, position))
 
-        def read() -> tuple[int, dict[str, Any]]:
-            with self._lock:
-                return view.snapshot(self._connection, position)
-
-        return await asyncio.to_thread(read)
-
+    # --- made anew -----------------------------------------------------------------------------------
     async def rebuild(self, name: str) -> int:
         view = self._views.get(name)
         if view is None:
@@ -339,12 +480,10 @@ class SQLiteViews:
     async def renew(self) -> None:
         await self.wait(self._log.head)  # what is folded already was read before; nothing older comes after
         await self._check_archive()
-        try:
-            await self._rebuild(*self._views.values())
-            self._folds.clear()
-            await self._empty_journal()
-        except sqlite3.Error as error:
-            raise LogUnavailable(f"{self._database} can't be written: {error}") from error
+        await self._rebuild(*self._views.values())
+        self._folds.clear()
+        await asyncio.to_thread(forget_aside, self._database)  # an erased person must not live on in them
+        await self._empty_journal()
 
     async def _empty_journal(self) -> None:
         """Dropped tables were overwritten in the database (secure_delete); the write-ahead log has older pages. Raises
@@ -359,12 +498,12 @@ class SQLiteViews:
 
     def _journal_is_held(self) -> bool:
         """Tries once, without waiting: those who read rows wait for the lock."""
-        with self._lock:
-            self._connection.execute("PRAGMA busy_timeout = 0")
+        with self._using() as connection:
+            connection.execute("PRAGMA busy_timeout = 0")
             try:
-                return bool(self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
+                return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
             finally:
-                self._connection.execute("PRAGMA busy_timeout = 5000")
+                connection.execute("PRAGMA busy_timeout = 5000")
 
     def _wake(self) -> None:
         """Those who wait look again."""
@@ -372,7 +511,7 @@ class SQLiteViews:
         moved.set()
 
     def _reset(self, view: _View) -> None:
-        with self._lock:
+        with self._using():
             view.reset()
 
     async def _catch_up(self, *views: _View) -> None:
@@ -380,6 +519,17 @@ class SQLiteViews:
         while (reached := min((view.position for view in views), default=self._log.head)) < self._log.head:
             events = await self._log.read(reached, REBUILD_BATCH)
             await asyncio.to_thread(self._fold, views, events)
+
+    async def _follow_until_damaged(self) -> None:
+        following, damaged = asyncio.ensure_future(self._follow()), asyncio.ensure_future(self._damage.wait())
+        try:
+            await asyncio.wait({following, damaged}, return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                following.result()
+        finally:
+            await cancelled(following)
+            damaged.cancel()
+        raise Damaged(f"{self._database} is damaged")
 
     async def _follow(self) -> None:
         """Live: each batch goes into all views in one transaction."""
@@ -391,19 +541,23 @@ class SQLiteViews:
                     if view.position < events[0].position - 1:  # its rebuilding was broken off
                         await self._catch_up(view)
                 await asyncio.to_thread(self._fold, live, events)
+                if self._following is not None:
+                    self._following.well()
                 self._wake()
 
     def _fold(self, views: Sequence[_View], events: Sequence[Recorded]) -> None:
-        with self._lock:
-            before = [view.position for view in views]
+        if self._file != identity(self._database):
+            raise LogUnavailable(f"{self._database} was removed or replaced")
+        with self._using() as connection:
+            before = [(view.position, view.left_out) for view in views]
             try:
-                self._connection.execute("BEGIN")
+                connection.execute("BEGIN")
                 for view in views:
                     view.fold(events)
-                self._connection.execute("COMMIT")
+                connection.execute("COMMIT")
             except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                for view, position in zip(views, before, strict=True):
-                    view.position = position
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                for view, was in zip(views, before, strict=True):
+                    view.position, view.left_out = was
                 raise

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import msgspec
@@ -99,7 +99,7 @@ def copied(clean: Path, to: Path) -> Path:
 
 
 def head_of(database: Path) -> int:
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection, connection:
         return int(connection.execute("SELECT max(position) FROM event").fetchone()[0])
 
 
@@ -131,7 +131,7 @@ def test_one_flipped_bit_is_found_where_it_is(clean: Path, place: float, column:
     with tempfile.TemporaryDirectory() as folder:
         database = copied(clean, Path(folder))
         position = 1 + int(place * head_of(database))
-        with sqlite3.connect(database) as connection:
+        with closing(sqlite3.connect(database)) as connection, connection:
             (value,) = connection.execute(f"SELECT {column} FROM event WHERE position = ?", (position,)).fetchone()
             try:
                 connection.execute(f"UPDATE event SET {column} = ? WHERE position = ?", (flipped(value, bit), position))
@@ -147,7 +147,7 @@ def test_a_swapped_pair_a_missing_row_and_a_type_that_is_none_are_found(clean: P
         with tempfile.TemporaryDirectory() as folder:
             database = copied(clean, Path(folder))
             position = 1 + int(place * (head_of(database) - 2))
-            with sqlite3.connect(database) as connection:
+            with closing(sqlite3.connect(database)) as connection, connection:
                 change(connection, position)
             assert str(position) in audit(database), change.__name__
 
@@ -169,7 +169,7 @@ def retype(connection: sqlite3.Connection, position: int) -> None:
 def test_a_cut_tail_is_found_by_what_the_views_have_seen(clean: Path, tmp_path: Path, events: int) -> None:
     database = copied(clean, tmp_path)
     head = head_of(database)
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("DELETE FROM event WHERE position > ?", (head - events,))
     fault = audit(database)
     assert f"ends at position {head - events}" in fault
@@ -178,7 +178,7 @@ def test_a_cut_tail_is_found_by_what_the_views_have_seen(clean: Path, tmp_path: 
 
 def test_a_changed_view_is_found(clean: Path, tmp_path: Path) -> None:
     database = copied(clean, tmp_path)
-    with sqlite3.connect(tmp_path / "views.db") as views:
+    with closing(sqlite3.connect(tmp_path / "views.db")) as views, views:
         (key, body) = views.execute("SELECT key, body FROM view_jobs LIMIT 1").fetchone()
         row = msgspec.json.decode(body) | {"price": "1"}
         views.execute("UPDATE view_jobs SET body = ? WHERE key = ?", (msgspec.json.encode(row), key))
@@ -204,7 +204,7 @@ async def test_an_export_verifies_anywhere_and_makes_the_same_log_again(tmp_path
     assert max(import_export(lines, tmp_path / "copy.db")) == head
     tables = []
     for name in ("events.db", "copy.db"):
-        with sqlite3.connect(tmp_path / name) as connection:
+        with closing(sqlite3.connect(tmp_path / name)) as connection, connection:
             tables.append(connection.execute("SELECT position, hash, data FROM event ORDER BY position").fetchall())
     assert tables[0] == tables[1]
     with pytest.raises(InvalidInput, match="there already"):

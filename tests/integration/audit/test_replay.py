@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import sqlite3
-import subprocess
-import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.views.sqlite import SQLiteViews
@@ -20,17 +18,13 @@ from dms.domain.directory import Offering, Provider
 from dms.domain.event import new_id
 from dms.domain.job import Job
 from dms.domain.resources import Resources
+from tests.fixtures import prepared
 from tests.fixtures.histories import request
 from tests.fixtures.worlds import history
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def nunet_replay(database: Path, *options: str, code: int = 0) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-m", "dms.cli", "-o", "json", "replay", "--database", str(database), *options],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = prepared.run(["-o", "json", "replay", "--database", str(database), *options], os.environ)
     assert done.returncode == code, done.stderr
     return json.loads(done.stdout) if code == 0 else done.stderr
 
@@ -54,7 +48,7 @@ async def test_a_log_in_use_is_replayed_into_the_views_that_its_daemon_has_and_n
     assert digests(tmp_path) == before
     assert found["events"] == log.head
     assert found["what_if"] is None
-    with sqlite3.connect(tmp_path / "views.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "views.db")) as connection, connection:
         for view in found["views"]:
             stored = connection.execute(f"SELECT count(*) FROM view_{view['name']}").fetchone()[0]
             assert view["rows"] == stored, view

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ async def test_pages_of_facts_are_the_log(database: Path) -> None:
 
 
 async def test_an_event_of_a_newer_program_is_unknown_and_a_topic_that_is_not_there_is_named(database: Path) -> None:
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE topic SET version = 9 WHERE name = ?", (Job.Failed.TOPIC,))
         connection.execute("UPDATE event SET topic = 77 WHERE position = (SELECT max(position) FROM event)")
     recorder = SQLiteRecorder(database, own=False)

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, closing, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -55,7 +55,7 @@ def broken_disk(log: SQLiteEventLog) -> Iterator[None]:
 async def take(log: SQLiteEventLog, count: int, after: int = 0, stream: str = "") -> list[Recorded]:
     """The first `count` events of a subscription."""
     found: list[Recorded] = []
-    async with asyncio.timeout(20), aclosing(log.subscribe(after, stream=stream)) as batches:
+    async with asyncio.timeout(120), aclosing(log.subscribe(after, stream=stream)) as batches:
         async for events in batches:
             found += events
             if len(found) >= count:
@@ -123,9 +123,9 @@ async def test_a_listener_that_fails_leaves_no_command_without_an_answer(log: SQ
 
     log.on_rollback(fails)
     with broken_disk(log), pytest.raises(LogUnavailable):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(120):
             await log.save(new_job())
-    assert await asyncio.wait_for(log.save(new_job()), 5) == 1
+    assert await asyncio.wait_for(log.save(new_job()), 120) == 1
 
 
 async def test_what_queued_behind_a_failed_save_fails_with_it(log: SQLiteEventLog) -> None:
@@ -136,7 +136,7 @@ async def test_what_queued_behind_a_failed_save_fails_with_it(log: SQLiteEventLo
         await asyncio.sleep(0)
         job.report_fund_status(paid())
         second = asyncio.create_task(log.save(job))
-        results = await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), 5)
+        results = await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), 120)
     assert [type(result) for result in results] == [LogUnavailable, LogUnavailable]
     assert log.load(Job, job.key) is None
 
@@ -182,7 +182,7 @@ async def test_a_caller_that_goes_away_loses_nothing_of_what_it_decided(log: SQL
     repeated = asyncio.create_task(log.save(job))  # has nothing new: waits for the first one
     await asyncio.sleep(0)
     caller.cancel()
-    assert await asyncio.wait_for(repeated, 5) == 1
+    assert await asyncio.wait_for(repeated, 120) == 1
     assert caller.cancelled()
     assert [event.originator_id for event in await log.read(0, 9)] == [job.id]
 
@@ -201,11 +201,12 @@ async def test_closing_writes_what_is_queued_and_later_saves_are_refused(databas
     saves = [asyncio.create_task(log.save(new_job())) for _ in range(300)]
     await asyncio.sleep(0)
     saves[0].cancel()
-    await asyncio.wait_for(log.close(), 10)
+    await asyncio.wait_for(log.close(), 120)
     await asyncio.gather(*saves, return_exceptions=True)
     with pytest.raises(LogUnavailable):
-        await asyncio.wait_for(log.save(new_job()), 5)
-    assert sqlite3.connect(database).execute("SELECT count(*), max(position) FROM event").fetchone() == (300, 300)
+        await asyncio.wait_for(log.save(new_job()), 120)
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT count(*), max(position) FROM event").fetchone() == (300, 300)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -259,7 +260,7 @@ async def test_subscribing_by_stream_and_by_topic_leaves_out_the_rest_only(log: 
 
 
 async def test_a_subscriber_that_pauses_loses_nothing(log: SQLiteEventLog) -> None:
-    async with asyncio.timeout(20), aclosing(log.subscribe(0)) as batches:
+    async with asyncio.timeout(120), aclosing(log.subscribe(0)) as batches:
         await write(log, 10)
         seen = [event.position for event in await anext(batches)]
         await write(log, 400)
@@ -297,7 +298,7 @@ async def test_a_commit_just_made_in_a_thread_does_not_make_subscribers_spin(dat
         reading = asyncio.ensure_future(anext(batches))
         await asyncio.sleep(0)
         gate.opened.set()
-        assert [event.position for event in await asyncio.wait_for(reading, 10)] == [1]
+        assert [event.position for event in await asyncio.wait_for(reading, 120)] == [1]
     assert await saving == 1
     await log.close()
 

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
@@ -13,6 +14,7 @@ from docker import APIClient
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
+from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.executors.profile import ContainerLimits
 from dms.application.device import DeviceService
@@ -27,7 +29,7 @@ from tests.integration.http.test_gpu import reading
 
 __all__ = ["demo_images"]
 pytestmark = pytest.mark.docker
-NODE = "12D3KooWMlImages"
+NODE = f"12D3KooWMlImages{uuid4().hex}"  # of this process: the fixture removes all jobs of its node
 
 
 @pytest.fixture
@@ -45,7 +47,9 @@ def registry() -> Iterator[Registry]:
 @pytest_asyncio.fixture
 async def engine(demo_images: tuple[str, str]) -> AsyncIterator[DockerExecutor]:
     limits = ContainerLimits(core_mhz=2_000, cores=1)
-    made = DockerExecutor(NODE, DockerSettings(limits=limits, pull_seconds=30.0))
+    made = DockerExecutor(
+        NODE, DockerSettings(limits=limits, policy=ImagePolicy(allow=("127.0.0.1:*/*",)), pull_seconds=30.0)
+    )
     yield made
     for job_id in await made.list_jobs():
         await made.remove(job_id)
@@ -67,7 +71,7 @@ def ml_images(
 
 
 def have_check_image(registry: Registry) -> None:
-    subprocess.run(["docker", "tag", PLAIN_IMAGE, f"{registry.address}/ml/{PYTORCH}"], check=True, timeout=20)
+    subprocess.run(["docker", "tag", PLAIN_IMAGE, f"{registry.address}/ml/{PYTORCH}"], check=True, timeout=120)
 
 
 async def fetch(images: MlImages) -> list[PullProgress]:

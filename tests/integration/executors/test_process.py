@@ -13,9 +13,10 @@ import msgspec
 import pytest
 
 from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
-from dms.adapters.executors.process_child import ProcessState
-from dms.application.ports import ExecutionState
-from tests.fixtures.jobs import NODE, ended, launch, read_all, run, shell_spec, texts
+from dms.adapters.executors.process_child import LOST, LineWriter, ProcessState
+from dms.application.ports import OUTPUT_TRUNCATED, ExecutionState
+from tests.fixtures.disks import disk_full_at
+from tests.fixtures.jobs import MIB, NODE, ended, launch, read_all, run, shell_spec, texts
 
 STARTER = """
 import asyncio, os, pathlib, sys
@@ -28,6 +29,27 @@ async def main():
     await executor.create(spec)
     await executor.start("survivor")
     os.kill(os.getpid(), 9)
+asyncio.run(main())
+"""
+
+
+KILLED_WHEN = """
+import asyncio, os, pathlib, sys, threading
+from dms.adapters.executors.process import ProcessExecutor
+from dms.application.ports import ExecutionSpec
+folder, wanted = pathlib.Path(sys.argv[1]), sys.argv[2]
+def kill():
+    while not (folder / "killed" / wanted).exists():
+        pass
+    os.kill(os.getpid(), 9)
+threading.Thread(target=kill, daemon=True).start()
+async def main():
+    executor = ProcessExecutor("node", folder)
+    command = "echo one; sleep 0.2; echo two; exit 9"
+    spec = ExecutionSpec(job_id="killed", node_id="node", image="", arguments=(command,), cpu_mhz=1, memory_mb=64)
+    await executor.create(spec)
+    await executor.start("killed")
+    threading.Event().wait()
 asyncio.run(main())
 """
 
@@ -47,7 +69,7 @@ def runs(pid: int) -> bool:
 
 async def test_a_job_outlives_the_killed_dms(tmp_path: Path) -> None:
     command = [sys.executable, "-c", STARTER, str(tmp_path)]
-    done = await asyncio.to_thread(subprocess.run, command, check=False, timeout=30)
+    done = await asyncio.to_thread(subprocess.run, command, check=False, timeout=120)
     assert done.returncode == -signal.SIGKILL
     executor = ProcessExecutor("node", tmp_path)
     assert await executor.list_jobs() == ["survivor"]
@@ -57,12 +79,115 @@ async def test_a_job_outlives_the_killed_dms(tmp_path: Path) -> None:
     assert texts(await read_all(executor, "survivor")) == ["one", "two"]
 
 
+@pytest.mark.parametrize("reached", ["", ".spec.json.new", "spec.json", "lock", "state.json", "work", "output.ndjson"])
+async def test_a_dms_killed_at_any_point_of_a_start_leaves_a_job_that_was_not_started_or_runs_to_its_end(
+    tmp_path: Path, reached: str
+) -> None:
+    command = [sys.executable, "-c", KILLED_WHEN, str(tmp_path), reached]
+    done = await asyncio.to_thread(subprocess.run, command, check=False, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    executor = ProcessExecutor("node", tmp_path)
+    assert await executor.list_jobs() == ["killed"]
+    spec = msgspec.structs.replace(shell_spec("echo one; sleep 0.2; echo two; exit 9"), job_id="killed", node_id="node")
+    await executor.create(spec)
+    await executor.start("killed")  # as the next DMS does
+    assert ((await ended(executor, "killed")).exit_code, texts(await read_all(executor, "killed"))) == (
+        9,
+        ["one", "two"],
+    )
+    await executor.remove("killed")
+    assert await executor.list_jobs() == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\x00" * 100, b'{"job_id": 1}'])
+async def test_a_damaged_description_of_a_job_hides_no_other_and_is_written_anew(
+    executor: ProcessExecutor, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: bytes
+) -> None:
+    spec, other = shell_spec("echo ran"), shell_spec("true")
+    for each in (spec, other):
+        await executor.create(each)
+    path = tmp_path / spec.job_id / "spec.json"
+    path.write_bytes(damage)
+    assert await executor.list_jobs() == sorted([spec.job_id, other.job_id])
+    assert f"{path} is damaged" in caplog.text
+    assert (await executor.inspect(spec.job_id)).state is ExecutionState.ABSENT
+    lines, execution = await run(executor, spec)
+    assert (texts(lines), execution.exit_code) == (["ran"], 0)
+    await executor.remove(other.job_id)
+    assert await executor.list_jobs() == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x00" * 100])
+async def test_a_damaged_record_of_a_jobs_state_is_an_end_and_not_a_second_start(
+    executor: ProcessExecutor, tmp_path: Path, damage: bytes
+) -> None:
+    spec = shell_spec("echo ran")
+    await launch(executor, spec)
+    await ended(executor, spec.job_id)
+    (tmp_path / spec.job_id / "state.json").write_bytes(damage)
+    (tmp_path / spec.job_id / "spec.json").write_bytes(damage)
+    assert await executor.list_jobs() == [spec.job_id]
+    execution = await ended(executor, spec.job_id)  # its supervisor may still be about to go
+    assert execution.exit_code == 137
+    await executor.create(spec)
+    await executor.start(spec.job_id)
+    assert texts(await read_all(executor, spec.job_id)) == ["ran"]
+
+
+async def test_a_damaged_line_of_the_output_is_told_and_ends_nothing(executor: ProcessExecutor, tmp_path: Path) -> None:
+    spec = shell_spec("seq 1 3")
+    await launch(executor, spec)
+    await ended(executor, spec.job_id)
+    output = tmp_path / spec.job_id / "output.ndjson"
+    output.write_bytes(output.read_bytes().replace(b'"2"', b'"2'))
+    lines = await read_all(executor, spec.job_id)
+    assert [line.stream for line in lines] == ["stdout", "stderr", "stdout"]
+    assert "damaged" in lines[1].text
+
+
+def test_output_that_a_full_disk_does_not_take_is_left_out_with_a_mark_in_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "output.ndjson"
+    writer = LineWriter(path, MIB)
+    writer.write("stdout", ["one"])
+    with disk_full_at(path.stat().st_size + 60):
+        writer.write("stdout", ["two", "three"])
+        writer.write("stderr", ["four " * 20])
+    writer.write("stdout", ["five"])
+    writer.close()
+    lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+    assert [line[2] for line in lines] == ["one", LOST.format(why="File too large"), "five"]
+    assert [line[1] for line in lines] == sorted(line[1] for line in lines)
+
+
+async def test_the_end_of_a_job_is_kept_though_the_disk_was_full_when_it_came(
+    executor: ProcessExecutor, tmp_path: Path
+) -> None:
+    """A folder in place of the draft refuses every write, as a full disk does."""
+    spec = shell_spec("while [ ! -e go ]; do sleep 0.02; done; exit 5")
+    await launch(executor, spec)
+    folder = tmp_path / spec.job_id
+    (folder / ".state.json.new").mkdir()
+    (folder / "work" / "go").touch()
+    async with asyncio.timeout(120):
+        while not (folder / "output.ndjson").exists() or b"sh" in command_of(folder):  # the shell is over
+            await asyncio.sleep(0.02)
+    (folder / ".state.json.new").rmdir()
+    assert (await ended(executor, spec.job_id)).exit_code == 5
+
+
+def command_of(folder: Path) -> bytes:
+    """Of the supervisor's children."""
+    state = msgspec.json.decode((folder / "state.json").read_bytes(), type=ProcessState)
+    children = Path(f"/proc/{state.supervisor_pid}/task/{state.supervisor_pid}/children").read_text().split()
+    return b"".join(Path(f"/proc/{pid}/comm").read_bytes() for pid in children)
+
+
 async def test_a_job_whose_supervisor_was_killed_is_lost_and_dead(executor: ProcessExecutor, tmp_path: Path) -> None:
     spec = shell_spec("echo $$; exec sleep 60")
     await launch(executor, spec)
     reading = asyncio.create_task(read_all(executor, spec.job_id))
     folder = tmp_path / spec.job_id
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while not (folder / "output.ndjson").read_bytes():  # another program's file
             await asyncio.sleep(0.02)
     state = msgspec.json.decode((folder / "state.json").read_bytes(), type=ProcessState)
@@ -70,7 +195,7 @@ async def test_a_job_whose_supervisor_was_killed_is_lost_and_dead(executor: Proc
     execution = await ended(executor, spec.job_id)
     assert (execution.exit_code, "gone" in execution.error) == (137, True)
     pid = int(texts(await reading)[0])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while runs(pid):  # another program's state
             await asyncio.sleep(0.02)
     await executor.start(spec.job_id)
@@ -89,7 +214,7 @@ async def test_output_is_cut_with_a_mark(executor: ProcessExecutor) -> None:
     assert execution.exit_code == 0
     out = texts(lines)
     assert out == [str(n) for n in range(1, len(out) + 1)]
-    assert texts(lines, "stderr") == ["[output limit of 1 MiB reached: the rest is dropped]"]
+    assert texts(lines, "stderr") == [OUTPUT_TRUNCATED.format(limit=1)]
 
 
 async def test_a_hundred_thousand_lines_arrive_exactly(tmp_path: Path) -> None:
@@ -100,7 +225,7 @@ async def test_a_hundred_thousand_lines_arrive_exactly(tmp_path: Path) -> None:
 async def test_what_a_job_leaves_behind_ends_with_it(executor: ProcessExecutor) -> None:
     lines, execution = await run(executor, shell_spec("sleep 60 & echo $!; exit 0"))
     assert execution.exit_code == 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while runs(int(texts(lines)[0])):  # another program's state
             await asyncio.sleep(0.02)
 

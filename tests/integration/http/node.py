@@ -20,6 +20,7 @@ from dms.adapters.eventlog.archive import SQLiteEventArchive
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.funding.trust import TrustCheck
+from dms.adapters.http.connection import Connection
 from dms.adapters.http.server import HttpServer, build_app
 from dms.adapters.metadata.file import MetadataFile
 from dms.adapters.metrics.figures import Figures
@@ -39,6 +40,7 @@ from dms.application.file_exchange import FileExchange
 from dms.application.ml_images import MlImages
 from dms.application.overview import Services
 from dms.application.ports import (
+    Executor,
     GossipHandler,
     Hardware,
     Heard,
@@ -49,6 +51,7 @@ from dms.application.ports import (
     StreamHandler,
 )
 from dms.application.retention import Retention
+from dms.application.seals import Seals
 from dms.application.service_provider import ServiceProvider, Timeouts
 from dms.application.transactions import Transactions
 from dms.application.transfers import Transfers
@@ -69,6 +72,7 @@ from projections.erasures import Erasures as ErasuresView
 from projections.jobs import Jobs
 from projections.transactions import Transactions as TransactionsView
 from projections.transfers import Transfers as TransfersView
+from tests.fixtures.plain_http import NO_TLS
 
 ADDRESS = "addr_test1vzpwq95z3xyum8vqndgdd9mdnmafh3djcxnc6jemlgdmswcve6tkw"  # CIP-19's test vector
 PROVIDER = "12D3KooWProvider"
@@ -147,10 +151,24 @@ def now_us() -> int:
 class Node:
     """ready: what the daemon would say of itself."""
 
-    def __init__(self, services: Services, views: SQLiteViews, app: Sanic[Any, Any], port: int) -> None:
-        self.services, self.views, self.app, self.port = services, views, app, port
+    def __init__(
+        self,
+        services: Services,
+        views: SQLiteViews,
+        app: Sanic[Any, Any],
+        port: int,
+        executor: Executor,
+        server: HttpServer,
+    ) -> None:
+        self.services, self.views, self.app, self.port, self.executor = services, views, app, port, executor
+        self._server = server
         self.log, self.outputs = services.log, services.outputs
         self.url = f"http://127.0.0.1:{port}"
+
+    @property
+    def connections(self) -> list[Connection]:
+        """As the server has them."""
+        return list(self._server.connections)
 
     # --- a job's life, without a provider ----------------------------------------------------------
     async def job(self) -> str:
@@ -198,7 +216,7 @@ class Node:
 
     # --- clients -----------------------------------------------------------------------------------
     def client(self, **more: Any) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.url, timeout=10, **more)
+        return httpx.AsyncClient(base_url=self.url, timeout=120, verify=NO_TLS, **more)
 
     def connect(self, query: str = "", *, v2: bool = False, path: str = "/api/v1/run/deploy", **more: Any) -> Any:
         return websockets.connect(
@@ -222,6 +240,7 @@ async def running_node(
     hardware: Hardware | None = None,
     images: ImageStore | None = None,
     *,
+    executor: Callable[[str], Executor] | None = None,
     runs_for_peers: bool = False,
     debug_routes: bool = False,
     make_network: Callable[[str], LonelyNetwork] = LonelyNetwork,
@@ -230,7 +249,7 @@ async def running_node(
         event_log = SQLiteEventLog(folder / "events.db", now_us)
         await event_log.start()
         closing.push_async_callback(event_log.close)
-        outputs = FileOutputStore(folder / "logs", 64)
+        outputs = FileOutputStore(folder / "logs", 64, Seals(event_log))
         closing.push_async_callback(outputs.close)
         projections: list[Projection[Any]] = [
             Jobs(), CapacityView(), DeviceView(), TransfersView(), TransactionsView(), Checkpoints(),
@@ -246,18 +265,19 @@ async def running_node(
         network = make_network(identity.peer_id)
         device = DeviceService(event_log, hardware or FixedHardware(), identity.peer_id)
         directory = Directory(event_log, device, network, identity, now_us)
-        executor = ProcessExecutor(identity.peer_id, folder / "processes")
-        closing.push_async_callback(executor.close)
+        peer_id = identity.peer_id
+        runner = executor(peer_id) if executor else ProcessExecutor(peer_id, folder / "processes")
+        closing.push_async_callback(runner.close)
         exchange, files = FileExchange(network), CheckpointFiles(folder)
         files.make()
-        keeper = CheckpointKeeper(event_log, executor, files, exchange, now_us, CheckpointTimes())
+        keeper = CheckpointKeeper(event_log, runner, files, exchange, now_us, CheckpointTimes())
         receiver = CheckpointReceiver(
             event_log, network, files, exchange, taken_as_it_is, now_us, grace_seconds=60, max_bytes=2**20
         )
         compute = ComputeProvider(
             event_log,
             device,
-            executor,
+            runner,
             outputs,
             identity,
             keeper,
@@ -304,18 +324,19 @@ async def running_node(
             database_path=folder / "events.db",
             new_wallet=new_wallet,
             ready=ready or (lambda: None),
+            phase=ready or (lambda: None),
             now=now_us,
-            executor_name=executor.name,
+            executor_name=runner.name,
             metrics=figures,
             retention=Retention(SQLiteEventArchive(event_log, identity), 0, now_us),
-            ml_images=MlImages(device, executor, images, identity.peer_id),
+            ml_images=MlImages(device, runner, images, identity.peer_id),
         )
         closing.push_async_callback(services.erasures.close)
         app = build_app(services, views, rest or Rest(), debug_routes=debug_routes)
         server = HttpServer(app, "127.0.0.1", 0)
         port = await server.start()
         closing.push_async_callback(server.close)
-        yield Node(services, views, app, port)
+        yield Node(services, views, app, port, runner, server)
 
 
 async def frames(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import websockets
 
 from dms.domain.event import Recorded
 from dms.domain.payment import Payment
+from tests.fixtures import prepared
 from tests.integration.http.node import Node, running_node
 
 API = "/api/v1"
@@ -49,8 +49,7 @@ async def archive(node: Node, body: Any = None, status: int = 200) -> Any:
 
 
 async def nunet(node: Node, *arguments: str, code: int = 0) -> str:
-    command = [sys.executable, "-m", "dms.cli", "--url", node.url, *arguments]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+    done = await asyncio.to_thread(prepared.run, ["--url", node.url, *arguments], os.environ)
     assert done.returncode == code, done.stderr
     return str(done.stdout or done.stderr)
 

@@ -19,7 +19,9 @@ from websockets.asyncio.client import ClientConnection
 
 from dms.adapters.http import deploy, fanout, sockets
 from dms.adapters.http.sockets import Sockets
+from dms.application.ports import OutputLine
 from dms.domain.job import Job
+from dms.errors import LogCorrupt
 from tests.integration.http.node import Node, frames, is_last, running_node
 
 CONNECTED = {"action": "connected", "message": "You are connected to DMS for docker (GPU/CPU) deployment."}
@@ -40,13 +42,13 @@ def payment(tx_hash: str = "ab01", status: str = "success", **more: Any) -> str:
     return json.dumps({"message": message, "action": "send-status"})
 
 
-async def next_frame(ws: ClientConnection, seconds: float = 5) -> dict[str, Any]:
+async def next_frame(ws: ClientConnection, seconds: float = 120) -> dict[str, Any]:
     async with asyncio.timeout(seconds):
         found: dict[str, Any] = msgspec.json.decode(await ws.recv())
         return found
 
 
-async def closed(ws: ClientConnection, seconds: float = 10) -> tuple[int | None, str | None]:
+async def closed(ws: ClientConnection, seconds: float = 120) -> tuple[int | None, str | None]:
     """The code and reason that the server closed with; what comes before is read and dropped."""
     async with asyncio.timeout(seconds):
         try:
@@ -236,15 +238,64 @@ async def test_a_client_that_answers_no_ping_is_cut(node: Node, monkeypatch: pyt
     monkeypatch.setattr(sockets, "PING_SECONDS", 0.05)
     monkeypatch.setattr(sockets, "SILENT_SECONDS", 0.3)
     endpoint = sockets_of(node)
-    endpoint._sweeping and endpoint._sweeping.cancel()
+    assert endpoint._sweeping is not None
+    await endpoint._sweeping.close()
     endpoint.start()
     live = await node.connect()
     dead = raw_websocket(node, "/run/deploy")
     await until(lambda: len(endpoint._open) == 2)
     await until(lambda: len(endpoint._open) == 1)
-    await asyncio.wait_for(await live.ping(), 5)
+    await asyncio.wait_for(await live.ping(), 120)
     await live.close()
     dead.close()
+
+
+async def test_a_stream_that_fails_tells_its_clients_and_the_next_one_works(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever ends the task that feeds a socket, the client hears of it and can go on where it was."""
+    job = await node.job()
+    async with node.connect(f"?job_id={job}", v2=True) as ws:
+        await next_frame(ws)
+        await node.submit(job)
+        submitted = await next_frame(ws)
+        with monkeypatch.context() as broken:
+            broken.setattr(fanout.JobStream, "_line_frames", lambda *_: 1 // 0)
+            await node.print_lines(job, ("stdout", "a line"))
+            told = await next_frame(ws)
+            assert told["action"] == "error"
+            assert "can't be followed: internal error" in told["message"]
+            position = submitted["position"]
+            assert await closed(ws) == (1011, f"the stream failed; resume with after={position}&log_after=1")
+    assert [r.getMessage() for r in caplog.records if r.exc_info] == [f"stream of job {job}: unexpected error"]
+    async with node.connect(f"?job_id={job}&after={position}", v2=True) as ws:
+        await next_frame(ws)
+        assert (await next_frame(ws))["stdout"] == "a line\n"
+        await node.complete(job)
+        assert (await next_frame(ws))["action"] == "job-completed"
+
+
+async def test_a_stream_that_can_not_begin_tells_who_comes(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = await node.job()
+
+    async def damaged(_job_id: str) -> int:
+        raise LogCorrupt("the output of the job is damaged")
+
+    async with node.connect() as ws:
+        await next_frame(ws)
+        monkeypatch.setattr(node.outputs, "last", damaged)
+        await ws.send(payment(job_id=job))
+        told = await frames(ws, lambda frame: frame["action"] == "error")
+        assert told[-1]["message"] == "the job's stream can't be read: the output of the job is damaged"
+        assert await closed(ws) == (1013, "the job's stream can't be read now; come back and resume")
+
+
+async def test_an_absurd_time_of_an_old_line_silences_nobody(node: Node) -> None:
+    job = await node.job()
+    await node.outputs.append(job, [OutputLine("stdout", 10**30, "late"), OutputLine("stdout", -(10**30), "early")])
+    async with node.connect(f"?job_id={job}&after=0", v2=True) as ws:
+        found = await frames(ws, lambda frame: frame.get("stdout") == "early\n")
+    assert [frame["time"][:4] for frame in found[-2:]] == ["2262", "1970"]  # the ends of what is shown
 
 
 async def test_a_reader_that_stops_is_let_go_and_slows_nobody(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +360,7 @@ async def test_every_action_and_line_exactly_once_over_any_cuts(node: Node, seed
             ws.transport.abort()
         return seen_actions, seqs
 
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         clients = [group.create_task(client(seed * 100 + n)) for n in range(4)]
         group.create_task(live())
     for seen_actions, seqs in (task.result() for task in clients):
@@ -355,7 +406,7 @@ def sockets_of(node: Node) -> Sockets:
     return found
 
 
-async def until(condition: Any, seconds: float = 10) -> None:
+async def until(condition: Any, seconds: float = 120) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)

@@ -143,7 +143,7 @@ async def test_server_sent_events_resume_by_the_header_that_browsers_send(node: 
 async def test_a_silent_stream_says_that_it_lives(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events_module, "ALIVE_SECONDS", 0.05)
     await toggled(node, 1)
-    async with node.client() as client, asyncio.timeout(10):
+    async with node.client() as client, asyncio.timeout(120):
         url = f"{API}/events?follow=true&after=2"
         async with client.stream("GET", url, headers={"accept": "text/event-stream"}) as answer:
             lines = answer.aiter_lines()
@@ -153,7 +153,7 @@ async def test_a_silent_stream_says_that_it_lives(node: Node, monkeypatch: pytes
 async def test_too_many_streams_are_refused(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routes, "MOST_STREAMS", 1)
     async with node.connect("", path=WS), node.client() as client:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             while (await client.get(f"{API}/events")).status_code != 503:
                 await asyncio.sleep(0.01)
 
@@ -202,12 +202,27 @@ async def test_a_reader_that_is_cut_again_and_again_sees_each_position_once(node
     async def record() -> None:
         await toggled(node, total - 1)
 
-    async with asyncio.timeout(90), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         group.create_task(record())
         while len(seen) < total:
             left = total - len(seen)
             seen += await read(node, seen[-1] if seen else 0, min(left, cuts.randint(1, 40)))
     assert seen == list(range(1, total + 1))
+
+
+async def test_a_reader_is_told_of_a_failure_and_where_to_go_on(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    await toggled(node, 0)
+    async with node.connect("?after=0", path=WS) as ws:
+        first = json.loads(await ws.recv())["position"]
+        monkeypatch.setattr(events_module, "cloud_event", lambda *_, **__: 1 // 0)
+        async with node.client() as client:
+            await client.post(f"{API}/device/status", json={"is_available": False})
+        with contextlib.suppress(websockets.ConnectionClosed):
+            async with asyncio.timeout(120):
+                while True:
+                    first = json.loads(await ws.recv())["position"]
+        assert ws.close_code == 1011
+        assert ws.close_reason == f"go on with after={first}: internal error; it is in the log of the DMS"
 
 
 async def test_a_reader_too_slow_is_told_where_to_go_on(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,6 +293,10 @@ async def test_what_changed_between_two_moments(node: Node) -> None:
             (job, "awaiting", "submitted")
         ]
         assert found["capacity"] == []
+        for side in ("before", "after"):  # times as everywhere in the API
+            assert found["jobs"][0][side]["requested_at"].endswith("+00:00")
+            assert found["jobs"][0][side]["ended_at"] is None
+            assert all(step["time"].endswith("+00:00") for step in found["jobs"][0][side]["timeline"])
         assert (await client.get(f"{API}/diff?from=1&to=2")).json()["capacity"][0]["after"]["online"] is False
 
 

@@ -181,7 +181,7 @@ async def test_the_metadata_file_is_there_while_the_machine_is_onboarded(node: N
     assert found["database_path"] == str(tmp_path / "events.db")
     assert found["error"] is None
     assert path.read_text() == expected(node, metadata["update_timestamp"])
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     await post(node, "resource-config", {"memory": 2000, "cpu": 1000, "ntx_price": 0.5})
     await status(node)
     shown = json.loads(path.read_text())

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -21,6 +19,7 @@ from dms.adapters.nats.relay import NatsRelay, inbox_of
 from dms.config import Nats
 from tests.fixtures.histories import new_job
 from tests.fixtures.nats import PROGRAM, NatsServer, stored
+from tests.fixtures.npm import installed
 from tests.fixtures.waiting import wait_for
 
 ROOT = Path(__file__).parents[3]
@@ -72,14 +71,7 @@ async def relayed(server: NatsServer, tmp_path: Path) -> AsyncIterator[int]:
 @pytest.fixture(scope="session")
 def js_folder() -> Path:
     """With its packages installed, once for each lock file. node and npm must be there."""
-    assert shutil.which("node"), "node is needed for the NATS tests"
-    lock = hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
-    stamp = FOLDER / "node_modules" / f".installed-{lock}"
-    if not stamp.exists():
-        command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        subprocess.run(command, cwd=FOLDER, check=True, capture_output=True, timeout=110)
-        stamp.touch()
-    return FOLDER
+    return installed(FOLDER)
 
 
 async def test_a_javascript_client_reads_valid_events_and_can_do_no_more(
@@ -90,7 +82,7 @@ async def test_a_javascript_client_reads_valid_events_and_can_do_no_more(
         *(str(ROOT / "schemas"), str(relayed)),
         stdout=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         out, _ = await process.communicate()
     found = json.loads(out)
     assert found["positions"] == list(range(1, relayed + 1))
@@ -121,7 +113,7 @@ async def test_the_documented_javascript_client_runs_as_it_is_written(
     assert process.stdout is not None
     shown = b""
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while shown.count(b"specversion") < 20:
                 read = await process.stdout.read(65536)
                 assert read, f"it ended, and had shown: {shown.decode()}"
@@ -142,7 +134,7 @@ async def tailed(server: NatsServer, *arguments: str, user: str = "monitor", exp
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         out, err = await process.communicate()
     assert process.returncode == expect, err.decode()
     assert MONITOR.encode() not in err
@@ -210,6 +202,6 @@ def test_the_settings_are_valid_as_they_are(tmp_path: Path) -> None:
     path.write_text(text)
     environment = {**os.environ, "DMS_PASSWORD": "a", "MONITOR_PASSWORD": "b"}
     done = subprocess.run(
-        [PROGRAM, "-t", "-c", str(path)], env=environment, capture_output=True, text=True, check=False, timeout=20
+        [PROGRAM, "-t", "-c", str(path)], env=environment, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr

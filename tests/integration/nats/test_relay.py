@@ -69,7 +69,7 @@ async def append(log: SQLiteEventLog, jobs: int) -> None:
     await asyncio.gather(*(log.save(new_job()) for _ in range(jobs)))
 
 
-async def caught_up(relay: NatsRelay, log: SQLiteEventLog, seconds: float = 30) -> None:
+async def caught_up(relay: NatsRelay, log: SQLiteEventLog, seconds: float = 120) -> None:
     await wait_for(lambda: relay.status.state == "connected" and relay.status.position == log.head, seconds)
 
 
@@ -204,7 +204,7 @@ async def test_a_stream_deleted_under_the_relay_is_made_and_filled_again(
         await caught_up(relay, log)
         async with server.client() as client:
             await client.jetstream().delete_stream(STREAM)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while positions(await stored(server)) != list(range(1, 101)):
                 await asyncio.sleep(0.05)
         assert relay.status.state == "connected"
@@ -301,7 +301,7 @@ async def test_daemons_killed_at_random_go_on_where_they_were(server: NatsServer
     for round_ in range(8):
         process = await asyncio.create_subprocess_exec(*child, "forever", cwd=root, stdout=asyncio.subprocess.PIPE)
         assert process.stdout is not None
-        assert await asyncio.wait_for(process.stdout.readline(), 30) == b"begun\n"
+        assert await asyncio.wait_for(process.stdout.readline(), 120) == b"begun\n"
         await asyncio.sleep(chance.uniform(0, 0.5))  # where it dies is left to chance
         process.kill()
         await process.wait()
@@ -309,7 +309,7 @@ async def test_daemons_killed_at_random_go_on_where_they_were(server: NatsServer
             server.kill9()
             server.start()
     done = await asyncio.create_subprocess_exec(*child, "catch up", cwd=root, stdout=asyncio.subprocess.PIPE)
-    out, _ = await asyncio.wait_for(done.communicate(), 60)
+    out, _ = await asyncio.wait_for(done.communicate(), 120)
     head = int(out)
     assert positions(await stored(server)) == list(range(1, head + 1))
 

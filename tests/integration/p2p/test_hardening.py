@@ -64,7 +64,7 @@ async def attack(network: Libp2pNetwork, act: Callable[[IHost, ID], Awaitable[No
     async def run() -> None:
         host = build_host(Identity.generate(), ())
         async with running(host, []):
-            with trio.fail_after(20):
+            with trio.fail_after(120):
                 await cast("Swarm", host.get_network())._dial_addr_single_attempt(
                     Multiaddr(address.partition("/p2p/")[0]), target
                 )
@@ -84,7 +84,7 @@ async def test_a_plaintext_dialler_is_refused(served: Libp2pNetwork) -> None:
         async with background_trio_service(swarm):
             address = Multiaddr(served.listen_addresses[0].partition("/p2p/")[0])
             try:
-                with trio.fail_after(15):
+                with trio.fail_after(120):
                     await swarm._dial_addr_single_attempt(address, ID.from_string(served.peer_id))
             except SwarmException as error:
                 return "upgrade security" in str(error)
@@ -109,7 +109,7 @@ async def test_garbage_on_every_protocol_is_survived(served: Libp2pNetwork) -> N
     friend = make()
     await friend.start()
     friend.add_addresses(served.peer_id, served.listen_addresses)
-    assert await friend.request(served.peer_id, ECHO, b"1", 5) == b"1"
+    assert await friend.request(served.peer_id, ECHO, b"1", 30) == b"1"
     assert not served._thread or not served._thread.ended.done()
     await friend.close()
 
@@ -168,7 +168,7 @@ async def test_a_thousand_inbound_dials_with_new_identities(served: Libp2pNetwor
         for _ in range(1000):
             host = build_host(Identity.generate(), ())
             async with background_trio_service(cast("Swarm", host.get_network())):
-                with trio.fail_after(10):
+                with trio.fail_after(120):
                     conn = await cast("Swarm", host.get_network())._dial_addr_single_attempt(address, target)
                 workarounds.close_socket(conn.muxed_conn)
             done += 1
@@ -177,7 +177,7 @@ async def test_a_thousand_inbound_dials_with_new_identities(served: Libp2pNetwor
     assert await asyncio.to_thread(trio.run, dial_all) == 1000
     swarm = cast("Swarm", served._parts()[1]._host.get_network())
     await wait_until(lambda: swarm._inbound_limiter.borrowed_tokens < 50)  # each connection gave its slot back
-    await asyncio.wait_for(served.publish("/test/gossip", b"1"), 5)
+    await asyncio.wait_for(served.publish("/test/gossip", b"1"), 120)
 
 
 async def test_a_taken_port_is_an_error_that_names_it(served: Libp2pNetwork) -> None:
@@ -223,7 +223,7 @@ async def test_a_host_that_crashes_is_started_again_on_its_port(served: Libp2pNe
     friend = make()
     await friend.start()
     friend.add_addresses(served.peer_id, served.listen_addresses)
-    assert await friend.request(served.peer_id, ECHO, b"1", 5) == b"1"
+    assert await friend.request(served.peer_id, ECHO, b"1", 30) == b"1"
     before, thread = served.listen_addresses, served._thread
     assert thread is not None
 
@@ -232,7 +232,7 @@ async def test_a_host_that_crashes_is_started_again_on_its_port(served: Libp2pNe
 
     thread.post(lambda: thread._nursery.start_soon(crash))
     await asyncio.wait([thread.ended], timeout=5)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(120):
         while True:
             try:
                 assert await friend.request(served.peer_id, ECHO, b"2", 1) == b"2"
@@ -254,7 +254,7 @@ async def test_closing_takes_two_seconds_at_most(served: Libp2pNetwork) -> None:
     for friend in friends:
         await friend.start()
         friend.add_addresses(served.peer_id, served.listen_addresses)
-        await friend.ping(served.peer_id, 5)
+        await friend.ping(served.peer_id, 30)
     async with asyncio.timeout(2):
         await served.close()
     await asyncio.gather(*(friend.close() for friend in friends))
@@ -266,14 +266,14 @@ async def test_a_burst_of_gossip_arrives_whole(served: Libp2pNetwork) -> None:
     friend.serve_gossip("/test/gossip", lambda _peer, body: heard.add(body))
     await friend.start()
     friend.add_addresses(served.peer_id, served.listen_addresses)
-    await friend.ping(served.peer_id, 5)
-    async with asyncio.timeout(15):
+    await friend.ping(served.peer_id, 30)
+    async with asyncio.timeout(120):
         while b"first" not in heard:  # until both are in the topic's mesh
             await served.publish("/test/gossip", b"first")
             await asyncio.sleep(0.1)
     burst = {b"%d" % number for number in range(300)}
     await asyncio.gather(*(served.publish("/test/gossip", body) for body in burst))
-    await wait_until(lambda: burst <= heard, 15)
+    await wait_until(lambda: burst <= heard, 120)
     await friend.close()
 
 
@@ -281,7 +281,7 @@ async def test_the_kernel_watches_over_each_connection(served: Libp2pNetwork) ->
     friend = make()
     await friend.start()
     friend.add_addresses(served.peer_id, served.listen_addresses)
-    await friend.ping(served.peer_id, 5)
+    await friend.ping(served.peer_id, 30)
 
     for network, other in ((friend, served), (served, friend)):
         _, node = network._parts()

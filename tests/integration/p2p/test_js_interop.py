@@ -29,7 +29,7 @@ class JsPeer:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"command": command, **options}).encode() + b"\n")
-        answer = json.loads(await asyncio.wait_for(self._process.stdout.readline(), 30))
+        answer = json.loads(await asyncio.wait_for(self._process.stdout.readline(), 120))
         assert "ok" in answer, answer
         return answer["ok"]
 
@@ -79,7 +79,7 @@ async def test_js_dials_identifies_pings_and_asks(js: JsPeer, network: Libp2pNet
     assert identity["peer"] == network.peer_id
     assert {ECHO, COUNT, "/ipfs/ping/1.0.0", "/meshsub/1.1.0"} <= set(identity["protocols"])
     assert identity["addresses"][0] in address
-    assert await js.ask("ping", address=address) < 1000
+    assert await js.ask("ping", address=address) < 30_000
     assert await js.ask("request", address=address, protocol=ECHO, body={"é": [1]}) == {"ok": {"é": [1]}}
     failed = await js.ask("request", address=address, protocol=FAIL, body=1)
     assert failed == {"error": {"kind": "not_found", "message": "no such job"}}
@@ -91,8 +91,8 @@ async def test_we_dial_js_ping_and_ask(js: JsPeer, network: Libp2pNetwork) -> No
     address = (await js.ask("addresses"))[0]
     peer_id = address.rpartition("/")[2]
     network.add_addresses(peer_id, [address])
-    assert await network.ping(peer_id, 5) < 1
-    assert json.loads(await network.request(peer_id, ECHO, b'{"a": 1}', 5)) == {"a": 1}
+    assert await network.ping(peer_id, 30) < 30  # seconds
+    assert json.loads(await network.request(peer_id, ECHO, b'{"a": 1}', 30)) == {"a": 1}
     assert [peer.peer_id for peer in network.peers()] == [peer_id]
 
 

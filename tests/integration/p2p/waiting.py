@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 
-async def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
+async def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
     """Raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while not condition():

@@ -87,6 +87,7 @@ async def compare(seed: int, every: int) -> None:
                         assert await past.get(projection, key) == expected[key]
 
 
+@pytest.mark.slow
 @settings(max_examples=HISTORIES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32), st.sampled_from([7, 50, 10_000]))
 def test_the_past_is_the_fold_from_zero(seed: int, every: int) -> None:
@@ -129,7 +130,7 @@ async def test_snapshots_stay_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sqlite, "SNAPSHOTS_KEPT", 5)
     async with world(tmp_path, 9, 300) as (_, views):
         for _ in range(2):
-            counts = views._connection.execute("SELECT count(*) FROM snapshot GROUP BY name").fetchall()
+            counts = views._use(lambda c: c.execute("SELECT count(*) FROM snapshot GROUP BY name").fetchall())
             assert counts
             assert all(0 < count <= 5 for (count,) in counts)
             await views.rebuild("capacity")

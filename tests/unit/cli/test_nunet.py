@@ -15,7 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from dms.cli.core import Command
+from dms.cli.core import Command, State
 from dms.cli.main import cli
 from dms.cli.text import output_line, printable
 from tests.unit.cli.tiny_dms import CUT, HEAR, TinyDms
@@ -96,7 +96,7 @@ def test_help_needs_none_of_the_slow_libraries() -> None:
         "except SystemExit: pass\n"
         "print([m for m in ('httpx', 'rich', 'msgspec', 'websockets', 'libp2p', 'sanic') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
 
@@ -165,7 +165,7 @@ def test_the_url_comes_from_the_flag_then_the_environment_then_the_settings(tiny
 # --- output --------------------------------------------------------------------------------------
 
 
-JOBS = [
+JOBS: list[dict[str, Any]] = [
     {"job_id": JOB, "role": "service provider", "status": "running", "price": "0.02", "image": "a\x1b[2Jb"},
     {"job_id": "second", "role": "compute provider", "status": "failed", "exit_code": 3, "price": "1", "image": "c"},
 ]
@@ -522,3 +522,121 @@ def test_a_running_jobs_reward_is_a_conflict(tiny: TinyDms) -> None:
     done = nunet("transaction", "request-reward", "0xab", tiny=tiny)
     assert done.exit_code == 5
     assert "still running" in done.stderr
+
+
+# --- lines of a stream --------------------------------------------------------------------------------
+
+ENDS_OF_LINES = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\rh"  # to str.splitlines; not to JSON
+
+
+def test_a_line_ends_at_its_line_feed_only(tiny: TinyDms, tmp_path: Path) -> None:
+    tiny.answers[f"GET /jobs/{JOB}"] = (200, {"log_url": f"/api/v1/jobs/{JOB}/logs?token=t"})
+    rows = tuple({"seq": n, "time": "t", "stream": "stdout", "text": ENDS_OF_LINES} for n in (1, 2))
+    tiny.answers[f"GET /jobs/{JOB}/logs"] = (200, rows)
+    result = nunet("job", "logs", JOB, tiny=tiny)
+    assert (result.exit_code, result.stdout) == (0, f"{ENDS_OF_LINES}\n" * 2)
+    event = {"position": 1, "type": "io.nunet.dms.job.x.v1", "time": "", "subject": "s", "data": {"x": ENDS_OF_LINES}}
+    tiny.answers["GET /events"] = (200, (event,))
+    tail = nunet("events", "tail", "--after", "0", "-o", "jsonl", tiny=tiny).stdout
+    assert json.loads(tail) == event
+    assert nunet("events", "tail", "--after", "0", tiny=tiny).stdout.count("\n") == 1
+    assert len(nunet("events", "tail", "--after", "0", tiny=tiny).stdout.splitlines()) == 1
+    tiny.answers["GET /events/export"] = (200, (event,))
+    path = tmp_path / "export"
+    nunet("events", "export", "-f", str(path), tiny=tiny)
+    assert json.loads(path.read_bytes()) == event
+
+
+def test_a_cell_of_a_table_stays_in_its_row(tiny: TinyDms) -> None:
+    tiny.answers["GET /jobs"] = (200, {"items": [{**JOBS[0], "image": ENDS_OF_LINES}], "next_token": ""})
+    assert len(nunet("job", "list", tiny=tiny).stdout.splitlines()) == 2
+
+
+# --- options of the original's that look like ours ------------------------------------------------------
+
+PROVISIONED = {"cpu": 8000.4, "memory": 4000, "total_cores": 4}
+CAPACITY = {"providers": [], "network": {"online": 0, "total": {}, "onboarded": {}, "reserved": {}, "free": {}}}
+
+
+@pytest.mark.parametrize("name", ["capacity", "available"])
+@pytest.mark.parametrize("given", [["-o", "json"], ["-ojson"], ["-o=json"], ["--output", "json"], ["-o", "json", "-o"]])
+def test_a_format_behind_o_is_the_format_everywhere(tiny: TinyDms, name: str, given: list[str]) -> None:
+    tiny.answers["GET /capacity"] = (200, CAPACITY)
+    tiny.answers["GET /onboarding/provisioned"] = (200, PROVISIONED)
+    rows = json.loads(nunet(name, *given, tiny=tiny).stdout)
+    only = ["Onboarded", "Network onboarded"]
+    assert [row["resources"] for row in rows if given[-1] == "-o" or row["resources"] in only] == only
+
+
+@pytest.mark.parametrize("given", [["-o"], ["-f", "-o"], ["-fo"], ["-of"]])
+def test_o_alone_is_what_is_onboarded(tiny: TinyDms, given: list[str]) -> None:
+    tiny.answers["GET /capacity"] = (200, CAPACITY)
+    tiny.answers["GET /onboarding/provisioned"] = (200, PROVISIONED)
+    result = nunet("capacity", *given, tiny=tiny)
+    assert result.exit_code == 0
+    assert "Onboarded" in result.stdout
+    assert ("Full" in result.stdout) == ("f" in "".join(given))
+
+
+def test_every_command_takes_a_format_behind_o() -> None:
+    """Also one whose own flag has that letter: only what is no format is left to it."""
+    for path in every_command():
+        assert "-o json" not in nunet(*path, "-o", "nonsense").stderr
+        command: click.Command = cli
+        for name in path:
+            assert isinstance(command, click.Group)
+            command = command.commands[name]
+        if isinstance(command, Command):
+            for form in ("table", "json", "jsonl", "yaml"):
+                made = command.make_context("x", ["-o", form, "--help"], resilient_parsing=True)
+                assert made.find_root().ensure_object(State).format == form, path
+
+
+@pytest.mark.parametrize(("memory", "cpu"), [("50%", "50%"), ("2000", "4000"), ("2000.9", "50 %")])
+def test_a_share_of_the_machine_is_offered(tiny: TinyDms, memory: str, cpu: str) -> None:
+    tiny.answers["GET /onboarding/status"] = (200, {"onboarded": False})
+    tiny.answers["GET /onboarding/provisioned"] = (200, PROVISIONED)
+    tiny.answers["POST /onboarding/onboard"] = (200, {})
+    tiny.answers["POST /onboarding/resource-config"] = (200, {})
+    nunet("onboard", "-m", memory, "-c", cpu, "-n", "nunet-test", "-a", "addr", tiny=tiny)
+    nunet("resource-config", "-m", memory, "-c", cpu, tiny=tiny)
+    bodies = [body for path, _, body in tiny.asked if path.startswith("POST")]
+    assert [(body["memory"], body["cpu"]) for body in bodies] == [(2000, 4000)] * 2
+
+
+@pytest.mark.parametrize("odd", ["half", "%", "50%%", "nan", "-50%", "0%"])
+def test_what_is_no_amount_is_wrong_usage(tiny: TinyDms, odd: str) -> None:
+    tiny.answers["GET /onboarding/status"] = (200, {"onboarded": False})
+    tiny.answers["GET /onboarding/provisioned"] = (200, PROVISIONED)
+    result = nunet("onboard", "-m", odd, "-c", "1000", "-n", "nunet-test", "-a", "addr", tiny=tiny)
+    assert result.exit_code == 2
+
+
+def test_output_that_was_erased_is_not_an_empty_output(tiny: TinyDms) -> None:
+    job = {"log_url": f"/api/v1/jobs/{JOB}/logs?token=t", "log_lines": 3}
+    tiny.answers[f"GET /jobs/{JOB}"] = (200, job)
+    tiny.answers[f"GET /jobs/{JOB}/logs"] = (200, ())
+    result = nunet("job", "logs", JOB, tiny=tiny)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "erased" in result.stderr
+    assert nunet("job", "logs", JOB, "--after", "3", tiny=tiny).exit_code == 0  # it has them all
+    assert nunet("job", "logs", JOB, "--stream", "stderr", tiny=tiny).exit_code == 0  # it wrote none there, maybe
+    for lines in (0, None):  # it wrote nothing; it is not over
+        tiny.answers[f"GET /jobs/{JOB}"] = (200, job | {"log_lines": lines})
+        assert nunet("job", "logs", JOB, tiny=tiny).exit_code == 0
+
+
+def test_a_difference_has_times_for_people(tiny: TinyDms) -> None:
+    before: dict[str, Any] = {
+        "status": "running",
+        "ended_at": None,
+        "duration_seconds": 0.0,
+        "position": 1,
+        "timeline": [],
+    }
+    after = before | {"status": "completed", "ended_at": "2026-01-31T12:00:00.000001+00:00", "duration_seconds": 1.5}
+    jobs = [{"key": JOB, "before": before, "after": after}]
+    tiny.answers["GET /diff"] = (200, {"from": 1, "to": 2, "events": 1, "jobs": jobs, "capacity": []})
+    shown = nunet("diff", "1", tiny=tiny, TZ="UTC").stdout
+    assert "duration_seconds: 0 to 1.5" in shown
+    assert "ended_at: nothing to 2026-01-31" in shown

@@ -130,7 +130,7 @@ def test_a_reader_that_goes_away_is_no_error_to_speak_of(tiny: TinyDms, form: st
     tiny.answers["GET /jobs"] = (200, {"items": rows, "next_token": ""})
     done = subprocess.run(
         ["bash", "-c", f"{sys.executable} -m dms.cli -o {form} job list | head -1"],
-        env=environment(DMS_URL=tiny.url), capture_output=True, text=True, timeout=30, check=False,
+        env=environment(DMS_URL=tiny.url), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
@@ -161,6 +161,6 @@ def test_an_interrupt_while_the_daemon_thinks_ends_at_once() -> None:
             with connection:
                 assert connection.recv(10)  # its question: now it waits for the answer
                 waiting.send_signal(signal.SIGINT)
-                assert waiting.wait(10) == 130
+                assert waiting.wait(120) == 130
             assert waiting.stderr is not None
             assert waiting.stderr.read().strip() == "interrupted"

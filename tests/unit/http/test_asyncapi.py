@@ -47,7 +47,7 @@ def test_asyncapis_own_parser_finds_nothing_wrong() -> None:
     folder = installed(FIXTURES / "js_asyncapi")
     given = msgspec.json.encode(DOCUMENT)
     answer = subprocess.run(
-        ["node", folder / "validate.mjs"], input=given, stdout=subprocess.PIPE, timeout=110, check=True
+        ["node", folder / "validate.mjs"], input=given, stdout=subprocess.PIPE, timeout=120, check=True
     ).stdout
     found = msgspec.json.decode(answer)
     assert [fault["code"] for fault in found["diagnostics"]] == ["asyncapi-latest-version"], found["diagnostics"]

@@ -1,0 +1,212 @@
+"""The output of a job that was sealed: read only, and held against the digest that the event log has of it.
+
+What is damaged is shown as far as it can be read. A line of ours stands wherever something is not as it was, and one
+behind the last; a reader never takes what is left for the whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+from msgspec import Struct
+
+from dms.application.ports import OUTPUT_DAMAGED, OUTPUT_TRUNCATED, LogLine, OutputCursor, SealedLog
+from dms.domain.decoding import UNREADABLE
+
+INDEX_EVERY = 256  # lines between two remembered offsets
+STREAMS = ("stdout", "stderr")
+LATEST_NS = 2**63  # in the year 2262
+LONGEST_RAW = 1024 * 1024  # bytes: more than any line of ours takes; damage can join lines
+
+_TRUNCATED = re.compile(re.escape(OUTPUT_TRUNCATED).replace(re.escape("{limit}"), "[0-9]+"))
+_decoder = msgspec.json.Decoder(LogLine)
+
+Identity = tuple[int, int, int]
+
+
+class FileState(Struct, frozen=True, kw_only=True):
+    """What a file holds. damage: how it differs from what was sealed, empty when it does not. uncheckable: it was cut
+    by this node's own limit, which is lower than the provider's: the provider's digest is of more."""
+
+    lines: int
+    sha256: str
+    damage: str = ""
+    uncheckable: bool = False
+
+
+class SealedOutput:
+    """Reads the file at once, in a thread: it may be large."""
+
+    def __init__(self, path: Path, sealed: SealedLog) -> None:
+        self.path = path
+        self.sealed = sealed
+        self.full = True
+        self.changed = asyncio.Event()
+        self.identity = identity_of(path)
+        self._index: list[tuple[int, int]] = []  # (line before it, offset), ascending
+        self._scan()
+
+    @property
+    def damage(self) -> str:
+        return self.state.damage
+
+    @property
+    def truncated(self) -> bool:
+        return self.sealed.truncated or self.state.uncheckable
+
+    def _scan(self) -> None:
+        index: list[tuple[int, int]] = []
+        self.state = file_state(self.path, self.sealed, index)
+        self.last = self.state.lines
+        if self.damage:
+            index.clear()
+            for line, offset in self._shown(0, 0):
+                if offset is not None and (not index or line.seq - 1 >= index[-1][0] + INDEX_EVERY):
+                    index.append((line.seq - 1, offset))
+                self.last = line.seq
+        self._index = index
+
+    def read(self, after: int, limit: int) -> Sequence[LogLine]:
+        at = bisect_right(self._index, (after, 1 << 62)) - 1
+        last, offset = self._index[at] if at >= 0 else (0, 0)
+        found: list[LogLine] = []
+        for line, _ in self._shown(last, offset):
+            if line.seq > after:
+                found.append(line)
+            if len(found) >= limit:
+                break
+        return found
+
+    def _shown(self, last: int, offset: int) -> Iterator[tuple[LogLine, int | None]]:
+        """(line, its offset) of what the file has, and lines of ours, without one."""
+        time_ns = 0
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                file.seek(offset)
+                for line, at in _readable(file, last, self._lines_sealed, strict=not self.damage):
+                    if line.seq > last + 1:
+                        yield _mark(line.seq - 1, line.time_ns, _missing(last + 1, line.seq - 1)), None
+                    yield line, at
+                    last, time_ns = line.seq, line.time_ns
+        if not self.damage:
+            return
+        if last < self._lines_sealed:
+            yield _mark(self._lines_sealed, time_ns, _missing(last + 1, self._lines_sealed)), None
+        if last <= self._lines_sealed:
+            yield _mark(self._lines_sealed + 1, time_ns, OUTPUT_DAMAGED + self.damage), None
+
+    @property
+    def _lines_sealed(self) -> int:
+        return self.state.lines if self.state.uncheckable else self.sealed.lines
+
+    def cursor(self) -> OutputCursor | None:
+        return None  # nothing follows
+
+    def in_memory(self, after: int, limit: int) -> Sequence[LogLine] | None:
+        return () if after >= self.last else None
+
+    def sync(self) -> None:
+        """It was, when it was sealed."""
+
+    def seal(self) -> SealedLog:
+        return SealedLog(self.state.lines, self.state.sha256, self.truncated)
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+def file_state(path: Path, sealed: SealedLog, index: list[tuple[int, int]] | None = None) -> FileState:
+    """index: gets each INDEX_EVERY-th line's predecessor and offset."""
+    digest, lines, offset, last = sha256(), 0, 0, b""
+    if not path.exists():
+        gone = "its file is missing" if sealed.lines else ""
+        return FileState(lines=0, sha256=digest.hexdigest(), damage=_words(sealed, gone) if gone else "")
+    with path.open("rb") as file:
+        for raw in iter(lambda: file.readline(LONGEST_RAW), b""):
+            if index is not None and lines % INDEX_EVERY == 0:
+                index.append((lines, offset))
+            lines, offset, last = lines + 1, offset + len(raw), raw
+            digest.update(raw)
+    found = digest.hexdigest()
+    if (lines, found) == (sealed.lines, sealed.sha256):
+        return FileState(lines=lines, sha256=found)
+    end = parsed(last)
+    if end is not None and end.seq == lines <= sealed.lines and not sealed.truncated and is_truncation(end):
+        return FileState(lines=lines, sha256=found, uncheckable=True)
+    what = f"its file has {lines} lines with SHA-256 {found}"
+    return FileState(lines=lines, sha256=found, damage=_words(sealed, what))
+
+
+def identity_of(path: Path) -> Identity:
+    """Changes when the file does."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return (0, 0, 0)
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def is_truncation(line: LogLine) -> bool:
+    return line.stream == "stderr" and _TRUNCATED.fullmatch(line.text) is not None
+
+
+def parsed(raw: bytes) -> LogLine | None:
+    """None for what is no whole line."""
+    try:
+        line = _decoder.decode(raw) if raw.endswith(b"\n") else None
+    except UNREADABLE:
+        return None
+    return line if line is not None and line.stream in STREAMS and 0 <= line.time_ns < LATEST_NS else None
+
+
+def sync_file(path: Path) -> None:
+    """To the disk, with its name."""
+    for each in (path, path.parent) if path.exists() else ():
+        fd = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _readable(file: BinaryIO, last: int, most: int, *, strict: bool) -> Iterator[tuple[LogLine, int]]:
+    """(line, its offset) of all that can be lines, in ascending order. Not strict: a number is believed when it follows
+    on the line before, or the next line follows on it, so that one damaged number hides no good line."""
+    offset = file.tell()
+    raw = file.readline(LONGEST_RAW)
+    while raw:
+        following = file.readline(LONGEST_RAW)
+        line = parsed(raw)
+        believed = strict or (line is not None and (line.seq == last + 1 or _follows(following, line.seq, most)))
+        if line is not None and believed and last < line.seq <= most:
+            yield line, offset
+            last = line.seq
+        offset += len(raw)
+        raw = following
+
+
+def _follows(raw: bytes, seq: int, most: int) -> bool:
+    """Whether that comes behind line `seq`: the next one, or the end behind the last."""
+    line = parsed(raw)
+    return line.seq == seq + 1 if line is not None else not raw and seq == most
+
+
+def _words(sealed: SealedLog, what: str) -> str:
+    return f"{sealed.lines} lines with SHA-256 {sealed.sha256} were sealed, {what}"
+
+
+def _missing(first: int, last: int) -> str:
+    lines = f"line {first} is" if first == last else f"lines {first} to {last} are"
+    return f"[dms] {lines} damaged or missing here"
+
+
+def _mark(seq: int, time_ns: int, text: str) -> LogLine:
+    return LogLine(seq, "stderr", time_ns, text)

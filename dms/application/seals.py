@@ -1,0 +1,44 @@
+"""What the event log says of the jobs' outputs: the digest that was sealed, and whether it was erased since."""
+
+from __future__ import annotations
+
+from dms.application.ports import EventLog, SealedLog
+from dms.domain.deployment import Deployment
+from dms.domain.erasure import Erasure
+from dms.domain.event import Recorded
+from dms.domain.job import Job
+
+PAGE = 1000
+SEALED_TOPICS = (Deployment.LogSealed.TOPIC, Job.LogSealed.TOPIC)
+
+
+class Seals:
+    def __init__(self, event_log: EventLog) -> None:
+        self._log = event_log
+
+    async def sealed(self, job_id: str) -> SealedLog | None:
+        """Where we ran it, our own; else the provider's that we have taken over."""
+        for kind in (Deployment.KIND, Job.KIND):
+            for found in await self._log.read(0, 1, topics=SEALED_TOPICS, stream=f"{kind}-{job_id}"):
+                return sealed_by(found)
+        return None
+
+    async def erased(self, job_id: str) -> bool:
+        after = 0
+        while page := await self._log.read(after, PAGE, topics=(Erasure.Requested.TOPIC,)):
+            if any(job_id in scopes_of(one) for one in page):
+                return True
+            after = page[-1].position
+        return False
+
+
+def sealed_by(recorded: Recorded) -> SealedLog | None:
+    event = recorded.event
+    if isinstance(event, Deployment.LogSealed | Job.LogSealed):
+        return SealedLog(event.lines, event.sha256, event.truncated)
+    return None
+
+
+def scopes_of(recorded: Recorded) -> tuple[str, ...]:
+    """What an erasure was asked for."""
+    return recorded.event.scopes if isinstance(recorded.event, Erasure.Requested) else ()

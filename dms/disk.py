@@ -1,0 +1,112 @@
+"""How the DMS makes its files and folders: for its user alone whatever the umask, and whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from io import FileIO
+from pathlib import Path
+
+FILE_MODE, FOLDER_MODE = 0o600, 0o700
+DAEMON_UMASK = 0o077  # for what libraries make; what is made here does not rely on it
+
+_writing = [threading.Lock() for _ in range(16)]  # two writers of one file would share its draft
+
+
+def make_folder(folder: Path) -> Path:
+    """With those above it that are missing. One that is there is left as its owner made it. Raises OSError."""
+    try:
+        folder.mkdir(FOLDER_MODE)
+    except FileNotFoundError:
+        if folder.parent == folder:
+            raise
+        make_folder(folder.parent)
+        return make_folder(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    else:
+        folder.chmod(FOLDER_MODE)
+    return folder
+
+
+def private(path: str | Path, flags: int) -> int:
+    """An `opener` for open(): one that is there is closed to others, too, if it is ours. Raises OSError."""
+    handle = os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
+    try:
+        keep_private(handle)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def append_to(path: Path) -> FileIO:
+    """An unbuffered file: what is written is with the kernel at once. Raises OSError."""
+    return open(path, "ab", buffering=0, opener=private)  # pathlib knows no openers
+
+
+def keep_private(handle: int) -> None:
+    """Takes from others what they may do with a file of ours. Raises OSError."""
+    found = os.fstat(handle)
+    if found.st_mode & 0o777 != FILE_MODE and found.st_uid == os.geteuid():
+        os.fchmod(handle, FILE_MODE)
+
+
+def write_file(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """All or nothing: a reader sees the old file or the new one. durable: on the disk when it returns; without, a power
+    cut may bring the old one back, or an empty one. Raises OSError; then the old one is there as it was."""
+    draft = path.with_name(f".{path.name}.new")
+    with _writing[hash(path) % len(_writing)]:
+        draft.unlink(missing_ok=True)  # of one who was killed
+        try:
+            _write_new(draft, data, durable=durable)
+            if durable:
+                publish(draft, path)
+            else:
+                draft.replace(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+
+
+def create_file(path: Path, data: bytes) -> bool:
+    """As `write_file`, but only if there is none; whether it was this call that made it. Of many at once, in any
+    process, one makes it."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        _write_new(draft, data, durable=True)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return False
+        sync_folder(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+    return True
+
+
+def publish(draft: Path, path: Path) -> None:
+    """Gives a finished file, which is on the disk already, its name for good. Raises OSError."""
+    draft.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """So that names made or removed in it survive a power cut. Raises OSError."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_new(path: Path, data: bytes, *, durable: bool) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, FILE_MODE), "wb") as file:
+        keep_private(file.fileno())
+        file.write(data)
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())

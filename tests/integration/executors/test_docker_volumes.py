@@ -1,0 +1,278 @@
+"""What an image holds and asks for: its VOLUMEs, its files below them, its STOPSIGNAL; on a real engine."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import platform
+import random
+import tarfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+import pytest_asyncio
+from docker import APIClient
+
+from dms.adapters.executors.docker import DockerExecutor, DockerSettings
+from dms.adapters.executors.images import parse_reference
+from dms.adapters.executors.profile import MIB, stop_signal
+from dms.adapters.executors.volumes import volume_paths
+from dms.errors import ExecutionError, ImageUnavailable
+from ops.demo_image import root_filesystem
+from tests.fixtures.jobs import NODE, ended, file_in, launch, packed, read_all, run, shell_spec, texts
+from tests.fixtures.provider import LIMITS
+from tests.fixtures.registry import digest_of
+
+pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
+
+SETTINGS = DockerSettings(limits=LIMITS)
+NewImage = Callable[..., str]
+
+
+@pytest.fixture
+def api() -> Iterator[APIClient]:
+    client = APIClient(version="auto")
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def image(api: APIClient) -> Iterator[NewImage]:
+    """image({path: content}, **what its configuration says) -> its name; any configuration, also what no Dockerfile
+    could say. It is removed at the end."""
+    made: list[str] = []
+
+    def build(files: Mapping[str, bytes] | None = None, **config: Any) -> str:
+        name = f"dms-test/made-{uuid4().hex}:1"
+        layer = io.BytesIO(root_filesystem())
+        with tarfile.open(fileobj=layer, mode="a") as tar:
+            for path, content in (files or {}).items():
+                entry = tarfile.TarInfo(path)
+                entry.size, entry.mode = len(content), 0o755
+                if content.startswith(b"-> "):
+                    entry.type, entry.linkname, entry.size = tarfile.SYMTYPE, content[3:].decode(), 0
+                tar.addfile(entry, io.BytesIO(content) if entry.size else None)
+        described = {
+            "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
+            "os": "linux",
+            "config": {"Entrypoint": ["/bin/sh", "-c"], "Env": ["PATH=/bin"], **config},
+            "rootfs": {"type": "layers", "diff_ids": [digest_of(layer.getvalue())]},
+        }
+        parts = {
+            "config.json": msgspec.json.encode(described),
+            "layer.tar": layer.getvalue(),
+            "manifest.json": msgspec.json.encode(
+                [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
+            ),
+        }
+        whole = io.BytesIO()
+        with tarfile.open(fileobj=whole, mode="w") as tar:
+            for path, content in parts.items():
+                entry = tarfile.TarInfo(path)
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+        made.append(name)
+        api.load_image(whole.getvalue())  # type: ignore[no-untyped-call]  # of types-docker
+        return name
+
+    yield build
+    for name in made:
+        api.remove_image(name, force=True)
+
+
+@pytest_asyncio.fixture(params=["on the host", "in the container"])
+async def executor(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[DockerExecutor]:
+    """Where its workspaces are."""
+    on_host = request.param == "on the host"
+    made = DockerExecutor(NODE, msgspec.structs.replace(SETTINGS, workspaces=tmp_path / "ws" if on_host else None))
+    before = set(await made.list_jobs())
+    yield made
+    for job_id in set(await made.list_jobs()) - before:
+        await made.remove(job_id)
+    await made.close()
+
+
+@pytest_asyncio.fixture
+async def host_executor(tmp_path: Path) -> AsyncIterator[DockerExecutor]:
+    made = DockerExecutor(NODE, msgspec.structs.replace(SETTINGS, workspaces=tmp_path / "ws"))
+    before = set(await made.list_jobs())
+    yield made
+    for job_id in set(await made.list_jobs()) - before:
+        await made.remove(job_id)
+    await made.close()
+
+
+def volumes(*paths: str) -> dict[str, Any]:
+    """As VOLUME lines of a Dockerfile, word for word."""
+    return {path: {} for path in paths}
+
+
+async def test_what_an_image_holds_below_its_volumes_is_there_may_run_and_may_be_changed(
+    host_executor: DockerExecutor, image: NewImage
+) -> None:
+    files = {
+        "data/greeting": b"hello\n",
+        "data/run": b"#!/bin/sh\necho ran\n",
+        "data/deep/er": b"x",
+        "opt/a/b": b"inner\n",
+    }
+    name = image(files, Volumes=volumes("/data/", "/opt", "/opt/a", "/empty"))
+    script = (
+        "cat /data/greeting; /data/run; echo changed > /data/greeting; cat /data/greeting; cat /opt/a/b; "
+        "touch /data/new /data/deep/new /opt/new /empty/new && echo written; "
+        "cp /bin/busybox /empty/echo; /empty/echo me"
+    )
+    lines, execution = await run(host_executor, shell_spec(script, image=name))
+    assert texts(lines) == ["hello", "ran", "changed", "inner", "written", "me"], texts(lines, "stderr")
+    assert execution.exit_code == 0
+    again, _ = await run(host_executor, shell_spec("cat /data/greeting; ls /empty", image=name))
+    assert texts(again) == ["hello"]  # each job has its own
+
+
+async def test_a_volume_below_the_workspace_and_what_the_image_works_with_are_in_the_checkpoint(
+    host_executor: DockerExecutor, image: NewImage, tmp_path: Path
+) -> None:
+    files = {"workspace/train.py": b"print()\n", "workspace/state/first": b"1", "workspace/x/y/z": b"2"}
+    name = image(files, WorkingDir="/workspace", Volumes=volumes("/workspace/state", "/workspace/x/y"))
+    spec = shell_spec("cat train.py state/first x/y/z; echo 5 > state/epoch; echo 6 > new; rm state/first", image=name)
+    await launch(host_executor, spec)
+    assert texts(await read_all(host_executor, spec.job_id)) == ["print()", "12"]
+    await ended(host_executor, spec.job_id)
+    archive = tmp_path / "x.tar.gz"
+    await packed(host_executor, spec.job_id, archive)
+    for path, content in (("train.py", b"print()\n"), ("state/epoch", b"5\n"), ("new", b"6\n"), ("x/y/z", b"2")):
+        assert file_in(archive, f"workspace/{path}") == content
+
+    resumed = shell_spec("cat state/epoch new; ls state; ls x/y", image=name)
+    await host_executor.prepare(resumed)
+    await host_executor.fill(resumed, archive, 64 * MIB)
+    lines, execution = await run(host_executor, resumed)
+    assert texts(lines) == ["5", "6", "epoch", "z"]  # what the job had removed does not come back
+    assert execution.exit_code == 0
+
+
+async def test_a_link_in_the_workspace_never_leads_a_volume_out_of_it(
+    host_executor: DockerExecutor, image: NewImage, tmp_path: Path
+) -> None:
+    target = tmp_path / "of-the-host"
+    target.mkdir()
+    files = {"workspace/out": f"-> {tmp_path}".encode()}
+    name = image(files, WorkingDir="/workspace", Volumes=volumes("/workspace/out/of-the-host"))
+    spec = shell_spec("touch /workspace/out/of-the-host/seen", image=name)
+    await host_executor.prepare(spec)
+    with pytest.raises(ExecutionError, match="link"):
+        await host_executor.create(spec)
+    assert list(target.iterdir()) == []
+
+
+async def test_what_does_not_fit_into_the_jobs_room_says_so_and_leaves_nothing(
+    host_executor: DockerExecutor, image: NewImage, api: APIClient
+) -> None:
+    name = image({"data/big": random.Random(1).randbytes(12 * MIB)}, Volumes=volumes("/data"))
+    spec = shell_spec("true", 16, name)
+    await host_executor.prepare(spec)
+    with pytest.raises(ExecutionError, match=r"/data does not fit into 8 MiB.*ask for more"):
+        await host_executor.create(spec)
+    await host_executor.remove(spec.job_id)
+    assert api.containers(all=True, filters={"label": f"io.nunet.dms.job_id={spec.job_id}"}) == []
+    lines, _ = await run(host_executor, shell_spec("wc -c < /data/big", 64, name))
+    assert texts(lines) == [str(12 * MIB)]
+
+
+async def test_a_volume_is_bounded(executor: DockerExecutor, image: NewImage) -> None:
+    name = image(Volumes=volumes("//data3/", "/data/../data4"))
+    script = "for d in /data3 /data4; do dd if=/dev/zero of=$d/f bs=1M count=200 2>&1 | grep -c 'No space'; done"
+    lines, _ = await run(executor, shell_spec(script, 256, name))
+    assert texts(lines) == ["1", "1"]
+
+
+PARTS = ["data", ".", "..", "", "a b", "a:b", "a,b", "é", "d'q", "workspace", "tmp", "var", "etc", "data3", "x" * 100]
+
+
+def spellings(count: int, rng: random.Random) -> Sequence[str]:
+    """Absolute ones with every oddity."""
+    return [
+        "/" + "/".join(rng.choices(PARTS, k=rng.randint(1, 5))) + rng.choice(["", "/", "//", "/."])
+        for _ in range(count)
+    ]
+
+
+def refused(path: str) -> bool:
+    try:
+        volume_paths(parse_reference("x"), [path])
+    except ImageUnavailable:
+        return True
+    return False
+
+
+async def test_no_spelling_of_a_volume_ever_gets_a_folder_of_the_hosts_disk(
+    executor: DockerExecutor, image: NewImage, api: APIClient
+) -> None:
+    named = ["/data3/", "//data", "/data/../data5", "/data/./x", "/workspace/", "//workspace//a/", "/tmp/.", "/tmp//y"]
+    generated = [path for path in spellings(120, random.Random(22)) if not refused(path)]
+    for start in range(0, len(generated), 15):
+        name = image(Volumes=volumes(*named, *generated[start : start + 15]))
+        spec = shell_spec("true", image=name)
+        await executor.prepare(spec)
+        await executor.create(spec)
+        await executor.start(spec.job_id)
+        found: dict[str, Any] = await asyncio.to_thread(api.inspect_container, f"dms-{spec.job_id}")
+        assert {mount["Type"] for mount in found["Mounts"]} <= {"bind", "tmpfs"}
+        assert all(str(mount["Source"]).endswith(("workspace", *"0123456789")) or "/workspace/" in mount["Source"]
+                   for mount in found["Mounts"])  # fmt: skip
+        await ended(executor, spec.job_id)
+        await executor.remove(spec.job_id)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/..", "//", "/proc", "/proc/x", "/sys/fs", "/dev/shm", "data", "./a", "..", "/a\tb"]
+)
+async def test_a_volume_that_can_not_be_given_is_refused_before_anything_is_made(
+    executor: DockerExecutor, image: NewImage, path: str
+) -> None:
+    with pytest.raises(ImageUnavailable, match="VOLUME"):
+        await executor.prepare(shell_spec("true", image=image(Volumes=volumes(path))))
+
+
+def test_too_many_volumes_are_refused() -> None:
+    with pytest.raises(ImageUnavailable, match="1000 VOLUMEs"):
+        volume_paths(parse_reference("x"), [f"/v{n}" for n in range(1000)])
+
+
+async def test_the_images_stop_signal_stops_the_job_and_the_grace_is_its_own(
+    executor: DockerExecutor, image: NewImage
+) -> None:
+    for written, signal in (("SIGINT", "INT"), ("10", "USR1"), ("SIGRTMIN+3", "37")):
+        script = f"trap 'echo saved; exit 3' {signal}; trap 'echo wrong' TERM; echo on; while :; do sleep 0.05; done"
+        spec = shell_spec(script, image=image(StopSignal=written))
+        await launch(executor, spec)
+        reading = asyncio.create_task(read_all(executor, spec.job_id))
+        async for some in executor.follow(spec.job_id, None):
+            assert some[0].text == "on"
+            break
+        await executor.stop(spec.job_id, 20)
+        assert (texts(await reading), (await ended(executor, spec.job_id)).exit_code) == (["on", "saved"], 3)
+        await executor.remove(spec.job_id)
+
+
+async def test_a_job_that_ignores_its_stop_signal_is_killed_after_the_grace(
+    executor: DockerExecutor, image: NewImage
+) -> None:
+    spec = shell_spec("trap '' WINCH; echo on; while :; do sleep 0.05; done", image=image(StopSignal="SIGWINCH"))
+    await launch(executor, spec)
+    await executor.stop(spec.job_id, 0.2)
+    assert (await ended(executor, spec.job_id)).exit_code == 137
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("", "SIGTERM"), (None, "SIGTERM"), ("SIGINT", "SIGINT"), ("quit", "SIGQUIT"), ("9", "9"), ("0", "SIGTERM"),
+     ("99", "SIGTERM"), ("SIGNOTHING", "SIGTERM"), ("SIGRTMIN+3", "SIGRTMIN+3"), ("RTMAX-1", "SIGRTMAX-1"),
+     ("RTMIN+99", "SIGTERM"), ("-9", "SIGTERM"), ("٣", "SIGTERM"), ("TERM; rm", "SIGTERM")],
+)  # fmt: skip
+def test_a_stop_signal_that_is_none_counts_as_the_usual_one(written: str | None, meant: str) -> None:
+    assert stop_signal({"StopSignal": written}) == meant

@@ -1,0 +1,118 @@
+"""The log's way out: nobody who logs waits for who reads."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dms.adapters.service import logs
+from dms.adapters.service.logs import BackgroundHandler, rotating, to_descriptor, to_file
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reading, writing = os.pipe()
+    yield reading, writing
+    for fd in (reading, writing):
+        os.close(fd)
+
+
+def logger_of(handler: logging.Handler) -> logging.Logger:
+    made = logging.Logger("test")  # noqa: LOG001  # of this test alone
+    made.addHandler(handler)
+    return made
+
+
+def read_lines(fd: int, until: str) -> list[str]:
+    text = ""
+    while until not in text:
+        text += os.read(fd, 65_536).decode()
+    return text.split("\n")
+
+
+def test_a_reader_that_does_not_read_holds_up_nobody_and_is_told_what_it_missed(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    handler = BackgroundHandler(to_descriptor(writing), most_bytes=100_000)
+    log = logger_of(handler)
+    for number in range(20_000):
+        log.info("line %d %s", number, "x" * 80)
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.extend(read_lines(reading, "the last")))
+    thread.start()
+    handler.flush()
+    log.info("the last")
+    thread.join(20)
+    assert [line.split()[1] for line in found[:5]] == ["0", "1", "2", "3", "4"]
+    told = [line for line in found if "lines of this log were dropped" in line]
+    kept = [line for line in found if line.startswith("line ")]
+    assert told
+    assert sum(int(line.split()[0]) for line in told) == 20_000 - len(kept)
+
+
+def test_a_descriptor_that_does_not_block_gets_every_line_whole(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    os.set_blocking(writing, False)
+    handler = BackgroundHandler(to_descriptor(writing))
+    log = logger_of(handler)
+    for number in range(3000):
+        log.info("%d %s", number, "€" * 100)
+    log.info("end")
+    found = read_lines(reading, "end\n")
+    assert [line.split()[0] for line in found[:3000]] == [str(number) for number in range(3000)]
+
+
+def test_nobody_at_the_other_end_is_no_matter() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    handler = BackgroundHandler(to_descriptor(writing))
+    logger_of(handler).error("to nobody")
+    handler.flush()
+    os.close(writing)
+
+
+def test_the_file_turns_over_and_a_full_disk_is_no_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = rotating(tmp_path / "dms.log", each_bytes=500, older=2)
+    handler = BackgroundHandler(to_file(file))
+    log = logger_of(handler)
+    for number in range(100):
+        log.info("line %d %%s \udce9", number)
+    handler.flush()
+    file.close()
+    assert {path.name for path in tmp_path.iterdir()} == {"dms.log", "dms.log.1", "dms.log.2"}
+    assert "line 99 %s \\udce9\n" in (tmp_path / "dms.log").read_text()
+    full = rotating(Path("/dev/full"), each_bytes=0, older=0)
+    handler = BackgroundHandler(to_file(full))
+    logger_of(handler).info("no room")
+    handler.flush()
+    with pytest.raises(OSError, match="No space"):
+        full.close()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_a_process_ends_with_its_log_written_or_without_waiting_for_ever(read: bool) -> None:
+    code = (
+        "import asyncio, logging, time\n"
+        "from dms.bootstrap import _log_to_stderr\n"
+        "_log_to_stderr(False)\n"
+        "for n in range(5000): logging.getLogger('dms').info('line %d', n)\n"
+        "print('out')\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        if read:
+            _, said = process.communicate(timeout=60)
+            assert said.count(b'"line ') == 5000
+        else:
+            assert process.stdout.readline() == b"out\n"  # it got here with stderr full
+        assert process.wait(logs.END_SECONDS + 60) == 0
