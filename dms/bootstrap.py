@@ -805,8 +805,8 @@ def _goes_to_journal() -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
-def serve(loaded: Loaded) -> int:
-    """Runs the daemon until SIGTERM or SIGINT; the process's exit code."""
+def serve(loaded: Loaded) -> None:
+    """Runs the daemon until SIGTERM or SIGINT. Raises DmsError, which is in the log already."""
     os.umask(DAEMON_UMASK)
     _log_to_stderr(loaded.settings.general.debug)
     if not _goes_to_journal():
@@ -819,8 +819,7 @@ def serve(loaded: Loaded) -> int:
         uvloop.run(_until_told(loaded.settings))
     except DmsError as error:
         log.error("%s", error, extra={"action": "start_failed"})
-        return 1
-    return 0
+        raise
 
 
 async def _started(daemon: Daemon, told: asyncio.Event) -> bool:

@@ -23,6 +23,7 @@ DmsError
 ├── LogCorrupt            the stored history does not verify; names the position
 │   └── ArchiveUnreadable  a segment file of the archive is missing or damaged; names file and positions (503)
 └── ConfigError           the configuration can't be used; says file, line, column
+    └── AddressUnavailable  a configured address can't be listened on now: another program has it, or nobody yet
 """
 
 from __future__ import annotations
@@ -131,4 +132,8 @@ class ArchiveUnreadable(LogCorrupt):
 
 
 class ConfigError(DmsError):
+    pass
+
+
+class AddressUnavailable(ConfigError):
     pass

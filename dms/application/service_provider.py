@@ -293,9 +293,8 @@ class ServiceProvider:
         expires_at = self._now() + int(self._timeouts.funding_window * 1_000_000)
         price = price_text(chosen.price)
         job.request_service(
-            request, chosen.peer_id, price, expires_at, found.refused, found.refused_count, chosen.payee, resume,
-            found.unseen_count,
-        )  # fmt: skip
+            request, chosen.peer_id, price, expires_at, found.refused, found.refused_count, chosen.payee, resume
+        )
         self._awaiting[job.key] = expires_at
         try:
             await self._log.save(job)

@@ -41,6 +41,7 @@ class Exit(IntEnum):
     CONFLICT = 5
     NOT_PLACED = 6
     UNREACHABLE = 7
+    DAMAGED = 8
     TIMED_OUT = 124
     NOT_STARTED = 125
     INTERRUPTED = 130

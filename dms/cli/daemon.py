@@ -7,6 +7,7 @@ import logging
 import click
 
 from dms.cli.core import Exit, Failure, Group, State, command, pass_state
+from dms.errors import AddressUnavailable, ConfigError, DmsError, LogCorrupt
 
 SETTINGS = {  # option: the setting it gives a value to
     "rest_addr": "rest.addr",
@@ -61,10 +62,21 @@ def add_to(cli: Group) -> None:
         try:
             from dms.bootstrap import serve
 
-            return serve(loaded)
+            serve(loaded)
+        except DmsError as error:
+            return _code_of(error)
         except Exception as error:  # the process's outermost place: where it happened belongs in the journal
             logging.getLogger("dms").exception("the daemon failed unexpectedly", extra={"action": "failed"})
             raise Failure(f"the daemon failed: {type(error).__name__}: {error}") from error
+        return Exit.OK
+
+
+def _code_of(error: DmsError) -> Exit:
+    """What no restart mends has codes of its own, which the service's RestartPreventExitStatus names."""
+    if isinstance(error, LogCorrupt):
+        return Exit.DAMAGED
+    lasting = isinstance(error, ConfigError) and not isinstance(error, AddressUnavailable)
+    return Exit.USAGE if lasting else Exit.FAILURE
 
 
 def overrides(pairs: tuple[str, ...], options: dict[str, object]) -> dict[str, str]:

@@ -192,9 +192,9 @@ def _add_reading(group: Group) -> None:
         if not state.output.for_people:
             state.output.record(reasons)
             return
-        counts = ("refused_count", "unseen_count")
-        shown: list[Column] = [(key, key) for key in reasons if key not in ("refused", *counts)]
-        shown += [(key, key) for key in counts if reasons[key]]
+        shown: list[Column] = [(key, key) for key in reasons if key not in ("refused", "refused_count")]
+        if reasons["refused_count"]:
+            shown.append(("refused_count", "refused_count"))
         state.output.record(reasons, shown)
         if reasons["refused"]:
             click.echo()
@@ -202,8 +202,6 @@ def _add_reading(group: Group) -> None:
         left_out = reasons["refused_count"] - len(reasons["refused"])
         if left_out > 0:
             click.echo(f"and {left_out} more that could not take it")
-        if reasons["unseen_count"]:
-            click.echo(f"{reasons['unseen_count']} others were not looked at: enough providers cost no more")
 
 
 def _add_logs(group: Group) -> None:
@@ -269,7 +267,6 @@ def reasons_of(job: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> d
         "exit_code": job.get("exit_code"),
         "provider": quoted.get("provider", ""),
         "refused_count": quoted.get("refused_count", 0),
-        "unseen_count": quoted.get("unseen_count", 0),
         "refused": quoted.get("refused", []),
     }
 

@@ -90,7 +90,6 @@ class Job(Aggregate):
         expires_at: int  # Unix time in microseconds: the end of the funding window
         refused: tuple[Refusal, ...] = ()  # a bounded sample
         refused_count: int = 0
-        unseen_count: int = 0  # providers that were not looked at: enough others cost no more
         payee: str = ""  # the provider's payment address, as it advertised it
         resume: ResumeFrom | None = None  # the checkpoint that it goes on from
 
@@ -319,7 +318,6 @@ class Job(Aggregate):
         refused_count: int,
         payee: str = "",
         resume: ResumeFrom | None = None,
-        unseen_count: int = 0,
     ) -> None:
         self._move(JobState.AWAITING)
         self.trigger(
@@ -330,7 +328,6 @@ class Job(Aggregate):
                 expires_at=expires_at,
                 refused=refused,
                 refused_count=refused_count,
-                unseen_count=unseen_count,
                 payee=payee,
                 resume=resume,
             )

@@ -16,8 +16,10 @@ from dms.adapters.p2p.identity import Identity
 from dms.application import directory as directory_module
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
+from dms.application.messages import encode
 from dms.application.ports import GossipHandler, PeerInfo, RequestHandler
 from dms.domain.device import Offer
+from dms.domain.directory import Advertisement, SignedAdvertisement, clock_text
 from tests.integration.http.node import ADDRESS, FixedHardware, LonelyNetwork
 
 OFFER = Offer(
@@ -38,7 +40,7 @@ class Gossip(LonelyNetwork):
         super().__init__(peer_id)
         self.lost = lost
         self.listener: Gossip | None = None
-        self.reached = asyncio.Event()
+        self.came = asyncio.Event()
         self._handler: GossipHandler | None = None
         self._answer: RequestHandler | None = None
         self.neighbour: Gossip | None = None
@@ -62,7 +64,7 @@ class Gossip(LonelyNetwork):
             self.lost -= 1
         elif self.listener is not None and self.listener._handler is not None:
             self.listener._handler(self.peer_id, body)
-            self.listener.reached.set()
+            self.listener.came.set()
 
 
 @asynccontextmanager
@@ -87,7 +89,7 @@ async def test_an_offer_that_gossip_loses_is_told_again_soon(tmp_path: Path, mon
         speaker.listener = listener
         await device.onboard(OFFER)
         async with asyncio.timeout(120):
-            await listener.reached.wait()
+            await listener.came.wait()
         assert [ad.peer_id for ad in known.advertisements() if ad.offering.online] == [speaker.peer_id]
 
 
@@ -97,12 +99,59 @@ async def test_that_a_device_left_is_told_again_soon(tmp_path: Path, monkeypatch
         speaker.listener = listener
         await device.onboard(OFFER)
         async with asyncio.timeout(120):
-            await listener.reached.wait()
+            await listener.came.wait()
             speaker.lost = 2
             await device.offboard(forced=False)
             while any(ad.offering.onboarded for ad in known.advertisements()):
-                listener.reached.clear()
-                await listener.reached.wait()
+                listener.came.clear()
+                await listener.came.wait()
+
+
+@pytest.mark.parametrize(("behind", "text"), [(180, "180 s behind ours"), (-400, "400 s ahead of ours")])
+async def test_a_provider_whose_clock_is_another_is_named_for_it(tmp_path: Path, behind: int, text: str) -> None:
+    async with member(tmp_path, "b") as (known, _, listener), member(tmp_path, "a") as (late, device, speaker):
+        await device.onboard(OFFER)
+        late._now = lambda: time.time_ns() // 1000 - behind * 1_000_000
+        listener._handler(speaker.peer_id, encode(late._sign(late.own())))  # type: ignore[misc]
+        assert known.advertisements() == []
+        ((peer_id, seconds),) = known.other_clocks().items()
+        assert peer_id == speaker.peer_id
+        assert text in clock_text(seconds)
+        # The same said by another is only old news, or a lie.
+        known._clocks.clear()
+        listener._handler("12D3KooWAnother", encode(late._sign(late.own())))  # type: ignore[misc]
+        assert known.other_clocks() == {}
+        late._now = lambda: time.time_ns() // 1000
+        listener._handler(speaker.peer_id, encode(late._sign(late.own())))  # type: ignore[misc]
+        assert [ad.peer_id for ad in known.advertisements()] == [speaker.peer_id]
+
+
+async def test_pages_of_the_table_and_its_end_hold_for_many(tmp_path: Path) -> None:
+    """Each entry once, in order, with the own one in its place; and they go when their time is over."""
+    async with member(tmp_path, "b") as (known, device, network), member(tmp_path, "a") as (other, _, reader):
+        await device.onboard(OFFER)
+        offering, now = known.own().offering, time.time_ns() // 1000
+        for number in range(350):
+            author = Identity.generate()
+            made = Advertisement(
+                peer_id=author.peer_id, addresses=(), sequence=now, expires_at=now + 60_000_000 + number,
+                offering=offering,
+            )  # fmt: skip
+            body = encode(made)
+            known._take(
+                author.peer_id, SignedAdvertisement(body=body.decode(), signature=author.sign(body).hex())
+            )  # fmt: skip
+        reader.neighbour = network
+        await other._fetch(network.peer_id, own=False)
+        assert len(other.offers) == 351
+        assert [ad.peer_id for ad in other.advertisements()] == sorted([*known._ids, network.peer_id])
+        other._now = lambda: now + 60_000_000 + 100
+        gone = []
+        while (peer_id := other._next_expired()) is not None:
+            other._drop(peer_id)
+            gone.append(peer_id)
+        assert len(gone) == 101
+        assert len(other.offers) == len(other._table) == len(other._ids) == 250
 
 
 async def test_a_neighbour_that_gossip_never_reaches_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

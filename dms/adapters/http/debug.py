@@ -16,7 +16,7 @@ async def ping(request: Request, api: Api) -> HTTPResponse:
     """RTT in nanoseconds. 503 when the peer does not answer."""
     peer_id = _peer_id(request)
     seconds = await api.services.network.ping(peer_id, PING_SECONDS)
-    known = any(found.peer_id == peer_id for found in api.services.directory.advertisements())
+    known = api.services.directory.knows(peer_id)
     return json_reply(answers.Ping(message=f"{peer_id} answered", peer_in_dht=known, rtt=int(seconds * 1e9)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from dms.adapters.http.onboarding import free_resources, gpu_info
 from dms.adapters.http.replies import json_reply
 from dms.adapters.http.routes import Api, Route
 from dms.domain.directory import Advertisement
+
+_ROWS_AT_ONCE = 500
 
 
 async def peers(_request: Request, api: Api) -> HTTPResponse:
@@ -36,7 +39,12 @@ async def known(_request: Request, api: Api) -> HTTPResponse:
 async def dump(_request: Request, api: Api) -> HTTPResponse:
     """PeerData of all providers, this node first."""
     directory = api.services.directory
-    return json_reply([_peer_data(found) for found in (directory.own(), *directory.advertisements())])
+    rows: list[dict[str, Any]] = []
+    for number, found in enumerate((directory.own(), *directory.advertisements())):
+        rows.append(_peer_data(found))
+        if number % _ROWS_AT_ONCE == 0:
+            await asyncio.sleep(0)  # there may be 100,000 of them
+    return await asyncio.to_thread(json_reply, rows)
 
 
 def _peer_data(advertisement: Advertisement) -> dict[str, Any]:

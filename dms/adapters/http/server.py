@@ -53,7 +53,7 @@ from dms.adapters.http.sockets import Sockets
 from dms.application import event_messages
 from dms.application.asyncapi import Part, document
 from dms.application.overview import Services
-from dms.errors import ConfigError
+from dms.errors import AddressUnavailable, ConfigError
 from projections.base import LiveViews
 
 MODULES = (
@@ -288,21 +288,21 @@ class HttpServer:
 
 
 def _bound(addr: str, port: int) -> socket.socket:
-    """Raises ConfigError that names the address."""
+    """Raises AddressUnavailable that names the address."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             addr.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listening = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise ConfigError(f"rest.addr: {addr} is no address of this machine ({error.strerror})") from error
+        raise AddressUnavailable(f"rest.addr: {addr} is no address of this machine ({error.strerror})") from error
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.setblocking(False)
         listening.bind(address)
     except OSError as error:
         listening.close()
-        raise ConfigError(
+        raise AddressUnavailable(
             f"can't listen on {addr}:{port}: {error.strerror}; is another DMS running? See rest.addr and rest.port"
         ) from error
     return listening

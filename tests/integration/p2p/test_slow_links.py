@@ -10,7 +10,6 @@ import stat
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +268,7 @@ class NameServer(asyncio.DatagramProtocol):
             texts = [f'"{text}"' for text in self.records[name]]
             answer.answer.append(dns.rrset.from_text(query.question[0].name, 60, "IN", "TXT", *texts))
         else:
-            answer.set_rcode(dns.rcode.NXDOMAIN)
+            answer.set_rcode(dns.rcode.NXDOMAIN)  # no such name
         self._transport.sendto(answer.to_wire(), addr)  # type: ignore[attr-defined]
 
 
@@ -320,11 +319,8 @@ async def test_a_name_of_the_system_is_found() -> None:
     async with host() as peer:
         for family in ("dns", "dns4"):
             async with host(bootstrap=[f"/{family}/localhost/tcp/{port_of(peer)}/p2p/{peer.peer_id}"]) as node:
-                await wait_until(partial(_knows_only, node, peer.peer_id), 20)
-
-
-def _knows_only(node: Libp2pNetwork, peer_id: str) -> bool:
-    return [peer.peer_id for peer in node.peers()] == [peer_id]
+                await wait_until(node.peers, 20)
+                assert [found.peer_id for found in node.peers()] == [peer.peer_id]
 
 
 @pytest.mark.parametrize("name", ["a..b", "x" * 70, "xn--", "*"])

@@ -1,0 +1,61 @@
+"""Stops the jobs that the packaged service left running: once the package is gone, nobody would enforce their limits.
+
+    python -m ops.leave DATA_FOLDER     the package has it as /usr/lib/nunet-dms/leave.py; its prerm calls it, as root
+
+Containers are stopped, not removed, so that a DMS that is installed again finds their output. Prints the id of each,
+which the package keeps: purging removes them. Exits 1, with a sentence, when Docker could not be asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from docker import APIClient
+from docker.errors import DockerException
+
+from dms.adapters.executors.process import ProcessExecutor
+from dms.adapters.executors.profile import LABEL_MANAGED, LABEL_NODE
+from dms.adapters.p2p.identity import Identity
+from dms.errors import DmsError
+
+GRACE_SECONDS = 10
+
+
+def containers(peer_id: str) -> list[str]:
+    """Stops those of this node; answers their ids. Raises DockerException."""
+    api = APIClient(version="auto", timeout=GRACE_SECONDS + 20)
+    try:
+        labels = [f"{LABEL_MANAGED}=true", f"{LABEL_NODE}={peer_id}"]
+        found = [str(each["Id"]) for each in api.containers(all=True, filters={"label": labels})]
+        for each in found:
+            api.stop(each, timeout=GRACE_SECONDS)  # those that run no more are left as they are
+    finally:
+        api.close()
+    return found
+
+
+async def processes(peer_id: str, folder: Path) -> None:
+    executor = ProcessExecutor(peer_id, folder)
+    for job_id in await executor.list_jobs():
+        await executor.stop(job_id, GRACE_SECONDS)
+
+
+def main(data: Path, docker_sockets: tuple[Path, ...] = (Path("/run/docker.sock"),)) -> int:
+    try:
+        identity = Identity.load(data / "node.key")
+        if identity is None:
+            return 0  # it never ran
+        asyncio.run(processes(identity.peer_id, data / "processes"))
+        if any(socket.exists() for socket in docker_sockets):
+            print("\n".join(containers(identity.peer_id)))
+    except (DmsError, DockerException, OSError) as error:
+        print(f"nunet-dms: jobs may still run, and nobody enforces their limits now: {error}", file=sys.stderr)
+        print(f"nunet-dms: see `docker ps --filter label={LABEL_MANAGED}=true`", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
