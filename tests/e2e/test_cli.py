@@ -173,6 +173,6 @@ def test_a_log_that_would_not_be_where_it_was_asked_for_is_refused(tmp_path: Pat
     where = ("--data-dir", str(tmp_path), "--work-dir", str(tmp_path), "--rest-port", "0")
     command = [sys.executable, "-m", "dms.cli", "run", "--eventlog-url", url, *where]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "eventlog.url: this version keeps its log in general.data_dir" in done.stderr
     assert not (tmp_path / "events.db").exists()
