@@ -27,6 +27,9 @@ mount -t proc none $root/proc
 mount --rbind /dev $root/dev
 mount -t tmpfs none $root/tmp
 mount -t tmpfs none $root/run
+mkdir -p $root/var/lib/docker
+mount -t tmpfs none $root/var/lib/docker # its layers can't lie on an overlay
+mount --rbind /sys $root/sys
 ip link set lo up
 cp "$deb" $root/tmp/nunet-dms.deb
 # Packages that are there already, such as Python, are those of this machine.
@@ -34,7 +37,8 @@ within apt-get -qq purge -y nunet-dms >/dev/null 2>&1 || true
 
 step "unit, users and folders"
 within dpkg --install /tmp/nunet-dms.deb >/mnt/dpkg.log 2>&1 || { cat /mnt/dpkg.log >&2; fail "it can't be installed"; }
-within systemd-analyze verify --man=no /lib/systemd/system/nunet-dms.service
+within systemd-analyze verify --man=no /lib/systemd/system/nunet-dms.service 2>&1 | tee /mnt/verify.log
+! grep -q nunet-dms /mnt/verify.log || fail "systemd finds fault with the unit"
 within id nunet | grep -q docker || fail "user nunet is not in the group docker"
 [ "$(within stat -c %U:%G:%a /var/lib/nunet)" = nunet:nunet:700 ] || fail "/var/lib/nunet is not nunet's own"
 ! within find /usr/lib/nunet-dms /etc/nunet -perm /022 ! -type l | grep . || fail "others may write there"
@@ -47,6 +51,7 @@ as_nunet nunet version -o json | grep -q '"nunet-dms"'
 as_nunet nunet config check
 within man --warnings -P cat nunet 2>&1 | grep -q 'job run' || fail "man nunet shows nothing"
 within man --warnings -P cat nunet-dms.conf 2>&1 | grep -q funding_window || fail "man nunet-dms.conf shows nothing"
+# shellcheck disable=SC2016  # that shell is to expand them
 within bash -c '. /usr/share/bash-completion/completions/nunet; COMP_WORDS=(nunet job des); COMP_CWORD=2
     _nunet_completion nunet; [ "${COMPREPLY[*]}" = describe ]' || fail "bash completes nothing"
 [ -f $root/usr/share/zsh/vendor-completions/_nunet ] && [ -f $root/usr/share/fish/vendor_completions.d/nunet.fish ]
@@ -84,11 +89,58 @@ as_nunet nunet info | grep -q nunet-test || fail "the machine is no longer onboa
 as_nunet nunet audit verify
 stop
 
+step "a configuration that can't be used ends it for good"
+final=$(sed -n 's/^RestartPreventExitStatus=//p' $root/lib/systemd/system/nunet-dms.service)
+echo '{"rest": {"port": "many"}}' >$root/tmp/broken.json
+code=0
+as_nunet nunet run --config /tmp/broken.json 2>/dev/null || code=$?
+[[ " $final " == *" $code "* ]] || fail "it ends with $code, so systemd restarts it for ever"
+
+step "a package for another Python says so"
+dpkg-deb --raw-extract "$deb" /mnt/other
+# shellcheck disable=SC2016  # the script's own
+sed -i 's/"$here" != "[0-9.]*"/"$here" != "3.0"/; s/with Python [0-9.]*,/with Python 3.0,/' /mnt/other/DEBIAN/preinst
+sed -i 's/^Version: .*/&+other/' /mnt/other/DEBIAN/control
+rm -rf /mnt/other/usr
+dpkg-deb --build /mnt/other $root/tmp/other.deb >/dev/null
+! within dpkg --install /tmp/other.deb >/mnt/dpkg.log 2>&1 || fail "it was installed"
+grep -q 'was built for a release with Python 3.0' /mnt/dpkg.log || { cat /mnt/dpkg.log >&2; fail "it does not say why not"; }
+within nunet --version >/dev/null || fail "the refused upgrade broke what was there"
+
+docker=no
+if within sh -c 'command -v dockerd docker' >/dev/null; then
+    step "jobs in Docker: one of this node, one of another"
+    docker=yes
+    within dockerd --iptables=false >/mnt/dockerd.log 2>&1 &
+    engine=$!
+    for _ in $(seq 300); do
+        within docker version >/dev/null 2>&1 && break
+        sleep 0.1
+    done
+    tar -c -C "$(dirname "$(readlink -f "$(command -v busybox)")")" busybox | within docker import - leave-test >/dev/null
+    peer=$(sed -n 's/.*Peer: \([1-9A-HJ-NP-Za-km-z]*\).*/\1/p' $root/var/lib/nunet/node.key)
+    job() { # $1: name; $2: the node it is of
+        within docker run --detach --name "$1" --network none --label io.nunet.dms.managed=true \
+            --label "io.nunet.dms.node_id=$2" leave-test /busybox sleep 900 >/dev/null
+    }
+    job ours "$peer"
+    job others 12D3KooWanother
+fi
+running() { within docker ps --format '{{.Names}}' | sort | xargs; }
+
 step "removing keeps data and settings, purging leaves nothing"
 within dpkg --remove nunet-dms >/mnt/dpkg.log 2>&1
 [ ! -e $root/usr/lib/nunet-dms ] || fail "files are left in /usr/lib/nunet-dms"
 [ -s $root/var/lib/nunet/events.db ] && [ -s $root/var/lib/nunet/node.key ] && [ -s $root/etc/nunet/dms_config.json ]
+[ $docker = no ] || [ "$(running)" = others ] || fail "these jobs run, and nobody enforces their limits: $(running)"
 within dpkg --purge nunet-dms >/mnt/dpkg.log 2>&1
+[ $docker = no ] || [ "$(within docker ps --all --format '{{.Names}}')" = others ] || fail "a container is left"
+! within id nunet | grep -q docker || fail "user nunet is still in the group docker"
 [ ! -e $root/var/lib/nunet ] || fail "data are left in /var/lib/nunet"
 [ ! -e $root/etc/nunet ] || fail "settings are left in /etc/nunet"
+if [ $docker = yes ]; then # so that no control group is left
+    within docker rm --force others >/dev/null
+    kill "$engine"
+    wait "$engine" || true
+fi
 step "all is well"
