@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
@@ -265,16 +265,23 @@ async def test_a_job_that_prints_more_than_is_kept_has_no_gap_without_a_mark(
             lines += batch
     assert (await made.inspect(spec.job_id)).exit_code == 3
     await made.close()
-    assert lines[-1] == OutputLine("stderr", lines[-1].time_ns, OUTPUT_TRUNCATED.format(limit=2))
     assert (lines[0].text == OUTPUT_LOST) == late
+    whole = has_no_gap_without_a_mark(lines, OUTPUT_TRUNCATED.format(limit=2))
+    assert whole == (lines[-1].text == "late")  # what the engine still had may have gone to the job's end
+    assert sum(len(line.text) + 30 for line in lines) > MIB
+
+
+def has_no_gap_without_a_mark(lines: Sequence[OutputLine], truncated: str) -> bool:
+    """Of a job that counts on its standard output. Whether it was read to its end; fails the test on a gap."""
+    cut = lines[-1].stream == "stderr" and lines[-1].text == truncated
     previous, marked = 0, False
-    for line in lines[:-1]:
+    for line in lines[:-1] if cut else lines:
         if line.text == OUTPUT_LOST:  # the engine may end a stream when it changes files, and then be too quick
             marked = True
-            continue
-        assert marked or int(line.text) == previous + 1
-        previous, marked = int(line.text), False
-    assert sum(len(line.text) + 30 for line in lines) > MIB
+        elif line.stream == "stdout":
+            assert marked or int(line.text) == previous + 1
+            previous, marked = int(line.text), False
+    return not cut
 
 
 async def test_a_long_line_that_is_not_ascii_comes_through_undamaged(executor: DockerExecutor) -> None:
@@ -321,13 +328,11 @@ async def test_a_container_of_an_older_version_is_followed_without_an_unmarked_g
         async with asyncio.timeout(120), aclosing(executor.follow(job_id, None)) as batches:
             async for batch in batches:
                 lines += batch
-                if lines[-1].stream == "stderr":
+                if lines[-1].stream == "stderr" and lines[-1].text != OUTPUT_LOST:
                     break
     finally:
         await executor.remove(job_id)
-    out = texts(lines)
-    assert out == [str(n) for n in range(int(out[0]), int(out[-1]) + 1)]
-    assert texts(lines, "stderr") == [OUTPUT_TRUNCATED.format(limit=0)]
+    assert not has_no_gap_without_a_mark(lines, OUTPUT_TRUNCATED.format(limit=0))
 
 
 async def test_a_gap_behind_what_is_stored_has_its_mark_in_its_place(executor: DockerExecutor, api: APIClient) -> None:
