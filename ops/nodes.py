@@ -170,14 +170,29 @@ def start_nunet(arguments: Sequence[str], log: BinaryIO, environment: Mapping[st
     )
 
 
-def start_node(name: str, folder: Path, executor: str, ports: Sequence[int] = (), start: Start = start_nunet) -> Node:
-    """A `nunet run` process. ports: of the REST API and for peers; by default ones that are free now."""
+def start_node(
+    name: str,
+    folder: Path,
+    executor: str,
+    ports: Sequence[int] = (),
+    bootstrap: Sequence[str] | None = None,
+    start: Start = start_nunet,
+) -> Node:
+    """A `nunet run` process. ports: of the REST API and for peers; by default ones that are free now. bootstrap: peers
+    to join, on this machine alone; None: whoever is met over mDNS."""
     folder.mkdir(parents=True)
     port, p2p_port = ports or free_ports(2)
+    peers: dict[str, Any] = {"listen_address": [f"/ip4/0.0.0.0/tcp/{p2p_port}"]}
+    if bootstrap is not None:
+        peers = {
+            "listen_address": [f"/ip4/127.0.0.1/tcp/{p2p_port}"],
+            "mdns": False,
+            "bootstrap_peers": list(bootstrap),
+        }
     settings = {
         "general": {"work_dir": str(folder / "work"), "data_dir": str(folder / "data")},
         "rest": {"port": port},
-        "p2p": {"listen_address": [f"/ip4/0.0.0.0/tcp/{p2p_port}"]},
+        "p2p": peers,
         "job": {"executor": executor, "allow_process_for_peers": executor == "process"},
     }
     config = folder / "dms_config.json"

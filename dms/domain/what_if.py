@@ -109,7 +109,7 @@ class WhatIf:
         chosen = next((c for c in then.candidates if c.peer_id == event.provider), None)
         if chosen is None or price_text(chosen.price) != event.price:
             return
-        # What stood before the chosen one and did not get the job did not answer its ping.
+        # What stood before the chosen one and did not get the job was not reached.
         silent = {c.peer_id for c in then.candidates if c.price < chosen.price}
         now = match(request, self._offerings, offering.channel, target, self._rule)
         able = [c for c in now.candidates if c.peer_id not in silent]
