@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tests.fixtures.engine_starts import engine_starts
 from tests.fixtures.ethereum import chain, own_chain
 from tests.fixtures.images import demo_images
 from tests.fixtures.leftovers import unmount_left_workspaces
 
-__all__ = ["chain", "demo_images", "own_chain"]
+__all__ = ["chain", "demo_images", "engine_starts", "own_chain"]
 
 # A shell starts its background jobs with Ctrl-C ignored, and children inherit that: run so, too, the tests see what
 # a person sees who presses it.

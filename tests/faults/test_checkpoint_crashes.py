@@ -7,14 +7,14 @@ prepared: it begins once, with that checkpoint, and ends with the result of an u
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.faults.test_crashes import nothing_left, pay_until_taken
-from tests.fixtures.dms import Dms, Follower, pair, poll, request_body, starts_of
+from tests.fixtures.dms import Dms, Follower, pair, poll, request_body
+from tests.fixtures.engine_starts import EngineStarts
 from tests.fixtures.jobs import file_in
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("demo_images")]
@@ -50,14 +50,13 @@ def names(points: list[tuple[str, str, str]]) -> list[str]:
 
 @pytest.mark.parametrize(("point", "where", "victim"), SAVING, ids=names(SAVING))
 async def test_killed_around_a_checkpoint_the_last_one_arrives_whole(
-    tmp_path: Path, point: str, where: str, victim: str
+    tmp_path: Path, engine_starts: EngineStarts, point: str, where: str, victim: str
 ) -> None:
-    began = time.time()
     async with pair(tmp_path, job__log_update_interval="0.01") as (sp, cp):
         job_id, follower = await started_and_killed(sp, cp, request_body(COUNT), point, where, victim)
         assert follower.names == ["job-submitted", "deployment-response", "job-completed"]
         assert follower.text("stdout") == f"from 0\nat {STEPS}\n"
-        assert starts_of(job_id, began) == 1
+        assert engine_starts.of(job_id) == 1
         archive = sp.folder / "received_checkpoints" / f"{job_id}.tar.gz"
         async with asyncio.timeout(120):
             while not archive.exists() or file_in(archive, "workspace/state") != b"%d\n" % STEPS:
@@ -68,9 +67,8 @@ async def test_killed_around_a_checkpoint_the_last_one_arrives_whole(
 
 @pytest.mark.parametrize(("point", "where", "victim"), RESUMING, ids=names(RESUMING))
 async def test_killed_while_it_begins_with_a_checkpoint_a_job_runs_once_and_from_there(
-    tmp_path: Path, point: str, where: str, victim: str
+    tmp_path: Path, engine_starts: EngineStarts, point: str, where: str, victim: str
 ) -> None:
-    began = time.time()
     async with pair(tmp_path) as (sp, cp):
         first = "mkdir /workspace/deep; echo 7 > /workspace/state; head -c 3000000 /dev/urandom > /workspace/deep/x"
         quote = await sp.post("/run/request-service", request_body(first))
@@ -83,7 +81,7 @@ async def test_killed_while_it_begins_with_a_checkpoint_a_job_runs_once_and_from
         job_id, follower = await started_and_killed(sp, cp, body, point, where, victim, tx_hash="tx-second")
         assert follower.names == ["job-submitted", "deployment-response", "job-completed"]
         assert follower.text("stdout") == f"from 7\nat {STEPS}\n"
-        assert starts_of(job_id, began) == 1
+        assert engine_starts.of(job_id) == 1
         assert cp.topics(job_id).count("deployment.workspace_restored") == 1
         await nothing_left(job_id)
 

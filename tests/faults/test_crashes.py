@@ -7,13 +7,13 @@ a client that resumes with `after` and `log_after` has every action and every li
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
 import websockets
 
-from tests.fixtures.dms import Dms, Follower, containers_of, pair, payment, poll, request_body, starts_of
+from tests.fixtures.dms import Dms, Follower, containers_of, pair, payment, poll, request_body
+from tests.fixtures.engine_starts import EngineStarts
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("demo_images")]
 
@@ -41,9 +41,8 @@ POINTS = [
 
 @pytest.mark.parametrize(("point", "where", "victim"), POINTS, ids=[f"{v} at {p}" for p, _, v in POINTS])
 async def test_killed_and_started_again_the_same_job_goes_on(
-    tmp_path: Path, point: str, where: str, victim: str
+    tmp_path: Path, engine_starts: EngineStarts, point: str, where: str, victim: str
 ) -> None:
-    began = time.time()
     async with pair(tmp_path) as (sp, cp):
         quote = await sp.post("/run/request-service", request_body(SCRIPT))
         job_id = quote["job_id"]
@@ -65,7 +64,7 @@ async def test_killed_and_started_again_the_same_job_goes_on(
         assert [seq for seq, _, _ in follower.lines] == list(range(1, 2 * LINES + 1))
         assert follower.text("stdout") == "".join(f"out {i}\n" for i in range(1, LINES + 1))
         assert follower.text("stderr") == "".join(f"err {i}\n" for i in range(1, LINES + 1))
-        assert starts_of(job_id, began) == 1
+        assert engine_starts.of(job_id) == 1
         await nothing_left(job_id)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
 import websockets
 
-from tests.fixtures.dms import Dms, Follower, payment, poll, request_body, starts_of
+from tests.fixtures.dms import Dms, Follower, payment, poll, request_body
+from tests.fixtures.engine_starts import EngineStarts
 from tests.fixtures.netns import other_host
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("demo_images")]
@@ -18,8 +18,9 @@ CUT_SECONDS = 30
 LINES = 450  # at 10 a second the job outlives the cut
 
 
-async def test_cut_off_for_half_a_minute_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
-    began = time.time()
+async def test_cut_off_for_half_a_minute_nothing_is_lost_or_doubled(
+    tmp_path: Path, engine_starts: EngineStarts
+) -> None:
     with other_host() as host:
         cp = Dms(tmp_path / "cp", netns=host.name, host=host.address)
         sp: Dms | None = None
@@ -46,7 +47,7 @@ async def test_cut_off_for_half_a_minute_nothing_is_lost_or_doubled(tmp_path: Pa
             assert follower.names == ["job-submitted", "deployment-response", "job-completed"]
             assert [seq for seq, _, _ in follower.lines] == list(range(1, LINES + 1))
             assert follower.text("stdout") == "".join(f"out {i}\n" for i in range(1, LINES + 1))
-            assert starts_of(quote["job_id"], began) == 1
+            assert engine_starts.of(quote["job_id"]) == 1
         finally:
             for dms in (sp, cp):
                 if dms is not None:

@@ -17,7 +17,7 @@ from dms.adapters.http.replies import checked_job_id, iso, json_reply, query, qu
 from dms.adapters.http.routes import Api, Parameter, Route, WebSocket, choice, whole
 from dms.adapters.http.sockets import LOOPBACK, Endpoint
 from dms.adapters.http.strict_json import parse
-from dms.application.transfers import Snapshot, Transfers
+from dms.application.transfers import Transfers
 from dms.domain.peer_id import is_peer_id
 from dms.domain.request import LongText, Text
 from dms.domain.transfer import Transfer, TransferState
@@ -272,24 +272,25 @@ def endpoints(api: Api) -> tuple[Endpoint, ...]:
 
 
 async def _follow(transfers: Transfers, transfer_id: str, talk: Talk) -> Transfer:
-    """Frames of progress until it is complete. Raises DmsError that says how else it ended."""
+    """Frames of progress until it is complete, the last one of the whole, however quick it was. Raises DmsError that
+    says how else it ended."""
     async with aclosing(transfers.watch(transfer_id)) as snapshots:
         async for seen in snapshots:
-            if seen.transfer.state is TransferState.ACCEPTED and seen.done_bytes:
-                await talk.json(_progress(seen))
+            if seen.transfer.state is TransferState.ACCEPTED and 0 < seen.done_bytes < seen.transfer.size_bytes:
+                await talk.json(_progress(seen.transfer.size_bytes, seen.done_bytes, seen.bytes_per_second))
     transfer = transfers.get(transfer_id)
     if transfer.state is not TransferState.COMPLETED:
         raise DmsError(f"transfer {transfer.state}: {transfer.reason}")
+    await talk.json(_progress(transfer.size_bytes, transfer.size_bytes, 0.0))
     await talk.text(COMPLETE)
     return transfer
 
 
-def _progress(seen: Snapshot) -> Progress:
-    size = seen.transfer.size_bytes
-    left = (size - seen.done_bytes) / seen.bytes_per_second if seen.bytes_per_second else 0.0
+def _progress(size: int, done: int, bytes_per_second: float) -> Progress:
+    left = (size - done) / bytes_per_second if bytes_per_second else 0.0
     return Progress(
         remaining_time=f"{left:.0f} seconds",
-        percentage=f"{100 * seen.done_bytes / size if size else 100:.2f} %",
+        percentage=f"{100 * done / size if size else 100:.2f} %",
         size=f"{size / MB:.2f} MB",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -83,11 +84,21 @@ async def test_a_writer_that_dies_during_a_slow_commit_leaves_nothing_locked(
     log: SQLiteEventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "_commit_seconds", 1.0)
+    begun, may_end = threading.Event(), threading.Event()
+    commit = log.recorder.commit
+
+    def slow() -> float:
+        begun.set()
+        may_end.wait(120)
+        return commit()
+
+    monkeypatch.setattr(log.recorder, "commit", slow)
     saving = asyncio.create_task(log.save(new_job()))
-    await wait_for(lambda: log._writing)
+    await wait_for(begun.is_set)
     assert log._writer is not None
     log._writer._task.cancel()  # as when a library cancels what it should not
     await asyncio.wait({log._writer._task})
+    may_end.set()
     await wait_for(lambda: log.recorder.head == log.head == 1)
     assert await all_positions(log) == [1]
     saving.cancel()
