@@ -126,11 +126,15 @@ def _checked_links(position: int, previous: bytes, found: NamedRows) -> bytes:
 def connect(database: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection with our pragmas; may be handed between threads, never shared by two at once."""
     connection = connect_database(database, read_only=read_only)
-    if not read_only:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA secure_delete = ON")  # a page that is split must leave no copy of a key behind
-    connection.execute("PRAGMA cache_size = -16384")
+    try:
+        if not read_only:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")  # a page that is split must leave no copy of a key behind
+        connection.execute("PRAGMA cache_size = -16384")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
@@ -150,15 +154,16 @@ class SQLiteRecorder(WakingRecorder):
         self._stream_places: dict[int, tuple[str, str]] = {}
         self._new_streams: list[tuple[int, str]] = []  # made in the open transaction
         self._new_keys: list[keyring.Row] = []  # in the open transaction
+        self._connections: list[sqlite3.Connection] = []
         try:
             if own:
-                self._write = connect(database)
+                self._write = self._connect(read_only=False)
                 self._prepare()
-            self._read = connect(database, read_only=True)
+            self._read = self._connect()
             found = self._check_format()
-            self.keys = Keyring(connect(database, read_only=True))
+            self.keys = Keyring(self._connect())
             self.archived = Archived(
-                connect(database, read_only=True),
+                self._connect(),
                 database.with_name(ARCHIVE_FOLDER),
                 exists=found >= WITH_ARCHIVE,
             )
@@ -174,14 +179,17 @@ class SQLiteRecorder(WakingRecorder):
             raise
         self.listeners: list[SimpleQueue[None]] = []
 
+    def _connect(self, *, read_only: bool = True) -> sqlite3.Connection:
+        """One that is closed with this object, and when it can't be made."""
+        connection = connect(self.database, read_only=read_only)
+        self._connections.append(connection)
+        return connection
+
     def close(self) -> None:
         with self._lock, self._read_lock:
             self.keys.close()
-            self._read.close()
             self.archived.close()
-            if self._owned is not None:
-                self._write.close()
-        self._release()
+            self._release()
 
     # --- writing in two steps, for group commit -----------------------------------------------
     def insert(self, drafts: Sequence[Draft]) -> list[Recorded]:
@@ -779,6 +787,10 @@ class SQLiteRecorder(WakingRecorder):
         return stored
 
     def _release(self) -> None:
+        """Before the next owner may open it, our connections are closed: the one that writes last, for only it can
+        bring what the write-ahead log holds into the database."""
+        for connection in reversed(self._connections):
+            connection.close()
         if self._owned is not None:
             self._owned.release()
             self._owned = None

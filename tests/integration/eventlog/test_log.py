@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -13,10 +14,11 @@ from queue import SimpleQueue
 import pytest
 
 from dms.adapters.eventlog.log import SQLiteEventLog
+from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.domain.event import Recorded, new_id
 from dms.domain.job import Job
 from dms.domain.payment import Payment
-from dms.errors import Conflict, InvalidInput, LogUnavailable
+from dms.errors import Conflict, InvalidInput, LogCorrupt, LogUnavailable
 from tests.fixtures.histories import new_job, paid
 from tests.fixtures.waiting import wait_for
 
@@ -337,3 +339,13 @@ async def test_reading_by_topic_stream_and_limit(log: SQLiteEventLog) -> None:
     assert [event.position for event in await log.read(0, 5, stream=f"job-{keys[0]}")] == [1, 101]
     assert await log.read(0, 5, stream="job-none") == []
     assert [event.position for event in await log.read(90, 3)] == [91, 92, 93]
+
+
+@pytest.mark.parametrize("content", [b"no database" * 100, b"SQLite format 3\0" + b"\xff" * 4080])
+def test_a_log_that_can_not_be_opened_leaves_no_connection_open(tmp_path: Path, content: bytes) -> None:
+    database = tmp_path / "events.db"
+    database.write_bytes(content)
+    with pytest.raises(LogCorrupt):
+        SQLiteRecorder(database)
+    mine = {os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()}
+    assert not [name for name in mine if name.startswith(str(database))]
