@@ -18,7 +18,7 @@ test: ## everything: set-up, lint, types, all tests with real Docker
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory -j2 types tests
 
-check: ## the daily check: lint, types, and the tests that need neither Docker nor patience
+check: ## the daily check: lint, types, and the tests that need neither Docker nor patience (nor daemons from end to end)
 	@ops/setup.sh check
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory -j2 types quick-tests
@@ -40,7 +40,7 @@ tests: # more of them than of types, so their summary comes last
 	@$(PY) -m pytest $(BESIDE) $(PYTEST_ARGS)
 
 quick-tests:
-	@$(PY) -m pytest $(BESIDE) -m "not docker and not slow" $(PYTEST_ARGS)
+	@$(PY) -m pytest $(BESIDE) -m "not docker and not slow" --ignore=tests/e2e --ignore=tests/faults $(PYTEST_ARGS)
 
 lint:
 	@$(PY) -m ruff check .

@@ -245,6 +245,7 @@ async def test_a_sender_is_closed_when_its_reader_dies(a: Libp2pNetwork, b: Libp
     await asyncio.wait_for(served.closed.wait(), 120)
 
 
+@pytest.mark.slow
 async def test_many_streams_of_one_peer_at_once(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
     streams = [a.stream(b.peer_id, ENDLESS, b"1") for _ in range(64)]
     assert await asyncio.gather(*(anext(stream) for stream in streams)) == [b'"began"'] * 64

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.database import connect
@@ -52,6 +53,7 @@ def verify(dms: Dms) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 async def test_a_folder_is_used_as_it_is_called_and_a_damaged_or_missing_log_takes_no_commands(tmp_path: Path) -> None:
     dms = Dms(tmp_path / "node#1 50%20off?", settings={"job.executor": "process"})
     await many_jobs(dms.folder)

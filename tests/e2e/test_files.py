@@ -200,6 +200,7 @@ async def test_a_peer_may_have_only_a_few_offers_waiting(pair: Pair) -> None:
     assert (await pair.sender.get("/peers/files"))["items"][0]["state"] == "failed"
 
 
+@pytest.mark.slow
 async def test_a_file_that_is_too_large_and_a_flood_of_offers_are_refused(tmp_path: Path) -> None:
     pair = Pair(tmp_path, **{"files.max_mb": "1"})
     try:
@@ -216,6 +217,7 @@ async def test_a_file_that_is_too_large_and_a_flood_of_offers_are_refused(tmp_pa
         pair.end()
 
 
+@pytest.mark.slow
 async def test_a_cancelled_transfer_stops_on_both_sides(pair: Pair) -> None:
     path = pair.shared / "endless"
     with path.open("wb") as file:
@@ -245,6 +247,7 @@ async def test_a_file_that_changes_after_the_offer_is_not_taken(pair: Pair) -> N
     assert pair.received() == []
 
 
+@pytest.mark.slow
 async def test_offers_and_transfers_survive_kills_of_both_sides(pair: Pair) -> None:
     content = os.urandom(200_000_000)
     path = pair.give(content)

@@ -164,6 +164,7 @@ async def test_news_of_the_cards_reaches_the_network(process_pair: tuple[Dms, Dm
     await until_offered(sp, [(8192, 8000)], cp)
 
 
+@pytest.mark.slow
 async def test_a_driver_that_hangs_from_the_start_holds_up_nothing(tmp_path: Path, driver: Driver) -> None:
     driver.show(SMALL, hangs=True)
     dms = Dms(tmp_path / "alone", settings={"job.executor": "process"})

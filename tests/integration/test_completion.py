@@ -35,6 +35,7 @@ def env(tmp_path: Path) -> Mapping[str, str]:
 
 
 @pytest.mark.parametrize("line", WORDS)
+@pytest.mark.slow
 def test_bash_knows_the_words(env: Mapping[str, str], tmp_path: Path, line: str) -> None:
     ask = 'source nunet.bash; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _nunet_completion nunet'
     done = subprocess.run(
@@ -46,6 +47,7 @@ def test_bash_knows_the_words(env: Mapping[str, str], tmp_path: Path, line: str)
 
 
 @pytest.mark.parametrize("line", WORDS)
+@pytest.mark.slow
 def test_fish_knows_the_words(env: Mapping[str, str], tmp_path: Path, line: str) -> None:
     done = subprocess.run(
         ["fish", "--no-config", "-c", f"source nunet.fish; complete -C '{line}'"],
@@ -67,6 +69,7 @@ def test_tab_completes_in_bash(env: Mapping[str, str], tmp_path: Path) -> None:
         assert shell.end() == 0
 
 
+@pytest.mark.slow
 def test_tab_completes_in_zsh(env: Mapping[str, str], tmp_path: Path) -> None:
     """As it is installed: the file is named _nunet and stands in a folder of fpath."""
     rc = f"fpath=({tmp_path} $fpath); autoload -Uz compinit; compinit -u -D; PS1='$ '; echo rea''dy"

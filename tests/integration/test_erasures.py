@@ -158,6 +158,7 @@ async def test_somebody_who_is_not_here_is_said_so(node: Node) -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("database", ["events.db", "views.db"])
+@pytest.mark.slow
 async def test_while_another_program_reads_it_is_not_called_done_and_goes_on_by_itself(
     node: Node, tmp_path: Path, database: str
 ) -> None:

@@ -260,6 +260,7 @@ async def test_absurd_heads_are_refused_and_nothing_is_kept(sp: Side, cp: Side) 
     assert (await cp.ask(sp, cp.head(2**62))).countersignature.witness == sp.peer_id  # its own lie, and it signed it
 
 
+@pytest.mark.slow
 async def test_a_stranger_and_one_whose_job_was_refused_get_no_signature(sp: Side, cp: Side) -> None:
     with pytest.raises(Forbidden, match="not shared"):
         await sp.ask(cp, sp.head(1))

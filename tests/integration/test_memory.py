@@ -123,6 +123,7 @@ def quiet(sp: Daemon, cp: Daemon) -> Callable[[], bool]:
     )
 
 
+@pytest.mark.slow
 async def test_jobs_that_are_over_leave_nothing_behind(pair: tuple[Daemon, Daemon]) -> None:
     sp, cp = pair
     process = psutil.Process()

@@ -157,6 +157,7 @@ print(Identity.load(Path(sys.argv[1])).peer_id)
         (65534, 0o400, ""),
     ],
 )
+@pytest.mark.slow
 def test_a_key_file_of_another_user_is_told_from_our_own(owner: int, mode: int, said: str) -> None:
     with TemporaryDirectory() as name:  # others can't reach tmp_path
         folder, key = Path(name), Path(name, "node.key")

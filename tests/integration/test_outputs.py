@@ -371,6 +371,7 @@ async def test_damage_to_a_sealed_output_is_told_and_nothing_is_written(
 
 @settings(max_examples=150, deadline=None)
 @given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), limit=st.integers(1, 40))
+@pytest.mark.slow
 def test_any_flipped_bit_is_told_and_hides_few_lines(
     tmp_path_factory: pytest.TempPathFactory, at: float, bit: int, limit: int
 ) -> None:

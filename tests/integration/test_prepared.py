@@ -17,6 +17,7 @@ from tests.fixtures.ports import FIRST, LAST, free_port
 @pytest.mark.parametrize(
     "arguments", [["--version"], ["no-such-command"], ["config", "check", "--config", "none.json"]]
 )
+@pytest.mark.slow
 def test_what_it_prints_and_ends_with_is_what_a_new_interpreter_does(tmp_path: Path, arguments: list[str]) -> None:
     command = [sys.executable, "-m", "dms.cli", *arguments]
     usual = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -137,6 +137,7 @@ def run(tmp_path: Path) -> Iterator[Callable[[dict[str, str]], subprocess.Popen[
         end(process)
 
 
+@pytest.mark.slow
 def test_a_service_is_ready_alive_and_stopping(
     manager: Manager, run: Callable[[dict[str, str]], subprocess.Popen[bytes]]
 ) -> None:
@@ -151,6 +152,7 @@ def test_a_service_is_ready_alive_and_stopping(
     assert process.wait(120) == 0
 
 
+@pytest.mark.slow
 def test_a_daemon_that_hangs_gives_no_sign_of_life(
     manager: Manager, run: Callable[[dict[str, str]], subprocess.Popen[bytes]]
 ) -> None:

@@ -141,6 +141,7 @@ async def test_each_loop_that_dies_once_comes_back_and_the_daemon_works(
     assert (await client.get("/readyz")).json()["degraded"] == []
 
 
+@pytest.mark.slow
 async def test_each_loop_that_keeps_dying_is_named(daemon: Daemon, client: httpx.AsyncClient, wounds: Wounds) -> None:
     for name in sorted(NEEDED | OTHERS):
         wounds.kill(name, forever=True)

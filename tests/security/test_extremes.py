@@ -284,6 +284,7 @@ def signed(author: Identity, body: bytes) -> bytes:
         return body
 
 
+@pytest.mark.slow
 async def test_advertisements_on_any_channel(node: Node) -> None:
     hear = network_of(node).gossip[AD_TOPIC + "nunet-test"]
     for channel in ("nunet-test", "nunet-edge"):
@@ -337,6 +338,7 @@ async def submitted(node: Node, provider: str) -> Job:
     return job
 
 
+@pytest.mark.slow
 async def test_feeds_of_a_provider(node: Node) -> None:
     """Each in a job of its own, whose lines are then shown as clients get them."""
     network, service = network_of(node), node.services.service_provider

@@ -206,6 +206,7 @@ BODIES = (
 CHANGING = [route for route in ROUTES if route.body is not None]
 
 
+@pytest.mark.slow
 async def test_1000_generated_bodies_are_never_our_fault(node: Node) -> None:
     bodies: list[tuple[int, bytes]] = []
 

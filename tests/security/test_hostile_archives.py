@@ -161,6 +161,7 @@ BYTES: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize("case", BYTES)
+@pytest.mark.slow
 def test_broken_bytes_are_refused_with_the_reason(tmp_path: Path, case: str) -> None:
     made, reason = BYTES[case]
     (tmp_path / "x.tar.gz").write_bytes(made())
@@ -168,6 +169,7 @@ def test_broken_bytes_are_refused_with_the_reason(tmp_path: Path, case: str) -> 
         check_archive(tmp_path / "x.tar.gz", MIB)
 
 
+@pytest.mark.slow
 def test_more_entries_than_a_workspace_can_have_are_refused(tmp_path: Path) -> None:
     blocks = (raw_header(b"workspace/%d" % n, 0) for n in range(ENTRIES + 1))
     (tmp_path / "x.tar.gz").write_bytes(gzipped(*blocks, END))
@@ -175,6 +177,7 @@ def test_more_entries_than_a_workspace_can_have_are_refused(tmp_path: Path) -> N
         check_archive(tmp_path / "x.tar.gz", MIB)
 
 
+@pytest.mark.slow
 def test_a_bomb_is_refused_by_its_ratio_in_little_memory(tmp_path: Path) -> None:
     (tmp_path / "x.tar.gz").write_bytes(zeros(600, raw_header(b"workspace/a", 600 * MIB)))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -249,6 +252,7 @@ def written(blocks: list[tuple[str, bytes, bytes, int]], honest: bool) -> bytes:
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(blocks=st.lists(BLOCKS, max_size=8), honest=st.booleans())
+@pytest.mark.slow
 def test_no_archive_writes_outside_or_leaves_anything_but_plain_files(
     tmp_path_factory: pytest.TempPathFactory, blocks: list[tuple[str, bytes, bytes, int]], honest: bool
 ) -> None:

@@ -99,6 +99,7 @@ def test_the_file_turns_over_and_a_full_disk_is_no_traceback(
 
 
 @pytest.mark.parametrize("read", [True, False])
+@pytest.mark.slow
 def test_a_process_ends_with_its_log_written_or_without_waiting_for_ever(read: bool) -> None:
     code = (
         "import asyncio, logging, time\n"

@@ -130,6 +130,7 @@ def fault(database: Path) -> str:
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 10_000), st.integers(20, 250), st.floats(0, 1.1), st.integers(1, 60), st.integers(1, 20))
+@pytest.mark.slow
 def test_all_that_is_read_is_the_same_with_and_without_an_archived_prefix(
     seed: int, steps: int, share: float, segment: int, block: int
 ) -> None:
@@ -288,6 +289,7 @@ async def test_a_payment_stays_where_its_single_use_is_proven(tmp_path: Path) ->
     await log.close()
 
 
+@pytest.mark.slow
 async def test_commands_go_on_while_rows_leave_the_table(tmp_path: Path) -> None:
     """Each waits for a few rows at most, and positions stay without a gap."""
     database = await written(tmp_path / "data", 1500)
@@ -501,6 +503,7 @@ async def test_a_segment_written_again_with_another_history_is_found_where_it_di
         "UPDATE archived SET version = version + 1 WHERE (stream, block) = (SELECT stream, block FROM archived)",
     ],
 )
+@pytest.mark.slow
 async def test_an_index_that_was_changed_is_found(database: Path, sql: str) -> None:
     if "DELETE FROM archived" in sql:
         sql = "DELETE FROM archived WHERE (stream, block) IN (SELECT stream, block FROM archived LIMIT 1)"

@@ -136,6 +136,7 @@ async def refuses(log: SQLiteEventLog) -> None:
 
 @pytest.mark.parametrize("newest", [5, 50_000], ids=["in the background", "at the start"])
 @pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.slow
 async def test_damage_is_noticed_and_nothing_is_written_on(
     database: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, damage: str, newest: int
 ) -> None:

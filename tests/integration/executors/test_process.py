@@ -80,6 +80,7 @@ async def test_a_job_outlives_the_killed_dms(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reached", ["", ".spec.json.new", "spec.json", "lock", "state.json", "work", "output.ndjson"])
+@pytest.mark.slow
 async def test_a_dms_killed_at_any_point_of_a_start_leaves_a_job_that_was_not_started_or_runs_to_its_end(
     tmp_path: Path, reached: str
 ) -> None:

@@ -100,6 +100,7 @@ async def test_streams_begin_behind_the_archive_and_an_older_cursor_is_told_wher
     assert [event["subject"] for event in completed] == [f"job-{later}"]
 
 
+@pytest.mark.slow
 async def test_a_socket_follows_an_archived_job_from_its_beginning(node: Node) -> None:
     job = await ended_job(node)
     await archive(node, {"older_than_days": 0})

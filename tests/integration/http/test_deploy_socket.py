@@ -298,6 +298,7 @@ async def test_an_absurd_time_of_an_old_line_silences_nobody(node: Node) -> None
     assert [frame["time"][:4] for frame in found[-2:]] == ["2262", "1970"]  # the ends of what is shown
 
 
+@pytest.mark.slow
 async def test_a_reader_that_stops_is_let_go_and_slows_nobody(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fanout, "MAX_UNSENT_BYTES", 200_000)
     job = await node.job()
@@ -321,6 +322,7 @@ async def test_a_reader_that_stops_is_let_go_and_slows_nobody(node: Node, monkey
 
 
 @pytest.mark.parametrize("seed", range(6))
+@pytest.mark.slow
 async def test_every_action_and_line_exactly_once_over_any_cuts(node: Node, seed: int) -> None:
     """Clients are cut at random points while the job goes on, and resume with after and log_after."""
     rng = random.Random(seed)

@@ -193,6 +193,7 @@ async def read_websocket(node: Node, after: int, most: int) -> list[int]:
 
 
 @pytest.mark.parametrize("read", [read_json_lines, read_server_sent, read_websocket])
+@pytest.mark.slow
 async def test_a_reader_that_is_cut_again_and_again_sees_each_position_once(node: Node, read: Any) -> None:
     """Cut at random points while events are recorded, it goes on behind the last position it saw."""
     total = 400

@@ -114,6 +114,7 @@ async def gone(node: Node) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 async def test_a_flood_that_never_reads_costs_no_memory_and_is_cut(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its pongs, and whatever is said to it, go nowhere."""
     monkeypatch.setattr(connection_module, "CLOSE_SECONDS", 0.5)

@@ -182,6 +182,7 @@ async def until_no_connections(node: Node) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 async def test_no_header_is_empty_or_none(node: Node) -> None:
     async with node.client() as client:
         for route in ROUTES:

@@ -141,6 +141,7 @@ async def tailed(server: NatsServer, *arguments: str, user: str = "monitor", exp
     return [json.loads(line) for line in out.splitlines()]
 
 
+@pytest.mark.slow
 async def test_the_command_line_reads_the_stream_as_the_reader(server: NatsServer, relayed: int) -> None:
     assert [event["position"] for event in await tailed(server, "--after", "0")] == list(range(1, relayed + 1))
     assert [event["position"] for event in await tailed(server, "-n", "5")] == list(range(relayed - 4, relayed + 1))

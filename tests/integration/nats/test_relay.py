@@ -125,6 +125,7 @@ async def test_while_nats_is_down_events_are_recorded_and_the_backlog_shows(
     assert positions(await stored(server)) == list(range(1, 301))
 
 
+@pytest.mark.slow
 async def test_nats_killed_again_and_again_loses_and_doubles_nothing(
     log: SQLiteEventLog, server: NatsServer, tmp_path: Path
 ) -> None:
@@ -155,6 +156,7 @@ async def test_nats_killed_again_and_again_loses_and_doubles_nothing(
     assert seen == list(range(1, 2402))
 
 
+@pytest.mark.slow
 async def test_cut_connections_with_lost_answers_and_no_duplicate_window_double_nothing(
     log: SQLiteEventLog, server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ async def until_gone(network: Libp2pNetwork, seconds: float) -> None:
     await wait_until(lambda: not network.peers(), seconds)
 
 
+@pytest.mark.slow
 async def test_a_killed_peer_cuts_its_streams_and_is_dropped(peer: Peer, network: Libp2pNetwork) -> None:
     stream = network.stream(peer.peer_id, QUIET, b"1")
     await anext(stream)
@@ -82,6 +83,7 @@ async def test_a_killed_peer_cuts_its_streams_and_is_dropped(peer: Peer, network
     await until_gone(network, 5)
 
 
+@pytest.mark.slow
 async def test_a_killed_and_restarted_peer_is_reached_within_a_second(
     peer: Peer, network: Libp2pNetwork, tmp_path: Path
 ) -> None:
@@ -94,6 +96,7 @@ async def test_a_killed_and_restarted_peer_is_reached_within_a_second(
         await again.kill()
 
 
+@pytest.mark.slow
 async def test_a_frozen_idle_peer_is_dropped(peer: Peer, network: Libp2pNetwork) -> None:
     peer.process.send_signal(signal.SIGSTOP)
     await until_gone(network, 10)
@@ -101,6 +104,7 @@ async def test_a_frozen_idle_peer_is_dropped(peer: Peer, network: Libp2pNetwork)
         await network.request(peer.peer_id, ECHO, b"1", 0.5)
 
 
+@pytest.mark.slow
 async def test_a_frozen_reader_is_dropped_though_a_writer_is_stuck(peer: Peer, network: Libp2pNetwork) -> None:
     peer.process.send_signal(signal.SIGSTOP)
     body = b'"' + b"x" * 250_000 + b'"'
@@ -110,6 +114,7 @@ async def test_a_frozen_reader_is_dropped_though_a_writer_is_stuck(peer: Peer, n
         assert isinstance(outcome, PeerUnreachable)
 
 
+@pytest.mark.slow
 async def test_a_write_that_is_cancelled_half_way_leaves_the_connection_whole(peer: Peer) -> None:
     network = Libp2pNetwork(Identity.generate(), ["/ip4/127.0.0.1/tcp/0"], mdns=False, heartbeat=(60.0, 30.0))
     await network.start()
@@ -144,6 +149,7 @@ async def test_a_write_that_is_cancelled_half_way_leaves_the_connection_whole(pe
     await network.close()
 
 
+@pytest.mark.slow
 async def test_a_bulk_stream_arrives_whole(peer: Peer, network: Libp2pNetwork) -> None:
     """And the window of the stream, all of which a slow reader would have to hold, stays below its cap."""
     stream = network.stream(peer.peer_id, BULK, b"400")
@@ -160,6 +166,7 @@ async def test_a_bulk_stream_arrives_whole(peer: Peer, network: Libp2pNetwork) -
     assert sizes == [48_002] * 400
 
 
+@pytest.mark.slow
 async def test_bootstrap_peers_are_dialled_until_they_come(tmp_path: Path) -> None:
     network = Libp2pNetwork(Identity.generate(), ["/ip4/127.0.0.1/tcp/0"], mdns=False)
     await network.start()

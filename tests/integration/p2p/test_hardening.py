@@ -249,6 +249,7 @@ async def test_the_library_logs_through_our_logging(served: Libp2pNetwork) -> No
     assert library.getEffectiveLevel() == logging.WARNING
 
 
+@pytest.mark.slow
 async def test_closing_takes_two_seconds_at_most(served: Libp2pNetwork) -> None:
     friends = [make() for _ in range(10)]
     for friend in friends:
@@ -260,6 +261,7 @@ async def test_closing_takes_two_seconds_at_most(served: Libp2pNetwork) -> None:
     await asyncio.gather(*(friend.close() for friend in friends))
 
 
+@pytest.mark.slow
 async def test_a_burst_of_gossip_arrives_whole(served: Libp2pNetwork) -> None:
     heard: set[bytes] = set()
     friend = make()

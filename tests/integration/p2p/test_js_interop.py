@@ -96,6 +96,7 @@ async def test_we_dial_js_ping_and_ask(js: JsPeer, network: Libp2pNetwork) -> No
     assert [peer.peer_id for peer in network.peers()] == [peer_id]
 
 
+@pytest.mark.slow
 async def test_garbage_from_js_is_survived(js: JsPeer, network: Libp2pNetwork) -> None:
     address = network.listen_addresses[0]
     protocols = (await js.ask("identify", address=address))["protocols"]

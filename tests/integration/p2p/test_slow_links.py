@@ -118,6 +118,7 @@ async def line_to(network: Libp2pNetwork, seconds: float = ONE_WAY_SECONDS) -> A
         await line.close()
 
 
+@pytest.mark.slow
 async def test_a_peer_behind_a_slow_line_answers_and_its_heartbeat_says_so() -> None:
     async with host() as far, line_to(far) as (_, address), host() as near:
         near.add_addresses(far.peer_id, [address])
@@ -129,6 +130,7 @@ async def test_a_peer_behind_a_slow_line_answers_and_its_heartbeat_says_so() -> 
         assert await near.request(far.peer_id, "/test/echo/1", b"1", 5) == b"1"
 
 
+@pytest.mark.slow
 async def test_a_slow_line_is_not_cut_for_its_round_trip() -> None:
     """Its heartbeat takes longer than the patience that was configured."""
     async with host() as far, line_to(far, 0.2) as (_, address), host(heartbeat=(0.2, 0.6)) as near:
@@ -187,6 +189,7 @@ def busy_machine() -> Iterator[None]:
         process.join()
 
 
+@pytest.mark.slow
 async def test_who_was_heard_of_needs_no_ping_on_a_busy_machine(busy_machine: None) -> None:
     async with host() as far, line_to(far) as (_, address), host() as near:
         near.add_addresses(far.peer_id, [address])

@@ -32,6 +32,7 @@ def test_the_service_is_restarted_after_what_may_pass(error: DmsError) -> None:
     "settings",
     ["{", '{"rest": {"port": "many"}}', '{"funding": {"check": "ledger"}}', '{"eventlog": {"url": "x://y"}}'],
 )
+@pytest.mark.slow
 def test_a_configuration_that_cannot_be_used_ends_it_for_good(tmp_path: Path, settings: str) -> None:
     file = tmp_path / "dms_config.json"
     file.write_text(settings)

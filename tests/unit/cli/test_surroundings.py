@@ -166,6 +166,7 @@ def shell(line: str, tiny: TinyDms | None = None, **env: str) -> tuple[int, byte
 
 
 @pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
+@pytest.mark.slow
 def test_a_closed_stream_changes_no_exit_code(tiny: TinyDms, closed: str) -> None:
     assert shell(f"nunet job list -o json {closed}", tiny)[0] == 0
     assert shell(f"nunet offboard {closed}")[0] == Exit.CONFLICT
@@ -174,6 +175,7 @@ def test_a_closed_stream_changes_no_exit_code(tiny: TinyDms, closed: str) -> Non
 
 
 @pytest.mark.parametrize("closed", [">&-", "<&- >&-", "<&- >&- 2>&-"])
+@pytest.mark.slow
 def test_data_for_a_closed_output_is_a_failure_and_nothing_else_is(tiny: TinyDms, closed: str) -> None:
     code, _, said = shell(f"nunet job list -o json {closed}", tiny)
     assert code == Exit.FAILURE
@@ -200,6 +202,7 @@ def test_a_full_disk_is_said_once(tiny: TinyDms) -> None:
 
 
 @pytest.mark.parametrize("env", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}])
+@pytest.mark.slow
 def test_an_output_without_our_characters_gets_escapes(tiny: TinyDms, env: dict[str, str]) -> None:
     code, shown, _ = shell("nunet job list", tiny, **env)
     assert code == 0

@@ -112,6 +112,7 @@ def test_a_narrow_terminal_breaks_no_id(tiny: TinyDms, columns: int) -> None:
         ((), {"TERM": "dumb"}, False),
     ],
 )
+@pytest.mark.slow
 def test_colours_only_where_they_are_wanted(tiny: TinyDms, args: tuple[str], env: dict[str, str], styled: bool) -> None:
     tiny.answers["GET /jobs"] = (200, {"items": JOBS, "next_token": ""})
     with nunet_at(tiny, *args, "job", "list", env=env) as shell:
@@ -123,6 +124,7 @@ def test_colours_only_where_they_are_wanted(tiny: TinyDms, args: tuple[str], env
 
 
 @pytest.mark.parametrize("form", ["table", "json", "jsonl", "yaml"])
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error_to_speak_of(tiny: TinyDms, form: str) -> None:
     rows = [
         {"job_id": f"{number:036}", "role": "sp", "status": "failed", "image": "x" * 1000} for number in range(1000)
