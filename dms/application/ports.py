@@ -82,6 +82,12 @@ class EventLog(Protocol):
     def on_trouble(self, react: Callable[[], None]) -> None:
         """Calls `react` on the loop when `trouble` changed."""
 
+    def index(self, kind: type[A], restate: Callable[[str, A | None], None]) -> None:
+        """Keeps an index in memory of the aggregates of that kind: `restate(key, aggregate)` is called as soon as
+        events of one were decided, before they are on the disk, so that no two decisions are made on the same state.
+        When they could not be written it is called again with what the log has, None for nothing. So what an index
+        says of an aggregate must follow from that aggregate alone."""
+
     def on_rollback(self, react: Callable[[], None]) -> None:
         """Calls `react` when decided events could not be written: state kept beside them is stale."""
 

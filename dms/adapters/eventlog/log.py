@@ -95,6 +95,7 @@ class SQLiteEventLog:
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_rollback: list[Callable[[], None]] = []
+        self._indexes: dict[type[Aggregate], list[Callable[[str, Any], None]]] = {}
         self._on_commit: list[Callable[[int, float, float], None]] = []
         self._last_commit_seconds = 0.0
         self.damage = ""  # why nothing is recorded until a restart
@@ -224,6 +225,7 @@ class SQLiteEventLog:
             raise LogUnavailable("the event log is overloaded; try again in a moment")
         save = Save(drafts, aggregates, asyncio.get_running_loop().create_future())
         self._hold(aggregates)
+        self._restate(aggregates)
         self._queue.append(save)
         self._queued_events += len(drafts)
         self._work.set()
@@ -288,8 +290,25 @@ class SQLiteEventLog:
                 if self._repository.cache is not None:
                     self._repository.cache.get(name, evict=True)
 
+    def _restate(self, aggregates: Sequence[Aggregate]) -> None:
+        for aggregate in aggregates:
+            for restate in self._indexes.get(type(aggregate), ()):
+                try:
+                    restate(aggregate.key, aggregate)
+                except Exception:  # an index's fault must not leave a command without its answer
+                    log.exception("an index of %s", aggregate.id, extra={"action": "index_failed"})
+
+    def _restate_as_stored(self, aggregates: Sequence[Aggregate]) -> None:
+        for kind, key in {(type(aggregate), aggregate.key): None for aggregate in aggregates}:
+            for restate in self._indexes.get(kind, ()):
+                try:
+                    restate(key, self.load(kind, key))
+                except Exception:
+                    log.exception("an index of %s-%s", kind.KIND, key, extra={"action": "index_failed"})
+
     def _roll_back(self, aggregates: Sequence[Aggregate]) -> None:
         self._forget(aggregates)
+        self._restate_as_stored(aggregates)
         for react in self._on_rollback:
             try:
                 react()
@@ -493,6 +512,9 @@ class SQLiteEventLog:
             self._tail = Tail(self.head, self._tail.kept)  # what it holds is open; later readers go to the disk
             for scope in scopes:
                 self._evict(streams_of(scope))
+
+    def index(self, kind: type[A], restate: Callable[[str, A | None], None]) -> None:
+        self._indexes.setdefault(kind, []).append(restate)
 
     def on_rollback(self, react: Callable[[], None]) -> None:
         self._on_rollback.append(react)

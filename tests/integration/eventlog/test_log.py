@@ -6,8 +6,8 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, closing, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import aclosing, closing
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -19,6 +19,7 @@ from dms.domain.event import Recorded, new_id
 from dms.domain.job import Job
 from dms.domain.payment import Payment
 from dms.errors import Conflict, InvalidInput, LogCorrupt, LogUnavailable
+from tests.fixtures.disks import broken_disk
 from tests.fixtures.histories import new_job, paid
 from tests.fixtures.waiting import wait_for
 
@@ -41,17 +42,6 @@ async def log(request: pytest.FixtureRequest, database: Path) -> AsyncIterator[S
 
 def commits_in_a_thread(log: SQLiteEventLog) -> None:
     log._commit_seconds = 1e9
-
-
-@contextmanager
-def broken_disk(log: SQLiteEventLog) -> Iterator[None]:
-    """SQLite itself refuses each row, as on a disk that turned read-only."""
-    writing = log.recorder._write
-    writing.execute("PRAGMA query_only = ON")
-    try:
-        yield
-    finally:
-        writing.execute("PRAGMA query_only = OFF")
 
 
 async def take(log: SQLiteEventLog, count: int, after: int = 0, stream: str = "") -> list[Recorded]:
@@ -128,6 +118,30 @@ async def test_a_listener_that_fails_leaves_no_command_without_an_answer(log: SQ
         async with asyncio.timeout(120):
             await log.save(new_job())
     assert await asyncio.wait_for(log.save(new_job()), 120) == 1
+
+
+async def test_an_index_has_what_is_decided_and_what_could_not_be_written_is_taken_back(log: SQLiteEventLog) -> None:
+    states: dict[str, str] = {}
+
+    def restate(key: str, job: Job | None) -> None:
+        states[key] = "" if job is None else job.state
+
+    log.index(Job, restate)
+    first, second = new_job(), new_job()
+    saving = asyncio.create_task(log.save(first))
+    await asyncio.sleep(0)
+    assert states == {first.key: "awaiting"}
+    assert await saving == 1
+    first.report_fund_status(paid())
+    payment = Payment("ab")
+    payment.use(first.key)
+    with broken_disk(log):
+        saving = asyncio.create_task(log.save(first, second, payment))
+        await asyncio.sleep(0)
+        assert states == {first.key: "funding", second.key: "awaiting"}
+        with pytest.raises(LogUnavailable):
+            await saving
+    assert states == {first.key: "awaiting", second.key: ""}
 
 
 async def test_what_queued_behind_a_failed_save_fails_with_it(log: SQLiteEventLog) -> None:

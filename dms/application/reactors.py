@@ -1,0 +1,224 @@
+"""Effects follow the log: a reactor does one kind of effect, and the log alone wakes it.
+
+A command handler loads, decides, saves and answers. What is to be done about it is done here, by whoever subscribes to
+those events: whether the handler's caller still waits or not changes nothing. What a reactor has to do follows from the
+state of the aggregate (`due`), so a start derives it anew from the aggregates that are open, and doing it twice is
+harmless. Only what is on the disk has an effect: a decision that could still fail to be written has none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+from typing import Any, ClassVar, Generic, TypeVar
+
+from dms.application.cause import caused_by
+from dms.application.loops import Loop, Loops, said
+from dms.application.ports import EventLog
+from dms.domain.aggregate import Aggregate
+from dms.domain.event import Recorded, new_id
+from dms.errors import DmsError, Unavailable
+
+A = TypeVar("A", bound=Aggregate)
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = (1.0, 60.0)  # first and longest pause
+MOST_FAULTS = 8  # errors of ours in a row, until the effect is given up: some four minutes
+
+
+class News:
+    """What a reactor at work hears of its aggregate."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+        self.newest: Recorded | None = None  # that woke it; None for a start
+
+    def tell(self, event: Recorded | None) -> None:
+        self.newest = event or self.newest
+        self._changed.set()
+
+    def read(self) -> None:
+        """What was told until now is in the state that is looked at next."""
+        self._changed.clear()
+
+    async def changed(self, timeout_seconds: float | None = None) -> bool:
+        """Waits for the next event of the aggregate, or for word from outside; False when the time ran out first."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        self._changed.clear()
+        return True
+
+
+class Reactor(ABC, Generic[A]):
+    """One kind of effect for the aggregates of one kind. name: what it does, for people and logs."""
+
+    name: ClassVar[str]
+    kind: type[A]
+
+    @property
+    def topics(self) -> Iterable[str]:
+        """Of the events that can give it work, or change what it is doing."""
+        return sorted(event_type.TOPIC for event_type in self.kind.event_types())
+
+    @abstractmethod
+    def due(self, aggregate: A) -> bool:
+        """Whether its state asks for this effect. Pure."""
+
+    @abstractmethod
+    async def react(self, aggregate: A, news: News) -> None:
+        """Takes a step and records what came of it; it is called again while it is due. So it may return at any time,
+        but not at once without having done or waited for something. Raises Unavailable (LogUnavailable, a peer, an
+        engine) when what it needs is away: it is tried again for as long as it is due."""
+
+    async def give_up(self, aggregate: A, error: Exception) -> None:
+        """Decides what becomes of an effect that failed MOST_FAULTS times in a row by an error of ours. Unless this
+        makes it not due any more, it is not tried again before the next event or start."""
+
+
+class Reaction(Generic[A]):
+    """A reactor at work: one task for each aggregate that it is due for."""
+
+    def __init__(self, reactor: Reactor[A], event_log: EventLog, loops: Loops, retry: tuple[float, float]) -> None:
+        self._reactor, self._log, self._loops, self._retry = reactor, event_log, loops, retry
+        self._topics = tuple(reactor.topics)
+        self._position = 0
+        self._working: dict[str, tuple[asyncio.Task[None], News]] = {}
+        self._following: Loop | None = None
+
+    def start(self, keys: Iterable[str], after: int) -> None:
+        """keys: the aggregates that were open at position `after`, or some more."""
+        self._position = after
+        for key in keys:
+            self._look(key, None)
+        self._following = self._loops.start(f"reactor: {self._reactor.name}", self._follow)
+
+    async def close(self) -> None:
+        """Stops where it is; the next start goes on from the log."""
+        if self._following is not None:
+            await self._following.close()
+        tasks = [task for task, _ in self._working.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def stir(self, key: str | None = None) -> None:
+        """Something outside the log changed that the work waits for (a peer is back); no key: for all of it."""
+        for news in [news for at, (_, news) in self._working.items() if key in (None, at)]:
+            news.tell(None)
+
+    def keys(self) -> list[str]:
+        """Of the aggregates at work, oldest first (UUIDv7s sort by age)."""
+        return sorted(self._working)
+
+    async def _follow(self) -> None:
+        async with aclosing(self._log.subscribe(self._position, topics=self._topics)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    self._look(event.originator_id.removeprefix(f"{self._reactor.kind.KIND}-"), event)
+                self._position = batch[-1].position
+
+    def _look(self, key: str, event: Recorded | None) -> None:
+        known = self._working.get(key)
+        if known is not None:
+            known[1].tell(event)
+            return
+        news = News()
+        news.newest = event
+        task = asyncio.create_task(self._work(key, news), name=f"{self._reactor.name} {key}")
+        self._working[key] = task, news
+
+    async def _work(self, key: str, news: News) -> None:
+        try:
+            await self._until_done(key, news)
+        finally:
+            del self._working[key]  # in the same moment as the last look, so that no event falls between
+
+    async def _until_done(self, key: str, news: News) -> None:
+        faults, pause = 0, self._retry[0]
+        while True:
+            try:
+                if not await self._step(key, news):
+                    return
+            except Unavailable as error:
+                self._tell(logging.WARNING, key, f"waits: {error}")
+            except Exception as error:  # noqa: BLE001  the outermost loop of a task: nothing may end it silently
+                faults += 1
+                self._tell(logging.ERROR, key, f"failed {faults} times: {said(error)}", error)
+                if faults >= MOST_FAULTS:
+                    await self._give_up(key, error)
+                    return
+            else:
+                faults, pause = 0, self._retry[0]
+                continue
+            await news.changed(pause)
+            pause = min(pause * 2, self._retry[1])
+
+    async def _step(self, key: str, news: News) -> bool:
+        """Whether there was something to do."""
+        news.read()
+        aggregate = await self._settled(key)
+        if aggregate is None or not self._reactor.due(aggregate):
+            return False
+        newest = news.newest
+        with caused_by(newest.event_id if newest else new_id(), newest.traceparent if newest else ""):
+            await self._reactor.react(aggregate, news)
+        return True
+
+    async def _settled(self, key: str) -> A | None:
+        """As it is on the disk. Raises LogUnavailable."""
+        while (aggregate := self._log.load(self._reactor.kind, key)) is not None:
+            version = aggregate.version
+            await self._log.save(aggregate)  # nothing is pending: waits for what was decided
+            if (now := self._log.load(self._reactor.kind, key)) is not None and now.version == version:
+                return now
+        return None
+
+    async def _give_up(self, key: str, error: Exception) -> None:
+        aggregate = self._log.load(self._reactor.kind, key)
+        if aggregate is not None:
+            self._tell(logging.ERROR, key, "is given up")
+            with caused_by(new_id()):
+                await self._reactor.give_up(aggregate, error)
+
+    def _tell(self, level: int, key: str, text: str, error: Exception | None = None) -> None:
+        ours = None if isinstance(error, DmsError) else error
+        told = {"action": "reactor_waits", "reactor": self._reactor.name, "key": key}
+        log.log(level, "%s %s %s", self._reactor.name, key, text, exc_info=ours, extra=told)
+
+
+class Reactors:
+    """All of them, by name."""
+
+    def __init__(self, event_log: EventLog, loops: Loops, retry: tuple[float, float] = RETRY_SECONDS) -> None:
+        """retry: first and longest pause after a failure, seconds."""
+        self._log, self._loops, self._retry = event_log, loops, retry
+        self._running: dict[str, Reaction[Any]] = {}
+
+    async def start(self, reactors: Iterable[Reactor[Any]], open_keys: Callable[[str], Iterable[str]]) -> None:
+        """open_keys: KIND -> keys of the aggregates of that kind that may have something due; what is saved while it is
+        asked may be among them or not."""
+        after = self._log.head
+        for reactor in reactors:
+            reaction: Reaction[Any] = Reaction(reactor, self._log, self._loops, self._retry)
+            self._running[reactor.name] = reaction
+            reaction.start(open_keys(reactor.kind.KIND), after)
+
+    def keys(self, name: str) -> list[str]:
+        """What that reactor is at work on, oldest first."""
+        return self._running[name].keys()
+
+    def stir(self, name: str, key: str | None = None) -> None:
+        """Something outside the log that the work waits for has changed (a peer is back, the engine answers). Never
+        called for what was saved: the log tells that. No key: for all that the reactor is at work on."""
+        self._running[name].stir(key)
+
+    async def close(self) -> None:
+        for reaction in self._running.values():
+            await reaction.close()

@@ -1,0 +1,156 @@
+"""Effects follow the log: whoever saved, and whether it still waits, changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from dms.adapters.eventlog.log import SQLiteEventLog
+from dms.application.loops import Loops
+from dms.application.reactors import MOST_FAULTS, News, Reactor, Reactors
+from dms.domain.deployment import Fault
+from dms.domain.job import Job, JobState
+from dms.errors import LogUnavailable, Unavailable
+from tests.fixtures.disks import broken_disk
+from tests.fixtures.histories import new_job, paid
+from tests.fixtures.waiting import wait_for
+
+QUICK = (0.001, 0.01)
+
+
+class Check(Reactor[Job]):
+    """Looks at the payment of each job that says it is paid."""
+
+    name = "check of funding"
+    kind = Job
+
+    def __init__(self, log: SQLiteEventLog, check: Callable[[Job, News], Awaitable[None]]) -> None:
+        self._log, self._check = log, check
+        self.given_up: list[str] = []
+
+    def due(self, aggregate: Job) -> bool:
+        return aggregate.state is JobState.FUNDING
+
+    async def react(self, aggregate: Job, news: News) -> None:
+        await self._check(aggregate, news)
+
+    async def give_up(self, aggregate: Job, error: Exception) -> None:
+        self.given_up.append(repr(error))
+        aggregate.fail("the check failed", Fault.PROVIDER)
+        await self._log.save(aggregate)
+
+
+@pytest.fixture
+async def log(tmp_path: Path) -> AsyncIterator[SQLiteEventLog]:
+    log = SQLiteEventLog(tmp_path / "events.db")
+    await log.start()
+    yield log
+    await log.close()
+
+
+class World:
+    def __init__(self, log: SQLiteEventLog) -> None:
+        self.log, self.loops, self.checked = log, Loops(), list[str]()
+        self.reactors = Reactors(log, self.loops, QUICK)
+        self.trouble: list[Exception] = []
+
+    async def check(self, job: Job, _: News) -> None:
+        self.checked.append(job.key)
+        if self.trouble:
+            raise self.trouble.pop(0)
+        job.accept_funding("trust")
+        await self.log.save(job)
+
+    async def start(self, *open_keys: str) -> Check:
+        check = Check(self.log, self.check)
+        await self.reactors.start([check], lambda _: open_keys)
+        return check
+
+    def state(self, job: Job) -> str:
+        found = self.log.load(Job, job.key)
+        assert found is not None
+        return found.state
+
+
+@pytest.fixture
+async def world(log: SQLiteEventLog) -> AsyncIterator[World]:
+    world = World(log)
+    yield world
+    await world.reactors.close()
+
+
+async def paid_job(log: SQLiteEventLog) -> Job:
+    job = new_job()
+    await log.save(job)
+    job.report_fund_status(paid())
+    return job
+
+
+async def test_a_caller_that_is_gone_while_it_is_written_changes_nothing(world: World) -> None:
+    await world.start()
+    job = await paid_job(world.log)
+    saving = asyncio.create_task(world.log.save(job))
+    await asyncio.sleep(0)
+    saving.cancel()
+    await wait_for(lambda: world.state(job) == "submitted")
+    assert world.checked == [job.key]
+
+
+async def test_a_start_takes_up_what_was_left(world: World) -> None:
+    job, other = await paid_job(world.log), new_job()
+    await world.log.save(job, other)
+    await world.start(job.key, other.key)
+    await wait_for(lambda: world.state(job) == "submitted")
+    assert (world.checked, world.state(other)) == ([job.key], "awaiting")
+
+
+async def test_what_could_not_be_written_has_no_effect(world: World) -> None:
+    job = await paid_job(world.log)
+    with broken_disk(world.log):
+        saving = asyncio.create_task(world.log.save(job))
+        await asyncio.sleep(0)
+        await world.start(job.key)  # while the decision is in memory alone
+        with pytest.raises(LogUnavailable):
+            await saving
+        await wait_for(lambda: not world.reactors.keys("check of funding"))
+    assert (world.checked, world.state(job)) == ([], "awaiting")
+
+
+async def test_what_is_away_is_waited_for_and_an_error_of_ours_ends_it(world: World) -> None:
+    check = await world.start()
+    world.trouble = [Unavailable("the chain is away")] * (MOST_FAULTS + 3)
+    job = await paid_job(world.log)
+    await world.log.save(job)
+    await wait_for(lambda: world.state(job) == "submitted")
+    assert (len(world.checked), check.given_up) == (MOST_FAULTS + 4, [])
+
+    world.trouble = [ZeroDivisionError("a bug") for _ in range(100)]
+    world.checked.clear()
+    job = await paid_job(world.log)
+    await world.log.save(job)
+    await wait_for(lambda: world.state(job) == "failed")
+    assert (len(world.checked), check.given_up) == (MOST_FAULTS, ["ZeroDivisionError('a bug')"])
+
+
+async def test_it_hears_of_what_happens_while_it_works(world: World) -> None:
+    heard: list[bool] = []
+
+    async def wait(job: Job, news: News) -> None:
+        heard.append(await news.changed(120))
+        job = world.log.load(Job, job.key) or job
+        if job.open:
+            job.accept_funding("trust")
+            await world.log.save(job)
+
+    world.check = wait  # type: ignore[assignment,method-assign]
+    await world.start()
+    job = await paid_job(world.log)
+    await world.log.save(job)
+    await wait_for(lambda: world.reactors.keys("check of funding") == [job.key])
+    job.request_termination("not wanted any more")
+    await world.log.save(job)
+    await wait_for(lambda: not world.reactors.keys("check of funding"))
+    assert (heard, world.state(job)) == ([True], "failed")
