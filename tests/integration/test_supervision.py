@@ -168,7 +168,8 @@ async def test_commands_fail_at_once_while_nothing_can_be_written(
     wounds.kill("event log writer", forever=True)
     await wait_for(lambda: of(daemon, "event log writer").quick >= 5)
     of(daemon, "event log writer")._patience = Patience(first=3600, longest=3600)
-    await wait_for(lambda: of(daemon, "event log writer").quick and of(daemon, "event log writer").resting)
+    deaths = of(daemon, "event log writer").quick
+    await wait_for(lambda: of(daemon, "event log writer").quick > deaths and of(daemon, "event log writer").resting)
     refused = await onboard(client)
     assert refused.status_code == 503
     assert "nothing can be written just now (event log writer: ZeroDivisionError" in refused.json()["error"]

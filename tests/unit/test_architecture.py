@@ -139,6 +139,7 @@ SHARED_BY = "those who ask at the same time wait for it together"
 TASKS: dict[tuple[str, str], str] = {
     ("dms.application.loops", "Loop.__init__"): "looks after all long-lived loops",
     ("dms.application.tasks", "JobTasks.start"): "begins again by itself, and logs, until the job is done",
+    ("dms.application.reactors", "Reaction._look"): "begins again by itself, and logs, until nothing is due",
     ("dms.application.tasks", "background"): "logs what ends it",
     ("dms.bootstrap", "_started"): WAITED_FOR,
     ("dms.application.chats", "Chats.start"): WAITED_FOR,
