@@ -42,6 +42,7 @@ async def test_a_log_in_use_is_replayed_into_the_views_that_its_daemon_has_and_n
     await views.start()
     for aggregate in history(random.Random(5), 200):
         await log.save(aggregate)
+    await views.wait(log.head)
     await views.close()
     before = digests(tmp_path)
     found = nunet_replay(tmp_path / "events.db")
