@@ -54,7 +54,7 @@ class MetadataFile:
             async with asyncio.timeout(SETTLE_SECONDS):
                 await self._views.wait(self._log.head)
                 row = await self._views.get(_VIEW, OWN)
-                while row is not None and self._shown < row.position:
+                while row is not None and row.ever_onboarded and self._shown < row.position:
                     await self._moved.wait()
         return str(self._path) if self._path.is_file() else ""
 
@@ -70,7 +70,7 @@ class MetadataFile:
         await self._views.wait(position)
         while True:
             row = await self._views.get(_VIEW, OWN)
-            if row is None:
+            if row is None or not row.ever_onboarded:
                 return  # never onboarded: a file that is here belongs to another program
             try:
                 await asyncio.to_thread(_write, self._path, row)
