@@ -21,6 +21,7 @@ from msgspec import Meta, Struct, field
 
 from dms.config_json import Fault, Place, parse
 from dms.errors import ConfigError
+from dms.json_schema import in_one_line
 
 FILE_NAME = "dms_config.json"
 EVENTS_DB = "events.db"
@@ -261,7 +262,7 @@ def load(
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of dms_config.json (once its comments are taken out)."""
-    schema = msgspec.json.schema(Settings, schema_hook=_path_schema)
+    schema: dict[str, Any] = in_one_line(msgspec.json.schema(Settings, schema_hook=_path_schema))
     for definition in schema["$defs"].values():
         for setting in definition["properties"].values():
             if setting.get("type") == "number":  # all of them durations

@@ -11,6 +11,7 @@ DmsError
 │   ├── PeerUnreachable   the peer can't be dialled or does not answer
 │   │   └── PeerSlow      it is connected, and does not answer in time
 │   ├── ExecutorUnavailable  the container engine is away
+│   │   └── ExecutorBroken    the driver of the engine met what nobody thought of: our fault, may pass
 │   └── LogUnavailable    the event log can't be written
 ├── ExecutionError        the job can't be run as asked; the reason is for its owner
 │   ├── ImageUnavailable  the image can't be had, or is not allowed
@@ -84,6 +85,10 @@ class PeerSlow(PeerUnreachable):
 
 
 class ExecutorUnavailable(Unavailable):
+    pass
+
+
+class ExecutorBroken(ExecutorUnavailable):
     pass
 
 

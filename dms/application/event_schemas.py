@@ -11,6 +11,7 @@ from dms.application.cloudevents import CloudEvent
 from dms.domain import deployment, device, directory, erasure, job, payment, transfer
 from dms.domain.event import EVENT_TYPES, Event
 from dms.domain.sealing import SEALED
+from dms.json_schema import in_one_line
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SOURCES = (deployment, device, directory, erasure, job, payment, transfer)  # imported for the events they register
@@ -45,15 +46,14 @@ def past_schemas() -> dict[str, dict[str, Any]]:
 
 def envelope_schema() -> dict[str, Any]:
     _, definitions = msgspec.json.schema_components([CloudEvent])
-    body = definitions["CloudEvent"]
-    return {"$schema": DIALECT, "$id": "urn:nunet:dms:cloudevent:v1", **body, "title": "cloudevent v1"} | {
-        "description": " ".join(body["description"].split())
-    }
+    body = in_one_line(definitions["CloudEvent"])
+    return {"$schema": DIALECT, "$id": "urn:nunet:dms:cloudevent:v1", **body, "title": "cloudevent v1"}
 
 
 def _schema(cls: type[Event]) -> dict[str, Any]:
     """Of the stored body: the personal fields are in `sealed`."""
-    (schema,), definitions = msgspec.json.schema_components([cls], ref_template="#/$defs/{name}")
+    (schema,), found = msgspec.json.schema_components([cls], ref_template="#/$defs/{name}")
+    definitions = in_one_line(found)
     name = schema["$ref"].removeprefix("#/$defs/")
     body = definitions.pop(name)
     if cls.PERSONAL:

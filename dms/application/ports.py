@@ -19,6 +19,7 @@ from dms.domain.device import Capacity
 from dms.domain.event import Event, Recorded
 from dms.domain.gpus import GpuReading
 from dms.domain.heads import Heads
+from dms.domain.run_end import EndedBy
 
 A = TypeVar("A", bound=Aggregate)
 
@@ -229,14 +230,18 @@ class ExecutionState(StrEnum):
 
 
 class Execution(Struct, frozen=True, kw_only=True):
-    """What the engine says of one execution. Times: Unix time in microseconds, 0 when unknown."""
+    """What the engine says of one execution. Times: Unix time in microseconds, 0 when unknown; another started_at than
+    before says that it was started again by somebody else."""
 
     state: ExecutionState
-    exit_code: int | None = None  # only when exited
+    exit_code: int | None = None  # when exited, and of an absent one where it is still known
     oom_killed: bool = False
     error: str = ""  # the engine's own words on why it could not start or was lost
     started_at: int = 0
     finished_at: int = 0
+    ended_by: EndedBy = EndedBy.JOB  # of one that is over
+    started_boot_us: int = 0  # on the boot clock of this machine, where its process runs here; 0 when unknown
+    ran_seconds: float | None = None  # as the executor itself measured it on a clock that is not stepped
 
 
 class OutputLine(Struct, frozen=True):
@@ -266,7 +271,8 @@ class PackedWorkspace(Struct, frozen=True, kw_only=True):
 
 
 class Executor(Protocol):
-    """Every method is safe to repeat. Raises ExecutorUnavailable when the engine is away."""
+    """Every method is safe to repeat. Raises ExecutorUnavailable when the engine is away; ExecutorBroken, which is one,
+    when the driver meets what nobody thought of."""
 
     name: str  # "docker" | "process"
 
@@ -295,14 +301,14 @@ class Executor(Protocol):
         """Creates but does not start; answers the engine's id. Raises ExecutionError."""
 
     async def start(self, job_id: str) -> None:
-        """Starts a created execution; one that is running or has exited is left alone.
+        """Starts a created execution; one that is running, has exited or is absent is left alone.
         Raises ExecutionError when the engine refuses (for example: command not found)."""
 
     async def inspect(self, job_id: str) -> Execution: ...
 
     def follow(self, job_id: str, after: OutputCursor | None) -> AsyncGenerator[Sequence[OutputLine], None]:
         """Batches of lines in the engine's order, as they come; ends once the execution has
-        ended and everything was read."""
+        ended and everything was read, and at once when it is absent or was started again by somebody else."""
 
     async def stop(self, job_id: str, grace_seconds: float) -> None:
         """SIGTERM, then SIGKILL after the grace; returns when it no longer runs."""

@@ -226,7 +226,8 @@ class DockerExecutor:
 
     async def start(self, job_id: str) -> None:
         async with self._lock(job_id):
-            found = await self._require(job_id)
+            if (found := await self._find(job_id)) is None:
+                return
             execution = _execution(found)
             wants_gpu = bool(found["HostConfig"].get("DeviceRequests"))
             if execution.error and not execution.started_at:
@@ -242,13 +243,14 @@ class DockerExecutor:
         return Execution(state=ExecutionState.ABSENT) if found is None else _execution(found)
 
     async def follow(self, job_id: str, after: OutputCursor | None) -> AsyncGenerator[Sequence[OutputLine], None]:
-        """Raises NotFound for a job that was never created, ExecutorUnavailable when the engine goes away.
+        """Raises ExecutorUnavailable when the engine goes away.
 
         The log is read from its beginning and skipped up to the cursor: the engine's own `since` compares
         times, which are not in the log's order. A connection that ends before the job does is made anew.
         What the engine may have lost is not passed over in silence: a line stands in its place.
         """
-        container = await self._until_started(job_id)
+        if (container := await self._until_started(job_id)) is None:
+            return
         tracker = CursorTracker(after)
         while True:
             was_over = (await self.inspect(job_id)).state is not ExecutionState.RUNNING
@@ -360,11 +362,6 @@ class DockerExecutor:
             raise ExecutionError(f"container {name} exists, but does not belong to this node: remove it first")
         return found
 
-    async def _require(self, job_id: str) -> dict[str, Any]:
-        if (found := await self._find(job_id)) is None:
-            raise NotFound(f"job {job_id} has no container on this machine")
-        return found
-
     async def _signal(self, container: str, signal: str) -> None:
         try:
             await self._calls.ask(f"send {signal}", lambda api: api.kill(container, signal))
@@ -450,13 +447,14 @@ class DockerExecutor:
 
     # --- output ---
 
-    async def _until_started(self, job_id: str) -> str:
-        """The container's id once it was started; the engine would end the log of a created one at once."""
-        while True:
-            found = await self._require(job_id)
+    async def _until_started(self, job_id: str) -> str | None:
+        """The container's id once it was started, None when it is gone before; the engine would end the log of a
+        created one at once."""
+        while (found := await self._find(job_id)) is not None:
             if _execution(found).state is not ExecutionState.CREATED:
                 return str(found["Id"])
             await asyncio.sleep(_START_POLL_SECONDS)
+        return None
 
     async def _read_log(
         self, container: str, after: OutputCursor | None, reading: _Reading

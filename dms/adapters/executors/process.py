@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 
+from dms.adapters.clock import machine_clock
 from dms.adapters.executors.archive import unpack
 from dms.adapters.executors.output import BATCH_LINES, Seeker
 from dms.adapters.executors.pack import pack
@@ -38,7 +39,8 @@ from dms.application.ports import (
 )
 from dms.disk import make_folder, write_file
 from dms.domain.decoding import UNREADABLE
-from dms.errors import ExecutionError, ExecutorUnavailable, InvalidInput, NotFound
+from dms.domain.run_end import EndedBy
+from dms.errors import ExecutionError, ExecutorUnavailable, InvalidInput
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ _POLL_SECONDS = 0.02  # how late a line may be; the standard library can't wait 
 _START_SECONDS = 10.0
 _UNTIL_KILLED_SECONDS = 10.0
 _LOST = 137  # as after SIGKILL
+_STOP_ORDER = "stop-ordered"
 
 
 class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +125,7 @@ class ProcessExecutor:
 
     async def start(self, job_id: str) -> None:
         """Returns once the job runs (or has run): never before it could be found again."""
-        folder = self._existing(job_id)
+        folder = self._folder(job_id)
         if (await self.inspect(job_id)).state is not ExecutionState.CREATED:
             return
         try:
@@ -140,10 +143,10 @@ class ProcessExecutor:
             alive = _is_locked(folder)  # before the state: it is stored before the lock is let go
             if not _was_created(folder):
                 return Execution(state=ExecutionState.ABSENT)
-            return _execution(_stored_state(folder), alive)
+            return _execution(_stored_state(folder), alive, ours=(folder / _STOP_ORDER).exists())
 
     async def follow(self, job_id: str, after: OutputCursor | None) -> AsyncGenerator[Sequence[OutputLine], None]:
-        folder = self._existing(job_id)
+        folder = self._folder(job_id)
         seeker, position, rest = Seeker(after), 0, b""
         while True:
             over = (await self.inspect(job_id)).state in {ExecutionState.EXITED, ExecutionState.ABSENT}
@@ -168,6 +171,8 @@ class ProcessExecutor:
         folder = self._folder(job_id)
         if (await self.inspect(job_id)).state is not ExecutionState.RUNNING:
             return
+        with _storage(folder):
+            (folder / _STOP_ORDER).touch()  # before the signal: an end without it was another's doing
         if _signal_supervisor(folder, signal.SIGTERM) and not await self._ends_within(job_id, grace_seconds):
             _signal_supervisor(folder, signal.SIGUSR1)
         if not await self._ends_within(job_id, _UNTIL_KILLED_SECONDS):
@@ -197,12 +202,6 @@ class ProcessExecutor:
         if not _JOB_ID.fullmatch(job_id):
             raise InvalidInput(f"{job_id[:80]!r} is not a job id: letters, digits, '_', '.', '-', at most 120")
         return self._data_dir / job_id
-
-    def _existing(self, job_id: str) -> Path:
-        folder = self._folder(job_id)
-        if not _was_created(folder):
-            raise NotFound(f"job {job_id} has no process on this machine")
-        return folder
 
     async def _ends_within(self, job_id: str, seconds: float) -> bool:
         with suppress(TimeoutError):
@@ -236,18 +235,36 @@ def _spawn_supervisor(folder: Path) -> None:
     )
 
 
-def _execution(state: ProcessState | None, alive: bool) -> Execution:
+def _execution(state: ProcessState | None, alive: bool, *, ours: bool) -> Execution:
+    """ours: we told it to stop."""
     if state is None:
         return Execution(state=ExecutionState.RUNNING if alive else ExecutionState.CREATED)
-    if state.exit_code is None and alive:
-        return Execution(state=ExecutionState.RUNNING, started_at=state.started_at)
-    lost = state.exit_code is None
+    if state.exit_code is None:
+        return _running(state) if alive else _lost(state, ours=ours)
     return Execution(
         state=ExecutionState.EXITED,
-        exit_code=_LOST if lost else state.exit_code,
-        error="the process that supervised the job is gone, and the job with it" if lost else state.error,
+        exit_code=state.exit_code,
+        error=state.error,
         started_at=state.started_at,
         finished_at=state.finished_at,
+        ended_by=(EndedBy.DMS if ours else EndedBy.OPERATOR) if state.told_to_stop else EndedBy.JOB,
+        ran_seconds=state.ran_seconds,
+    )
+
+
+def _running(state: ProcessState) -> Execution:
+    return Execution(state=ExecutionState.RUNNING, started_at=state.started_at, started_boot_us=state.started_boot_us)
+
+
+def _lost(state: ProcessState, *, ours: bool) -> Execution:
+    """A supervisor that did not write its job's end down was killed, or its machine went down."""
+    rebooted = bool(state.boot_id) and state.boot_id != machine_clock().boot_id
+    return Execution(
+        state=ExecutionState.EXITED,
+        exit_code=_LOST,
+        error="the process that supervised the job is gone, and the job with it",
+        started_at=state.started_at,
+        ended_by=EndedBy.ENGINE if rebooted else EndedBy.DMS if ours else EndedBy.OPERATOR,
     )
 
 

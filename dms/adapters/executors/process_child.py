@@ -24,6 +24,8 @@ from pathlib import Path
 
 import msgspec
 
+from dms.adapters.clock import boot_us, machine_clock
+from dms.adapters.executors.endings import is_ended_by
 from dms.adapters.executors.lines import LINE_BYTES, LineCutter
 from dms.disk import append_to, make_folder, private, write_file
 
@@ -53,13 +55,19 @@ class ProcessSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
-    """Times: Unix time in microseconds. exit_code is None while it runs."""
+    """Times: Unix time in microseconds. exit_code is None while it runs. boot_id, started_boot_us: the same start on
+    the machine's boot clock, unknown to older versions. ran_seconds: by that clock. told_to_stop: somebody sent the
+    supervisor a signal, and the job ended soon after or by it."""
 
     supervisor_pid: int
     started_at: int
     exit_code: int | None = None
     finished_at: int = 0
     error: str = ""
+    boot_id: str = ""
+    started_boot_us: int = 0
+    ran_seconds: float | None = None
+    told_to_stop: bool = False
 
 
 class LineWriter:
@@ -150,8 +158,10 @@ def supervise(folder: Path) -> None:
 
 
 def _run(folder: Path, spec: ProcessSpec) -> None:
-    started_at = _now()
-    state = ProcessState(supervisor_pid=os.getpid(), started_at=started_at)
+    began = machine_clock()
+    state = ProcessState(
+        supervisor_pid=os.getpid(), started_at=began.wall_us, boot_id=began.boot_id, started_boot_us=began.boot_us
+    )
     # Before the job: should we die in between, it counts as lost and is not run twice.
     _store(folder, state)
     try:
@@ -160,13 +170,19 @@ def _run(folder: Path, spec: ProcessSpec) -> None:
     except (OSError, subprocess.SubprocessError) as error:
         _store(folder, msgspec.structs.replace(state, exit_code=126, finished_at=_now(), error=str(error)))
         return
-    _pass_signals_on(job)
+    signals = SignalsPassedOn(job)
     _close_standard_output()
-    _copy_output(job, writer)
+    ended_boot_us = _copy_output(job, writer)
     writer.close()
     code = job.wait()
     code = 128 - code if code < 0 else code  # a signal's number, as a shell tells it
-    ended = msgspec.structs.replace(state, exit_code=code, finished_at=_now())
+    ended = msgspec.structs.replace(
+        state,
+        exit_code=code,
+        finished_at=_now(),
+        ran_seconds=max(0, ended_boot_us - state.started_boot_us) / 1_000_000,
+        told_to_stop=signals.explain(code, ended_boot_us),
+    )
     while not _is_stored(folder, ended):  # nobody else knows how it ended: a full disk is waited out
         time.sleep(_RETRY_SECONDS)
 
@@ -207,18 +223,33 @@ def _limit(spec: ProcessSpec) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def _pass_signals_on(job: subprocess.Popen[bytes]) -> None:
-    def send(number: int) -> None:
-        if job.returncode is None:  # not waited for yet, so the group's number is still its own
-            os.killpg(job.pid, number)
+class SignalsPassedOn:
+    """What the supervisor is told, its job is: SIGTERM, and SIGKILL for SIGUSR1."""
 
-    signal.signal(signal.SIGTERM, lambda *_: send(signal.SIGTERM))
-    signal.signal(signal.SIGUSR1, lambda *_: send(signal.SIGKILL))
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    def __init__(self, job: subprocess.Popen[bytes]) -> None:
+        self._job = job
+        self._last: tuple[int, int] | None = None  # the signal, and when, on the boot clock
+        signal.signal(signal.SIGTERM, lambda *_: self._send(signal.SIGTERM))
+        signal.signal(signal.SIGUSR1, lambda *_: self._send(signal.SIGKILL))
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+    def explain(self, exit_code: int, ended_boot_us: int) -> bool:
+        """Whether the job's end is theirs."""
+        if self._last is None:
+            return False
+        number, sent_us = self._last
+        return is_ended_by(number, exit_code, (ended_boot_us - sent_us) / 1_000_000)
+
+    def _send(self, number: int) -> None:
+        if self._job.returncode is None:  # not waited for yet, so the group's number is still its own
+            self._last = (number, boot_us())
+            os.killpg(self._job.pid, number)
 
 
-def _copy_output(job: subprocess.Popen[bytes], writer: LineWriter) -> None:
-    """Until both pipes are closed, or soon after the job's end; what it left behind is killed then."""
+def _copy_output(job: subprocess.Popen[bytes], writer: LineWriter) -> int:
+    """Until both pipes are closed, or soon after the job's end; what it left behind is killed then.
+    Answers when the job ended, on the boot clock."""
+    ended_boot_us = 0
     pipes = {
         pipe.fileno(): (name, LineSplitter())
         for name, pipe in (("stdout", job.stdout), ("stderr", job.stderr))
@@ -232,6 +263,7 @@ def _copy_output(job: subprocess.Popen[bytes], writer: LineWriter) -> None:
             left = None if deadline == math.inf else max(deadline - time.monotonic(), 0.0)
             for key, _ in selector.select(left):
                 if key.fd == ended:
+                    ended_boot_us = boot_us()
                     selector.unregister(ended)
                     os.killpg(job.pid, signal.SIGKILL)  # not reaped yet, so the group is still its own
                     deadline = time.monotonic() + _AFTER_EXIT_SECONDS
@@ -240,6 +272,7 @@ def _copy_output(job: subprocess.Popen[bytes], writer: LineWriter) -> None:
     for name, splitter in pipes.values():
         writer.write(name, splitter.flush())
     os.close(ended)
+    return ended_boot_us
 
 
 def _copy_some(descriptor: int, name: str, splitter: LineSplitter, writer: LineWriter) -> bool:

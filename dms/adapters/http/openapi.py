@@ -11,6 +11,7 @@ import msgspec
 
 from dms.adapters.http.problems import Problem, body_of
 from dms.adapters.http.routes import JOB_ID, TEXT, Parameter, Route, WebSocket
+from dms.json_schema import in_one_line
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 JSON = "application/json"
@@ -103,7 +104,7 @@ class Shapes:
 
     def _add(self, found: Mapping[str, Any]) -> None:
         for name, component in found.items():
-            shown = _one_line(component)
+            shown = in_one_line(component)
             if self.components.setdefault(name, shown) != shown:
                 raise TypeError(f"two types of the API share the name {name}")
 
@@ -150,11 +151,6 @@ def _strict(schema: Any) -> Any:
 
 def _takes_null(schema: Mapping[str, Any]) -> bool:
     return not schema or {"type": "null"} in schema.get("anyOf", ())
-
-
-def _one_line(component: dict[str, Any]) -> dict[str, Any]:
-    described = component.get("description")
-    return component | ({"description": " ".join(described.split())} if described else {})
 
 
 def _operation(route: Route, shapes: Shapes) -> dict[str, Any]:

@@ -12,9 +12,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from dms.adapters.clock import machine_clock
 from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
 from dms.adapters.executors.process_child import LOST, LineWriter, ProcessState
 from dms.application.ports import OUTPUT_TRUNCATED, ExecutionState
+from dms.domain.run_end import EndedBy
 from tests.fixtures.disks import disk_full_at
 from tests.fixtures.jobs import MIB, NODE, ended, launch, read_all, run, shell_spec, texts
 
@@ -65,6 +67,16 @@ def runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def supervisor_of(folder: Path) -> int:
+    return msgspec.json.decode((folder / "state.json").read_bytes(), type=ProcessState).supervisor_pid
+
+
+async def first_output(folder: Path) -> None:
+    async with asyncio.timeout(120):
+        while not (folder / "output.ndjson").read_bytes():  # another program's file
+            await asyncio.sleep(0.02)
 
 
 async def test_a_job_outlives_the_killed_dms(tmp_path: Path) -> None:
@@ -188,19 +200,55 @@ async def test_a_job_whose_supervisor_was_killed_is_lost_and_dead(executor: Proc
     await launch(executor, spec)
     reading = asyncio.create_task(read_all(executor, spec.job_id))
     folder = tmp_path / spec.job_id
-    async with asyncio.timeout(120):
-        while not (folder / "output.ndjson").read_bytes():  # another program's file
-            await asyncio.sleep(0.02)
-    state = msgspec.json.decode((folder / "state.json").read_bytes(), type=ProcessState)
-    os.kill(state.supervisor_pid, signal.SIGKILL)
+    await first_output(folder)
+    os.kill(supervisor_of(folder), signal.SIGKILL)
     execution = await ended(executor, spec.job_id)
     assert (execution.exit_code, "gone" in execution.error) == (137, True)
+    assert execution.ended_by is EndedBy.OPERATOR
     pid = int(texts(await reading)[0])
     async with asyncio.timeout(120):
         while runs(pid):  # another program's state
             await asyncio.sleep(0.02)
     await executor.start(spec.job_id)
     assert await executor.inspect(spec.job_id) == execution
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [("sleep 60", 143), ("trap 'exit 0' TERM; echo up; sleep 60 & wait", 0)], ids=["plain", "trap"]
+)
+async def test_who_sent_the_signal_that_ended_a_job_is_known_afterwards(
+    executor: ProcessExecutor, tmp_path: Path, script: str, code: int
+) -> None:
+    ours, theirs = shell_spec(script), shell_spec(script)
+    for spec in (ours, theirs):
+        await launch(executor, spec)
+    if code == 0:
+        for spec in (ours, theirs):
+            await first_output(tmp_path / spec.job_id)
+    await executor.stop(ours.job_id, 60)
+    os.kill(supervisor_of(tmp_path / theirs.job_id), signal.SIGTERM)
+    for spec, who in ((ours, EndedBy.DMS), (theirs, EndedBy.OPERATOR)):
+        execution = await ended(executor, spec.job_id)
+        assert (execution.ended_by, execution.exit_code) == (who, code)
+
+
+async def test_an_end_that_no_signal_of_the_supervisor_explains_is_the_jobs(executor: ProcessExecutor) -> None:
+    """A signal that came past the supervisor can't be told from one that the job sent itself."""
+    for script, code in (("exit 3", 3), ("kill -9 $$", 137), ("kill -TERM $$", 143)):
+        _, execution = await run(executor, shell_spec(script))
+        assert (execution.ended_by, execution.exit_code) == (EndedBy.JOB, code)
+
+
+async def test_a_run_is_measured_on_the_machines_boot_clock(executor: ProcessExecutor) -> None:
+    spec = shell_spec("sleep 0.5")
+    before = machine_clock().boot_us
+    await launch(executor, spec)
+    running = await executor.inspect(spec.job_id)
+    execution = await ended(executor, spec.job_id)
+    after = machine_clock().boot_us
+    assert before <= running.started_boot_us <= after
+    assert execution.ran_seconds is not None
+    assert 0.5 <= execution.ran_seconds <= (after - before) / 1_000_000
 
 
 async def test_memory_and_file_size_are_limited(executor: ProcessExecutor) -> None:

@@ -80,7 +80,15 @@ class Authority:
             .not_valid_before(now - datetime.timedelta(hours=1))
             .not_valid_after(now + datetime.timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=address is None, path_length=None), critical=True)
+            # Python 3.13 and later ask for what RFC 5280 wants to be there.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
+        if address is None:
+            signs = dict.fromkeys(("key_cert_sign", "crl_sign", "digital_signature"), True)
+            others = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+            never = dict.fromkeys((*others, "encipher_only", "decipher_only"), False)
+            builder = builder.add_extension(x509.KeyUsage(**signs, **never), critical=True)
         if address is not None:
             names: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address(address))]
             uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
