@@ -60,7 +60,7 @@ def add_to(cli: Group) -> None:
         """
         loaded = state.load(overrides(pairs, options))
         try:
-            from dms.bootstrap import serve
+            from dms.process import serve
 
             serve(loaded)
         except DmsError as error:

@@ -126,7 +126,7 @@ def _add_onboarding(cli: Group) -> None:
 
 
 def _forget_identity(state: State, yes: bool) -> None:
-    from dms.bootstrap import forget_identity
+    from dms.keys import forget_identity
 
     _confirm(
         "Without its key this node is another peer: what it is owed can't be claimed any more. Give the key up?",

@@ -146,7 +146,7 @@ def _add_exports(group: Group) -> None:
 
         Look at it with: nunet audit verify --database FILE; or run a DMS on it.
         """
-        from dms.bootstrap import import_export
+        from dms.offline import import_export
 
         events = max(import_export(counted(export_lines(path), "lines"), database), default=0)
         say(f"{database} holds {events} events")

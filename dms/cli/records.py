@@ -19,9 +19,9 @@ from dms.errors import LogCorrupt
 
 if TYPE_CHECKING:
     from dms.adapters.outputs.audit import OutputsChecked
-    from dms.bootstrap import Audit
     from dms.domain.chain import SignedRecord
     from dms.domain.export import Checker
+    from dms.offline import Audit
 
 
 def add_to(cli: Group) -> None:
@@ -135,7 +135,7 @@ def _check_together(exported: Path | None, against: Path | None, heads: Sequence
 
 
 def _verify_database(state: State, path: Path, heads: Sequence[Path], peer_id: str) -> int:
-    from dms.bootstrap import Audit
+    from dms.offline import Audit
 
     if not path.is_file():
         raise Failure(f"{path}: there is no such log", Exit.NOT_FOUND, "name it with --database")
@@ -273,8 +273,8 @@ def _ran_it(records: Sequence[SignedRecord]) -> bool:
 
 def _read_export(path: Path) -> tuple[Checker, list[SignedRecord]]:
     """The records of a job, checked; those of a whole log are checked and not kept. Raises Failure."""
-    from dms.bootstrap import export_checker
     from dms.domain.audit import check_evidence
+    from dms.offline import export_checker
 
     checker = export_checker()
     try:

@@ -72,7 +72,7 @@ def _policy(path: Path | None) -> Policy | None:
 def _replayed(database: Path, policy: Policy | None, limit: int) -> dict[str, Any]:
     import msgspec
 
-    from dms.bootstrap import Replay
+    from dms.offline import Replay
 
     if not database.is_file():
         raise Failure(f"{database}: there is no such log", Exit.NOT_FOUND, "name it with --database")

@@ -34,7 +34,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "projections",
     ),  # and its own package
 }
-WIRING = ("dms.bootstrap", "dms.cli", "dms.__main__")  # these may know every concrete class
+WIRING = ("dms.bootstrap", "dms.daemon", "dms.keys", "dms.offline", "dms.process", "dms.cli", "dms.__main__")
 
 
 def module_name(path: Path) -> str:
@@ -141,7 +141,7 @@ TASKS: dict[tuple[str, str], str] = {
     ("dms.application.tasks", "JobTasks.start"): "begins again by itself, and logs, until the job is done",
     ("dms.application.reactors", "Reaction._look"): "begins again by itself, and logs, until nothing is due",
     ("dms.application.tasks", "background"): "logs what ends it",
-    ("dms.bootstrap", "_started"): WAITED_FOR,
+    ("dms.process", "started"): WAITED_FOR,
     ("dms.application.chats", "Chats.start"): WAITED_FOR,
     ("dms.application.compute_provider", "ComputeProvider._either"): WAITED_FOR,
     ("dms.application.compute_provider", "ComputeProvider.feed"): WAITED_FOR,
