@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dms.adapters.eventlog.archive import SQLiteEventArchive
+from dms.adapters.eventlog.archive_writer import SQLiteEventArchive
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.watch import LogWatch
-from dms.adapters.executors.archive import check_archive
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
 from dms.adapters.executors.profile import ContainerLimits
+from dms.adapters.executors.workspace_archive import check_archive
 from dms.adapters.funding.ledger import LedgerCheck, LedgerSettings
 from dms.adapters.funding.trust import TrustCheck
 from dms.adapters.hardware.nvidia import NvidiaGpus
@@ -51,11 +51,11 @@ from dms.application.funding import PatientCheck
 from dms.application.heads import HeadExchange
 from dms.application.loops import Loops
 from dms.application.ml_images import MlImages
-from dms.application.overview import Services
 from dms.application.ports import Executor, FundingCheck, Hardware, Host
 from dms.application.retention import Retention
 from dms.application.seals import Seals
 from dms.application.service_provider import ServiceProvider, Timeouts
+from dms.application.services import Services
 from dms.application.transactions import Transactions
 from dms.application.transfers import TransferLimits, Transfers
 from dms.application.user_files import Inbox, Outbox

@@ -21,12 +21,12 @@ from pathlib import Path
 
 import msgspec
 
-from dms.adapters.executors.archive import unpack
 from dms.adapters.executors.output import BATCH_LINES, Seeker
 from dms.adapters.executors.pack import pack
 from dms.adapters.executors.process_child import ProcessSpec, ProcessState
 from dms.adapters.executors.threads import stoppable
 from dms.adapters.executors.trees import remove_tree
+from dms.adapters.executors.workspace_archive import unpack
 from dms.application.ports import (
     Execution,
     ExecutionSpec,
