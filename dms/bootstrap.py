@@ -37,6 +37,7 @@ from dms.adapters.p2p.network import Libp2pNetwork
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.adapters.wallets.maker import new_wallet
 from dms.application.asyncapi import Part as Description
+from dms.application.availability import AvailabilityNews
 from dms.application.chats import Chats
 from dms.application.checkpoint_files import CheckpointFiles
 from dms.application.checkpoint_keeper import CheckpointKeeper, CheckpointTimes
@@ -53,6 +54,7 @@ from dms.application.loops import Loops
 from dms.application.ml_images import MlImages
 from dms.application.overview import Services
 from dms.application.ports import Executor, FundingCheck, Hardware, Host
+from dms.application.reactors import Reactors
 from dms.application.retention import Retention
 from dms.application.seals import Seals
 from dms.application.service_provider import ServiceProvider, Timeouts
@@ -197,6 +199,8 @@ def _parts(base: Base, readiness: Readiness) -> Parts:
         executor=base.executor,
         exchange=base.exchange,
         heads=HeadExchange(event_log, base.network, base.identity, heads, base.now, loops=loops),
+        reactors=Reactors(event_log, loops),
+        availability=AvailabilityNews(event_log, services.directory.stir, loops),
         cleaner=Cleaner(event_log, services.compute_provider, base.executor, interval, loops),
         figures=figures,
         metadata_file=metadata_file,
