@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dms.adapters.eventlog.archive import SQLiteEventArchive
+from dms.adapters.eventlog.archive_writer import SQLiteEventArchive
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.watch import LogWatch
-from dms.adapters.executors.archive import check_archive
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
 from dms.adapters.executors.profile import ContainerLimits
+from dms.adapters.executors.workspace_archive import check_archive
 from dms.adapters.funding.ledger import LedgerCheck, LedgerSettings
 from dms.adapters.funding.trust import TrustCheck
 from dms.adapters.hardware.nvidia import NvidiaGpus
@@ -52,20 +52,22 @@ from dms.application.funding import PatientCheck
 from dms.application.heads import HeadExchange
 from dms.application.loops import Loops
 from dms.application.ml_images import MlImages
-from dms.application.overview import Services
 from dms.application.ports import Executor, FundingCheck, Hardware, Host
 from dms.application.reactors import Reactors
 from dms.application.retention import Retention
 from dms.application.seals import Seals
 from dms.application.service_provider import ServiceProvider, Timeouts
+from dms.application.services import Services
 from dms.application.transactions import Transactions
 from dms.application.transfers import TransferLimits, Transfers
 from dms.application.user_files import Inbox, Outbox
 from dms.application.writes import Writes
+from dms.clock import machine_clock
 from dms.config import Funding, Settings
 from dms.daemon import Daemon, Parts, Readiness
 from dms.disk import make_folder
 from dms.domain.device import Capacity
+from dms.domain.run_time import Instant
 from dms.errors import ConfigError
 from dms.keys import ADDRESS_KEY, NODE_KEY, node_identity, token_key
 from projections.all import all_projections
@@ -87,10 +89,11 @@ def now_us() -> int:
 
 @dataclass(frozen=True)
 class Overrides:
-    """What tests put in the place of parts; None leaves the daemon's own. now: Unix time, microseconds; executor: by
-    the id of this node."""
+    """What tests put in the place of parts; None leaves the daemon's own. now: Unix time, microseconds; clock: of this
+    machine, for the time of runs; executor: by the id of this node."""
 
     now: Callable[[], int] = now_us
+    clock: Callable[[], Instant] = machine_clock
     hardware: Hardware | None = None
     network: Callable[[Identity], Host] | None = None
     executor: Callable[[str], Executor] | None = None
@@ -103,6 +106,7 @@ class Base:
 
     settings: Settings
     now: Callable[[], int]
+    clock: Callable[[], Instant]
     loops: Loops
     writes: Writes
     event_log: SQLiteEventLog
@@ -163,6 +167,7 @@ def _base(settings: Settings, overrides: Overrides, closing: AsyncExitStack) -> 
     return Base(
         settings=settings,
         now=overrides.now,
+        clock=overrides.clock,
         loops=loops,
         writes=writes,
         event_log=event_log,
@@ -259,7 +264,7 @@ def _compute_provider(base: Base) -> ComputeProvider:
         base.outputs,
         base.identity,
         _checkpoint_keeper(base),
-        base.now,
+        base.clock,
         confined=base.executor.name == "docker",
         run_unconfined_for_peers=settings.job.allow_process_for_peers,
         funding=patient if settings.funding.check != "trust" else None,

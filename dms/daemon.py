@@ -21,9 +21,9 @@ from dms.application.control import serve_control
 from dms.application.file_exchange import FileExchange
 from dms.application.heads import HeadExchange
 from dms.application.loops import Loops
-from dms.application.overview import Services
 from dms.application.ports import Executor, Host
 from dms.application.reactors import Reactors
+from dms.application.services import Services
 from dms.config import Settings
 from dms.domain.transfer import OPEN_STATES
 from dms.errors import LogCorrupt

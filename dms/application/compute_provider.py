@@ -40,6 +40,7 @@ from dms.application.supervision import Supervision
 from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.event import new_id
 from dms.domain.gpus import GpuReading
+from dms.domain.run_time import Instant
 from dms.errors import ExecutorUnavailable, Forbidden, NotFound
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class ComputeProvider:
         outputs: OutputStore,
         signer: Signer,
         checkpoints: CheckpointKeeper,
-        now: Callable[[], int],
+        clock: Callable[[], Instant],
         *,
         confined: bool,
         run_unconfined_for_peers: bool = False,
@@ -67,7 +68,7 @@ class ComputeProvider:
         loops: Loops | None = None,
     ) -> None:
         """confined: whether the executor isolates a stranger's job; one that does not runs jobs of
-        peers only when the operator says so. now: Unix time in microseconds. funding: our own look at
+        peers only when the operator says so. clock: of this machine. funding: our own look at
         each payment, since the service provider's word for it is not enough; None: it is."""
         self._log, self._device, self._checkpoints, self._funding = log, device, checkpoints, funding
         loops = loops or Loops()
@@ -79,10 +80,10 @@ class ComputeProvider:
         self._engine = EngineWatch(executor, device, self.leftovers.sweep, loops, unfit)
         self._gpus = GpuWatch(device, loops)
         endings = Endings(log, outputs, checkpoints)
-        supervision = Supervision(log, executor, outputs, checkpoints, endings, now)
+        supervision = Supervision(log, executor, outputs, checkpoints, endings, clock)
         self.reactors: Sequence[Reactor[Any]] = (
             CheckPayments(log, signer, self._admission, self._engine, funding),
-            RunContainers(log, executor, device, checkpoints, supervision, endings, signer.peer_id, now),
+            RunContainers(log, executor, device, checkpoints, supervision, endings, signer.peer_id, clock),
             RemoveContainers(self.leftovers, self._engine),
             DeleteCheckpoints(checkpoints),
             LookAtGpus(device),

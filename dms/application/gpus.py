@@ -25,13 +25,13 @@ class GpuWatch:
         self._looking: Loop | None = None
 
     def start(self) -> None:
-        self._looking = self._loops.every(LOOK_SECONDS, "GPU watch", self._look)
+        self._looking = self._loops.every(LOOK_SECONDS, "GPU watch", self._record_changes)
 
     async def close(self) -> None:
         if self._looking is not None:
             await self._looking.close()
 
-    async def _look(self) -> None:
+    async def _record_changes(self) -> None:
         try:
             await self._device.see_gpus()
         except LogUnavailable as error:

@@ -14,11 +14,12 @@ from dms.application.checkpoint_keeper import CheckpointKeeper
 from dms.application.device import DeviceService
 from dms.application.endings import Endings
 from dms.application.loops import said
-from dms.application.ports import EventLog, Executor
+from dms.application.ports import EventLog, ExecutionState, Executor
 from dms.application.reactors import News, Reactor
 from dms.application.supervision import Supervision
 from dms.application.tasks import cancelled, either
 from dms.domain.deployment import Deployment, DeploymentState, Fault
+from dms.domain.run_time import Instant, began
 from dms.errors import (
     ExecutionError,
     ExecutorUnavailable,
@@ -48,10 +49,10 @@ class RunContainers(Reactor[Deployment]):
         supervision: Supervision,
         endings: Endings,
         node_id: str,
-        now: Callable[[], int],
+        clock: Callable[[], Instant],
     ) -> None:
-        """node_id: peer id of this node. now: Unix time in microseconds."""
-        self._log, self._executor, self._device, self._now = log, executor, device, now
+        """node_id: peer id of this node. clock: of this machine."""
+        self._log, self._executor, self._device, self._clock = log, executor, device, clock
         self._checkpoints, self._supervision, self._endings, self._node_id = checkpoints, supervision, endings, node_id
         # Job id -> when the engine went away, by the loop's clock. Not an event: a restart gives it the grace anew.
         self._away_since: dict[str, float] = {}
@@ -107,15 +108,20 @@ class RunContainers(Reactor[Deployment]):
     async def _start(self, deployment: Deployment) -> None:
         job_id = deployment.key
         await self._checkpoints.restore(deployment, spec_of(deployment, self._node_id))  # a reboot empties workspaces
+        found = await self._executor.inspect(job_id)
+        asked = self._clock() if found.state is ExecutionState.CREATED else None
         try:
             await self._executor.start(job_id)
         except NotFound:
             await self._supervision.conclude(job_id)
             return
         execution = await self._executor.inspect(job_id)
+        started = began(
+            self._clock(), asked=asked, started_at=execution.started_at, started_boot_us=execution.started_boot_us
+        )
         deployment = self._endings.load(job_id)
         if deployment.state is DeploymentState.CREATED:
-            deployment.container_started(execution.started_at or self._now())
+            deployment.container_started(execution.started_at or started.wall_us, started.boot_id, started.boot_us)
             await self._log.save(deployment)
 
     async def _unless_stopped(self, job_id: str, work: Coroutine[Any, Any, T], news: News) -> T | None:

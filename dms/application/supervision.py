@@ -11,10 +11,13 @@ from dms.application.endings import Endings
 from dms.application.ports import EventLog, Execution, ExecutionState, Executor, OutputStore
 from dms.application.reactors import News
 from dms.application.tasks import cancelled, either
-from dms.domain.deployment import Deployment, DeploymentState, Fault
+from dms.domain.deployment import MICROSECONDS, Deployment, DeploymentState, Fault
+from dms.domain.run_end import RunEnd, judge
+from dms.domain.run_time import Instant, RunTime
 from dms.errors import NotFound
 
 STOP_GRACE_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 60.0  # between two looks at the limit: timers stand still while the machine sleeps
 NOT_RUN = (ExecutionState.ABSENT, ExecutionState.CREATED)
 
 
@@ -26,10 +29,10 @@ class Supervision:
         outputs: OutputStore,
         checkpoints: CheckpointKeeper,
         endings: Endings,
-        now: Callable[[], int],
+        clock: Callable[[], Instant],
     ) -> None:
-        """now: Unix time in microseconds."""
-        self._log, self._executor, self._outputs, self._now = log, executor, outputs, now
+        """clock: of this machine, where the containers run."""
+        self._log, self._executor, self._outputs, self._clock = log, executor, outputs, clock
         self._checkpoints, self._endings = checkpoints, endings
 
     async def supervise(self, job_id: str, news: News) -> None:
@@ -53,7 +56,8 @@ class Supervision:
         """Records what became of a container that has been started and does not run any more."""
         execution = await self._executor.inspect(job_id)
         if execution.state is not ExecutionState.RUNNING:
-            await self._endings.record(job_id, lambda deployment: _end(deployment, execution))
+            now = self._clock()
+            await self._endings.record(job_id, lambda deployment: _end(deployment, execution, now))
 
     @asynccontextmanager
     async def _following(self, job_id: str) -> AsyncIterator[asyncio.Task[None]]:
@@ -79,11 +83,11 @@ class Supervision:
         deployment = self._endings.load(job_id)
         if deployment.state is not DeploymentState.RUNNING:
             return None
-        return max(0.0, (deployment.stops_at - self._now()) / 1_000_000)
+        return min(LONGEST_WAIT_SECONDS, run_time(deployment).left_seconds(self._clock()))
 
     async def _stop_if_due(self, job_id: str) -> None:
         deployment = self._endings.load(job_id)
-        if deployment.state is DeploymentState.RUNNING and self._now() >= deployment.stops_at:
+        if deployment.state is DeploymentState.RUNNING and run_time(deployment).is_over(self._clock()):
             reason = f"time limit of {deployment.minutes} min reached"
             deployment.request_stop("time limit", reason, Fault.REQUESTER)
             await self._log.save(deployment)
@@ -91,14 +95,41 @@ class Supervision:
             await self._executor.stop(job_id, STOP_GRACE_SECONDS)
 
 
-def _end(deployment: Deployment, execution: Execution) -> None:
+def run_time(deployment: Deployment) -> RunTime:
+    """Of one that was started."""
+    limit_us = deployment.minutes * 60 * MICROSECONDS
+    started = Instant(deployment.boot_id, deployment.started_boot_us, deployment.stops_at - limit_us)
+    return RunTime(started, limit_us)
+
+
+def _end(deployment: Deployment, execution: Execution, now: Instant) -> None:
     """What a container that does not run any more means for its deployment."""
-    if execution.state is ExecutionState.EXITED:
-        duration = max(0, execution.finished_at - execution.started_at) / 1_000_000
-        code = -1 if execution.exit_code is None else execution.exit_code
-        deployment.exited(code, execution.oom_killed, duration)
-    elif deployment.stop is not None:
+    gone = execution.state in NOT_RUN
+    verdict = judge(
+        stop_ordered=deployment.stop is not None,
+        ended_by=execution.ended_by,
+        gone=gone,
+        started_again=not gone and _started_again(deployment, execution),
+        error=execution.error,
+    )
+    seconds = _lasted_seconds(deployment, execution, now)
+    if verdict.end is RunEnd.FAILED:
+        deployment.fail(verdict.reason, Fault.PROVIDER, execution.exit_code, seconds)
+    elif gone:
         deployment.stopped()
     else:
-        reason = execution.error or "it was removed from outside"
-        deployment.fail(f"the container is gone: {reason}", Fault.PROVIDER)
+        code = -1 if execution.exit_code is None else execution.exit_code
+        deployment.exited(code, execution.oom_killed, seconds)
+
+
+def _started_again(deployment: Deployment, execution: Execution) -> bool:
+    recorded = run_time(deployment).started.wall_us if deployment.stops_at else 0
+    return bool(recorded and execution.started_at) and recorded != execution.started_at
+
+
+def _lasted_seconds(deployment: Deployment, execution: Execution, now: Instant) -> float:
+    if execution.ran_seconds is not None:
+        return execution.ran_seconds
+    if deployment.stops_at:
+        return run_time(deployment).lasted_seconds(now, execution.started_at, execution.finished_at)
+    return max(0, execution.finished_at - execution.started_at) / MICROSECONDS

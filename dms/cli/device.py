@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from dms.cli.core import Exit, Failure, Group, State, can_ask, command, pass_state, say
+from dms.cli.core import Group, State, can_ask, command, pass_state
 from dms.cli.events import at_option
+from dms.cli.failure import Exit, Failure, say
 
 if TYPE_CHECKING:
     from dms.cli.client import Api

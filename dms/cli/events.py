@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from dms.cli.core import Exit, Failure, Group, State, command, pass_state, say
+from dms.cli.core import Group, State, command, pass_state
 from dms.cli.export_file import export_lines
+from dms.cli.failure import Exit, Failure, say
 from dms.cli.text import moment, printable
 
 PREFIX = "io.nunet.dms."

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dms.cli.core import Exit, Failure, Group, State, command, pass_state
+from dms.cli.core import Group, State, command, pass_state
 from dms.cli.export_file import export_lines
+from dms.cli.failure import Exit, Failure
 from dms.cli.text import moment
 from dms.errors import InvalidInput, LogCorrupt, NotFound
 

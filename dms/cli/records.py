@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dms.cli.core import Exit, Failure, Group, State, command, pass_state, say
+from dms.cli.core import Group, State, command, pass_state
 from dms.cli.export_file import export_lines
+from dms.cli.failure import Exit, Failure, say
 from dms.cli.heads import HEADS, Evidence, add_heads, check_export, fault_of, in_words
 from dms.cli.output import Column
 from dms.cli.text import in_path

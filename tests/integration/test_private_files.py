@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dms.adapters.eventlog.archive import SQLiteEventArchive
+from dms.adapters.eventlog.archive_writer import SQLiteEventArchive
 from dms.adapters.executors.pack import pack
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.heads.file import HeadFile

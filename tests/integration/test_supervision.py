@@ -25,6 +25,8 @@ OTHERS = {
     "metadata file", "metrics", "websocket pings", "engine watch", "GPU watch", "tidying of checkpoints", "cleanup",
     "retention", "own advertisement", "recording of providers", "expiry of providers", "asking of neighbours",
     "heads at the end of jobs", "heads of running jobs", "event log watch", "event log check", "remembering of peers",
+    "news of availability", "reactor: payments of deployments", "reactor: running of containers",
+    "reactor: removal of containers", "reactor: deletion of checkpoints", "reactor: look at GPUs given back",
 }  # fmt: skip
 
 

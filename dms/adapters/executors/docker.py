@@ -21,7 +21,6 @@ from docker import APIClient
 from docker.auth import get_config_header
 from msgspec import Struct
 
-from dms.adapters.executors.archive import Owner
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.engine import DEFAULT_BASE_URL, Engine, engine_address, payloads
 from dms.adapters.executors.images import ImagePolicy, inner_registry, parse_reference
@@ -50,6 +49,7 @@ from dms.adapters.executors.profile import (
 from dms.adapters.executors.pulls import Pull, steps
 from dms.adapters.executors.threads import stoppable
 from dms.adapters.executors.volumes import Room, copied_paths, copier_config, is_below, volume_paths
+from dms.adapters.executors.workspace_archive import Owner
 from dms.adapters.executors.workspaces import Workspaces
 from dms.application.ports import (
     Execution,

@@ -20,7 +20,6 @@ from sanic.server.async_server import AsyncioServer
 
 from dms.adapters.http import (
     admin,
-    archive,
     asyncapi,
     chat,
     checkpoints,
@@ -32,6 +31,7 @@ from dms.adapters.http import (
     files,
     gpu,
     jobs,
+    log_archive,
     metrics,
     onboarding,
     openapi,
@@ -52,7 +52,7 @@ from dms.adapters.http.routes import Api, Route, WebSocket, run
 from dms.adapters.http.sockets import Sockets
 from dms.application import event_messages
 from dms.application.asyncapi import Part, document
-from dms.application.overview import Services
+from dms.application.services import Services
 from dms.errors import AddressUnavailable, ConfigError
 from projections.base import LiveViews
 
@@ -68,7 +68,7 @@ MODULES = (
     gpu,
     transactions,
     events,
-    archive,
+    log_archive,
     past,
     erasures,
     admin,

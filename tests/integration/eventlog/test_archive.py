@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dms.adapters.eventlog.archive import Sizes, SQLiteEventArchive
+from dms.adapters.eventlog.archive_writer import Sizes, SQLiteEventArchive
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
 from dms.application.export import export_job, export_log
