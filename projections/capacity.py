@@ -21,18 +21,20 @@ OWN = "self"  # the row of this device: a deployment's event does not name the n
 
 
 class CapacityRow(Struct, frozen=True, kw_only=True, gc=False):
-    """total: the hardware; onboarded: offered to the network; reserved: held by jobs.
-    held: job id -> what it holds (own device only)."""
+    """online: takes jobs. hindrance: why it can't just now, whatever its owner set. total: the hardware;
+    onboarded: offered to the network; reserved: held by jobs. held: job id -> what it holds (own device only)."""
 
     provider: str  # peer id
     own: bool
     online: bool
     channel: str
+    hindrance: str = ""
     total: Resources = Resources()
     onboarded: Resources = Resources()
     reserved: Resources = Resources()
     ntx_price: str = "0"
     held: dict[str, Resources] = {}
+    available: bool = False  # as the owner set it (own device only)
     position: int = 0
 
     @property
@@ -52,16 +54,17 @@ class NetworkCapacity(Struct, frozen=True, kw_only=True):
 _OWN_KINDS = (Device.KIND, Deployment.KIND)
 _READ: frozenset[type[Event]] = frozenset((
     Provider.Advertised, Device.Onboarded, Device.ResourcesChanged, Device.GpusChanged, Device.AvailabilityChanged,
-    Deployment.Accepted,
+    Device.Hindered, Deployment.Accepted,
 ))  # fmt: skip
 _GONE: frozenset[type[Event]] = frozenset((Provider.Withdrawn, Provider.Lost))
 _FREED: frozenset[type[Event]] = frozenset((Deployment.ContainerExited, Deployment.Failed, Deployment.Stopped))
-_ENDS: frozenset[type[Event]] = _GONE | _FREED | {Device.Offboarded}  # of which no more counts than that it happened
+# Of which no more counts than that they happened.
+_BARE: frozenset[type[Event]] = _GONE | _FREED | {Device.Offboarded, Device.Unhindered}
 
 
 class Capacity(Projection[CapacityRow]):
     name: ClassVar[str] = "capacity"
-    version = 2
+    version = 3
     event_types: ClassVar[frozenset[type[Event]]] = (
         Provider.event_types() | Device.event_types() | Deployment.event_types() | {Unknown}
     )
@@ -81,14 +84,14 @@ class Capacity(Projection[CapacityRow]):
 
     def apply(self, row: CapacityRow | None, recorded: AnyFact) -> CapacityRow | None:
         event_type = recorded.event_type
-        if event_type in _READ or event_type in _ENDS:
+        if event_type in _READ or event_type in _BARE:
             row = _apply(row, recorded)
         return None if row is None else replace(row, position=recorded.position)
 
 
 def network_sum(rows: Iterable[CapacityRow]) -> NetworkCapacity:
-    """Of all providers that are online; `providers` counts the others too."""
-    known = list(rows)
+    """Of all providers that are online; `providers` counts the others too, but not a device that never onboarded."""
+    known = [row for row in rows if row.channel]
     online = [row for row in known if row.online]
 
     def added(amounts: Iterable[Resources]) -> Resources:
@@ -122,12 +125,17 @@ def _apply(row: CapacityRow | None, recorded: AnyFact) -> CapacityRow | None:
             )
         case Device.Onboarded():
             return _onboarded(row, event, recorded.key)
+        case Device.Hindered(reason=reason):
+            new = CapacityRow(provider=recorded.key, own=True, online=False, channel="")
+            return replace(row or new, online=False, hindrance=reason)
     if row is None:
         return None
     if event_type in _FREED:
         return _freed(row, recorded.key)
     if event_type is Device.Offboarded:
-        return replace(row, online=False, onboarded=Resources())
+        return replace(row, online=False, available=False, onboarded=Resources())
+    if event_type is Device.Unhindered:
+        return replace(row, online=row.available, hindrance="")
     match event:
         case Device.ResourcesChanged():
             offered = Resources(cpu_mhz=event.cpu_mhz, memory_mb=event.memory_mb, vram_mb=row.onboarded.vram_mb)
@@ -137,7 +145,7 @@ def _apply(row: CapacityRow | None, recorded: AnyFact) -> CapacityRow | None:
             onboarded = replace(row.onboarded, vram_mb=vram_offered(gpus))
             return replace(row, total=total, onboarded=onboarded)
         case Device.AvailabilityChanged(available=available):
-            return replace(row, online=available)
+            return replace(row, online=available and not row.hindrance, available=available)
         case Deployment.Accepted(reserved=reserved):
             return _held(row, recorded.key, reserved)
     return row
@@ -149,12 +157,16 @@ def _onboarded(row: CapacityRow | None, event: Device.Onboarded, peer_id: str) -
         provider=peer_id,
         own=True,
         online=event.available,
+        available=event.available,
         channel=event.channel,
         total=Resources(cpu_mhz=event.total.cpu_mhz, memory_mb=event.total.memory_mb, vram_mb=vram_total(gpus)),
         onboarded=event.offered,
         ntx_price=event.ntx_price,
     )
-    return new if row is None else replace(new, held=row.held, reserved=row.reserved)
+    if row is None:
+        return new
+    online = new.online and not row.hindrance
+    return replace(new, online=online, hindrance=row.hindrance, held=row.held, reserved=row.reserved)
 
 
 def _held(row: CapacityRow, job_id: str, amount: Resources) -> CapacityRow:

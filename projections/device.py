@@ -14,16 +14,20 @@ from projections.base import Projection
 OWN = "self"
 _COUNTED: frozenset[type[Event]] = frozenset((
     Device.Onboarded, Device.ResourcesChanged, Device.GpusChanged, Device.AvailabilityChanged,
-    Device.PaymentAddressChanged, Device.Offboarded,
+    Device.PaymentAddressChanged, Device.Hindered, Device.Unhindered, Device.Offboarded,
 ))  # fmt: skip
+_COMES_AND_GOES = frozenset((Device.Hindered, Device.Unhindered))
 TOPICS = tuple(sorted(event_type.TOPIC for event_type in _COUNTED))
 
 
 class DeviceRow(Struct, frozen=True, kw_only=True, gc=False):
-    """changed_at: Unix time in microseconds of the last change. position: its event."""
+    """available: as the owner set it. hindrance: why no job can be run just now all the same. changed_at: Unix time
+    in microseconds of the last change that somebody made. position: of the newest event."""
 
     peer_id: str
     onboarded: bool
+    available: bool = False
+    hindrance: str = ""
     hostname: str = ""
     total: Capacity = Capacity(cpu_mhz=0, memory_mb=0, cores=0)
     cpu_mhz: int = 0
@@ -36,11 +40,20 @@ class DeviceRow(Struct, frozen=True, kw_only=True, gc=False):
     changed_at: int = 0
     position: int = 0
 
+    @property
+    def ever_onboarded(self) -> bool:
+        return bool(self.channel)
+
+    @property
+    def online(self) -> bool:
+        return self.available and not self.hindrance
+
 
 class DeviceView(Projection[DeviceRow]):
     """One row, kept when the machine is offboarded."""
 
     name: ClassVar[str] = "device"
+    version = 2
     row_type = DeviceRow
     event_types = _COUNTED | {Unknown}  # a change that a newer program made counts as one
 
@@ -50,7 +63,8 @@ class DeviceView(Projection[DeviceRow]):
     def apply(self, row: DeviceRow | None, recorded: AnyFact) -> DeviceRow | None:
         before = row or DeviceRow(peer_id=recorded.key, onboarded=False)
         after = _apply(before, recorded)
-        return msgspec.structs.replace(after, changed_at=recorded.time, position=recorded.position)
+        changed_at = before.changed_at if recorded.event_type in _COMES_AND_GOES else recorded.time
+        return msgspec.structs.replace(after, changed_at=changed_at, position=recorded.position)
 
 
 def _apply(row: DeviceRow, recorded: AnyFact) -> DeviceRow:
@@ -59,6 +73,8 @@ def _apply(row: DeviceRow, recorded: AnyFact) -> DeviceRow:
             return DeviceRow(
                 peer_id=row.peer_id,
                 onboarded=True,
+                available=event.available,
+                hindrance=row.hindrance,
                 hostname=event.hostname,
                 total=event.total,
                 cpu_mhz=event.offered.cpu_mhz,
@@ -77,8 +93,14 @@ def _apply(row: DeviceRow, recorded: AnyFact) -> DeviceRow:
             return msgspec.structs.replace(row, total=msgspec.structs.replace(row.total, gpus=gpus))
         case Device.PaymentAddressChanged(payment_address=address):
             return msgspec.structs.replace(row, payment_address=address)
+        case Device.AvailabilityChanged(available=available):
+            return msgspec.structs.replace(row, available=available)
+        case Device.Hindered(reason=reason):
+            return msgspec.structs.replace(row, hindrance=reason)
+        case Device.Unhindered():
+            return msgspec.structs.replace(row, hindrance="")
         case Device.Offboarded():
-            return msgspec.structs.replace(row, onboarded=False)
+            return msgspec.structs.replace(row, onboarded=False, available=False)
     return row
 
 

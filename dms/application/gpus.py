@@ -22,7 +22,7 @@ class GpuWatch:
         self._looking: Loop | None = None
 
     def start(self) -> None:
-        self._looking = self._loops.start("GPU watch", self._look)
+        self._looking = self._loops.start("GPU watch", self._record_changes)
 
     async def close(self) -> None:
         if self._looking is not None:
@@ -31,7 +31,7 @@ class GpuWatch:
     def look_soon(self) -> None:
         self._stirred.set()
 
-    async def _look(self) -> None:
+    async def _record_changes(self) -> None:
         while True:
             try:
                 await self._device.see_gpus()

@@ -415,6 +415,16 @@ class PeerNetwork(Protocol):
         """Connected peers, by peer id."""
 
 
+class Host(PeerNetwork, Protocol):
+    """A PeerNetwork of our own, which starts and ends with the daemon."""
+
+    async def start(self) -> None:
+        """Raises Unavailable naming an address that can't be listened on."""
+
+    async def close(self) -> None:
+        """Safe to repeat."""
+
+
 class Signer(Protocol):
     """The node's Ed25519 key."""
 

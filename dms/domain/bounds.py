@@ -83,6 +83,9 @@ BOUNDS: dict[tuple[str, str], Any] = {
     ("DeploymentRequest", "channel"): _PLAIN_ID,
     ("ContainerExited", "exit_code"): Annotated[int, Meta(ge=-(2**31), le=2**31)],
     ("ContainerExited", "duration_seconds"): Annotated[float, Meta(ge=-1e12, le=1e12)],
+    ("Failed", "exit_code"): Annotated[int, Meta(ge=-(2**31), le=2**31)] | None,
+    ("Failed", "duration_seconds"): Annotated[float, Meta(ge=-1e12, le=1e12)],
+    ("ContainerStarted", "boot_id"): _PLAIN_ID,
     ("Stopped", "exit_code"): Annotated[int, Meta(ge=-(2**31), le=2**31)] | None,
     ("Stopped", "duration_seconds"): Annotated[float, Meta(ge=-1e12, le=1e12)],
 }

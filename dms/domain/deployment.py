@@ -129,8 +129,13 @@ class Deployment(Aggregate):
 
     @register
     class ContainerStarted(Event, frozen=True, kw_only=True, gc=False):
+        """boot_id, started_boot_us: which boot of the machine, and its boot-time clock in microseconds at the start, so
+        that the run is measured by one clock that no one sets; empty and 0 in older logs."""
+
         TOPIC: ClassVar[str] = "deployment.container_started"
         stops_at: int  # Unix time in microseconds: the time limit
+        boot_id: str = ""
+        started_boot_us: int = 0
 
     @register
     class WorkspaceRestored(Event, frozen=True, kw_only=True, gc=False):
@@ -172,6 +177,14 @@ class Deployment(Aggregate):
         number: int
 
     @register
+    class CheckpointDeleted(Event, frozen=True, kw_only=True, gc=False):
+        """Its archive is no longer here. reason: "delivered", "expired" or "could not be kept"."""
+
+        TOPIC: ClassVar[str] = "deployment.checkpoint_deleted"
+        number: int
+        reason: str
+
+    @register
     class StopRequested(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "deployment.stop_requested"
         VERSION: ClassVar[int] = 2
@@ -197,12 +210,16 @@ class Deployment(Aggregate):
 
     @register
     class Failed(Event, frozen=True, kw_only=True, gc=False):
+        """exit_code, duration_seconds: of a container that something other than the job and us has ended."""
+
         TOPIC: ClassVar[str] = "deployment.failed"
         VERSION: ClassVar[int] = 2
         UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
         PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
         reason: str
         fault: Fault
+        exit_code: int | None = None
+        duration_seconds: float = 0.0
 
     @register
     class Stopped(Event, frozen=True, kw_only=True, gc=False):
@@ -256,6 +273,8 @@ class Deployment(Aggregate):
         self.digest = ""
         self.container_id = ""
         self.stops_at = 0
+        self.boot_id = ""
+        self.started_boot_us = 0
         self.stop: Deployment.StopRequested | None = None
         self.rejection = ""
         self.log_sealed = False
@@ -264,10 +283,16 @@ class Deployment(Aggregate):
         self.checkpoint: Deployment.CheckpointSaved | None = None
         self.checkpoint_trouble = ""  # why the newest could not be made
         self.delivered = 0  # the number of the newest that the service provider has
+        self.deleted = 0  # the number of the newest whose archive is no longer here
 
     @property
     def ended(self) -> bool:
         return self.state is DeploymentState.ENDED
+
+    @property
+    def checkpoint_here(self) -> bool:
+        """Whether the newest checkpoint's archive is kept."""
+        return self.checkpoint is not None and self.deleted < self.checkpoint.number
 
     @property
     def correlation_id(self) -> str:
@@ -361,13 +386,16 @@ class Deployment(Aggregate):
         self._move(DeploymentState.CREATED)
         self.trigger(self.ContainerCreated(container_id=container_id, executor=executor))
 
-    def container_started(self, started_at: int) -> None:
-        """started_at: Unix time in microseconds, as the engine says."""
+    def container_started(self, started_at: int, boot_id: str = "", started_boot_us: int = 0) -> None:
+        """started_at: Unix time in microseconds, as the engine says. started_boot_us: the same moment by the machine's
+        boot-time clock, of the boot that boot_id names."""
         self._move(DeploymentState.RUNNING)
         if self.request is None:
             raise Conflict(f"deployment {self.key} has no request")
         limit = self.request.constraints.time * 60 * MICROSECONDS
-        self.trigger(self.ContainerStarted(stops_at=started_at + limit))
+        self.trigger(
+            self.ContainerStarted(stops_at=started_at + limit, boot_id=boot_id, started_boot_us=started_boot_us)
+        )
 
     def workspace_restored(self) -> None:
         if self.resume is not None and not self.restored:
@@ -408,6 +436,14 @@ class Deployment(Aggregate):
         self.trigger(self.CheckpointDelivered(number=last.number))
         return True
 
+    def delete_checkpoint(self, reason: str) -> bool:
+        """Whether that is news: the newest archive is no longer to be had here. reason: "delivered", "expired" or
+        "could not be kept"."""
+        if self.checkpoint is None or not self.checkpoint_here:
+            return False
+        self.trigger(self.CheckpointDeleted(number=self.checkpoint.number, reason=reason))
+        return True
+
     def request_stop(self, by: str, reason: str, fault: Fault) -> bool:
         """Whether this is the first request; a deployment that has ended is left alone."""
         if self.ended or self.stop is not None:
@@ -435,9 +471,10 @@ class Deployment(Aggregate):
         self._move(DeploymentState.ENDED)
         self._end_stopped(None, 0.0)
 
-    def fail(self, reason: str, fault: Fault) -> None:
+    def fail(self, reason: str, fault: Fault, exit_code: int | None = None, duration_seconds: float = 0.0) -> None:
+        """exit_code, duration_seconds: of a container that was ended from outside."""
         self._move(DeploymentState.ENDED)
-        self.trigger(self.Failed(reason=reason, fault=fault))
+        self.trigger(self.Failed(reason=reason, fault=fault, exit_code=exit_code, duration_seconds=duration_seconds))
 
     def _end_stopped(self, exit_code: int | None, duration_seconds: float) -> None:
         if self.stop is None:
@@ -496,6 +533,7 @@ class Deployment(Aggregate):
     def _container_started(self, event: ContainerStarted) -> None:
         self.state = DeploymentState.RUNNING
         self.stops_at = event.stops_at
+        self.boot_id, self.started_boot_us = event.boot_id, event.started_boot_us
 
     @applies(WorkspaceRestored)
     def _workspace_restored(self, _: WorkspaceRestored) -> None:
@@ -512,6 +550,10 @@ class Deployment(Aggregate):
     @applies(CheckpointDelivered)
     def _checkpoint_delivered(self, event: CheckpointDelivered) -> None:
         self.delivered = event.number
+
+    @applies(CheckpointDeleted)
+    def _checkpoint_deleted(self, event: CheckpointDeleted) -> None:
+        self.deleted = event.number
 
     @applies(StopRequested)
     def _stop_requested(self, event: StopRequested) -> None:
@@ -549,9 +591,9 @@ def outcome_of(event: Event) -> Outcome | None:
         case Deployment.ContainerExited():
             completed = event.exit_code == 0 and not event.oom_killed
             return Outcome(completed=completed, duration_seconds=event.duration_seconds)
-        case Deployment.Stopped():
+        case Deployment.Stopped() | Deployment.Failed():
             return Outcome(provider_fault=event.fault.of_provider, duration_seconds=event.duration_seconds)
-        case Deployment.Failed() | Deployment.Rejected():
+        case Deployment.Rejected():
             return Outcome(provider_fault=event.fault.of_provider)
     return None
 

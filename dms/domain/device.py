@@ -107,6 +107,18 @@ class Device(Aggregate):
         peer_id: str  # that gets the requests which name none; empty: any that fits
 
     @register
+    class Hindered(Event, frozen=True, kw_only=True, gc=False):
+        """No job can be run here just now, whatever the owner set. The reason may name paths and addresses."""
+
+        TOPIC: ClassVar[str] = "device.hindered"
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
+        reason: str
+
+    @register
+    class Unhindered(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "device.unhindered"
+
+    @register
     class Offboarded(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "device.offboarded"
         forced: bool = False
@@ -115,6 +127,7 @@ class Device(Aggregate):
         super().__init__(key)
         self.onboarded = False
         self.available = False
+        self.hindrance = ""  # why no job can be run just now
         self.channel = ""
         self.payment_address = ""
         self.blockchain = ""
@@ -124,6 +137,11 @@ class Device(Aggregate):
         self.default_provider = ""
         self.total = Capacity(cpu_mhz=0, memory_mb=0, cores=0)
         self.offered = Resources()
+
+    @property
+    def online(self) -> bool:
+        """Whether jobs are taken."""
+        return self.available and not self.hindrance
 
     def onboard(self, offer: Offer, total: Capacity) -> None:
         """Again is allowed and replaces the offer; another payment address is then an event of its own.
@@ -176,6 +194,20 @@ class Device(Aggregate):
         self.trigger(self.AvailabilityChanged(available=available))
         return True
 
+    def hinder(self, reason: str) -> bool:
+        """Whether that is news; the reason may change. Also of a machine that is not onboarded."""
+        if reason == self.hindrance:
+            return False
+        self.trigger(self.Hindered(reason=reason))
+        return True
+
+    def unhinder(self) -> bool:
+        """Whether that is news."""
+        if not self.hindrance:
+            return False
+        self.trigger(self.Unhindered())
+        return True
+
     def change_default_provider(self, peer_id: str) -> bool:
         """Whether anything changed. Also of a machine that is not onboarded. Raises Conflict for itself."""
         if peer_id == self.key:
@@ -226,6 +258,14 @@ class Device(Aggregate):
     @applies(DefaultProviderChanged)
     def _default_provider_changed(self, event: DefaultProviderChanged) -> None:
         self.default_provider = event.peer_id
+
+    @applies(Hindered)
+    def _hindered(self, event: Hindered) -> None:
+        self.hindrance = event.reason
+
+    @applies(Unhindered)
+    def _unhindered(self, _: Unhindered) -> None:
+        self.hindrance = ""
 
     @applies(Offboarded)
     def _offboarded(self, event: Offboarded) -> None:

@@ -64,6 +64,8 @@ STATUSES = (
 )
 TRANSACTION_TYPES = ("fund", "withdraw", "refund", "distribute")
 OTHER = "other"
+MISBEHAVIOURS_KEPT = 8  # of one job: a provider could fill the log
+TOPIC_KEPT = 128  # characters of a peer's word
 LAST_SIGNAL = 64  # of Linux: a greater exit code is just what the program said
 
 
@@ -73,6 +75,11 @@ class FundStatus(Struct, frozen=True, kw_only=True):
     transaction_type: str
     transaction_status: str
     tx_hash: str
+
+
+ENDS_OF_A_DEPLOYMENT = frozenset(
+    event.TOPIC for event in (Deployment.Rejected, Deployment.ContainerExited, Deployment.Failed, Deployment.Stopped)
+)
 
 
 class Job(Aggregate):
@@ -169,6 +176,30 @@ class Job(Aggregate):
     @register
     class ProviderReturned(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "job.provider_returned"
+
+    @register
+    class ProviderMisbehaved(Event, frozen=True, kw_only=True, gc=False):
+        """A record of the provider's that can't follow what came before: which, and what is wrong with it."""
+
+        TOPIC: ClassVar[str] = "job.provider_misbehaved"
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
+        version: int
+        topic: str
+        reason: str
+
+    @register
+    class ProviderTold(Event, frozen=True, kw_only=True, gc=False):
+        """The provider knows of an end that was decided without it, or says that it never had the job."""
+
+        TOPIC: ClassVar[str] = "job.provider_told"
+
+    @register
+    class TellingGivenUp(Event, frozen=True, kw_only=True, gc=False):
+        """The provider could not be told of the end."""
+
+        TOPIC: ClassVar[str] = "job.telling_given_up"
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
+        reason: str
 
     @register
     class LogSealed(Event, frozen=True, kw_only=True, gc=False):
@@ -276,6 +307,10 @@ class Job(Aggregate):
         self.tx_hash = ""
         self.last_status: FundStatus | None = None
         self.provider_version = 0  # of the newest record of the provider's deployment
+        self.provider_ended = False  # by its own word
+        self.submitted = False
+        self.telling_settled = False
+        self.misbehaviours = 0
         self.unreachable = False
         self.termination: str | None = None
         self.resume: ResumeFrom | None = None
@@ -300,6 +335,11 @@ class Job(Aggregate):
     def reward(self) -> Reward | None:
         """Who gets what of the price; None until the job is over."""
         return None if self.outcome is None else reward(self.price, self.minutes, self.outcome)
+
+    @property
+    def provider_to_tell(self) -> bool:
+        """Whether the job ended by our own decision, and its provider may still run it."""
+        return self.submitted and not (self.open or self.provider_ended or self.telling_settled)
 
     @property
     def checkpoint_wanted(self) -> Job.CheckpointOffered | None:
@@ -428,6 +468,27 @@ class Job(Aggregate):
         self.trigger(self.CheckpointLost(number=number, reason=reason))
         return True
 
+    def provider_told(self) -> bool:
+        """Whether that is news: the provider knows of our end, or never had the job."""
+        if not self.provider_to_tell:
+            return False
+        self.trigger(self.ProviderTold())
+        return True
+
+    def telling_given_up(self, reason: str) -> bool:
+        """Whether the provider was still to be told of our end."""
+        if not self.provider_to_tell:
+            return False
+        self.trigger(self.TellingGivenUp(reason=reason))
+        return True
+
+    def provider_misbehaved(self, version: int, topic: str, reason: str) -> bool:
+        """Whether it is recorded: the first few of an open job are. version, topic: of the record."""
+        if not self.open or self.misbehaviours >= MISBEHAVIOURS_KEPT:
+            return False
+        self.trigger(self.ProviderMisbehaved(version=version, topic=topic[:TOPIC_KEPT], reason=reason))
+        return True
+
     def provider_unreachable(self, reason: str) -> bool:
         if self.unreachable or not self.open:
             return False
@@ -499,7 +560,7 @@ class Job(Aggregate):
                 self._respond()
                 self._end(event)
             case Deployment.Failed():
-                self.fail(event.reason, event.fault)
+                self.fail(event.reason, event.fault, event.exit_code, event.duration_seconds)
             case Deployment.Stopped():
                 self.fail(event.reason, event.fault, event.exit_code, event.duration_seconds)
 
@@ -543,10 +604,24 @@ class Job(Aggregate):
     @applies(Submitted)
     def _submitted(self, _: Submitted) -> None:
         self.state = JobState.SUBMITTED
+        self.submitted = True
 
     @applies(ProviderReported)
     def _provider_reported(self, event: ProviderReported) -> None:
         self.provider_version = event.record.version
+        self.provider_ended = self.provider_ended or event.record.topic in ENDS_OF_A_DEPLOYMENT
+
+    @applies(ProviderMisbehaved)
+    def _provider_misbehaved(self, _: ProviderMisbehaved) -> None:
+        self.misbehaviours += 1
+
+    @applies(ProviderTold)
+    def _provider_told(self, _: ProviderTold) -> None:
+        self.telling_settled = True
+
+    @applies(TellingGivenUp)
+    def _telling_given_up(self, _: TellingGivenUp) -> None:
+        self.telling_settled = True
 
     @applies(DeploymentResponded)
     def _deployment_responded(self, event: DeploymentResponded) -> None:

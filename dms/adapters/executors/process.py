@@ -21,14 +21,13 @@ from pathlib import Path
 
 import msgspec
 
-from dms.adapters.clock import machine_clock
-from dms.adapters.executors.archive import unpack
 from dms.adapters.executors.driver_errors import our_errors_only
 from dms.adapters.executors.output import BATCH_LINES, Seeker
 from dms.adapters.executors.pack import pack
 from dms.adapters.executors.process_child import ProcessSpec, ProcessState
 from dms.adapters.executors.threads import stoppable
 from dms.adapters.executors.trees import remove_tree
+from dms.adapters.executors.workspace_archive import unpack
 from dms.application.ports import (
     Execution,
     ExecutionSpec,
@@ -38,6 +37,7 @@ from dms.application.ports import (
     PackedWorkspace,
     PreparedImage,
 )
+from dms.clock import machine_clock
 from dms.disk import make_folder, write_file
 from dms.domain.decoding import UNREADABLE
 from dms.domain.run_end import EndedBy

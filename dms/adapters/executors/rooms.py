@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dms.adapters.executors.archive import Owner
 from dms.adapters.executors.containers import Containers
 from dms.adapters.executors.engine_images import image_volumes
 from dms.adapters.executors.images import parse_reference
 from dms.adapters.executors.profile import UNPRIVILEGED, WORKSPACE, workspace_mb
 from dms.adapters.executors.volumes import Room, copied_paths, copier_config, is_below
+from dms.adapters.executors.workspace_archive import Owner
 from dms.adapters.executors.workspaces import Workspaces
 from dms.application.ports import ExecutionSpec
 from dms.errors import ExecutionError, ExecutorUnavailable

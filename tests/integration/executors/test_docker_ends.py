@@ -15,10 +15,10 @@ import pytest
 import pytest_asyncio
 from docker import APIClient
 
-from dms.adapters.clock import machine_clock
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.profile import LABEL_NODE, ContainerLimits
 from dms.application.ports import Execution, ExecutionState
+from dms.clock import machine_clock
 from dms.domain.run_end import EndedBy
 from tests.fixtures.engine import OwnEngine, own_engine
 from tests.fixtures.images import demo_images

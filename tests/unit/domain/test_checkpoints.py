@@ -86,3 +86,15 @@ def test_one_that_is_too_large_is_lost_at_once() -> None:
     job = new_job()
     offer(job, 1, size_bytes=101)
     assert job.checkpoint_wanted is None
+
+
+def test_an_archive_that_is_gone_is_told_once_until_the_next_one() -> None:
+    deployment = running()
+    assert not deployment.delete_checkpoint("expired")
+    deployment.save_checkpoint("one", 1, "a" * 64, 1)
+    assert deployment.checkpoint_here
+    assert deployment.delete_checkpoint("expired")
+    assert not deployment.delete_checkpoint("expired")
+    assert not deployment.checkpoint_here
+    deployment.save_checkpoint("two", 1, "b" * 64, 2)
+    assert deployment.checkpoint_here
