@@ -9,7 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 
 import msgspec
 
@@ -98,8 +98,12 @@ class EngineMemory:
 
     async def _listen(self) -> None:
         while True:
-            with suppress(ExecutorUnavailable, NotFound):  # who asks the engine for something is told
+            try:
                 await self._hear()
+            except (ExecutorUnavailable, NotFound) as error:
+                logger.debug("the engine's events can't be heard now: %s", error)  # who asks it for something is told
+            except Exception:  # the outermost loop of a task: nothing may end it silently
+                logger.exception("the engine's events can't be heard now")
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _hear(self) -> None:
