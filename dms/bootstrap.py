@@ -37,6 +37,7 @@ from dms.adapters.p2p.network import Libp2pNetwork
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.adapters.wallets.maker import new_wallet
 from dms.application.asyncapi import Part as Description
+from dms.application.availability import AvailabilityNews
 from dms.application.chats import Chats
 from dms.application.checkpoint_files import CheckpointFiles
 from dms.application.checkpoint_keeper import CheckpointKeeper, CheckpointTimes
@@ -52,6 +53,7 @@ from dms.application.heads import HeadExchange
 from dms.application.loops import Loops
 from dms.application.ml_images import MlImages
 from dms.application.ports import Executor, FundingCheck, Hardware, Host
+from dms.application.reactors import Reactors
 from dms.application.retention import Retention
 from dms.application.seals import Seals
 from dms.application.service_provider import ServiceProvider, Timeouts
@@ -60,10 +62,12 @@ from dms.application.transactions import Transactions
 from dms.application.transfers import TransferLimits, Transfers
 from dms.application.user_files import Inbox, Outbox
 from dms.application.writes import Writes
+from dms.clock import machine_clock
 from dms.config import Funding, Settings
 from dms.daemon import Daemon, Parts, Readiness
 from dms.disk import make_folder
 from dms.domain.device import Capacity
+from dms.domain.run_time import Instant
 from dms.errors import ConfigError
 from dms.keys import ADDRESS_KEY, NODE_KEY, node_identity, token_key
 from projections.all import all_projections
@@ -85,10 +89,11 @@ def now_us() -> int:
 
 @dataclass(frozen=True)
 class Overrides:
-    """What tests put in the place of parts; None leaves the daemon's own. now: Unix time, microseconds; executor: by
-    the id of this node."""
+    """What tests put in the place of parts; None leaves the daemon's own. now: Unix time, microseconds; clock: of this
+    machine, for the time of runs; executor: by the id of this node."""
 
     now: Callable[[], int] = now_us
+    clock: Callable[[], Instant] = machine_clock
     hardware: Hardware | None = None
     network: Callable[[Identity], Host] | None = None
     executor: Callable[[str], Executor] | None = None
@@ -101,6 +106,7 @@ class Base:
 
     settings: Settings
     now: Callable[[], int]
+    clock: Callable[[], Instant]
     loops: Loops
     writes: Writes
     event_log: SQLiteEventLog
@@ -161,6 +167,7 @@ def _base(settings: Settings, overrides: Overrides, closing: AsyncExitStack) -> 
     return Base(
         settings=settings,
         now=overrides.now,
+        clock=overrides.clock,
         loops=loops,
         writes=writes,
         event_log=event_log,
@@ -197,6 +204,8 @@ def _parts(base: Base, readiness: Readiness) -> Parts:
         executor=base.executor,
         exchange=base.exchange,
         heads=HeadExchange(event_log, base.network, base.identity, heads, base.now, loops=loops),
+        reactors=Reactors(event_log, loops),
+        availability=AvailabilityNews(event_log, services.directory.stir, loops),
         cleaner=Cleaner(event_log, services.compute_provider, base.executor, interval, loops),
         figures=figures,
         metadata_file=metadata_file,
@@ -255,7 +264,7 @@ def _compute_provider(base: Base) -> ComputeProvider:
         base.outputs,
         base.identity,
         _checkpoint_keeper(base),
-        base.now,
+        base.clock,
         confined=base.executor.name == "docker",
         run_unconfined_for_peers=settings.job.allow_process_for_peers,
         funding=patient if settings.funding.check != "trust" else None,

@@ -15,12 +15,14 @@ from dms.adapters.http.server import HttpServer
 from dms.adapters.metadata.file import MetadataFile
 from dms.adapters.metrics.figures import Figures
 from dms.adapters.views.sqlite import SQLiteViews
+from dms.application.availability import AvailabilityNews
 from dms.application.cleanup import Cleaner
 from dms.application.control import serve_control
 from dms.application.file_exchange import FileExchange
 from dms.application.heads import HeadExchange
 from dms.application.loops import Loops
 from dms.application.ports import Executor, Host
+from dms.application.reactors import Reactors
 from dms.application.services import Services
 from dms.config import Settings
 from dms.domain.transfer import OPEN_STATES
@@ -87,6 +89,8 @@ class Parts:
     executor: Executor
     exchange: FileExchange
     heads: HeadExchange
+    reactors: Reactors
+    availability: AvailabilityNews
     cleaner: Cleaner
     figures: Figures
     metadata_file: MetadataFile
@@ -131,12 +135,13 @@ class Daemon:
         if parts.event_log.damage:
             await self._serve_damaged()
             return
+        position = parts.event_log.head  # the views know at least this
         await parts.views.start()
         await self._begin(parts.log_watch)
         try:
             await self._follow_log()
             if take_part:
-                await self._take_part()
+                await self._take_part(position)
         except LogCorrupt as error:  # in a part that was not looked at yet
             parts.event_log.refuse(str(error))
         self.parts.readiness.serve()
@@ -153,12 +158,14 @@ class Daemon:
         else:
             self.parts.readiness.serve()
 
-    async def _take_part(self) -> None:
-        """Both roles go on with what was open. Raises LogCorrupt."""
+    async def _take_part(self, position: int) -> None:
+        """Both roles go on with what was open at that position. Raises LogCorrupt."""
         self.parts.readiness.enter("joining the network")
+        open_jobs = await self._open_jobs()
+        self.services.compute_provider.take_up(open_jobs)
         self._serve_peers()
         await self._begin(self.parts.host)
-        await self._go_on(await self._open_jobs())
+        await self._go_on(open_jobs, position)
 
     async def _follow_log(self) -> None:
         """What needs no peers. Raises LogCorrupt."""
@@ -180,14 +187,15 @@ class Daemon:
         services.chats.serve()
         services.checkpoints.serve()
 
-    async def _go_on(self, open_jobs: Sequence[str]) -> None:
+    async def _go_on(self, open_jobs: Sequence[str], position: int) -> None:
         """With what was open when the DMS stopped."""
         parts, services, closing = self.parts, self.services, self._closing
         closing.push_async_callback(parts.heads.close)
         await parts.heads.start(open_jobs)
-        closing.push_async_callback(services.compute_provider.close)
-        await services.compute_provider.start(open_jobs)
-        for part in (parts.cleaner, services.retention, services.directory):
+        await self._begin(services.compute_provider)
+        closing.push_async_callback(parts.reactors.close)
+        await parts.reactors.start(services.compute_provider.reactors, lambda _: open_jobs, position)
+        for part in (parts.cleaner, services.retention, services.directory, parts.availability):
             await self._begin(part)
         closing.push_async_callback(services.service_provider.close)
         await services.service_provider.start(open_jobs)

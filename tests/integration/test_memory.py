@@ -116,7 +116,7 @@ def quiet(sp: Daemon, cp: Daemon) -> Callable[[], bool]:
     """All that follows a job's end is done."""
     return lambda: (
         not (
-            cp.services.compute_provider._tasks.jobs()
+            any(cp.parts.reactors.keys(one.name) for one in cp.services.compute_provider.reactors)
             or sp.services.service_provider._tasks.jobs()
             or sp.parts.heads._showing
             or cp.parts.heads._showing
