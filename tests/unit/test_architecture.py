@@ -17,6 +17,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "dms.errors": (),
     "dms.backoff": (),
     "dms.durations": (),
+    "dms.recent": (),
     "dms.config": ("dms.config", "dms.config_json", "dms.durations", "dms.json_schema"),
     "dms.config_json": ("dms.masking",),
     "dms.masking": (),
@@ -37,6 +38,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "dms.disk",
         "dms.json_schema",
         "dms.key_file",
+        "dms.recent",
         "projections",
     ),  # and its own package
 }
