@@ -142,6 +142,26 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
+LONGEST_FUNCTION = 60  # lines
+
+
+def functions(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """(name, lines) of each, those inside others too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    long = {
+        f"{module}.{name}: {lines} lines"
+        for module, path in MODULES.items()
+        for name, lines in functions(ast.parse(path.read_text()))
+        if lines > LONGEST_FUNCTION
+    }
+    assert not long
+
+
 # --- tasks ---------------------------------------------------------------------------------------
 WAITED_FOR = "whoever begins it waits for its result, or for its end, in the same call"
 SHARED_BY = "those who ask at the same time wait for it together"
