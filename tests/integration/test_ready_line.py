@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from dms.bootstrap import build
-from dms.config import General, Job, P2p, Rest, Settings
+from dms.config import General, Job, Rest, Settings
+from tests.fixtures.local_peers import LOCAL
 
 
 @pytest.mark.parametrize("engine", ["nothing there", "no engine"])
@@ -23,7 +24,7 @@ async def test_docker_is_not_said_without_access_to_it(
         Settings(
             general=General(data_dir=tmp_path / "data", work_dir=tmp_path / "work"),
             rest=Rest(port=0),
-            p2p=P2p(listen_address=("/ip4/127.0.0.1/tcp/0",), mdns=False),
+            p2p=LOCAL,
             job=Job(executor="docker"),
         )
     )

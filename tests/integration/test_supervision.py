@@ -13,11 +13,12 @@ import pytest
 from dms.application import loops
 from dms.application.loops import Body, Loop, Patience
 from dms.bootstrap import build
-from dms.config import Eventlog, General, Job, P2p, Rest, Settings
+from dms.config import Eventlog, General, Job, Rest, Settings
 from dms.daemon import Daemon
 from dms.process import started
 from projections.capacity import Capacity
 from tests.fixtures.dms import ADDRESS
+from tests.fixtures.local_peers import LOCAL
 from tests.fixtures.waiting import wait_for
 
 NEEDED = {"event log writer", "views", "websocket actions", "peer-to-peer host"}
@@ -87,7 +88,7 @@ async def daemon(tmp_path: Path, wounds: Wounds, monkeypatch: pytest.MonkeyPatch
         Settings(
             general=General(data_dir=tmp_path / "data", work_dir=tmp_path / "work"),
             rest=Rest(port=0),
-            p2p=P2p(listen_address=("/ip4/127.0.0.1/tcp/0",), mdns=False),
+            p2p=LOCAL,
             job=Job(executor="process"),
             eventlog=Eventlog(archive_after_days=30),
         )
@@ -229,7 +230,7 @@ def settings(folder: Path) -> Settings:
     return Settings(
         general=General(data_dir=folder / "data", work_dir=folder / "work"),
         rest=Rest(port=0),
-        p2p=P2p(listen_address=("/ip4/127.0.0.1/tcp/0",), mdns=False),
+        p2p=LOCAL,
         job=Job(executor="process"),
     )
 
