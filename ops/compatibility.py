@@ -22,7 +22,7 @@ import click
 import msgspec
 
 from dms import config
-from dms.adapters.http import debug, frames
+from dms.adapters.http import action_schemas, debug
 from dms.adapters.http.answers import QuoteAnswer
 from dms.adapters.http.pages import PAGES
 from dms.adapters.http.routes import PREFIX
@@ -90,8 +90,8 @@ def _endpoints() -> dict[str, frozenset[str]]:
 
 
 def _actions() -> dict[str, frozenset[str]]:
-    heard = [f"to the DMS: {name}" for name in frames.INCOMING]
-    return dict.fromkeys([*heard, *(f"to the client: {name}" for name in frames.OUTGOING)], frozenset[str]())
+    heard = [f"to the DMS: {name}" for name in action_schemas.INCOMING]
+    return dict.fromkeys([*heard, *(f"to the client: {name}" for name in action_schemas.OUTGOING)], frozenset[str]())
 
 
 def _commands() -> dict[str, frozenset[str]]:

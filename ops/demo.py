@@ -165,7 +165,7 @@ def events_of(node: Node, job_id: str) -> list[dict[str, Any]]:
 
 
 def show_verification(nodes: Sequence[Node]) -> None:
-    from dms.bootstrap import Audit
+    from dms.offline import Audit
 
     step("Recomputing the hash chains of both logs")
     for node in nodes:

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from dms import config
-from dms.adapters.http.frames import INCOMING, OUTGOING
+from dms.adapters.http.action_schemas import INCOMING, OUTGOING
 from dms.adapters.http.openapi import standalone
 from dms.adapters.http.postman import collection
 from dms.adapters.http.problems import Problem

@@ -124,19 +124,16 @@ class CheckpointFiles:
                 with suppress(OSError):  # the next tidying tries again
                     each.unlink(missing_ok=True)
 
-    def drop_created(self, is_due: Callable[[str, float], bool]) -> None:
-        """is_due: (job id, Unix seconds of its last change)."""
-        self._drop_due(self._created, is_due)
+    def list_created(self) -> list[tuple[str, Path, float]]:
+        """(job id, file, Unix seconds of its last change), in no order; also what is left of making one."""
+        return [(path.name.partition(".")[0], path, changed) for path, changed in _children(self._created)]
 
     def drop_resumes(self, is_open: Callable[[str], bool]) -> None:
         """Of jobs that are over."""
         for folder in (self._out, self._in, self._incoming):
-            self._drop_due(folder, lambda job_id, _: not is_open(job_id))
-
-    def _drop_due(self, folder: Path, is_due: Callable[[str, float], bool]) -> None:
-        for path, changed in _children(folder):
-            if is_due(path.name.partition(".")[0], changed):
-                self.drop(path)
+            for path, _ in _children(folder):
+                if not is_open(path.name.partition(".")[0]):
+                    self.drop(path)
 
 
 def digest(path: Path) -> tuple[int, str]:

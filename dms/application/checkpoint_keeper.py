@@ -21,6 +21,7 @@ from dms.application.file_exchange import FileExchange, FileRef
 from dms.application.loops import Loop, Loops
 from dms.application.messages import CHECKPOINT, CheckpointNote, CheckpointNoted, decode_request, encode
 from dms.application.ports import EventLog, ExecutionSpec, Executor, PeerNetwork
+from dms.application.reactors import News, Reactor
 from dms.domain.checkpoint import ResumeFrom, archive_bound
 from dms.domain.deployment import Deployment
 from dms.errors import (
@@ -65,6 +66,7 @@ class CheckpointKeeper:
         """now: Unix time in microseconds."""
         self._log, self._executor, self._files, self._exchange = log, executor, files, exchange
         self._now, self._times = now, times
+        # Both spare work and decide nothing, so a restart may forget them.
         self._states: dict[str, str] = {}  # job id -> of the workspace, as it was archived
         self._read_at: dict[str, float] = {}  # job id -> when its owner last read, on the monotonic clock
         self._loops = loops or Loops()
@@ -132,7 +134,7 @@ class CheckpointKeeper:
     # --- giving ---------------------------------------------------------------------------------
     async def _resolve(self, peer_id: str, job_id: str) -> Path | None:
         deployment = self._log.load(Deployment, job_id)
-        if deployment is None or deployment.service_provider != peer_id or deployment.checkpoint is None:
+        if deployment is None or deployment.service_provider != peer_id or not deployment.checkpoint_here:
             return None
         return self._files.created(deployment.key)
 
@@ -148,10 +150,8 @@ class CheckpointKeeper:
             raise Forbidden(f"deployment {note.job_id} belongs to another peer")
         self._read_at.pop(note.job_id, None)
         newest = deployment.checkpoint is not None and deployment.checkpoint.sha256 == note.sha256
-        if deployment.checkpoint_delivered(note.sha256):
-            await self._log.save(deployment)
-        if newest and deployment.ended:
-            self._files.drop(self._files.created(note.job_id))
+        deployment.checkpoint_delivered(note.sha256)
+        await self._log.save(deployment)
         return encode(CheckpointNoted(newest=newest))
 
     # --- going on from one -------------------------------------------------------------------------
@@ -201,30 +201,49 @@ class CheckpointKeeper:
             raise ExecutionError(f"the checkpoint {resume.name!r} can't be fetched: {error}") from error
 
     def forget(self, job_id: str) -> None:
-        """Of a job that is over and removed."""
+        """What a job that is over began with."""
         self._files.drop(self._files.resume_in(job_id))
-        self._drop_if_due(job_id)
 
-    # --- tidying ------------------------------------------------------------------------------------
-    def _drop_if_due(self, job_id: str) -> None:
-        path = self._files.created(job_id)
-        try:
-            changed = path.stat().st_mtime
-        except OSError:
-            return
-        if self._is_due(job_id, changed):
-            self._files.drop(path)
-
-    def _is_due(self, job_id: str, changed: float) -> bool:
-        """What its owner has, and what nobody fetched for too long; never of a job that is not over."""
-        deployment = self._log.load(Deployment, job_id)
-        if deployment is None:
-            return True
-        if not deployment.ended:
-            return False
-        newest = deployment.checkpoint
-        delivered = newest is not None and deployment.delivered == newest.number
-        return delivered or self._now() / 1e6 - changed > self._times.keep_seconds
+    # --- deleting -----------------------------------------------------------------------------------
+    async def delete(self, job_id: str, reason: str) -> None:
+        """The event first: a file that should be gone is found again by the next tidying."""
+        await self._record(job_id, lambda deployment: deployment.delete_checkpoint(reason))
+        self._files.drop(self._files.created(job_id))
 
     async def _tidy(self) -> None:
-        self._files.drop_created(self._is_due)
+        """Deletes what nobody fetched for too long, and what a crash left."""
+        for job_id, path, changed in self._files.list_created():
+            deployment = self._log.load(Deployment, job_id)
+            if deployment is None or (deployment.ended and not deployment.checkpoint_here):
+                self._files.drop(path)
+            elif is_delivered(deployment):
+                await self.delete(job_id, "delivered")
+            elif deployment.ended and self._now() / 1e6 - changed > self._times.keep_seconds:
+                await self.delete(job_id, "expired")
+
+
+def is_delivered(deployment: Deployment) -> bool:
+    """Whether the owner of a job that is over has its last checkpoint, and it is still here."""
+    newest = deployment.checkpoint
+    delivered = newest is not None and deployment.delivered == newest.number
+    return deployment.ended and delivered and deployment.checkpoint_here
+
+
+class DeleteCheckpoints(Reactor[Deployment]):
+    """Of jobs that are over, once their owners have them."""
+
+    name = "deletion of checkpoints"
+    kind = Deployment
+    topics = (
+        Deployment.CheckpointDelivered.TOPIC, Deployment.ContainerExited.TOPIC, Deployment.Failed.TOPIC,
+        Deployment.Stopped.TOPIC,
+    )  # fmt: skip
+
+    def __init__(self, keeper: CheckpointKeeper) -> None:
+        self._keeper = keeper
+
+    def due(self, aggregate: Deployment) -> bool:
+        return is_delivered(aggregate)
+
+    async def react(self, aggregate: Deployment, news: News) -> None:
+        await self._keeper.delete(aggregate.key, "delivered")

@@ -49,11 +49,11 @@ class Cleaner:
     async def clean(self) -> list[str]:
         """The ids of the images removed. Raises DmsError when the engine or the log is away, and while a job is
         being prepared."""
-        await self._compute.remove_leftovers()
+        await self._compute.leftovers.sweep()
         await self._read_log()
         removed: list[str] = []
         for name, image_ids in list(self._pulled.items()):
-            if self._compute.preparing():  # the image that it was just given must not go before its container is there
+            if self._compute.preparing:  # the image that it was just given must not go before its container is there
                 raise Conflict("a job is being prepared")
             gone = await self._executor.remove_superseded(name, image_ids)
             if gone:

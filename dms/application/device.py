@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from decimal import Decimal
 
 import msgspec
@@ -26,17 +25,16 @@ class DeviceService:
     def __init__(self, log: EventLog, hardware: Hardware, peer_id: str) -> None:
         self._log, self._hardware, self._peer_id = log, hardware, peer_id
         self.reservations = Reservations()
-        self._hindrance = ""
         self.gpu_hindrance = ""
-        """Why no GPU is offered although there may be some; empty for none."""
+        """Why no GPU is offered although there may be some; empty for none. What follows from it, GPUs without free
+        memory, is an event. The reason and its time are not: a start tries the GPUs again at once."""
         self._gpus_again_at = 0.0  # monotonic seconds
-        self._listeners: list[Callable[[], None]] = []
-        log.on_trouble(self.changed)
 
     @property
     def hindrance(self) -> str:
-        """Why no job can be run here just now, whatever the owner set; empty when one can."""
-        return self._hindrance or (f"nothing can be recorded: {self._log.trouble}" if self._log.trouble else "")
+        """Why no job can be run here just now, whatever the owner set; empty when one can. That nothing can be recorded
+        is the only part of it which is no event, for it can't be."""
+        return self.state.hindrance or (f"nothing can be recorded: {self._log.trouble}" if self._log.trouble else "")
 
     @property
     def state(self) -> Device:
@@ -88,7 +86,7 @@ class DeviceService:
         device = self.state
         if device.see_gpus(readings, self.reservations.gpu_jobs(), usable=not self.gpu_hindrance):
             log.info("the GPUs changed: %s", _words(device.total.gpus), extra={"action": "gpus_changed"})
-            await self._save(device)
+            await self._log.save(device)
         return readings
 
     def distrust_gpus(self, reason: str) -> None:
@@ -110,7 +108,7 @@ class DeviceService:
         check_offer(offer, total)  # what is wrong with the offer itself comes first
         self._check_holds(offer.cpu_mhz, offer.memory_mb)
         device.onboard(offer, total)
-        await self._save(device)
+        await self._log.save(device)
         return device
 
     async def change_resources(self, cpu_mhz: int, memory_mb: int, ntx_price: Decimal | None = None) -> Device:
@@ -118,21 +116,21 @@ class DeviceService:
         device = self.state
         self._check_holds(cpu_mhz, memory_mb)
         device.change_resources(cpu_mhz, memory_mb, device.ntx_price if ntx_price is None else ntx_price)
-        await self._save(device)
+        await self._log.save(device)
         return device
 
     async def set_available(self, available: bool) -> bool:
         """Whether anything changed. Raises Conflict unless onboarded."""
         device = self.state
         changed = device.set_available(available)
-        await self._save(device)
+        await self._log.save(device)
         return changed
 
     async def change_default_provider(self, peer_id: str) -> None:
         """peer_id: empty for none. Raises Conflict for this device itself."""
         device = self.state
         device.change_default_provider(peer_id)
-        await self._log.save(device)  # the network need not know
+        await self._log.save(device)
 
     async def offboard(self, forced: bool) -> None:
         """Raises Conflict when not onboarded, or while jobs run (unless forced)."""
@@ -140,28 +138,14 @@ class DeviceService:
             raise Conflict(f"{len(self.reservations)} job(s) run on this machine; wait for them, or use force")
         device = self.state
         device.offboard(forced)
-        await self._save(device)
-
-    def hinder(self, reason: str) -> bool:
-        """The network is told at once. reason: empty when jobs can be run again, as far as the caller knows. Whether
-        that is new."""
-        changed = bool(reason) != bool(self._hindrance)
-        self._hindrance = reason
-        if changed:
-            self.changed()
-        return changed
-
-    def on_change(self, listener: Callable[[], None]) -> None:
-        """Called when what the network should know may have changed."""
-        self._listeners.append(listener)
-
-    def changed(self) -> None:
-        for listener in self._listeners:
-            listener()
-
-    async def _save(self, device: Device) -> None:
         await self._log.save(device)
-        self.changed()
+
+    async def hinder(self, reason: str) -> bool:
+        """Whether that is news. reason: empty when jobs can be run again, as far as the caller knows."""
+        device = self.state
+        changed = device.hinder(reason) if reason else device.unhinder()
+        await self._log.save(device)
+        return changed
 
     def _check_holds(self, cpu_mhz: int, memory_mb: int) -> None:
         short = Resources(cpu_mhz=cpu_mhz, memory_mb=memory_mb, vram_mb=self.reservations.total.vram_mb).shortfalls(

@@ -95,7 +95,6 @@ class Directory:
     def serve(self) -> None:
         self._network.serve_request(AD_SNAPSHOT, self._on_snapshot)
         self._network.on_peer(self._on_peer)
-        self._device.on_change(self._stirred.set)
 
     async def start(self) -> None:
         self._channel = self._device.channel
@@ -145,9 +144,13 @@ class Directory:
             offering=self._device.offering(),
         )
 
+    def stir(self) -> None:
+        """Has the network told of this node as it is now."""
+        self._stirred.set()
+
     def refresh(self) -> None:
         """Tells of this node again, and asks all connected peers for their tables."""
-        self._stirred.set()
+        self.stir()
         for peer in self._network.peers():
             self._on_peer(peer.peer_id, True)
 

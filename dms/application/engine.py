@@ -12,7 +12,8 @@ from dms.application.device import DeviceService
 from dms.application.loops import Loop, Loops
 from dms.application.ports import Executor
 from dms.application.tasks import cancelled
-from dms.errors import DmsError, ExecutionError, ExecutorUnavailable, NotFound
+from dms.domain.gpus import GpuReading
+from dms.errors import DmsError, ExecutionError, ExecutorUnavailable, LogUnavailable, NotFound
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ MOST_LOOKS = 60  # between two tries to remove what was left behind
 
 
 class EngineWatch:
-    """Tells the device what hinders it. unfit: a lasting reason why peers' jobs can't run here. sweep: removes what
+    """Records what hinders the device. unfit: a lasting reason why peers' jobs can't run here. sweep: removes what
     was left behind, and tells what stays; called when the engine answers again, and when it is owed."""
 
     def __init__(
@@ -38,11 +39,14 @@ class EngineWatch:
         self._owed = self._away = False
         self._looks_to_wait, self._pause = 0, 1  # in looks: what can't be removed is not tried every time
         self._looking: Loop | None = None
-        self._pinging: asyncio.Task[str] | None = None
+        self._pinging: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        await self.ping()
-        self._looking = self._loops.every(LOOK_SECONDS, "engine watch", self._look, at_once=False)
+        try:
+            await self.ping()
+        except LogUnavailable as error:  # the next look tells it
+            log.warning("whether jobs can be run is not recorded: %s", error)
+        self._looking = self._loops.every(LOOK_SECONDS, "engine watch", self._watch, at_once=False)
 
     async def close(self) -> None:
         if self._looking is not None:
@@ -50,24 +54,32 @@ class EngineWatch:
         if self._pinging is not None:
             await cancelled(self._pinging)
 
-    async def ping(self) -> str:
-        """Why no job can be run now; empty when one can. Callers at the same time share one ping."""
+    async def look(self, *, gpus: bool) -> Sequence[GpuReading]:
+        """Sees whether jobs can be run now, and answers its GPUs as they are if they are asked for. What it sees is in
+        the device's state then. Raises LogUnavailable."""
+        if not gpus:
+            await self.ping()
+            return ()
+        _, readings = await asyncio.gather(self.ping(), self._device.see_gpus())
+        return readings
+
+    async def ping(self) -> None:
+        """Records whether jobs can be run. Callers at the same time share one ping. Raises LogUnavailable."""
         if self._pinging is None or self._pinging.done():
             self._pinging = asyncio.create_task(self._ping(), name="engine ping")
-        return await asyncio.shield(self._pinging)
+        await asyncio.shield(self._pinging)
 
     def owe_sweep(self) -> None:
-        """Something could not be removed."""
+        """Something could not be removed. Only in memory: each start sweeps."""
         self._owed = True
 
-    async def _ping(self) -> str:
+    async def _ping(self) -> None:
         absence = await self._absence()
         self._owed, self._away = self._owed or bool(absence), bool(absence)
         reason = self._unfit or absence
-        if self._device.hinder(reason):
+        if await self._device.hinder(reason):
             level = logging.WARNING if reason else logging.INFO
             log.log(level, "jobs of peers: %s", reason or "taken again", extra={"action": "engine_changed"})
-        return reason
 
     async def _absence(self) -> str:
         try:
@@ -79,12 +91,12 @@ class EngineWatch:
             return f"the provider's container engine does not answer: {error}"
         return ""
 
-    async def _look(self) -> None:
+    async def _watch(self) -> None:
         await self.ping()
         if self._owed and not self._away:
-            await self._pay()
+            await self._sweep_again()
 
-    async def _pay(self) -> None:
+    async def _sweep_again(self) -> None:
         if self._looks_to_wait > 0:
             self._looks_to_wait -= 1
             return

@@ -18,9 +18,9 @@ from msgspec import Struct
 
 from dms.application.checkpoint_files import CheckpointFiles
 from dms.application.ports import EventLog, OutputStore, ViewStore
+from dms.application.redaction import black_out, forms, holding
 from dms.application.tasks import background, cancelled
 from dms.application.user_files import Inbox
-from dms.application.words import black_out, forms, holding
 from dms.domain.deployment import Deployment
 from dms.domain.device import Device
 from dms.domain.directory import Provider

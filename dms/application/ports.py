@@ -239,7 +239,7 @@ class Execution(Struct, frozen=True, kw_only=True):
     error: str = ""  # the engine's own words on why it could not start or was lost
     started_at: int = 0
     finished_at: int = 0
-    ended_by: EndedBy = EndedBy.JOB  # of one that is over
+    ended_by: EndedBy = EndedBy.JOB  # of one that is over; an absent one was removed by somebody, or never was
     started_boot_us: int = 0  # on the boot clock of this machine, where its process runs here; 0 when unknown
     ran_seconds: float | None = None  # as the executor itself measured it on a clock that is not stepped
 
@@ -413,6 +413,16 @@ class PeerNetwork(Protocol):
 
     def peers(self) -> Sequence[PeerInfo]:
         """Connected peers, by peer id."""
+
+
+class Host(PeerNetwork, Protocol):
+    """A PeerNetwork of our own, which starts and ends with the daemon."""
+
+    async def start(self) -> None:
+        """Raises Unavailable naming an address that can't be listened on."""
+
+    async def close(self) -> None:
+        """Safe to repeat."""
 
 
 class Signer(Protocol):

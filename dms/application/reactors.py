@@ -41,6 +41,10 @@ class News:
         self.newest = event or self.newest
         self._changed.set()
 
+    @property
+    def unread(self) -> bool:
+        return self._changed.is_set()
+
     def read(self) -> None:
         """What was told until now is in the state that is looked at next."""
         self._changed.clear()
@@ -61,6 +65,9 @@ class Reactor(ABC, Generic[A]):
 
     name: ClassVar[str]
     kind: type[A]
+    recorded: ClassVar[bool] = True
+    """Whether what it does leaves an event, after which it is not due. If not, it is done once `react` has returned,
+    until the next event; what a crash left of it is then for its owner to find at the start."""
 
     @property
     def topics(self) -> Iterable[str]:
@@ -151,10 +158,11 @@ class Reaction(Generic[A]):
             except Exception as error:  # noqa: BLE001  the outermost loop of a task: nothing may end it silently
                 faults += 1
                 self._tell(logging.ERROR, key, f"failed {faults} times: {said(error)}", error)
-                if faults >= MOST_FAULTS:
-                    await self._give_up(key, error)
+                if faults >= MOST_FAULTS and await self._given_up(key, error):
                     return
             else:
+                if not self._reactor.recorded and not news.unread:
+                    return
                 faults, pause = 0, self._retry[0]
                 continue
             await news.changed(pause)
@@ -180,12 +188,19 @@ class Reaction(Generic[A]):
                 return now
         return None
 
-    async def _give_up(self, key: str, error: Exception) -> None:
+    async def _given_up(self, key: str, error: Exception) -> bool:
+        """Whether that worked; if not, all is tried again."""
         aggregate = self._log.load(self._reactor.kind, key)
-        if aggregate is not None:
-            self._tell(logging.ERROR, key, "is given up")
+        if aggregate is None:
+            return True
+        self._tell(logging.ERROR, key, "is given up")
+        try:
             with caused_by(new_id()):
                 await self._reactor.give_up(aggregate, error)
+        except Exception as failure:  # noqa: BLE001  the outermost loop of a task: nothing may end it silently
+            self._tell(logging.ERROR, key, f"can't be given up: {said(failure)}", failure)
+            return False
+        return True
 
     def _tell(self, level: int, key: str, text: str, error: Exception | None = None) -> None:
         ours = None if isinstance(error, DmsError) else error
@@ -201,10 +216,12 @@ class Reactors:
         self._log, self._loops, self._retry = event_log, loops, retry
         self._running: dict[str, Reaction[Any]] = {}
 
-    async def start(self, reactors: Iterable[Reactor[Any]], open_keys: Callable[[str], Iterable[str]]) -> None:
-        """open_keys: KIND -> keys of the aggregates of that kind that may have something due; what is saved while it is
-        asked may be among them or not."""
-        after = self._log.head
+    async def start(
+        self, reactors: Iterable[Reactor[Any]], open_keys: Callable[[str], Iterable[str]], after: int | None = None
+    ) -> None:
+        """open_keys: KIND -> keys of the aggregates of that kind that may have something due, all that were open at
+        position `after`; None for now. What was saved since may be among them or not."""
+        after = self._log.head if after is None else after
         for reactor in reactors:
             reaction: Reaction[Any] = Reaction(reactor, self._log, self._loops, self._retry)
             self._running[reactor.name] = reaction

@@ -105,6 +105,17 @@ def _tell(task: asyncio.Task[Any]) -> None:
         log.error("%s: unexpected error", task.get_name(), exc_info=error, extra=told)
 
 
+async def either(running: asyncio.Future[Any], waiting: Coroutine[Any, Any, Any]) -> None:
+    """Returns once one of the two is done. What `waiting` raised is raised here; if it is not done, it is ended."""
+    waiter = asyncio.ensure_future(waiting)
+    try:
+        await asyncio.wait([running, waiter], return_when=asyncio.FIRST_COMPLETED)
+        if waiter.done():
+            waiter.result()
+    finally:
+        await cancelled(waiter)
+
+
 async def patiently(steps: Generator[None, None, T]) -> T:
     """What the steps come to; other work of the loop goes on between them."""
     while True:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from dms.cli.core import Exit, Failure, Group, State, command, pass_state
+from dms.cli.core import Group, State, command, pass_state
+from dms.cli.failure import Exit, Failure
 from dms.cli.text import printable
 
 COLUMNS = (("ID", "id"), ("Stream ID", "stream_id"), ("From Peer", "from_peer"), ("Time Opened", "time_opened"))

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from dms.cli.core import Exit, Failure
+from dms.cli.failure import Exit, Failure
 
 if TYPE_CHECKING:
     from dms.config import Rest

@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import IntEnum
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from dms.cli import streams
+from dms.cli.failure import Exit, Failure, complain, say
 from dms.errors import AlreadyRunning, ConfigError, DmsError
 
 if TYPE_CHECKING:
@@ -28,54 +27,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 FORMATS = ("table", "json", "jsonl", "yaml")
-
-
-class Exit(IntEnum):
-    """Documented in README.md. `job run --wait` answers with the container's own code instead."""
-
-    OK = 0
-    FAILURE = 1
-    USAGE = 2
-    NOT_FOUND = 3
-    DENIED = 4
-    CONFLICT = 5
-    NOT_PLACED = 6
-    UNREACHABLE = 7
-    DAMAGED = 8
-    TIMED_OUT = 124
-    NOT_STARTED = 125
-    INTERRUPTED = 130
-    NOT_READ = 141
-
-
-class Failure(click.ClickException):
-    """The end of a command: one line of error, and a line that says what to do."""
-
-    def __init__(self, message: str, code: Exit = Exit.FAILURE, hint: str = "") -> None:
-        super().__init__(message)
-        self.code, self.hint = code, hint
-
-    @property
-    def exit_code(self) -> int:  # type: ignore[override]  # click has it as an attribute of the class
-        return int(self.code)
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        complain(self.message, self.hint)
-
-
-def complain(message: str, hint: str = "") -> None:
-    """`error: ...` and, when there is one, `hint: ...`, on standard error."""
-    say("error: " + " ".join(message.split()))
-    for line in hint.split("\n") if hint else ():
-        say("hint: " + line)
-
-
-def say(text: str) -> None:
-    """Progress, for people: on standard error. That nobody can read it there is no reason to stop."""
-    from dms.cli.text import printable
-
-    with suppress(OSError):
-        click.echo(printable(text), err=True)
 
 
 def can_ask() -> bool:

@@ -6,7 +6,8 @@ import logging
 
 import click
 
-from dms.cli.core import Exit, Failure, Group, State, command, pass_state
+from dms.cli.core import Group, State, command, pass_state
+from dms.cli.failure import Exit, Failure
 from dms.errors import AddressUnavailable, ConfigError, DmsError, LogCorrupt
 
 SETTINGS = {  # option: the setting it gives a value to
@@ -60,7 +61,7 @@ def add_to(cli: Group) -> None:
         """
         loaded = state.load(overrides(pairs, options))
         try:
-            from dms.bootstrap import serve
+            from dms.process import serve
 
             serve(loaded)
         except DmsError as error:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from dms.cli.core import Exit, Failure, Group, State, can_ask, command, pass_state, say
+from dms.cli.core import Group, State, can_ask, command, pass_state
 from dms.cli.events import at_option
+from dms.cli.failure import Exit, Failure, say
 
 if TYPE_CHECKING:
     from dms.cli.client import Api
@@ -126,7 +127,7 @@ def _add_onboarding(cli: Group) -> None:
 
 
 def _forget_identity(state: State, yes: bool) -> None:
-    from dms.bootstrap import forget_identity
+    from dms.keys import forget_identity
 
     _confirm(
         "Without its key this node is another peer: what it is owed can't be claimed any more. Give the key up?",

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from dms.cli.core import Exit, Failure, Group, State, can_ask, command, pass_state, say
+from dms.cli.core import Group, State, can_ask, command, pass_state
+from dms.cli.failure import Exit, Failure, say
 
 PATIENCE_SECONDS = 3600.0  # the whole history is searched, and all views are made anew
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from dms.cli.core import Exit, Failure, Group, State, command, pass_state, say
+from dms.cli.core import Group, State, command, pass_state
 from dms.cli.export_file import export_lines
+from dms.cli.failure import Exit, Failure, say
 from dms.cli.text import moment, printable
 
 PREFIX = "io.nunet.dms."
@@ -146,7 +147,7 @@ def _add_exports(group: Group) -> None:
 
         Look at it with: nunet audit verify --database FILE; or run a DMS on it.
         """
-        from dms.bootstrap import import_export
+        from dms.offline import import_export
 
         events = max(import_export(counted(export_lines(path), "lines"), database), default=0)
         say(f"{database} holds {events} events")

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from dms.cli.core import Exit, Failure, Group, State, command, pass_state, say
+from dms.cli.core import Group, State, command, pass_state
+from dms.cli.failure import Exit, Failure, say
 from dms.cli.text import printable
 
 POLL_SECONDS = 0.5

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 
 from dms.cli.client import Api, unreachable
-from dms.cli.core import Exit, Failure, say
+from dms.cli.failure import Exit, Failure, say
 
 SUBPROTOCOL = "dms.actions.v2"
 MAX_FRAME = 16 * 1024 * 1024

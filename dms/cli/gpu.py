@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dms.cli.core import Exit, Failure, Group, State, command, pass_state, say
+from dms.cli.core import Group, State, command, pass_state
+from dms.cli.failure import Exit, Failure, say
 
 if TYPE_CHECKING:
     from dms.cli.client import Api

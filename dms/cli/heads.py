@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dms.cli.core import Exit, Failure, Group, State, command, pass_state
+from dms.cli.core import Group, State, command, pass_state
 from dms.cli.export_file import export_lines
+from dms.cli.failure import Exit, Failure
 from dms.cli.text import moment
 from dms.errors import InvalidInput, LogCorrupt, NotFound
 
 if TYPE_CHECKING:
-    from dms.bootstrap import Audit
     from dms.domain.export import Checker
     from dms.domain.heads import Countersignature, Heads, Witnessed
+    from dms.offline import Audit
 
 HEADS = click.Path(path_type=Path, dir_okay=False)
 
@@ -56,7 +57,7 @@ def _rows(kept: Heads) -> Iterable[dict[str, Any]]:
 
 def _row(what: str, found: Countersignature) -> dict[str, Any]:
     """Times in Unix µs, as they were signed."""
-    from dms.bootstrap import genuine_countersignature
+    from dms.offline import genuine_countersignature
 
     head = found.head
     return {
@@ -67,7 +68,7 @@ def _row(what: str, found: Countersignature) -> dict[str, Any]:
 
 def _read(path: Path, hint: str = "") -> Heads:
     """Raises Failure."""
-    from dms.bootstrap import heads_in
+    from dms.offline import heads_in
 
     try:
         return heads_in(path)
@@ -127,7 +128,7 @@ class Evidence:
 
 def check_export(path: Path, named: Sequence[Path]) -> tuple[Checker, dict[str, Any]]:
     """(its checker, the report) of the export of a whole log. Raises Failure."""
-    from dms.bootstrap import export_against_heads, export_checker
+    from dms.offline import export_against_heads, export_checker
 
     kept = [_read(one) for one in named]
     checker = export_checker()

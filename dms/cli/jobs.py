@@ -14,8 +14,9 @@ from urllib.parse import parse_qs, urlsplit
 import click
 
 from dms.cli.checkpoints import with_resume
-from dms.cli.core import Exit, Failure, Group, State, can_ask, command, pass_state, say
+from dms.cli.core import Group, State, can_ask, command, pass_state
 from dms.cli.events import at_option
+from dms.cli.failure import Exit, Failure, say
 from dms.cli.text import in_path, moment, output_line
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from dms.cli import (
-    archive,
     chat,
     checkpoints,
     daemon,
@@ -15,6 +14,7 @@ from dms.cli import (
     files,
     gpu,
     jobs,
+    log_archive,
     peers,
     records,
     replay,
@@ -72,7 +72,7 @@ for module in (
     transactions,
     events,
     erasure,
-    archive,
+    log_archive,
     records,
     replay,
     support,

@@ -8,7 +8,8 @@ from contextlib import aclosing
 from fnmatch import fnmatchcase
 from typing import Any
 
-from dms.cli.core import Exit, Failure, State
+from dms.cli.core import State
+from dms.cli.failure import Exit, Failure
 
 PREFIX = "io.nunet.dms."
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dms.cli.core import Exit, Failure, Group, State, command, pass_state, say
+from dms.cli.core import Group, State, command, pass_state
 from dms.cli.export_file import export_lines
+from dms.cli.failure import Exit, Failure, say
 from dms.cli.heads import HEADS, Evidence, add_heads, check_export, fault_of, in_words
 from dms.cli.output import Column
 from dms.cli.text import in_path
@@ -19,9 +20,9 @@ from dms.errors import LogCorrupt
 
 if TYPE_CHECKING:
     from dms.adapters.outputs.audit import OutputsChecked
-    from dms.bootstrap import Audit
     from dms.domain.chain import SignedRecord
     from dms.domain.export import Checker
+    from dms.offline import Audit
 
 
 def add_to(cli: Group) -> None:
@@ -135,7 +136,7 @@ def _check_together(exported: Path | None, against: Path | None, heads: Sequence
 
 
 def _verify_database(state: State, path: Path, heads: Sequence[Path], peer_id: str) -> int:
-    from dms.bootstrap import Audit
+    from dms.offline import Audit
 
     if not path.is_file():
         raise Failure(f"{path}: there is no such log", Exit.NOT_FOUND, "name it with --database")
@@ -273,8 +274,8 @@ def _ran_it(records: Sequence[SignedRecord]) -> bool:
 
 def _read_export(path: Path) -> tuple[Checker, list[SignedRecord]]:
     """The records of a job, checked; those of a whole log are checked and not kept. Raises Failure."""
-    from dms.bootstrap import export_checker
     from dms.domain.audit import check_evidence
+    from dms.offline import export_checker
 
     checker = export_checker()
     try:

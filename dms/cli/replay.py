@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dms.cli.core import Exit, Failure, Group, State, command, pass_state
+from dms.cli.core import Group, State, command, pass_state
+from dms.cli.failure import Exit, Failure
 from dms.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _policy(path: Path | None) -> Policy | None:
 def _replayed(database: Path, policy: Policy | None, limit: int) -> dict[str, Any]:
     import msgspec
 
-    from dms.bootstrap import Replay
+    from dms.offline import Replay
 
     if not database.is_file():
         raise Failure(f"{database}: there is no such log", Exit.NOT_FOUND, "name it with --database")

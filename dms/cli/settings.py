@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dms.cli.core import Group, State, command, pass_state, say
+from dms.cli.core import Group, State, command, pass_state
+from dms.cli.failure import say
 from dms.masking import masked
 
 

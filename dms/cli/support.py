@@ -18,7 +18,8 @@ from typing import Any
 
 import click
 
-from dms.cli.core import Exit, Failure, Group, State, command, pass_state, say
+from dms.cli.core import Group, State, command, pass_state
+from dms.cli.failure import Exit, Failure, say
 from dms.disk import make_folder
 
 UNIT = "nunet-dms.service"

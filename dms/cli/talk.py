@@ -14,7 +14,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 
 from dms.cli.client import unreachable
-from dms.cli.core import State, say
+from dms.cli.core import State
+from dms.cli.failure import say
 from dms.cli.follow import refused
 from dms.cli.text import printable
 

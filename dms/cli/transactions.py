@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from dms.cli.core import Group, State, command, pass_state, say
+from dms.cli.core import Group, State, command, pass_state
 from dms.cli.events import at_option
+from dms.cli.failure import say
 
 
 def add_to(cli: Group) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from dms.cli.core import Exit, Failure, Group, State, command, pass_state, say
+from dms.cli.core import Group, State, command, pass_state
+from dms.cli.failure import Exit, Failure, say
 
 NETWORKS = ("preprod", "preview", "mainnet")
 EXAMPLE = "nunet wallet new --cardano --network preprod"

@@ -281,7 +281,7 @@ class _Search:
         if row.peer_id in self._rule.excluded:
             return "is excluded"
         if cost is None and row.price is None:
-            return _NO_PRICE if row.offering.channel == self._channel else _elsewhere(row.offering, self._channel)
+            return _NO_PRICE if row.offering.channel == self._channel else _another_channel(row.offering, self._channel)
         return refusal(self._needs, row.offering, self._channel, self._floor if cost is None else cost)
 
 
@@ -291,7 +291,7 @@ def _pieces(ids: list[str]) -> Iterator[list[str]]:
         yield piece
 
 
-def _elsewhere(offering: Offering, channel: str) -> str:
+def _another_channel(offering: Offering, channel: str) -> str:
     return f"is on channel {offering.channel}, not {channel}"
 
 
@@ -299,7 +299,7 @@ def refusal(needs: Needs, offering: Offering, channel: str, price: Decimal) -> s
     """Why this provider can't take the job, or None when it can."""
     request, wish = needs.request, needs.wish
     if offering.channel != channel:
-        return _elsewhere(offering, channel)
+        return _another_channel(offering, channel)
     if not offering.onboarded:
         return "is not onboarded"
     if not offering.online:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from dms.bootstrap import Audit, Replay
+from dms.offline import Audit, Replay
 from ops.bench.history import fill
 from ops.bench.report import Row
 

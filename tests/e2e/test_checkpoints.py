@@ -109,7 +109,7 @@ async def test_a_job_cut_off_by_its_time_limit_goes_on_and_ends_with_the_same_re
     assert restored["data"]["sha256"] == hashlib.sha256(archive.read_bytes()).hexdigest()
     await until(lambda: not list((cp.folder / "created_checkpoints").iterdir()))  # it has been told
     assert list((sp.folder / "resumes" / "out").iterdir()) == []
-    assert list((cp.folder / "workspaces").iterdir()) == []
+    await until(lambda: not list((cp.folder / "workspaces").iterdir()))
 
 
 async def test_a_running_job_is_saved_now_and_then_and_can_be_gone_on_from_elsewhere(

@@ -22,6 +22,7 @@ from dms.application.compute_provider import ComputeProvider
 from dms.application.device import DeviceService
 from dms.application.file_exchange import FileExchange
 from dms.application.ports import ExecutionState
+from dms.clock import machine_clock
 from dms.domain.event import new_id
 from tests.fixtures.dms import Dms, Follower, pair, payment, request_body
 from tests.fixtures.jobs import launch, read_all, shell_spec, until
@@ -96,7 +97,7 @@ async def test_it_cleans_again_after_each_interval_and_touches_no_strangers_cont
     device = DeviceService(event_log, FixedHardware(), identity.peer_id)
     exchange = FileExchange(LonelyNetwork(identity.peer_id))
     keeper = CheckpointKeeper(event_log, executor, CheckpointFiles(tmp_path), exchange, now_us, CheckpointTimes())
-    compute = ComputeProvider(event_log, device, executor, outputs, identity, keeper, now_us, confined=True)
+    compute = ComputeProvider(event_log, device, executor, outputs, identity, keeper, machine_clock, confined=True)
     cleaner = Cleaner(event_log, compute, executor, 0.1)
     stranger = "dms-test-" + new_id()
     docker("run", "--name", stranger, "--entrypoint", "/bin/sh", shell_spec("").image, "-c", "true")

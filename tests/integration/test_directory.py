@@ -14,6 +14,7 @@ import pytest
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.p2p.identity import Identity
 from dms.application import directory as directory_module
+from dms.application.availability import AvailabilityNews
 from dms.application.device import DeviceService
 from dms.application.directory import Directory
 from dms.application.messages import encode
@@ -80,6 +81,9 @@ async def member(folder: Path, name: str, lost: int = 0) -> AsyncIterator[tuple[
         directory.serve()
         await directory.start()
         closing.push_async_callback(directory.close)
+        news = AvailabilityNews(log, directory.stir)
+        await news.start()
+        closing.push_async_callback(news.close)
         yield directory, device, network
 
 

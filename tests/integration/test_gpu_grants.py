@@ -10,13 +10,17 @@ from secrets import token_hex
 import msgspec
 import pytest
 
+from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.executors.process import ProcessExecutor
 from dms.application.messages import DeploymentAnswer, DeploymentRequest
 from dms.application.ml_images import CHECK_PREFIX
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.event import new_id
+from dms.errors import LogUnavailable
+from tests.fixtures.disks import broken_disk
 from tests.fixtures.histories import request
 from tests.fixtures.jobs import shell_spec
+from tests.fixtures.provider import providing
 from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import FixedHardware, Node, running_node
 from tests.integration.http.test_gpu import onboard, reading
@@ -35,13 +39,9 @@ async def node(tmp_path: Path, hardware: FixedHardware) -> AsyncIterator[Node]:
     """A compute provider; its jobs are child processes."""
     async with running_node(tmp_path, hardware=hardware, runs_for_peers=True) as made:
         await onboard(made)
-        compute = made.services.compute_provider
-        await compute.start([])
-        try:
+        async with providing(made):
             yield made
             await end_all(made)
-        finally:
-            await compute.close()
 
 
 async def ask(node: Node, **constraints: object) -> DeploymentAnswer:
@@ -107,10 +107,12 @@ async def test_a_card_that_something_took_since_it_was_offered_is_refused(node: 
 
 
 async def test_what_was_decided_but_could_not_be_written_holds_nothing(node: Node) -> None:
-    compute, held = node.services.compute_provider, node.services.device.reservations
+    held = node.services.device.reservations
     assert (await ask(node)).accepted
-    held.hold("never-written", held.total, ("GPU-3",))
-    compute._recount()  # what the log calls on a rollback
+    assert isinstance(node.log, SQLiteEventLog)
+    with broken_disk(node.log), pytest.raises(LogUnavailable):
+        await ask(node)
+    await wait_for(lambda: not node.log.trouble, 120)
     assert [len(jobs) for jobs in held.gpu_jobs().values()] == [1]
 
 
@@ -121,7 +123,6 @@ async def test_a_check_that_a_crash_left_behind_is_removed(tmp_path: Path, hardw
         check = msgspec.structs.replace(shell_spec("sleep 100"), job_id=f"{CHECK_PREFIX}{new_id()}", node_id=own)
         await executor.create(check)
         assert len(await executor.list_jobs()) == 1
-        await node.services.compute_provider.start([])
-        assert await executor.list_jobs() == []
-        await node.services.compute_provider.close()
+        async with providing(node):
+            assert await executor.list_jobs() == []
         await executor.close()

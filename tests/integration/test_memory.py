@@ -22,8 +22,9 @@ from dms.adapters.eventlog import log as eventlog
 from dms.adapters.outputs import files as outputs
 from dms.adapters.p2p.workarounds import HardenedYamux
 from dms.application import heads
-from dms.bootstrap import Daemon
+from dms.bootstrap import build
 from dms.config import General, Job, P2p, Rest, Settings
+from dms.daemon import Daemon
 from tests.fixtures.dms import ADDRESS, payment, request_body
 from tests.fixtures.waiting import wait_for
 
@@ -51,9 +52,9 @@ async def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setattr(eventlog, "CACHED_AGGREGATES", KEPT)
     monkeypatch.setattr(outputs, "OPEN_FILES", KEPT)
     monkeypatch.setattr(heads, "SETTLE_SECONDS", 0.01)
-    cp = Daemon(settings(tmp_path / "cp"))
+    cp = await build(settings(tmp_path / "cp"))
     await cp.start()
-    sp = Daemon(settings(tmp_path / "sp", (cp.services.network.listen_addresses[0],)))
+    sp = await build(settings(tmp_path / "sp", (cp.services.network.listen_addresses[0],)))
     await sp.start()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{cp.port}/api/v1", timeout=120) as client:
         whole = (await client.get("/onboarding/provisioned")).json()
@@ -115,10 +116,10 @@ def quiet(sp: Daemon, cp: Daemon) -> Callable[[], bool]:
     """All that follows a job's end is done."""
     return lambda: (
         not (
-            cp.services.compute_provider._tasks.jobs()
+            any(cp.parts.reactors.keys(one.name) for one in cp.services.compute_provider.reactors)
             or sp.services.service_provider._tasks.jobs()
-            or sp._heads._showing
-            or cp._heads._showing
+            or sp.parts.heads._showing
+            or cp.parts.heads._showing
         )
     )
 

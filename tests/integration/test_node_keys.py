@@ -19,11 +19,11 @@ from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.adapters.heads.file import HeadFile
 from dms.adapters.p2p.identity import Identity
-from dms.bootstrap import NODE_KEY, forget_identity, node_identity, token_key
 from dms.config import General, Settings
 from dms.domain.device import Capacity, Device, Offer
 from dms.domain.heads import Heads
 from dms.errors import AlreadyRunning, ConfigError
+from dms.keys import NODE_KEY, forget_identity, node_identity, token_key
 from tests.fixtures import prepared
 
 FLIPPED = [2, 40, 100, 130, 160, 190]  # bytes of the key file: its title, its peer id, its PEM

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dms.adapters.eventlog.archive import SQLiteEventArchive
+from dms.adapters.eventlog.archive_writer import SQLiteEventArchive
 from dms.adapters.executors.pack import pack
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.heads.file import HeadFile
@@ -22,10 +22,11 @@ from dms.adapters.service.logs import rotating
 from dms.application.file_parts import PartFile
 from dms.application.ports import ExecutionSpec
 from dms.application.user_files import Inbox
-from dms.bootstrap import log_to_file, token_key
 from dms.disk import append_to, create_file, make_folder, write_file
 from dms.domain.device import Device, Offer
 from dms.domain.heads import Heads
+from dms.keys import token_key
+from dms.process import log_to_file
 from tests.fixtures.waiting import wait_for
 from tests.fixtures.worlds import WHOLE
 from tests.integration.http.node import running_node

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dms.bootstrap import Daemon
+from dms.bootstrap import build
 from dms.config import General, Job, P2p, Rest, Settings
 
 
@@ -19,7 +19,7 @@ async def test_docker_is_not_said_without_access_to_it(
         socket.write_text("")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{socket}")
     caplog.set_level("INFO")
-    daemon = Daemon(
+    daemon = await build(
         Settings(
             general=General(data_dir=tmp_path / "data", work_dir=tmp_path / "work"),
             rest=Rest(port=0),

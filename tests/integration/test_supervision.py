@@ -12,8 +12,10 @@ import pytest
 
 from dms.application import loops
 from dms.application.loops import Body, Loop, Patience
-from dms.bootstrap import Daemon, _started
+from dms.bootstrap import build
 from dms.config import Eventlog, General, Job, P2p, Rest, Settings
+from dms.daemon import Daemon
+from dms.process import started
 from projections.capacity import Capacity
 from tests.fixtures.dms import ADDRESS
 from tests.fixtures.waiting import wait_for
@@ -23,6 +25,8 @@ OTHERS = {
     "metadata file", "metrics", "websocket pings", "engine watch", "GPU watch", "tidying of checkpoints", "cleanup",
     "retention", "own advertisement", "recording of providers", "expiry of providers", "asking of neighbours",
     "heads at the end of jobs", "heads of running jobs", "event log watch", "event log check", "remembering of peers",
+    "news of availability", "reactor: payments of deployments", "reactor: running of containers",
+    "reactor: removal of containers", "reactor: deletion of checkpoints", "reactor: look at GPUs given back",
 }  # fmt: skip
 
 
@@ -79,7 +83,7 @@ async def daemon(tmp_path: Path, wounds: Wounds, monkeypatch: pytest.MonkeyPatch
     quick = Patience(first=0.001, longest=0.01)
     for module in ("dms.adapters.eventlog.log.WRITER_PATIENCE", "dms.adapters.p2p.network._PATIENCE"):
         monkeypatch.setattr(module, quick)
-    made = Daemon(
+    made = await build(
         Settings(
             general=General(data_dir=tmp_path / "data", work_dir=tmp_path / "work"),
             rest=Rest(port=0),
@@ -133,7 +137,7 @@ async def test_each_loop_that_dies_once_comes_back_and_the_daemon_works(
     assert (await onboard(client)).status_code == 200  # the writer and the views
     positions = (await client.get("/api/v1/projections")).json()["items"]
     assert all(view["behind"] == 0 for view in positions)
-    await wait_for((daemon.settings.general.work_dir / "metadataV2.json").is_file)
+    await wait_for((daemon.parts.settings.general.work_dir / "metadataV2.json").is_file)
     figures = (await client.get("/metrics")).text
     assert 'dms_events_total{topic="device.onboarded"} 1.0' in figures
     assert 'dms_loop_failures_total{loop="views"} 1.0' in figures
@@ -182,7 +186,7 @@ async def test_commands_fail_at_once_while_nothing_can_be_written(
 async def test_views_in_trouble_keep_only_what_reads_them_from_being_answered(
     daemon: Daemon, client: httpx.AsyncClient
 ) -> None:
-    daemon._views._use(lambda c: c.execute("PRAGMA query_only = ON"))
+    daemon.parts.views._use(lambda c: c.execute("PRAGMA query_only = ON"))
     assert (await onboard(client)).status_code in (200, 503)  # recorded in any case; its answer reads a view
     await wait_for(lambda: of(daemon, "views").trouble is not None)
     answer = await client.get("/readyz")
@@ -195,7 +199,7 @@ async def test_views_in_trouble_keep_only_what_reads_them_from_being_answered(
     assert refused.status_code == 503
     assert "the views are not kept" in refused.json()["error"]
     assert "dms_ready 0.0" in (await client.get("/metrics")).text
-    daemon._views._use(lambda c: c.execute("PRAGMA query_only = OFF"))
+    daemon.parts.views._use(lambda c: c.execute("PRAGMA query_only = OFF"))
     await wait_for(lambda: daemon.ready() is None)
     assert (await client.get("/api/v1/jobs")).status_code == 200
 
@@ -203,6 +207,7 @@ async def test_views_in_trouble_keep_only_what_reads_them_from_being_answered(
 async def test_what_a_view_left_out_is_seen_everywhere(
     daemon: Daemon, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    position = daemon.services.log.head + 1
     with monkeypatch.context() as broken:
         broken.setattr(Capacity, "apply", lambda *_: 1 // 0)
         assert (await onboard(client)).status_code == 200
@@ -210,7 +215,7 @@ async def test_what_a_view_left_out_is_seen_everywhere(
     assert ready.status_code == 200
     [told] = ready.json()["degraded"]
     assert told.startswith("view capacity: ")
-    assert "the first at position 1" in told
+    assert f"the first at position {position}" in told
     views = {view["name"]: view for view in (await client.get("/api/v1/projections")).json()["items"]}
     assert views["jobs"]["left_out"] is None
     assert views["capacity"]["left_out"]["topic"] == "device.onboarded"
@@ -232,7 +237,7 @@ def settings(folder: Path) -> Settings:
 async def test_a_damaged_file_of_views_does_not_keep_the_daemon_from_starting(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "views.db").write_bytes(b"noise" * 1000)
-    daemon = Daemon(settings(tmp_path))
+    daemon = await build(settings(tmp_path))
     await daemon.start()
     assert daemon.ready() is None
     assert [path.read_bytes() for path in (tmp_path / "data").glob("views.db.damaged-*")] == [b"noise" * 1000]
@@ -242,8 +247,8 @@ async def test_a_damaged_file_of_views_does_not_keep_the_daemon_from_starting(tm
 async def test_a_start_that_waits_says_why_and_can_be_stopped(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "views.db").symlink_to(tmp_path / "not mounted" / "views.db")
-    daemon, told = Daemon(settings(tmp_path)), asyncio.Event()
-    starting = asyncio.create_task(_started(daemon, told))
+    daemon, told = await build(settings(tmp_path)), asyncio.Event()
+    starting = asyncio.create_task(started(daemon, told))
     await wait_for(lambda: daemon.loops.trouble is not None)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{daemon.port}", timeout=120) as client:
         assert (await client.get("/livez")).status_code == 200

@@ -12,7 +12,7 @@ from dms.adapters.tracing import tracer as tracer_module
 from dms.adapters.tracing.tracer import Tracer
 from dms.application.cause import caused_by
 from dms.application.spans import span_id, spans
-from dms.bootstrap import _tracer
+from dms.bootstrap import tracer
 from dms.config import Settings
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.job import Job
@@ -146,7 +146,7 @@ async def test_it_is_off_unless_an_endpoint_is_named(
 ) -> None:
     for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
-    assert _tracer(Settings(), log, "peer") is None
+    assert tracer(Settings(), log, "peer") is None
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
-    assert _tracer(Settings(), log, "peer") is None
+    assert tracer(Settings(), log, "peer") is None

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from dms.adapters.http.actions import Flavour, action_frame, line_frames
+from dms.adapters.http.action_frames import Flavour, action_frame, line_frames
 from dms.adapters.p2p.addresses import AddressBook, read_bootstrap
 from dms.adapters.p2p.discovery import Discovery
 from dms.adapters.p2p.exchange import Answer

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dms.adapters.executors.archive import DEPTH, ENTRIES, Owner, check_archive, unpack
 from dms.adapters.executors.pack import pack
+from dms.adapters.executors.workspace_archive import DEPTH, ENTRIES, Owner, check_archive, unpack
 from dms.adapters.executors.workspaces import Workspaces
 from dms.errors import ArchiveRefused, ExecutorUnavailable
 

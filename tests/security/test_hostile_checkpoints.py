@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from dms.adapters.eventlog.log import SQLiteEventLog
-from dms.adapters.executors.archive import check_archive
+from dms.adapters.executors.workspace_archive import check_archive
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.application import checkpoint_receiver

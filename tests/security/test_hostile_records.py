@@ -14,7 +14,7 @@ import pytest
 from dms.adapters.p2p.identity import Identity
 from dms.application.export import signed_record
 from dms.application.messages import DeploymentAnswer, DeploymentRequest, FeedItem, encode
-from dms.application.words import holding
+from dms.application.redaction import holding
 from dms.domain.chain import GENESIS, SignedRecord, link
 from dms.domain.deployment import Deployment
 from dms.domain.event import UNREAD, Recorded, new_id, new_id_bytes

@@ -103,8 +103,8 @@ def test_the_file_turns_over_and_a_full_disk_is_no_traceback(
 def test_a_process_ends_with_its_log_written_or_without_waiting_for_ever(read: bool) -> None:
     code = (
         "import asyncio, logging, time\n"
-        "from dms.bootstrap import _log_to_stderr\n"
-        "_log_to_stderr(False)\n"
+        "from dms.process import log_to_stderr\n"
+        "log_to_stderr(False)\n"
         "for n in range(5000): logging.getLogger('dms').info('line %d', n)\n"
         "print('out')\n"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from dms.cli.core import Exit
+from dms.cli.failure import Exit
 from dms.cli.main import cli
 from ops import manual
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dms.adapters.http.frames import INCOMING
+from dms.adapters.http.action_schemas import INCOMING
 from ops.schemas import schemas
 from tests.fixtures.promises import broken, inlined, misfits, of_document, plain
 

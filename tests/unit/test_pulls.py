@@ -15,6 +15,7 @@ SAID = [
     (ImageUnavailable, 500, "unauthorized: authentication required"),
     (ImageUnavailable, 500, "denied: requested access to the resource is denied"),
     (ImageUnavailable, 500, 'error parsing HTTP 404 response body: invalid character "<"'),
+    (ImageUnavailable, 500, "unknown: <html>"),
     (ImageUnavailable, 0, "no matching manifest for linux/amd64 in the manifest list entries"),
     (ImageUnavailable, 0, "error pulling image configuration: download failed after attempts=1: unknown blob"),
     (ImageUnavailable, 400, "invalid reference format"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from dms.adapters.eventlog.archived import Archived
+from dms.adapters.eventlog.archive_reader import Archived
 from dms.adapters.eventlog.segments import read_block
 from dms.adapters.eventlog.sqlite import ARCHIVE_FOLDER, WITH_ARCHIVE, connect
 

@@ -31,8 +31,8 @@ from eventsourcing.persistence import (
 from msgspec import Struct
 
 from dms.adapters.eventlog import keyring
-from dms.adapters.eventlog.archived import SCHEMA as ARCHIVE_SCHEMA
-from dms.adapters.eventlog.archived import Archived, verified
+from dms.adapters.eventlog.archive_reader import SCHEMA as ARCHIVE_SCHEMA
+from dms.adapters.eventlog.archive_reader import Archived, verified
 from dms.adapters.eventlog.inuse import FilesInUse
 from dms.adapters.eventlog.keyring import Keyring
 from dms.adapters.eventlog.owned import OwnedFile

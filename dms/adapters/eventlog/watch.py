@@ -53,7 +53,7 @@ class LogWatch:
 
     async def start(self) -> None:
         self._running = [
-            self._loops.every(LOOK_SECONDS, "event log watch", self._look),
+            self._loops.every(LOOK_SECONDS, "event log watch", self._look_at_files),
             self._loops.start("event log check", self._verify_now_and_then),
         ]
 
@@ -84,7 +84,7 @@ class LogWatch:
         return (int(position), link) if position.isdigit() else (0, b"")
 
     # --- its files ---------------------------------------------------------------------------------
-    async def _look(self) -> None:
+    async def _look_at_files(self) -> None:
         self._log.look_at_files()
         if self._log.trouble and not self._log.damage:
             await self._log.try_to_write()

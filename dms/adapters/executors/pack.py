@@ -22,7 +22,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from dms.adapters.executors.archive import DEPTH, ENTRIES, NAME_BYTES, PATH_BYTES, TOP, is_suspicious
+from dms.adapters.executors.workspace_archive import DEPTH, ENTRIES, NAME_BYTES, PATH_BYTES, TOP, is_suspicious
 from dms.application.ports import PackedWorkspace
 from dms.disk import private, publish
 from dms.errors import ArchiveRefused, ExecutorUnavailable

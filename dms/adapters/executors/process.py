@@ -21,13 +21,13 @@ from pathlib import Path
 
 import msgspec
 
-from dms.adapters.clock import machine_clock
-from dms.adapters.executors.archive import unpack
+from dms.adapters.executors.driver_errors import our_errors_only
 from dms.adapters.executors.output import BATCH_LINES, Seeker
 from dms.adapters.executors.pack import pack
 from dms.adapters.executors.process_child import ProcessSpec, ProcessState
 from dms.adapters.executors.threads import stoppable
 from dms.adapters.executors.trees import remove_tree
+from dms.adapters.executors.workspace_archive import unpack
 from dms.application.ports import (
     Execution,
     ExecutionSpec,
@@ -37,6 +37,7 @@ from dms.application.ports import (
     PackedWorkspace,
     PreparedImage,
 )
+from dms.clock import machine_clock
 from dms.disk import make_folder, write_file
 from dms.domain.decoding import UNREADABLE
 from dms.domain.run_end import EndedBy
@@ -61,6 +62,7 @@ class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
     output_mb: int = 128
 
 
+@our_errors_only
 class ProcessExecutor:
     """data_dir: a folder of its own, one folder per job in it. The image of a job is not looked at: its
     arguments, joined by blanks, are a command for /bin/sh."""
@@ -142,7 +144,7 @@ class ProcessExecutor:
         with _storage(folder):
             alive = _is_locked(folder)  # before the state: it is stored before the lock is let go
             if not _was_created(folder):
-                return Execution(state=ExecutionState.ABSENT)
+                return Execution(state=ExecutionState.ABSENT, ended_by=EndedBy.OPERATOR)
             return _execution(_stored_state(folder), alive, ours=(folder / _STOP_ORDER).exists())
 
     async def follow(self, job_id: str, after: OutputCursor | None) -> AsyncGenerator[Sequence[OutputLine], None]:

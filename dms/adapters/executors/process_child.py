@@ -24,9 +24,9 @@ from pathlib import Path
 
 import msgspec
 
-from dms.adapters.clock import boot_us, machine_clock
 from dms.adapters.executors.endings import is_ended_by
 from dms.adapters.executors.lines import LINE_BYTES, LineCutter
+from dms.clock import boot_us, machine_clock
 from dms.disk import append_to, make_folder, private, write_file
 
 TRUNCATED = (

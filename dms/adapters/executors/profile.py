@@ -24,6 +24,7 @@ LABEL_JOB = "io.nunet.dms.job_id"
 LABEL_NODE = "io.nunet.dms.node_id"
 LABEL_MANAGED = "io.nunet.dms.managed"
 LABEL_IMAGE = "io.nunet.dms.image"
+LABEL_PART = "io.nunet.dms.part"  # of a container that is only a tool for a job's
 
 UNPRIVILEGED = "65532:65532"  # "nonroot" of the distroless images; owns nothing on a usual host
 WORKSPACE = "/workspace"  # where the original's images keep their work

@@ -19,9 +19,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from dms.adapters.executors.archive import Owner, unpack
 from dms.adapters.executors.profile import WORKSPACE
 from dms.adapters.executors.trees import remove_tree
+from dms.adapters.executors.workspace_archive import Owner, unpack
 from dms.disk import append_to, make_folder
 from dms.errors import ExecutionError, ExecutorUnavailable
 

@@ -61,10 +61,10 @@ async def capacity(request: Request, api: Api) -> HTTPResponse:
         if not page.next:
             break
         after = page.next
-    return json_reply({"providers": [_shown(row) for row in rows], "network": network_sum(rows)})
+    return json_reply({"providers": [_capacity_answer(row) for row in rows], "network": network_sum(rows)})
 
 
-def _shown(row: CapacityRow) -> dict[str, Any]:
+def _capacity_answer(row: CapacityRow) -> dict[str, Any]:
     """Which jobs hold what stays private."""
     shown: dict[str, Any] = msgspec.to_builtins(row)
     del shown["held"]
@@ -76,7 +76,7 @@ async def providers(request: Request, api: Api) -> HTTPResponse:
     limit = query_int(request, "limit", PAGE, ROWS_A_READ, lowest=1)
     views = await views_at(request, api)
     page = await views.page(_CAPACITY, limit=limit, after=query(request, "after"))
-    return json_reply({"items": [_shown(row) for row in page.rows], "next_token": page.next})
+    return json_reply({"items": [_capacity_answer(row) for row in page.rows], "next_token": page.next})
 
 
 async def projections(_request: Request, api: Api) -> HTTPResponse:

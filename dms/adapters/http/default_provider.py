@@ -31,7 +31,7 @@ class DefaultProvider(Struct, frozen=True, kw_only=True):
 async def show_or_set(request: Request, api: Api) -> HTTPResponse:
     """Without peerID it is shown."""
     peer_id = query(request, "peerID")
-    return await _change(api, peer_id) if peer_id else _shown(api)
+    return await _change(api, peer_id) if peer_id else _default_provider_answer(api)
 
 
 async def change(request: Request, api: Api) -> HTTPResponse:
@@ -42,7 +42,7 @@ async def clear(_request: Request, api: Api) -> HTTPResponse:
     return await _change(api, CLEAR)
 
 
-def _shown(api: Api) -> HTTPResponse:
+def _default_provider_answer(api: Api) -> HTTPResponse:
     peer_id = api.services.service_provider.default_provider
     text = f"default peer is {peer_id}" if peer_id else "no default peer set"
     return json_reply(DefaultProvider(message=text, peer_id=peer_id))

@@ -13,15 +13,15 @@ from collections.abc import Sequence
 from msgspec import Struct
 from sanic import Request
 
-from dms.adapters.http.actions import SUBPROTOCOL_V2, Flavour, connected_frame, error_frame
+from dms.adapters.http.action_frames import SUBPROTOCOL_V2, Flavour, connected_frame, error_frame
+from dms.adapters.http.action_schemas import DEPLOY
 from dms.adapters.http.connection import Socket, text_frame
 from dms.adapters.http.fanout import Follower, Hub
-from dms.adapters.http.frames import DEPLOY
 from dms.adapters.http.replies import checked_job_id, query, query_int
 from dms.adapters.http.sockets import Endpoint
 from dms.adapters.http.strict_json import convert, load
 from dms.application.cause import caused_by
-from dms.application.overview import Services
+from dms.application.services import Services
 from dms.application.tasks import background, cancelled
 from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job

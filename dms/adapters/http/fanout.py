@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
-from dms.adapters.http.actions import (
+from dms.adapters.http.action_frames import (
     TERMINAL_TOPICS,
     TOPICS,
     Flavour,

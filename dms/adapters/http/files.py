@@ -140,16 +140,16 @@ async def list_transfers(request: Request, api: Api) -> HTTPResponse:
 
 
 async def show(request: Request, api: Api) -> HTTPResponse:
-    return json_reply(await _shown(api, checked_job_id(str(request.match_info["transfer_id"]))))
+    return json_reply(await _transfer_answer(api, checked_job_id(str(request.match_info["transfer_id"]))))
 
 
 async def cancel(request: Request, api: Api) -> HTTPResponse:
     transfer_id = checked_job_id(str(request.match_info["transfer_id"]))
     await api.services.transfers.cancel(transfer_id)
-    return json_reply(await _shown(api, transfer_id))
+    return json_reply(await _transfer_answer(api, transfer_id))
 
 
-async def _shown(api: Api, transfer_id: str) -> TransferAnswer:
+async def _transfer_answer(api: Api, transfer_id: str) -> TransferAnswer:
     await api.settled()
     row = await api.views.get(TransfersView(), transfer_id)
     if row is None:

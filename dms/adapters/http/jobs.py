@@ -61,7 +61,7 @@ async def list_jobs(request: Request, api: Api) -> HTTPResponse:
         where["peer"] = peer
     views = await views_at(request, api)
     page = await views.page(_JOBS, limit=limit, after=query(request, "after"), where=where, newest_first=True)
-    rows = [_shown(row, request, api) for row in page.rows]
+    rows = [_job_answer(row, request, api) for row in page.rows]
     for row in rows:
         del row["timeline"]
     return json_reply({"items": rows, "next_token": page.next})
@@ -75,7 +75,7 @@ def _role(text: str) -> str:
 
 
 async def show_job(request: Request, api: Api) -> HTTPResponse:
-    return json_reply(_shown(await _row(request, api), request, api))
+    return json_reply(_job_answer(await _row(request, api), request, api))
 
 
 async def _row(request: Request, api: Api) -> JobRow:
@@ -88,7 +88,7 @@ async def _row(request: Request, api: Api) -> JobRow:
     return row
 
 
-def _shown(row: JobRow, request: Request, api: Api) -> dict[str, Any]:
+def _job_answer(row: JobRow, request: Request, api: Api) -> dict[str, Any]:
     shown = dated(msgspec.to_builtins(row))
     shown["log_url"] = f"http://{request.headers['host']}{api.log_path(row.job_id)}"
     return shown

@@ -201,14 +201,14 @@ def _answer(route: Route, shapes: Shapes) -> dict[str, Any]:
 
 def _path_parameters(address: str) -> list[dict[str, Any]]:
     found = [PATH_PARAMETERS.get(name) or Parameter(name, name, TEXT) for name in _STEP.findall(address)]
-    return [_shown(parameter, "path") | {"required": True} for parameter in found]
+    return [_parameter_object(parameter, "path") | {"required": True} for parameter in found]
 
 
 def _query_parameter(parameter: Parameter) -> dict[str, Any]:
-    return _shown(parameter, "query") | ({"required": True} if parameter.required else {})
+    return _parameter_object(parameter, "query") | ({"required": True} if parameter.required else {})
 
 
-def _shown(parameter: Parameter, place: str) -> dict[str, Any]:
+def _parameter_object(parameter: Parameter, place: str) -> dict[str, Any]:
     found = {
         "name": parameter.name,
         "in": place,

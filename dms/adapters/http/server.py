@@ -20,7 +20,6 @@ from sanic.server.async_server import AsyncioServer
 
 from dms.adapters.http import (
     admin,
-    archive,
     asyncapi,
     chat,
     checkpoints,
@@ -32,6 +31,7 @@ from dms.adapters.http import (
     files,
     gpu,
     jobs,
+    log_archive,
     metrics,
     onboarding,
     openapi,
@@ -52,7 +52,7 @@ from dms.adapters.http.routes import Api, Route, WebSocket, run
 from dms.adapters.http.sockets import Sockets
 from dms.application import event_messages
 from dms.application.asyncapi import Part, document
-from dms.application.overview import Services
+from dms.application.services import Services
 from dms.errors import AddressUnavailable, ConfigError
 from projections.base import LiveViews
 
@@ -68,7 +68,7 @@ MODULES = (
     gpu,
     transactions,
     events,
-    archive,
+    log_archive,
     past,
     erasures,
     admin,
@@ -230,7 +230,7 @@ class HttpServer:
 
     def __init__(self, app: Sanic[Any, Any], addr: str, port: int) -> None:
         """port 0: one that is free."""
-        self._app, self._addr, self._port = app, addr, port
+        self.app, self._addr, self._port = app, addr, port
         self._server: AsyncioServer | None = None
 
     @property
@@ -241,17 +241,17 @@ class HttpServer:
     async def start(self) -> int:
         """The port. Raises ConfigError when the address can't be had."""
         listening = _bound(self._addr, self._port)
-        server = await self._app.create_server(
+        server = await self.app.create_server(
             sock=listening, protocol=Connection, backlog=1024, asyncio_server_kwargs={"start_serving": False}
         )
         if server is None:
             raise ConfigError("the HTTP server could not be made")
         # Sanic rewrites its classes by their source, to leave out what is not used: once a process is all it can.
-        self._app.config.TOUCHUP = not hasattr(Sanic, "__touched__")
+        self.app.config.TOUCHUP = not hasattr(Sanic, "__touched__")
         await server.startup()
         await server.before_start()
-        self._app.ctx.hub.start()
-        self._app.ctx.sockets.start()
+        self.app.ctx.hub.start()
+        self.app.ctx.sockets.start()
         self._server = server
         await server.start_serving()
         await server.after_start()
@@ -263,14 +263,14 @@ class HttpServer:
         if server is None:
             return
         closed = server.close()
-        await self._app.ctx.sockets.close(GOODBYE_SECONDS)
+        await self.app.ctx.sockets.close(GOODBYE_SECONDS)
         await self._finish_requests(server.connections)
         await server.before_stop()
         if closed is not None:
             await closed
-        await self._app.ctx.hub.close()
+        await self.app.ctx.hub.close()
         await server.after_stop()
-        Sanic.unregister_app(self._app)
+        Sanic.unregister_app(self.app)
 
     async def _finish_requests(self, connections: Iterable[Connection]) -> None:
         """Answers that are on their way get a moment."""

@@ -61,7 +61,7 @@ async def list_transactions(request: Request, api: Api) -> HTTPResponse:
     rows = await _rows(await views_at(request, api))
     done = [row.job_id for row in rows if row.transaction_type == DONE]
     left_out = set(done[size_done:]) if size_done else set()
-    return json_reply([_shown(row) for row in rows if row.job_id not in left_out])
+    return json_reply([_transaction_answer(row) for row in rows if row.job_id not in left_out])
 
 
 def _size_done(request: Request) -> int:
@@ -98,7 +98,7 @@ async def _rows(views: Views, transaction_type: str = "") -> Sequence[Transactio
         after = page.next
 
 
-def _shown(row: TransactionRow) -> dict[str, Any]:
+def _transaction_answer(row: TransactionRow) -> dict[str, Any]:
     shown: dict[str, Any] = msgspec.to_builtins(row)
     for private in ("listed", "hidden", "position"):
         del shown[private]

@@ -34,7 +34,7 @@ class MetadataFile:
         self._log, self._views, self._path = event_log, views, folder / FILE_NAME
         self._loops, self._writes = loops or Loops(), writes or Writes()
         self._position = 0
-        self._shown = 0  # the position of the change that the file shows
+        self._written_position = 0  # the position of the change that the file shows
         self._moved = asyncio.Event()
         self._following: Loop | None = None
 
@@ -54,7 +54,7 @@ class MetadataFile:
             async with asyncio.timeout(SETTLE_SECONDS):
                 await self._views.wait(self._log.head)
                 row = await self._views.get(_VIEW, OWN)
-                while row is not None and row.ever_onboarded and self._shown < row.position:
+                while row is not None and row.ever_onboarded and self._written_position < row.position:
                     await self._moved.wait()
         return str(self._path) if self._path.is_file() else ""
 
@@ -79,7 +79,7 @@ class MetadataFile:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             self._writes.worked("metadata")
-            self._shown = row.position
+            self._written_position = row.position
             moved, self._moved = self._moved, asyncio.Event()
             moved.set()
             return

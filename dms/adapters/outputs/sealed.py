@@ -68,7 +68,7 @@ class SealedOutput:
         self.last = self.state.lines
         if self.damage:
             index.clear()
-            for line, offset in self._shown(0, 0):
+            for line, offset in self._lines_from(0, 0):
                 if offset is not None and (not index or line.seq - 1 >= index[-1][0] + INDEX_EVERY):
                     index.append((line.seq - 1, offset))
                 self.last = line.seq
@@ -78,14 +78,14 @@ class SealedOutput:
         at = bisect_right(self._index, (after, 1 << 62)) - 1
         last, offset = self._index[at] if at >= 0 else (0, 0)
         found: list[LogLine] = []
-        for line, _ in self._shown(last, offset):
+        for line, _ in self._lines_from(last, offset):
             if line.seq > after:
                 found.append(line)
             if len(found) >= limit:
                 break
         return found
 
-    def _shown(self, last: int, offset: int) -> Iterator[tuple[LogLine, int | None]]:
+    def _lines_from(self, last: int, offset: int) -> Iterator[tuple[LogLine, int | None]]:
         """(line, its offset) of what the file has, and lines of ours, without one."""
         time_ns = 0
         if self.path.exists():

@@ -20,13 +20,14 @@ from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.application.export import export_job, export_log
-from dms.bootstrap import Audit, all_projections, export_checker, import_export
 from dms.domain.chain import SignedRecord
 from dms.domain.deployment import Deployment
 from dms.domain.event import new_id
 from dms.domain.export import Header
 from dms.domain.job import Job
 from dms.errors import InvalidInput, LogCorrupt, NotFound
+from dms.offline import Audit, export_checker, import_export
+from projections.all import all_projections
 from tests.fixtures.histories import Author, submitted_job
 from tests.fixtures.worlds import history
 

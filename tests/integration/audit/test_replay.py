@@ -13,11 +13,11 @@ from typing import Any
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.views.sqlite import SQLiteViews
-from dms.bootstrap import all_projections
 from dms.domain.directory import Offering, Provider
 from dms.domain.event import new_id
 from dms.domain.job import Job
 from dms.domain.resources import Resources
+from projections.all import all_projections
 from tests.fixtures import prepared
 from tests.fixtures.histories import request
 from tests.fixtures.worlds import history

@@ -21,12 +21,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dms.adapters.eventlog.archive import Sizes, SQLiteEventArchive
+from dms.adapters.eventlog.archive_writer import Sizes, SQLiteEventArchive
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
 from dms.application.export import export_job, export_log
 from dms.application.retention import DAY_US, Retention
-from dms.bootstrap import Audit, Replay, export_checker, import_export
 from dms.cli.export_file import export_lines
 from dms.domain.deployment import Deployment
 from dms.domain.event import Recorded, encode, new_id_bytes
@@ -35,6 +34,7 @@ from dms.domain.payment import Payment
 from dms.domain.retention import is_closable, is_closed
 from dms.domain.sealing import ERASED
 from dms.errors import ArchiveUnreadable, Conflict, InvalidInput, LogCorrupt, LogUnavailable
+from dms.offline import Audit, Replay, export_checker, import_export
 from tests.fixtures import prepared
 from tests.fixtures.archiving import IDENTITY, SMALL, STEP_US, archive_all, archived, copied, written
 from tests.fixtures.histories import START, new_job, paid

@@ -18,6 +18,7 @@ from dms.adapters.eventlog import watch
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.adapters.eventlog.watch import LogWatch
+from dms.application.availability import AvailabilityNews
 from dms.application.device import DeviceService
 from dms.database import connect
 from dms.domain.device import Device, Offer
@@ -288,7 +289,7 @@ async def test_a_full_disk_is_told_until_something_can_be_written_again(
         offered.onboard(Offer(cpu_mhz=2000, memory_mb=6400, channel="nunet-test", payment_address="addr"), WHOLE)
         await log.save(offered)
         stirred = asyncio.Event()
-        device.on_change(stirred.set)
+        AvailabilityNews(log, stirred.set)
         assert (log.trouble, device.offering().online) == ("", True)
         ballast = fill(small_disk)
         with pytest.raises(LogUnavailable, match="full"):  # noqa: PT012

@@ -414,17 +414,20 @@ async def test_a_cpu_job_gets_no_gpu_even_where_every_container_would(executor: 
     assert sorted(named) == ["NVIDIA_DRIVER_CAPABILITIES=", "NVIDIA_VISIBLE_DEVICES=void"]
 
 
-async def test_leaves_strangers_containers_alone(executor: DockerExecutor, api: APIClient) -> None:
-    spec = shell_spec("true")
+async def test_a_strangers_container_with_our_name_is_not_ours(executor: DockerExecutor, api: APIClient) -> None:
+    spec = shell_spec("echo ours")
     name = f"dms-{spec.job_id}"
-    await asyncio.to_thread(api.create_container, PLAIN_IMAGE, ["true"], name=name)
+    theirs = (await asyncio.to_thread(api.create_container, PLAIN_IMAGE, ["true"], name=name))["Id"]
     try:
-        for act in (executor.create(spec), executor.start(spec.job_id), executor.remove(spec.job_id)):
-            with pytest.raises(ExecutionError, match="does not belong"):
-                await act
+        assert (await executor.inspect(spec.job_id)).state is ExecutionState.ABSENT
+        await executor.remove(spec.job_id)
+        assert await executor.create(spec) != theirs
+        lines, _ = await run(executor, spec)
+        assert texts(lines) == ["ours"]
+        assert (await asyncio.to_thread(api.inspect_container, theirs))["State"]["Status"] == "created"
         assert spec.job_id not in await executor.list_jobs()
     finally:
-        await asyncio.to_thread(api.remove_container, name)
+        await asyncio.to_thread(api.remove_container, theirs)
 
 
 @pytest.mark.parametrize("image", ["dms-test/never-built:1", "127.0.0.1:1/none", "-v", "../x", "sha256:" + "0" * 64])
@@ -531,7 +534,7 @@ async def test_a_container_that_hangs_the_engine_stalls_no_other_job(
         await launch(executor, stuck)
         async with aclosing(executor.follow(stuck.job_id, None)) as batches:
             assert [line.text for line in await anext(batches)] == ["stuck"]
-            proxy.stalled = f"dms-{stuck.job_id}".encode()
+            proxy.stalled = (await executor.create(stuck)).encode()
             hung = [asyncio.create_task(executor.inspect(stuck.job_id)) for _ in range(8)]
             begun = time.monotonic()
             lines, _ = await run(executor, shell_spec("echo fine"))

@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dms.adapters.clock import machine_clock
 from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
 from dms.adapters.executors.process_child import LOST, LineWriter, ProcessState
 from dms.application.ports import OUTPUT_TRUNCATED, ExecutionState
+from dms.clock import machine_clock
 from dms.domain.run_end import EndedBy
 from tests.fixtures.disks import disk_full_at
 from tests.fixtures.jobs import MIB, NODE, ended, launch, read_all, run, shell_spec, texts

@@ -6,57 +6,30 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 import websockets
-from sanic import Sanic
 from websockets.asyncio.client import ClientConnection
 
-from dms.adapters.eventlog.archive import SQLiteEventArchive
-from dms.adapters.eventlog.log import SQLiteEventLog
-from dms.adapters.executors.process import ProcessExecutor
-from dms.adapters.funding.trust import TrustCheck
 from dms.adapters.http.connection import Connection
-from dms.adapters.http.server import HttpServer, build_app
-from dms.adapters.metadata.file import MetadataFile
-from dms.adapters.metrics.figures import Figures
-from dms.adapters.outputs.files import FileOutputStore
-from dms.adapters.p2p.identity import Identity
-from dms.adapters.views.sqlite import SQLiteViews
-from dms.adapters.wallets.maker import new_wallet
-from dms.application.chats import Chats
-from dms.application.checkpoint_files import CheckpointFiles
-from dms.application.checkpoint_keeper import CheckpointKeeper, CheckpointTimes
-from dms.application.checkpoint_receiver import CheckpointReceiver
-from dms.application.compute_provider import ComputeProvider
-from dms.application.device import DeviceService
-from dms.application.directory import Directory
-from dms.application.erasures import Erasures
-from dms.application.file_exchange import FileExchange
-from dms.application.ml_images import MlImages
-from dms.application.overview import Services
 from dms.application.ports import (
     Executor,
     GossipHandler,
     Hardware,
     Heard,
-    ImageStore,
     OutputLine,
     PeerInfo,
     RequestHandler,
     StreamHandler,
 )
-from dms.application.retention import Retention
-from dms.application.seals import Seals
-from dms.application.service_provider import ServiceProvider, Timeouts
-from dms.application.transactions import Transactions
-from dms.application.transfers import Transfers
-from dms.application.user_files import Inbox, Outbox
-from dms.config import Rest
+from dms.bootstrap import Overrides, build
+from dms.config import General, P2p, Rest, Settings
+from dms.config import Job as JobSettings
+from dms.daemon import Daemon
 from dms.domain.deployment import Fault
 from dms.domain.device import Capacity
 from dms.domain.event import new_id
@@ -64,14 +37,6 @@ from dms.domain.gpus import GpuReading
 from dms.domain.job import FundStatus, Job
 from dms.domain.request import Constraints, Params, ServiceRequest
 from dms.errors import PeerUnreachable
-from projections.base import Projection
-from projections.capacity import Capacity as CapacityView
-from projections.checkpoints import Checkpoints
-from projections.device import DeviceView
-from projections.erasures import Erasures as ErasuresView
-from projections.jobs import Jobs
-from projections.transactions import Transactions as TransactionsView
-from projections.transfers import Transfers as TransfersView
 from tests.fixtures.plain_http import NO_TLS
 
 ADDRESS = "addr_test1vzpwq95z3xyum8vqndgdd9mdnmafh3djcxnc6jemlgdmswcve6tkw"  # CIP-19's test vector
@@ -101,6 +66,10 @@ class LonelyNetwork:
     @property
     def listen_addresses(self) -> Sequence[str]:
         return [f"/ip4/127.0.0.1/tcp/9000/p2p/{self.peer_id}"]
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
 
     def serve_request(self, protocol: str, handler: RequestHandler) -> None: ...
 
@@ -149,21 +118,13 @@ def now_us() -> int:
 
 
 class Node:
-    """ready: what the daemon would say of itself."""
+    """A daemon, and what tests do with it."""
 
-    def __init__(
-        self,
-        services: Services,
-        views: SQLiteViews,
-        app: Sanic[Any, Any],
-        port: int,
-        executor: Executor,
-        server: HttpServer,
-    ) -> None:
-        self.services, self.views, self.app, self.port, self.executor = services, views, app, port, executor
-        self._server = server
-        self.log, self.outputs = services.log, services.outputs
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, daemon: Daemon) -> None:
+        self.services, self.port, self.readiness = daemon.services, daemon.port, daemon.parts.readiness
+        self.views, self.executor, self._server = daemon.parts.views, daemon.parts.executor, daemon.parts.server
+        self.log, self.outputs, self.app = self.services.log, self.services.outputs, self._server.app
+        self.url = f"http://127.0.0.1:{self.port}"
 
     @property
     def connections(self) -> list[Connection]:
@@ -228,115 +189,40 @@ class Node:
         )
 
 
-async def taken_as_it_is(_archive: Path, _max_bytes: int) -> None:
-    """Archives are another test's."""
+def settings(folder: Path, rest: Rest, *, runs_for_peers: bool = False) -> Settings:
+    """All in one folder, with bare processes."""
+    return Settings(
+        general=General(data_dir=folder, work_dir=folder),
+        rest=msgspec.structs.replace(rest, port=0),
+        p2p=P2p(mdns=False),
+        job=JobSettings(executor="process", allow_process_for_peers=runs_for_peers),
+    )
 
 
 @asynccontextmanager
 async def running_node(
     folder: Path,
     rest: Rest | None = None,
-    ready: Callable[[], str | None] | None = None,
     hardware: Hardware | None = None,
-    images: ImageStore | None = None,
     *,
     executor: Callable[[str], Executor] | None = None,
     runs_for_peers: bool = False,
-    debug_routes: bool = False,
     make_network: Callable[[str], LonelyNetwork] = LonelyNetwork,
 ) -> AsyncIterator[Node]:
-    async with AsyncExitStack() as closing:
-        event_log = SQLiteEventLog(folder / "events.db", now_us)
-        await event_log.start()
-        closing.push_async_callback(event_log.close)
-        outputs = FileOutputStore(folder / "logs", 64, Seals(event_log))
-        closing.push_async_callback(outputs.close)
-        projections: list[Projection[Any]] = [
-            Jobs(), CapacityView(), DeviceView(), TransfersView(), TransactionsView(), Checkpoints(),
-            ErasuresView(),
-        ]  # fmt: skip
-        views = SQLiteViews(folder / "views.db", event_log, projections)
-        closing.push_async_callback(views.close)
-        await views.start()
-        metadata_file = MetadataFile(event_log, views, folder)
-        await metadata_file.start()
-        closing.push_async_callback(metadata_file.close)
-        identity = Identity.load_or_create(folder / "node.key")
-        network = make_network(identity.peer_id)
-        device = DeviceService(event_log, hardware or FixedHardware(), identity.peer_id)
-        directory = Directory(event_log, device, network, identity, now_us)
-        peer_id = identity.peer_id
-        runner = executor(peer_id) if executor else ProcessExecutor(peer_id, folder / "processes")
-        closing.push_async_callback(runner.close)
-        exchange, files = FileExchange(network), CheckpointFiles(folder)
-        files.make()
-        keeper = CheckpointKeeper(event_log, runner, files, exchange, now_us, CheckpointTimes())
-        receiver = CheckpointReceiver(
-            event_log, network, files, exchange, taken_as_it_is, now_us, grace_seconds=60, max_bytes=2**20
-        )
-        compute = ComputeProvider(
-            event_log,
-            device,
-            runner,
-            outputs,
-            identity,
-            keeper,
-            now_us,
-            confined=False,
-            run_unconfined_for_peers=runs_for_peers,
-        )
-        service = ServiceProvider(
-            event_log, device, directory, network, outputs, identity, TrustCheck(), receiver, now_us, Timeouts(), ""
-        )
-        closing.push_async_callback(service.close)
-        transfers = Transfers(
-            event_log,
-            network,
-            exchange,
-            Outbox([folder.parent], [folder], folder / "received_files"),
-            Inbox(folder / "received_files"),
-            now_us,
-        )
-        await transfers.start([])
-        closing.push_async_callback(transfers.close)
-        figures = Figures(
-            event_log, views, network, None, [folder / "events.db"], ready or (lambda: None), lambda: device.hindrance
-        )
-        event_log.on_commit(figures.committed)
-        await figures.start()
-        closing.push_async_callback(figures.close)
-        services = Services(
-            log=event_log,
-            outputs=outputs,
-            network=network,
-            signer=identity,
-            device=device,
-            directory=directory,
-            service_provider=service,
-            compute_provider=compute,
-            checkpoints=receiver,
-            transfers=transfers,
-            chats=Chats(network, now_us),
-            transactions=Transactions(event_log, identity, TrustCheck()),
-            erasures=Erasures(event_log, views, outputs, files, Inbox(folder / "received_files"), folder),
-            log_token=lambda job_id: f"token-of-{job_id}",
-            metadata_path=metadata_file.path,
-            database_path=folder / "events.db",
-            new_wallet=new_wallet,
-            ready=ready or (lambda: None),
-            phase=ready or (lambda: None),
-            now=now_us,
-            executor_name=runner.name,
-            metrics=figures,
-            retention=Retention(SQLiteEventArchive(event_log, identity), 0, now_us),
-            ml_images=MlImages(device, runner, images, identity.peer_id),
-        )
-        closing.push_async_callback(services.erasures.close)
-        app = build_app(services, views, rest or Rest(), debug_routes=debug_routes)
-        server = HttpServer(app, "127.0.0.1", 0)
-        port = await server.start()
-        closing.push_async_callback(server.close)
-        yield Node(services, views, app, port, runner, server)
+    overrides = Overrides(
+        hardware=hardware or FixedHardware(),
+        network=lambda identity: make_network(identity.peer_id),
+        executor=executor,
+    )
+    daemon = await build(settings(folder, rest or Rest(), runs_for_peers=runs_for_peers), overrides)
+    await daemon.start(take_part=False)  # jobs are written by tests, and nothing else acts on them
+    try:
+        await daemon.services.transfers.start([])
+        yield Node(daemon)
+    finally:
+        await daemon.services.transfers.close()
+        await daemon.services.service_provider.close()
+        await daemon.close()
 
 
 async def frames(

@@ -66,7 +66,7 @@ async def test_a_whole_job_in_version_1(node: Node) -> None:
         await node.print_lines(job, ("stdout", "one"), ("stderr", "two"))
         await node.complete(job)
         found = await frames(ws, is_last)
-    url = f"{node.url}/api/v1/jobs/{job}/logs?token=token-of-{job}"
+    url = f"{node.url}/api/v1/jobs/{job}/logs?token={node.services.log_token(job)}"
     assert found == [
         CONNECTED,
         {"action": "job-submitted"},

@@ -183,12 +183,15 @@ async def test_what_is_not_done_says_what_replaces_it(node: Node) -> None:
             assert "/logs" in answer.json()["error"]
 
 
-async def test_the_debug_routes_are_there_only_when_asked_for(node: Node, tmp_path: Path) -> None:
+async def test_the_debug_routes_are_there_only_when_asked_for(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with node.client() as client:
         for route in debug.ROUTES:
             assert (await client.get(route.address)).status_code == 404
     (tmp_path / "debug").mkdir()
-    async with running_node(tmp_path / "debug", debug_routes=True) as other, other.client() as client:
+    monkeypatch.setenv("NUNET_DEBUG", "1")
+    async with running_node(tmp_path / "debug") as other, other.client() as client:
         assert (await client.get(f"{API}/dht")).json()[0]["peer_id"] == other.services.network.peer_id
         assert (await client.get(f"{API}/kad-dht")).json() == []
         assert (await client.get(f"{API}/dht/update")).status_code == 200

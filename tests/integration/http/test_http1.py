@@ -265,7 +265,7 @@ async def test_accept_is_read_as_the_standard_has_it(node: Node, accepted: list[
         answer = await client.get("/api/v1/events", headers=[("accept", text) for text in accepted])
         assert answer.headers["content-type"].startswith(expected)
         job = await node.job()
-        path = f"/api/v1/jobs/{job}/logs?token=token-of-{job}"
+        path = f"/api/v1/jobs/{job}/logs?token={node.services.log_token(job)}"
         answer = await client.get(path, headers=[("accept", f"text/html, {NDJSON};q=0, text/plain;q=0.1")])
         assert answer.headers["content-type"].startswith("text/plain")
         answer = await client.get("/metrics", headers=[("accept", "application/openmetrics-text;q=0.1, text/plain")])

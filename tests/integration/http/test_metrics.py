@@ -84,10 +84,10 @@ async def test_a_device_that_can_run_no_jobs_is_not_online(node: Node) -> None:
     async with node.client() as client:
         assert (await client.post("/api/v1/onboarding/onboard", json=ONBOARD)).status_code == 200
         assert (await samples(node))["dms_device_online"] == {(): 1}
-        node.services.device.hinder("the engine is away")
+        await node.services.device.hinder("the engine is away")
         assert (await samples(node))["dms_device_online"] == {(): 0}
         assert (await client.get("/api/v1/device/status")).json()["hindrance"] == "the engine is away"
-        node.services.device.hinder("")
+        await node.services.device.hinder("")
         assert (await samples(node))["dms_device_online"] == {(): 1}
         assert (await client.get("/api/v1/device/status")).json() == {"online": True}
 

@@ -179,7 +179,7 @@ async def test_the_output_needs_the_jobs_token(node: Node) -> None:
     async with node.client() as client:
         url = (await client.get(f"{API}/jobs/{job}")).json()["log_url"]
         assert url.startswith(node.url)
-        for wrong in ("", "?token=", "?token=ä", f"?token=token-of-{job}x"):
+        for wrong in ("", "?token=", "?token=ä", f"?token={node.services.log_token(job)}x"):
             assert (await client.get(f"{API}/jobs/{job}/logs{wrong}")).status_code == 403
         answer = await client.get(url)
         assert answer.headers["content-type"] == "text/plain; charset=utf-8"
@@ -199,7 +199,7 @@ async def test_following_the_output_ends_with_the_job(node: Node) -> None:
     await node.submit(job)
     await node.respond(job)
     async with node.client() as client, asyncio.timeout(120):
-        url = f"{API}/jobs/{job}/logs?token=token-of-{job}&follow=true"
+        url = f"{API}/jobs/{job}/logs?token={node.services.log_token(job)}&follow=true"
         async with client.stream("GET", url) as answer:
             texts = answer.aiter_lines()
             for text in ("one", "two"):
@@ -238,14 +238,14 @@ async def test_capacity_and_views(node: Node) -> None:
 
 
 async def test_health_before_and_after_the_start(tmp_path: Path) -> None:
-    phase: list[str | None] = ["reading the log"]
-    async with running_node(tmp_path, ready=lambda: phase[0]) as node, node.client() as client:
+    async with running_node(tmp_path) as node, node.client() as client:
+        node.readiness.enter("reading the log")
         for prefix in ("", API):
             assert (await client.get(f"{prefix}/livez")).status_code == 200
             waiting = await client.get(f"{prefix}/readyz")
             assert (waiting.status_code, waiting.json()["error"]) == (503, "not ready: reading the log")
         assert (await client.get(f"{API}/jobs")).status_code == 503
-        phase[0] = None
+        node.readiness.serve()
         assert (await client.get("/readyz")).status_code == 200
         assert (await client.get(f"{API}/jobs")).status_code == 200
 

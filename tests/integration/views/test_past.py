@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.views import sqlite
 from dms.adapters.views.sqlite import SQLiteViews
-from dms.bootstrap import all_projections
 from dms.errors import InvalidInput
+from projections.all import all_projections
 from projections.base import Projection, Views, fold
 from projections.capacity import Capacity
 from projections.jobs import Jobs

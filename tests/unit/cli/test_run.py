@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dms.cli.core import Exit
 from dms.cli.daemon import _code_of
+from dms.cli.failure import Exit
 from dms.errors import AddressUnavailable, AlreadyRunning, ConfigError, DmsError, LogCorrupt, Unavailable
 
 SERVICE = (Path(__file__).parents[3] / "debian" / "nunet-dms.service").read_text()

@@ -14,7 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from dms.cli.core import Exit
+from dms.cli.failure import Exit
 from dms.cli.main import cli
 from tests.unit.cli.tiny_dms import TinyDms
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from dms.adapters.http.actions import LARGEST_FRAME, Flavour, action_frame, line_frames
+from dms.adapters.http.action_frames import LARGEST_FRAME, Flavour, action_frame, line_frames
 from dms.application.ports import LogLine
 from dms.domain.deployment import Fault
 from dms.domain.event import Event, Recorded

@@ -62,7 +62,7 @@ async def list_segments(request: Request, api: Api) -> HTTPResponse:
         ArchiveAnswer(
             after_days=api.services.retention.after_days,
             first_position=api.services.log.first,
-            items=[_shown(segment) for segment in found],
+            items=[_segment_answer(segment) for segment in found],
             next_token=str(found[-1].first) if len(found) == limit else "",
         )
     )
@@ -74,7 +74,7 @@ async def run(request: Request, api: Api) -> HTTPResponse:
     step = await api.services.retention.archive(body.older_than_days)
     return json_reply(
         ArchiveRun(
-            segment=_shown(step.segment) if step.segment else None,
+            segment=_segment_answer(step.segment) if step.segment else None,
             rows_removed=step.rows_removed,
             more=step.more,
             first_position=api.services.log.first,
@@ -82,7 +82,7 @@ async def run(request: Request, api: Api) -> HTTPResponse:
     )
 
 
-def _shown(segment: ArchivedSegment) -> SegmentAnswer:
+def _segment_answer(segment: ArchivedSegment) -> SegmentAnswer:
     return SegmentAnswer(
         file=segment.file,
         first=segment.first,

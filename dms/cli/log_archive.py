@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dms.cli.core import Group, State, command, pass_state, say
+from dms.cli.core import Group, State, command, pass_state
+from dms.cli.failure import say
 from dms.cli.text import moment
 
 if TYPE_CHECKING:

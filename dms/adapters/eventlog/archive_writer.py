@@ -82,15 +82,15 @@ class SQLiteEventArchive:
                     written = await self._write(self._log.first, last)
                     await self._log.between_commits(partial(self._note, written))
                 removed = await self._remove_closed()
-        shown = self._shown(written.segment) if written else None
+        shown = self._described(written.segment) if written else None
         return ArchiveStep(segment=shown, rows_removed=removed, more=more and written is not None)
 
     async def segments(self, after: int, limit: int) -> Sequence[ArchivedSegment]:
         with _told():
             found = await asyncio.to_thread(self._archived.segments, after, limit)
-            return await asyncio.to_thread(lambda: [self._shown(segment) for segment in found])
+            return await asyncio.to_thread(lambda: [self._described(segment) for segment in found])
 
-    def _shown(self, segment: Segment) -> ArchivedSegment:
+    def _described(self, segment: Segment) -> ArchivedSegment:
         path = self._archived.folder / segment.file
         try:
             state = "ok" if path.stat().st_size == segment.size_bytes else "damaged"

@@ -1,0 +1,226 @@
+"""The engine's images: found, pulled with patience, checked against the operator's policy, removed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from docker.auth import get_config_header
+
+from dms.adapters.executors.calls import EngineCalls
+from dms.adapters.executors.docker_settings import DockerSettings
+from dms.adapters.executors.engine import Engine
+from dms.adapters.executors.images import inner_registry, parse_reference
+from dms.adapters.executors.pulls import Pull, steps
+from dms.adapters.executors.volumes import volume_paths
+from dms.application.ports import PreparedImage, PullProgress
+from dms.domain.image import ImageReference, host_of, is_inner_address
+from dms.errors import ExecutionError, ImageUnavailable, NoRoomForImage, NotFound, RegistryUnavailable
+
+logger = logging.getLogger(__name__)
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # uname's words, as images say it
+_PULL_NEWS_SECONDS = 0.5
+_PULL_PAUSES = (0.5, 10.0)  # seconds between two tries: the first, and the longest
+_LOOKUP_SECONDS = 5.0
+_MOST_PULLS = 32  # each is a connection; the engine itself bounds what it downloads at once
+
+
+class EngineImages:
+    """The policy holds for each image that is asked for, whether it is here or pulled."""
+
+    def __init__(self, settings: DockerSettings, calls: EngineCalls, engine: Engine) -> None:
+        self._settings, self._calls, self._engine = settings, calls, engine
+        self._pulling = asyncio.Semaphore(_MOST_PULLS)
+
+    async def find(self, reference: ImageReference) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = await self._calls.ask(
+                f"inspect image {reference}",
+                lambda api: api.inspect_image(str(reference)),  # type: ignore[no-untyped-call]  # of types-docker
+            )
+        except NotFound:
+            return None
+        return found
+
+    async def present(self, reference: ImageReference) -> dict[str, Any]:
+        """Raises ImageUnavailable when it was not prepared."""
+        if (image := await self.find(reference)) is None:
+            raise ImageUnavailable(f"image {reference} is not on this machine: prepare it first")
+        return image
+
+    async def prepare(self, reference: ImageReference) -> PreparedImage:
+        self._settings.policy.check(reference)
+        image = await self.find(reference)
+        if image is not None:
+            await self.check(reference, image)
+            return _prepared(reference, image, fetched=False)
+        await self._pull(reference, Pull())
+        if (image := await self.find(reference)) is None:
+            raise ImageUnavailable(f"image {reference} was pulled, but the engine does not have it")
+        try:
+            await self.check(reference, image)
+        except ImageUnavailable:
+            await self._drop_image(reference)
+            raise
+        return _prepared(reference, image, fetched=True)
+
+    async def pull(self, reference: ImageReference, image: str) -> AsyncGenerator[PullProgress, None]:
+        """Tells how far it came. image: the name in what is told."""
+        self._settings.policy.check(reference)
+        if await self.find(reference) is not None:
+            yield PullProgress(image=image, status="present")
+            return
+        state = Pull()
+        pulling = asyncio.create_task(self._pull(reference, state), name=f"pull {reference}")
+        try:
+            told = (0, 0)
+            while not (await asyncio.wait({pulling}, timeout=_PULL_NEWS_SECONDS))[0]:
+                if (now := state.megabytes()) != told:
+                    told = now
+                    yield PullProgress(image=image, status="pulling", done_mb=now[0], total_mb=now[1])
+            pulling.result()
+        finally:
+            pulling.cancel()
+        done, total = state.megabytes()
+        yield PullProgress(image=image, status="pulled", done_mb=done, total_mb=total)
+
+    async def check(self, reference: ImageReference, image: dict[str, Any]) -> None:
+        self._settings.policy.check(reference, _digests(image))
+        image_volumes(reference, image)
+        size_mb = int(image.get("Size") or 0) // (1024 * 1024)
+        if size_mb > self._settings.max_image_mb:
+            raise ImageUnavailable(
+                f"image {reference} has {size_mb} MiB, this provider takes {self._settings.max_image_mb}"
+            )
+        await self._check_architecture(reference, str(image.get("Architecture") or ""))
+
+    async def remove_superseded(self, image: str, image_ids: Sequence[str]) -> Sequence[str]:
+        """Without force: the engine itself refuses to remove an image that a container has."""
+        current = await self.find(parse_reference(image))
+        if current is None:
+            return ()
+        replaced = [image_id for image_id in image_ids if image_id != current["Id"]]
+        return [image_id for image_id in replaced if await self._remove_nameless(image_id)]
+
+    async def _remove_nameless(self, image_id: str) -> bool:
+        """Whether it was there and is gone now. One that somebody gave a name is somebody's."""
+        try:
+            found = await self._calls.ask(
+                f"inspect image {image_id}",
+                lambda api: api.inspect_image(image_id),  # type: ignore[no-untyped-call]  # of types-docker
+            )
+            if found.get("RepoTags"):
+                return False
+            await self._calls.work(f"remove image {image_id}", lambda api: api.remove_image(image_id, noprune=False))
+        except NotFound:
+            return False
+        except ExecutionError as error:
+            logger.info("the replaced image %s stays: %s", image_id, error)
+            return False
+        return True
+
+    async def _check_architecture(self, reference: ImageReference, built_for: str) -> None:
+        answer = await self._calls.ask(
+            "tell its architecture",
+            lambda api: api.version(),
+        )
+        ours = _ARCHITECTURES.get(answer["Arch"], answer["Arch"])
+        if built_for and built_for != ours:
+            raise ImageUnavailable(f"image {reference} is built for {built_for}, this machine is {ours}")
+
+    async def _drop_image(self, reference: ImageReference) -> None:
+        """What was pulled only to be refused must not stay on the disk."""
+        try:
+            await self._calls.work(
+                f"remove image {reference}",
+                lambda api: api.remove_image(str(reference)),
+            )
+        except (ExecutionError, NotFound) as error:
+            logger.info("the refused image %s stays: %s", reference, error)
+
+    async def _pull(self, reference: ImageReference, state: Pull) -> None:
+        """Tries again what may pass, with growing pauses, until nothing has come for the patience's time.
+        Cancelling it ends the pull in the engine."""
+        await self._check_registry(reference)
+        clock = asyncio.get_running_loop().time
+        limit, pause = self._settings.pull_seconds, _PULL_PAUSES[0]
+        troubled_since, done = None, 0
+        try:
+            async with asyncio.timeout(limit):
+                while True:
+                    begun = clock()
+                    try:
+                        async with self._pulling:
+                            return await self._pull_once(reference, state)
+                    except (RegistryUnavailable, NoRoomForImage) as error:
+                        if troubled_since is None or state.bytes_done() > done:
+                            troubled_since, pause, done = begun, _PULL_PAUSES[0], state.bytes_done()
+                        if clock() - troubled_since + pause > self._settings.patience_seconds:
+                            raise
+                        # Whose image it is stays out of the log.
+                        logger.info("a pull failed (%s); it is tried again in %g s", type(error).__name__, pause)
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, _PULL_PAUSES[1])
+        except TimeoutError as error:
+            raise RegistryUnavailable(f"image {reference} can't be pulled within {limit:g} s") from error
+
+    async def _check_registry(self, reference: ImageReference) -> None:
+        """Raises ImageUnavailable for a public name that leads into an inner network. The engine looks it up again: a
+        name that changes in between, or a registry that sends it elsewhere, is for the operator's firewall."""
+        if reference.registry == "docker.io" or self._settings.policy.names_registry(reference):
+            return
+        try:
+            async with asyncio.timeout(_LOOKUP_SECONDS):
+                found = await asyncio.get_running_loop().getaddrinfo(
+                    host_of(reference.registry), None, type=socket.SOCK_STREAM
+                )
+        except (OSError, UnicodeError):  # TimeoutError is one: whether the engine can look it up, it will tell
+            return
+        if any(is_inner_address(str(address[0])) for *_, address in found):
+            raise inner_registry(reference)
+
+    async def _pull_once(self, reference: ImageReference, state: Pull) -> None:
+        query = {"fromImage": reference.repository, "tag": reference.digest or reference.tag}
+        version, silent = await self._calls.version(), self._settings.silent_seconds
+        headers = await self._credentials(reference)
+        clock = asyncio.get_running_loop().time
+        try:
+            async with (
+                asyncio.timeout(silent) as limit,
+                self._engine.ask(version, "POST", "/images/create", query, headers=headers) as answer,
+                aclosing(steps(answer, reference, self._settings.max_image_mb, state)) as told,
+            ):
+                async for _ in told:
+                    limit.reschedule(clock() + silent)
+        except TimeoutError as error:
+            raise RegistryUnavailable(f"image {reference} can't be pulled: nothing came for {silent:g} s") from error
+
+    async def _credentials(self, reference: ImageReference) -> dict[str, str]:
+        if not self._settings.sign_in:
+            return {}
+        registry = reference.repository.partition("/")[0]
+        header = await self._calls.ask("read its credentials", lambda api: get_config_header(api, registry))
+        return {"X-Registry-Auth": header.decode()} if header else {}
+
+
+def image_volumes(reference: ImageReference, image: dict[str, Any]) -> tuple[str, ...]:
+    return volume_paths(reference, image["Config"].get("Volumes") or ())
+
+
+def _digests(image: dict[str, Any]) -> list[str]:
+    return [image["Id"], *(known.partition("@")[2] for known in image.get("RepoDigests") or ())]
+
+
+def _prepared(reference: ImageReference, image: dict[str, Any], *, fetched: bool) -> PreparedImage:
+    digest = _digest(reference, image)
+    return PreparedImage(digest=digest, image=str(reference), image_id=str(image["Id"]), fetched=fetched)
+
+
+def _digest(reference: ImageReference, image: dict[str, Any]) -> str:
+    """The registry's digest, so that others can pull the same image; the local id if it was never pushed."""
+    return reference.digest or next((d for d in _digests(image)[1:] if d), str(image["Id"]))

@@ -1,0 +1,50 @@
+"""What follows from the open deployments, in memory, so that a decision needs no search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dms.application.ports import EventLog
+from dms.domain.deployment import Deployment, DeploymentState
+from dms.domain.device import Reservations
+from dms.domain.resources import Resources
+
+
+class DeploymentIndex:
+    """Kept by the log, with each decision and with each one that could not be written: see `EventLog.index`.
+
+    reservations: gets what each deployment holds of the device. preparing: ids of jobs that have no container yet."""
+
+    def __init__(self, log: EventLog, reservations: Reservations) -> None:
+        self._log, self._reservations = log, reservations
+        self._payers: dict[str, str] = {}  # job id -> the peer whose payment for it is looked up
+        self.preparing: set[str] = set()
+        log.index(Deployment, self._restate)
+
+    def take_up(self, job_ids: Iterable[str]) -> None:
+        """Those that were open when the log was last written."""
+        for job_id in job_ids:
+            self._restate(job_id, self._log.load(Deployment, job_id))
+
+    def payments_checked(self, peer_id: str, but: str) -> tuple[int, int]:
+        """How many payments are looked up now: of all peers, of that one. but: a job that does not count."""
+        others = [peer for job_id, peer in self._payers.items() if job_id != but]
+        return len(others), others.count(peer_id)
+
+    def _restate(self, job_id: str, deployment: Deployment | None) -> None:
+        state = DeploymentState.NEW if deployment is None else deployment.state
+        if deployment is not None and state is DeploymentState.CHECKING:
+            self._payers[job_id] = deployment.service_provider
+        else:
+            self._payers.pop(job_id, None)
+        if state is DeploymentState.ACCEPTED:
+            self.preparing.add(job_id)
+        else:
+            self.preparing.discard(job_id)
+        self._reserve(job_id, deployment)
+
+    def _reserve(self, job_id: str, deployment: Deployment | None) -> None:
+        if deployment is None or deployment.ended or deployment.reserved == Resources():
+            self._reservations.release(job_id)
+        else:
+            self._reservations.hold(job_id, deployment.reserved, deployment.gpu_uuids, shared=deployment.gpus_shared)

@@ -1,0 +1,108 @@
+"""The key files of a DMS, each held against its log: its identity, and the key of its output logs' addresses."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sqlite3
+from hashlib import sha256
+from pathlib import Path
+
+from dms.adapters.eventlog.owner import LogOwner
+from dms.adapters.eventlog.sqlite import SQLiteRecorder
+from dms.adapters.heads.file import FILE_NAME as HEADS_FILE
+from dms.adapters.heads.file import read_heads
+from dms.adapters.p2p.identity import Identity
+from dms.config import Settings
+from dms.disk import create_file, sync_folder
+from dms.errors import ConfigError, InvalidInput, LogUnavailable, NotFound
+from dms.key_file import read_key
+
+log = logging.getLogger("dms")
+
+NODE_KEY = "node.key"
+ADDRESS_KEY = "token.key"  # of the output logs' addresses
+TOKEN_KEY_BYTES = 32
+
+
+def node_identity(path: Path, recorder: SQLiteRecorder, data_dir: Path) -> Identity:
+    """Of the key file, which must be that of the log; made where the log is nobody's. Raises ConfigError."""
+    try:
+        owner = LogOwner(recorder, _witnessed(data_dir))
+        found = Identity.load(path, owner.peers[-1] if owner.peers else "")
+        if found is None:
+            owner.check_gone(str(path))
+            owner.release()
+            found = Identity.create(path)
+        else:
+            owner.check(found.peer_id, str(path))
+        owner.take(found.peer_id)
+    except sqlite3.Error as error:
+        raise LogUnavailable(f"{recorder.database} can't be written: {error}") from error
+    return found
+
+
+def _witnessed(data_dir: Path) -> str:
+    """The peer whose heads are kept there; empty when nobody's are, or that can't be told."""
+    try:
+        return read_heads(data_dir / HEADS_FILE).peer_id
+    except (NotFound, InvalidInput):
+        return ""
+
+
+def forget_identity(settings: Settings) -> str:
+    """Gives up the identity of a DMS that does not run; answers whose it was, empty when nobody's. Killed at any point,
+    it is given up or it is not. Raises DmsError: AlreadyRunning, LogCorrupt, ConfigError, LogUnavailable."""
+    key_file = settings.general.work_dir / NODE_KEY
+    recorder = SQLiteRecorder(settings.events_db) if settings.events_db.exists() else None
+    peer_id = ""
+    try:
+        if recorder is not None:
+            owner = LogOwner(recorder, _witnessed(settings.general.data_dir))
+            peer_id = owner.peers[-1] if owner.peers else ""
+            owner.release()
+        if os.path.lexists(key_file):
+            key_file.unlink()
+            sync_folder(key_file.parent)
+        return peer_id
+    except OSError as error:
+        raise ConfigError(f"{key_file} can't be removed: {error.strerror}") from error
+    except sqlite3.Error as error:
+        raise LogUnavailable(f"{settings.events_db} can't be written: {error}") from error
+    finally:
+        if recorder is not None:
+            recorder.close()
+
+
+def token_key(path: Path, recorder: SQLiteRecorder) -> bytes:
+    """32 random bytes, made once: the key of the logs' tokens. Which it is the log remembers by a digest, since any
+    32 bytes would do. Raises ConfigError, LogUnavailable."""
+    what = "The key file of the output logs' addresses"
+    way_out = (
+        "Restore it from a backup, or move it away: the next start makes a new one, and addresses of logs that were "
+        "given out before no longer open."
+    )
+    noted = recorder.note("token key")
+    try:
+        found = read_key(path, what)
+        if found is None:
+            if noted:
+                log.warning("%s is gone: a new one is made, and addresses given out before no longer open", path)
+                recorder.set_note("token key", b"")  # first: a kill must leave no key that is refused
+            create_file(path, secrets.token_bytes(TOKEN_KEY_BYTES))
+            found, noted = read_key(path, what) or b"", None
+        if len(found) != TOKEN_KEY_BYTES:
+            raise ConfigError(
+                f"{what}, {path}, is damaged: it has {len(found)} bytes, not {TOKEN_KEY_BYTES}. {way_out}"
+            )
+        mark = sha256(b"nunet-dms token key" + found).digest()[:16]
+        if not noted:
+            recorder.set_note("token key", mark)
+        elif noted != mark:
+            raise ConfigError(f"{what}, {path}, is damaged or was replaced: it is not the one used so far. {way_out}")
+    except OSError as error:
+        raise ConfigError(f"{what}, {path}, can't be made: {error.strerror}") from error
+    except sqlite3.Error as error:
+        raise LogUnavailable(f"{recorder.database} can't be written: {error}") from error
+    return found

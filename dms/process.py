@@ -1,0 +1,129 @@
+"""The daemon as a process of the system: where its log goes, its signals, its limits, and the service manager."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from dms.adapters.service.limits import raise_open_files
+from dms.adapters.service.logs import BackgroundHandler, rotating, to_descriptor, to_file
+from dms.adapters.service.notify import ServiceManager
+from dms.application.tasks import cancelled
+from dms.bootstrap import build
+from dms.config import Loaded, Settings
+from dms.daemon import Daemon
+from dms.disk import DAEMON_UMASK, make_folder
+from dms.errors import DmsError
+
+log = logging.getLogger("dms")
+
+SWITCH_SECONDS = 0.0005  # a thread that commits must not wait for the loop's whole 5 ms turn
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line, for journald and its readers; control characters can't break out of it."""
+
+    _own = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields |= {key: value for key, value in vars(record).items() if key not in self._own}
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields, default=str)
+
+
+def log_to_stderr(debug: bool) -> None:
+    handler = BackgroundHandler(to_descriptor(sys.stderr.fileno()))
+    text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    handler.setFormatter(text if sys.stderr.isatty() else JsonLines())
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
+    for chatty in ("asyncio", "urllib3", "docker", "httpx", "httpcore", "trio", "libp2p", "multiaddr"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def log_to_file(path: Path) -> None:
+    """For `nunet log`, where no journal keeps what goes to standard error. At most 5 x 10 MB."""
+    try:
+        make_folder(path.parent)
+        handler = BackgroundHandler(to_file(rotating(path, each_bytes=10_000_000, older=4)))
+    except OSError as error:
+        log.warning("no log file: %s", error)
+        return
+    handler.setFormatter(JsonLines())
+    logging.getLogger().addHandler(handler)
+
+
+def _goes_to_journal() -> bool:
+    """Source: systemd.exec(5), JOURNAL_STREAM: a variable that was only inherited names another file."""
+    found = os.fstat(sys.stderr.fileno())
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def serve(loaded: Loaded) -> None:
+    """Runs the daemon until SIGTERM or SIGINT. Raises DmsError, which is in the log already."""
+    os.umask(DAEMON_UMASK)
+    log_to_stderr(loaded.settings.general.debug)
+    if not _goes_to_journal():
+        log_to_file(loaded.settings.general.data_dir / "dms.log")
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    raise_open_files()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        uvloop.run(_until_told(loaded.settings))
+    except DmsError as error:
+        log.error("%s", error, extra={"action": "start_failed"})
+        raise
+
+
+async def started(daemon: Daemon, told: asyncio.Event) -> bool:
+    """False when it was told to stop before: a start may wait for long, as for a disk that is full."""
+    starting, stopping = asyncio.create_task(daemon.start()), asyncio.create_task(told.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            return True
+        log.info("stopping before the start is done", extra={"action": "stopping"})
+        return False
+    finally:
+        await cancelled(starting)
+        stopping.cancel()
+
+
+async def _until_told(settings: Settings, signals: Sequence[int] = (signal.SIGTERM, signal.SIGINT)) -> None:
+    told = asyncio.Event()
+    for number in signals:
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    manager = ServiceManager.from_environment()
+    daemon = await build(settings, tell=manager.status)
+    if not await started(daemon, told):
+        return
+    manager.ready(daemon.ready() or f"ready: REST on port {daemon.port}")
+    loops, watch = daemon.loops, None
+    if manager.watchdog_seconds:
+        watch = loops.start("service manager", lambda: manager.watch(lambda: loops.fault, daemon.ready))
+    try:
+        await told.wait()
+    finally:
+        log.info("stopping; containers go on running", extra={"action": "stopping"})
+        manager.stopping()
+        if watch is not None:
+            await watch.close()
+        await daemon.close()
