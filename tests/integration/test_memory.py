@@ -117,7 +117,7 @@ def quiet(sp: Daemon, cp: Daemon) -> Callable[[], bool]:
     return lambda: (
         not (
             any(cp.parts.reactors.keys(one.name) for one in cp.services.compute_provider.reactors)
-            or sp.services.service_provider._tasks.jobs()
+            or any(sp.parts.reactors.keys(one.name) for one in sp.services.service_provider.reactors)
             or sp.parts.heads._showing
             or cp.parts.heads._showing
         )
