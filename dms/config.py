@@ -20,13 +20,12 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from dms.config_json import Fault, Place, parse
+from dms.durations import PATTERN, UNIT_SECONDS, seconds_in
 from dms.errors import ConfigError
 from dms.json_schema import in_one_line
 
 FILE_NAME = "dms_config.json"
 EVENTS_DB = "events.db"
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -36,7 +35,7 @@ def _lasting(unit: str, text: str, *, at_least: float = 0.0, at_most: float = 1e
         ge=at_least,
         le=at_most,
         description=text,
-        extra={"seconds": _SECONDS[unit]},
+        extra={"seconds": UNIT_SECONDS[unit]},
     )
 
 
@@ -266,7 +265,7 @@ def json_schema() -> dict[str, Any]:
     for definition in schema["$defs"].values():
         for setting in definition["properties"].values():
             if setting.get("type") == "number":  # all of them durations
-                setting |= {"type": ["number", "string"], "pattern": f"^{_DURATION.pattern}$"}
+                setting |= {"type": ["number", "string"], "pattern": f"^{PATTERN}$"}
             elif setting.get("type") == "array":
                 setting["type"] = ["array", "string"]
     return schema
@@ -434,7 +433,7 @@ def _shape(item: _Found, kind: Any, seconds: float | None) -> object:
     if not isinstance(value, str):
         return value
     if seconds is not None:
-        return _duration(value, seconds, is_text=item.is_text)
+        return seconds_in(value, seconds if item.is_text else None) / seconds
     if get_origin(base) is tuple:
         return _list(value) if item.is_text else [value]
     if item.is_text and base is bool:
@@ -446,15 +445,6 @@ def _shape(item: _Found, kind: Any, seconds: float | None) -> object:
             raise ValueError(f"Expected a whole number, got {value!r}")
         return int(value)
     return value
-
-
-def _duration(text: str, unit_seconds: float, *, is_text: bool) -> float:
-    if is_text and re.fullmatch(r"\d+(\.\d+)?", text.strip()):
-        return float(text)
-    match = _DURATION.fullmatch(text.strip())
-    if not match:
-        raise ValueError(f"Expected a number or a text such as 90s, 10m, 1h, 2d, got {text!r}")
-    return float(match[1]) * _SECONDS[match[2]] / unit_seconds
 
 
 def _list(text: str) -> object:

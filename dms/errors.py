@@ -31,6 +31,8 @@ DmsError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from typing import NamedTuple
 
 
 class DmsError(Exception):
@@ -147,3 +149,65 @@ class ConfigError(DmsError):
 
 class AddressUnavailable(ConfigError):
     pass
+
+
+# --- how each is told to others ------------------------------------------------------------------
+class Exit(IntEnum):
+    """Of the `nunet` command, documented in README.md. `job run --wait` answers with the container's own code."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    DENIED = 4
+    CONFLICT = 5
+    NOT_PLACED = 6
+    UNREACHABLE = 7
+    DAMAGED = 8
+    TIMED_OUT = 124
+    NOT_STARTED = 125
+    INTERRUPTED = 130
+    NOT_READ = 141
+
+
+class Told(NamedTuple):
+    """status: HTTP's. peer_word: to peers; empty for one that tells them no more than that it failed. exit_code: of a
+    command that fails with it, be it here or by the answer of a daemon."""
+
+    kind: type[DmsError]
+    status: int
+    peer_word: str = ""
+    exit_code: Exit = Exit.FAILURE
+
+
+TOLD = (  # the first that fits counts
+    Told(InvalidInput, 400, "invalid"),
+    Told(Forbidden, 403, "forbidden", Exit.DENIED),
+    Told(NotFound, 404, "not_found", Exit.NOT_FOUND),
+    Told(Conflict, 409, "conflict", Exit.CONFLICT),
+    Told(Gone, 410, "", Exit.NOT_FOUND),
+    Told(ExecutionError, 422),
+    Told(PeerMisbehaved, 502),
+    Told(Unavailable, 503, "unavailable"),
+    Told(AlreadyRunning, 503, "", Exit.CONFLICT),
+    Told(LogCorrupt, 503),
+    Told(ConfigError, 500, "", Exit.USAGE),
+    Told(DmsError, 500),
+)
+
+
+def told(error: DmsError) -> Told:
+    return next(row for row in TOLD if isinstance(error, row.kind))
+
+
+def exit_code_of(status: int) -> Exit:
+    """Of a command that a daemon answered with that HTTP status."""
+    if status == 401:
+        return Exit.DENIED
+    return next((row.exit_code for row in TOLD if row.status == status < 500), Exit.FAILURE)
+
+
+def from_peer(word: str, message: str) -> DmsError:
+    """What a peer said; PeerMisbehaved when it has no such word."""
+    kind = next((row.kind for row in TOLD if word and row.peer_word == word), PeerMisbehaved)
+    return kind(message)

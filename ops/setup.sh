@@ -61,6 +61,7 @@ missing_packages() {  # $1: venv, demo, check or test; one package name a line
     [ "$1" = test ] || return 0
     have iptables || echo iptables
     have ip || echo iproute2
+    have faketime || echo faketime  # steps the clock of a daemon
     have git || echo git  # the hook of ops/dev-setup.sh
     have chromium || echo chromium  # opens the API's page
 }

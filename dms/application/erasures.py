@@ -21,6 +21,7 @@ from dms.application.ports import EventLog, OutputStore, ViewStore
 from dms.application.redaction import black_out, forms, holding
 from dms.application.tasks import background, cancelled
 from dms.application.user_files import Inbox
+from dms.backoff import Backoff
 from dms.domain.deployment import Deployment
 from dms.domain.device import Device
 from dms.domain.directory import Provider
@@ -169,7 +170,7 @@ class Erasures:
         except DmsError as error:  # not decided, so there is nothing to go on with
             _tell(first, error)
             return
-        pause, longest = RETRY_SECONDS
+        backoff = Backoff(*RETRY_SECONDS)
         while True:
             try:
                 async with self._carrying:
@@ -181,8 +182,7 @@ class Erasures:
             else:
                 _tell(first, done)
                 return
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, longest)
+            await asyncio.sleep(backoff.next())
 
     async def _carry_out(self, erasure: Erasure) -> tuple[int, int]:
         """(keys destroyed, files removed). What needs the keys comes before their end."""

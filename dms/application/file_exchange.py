@@ -21,6 +21,7 @@ from msgspec import Meta, Struct
 from dms.application.file_parts import DiskTrouble, PartFile, digest_of, read_pieces
 from dms.application.messages import decode_request, encode
 from dms.application.ports import PeerNetwork
+from dms.backoff import Backoff
 from dms.errors import Conflict, NotFound, PeerMisbehaved, PeerUnreachable, Unavailable
 
 log = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ class FileExchange:
     async def _complete(self, peer_id: str, ref: FileRef, part: PartFile, progress: Progress) -> None:
         """Until the part has the file's size; over cuts, with pauses."""
         loop = asyncio.get_running_loop()
-        pause, longest = PAUSES_SECONDS
+        backoff = Backoff(*PAUSES_SECONDS)
         gained_at = loop.time()
         while part.size < ref.size_bytes:
             before = part.size
@@ -152,7 +153,8 @@ class FileExchange:
                 raise
             except Unavailable as error:
                 if part.size > before:
-                    gained_at, pause = loop.time(), PAUSES_SECONDS[0]
+                    gained_at = loop.time()
+                    backoff.reset()
                 if loop.time() - gained_at >= self._away:
                     raise
                 log.info("the fetch of %r from peer %s waits: %s", ref.name, peer_id, error)
@@ -160,8 +162,7 @@ class FileExchange:
                 if part.size < ref.size_bytes:
                     raise PeerMisbehaved(f"Peer {peer_id} sent only {part.size} of {ref.size_bytes} bytes.")
                 return
-            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 -- spreads the tries of many
-            pause = min(pause * 2, longest)
+            await asyncio.sleep(backoff.next() * random.uniform(0.5, 1))  # noqa: S311 -- spreads the tries of many
 
     async def _follow(self, peer_id: str, ref: FileRef, part: PartFile, progress: Progress) -> None:
         request = FetchRequest(kind=ref.kind, id=ref.id, size_bytes=ref.size_bytes, after=part.size)

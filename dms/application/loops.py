@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from dms.backoff import nth_pause
 from dms.errors import DmsError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class Loop:
                 self._died(RuntimeError("something that it waited for was cancelled"))  # and not the loop itself
             except Exception as error:  # noqa: BLE001  the outermost loop of a task: nothing may end it silently
                 self._died(error)
-            await asyncio.sleep(min(self._patience.longest, self._patience.first * 2.0 ** min(self.quick - 1, 30)))
+            await asyncio.sleep(nth_pause(self.quick, self._patience.first, self._patience.longest))
             self.resting = False
 
     def _ending(self) -> bool:

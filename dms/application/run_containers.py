@@ -25,7 +25,6 @@ from dms.errors import (
     ExecutorUnavailable,
     GpuUnavailable,
     NoRoomForImage,
-    NotFound,
     RegistryUnavailable,
 )
 
@@ -110,12 +109,11 @@ class RunContainers(Reactor[Deployment]):
         await self._checkpoints.restore(deployment, spec_of(deployment, self._node_id))  # a reboot empties workspaces
         found = await self._executor.inspect(job_id)
         asked = self._clock() if found.state is ExecutionState.CREATED else None
-        try:
-            await self._executor.start(job_id)
-        except NotFound:
+        await self._executor.start(job_id)
+        execution = await self._executor.inspect(job_id)
+        if execution.state is ExecutionState.ABSENT:
             await self._supervision.conclude(job_id)
             return
-        execution = await self._executor.inspect(job_id)
         started = began(
             self._clock(), asked=asked, started_at=execution.started_at, started_boot_us=execution.started_boot_us
         )

@@ -14,7 +14,6 @@ from dms.application.tasks import cancelled, either
 from dms.domain.deployment import MICROSECONDS, Deployment, DeploymentState, Fault
 from dms.domain.run_end import RunEnd, judge
 from dms.domain.run_time import Instant, RunTime
-from dms.errors import NotFound
 
 STOP_GRACE_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 60.0  # between two looks at the limit: timers stand still while the machine sleeps
@@ -37,11 +36,12 @@ class Supervision:
 
     async def supervise(self, job_id: str, news: News) -> None:
         """Follows the container until it has ended; stops it when told to, or at its time limit."""
-        async with self._following(job_id) as following:
-            while not following.done():
-                await self._stop_if_due(job_id)
-                await either(following, news.changed(self._until_limit(job_id)))
-            following.result()
+        if not _started_again(self._endings.load(job_id), await self._executor.inspect(job_id)):
+            async with self._following(job_id) as following:
+                while not following.done():
+                    await self._stop_if_due(job_id)
+                    await either(following, news.changed(self._until_limit(job_id)))
+                following.result()
         await self.conclude(job_id)
 
     async def stop(self, job_id: str, news: News) -> None:
@@ -53,11 +53,12 @@ class Supervision:
             await self.supervise(job_id, news)
 
     async def conclude(self, job_id: str) -> None:
-        """Records what became of a container that has been started and does not run any more."""
+        """Records what became of a container whose run is over, or that is gone."""
         execution = await self._executor.inspect(job_id)
-        if execution.state is not ExecutionState.RUNNING:
-            now = self._clock()
-            await self._endings.record(job_id, lambda deployment: _end(deployment, execution, now))
+        if execution.state is ExecutionState.RUNNING and not _started_again(self._endings.load(job_id), execution):
+            return
+        now = self._clock()
+        await self._endings.record(job_id, lambda deployment: _end(deployment, execution, now))
 
     @asynccontextmanager
     async def _following(self, job_id: str) -> AsyncIterator[asyncio.Task[None]]:
@@ -72,12 +73,9 @@ class Supervision:
 
     async def _follow(self, job_id: str) -> None:
         cursor = await self._outputs.cursor(job_id)
-        try:
-            async with aclosing(self._executor.follow(job_id, cursor)) as batches:
-                async for lines in batches:
-                    await self._outputs.append(job_id, lines)
-        except NotFound:
-            return  # it is gone: there is nothing more to follow
+        async with aclosing(self._executor.follow(job_id, cursor)) as batches:
+            async for lines in batches:
+                await self._outputs.append(job_id, lines)
 
     def _until_limit(self, job_id: str) -> float | None:
         deployment = self._endings.load(job_id)
@@ -123,6 +121,7 @@ def _end(deployment: Deployment, execution: Execution, now: Instant) -> None:
 
 
 def _started_again(deployment: Deployment, execution: Execution) -> bool:
+    """By somebody else: the run that was recorded is over, whatever the container does now."""
     recorded = run_time(deployment).started.wall_us if deployment.stops_at else 0
     return bool(recorded and execution.started_at) and recorded != execution.started_at
 

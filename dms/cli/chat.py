@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from dms.cli.core import Group, State, command, pass_state
-from dms.cli.failure import Exit, Failure
+from dms.cli.failure import Failure
 from dms.cli.text import printable
+from dms.errors import Exit
 
 COLUMNS = (("ID", "id"), ("Stream ID", "stream_id"), ("From Peer", "from_peer"), ("Time Opened", "time_opened"))
 

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from dms.cli.failure import Exit, Failure
+from dms.cli.failure import Failure
+from dms.errors import Exit, exit_code_of
 
 if TYPE_CHECKING:
     from dms.config import Rest
@@ -20,14 +21,6 @@ if TYPE_CHECKING:
 PATIENCE = httpx.Timeout(30.0, connect=5.0)
 STREAM_PATIENCE = httpx.Timeout(30.0, connect=5.0, read=None)
 NDJSON = {"accept": "application/x-ndjson"}
-_CODES = {
-    400: Exit.FAILURE,
-    401: Exit.DENIED,
-    403: Exit.DENIED,
-    404: Exit.NOT_FOUND,
-    410: Exit.NOT_FOUND,
-    409: Exit.CONFLICT,
-}
 _EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
@@ -172,7 +165,7 @@ def _check(answer: httpx.Response) -> None:
     text = ""
     if isinstance(body, dict):
         text = str(body.get("error") or body.get("detail") or body.get("title") or body.get("message") or "")
-    code = _CODES.get(answer.status_code, Exit.FAILURE)
+    code = exit_code_of(answer.status_code)
     raise Failure(text or f"{answer.request.url.path} answered {answer.status_code} {answer.reason_phrase}", code)
 
 

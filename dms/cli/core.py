@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from dms.cli import streams
-from dms.cli.failure import Exit, Failure, complain, say
-from dms.errors import AlreadyRunning, ConfigError, DmsError
+from dms.cli.failure import Failure, complain, say
+from dms.errors import DmsError, Exit, told
 
 if TYPE_CHECKING:
     from dms.cli.client import Api
@@ -234,7 +234,7 @@ class Root(Group):
             code = Exit.INTERRUPTED
         except DmsError as error:
             complain(str(error))
-            code = _code_of(error)
+            code = told(error).exit_code
         except OSError as error:
             if isinstance(error, BrokenPipeError) and streams.has_no_reader():
                 code = Exit.NOT_READ
@@ -279,9 +279,3 @@ def _has_folder() -> bool:
     except OSError:
         return False
     return True
-
-
-def _code_of(error: DmsError) -> Exit:
-    if isinstance(error, ConfigError):
-        return Exit.USAGE
-    return Exit.CONFLICT if isinstance(error, AlreadyRunning) else Exit.FAILURE

@@ -7,8 +7,8 @@ import logging
 import click
 
 from dms.cli.core import Group, State, command, pass_state
-from dms.cli.failure import Exit, Failure
-from dms.errors import AddressUnavailable, ConfigError, DmsError, LogCorrupt
+from dms.cli.failure import Failure
+from dms.errors import AddressUnavailable, ConfigError, DmsError, Exit, LogCorrupt
 
 SETTINGS = {  # option: the setting it gives a value to
     "rest_addr": "rest.addr",

@@ -9,7 +9,8 @@ import click
 
 from dms.cli.core import Group, State, can_ask, command, pass_state
 from dms.cli.events import at_option
-from dms.cli.failure import Exit, Failure, say
+from dms.cli.failure import Failure, say
+from dms.errors import Exit
 
 if TYPE_CHECKING:
     from dms.cli.client import Api

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from dms.cli.core import Group, State, can_ask, command, pass_state
-from dms.cli.failure import Exit, Failure, say
+from dms.cli.failure import Failure, say
+from dms.errors import Exit
 
 PATIENCE_SECONDS = 3600.0  # the whole history is searched, and all views are made anew
 

@@ -11,8 +11,9 @@ import click
 
 from dms.cli.core import Group, State, command, pass_state
 from dms.cli.export_file import export_lines
-from dms.cli.failure import Exit, Failure, say
+from dms.cli.failure import Failure, say
 from dms.cli.text import moment, printable
+from dms.errors import Exit
 
 PREFIX = "io.nunet.dms."
 SEALED = "sealed"

@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from enum import IntEnum
 from typing import IO, Any
 
 import click
 
 from dms.cli.text import printable
-
-
-class Exit(IntEnum):
-    """Documented in README.md. `job run --wait` answers with the container's own code instead."""
-
-    OK = 0
-    FAILURE = 1
-    USAGE = 2
-    NOT_FOUND = 3
-    DENIED = 4
-    CONFLICT = 5
-    NOT_PLACED = 6
-    UNREACHABLE = 7
-    DAMAGED = 8
-    TIMED_OUT = 124
-    NOT_STARTED = 125
-    INTERRUPTED = 130
-    NOT_READ = 141
+from dms.errors import Exit
 
 
 class Failure(click.ClickException):

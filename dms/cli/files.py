@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from dms.cli.core import Group, State, command, pass_state
-from dms.cli.failure import Exit, Failure, say
+from dms.cli.failure import Failure, say
 from dms.cli.text import printable
+from dms.errors import Exit
 
 POLL_SECONDS = 0.5
 OFFER_SECONDS = 3600.0  # the daemon reads a large file for its digest before it answers

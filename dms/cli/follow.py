@@ -12,8 +12,10 @@ from urllib.parse import urlencode
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.sync.client import ClientConnection, connect
 
+from dms.backoff import Backoff
 from dms.cli.client import Api, unreachable
-from dms.cli.failure import Exit, Failure, say
+from dms.cli.failure import Failure, say
+from dms.errors import Exit
 
 SUBPROTOCOL = "dms.actions.v2"
 MAX_FRAME = 16 * 1024 * 1024
@@ -63,7 +65,7 @@ class Follower:
         self.cursor = Cursor()
 
     def frames(self) -> Generator[dict[str, Any], None, None]:
-        connected_before, broken_since, pause = False, 0.0, RETRY_SECONDS[0]
+        connected_before, broken_since, backoff = False, 0.0, Backoff(*RETRY_SECONDS)
         while True:
             began, why = time.monotonic(), "closed"
             try:
@@ -71,7 +73,8 @@ class Follower:
                     connected_before = True
                     for frame in self._of(socket):
                         if frame["action"] != "connected":
-                            broken_since, pause = 0.0, RETRY_SECONDS[0]
+                            broken_since = 0.0
+                            backoff.reset()
                         yield frame
                         if frame["action"] in LAST_ACTIONS:
                             return
@@ -86,13 +89,13 @@ class Follower:
                 if not connected_before:
                     raise unreachable(self._api.url, why) from error
             if time.monotonic() - began > STABLE_SECONDS:
-                broken_since, pause = 0.0, RETRY_SECONDS[0]
+                broken_since = 0.0
+                backoff.reset()
             broken_since = broken_since or time.monotonic()
             if time.monotonic() - broken_since > self._patience:
                 raise unreachable(self._api.url, why)
             say(f"connection lost ({why}), connecting again")
-            self._pause(pause)
-            pause = min(pause * 2, RETRY_SECONDS[1])
+            self._pause(backoff.next())
 
     def _connect(self) -> ClientConnection:
         # As in the API: `after` and `log_after` together give every action and line once.

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dms.cli.core import Group, State, command, pass_state
-from dms.cli.failure import Exit, Failure, say
+from dms.cli.failure import Failure, say
+from dms.errors import Exit
 
 if TYPE_CHECKING:
     from dms.cli.client import Api

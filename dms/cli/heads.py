@@ -10,9 +10,9 @@ import click
 
 from dms.cli.core import Group, State, command, pass_state
 from dms.cli.export_file import export_lines
-from dms.cli.failure import Exit, Failure
+from dms.cli.failure import Failure
 from dms.cli.text import moment
-from dms.errors import InvalidInput, LogCorrupt, NotFound
+from dms.errors import Exit, InvalidInput, LogCorrupt, NotFound
 
 if TYPE_CHECKING:
     from dms.domain.export import Checker

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -16,16 +15,16 @@ import click
 from dms.cli.checkpoints import with_resume
 from dms.cli.core import Group, State, can_ask, command, pass_state
 from dms.cli.events import at_option
-from dms.cli.failure import Exit, Failure, say
+from dms.cli.failure import Failure, say
 from dms.cli.text import in_path, moment, output_line
+from dms.durations import seconds_in
+from dms.errors import Exit
 
 if TYPE_CHECKING:
     from dms.cli.client import Api
     from dms.cli.output import Column
 
 FUND_SECONDS = 60.0  # from the report of a payment to the job's submission
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)?")
-_UNIT_SECONDS = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class Duration(click.ParamType[float]):
@@ -34,10 +33,10 @@ class Duration(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        match = _DURATION.fullmatch(str(value))
-        if not match:
+        try:
+            return seconds_in(str(value), unit_seconds=1.0)
+        except ValueError:
             self.fail(f"{value!r} is no duration: a number of seconds, or a text such as 90s, 10m, 1h", param, ctx)
-        return float(match[1]) * _UNIT_SECONDS[match[2]]
 
 
 def add_to(cli: Group) -> None:

@@ -9,7 +9,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from dms.cli.core import State
-from dms.cli.failure import Exit, Failure
+from dms.cli.failure import Failure
+from dms.errors import Exit
 
 PREFIX = "io.nunet.dms."
 

@@ -12,11 +12,11 @@ import click
 
 from dms.cli.core import Group, State, command, pass_state
 from dms.cli.export_file import export_lines
-from dms.cli.failure import Exit, Failure, say
+from dms.cli.failure import Failure, say
 from dms.cli.heads import HEADS, Evidence, add_heads, check_export, fault_of, in_words
 from dms.cli.output import Column
 from dms.cli.text import in_path
-from dms.errors import LogCorrupt
+from dms.errors import Exit, LogCorrupt
 
 if TYPE_CHECKING:
     from dms.adapters.outputs.audit import OutputsChecked

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dms.cli.core import Group, State, command, pass_state
-from dms.cli.failure import Exit, Failure
-from dms.errors import InvalidInput
+from dms.cli.failure import Failure
+from dms.errors import Exit, InvalidInput
 
 if TYPE_CHECKING:
     from dms.domain.policy import Policy

@@ -19,8 +19,9 @@ from typing import Any
 import click
 
 from dms.cli.core import Group, State, command, pass_state
-from dms.cli.failure import Exit, Failure, say
+from dms.cli.failure import Failure, say
 from dms.disk import make_folder
+from dms.errors import Exit
 
 UNIT = "nunet-dms.service"
 ARCHIVE = Path("/tmp/nunet-log/nunet-log.tar.gz")  # noqa: S108  # the original's place; see _private_folder

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from dms.cli.core import Group, State, command, pass_state
-from dms.cli.failure import Exit, Failure, say
+from dms.cli.failure import Failure, say
+from dms.errors import Exit
 
 NETWORKS = ("preprod", "preview", "mainnet")
 EXAMPLE = "nunet wallet new --cardano --network preprod"

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SHARED = ("dms.errors",)  # any layer may raise our errors
+SHARED = ("dms.errors", "dms.backoff")  # any layer may raise our errors, and try again
 
 # What each layer may import of ours; the longest name that fits a module decides.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "dms.errors": (),
-    "dms.config": ("dms.config", "dms.config_json", "dms.json_schema"),
+    "dms.backoff": (),
+    "dms.durations": (),
+    "dms.config": ("dms.config", "dms.config_json", "dms.durations", "dms.json_schema"),
     "dms.config_json": ("dms.masking",),
     "dms.masking": (),
     "dms.database": (),

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
-from dms.cli.failure import Exit
 from dms.cli.main import cli
+from dms.errors import Exit
 from ops import manual
 
 

@@ -25,6 +25,7 @@ from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
 from dms.adapters.eventlog.tail import KEPT_EVENTS, Tail
 from dms.application.cause import current_cause
 from dms.application.loops import Loop, Loops, Patience, said
+from dms.application.wakeup import Wakeup
 from dms.database import is_passing
 from dms.domain.aggregate import Aggregate
 from dms.domain.chain import SignedRecord, id_bytes
@@ -88,7 +89,7 @@ class SQLiteEventLog:
         self._writing: list[Save] = []  # in the transaction that is open now
         self._work = asyncio.Event()
         self._turn = asyncio.Lock()  # who may write: a commit, or a step of the archive
-        self._changed = asyncio.Event()
+        self._changed = Wakeup()
         self._commit_seconds = QUICK_COMMIT_SECONDS  # moving average; starts undecided
         self._loops = loops or Loops()
         self._writer: Loop | None = None
@@ -427,8 +428,7 @@ class SQLiteEventLog:
             self._wake_readers()
 
     def _wake_readers(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self._changed.wake()
 
     async def between_commits(self, work: Callable[[], None]) -> None:
         """Runs a short piece of work that writes, in a thread; commands wait for it, the loop does not."""
@@ -459,7 +459,6 @@ class SQLiteEventLog:
             raise InvalidInput(f"position {after} is not in this log; the newest is {self.head}")
         position = after
         while True:
-            changed = self._changed
             until = self.head
             found: Sequence[Recorded]
             batch = self._tail.after(position, READ_BATCH)
@@ -472,7 +471,7 @@ class SQLiteEventLog:
             if found:
                 yield found
             elif position >= self.head:
-                await changed.wait()
+                await self._changed.wait()
 
     async def position_at(self, time: int) -> int:
         return min(await asyncio.to_thread(self.recorder.position_at, time), self.head)

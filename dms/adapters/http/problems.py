@@ -1,4 +1,4 @@
-"""Errors on the wire: one table from our errors to statuses, one shape of body for all of them."""
+"""Errors on the wire: one shape of body for all of them."""
 
 from __future__ import annotations
 
@@ -12,35 +12,9 @@ from sanic import HTTPResponse, Request
 from sanic.exceptions import RequestTimeout, SanicException
 
 from dms.adapters.http.replies import json_reply, request_id
-from dms.errors import (
-    AlreadyRunning,
-    Conflict,
-    DmsError,
-    ExecutionError,
-    Forbidden,
-    Gone,
-    InvalidInput,
-    LogCorrupt,
-    NoProviderMatches,
-    NotFound,
-    PeerMisbehaved,
-    Unavailable,
-)
+from dms.errors import DmsError, Gone, InvalidInput, NoProviderMatches, told
 
 log = logging.getLogger(__name__)
-
-STATUSES: tuple[tuple[type[DmsError], int], ...] = (
-    (InvalidInput, 400),
-    (Forbidden, 403),
-    (NotFound, 404),
-    (Conflict, 409),
-    (Gone, 410),
-    (ExecutionError, 422),
-    (PeerMisbehaved, 502),
-    (Unavailable, 503),
-    (AlreadyRunning, 503),
-    (LogCorrupt, 503),
-)
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -75,7 +49,7 @@ class Refused(DmsError):
 def status_of(error: DmsError) -> int:
     if isinstance(error, Refused):
         return error.status
-    return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+    return told(error).status
 
 
 def body_of(status: int, text: str, **more: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog
+from dms.application.wakeup import Wakeup
 from dms.application.writes import Writes
 from dms.disk import FILE_MODE, write_file
 from projections.base import Views
@@ -35,7 +36,7 @@ class MetadataFile:
         self._loops, self._writes = loops or Loops(), writes or Writes()
         self._position = 0
         self._written_position = 0  # the position of the change that the file shows
-        self._moved = asyncio.Event()
+        self._moved = Wakeup()
         self._following: Loop | None = None
 
     async def start(self) -> None:
@@ -80,8 +81,7 @@ class MetadataFile:
                 continue
             self._writes.worked("metadata")
             self._written_position = row.position
-            moved, self._moved = self._moved, asyncio.Event()
-            moved.set()
+            self._moved.wake()
             return
 
 

@@ -14,7 +14,7 @@ from nats.js.errors import APIError, NotFoundError
 
 from dms.adapters.nats.connection import check, connected, why
 from dms.adapters.nats.stream import STREAM, SUBJECTS
-from dms.application.tasks import RETRY_SECONDS
+from dms.backoff import Backoff
 from dms.config import Nats
 from dms.domain.event import new_id
 from dms.errors import NotFound, Unavailable
@@ -23,6 +23,8 @@ INBOX = "_INBOX_MONITOR"  # what ops/nats lets a reader use
 BATCH, WAIT_SECONDS = 200, 1.0
 FORGOTTEN_SECONDS = 60.0  # the server drops a consumer that nobody asks any more
 
+RETRY_SECONDS = (1.0, 60.0)  # first and longest pause
+
 
 async def read(
     settings: Nats, *, subjects: str = SUBJECTS, follow: bool = False, newest: int | None = None
@@ -30,20 +32,20 @@ async def read(
     """CloudEvents as the stream has them, from its first on (or the newest so many); with follow for ever, through lost
     connections, each once. Raises ConfigError; Unavailable and NotFound unless it has begun to follow."""
     check(settings)
-    after, pause = 0, RETRY_SECONDS[0]
+    after, backoff = 0, Backoff(*RETRY_SECONDS)
     while True:
         try:
             async with aclosing(_once(settings, subjects, after, follow, newest)) as messages:
                 async for sequence, event in messages:
-                    after, pause = sequence, RETRY_SECONDS[0]
+                    after = sequence
+                    backoff.reset()
                     yield event
         except (Unavailable, NatsError):
             if not follow or not after:
                 raise
         if not follow:
             return
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, RETRY_SECONDS[1])
+        await asyncio.sleep(backoff.next())
 
 
 async def _once(

@@ -37,6 +37,7 @@ from dms.adapters.nats.publisher import Publisher, Refusal
 from dms.application.cloudevents import cloud_event
 from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog, RelayStatus
+from dms.backoff import Backoff
 from dms.config import Nats
 from dms.domain.decoding import UNREADABLE
 from dms.domain.event import Recorded
@@ -109,7 +110,7 @@ class NatsRelay:
         await self._save(0.0)
 
     async def _run(self) -> None:
-        pause, longest = RETRY_SECONDS
+        backoff = Backoff(*RETRY_SECONDS)
         while True:
             before = self.status.position
             try:
@@ -121,8 +122,9 @@ class NatsRelay:
             except Exception as error:  # the outermost loop of a task: nothing may end it silently
                 log.exception("the NATS relay met an unexpected error", extra={"action": "nats_crash"})
                 self._trouble("connecting", error)
-            pause = RETRY_SECONDS[0] if self.status.position != before else min(pause * 2, longest)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  spreads many DMSes, keeps no secret
+            if self.status.position != before:
+                backoff.reset()
+            await asyncio.sleep(backoff.next() * random.uniform(0.5, 1.0))  # noqa: S311  spreads many DMSes, keeps no secret
 
     def _trouble(self, phase: str, error: Exception) -> None:
         """One line in the log for each new trouble, not for each attempt."""

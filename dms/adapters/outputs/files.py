@@ -39,6 +39,7 @@ from dms.adapters.outputs.sealed import (
 )
 from dms.application.ports import OUTPUT_TRUNCATED as TRUNCATED
 from dms.application.ports import LogLine, OutputCursor, OutputLine, SealedLog
+from dms.application.wakeup import Wakeup
 from dms.application.writes import Writes
 from dms.disk import FILE_MODE, append_to, make_folder, private
 from dms.errors import LogUnavailable, PeerMisbehaved
@@ -81,7 +82,7 @@ class _Output:
         self.full = False  # by our own limit: nothing more is kept
         self.offsets: list[int] = []  # of line 1, 1 + INDEX_EVERY, ...
         self.recent: list[LogLine] = []
-        self.changed = asyncio.Event()
+        self.changed = Wakeup()
         self.sealing = False  # nothing should follow: it is about to be sealed, or is
         self._file: BinaryIO | None = None
         self._behind = 0  # bytes that can't be read, behind the last good line
@@ -138,8 +139,7 @@ class _Output:
             raise
         for line, raw in lines:
             self._count(line, raw)
-        changed, self.changed = self.changed, asyncio.Event()
-        changed.set()
+        self.changed.wake()
 
     def _count(self, line: LogLine, raw: bytes) -> None:
         if self.last % INDEX_EVERY == 0:
@@ -281,7 +281,7 @@ class FileOutputStore:
         output = self._open.pop(job_id, None)
         if output is not None:
             output.close()
-            output.changed.set()  # who waits looks again, at the new file
+            output.changed.wake()  # who waits looks again, at the new file
         path = self._path(job_id)
         there = path.exists()
         for each in (path, *self._folder.glob(f"{path.name}.damaged-*")):
@@ -315,7 +315,7 @@ class FileOutputStore:
             if now is None or now is output:  # else another reader was as quick
                 if output is not None:
                     output.close()
-                    output.changed.set()
+                    output.changed.wake()
                 self._open[job_id] = now = opened
             output = now
             self._close_oldest()

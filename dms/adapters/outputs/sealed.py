@@ -6,7 +6,6 @@ behind the last; a reader never takes what is left for the whole.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from bisect import bisect_right
@@ -19,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from dms.application.ports import OUTPUT_DAMAGED, OUTPUT_TRUNCATED, LogLine, OutputCursor, SealedLog
+from dms.application.wakeup import Wakeup
 from dms.domain.decoding import UNREADABLE
 
 INDEX_EVERY = 256  # lines between two remembered offsets
@@ -49,7 +49,7 @@ class SealedOutput:
         self.path = path
         self.sealed = sealed
         self.full = True
-        self.changed = asyncio.Event()
+        self.changed = Wakeup()
         self.identity = identity_of(path)
         self._index: list[tuple[int, int]] = []  # (line before it, offset), ascending
         self._scan()

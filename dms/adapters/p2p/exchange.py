@@ -24,7 +24,7 @@ from dms.adapters.p2p.links import Links
 from dms.adapters.p2p.runtime import Pipe, PipeClosed, Side, TrioThread, task_group
 from dms.application.ports import RequestHandler, StreamHandler
 from dms.domain.bounds import Unreadable, read
-from dms.errors import Conflict, DmsError, Forbidden, InvalidInput, NotFound, PeerMisbehaved, Unavailable
+from dms.errors import DmsError, InvalidInput, PeerMisbehaved, Unavailable, from_peer, told
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +36,6 @@ _BATCH = 48 * 1024  # bytes of small frames that go out as one write, and come i
 HEARTBEAT_SECONDS = 10.0
 SILENCE_SECONDS = 25.0
 
-_KINDS: tuple[tuple[type[DmsError], str], ...] = (
-    (Forbidden, "forbidden"),
-    (NotFound, "not_found"),
-    (Conflict, "conflict"),
-    (InvalidInput, "invalid"),
-    (Unavailable, "unavailable"),
-)
 _RAW = b"\0"
 _END, _HEARTBEAT = b'{"end":true}', b'{"heartbeat":true}'
 
@@ -74,7 +67,7 @@ class Client:
             answer = _decode(await wire.read_frame(timeout_seconds), peer_id)
             await self._links.done(wire)
         if isinstance(answer.error, Problem):
-            raise _error(answer.error)
+            raise from_peer(answer.error.kind, answer.error.message)
         if isinstance(answer.ok, Raw):
             return bytes(answer.ok)
         raise PeerMisbehaved(f"Peer {peer_id} answered with neither a result nor an error.")
@@ -102,7 +95,9 @@ class Client:
         except PipeClosed:
             return  # our reader has gone
         else:
-            pipe.close(_error(answer.error) if isinstance(answer.error, Problem) else None)
+            pipe.close(
+                from_peer(answer.error.kind, answer.error.message) if isinstance(answer.error, Problem) else None
+            )
 
 
 class Server:
@@ -254,10 +249,4 @@ def _decode(frame: bytes, peer_id: str) -> Answer:
 
 
 def _encode_error(error: DmsError) -> bytes:
-    kind = next((kind for base, kind in _KINDS if isinstance(error, base)), "failed")
-    return msgspec.json.encode({"error": Problem(kind, str(error)[:4096])})
-
-
-def _error(problem: Problem) -> DmsError:
-    known = next((base for base, kind in _KINDS if kind == problem.kind), PeerMisbehaved)
-    return known(problem.message)
+    return msgspec.json.encode({"error": Problem(told(error).peer_word or "failed", str(error)[:4096])})

@@ -11,6 +11,7 @@ import dns.exception
 import trio
 
 from dms.adapters.p2p.addresses import MAX_ADDRESS, DnsAddr, read_bootstrap
+from dms.backoff import Backoff
 from dms.errors import ConfigError, PeerUnreachable
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ async def by_number(address: str) -> list[str]:
 async def keep_looking_up(entry: DnsAddr, found: Found) -> None:
     """For ever: calls found(peer id, address) for what stands behind the name. A look-up that fails is told, once
     for each reason, and tried again."""
-    pause, told = AGAIN_SECONDS[0], ""
+    backoff, told = Backoff(*AGAIN_SECONDS), ""
     while True:
         try:
             with trio.fail_after(4 * LOOK_UP_SECONDS):
@@ -68,8 +69,9 @@ async def keep_looking_up(entry: DnsAddr, found: Found) -> None:
         elif told and not reason:
             logger.info("bootstrap address %s gives %d addresses again", entry.text, len(addresses))
         told = reason
-        await trio.sleep(pause if reason else RENEW_SECONDS)
-        pause = min(pause * 2, AGAIN_SECONDS[1]) if reason else AGAIN_SECONDS[0]
+        if not reason:
+            backoff.reset()
+        await trio.sleep(backoff.next() if reason else RENEW_SECONDS)
 
 
 async def _behind(entry: DnsAddr, depth: int) -> list[tuple[str, str]]:

@@ -28,6 +28,7 @@ from opentelemetry.trace.status import Status, StatusCode
 from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog
 from dms.application.spans import ENDS, Span, spans
+from dms.backoff import Backoff
 from dms.disk import write_file
 from dms.domain.event import Recorded
 
@@ -92,11 +93,10 @@ class Tracer:
 
     async def _export(self, readable: list[ReadableSpan]) -> None:
         """Until the collector has taken them."""
-        pause, longest = RETRY_SECONDS
+        backoff = Backoff(*RETRY_SECONDS)
         while await asyncio.to_thread(self._exporter.export, readable) is not SpanExportResult.SUCCESS:
             log.warning("spans wait: the collector does not take them", extra={"action": "traces_wait"})
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, longest)
+            await asyncio.sleep(backoff.next())
 
     def _readable(self, span: Span) -> ReadableSpan:
         return ReadableSpan(

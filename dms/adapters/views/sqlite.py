@@ -32,6 +32,7 @@ from dms.adapters.views.past import Folds, PastViews
 from dms.application.loops import Loop, Loops, Patience
 from dms.application.ports import EventLog
 from dms.application.tasks import cancelled
+from dms.application.wakeup import Wakeup
 from dms.domain.event import Recorded
 from dms.errors import Conflict, InvalidInput, LogCorrupt, LogUnavailable, NotFound
 from projections.base import LeftOut, Page, Projection
@@ -262,7 +263,7 @@ class SQLiteViews:
         self._file: tuple[int, int] | None = None  # the one that is open
         self._views = {p.name: _View(p) for p in projections}
         self._folds = Folds()
-        self._moved = asyncio.Event()
+        self._moved = Wakeup()
         self._damage = asyncio.Event()  # somebody met it
         self._rebuilding: set[str] = set()
         self._one_rebuild = asyncio.Lock()
@@ -507,8 +508,7 @@ class SQLiteViews:
 
     def _wake(self) -> None:
         """Those who wait look again."""
-        moved, self._moved = self._moved, asyncio.Event()
-        moved.set()
+        self._moved.wake()
 
     def _reset(self, view: _View) -> None:
         with self._using():

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from dms.cli.daemon import _code_of
-from dms.cli.failure import Exit
-from dms.errors import AddressUnavailable, AlreadyRunning, ConfigError, DmsError, LogCorrupt, Unavailable
+from dms.errors import AddressUnavailable, AlreadyRunning, ConfigError, DmsError, Exit, LogCorrupt, Unavailable
 
 SERVICE = (Path(__file__).parents[3] / "debian" / "nunet-dms.service").read_text()
 UNIT = dict(re.findall(r"^(\w+)=(.*)$", SERVICE, re.MULTILINE))

@@ -14,8 +14,8 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from dms.cli.failure import Exit
 from dms.cli.main import cli
+from dms.errors import Exit
 from tests.unit.cli.tiny_dms import TinyDms
 
 NOT_TEXT = "caf\udce9"  # as Python has the bytes "caf\xe9" of a command line
