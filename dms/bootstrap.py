@@ -36,6 +36,7 @@ from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.adapters.wallets.maker import new_wallet
+from dms.application import move_files
 from dms.application.asyncapi import Part as Description
 from dms.application.availability import AvailabilityNews
 from dms.application.chats import Chats
@@ -205,6 +206,9 @@ def _parts(base: Base, readiness: Readiness) -> Parts:
         exchange=base.exchange,
         heads=HeadExchange(event_log, base.network, base.identity, heads, base.now, loops=loops),
         reactors=Reactors(event_log, loops),
+        file_reactors=move_files.reactors_of(
+            services.transfers, event_log, base.network, base.exchange, Inbox(base.received), base.now
+        ),
         availability=AvailabilityNews(event_log, services.directory.stir, loops),
         cleaner=Cleaner(event_log, services.compute_provider, base.executor, interval, loops),
         figures=figures,
@@ -230,7 +234,7 @@ def _services(
         service_provider=_service_provider(base, directory, receiver),
         compute_provider=_compute_provider(base),
         checkpoints=receiver,
-        transfers=_transfers(base),
+        transfers=_transfers(base, Inbox(base.received)),
         chats=Chats(base.network, base.now),
         transactions=Transactions(event_log, base.identity, base.funding),
         erasures=Erasures(
@@ -325,14 +329,14 @@ async def _check_archive(archive: Path, max_bytes: int) -> None:
     await asyncio.to_thread(check_archive, archive, max_bytes)
 
 
-def _transfers(base: Base) -> Transfers:
+def _transfers(base: Base, inbox: Inbox) -> Transfers:
     general, files = base.settings.general, base.settings.files
     return Transfers(
         base.event_log,
         base.network,
         base.exchange,
         Outbox([Path(folder) for folder in files.send_folders], (general.data_dir, general.work_dir), base.received),
-        Inbox(base.received),
+        inbox,
         base.now,
         TransferLimits(max_bytes=files.max_mb * MIB, max_offers=files.max_offers),
     )

@@ -22,12 +22,12 @@ from dms.application.file_exchange import FileExchange
 from dms.application.heads import HeadExchange
 from dms.application.loops import Loops
 from dms.application.ports import Executor, Host
-from dms.application.reactors import Reactors
+from dms.application.reactors import Reactor, Reactors
 from dms.application.services import Services
 from dms.config import Settings
 from dms.domain.deployment import Deployment
 from dms.domain.job import Job
-from dms.domain.transfer import OPEN_STATES
+from dms.domain.transfer import OPEN_STATES, Transfer
 from dms.errors import LogCorrupt
 from projections.base import Projection
 from projections.checkpoints import OFFERED, Checkpoints
@@ -95,6 +95,7 @@ class Parts:
     exchange: FileExchange
     heads: HeadExchange
     reactors: Reactors
+    file_reactors: Sequence[Reactor[Any]]
     availability: AvailabilityNews
     cleaner: Cleaner
     figures: Figures
@@ -200,16 +201,18 @@ class Daemon:
         await parts.heads.start(open_jobs)
         await self._begin(services.compute_provider)
         closing.push_async_callback(parts.reactors.close)
-        reactors = (*services.compute_provider.reactors, *services.service_provider.reactors)
+        reactors = (
+            *services.compute_provider.reactors, *services.service_provider.reactors, *parts.file_reactors,
+        )  # fmt: skip
         jobs = {*open_jobs, *await self._wanted_checkpoints(), *await self._failed_lately()}
-        open_keys = {Deployment.KIND: open_jobs, Job.KIND: sorted(jobs)}
+        transfers = await self._open_transfers()
+        await services.transfers.take_up(transfers)
+        open_keys = {Deployment.KIND: open_jobs, Job.KIND: sorted(jobs), Transfer.KIND: transfers}
         await parts.reactors.start(reactors, open_keys.__getitem__, position)
         for part in (parts.cleaner, services.retention, services.directory, parts.availability):
             await self._begin(part)
         closing.push_async_callback(services.chats.close)
         services.checkpoints.tidy()
-        closing.push_async_callback(services.transfers.close)
-        await services.transfers.start(await self._open_transfers())
 
     async def _begin(self, part: Part) -> None:
         """It is closed also when its start fails half-way."""

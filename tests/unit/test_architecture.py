@@ -145,7 +145,6 @@ WAITED_FOR = "whoever begins it waits for its result, or for its end, in the sam
 SHARED_BY = "those who ask at the same time wait for it together"
 TASKS: dict[tuple[str, str], str] = {
     ("dms.application.loops", "Loop.__init__"): "looks after all long-lived loops",
-    ("dms.application.tasks", "JobTasks.start"): "begins again by itself, and logs, until the job is done",
     ("dms.application.reactors", "Reaction._look"): "begins again by itself, and logs, until nothing is due",
     ("dms.application.tasks", "background"): "logs what ends it",
     ("dms.process", "started"): WAITED_FOR,
@@ -155,8 +154,9 @@ TASKS: dict[tuple[str, str], str] = {
     ("dms.application.run_containers", "RunContainers._unless_stopped"): WAITED_FOR,
     ("dms.application.supervision", "Supervision._following"): WAITED_FOR,
     ("dms.application.engine", "EngineWatch.ping"): SHARED_BY,
-    ("dms.application.service_provider", "ServiceProvider._ping"): SHARED_BY,
-    ("dms.application.transfers", "Transfers._receive"): WAITED_FOR,
+    ("dms.application.provider_search", "ProviderSearch._ping"): SHARED_BY,
+    ("dms.application.follow_deployments", "FollowDeployments.react"): WAITED_FOR,
+    ("dms.application.move_files", "ReceiveFiles._fetched"): WAITED_FOR,
     ("dms.adapters.eventlog.log", "SQLiteEventLog._commit"): WAITED_FOR,
     ("dms.adapters.executors.engine_images", "EngineImages.pull"): WAITED_FOR,
     ("dms.adapters.executors.engine_memory", "EngineMemory.listen"): "begins again by itself, and logs, until `close`",

@@ -226,10 +226,9 @@ async def running_node(
     daemon = await build(settings(folder, rest or Rest(), runs_for_peers=runs_for_peers, funding=funding), overrides)
     await daemon.start(take_part=False)  # jobs are written by tests, and nothing else acts on them
     try:
-        await daemon.services.transfers.start([])
+        await daemon.parts.reactors.start(daemon.parts.file_reactors, lambda _: [])
         yield Node(daemon)
     finally:
-        await daemon.services.transfers.close()
         await daemon.parts.reactors.close()
         await daemon.close()
 

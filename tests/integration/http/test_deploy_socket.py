@@ -270,6 +270,8 @@ async def test_a_stream_that_fails_tells_its_clients_and_the_next_one_works(
     async with node.connect(f"?job_id={job}&after={position}", v2=True) as ws:
         await next_frame(ws)
         assert (await next_frame(ws))["stdout"] == "a line\n"
+        await node.respond(job)
+        assert (await next_frame(ws))["action"] == "deployment-response"
         await node.complete(job)
         assert (await next_frame(ws))["action"] == "job-completed"
 
