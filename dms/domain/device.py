@@ -358,17 +358,10 @@ class Reservations:
             self._held[job_id] = Held(resources=resources, gpu_uuids=tuple(gpu_uuids), shared=shared)
             self.total += resources
 
-    def release(self, job_id: str) -> bool:
-        """Whether GPUs came free with it."""
+    def release(self, job_id: str) -> None:
         held = self._held.pop(job_id, None)
-        if held is None:
-            return False
-        self.total -= held.resources
-        return bool(held.gpu_uuids)
-
-    def clear(self) -> None:
-        self._held.clear()
-        self.total = Resources()
+        if held is not None:
+            self.total -= held.resources
 
     def __len__(self) -> int:
         return len(self._held)

@@ -28,10 +28,12 @@ OPEN = frozenset((AWAITING, FUNDING, FUNDED, SUBMITTED, REFUSED, RUNNING))
 
 
 def _after_report(event: Events.FundStatusReported) -> JobState:
+    """funding when it reports a success, else awaiting"""
     return FUNDING if event.transaction_status == "success" else AWAITING
 
 
 def _after_response(event: Events.DeploymentResponded) -> JobState:
+    """running when it was started, else refused"""
     return RUNNING if event.success else REFUSED
 
 

@@ -10,7 +10,7 @@ from dms.errors import OutOfOrder
 
 S = TypeVar("S")
 Next = Mapping[type[Event], S | Callable[[Any], S]]
-"""The state after each event that may come; a function where the event's content decides."""
+"""The state after each event that may come; a function where the event's content decides, whose docstring says how."""
 
 
 class Rules(Generic[S]):

@@ -157,19 +157,23 @@ async def test_that_the_engine_is_away_is_an_event_and_why_jobs_are_refused(
 ) -> None:
     device = node.services.device
 
+    tries: list[str] = []
+
     async def away(_: ProcessExecutor) -> None:
-        raise ExecutorUnavailable("it is away")
+        tries.append("it is away" if not tries else f"still away, try {len(tries)}")
+        raise ExecutorUnavailable(tries[-1])
 
     with monkeypatch.context() as broken:
         broken.setattr(ProcessExecutor, "check", away)
-        message = wanted()
-        answer = await ask(node, message)
+        answer = await ask(node, wanted())
+        assert await ask(node, wanted()) == answer
     reason = "the provider's container engine does not answer: it is away"
     assert (answer.accepted, answer.reason) == (False, reason)
     assert (device.state.hindrance, device.offering().online) == (reason, False)
     assert (await ask(node, wanted())).accepted
     assert (device.state.hindrance, device.offering().online) == ("", True)
     topics = [recorded.topic for recorded in await node.log.read(0, 1000)]
+    assert topics.count(Device.Hindered.TOPIC) == 1
     hindered, rejected = topics.index(Device.Hindered.TOPIC), topics.index(Deployment.Rejected.TOPIC)
     assert hindered < rejected < topics.index(Device.Unhindered.TOPIC)
 

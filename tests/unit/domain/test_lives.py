@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ops.lives
 from dms.domain.aggregate import Aggregate
 from dms.domain.deployment import Deployment
 from dms.domain.device import Device
@@ -245,6 +246,10 @@ def test_an_event_that_can_not_follow_changes_nothing_also_with_others_that_can(
     with pytest.raises(OutOfOrder):
         aggregate.trigger(named[first], named[wrong])
     assert (aggregate.life.state, aggregate.version, aggregate.pending) == (*before, [])
+
+
+def test_the_page_about_lives_is_what_the_tables_say() -> None:
+    assert ops.lives.PAGE.read_text() == ops.lives.page(), "run: python -m ops.lives"
 
 
 # --- old logs: they are the truth, whatever order they have ------------------------------------------------
