@@ -1,4 +1,7 @@
-"""Builds every object of the daemon once. Wiring only: nothing is started or decided here."""
+"""Builds every object of the daemon once. Wiring only: nothing is started or decided here.
+
+An adapter is given its section of the settings; what is worked out from several goes into a struct of its own.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
 from dms.adapters.executors.profile import ContainerLimits
 from dms.adapters.executors.workspace_archive import check_archive
-from dms.adapters.funding.ledger import LedgerCheck, LedgerSettings
+from dms.adapters.funding.ledger import LedgerCheck
 from dms.adapters.funding.trust import TrustCheck
 from dms.adapters.hardware.nvidia import NvidiaGpus
 from dms.adapters.hardware.probe import HardwareProbe
@@ -350,16 +353,7 @@ def _event_log(settings: Settings, now: Callable[[], int], loops: Loops) -> SQLi
 
 
 def _network(settings: Settings, identity: Identity, loops: Loops) -> Libp2pNetwork:
-    p2p = settings.p2p
-    return Libp2pNetwork(
-        identity,
-        p2p.listen_address,
-        p2p.announce_address,
-        p2p.bootstrap_peers,
-        p2p.mdns,
-        loops=loops,
-        remembered=settings.general.data_dir / "peers.json",
-    )
+    return Libp2pNetwork(identity, settings.p2p, loops=loops, remembered=settings.general.data_dir / "peers.json")
 
 
 def _server(services: Services, views: SQLiteViews, settings: Settings) -> HttpServer:
@@ -461,15 +455,7 @@ def funding_check(settings: Funding) -> FundingCheck:
     for name, value in (("rpc_url", settings.rpc_url), ("chain_id", settings.chain_id)):
         if not value:
             raise ConfigError(f"funding.check is ledger, which needs funding.{name}")
-    return LedgerCheck(
-        LedgerSettings(
-            rpc_url=settings.rpc_url,
-            chain_id=settings.chain_id,
-            token_address=settings.token_address,
-            token_decimals=settings.token_decimals,
-            confirmations=settings.confirmations,
-        )
-    )
+    return LedgerCheck(settings)
 
 
 def tracer(settings: Settings, event_log: SQLiteEventLog, peer_id: str, loops: Loops | None = None) -> Tracer | None:

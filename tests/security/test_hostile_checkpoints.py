@@ -33,6 +33,7 @@ from dms.domain.event import new_id
 from dms.domain.job import Job
 from dms.errors import DmsError, InvalidInput, NotFound, PeerMisbehaved
 from tests.fixtures.histories import paid, request
+from tests.fixtures.local_peers import LOCAL
 from tests.fixtures.waiting import wait_for
 
 MIB = 1024 * 1024
@@ -154,7 +155,7 @@ async def sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(checkpoint_receiver, "RETRY_SECONDS", 0.1)
     log = SQLiteEventLog(tmp_path / "events.db", now_us)
     await log.start()
-    ours, theirs = (Libp2pNetwork(Identity.generate(), ["/ip4/127.0.0.1/tcp/0"], mdns=False) for _ in range(2))
+    ours, theirs = (Libp2pNetwork(Identity.generate(), LOCAL) for _ in range(2))
     sides = Sides(tmp_path, log, ours, theirs)
     await ours.start()
     await theirs.start()
@@ -249,7 +250,7 @@ async def test_only_the_chosen_provider_gets_what_a_job_goes_on_from_and_only_wh
     source.unlink()  # replaced by a newer one, or deleted: the job keeps what it was promised
     job = await sides.job(resume, job_id)
     ref = FileRef(kind="resume", id=job_id, name="x", size_bytes=resume.size_bytes, sha256=resume.sha256)
-    stranger = Libp2pNetwork(Identity.generate(), ["/ip4/127.0.0.1/tcp/0"], mdns=False)
+    stranger = Libp2pNetwork(Identity.generate(), LOCAL)
     await stranger.start()
     try:
         stranger.add_addresses(sides.ours.peer_id, sides.ours.listen_addresses)

@@ -17,6 +17,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "dms.errors": (),
     "dms.backoff": (),
     "dms.durations": (),
+    "dms.recent": (),
     "dms.config": ("dms.config", "dms.config_json", "dms.durations", "dms.json_schema"),
     "dms.config_json": ("dms.masking",),
     "dms.masking": (),
@@ -37,6 +38,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "dms.disk",
         "dms.json_schema",
         "dms.key_file",
+        "dms.recent",
         "projections",
     ),  # and its own package
 }
@@ -138,6 +140,26 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+LONGEST_FUNCTION = 60  # lines
+
+
+def functions(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """(name, lines) of each, those inside others too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    long = {
+        f"{module}.{name}: {lines} lines"
+        for module, path in MODULES.items()
+        for name, lines in functions(ast.parse(path.read_text()))
+        if lines > LONGEST_FUNCTION
+    }
+    assert not long
 
 
 # --- tasks ---------------------------------------------------------------------------------------
