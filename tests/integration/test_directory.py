@@ -13,11 +13,11 @@ import pytest
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.p2p.identity import Identity
-from dms.application import directory as directory_module
-from dms.application.availability import AvailabilityNews
-from dms.application.device import DeviceService
-from dms.application.directory import Directory
-from dms.application.messages import encode
+from dms.application.device.device import DeviceService
+from dms.application.network import directory as directory_module
+from dms.application.network.availability import AvailabilityNews
+from dms.application.network.directory import Directory
+from dms.application.network.messages import encode
 from dms.application.ports import GossipHandler, PeerInfo, RequestHandler
 from dms.domain.device import Offer
 from dms.domain.directory import Advertisement, Provider, SignedAdvertisement, clock_text

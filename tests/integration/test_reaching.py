@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dms.adapters.p2p.identity import Identity
-from dms.application import provider_search
+from dms.application.jobs import provider_search
 from dms.application.ports import Heard
 from dms.domain.device import Offer
 from dms.domain.directory import Offering
