@@ -7,6 +7,7 @@ DmsError
 │   └── NoProviderMatches no compute provider fits the request; says why for each (404)
 ├── Gone                  it was there, and was archived (410)
 ├── Conflict              not in this state (409)
+│   └── OutOfOrder        an event can't follow what came before: a peer's misbehaviour, or a command too late
 ├── Unavailable           something we need is away; try again (503)
 │   ├── PeerUnreachable   the peer can't be dialled or does not answer
 │   │   └── PeerSlow      it is connected, and does not answer in time
@@ -71,6 +72,10 @@ class Gone(DmsError):
 
 
 class Conflict(DmsError):
+    pass
+
+
+class OutOfOrder(Conflict):
     pass
 
 

@@ -4,7 +4,9 @@ The service provider's word for it is not enough: the provider looks at the chai
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from dms.application.admission import Admission, request_of
 from dms.application.engine import EngineWatch
@@ -41,12 +43,19 @@ class CheckPayments(Reactor[Deployment]):
         if found.verdict.state is FundingState.PENDING:
             deployment.wait_for_funding(found.verdict.reason, found.until)
             await self._log.save(deployment)
-            await news.changed(found.pause_seconds)
+            await self._rest(deployment.key, found.pause_seconds, news)
         elif found.verdict.state is FundingState.REFUSED:
             deployment.refuse(found.verdict.reason, found.fault)
             await self._log.save(deployment)
         else:
             await self._conclude(deployment, found.verdict, readings)
+
+    async def _rest(self, job_id: str, seconds: float, news: News) -> None:
+        """Until the next look, or until none is needed; our own event of what is waited for changes nothing."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while (deployment := self._log.load(Deployment, job_id)) is not None and self.due(deployment):
+                    await news.changed()
 
     async def _look_up(self, deployment: Deployment) -> Decision:
         if self._funding is None:

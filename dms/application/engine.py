@@ -75,7 +75,10 @@ class EngineWatch:
 
     async def _ping(self) -> None:
         absence = await self._absence()
+        same_absence = self._away and bool(absence)
         self._owed, self._away = self._owed or bool(absence), bool(absence)
+        if same_absence and self._device.state.hindrance:
+            return  # its first words stand: each try may have others, and nothing has changed
         reason = self._unfit or absence
         if await self._device.hinder(reason):
             level = logging.WARNING if reason else logging.INFO

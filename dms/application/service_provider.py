@@ -541,7 +541,12 @@ class ServiceProvider:
             event = self._log.open_record(record)
             _check_event(provider, event)
             is_new = record.version > job.provider_version
-            job.report_from_provider(record, event)
+            try:
+                job.report_from_provider(record, event)
+            except PeerMisbehaved as error:
+                job.provider_misbehaved(record.version, record.topic, str(error))
+                await self._log.save(job)
+                raise
             if is_new and isinstance(event, Deployment.CheckpointSaved):
                 self._checkpoints.offer(job, event)
             await self._log.save(job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any, ClassVar
 
 import msgspec
@@ -14,6 +15,7 @@ from dms.domain.bounds import check_ntx_price
 from dms.domain.event import Event, Upcaster, register, unchanged
 from dms.domain.gpus import GpuHold, GpuReading, GpuWish, choose, left_of, recorded_anew, there_now, vram_offered
 from dms.domain.resources import Gpu, Resources
+from dms.domain.rules import Rules
 from dms.domain.sealing import ERASED
 from dms.errors import Conflict, InvalidInput
 
@@ -51,6 +53,11 @@ def _with_offered(body: dict[str, Any]) -> dict[str, Any]:
     gpus = msgspec.convert(body["total"].get("gpus", []), tuple[Gpu, ...])
     cpu_mhz, memory_mb = body.pop("cpu_mhz"), body.pop("memory_mb")
     return body | {"offered": {"cpu_mhz": cpu_mhz, "memory_mb": memory_mb, "vram_mb": vram_offered(gpus)}}
+
+
+class DeviceState(StrEnum):
+    ABSENT = "not onboarded"  # yet, or any more
+    ONBOARDED = "onboarded"
 
 
 class Device(Aggregate):
@@ -123,9 +130,33 @@ class Device(Aggregate):
         TOPIC: ClassVar[str] = "device.offboarded"
         forced: bool = False
 
+    RULES: ClassVar[Rules[DeviceState]] = Rules(
+        DeviceState.ABSENT,
+        {
+            DeviceState.ABSENT: {
+                Onboarded: DeviceState.ONBOARDED,
+                DefaultProviderChanged: DeviceState.ABSENT,
+                Hindered: DeviceState.ABSENT,
+                Unhindered: DeviceState.ABSENT,
+                Offboarded: DeviceState.ABSENT,  # by force, to be sure
+            },
+            DeviceState.ONBOARDED: {
+                Onboarded: DeviceState.ONBOARDED,  # with another offer
+                PaymentAddressChanged: DeviceState.ONBOARDED,
+                ResourcesChanged: DeviceState.ONBOARDED,
+                GpusChanged: DeviceState.ONBOARDED,
+                AvailabilityChanged: DeviceState.ONBOARDED,
+                DefaultProviderChanged: DeviceState.ONBOARDED,
+                Hindered: DeviceState.ONBOARDED,
+                Unhindered: DeviceState.ONBOARDED,
+                Offboarded: DeviceState.ABSENT,
+            },
+        },
+        {},
+    )
+
     def __init__(self, key: str) -> None:
         super().__init__(key)
-        self.onboarded = False
         self.available = False
         self.hindrance = ""  # why no job can be run just now
         self.channel = ""
@@ -137,6 +168,10 @@ class Device(Aggregate):
         self.default_provider = ""
         self.total = Capacity(cpu_mhz=0, memory_mb=0, cores=0)
         self.offered = Resources()
+
+    @property
+    def onboarded(self) -> bool:
+        return self.life.state is DeviceState.ONBOARDED
 
     @property
     def online(self) -> bool:
@@ -228,7 +263,6 @@ class Device(Aggregate):
 
     @applies(Onboarded)
     def _onboarded(self, event: Onboarded) -> None:
-        self.onboarded = True
         self.available = event.available
         self.channel = event.channel
         self.payment_address, self.blockchain = event.payment_address, event.blockchain
@@ -269,7 +303,7 @@ class Device(Aggregate):
 
     @applies(Offboarded)
     def _offboarded(self, event: Offboarded) -> None:
-        self.onboarded = self.available = False
+        self.available = False
         self.offered = Resources()
 
 
@@ -324,17 +358,10 @@ class Reservations:
             self._held[job_id] = Held(resources=resources, gpu_uuids=tuple(gpu_uuids), shared=shared)
             self.total += resources
 
-    def release(self, job_id: str) -> bool:
-        """Whether GPUs came free with it."""
+    def release(self, job_id: str) -> None:
         held = self._held.pop(job_id, None)
-        if held is None:
-            return False
-        self.total -= held.resources
-        return bool(held.gpu_uuids)
-
-    def clear(self) -> None:
-        self._held.clear()
-        self.total = Resources()
+        if held is not None:
+            self.total -= held.resources
 
     def __len__(self) -> int:
         return len(self._held)

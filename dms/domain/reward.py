@@ -51,6 +51,21 @@ _PERCENT = {
 }
 
 
+class Fault(StrEnum):
+    """Whose fault an end was."""
+
+    NONE = ""
+    REQUESTER = "requester"  # what was asked for can't work: no such image, command, time, memory
+    PROVIDER = "provider"  # the provider or its engine failed
+    JOB = "job"  # the container itself ended with an error
+    NETWORK = "network"
+
+    @property
+    def of_provider(self) -> bool:
+        """Whether the service provider gets its money back for it."""
+        return self in (Fault.PROVIDER, Fault.NETWORK)
+
+
 class Outcome(Struct, frozen=True, kw_only=True, gc=False):
     """How a job ended. completed: its container ended by itself with exit code 0, and not for want of memory.
     provider_fault: the compute provider, its engine or its line failed. duration_seconds: of the container."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from dms.domain.aggregate import Aggregate, applies
 from dms.domain.event import Event, Upcaster, register, unchanged
+from dms.domain.rules import Rules
 from dms.domain.sealing import ERASED
 from dms.errors import Conflict
 
@@ -86,12 +87,37 @@ class Transfer(Aggregate):
         PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
         reason: str
 
+    RULES: ClassVar[Rules[TransferState | None]] = Rules(
+        None,  # nothing recorded yet
+        {
+            None: {Offered: TransferState.OFFERED},
+            TransferState.OFFERED: {
+                Accepted: TransferState.ACCEPTED,
+                Failed: TransferState.FAILED,
+                Cancelled: TransferState.CANCELLED,
+            },
+            TransferState.ACCEPTED: {
+                Completed: TransferState.COMPLETED,
+                Failed: TransferState.FAILED,
+                Cancelled: TransferState.CANCELLED,
+            },
+            TransferState.COMPLETED: {},
+            TransferState.FAILED: {},
+            TransferState.CANCELLED: {},
+        },
+        {},
+    )
+
     def __init__(self, key: str) -> None:
         super().__init__(key)
-        self.state = TransferState.OFFERED
         self.direction = Direction.IN
         self.peer_id = self.name = self.sha256 = self.source = self.saved_as = self.reason = ""
         self.size_bytes = self.offered_at = 0
+
+    @property
+    def state(self) -> TransferState:
+        state: TransferState = self.life.state
+        return state
 
     @property
     def ended(self) -> bool:
@@ -105,9 +131,7 @@ class Transfer(Aggregate):
     def offer(
         self, direction: Direction, peer_id: str, name: str, size_bytes: int, sha256: str, now: int, source: str = ""
     ) -> None:
-        """Once. now: Unix time in microseconds."""
-        if self.version:
-            raise Conflict(f"transfer {self.key} was offered already")
+        """Once: raises Conflict afterwards. now: Unix time in microseconds."""
         self.trigger(
             self.Offered(
                 direction=direction,
@@ -147,21 +171,17 @@ class Transfer(Aggregate):
         self.name, self.size_bytes, self.sha256 = event.name, event.size_bytes, event.sha256
         self.offered_at, self.source = event.offered_at, event.source
 
-    @applies(Accepted)
-    def _accepted(self, _event: Accepted) -> None:
-        self.state = TransferState.ACCEPTED
-
     @applies(Completed)
     def _completed(self, event: Completed) -> None:
-        self.state, self.saved_as = TransferState.COMPLETED, event.saved_as
+        self.saved_as = event.saved_as
 
     @applies(Failed)
     def _failed(self, event: Failed) -> None:
-        self.state, self.reason = TransferState.FAILED, event.reason
+        self.reason = event.reason
 
     @applies(Cancelled)
     def _cancelled(self, event: Cancelled) -> None:
-        self.state, self.reason = TransferState.CANCELLED, event.reason
+        self.reason = event.reason
 
 
 def plain_name(name: str) -> str:

@@ -29,7 +29,7 @@ from dms.domain.heads import Heads, SignedHead, countersign, is_genuine, sign_he
 from dms.domain.job import Job
 from dms.domain.resources import Resources
 from dms.errors import Conflict, DmsError, Forbidden, InvalidInput, NotFound, PeerMisbehaved, Unavailable
-from tests.fixtures.histories import START, Author, new_job, request
+from tests.fixtures.histories import START, Author, new_job, request, submitted_job
 from tests.fixtures.waiting import wait_for
 
 JOB = "01990000-0000-7000-8000-000000000001"
@@ -120,7 +120,7 @@ def taken_job(provider: Identity, job_id: str = JOB) -> Job:
     """A job that its provider has reported on."""
     author = Author()
     author.identity = provider
-    job = new_job(job_id, provider=provider.peer_id)
+    job = submitted_job(job_id, provider=provider.peer_id)
     job.trigger(Job.ProviderReported(record=author.record(job_id, Deployment.ImagePulled(digest=""))))
     return job
 
@@ -196,6 +196,7 @@ async def test_a_peer_that_is_away_sees_the_head_once_it_is_back(
     async with side(tmp_path / "cp") as cp:
         pass
     job = taken_job(cp.identity)
+    job.trigger(Job.DeploymentResponded(success=True, content=""))
     job.trigger(Job.Completed(duration_seconds=1.0))
     await sp.log.save(job)
     async with side(tmp_path / "cp") as cp:

@@ -154,3 +154,59 @@ async def test_it_hears_of_what_happens_while_it_works(world: World) -> None:
     await world.log.save(job)
     await wait_for(lambda: not world.reactors.keys("check of funding"))
     assert (heard, world.state(job)) == ([True], "failed")
+
+
+class Notice(Reactor[Job]):
+    """Leaves no event behind."""
+
+    name = "notice"
+    kind = Job
+    recorded = False
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def due(self, aggregate: Job) -> bool:
+        return True
+
+    async def react(self, aggregate: Job, news: News) -> None:
+        self.seen.append(aggregate.version)
+
+
+async def test_an_effect_that_leaves_no_event_is_done_once_an_event(world: World) -> None:
+    notice = Notice()
+    await world.reactors.start([notice], lambda _: ())
+    job = new_job()
+    await world.log.save(job)
+    await wait_for(lambda: notice.seen == [1] and not world.reactors.keys("notice"))
+    job.report_fund_status(paid())
+    await world.log.save(job)
+    await wait_for(lambda: notice.seen == [1, 2] and not world.reactors.keys("notice"))
+
+
+async def test_what_was_open_at_an_earlier_position_is_taken_up_with_all_since(world: World) -> None:
+    notice = Notice()
+    job, later = new_job(), new_job()
+    await world.log.save(job)
+    position = world.log.head
+    await world.log.save(later)
+    await world.reactors.start([notice], lambda _: [job.key], position)
+    await wait_for(lambda: notice.seen == [1, 1])
+
+
+async def test_a_giving_up_that_fails_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = [LogUnavailable("the disk is full"), ZeroDivisionError("a bug")]
+    plain = Check.give_up
+
+    async def give_up(self: Check, aggregate: Job, error: Exception) -> None:
+        if failures:
+            raise failures.pop()
+        await plain(self, aggregate, error)
+
+    monkeypatch.setattr(Check, "give_up", give_up)
+    world.trouble = [ZeroDivisionError("a bug") for _ in range(100)]
+    await world.start()
+    job = await paid_job(world.log)
+    await world.log.save(job)
+    await wait_for(lambda: world.state(job) == "failed")
+    assert len(world.checked) == MOST_FAULTS + 2

@@ -26,11 +26,11 @@ from dms.application.checkpoint_receiver import CheckpointReceiver
 from dms.application.file_exchange import FileExchange, FileRef
 from dms.application.messages import CHECKPOINT, CheckpointNote, CheckpointNoted, decode_request, encode
 from dms.domain.checkpoint import ResumeFrom
-from dms.domain.deployment import Deployment
+from dms.domain.deployment import Deployment, Fault
 from dms.domain.event import new_id
-from dms.domain.job import FundStatus, Job
+from dms.domain.job import Job
 from dms.errors import DmsError, InvalidInput, NotFound, PeerMisbehaved
-from tests.fixtures.histories import request
+from tests.fixtures.histories import paid, request
 from tests.fixtures.waiting import wait_for
 
 MIB = 1024 * 1024
@@ -105,6 +105,9 @@ class Sides:
     async def job(self, resume: ResumeFrom | None = None, job_id: str = "") -> Job:
         job = Job(job_id or new_id())
         job.request_service(request(), self.theirs.peer_id, "0.02728", now_us() + 600_000_000, (), 0, resume=resume)
+        job.report_fund_status(paid())
+        job.accept_funding("trust")
+        job.trigger(Job.DeploymentResponded(success=True, content=""))
         await self.log.save(job)
         return job
 
@@ -251,7 +254,7 @@ async def test_only_the_chosen_provider_gets_what_a_job_goes_on_from_and_only_wh
                 await theirs.fetch(
                     sides.ours.peer_id, msgspec.structs.replace(ref, id=other), sides.folder / "got-other"
                 )
-        job.report_fund_status(FundStatus(transaction_type="fund", transaction_status="cancelled", tx_hash="0xAB"))
+        job.fail("no longer wanted", Fault.REQUESTER)
         await sides.log.save(job)
         with pytest.raises(NotFound):
             await theirs.fetch(sides.ours.peer_id, ref, sides.folder / "late")

@@ -28,7 +28,7 @@ from dms.domain.job import Job
 from dms.errors import InvalidInput, LogCorrupt, NotFound
 from dms.offline import Audit, export_checker, import_export
 from projections.all import all_projections
-from tests.fixtures.histories import Author, new_job
+from tests.fixtures.histories import Author, submitted_job
 from tests.fixtures.worlds import history
 
 IDENTITY, OTHER = Identity.generate(), Identity.generate()
@@ -190,11 +190,11 @@ async def test_a_record_that_is_not_the_providers_is_found(tmp_path: Path) -> No
     author, other = Author(), Author()
     async with stored(tmp_path, steps=0) as log:
         for signer in (author, other):
-            job = new_job(provider=author.peer_id)
+            job = submitted_job(provider=author.peer_id)
             record = signer.record(job.key, Deployment.ImagePulled(digest=""))
             job.trigger(Job.ProviderReported(record=record))
             await log.save(job)
-    assert "position 4" in audit(tmp_path / "events.db")
+    assert "position 10" in audit(tmp_path / "events.db")
 
 
 # --- exports ---------------------------------------------------------------------------------------------

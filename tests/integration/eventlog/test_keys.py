@@ -157,6 +157,7 @@ async def test_where_a_provider_was_looked_for_is_not_in_the_clear(log: SQLiteEv
     job = asked_for()
     job.accept_funding("trust")
     job.provider_unreachable("Peer 12D3KooWProvider can't be dialled at /ip4/192.0.2.7/tcp/9000.")
+    job.trigger(Job.DeploymentResponded(success=True, content=""))
     job.lose_checkpoint(1, "not fetched: it can't be dialled at /ip4/192.0.2.7/tcp/9000.")
     await log.save(job)
     assert on_disk(tmp_path, b"192.0.2.7") == []

@@ -27,7 +27,7 @@ from dms.application.ports import (
     StreamHandler,
 )
 from dms.bootstrap import Overrides, build
-from dms.config import General, P2p, Rest, Settings
+from dms.config import Funding, General, P2p, Rest, Settings
 from dms.config import Job as JobSettings
 from dms.daemon import Daemon
 from dms.domain.deployment import Fault
@@ -189,13 +189,14 @@ class Node:
         )
 
 
-def settings(folder: Path, rest: Rest, *, runs_for_peers: bool = False) -> Settings:
+def settings(folder: Path, rest: Rest, *, runs_for_peers: bool = False, funding: Funding | None = None) -> Settings:
     """All in one folder, with bare processes."""
     return Settings(
         general=General(data_dir=folder, work_dir=folder),
         rest=msgspec.structs.replace(rest, port=0),
         p2p=P2p(mdns=False),
         job=JobSettings(executor="process", allow_process_for_peers=runs_for_peers),
+        funding=funding or Funding(),
     )
 
 
@@ -207,6 +208,7 @@ async def running_node(
     *,
     executor: Callable[[str], Executor] | None = None,
     runs_for_peers: bool = False,
+    funding: Funding | None = None,
     make_network: Callable[[str], LonelyNetwork] = LonelyNetwork,
 ) -> AsyncIterator[Node]:
     overrides = Overrides(
@@ -214,7 +216,7 @@ async def running_node(
         network=lambda identity: make_network(identity.peer_id),
         executor=executor,
     )
-    daemon = await build(settings(folder, rest or Rest(), runs_for_peers=runs_for_peers), overrides)
+    daemon = await build(settings(folder, rest or Rest(), runs_for_peers=runs_for_peers, funding=funding), overrides)
     await daemon.start(take_part=False)  # jobs are written by tests, and nothing else acts on them
     try:
         await daemon.services.transfers.start([])

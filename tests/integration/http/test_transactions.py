@@ -44,6 +44,8 @@ async def their_job(node: Node, tx_hash: str, seconds: float | None, exit_code: 
     deployment.ask("12D3KooWOther", requested(time=10, tx_hash=tx_hash), "0.4", ADDRESS)
     deployment.grant(Resources(cpu_mhz=1), ())
     if seconds is not None:
+        deployment.container_created("c1", "docker")
+        deployment.container_started(1)
         deployment.trigger(Deployment.ContainerExited(exit_code=exit_code, duration_seconds=seconds))
     await node.log.save(deployment)
     await use(node, tx_hash, deployment.key)

@@ -7,15 +7,20 @@ from dms.domain.deployment import Deployment, Fault
 from dms.domain.event import new_id
 from dms.domain.job import Job
 from dms.domain.resources import Resources
-from tests.fixtures.histories import START, new_job, request
+from tests.fixtures.histories import START, request, running_job
 
 A, B = "a" * 64, "b" * 64
 
 
-def running(resume: ResumeFrom | None = None) -> Deployment:
+def accepted(resume: ResumeFrom | None = None) -> Deployment:
     deployment = Deployment(new_id())
     deployment.ask("12D3KooWOwner", request(), "0.02728", resume=resume)
     deployment.grant(Resources(), ())
+    return deployment
+
+
+def running() -> Deployment:
+    deployment = accepted()
     deployment.container_created("c1", "docker")
     deployment.container_started(START)
     return deployment
@@ -57,7 +62,7 @@ def test_after_the_end_none_is_made_but_the_last_may_be_delivered_once() -> None
 
 
 def test_a_workspace_is_restored_once_and_only_with_a_checkpoint() -> None:
-    plain, resumed = running(), running(ResumeFrom(name="x.tar.gz", size_bytes=1, sha256=A))
+    plain, resumed = accepted(), accepted(ResumeFrom(name="x.tar.gz", size_bytes=1, sha256=A))
     plain.workspace_restored()
     assert not plain.restored
     resumed.workspace_restored()
@@ -67,7 +72,7 @@ def test_a_workspace_is_restored_once_and_only_with_a_checkpoint() -> None:
 
 
 def test_the_newest_offer_is_wanted_until_it_is_here_or_lost() -> None:
-    job = new_job()
+    job = running_job()
     offer(job, 1)
     offer(job, 2, sha256=B)
     first = job.checkpoint_wanted
@@ -83,7 +88,7 @@ def test_the_newest_offer_is_wanted_until_it_is_here_or_lost() -> None:
 
 
 def test_one_that_is_too_large_is_lost_at_once() -> None:
-    job = new_job()
+    job = running_job()
     offer(job, 1, size_bytes=101)
     assert job.checkpoint_wanted is None
 

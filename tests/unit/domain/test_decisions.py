@@ -11,12 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dms.domain.chain import GENESIS, SignedRecord, check_record, id_bytes, id_text, link
-from dms.domain.deployment import NEXT as DEPLOYMENT_NEXT
-from dms.domain.deployment import Deployment, DeploymentState, Fault
+from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import Capacity, Offer, Reservations, check_offer
 from dms.domain.directory import Offering
 from dms.domain.event import Unknown, decode, new_id
-from dms.domain.job import NEXT as JOB_NEXT
 from dms.domain.job import FundStatus, Job, JobState
 from dms.domain.matching import match
 from dms.domain.payment import Payment, payment_key
@@ -42,32 +40,6 @@ def quoted() -> Job:
 
 
 # --- state machines ----------------------------------------------------------------------------------
-@pytest.mark.parametrize("state", list(JobState))
-def test_a_job_moves_only_along_its_table(state: JobState) -> None:
-    for to in JobState:
-        job = quoted()
-        job.state = state
-        before = job.version
-        if to in JOB_NEXT[state]:
-            job._move(to)
-        else:
-            with pytest.raises(Conflict):
-                job._move(to)
-        assert job.version == before
-
-
-@pytest.mark.parametrize("state", list(DeploymentState))
-def test_a_deployment_moves_only_along_its_table(state: DeploymentState) -> None:
-    for to in DeploymentState:
-        deployment = Deployment(new_id())
-        deployment.state = state
-        if to in DEPLOYMENT_NEXT[state]:
-            deployment._move(to)
-        else:
-            with pytest.raises(Conflict):
-                deployment._move(to)
-
-
 def test_a_refused_command_changes_nothing() -> None:
     job = quoted()
     job.collect_pending()

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from dms.domain.deployment import Deployment
-from dms.domain.job import LAST_SIGNAL, exit_reason
+from dms.domain.provider_records import LAST_SIGNAL, exit_reason
 
 
 @pytest.mark.parametrize("code", range(1, 256))

@@ -129,7 +129,7 @@ ENDS = st.one_of(
         exit_code=st.none() | st.integers(0, 255),
         duration_seconds=SECONDS,
     ),
-    st.builds(Deployment.Failed, reason=st.just("broken"), fault=st.sampled_from(Fault)),
+    st.builds(Deployment.Failed, reason=st.just("broken"), fault=st.sampled_from(Fault), duration_seconds=SECONDS),
     st.builds(Deployment.Rejected, reason=st.just("no room"), fault=st.sampled_from(Fault)),
 )
 
@@ -142,8 +142,7 @@ def test_both_sides_get_the_same_from_their_own_events(price: Decimal, minutes: 
     deployment.ask("12D3KooWMine", asked, from_units(to_units(price, 8), 8), "0xPayee")
     if not isinstance(end, Deployment.Rejected):
         deployment.grant(Resources(), ())
-        if ran:
-            deployment.trigger(Deployment.ContainerStarted(stops_at=1))
+        end = _led_to(deployment, end, ran or isinstance(end, Deployment.ContainerExited))
     deployment.trigger(end)
     theirs = [event for _, event in deployment.collect_pending()]
 
@@ -161,6 +160,16 @@ def test_both_sides_get_the_same_from_their_own_events(price: Decimal, minutes: 
     if not isinstance(end, Deployment.Rejected):
         assert shares(folded("deployment", job_id, theirs)) == shares(deployment.reward)
     assert shares(folded("job", job_id, ours)) == shares(deployment.reward)
+
+
+def _led_to(deployment: Deployment, end: Event, ran: bool) -> Event:
+    """The end, after all that has to come before it; without a run it lasted no time."""
+    if ran:
+        deployment.container_created("c1", "docker")
+        deployment.container_started(1)
+    if isinstance(end, Deployment.Stopped):
+        deployment.request_stop(end.by, end.reason, end.fault)
+    return end if ran else msgspec.structs.replace(end, duration_seconds=0.0)
 
 
 def folded(kind: str, job_id: str, events: list[Event]) -> TransactionRow:

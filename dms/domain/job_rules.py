@@ -1,0 +1,104 @@
+"""The life of a job as its service provider sees it: its states, and what may follow what."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from dms.domain.event import Event
+from dms.domain.job_events import JobEvents as Events
+from dms.domain.rules import Next, Rules, once
+
+
+class JobState(StrEnum):
+    NEW = "new"  # nothing recorded yet
+    AWAITING = "awaiting"  # quoted; its funding is not reported yet
+    FUNDING = "funding"  # reported as paid; the funding check has not answered yet
+    FUNDED = "funded"  # paid; its submission follows at once
+    SUBMITTED = "submitted"  # paid; the provider has not started the container yet
+    REFUSED = "refused"  # by the funding check or by the provider; its failure follows at once
+    RUNNING = "running"  # the container was started
+    COMPLETED = "completed"  # exit code 0
+    FAILED = "failed"  # anything else that ended it
+    EXPIRED = "expired"  # never funded in time
+
+
+NEW, AWAITING, FUNDING, FUNDED, SUBMITTED, REFUSED, RUNNING, COMPLETED, FAILED, EXPIRED = JobState
+
+OPEN = frozenset((AWAITING, FUNDING, FUNDED, SUBMITTED, REFUSED, RUNNING))
+
+
+def _after_report(event: Events.FundStatusReported) -> JobState:
+    """funding when it reports a success, else awaiting"""
+    return FUNDING if event.transaction_status == "success" else AWAITING
+
+
+def _after_response(event: Events.DeploymentResponded) -> JobState:
+    """running when it was started, else refused"""
+    return RUNNING if event.success else REFUSED
+
+
+_AFTER_THE_END: tuple[type[Event], ...] = (
+    Events.CheckpointReceived,
+    Events.CheckpointLost,
+    Events.RewardClaimed,
+    Events.RewardSettled,
+)
+
+TABLE: dict[JobState, Next[JobState]] = {
+    NEW: {Events.ServiceRequested: AWAITING},
+    AWAITING: {
+        Events.FundStatusReported: _after_report,
+        Events.TerminationRequested: AWAITING,
+        Events.ProviderMisbehaved: AWAITING,
+        Events.Failed: FAILED,
+        Events.Expired: EXPIRED,
+    },
+    FUNDING: {
+        Events.FundingPending: FUNDING,
+        Events.FundingAccepted: FUNDED,
+        Events.FundingRejected: REFUSED,
+        Events.TerminationRequested: FUNDING,
+        Events.ProviderMisbehaved: FUNDING,
+        Events.Failed: FAILED,
+    },
+    FUNDED: {Events.Submitted: SUBMITTED},
+    SUBMITTED: {
+        Events.ProviderReported: SUBMITTED,
+        Events.ProviderMisbehaved: SUBMITTED,
+        Events.ProviderUnreachable: SUBMITTED,
+        Events.ProviderReturned: SUBMITTED,
+        Events.FundingPending: SUBMITTED,  # the provider checks the payment as well
+        Events.DeploymentResponded: _after_response,
+        Events.TerminationRequested: SUBMITTED,
+        Events.LogSealed: SUBMITTED,
+        Events.Failed: FAILED,
+    },
+    REFUSED: {Events.Failed: FAILED},
+    RUNNING: {
+        Events.ProviderReported: RUNNING,
+        Events.ProviderMisbehaved: RUNNING,
+        Events.ProviderUnreachable: RUNNING,
+        Events.ProviderReturned: RUNNING,
+        Events.CheckpointOffered: RUNNING,
+        Events.CheckpointReceived: RUNNING,
+        Events.CheckpointLost: RUNNING,
+        Events.TerminationRequested: RUNNING,
+        Events.LogSealed: RUNNING,
+        Events.Completed: COMPLETED,
+        Events.Failed: FAILED,
+    },
+    COMPLETED: dict.fromkeys(_AFTER_THE_END, COMPLETED),
+    FAILED: dict.fromkeys((*_AFTER_THE_END, Events.ProviderTold, Events.TellingGivenUp), FAILED),
+    EXPIRED: {},
+}
+
+_TELLING_IS_OVER: frozenset[type[Event]] = frozenset((Events.ProviderTold, Events.TellingGivenUp))
+
+JOB_RULES = Rules(
+    NEW,
+    TABLE,
+    {
+        **once(Events.TerminationRequested, Events.LogSealed, Events.RewardClaimed, Events.RewardSettled),
+        **dict.fromkeys(_TELLING_IS_OVER, _TELLING_IS_OVER),
+    },
+)
