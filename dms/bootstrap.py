@@ -1,4 +1,7 @@
-"""Builds every object of the daemon once. Wiring only: nothing is started or decided here."""
+"""Builds every object of the daemon once. Wiring only: nothing is started or decided here.
+
+An adapter is given its section of the settings; what is worked out from several goes into a struct of its own.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
 from dms.adapters.executors.profile import ContainerLimits
 from dms.adapters.executors.workspace_archive import check_archive
-from dms.adapters.funding.ledger import LedgerCheck, LedgerSettings
+from dms.adapters.funding.ledger import LedgerCheck
 from dms.adapters.funding.trust import TrustCheck
 from dms.adapters.hardware.nvidia import NvidiaGpus
 from dms.adapters.hardware.probe import HardwareProbe
@@ -36,6 +39,7 @@ from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.adapters.wallets.maker import new_wallet
+from dms.application import move_files
 from dms.application.asyncapi import Part as Description
 from dms.application.availability import AvailabilityNews
 from dms.application.chats import Chats
@@ -205,6 +209,9 @@ def _parts(base: Base, readiness: Readiness) -> Parts:
         exchange=base.exchange,
         heads=HeadExchange(event_log, base.network, base.identity, heads, base.now, loops=loops),
         reactors=Reactors(event_log, loops),
+        file_reactors=move_files.reactors_of(
+            services.transfers, event_log, base.network, base.exchange, Inbox(base.received), base.now
+        ),
         availability=AvailabilityNews(event_log, services.directory.stir, loops),
         cleaner=Cleaner(event_log, services.compute_provider, base.executor, interval, loops),
         figures=figures,
@@ -230,7 +237,7 @@ def _services(
         service_provider=_service_provider(base, directory, receiver),
         compute_provider=_compute_provider(base),
         checkpoints=receiver,
-        transfers=_transfers(base),
+        transfers=_transfers(base, Inbox(base.received)),
         chats=Chats(base.network, base.now),
         transactions=Transactions(event_log, base.identity, base.funding),
         erasures=Erasures(
@@ -325,14 +332,14 @@ async def _check_archive(archive: Path, max_bytes: int) -> None:
     await asyncio.to_thread(check_archive, archive, max_bytes)
 
 
-def _transfers(base: Base) -> Transfers:
+def _transfers(base: Base, inbox: Inbox) -> Transfers:
     general, files = base.settings.general, base.settings.files
     return Transfers(
         base.event_log,
         base.network,
         base.exchange,
         Outbox([Path(folder) for folder in files.send_folders], (general.data_dir, general.work_dir), base.received),
-        Inbox(base.received),
+        inbox,
         base.now,
         TransferLimits(max_bytes=files.max_mb * MIB, max_offers=files.max_offers),
     )
@@ -346,16 +353,7 @@ def _event_log(settings: Settings, now: Callable[[], int], loops: Loops) -> SQLi
 
 
 def _network(settings: Settings, identity: Identity, loops: Loops) -> Libp2pNetwork:
-    p2p = settings.p2p
-    return Libp2pNetwork(
-        identity,
-        p2p.listen_address,
-        p2p.announce_address,
-        p2p.bootstrap_peers,
-        p2p.mdns,
-        loops=loops,
-        remembered=settings.general.data_dir / "peers.json",
-    )
+    return Libp2pNetwork(identity, settings.p2p, loops=loops, remembered=settings.general.data_dir / "peers.json")
 
 
 def _server(services: Services, views: SQLiteViews, settings: Settings) -> HttpServer:
@@ -457,15 +455,7 @@ def funding_check(settings: Funding) -> FundingCheck:
     for name, value in (("rpc_url", settings.rpc_url), ("chain_id", settings.chain_id)):
         if not value:
             raise ConfigError(f"funding.check is ledger, which needs funding.{name}")
-    return LedgerCheck(
-        LedgerSettings(
-            rpc_url=settings.rpc_url,
-            chain_id=settings.chain_id,
-            token_address=settings.token_address,
-            token_decimals=settings.token_decimals,
-            confirmations=settings.confirmations,
-        )
-    )
+    return LedgerCheck(settings)
 
 
 def tracer(settings: Settings, event_log: SQLiteEventLog, peer_id: str, loops: Loops | None = None) -> Tracer | None:

@@ -13,10 +13,11 @@ import pytest
 
 from tests.fixtures.engine_starts import engine_starts
 from tests.fixtures.ethereum import chain, own_chain
+from tests.fixtures.event_logs import log
 from tests.fixtures.images import demo_images
 from tests.fixtures.leftovers import unmount_left_workspaces
 
-__all__ = ["chain", "demo_images", "engine_starts", "own_chain"]
+__all__ = ["chain", "demo_images", "engine_starts", "log", "own_chain"]
 
 # A shell starts its background jobs with Ctrl-C ignored, and children inherit that: run so, too, the tests see what
 # a person sees who presses it.

@@ -1,24 +1,21 @@
 """Checkpoints on the service provider: fetches what the providers of our jobs have saved, and gives what new
-jobs go on from to their providers.
-
-Driven from the job's state: the newest checkpoint that was offered and neither received nor given up is
-wanted, whether the job still runs or not. So a restart goes on where it stands.
-"""
+jobs go on from to their providers."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from dms.application.cause import caused_by
 from dms.application.checkpoint_files import SUFFIX, CheckpointFiles, StoredCheckpoint
 from dms.application.checkpoint_keeper import KIND, RESUME_KIND
 from dms.application.file_exchange import FileExchange, FileRef
+from dms.application.loops import said
 from dms.application.messages import CHECKPOINT, CheckpointNote, encode
 from dms.application.ports import EventLog, PeerNetwork
-from dms.application.tasks import JobTasks
+from dms.application.reactors import News, Reactor
 from dms.disk import publish
 from dms.domain.checkpoint import ResumeFrom, archive_bound
 from dms.domain.deployment import Deployment
@@ -52,53 +49,45 @@ class CheckpointReceiver:
         self._log, self._network, self._files, self._exchange = log, network, files, exchange
         self._check, self._now = check, now
         self._grace_seconds, self._max_bytes = grace_seconds, max_bytes
-        self._tasks = JobTasks("checkpoint of job", self._drive)
 
     def serve(self) -> None:
         self._exchange.serve(RESUME_KIND, self._resolve)
 
-    async def start(self, wanted: Iterable[str]) -> None:
-        """wanted: the jobs whose newest checkpoint was neither received nor given up."""
+    def tidy(self) -> None:
+        """Takes away what was given to providers for jobs that are over."""
         self._files.drop_resumes(self._is_needed)
-        for job_id in wanted:
-            self._tasks.start(job_id)
-
-    async def close(self) -> None:
-        await self._tasks.close()
 
     # --- fetching -------------------------------------------------------------------------------
     def offer(self, job: Job, saved: Deployment.CheckpointSaved) -> None:
-        """Decides only; the caller saves the job and then calls `fetch`. Raises PeerMisbehaved."""
+        """Decides only; the caller saves the job. Raises PeerMisbehaved."""
         until = self._now() + int(self._grace_seconds * 1_000_000)
         job.offer_checkpoint(saved, until, archive_bound(self._max_bytes))
 
-    def fetch(self, job_id: str) -> None:
-        self._tasks.start(job_id)
-        self._tasks.wake(job_id)
-
-    async def _drive(self, job_id: str) -> None:
-        wrong = 0
-        while (offered := self._job(job_id).checkpoint_wanted) is not None:
-            left = (offered.fetch_until - self._now()) / 1_000_000
-            if left <= 0:
-                await self._lose(job_id, offered, f"it could not be fetched within {self._grace_seconds:g} s")
-                continue
+    async def fetch(self, job_id: str, offered: Job.CheckpointOffered, news: News) -> None:
+        """Until it is here or can't be had; or returns when a newer one was offered."""
+        clock = asyncio.get_running_loop().time
+        left = min(self._grace_seconds, (offered.fetch_until - self._now()) / 1_000_000)
+        deadline, wrong = clock() + left, 0
+        while self._job(job_id).checkpoint_wanted == offered:
+            if clock() >= deadline:
+                await self.lose(job_id, offered, f"it could not be fetched within {self._grace_seconds:g} s")
+                return
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout_at(deadline):
                     await self._take(job_id, offered)
             except TimeoutError:
                 continue
             except (Conflict, NotFound) as error:  # it was replaced meanwhile, and we are told soon
                 log.info("checkpoint %d of job %s: %s", offered.number, job_id, error)
-                await self._tasks.changed(job_id, RETRY_SECONDS)
             except PeerMisbehaved as error:
                 wrong += 1
                 if wrong >= WRONG_CONTENTS:
-                    await self._lose(job_id, offered, str(error))
-                else:
-                    await self._tasks.changed(job_id, RETRY_SECONDS)
+                    await self.lose(job_id, offered, str(error))
             except (ArchiveRefused, Forbidden, InvalidInput) as error:
-                await self._lose(job_id, offered, str(error))
+                await self.lose(job_id, offered, str(error))
+            else:
+                return
+            await news.changed(RETRY_SECONDS)
 
     async def _take(self, job_id: str, offered: Job.CheckpointOffered) -> None:
         incoming, target = self._files.incoming(job_id), self._files.received(job_id)
@@ -123,7 +112,7 @@ class CheckpointReceiver:
                 await self._log.save(job)
         await self._tell(provider, job_id, offered.sha256)
 
-    async def _lose(self, job_id: str, offered: Job.CheckpointOffered, reason: str) -> None:
+    async def lose(self, job_id: str, offered: Job.CheckpointOffered, reason: str) -> None:
         job = self._job(job_id)
         if job.lose_checkpoint(offered.number, reason):
             log.warning("checkpoint %d of job %s is lost: %s", offered.number, job_id, reason)
@@ -187,3 +176,41 @@ class CheckpointReceiver:
         if job is None:
             raise NotFound(f"no job {job_id} here")
         return job
+
+
+class FetchCheckpoints(Reactor[Job]):
+    """The newest checkpoint that was offered and neither received nor given up, whether the job still runs or not."""
+
+    name = "fetching of checkpoints"
+    kind = Job
+
+    def __init__(self, receiver: CheckpointReceiver) -> None:
+        self._receiver = receiver
+
+    def due(self, aggregate: Job) -> bool:
+        return aggregate.checkpoint_wanted is not None
+
+    async def react(self, aggregate: Job, news: News) -> None:
+        if (offered := aggregate.checkpoint_wanted) is not None:
+            await self._receiver.fetch(aggregate.key, offered, news)
+
+    async def give_up(self, aggregate: Job, error: Exception) -> None:
+        if (offered := aggregate.checkpoint_wanted) is not None:
+            await self._receiver.lose(aggregate.key, offered, f"it could not be fetched here: {said(error)}")
+
+
+class DropResumes(Reactor[Job]):
+    """What was kept for the provider to go on from, once the job is over."""
+
+    name = "tidying of what jobs went on from"
+    kind = Job
+    recorded = False
+
+    def __init__(self, receiver: CheckpointReceiver) -> None:
+        self._receiver = receiver
+
+    def due(self, aggregate: Job) -> bool:
+        return aggregate.resume is not None and not aggregate.open
+
+    async def react(self, aggregate: Job, news: News) -> None:
+        self._receiver.forget(aggregate.key)

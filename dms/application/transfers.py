@@ -1,8 +1,6 @@
 """Files that users give to peers: offered, accepted by the other user, pulled, checked, and then in a folder.
 
-Each side drives its own record of a transfer from its state in the log. The receiver pulls when its user has
-accepted; the sender asks now and then what became of its offer, so a message that is lost, or a side that is
-killed at any point, costs time and nothing else.
+Each side has its own record of a transfer. What follows from it is done by reactors: see move_files.py.
 """
 
 from __future__ import annotations
@@ -16,8 +14,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from dms.application.file_exchange import FileExchange, FileRef
-from dms.application.file_parts import DiskTrouble, digest_of
+from dms.application.file_exchange import FileExchange
+from dms.application.file_parts import digest_of
 from dms.application.messages import (
     FILE_END,
     FILE_OFFER,
@@ -29,7 +27,6 @@ from dms.application.messages import (
     encode,
 )
 from dms.application.ports import EventLog, PeerNetwork
-from dms.application.tasks import JobTasks, background, cancelled
 from dms.application.user_files import Inbox, Outbox
 from dms.domain.event import new_id
 from dms.domain.transfer import Direction, Transfer, TransferState
@@ -39,8 +36,6 @@ from dms.errors import (
     Forbidden,
     InvalidInput,
     NotFound,
-    PeerMisbehaved,
-    PeerUnreachable,
 )
 
 log = logging.getLogger(__name__)
@@ -84,39 +79,28 @@ class Transfers:
         """now: Unix time in microseconds."""
         self._log, self._network, self._exchange = log, network, exchange
         self._outbox, self._inbox, self._now, self._limits = outbox, inbox, now, limits or TransferLimits()
-        self._tasks = JobTasks("transfer", self._drive)
-        self._open: dict[str, None] = {}  # in the order offered
-        self._fetches: dict[str, asyncio.Task[Path]] = {}
+        self._open: dict[str, None] = {}  # in the order offered; kept by the log
         self._progress: dict[str, tuple[int, int, float]] = {}  # bytes at first, bytes now, loop time at first
         self._offers: dict[str, deque[float]] = {}
         self._stirred = asyncio.Event()
-        self._telling: set[asyncio.Task[None]] = set()
+        log.index(Transfer, self._restate)
 
     def serve(self) -> None:
         self._network.serve_request(FILE_OFFER, self._on_offer)
         self._network.serve_request(FILE_END, self._on_end)
-        self._network.on_peer(self._on_peer)
-        self._exchange.serve(KIND, self._resolve, self._note)
+        self._exchange.serve(KIND, self._resolve, self.note)
 
-    async def start(self, open_ids: Iterable[str]) -> None:
+    async def take_up(self, open_ids: Iterable[str]) -> None:
         """open_ids: the transfers that were not over when the log was last written, oldest first."""
         self._open.update(dict.fromkeys(open_ids))
         await asyncio.to_thread(self._inbox.prepare, list(self._open))
-        for transfer_id in self._open:
-            self._tasks.start(transfer_id)
-
-    async def close(self) -> None:
-        """Stops where it is; the next start goes on from there."""
-        for task in list(self._telling):
-            await cancelled(task)
-        await self._tasks.close()
 
     # --- what users do ---------------------------------------------------------------------------
     async def check(self, peer_id: str, path: Path, *, caller_is_local: bool) -> Path:
         """The resolved path of a file that can be offered. Raises InvalidInput, NotFound, Forbidden, Conflict."""
         if peer_id == self._network.peer_id:
             raise InvalidInput("peerID can not be self peerID", [("/peerID", "another peer")])
-        if sum(self._load(i).direction is Direction.OUT for i in self._open) >= OPEN_AT_ONCE:
+        if sum(self.get(i).direction is Direction.OUT for i in self._open) >= OPEN_AT_ONCE:
             raise Conflict(f"{OPEN_AT_ONCE} files are being sent already; wait, or cancel some: nunet file list")
         return await asyncio.to_thread(self._outbox.check, path, caller_is_local=caller_is_local)
 
@@ -129,18 +113,15 @@ class Transfers:
             raise Conflict(f"{real.name!r} changed while it was read")
         transfer = Transfer(new_id())
         transfer.offer(Direction.OUT, peer_id, real.name, size_bytes, sha256, self._now(), str(real))
-        await self._save(transfer)
+        await self._log.save(transfer)
         try:
-            await self._ask(transfer)
+            await self.ask(transfer)
         except DmsError as error:
-            transfer = self._load(transfer.key)
+            transfer = self.get(transfer.key)
             transfer.fail(str(error))
-            await self._save(transfer)
+            await self._log.save(transfer)
             raise
-        finally:
-            if not self._load(transfer.key).ended:  # also for a caller that no longer waits
-                self._tasks.start(transfer.key)
-        return self._load(transfer.key)
+        return self.get(transfer.key)
 
     async def accept(self, transfer_id: str) -> Transfer:
         """Begins to fetch. Raises NotFound, Conflict when it is over or not ours to accept."""
@@ -148,7 +129,7 @@ class Transfers:
         if transfer.direction is not Direction.IN:
             raise Conflict(f"transfer {transfer_id} was offered by this node: the receiver accepts it")
         transfer.accept()
-        await self._save(transfer)
+        await self._log.save(transfer)
         return transfer
 
     async def cancel(self, transfer_id: str) -> Transfer:
@@ -157,8 +138,7 @@ class Transfers:
         if transfer.ended:
             raise Conflict(f"transfer {transfer_id} is over: {transfer.state}")
         transfer.cancel(f"cancelled by the {'receiver' if transfer.direction is Direction.IN else 'sender'}")
-        await self._save(transfer)
-        self._tell_later(transfer)
+        await self._log.save(transfer)
         return transfer
 
     async def clear(self) -> int:
@@ -166,14 +146,13 @@ class Transfers:
         waiting = self.waiting()
         for transfer in waiting:
             transfer.cancel("refused by the receiver")
-        for transfer in waiting:
-            await self._save(transfer)
-            self._tell_later(transfer)
+        if waiting:
+            await self._log.save(*waiting)
         return len(waiting)
 
     def waiting(self) -> list[Transfer]:
         """Offers of peers for this node's user to accept, oldest first."""
-        return [t for t in map(self._load, self._open) if t.waits]
+        return [t for t in map(self.get, self._open) if t.waits]
 
     def get(self, transfer_id: str) -> Transfer:
         """Raises NotFound."""
@@ -220,7 +199,7 @@ class Transfers:
             transfer.offer(Direction.IN, peer_id, message.name, message.size_bytes, message.sha256, self._now())
         elif transfer.direction is not Direction.IN or transfer.peer_id != peer_id:
             raise Forbidden(f"transfer {message.transfer_id} is another peer's")
-        await self._save(transfer)
+        await self._log.save(transfer)
         return encode(FileOfferAnswer(state=transfer.state, reason=transfer.reason))
 
     def _check_offer(self, peer_id: str, message: FileOffer) -> None:
@@ -253,53 +232,22 @@ class Transfers:
             return None
         path = Path(transfer.source)
         await asyncio.to_thread(self._outbox.check, path, caller_is_local=True)
-        if (transfer := self._load(transfer_id)).ended:  # meanwhile
+        if (transfer := self.get(transfer_id)).ended:  # meanwhile
             return None
         transfer.accept()
-        await self._save(transfer)
+        await self._log.save(transfer)
         return path
 
-    def _on_peer(self, peer_id: str, connected: bool) -> None:
-        if not connected:
-            return
-        for transfer_id in self._open:
-            if self._load(transfer_id).peer_id == peer_id:
-                self._tasks.wake(transfer_id)
-
-    # --- driving -----------------------------------------------------------------------------------
-    async def _drive(self, transfer_id: str) -> None:
-        transfer = self._load(transfer_id)
-        if transfer.direction is Direction.OUT:
-            await self._drive_out(transfer_id)
-        else:
-            await self._drive_in(transfer_id)
-
-    async def _drive_out(self, transfer_id: str) -> None:
-        """The peer tells when it is over; asking is for when that was lost."""
-        while not (transfer := self._load(transfer_id)).ended:
-            if self._expired(transfer):
-                await self._end(transfer, TransferState.FAILED, "the peer did not fetch it in time")
-                return
-            try:
-                await self._ask(transfer)
-            except PeerUnreachable:
-                log.debug("peer %s is away; transfer %s waits for it", transfer.peer_id, transfer_id)
-            except (Forbidden, NotFound, InvalidInput, PeerMisbehaved) as error:
-                await self._end(self._load(transfer_id), TransferState.FAILED, str(error))
-                return
-            except DmsError as error:
-                log.info("transfer %s: %s", transfer_id, error)
-            if not self._load(transfer_id).ended:
-                await self._tasks.changed(transfer_id, POLL_SECONDS)
-
-    async def _ask(self, transfer: Transfer) -> None:
-        """Offers it, or asks what became of it, and records that."""
+    # --- the record --------------------------------------------------------------------------------
+    async def ask(self, transfer: Transfer) -> None:
+        """Offers it, or asks what became of it, and records that. Raises PeerUnreachable, or what the peer refuses
+        with."""
         offer = FileOffer(
             transfer_id=transfer.key, name=transfer.name, size_bytes=transfer.size_bytes, sha256=transfer.sha256
         )
         body = await self._network.request(transfer.peer_id, FILE_OFFER, encode(offer), ASK_SECONDS)
         answer = decode_answer(transfer.peer_id, body, FileOfferAnswer)
-        await self._settle(self._load(transfer.key), answer.state, answer.reason)
+        await self._settle(self.get(transfer.key), answer.state, answer.reason)
 
     async def _settle(self, transfer: Transfer, state: TransferState, reason: str) -> None:
         """Follows what the peer says of it. Only a receiver can say that it is complete."""
@@ -313,101 +261,20 @@ class Transfers:
                 transfer.cancel(reason or "cancelled by the peer")
             case TransferState.FAILED:
                 transfer.fail(reason or "failed at the peer")
-        await self._save(transfer)
-
-    async def _drive_in(self, transfer_id: str) -> None:
-        while not (transfer := self._load(transfer_id)).ended:
-            if transfer.state is TransferState.ACCEPTED:
-                await self._receive(transfer)
-            elif self._expired(transfer):
-                await self._end(transfer, TransferState.CANCELLED, "nobody accepted it in time")
-            else:
-                await self._tasks.changed(transfer_id, 3600.0)
-        await asyncio.to_thread(self._inbox.forget, transfer_id)
-
-    async def _receive(self, transfer: Transfer) -> None:
-        """Fetches, checks, publishes, records, tells; each step finds what an earlier try did."""
-        ref = FileRef(
-            kind=KIND, id=transfer.key, name=transfer.name, size_bytes=transfer.size_bytes, sha256=transfer.sha256
-        )
-        into = self._inbox.place(transfer.key)
-        fetch = asyncio.create_task(
-            self._exchange.fetch(
-                transfer.peer_id, ref, into, lambda size: self._note(transfer.peer_id, transfer.key, size)
-            ),
-            name=f"fetch {transfer.key}",
-        )
-        self._fetches[transfer.key] = fetch
-        try:
-            await asyncio.wait({fetch})
-            if fetch.cancelled():
-                return  # by its end
-            await fetch
-            saved_as = await asyncio.to_thread(self._inbox.publish, transfer.key, transfer.name)
-        except (DiskTrouble, PeerUnreachable, NotFound, Forbidden, Conflict, PeerMisbehaved, InvalidInput) as error:
-            await self._end(self._load(transfer.key), TransferState.FAILED, str(error))
-            return
-        finally:
-            del self._fetches[transfer.key]
-            if not fetch.done():
-                await cancelled(fetch)
-        received = self._load(transfer.key)
-        received.complete(saved_as)
-        await self._save(received)
-        await self._tell_end(received)
-
-    async def _end(self, transfer: Transfer, state: TransferState, reason: str) -> None:
-        if state is TransferState.FAILED:
-            transfer.fail(reason)
-        else:
-            transfer.cancel(reason)
-        await self._save(transfer)
-        await self._tell_end(transfer)
-
-    def _tell_later(self, transfer: Transfer) -> None:
-        """A user does not wait for a peer that may be away."""
-        task = background(self._tell_end(transfer), f"end of transfer {transfer.key}")
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
-
-    async def _tell_end(self, transfer: Transfer) -> None:
-        end = FileEnd(transfer_id=transfer.key, state=transfer.state, reason=transfer.reason)
-        try:
-            await self._network.request(transfer.peer_id, FILE_END, encode(end), ASK_SECONDS)
-        except DmsError as error:
-            log.info("peer %s was not told of the end of transfer %s: %s", transfer.peer_id, transfer.key, error)
-
-    # --- the record --------------------------------------------------------------------------------
-    async def _save(self, transfer: Transfer) -> None:
-        """And what follows from its state: a task while it is open, none afterwards. That task wakes only where
-        something happened: one that asks its peer and hears nothing new would otherwise ask again at once, for ever."""
-        happened = bool(transfer.pending)
         await self._log.save(transfer)
-        if transfer.ended:
-            self._open.pop(transfer.key, None)
-            self._progress.pop(transfer.key, None)
-            fetch = self._fetches.get(transfer.key)
-            if fetch is not None and transfer.state is not TransferState.COMPLETED:
-                fetch.cancel()
-        else:
-            self._open[transfer.key] = None
-            if transfer.direction is Direction.IN:
-                self._tasks.start(transfer.key)
-        if happened:
-            self._tasks.wake(transfer.key)
-            self._stir()
 
-    def _note(self, _peer_id: str, transfer_id: str, size: int) -> None:
+    def note(self, _peer_id: str, transfer_id: str, size: int) -> None:
         """Bytes that have gone over."""
         first, _, since = self._progress.get(transfer_id, (size, size, asyncio.get_running_loop().time()))
         self._progress[transfer_id] = (min(first, size), size, since)
 
-    def _stir(self) -> None:
+    def wake_watchers(self) -> None:
         stirred, self._stirred = self._stirred, asyncio.Event()
         stirred.set()
 
-    def _expired(self, transfer: Transfer) -> bool:
-        return self._now() > transfer.offered_at + int(EXPIRY_SECONDS * 1_000_000)
-
-    def _load(self, transfer_id: str) -> Transfer:
-        return self.get(transfer_id)
+    def _restate(self, transfer_id: str, transfer: Transfer | None) -> None:
+        if transfer is not None and not transfer.ended:
+            self._open.setdefault(transfer_id)
+        else:
+            self._open.pop(transfer_id, None)
+            self._progress.pop(transfer_id, None)

@@ -44,12 +44,14 @@ AMOUNT = _Amount()
 
 
 def add_to(cli: Group) -> None:
-    _add_onboarding(cli)
+    _add_onboard(cli)
+    _add_offboard(cli)
+    _add_resource_config(cli)
     _add_figures(cli)
     _add_availability(cli)
 
 
-def _add_onboarding(cli: Group) -> None:
+def _add_onboard(cli: Group) -> None:
     @command(cli, "onboard", ONBOARD_EXAMPLE)
     @click.option("-m", "--memory", type=AMOUNT, metavar="MB", help="Memory to offer, or a share such as 50%.")
     @click.option(
@@ -88,6 +90,8 @@ def _add_onboarding(cli: Group) -> None:
         say("Successfully onboarded!")
         state.output.record(metadata)
 
+
+def _add_offboard(cli: Group) -> None:
     @command(cli, "offboard", "nunet offboard --yes")
     @click.option("-f", "--force", is_flag=True, help="Even if jobs run, or the state is damaged.")
     @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
@@ -107,6 +111,8 @@ def _add_onboarding(cli: Group) -> None:
         answer = state.api().post("/onboarding/offboard", force=force)
         say(answer["message"])
 
+
+def _add_resource_config(cli: Group) -> None:
     @command(cli, "resource-config", "nunet resource-config -m 60% -c 60% -x 0.0002")
     @click.option("-m", "--memory", type=AMOUNT, metavar="MB", help="Memory to offer, or a share such as 50%.")
     @click.option("-c", "--cpu", type=AMOUNT, metavar="MHZ", help="CPU to offer, or a share such as 50%.")

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import click
 
 from dms.cli.checkpoints import with_resume
-from dms.cli.core import Group, State, can_ask, command, pass_state
+from dms.cli.core import F, Group, State, can_ask, command, pass_state
 from dms.cli.events import at_option
 from dms.cli.failure import Failure, say
 from dms.cli.text import in_path, moment, output_line
@@ -42,38 +42,37 @@ class Duration(click.ParamType[float]):
 def add_to(cli: Group) -> None:
     group = Group("job", help="Ask for jobs, watch them, read what happened.", example="nunet job list")
     cli.add_command(group)
-    _add_running(group)
-    _add_reading(group)
+    for add in (_add_run, _add_fund, _add_list, _add_describe, _add_history, _add_why):
+        add(group)
     _add_logs(group)
     _add_stopping(group)
 
 
-def _add_running(group: Group) -> None:
-    wait_options = [
+def _paying(function: F) -> F:
+    """Decorator: the options of a command that pays a job and may wait for it."""
+    options = [
+        click.option("--tx-hash", metavar="HASH", help="Transaction that pays the job."),
+        click.option(
+            "--trust", is_flag=True,
+            help="Report a made-up transaction: good for trying out, where the daemon's funding check is `trust`.",
+        ),
         click.option(
             "-f", "-w", "--wait", "--follow", "wait", is_flag=True,
             help="Show the job's output until it ends; exit with the container's code.",
         ),
         click.option("--timeout", type=Duration(), help="With --wait: at most so long, then exit code 124."),
     ]  # fmt: skip
-    pay_options = [
-        click.option("--tx-hash", metavar="HASH", help="Transaction that pays the job."),
-        click.option(
-            "--trust", is_flag=True,
-            help="Report a made-up transaction: good for trying out, where the daemon's funding check is `trust`.",
-        ),
-    ]  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function
 
-    def with_options(function: Any) -> Any:
-        for option in reversed([*pay_options, *wait_options]):
-            function = option(function)
-        return function
 
+def _add_run(group: Group) -> None:
     @command(group, "run", "nunet job run job.json --tx-hash <hash> --wait\nnunet job run - --quote < job.json")
     @click.argument("file", type=click.File("rb"))
     @click.option("--quote", is_flag=True, help="Only ask for the price; pay later with `job fund`.")
     @click.option("--resume", metavar="FILE|JOB", help="Go on from this checkpoint, or from the one of this job.")
-    @with_options
+    @_paying
     @pass_state
     def run(
         state: State,
@@ -106,9 +105,11 @@ def _add_running(group: Group) -> None:
             say("nothing is paid: a made-up transaction is reported, which only the funding check `trust` believes")
         return _fund(state, api, job_id, paid_with, wait=wait, timeout=timeout)
 
+
+def _add_fund(group: Group) -> None:
     @command(group, "fund", "nunet job fund <job-id> --tx-hash <hash> --wait")
     @click.argument("job_id")
-    @with_options
+    @_paying
     @pass_state
     def fund(state: State, job_id: str, *, tx_hash: str | None, trust: bool, wait: bool, timeout: float | None) -> int:
         """Report the payment of a job that was quoted before, and run it."""
@@ -120,7 +121,7 @@ def _add_running(group: Group) -> None:
         return _fund(state, api, job_id, tx_hash or f"unpaid-{job_id}", wait=wait, timeout=timeout)
 
 
-def _add_reading(group: Group) -> None:
+def _add_list(group: Group) -> None:
     @command(group, "list", "nunet job list --status running --limit 20")
     @click.option("--status", metavar="STATUS", help="Only jobs in this state; several with commas between.")
     @click.option("--role", type=click.Choice(["sp", "cp"]), help="Only jobs this node asked for (sp) or runs (cp).")
@@ -145,6 +146,8 @@ def _add_reading(group: Group) -> None:
         ]
         state.output.rows(found, columns, empty=empty)
 
+
+def _add_describe(group: Group) -> None:
     @command(group, "describe", "nunet job describe <job-id> -o json")
     @click.argument("job_id")
     @at_option
@@ -166,6 +169,8 @@ def _add_reading(group: Group) -> None:
         ]
         state.output.rows(job.get("timeline", []), [*steps, ("NOTE", "note")])
 
+
+def _add_history(group: Group) -> None:
     @command(group, "history", "nunet job history <job-id> -o json")
     @click.argument("job_id")
     @pass_state
@@ -181,6 +186,8 @@ def _add_reading(group: Group) -> None:
         ]
         state.output.rows(events, columns)
 
+
+def _add_why(group: Group) -> None:
     @command(group, "why", "nunet job why <job-id>")
     @click.argument("job_id")
     @pass_state

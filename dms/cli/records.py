@@ -117,12 +117,16 @@ def _add_audit(cli: Group) -> None:
         _check_together(exported, against, heads, peer)
         if exported is None:
             return _verify_database(state, database or state.load().settings.events_db, heads, peer)
-        for file in filter(None, (exported, against)):
-            if not file.exists():
-                raise Failure(f"{file}: there is no such export", Exit.NOT_FOUND)
-        if against is None:
-            return _verify_export(state, exported, heads)
-        return _compare_exports(state, exported, against)
+        return _verify_exports(state, exported, against, heads)
+
+
+def _verify_exports(state: State, exported: Path, against: Path | None, heads: Sequence[Path]) -> int:
+    for file in filter(None, (exported, against)):
+        if not file.exists():
+            raise Failure(f"{file}: there is no such export", Exit.NOT_FOUND)
+    if against is None:
+        return _verify_export(state, exported, heads)
+    return _compare_exports(state, exported, against)
 
 
 def _check_together(exported: Path | None, against: Path | None, heads: Sequence[Path], peer: str) -> None:

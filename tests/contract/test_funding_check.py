@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from dms.adapters.funding.ledger import LedgerCheck, LedgerSettings
+from dms.adapters.funding.ledger import LedgerCheck
 from dms.adapters.funding.trust import TrustCheck
 from dms.application.ports import FundingCheck, FundingState, PaymentClaim
+from dms.config import Funding
 from dms.domain.event import new_id
 from dms.errors import Unavailable
 from tests.fixtures.ethereum import CHAIN_ID, Chain
@@ -26,13 +27,11 @@ async def checked(kind: str, chain: Chain) -> AsyncIterator[tuple[FundingCheck, 
         check: FundingCheck = TrustCheck()
         tx_hash = "00" * 32
     elif kind == "ledger":
-        check = LedgerCheck(LedgerSettings(rpc_url=chain.url, chain_id=CHAIN_ID, confirmations=1))
+        check = LedgerCheck(Funding(rpc_url=chain.url, chain_id=CHAIN_ID, confirmations=1))
         tx_hash = chain.pay(payee, PRICE)
     else:
         token = chain.deploy_token()
-        settings = LedgerSettings(
-            rpc_url=chain.url, chain_id=CHAIN_ID, confirmations=1, token_address=token, token_decimals=8
-        )
+        settings = Funding(rpc_url=chain.url, chain_id=CHAIN_ID, confirmations=1, token_address=token, token_decimals=8)
         check = LedgerCheck(settings)
         tx_hash = chain.pay_token(token, payee, PRICE, decimals=8)
     claim = PaymentClaim(job_id=new_id(), tx_hash=tx_hash, price=PRICE, payee=payee, blockchain="Ethereum")

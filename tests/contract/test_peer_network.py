@@ -9,6 +9,7 @@ import pytest
 
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
+from dms.config import P2p
 from dms.errors import (
     Conflict,
     DmsError,
@@ -74,7 +75,9 @@ class Served:
 
 
 def make(served: Served, identity: Identity | None = None, port: int = 0) -> Libp2pNetwork:
-    network = Libp2pNetwork(identity or Identity.generate(), [f"/ip4/127.0.0.1/tcp/{port}"], mdns=False)
+    network = Libp2pNetwork(
+        identity or Identity.generate(), P2p(listen_address=(f"/ip4/127.0.0.1/tcp/{port}",), mdns=False)
+    )
     network.serve_request(ECHO, served.echo)
     network.serve_request("/test/whoami/1", served.whoami)
     network.serve_request(FAIL, served.fail)

@@ -25,6 +25,7 @@ from dms.errors import Forbidden, InvalidInput, NotFound
 from tests.fixtures.described import message_of
 from tests.fixtures.dms import Dms
 from tests.fixtures.file_pair import Pair
+from tests.fixtures.local_peers import LOCAL
 
 GIGABYTE = 1_000_000_000
 MOST_GROWTH_KB = 64 * 1024
@@ -109,7 +110,7 @@ async def test_received_names_are_plain_and_never_overwrite(pair: Pair) -> None:
 
 
 async def test_a_hostile_peers_name_stays_a_name_and_its_offers_stay_its_own(pair: Pair) -> None:
-    stranger = Libp2pNetwork(Identity.generate(), ["/ip4/127.0.0.1/tcp/0"], mdns=False)
+    stranger = Libp2pNetwork(Identity.generate(), LOCAL)
     content = b"harmless"
 
     async def give(_peer_id: str, _body: bytes) -> AsyncGenerator[bytes, None]:

@@ -7,21 +7,17 @@ from pathlib import Path
 import pytest
 
 from dms.bootstrap import Overrides, build
-from dms.config import Eventlog, Funding, General, Job, Rest, Settings
+from dms.config import Eventlog, Funding
 from dms.errors import AlreadyRunning, ConfigError
+from tests.fixtures.own_daemon import own_settings
 from tests.integration.http.node import FixedHardware, LonelyNetwork
-
-
-def settings(folder: Path, **more: object) -> Settings:
-    general = General(data_dir=folder / "data", work_dir=folder / "work")
-    return Settings(general=general, rest=Rest(port=0), job=Job(executor="process"), **more)  # type: ignore[arg-type]
 
 
 async def test_what_is_replaced_is_what_the_services_use(tmp_path: Path) -> None:
     overrides = Overrides(
         now=lambda: 1_000_000, hardware=FixedHardware(), network=lambda own: LonelyNetwork(own.peer_id)
     )
-    daemon = await build(settings(tmp_path), overrides)
+    daemon = await build(own_settings(tmp_path), overrides)
     try:
         assert isinstance(daemon.services.network, LonelyNetwork)
         assert daemon.services.now() == 1_000_000
@@ -31,11 +27,11 @@ async def test_what_is_replaced_is_what_the_services_use(tmp_path: Path) -> None
 
 
 async def test_a_daemon_that_was_built_and_not_started_is_closed_without_a_trace(tmp_path: Path) -> None:
-    first = await build(settings(tmp_path))
+    first = await build(own_settings(tmp_path))
     with pytest.raises(AlreadyRunning):
-        await build(settings(tmp_path))
+        await build(own_settings(tmp_path))
     await first.close()
-    second = await build(settings(tmp_path))
+    second = await build(own_settings(tmp_path))
     assert second.services.network.peer_id == first.services.network.peer_id
     await second.close()
 
@@ -45,6 +41,6 @@ async def test_a_daemon_that_was_built_and_not_started_is_closed_without_a_trace
 )
 async def test_a_build_that_fails_leaves_the_log_free(tmp_path: Path, wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
-        await build(settings(tmp_path, **wrong))
-    daemon = await build(settings(tmp_path))
+        await build(own_settings(tmp_path, **wrong))
+    daemon = await build(own_settings(tmp_path))
     await daemon.close()

@@ -16,6 +16,7 @@ import pytest
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.database import connect
 from dms.errors import AlreadyRunning, LogUnavailable
+from tests.fixtures.disks import own_disk
 
 NAMES = [
     b"node#1", b"50%20off", b"a?mode=memory", b"with blank", b"caf\xc3\xa9", b"latin-\xe9", b"%", b"%00", b"x&y=z",
@@ -136,13 +137,8 @@ def test_a_log_has_one_owner_by_whatever_name(
 @pytest.fixture
 def medium(tmp_path: Path) -> Iterator[Path]:
     """A folder; what is in it by then is on a read-only medium once `read_only` was called."""
-    folder = tmp_path / "medium"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "dms-test", folder], check=True)
-    try:
+    with own_disk(tmp_path / "medium", "16m") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
 
 
 def read_only(medium: Path) -> None:

@@ -14,7 +14,9 @@ from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.application import file_exchange, file_parts
 from dms.application.file_exchange import FILE, FileExchange, FileRef
+from dms.config import P2p
 from dms.errors import Conflict, Forbidden, NotFound, PeerMisbehaved, PeerUnreachable, Unavailable
+from tests.fixtures.local_peers import LOCAL
 from tests.fixtures.waiting import wait_for
 
 SIZE = 3_000_000
@@ -27,7 +29,7 @@ class Giver:
     def __init__(self, folder: Path, identity: Identity | None = None, port: int = 0) -> None:
         self.folder, self.friend = folder.resolve(), ""
         self.identity = identity or Identity.generate()
-        self.network = Libp2pNetwork(self.identity, [f"/ip4/127.0.0.1/tcp/{port}"], mdns=False)
+        self.network = Libp2pNetwork(self.identity, P2p(listen_address=(f"/ip4/127.0.0.1/tcp/{port}",), mdns=False))
         self.exchange = FileExchange(self.network)
         self.exchange.serve("offer", self.resolve, self.served)
         self.exchange.start()
@@ -56,7 +58,7 @@ async def giver(tmp_path: Path) -> AsyncIterator[Giver]:
 
 @pytest.fixture
 async def taker(giver: Giver) -> AsyncIterator[Libp2pNetwork]:
-    network = Libp2pNetwork(Identity.generate(), ["/ip4/127.0.0.1/tcp/0"], mdns=False)
+    network = Libp2pNetwork(Identity.generate(), LOCAL)
     await network.start()
     network.add_addresses(giver.identity.peer_id, giver.network.listen_addresses)
     giver.friend = network.peer_id

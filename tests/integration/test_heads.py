@@ -30,6 +30,7 @@ from dms.domain.job import Job
 from dms.domain.resources import Resources
 from dms.errors import Conflict, DmsError, Forbidden, InvalidInput, NotFound, PeerMisbehaved, Unavailable
 from tests.fixtures.histories import START, Author, new_job, request, submitted_job
+from tests.fixtures.local_peers import LOCAL
 from tests.fixtures.waiting import wait_for
 
 JOB = "01990000-0000-7000-8000-000000000001"
@@ -51,7 +52,7 @@ class Side:
 
     def __init__(self, folder: Path, interval_seconds: float = 600) -> None:
         self.folder, self.identity = folder, Identity.load_or_create(folder / "node.key")
-        self.network = Libp2pNetwork(self.identity, ["/ip4/127.0.0.1/tcp/0"], mdns=False)
+        self.network = Libp2pNetwork(self.identity, LOCAL)
         self.log = SQLiteEventLog(folder / "events.db", now_us)
         store = HeadFile(folder, self.identity.peer_id)
         self.heads = HeadExchange(self.log, self.network, self.identity, store, now_us, interval_seconds)

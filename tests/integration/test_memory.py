@@ -23,9 +23,11 @@ from dms.adapters.outputs import files as outputs
 from dms.adapters.p2p.workarounds import HardenedYamux
 from dms.application import heads
 from dms.bootstrap import build
-from dms.config import General, Job, P2p, Rest, Settings
+from dms.config import Job, Settings
 from dms.daemon import Daemon
 from tests.fixtures.dms import ADDRESS, payment, request_body
+from tests.fixtures.local_peers import LOCAL
+from tests.fixtures.own_daemon import own_settings
 from tests.fixtures.waiting import wait_for
 
 JOBS = 24
@@ -38,10 +40,9 @@ KEPT_BY_DESIGN = {
 
 
 def settings(folder: Path, bootstrap: tuple[str, ...] = ()) -> Settings:
-    return Settings(
-        general=General(data_dir=folder / "data", work_dir=folder / "work"),
-        rest=Rest(port=0),
-        p2p=P2p(listen_address=("/ip4/127.0.0.1/tcp/0",), mdns=False, bootstrap_peers=bootstrap),
+    return own_settings(
+        folder,
+        p2p=msgspec.structs.replace(LOCAL, bootstrap_peers=bootstrap),
         job=Job(executor="process", allow_process_for_peers=True),
     )
 
@@ -117,7 +118,7 @@ def quiet(sp: Daemon, cp: Daemon) -> Callable[[], bool]:
     return lambda: (
         not (
             any(cp.parts.reactors.keys(one.name) for one in cp.services.compute_provider.reactors)
-            or sp.services.service_provider._tasks.jobs()
+            or any(sp.parts.reactors.keys(one.name) for one in sp.services.service_provider.reactors)
             or sp.parts.heads._showing
             or cp.parts.heads._showing
         )

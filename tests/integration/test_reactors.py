@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 
 import pytest
 
@@ -41,14 +40,6 @@ class Check(Reactor[Job]):
         self.given_up.append(repr(error))
         aggregate.fail("the check failed", Fault.PROVIDER)
         await self._log.save(aggregate)
-
-
-@pytest.fixture
-async def log(tmp_path: Path) -> AsyncIterator[SQLiteEventLog]:
-    log = SQLiteEventLog(tmp_path / "events.db")
-    await log.start()
-    yield log
-    await log.close()
 
 
 class World:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from dms.bootstrap import build
-from dms.config import General, Job, P2p, Rest, Settings
+from dms.config import Job
+from tests.fixtures.own_daemon import own_settings
 
 
 @pytest.mark.parametrize("engine", ["nothing there", "no engine"])
@@ -19,14 +20,7 @@ async def test_docker_is_not_said_without_access_to_it(
         socket.write_text("")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{socket}")
     caplog.set_level("INFO")
-    daemon = await build(
-        Settings(
-            general=General(data_dir=tmp_path / "data", work_dir=tmp_path / "work"),
-            rest=Rest(port=0),
-            p2p=P2p(listen_address=("/ip4/127.0.0.1/tcp/0",), mdns=False),
-            job=Job(executor="docker"),
-        )
-    )
+    daemon = await build(own_settings(tmp_path, job=Job(executor="docker")))
     await daemon.start()
     ready = next(record.getMessage() for record in caplog.records if record.getMessage().startswith("ready:"))
     await daemon.close()

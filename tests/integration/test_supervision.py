@@ -13,11 +13,12 @@ import pytest
 from dms.application import loops
 from dms.application.loops import Body, Loop, Patience
 from dms.bootstrap import build
-from dms.config import Eventlog, General, Job, P2p, Rest, Settings
+from dms.config import Eventlog
 from dms.daemon import Daemon
 from dms.process import started
 from projections.capacity import Capacity
 from tests.fixtures.dms import ADDRESS
+from tests.fixtures.own_daemon import own_settings
 from tests.fixtures.waiting import wait_for
 
 NEEDED = {"event log writer", "views", "websocket actions", "peer-to-peer host"}
@@ -83,15 +84,7 @@ async def daemon(tmp_path: Path, wounds: Wounds, monkeypatch: pytest.MonkeyPatch
     quick = Patience(first=0.001, longest=0.01)
     for module in ("dms.adapters.eventlog.log.WRITER_PATIENCE", "dms.adapters.p2p.network._PATIENCE"):
         monkeypatch.setattr(module, quick)
-    made = await build(
-        Settings(
-            general=General(data_dir=tmp_path / "data", work_dir=tmp_path / "work"),
-            rest=Rest(port=0),
-            p2p=P2p(listen_address=("/ip4/127.0.0.1/tcp/0",), mdns=False),
-            job=Job(executor="process"),
-            eventlog=Eventlog(archive_after_days=30),
-        )
-    )
+    made = await build(own_settings(tmp_path, eventlog=Eventlog(archive_after_days=30)))
     made.loops._patience = quick
     await made.start()
     yield made
@@ -225,19 +218,10 @@ async def test_what_a_view_left_out_is_seen_everywhere(
     assert (await client.get("/readyz")).json()["degraded"] == []
 
 
-def settings(folder: Path) -> Settings:
-    return Settings(
-        general=General(data_dir=folder / "data", work_dir=folder / "work"),
-        rest=Rest(port=0),
-        p2p=P2p(listen_address=("/ip4/127.0.0.1/tcp/0",), mdns=False),
-        job=Job(executor="process"),
-    )
-
-
 async def test_a_damaged_file_of_views_does_not_keep_the_daemon_from_starting(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "views.db").write_bytes(b"noise" * 1000)
-    daemon = await build(settings(tmp_path))
+    daemon = await build(own_settings(tmp_path))
     await daemon.start()
     assert daemon.ready() is None
     assert [path.read_bytes() for path in (tmp_path / "data").glob("views.db.damaged-*")] == [b"noise" * 1000]
@@ -247,7 +231,7 @@ async def test_a_damaged_file_of_views_does_not_keep_the_daemon_from_starting(tm
 async def test_a_start_that_waits_says_why_and_can_be_stopped(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "views.db").symlink_to(tmp_path / "not mounted" / "views.db")
-    daemon, told = await build(settings(tmp_path)), asyncio.Event()
+    daemon, told = await build(own_settings(tmp_path)), asyncio.Event()
     starting = asyncio.create_task(started(daemon, told))
     await wait_for(lambda: daemon.loops.trouble is not None)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{daemon.port}", timeout=120) as client:

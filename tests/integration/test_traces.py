@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,14 +31,6 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     with collecting() as made:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", made.url)
         yield made
-
-
-@pytest.fixture
-async def log(tmp_path: Path) -> AsyncIterator[SQLiteEventLog]:
-    made = SQLiteEventLog(tmp_path / "events.db")
-    await made.start()
-    yield made
-    await made.close()
 
 
 async def whole_job(log: SQLiteEventLog, traceparent: str = "") -> str:

@@ -22,15 +22,18 @@ from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.application import checkpoint_receiver
 from dms.application.checkpoint_files import CheckpointFiles
-from dms.application.checkpoint_receiver import CheckpointReceiver
+from dms.application.checkpoint_receiver import CheckpointReceiver, FetchCheckpoints
 from dms.application.file_exchange import FileExchange, FileRef
+from dms.application.loops import Loops
 from dms.application.messages import CHECKPOINT, CheckpointNote, CheckpointNoted, decode_request, encode
+from dms.application.reactors import Reactors
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.event import new_id
 from dms.domain.job import Job
 from dms.errors import DmsError, InvalidInput, NotFound, PeerMisbehaved
 from tests.fixtures.histories import paid, request
+from tests.fixtures.local_peers import LOCAL
 from tests.fixtures.waiting import wait_for
 
 MIB = 1024 * 1024
@@ -82,6 +85,7 @@ class Sides:
         exchange = FileExchange(ours)
         exchange.start()
         self.receiver = self.new_receiver(exchange)
+        self.reactors: Reactors | None = None
         self.exchange = exchange
         lying = FileExchange(theirs)
         lying.serve("checkpoint", self._give)
@@ -118,7 +122,12 @@ class Sides:
         self.send(content)
         self.receiver.offer(job, event)
         await self.log.save(job)
-        self.receiver.fetch(job.key)
+        await self.fetch(job)
+
+    async def fetch(self, job: Job) -> None:
+        if self.reactors is None:
+            self.reactors = Reactors(self.log, Loops())
+            await self.reactors.start([FetchCheckpoints(self.receiver)], lambda _: [job.key])
 
     async def settled(self, job: Job) -> str:
         """Why it was lost; empty when it is here. Once that is in the log."""
@@ -146,14 +155,15 @@ async def sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(checkpoint_receiver, "RETRY_SECONDS", 0.1)
     log = SQLiteEventLog(tmp_path / "events.db", now_us)
     await log.start()
-    ours, theirs = (Libp2pNetwork(Identity.generate(), ["/ip4/127.0.0.1/tcp/0"], mdns=False) for _ in range(2))
+    ours, theirs = (Libp2pNetwork(Identity.generate(), LOCAL) for _ in range(2))
     sides = Sides(tmp_path, log, ours, theirs)
     await ours.start()
     await theirs.start()
     ours.add_addresses(theirs.peer_id, theirs.listen_addresses)
     theirs.add_addresses(ours.peer_id, ours.listen_addresses)
     yield sides
-    await sides.receiver.close()
+    if sides.reactors is not None:
+        await sides.reactors.close()
     await ours.close()
     await theirs.close()
     await log.close()
@@ -226,7 +236,7 @@ async def test_what_was_wanted_when_we_died_is_fetched_when_we_are_back(sides: S
     sides.sent.write_bytes(content)
     sides.receiver.offer(job, saved(content))
     await sides.log.save(job)  # and here the process ends
-    await sides.receiver.start([job.key])
+    await sides.fetch(job)
     assert await sides.settled(job) == ""
     assert sides.files.received(job.key).read_bytes() == content
 
@@ -240,7 +250,7 @@ async def test_only_the_chosen_provider_gets_what_a_job_goes_on_from_and_only_wh
     source.unlink()  # replaced by a newer one, or deleted: the job keeps what it was promised
     job = await sides.job(resume, job_id)
     ref = FileRef(kind="resume", id=job_id, name="x", size_bytes=resume.size_bytes, sha256=resume.sha256)
-    stranger = Libp2pNetwork(Identity.generate(), ["/ip4/127.0.0.1/tcp/0"], mdns=False)
+    stranger = Libp2pNetwork(Identity.generate(), LOCAL)
     await stranger.start()
     try:
         stranger.add_addresses(sides.ours.peer_id, sides.ours.listen_addresses)

@@ -60,7 +60,7 @@ async def fate(node: Node, monkeypatch: pytest.MonkeyPatch, topic: str, version:
 
     monkeypatch.setattr(node.services.network, "request", accepted)
     monkeypatch.setattr(node.services.network, "stream", records)
-    await node.services.service_provider.start([job.key])
+    await node.follow_jobs(job.key)
     async with asyncio.timeout(120), aclosing(node.services.log.subscribe(0, stream=job.id)) as batches:
         async for batch in batches:
             for recorded in batch:

@@ -35,6 +35,7 @@ from tests.fixtures.dms import Dms
 from tests.fixtures.ethereum import CHAIN_ID, Chain
 from tests.fixtures.histories import request as requested
 from tests.fixtures.keys import keyring
+from tests.fixtures.local_peers import LOCAL
 
 pytestmark = [pytest.mark.slow]
 
@@ -92,7 +93,7 @@ async def world(tmp_path: Path, chain: Chain) -> AsyncIterator[World]:
             "funding.timeout_seconds": "2",
         },
     )
-    stranger = Libp2pNetwork(Identity.generate(), ["/ip4/127.0.0.1/tcp/0"], mdns=False)
+    stranger = Libp2pNetwork(Identity.generate(), LOCAL)
     provider.start()
     try:
         await provider.ready()

@@ -17,6 +17,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "dms.errors": (),
     "dms.backoff": (),
     "dms.durations": (),
+    "dms.recent": (),
     "dms.config": ("dms.config", "dms.config_json", "dms.durations", "dms.json_schema"),
     "dms.config_json": ("dms.masking",),
     "dms.masking": (),
@@ -37,6 +38,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "dms.disk",
         "dms.json_schema",
         "dms.key_file",
+        "dms.recent",
         "projections",
     ),  # and its own package
 }
@@ -140,12 +142,31 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
+LONGEST_FUNCTION = 60  # lines
+
+
+def functions(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """(name, lines) of each, those inside others too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    long = {
+        f"{module}.{name}: {lines} lines"
+        for module, path in MODULES.items()
+        for name, lines in functions(ast.parse(path.read_text()))
+        if lines > LONGEST_FUNCTION
+    }
+    assert not long
+
+
 # --- tasks ---------------------------------------------------------------------------------------
 WAITED_FOR = "whoever begins it waits for its result, or for its end, in the same call"
 SHARED_BY = "those who ask at the same time wait for it together"
 TASKS: dict[tuple[str, str], str] = {
     ("dms.application.loops", "Loop.__init__"): "looks after all long-lived loops",
-    ("dms.application.tasks", "JobTasks.start"): "begins again by itself, and logs, until the job is done",
     ("dms.application.reactors", "Reaction._look"): "begins again by itself, and logs, until nothing is due",
     ("dms.application.tasks", "background"): "logs what ends it",
     ("dms.process", "started"): WAITED_FOR,
@@ -155,8 +176,9 @@ TASKS: dict[tuple[str, str], str] = {
     ("dms.application.run_containers", "RunContainers._unless_stopped"): WAITED_FOR,
     ("dms.application.supervision", "Supervision._following"): WAITED_FOR,
     ("dms.application.engine", "EngineWatch.ping"): SHARED_BY,
-    ("dms.application.service_provider", "ServiceProvider._ping"): SHARED_BY,
-    ("dms.application.transfers", "Transfers._receive"): WAITED_FOR,
+    ("dms.application.provider_search", "ProviderSearch._ping"): SHARED_BY,
+    ("dms.application.follow_deployments", "FollowDeployments.react"): WAITED_FOR,
+    ("dms.application.move_files", "ReceiveFiles._fetched"): WAITED_FOR,
     ("dms.adapters.eventlog.log", "SQLiteEventLog._commit"): WAITED_FOR,
     ("dms.adapters.executors.engine_images", "EngineImages.pull"): WAITED_FOR,
     ("dms.adapters.executors.engine_memory", "EngineMemory.listen"): "begins again by itself, and logs, until `close`",

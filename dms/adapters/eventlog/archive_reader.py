@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from dms.adapters.eventlog.segments import Block, Segment, digest, read_block, s
 from dms.domain.chain import SignedRecord, record_hash
 from dms.domain.decoding import UNREADABLE
 from dms.errors import ArchiveUnreadable, LogCorrupt, PeerMisbehaved
+from dms.recent import Recent
 
 SCHEMA = """
 CREATE TABLE segment (
@@ -65,7 +65,7 @@ class Archived:
         """connection: of its own. exists: the log is of a format that has an archive."""
         self._connection, self.folder, self._exists = connection, folder, exists
         self._lock = threading.Lock()
-        self._blocks: OrderedDict[int, list[bytes]] = OrderedDict()
+        self._blocks: Recent[int, list[bytes]] = Recent(BLOCKS_KEPT)
 
     def close(self) -> None:
         with self._lock:
@@ -177,10 +177,6 @@ class Archived:
             lines = self._blocks.get(block.first)
             if lines is None:
                 lines = self._blocks[block.first] = read_block(self.folder, block)
-                if len(self._blocks) > BLOCKS_KEPT:
-                    self._blocks.popitem(last=False)
-            else:
-                self._blocks.move_to_end(block.first)
             return lines
 
     def _decoded(self, block: Block, line: bytes, position: int) -> SignedRecord:

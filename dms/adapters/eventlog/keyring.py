@@ -15,7 +15,6 @@ import sqlite3
 import threading
 import time
 from base64 import b64decode, b64encode
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import closing
 from hashlib import sha256
@@ -24,6 +23,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from dms.errors import InvalidInput, LogCorrupt, LogUnavailable
+from dms.recent import Recent
 
 # Rows are only put at the end and only overwritten in place, so no page is ever split or merged with a key in it, which
 # would leave a copy behind.
@@ -54,8 +54,8 @@ class Keyring:
     def __init__(self, connection: sqlite3.Connection) -> None:
         """connection: read-only, and this object's alone."""
         self._connection, self._lock = connection, threading.Lock()
-        self._by_scope: OrderedDict[str, Row] = OrderedDict()
-        self._ciphers: OrderedDict[bytes, AESGCM] = OrderedDict()
+        self._by_scope: Recent[str, Row] = Recent(REMEMBERED)
+        self._ciphers: Recent[bytes, AESGCM] = Recent(REMEMBERED)
         self._unwritten: dict[str, Row] = {}
         self._random, self._used = b"", 0
 
@@ -165,14 +165,10 @@ class Keyring:
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             cipher = self._ciphers[key_id] = AESGCM(secret)
-            if len(self._ciphers) > REMEMBERED:
-                self._ciphers.popitem(last=False)
         return cipher
 
     def _remember(self, row: Row) -> None:
         self._by_scope[row[0]] = row
-        if len(self._by_scope) > REMEMBERED:
-            self._by_scope.popitem(last=False)
 
 
 class OneKey:

@@ -14,7 +14,6 @@ import math
 import re
 import struct
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from msgspec import Struct
 from dms.adapters.executors.lines import LineCutter
 from dms.application.ports import OUTPUT_TRUNCATED, OutputCursor, OutputLine
 from dms.errors import ExecutorUnavailable
+from dms.recent import Recent
 
 BATCH_LINES = 1_000
 STREAMS = {1: "stdout", 2: "stderr"}
@@ -223,7 +223,7 @@ class CursorTracker:
 
     def __init__(self, cursor: OutputCursor | None) -> None:
         self.cursor = cursor
-        self._counts: OrderedDict[int, int] = OrderedDict()
+        self._counts: Recent[int, int] = Recent(_REMEMBERED_STAMPS)
         if cursor:
             self._counts[cursor.time_ns] = cursor.count
 
@@ -232,8 +232,6 @@ class CursorTracker:
             self._counts[line.time_ns] = self._counts.get(line.time_ns, 0) + 1
         if lines:
             self.cursor = OutputCursor(lines[-1].time_ns, self._counts[lines[-1].time_ns])
-        while len(self._counts) > _REMEMBERED_STAMPS:
-            self._counts.popitem(last=False)
 
 
 def batches(lines: Sequence[OutputLine]) -> Iterator[Sequence[OutputLine]]:

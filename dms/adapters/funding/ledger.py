@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from dms.adapters.funding.rpc import EthereumRpc
 from dms.application.ports import FundingState, FundingVerdict, PaymentClaim
+from dms.config import Funding
 from dms.domain.reward import amount, from_units, to_units
 from dms.domain.wallet import ETHEREUM, blockchain_of
 from dms.errors import InvalidInput, Unavailable
@@ -24,17 +25,6 @@ NATIVE_DECIMALS = 18
 TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"  # keccak("Transfer(address,...)")
 TOKEN_CALL_BYTES = 4 + 2 * 32  # transfer(address,uint256); what follows it is ours to read
 _HASH = re.compile(r"(?:0x)?([0-9a-fA-F]{64})")
-
-
-class LedgerSettings(Struct, frozen=True, kw_only=True):
-    """token_address: of the ERC-20 contract; empty for the chain's own coin. token_decimals: its smallest unit is
-    10^-decimals NTX. confirmations: blocks from the transaction's own on, itself counted."""
-
-    rpc_url: str
-    chain_id: int
-    token_address: str = ""
-    token_decimals: int = NATIVE_DECIMALS
-    confirmations: int = 12
 
 
 class _Log(Struct, frozen=True):
@@ -72,7 +62,7 @@ class LedgerCheck:
 
     name = "ledger"
 
-    def __init__(self, settings: LedgerSettings) -> None:
+    def __init__(self, settings: Funding) -> None:
         self._settings = settings
         self._token = settings.token_address.casefold()
         self._decimals = settings.token_decimals if self._token else NATIVE_DECIMALS

@@ -21,6 +21,7 @@ from dms.adapters.p2p.remembered import MOST_ADDRESSES, MOST_PEERS, Remembered, 
 from dms.adapters.p2p.runtime import Pipe, Stopped, TrioThread
 from dms.application.loops import Loop, Loops, Patience
 from dms.application.ports import GossipHandler, Heard, PeerInfo, RequestHandler, StreamHandler
+from dms.config import P2p
 from dms.errors import DmsError, PeerSlow, PeerUnreachable
 
 logger = logging.getLogger(__name__)
@@ -33,29 +34,26 @@ _GOSSIP_WAITING = 1024  # messages on their way to the asyncio loop; more are dr
 
 
 class Libp2pNetwork:
-    """Implements PeerNetwork. listen: multiaddrs, /ip4/0.0.0.0/tcp/0 for any port on all interfaces; announce:
-    what to tell others instead; bootstrap: multiaddrs with /p2p/, dialled for ever. heartbeat: seconds between
-    pings of a peer, and seconds that its answer may take. remembered: the file of the peers of the last run; without
-    one they are forgotten. Raises ConfigError."""
+    """Implements Host. settings: the section `p2p`. heartbeat: seconds between pings of a peer, and seconds that its
+    answer may take. remembered: the file of the peers of the last run; without one they are forgotten.
+    Raises ConfigError."""
 
     def __init__(
         self,
         identity: Identity,
-        listen: Sequence[str],
-        announce: Sequence[str] = (),
-        bootstrap: Sequence[str] = (),
-        mdns: bool = True,
+        settings: P2p,
+        *,
         heartbeat: tuple[float, float] = (INTERVAL_SECONDS, ANSWER_SECONDS),
         loops: Loops | None = None,
         remembered: Path | None = None,
     ) -> None:
         self.peer_id = identity.peer_id
-        self._identity, self._announce, self._heartbeat = identity, tuple(announce), heartbeat
-        self._listen: Sequence[str] = listenable(listen)
+        self._identity, self._announce, self._heartbeat = identity, settings.announce_address, heartbeat
+        self._listen: Sequence[str] = listenable(settings.listen_address)
         self._book = AddressBook()
-        for remark in remarks_on(bootstrap):
+        for remark in remarks_on(settings.bootstrap_peers):
             logger.warning("%s", remark)
-        entries = [read_bootstrap(text) for text in bootstrap]
+        entries = [read_bootstrap(text) for text in settings.bootstrap_peers]
         names = [entry for entry in entries if isinstance(entry, DnsAddr)]
         peers = [entry for entry in entries if entry is not None and not isinstance(entry, DnsAddr)]
         for peer_id, address in peers:
@@ -63,7 +61,7 @@ class Libp2pNetwork:
         self._discovery = Discovery(self.peer_id, [peer_id for peer_id, _ in peers], self._book, names)
         self._remembered = RememberedPeers(remembered) if remembered else None
         self._last_seen: dict[str, int] = {}  # peer -> Unix time, seconds; the latest last
-        self._mdns = Mdns(self.peer_id, self._nearby) if mdns else None
+        self._mdns = Mdns(self.peer_id, self._nearby) if settings.mdns else None
         self._servers: dict[str, Callable[[Server], StreamServer]] = {}
         self._topics: dict[str, GossipHandler] = {}
         self._callbacks: list[PeerCallback] = []

@@ -7,7 +7,6 @@ from the newest snapshot before the position, which the live view left on its wa
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -16,6 +15,7 @@ from msgspec import Struct
 from dms.application.ports import EventLog
 from dms.domain.event import Recorded
 from dms.errors import Conflict, InvalidInput
+from dms.recent import Recent
 from projections.base import Page, Projection, fold
 
 S = TypeVar("S", bound=Struct)
@@ -33,25 +33,8 @@ class Kept(Protocol):
         """(position, rows by key) of the newest one that is not behind `position`; (0, {}) for none."""
 
 
-class Folds:
-    """Whole folds that were asked for last: (view, position) -> rows by key."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, int], dict[str, Any]] = OrderedDict()
-
-    def get(self, name: str, position: int) -> dict[str, Any] | None:
-        found = self._kept.get((name, position))
-        if found is not None:
-            self._kept.move_to_end((name, position))
-        return found
-
-    def put(self, name: str, position: int, rows: dict[str, Any]) -> None:
-        self._kept[name, position] = rows
-        while len(self._kept) > FOLDS_KEPT:
-            self._kept.popitem(last=False)
-
-    def clear(self) -> None:
-        self._kept.clear()
+Folds = Recent[tuple[str, int], dict[str, Any]]
+"""Whole folds that were asked for last: (view, position) -> rows by key."""
 
 
 class PastViews:
@@ -129,7 +112,7 @@ class PastViews:
                 return found
 
     async def _whole(self, projection: Projection[Any]) -> dict[str, Any]:
-        rows = self._folds.get(projection.name, self.position)
+        rows = self._folds.get((projection.name, self.position))
         if rows is not None:
             return rows
         position, rows = await self._kept.snapshot(projection, self.position)
@@ -137,7 +120,7 @@ class PastViews:
             page = await self._log.read(position, min(PAGE, self.position - position))
             fold(projection, rows, page)
             position = page[-1].position
-        self._folds.put(projection.name, self.position, rows)
+        self._folds[projection.name, self.position] = rows
         return rows
 
 

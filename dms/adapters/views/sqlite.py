@@ -28,13 +28,14 @@ from dms.adapters.views.database import (
     open_database,
     set_aside,
 )
-from dms.adapters.views.past import Folds, PastViews
+from dms.adapters.views.past import FOLDS_KEPT, Folds, PastViews
 from dms.application.loops import Loop, Loops, Patience
 from dms.application.ports import EventLog
 from dms.application.tasks import cancelled
 from dms.application.wakeup import Wakeup
 from dms.domain.event import Recorded
 from dms.errors import Conflict, InvalidInput, LogCorrupt, LogUnavailable, NotFound
+from dms.recent import Recent
 from projections.base import LeftOut, Page, Projection
 
 S = TypeVar("S", bound=Struct)
@@ -262,7 +263,7 @@ class SQLiteViews:
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # the one that is open
         self._views = {p.name: _View(p) for p in projections}
-        self._folds = Folds()
+        self._folds: Folds = Recent(FOLDS_KEPT)
         self._moved = Wakeup()
         self._damage = asyncio.Event()  # somebody met it
         self._rebuilding: set[str] = set()

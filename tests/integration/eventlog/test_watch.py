@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -24,6 +23,7 @@ from dms.database import connect
 from dms.domain.device import Device, Offer
 from dms.domain.job import Job
 from dms.errors import LogCorrupt, LogUnavailable
+from tests.fixtures.disks import own_disk
 from tests.fixtures.histories import new_job, paid
 from tests.fixtures.waiting import wait_for
 from tests.fixtures.worlds import WHOLE
@@ -263,13 +263,8 @@ class NoHardware:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "dms-test", folder], check=True)
-    try:
+    with own_disk(tmp_path / "disk", "2m") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
 
 
 def fill(folder: Path) -> Path:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
@@ -18,15 +18,13 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
-import psutil
 import pytest
-import pytest_asyncio
 from docker import APIClient
 from docker.types import LogConfig
 
 from dms.adapters.executors.docker import OUTPUT_LOST, DockerExecutor, DockerSettings
 from dms.adapters.executors.images import ImagePolicy
-from dms.adapters.executors.profile import MIB, ContainerLimits, seccomp_profile
+from dms.adapters.executors.profile import MIB, seccomp_profile
 from dms.adapters.executors.workspaces import Workspaces
 from dms.application.ports import (
     OUTPUT_TRUNCATED,
@@ -38,6 +36,7 @@ from dms.application.ports import (
 )
 from dms.errors import ExecutionError, ExecutorBroken, ExecutorUnavailable, GpuUnavailable, ImageUnavailable
 from ops.demo_image import build_image
+from tests.fixtures.docker_executors import LIMITS, SETTINGS
 from tests.fixtures.images import PLAIN_IMAGE, SHELL_IMAGE, demo_images
 from tests.fixtures.jobs import NODE, cursor_after, ended, launch, read_all, run, shell_spec, texts
 
@@ -45,8 +44,6 @@ __all__ = ["demo_images"]
 
 pytestmark = pytest.mark.docker
 
-LIMITS = ContainerLimits(core_mhz=2_000, cores=psutil.cpu_count() or 1)
-SETTINGS = DockerSettings(limits=LIMITS)
 SOCKET = "/var/run/docker.sock"
 
 PROBE = r"""
@@ -79,23 +76,6 @@ int main(void) {
   return 0;
 }
 """
-
-
-@pytest.fixture
-def api(demo_images: tuple[str, str]) -> Iterator[APIClient]:
-    client = APIClient(version="auto")
-    yield client
-    client.close()
-
-
-@pytest_asyncio.fixture
-async def executor(demo_images: tuple[str, str]) -> AsyncIterator[DockerExecutor]:
-    made = DockerExecutor(NODE, SETTINGS)
-    before = set(await made.list_jobs())
-    yield made
-    for job_id in set(await made.list_jobs()) - before:
-        await made.remove(job_id)
-    await made.close()
 
 
 async def attributes(executor: DockerExecutor, api: APIClient, spec: ExecutionSpec) -> dict[str, Any]:

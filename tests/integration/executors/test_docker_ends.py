@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
-import psutil
 import pytest
-import pytest_asyncio
 from docker import APIClient
 
-from dms.adapters.executors.docker import DockerExecutor, DockerSettings
-from dms.adapters.executors.profile import LABEL_NODE, ContainerLimits
+from dms.adapters.executors.docker import DockerExecutor
+from dms.adapters.executors.profile import LABEL_NODE
 from dms.application.ports import Execution, ExecutionState
 from dms.clock import machine_clock
 from dms.domain.run_end import EndedBy
+from tests.fixtures.docker_executors import SETTINGS
 from tests.fixtures.engine import OwnEngine, own_engine
 from tests.fixtures.images import demo_images
 from tests.fixtures.jobs import NODE, ended, launch, read_all, run, shell_spec, texts
@@ -28,28 +27,10 @@ __all__ = ["demo_images"]
 
 pytestmark = pytest.mark.docker
 
-SETTINGS = DockerSettings(limits=ContainerLimits(core_mhz=2_000, cores=psutil.cpu_count() or 1))
 SLEEPS = "echo up; sleep 600"
 SAVES = "trap 'echo saved; exit 0' TERM; echo up; sleep 600 & wait"
 DEAF = "trap '' TERM; echo up; while true; do sleep 1; done"
 SOON = 60.0  # seconds; it is told at once, but the machine may be busy
-
-
-@pytest.fixture
-def api(demo_images: tuple[str, str]) -> Iterator[APIClient]:
-    client = APIClient(version="auto")
-    yield client
-    client.close()
-
-
-@pytest_asyncio.fixture
-async def executor(demo_images: tuple[str, str]) -> AsyncIterator[DockerExecutor]:
-    made = DockerExecutor(NODE, SETTINGS)
-    before = set(await made.list_jobs())
-    yield made
-    for job_id in set(await made.list_jobs()) - before:
-        await made.remove(job_id)
-    await made.close()
 
 
 async def up(executor: DockerExecutor, script: str) -> tuple[str, str]:

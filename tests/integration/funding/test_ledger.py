@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from dms.adapters.funding.ledger import LedgerCheck, LedgerSettings
+from dms.adapters.funding.ledger import LedgerCheck
 from dms.adapters.funding.rpc import EthereumRpc
 from dms.application.funding import PatientCheck, claim_of
 from dms.application.ports import FundingState, FundingVerdict, PaymentClaim
+from dms.config import Funding
 from dms.domain.event import new_id
 from dms.errors import ConfigError, Unavailable
 from tests.fixtures.ethereum import CHAIN_ID, Chain, units
@@ -27,12 +28,12 @@ def claim(chain: Chain, tx_hash: str, **changes: str) -> PaymentClaim:
     return msgspec.structs.replace(made, **changes)
 
 
-def settings(chain: Chain, **changes: object) -> LedgerSettings:
-    made = LedgerSettings(rpc_url=chain.url, chain_id=CHAIN_ID, confirmations=1)
+def settings(chain: Chain, **changes: object) -> Funding:
+    made = Funding(rpc_url=chain.url, chain_id=CHAIN_ID, confirmations=1)
     return msgspec.structs.replace(made, **changes)
 
 
-async def verdict(settings: LedgerSettings, claim: PaymentClaim) -> FundingVerdict:
+async def verdict(settings: Funding, claim: PaymentClaim) -> FundingVerdict:
     check = LedgerCheck(settings)
     try:
         return await check.check(claim)
@@ -213,7 +214,7 @@ async def test_a_node_that_talks_nonsense_is_as_good_as_away(liar: tuple[str, li
     url, answers = liar
     answers.append(body)
     with pytest.raises(Unavailable):
-        await verdict(LedgerSettings(rpc_url=url, chain_id=1), PaymentClaim(
+        await verdict(Funding(rpc_url=url, chain_id=1), PaymentClaim(
             job_id=new_id(), tx_hash="ab" * 32, price=PRICE, payee="0x" + "ab" * 20,
         ))  # fmt: skip
 
@@ -223,7 +224,7 @@ async def test_a_receipt_that_is_none_is_not_believed(liar: tuple[str, list[byte
     url, answers = liar
     answers += [b'{"id": 1, "result": "0x1"}', f'{{"id": 2, "result": {receipt}}}'.encode()]
     with pytest.raises(Unavailable, match="nonsense"):
-        await verdict(LedgerSettings(rpc_url=url, chain_id=1), PaymentClaim(
+        await verdict(Funding(rpc_url=url, chain_id=1), PaymentClaim(
             job_id=new_id(), tx_hash="ab" * 32, price=PRICE, payee="0x" + "ab" * 20,
         ))  # fmt: skip
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from dms.adapters.eventlog.log import SQLiteEventLog
-from dms.adapters.funding.ledger import LedgerCheck, LedgerSettings
+from dms.adapters.funding.ledger import LedgerCheck
 from dms.adapters.p2p.identity import Identity
 from dms.application.transactions import Transactions
+from dms.config import Funding
 from dms.domain.deployment import Deployment
 from dms.domain.event import new_id
 from dms.domain.payment import Payment, payment_key
@@ -53,7 +54,7 @@ def settled(log: SQLiteEventLog, job_id: str) -> str:
 async def test_each_repayment_settles_one_refund(chain: Chain, log: SQLiteEventLog) -> None:
     token = chain.deploy_token()
     chain.pay_token(token, chain.accounts[1], "5")
-    check = LedgerCheck(LedgerSettings(rpc_url=chain.url, chain_id=CHAIN_ID, token_address=token, confirmations=1))
+    check = LedgerCheck(Funding(rpc_url=chain.url, chain_id=CHAIN_ID, token_address=token, confirmations=1))
     rewards = Transactions(log, Identity.generate(), check)
     paid = [chain.pay_token(token, chain.accounts[1], "0.4") for _ in range(2)]
     jobs = [await ended(log, chain, tx_hash, exit_code=1) for tx_hash in paid]
@@ -70,7 +71,7 @@ async def test_each_repayment_settles_one_refund(chain: Chain, log: SQLiteEventL
 
 
 async def test_a_withdraw_is_settled_while_its_payment_stands(chain: Chain, log: SQLiteEventLog) -> None:
-    check = LedgerCheck(LedgerSettings(rpc_url=chain.url, chain_id=CHAIN_ID, confirmations=1))
+    check = LedgerCheck(Funding(rpc_url=chain.url, chain_id=CHAIN_ID, confirmations=1))
     rewards = Transactions(log, Identity.generate(), check)
     good, lie = chain.pay(chain.accounts[1], "0.4"), chain.pay(chain.accounts[1], "0.1")
     jobs = [await ended(log, chain, tx_hash, exit_code=0) for tx_hash in (good, lie)]

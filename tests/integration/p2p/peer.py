@@ -17,6 +17,7 @@ import uvloop
 
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
+from dms.config import P2p
 
 ECHO, COUNT, BULK, QUIET = (f"/test/{name}/1" for name in ("echo", "count", "bulk", "quiet"))
 
@@ -44,9 +45,11 @@ async def quiet(_peer_id: str, _body: bytes) -> AsyncGenerator[bytes, None]:
 async def main(key_file: str, port: str = "0", bootstrap: str = "") -> None:
     network = Libp2pNetwork(
         Identity.load_or_create(Path(key_file)),
-        [f"/ip4/127.0.0.1/tcp/{port}"],
-        bootstrap=[bootstrap] if bootstrap else [],
-        mdns=False,
+        P2p(
+            listen_address=(f"/ip4/127.0.0.1/tcp/{port}",),
+            bootstrap_peers=(bootstrap,) if bootstrap else (),
+            mdns=False,
+        ),
     )
     network.serve_request(ECHO, echo)
     for protocol, handler in ((COUNT, count), (BULK, bulk), (QUIET, quiet)):

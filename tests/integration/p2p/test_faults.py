@@ -18,7 +18,9 @@ from libp2p.stream_muxer.yamux.yamux import Yamux
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.links import open_on
 from dms.adapters.p2p.network import Libp2pNetwork
+from dms.config import P2p
 from dms.errors import PeerUnreachable
+from tests.fixtures.local_peers import LOCAL
 from tests.integration.p2p.peer import BULK, ECHO, QUIET
 from tests.integration.p2p.waiting import wait_until
 
@@ -61,7 +63,7 @@ async def peer(tmp_path: Path) -> AsyncIterator[Peer]:
 
 @pytest.fixture
 async def network(peer: Peer) -> AsyncIterator[Libp2pNetwork]:
-    network = Libp2pNetwork(Identity.generate(), ["/ip4/127.0.0.1/tcp/0"], mdns=False, heartbeat=(1.0, 1.0))
+    network = Libp2pNetwork(Identity.generate(), LOCAL, heartbeat=(1.0, 1.0))
     await network.start()
     network.add_addresses(peer.peer_id, [peer.address])
     assert await network.request(peer.peer_id, ECHO, b"1", 10) == b"1"
@@ -116,7 +118,7 @@ async def test_a_frozen_reader_is_dropped_though_a_writer_is_stuck(peer: Peer, n
 
 @pytest.mark.slow
 async def test_a_write_that_is_cancelled_half_way_leaves_the_connection_whole(peer: Peer) -> None:
-    network = Libp2pNetwork(Identity.generate(), ["/ip4/127.0.0.1/tcp/0"], mdns=False, heartbeat=(60.0, 30.0))
+    network = Libp2pNetwork(Identity.generate(), LOCAL, heartbeat=(60.0, 30.0))
     await network.start()
     network.add_addresses(peer.peer_id, [peer.address])
     assert await network.request(peer.peer_id, ECHO, b"1", 10) == b"1"
@@ -168,14 +170,14 @@ async def test_a_bulk_stream_arrives_whole(peer: Peer, network: Libp2pNetwork) -
 
 @pytest.mark.slow
 async def test_bootstrap_peers_are_dialled_until_they_come(tmp_path: Path) -> None:
-    network = Libp2pNetwork(Identity.generate(), ["/ip4/127.0.0.1/tcp/0"], mdns=False)
+    network = Libp2pNetwork(Identity.generate(), LOCAL)
     await network.start()
     dialler = await Peer.start(tmp_path / "dialler.key", bootstrap=network.listen_addresses[0])
     try:
         await wait_until(network.peers)
         address, identity = network.listen_addresses[0].partition("/p2p/")[0], network._identity
         await network.close()
-        network = Libp2pNetwork(identity, [address], mdns=False)
+        network = Libp2pNetwork(identity, P2p(listen_address=(address,), mdns=False))
         await network.start()
         await wait_until(lambda: [found.peer_id for found in network.peers()] == [dialler.peer_id], 15)
     finally:

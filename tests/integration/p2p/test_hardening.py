@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import trio
@@ -32,6 +32,7 @@ from dms.adapters.p2p.framing import encode_frame
 from dms.adapters.p2p.host import build_host, running
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
+from dms.config import P2p
 from dms.errors import ConfigError, PeerUnreachable, Unavailable
 from tests.integration.p2p.waiting import wait_until
 
@@ -42,8 +43,9 @@ async def echo(_peer_id: str, body: bytes) -> bytes:
     return body
 
 
-def make(listen: str = "/ip4/127.0.0.1/tcp/0", **options: Any) -> Libp2pNetwork:
-    network = Libp2pNetwork(Identity.generate(), [listen], mdns=False, **options)
+def make(listen: str = "/ip4/127.0.0.1/tcp/0", announce: tuple[str, ...] = ()) -> Libp2pNetwork:
+    settings = P2p(listen_address=(listen,), announce_address=announce, mdns=False)
+    network = Libp2pNetwork(Identity.generate(), settings)
     network.serve_request(ECHO, echo)
     return network
 
@@ -194,17 +196,17 @@ async def test_a_taken_port_is_an_error_that_names_it(served: Libp2pNetwork) -> 
 
 
 async def test_quic_is_said_to_be_unused_and_nonsense_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    listen = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic", "/ip4/127.0.0.1/udp/0/quic-v1"]
-    network = Libp2pNetwork(Identity.generate(), listen, mdns=False)
+    listen = ("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic", "/ip4/127.0.0.1/udp/0/quic-v1")
+    network = Libp2pNetwork(Identity.generate(), P2p(listen_address=listen, mdns=False))
     assert caplog.text.count("QUIC is not used") == 2
     await network.start()
     assert all("/tcp/" in address for address in network.listen_addresses)
     await network.close()
     for wrong in ("127.0.0.1:9876", "/ip4/127.0.0.1", "/dns4/x/tcp/1"):
         with pytest.raises(ConfigError, match=wrong):
-            Libp2pNetwork(Identity.generate(), [wrong])
+            Libp2pNetwork(Identity.generate(), P2p(listen_address=(wrong,)))
     with pytest.raises(ConfigError, match="is not a peer"):
-        Libp2pNetwork(Identity.generate(), [], bootstrap=["/ip4/127.0.0.1/tcp/1"])
+        Libp2pNetwork(Identity.generate(), P2p(listen_address=(), bootstrap_peers=("/ip4/127.0.0.1/tcp/1",)))
 
 
 async def test_all_interfaces_are_announced_one_by_one() -> None:
@@ -213,7 +215,7 @@ async def test_all_interfaces_are_announced_one_by_one() -> None:
     assert not any("0.0.0.0" in address for address in network.listen_addresses)
     assert any(address.startswith("/ip4/127.0.0.1/tcp/") for address in network.listen_addresses)
     await network.close()
-    announced = make("/ip4/0.0.0.0/tcp/0", announce=["/ip4/192.0.2.77/tcp/4001"])
+    announced = make("/ip4/0.0.0.0/tcp/0", announce=("/ip4/192.0.2.77/tcp/4001",))
     await announced.start()
     assert announced.listen_addresses == (f"/ip4/192.0.2.77/tcp/4001/p2p/{announced.peer_id}",)
     await announced.close()

@@ -13,6 +13,7 @@ import pytest
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.errors import NotFound
+from tests.fixtures.local_peers import LOCAL
 from tests.fixtures.npm import installed
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "js_peer"
@@ -62,7 +63,7 @@ async def network() -> AsyncIterator[Libp2pNetwork]:
         for number in range(int(body)):
             yield b"%d" % number
 
-    network = Libp2pNetwork(Identity.generate(), ["/ip4/127.0.0.1/tcp/0"], mdns=False)
+    network = Libp2pNetwork(Identity.generate(), LOCAL)
     network.serve_request(ECHO, echo)
     network.serve_request(FAIL, fail)
     network.serve_stream(COUNT, count)

@@ -6,11 +6,12 @@ import asyncio
 
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
+from dms.config import P2p
 from tests.integration.p2p.waiting import wait_until
 
 
 async def test_nodes_on_one_machine_find_each_other() -> None:
-    nodes = [Libp2pNetwork(Identity.generate(), ["/ip4/127.0.0.1/tcp/0"]) for _ in range(2)]
+    nodes = [Libp2pNetwork(Identity.generate(), P2p(listen_address=("/ip4/127.0.0.1/tcp/0",))) for _ in range(2)]
     first, second = nodes
     for node in nodes:
         await node.start()

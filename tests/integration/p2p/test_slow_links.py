@@ -19,6 +19,7 @@ import dns.message
 import dns.rcode
 import dns.rrset
 import pytest
+from msgspec import structs
 
 from dms.adapters.p2p import names
 from dms.adapters.p2p.addresses import remarks_on
@@ -26,6 +27,7 @@ from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.adapters.p2p.remembered import MOST_PEERS, Remembered, RememberedPeers
 from dms.errors import ConfigError, PeerSlow, PeerUnreachable
+from tests.fixtures.local_peers import LOCAL
 from tests.integration.p2p.waiting import wait_until
 
 ONE_WAY_SECONDS = 0.35
@@ -94,8 +96,11 @@ async def echo(_peer_id: str, body: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def host(identity: Identity | None = None, **more: Any) -> AsyncIterator[Libp2pNetwork]:
-    network = Libp2pNetwork(identity or Identity.generate(), ["/ip4/127.0.0.1/tcp/0"], mdns=False, **more)
+async def host(
+    identity: Identity | None = None, bootstrap: tuple[str, ...] = (), **more: Any
+) -> AsyncIterator[Libp2pNetwork]:
+    settings = structs.replace(LOCAL, bootstrap_peers=bootstrap)
+    network = Libp2pNetwork(identity or Identity.generate(), settings, **more)
     network.serve_request("/test/echo/1", echo)
     await network.start()
     try:
@@ -206,7 +211,9 @@ async def test_a_peer_that_restarts_on_another_port_finds_those_it_knew(tmp_path
     identity, file = Identity.generate(), tmp_path / "peers.json"
     async with host() as stays:
         first = Libp2pNetwork(
-            identity, ["/ip4/127.0.0.1/tcp/0"], bootstrap=stays.listen_addresses, mdns=False, remembered=file
+            identity,
+            structs.replace(LOCAL, bootstrap_peers=tuple(stays.listen_addresses)),
+            remembered=file,
         )
         await first.start()
         await wait_until(lambda: [peer.peer_id for peer in stays.peers()] == [identity.peer_id])
@@ -300,16 +307,16 @@ async def test_a_dnsaddr_leads_to_its_peers_also_through_another(name_server: Na
             ],
             "_dnsaddr.more.example": [f"dnsaddr={peer.listen_addresses[0]}", f"dnsaddr={other.listen_addresses[0]}"],
         }  # fmt: skip
-        async with host(bootstrap=["/dnsaddr/boot.example"]) as node:
+        async with host(bootstrap=("/dnsaddr/boot.example",)) as node:
             await wait_until(lambda: {p.peer_id for p in node.peers()} == {peer.peer_id, other.peer_id}, 20)
-        async with host(bootstrap=[f"/dnsaddr/boot.example/p2p/{other.peer_id}"]) as node:
+        async with host(bootstrap=(f"/dnsaddr/boot.example/p2p/{other.peer_id}",)) as node:
             await wait_until(lambda: other.peer_id in {p.peer_id for p in node.peers()}, 20)
 
 
 async def test_a_name_that_is_not_there_is_told_once_and_asked_again(
     name_server: NameServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with host() as peer, host(bootstrap=["/dnsaddr/boot.example"]) as node:
+    async with host() as peer, host(bootstrap=("/dnsaddr/boot.example",)) as node:
         await wait_until(lambda: len(name_server.asked) >= 3, 20)
         told = [r for r in caplog.records if r.levelno == logging.WARNING and "gives no peer" in r.getMessage()]
         assert len(told) == 1
@@ -321,7 +328,7 @@ async def test_a_name_of_the_system_is_found() -> None:
     """As /etc/hosts has it: no name server knows it."""
     async with host() as peer:
         for family in ("dns", "dns4"):
-            async with host(bootstrap=[f"/{family}/localhost/tcp/{port_of(peer)}/p2p/{peer.peer_id}"]) as node:
+            async with host(bootstrap=(f"/{family}/localhost/tcp/{port_of(peer)}/p2p/{peer.peer_id}",)) as node:
                 await wait_until(node.peers, 20)
                 assert [found.peer_id for found in node.peers()] == [peer.peer_id]
 
@@ -335,7 +342,7 @@ def test_a_name_that_can_be_none_is_refused_when_the_configuration_is_read(name:
 @pytest.mark.parametrize("name", ["nowhere.invalid", "x.y.z.invalid"])
 async def test_a_name_that_can_not_be_found_stops_nothing(name: str) -> None:
     identity = Identity.generate()
-    async with host() as peer, host(bootstrap=[f"/dns4/{name}/tcp/1/p2p/{identity.peer_id}"]) as node:
+    async with host() as peer, host(bootstrap=(f"/dns4/{name}/tcp/1/p2p/{identity.peer_id}",)) as node:
         with pytest.raises(PeerUnreachable, match="was not found"):
             await node.ping(identity.peer_id, 10)
         node.add_addresses(peer.peer_id, peer.listen_addresses)
@@ -346,7 +353,7 @@ async def test_a_bootstrap_peer_that_is_another_is_told_once(caplog: pytest.LogC
     expected = Identity.generate().peer_id
     async with host() as peer:
         wrong = peer.listen_addresses[0].replace(peer.peer_id, expected)
-        async with host(bootstrap=[wrong]) as node:
+        async with host(bootstrap=(wrong,)) as node:
 
             def told() -> list[str]:
                 return [r.getMessage() for r in caplog.records if "bootstrap peer at" in r.getMessage()]

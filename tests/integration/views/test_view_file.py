@@ -7,7 +7,7 @@ import os
 import random
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,6 @@ from projections.jobs import JobRow, Jobs
 from tests.fixtures.archiving import archived, written
 from tests.fixtures.waiting import wait_for
 from tests.integration.views.test_views import ALL, check, expected, held, started, write
-
-
-@pytest.fixture
-async def log(tmp_path: Path) -> AsyncIterator[SQLiteEventLog]:
-    made = SQLiteEventLog(tmp_path / "events.db")
-    await made.start()
-    yield made
-    await made.close()
 
 
 def run_sql(path: Path, script: str) -> None:

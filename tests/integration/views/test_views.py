@@ -7,7 +7,7 @@ import contextlib
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,14 +28,6 @@ from tests.fixtures.histories import new_job, paid
 from tests.fixtures.network import environment
 
 ALL: Sequence[Projection[Any]] = (Jobs(), Capacity())
-
-
-@pytest.fixture
-async def log(tmp_path: Path) -> AsyncIterator[SQLiteEventLog]:
-    made = SQLiteEventLog(tmp_path / "events.db")
-    await made.start()
-    yield made
-    await made.close()
 
 
 @contextlib.asynccontextmanager
