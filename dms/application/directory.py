@@ -61,8 +61,8 @@ CHECKED_AT_ONCE = 8  # signatures between two breaths of the loop: about a milli
 
 
 class Directory:
-    """Own advertisement out, others' in. `offers` is what matching reads: all other providers, of any channel, since
-    it refuses those of others, and can say so.
+    """Own advertisement out, others' in. `offers` is what matching reads: of this node's channel what the log has, so
+    that nobody is chosen whom the log does not know; and those that can't be chosen, so that it can say why not.
 
     Nothing here may take long with 100,000 providers known: what is in order is kept in order, as they come and go."""
 
@@ -78,6 +78,7 @@ class Directory:
         self._log, self._device, self._network, self._signer, self._now = log, device, network, signer, now
         self._table: dict[str, tuple[Advertisement, SignedAdvertisement]] = {}
         self.offers = Offers()
+        log.index(Provider, self._restate)
         self._ids: list[str] = []  # of the table, in order
         self._expiries: list[tuple[int, str]] = []  # a heap with one entry a peer, which may be older than its renewal
         self._queued: set[str] = set()  # peers with an entry in the heap
@@ -189,7 +190,10 @@ class Directory:
         if left == self._channel:
             return ""
         for peer_id in (*self.offers.ids_of(left), *self.offers.ids_of(self._channel)):
-            self._note(self._table[peer_id][0])
+            advertisement = self._table[peer_id][0]
+            if self._may_be_chosen(advertisement):
+                self.offers.drop(peer_id)  # until it is recorded
+            self._note(advertisement)
         for peer in self._network.peers():
             self._on_peer(peer.peer_id, True)
         return left
@@ -257,7 +261,7 @@ class Directory:
         self._put(advertisement, signed)
         if known is None or known[0].addresses != advertisement.addresses:
             self._network.add_addresses(peer_id, advertisement.addresses)
-        if known is None or known[0].offering != advertisement.offering:
+        if self._is_news(advertisement, known[0] if known is not None else None):
             self._note(advertisement)
 
     def _put(self, advertisement: Advertisement, signed: SignedAdvertisement) -> None:
@@ -268,7 +272,32 @@ class Directory:
             self._queued.add(peer_id)
             heapq.heappush(self._expiries, (advertisement.expires_at, peer_id))
         self._table[peer_id] = (advertisement, signed)
-        self.offers.put(peer_id, advertisement.offering, advertisement.expires_at)
+        row = self.offers.get(peer_id)
+        if not self._may_be_chosen(advertisement):
+            self.offers.put(peer_id, advertisement.offering, advertisement.expires_at)
+        elif row is not None:  # another offering counts once it is recorded
+            self.offers.put(peer_id, row.offering, advertisement.expires_at)
+
+    def _may_be_chosen(self, advertisement: Advertisement) -> bool:
+        offering = advertisement.offering
+        return offering.onboarded and offering.channel == self._device.channel
+
+    def _is_news(self, advertisement: Advertisement, before: Advertisement | None) -> bool:
+        """Whether the log does not have it yet, as far as is known here; also when it could not be recorded."""
+        if before is None or before.offering != advertisement.offering:
+            return True
+        row = self.offers.get(advertisement.peer_id)
+        return self._may_be_chosen(advertisement) and (row is None or row.offering != advertisement.offering)
+
+    def _restate(self, peer_id: str, provider: Provider | None) -> None:
+        """What may be chosen follows the log: see `EventLog.index`."""
+        known = self._table.get(peer_id)
+        if known is None:
+            self.offers.drop(peer_id)
+        elif provider is not None and provider.offering is not None:
+            self.offers.put(peer_id, provider.offering, known[0].expires_at)
+        elif self._may_be_chosen(known[0]):
+            self.offers.drop(peer_id)
 
     def _drop(self, peer_id: str) -> bool:
         """Whether it was known. What is left of it in the heap is met when its time comes."""
@@ -329,6 +358,8 @@ class Directory:
             provider = self._log.load(Provider, peer_id) or Provider(peer_id)
             if change(provider):
                 await self._log.save(provider)
+            else:
+                self._restate(peer_id, provider)  # after a restart the log knows what we only hear of again
         except DmsError as error:  # of this one: the others' news is recorded all the same
             log.warning("what changed of %s is not recorded: %s", peer_id, error)
 
