@@ -39,31 +39,32 @@ from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.adapters.wallets.maker import new_wallet
-from dms.application.asyncapi import Part as Description
-from dms.application.availability import AvailabilityNews
-from dms.application.chats import Chats
-from dms.application.checkpoint_files import CheckpointFiles
-from dms.application.checkpoint_keeper import CheckpointKeeper, CheckpointTimes
-from dms.application.checkpoint_receiver import CheckpointReceiver
-from dms.application.cleanup import Cleaner
-from dms.application.compute_provider import ComputeProvider
-from dms.application.device import DeviceService
-from dms.application.directory import Directory
-from dms.application.erasures import Erasures
-from dms.application.file_exchange import FileExchange
-from dms.application.funding import PatientCheck
-from dms.application.heads import HeadExchange
+from dms.application.checkpoints.checkpoint_files import CheckpointFiles
+from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper, CheckpointTimes
+from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
+from dms.application.deployments.cleanup import Cleaner
+from dms.application.deployments.compute_provider import ComputeProvider
+from dms.application.device.device import DeviceService
+from dms.application.device.ml_images import MlImages
+from dms.application.files import move_files
+from dms.application.files.file_exchange import FileExchange
+from dms.application.files.transfers import TransferLimits, Transfers
+from dms.application.files.user_files import Inbox, Outbox
+from dms.application.jobs.service_provider import ServiceProvider, Timeouts
 from dms.application.loops import Loops
-from dms.application.ml_images import MlImages
+from dms.application.network.availability import AvailabilityNews
+from dms.application.network.chats import Chats
+from dms.application.network.directory import Directory
+from dms.application.payments.funding import PatientCheck
+from dms.application.payments.transactions import Transactions
 from dms.application.ports import Executor, FundingCheck, Hardware, Host
 from dms.application.reactors import Reactors
-from dms.application.retention import Retention
-from dms.application.seals import Seals
-from dms.application.service_provider import ServiceProvider, Timeouts
+from dms.application.records.asyncapi import Part as Description
+from dms.application.records.erasures import Erasures
+from dms.application.records.heads import HeadExchange
+from dms.application.records.retention import Retention
+from dms.application.records.seals import Seals
 from dms.application.services import Services
-from dms.application.transactions import Transactions
-from dms.application.transfers import TransferLimits, Transfers
-from dms.application.user_files import Inbox, Outbox
 from dms.application.writes import Writes
 from dms.clock import machine_clock
 from dms.config import Funding, Settings
@@ -208,6 +209,9 @@ def _parts(base: Base, readiness: Readiness) -> Parts:
         exchange=base.exchange,
         heads=HeadExchange(event_log, base.network, base.identity, heads, base.now, loops=loops),
         reactors=Reactors(event_log, loops),
+        file_reactors=move_files.reactors_of(
+            services.transfers, event_log, base.network, base.exchange, Inbox(base.received), base.now
+        ),
         availability=AvailabilityNews(event_log, services.directory.stir, loops),
         cleaner=Cleaner(event_log, services.compute_provider, base.executor, interval, loops),
         figures=figures,
@@ -233,7 +237,7 @@ def _services(
         service_provider=_service_provider(base, directory, receiver),
         compute_provider=_compute_provider(base),
         checkpoints=receiver,
-        transfers=_transfers(base),
+        transfers=_transfers(base, Inbox(base.received)),
         chats=Chats(base.network, base.now),
         transactions=Transactions(event_log, base.identity, base.funding),
         erasures=Erasures(
@@ -328,14 +332,14 @@ async def _check_archive(archive: Path, max_bytes: int) -> None:
     await asyncio.to_thread(check_archive, archive, max_bytes)
 
 
-def _transfers(base: Base) -> Transfers:
+def _transfers(base: Base, inbox: Inbox) -> Transfers:
     general, files = base.settings.general, base.settings.files
     return Transfers(
         base.event_log,
         base.network,
         base.exchange,
         Outbox([Path(folder) for folder in files.send_folders], (general.data_dir, general.work_dir), base.received),
-        Inbox(base.received),
+        inbox,
         base.now,
         TransferLimits(max_bytes=files.max_mb * MIB, max_offers=files.max_offers),
     )

@@ -15,17 +15,19 @@ from dms.adapters.http.server import HttpServer
 from dms.adapters.metadata.file import MetadataFile
 from dms.adapters.metrics.figures import Figures
 from dms.adapters.views.sqlite import SQLiteViews
-from dms.application.availability import AvailabilityNews
-from dms.application.cleanup import Cleaner
-from dms.application.control import serve_control
-from dms.application.file_exchange import FileExchange
-from dms.application.heads import HeadExchange
+from dms.application.deployments.cleanup import Cleaner
+from dms.application.files.file_exchange import FileExchange
 from dms.application.loops import Loops
+from dms.application.network.availability import AvailabilityNews
+from dms.application.network.control import serve_control
 from dms.application.ports import Executor, Host
-from dms.application.reactors import Reactors
+from dms.application.reactors import Reactor, Reactors
+from dms.application.records.heads import HeadExchange
 from dms.application.services import Services
 from dms.config import Settings
-from dms.domain.transfer import OPEN_STATES
+from dms.domain.deployment import Deployment
+from dms.domain.job import Job
+from dms.domain.transfer import OPEN_STATES, Transfer
 from dms.errors import LogCorrupt
 from projections.base import Projection
 from projections.checkpoints import OFFERED, Checkpoints
@@ -34,6 +36,9 @@ from projections.jobs import OPEN_STATUSES, Jobs
 from projections.transfers import Transfers
 
 log = logging.getLogger("dms")
+
+TOLD_WITHIN_SECONDS = 86_400  # how long after a restart providers are still told of what ended before
+PAGE = 1000
 
 
 class Part(Protocol):
@@ -90,6 +95,7 @@ class Parts:
     exchange: FileExchange
     heads: HeadExchange
     reactors: Reactors
+    file_reactors: Sequence[Reactor[Any]]
     availability: AvailabilityNews
     cleaner: Cleaner
     figures: Figures
@@ -163,6 +169,7 @@ class Daemon:
         self.parts.readiness.enter("joining the network")
         open_jobs = await self._open_jobs()
         self.services.compute_provider.take_up(open_jobs)
+        self.services.service_provider.take_up(open_jobs)
         self._serve_peers()
         await self._begin(self.parts.host)
         await self._go_on(open_jobs, position)
@@ -194,16 +201,18 @@ class Daemon:
         await parts.heads.start(open_jobs)
         await self._begin(services.compute_provider)
         closing.push_async_callback(parts.reactors.close)
-        await parts.reactors.start(services.compute_provider.reactors, lambda _: open_jobs, position)
+        reactors = (
+            *services.compute_provider.reactors, *services.service_provider.reactors, *parts.file_reactors,
+        )  # fmt: skip
+        jobs = {*open_jobs, *await self._wanted_checkpoints(), *await self._failed_lately()}
+        transfers = await self._open_transfers()
+        await services.transfers.take_up(transfers)
+        open_keys = {Deployment.KIND: open_jobs, Job.KIND: sorted(jobs), Transfer.KIND: transfers}
+        await parts.reactors.start(reactors, open_keys.__getitem__, position)
         for part in (parts.cleaner, services.retention, services.directory, parts.availability):
             await self._begin(part)
-        closing.push_async_callback(services.service_provider.close)
-        await services.service_provider.start(open_jobs)
         closing.push_async_callback(services.chats.close)
-        closing.push_async_callback(services.checkpoints.close)
-        await services.checkpoints.start(await self._wanted_checkpoints())
-        closing.push_async_callback(services.transfers.close)
-        await services.transfers.start(await self._open_transfers())
+        services.checkpoints.tidy()
 
     async def _begin(self, part: Part) -> None:
         """It is closed also when its start fails half-way."""
@@ -232,13 +241,22 @@ class Daemon:
     async def _wanted_checkpoints(self) -> list[str]:
         return await self._keys(Checkpoints(), "state", (OFFERED,), lambda row: row.job_id)
 
+    async def _failed_lately(self) -> list[str]:
+        """Jobs whose providers may not know yet that they are over."""
+        event_log, found = self.parts.event_log, list[str]()
+        position = await event_log.position_at(self.services.now() - TOLD_WITHIN_SECONDS * 1_000_000)
+        while batch := await event_log.read(position, PAGE, topics=(Job.Failed.TOPIC,)):
+            found += [recorded.key for recorded in batch]
+            position = batch[-1].position
+        return found
+
     async def _keys(
         self, view: Projection[Any], column: str, values: Sequence[str], key: Callable[[Any], str]
     ) -> list[str]:
         found: list[str] = []
         after = ""
         while True:
-            page = await self.parts.views.page(view, limit=1000, after=after, where={column: values})
+            page = await self.parts.views.page(view, limit=PAGE, after=after, where={column: values})
             found += map(key, page.rows)
             if not page.next:
                 return found

@@ -89,9 +89,6 @@ class EventLog(Protocol):
         When they could not be written it is called again with what the log has, None for nothing. So what an index
         says of an aggregate must follow from that aggregate alone."""
 
-    def on_rollback(self, react: Callable[[], None]) -> None:
-        """Calls `react` when decided events could not be written: state kept beside them is stale."""
-
 
 class ViewStore(Protocol):
     """The read models on the disk."""

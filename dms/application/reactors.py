@@ -92,24 +92,21 @@ class Reactor(ABC, Generic[A]):
 class Reaction(Generic[A]):
     """A reactor at work: one task for each aggregate that it is due for."""
 
-    def __init__(self, reactor: Reactor[A], event_log: EventLog, loops: Loops, retry: tuple[float, float]) -> None:
-        self._reactor, self._log, self._loops, self._retry = reactor, event_log, loops, retry
-        self._topics = tuple(reactor.topics)
-        self._position = 0
+    def __init__(self, reactor: Reactor[A], event_log: EventLog, retry: tuple[float, float]) -> None:
+        self._reactor, self._log, self._retry = reactor, event_log, retry
+        self.topics = frozenset(reactor.topics)
         self._working: dict[str, tuple[asyncio.Task[None], News]] = {}
-        self._following: Loop | None = None
 
-    def start(self, keys: Iterable[str], after: int) -> None:
-        """keys: the aggregates that were open at position `after`, or some more."""
-        self._position = after
+    def start(self, keys: Iterable[str]) -> None:
+        """keys: the aggregates that may have something due."""
         for key in keys:
             self._look(key, None)
-        self._following = self._loops.start(f"reactor: {self._reactor.name}", self._follow)
+
+    def take(self, event: Recorded) -> None:
+        self._look(event.originator_id.removeprefix(f"{self._reactor.kind.KIND}-"), event)
 
     async def close(self) -> None:
         """Stops where it is; the next start goes on from the log."""
-        if self._following is not None:
-            await self._following.close()
         tasks = [task for task, _ in self._working.values()]
         for task in tasks:
             task.cancel()
@@ -123,13 +120,6 @@ class Reaction(Generic[A]):
     def keys(self) -> list[str]:
         """Of the aggregates at work, oldest first (UUIDv7s sort by age)."""
         return sorted(self._working)
-
-    async def _follow(self) -> None:
-        async with aclosing(self._log.subscribe(self._position, topics=self._topics)) as batches:
-            async for batch in batches:
-                for event in batch:
-                    self._look(event.originator_id.removeprefix(f"{self._reactor.kind.KIND}-"), event)
-                self._position = batch[-1].position
 
     def _look(self, key: str, event: Recorded | None) -> None:
         known = self._working.get(key)
@@ -215,17 +205,33 @@ class Reactors:
         """retry: first and longest pause after a failure, seconds."""
         self._log, self._loops, self._retry = event_log, loops, retry
         self._running: dict[str, Reaction[Any]] = {}
+        self._following: list[Loop] = []
 
     async def start(
         self, reactors: Iterable[Reactor[Any]], open_keys: Callable[[str], Iterable[str]], after: int | None = None
     ) -> None:
         """open_keys: KIND -> keys of the aggregates of that kind that may have something due, all that were open at
         position `after`; None for now. What was saved since may be among them or not."""
-        after = self._log.head if after is None else after
+        position = self._log.head if after is None else after
+        woken: dict[str, list[Reaction[Any]]] = {}
         for reactor in reactors:
-            reaction: Reaction[Any] = Reaction(reactor, self._log, self._loops, self._retry)
+            reaction: Reaction[Any] = Reaction(reactor, self._log, self._retry)
             self._running[reactor.name] = reaction
-            reaction.start(open_keys(reactor.kind.KIND), after)
+            reaction.start(open_keys(reactor.kind.KIND))
+            for topic in reaction.topics:
+                woken.setdefault(topic, []).append(reaction)
+
+        async def follow() -> None:
+            """One reading of the log for all: each only hears of what wakes it."""
+            nonlocal position
+            async with aclosing(self._log.subscribe(position, topics=tuple(woken))) as batches:
+                async for batch in batches:
+                    for event in batch:
+                        for reaction in woken[event.topic]:
+                            reaction.take(event)
+                    position = batch[-1].position
+
+        self._following.append(self._loops.start("reactors", follow, needed=True))
 
     def keys(self, name: str) -> list[str]:
         """What that reactor is at work on, oldest first."""
@@ -237,5 +243,7 @@ class Reactors:
         self._running[name].stir(key)
 
     async def close(self) -> None:
+        for loop in self._following:
+            await loop.close()
         for reaction in self._running.values():
             await reaction.close()

@@ -65,6 +65,7 @@ class Job(JobEvents, PaidWork):
         self.provider_version = 0  # of the newest record of the provider's deployment
         self.provider_life = Life(DEPLOYMENT_RULES)  # as its records tell it
         self.submitted = False
+        self.failure = ""  # why it failed
         self.telling_settled = False
         self.misbehaviours = 0
         self.unreachable = False
@@ -182,14 +183,18 @@ class Job(JobEvents, PaidWork):
         except OutOfOrder as error:
             raise PeerMisbehaved(f"job {self.key}: the provider's record {record.version}: {error}") from error
 
-    def offer_checkpoint(self, saved: Deployment.CheckpointSaved, fetch_until: int, max_bytes: int) -> None:
-        """What the provider says that it has archived. Raises PeerMisbehaved when that makes no sense.
-        max_bytes: larger ones are not fetched."""
-        if not self.open:
-            return
+    def check_checkpoint(self, saved: Deployment.CheckpointSaved) -> None:
+        """Raises PeerMisbehaved when what the provider says that it has archived makes no sense."""
         last = self.checkpoint_offered.number if self.checkpoint_offered else 0
         if saved.number <= last or saved.size_bytes <= 0 or not is_sha256(saved.sha256):
             raise PeerMisbehaved(f"job {self.key}: checkpoint {saved.number} has no valid number, size or digest")
+
+    def offer_checkpoint(self, saved: Deployment.CheckpointSaved, fetch_until: int, max_bytes: int) -> None:
+        """What the provider has archived. Raises PeerMisbehaved as `check_checkpoint`. max_bytes: larger ones are not
+        fetched."""
+        if not self.open:
+            return
+        self.check_checkpoint(saved)
         self.trigger(
             self.CheckpointOffered(
                 number=saved.number,
@@ -342,7 +347,7 @@ class Job(JobEvents, PaidWork):
 
     @applies(JobEvents.Failed)
     def _failed(self, event: JobEvents.Failed) -> None:
-        self.outcome = outcome_of(event)
+        self.outcome, self.failure = outcome_of(event), event.reason
 
 
 def _one_of(words: Sequence[str], text: str) -> str:

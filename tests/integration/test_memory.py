@@ -21,7 +21,7 @@ import websockets
 from dms.adapters.eventlog import log as eventlog
 from dms.adapters.outputs import files as outputs
 from dms.adapters.p2p.workarounds import HardenedYamux
-from dms.application import heads
+from dms.application.records import heads
 from dms.bootstrap import build
 from dms.config import Job, Settings
 from dms.daemon import Daemon
@@ -118,7 +118,7 @@ def quiet(sp: Daemon, cp: Daemon) -> Callable[[], bool]:
     return lambda: (
         not (
             any(cp.parts.reactors.keys(one.name) for one in cp.services.compute_provider.reactors)
-            or sp.services.service_provider._tasks.jobs()
+            or any(sp.parts.reactors.keys(one.name) for one in sp.services.service_provider.reactors)
             or sp.parts.heads._showing
             or cp.parts.heads._showing
         )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.p2p.identity import Identity
-from dms.application.file_exchange import FileExchange
-from dms.application.messages import FileOfferAnswer, encode
-from dms.application.transfers import Snapshot, Transfers
-from dms.application.user_files import Inbox, Outbox
+from dms.application.files.file_exchange import FileExchange
+from dms.application.files.move_files import reactors_of
+from dms.application.files.transfers import Snapshot, Transfers
+from dms.application.files.user_files import Inbox, Outbox
+from dms.application.loops import Loops
+from dms.application.network.messages import FileOfferAnswer, encode
+from dms.application.reactors import Reactors
 from dms.domain.event import new_id
 from dms.domain.transfer import Direction, Transfer, TransferState
 from tests.fixtures.waiting import wait_for
@@ -31,15 +34,30 @@ async def event_log(tmp_path: Path) -> AsyncIterator[SQLiteEventLog]:
     await log.close()
 
 
+class Side:
+    """One node's transfers, and what follows from them."""
+
+    def __init__(self, folder: Path, log: SQLiteEventLog, network: LonelyNetwork) -> None:
+        inbox, exchange = Inbox(folder / "received"), FileExchange(network)
+        self.transfers = Transfers(log, network, exchange, Outbox([folder], [], folder / "received"), inbox, now_us)
+        self._effects = reactors_of(self.transfers, log, network, exchange, inbox, now_us)
+        self.reactors = Reactors(log, Loops())
+
+    async def start(self, open_ids: Sequence[str]) -> None:
+        await self.transfers.take_up(open_ids)
+        await self.reactors.start(self._effects, lambda _: open_ids)
+
+
 @pytest.fixture
-async def transfers(tmp_path: Path, event_log: SQLiteEventLog) -> AsyncIterator[Transfers]:
-    network = LonelyNetwork(Identity.generate().peer_id)
-    received = tmp_path / "received"
-    made = Transfers(
-        event_log, network, FileExchange(network), Outbox([tmp_path], [], received), Inbox(received), now_us
-    )
+async def side(tmp_path: Path, event_log: SQLiteEventLog) -> AsyncIterator[Side]:
+    made = Side(tmp_path, event_log, LonelyNetwork(Identity.generate().peer_id))
     yield made
-    await made.close()
+    await made.reactors.close()
+
+
+@pytest.fixture
+def transfers(side: Side) -> Transfers:
+    return side.transfers
 
 
 async def offered(log: SQLiteEventLog, direction: Direction, days_ago: int) -> str:
@@ -49,9 +67,11 @@ async def offered(log: SQLiteEventLog, direction: Direction, days_ago: int) -> s
     return transfer.key
 
 
-async def test_what_nobody_decides_on_ends_after_a_week(event_log: SQLiteEventLog, transfers: Transfers) -> None:
+async def test_what_nobody_decides_on_ends_after_a_week(
+    event_log: SQLiteEventLog, side: Side, transfers: Transfers
+) -> None:
     ids = [await offered(event_log, direction, days) for direction in Direction for days in (6, 8)]
-    await transfers.start(ids)
+    await side.start(ids)
     await wait_for(lambda: sum(transfers.get(i).ended for i in ids) == 2)
     assert [transfers.get(i).state for i in ids] == [
         TransferState.OFFERED,
@@ -63,11 +83,11 @@ async def test_what_nobody_decides_on_ends_after_a_week(event_log: SQLiteEventLo
 
 
 async def test_a_fetch_from_a_peer_that_stays_away_fails_and_leaves_nothing(
-    event_log: SQLiteEventLog, transfers: Transfers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    event_log: SQLiteEventLog, side: Side, transfers: Transfers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfers._exchange, "_away", 0.3)
     transfer_id = await offered(event_log, Direction.IN, 0)
-    await transfers.start([transfer_id])
+    await side.start([transfer_id])
     await transfers.accept(transfer_id)
     await wait_for(lambda: transfers.get(transfer_id).ended)
     assert transfers.get(transfer_id).state is TransferState.FAILED
@@ -76,10 +96,10 @@ async def test_a_fetch_from_a_peer_that_stays_away_fails_and_leaves_nothing(
 
 
 async def test_cancelling_does_not_wait_for_a_peer_that_is_away(
-    event_log: SQLiteEventLog, transfers: Transfers
+    event_log: SQLiteEventLog, side: Side, transfers: Transfers
 ) -> None:
     transfer_id = await offered(event_log, Direction.OUT, 0)
-    await transfers.start([transfer_id])
+    await side.start([transfer_id])
     seen = [snapshot.transfer.state async for snapshot in _cancelled_meanwhile(transfers, transfer_id)]
     assert seen[-1] is TransferState.CANCELLED
 
@@ -96,16 +116,14 @@ class Undecided(LonelyNetwork):
 
 
 async def test_a_peer_that_has_not_decided_is_not_asked_all_the_time(tmp_path: Path, event_log: SQLiteEventLog) -> None:
-    network, received = Undecided(Identity.generate().peer_id), tmp_path / "received"
-    transfers = Transfers(
-        event_log, network, FileExchange(network), Outbox([tmp_path], [], received), Inbox(received), now_us
-    )
-    await transfers.start([await offered(event_log, Direction.OUT, 0)])
+    network = Undecided(Identity.generate().peer_id)
+    side = Side(tmp_path, event_log, network)
+    await side.start([await offered(event_log, Direction.OUT, 0)])
     await wait_for(lambda: network.asked)
     for _ in range(20):
         await offered(event_log, Direction.OUT, 0)
     assert network.asked == 1
-    await transfers.close()
+    await side.reactors.close()
 
 
 async def _cancelled_meanwhile(transfers: Transfers, transfer_id: str) -> AsyncIterator[Snapshot]:

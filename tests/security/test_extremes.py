@@ -22,11 +22,11 @@ from dms.adapters.p2p.addresses import AddressBook, read_bootstrap
 from dms.adapters.p2p.discovery import Discovery
 from dms.adapters.p2p.exchange import Answer
 from dms.adapters.p2p.identity import Identity
-from dms.application.chats import CHAT, CHAT_LINE, ChatLine, ChatOpen
-from dms.application.control import Kind, serve_control
-from dms.application.file_exchange import FILE, FetchRequest, FileExchange
-from dms.application.heads import HeadExchange
-from dms.application.messages import (
+from dms.application.files.file_exchange import FILE, FetchRequest, FileExchange
+from dms.application.jobs.follow_deployments import Contact, FollowDeployments
+from dms.application.network.chats import CHAT, CHAT_LINE, ChatLine, ChatOpen
+from dms.application.network.control import Kind, serve_control
+from dms.application.network.messages import (
     AD_SNAPSHOT,
     AD_TOPIC,
     CHECKPOINT,
@@ -47,7 +47,7 @@ from dms.application.messages import (
     encode,
 )
 from dms.application.ports import GossipHandler, LogLine, RequestHandler, StreamHandler
-from dms.application.service_provider import Contact
+from dms.application.records.heads import HeadExchange
 from dms.domain.bounds import Unreadable, check, read, tightened, time_text
 from dms.domain.deployment import Deployment
 from dms.domain.device import Offer
@@ -341,7 +341,8 @@ async def submitted(node: Node, provider: str) -> Job:
 @pytest.mark.slow
 async def test_feeds_of_a_provider(node: Node) -> None:
     """Each in a job of its own, whose lines are then shown as clients get them."""
-    network, service = network_of(node), node.services.service_provider
+    network = network_of(node)
+    [follow] = [one for one in node.services.service_provider.reactors if isinstance(one, FollowDeployments)]
     author = Author()
     whole = sample(FeedItem)
     taken: list[str] = []
@@ -358,7 +359,7 @@ async def test_feeds_of_a_provider(node: Node) -> None:
                 job = await submitted(node, author.peer_id)
             network.frames = (body,)
             try:
-                await service._take_feed(job, Contact())
+                await follow._take_feed(job, Contact(), set())
                 taken.append(job.key)
             except DmsError:
                 taken.append(job.key)

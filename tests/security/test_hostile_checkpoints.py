@@ -20,11 +20,13 @@ from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.executors.workspace_archive import check_archive
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
-from dms.application import checkpoint_receiver
-from dms.application.checkpoint_files import CheckpointFiles
-from dms.application.checkpoint_receiver import CheckpointReceiver
-from dms.application.file_exchange import FileExchange, FileRef
-from dms.application.messages import CHECKPOINT, CheckpointNote, CheckpointNoted, decode_request, encode
+from dms.application.checkpoints import checkpoint_receiver
+from dms.application.checkpoints.checkpoint_files import CheckpointFiles
+from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver, FetchCheckpoints
+from dms.application.files.file_exchange import FileExchange, FileRef
+from dms.application.loops import Loops
+from dms.application.network.messages import CHECKPOINT, CheckpointNote, CheckpointNoted, decode_request, encode
+from dms.application.reactors import Reactors
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.event import new_id
@@ -83,6 +85,7 @@ class Sides:
         exchange = FileExchange(ours)
         exchange.start()
         self.receiver = self.new_receiver(exchange)
+        self.reactors: Reactors | None = None
         self.exchange = exchange
         lying = FileExchange(theirs)
         lying.serve("checkpoint", self._give)
@@ -119,7 +122,12 @@ class Sides:
         self.send(content)
         self.receiver.offer(job, event)
         await self.log.save(job)
-        self.receiver.fetch(job.key)
+        await self.fetch(job)
+
+    async def fetch(self, job: Job) -> None:
+        if self.reactors is None:
+            self.reactors = Reactors(self.log, Loops())
+            await self.reactors.start([FetchCheckpoints(self.receiver)], lambda _: [job.key])
 
     async def settled(self, job: Job) -> str:
         """Why it was lost; empty when it is here. Once that is in the log."""
@@ -154,7 +162,8 @@ async def sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     ours.add_addresses(theirs.peer_id, theirs.listen_addresses)
     theirs.add_addresses(ours.peer_id, ours.listen_addresses)
     yield sides
-    await sides.receiver.close()
+    if sides.reactors is not None:
+        await sides.reactors.close()
     await ours.close()
     await theirs.close()
     await log.close()
@@ -227,7 +236,7 @@ async def test_what_was_wanted_when_we_died_is_fetched_when_we_are_back(sides: S
     sides.sent.write_bytes(content)
     sides.receiver.offer(job, saved(content))
     await sides.log.save(job)  # and here the process ends
-    await sides.receiver.start([job.key])
+    await sides.fetch(job)
     assert await sides.settled(job) == ""
     assert sides.files.received(job.key).read_bytes() == content
 

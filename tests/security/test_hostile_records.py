@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from dms.adapters.p2p.identity import Identity
-from dms.application.export import signed_record
-from dms.application.messages import DeploymentAnswer, DeploymentRequest, FeedItem, encode
-from dms.application.redaction import holding
+from dms.application.network.messages import DeploymentAnswer, DeploymentRequest, FeedItem, encode
+from dms.application.records.export import signed_record
+from dms.application.records.redaction import holding
 from dms.domain.chain import GENESIS, SignedRecord, link
 from dms.domain.deployment import Deployment
 from dms.domain.event import UNREAD, Recorded, new_id, new_id_bytes
@@ -60,7 +60,7 @@ async def fate(node: Node, monkeypatch: pytest.MonkeyPatch, topic: str, version:
 
     monkeypatch.setattr(node.services.network, "request", accepted)
     monkeypatch.setattr(node.services.network, "stream", records)
-    await node.services.service_provider.start([job.key])
+    await node.follow_jobs(job.key)
     async with asyncio.timeout(120), aclosing(node.services.log.subscribe(0, stream=job.id)) as batches:
         async for batch in batches:
             for recorded in batch:

@@ -95,7 +95,6 @@ class SQLiteEventLog:
         self._writer: Loop | None = None
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._on_rollback: list[Callable[[], None]] = []
         self._indexes: dict[type[Aggregate], list[Callable[[str, Any], None]]] = {}
         self._on_commit: list[Callable[[int, float, float], None]] = []
         self._last_commit_seconds = 0.0
@@ -310,11 +309,6 @@ class SQLiteEventLog:
     def _roll_back(self, aggregates: Sequence[Aggregate]) -> None:
         self._forget(aggregates)
         self._restate_as_stored(aggregates)
-        for react in self._on_rollback:
-            try:
-                react()
-            except Exception:  # a listener's fault must not leave a command without its answer
-                log.exception("after a failed write", extra={"action": "rollback_failed"})
 
     # --- writing -----------------------------------------------------------------------------------
     async def _write_loop(self) -> None:
@@ -514,9 +508,6 @@ class SQLiteEventLog:
 
     def index(self, kind: type[A], restate: Callable[[str, A | None], None]) -> None:
         self._indexes.setdefault(kind, []).append(restate)
-
-    def on_rollback(self, react: Callable[[], None]) -> None:
-        self._on_rollback.append(react)
 
     def on_commit(self, tell: Callable[[int, float, float], None]) -> None:
         """Calls tell(events, seconds of the commit, seconds that its oldest command waited); must not raise."""

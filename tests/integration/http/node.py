@@ -121,6 +121,7 @@ class Node:
     """A daemon, and what tests do with it."""
 
     def __init__(self, daemon: Daemon) -> None:
+        self._reactors = daemon.parts.reactors
         self.services, self.port, self.readiness = daemon.services, daemon.port, daemon.parts.readiness
         self.views, self.executor, self._server = daemon.parts.views, daemon.parts.executor, daemon.parts.server
         self.log, self.outputs, self.app = self.services.log, self.services.outputs, self._server.app
@@ -175,6 +176,12 @@ class Node:
         assert job is not None
         return job
 
+    async def follow_jobs(self, *job_ids: str) -> None:
+        """From now on the requester's effects follow the log."""
+        service = self.services.service_provider
+        service.take_up(job_ids)
+        await self._reactors.start(service.reactors, lambda _: job_ids)
+
     # --- clients -----------------------------------------------------------------------------------
     def client(self, **more: Any) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, timeout=120, verify=NO_TLS, **more)
@@ -219,11 +226,10 @@ async def running_node(
     daemon = await build(settings(folder, rest or Rest(), runs_for_peers=runs_for_peers, funding=funding), overrides)
     await daemon.start(take_part=False)  # jobs are written by tests, and nothing else acts on them
     try:
-        await daemon.services.transfers.start([])
+        await daemon.parts.reactors.start(daemon.parts.file_reactors, lambda _: [])
         yield Node(daemon)
     finally:
-        await daemon.services.transfers.close()
-        await daemon.services.service_provider.close()
+        await daemon.parts.reactors.close()
         await daemon.close()
 
 

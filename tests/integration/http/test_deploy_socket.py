@@ -80,8 +80,7 @@ async def test_a_whole_job_in_version_1(node: Node) -> None:
 async def test_send_status_funds_the_latest_request_and_the_socket_follows_it(node: Node) -> None:
     await node.job()
     job = await node.job()
-    service = node.services.service_provider
-    await service.start([job])
+    await node.follow_jobs(job)
     async with node.connect(path="/run/deploy", v2=True) as ws:
         await ws.send(payment())
         found = await frames(ws, lambda frame: frame["action"] == "job-submitted")
@@ -90,7 +89,7 @@ async def test_send_status_funds_the_latest_request_and_the_socket_follows_it(no
 
 async def test_a_refused_payment_is_a_job_failed_exactly_once(node: Node) -> None:
     job = await node.job()
-    await node.services.service_provider.start([job])
+    await node.follow_jobs(job)
     async with node.connect() as ws:
         await ws.send(payment(status="failed"))
         found = await frames(ws, is_last)
@@ -102,7 +101,7 @@ async def test_a_refused_payment_is_a_job_failed_exactly_once(node: Node) -> Non
 
 async def test_pending_is_recorded_and_the_job_waits(node: Node) -> None:
     job = await node.job()
-    await node.services.service_provider.start([job])
+    await node.follow_jobs(job)
     async with node.connect(v2=True) as ws:
         await ws.send(payment(status="pending"))
         await ws.send(payment(job_id=job))
@@ -139,7 +138,7 @@ async def test_bad_input_is_answered_and_the_socket_stays(node: Node, sent: str 
 
 async def test_a_second_socket_can_not_end_another_clients_job(node: Node) -> None:
     job = await node.job()
-    await node.services.service_provider.start([job])
+    await node.follow_jobs(job)
     async with node.connect(v2=True) as first:
         await first.send(payment())
         await frames(first, lambda frame: frame["action"] == "job-submitted")
@@ -271,6 +270,8 @@ async def test_a_stream_that_fails_tells_its_clients_and_the_next_one_works(
     async with node.connect(f"?job_id={job}&after={position}", v2=True) as ws:
         await next_frame(ws)
         assert (await next_frame(ws))["stdout"] == "a line\n"
+        await node.respond(job)
+        assert (await next_frame(ws))["action"] == "deployment-response"
         await node.complete(job)
         assert (await next_frame(ws))["action"] == "job-completed"
 
