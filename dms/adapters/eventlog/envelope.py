@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from eventsourcing.persistence import StoredEvent
 
@@ -33,9 +34,17 @@ class Stored(Draft):
     hash: bytes
 
 
-def chained(position: int, previous: bytes, drafts: Sequence[Draft]) -> list[Stored]:
-    """Their places behind a position, whose link is `previous`."""
-    placed: list[Stored] = []
+class Place(NamedTuple):
+    """Of an event in the log, as Stored has it."""
+
+    position: int
+    hash: bytes
+
+
+def chained(head: Place, drafts: Sequence[Draft]) -> list[Place]:
+    """The places of the drafts behind the head."""
+    position, previous = head
+    places: list[Place] = []
     for draft in drafts:
         position += 1
         previous = link(
@@ -43,10 +52,5 @@ def chained(position: int, previous: bytes, drafts: Sequence[Draft]) -> list[Sto
             draft.schema_version, draft.time, draft.id, draft.correlation, draft.causation, draft.traceparent.encode(),
             draft.state,
         )  # fmt: skip
-        placed.append(
-            Stored(
-                draft.originator_id, draft.originator_version, draft.topic, draft.state, draft.schema_version,
-                draft.time, draft.id, draft.correlation, draft.causation, draft.traceparent, position, previous,
-            )
-        )  # fmt: skip
-    return placed
+        places.append(Place(position, previous))
+    return places

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from dms.adapters.eventlog.aggregates import Aggregates
-from dms.adapters.eventlog.envelope import Draft, Stored
+from dms.adapters.eventlog.envelope import Draft, Place
 from dms.adapters.eventlog.health import LogHealth
 from dms.adapters.eventlog.live import LiveEvents
 from dms.adapters.eventlog.mapper import recorded
@@ -118,11 +118,11 @@ class GroupCommit:
             while self._queue:
                 batch = self._writing = self._take_batch()
                 try:
-                    placed = await self._commit([draft for save in batch for draft in save.drafts])
+                    places = await self._commit([draft for save in batch for draft in save.drafts])
                 except Exception as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
                     self._fail(batch, error)
                 else:
-                    self._publish(batch, placed)
+                    self._publish(batch, places)
                 await asyncio.sleep(0)  # those who were answered queue their next commands
 
     def _take_batch(self) -> list[Save]:
@@ -136,10 +136,10 @@ class GroupCommit:
         self._queued_events -= count
         return batch
 
-    async def _commit(self, drafts: list[Draft]) -> list[Stored]:
+    async def _commit(self, drafts: list[Draft]) -> list[Place]:
         async with self._turn:
             self._health.check()
-            placed = self._recorder.insert(drafts)
+            places = self._recorder.insert(drafts)
             if self._commit_seconds < QUICK_COMMIT_SECONDS:
                 seconds = self._recorder.commit()
             else:
@@ -154,16 +154,18 @@ class GroupCommit:
         self._health.write_succeeded()
         self._commit_seconds += 0.1 * (seconds - self._commit_seconds)
         self._last_commit_seconds = seconds
-        return placed
+        return places
 
     def _committed_alone(self, committing: asyncio.Future[float]) -> None:
         """The writer died meanwhile: nobody else takes what came of it."""
         if not committing.cancelled() and committing.exception() is None:
             self._live.catch_up()
 
-    def _publish(self, batch: list[Save], placed: list[Stored]) -> None:
+    def _publish(self, batch: list[Save], places: list[Place]) -> None:
+        drafts = [draft for save in batch for draft in save.drafts]
         events = [event for save in batch for event in save.events]
-        self._live.publish([recorded(stored, event) for stored, event in zip(placed, events, strict=True)])
+        placed = zip(drafts, places, events, strict=True)
+        self._live.publish([recorded(draft, *place, event) for draft, place, event in placed])
         for save in batch:
             self._aggregates.let_go(save.aggregates)
             if not save.done.done():
@@ -172,7 +174,7 @@ class GroupCommit:
         oldest = time.perf_counter() - batch[0].at
         for tell in self._on_commit:
             try:
-                tell(len(placed), self._last_commit_seconds, oldest)
+                tell(len(places), self._last_commit_seconds, oldest)
             except Exception:  # a listener's fault must not hold up the commands behind
                 log.exception("after a commit", extra={"action": "commit_told_failed"})
 

@@ -29,9 +29,9 @@ class EventMapper(Mapper[str]):
         """Whatever its place and its data are: they come of being written."""
         one = domain_event
         assert isinstance(one, Recorded)  # noqa: S101  the library's type is wider than ours
+        seal = partial(self._keys.seal, scope_of(one.originator_id)) if one.event.PERSONAL else None
         return Draft(
-            one.originator_id, one.originator_version, one.topic,
-            encode(one.event, partial(self._keys.seal, scope_of(one.originator_id))),
+            one.originator_id, one.originator_version, one.topic, encode(one.event, seal),
             one.schema_version, one.time, one.id, one.correlation, one.causation, one.traceparent,
         )  # fmt: skip
 
@@ -45,15 +45,14 @@ class EventMapper(Mapper[str]):
             raise LogCorrupt(
                 f"position {stored.position} ({stored.topic} of {stored.originator_id}) was changed: {error}"
             ) from error
-        return recorded(stored, event)
+        return recorded(stored, stored.position, stored.hash, event)
 
 
-def recorded(stored: Stored, event: Event) -> Recorded:
+def recorded(draft: Draft, position: int, link: bytes, event: Event) -> Recorded:
     """event: what its state says."""
     return Recorded(
-        stored.position, stored.originator_id, stored.originator_version, stored.topic, stored.schema_version,
-        stored.time, stored.id, stored.correlation, stored.causation, stored.traceparent, stored.state, stored.hash,
-        event,
+        position, draft.originator_id, draft.originator_version, draft.topic, draft.schema_version, draft.time,
+        draft.id, draft.correlation, draft.causation, draft.traceparent, draft.state, link, event,
     )  # fmt: skip
 
 

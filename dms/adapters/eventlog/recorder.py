@@ -14,7 +14,7 @@ from uuid import UUID
 
 from eventsourcing.persistence import ApplicationRecorder, DataError, Notification, StoredEvent, Subscription
 
-from dms.adapters.eventlog.envelope import Draft, Stored
+from dms.adapters.eventlog.envelope import Draft, Place, Stored
 from dms.adapters.eventlog.keyring import Keyring
 from dms.adapters.eventlog.subscription import BlockingSubscription, WakingRecorder
 from dms.domain.event import in_the_clear, new_id_bytes
@@ -33,7 +33,7 @@ class LogRecorder(WakingRecorder):
 
     # --- writing in two steps, so that many commands share one fsync ----------------------------------
     @abstractmethod
-    def insert(self, drafts: Sequence[Draft]) -> list[Stored]:
+    def insert(self, drafts: Sequence[Draft]) -> list[Place]:
         """Opens a transaction and puts the events in it, chained behind the head. Must be followed by commit() or
         rollback(), from any thread. When it raises, it has rolled back."""
 
@@ -92,9 +92,9 @@ class LogRecorder(WakingRecorder):
         drafts = [event if isinstance(event, Draft) else _draft(event) for event in stored_events]
         for draft in drafts:
             _check_sealed(draft)
-        placed = self.insert(drafts)
+        places = self.insert(drafts)
         self.commit()
-        return [stored.position for stored in placed]
+        return [place.position for place in places]
 
     def select_events(
         self,

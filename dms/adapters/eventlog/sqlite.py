@@ -13,7 +13,7 @@ from eventsourcing.persistence import IntegrityError, OperationalError, StoredEv
 
 from dms.adapters.eventlog import keyring
 from dms.adapters.eventlog.archive_reader import Archived
-from dms.adapters.eventlog.envelope import Draft, Stored
+from dms.adapters.eventlog.envelope import Draft, Place, Stored
 from dms.adapters.eventlog.inuse import FilesInUse
 from dms.adapters.eventlog.keyring import Keyring
 from dms.adapters.eventlog.owned import OwnedFile
@@ -60,7 +60,7 @@ class SQLiteRecorder(LogRecorder):
         self.reader = SQLiteReader(reading, self.archived, self.database)
         self._end = self.reader.end()
         if writing is not None:
-            self.writer = SQLiteWriter(writing, self.keys, self.archived, *self._end)
+            self.writer = SQLiteWriter(writing, self.keys, self.archived, self._end)
 
     def _connect(self, *, read_only: bool = True) -> sqlite3.Connection:
         """One that is closed with this object, and when it can't be made."""
@@ -87,9 +87,9 @@ class SQLiteRecorder(LogRecorder):
     @property
     def head(self) -> int:
         """The newest position that was committed here; without `own`, what it was when the log was opened."""
-        return self.writer.head if self._own else self._end[0]
+        return (self.writer.head if self._own else self._end).position
 
-    def insert(self, drafts: Sequence[Draft]) -> list[Stored]:
+    def insert(self, drafts: Sequence[Draft]) -> list[Place]:
         return self.writer.insert(drafts)
 
     def commit(self) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dms.adapters.eventlog.archive_reader import Archived
-from dms.adapters.eventlog.envelope import Stored
+from dms.adapters.eventlog.envelope import Place, Stored
 from dms.adapters.eventlog.sqlite_names import StoredNames
 from dms.adapters.eventlog.sqlite_schema import COLUMNS, format_of
 from dms.domain.chain import GENESIS, SignedRecord, id_bytes
@@ -150,12 +150,12 @@ class SQLiteReader:
         """The position behind the archived ones."""
         return self.archived.last() + 1
 
-    def end(self) -> tuple[int, bytes]:
-        """(the newest position, the link there). Raises LogCorrupt."""
+    def end(self) -> Place:
+        """Of the newest event, or of what stands before the first. Raises LogCorrupt."""
         rows = self.ask("SELECT position, hash FROM event ORDER BY position DESC LIMIT 1")
-        head = (int(rows[0][0]), self._hash(*rows[0])) if rows else (0, GENESIS)
+        head = Place(int(rows[0][0]), self._hash(*rows[0])) if rows else Place(0, GENESIS)
         end = self.archived.end()
-        return head if end is None or end.last <= head[0] else (end.last, end.hash)
+        return head if end is None or end.last <= head.position else Place(end.last, end.hash)
 
     def newest(self) -> int:
         """The newest position; 0 for none."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from dms.adapters.eventlog import keyring
 from dms.adapters.eventlog.archive_reader import Archived
-from dms.adapters.eventlog.envelope import Draft, Stored, chained
+from dms.adapters.eventlog.envelope import Draft, Place, chained
 from dms.adapters.eventlog.keyring import Keyring
 from dms.adapters.eventlog.sqlite_names import NewNames
 
@@ -21,35 +21,39 @@ PROBE_BYTES = 65_536
 class SQLiteWriter:
     """There is one of a log, in one process. For any thread."""
 
-    def __init__(
-        self, connection: sqlite3.Connection, keys: Keyring, archived: Archived, head: int, head_hash: bytes
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, keys: Keyring, archived: Archived, head: Place) -> None:
         """connection: of its own."""
         self.connection, self._keys = connection, keys
-        self.head, self.head_hash = head, head_hash
-        self._next_head = head, head_hash
+        self.head = self._next_head = head
         self._names = NewNames(connection, archived)
         self._new_keys: list[keyring.Row] = []  # in the open transaction
         self._lock = threading.Lock()  # taken at insert, freed after commit
 
-    def insert(self, drafts: Sequence[Draft]) -> list[Stored]:
+    def insert(self, drafts: Sequence[Draft]) -> list[Place]:
         """See LogRecorder.insert."""
         self._lock.acquire()
         try:
             self.connection.execute("BEGIN IMMEDIATE")
             self._names.begin()
-            placed = chained(self.head, self.head_hash, drafts)
-            rows = [_row(one, *self._names.of(one)) for one in placed]
+            places = chained(self.head, drafts)
+            rows = [self._row(draft, place) for draft, place in zip(drafts, places, strict=True)]
             self._names.store()
             self.connection.executemany(_INSERT, rows)
             self._new_keys = self._keys.unwritten()
             if self._new_keys:
                 self.connection.executemany(keyring.INSERT, self._new_keys)
-            self._next_head = (placed[-1].position, placed[-1].hash) if placed else (self.head, self.head_hash)
+            self._next_head = places[-1] if places else self.head
         except BaseException:
             self.rollback()
             raise
-        return placed
+        return places
+
+    def _row(self, draft: Draft, place: Place) -> tuple[object, ...]:
+        stream, topic = self._names.of(draft)
+        return (
+            place.position, stream, draft.originator_version, topic, draft.time, draft.id, draft.correlation,
+            draft.causation, draft.traceparent, draft.state, place.hash,
+        )  # fmt: skip
 
     def commit(self) -> float:
         """See LogRecorder.commit: one fsync. Raises sqlite3.Error."""
@@ -59,7 +63,7 @@ class SQLiteWriter:
         except sqlite3.Error:
             self.rollback()
             raise
-        self.head, self.head_hash = self._next_head
+        self.head = self._next_head
         self._keys.written(self._new_keys)
         self._lock.release()
         return time.perf_counter() - started
@@ -101,10 +105,3 @@ class SQLiteWriter:
         """Nothing is written meanwhile."""
         with self._lock:
             yield
-
-
-def _row(one: Stored, stream: int, topic: int) -> tuple[object, ...]:
-    return (
-        one.position, stream, one.originator_version, topic, one.time, one.id, one.correlation, one.causation,
-        one.traceparent, one.state, one.hash,
-    )  # fmt: skip
