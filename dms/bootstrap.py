@@ -39,32 +39,32 @@ from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.adapters.wallets.maker import new_wallet
-from dms.application import move_files
-from dms.application.asyncapi import Part as Description
-from dms.application.availability import AvailabilityNews
-from dms.application.chats import Chats
-from dms.application.checkpoint_files import CheckpointFiles
-from dms.application.checkpoint_keeper import CheckpointKeeper, CheckpointTimes
-from dms.application.checkpoint_receiver import CheckpointReceiver
-from dms.application.cleanup import Cleaner
-from dms.application.compute_provider import ComputeProvider
-from dms.application.device import DeviceService
-from dms.application.directory import Directory
-from dms.application.erasures import Erasures
-from dms.application.file_exchange import FileExchange
-from dms.application.funding import PatientCheck
-from dms.application.heads import HeadExchange
+from dms.application.checkpoints.checkpoint_files import CheckpointFiles
+from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper, CheckpointTimes
+from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
+from dms.application.deployments.cleanup import Cleaner
+from dms.application.deployments.compute_provider import ComputeProvider
+from dms.application.device.device import DeviceService
+from dms.application.device.ml_images import MlImages
+from dms.application.files import move_files
+from dms.application.files.file_exchange import FileExchange
+from dms.application.files.transfers import TransferLimits, Transfers
+from dms.application.files.user_files import Inbox, Outbox
+from dms.application.jobs.service_provider import ServiceProvider, Timeouts
 from dms.application.loops import Loops
-from dms.application.ml_images import MlImages
+from dms.application.network.availability import AvailabilityNews
+from dms.application.network.chats import Chats
+from dms.application.network.directory import Directory
+from dms.application.payments.funding import PatientCheck
+from dms.application.payments.transactions import Transactions
 from dms.application.ports import Executor, FundingCheck, Hardware, Host
 from dms.application.reactors import Reactors
-from dms.application.retention import Retention
-from dms.application.seals import Seals
-from dms.application.service_provider import ServiceProvider, Timeouts
+from dms.application.records.asyncapi import Part as Description
+from dms.application.records.erasures import Erasures
+from dms.application.records.heads import HeadExchange
+from dms.application.records.retention import Retention
+from dms.application.records.seals import Seals
 from dms.application.services import Services
-from dms.application.transactions import Transactions
-from dms.application.transfers import TransferLimits, Transfers
-from dms.application.user_files import Inbox, Outbox
 from dms.application.writes import Writes
 from dms.clock import machine_clock
 from dms.config import Funding, Settings

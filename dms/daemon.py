@@ -15,14 +15,14 @@ from dms.adapters.http.server import HttpServer
 from dms.adapters.metadata.file import MetadataFile
 from dms.adapters.metrics.figures import Figures
 from dms.adapters.views.sqlite import SQLiteViews
-from dms.application.availability import AvailabilityNews
-from dms.application.cleanup import Cleaner
-from dms.application.control import serve_control
-from dms.application.file_exchange import FileExchange
-from dms.application.heads import HeadExchange
+from dms.application.deployments.cleanup import Cleaner
+from dms.application.files.file_exchange import FileExchange
 from dms.application.loops import Loops
+from dms.application.network.availability import AvailabilityNews
+from dms.application.network.control import serve_control
 from dms.application.ports import Executor, Host
 from dms.application.reactors import Reactor, Reactors
+from dms.application.records.heads import HeadExchange
 from dms.application.services import Services
 from dms.config import Settings
 from dms.domain.deployment import Deployment

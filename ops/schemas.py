@@ -22,8 +22,8 @@ from dms.adapters.http.postman import collection
 from dms.adapters.http.problems import Problem
 from dms.adapters.http.server import ROUTES, describe, describe_streams
 from dms.adapters.nats import description as nats
-from dms.application import event_schemas
-from dms.application.event_schemas import DIALECT, envelope_schema, past_schemas
+from dms.application.records import event_schemas
+from dms.application.records.event_schemas import DIALECT, envelope_schema, past_schemas
 from dms.config import Rest
 from dms.domain.event import EVENT_TYPES
 from dms.domain.heads import Heads

@@ -1,6 +1,6 @@
 """What a read model is: a pure fold over the log, one row a key, kept with the position it has reached.
 
-A row is the whole state of one key (a job, a provider). The same fold runs live, in a rebuild and
+A row is the whole state of one key (a job, a provider). The same fold (Folds) runs live, in a rebuild, in a check and
 for a moment in the past; there is no second code path.
 """
 
@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from dms.domain.event import AnyFact, Event
 
-KeyOf = Callable[[AnyFact], str | None]
-Apply = Callable[[Any, AnyFact], Any]
-Interested = list[tuple[KeyOf, Apply, dict[str, Any]]]
 R = TypeVar("R", bound=Struct)
 S = TypeVar("S", bound=Struct)
 
@@ -39,8 +36,8 @@ class Projection(Generic[R]):
     columns: ClassVar[Mapping[str, str]] = {}
     """SQL columns beside key and body, for filters and order: name -> SQLite type."""
 
-    event_types: ClassVar[frozenset[type[Event]] | None] = None
-    """Those that `key` has a use for; a fold of many views shows it no others. None: any may be."""
+    event_types: ClassVar[frozenset[type[Event]]]
+    """Those that `key` has a use for; a fold shows it no others."""
     places_only: ClassVar[frozenset[type[Event]]] = frozenset()
     """Those of them of which it counts that they were, not what they say: a bulk read does not decode their bodies."""
 
@@ -57,7 +54,7 @@ class Projection(Generic[R]):
         return self.uses(event_type) and event_type not in self.places_only
 
     def uses(self, event_type: type[Event]) -> bool:
-        return self.event_types is None or event_type in self.event_types
+        return event_type in self.event_types
 
     def streams(self, key: str) -> tuple[str, ...] | None:
         """The aggregates that this row is folded from, so that its past can be folded from them alone.
@@ -71,6 +68,23 @@ class Projection(Generic[R]):
         return ()
 
 
+class Rows(Protocol):
+    """Of one view, by key: a dict, or what stands for a table."""
+
+    def get(self, key: str, /) -> Any: ...
+    def __setitem__(self, key: str, row: Any, /) -> None: ...
+    def pop(self, key: str, default: None, /) -> Any: ...
+
+
+LeaveOut = Callable[[str, AnyFact, Exception], None]
+"""Hears of an event that a view, by its name, can't take in."""
+
+
+def _unheard(view: str, recorded: AnyFact, error: Exception) -> None:
+    """For folds that nobody looks after."""
+    del view, recorded, error
+
+
 def fold(projection: Projection[R], rows: dict[str, R], events: Iterable[AnyFact]) -> None:
     """Moves the rows on by the events, in place."""
     Folds([(projection, rows)]).take(events)
@@ -78,50 +92,49 @@ def fold(projection: Projection[R], rows: dict[str, R], events: Iterable[AnyFact
 
 class Folds:
     """Folds of the same events into many views: each event is shown to the views that use it and to no other. One that
-    a view can't take in is left out of it, as it is live. left_out: by view."""
+    a view can't take in is left out of it, and its row stays as it was. An error of `rows` itself ends the fold."""
 
-    def __init__(self, views: Iterable[tuple[Projection[Any], dict[str, Any]]]) -> None:
-        self._views = list(views)
-        self.left_out: dict[str, LeftOut] = {}
+    def __init__(self, views: Iterable[tuple[Projection[Any], Rows]], leave_out: LeaveOut = _unheard) -> None:
+        self._views, self._leave_out = list(views), leave_out
         self._interested = _Interested(self._views)
 
     def take(self, events: Iterable[AnyFact]) -> None:
         """Moves the rows on, in place."""
         interested = self._interested
         for recorded in events:
-            for key_of, apply, rows in interested[recorded.event_type]:
+            for projection, rows in interested[recorded.event_type]:
                 try:
-                    key = key_of(recorded)
-                    if key is None:
-                        continue
-                    row = apply(rows.get(key), recorded)
+                    key = projection.key(recorded)
                 except Exception as error:  # noqa: BLE001  whatever it is, one event must not end a view
-                    self._leave_out(rows, recorded, error)
+                    self._leave_out(projection.name, recorded, error)
+                    continue
+                if key is None:
+                    continue
+                before = rows.get(key)
+                try:
+                    row = projection.apply(before, recorded)
+                except Exception as error:  # noqa: BLE001
+                    self._leave_out(projection.name, recorded, error)
                     continue
                 if row is None:
                     rows.pop(key, None)
                 else:
                     rows[key] = row
 
-    def _leave_out(self, rows: dict[str, Any], recorded: AnyFact, error: Exception) -> None:
-        [name] = [projection.name for projection, its in self._views if its is rows]
-        first = self.left_out.get(name) or LeftOut(recorded.position, recorded.topic, type(error).__name__, 0)
-        self.left_out[name] = structs.replace(first, events=first.events + 1)
-
     def reads(self, event_type: type[Event]) -> bool:
         """Whether any of the views looks into the bodies of such events."""
         return any(projection.reads(event_type) for projection, _ in self._views)
 
 
-class _Interested(dict[type[Event], Interested]):
+class _Interested(dict[type[Event], list[tuple[Projection[Any], Rows]]]):
     """The views that use a type of event; looked up once for each."""
 
-    def __init__(self, views: Sequence[tuple[Projection[Any], dict[str, Any]]]) -> None:
+    def __init__(self, views: Sequence[tuple[Projection[Any], Rows]]) -> None:
         super().__init__()
         self._views = views
 
-    def __missing__(self, event_type: type[Event]) -> Interested:
-        found: Interested = [(p.key, p.apply, rows) for p, rows in self._views if p.uses(event_type)]
+    def __missing__(self, event_type: type[Event]) -> list[tuple[Projection[Any], Rows]]:
+        found = [(projection, rows) for projection, rows in self._views if projection.uses(event_type)]
         self[event_type] = found
         return found
 

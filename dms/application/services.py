@@ -6,19 +6,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dms.application.chats import Chats
-from dms.application.checkpoint_receiver import CheckpointReceiver
-from dms.application.compute_provider import ComputeProvider
-from dms.application.device import DeviceService
-from dms.application.directory import Directory
-from dms.application.erasures import Erasures
+from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
+from dms.application.deployments.compute_provider import ComputeProvider
+from dms.application.device.device import DeviceService
+from dms.application.device.ml_images import MlImages
+from dms.application.files.transfers import Transfers
+from dms.application.jobs.service_provider import ServiceProvider
 from dms.application.loops import Loops
-from dms.application.ml_images import MlImages
+from dms.application.network.chats import Chats
+from dms.application.network.directory import Directory
+from dms.application.payments.transactions import Transactions
 from dms.application.ports import EventLog, Metrics, OutputStore, PeerNetwork, Relay, Signer
-from dms.application.retention import Retention
-from dms.application.service_provider import ServiceProvider
-from dms.application.transactions import Transactions
-from dms.application.transfers import Transfers
+from dms.application.records.erasures import Erasures
+from dms.application.records.retention import Retention
 from dms.application.writes import Writes
 from dms.domain.wallet import NewWallet
 

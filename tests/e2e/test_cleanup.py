@@ -15,12 +15,12 @@ from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.profile import ContainerLimits
 from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity
-from dms.application.checkpoint_files import CheckpointFiles
-from dms.application.checkpoint_keeper import CheckpointKeeper, CheckpointTimes
-from dms.application.cleanup import Cleaner
-from dms.application.compute_provider import ComputeProvider
-from dms.application.device import DeviceService
-from dms.application.file_exchange import FileExchange
+from dms.application.checkpoints.checkpoint_files import CheckpointFiles
+from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper, CheckpointTimes
+from dms.application.deployments.cleanup import Cleaner
+from dms.application.deployments.compute_provider import ComputeProvider
+from dms.application.device.device import DeviceService
+from dms.application.files.file_exchange import FileExchange
 from dms.application.ports import ExecutionState
 from dms.clock import machine_clock
 from dms.domain.event import new_id

@@ -17,8 +17,8 @@ import websockets
 
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
-from dms.application.file_exchange import FILE
-from dms.application.messages import FILE_END, FILE_OFFER, FileEnd, FileOffer, encode
+from dms.application.files.file_exchange import FILE
+from dms.application.network.messages import FILE_END, FILE_OFFER, FileEnd, FileOffer, encode
 from dms.domain.event import new_id
 from dms.domain.transfer import TransferState
 from dms.errors import Forbidden, InvalidInput, NotFound

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
 from dms.adapters.p2p.identity import Identity
-from dms.application.export import export_log
+from dms.application.records.export import export_log
 from dms.cli.main import cli
 from dms.domain.chain import SignedRecord, id_bytes
 from ops.nodes import Node, stop_nodes, wait_for

@@ -12,8 +12,8 @@ import pytest
 
 from dms.adapters.eventlog import log as log_module
 from dms.adapters.executors.process import ProcessExecutor
-from dms.application.admission import MOST_CHECKED_OF_A_PEER
-from dms.application.messages import DeploymentAnswer, DeploymentRequest
+from dms.application.deployments.admission import MOST_CHECKED_OF_A_PEER
+from dms.application.network.messages import DeploymentAnswer, DeploymentRequest
 from dms.application.reactors import MOST_FAULTS
 from dms.config import Funding
 from dms.domain.deployment import Deployment, DeploymentState, Fault

@@ -13,14 +13,16 @@ import pytest
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.p2p.identity import Identity
-from dms.application import directory as directory_module
-from dms.application.availability import AvailabilityNews
-from dms.application.device import DeviceService
-from dms.application.directory import Directory
-from dms.application.messages import encode
+from dms.application.device.device import DeviceService
+from dms.application.network import directory as directory_module
+from dms.application.network.availability import AvailabilityNews
+from dms.application.network.directory import Directory
+from dms.application.network.messages import encode
 from dms.application.ports import GossipHandler, PeerInfo, RequestHandler
 from dms.domain.device import Offer
-from dms.domain.directory import Advertisement, SignedAdvertisement, clock_text
+from dms.domain.directory import Advertisement, Provider, SignedAdvertisement, clock_text
+from tests.fixtures.disks import broken_disk
+from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import ADDRESS, FixedHardware, LonelyNetwork
 
 OFFER = Offer(
@@ -127,7 +129,24 @@ async def test_a_provider_whose_clock_is_another_is_named_for_it(tmp_path: Path,
         assert known.other_clocks() == {}
         late._now = lambda: time.time_ns() // 1000
         listener._handler(speaker.peer_id, encode(late._sign(late.own())))  # type: ignore[misc]
+        await wait_for(known.advertisements)  # it counts once the log has it
         assert [ad.peer_id for ad in known.advertisements()] == [speaker.peer_id]
+
+
+async def test_nobody_is_chosen_whom_the_log_could_not_take_until_it_has(tmp_path: Path) -> None:
+    async with member(tmp_path, "b") as (known, _, listener), member(tmp_path, "a") as (teller, device, speaker):
+        await device.onboard(OFFER)
+        with broken_disk(known._log):  # type: ignore[arg-type]
+            listener._handler(speaker.peer_id, encode(teller._sign(teller.own())))  # type: ignore[misc]
+            await wait_for(lambda: known._log.trouble)
+            assert known._table.keys() == {speaker.peer_id}
+            assert known.offers.get(speaker.peer_id) is None
+            assert known.advertisements() == []
+        listener._handler(speaker.peer_id, encode(teller._sign(teller.own())))  # type: ignore[misc]  # its renewal
+        await wait_for(known.advertisements)
+        recorded = known._log.load(Provider, speaker.peer_id)
+        assert recorded is not None
+        assert recorded.offering == known.advertisements()[0].offering
 
 
 async def test_pages_of_the_table_and_its_end_hold_for_many(tmp_path: Path) -> None:
@@ -147,7 +166,7 @@ async def test_pages_of_the_table_and_its_end_hold_for_many(tmp_path: Path) -> N
             )  # fmt: skip
         reader.neighbour = network
         await other._fetch(network.peer_id, own=False)
-        assert len(other.offers) == 351
+        await wait_for(lambda: len(other.offers) == 351)
         assert [ad.peer_id for ad in other.advertisements()] == sorted([*known._ids, network.peer_id])
         other._now = lambda: now + 60_000_000 + 100
         gone = []

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
-from dms.application import engine
-from dms.application.ml_images import CHECK_PREFIX
+from dms.application.device import engine
+from dms.application.device.ml_images import CHECK_PREFIX
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.event import new_id
 from dms.errors import ExecutorUnavailable

@@ -14,8 +14,8 @@ import pytest
 from dms.adapters.eventlog import keyring
 from dms.adapters.http import transactions
 from dms.adapters.views import sqlite as views
-from dms.application import erasures
-from dms.application.payments import payment_of
+from dms.application.payments.payments import payment_of
+from dms.application.records import erasures
 from dms.database import connect
 from dms.domain.device import Device, Offer
 from dms.domain.directory import Offering, Provider

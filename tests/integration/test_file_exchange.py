@@ -12,8 +12,8 @@ import pytest
 
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
-from dms.application import file_exchange, file_parts
-from dms.application.file_exchange import FILE, FileExchange, FileRef
+from dms.application.files import file_exchange, file_parts
+from dms.application.files.file_exchange import FILE, FileExchange, FileRef
 from dms.config import P2p
 from dms.errors import Conflict, Forbidden, NotFound, PeerMisbehaved, PeerUnreachable, Unavailable
 from tests.fixtures.local_peers import LOCAL

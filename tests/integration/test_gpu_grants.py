@@ -12,8 +12,8 @@ import pytest
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.executors.process import ProcessExecutor
-from dms.application.messages import DeploymentAnswer, DeploymentRequest
-from dms.application.ml_images import CHECK_PREFIX
+from dms.application.device.ml_images import CHECK_PREFIX
+from dms.application.network.messages import DeploymentAnswer, DeploymentRequest
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.event import new_id
 from dms.errors import LogUnavailable

@@ -18,11 +18,11 @@ from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.heads.file import HeadFile, read_heads
 from dms.adapters.p2p.identity import Identity, verify_signature
 from dms.adapters.p2p.network import Libp2pNetwork
-from dms.application import heads as module
-from dms.application.control import serve_control
-from dms.application.heads import HeadExchange
-from dms.application.messages import CONTROL, HeadShown, HeadWitnessed, Terminate, decode_request, encode
+from dms.application.network.control import serve_control
+from dms.application.network.messages import CONTROL, HeadShown, HeadWitnessed, Terminate, decode_request, encode
 from dms.application.ports import RequestHandler
+from dms.application.records import heads as module
+from dms.application.records.heads import HeadExchange
 from dms.domain.deployment import Deployment
 from dms.domain.event import new_id
 from dms.domain.heads import Heads, SignedHead, countersign, is_genuine, sign_head

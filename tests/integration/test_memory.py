@@ -21,7 +21,7 @@ import websockets
 from dms.adapters.eventlog import log as eventlog
 from dms.adapters.outputs import files as outputs
 from dms.adapters.p2p.workarounds import HardenedYamux
-from dms.application import heads
+from dms.application.records import heads
 from dms.bootstrap import build
 from dms.config import Job, Settings
 from dms.daemon import Daemon

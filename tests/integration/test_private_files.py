@@ -19,9 +19,9 @@ from dms.adapters.heads.file import HeadFile
 from dms.adapters.metadata.file import FILE_NAME
 from dms.adapters.nats.place import Place, save
 from dms.adapters.service.logs import rotating
-from dms.application.file_parts import PartFile
+from dms.application.files.file_parts import PartFile
+from dms.application.files.user_files import Inbox
 from dms.application.ports import ExecutionSpec
-from dms.application.user_files import Inbox
 from dms.disk import append_to, create_file, make_folder, write_file
 from dms.domain.device import Device, Offer
 from dms.domain.heads import Heads

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dms.adapters.p2p.identity import Identity
-from dms.application import service_provider
+from dms.application.jobs import provider_search
 from dms.application.ports import Heard
 from dms.domain.device import Offer
 from dms.domain.directory import Offering
@@ -94,7 +94,7 @@ async def test_the_cheaper_is_chosen_though_it_must_be_pinged_and_once_for_all(n
 async def test_a_slow_link_gets_its_time_while_nobody_else_is_there(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_provider, "SOON_SECONDS", 0.05)
+    monkeypatch.setattr(provider_search, "SOON_SECONDS", 0.05)
     offer(node, far="1", gone="0")
     line_of(node).answers = {FAR: 0.5}
     quote = await node.services.service_provider.request_service(REQUEST)
@@ -102,7 +102,7 @@ async def test_a_slow_link_gets_its_time_while_nobody_else_is_there(
 
 
 async def test_nobody_waits_long_for_others_once_one_is_there(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_provider, "SOON_SECONDS", 0.05)
+    monkeypatch.setattr(provider_search, "SOON_SECONDS", 0.05)
     offer(node, near="5", far="1")
     line_of(node).kept = {NEAR: Heard(1.0, 0.001)}
     line_of(node).answers = {FAR: 3600}
@@ -112,7 +112,7 @@ async def test_nobody_waits_long_for_others_once_one_is_there(node: Node, monkey
 
 
 async def test_slow_and_gone_and_silent_are_told_apart(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_provider, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(provider_search, "PATIENCE_SECONDS", 0.2)
     offer(node, far="0", silent="0", gone="0")
     line_of(node).slow = {FAR}
     line_of(node).answers = {SILENT: 3600}

@@ -179,7 +179,7 @@ async def test_commands_fail_at_once_while_nothing_can_be_written(
 async def test_views_in_trouble_keep_only_what_reads_them_from_being_answered(
     daemon: Daemon, client: httpx.AsyncClient
 ) -> None:
-    daemon.parts.views._use(lambda c: c.execute("PRAGMA query_only = ON"))
+    daemon.parts.views._file.use(lambda c: c.execute("PRAGMA query_only = ON"))
     assert (await onboard(client)).status_code in (200, 503)  # recorded in any case; its answer reads a view
     await wait_for(lambda: of(daemon, "views").trouble is not None)
     answer = await client.get("/readyz")
@@ -192,7 +192,7 @@ async def test_views_in_trouble_keep_only_what_reads_them_from_being_answered(
     assert refused.status_code == 503
     assert "the views are not kept" in refused.json()["error"]
     assert "dms_ready 0.0" in (await client.get("/metrics")).text
-    daemon.parts.views._use(lambda c: c.execute("PRAGMA query_only = OFF"))
+    daemon.parts.views._file.use(lambda c: c.execute("PRAGMA query_only = OFF"))
     await wait_for(lambda: daemon.ready() is None)
     assert (await client.get("/api/v1/jobs")).status_code == 200
 

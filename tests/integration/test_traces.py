@@ -11,7 +11,7 @@ from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.tracing import tracer as tracer_module
 from dms.adapters.tracing.tracer import Tracer
 from dms.application.cause import caused_by
-from dms.application.spans import span_id, spans
+from dms.application.records.spans import span_id, spans
 from dms.bootstrap import tracer
 from dms.config import Settings
 from dms.domain.deployment import Deployment, Fault

@@ -10,13 +10,13 @@ import pytest
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.p2p.identity import Identity
-from dms.application.file_exchange import FileExchange
+from dms.application.files.file_exchange import FileExchange
+from dms.application.files.move_files import reactors_of
+from dms.application.files.transfers import Snapshot, Transfers
+from dms.application.files.user_files import Inbox, Outbox
 from dms.application.loops import Loops
-from dms.application.messages import FileOfferAnswer, encode
-from dms.application.move_files import reactors_of
+from dms.application.network.messages import FileOfferAnswer, encode
 from dms.application.reactors import Reactors
-from dms.application.transfers import Snapshot, Transfers
-from dms.application.user_files import Inbox, Outbox
 from dms.domain.event import new_id
 from dms.domain.transfer import Direction, Transfer, TransferState
 from tests.fixtures.waiting import wait_for

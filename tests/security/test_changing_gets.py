@@ -16,8 +16,8 @@ import pytest
 from dms.adapters.http import examples
 from dms.adapters.http.routes import Parameter, Route
 from dms.adapters.http.server import ROUTES
-from dms.application.chats import Chat
-from dms.application.messages import FileOffer
+from dms.application.network.chats import Chat
+from dms.application.network.messages import FileOffer
 from dms.domain.event import new_id
 from dms.domain.payment import Payment, payment_key
 from tests.integration.http.node import Node, now_us, running_node

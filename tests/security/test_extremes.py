@@ -22,12 +22,11 @@ from dms.adapters.p2p.addresses import AddressBook, read_bootstrap
 from dms.adapters.p2p.discovery import Discovery
 from dms.adapters.p2p.exchange import Answer
 from dms.adapters.p2p.identity import Identity
-from dms.application.chats import CHAT, CHAT_LINE, ChatLine, ChatOpen
-from dms.application.control import Kind, serve_control
-from dms.application.file_exchange import FILE, FetchRequest, FileExchange
-from dms.application.follow_deployments import Contact, FollowDeployments
-from dms.application.heads import HeadExchange
-from dms.application.messages import (
+from dms.application.files.file_exchange import FILE, FetchRequest, FileExchange
+from dms.application.jobs.follow_deployments import Contact, FollowDeployments
+from dms.application.network.chats import CHAT, CHAT_LINE, ChatLine, ChatOpen
+from dms.application.network.control import Kind, serve_control
+from dms.application.network.messages import (
     AD_SNAPSHOT,
     AD_TOPIC,
     CHECKPOINT,
@@ -48,6 +47,7 @@ from dms.application.messages import (
     encode,
 )
 from dms.application.ports import GossipHandler, LogLine, RequestHandler, StreamHandler
+from dms.application.records.heads import HeadExchange
 from dms.domain.bounds import Unreadable, check, read, tightened, time_text
 from dms.domain.deployment import Deployment
 from dms.domain.device import Offer

@@ -20,12 +20,12 @@ from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.executors.workspace_archive import check_archive
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
-from dms.application import checkpoint_receiver
-from dms.application.checkpoint_files import CheckpointFiles
-from dms.application.checkpoint_receiver import CheckpointReceiver, FetchCheckpoints
-from dms.application.file_exchange import FileExchange, FileRef
+from dms.application.checkpoints import checkpoint_receiver
+from dms.application.checkpoints.checkpoint_files import CheckpointFiles
+from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver, FetchCheckpoints
+from dms.application.files.file_exchange import FileExchange, FileRef
 from dms.application.loops import Loops
-from dms.application.messages import CHECKPOINT, CheckpointNote, CheckpointNoted, decode_request, encode
+from dms.application.network.messages import CHECKPOINT, CheckpointNote, CheckpointNoted, decode_request, encode
 from dms.application.reactors import Reactors
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.deployment import Deployment, Fault

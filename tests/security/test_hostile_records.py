@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from dms.adapters.p2p.identity import Identity
-from dms.application.export import signed_record
-from dms.application.messages import DeploymentAnswer, DeploymentRequest, FeedItem, encode
-from dms.application.redaction import holding
+from dms.application.network.messages import DeploymentAnswer, DeploymentRequest, FeedItem, encode
+from dms.application.records.export import signed_record
+from dms.application.records.redaction import holding
 from dms.domain.chain import GENESIS, SignedRecord, link
 from dms.domain.deployment import Deployment
 from dms.domain.event import UNREAD, Recorded, new_id, new_id_bytes

@@ -19,7 +19,7 @@ import pytest
 
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
-from dms.application.messages import (
+from dms.application.network.messages import (
     DEPLOYMENT_REQUEST,
     FEED,
     DeploymentAnswer,

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from jsonschema import Draft202012Validator
 
-from dms.application.cloudevents import CloudEvent, cloud_event
+from dms.application.records.cloudevents import CloudEvent, cloud_event
 from dms.domain.chain import GENESIS, id_bytes, link
 from dms.domain.event import Event, Recorded, encode, new_id
 from dms.domain.job import Job

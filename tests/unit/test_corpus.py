@@ -15,7 +15,7 @@ from msgspec import inspect
 from msgspec.structs import fields, replace
 
 import ops.schemas
-from dms.application import event_schemas
+from dms.application.records import event_schemas
 from dms.domain.device import Device
 from dms.domain.event import EVENT_TYPES, Event, Unknown, Upcaster, decode, encode
 from dms.domain.gpus import vram_offered

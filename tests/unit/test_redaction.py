@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from dms.application.redaction import WINDOW, black_out, forms, holding
+from dms.application.records.redaction import WINDOW, black_out, forms, holding
 
 CUTS = "import os, sys\nwhile True: os.truncate(sys.argv[1], 0); os.truncate(sys.argv[1], 1 << 25)"
 LOOKS = """
 import sys
 from pathlib import Path
-from dms.application.redaction import holding
+from dms.application.records.redaction import holding
 for _ in range(100): holding(Path(sys.argv[1]), [b"addr_one"])
 """
 

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from dms.application.user_files import Inbox, Outbox
+from dms.application.files.user_files import Inbox, Outbox
 from dms.errors import Forbidden, InvalidInput, NotFound
 
 ID, OTHER = "01990000-0000-7000-8000-000000000001", "01990000-0000-7000-8000-000000000002"

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from dms.application.export import signed_record
 from dms.application.ports import Signer
+from dms.application.records.export import signed_record
 from dms.disk import make_folder, private, publish, sync_folder
 from dms.domain.decoding import UNREADABLE
 from dms.domain.event import Recorded

@@ -62,7 +62,7 @@ class DockerExecutor:
         self._containers = Containers(node_id, self._calls, engine)
         self._memory = EngineMemory(node_id, self._calls, engine)
         self._who_ended = WhoEnded(self._memory)
-        self._output = OutputReader(self._containers, self._calls, engine, settings.quiet_seconds)
+        self._output = OutputReader(self._containers, self._memory, self._calls, engine, settings.quiet_seconds)
         workspaces = Workspaces(settings.workspaces, address.path) if settings.workspaces else None
         self._rooms = Rooms(workspaces, self._containers, image_user=settings.limits.image_user)
         self._locks: dict[str, asyncio.Lock] = {}

@@ -64,6 +64,10 @@ class EngineMemory:
     def heard(self, job_id: str) -> Sequence[ContainerEvent]:
         return list(self._events.get(job_id, ()))
 
+    def starts(self, job_id: str) -> int:
+        """How often we heard that the job's container was started: a number that changes with each further start."""
+        return sum(event.action == "start" for event in self._events.get(job_id, ()))
+
     def forget(self, job_id: str) -> None:
         self._events.pop(job_id, None)
 

@@ -15,7 +15,8 @@ from msgspec import Struct
 
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.containers import Containers, execution_of, microseconds
-from dms.adapters.executors.engine import Engine, payloads
+from dms.adapters.executors.engine import Engine, EngineAnswer, payloads
+from dms.adapters.executors.engine_memory import EngineMemory
 from dms.adapters.executors.output import (
     CursorTracker,
     FrameReader,
@@ -32,15 +33,18 @@ logger = logging.getLogger(__name__)
 
 _START_POLL_SECONDS = 0.1
 _REREAD_SECONDS = 0.2
+_LOOK_SECONDS = 1.0  # between two looks at what was heard of the engine
 OUTPUT_LOST = "[dms] output is missing here: the container engine no longer has all lines that the job printed"
 
 
 class _Reading:
     """How far one stream got. finished: the engine itself ended it. cut: more of it can't be trusted to have no gap.
     lost: what stood before it is gone from the engine's log, and nobody was told yet. rest: of a line that goes on;
-    it counts only when the log is complete, for the engine's followers can miss the last records."""
+    it counts only when the log is complete, for the engine's followers can miss the last records. run: the one
+    that is followed, None for what is only looked up; starts: those of its container that we had heard of."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: _Run | None = None, starts: int = 0) -> None:
+        self.run, self.starts = run, starts
         self.last: Record | None = None
         self.rest: list[OutputLine] = []
         self.finished = self.cut = self.lost = False
@@ -54,6 +58,7 @@ class _Reading:
 class _Run(Struct, frozen=True):
     """One run of a container. started_at: as the engine stamped it."""
 
+    job_id: str
     container: str
     started_at: int
 
@@ -61,8 +66,15 @@ class _Run(Struct, frozen=True):
 class OutputReader:
     """quiet_seconds: a log this long without a line is checked for being stuck."""
 
-    def __init__(self, containers: Containers, calls: EngineCalls, engine: Engine, quiet_seconds: float) -> None:
-        self._containers, self._calls, self._engine = containers, calls, engine
+    def __init__(
+        self,
+        containers: Containers,
+        memory: EngineMemory,
+        calls: EngineCalls,
+        engine: Engine,
+        quiet_seconds: float,
+    ) -> None:
+        self._containers, self._memory, self._calls, self._engine = containers, memory, calls, engine
         self._quiet_seconds = quiet_seconds
 
     async def follow(self, job_id: str, after: OutputCursor | None) -> AsyncGenerator[Sequence[OutputLine], None]:
@@ -72,8 +84,10 @@ class OutputReader:
             return
         tracker = CursorTracker(after)
         while True:
+            reading = _Reading(run, self._memory.starts(run.job_id))
             was_over = await self._is_over(run)
-            reading = _Reading()
+            if was_over and await self._was_started_again(run):
+                return
             try:
                 async with aclosing(self._read_log(run.container, tracker.cursor, reading)) as lines:
                     async for some in lines:
@@ -99,7 +113,7 @@ class OutputReader:
         created one at once."""
         while (found := await self._containers.find(job_id)) is not None:
             if (execution := execution_of(found)).state is not ExecutionState.CREATED:
-                return _Run(str(found["Id"]), execution.started_at)
+                return _Run(job_id, str(found["Id"]), execution.started_at)
             await asyncio.sleep(_START_POLL_SECONDS)
         return None
 
@@ -191,7 +205,7 @@ class OutputReader:
         async with self._engine.open(
             await self._calls.version(), "GET", f"/containers/{container}/logs", options
         ) as answer:
-            async with aclosing(payloads(answer, self._quiet_seconds)) as chunks:
+            async with aclosing(self._chunks(answer, reading)) as chunks:
                 async for data in chunks:
                     if not data and await self._is_stuck(container, reading):
                         return
@@ -199,6 +213,25 @@ class OutputReader:
                         reading.last = records[-1]
                         yield records
             reading.finished = answer.finished
+
+    async def _chunks(self, answer: EngineAnswer, reading: _Reading) -> AsyncGenerator[bytes, None]:
+        """Payloads; b"" each time that none came for quiet_seconds. They end where somebody else starts the container
+        again: the engine's followers may go on with what it prints then."""
+        look, silent = min(_LOOK_SECONDS, self._quiet_seconds), 0.0
+        async with aclosing(payloads(answer, look)) as chunks:
+            async for data in chunks:
+                if await self._is_abandoned(reading):
+                    return
+                silent = 0.0 if data else silent + look
+                if data or silent >= self._quiet_seconds:
+                    silent = 0.0
+                    yield data
+
+    async def _is_abandoned(self, reading: _Reading) -> bool:
+        if reading.run is None or (starts := self._memory.starts(reading.run.job_id)) == reading.starts:
+            return False
+        reading.starts = starts
+        return await self._was_started_again(reading.run)
 
     async def _is_stuck(self, container: str, reading: _Reading) -> bool:
         """Whether the log has more than the silent stream gave: the engine's followers can miss a wake-up."""

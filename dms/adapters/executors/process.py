@@ -174,7 +174,8 @@ class ProcessExecutor:
         if (await self.inspect(job_id)).state is not ExecutionState.RUNNING:
             return
         with _storage(folder):
-            (folder / _STOP_ORDER).touch()  # before the signal: an end without it was another's doing
+            if _stored_state(folder) is not None:  # else it has no supervisor yet, or is just being removed
+                (folder / _STOP_ORDER).touch()  # before the signal: an end without it was another's doing
         if _signal_supervisor(folder, signal.SIGTERM) and not await self._ends_within(job_id, grace_seconds):
             _signal_supervisor(folder, signal.SIGUSR1)
         if not await self._ends_within(job_id, _UNTIL_KILLED_SECONDS):

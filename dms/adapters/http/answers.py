@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from dms.application.messages import UUID_PATTERN
+from dms.application.network.messages import UUID_PATTERN
 from dms.domain.resources import Resources
 from projections.capacity import NetworkCapacity
 

@@ -10,9 +10,9 @@ from msgspec import Struct
 
 from dms.adapters.http.openapi import PATH_PARAMETERS, Shapes, path_of
 from dms.adapters.http.routes import Parameter, Route, WebSocket
-from dms.application import event_messages
-from dms.application.asyncapi import JSON, SCHEMAS, Channel, Message, Operation, Part, Schema
-from dms.application.cloudevents import CloudEvent
+from dms.application.records import event_messages
+from dms.application.records.asyncapi import JSON, SCHEMAS, Channel, Message, Operation, Part, Schema
+from dms.application.records.cloudevents import CloudEvent
 from dms.config import Rest
 
 HTTP, WS = "http", "websocket"

@@ -14,7 +14,7 @@ from dms.adapters.http.files import Failed, checked_peer
 from dms.adapters.http.replies import iso, json_reply, query
 from dms.adapters.http.routes import Api, Parameter, Route, WebSocket
 from dms.adapters.http.sockets import Endpoint
-from dms.application.chats import Chat
+from dms.application.network.chats import Chat
 from dms.errors import DmsError, InvalidInput
 
 CLEARED = "Successfully Cleard Inbound Chat Requests."  # as the original spells it

@@ -12,7 +12,7 @@ from dms.adapters.http.answers import JobId, Time
 from dms.adapters.http.replies import iso, json_reply, query, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, whole
 from dms.adapters.http.strict_json import parse
-from dms.application.erasures import Open
+from dms.application.records.erasures import Open
 from projections.erasures import Erasures
 
 _ERASURES = Erasures()

@@ -19,9 +19,9 @@ from dms.adapters.http.connection import Socket, text_frame
 from dms.adapters.http.replies import LARGEST, checked_job_id, preferred, query, query_bool, query_int, time_us
 from dms.adapters.http.routes import FLAG, OPTIONAL_JOB_ID, Api, Parameter, Route, WebSocket, whole
 from dms.adapters.http.sockets import Endpoint
-from dms.application.cloudevents import CloudEvent, cloud_event
-from dms.application.event_stream import EventFilter, check_cursor, events
-from dms.application.export import export_job, export_log
+from dms.application.records.cloudevents import CloudEvent, cloud_event
+from dms.application.records.event_stream import EventFilter, check_cursor, events
+from dms.application.records.export import export_job, export_log
 from dms.application.tasks import background, cancelled
 from dms.domain.chain import SignedRecord
 from dms.domain.event import Recorded

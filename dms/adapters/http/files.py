@@ -17,7 +17,7 @@ from dms.adapters.http.replies import checked_job_id, iso, json_reply, query, qu
 from dms.adapters.http.routes import Api, Parameter, Route, WebSocket, choice, whole
 from dms.adapters.http.sockets import LOOPBACK, Endpoint
 from dms.adapters.http.strict_json import parse
-from dms.application.transfers import Transfers
+from dms.application.files.transfers import Transfers
 from dms.domain.peer_id import is_peer_id
 from dms.domain.request import LongText, Text
 from dms.domain.transfer import Transfer, TransferState

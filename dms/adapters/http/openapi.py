@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
-from dms.adapters.http.problems import Problem, body_of
+from dms.adapters.http.problems import Problem, body_of, title_of
 from dms.adapters.http.routes import JOB_ID, TEXT, Parameter, Route, WebSocket
 from dms.json_schema import in_one_line
 
@@ -241,9 +240,9 @@ def _upgrade(socket: WebSocket, shapes: Shapes) -> dict[str, Any]:
 
 
 def _name(status: int) -> str:
-    return re.sub(r"\W", "", HTTPStatus(status).phrase.title())
+    return re.sub(r"\W", "", title_of(status).title())
 
 
 def _problem_response(status: int, problem: dict[str, Any]) -> dict[str, Any]:
-    text = MEANINGS.get(status, HTTPStatus(status).phrase)
+    text = MEANINGS.get(status, title_of(status))
     return {"description": text, "content": {JSON: {"schema": problem, "example": body_of(status, text)}}}

@@ -17,6 +17,14 @@ from dms.errors import DmsError, Gone, InvalidInput, NoProviderMatches, told
 log = logging.getLogger(__name__)
 
 
+_TITLES = {
+    413: "Request Entity Too Large",
+    414: "Request-URI Too Long",
+    416: "Requested Range Not Satisfiable",
+    422: "Unprocessable Entity",
+}
+
+
 class Finding(Struct, frozen=True, kw_only=True):
     """pointer: a JSON pointer into the body, or ?name for a query parameter."""
 
@@ -52,9 +60,14 @@ def status_of(error: DmsError) -> int:
     return told(error).status
 
 
+def title_of(status: int) -> str:
+    """As RFC 7231 and earlier drafts of it have it: Python 3.13 took the newer names of four of them."""
+    return _TITLES.get(status) or HTTPStatus(status).phrase
+
+
 def body_of(status: int, text: str, **more: Any) -> dict[str, Any]:
     """`error` for clients of the original; the rest as in RFC 9457."""
-    return {"error": text, "title": HTTPStatus(status).phrase, "status": status, "detail": text, **more}
+    return {"error": text, "title": title_of(status), "status": status, "detail": text, **more}
 
 
 def answer(request: Request, error: BaseException) -> HTTPResponse:
@@ -93,7 +106,7 @@ def _answer_sanic(request: Request, error: SanicException) -> HTTPResponse:
     headers = {name: str(value) for name, value in (getattr(error, "headers", None) or {}).items()}
     if status == 405:
         headers = {"allow": request.app.ctx.allow(request.path)}  # Sanic has it for some of its routes only
-    return json_reply(body_of(status, text.strip() or HTTPStatus(status).phrase), status, headers)
+    return json_reply(body_of(status, text.strip() or title_of(status)), status, headers)
 
 
 def _answer_unexpected(request: Request, error: BaseException) -> HTTPResponse:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from sanic import HTTPResponse, Request
 
-from dms.application.messages import UUID_PATTERN
+from dms.application.network.messages import UUID_PATTERN
 from dms.domain.event import new_id
 from dms.errors import InvalidInput, NotFound
 

@@ -14,7 +14,7 @@ from sanic import HTTPResponse, Request
 from dms.adapters.http.connection import connection_of
 from dms.adapters.http.replies import query_bool
 from dms.application.cause import caused_by
-from dms.application.messages import UUID_PATTERN
+from dms.application.network.messages import UUID_PATTERN
 from dms.application.services import Services
 from dms.domain.event import new_id
 from dms.errors import Unavailable

@@ -50,8 +50,8 @@ from dms.adapters.http.problems import Refused, answer
 from dms.adapters.http.replies import request_id
 from dms.adapters.http.routes import Api, Route, WebSocket, run
 from dms.adapters.http.sockets import Sockets
-from dms.application import event_messages
-from dms.application.asyncapi import Part, document
+from dms.application.records import event_messages
+from dms.application.records.asyncapi import Part, document
 from dms.application.services import Services
 from dms.errors import AddressUnavailable, ConfigError
 from projections.base import LiveViews

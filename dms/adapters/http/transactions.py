@@ -15,7 +15,7 @@ from dms.adapters.http.past import AS_OF, views_at
 from dms.adapters.http.replies import LARGEST, iso, json_reply, query, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, choice, whole
 from dms.adapters.http.strict_json import parse
-from dms.application.transactions import SYNC_AFTER_SECONDS
+from dms.application.payments.transactions import SYNC_AFTER_SECONDS
 from dms.domain.request import Text
 from dms.domain.reward import RewardType
 from dms.domain.sealing import ERASED

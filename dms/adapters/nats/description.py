@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from dms.adapters.nats.stream import HEADERS, STREAM, SUBJECT, wanted
-from dms.application import event_messages
-from dms.application.asyncapi import Channel, Operation, Part, Schema
+from dms.application.records import event_messages
+from dms.application.records.asyncapi import Channel, Operation, Part, Schema
 from dms.config import Nats
 
 SERVER = "nats"

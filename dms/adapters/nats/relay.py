@@ -34,9 +34,9 @@ from dms.adapters.nats import place, stream
 from dms.adapters.nats.connection import Link, check, connected, why
 from dms.adapters.nats.place import Place
 from dms.adapters.nats.publisher import Publisher, Refusal
-from dms.application.cloudevents import cloud_event
 from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog, RelayStatus
+from dms.application.records.cloudevents import cloud_event
 from dms.backoff import Backoff
 from dms.config import Nats
 from dms.domain.decoding import UNREADABLE

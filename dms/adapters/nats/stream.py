@@ -12,8 +12,8 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
 from dms.adapters.nats.connection import why
-from dms.application.cloudevents import MEDIA_TYPE
-from dms.application.messages import UUID_PATTERN
+from dms.application.network.messages import UUID_PATTERN
+from dms.application.records.cloudevents import MEDIA_TYPE
 from dms.config import Nats
 from dms.domain.event import Recorded
 from dms.errors import ConfigError

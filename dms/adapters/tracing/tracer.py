@@ -27,7 +27,7 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog
-from dms.application.spans import ENDS, Span, spans
+from dms.application.records.spans import ENDS, Span, spans
 from dms.backoff import Backoff
 from dms.disk import write_file
 from dms.domain.event import Recorded

@@ -6,7 +6,6 @@ from the newest snapshot before the position, which the live view left on its wa
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -97,11 +96,9 @@ class PastViews:
         events: list[Recorded] = []
         for stream in streams:
             events += await self._stream(stream)
-        row: S | None = None
-        for event in sorted(events, key=lambda event: event.position):
-            with contextlib.suppress(Exception):  # what the live view left out (see LeftOut) is left out here
-                row = projection.apply(row, event)
-        return row
+        rows: dict[str, S] = {}
+        fold(projection, rows, sorted(events, key=lambda event: event.position))
+        return rows.get(key)
 
     async def _stream(self, stream: str) -> list[Recorded]:
         found: list[Recorded] = []

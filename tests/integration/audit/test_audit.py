@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.views.sqlite import SQLiteViews
-from dms.application.export import export_job, export_log
+from dms.application.records.export import export_job, export_log
 from dms.domain.chain import SignedRecord
 from dms.domain.deployment import Deployment
 from dms.domain.event import new_id

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from dms.adapters.eventlog.archive_writer import Sizes, SQLiteEventArchive
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
-from dms.application.export import export_job, export_log
-from dms.application.retention import DAY_US, Retention
+from dms.application.records.export import export_job, export_log
+from dms.application.records.retention import DAY_US, Retention
 from dms.cli.export_file import export_lines
 from dms.domain.deployment import Deployment
 from dms.domain.event import Recorded, encode, new_id_bytes

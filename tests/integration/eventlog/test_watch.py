@@ -17,8 +17,8 @@ from dms.adapters.eventlog import watch
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.adapters.eventlog.watch import LogWatch
-from dms.application.availability import AvailabilityNews
-from dms.application.device import DeviceService
+from dms.application.device.device import DeviceService
+from dms.application.network.availability import AvailabilityNews
 from dms.database import connect
 from dms.domain.device import Device, Offer
 from dms.domain.job import Job

@@ -34,7 +34,7 @@ from dms.application.ports import (
     OutputCursor,
     OutputLine,
 )
-from dms.errors import ExecutionError, ExecutorUnavailable, GpuUnavailable, ImageUnavailable
+from dms.errors import ExecutionError, ExecutorBroken, ExecutorUnavailable, GpuUnavailable, ImageUnavailable
 from ops.demo_image import build_image
 from tests.fixtures.docker_executors import LIMITS, SETTINGS
 from tests.fixtures.images import PLAIN_IMAGE, SHELL_IMAGE, demo_images
@@ -463,6 +463,28 @@ async def test_a_hung_daemon_gives_up_in_bounded_time(tmp_path: Path) -> None:
         assert [type(result) for result in results] == [ExecutorUnavailable] * 4
         assert time.monotonic() - begun < 8
         await executor.close()
+
+
+async def test_an_engine_that_answers_nonsense_gives_an_error_of_ours(tmp_path: Path) -> None:
+    """In whatever way the driver fails on it."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.read(65_536)
+        body = b'{"ApiVersion": "1.41"}' if b"/version" in asked else b"[1, 2]"
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        if asked:  # some only knock
+            writer.write(head + body)
+            await writer.drain()
+        writer.close()
+
+    path = tmp_path / "odd.sock"
+    executor = DockerExecutor(NODE, msgspec.structs.replace(SETTINGS, base_url=f"unix://{path}"))
+    async with await asyncio.start_unix_server(answer, path):
+        calls = (executor.inspect("a"), executor.stop("b", 1), executor.remove("c"), executor.list_jobs())
+        results = await asyncio.gather(*calls, read_all(executor, "d"), return_exceptions=True)
+        await executor.close()
+    assert [type(result) for result in results] == [ExecutorBroken] * 5
+    assert all(isinstance(result, ExecutorBroken) and result.__cause__ is not None for result in results)
 
 
 class StallingProxy:

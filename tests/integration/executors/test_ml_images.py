@@ -17,8 +17,8 @@ from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.executors.profile import ContainerLimits
-from dms.application.device import DeviceService
-from dms.application.ml_images import ON_CPU, PYTORCH, TENSORFLOW, MlImages
+from dms.application.device.device import DeviceService
+from dms.application.device.ml_images import ON_CPU, PYTORCH, TENSORFLOW, MlImages
 from dms.application.ports import Executor, PullProgress
 from dms.domain.resources import Resources
 from dms.errors import Conflict, GpuUnavailable, NotFound

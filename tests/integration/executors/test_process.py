@@ -45,6 +45,10 @@ def kill():
         pass
     os.kill(os.getpid(), 9)
 threading.Thread(target=kill, daemon=True).start()
+def renamed(event, args):  # a draft is there for too short a time to be seen from another thread
+    if event == "os.rename" and os.path.basename(args[0]) == wanted:
+        os.kill(os.getpid(), 9)
+sys.addaudithook(renamed)
 async def main():
     executor = ProcessExecutor("node", folder)
     command = "echo one; sleep 0.2; echo two; exit 9"

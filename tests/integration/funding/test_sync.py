@@ -11,7 +11,7 @@ import pytest
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.funding.ledger import LedgerCheck
 from dms.adapters.p2p.identity import Identity
-from dms.application.transactions import Transactions
+from dms.application.payments.transactions import Transactions
 from dms.config import Funding
 from dms.domain.deployment import Deployment
 from dms.domain.event import new_id

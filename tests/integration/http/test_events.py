@@ -17,7 +17,7 @@ import websockets
 
 from dms.adapters.http import events as events_module
 from dms.adapters.http import routes
-from dms.application.cloudevents import CloudEvent
+from dms.application.records.cloudevents import CloudEvent
 from dms.domain.device import Device
 from tests.integration.http.node import ADDRESS, PROVIDER, Node, running_node
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dms.adapters.eventlog.log import SQLiteEventLog
-from dms.adapters.views import sqlite
+from dms.adapters.views import table
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.errors import InvalidInput
 from projections.all import all_projections
@@ -73,8 +73,8 @@ async def folded(log: SQLiteEventLog) -> list[State]:
 async def compare(seed: int, every: int) -> None:
     chosen = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sqlite, "SNAPSHOT_EVENTS", every)
-        patch.setattr(sqlite, "SNAPSHOTS_KEPT", 5)
+        patch.setattr(table, "SNAPSHOT_EVENTS", every)
+        patch.setattr(table, "SNAPSHOTS_KEPT", 5)
         async with world(Path(folder), seed, 300) as (log, views):
             states = await folded(log)
             for _ in range(POSITIONS):
@@ -126,11 +126,11 @@ async def test_a_time_is_the_newest_position_at_it_and_ties_go_by_position(tmp_p
 
 
 async def test_snapshots_stay_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "SNAPSHOT_EVENTS", 3)
-    monkeypatch.setattr(sqlite, "SNAPSHOTS_KEPT", 5)
+    monkeypatch.setattr(table, "SNAPSHOT_EVENTS", 3)
+    monkeypatch.setattr(table, "SNAPSHOTS_KEPT", 5)
     async with world(tmp_path, 9, 300) as (_, views):
         for _ in range(2):
-            counts = views._use(lambda c: c.execute("SELECT count(*) FROM snapshot GROUP BY name").fetchall())
+            counts = views._file.use(lambda c: c.execute("SELECT count(*) FROM snapshot GROUP BY name").fetchall())
             assert counts
             assert all(0 < count <= 5 for (count,) in counts)
             await views.rebuild("capacity")

@@ -189,8 +189,8 @@ async def test_a_file_that_is_cut_while_it_runs_is_mended(log: SQLiteEventLog, t
     path = tmp_path / "views.db"
     await write(log, 400)
     async with started(log, path) as views:
-        views._use(lambda c: c.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
-        views._use(lambda c: c.execute("PRAGMA cache_size = 1"))
+        views._file.use(lambda c: c.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        views._file.use(lambda c: c.execute("PRAGMA cache_size = 1"))
         half(path)
         with pytest.raises(LogUnavailable):
             await views.page(Jobs(), limit=100_000)
@@ -239,27 +239,27 @@ async def test_views_of_a_longer_log_that_are_put_in_place_while_it_runs_are_set
 
 def full_disk(views: SQLiteViews) -> Callable[[], None]:
     """SQLITE_FULL, as a full disk gives it."""
-    [(pages,)] = views._use(lambda c: c.execute("PRAGMA page_count").fetchall())
-    views._use(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchall())
+    [(pages,)] = views._file.use(lambda c: c.execute("PRAGMA page_count").fetchall())
+    views._file.use(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchall())
 
     def over() -> None:
-        views._use(lambda c: c.execute("PRAGMA max_page_count = 1000000").fetchall())
+        views._file.use(lambda c: c.execute("PRAGMA max_page_count = 1000000").fetchall())
 
     return over
 
 
 def read_only(views: SQLiteViews) -> Callable[[], None]:
-    views._use(lambda c: c.execute("PRAGMA query_only = ON"))
+    views._file.use(lambda c: c.execute("PRAGMA query_only = ON"))
 
     def over() -> None:
-        views._use(lambda c: c.execute("PRAGMA query_only = OFF"))
+        views._file.use(lambda c: c.execute("PRAGMA query_only = OFF"))
 
     return over
 
 
 def held_by_another(views: SQLiteViews) -> Callable[[], None]:
-    views._use(lambda c: c.execute("PRAGMA busy_timeout = 0").fetchall())
-    other = sqlite3.connect(views._database, isolation_level=None)
+    views._file.use(lambda c: c.execute("PRAGMA busy_timeout = 0").fetchall())
+    other = sqlite3.connect(views._file.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     return other.close
 

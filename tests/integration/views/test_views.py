@@ -17,7 +17,7 @@ from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.views import sqlite
 from dms.adapters.views.database import Damaged
 from dms.adapters.views.sqlite import SQLiteViews
-from dms.domain.event import AnyFact, Recorded
+from dms.domain.event import AnyFact, Event, Recorded
 from dms.domain.job import Job
 from dms.errors import ArchiveUnreadable, Conflict, LogCorrupt, NotFound
 from projections.base import Projection
@@ -141,7 +141,7 @@ async def test_a_batch_is_folded_into_all_views_or_into_none(log: SQLiteEventLog
         behind = [views._views["capacity"], views._views["jobs"]]
         for view in behind:
             views._reset(view)
-        views._use(lambda connection: connection.execute("DROP TABLE view_jobs"))
+        views._file.use(lambda connection: connection.execute("DROP TABLE view_jobs"))
         with pytest.raises(Damaged, match="no such table"):
             views._fold(behind, await log.read(0, 100))
         assert [view.position for view in behind] == [0, 0]
@@ -170,6 +170,40 @@ async def half_way(views: SQLiteViews, log: SQLiteEventLog) -> None:
     async with asyncio.timeout(120):
         while not 0 < views.positions()["jobs"] < log.head:
             await asyncio.sleep(0)
+
+
+class Asked(Jobs):
+    """Notes of which events it was asked."""
+
+    name = "asked"
+    event_types: ClassVar[frozenset[type[Event]]] = frozenset((Job.ServiceRequested, Job.Submitted))
+    topics: ClassVar[list[str]] = []
+
+    def key(self, recorded: AnyFact) -> str | None:
+        self.topics.append(recorded.topic)
+        return super().key(recorded)
+
+    def apply(self, row: JobRow | None, recorded: AnyFact) -> JobRow | None:
+        self.topics.append(recorded.topic)
+        return super().apply(row, recorded)
+
+
+async def test_live_in_a_rebuild_and_in_the_past_a_view_is_shown_only_the_events_that_it_uses(
+    log: SQLiteEventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Asked, "topics", [])
+    wanted = {event_type.TOPIC for event_type in Asked.event_types}
+    async with started(log, tmp_path / "views.db", [Asked(), *ALL]) as views:
+        await write(log, 3)
+        await check(views, log)
+        assert set(Asked.topics) == wanted < {recorded.topic for recorded in await log.read(0, 1000)}
+        Asked.topics.clear()
+        await views.rebuild("asked")
+        assert set(Asked.topics) == wanted
+        Asked.topics.clear()
+        rows = (await views.at(log.head).page(Asked(), limit=10)).rows
+        assert set(Asked.topics) == wanted
+        assert rows == (await views.page(Asked(), limit=10)).rows
 
 
 # --- rebuilding ------------------------------------------------------------------------------------

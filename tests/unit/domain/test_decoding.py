@@ -11,7 +11,7 @@ import pytest
 from dms.adapters.nats import place
 from dms.adapters.outputs.sealed import parsed
 from dms.adapters.p2p import exchange
-from dms.application.messages import Terminate, decode_answer, decode_request
+from dms.application.network.messages import Terminate, decode_answer, decode_request
 from dms.domain.export import Checker
 from dms.domain.policy import read_policy
 from dms.errors import InvalidInput, LogCorrupt, PeerMisbehaved

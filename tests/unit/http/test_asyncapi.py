@@ -12,9 +12,9 @@ import pytest
 from dms.adapters.http.openapi import path_of
 from dms.adapters.http.server import ROUTES, WEBSOCKETS, describe_streams
 from dms.adapters.nats import description as nats
-from dms.application import event_schemas
-from dms.application.asyncapi import Part, component, document
-from dms.application.cloudevents import cloud_event
+from dms.application.records import event_schemas
+from dms.application.records.asyncapi import Part, component, document
+from dms.application.records.cloudevents import cloud_event
 from dms.domain.event import EVENT_TYPES, Recorded, decode
 from tests.fixtures.described import channel_of, message_of
 from tests.fixtures.npm import installed

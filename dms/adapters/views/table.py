@@ -1,0 +1,218 @@
+"""One view's table: what a fold changes in it, how far it has come, the snapshots it leaves, and look-ups."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from dms.adapters.views.database import Damaged, is_of_the_value
+from dms.domain.event import Recorded
+from dms.errors import InvalidInput, LogUnavailable
+from projections.base import LeftOut, Page, Projection
+
+log = logging.getLogger(__name__)
+
+SNAPSHOT_EVENTS = 20_000  # between two snapshots of a view whose past can't be folded row by row
+SNAPSHOTS_KEPT = 64  # of one view; beyond it every other one goes
+_LAST_KEY = "\U0010ffff"
+
+
+class ChangedRows:
+    """Satisfies projections.base.Rows: what a batch has changed, over what the table holds."""
+
+    def __init__(self, stored: Callable[[str], Any]) -> None:
+        self._stored = stored
+        self.changed: dict[str, Any] = {}
+        """Rows by key; None: deleted."""
+
+    def get(self, key: str) -> Any:
+        return self.changed[key] if key in self.changed else self._stored(key)
+
+    def __setitem__(self, key: str, row: Any) -> None:
+        self.changed[key] = row
+
+    def pop(self, key: str, default: None) -> None:
+        self.changed[key] = default
+
+
+class ViewTable:
+    """Folded into by folding.py, inside a transaction of that."""
+
+    def __init__(self, projection: Projection[Any]) -> None:
+        self.projection = projection
+        self.position = 0
+        self.left_out: LeftOut | None = None
+        self.rows = ChangedRows(lambda key: self.get(key, self._connection))
+        self._connection: sqlite3.Connection
+        self._encode = msgspec.json.Encoder().encode
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(projection.row_type)
+        marks = ",".join("?" * (2 + len(projection.columns)))
+        self._upsert = f"INSERT OR REPLACE INTO view_{projection.name} VALUES ({marks})"
+        self._select = f"SELECT body FROM view_{projection.name} WHERE key = ?"
+        self._delete = f"DELETE FROM view_{projection.name} WHERE key = ?"
+
+    def open(self, connection: sqlite3.Connection) -> None:
+        """Makes the table, or empties it when the fold has changed since."""
+        self._connection = connection
+        self.rows.changed.clear()
+        name, version = self.projection.name, self.projection.version
+        row = connection.execute("SELECT version, position FROM view WHERE name = ?", (name,)).fetchone()
+        if row is None or row[0] != version or not isinstance(row[1], int) or row[1] < 0:
+            self.reset()
+            return
+        self.position = row[1]
+        found = connection.execute("SELECT position, topic, error, events FROM left_out WHERE name = ?", (name,))
+        row = found.fetchone()
+        self.left_out = None if row is None else LeftOut(*row)
+
+    def reset(self) -> None:
+        name = self.projection.name
+        columns = "".join(f", {column} {kind}" for column, kind in self.projection.columns.items())
+        indexes = "".join(f"CREATE INDEX view_{name}_{c} ON view_{name} ({c}, key);" for c in self.projection.columns)
+        self._connection.executescript(
+            f"BEGIN; DROP TABLE IF EXISTS view_{name};"
+            f"CREATE TABLE view_{name} (key TEXT PRIMARY KEY, body BLOB NOT NULL{columns}) WITHOUT ROWID;"
+            f"{indexes} DELETE FROM view WHERE name = '{name}'; DELETE FROM snapshot WHERE name = '{name}';"
+            f"DELETE FROM left_out WHERE name = '{name}'; COMMIT;"
+        )
+        self.position, self.left_out = 0, None
+
+    # --- being folded into ---------------------------------------------------------------------------
+    def store(self) -> Exception | None:
+        """Writes the changed rows: all, or none, and then the error of a row that can't be stored. Raises Damaged,
+        sqlite3.Error for errors of the file."""
+        if not self.rows.changed:
+            return None
+        fault: Exception | None = None
+        self._connection.execute("SAVEPOINT store")
+        try:
+            self._write(self.rows.changed)
+        except Exception as error:
+            if isinstance(error, LogUnavailable) or (isinstance(error, sqlite3.Error) and not is_of_the_value(error)):
+                raise  # of the file, not of an event
+            self._connection.execute("ROLLBACK TO store")
+            fault = error
+        self._connection.execute("RELEASE store")
+        self.rows.changed.clear()
+        return fault
+
+    def leave_out(self, recorded: Recorded, error: Exception) -> None:
+        """Notes an event that could not be taken in."""
+        name, before = self.projection.name, self.left_out
+        self.left_out = (
+            LeftOut(recorded.position, recorded.topic, type(error).__name__, 1)
+            if before is None
+            else structs.replace(before, events=before.events + 1)
+        )
+        self._connection.execute(
+            "INSERT OR REPLACE INTO left_out VALUES (?, ?, ?, ?, ?)", (name, *structs.astuple(self.left_out))
+        )
+        if str(self.left_out.events).strip("0") != "1":
+            return  # the first is told, and then the 10th, the 100th, ...
+        log.error(
+            "view %s can't take in position %d (%s): %s; what it changes there stays as it was, all else goes on",
+            name, recorded.position, recorded.topic, type(error).__name__,
+            exc_info=error, extra={"action": "view_left_out", "view": name},
+        )  # fmt: skip
+
+    def reach(self, last: Recorded) -> None:
+        """Everything up to that event is in the rows."""
+        reached = last.position
+        self._connection.execute(
+            "INSERT OR REPLACE INTO view VALUES (?, ?, ?, ?)",
+            (self.projection.name, self.projection.version, reached, last.hash),
+        )
+        if reached // SNAPSHOT_EVENTS > self.position // SNAPSHOT_EVENTS and self.projection.streams("") is None:
+            self._take_snapshot(reached)
+        self.position = reached
+
+    def _write(self, rows: Mapping[str, Any]) -> None:
+        values = self.projection.column_values
+        kept = [(k, self._encode(r), *values(r)) for k, r in rows.items() if r is not None]
+        self._connection.executemany(self._upsert, kept)
+        self._connection.executemany(self._delete, [(k,) for k, r in rows.items() if r is None])
+
+    # --- snapshots -----------------------------------------------------------------------------------
+    def _take_snapshot(self, position: int) -> None:
+        name = self.projection.name
+        found = self._connection.execute(f"SELECT key, body FROM view_{name}")
+        rows = zlib.compress(msgspec.json.encode({key: msgspec.Raw(body) for key, body in found}))
+        self._connection.execute("INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?)", (name, position, rows))
+        taken = self._connection.execute(
+            "SELECT position FROM snapshot WHERE name = ? ORDER BY position", (name,)
+        ).fetchall()
+        if len(taken) > SNAPSHOTS_KEPT:
+            self._connection.executemany(
+                "DELETE FROM snapshot WHERE name = ? AND position = ?", [(name, old) for (old,) in taken[:-1:2]]
+            )
+
+    def snapshot(self, connection: sqlite3.Connection, position: int) -> tuple[int, dict[str, Any]]:
+        """(position, rows by key) of the newest that is not behind `position`; (0, {}) for none. Raises Damaged."""
+        found = connection.execute(
+            "SELECT position, rows FROM snapshot WHERE name = ? AND position <= ? ORDER BY position DESC LIMIT 1",
+            (self.projection.name, position),
+        ).fetchone()
+        if found is None:
+            return 0, {}
+        try:
+            bodies = msgspec.json.decode(zlib.decompress(found[1]), type=dict[str, msgspec.Raw])
+            return found[0], {key: self._decoder.decode(body) for key, body in bodies.items()}
+        except (zlib.error, msgspec.DecodeError, TypeError) as error:
+            raise Damaged(f"a snapshot of the view {self.projection.name} can't be read: {error}") from error
+
+    # --- look-ups ------------------------------------------------------------------------------------
+    def get(self, key: str, connection: sqlite3.Connection) -> Any:
+        """As stored; None for no such row. Raises Damaged."""
+        row = connection.execute(self._select, (key,)).fetchone()
+        try:
+            return None if row is None else self._decoder.decode(row[0])
+        except (msgspec.DecodeError, TypeError) as error:
+            raise Damaged(f"row {key} of the view {self.projection.name} can't be read: {error}") from error
+
+    def keys(self, connection: sqlite3.Connection, after: str, limit: int, newest_first: bool) -> list[str]:
+        compare, order = ("<", "DESC") if newest_first else (">", "ASC")
+        found = connection.execute(
+            f"SELECT key FROM view_{self.projection.name} WHERE key {compare} ? ORDER BY key {order} LIMIT ?",
+            (after or (_LAST_KEY if newest_first else ""), limit),
+        )
+        return [key for (key,) in found]
+
+    def counts(
+        self, connection: sqlite3.Connection, columns: Sequence[str], where: Mapping[str, Sequence[str]]
+    ) -> dict[tuple[Any, ...], int]:
+        names = "".join(f"{column}, " for column in columns)
+        filters = " AND ".join(f"{column} IN ({','.join('?' * len(wanted))})" for column, wanted in where.items())
+        groups = f" GROUP BY {', '.join(columns)}" if columns else ""
+        found = connection.execute(
+            f"SELECT {names}count(*) FROM view_{self.projection.name}{' WHERE ' if filters else ''}{filters}{groups}",
+            [value for wanted in where.values() for value in wanted],
+        )
+        return {tuple(row[:-1]): row[-1] for row in found}
+
+    def page(
+        self, connection: sqlite3.Connection, limit: int, after: str, where: Mapping[str, Any], newest_first: bool
+    ) -> Page:
+        compare, order = ("<", "DESC") if newest_first else (">", "ASC")
+        clauses, arguments = [f"key {compare} ?"], [after or (_LAST_KEY if newest_first else "")]
+        for column, wanted in where.items():
+            if column not in self.projection.columns:
+                raise InvalidInput(f"{self.projection.name} can't be filtered by {column}")
+            choices = [wanted] if isinstance(wanted, str) else list(wanted)
+            clauses.append(f"{column} IN ({','.join('?' * len(choices))})")
+            arguments += choices
+        found = connection.execute(
+            f"SELECT key, body FROM view_{self.projection.name} WHERE {' AND '.join(clauses)} "
+            f"ORDER BY key {order} LIMIT ?",
+            [*arguments, limit + 1],
+        ).fetchall()
+        try:
+            rows = [self._decoder.decode(body) for _, body in found[:limit]]
+        except (msgspec.DecodeError, TypeError) as error:
+            raise Damaged(f"a row of the view {self.projection.name} can't be read: {error}") from error
+        return Page(rows=rows, next=found[limit - 1][0] if len(found) > limit else "")

@@ -1,0 +1,216 @@
+"""Checkpoints on the service provider: fetches what the providers of our jobs have saved, and gives what new
+jobs go on from to their providers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from dms.application.cause import caused_by
+from dms.application.checkpoints.checkpoint_files import SUFFIX, CheckpointFiles, StoredCheckpoint
+from dms.application.checkpoints.checkpoint_keeper import KIND, RESUME_KIND
+from dms.application.files.file_exchange import FileExchange, FileRef
+from dms.application.loops import said
+from dms.application.network.messages import CHECKPOINT, CheckpointNote, encode
+from dms.application.ports import EventLog, PeerNetwork
+from dms.application.reactors import News, Reactor
+from dms.disk import publish
+from dms.domain.checkpoint import ResumeFrom, archive_bound
+from dms.domain.deployment import Deployment
+from dms.domain.event import new_id
+from dms.domain.job import Job
+from dms.domain.request import ServiceRequest
+from dms.errors import ArchiveRefused, Conflict, DmsError, Forbidden, InvalidInput, NotFound, PeerMisbehaved
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 5.0
+NOTE_SECONDS = 10.0
+WRONG_CONTENTS = 3  # as often it may be replaced by another of its size while we read
+
+
+class CheckpointReceiver:
+    def __init__(
+        self,
+        log: EventLog,
+        network: PeerNetwork,
+        files: CheckpointFiles,
+        exchange: FileExchange,
+        check: Callable[[Path, int], Awaitable[None]],
+        now: Callable[[], int],
+        *,
+        grace_seconds: float,
+        max_bytes: int,
+    ) -> None:
+        """check: (archive, bytes of content at most) raises ArchiveRefused. now: Unix time in microseconds.
+        grace_seconds: how long one is tried to be fetched."""
+        self._log, self._network, self._files, self._exchange = log, network, files, exchange
+        self._check, self._now = check, now
+        self._grace_seconds, self._max_bytes = grace_seconds, max_bytes
+
+    def serve(self) -> None:
+        self._exchange.serve(RESUME_KIND, self._resolve)
+
+    def tidy(self) -> None:
+        """Takes away what was given to providers for jobs that are over."""
+        self._files.drop_resumes(self._is_needed)
+
+    # --- fetching -------------------------------------------------------------------------------
+    def offer(self, job: Job, saved: Deployment.CheckpointSaved) -> None:
+        """Decides only; the caller saves the job. Raises PeerMisbehaved."""
+        until = self._now() + int(self._grace_seconds * 1_000_000)
+        job.offer_checkpoint(saved, until, archive_bound(self._max_bytes))
+
+    async def fetch(self, job_id: str, offered: Job.CheckpointOffered, news: News) -> None:
+        """Until it is here or can't be had; or returns when a newer one was offered."""
+        clock = asyncio.get_running_loop().time
+        left = min(self._grace_seconds, (offered.fetch_until - self._now()) / 1_000_000)
+        deadline, wrong = clock() + left, 0
+        while self._job(job_id).checkpoint_wanted == offered:
+            if clock() >= deadline:
+                await self.lose(job_id, offered, f"it could not be fetched within {self._grace_seconds:g} s")
+                return
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._take(job_id, offered)
+            except TimeoutError:
+                continue
+            except (Conflict, NotFound) as error:  # it was replaced meanwhile, and we are told soon
+                log.info("checkpoint %d of job %s: %s", offered.number, job_id, error)
+            except PeerMisbehaved as error:
+                wrong += 1
+                if wrong >= WRONG_CONTENTS:
+                    await self.lose(job_id, offered, str(error))
+            except (ArchiveRefused, Forbidden, InvalidInput) as error:
+                await self.lose(job_id, offered, str(error))
+            else:
+                return
+            await news.changed(RETRY_SECONDS)
+
+    async def _take(self, job_id: str, offered: Job.CheckpointOffered) -> None:
+        incoming, target = self._files.incoming(job_id), self._files.received(job_id)
+        ref = FileRef(
+            kind=KIND,
+            id=job_id,
+            name=offered.name,
+            size_bytes=offered.size_bytes,
+            sha256=offered.sha256,
+        )
+        provider = self._job(job_id).provider
+        await self._exchange.fetch(provider, ref, incoming)
+        try:
+            await self._check(incoming, self._max_bytes)
+        except ArchiveRefused:
+            self._files.drop(incoming)
+            raise
+        await asyncio.to_thread(publish, incoming, target)
+        job = self._job(job_id)
+        if job.checkpoint_is_here(offered, target.name):
+            with caused_by(new_id()):
+                await self._log.save(job)
+        await self._tell(provider, job_id, offered.sha256)
+
+    async def lose(self, job_id: str, offered: Job.CheckpointOffered, reason: str) -> None:
+        job = self._job(job_id)
+        if job.lose_checkpoint(offered.number, reason):
+            log.warning("checkpoint %d of job %s is lost: %s", offered.number, job_id, reason)
+            with caused_by(new_id()):
+                await self._log.save(job)
+        self._files.drop(self._files.incoming(job_id))
+
+    async def _tell(self, provider: str, job_id: str, sha256: str) -> None:
+        """So that the provider needs not keep it; when it is not reached, it keeps it for some days."""
+        body = encode(CheckpointNote(job_id=job_id, sha256=sha256))
+        try:
+            await self._network.request(provider, CHECKPOINT, body, NOTE_SECONDS)
+        except DmsError as error:
+            log.info("provider %s was not told that the checkpoint of job %s is here: %s", provider, job_id, error)
+
+    async def listed(self) -> list[StoredCheckpoint]:
+        """What was received and is here, by name. Raises Unavailable."""
+        return await asyncio.to_thread(self._files.list_received)
+
+    # --- going on from one -------------------------------------------------------------------------
+    def source_of(self, request: ServiceRequest) -> Path | None:
+        """The archive that the request wants to go on from. Raises InvalidInput."""
+        resume = request.params.resume_job
+        if resume is None or not resume.resume:
+            return None
+        return self._files.find_received(resume.progress_file)
+
+    async def keep(self, source: Path, job_id: str) -> ResumeFrom:
+        """For the provider to fetch, until the job is over. Raises InvalidInput, Unavailable."""
+        kept = await asyncio.to_thread(self._files.take, source, job_id)
+        of = self._log.load(Job, source.name.removesuffix(SUFFIX))
+        known = [] if of is None else [one.sha256 for one in (of.checkpoint_received, of.checkpoint_offered) if one]
+        if known and kept.sha256 not in known:
+            self.forget(job_id)
+            what = f"is damaged: it was received with SHA-256 {known[0]}, and has {kept.sha256} now"
+            raise InvalidInput(
+                f"checkpoint {source.name} {what}; go on from another one, or begin anew",
+                [("/params/resume_job/progress_file", what)],
+            )
+        return kept
+
+    def forget(self, job_id: str) -> None:
+        self._files.drop(self._files.resume_out(job_id))
+
+    async def _resolve(self, peer_id: str, job_id: str) -> Path | None:
+        job = self._log.load(Job, job_id)
+        if job is None or job.resume is None or job.provider != peer_id or not job.open:
+            return None
+        return self._files.resume_out(job.key)
+
+    def _is_needed(self, job_id: str) -> bool:
+        """Of either role: what is left of a job that is over may go."""
+        job = self._log.load(Job, job_id)
+        if job is not None and (job.open or job.checkpoint_wanted is not None):
+            return True
+        deployment = self._log.load(Deployment, job_id)
+        return deployment is not None and not deployment.ended
+
+    def _job(self, job_id: str) -> Job:
+        job = self._log.load(Job, job_id)
+        if job is None:
+            raise NotFound(f"no job {job_id} here")
+        return job
+
+
+class FetchCheckpoints(Reactor[Job]):
+    """The newest checkpoint that was offered and neither received nor given up, whether the job still runs or not."""
+
+    name = "fetching of checkpoints"
+    kind = Job
+
+    def __init__(self, receiver: CheckpointReceiver) -> None:
+        self._receiver = receiver
+
+    def due(self, aggregate: Job) -> bool:
+        return aggregate.checkpoint_wanted is not None
+
+    async def react(self, aggregate: Job, news: News) -> None:
+        if (offered := aggregate.checkpoint_wanted) is not None:
+            await self._receiver.fetch(aggregate.key, offered, news)
+
+    async def give_up(self, aggregate: Job, error: Exception) -> None:
+        if (offered := aggregate.checkpoint_wanted) is not None:
+            await self._receiver.lose(aggregate.key, offered, f"it could not be fetched here: {said(error)}")
+
+
+class DropResumes(Reactor[Job]):
+    """What was kept for the provider to go on from, once the job is over."""
+
+    name = "tidying of what jobs went on from"
+    kind = Job
+    recorded = False
+
+    def __init__(self, receiver: CheckpointReceiver) -> None:
+        self._receiver = receiver
+
+    def due(self, aggregate: Job) -> bool:
+        return aggregate.resume is not None and not aggregate.open
+
+    async def react(self, aggregate: Job, news: News) -> None:
+        self._receiver.forget(aggregate.key)

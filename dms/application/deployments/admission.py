@@ -1,0 +1,155 @@
+"""Whether this provider takes a deployment. Everything here is synchronous: from the look at what is free to the
+decision nothing else is decided, and the log restates what is free with the decision itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+import msgspec
+
+from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
+from dms.application.deployments.deployment_index import DeploymentIndex
+from dms.application.device.device import DeviceService
+from dms.application.ports import ExecutionSpec, Executor, Signer
+from dms.domain.deployment import Deployment, Fault
+from dms.domain.device import vram_to_reserve
+from dms.domain.gpus import GpuReading
+from dms.domain.payment import Payment
+from dms.domain.pricing import price_text, quote
+from dms.domain.request import ServiceRequest, problems_of, strangers_of
+from dms.domain.resources import Gpu
+from dms.domain.reward import amount
+from dms.errors import Conflict, InvalidInput
+
+MOST_CHECKED, MOST_CHECKED_OF_A_PEER = 256, 32  # payments waited for; nothing is reserved for them
+
+Refusal = tuple[str, Fault]
+"""The reason and whose fault it is; an empty reason for none."""
+
+
+class Admission:
+    def __init__(
+        self,
+        device: DeviceService,
+        executor: Executor,
+        signer: Signer,
+        checkpoints: CheckpointKeeper,
+        index: DeploymentIndex,
+    ) -> None:
+        self._device, self._executor, self._signer = device, executor, signer
+        self._checkpoints, self._index = checkpoints, index
+
+    def decide(self, deployment: Deployment, payment: Payment, readings: Sequence[GpuReading]) -> None:
+        """Grants or refuses it. readings: the GPUs as they were a moment ago. The caller saves deployment and payment
+        before it waits for anything."""
+        request = request_of(deployment)
+        reason, fault = self.refusal(deployment, payment)
+        wish, recorded = request.gpu_wish, self._device.state.total.gpus
+        gpus: tuple[Gpu, ...] = ()
+        if not reason and wish is not None:
+            gpus = self._device.reservations.free_gpus(recorded, readings, wish)
+            if not gpus:
+                reason, fault = f"the provider does not have {wish} now", Fault.PROVIDER
+        if reason:
+            deployment.refuse(reason, fault)
+            return
+        reserved = request.resources
+        if wish is not None:
+            reserved = msgspec.structs.replace(reserved, vram_mb=vram_to_reserve(recorded, gpus, wish))
+        payment.use(deployment.key)
+        deployment.grant(reserved, tuple(gpu.uuid for gpu in gpus), gpus_shared=wish is not None and wish.shared)
+
+    def of_channel(self, channel: str) -> Refusal:
+        """channel: that the request was matched on; empty when it does not say."""
+        device = self._device.state
+        if device.onboarded and device.available and channel and channel != device.channel:
+            return f"the provider is on channel {device.channel}, not {channel}", Fault.PROVIDER
+        return "", Fault.NONE
+
+    def refusal(self, deployment: Deployment, payment: Payment) -> Refusal:
+        """Why it can't be taken, as far as that can be told at once."""
+        if reason := self._of_device():
+            return reason, Fault.PROVIDER
+        if reason := self._of_request(deployment) or _of_payment(deployment, payment):
+            return reason, Fault.REQUESTER
+        return self._of_capacity(deployment), Fault.PROVIDER
+
+    def _of_device(self) -> str:
+        device = self._device.state
+        if not device.onboarded:
+            return "the provider is not onboarded"
+        return device.hindrance if device.available else "the provider is offline"
+
+    def _of_request(self, deployment: Deployment) -> str:
+        """What the request itself says wrongly: nothing in it is believed because a peer's DMS sent it."""
+        request = request_of(deployment)
+        problems = problems_of(request)
+        if problems:
+            return "; ".join(text for _, text in problems)
+        if objection := self._executor.objection(spec_of(deployment, self._signer.peer_id)):
+            return objection
+        resume_job = request.params.resume_job
+        wanted = resume_job is not None and resume_job.resume
+        return (
+            self._checkpoints.refusal(deployment.resume, wanted=wanted)
+            or self._of_parties(request, deployment.service_provider)
+            or self._of_price(request, deployment.price)
+        )
+
+    def _of_parties(self, request: ServiceRequest, peer: str) -> str:
+        key_of, own = self._signer.public_key, self._signer.peer_id
+        strangers = strangers_of(request.params, (own, key_of(own)), (peer, key_of(peer)))
+        return f"the request is for others: {'; '.join(strangers)}" if strangers else ""
+
+    def _of_price(self, request: ServiceRequest, quoted: str) -> str:
+        try:
+            price, asked = amount(quoted), quote(request.constraints, self._device.state.ntx_price)
+        except InvalidInput as error:
+            return str(error)
+        if price < asked:
+            return f"the price of {price_text(price)} NTX is below the {price_text(asked)} NTX that the job costs here"
+        if price > limit_of(request):
+            return f"the price of {price_text(price)} NTX is above the request's own max_ntx, {request.max_ntx:g}"
+        return ""
+
+    def _of_capacity(self, deployment: Deployment) -> str:
+        # Memory of GPUs counts card by card, not as a sum.
+        wanted = msgspec.structs.replace(request_of(deployment).resources, vram_mb=0)
+        if short := self._device.free().shortfalls(wanted):
+            return f"the provider has no capacity left: {'; '.join(short)}"
+        in_all, of_peer = self._index.payments_checked(deployment.service_provider, but=deployment.key)
+        if not deployment.funded and (in_all >= MOST_CHECKED or of_peer >= MOST_CHECKED_OF_A_PEER):
+            return "the provider checks too many payments already; try again later"
+        return ""
+
+
+def _of_payment(deployment: Deployment, payment: Payment) -> str:
+    if not payment.key:
+        return "the request names no transaction that pays for it"
+    return payment.refusal(deployment.key)
+
+
+def request_of(deployment: Deployment) -> ServiceRequest:
+    if deployment.request is None:
+        raise Conflict(f"deployment {deployment.key} has no request")
+    return deployment.request
+
+
+def spec_of(deployment: Deployment, node_id: str) -> ExecutionSpec:
+    """node_id: the peer id of this compute provider."""
+    request = request_of(deployment)
+    return ExecutionSpec(
+        job_id=deployment.key,
+        node_id=node_id,
+        image=request.params.image_id,
+        arguments=request.arguments,
+        cpu_mhz=request.constraints.cpu,
+        memory_mb=request.constraints.ram,
+        gpu_uuids=deployment.gpu_uuids,
+    )
+
+
+def limit_of(request: ServiceRequest) -> Decimal:
+    """max_ntx as it was written: the shortest decimal text of the number."""
+    return Decimal(str(request.max_ntx))

@@ -1,0 +1,82 @@
+"""Looks for the payment of each deployment that was asked for, and decides it then.
+
+The service provider's word for it is not enough: the provider looks at the chain itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+from dms.application.deployments.admission import Admission, request_of
+from dms.application.device.engine import EngineWatch
+from dms.application.loops import said
+from dms.application.payments.funding import Decision, PatientCheck, claim_of
+from dms.application.payments.payments import payment_of
+from dms.application.ports import EventLog, FundingState, FundingVerdict, Signer
+from dms.application.reactors import News, Reactor
+from dms.domain.deployment import Deployment, DeploymentState, Fault
+from dms.domain.gpus import GpuReading
+
+
+class CheckPayments(Reactor[Deployment]):
+    name = "payments of deployments"
+    kind = Deployment
+
+    def __init__(
+        self, log: EventLog, signer: Signer, admission: Admission, engine: EngineWatch, funding: PatientCheck | None
+    ) -> None:
+        """funding: None where the service provider's word is enough: what still waits is then decided at once."""
+        self._log, self._signer, self._admission, self._engine = log, signer, admission, engine
+        self._funding = funding
+
+    def due(self, aggregate: Deployment) -> bool:
+        return aggregate.state is DeploymentState.CHECKING
+
+    async def react(self, aggregate: Deployment, news: News) -> None:
+        """One look at the chain; then the decision, or a pause until the next look."""
+        readings = await self._engine.look(gpus=request_of(aggregate).wants_gpu)
+        found = await self._look_up(aggregate)
+        deployment = self._log.load(Deployment, aggregate.key)
+        if deployment is None or not self.due(deployment):
+            return
+        if found.verdict.state is FundingState.PENDING:
+            deployment.wait_for_funding(found.verdict.reason, found.until)
+            await self._log.save(deployment)
+            await self._rest(deployment.key, found.pause_seconds, news)
+        elif found.verdict.state is FundingState.REFUSED:
+            deployment.refuse(found.verdict.reason, found.fault)
+            await self._log.save(deployment)
+        else:
+            await self._conclude(deployment, found.verdict, readings)
+
+    async def _rest(self, job_id: str, seconds: float, news: News) -> None:
+        """Until the next look, or until none is needed; our own event of what is waited for changes nothing."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while (deployment := self._log.load(Deployment, job_id)) is not None and self.due(deployment):
+                    await news.changed()
+
+    async def _look_up(self, deployment: Deployment) -> Decision:
+        if self._funding is None:
+            return Decision(verdict=FundingVerdict(state=FundingState.ACCEPTED))
+        claim = claim_of(
+            deployment.key, request_of(deployment), deployment.tx_hash, deployment.price, deployment.payee,
+            self._signer.peer_id, deployment.service_provider,
+        )  # fmt: skip
+        return await self._funding.decide(claim, deployment.funding_until)
+
+    async def _conclude(self, deployment: Deployment, verdict: FundingVerdict, readings: Sequence[GpuReading]) -> None:
+        """The payment is good. It is this job's even when the job can't be taken any more: then it is owed back."""
+        payment = payment_of(self._log, deployment.tx_hash)
+        if not payment.refusal(deployment.key):
+            if self._funding is not None:
+                deployment.accept_funding(self._funding.name, verdict.payer, verdict.units, verdict.block)
+            if deployment.funded:
+                payment.use(deployment.key)
+        self._admission.decide(deployment, payment, readings)
+        await self._log.save(deployment, payment)
+
+    async def give_up(self, aggregate: Deployment, error: Exception) -> None:
+        aggregate.refuse(f"the provider could not check the payment: {said(error)}", Fault.PROVIDER)
+        await self._log.save(aggregate)

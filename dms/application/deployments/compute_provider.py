@@ -1,0 +1,187 @@
+"""The compute provider's side: what is decided about deployments, for peers and for the owner of this machine.
+
+Each command loads, decides, saves and answers. What follows from it (the container, the look for a payment, what is
+told to peers) is done by the reactors, which the log wakes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from dms.application.cause import caused_by
+from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper, DeleteCheckpoints
+from dms.application.deployments.admission import Admission
+from dms.application.deployments.check_payments import CheckPayments
+from dms.application.deployments.deployment_feed import DeploymentFeed
+from dms.application.deployments.deployment_index import DeploymentIndex
+from dms.application.deployments.endings import Endings
+from dms.application.deployments.leftovers import Leftovers, RemoveContainers
+from dms.application.deployments.run_containers import RunContainers
+from dms.application.deployments.supervision import Supervision
+from dms.application.device.device import DeviceService
+from dms.application.device.engine import EngineWatch
+from dms.application.device.gpus import GpuWatch, LookAtGpus
+from dms.application.loops import Loops
+from dms.application.network.messages import (
+    DEPLOYMENT_REQUEST,
+    DeploymentAnswer,
+    DeploymentRequest,
+    Terminate,
+    TerminateAnswer,
+    decode_request,
+    encode,
+)
+from dms.application.payments.funding import PatientCheck
+from dms.application.payments.payments import payment_of
+from dms.application.ports import EventLog, Executor, OutputStore, PeerNetwork, Signer
+from dms.application.reactors import Reactor
+from dms.domain.deployment import Deployment, DeploymentState, Fault
+from dms.domain.event import new_id
+from dms.domain.gpus import GpuReading
+from dms.domain.run_time import Instant
+from dms.errors import ExecutorUnavailable, Forbidden, NotFound
+
+log = logging.getLogger(__name__)
+
+UNCONFINED = "the provider has no container engine to confine a peer's job"
+
+
+class ComputeProvider:
+    """reactors: do what follows from the deployments' events, started once for the daemon (see `Reactors`).
+    leftovers: what jobs that are over left on this machine. preparing: jobs that have no container yet."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        device: DeviceService,
+        executor: Executor,
+        outputs: OutputStore,
+        signer: Signer,
+        checkpoints: CheckpointKeeper,
+        clock: Callable[[], Instant],
+        *,
+        confined: bool,
+        run_unconfined_for_peers: bool = False,
+        funding: PatientCheck | None = None,
+        loops: Loops | None = None,
+    ) -> None:
+        """confined: whether the executor isolates a stranger's job; one that does not runs jobs of
+        peers only when the operator says so. clock: of this machine. funding: our own look at
+        each payment, since the service provider's word for it is not enough; None: it is."""
+        self._log, self._device, self._checkpoints, self._funding = log, device, checkpoints, funding
+        loops = loops or Loops()
+        self._index = DeploymentIndex(log, device.reservations)
+        self._admission = Admission(device, executor, signer, checkpoints, self._index)
+        self._feed = DeploymentFeed(log, outputs, signer)
+        self.leftovers = Leftovers(log, executor, checkpoints, device.reservations)
+        unfit = "" if confined or run_unconfined_for_peers else UNCONFINED
+        self._engine = EngineWatch(executor, device, self.leftovers.sweep, loops, unfit)
+        self._gpus = GpuWatch(device, loops)
+        endings = Endings(log, outputs, checkpoints)
+        supervision = Supervision(log, executor, outputs, checkpoints, endings, clock)
+        self.reactors: Sequence[Reactor[Any]] = (
+            CheckPayments(log, signer, self._admission, self._engine, funding),
+            RunContainers(log, executor, device, checkpoints, supervision, endings, signer.peer_id, clock),
+            RemoveContainers(self.leftovers, self._engine),
+            DeleteCheckpoints(checkpoints),
+            LookAtGpus(device),
+        )
+
+    @property
+    def preparing(self) -> bool:
+        """Whether a deployment has no container yet."""
+        return bool(self._index.preparing)
+
+    def serve(self, network: PeerNetwork) -> None:
+        network.serve_request(DEPLOYMENT_REQUEST, self._on_request)
+        self._feed.serve(network)
+        self._checkpoints.serve(network)
+
+    def take_up(self, open_jobs: Iterable[str]) -> None:
+        """What they hold is not given to others; before any peer is answered. open_jobs: the deployments that had not
+        ended when the log was last written."""
+        self._index.take_up(open_jobs)
+
+    async def start(self) -> None:
+        """Watches this machine, and takes away what is left of jobs that are over."""
+        await self._engine.start()
+        self._gpus.start()
+        try:
+            if await self.leftovers.sweep(checks=True):
+                self._engine.owe_sweep()
+        except ExecutorUnavailable as error:
+            self._engine.owe_sweep()
+            log.warning("leftover containers could not be looked for: %s", error)
+        self._checkpoints.start()
+
+    async def close(self) -> None:
+        """Containers go on running; the next start takes them up again."""
+        await self._engine.close()
+        await self._gpus.close()
+        await self._checkpoints.close()
+
+    # --- commands ----------------------------------------------------------------------------------
+    async def request(self, peer_id: str, message: DeploymentRequest) -> DeploymentAnswer:
+        """Raises Forbidden when the job id is another peer's. A repeat gets the same answer."""
+        readings: Sequence[GpuReading] = ()
+        if self._log.load(Deployment, message.job_id) is None:
+            readings = await self._engine.look(gpus=message.request.wants_gpu)
+        deployment = self._log.load(Deployment, message.job_id)  # a repeat may have come meanwhile
+        if deployment is not None:
+            _check_owner(deployment, peer_id)
+            await self._log.save(deployment)
+            return _answer(deployment)
+        self._log.adopt_seal_key(message.job_id, bytes.fromhex(message.seal_key))
+        deployment = Deployment(message.job_id)
+        deployment.ask(peer_id, message.request, message.price, self._device.state.payment_address, message.resume)
+        payment = payment_of(self._log, deployment.tx_hash)
+        reason, fault = self._admission.of_channel(message.channel)
+        if self._funding and not reason:
+            reason, fault = self._admission.refusal(deployment, payment)
+        if reason:
+            deployment.refuse(reason, fault)
+        elif self._funding is None:
+            self._admission.decide(deployment, payment, readings)
+        await self._log.save(deployment, payment)
+        return _answer(deployment)
+
+    async def stop(self, job_id: str, by: str, reason: str, fault: Fault, peer_id: str = "") -> bool:
+        """Whether this was the first request to stop it. Raises NotFound; Forbidden when a peer
+        asks for a deployment that is not its own."""
+        deployment = self._log.load(Deployment, job_id)
+        if deployment is None:
+            raise NotFound(f"no deployment of job {job_id} here")
+        if peer_id:
+            _check_owner(deployment, peer_id)
+        first = deployment.request_stop(by, reason, fault)
+        await self._log.save(deployment)
+        return first
+
+    # --- what peers ask ------------------------------------------------------------------------------
+    async def _on_request(self, peer_id: str, body: bytes) -> bytes:
+        message = decode_request(body, DeploymentRequest)
+        with caused_by(new_id(), message.traceparent):
+            return encode(await self.request(peer_id, message))
+
+    async def on_terminate(self, peer_id: str, body: bytes) -> bytes:
+        """A message of the control protocol."""
+        message = decode_request(body, Terminate)
+        with caused_by(new_id()):
+            first = await self.stop(
+                message.job_id, "service provider", message.reason, Fault.REQUESTER, peer_id=peer_id
+            )
+        return encode(TerminateAnswer(stopping=first))
+
+
+def _check_owner(deployment: Deployment, peer_id: str) -> None:
+    """Raises Forbidden."""
+    if deployment.service_provider != peer_id:
+        raise Forbidden(f"deployment {deployment.key} belongs to another peer")
+
+
+def _answer(deployment: Deployment) -> DeploymentAnswer:
+    if deployment.state is DeploymentState.CHECKING:
+        return DeploymentAnswer(accepted=False, pending=True, reason="the payment is being checked")
+    return DeploymentAnswer(accepted=not deployment.rejection, reason=deployment.rejection)

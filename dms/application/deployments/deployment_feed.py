@@ -1,0 +1,95 @@
+"""What the service provider hears of its deployment: signed events and output, from where it left off, live."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from dms.application.network.messages import FEED, FeedItem, FeedRequest, decode_request, encode
+from dms.application.ports import EventLog, LogLine, OutputStore, PeerNetwork, Signer
+from dms.application.records.export import signed_record
+from dms.application.tasks import cancelled, either
+from dms.domain.chain import SignedRecord
+from dms.domain.deployment import Deployment
+from dms.domain.event import Recorded
+from dms.errors import Forbidden, NotFound
+
+LINES_A_READ = 512
+FRAME_BYTES = 48 * 1024  # of output in one frame, well below the frame limit even when escaped
+TERMINAL_TOPICS = {
+    Deployment.Rejected.TOPIC,
+    Deployment.ContainerExited.TOPIC,
+    Deployment.Failed.TOPIC,
+    Deployment.Stopped.TOPIC,
+}
+
+
+class DeploymentFeed:
+    def __init__(self, log: EventLog, outputs: OutputStore, signer: Signer) -> None:
+        self._log, self._outputs, self._signer = log, outputs, signer
+
+    def serve(self, network: PeerNetwork) -> None:
+        network.serve_stream(FEED, self._on_feed)
+
+    async def _on_feed(self, peer_id: str, body: bytes) -> AsyncGenerator[bytes, None]:
+        message = decode_request(body, FeedRequest)
+        deployment = self._log.load(Deployment, message.job_id)
+        if deployment is None:
+            raise NotFound(f"no deployment of job {message.job_id} here")
+        if deployment.service_provider != peer_id:
+            raise Forbidden(f"deployment {message.job_id} belongs to another peer")
+        async with aclosing(self.items(message)) as items:
+            async for item in items:
+                yield encode(item)
+
+    async def items(self, message: FeedRequest) -> AsyncGenerator[FeedItem, None]:
+        """The deployment's signed events and its output, live until the end. Every line counted by
+        LogSealed comes before it."""
+        job_id, sent = message.job_id, message.log_after
+        yield FeedItem()  # says that we are here, before there is anything to tell
+        async with aclosing(self._log.subscribe(0, stream=f"{Deployment.KIND}-{job_id}")) as batches:
+            while True:
+                more = asyncio.ensure_future(anext(batches))
+                try:
+                    while not more.done():
+                        async for item in self._lines(job_id, sent):
+                            sent = item.lines[-1].seq
+                            yield item
+                        await either(more, self._outputs.wait(job_id, sent))
+                finally:
+                    await cancelled(more)
+                for event in more.result():
+                    if isinstance(event.event, Deployment.LogSealed):
+                        async for item in self._lines(job_id, sent):
+                            sent = item.lines[-1].seq
+                            yield item
+                    if event.originator_version > message.after:
+                        yield FeedItem(records=(self._sign(event),))
+                    if event.topic in TERMINAL_TOPICS:
+                        return
+
+    async def _lines(self, job_id: str, after: int) -> AsyncGenerator[FeedItem, None]:
+        """What is stored behind line `after`, in frames of a bounded size."""
+        while lines := await self._outputs.read(job_id, after, LINES_A_READ):
+            for frame in frames(lines):
+                yield FeedItem(lines=frame)
+            after = lines[-1].seq
+
+    def _sign(self, recorded: Recorded) -> SignedRecord:
+        return signed_record(recorded, self._log.previous_hash(recorded.position), self._signer)
+
+
+def frames(lines: Sequence[LogLine]) -> list[tuple[LogLine, ...]]:
+    """Cut into frames of at most about FRAME_BYTES of text; a longer line has a frame of its own."""
+    found: list[tuple[LogLine, ...]] = []
+    frame: list[LogLine] = []
+    size = 0
+    for line in lines:
+        length = 2 * len(line.text.encode()) + 48
+        if frame and size + length > FRAME_BYTES:
+            found.append(tuple(frame))
+            frame, size = [], 0
+        frame.append(line)
+        size += length
+    return [*found, tuple(frame)] if frame else found

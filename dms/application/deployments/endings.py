@@ -1,0 +1,55 @@
+"""How a deployment's end is recorded: behind its last checkpoint and its sealed output."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
+from dms.application.ports import EventLog, OutputStore
+from dms.domain.deployment import Deployment, Fault
+from dms.errors import DmsError, NotFound
+
+log = logging.getLogger(__name__)
+
+
+class Endings:
+    def __init__(self, event_log: EventLog, outputs: OutputStore, checkpoints: CheckpointKeeper) -> None:
+        self._log, self._outputs, self._checkpoints = event_log, outputs, checkpoints
+
+    async def record(self, job_id: str, decide: Callable[[Deployment], None]) -> None:
+        """Saves the workspace, seals the output, then records the end; the capacity is free with it."""
+        if self.load(job_id).stops_at:  # it was started
+            await self._checkpoints.save_last(job_id)
+        sealed = await self._outputs.seal(job_id)
+        deployment = self.load(job_id)
+        if deployment.ended:
+            return
+        deployment.seal_log(sealed.lines, sealed.sha256, sealed.truncated)
+        decide(deployment)
+        await self._log.save(deployment)
+
+    async def fail(self, job_id: str, reason: str, fault: Fault) -> None:
+        await self.record(job_id, lambda deployment: deployment.fail(reason, fault))
+
+    async def break_off(self, job_id: str, reason: str) -> None:
+        """As our fault, whatever of it still works: what can't be sealed does not keep the job open."""
+        try:
+            sealed = await self._outputs.seal(job_id)
+        except (DmsError, OSError) as error:
+            sealed = None
+            log.error("the output of job %s is not sealed: %s", job_id, error, extra={"job_id": job_id})
+        deployment = self.load(job_id)
+        if deployment.ended:
+            return
+        if sealed is not None:
+            deployment.seal_log(sealed.lines, sealed.sha256, sealed.truncated)
+        deployment.fail(reason, Fault.PROVIDER)
+        await self._log.save(deployment)
+
+    def load(self, job_id: str) -> Deployment:
+        """Raises NotFound."""
+        deployment = self._log.load(Deployment, job_id)
+        if deployment is None:
+            raise NotFound(f"no deployment of job {job_id} here")
+        return deployment

@@ -1,0 +1,148 @@
+"""Runs each accepted deployment's container, from the image to the end.
+
+What the log does not say happened is done, or found done (a container carries its job's id), and recorded. So a crash
+is a pause."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
+from dms.application.deployments.admission import spec_of
+from dms.application.deployments.endings import Endings
+from dms.application.deployments.supervision import Supervision
+from dms.application.device.device import DeviceService
+from dms.application.loops import said
+from dms.application.ports import EventLog, ExecutionState, Executor
+from dms.application.reactors import News, Reactor
+from dms.application.tasks import cancelled, either
+from dms.domain.deployment import Deployment, DeploymentState, Fault
+from dms.domain.run_time import Instant, began
+from dms.errors import (
+    ExecutionError,
+    ExecutorUnavailable,
+    GpuUnavailable,
+    NoRoomForImage,
+    RegistryUnavailable,
+)
+
+T = TypeVar("T")
+
+ENGINE_GRACE_SECONDS = 60.0  # how long a deployment waits for a container engine that went away
+ENGINE_RETRY_SECONDS = 1.0
+HELD = (DeploymentState.ACCEPTED, DeploymentState.CREATED, DeploymentState.RUNNING, DeploymentState.STOPPING)
+
+
+class RunContainers(Reactor[Deployment]):
+    name = "running of containers"
+    kind = Deployment
+
+    def __init__(
+        self,
+        log: EventLog,
+        executor: Executor,
+        device: DeviceService,
+        checkpoints: CheckpointKeeper,
+        supervision: Supervision,
+        endings: Endings,
+        node_id: str,
+        clock: Callable[[], Instant],
+    ) -> None:
+        """node_id: peer id of this node. clock: of this machine."""
+        self._log, self._executor, self._device, self._clock = log, executor, device, clock
+        self._checkpoints, self._supervision, self._endings, self._node_id = checkpoints, supervision, endings, node_id
+        # Job id -> when the engine went away, by the loop's clock. Not an event: a restart gives it the grace anew.
+        self._away_since: dict[str, float] = {}
+
+    def due(self, aggregate: Deployment) -> bool:
+        return aggregate.state in HELD
+
+    async def react(self, aggregate: Deployment, news: News) -> None:
+        job_id = aggregate.key
+        try:
+            await self._step(aggregate, news)
+        except GpuUnavailable as error:
+            self._device.distrust_gpus(str(error))
+            await self._endings.fail(job_id, str(error), Fault.PROVIDER)
+        except ExecutionError as error:
+            await self._endings.fail(job_id, str(error), _fault_of(error))
+        except ExecutorUnavailable as error:
+            await self._wait_for_engine(job_id, error, news)
+            return
+        self._away_since.pop(job_id, None)
+
+    async def give_up(self, aggregate: Deployment, error: Exception) -> None:
+        self._away_since.pop(aggregate.key, None)
+        await self._endings.break_off(aggregate.key, f"the provider failed to run it: {said(error)}")
+
+    async def _step(self, deployment: Deployment, news: News) -> None:
+        if deployment.state is DeploymentState.ACCEPTED:
+            await self._create(deployment, news)
+        elif deployment.state is DeploymentState.CREATED:
+            await self._start(deployment)
+        elif deployment.state is DeploymentState.STOPPING:
+            await self._supervision.stop(deployment.key, news)
+        else:
+            await self._supervision.supervise(deployment.key, news)
+
+    async def _create(self, deployment: Deployment, news: News) -> None:
+        job_id, spec = deployment.key, spec_of(deployment, self._node_id)
+        image = await self._unless_stopped(job_id, self._executor.prepare(spec), news)
+        if image is None:
+            return
+        deployment = self._endings.load(job_id)
+        deployment.image_pulled(image.digest, image.image, image.image_id, fetched=image.fetched)
+        await self._log.save(deployment)
+        await self._unless_stopped(job_id, self._checkpoints.restore(deployment, spec), news)
+        if self._endings.load(job_id).state is not DeploymentState.ACCEPTED:
+            return
+        container_id = await self._executor.create(spec)
+        deployment = self._endings.load(job_id)
+        if deployment.state is DeploymentState.ACCEPTED:
+            deployment.container_created(container_id, self._executor.name)
+            await self._log.save(deployment)
+
+    async def _start(self, deployment: Deployment) -> None:
+        job_id = deployment.key
+        await self._checkpoints.restore(deployment, spec_of(deployment, self._node_id))  # a reboot empties workspaces
+        found = await self._executor.inspect(job_id)
+        asked = self._clock() if found.state is ExecutionState.CREATED else None
+        await self._executor.start(job_id)
+        execution = await self._executor.inspect(job_id)
+        if execution.state is ExecutionState.ABSENT:
+            await self._supervision.conclude(job_id)
+            return
+        started = began(
+            self._clock(), asked=asked, started_at=execution.started_at, started_boot_us=execution.started_boot_us
+        )
+        deployment = self._endings.load(job_id)
+        if deployment.state is DeploymentState.CREATED:
+            deployment.container_started(execution.started_at or started.wall_us, started.boot_id, started.boot_us)
+            await self._log.save(deployment)
+
+    async def _unless_stopped(self, job_id: str, work: Coroutine[Any, Any, T], news: News) -> T | None:
+        """The work's result; None when the job was told to stop meanwhile, which ends the work."""
+        working = asyncio.create_task(work, name=f"preparing {job_id}")
+        try:
+            while not working.done() and self._endings.load(job_id).state is DeploymentState.ACCEPTED:
+                await either(working, news.changed())
+            return working.result() if working.done() else None
+        finally:
+            await cancelled(working)
+
+    async def _wait_for_engine(self, job_id: str, error: ExecutorUnavailable, news: News) -> None:
+        """Ends it when the engine has been away for too long."""
+        now = asyncio.get_running_loop().time()
+        if now - self._away_since.setdefault(job_id, now) <= ENGINE_GRACE_SECONDS:
+            await news.changed(ENGINE_RETRY_SECONDS)
+            return
+        await self._endings.fail(job_id, f"the provider's container engine is away: {error}", Fault.PROVIDER)
+        self._away_since.pop(job_id, None)
+
+
+def _fault_of(error: ExecutionError) -> Fault:
+    if isinstance(error, RegistryUnavailable):
+        return Fault.NETWORK
+    return Fault.PROVIDER if isinstance(error, NoRoomForImage) else Fault.REQUESTER

@@ -1,0 +1,134 @@
+"""A container from its start to its end: its output is kept, its limit is enforced, its end is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+
+from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
+from dms.application.deployments.endings import Endings
+from dms.application.ports import EventLog, Execution, ExecutionState, Executor, OutputStore
+from dms.application.reactors import News
+from dms.application.tasks import cancelled, either
+from dms.domain.deployment import MICROSECONDS, Deployment, DeploymentState, Fault
+from dms.domain.run_end import RunEnd, judge
+from dms.domain.run_time import Instant, RunTime
+
+STOP_GRACE_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 60.0  # between two looks at the limit: timers stand still while the machine sleeps
+NOT_RUN = (ExecutionState.ABSENT, ExecutionState.CREATED)
+
+
+class Supervision:
+    def __init__(
+        self,
+        log: EventLog,
+        executor: Executor,
+        outputs: OutputStore,
+        checkpoints: CheckpointKeeper,
+        endings: Endings,
+        clock: Callable[[], Instant],
+    ) -> None:
+        """clock: of this machine, where the containers run."""
+        self._log, self._executor, self._outputs, self._clock = log, executor, outputs, clock
+        self._checkpoints, self._endings = checkpoints, endings
+
+    async def supervise(self, job_id: str, news: News) -> None:
+        """Follows the container until it has ended; stops it when told to, or at its time limit."""
+        if not _started_again(self._endings.load(job_id), await self._executor.inspect(job_id)):
+            async with self._following(job_id) as following:
+                while not following.done():
+                    await self._stop_if_due(job_id)
+                    await either(following, news.changed(self._until_limit(job_id)))
+                following.result()
+        await self.conclude(job_id)
+
+    async def stop(self, job_id: str, news: News) -> None:
+        """As it was told to, also when it never ran."""
+        await self._executor.stop(job_id, STOP_GRACE_SECONDS)
+        if (await self._executor.inspect(job_id)).state in NOT_RUN:
+            await self._endings.record(job_id, Deployment.stopped)
+        else:
+            await self.supervise(job_id, news)
+
+    async def conclude(self, job_id: str) -> None:
+        """Records what became of a container whose run is over, or that is gone."""
+        execution = await self._executor.inspect(job_id)
+        if execution.state is ExecutionState.RUNNING and not _started_again(self._endings.load(job_id), execution):
+            return
+        now = self._clock()
+        await self._endings.record(job_id, lambda deployment: _end(deployment, execution, now))
+
+    @asynccontextmanager
+    async def _following(self, job_id: str) -> AsyncIterator[asyncio.Task[None]]:
+        """Its output and its checkpoints are kept meanwhile."""
+        following = asyncio.create_task(self._follow(job_id), name=f"output of {job_id}")
+        saving = asyncio.create_task(self._checkpoints.watch(job_id), name=f"checkpoints of {job_id}")
+        try:
+            yield following
+        finally:
+            await cancelled(following)
+            await cancelled(saving)
+
+    async def _follow(self, job_id: str) -> None:
+        cursor = await self._outputs.cursor(job_id)
+        async with aclosing(self._executor.follow(job_id, cursor)) as batches:
+            async for lines in batches:
+                await self._outputs.append(job_id, lines)
+
+    def _until_limit(self, job_id: str) -> float | None:
+        deployment = self._endings.load(job_id)
+        if deployment.state is not DeploymentState.RUNNING:
+            return None
+        return min(LONGEST_WAIT_SECONDS, run_time(deployment).left_seconds(self._clock()))
+
+    async def _stop_if_due(self, job_id: str) -> None:
+        deployment = self._endings.load(job_id)
+        if deployment.state is DeploymentState.RUNNING and run_time(deployment).is_over(self._clock()):
+            reason = f"time limit of {deployment.minutes} min reached"
+            deployment.request_stop("time limit", reason, Fault.REQUESTER)
+            await self._log.save(deployment)
+        if deployment.state is DeploymentState.STOPPING:
+            await self._executor.stop(job_id, STOP_GRACE_SECONDS)
+
+
+def run_time(deployment: Deployment) -> RunTime:
+    """Of one that was started."""
+    limit_us = deployment.minutes * 60 * MICROSECONDS
+    started = Instant(deployment.boot_id, deployment.started_boot_us, deployment.stops_at - limit_us)
+    return RunTime(started, limit_us)
+
+
+def _end(deployment: Deployment, execution: Execution, now: Instant) -> None:
+    """What a container that does not run any more means for its deployment."""
+    gone = execution.state in NOT_RUN
+    verdict = judge(
+        stop_ordered=deployment.stop is not None,
+        ended_by=execution.ended_by,
+        gone=gone,
+        started_again=not gone and _started_again(deployment, execution),
+        error=execution.error,
+    )
+    seconds = _lasted_seconds(deployment, execution, now)
+    if verdict.end is RunEnd.FAILED:
+        deployment.fail(verdict.reason, Fault.PROVIDER, execution.exit_code, seconds)
+    elif gone:
+        deployment.stopped()
+    else:
+        code = -1 if execution.exit_code is None else execution.exit_code
+        deployment.exited(code, execution.oom_killed, seconds)
+
+
+def _started_again(deployment: Deployment, execution: Execution) -> bool:
+    """By somebody else: the run that was recorded is over, whatever the container does now."""
+    recorded = run_time(deployment).started.wall_us if deployment.stops_at else 0
+    return bool(recorded and execution.started_at) and recorded != execution.started_at
+
+
+def _lasted_seconds(deployment: Deployment, execution: Execution, now: Instant) -> float:
+    if execution.ran_seconds is not None:
+        return execution.ran_seconds
+    if deployment.stops_at:
+        return run_time(deployment).lasted_seconds(now, execution.started_at, execution.finished_at)
+    return max(0, execution.finished_at - execution.started_at) / MICROSECONDS

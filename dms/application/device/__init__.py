@@ -1,0 +1,1 @@
+"""This machine as a compute provider: what it offers, its container engine, its GPUs."""

@@ -1,0 +1,114 @@
+"""Whether the container engine answers: asked before a deployment is accepted, and now and then so that
+the network does not send jobs to a machine whose engine is away. Once it is back, what could not be removed
+meanwhile is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from dms.application.device.device import DeviceService
+from dms.application.loops import Loop, Loops
+from dms.application.ports import Executor
+from dms.application.tasks import cancelled
+from dms.domain.gpus import GpuReading
+from dms.errors import DmsError, ExecutionError, ExecutorUnavailable, LogUnavailable, NotFound
+
+log = logging.getLogger(__name__)
+
+PING_SECONDS = 3.0
+LOOK_SECONDS = 10.0
+MOST_LOOKS = 60  # between two tries to remove what was left behind
+
+
+class EngineWatch:
+    """Records what hinders the device. unfit: a lasting reason why peers' jobs can't run here. sweep: removes what
+    was left behind, and tells what stays; called when the engine answers again, and when it is owed."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        device: DeviceService,
+        sweep: Callable[[], Awaitable[Sequence[str]]],
+        loops: Loops,
+        unfit: str = "",
+    ) -> None:
+        self._executor, self._device, self._sweep = executor, device, sweep
+        self._loops, self._unfit = loops, unfit
+        self._owed = self._away = False
+        self._looks_to_wait, self._pause = 0, 1  # in looks: what can't be removed is not tried every time
+        self._looking: Loop | None = None
+        self._pinging: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        try:
+            await self.ping()
+        except LogUnavailable as error:  # the next look tells it
+            log.warning("whether jobs can be run is not recorded: %s", error)
+        self._looking = self._loops.every(LOOK_SECONDS, "engine watch", self._watch, at_once=False)
+
+    async def close(self) -> None:
+        if self._looking is not None:
+            await self._looking.close()
+        if self._pinging is not None:
+            await cancelled(self._pinging)
+
+    async def look(self, *, gpus: bool) -> Sequence[GpuReading]:
+        """Sees whether jobs can be run now, and answers its GPUs as they are if they are asked for. What it sees is in
+        the device's state then. Raises LogUnavailable."""
+        if not gpus:
+            await self.ping()
+            return ()
+        _, readings = await asyncio.gather(self.ping(), self._device.see_gpus())
+        return readings
+
+    async def ping(self) -> None:
+        """Records whether jobs can be run. Callers at the same time share one ping. Raises LogUnavailable."""
+        if self._pinging is None or self._pinging.done():
+            self._pinging = asyncio.create_task(self._ping(), name="engine ping")
+        await asyncio.shield(self._pinging)
+
+    def owe_sweep(self) -> None:
+        """Something could not be removed. Only in memory: each start sweeps."""
+        self._owed = True
+
+    async def _ping(self) -> None:
+        absence = await self._absence()
+        same_absence = self._away and bool(absence)
+        self._owed, self._away = self._owed or bool(absence), bool(absence)
+        if same_absence and self._device.state.hindrance:
+            return  # its first words stand: each try may have others, and nothing has changed
+        reason = self._unfit or absence
+        if await self._device.hinder(reason):
+            level = logging.WARNING if reason else logging.INFO
+            log.log(level, "jobs of peers: %s", reason or "taken again", extra={"action": "engine_changed"})
+
+    async def _absence(self) -> str:
+        try:
+            async with asyncio.timeout(PING_SECONDS):
+                await self._executor.check()
+        except TimeoutError:
+            return f"the provider's container engine does not answer within {PING_SECONDS:g} s"
+        except (ExecutorUnavailable, ExecutionError, NotFound) as error:
+            return f"the provider's container engine does not answer: {error}"
+        return ""
+
+    async def _watch(self) -> None:
+        await self.ping()
+        if self._owed and not self._away:
+            await self._sweep_again()
+
+    async def _sweep_again(self) -> None:
+        if self._looks_to_wait > 0:
+            self._looks_to_wait -= 1
+            return
+        self._owed = False  # first: what fails from here on is owed anew
+        try:
+            left: Sequence[str] = await self._sweep()
+        except DmsError as error:
+            log.info("what was left behind stays for now: %s", error, extra={"action": "sweep_waits"})
+            left = ("",)
+        self._owed = self._owed or bool(left)
+        self._pause = min(2 * self._pause, MOST_LOOKS) if left else 1
+        self._looks_to_wait = self._pause - 1

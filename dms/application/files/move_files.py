@@ -1,0 +1,210 @@
+"""What follows from a transfer's state, on each side.
+
+The receiver pulls when its user has accepted; the sender asks now and then what became of its offer, so a message that
+is lost, or a side that is killed at any point, costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from dms.application.files.file_exchange import FileExchange, FileRef
+from dms.application.files.file_parts import DiskTrouble
+from dms.application.files.transfers import ASK_SECONDS, KIND, Transfers
+from dms.application.files.user_files import Inbox
+from dms.application.loops import said
+from dms.application.network.messages import FILE_END, FileEnd, encode
+from dms.application.ports import EventLog, PeerNetwork
+from dms.application.reactors import News, Reactor
+from dms.application.tasks import cancelled, either
+from dms.domain.transfer import Direction, Transfer, TransferState
+from dms.errors import Conflict, DmsError, Forbidden, InvalidInput, NotFound, PeerMisbehaved, PeerUnreachable
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 60.0
+LOOK_SECONDS = 3600.0  # of an offer that nobody accepts
+EXPIRY_SECONDS = 7 * 24 * 3600.0  # without an end
+
+
+class SendFiles(Reactor[Transfer]):
+    """The peer tells when it is over; asking is for when that was lost."""
+
+    name = "files that are offered"
+    kind = Transfer
+
+    def __init__(self, log: EventLog, network: PeerNetwork, transfers: Transfers, now: Callable[[], int]) -> None:
+        """now: Unix time in microseconds."""
+        self._log, self._transfers, self._now = log, transfers, now
+        self._waiting: dict[str, tuple[str, News]] = {}  # transfer id -> the peer that it waits for
+        network.on_peer(self._on_peer)
+
+    def due(self, aggregate: Transfer) -> bool:
+        return aggregate.direction is Direction.OUT and not aggregate.ended
+
+    async def react(self, aggregate: Transfer, news: News) -> None:
+        if news.newest is not None and isinstance(news.newest.event, Transfer.Offered):
+            await self._wait(aggregate, news, ASK_SECONDS)  # the user's own call asks
+        elif is_late(aggregate, self._now()):
+            await record_end(self._log, aggregate, TransferState.FAILED, "the peer did not fetch it in time")
+            return
+        await self._ask(aggregate)
+        if self.due(self._transfers.get(aggregate.key)):
+            await self._wait(aggregate, news, POLL_SECONDS)
+
+    async def give_up(self, aggregate: Transfer, error: Exception) -> None:
+        await record_end(self._log, aggregate, TransferState.FAILED, f"it could not be sent: {said(error)}")
+
+    async def _ask(self, transfer: Transfer) -> None:
+        try:
+            await self._transfers.ask(transfer)
+        except PeerUnreachable:
+            log.debug("peer %s is away; transfer %s waits for it", transfer.peer_id, transfer.key)
+        except (Forbidden, NotFound, InvalidInput, PeerMisbehaved) as error:
+            await record_end(self._log, self._transfers.get(transfer.key), TransferState.FAILED, str(error))
+        except DmsError as error:
+            log.info("transfer %s: %s", transfer.key, error)
+
+    async def _wait(self, transfer: Transfer, news: News, seconds: float) -> None:
+        self._waiting[transfer.key] = transfer.peer_id, news
+        try:
+            await news.changed(seconds)
+        finally:
+            del self._waiting[transfer.key]
+
+    def _on_peer(self, peer_id: str, connected: bool) -> None:
+        for waited_for, news in list(self._waiting.values()):
+            if connected and waited_for == peer_id:
+                news.tell(None)
+
+
+class ReceiveFiles(Reactor[Transfer]):
+    name = "files that are received"
+    kind = Transfer
+
+    def __init__(
+        self, log: EventLog, exchange: FileExchange, transfers: Transfers, inbox: Inbox, now: Callable[[], int]
+    ) -> None:
+        """now: Unix time in microseconds."""
+        self._log, self._exchange, self._transfers, self._inbox, self._now = log, exchange, transfers, inbox, now
+
+    def due(self, aggregate: Transfer) -> bool:
+        return aggregate.direction is Direction.IN and not aggregate.ended
+
+    async def react(self, aggregate: Transfer, news: News) -> None:
+        transfer_id = aggregate.key
+        while self.due(transfer := self._transfers.get(transfer_id)):
+            if transfer.state is TransferState.ACCEPTED:
+                await self._receive(transfer, news)
+            elif is_late(transfer, self._now()):
+                await record_end(self._log, transfer, TransferState.CANCELLED, "nobody accepted it in time")
+            else:
+                await news.changed(LOOK_SECONDS)
+        await asyncio.to_thread(self._inbox.forget, transfer_id)
+
+    async def give_up(self, aggregate: Transfer, error: Exception) -> None:
+        await record_end(self._log, aggregate, TransferState.FAILED, f"it could not be received: {said(error)}")
+
+    async def _receive(self, transfer: Transfer, news: News) -> None:
+        """Fetches, checks, publishes, records; each step finds what an earlier try did."""
+        try:
+            if not await self._fetched(transfer, news):
+                return
+            saved_as = await asyncio.to_thread(self._inbox.publish, transfer.key, transfer.name)
+        except (DiskTrouble, PeerUnreachable, NotFound, Forbidden, Conflict, PeerMisbehaved, InvalidInput) as error:
+            await record_end(self._log, self._transfers.get(transfer.key), TransferState.FAILED, str(error))
+            return
+        received = self._transfers.get(transfer.key)
+        received.complete(saved_as)
+        await self._log.save(received)
+
+    async def _fetched(self, transfer: Transfer, news: News) -> bool:
+        """Whether it is here; it is no longer fetched once the transfer is over."""
+        fetching = asyncio.create_task(self._fetch(transfer), name=f"fetch {transfer.key}")
+        try:
+            while not fetching.done():
+                await either(fetching, news.changed())
+                if not self.due(self._transfers.get(transfer.key)):
+                    return False
+            await fetching
+            return True
+        finally:
+            await cancelled(fetching)
+
+    async def _fetch(self, transfer: Transfer) -> Path:
+        ref = FileRef(
+            kind=KIND, id=transfer.key, name=transfer.name, size_bytes=transfer.size_bytes, sha256=transfer.sha256
+        )
+        return await self._exchange.fetch(
+            transfer.peer_id, ref, self._inbox.place(transfer.key),
+            lambda size: self._transfers.note(transfer.peer_id, transfer.key, size),
+        )  # fmt: skip
+
+
+class TellTransferEnds(Reactor[Transfer]):
+    """To the peer, once: one that was not reached asks, or is asked."""
+
+    name = "ends of transfers"
+    kind = Transfer
+    recorded = False
+
+    def __init__(self, network: PeerNetwork) -> None:
+        self._network = network
+
+    def due(self, aggregate: Transfer) -> bool:
+        return aggregate.ended
+
+    async def react(self, aggregate: Transfer, news: News) -> None:
+        end = FileEnd(transfer_id=aggregate.key, state=aggregate.state, reason=aggregate.reason)
+        try:
+            await self._network.request(aggregate.peer_id, FILE_END, encode(end), ASK_SECONDS)
+        except DmsError as error:
+            log.info("peer %s was not told of the end of transfer %s: %s", aggregate.peer_id, aggregate.key, error)
+
+
+class WakeWatchers(Reactor[Transfer]):
+    name = "watchers of transfers"
+    kind = Transfer
+    recorded = False
+
+    def __init__(self, transfers: Transfers) -> None:
+        self._transfers = transfers
+
+    def due(self, aggregate: Transfer) -> bool:
+        return True
+
+    async def react(self, aggregate: Transfer, news: News) -> None:
+        self._transfers.wake_watchers()
+
+
+def is_late(transfer: Transfer, now: int) -> bool:
+    """now: Unix time in microseconds."""
+    return now > transfer.offered_at + int(EXPIRY_SECONDS * 1_000_000)
+
+
+async def record_end(event_log: EventLog, transfer: Transfer, state: TransferState, reason: str) -> None:
+    if state is TransferState.FAILED:
+        transfer.fail(reason)
+    else:
+        transfer.cancel(reason)
+    await event_log.save(transfer)
+
+
+def reactors_of(
+    transfers: Transfers,
+    event_log: EventLog,
+    network: PeerNetwork,
+    exchange: FileExchange,
+    inbox: Inbox,
+    now: Callable[[], int],
+) -> Sequence[Reactor[Transfer]]:
+    """All that follows from transfers. now: Unix time in microseconds."""
+    return (
+        SendFiles(event_log, network, transfers, now),
+        ReceiveFiles(event_log, exchange, transfers, inbox, now),
+        TellTransferEnds(network),
+        WakeWatchers(transfers),
+    )

@@ -1,0 +1,280 @@
+"""Files that users give to peers: offered, accepted by the other user, pulled, checked, and then in a folder.
+
+Each side has its own record of a transfer. What follows from it is done by reactors: see move_files.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from msgspec import Struct
+
+from dms.application.files.file_exchange import FileExchange
+from dms.application.files.file_parts import digest_of
+from dms.application.files.user_files import Inbox, Outbox
+from dms.application.network.messages import (
+    FILE_END,
+    FILE_OFFER,
+    FileEnd,
+    FileOffer,
+    FileOfferAnswer,
+    decode_answer,
+    decode_request,
+    encode,
+)
+from dms.application.ports import EventLog, PeerNetwork
+from dms.domain.event import new_id
+from dms.domain.transfer import Direction, Transfer, TransferState
+from dms.errors import (
+    Conflict,
+    DmsError,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+)
+
+log = logging.getLogger(__name__)
+
+KIND = "offer"
+OPEN_AT_ONCE = 100  # of each direction
+OFFERS_AN_HOUR = 60  # of one peer: each is an event here
+ASK_SECONDS = 15.0
+POLL_SECONDS = 60.0
+EXPIRY_SECONDS = 7 * 24 * 3600.0  # without an end
+TICK_SECONDS = 1.0
+EMPTY_ANSWER = b"null"
+
+
+class TransferLimits(Struct, frozen=True, kw_only=True):
+    """max_bytes: of one received file. max_offers: of one peer that wait for a decision."""
+
+    max_bytes: int = 100 << 30
+    max_offers: int = 5
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """A transfer now. bytes_per_second: over what has gone over in this run of the daemon."""
+
+    transfer: Transfer
+    done_bytes: int
+    bytes_per_second: float
+
+
+class Transfers:
+    def __init__(
+        self,
+        log: EventLog,
+        network: PeerNetwork,
+        exchange: FileExchange,
+        outbox: Outbox,
+        inbox: Inbox,
+        now: Callable[[], int],
+        limits: TransferLimits | None = None,
+    ) -> None:
+        """now: Unix time in microseconds."""
+        self._log, self._network, self._exchange = log, network, exchange
+        self._outbox, self._inbox, self._now, self._limits = outbox, inbox, now, limits or TransferLimits()
+        self._open: dict[str, None] = {}  # in the order offered; kept by the log
+        self._progress: dict[str, tuple[int, int, float]] = {}  # bytes at first, bytes now, loop time at first
+        self._offers: dict[str, deque[float]] = {}
+        self._stirred = asyncio.Event()
+        log.index(Transfer, self._restate)
+
+    def serve(self) -> None:
+        self._network.serve_request(FILE_OFFER, self._on_offer)
+        self._network.serve_request(FILE_END, self._on_end)
+        self._exchange.serve(KIND, self._resolve, self.note)
+
+    async def take_up(self, open_ids: Iterable[str]) -> None:
+        """open_ids: the transfers that were not over when the log was last written, oldest first."""
+        self._open.update(dict.fromkeys(open_ids))
+        await asyncio.to_thread(self._inbox.prepare, list(self._open))
+
+    # --- what users do ---------------------------------------------------------------------------
+    async def check(self, peer_id: str, path: Path, *, caller_is_local: bool) -> Path:
+        """The resolved path of a file that can be offered. Raises InvalidInput, NotFound, Forbidden, Conflict."""
+        if peer_id == self._network.peer_id:
+            raise InvalidInput("peerID can not be self peerID", [("/peerID", "another peer")])
+        if sum(self.get(i).direction is Direction.OUT for i in self._open) >= OPEN_AT_ONCE:
+            raise Conflict(f"{OPEN_AT_ONCE} files are being sent already; wait, or cancel some: nunet file list")
+        return await asyncio.to_thread(self._outbox.check, path, caller_is_local=caller_is_local)
+
+    async def offer(self, peer_id: str, path: Path, *, caller_is_local: bool) -> Transfer:
+        """Once the peer has it before it. Raises as `check`, PeerUnreachable, or what the peer refuses with."""
+        real = await self.check(peer_id, path, caller_is_local=caller_is_local)
+        size_bytes = (await asyncio.to_thread(real.stat)).st_size
+        sha256 = await digest_of(real, size_bytes)
+        if not sha256:
+            raise Conflict(f"{real.name!r} changed while it was read")
+        transfer = Transfer(new_id())
+        transfer.offer(Direction.OUT, peer_id, real.name, size_bytes, sha256, self._now(), str(real))
+        await self._log.save(transfer)
+        try:
+            await self.ask(transfer)
+        except DmsError as error:
+            transfer = self.get(transfer.key)
+            transfer.fail(str(error))
+            await self._log.save(transfer)
+            raise
+        return self.get(transfer.key)
+
+    async def accept(self, transfer_id: str) -> Transfer:
+        """Begins to fetch. Raises NotFound, Conflict when it is over or not ours to accept."""
+        transfer = self.get(transfer_id)
+        if transfer.direction is not Direction.IN:
+            raise Conflict(f"transfer {transfer_id} was offered by this node: the receiver accepts it")
+        transfer.accept()
+        await self._log.save(transfer)
+        return transfer
+
+    async def cancel(self, transfer_id: str) -> Transfer:
+        """By this side's user. Raises NotFound, Conflict when it is over."""
+        transfer = self.get(transfer_id)
+        if transfer.ended:
+            raise Conflict(f"transfer {transfer_id} is over: {transfer.state}")
+        transfer.cancel(f"cancelled by the {'receiver' if transfer.direction is Direction.IN else 'sender'}")
+        await self._log.save(transfer)
+        return transfer
+
+    async def clear(self) -> int:
+        """Refuses all offers that wait; how many there were."""
+        waiting = self.waiting()
+        for transfer in waiting:
+            transfer.cancel("refused by the receiver")
+        if waiting:
+            await self._log.save(*waiting)
+        return len(waiting)
+
+    def waiting(self) -> list[Transfer]:
+        """Offers of peers for this node's user to accept, oldest first."""
+        return [t for t in map(self.get, self._open) if t.waits]
+
+    def get(self, transfer_id: str) -> Transfer:
+        """Raises NotFound."""
+        transfer = self._log.load(Transfer, transfer_id)
+        if transfer is None:
+            raise NotFound(f"there is no transfer {transfer_id} here")
+        return transfer
+
+    def saved_path(self, transfer: Transfer) -> Path:
+        return self._inbox.folder / transfer.saved_as
+
+    def snapshot(self, transfer_id: str) -> Snapshot:
+        """Raises NotFound."""
+        transfer = self.get(transfer_id)
+        first, now, since = self._progress.get(transfer_id, (0, 0, 0.0))
+        seconds = asyncio.get_running_loop().time() - since
+        done = transfer.size_bytes if transfer.state is TransferState.COMPLETED else now
+        return Snapshot(
+            transfer=transfer, done_bytes=done, bytes_per_second=(now - first) / seconds if seconds > 0 else 0.0
+        )
+
+    async def watch(self, transfer_id: str) -> AsyncGenerator[Snapshot, None]:
+        """Now, about every second while bytes go over, at each change of state, and last of all at its end."""
+        state, told = None, -1
+        while True:
+            stirred = self._stirred
+            seen = self.snapshot(transfer_id)
+            if seen.transfer.state is not state or seen.done_bytes != told:
+                state, told = seen.transfer.state, seen.done_bytes
+                yield seen
+            if state not in {TransferState.OFFERED, TransferState.ACCEPTED}:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_SECONDS):
+                    await stirred.wait()
+
+    # --- what peers say --------------------------------------------------------------------------
+    async def _on_offer(self, peer_id: str, body: bytes) -> bytes:
+        message = decode_request(body, FileOffer)
+        transfer = self._log.load(Transfer, message.transfer_id)
+        if transfer is None:
+            self._check_offer(peer_id, message)
+            transfer = Transfer(message.transfer_id)
+            transfer.offer(Direction.IN, peer_id, message.name, message.size_bytes, message.sha256, self._now())
+        elif transfer.direction is not Direction.IN or transfer.peer_id != peer_id:
+            raise Forbidden(f"transfer {message.transfer_id} is another peer's")
+        await self._log.save(transfer)
+        return encode(FileOfferAnswer(state=transfer.state, reason=transfer.reason))
+
+    def _check_offer(self, peer_id: str, message: FileOffer) -> None:
+        if message.size_bytes > self._limits.max_bytes:
+            raise InvalidInput(
+                f"the file has {message.size_bytes} bytes; this peer takes {self._limits.max_bytes} at most"
+            )
+        waiting = Counter(t.peer_id for t in self.waiting())
+        if waiting[peer_id] >= self._limits.max_offers or waiting.total() >= OPEN_AT_ONCE:
+            raise Conflict("too many files wait for a decision at this peer; try again later")
+        now = asyncio.get_running_loop().time()
+        recent = self._offers.setdefault(peer_id, deque(maxlen=OFFERS_AN_HOUR))
+        if len(recent) == OFFERS_AN_HOUR and recent[0] > now - 3600:
+            raise Conflict(f"this peer takes {OFFERS_AN_HOUR} offers an hour at most; try again later")
+        recent.append(now)
+        self._offers = {peer: times for peer, times in self._offers.items() if times and times[-1] > now - 3600}
+
+    async def _on_end(self, peer_id: str, body: bytes) -> bytes:
+        message = decode_request(body, FileEnd)
+        transfer = self._log.load(Transfer, message.transfer_id)
+        if transfer is None or transfer.peer_id != peer_id:
+            raise NotFound(f"there is no transfer {message.transfer_id} of yours here")
+        await self._settle(transfer, message.state, message.reason)
+        return EMPTY_ANSWER
+
+    async def _resolve(self, peer_id: str, transfer_id: str) -> Path | None:
+        """The receiver reads: that is its yes. Where the file lies is looked at again each time."""
+        transfer = self._log.load(Transfer, transfer_id)
+        if transfer is None or transfer.direction is not Direction.OUT or transfer.peer_id != peer_id or transfer.ended:
+            return None
+        path = Path(transfer.source)
+        await asyncio.to_thread(self._outbox.check, path, caller_is_local=True)
+        if (transfer := self.get(transfer_id)).ended:  # meanwhile
+            return None
+        transfer.accept()
+        await self._log.save(transfer)
+        return path
+
+    # --- the record --------------------------------------------------------------------------------
+    async def ask(self, transfer: Transfer) -> None:
+        """Offers it, or asks what became of it, and records that. Raises PeerUnreachable, or what the peer refuses
+        with."""
+        offer = FileOffer(
+            transfer_id=transfer.key, name=transfer.name, size_bytes=transfer.size_bytes, sha256=transfer.sha256
+        )
+        body = await self._network.request(transfer.peer_id, FILE_OFFER, encode(offer), ASK_SECONDS)
+        answer = decode_answer(transfer.peer_id, body, FileOfferAnswer)
+        await self._settle(self.get(transfer.key), answer.state, answer.reason)
+
+    async def _settle(self, transfer: Transfer, state: TransferState, reason: str) -> None:
+        """Follows what the peer says of it. Only a receiver can say that it is complete."""
+        outgoing = transfer.direction is Direction.OUT
+        match state:
+            case TransferState.ACCEPTED if outgoing and not transfer.ended:
+                transfer.accept()
+            case TransferState.COMPLETED if outgoing:
+                transfer.complete()
+            case TransferState.CANCELLED:
+                transfer.cancel(reason or "cancelled by the peer")
+            case TransferState.FAILED:
+                transfer.fail(reason or "failed at the peer")
+        await self._log.save(transfer)
+
+    def note(self, _peer_id: str, transfer_id: str, size: int) -> None:
+        """Bytes that have gone over."""
+        first, _, since = self._progress.get(transfer_id, (size, size, asyncio.get_running_loop().time()))
+        self._progress[transfer_id] = (min(first, size), size, since)
+
+    def wake_watchers(self) -> None:
+        stirred, self._stirred = self._stirred, asyncio.Event()
+        stirred.set()
+
+    def _restate(self, transfer_id: str, transfer: Transfer | None) -> None:
+        if transfer is not None and not transfer.ended:
+            self._open.setdefault(transfer_id)
+        else:
+            self._open.pop(transfer_id, None)
+            self._progress.pop(transfer_id, None)

@@ -1,0 +1,111 @@
+"""The users' files on disk: which of them may be given out, and where received ones appear."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dms.application.files.file_parts import disk_trouble, open_regular
+from dms.disk import make_folder, sync_folder
+from dms.domain.transfer import numbered, plain_name
+from dms.errors import Forbidden, InvalidInput, NotFound
+
+MOST_NAMESAKES = 10_000
+
+
+class Outbox:
+    """Decides which files may be sent.
+
+    With `folders`: those below one of them, whoever asks. Without: only for a caller on this machine, and only what
+    any user of it may read when the daemon is root, else what the daemon may. Never the daemon's own files (keys, event
+    log), except those received. The original read any path, as root, for whoever reached its port."""
+
+    def __init__(self, folders: Sequence[Path], own: Sequence[Path], received: Path) -> None:
+        """own: folders that the daemon keeps its data in; received: the one of them that may be sent from."""
+        self._folders, self._own, self._received = folders, own, received
+
+    def check(self, path: Path, *, caller_is_local: bool) -> Path:
+        """The file's resolved path. Blocking. Raises InvalidInput, NotFound, Forbidden."""
+        if not self._folders and not caller_is_local:
+            raise Forbidden("files can be sent by callers on this machine only; for others set files.send_folders")
+        if not path.is_absolute():
+            raise InvalidInput(f"filePath {str(path)[:256]!r} must be an absolute path", [("/filePath", "absolute")])
+        try:
+            real = path.resolve(strict=True)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise NotFound(f"there is no file {path.name!r} that can be read") from error
+        if not str(real).isprintable():  # also what is no UTF-8: it could be neither shown nor recorded
+            raise InvalidInput("the file's path holds characters that can't be shown; rename it", [("/filePath", "")])
+        self._check_place(real)
+        os.close(open_regular(real))
+        return real
+
+    def _check_place(self, real: Path) -> None:
+        received = self._received.resolve()
+        if not real.is_relative_to(received) and any(real.is_relative_to(own.resolve()) for own in self._own):
+            raise Forbidden("the files of the DMS itself are not given out")
+        if self._folders:
+            if not any(real.is_relative_to(folder.resolve()) for folder in self._folders):
+                raise Forbidden(f"{real.name!r} lies in none of the folders that files.send_folders allows")
+        elif os.geteuid() == 0 and not real.is_relative_to(received) and not _anyone_may_read(real):
+            raise Forbidden(
+                f"{real.name!r} can't be read by every user of this machine, and this DMS runs as root: allow its "
+                "folder with files.send_folders, or make it readable (chmod o+r; o+x for the folders above it)"
+            )
+
+
+def _anyone_may_read(real: Path) -> bool:
+    return bool(real.stat().st_mode & stat.S_IROTH) and all(p.stat().st_mode & stat.S_IXOTH for p in real.parents)
+
+
+class Inbox:
+    """`folder` holds whole, checked files only; what is on its way lies in a folder of its own inside."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._incoming = folder, folder / ".incoming"
+
+    def prepare(self, open_ids: Sequence[str]) -> None:
+        """Makes the folders, and removes what transfers that are over left behind. Blocking."""
+        make_folder(self._incoming)
+        for path in self._incoming.iterdir():
+            if path.name.removesuffix(".part") not in open_ids:
+                path.unlink()
+
+    def place(self, transfer_id: str) -> Path:
+        """Where it is fetched to."""
+        return self._incoming / transfer_id
+
+    def publish(self, transfer_id: str, name: str) -> str:
+        """The name that the file has in the folder: never another file's. Safe to repeat until `forget`. Blocking.
+        Raises DiskTrouble."""
+        here = self.place(transfer_id)
+        with disk_trouble(here):
+            for choice in _choices(name):
+                target = self.folder / choice
+                try:
+                    os.link(here, target, follow_symlinks=False)
+                except FileExistsError:
+                    if not os.path.lexists(target) or not os.path.samestat(target.lstat(), here.lstat()):
+                        continue
+                sync_folder(self.folder)
+                return choice
+        raise Forbidden(f"{MOST_NAMESAKES} files are named like {name!r} already")
+
+    def discard(self, name: str) -> bool:
+        """Removes a file that `publish` gave that name; whether it was there. Blocking."""
+        path = self.folder / plain_name(name)
+        there = path.is_file()
+        path.unlink(missing_ok=True)
+        return there
+
+    def forget(self, transfer_id: str) -> None:
+        """Removes what is no longer needed of a transfer that is over. Blocking."""
+        here = self.place(transfer_id)
+        for path in (here, here.with_name(here.name + ".part")):
+            path.unlink(missing_ok=True)
+
+
+def _choices(name: str) -> Iterator[str]:
+    return (numbered(name, number) for number in range(MOST_NAMESAKES))

@@ -1,0 +1,223 @@
+"""Follows each submitted job at its provider: takes the provider's records and lines until the job is over.
+
+A provider that is away is waited for; one that is there and never comes to an end is not: the time limit, the time to
+begin and the time to stop are held here as well."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+
+from dms.application.cause import caused_by
+from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
+from dms.application.jobs.submission import RETRY_SECONDS, NotTaken, Submission
+from dms.application.loops import said
+from dms.application.network.messages import FEED, FeedItem, FeedRequest, decode_answer, encode
+from dms.application.ports import EventLog, OutputStore, PeerNetwork, Signer
+from dms.application.reactors import News, Reactor
+from dms.application.tasks import cancelled, either
+from dms.domain.bounds import Unreadable, check
+from dms.domain.chain import SignedRecord, check_record
+from dms.domain.deployment import Deployment
+from dms.domain.directory import Provider
+from dms.domain.event import Event
+from dms.domain.job import Job, JobState
+from dms.domain.overdue import Overdue
+from dms.domain.reward import Fault
+from dms.errors import Forbidden, InvalidInput, NotFound, PeerMisbehaved, PeerUnreachable
+
+UNREACHABLE_AFTER_SECONDS = 30.0
+
+
+class Contact:
+    """How long a provider has been silent, and when to try it again. Seconds of the loop's clock."""
+
+    def __init__(self) -> None:
+        self._silent_since: float | None = None
+        self._pause = RETRY_SECONDS[0]
+
+    def heard(self) -> None:
+        self._silent_since, self._pause = None, RETRY_SECONDS[0]
+
+    def silent_seconds(self) -> float:
+        """Since the first failure after it was last heard."""
+        now = asyncio.get_running_loop().time()
+        if self._silent_since is None:
+            self._silent_since = now
+        return now - self._silent_since
+
+    def next_pause(self) -> float:
+        """Twice as long each time, with jitter so that many jobs do not knock at once."""
+        pause, self._pause = self._pause, min(self._pause * 2, RETRY_SECONDS[1])
+        return pause * random.uniform(0.5, 1.0)  # noqa: S311  jitter
+
+
+class FollowDeployments(Reactor[Job]):
+    name = "following of deployments"
+    kind = Job
+
+    def __init__(
+        self,
+        log: EventLog,
+        network: PeerNetwork,
+        outputs: OutputStore,
+        signer: Signer,
+        checkpoints: CheckpointReceiver,
+        submission: Submission,
+        grace_seconds: float,
+    ) -> None:
+        """grace_seconds: how long a provider may be away."""
+        self._log, self._network, self._outputs, self._signer = log, network, outputs, signer
+        self._checkpoints, self._submission, self._grace_seconds = checkpoints, submission, grace_seconds
+
+    def due(self, aggregate: Job) -> bool:
+        return aggregate.state in (JobState.SUBMITTED, JobState.RUNNING)
+
+    async def react(self, aggregate: Job, news: News) -> None:
+        self._remember_addresses(aggregate.provider)
+        if aggregate.provider_version == 0:
+            try:
+                await self._submission.send(aggregate, news)
+            except NotTaken as error:
+                await self._give_up(aggregate.key, str(error), error.fault)
+                return
+        following = asyncio.create_task(self._follow(aggregate.key), name=f"feed of {aggregate.key}")
+        try:
+            await self._until_over(aggregate.key, following, news)
+        finally:
+            await cancelled(following)
+
+    async def give_up(self, aggregate: Job, error: Exception) -> None:
+        aggregate.fail(f"this node failed to follow it: {said(error)}", Fault.REQUESTER)
+        await self._log.save(aggregate)
+
+    async def _until_over(self, job_id: str, following: asyncio.Task[None], news: News) -> None:
+        overdue, clock = Overdue(), asyncio.get_running_loop().time
+        while not following.done():
+            job = self._job(job_id)
+            left = overdue.seconds_left(
+                clock(),
+                minutes=job.minutes,
+                running=job.state is JobState.RUNNING,
+                stopping=job.termination is not None,
+            )
+            if left <= 0:
+                fault = Fault.PROVIDER if job.termination is None else Fault.REQUESTER
+                await self._give_up(job_id, job.termination or overdue.reason(job.minutes), fault)
+                return
+            await either(following, news.changed(left))
+        following.result()
+
+    async def _follow(self, job_id: str) -> None:
+        contact, fetched_anew = Contact(), set[str]()
+        while self.due(job := self._job(job_id)):
+            try:
+                await self._take_feed(job, contact, fetched_anew)
+            except PeerUnreachable as error:
+                if await self._is_lost(job_id, contact.silent_seconds(), error):
+                    return
+                await asyncio.sleep(contact.next_pause())
+            except NotFound:
+                await self._give_up(job_id, "the provider no longer knows the job")
+            except (Forbidden, InvalidInput, PeerMisbehaved) as error:
+                await self._give_up(job_id, f"the provider broke the protocol: {error}")
+
+    async def _take_feed(self, job: Job, contact: Contact, fetched_anew: set[str]) -> None:
+        job_id, provider = job.key, job.provider
+        body = encode(
+            FeedRequest(job_id=job_id, after=job.provider_version, log_after=await self._outputs.last(job_id))
+        )
+        async with contextlib.aclosing(self._network.stream(provider, FEED, body)) as frames:
+            async for frame in frames:
+                contact.heard()
+                await self._returned(job_id)
+                item = decode_answer(provider, frame, FeedItem)
+                if item.lines:
+                    await self._outputs.extend(job_id, item.lines)
+                for record in item.records:
+                    await self._take_record(job_id, provider, record, fetched_anew)
+                if not self.due(self._job(job_id)):
+                    return
+
+    async def _take_record(self, job_id: str, provider: str, record: SignedRecord, fetched_anew: set[str]) -> None:
+        check_record(record, provider, self._signer.verify)
+        with caused_by(record.event_id, record.traceparent):
+            try:
+                await self._adopt(job_id, provider, record, fetched_anew)
+            except PeerMisbehaved as error:
+                job = self._job(job_id)
+                if job.provider_misbehaved(record.version, record.topic, str(error)):
+                    await self._log.save(job)
+                raise
+
+    async def _adopt(self, job_id: str, provider: str, record: SignedRecord, fetched_anew: set[str]) -> None:
+        job = self._job(job_id)
+        if record.topic == Deployment.LogSealed.TOPIC and record.version == job.provider_version + 1:
+            await self._check_output(job_id, record, fetched_anew)
+        event = self._log.open_record(record)
+        _check_event(provider, event)
+        job = self._job(job_id)
+        if record.version > job.provider_version and job.open and isinstance(event, Deployment.CheckpointSaved):
+            job.check_checkpoint(event)
+            job.report_from_provider(record, event)
+            self._checkpoints.offer(job, event)
+        else:
+            job.report_from_provider(record, event)
+        await self._log.save(job)
+
+    async def _check_output(self, job_id: str, record: SignedRecord, fetched_anew: set[str]) -> None:
+        """What we hold must be what the provider sealed. When it is not, it is fetched anew, once."""
+        claimed = self._log.open_record(record)
+        ours = await self._outputs.seal(job_id)
+        if not isinstance(claimed, Deployment.LogSealed) or (ours.truncated and not claimed.truncated):
+            return  # of a newer version; or our own limit is lower than the provider's
+        if (ours.lines, ours.sha256) == (claimed.lines, claimed.sha256):
+            return
+        if job_id in fetched_anew:
+            raise PeerMisbehaved("the output does not match what it sealed")
+        fetched_anew.add(job_id)
+        await self._outputs.drop(job_id)
+        raise PeerUnreachable(f"the output of job {job_id} differs from what was sealed; it is fetched anew")
+
+    async def _returned(self, job_id: str) -> None:
+        job = self._job(job_id)
+        if job.provider_returned():
+            await self._log.save(job)
+
+    async def _is_lost(self, job_id: str, silent_seconds: float, error: PeerUnreachable) -> bool:
+        """Marks the job after half a minute, gives it up after the grace."""
+        job = self._job(job_id)
+        if silent_seconds >= UNREACHABLE_AFTER_SECONDS and job.provider_unreachable(str(error)):
+            await self._log.save(job)
+        if silent_seconds < self._grace_seconds:
+            return False
+        await self._give_up(job_id, f"provider lost: not reachable for {self._grace_seconds:g} s")
+        return True
+
+    async def _give_up(self, job_id: str, reason: str, fault: Fault = Fault.PROVIDER) -> None:
+        """Ends the job without the provider's word. That is told to it by another reactor, should it come back."""
+        job = self._job(job_id)
+        if job.open:
+            job.fail(reason, fault)
+            await self._log.save(job)
+
+    def _job(self, job_id: str) -> Job:
+        job = self._log.load(Job, job_id)
+        if job is None:
+            raise NotFound(f"no job {job_id} here")
+        return job
+
+    def _remember_addresses(self, peer_id: str) -> None:
+        """After a restart the log knows where the provider was, before the network tells."""
+        provider = self._log.load(Provider, peer_id)
+        if provider is not None and provider.addresses:
+            self._network.add_addresses(peer_id, provider.addresses)
+
+
+def _check_event(provider: str, event: Event) -> None:
+    """Raises PeerMisbehaved on a value that is out of any sane range."""
+    try:
+        check(event)
+    except Unreadable as error:
+        raise PeerMisbehaved(f"{provider} sent an event {event.TOPIC} out of bounds: {error}") from error

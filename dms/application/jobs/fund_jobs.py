@@ -1,0 +1,91 @@
+"""What becomes of a job until it is submitted: its funding window ends, or its payment is checked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from dms.application.loops import said
+from dms.application.payments.funding import PatientCheck, claim_of
+from dms.application.payments.payments import payment_of
+from dms.application.ports import EventLog, FundingState, FundingVerdict, Signer
+from dms.application.reactors import News, Reactor
+from dms.domain.job import Job, JobState
+from dms.domain.reward import Fault
+from dms.errors import Conflict
+
+MICROSECONDS = 1_000_000
+
+
+class ExpireUnfunded(Reactor[Job]):
+    name = "funding windows"
+    kind = Job
+
+    def __init__(self, log: EventLog, now: Callable[[], int], window_seconds: float) -> None:
+        """now: Unix time in microseconds."""
+        self._log, self._now, self._window_seconds = log, now, window_seconds
+
+    def due(self, aggregate: Job) -> bool:
+        return aggregate.state is JobState.AWAITING
+
+    async def react(self, aggregate: Job, news: News) -> None:
+        """The wall clock tells only what is left at the beginning: a step of it later on ends no window."""
+        clock = asyncio.get_running_loop().time
+        left = (aggregate.expires_at - self._now()) / MICROSECONDS
+        deadline = clock() + min(max(left, 0.0), self._window_seconds)
+        while (left := deadline - clock()) > 0:
+            await news.changed(left)
+            if not self._is_due(aggregate.key):
+                return
+        job = self._log.load(Job, aggregate.key)
+        if job is not None and self.due(job):
+            job.expire(f"not funded within {self._window_seconds:g} s")
+            await self._log.save(job)
+
+    def _is_due(self, job_id: str) -> bool:
+        job = self._log.load(Job, job_id)
+        return job is not None and self.due(job)
+
+
+class CheckFunding(Reactor[Job]):
+    name = "funding of jobs"
+    kind = Job
+
+    def __init__(self, log: EventLog, signer: Signer, funding: PatientCheck) -> None:
+        self._log, self._signer, self._funding = log, signer, funding
+
+    def due(self, aggregate: Job) -> bool:
+        return aggregate.state is JobState.FUNDING
+
+    async def react(self, aggregate: Job, news: News) -> None:
+        """One look; then the decision, or a pause until the next look."""
+        if aggregate.request is None:
+            raise Conflict(f"job {aggregate.key} has no request")
+        claim = claim_of(
+            aggregate.key, aggregate.request, aggregate.tx_hash, aggregate.price, aggregate.payee, aggregate.provider,
+            self._signer.peer_id,
+        )  # fmt: skip
+        decision = await self._funding.decide(claim, aggregate.funding_until)
+        job = self._log.load(Job, aggregate.key)
+        if job is None or not self.due(job):
+            return
+        if decision.verdict.state is FundingState.PENDING:
+            job.wait_for_funding(decision.verdict.reason, decision.until)
+            await self._log.save(job)
+            await news.changed(decision.pause_seconds)
+        else:
+            await self._conclude(job, decision.verdict)
+
+    async def _conclude(self, job: Job, verdict: FundingVerdict) -> None:
+        payment = payment_of(self._log, job.tx_hash)
+        refusal = verdict.reason if verdict.state is FundingState.REFUSED else payment.refusal(job.key)
+        if refusal:
+            job.reject_funding(refusal)
+        else:
+            payment.use(job.key)
+            job.accept_funding(self._funding.name, verdict.payer, verdict.units, verdict.block)
+        await self._log.save(job, payment)
+
+    async def give_up(self, aggregate: Job, error: Exception) -> None:
+        aggregate.fail(f"the payment could not be checked here: {said(error)}", Fault.REQUESTER)
+        await self._log.save(aggregate)

@@ -1,0 +1,128 @@
+"""Which compute provider gets a request: the cheapest that can take it and is there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import msgspec
+
+from dms.application.device.device import DeviceService
+from dms.application.network.directory import Directory
+from dms.application.ports import PeerNetwork
+from dms.application.tasks import patiently
+from dms.domain.directory import clock_text
+from dms.domain.job_events import Refusal
+from dms.domain.matching import REFUSALS_KEPT, Candidate, Match, rank, search
+from dms.domain.request import ServiceRequest
+from dms.errors import NoProviderMatches, PeerSlow, PeerUnreachable
+
+CANDIDATES_ASKED = 16
+RECENT_SECONDS = 20.0  # a heartbeat comes every 10 s: a peer heard of since then needs no ping to be there
+SOON_SECONDS = 2.0  # how long the others may still answer once one candidate is known to be there
+PATIENCE_SECONDS = 12.0  # for all candidates together, while none is
+CLOCKS_NAMED = 5  # providers whose clock is another than ours, of whom a refusal tells
+
+
+class Reached(NamedTuple):
+    """seconds: the round trip of each peer that is there. troubles: of the others, what is wrong."""
+
+    seconds: dict[str, float]
+    troubles: dict[str, str]
+
+
+class Found(NamedTuple):
+    """chosen: who gets the request. match: also why others can't take it."""
+
+    chosen: Candidate
+    match: Match
+
+
+class ProviderSearch:
+    def __init__(
+        self, directory: Directory, device: DeviceService, network: PeerNetwork, now: Callable[[], int]
+    ) -> None:
+        """now: Unix time in microseconds."""
+        self._directory, self._device, self._network, self._now = directory, device, network, now
+        self._pinging: dict[str, asyncio.Task[float]] = {}
+
+    async def find(self, request: ServiceRequest, target: str) -> Found:
+        """target: the only peer that may get it; empty for any. Raises NoProviderMatches."""
+        match = await self._match(request, target)
+        reached = await self.reach([candidate.peer_id for candidate in match.candidates])
+        there = [c for c in match.candidates if c.peer_id in reached.seconds]
+        if not there:
+            raise _nobody(match, target, reached.troubles)
+        return Found(min(there, key=lambda c: rank(c, reached.seconds[c.peer_id])), match)
+
+    async def _match(self, request: ServiceRequest, target: str) -> Match:
+        """The cheapest that can take it, and why others can't; also those whose word does not count for their clock."""
+        directory, channel = self._directory, self._device.channel
+        steps = search(request, directory.offers, channel, target, most=CANDIDATES_ASKED, now=self._now())
+        found = await patiently(steps)
+        known = {candidate.peer_id for candidate in found.candidates}
+        clocks = [
+            Refusal(peer_id=peer_id, reason=clock_text(behind))
+            for peer_id, behind in directory.other_clocks().items()
+            if (not target or peer_id == target) and peer_id not in known
+        ]
+        refused = (*clocks[:CLOCKS_NAMED], *found.refused)[:REFUSALS_KEPT]
+        return msgspec.structs.replace(found, refused=refused, refused_count=found.refused_count + len(clocks))
+
+    async def reach(self, peer_ids: Sequence[str]) -> Reached:
+        """Which of the candidates are there, and how far. One whose kept connection was heard of needs no ping: under
+        load, and over slow links, a ping of the moment says nothing. The others are asked side by side."""
+        clock = asyncio.get_running_loop().time
+        seconds: dict[str, float] = {}
+        troubles: dict[str, str] = {}
+        asked: dict[asyncio.Task[float], str] = {}
+        for peer_id in peer_ids:
+            heard = self._network.heard(peer_id)
+            if heard is not None and heard.silent_seconds <= RECENT_SECONDS:
+                seconds[peer_id] = heard.rtt_seconds
+            else:
+                asked[self._ping(peer_id)] = peer_id
+        soon, latest = clock() + SOON_SECONDS, clock() + PATIENCE_SECONDS
+        while asked and (left := (soon if seconds else latest) - clock()) > 0:
+            done, _ = await asyncio.wait(asked, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                peer_id = asked.pop(task)
+                try:
+                    seconds[peer_id] = task.result()
+                except PeerSlow as error:
+                    troubles[peer_id] = f"is connected, but slow: {error}"
+                except PeerUnreachable as error:
+                    troubles[peer_id] = f"can't be reached: {error}"
+        for peer_id in asked.values():
+            troubles[peer_id] = f"did not answer within {PATIENCE_SECONDS:g} s: it may be slow, or gone"
+        return Reached(seconds, troubles)
+
+    def _ping(self, peer_id: str) -> asyncio.Task[float]:
+        """Requests that come together share one ping a peer, which goes on when one of them is given up."""
+        pinging = self._pinging.get(peer_id)
+        if pinging is None:
+            self._network.add_addresses(peer_id, self._directory.addresses_of(peer_id))
+            pinging = asyncio.create_task(self._network.ping(peer_id, PATIENCE_SECONDS), name=f"ping {peer_id}")
+            self._pinging[peer_id] = pinging
+            pinging.add_done_callback(partial(self._pinged, peer_id))
+        return pinging
+
+    def _pinged(self, peer_id: str, pinging: asyncio.Task[float]) -> None:
+        self._pinging.pop(peer_id, None)
+        if not pinging.cancelled():
+            pinging.exception()  # read here: nobody may be waiting any more
+
+
+def _nobody(found: Match, target: str, troubles: Mapping[str, str]) -> NoProviderMatches:
+    refusals = {refusal.peer_id: refusal.reason for refusal in found.refused} | dict(troubles)
+    if target and not refusals:
+        return NoProviderMatches(f"no peers found with matched specs: targeted peer {target} is not known", {})
+    reasons = "; ".join(f"{peer_id} {reason}" for peer_id, reason in refusals.items())
+    left_out = found.refused_count - len(found.refused)
+    if left_out > 0:
+        reasons += f"; and {left_out} more"
+    return NoProviderMatches(
+        f"no peers found with matched specs: {reasons or 'no compute provider is known on this channel'}", refusals
+    )

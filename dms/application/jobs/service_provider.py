@@ -1,0 +1,210 @@
+"""The service provider's side: what is decided about jobs, for the users of this node.
+
+Each command loads, decides, saves and answers. What follows from it (the check of the payment, the request to the
+provider, the following of the deployment) is done by the reactors, which the log wakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver, DropResumes, FetchCheckpoints
+from dms.application.device.device import DeviceService
+from dms.application.jobs.follow_deployments import FollowDeployments
+from dms.application.jobs.fund_jobs import CheckFunding, ExpireUnfunded
+from dms.application.jobs.job_index import JobIndex
+from dms.application.jobs.provider_search import Found, ProviderSearch
+from dms.application.jobs.submission import Submission
+from dms.application.jobs.tell_providers import RevokeDeployments, StopDeployments
+from dms.application.network.directory import Directory
+from dms.application.payments.funding import PatientCheck
+from dms.application.payments.payments import payment_of
+from dms.application.ports import EventLog, FundingCheck, OutputStore, PeerNetwork, Signer
+from dms.application.reactors import Reactor
+from dms.domain.event import new_id
+from dms.domain.job import FundStatus, Job
+from dms.domain.payment import payment_key
+from dms.domain.pricing import estimate, outcome_hashes, price_text, terms
+from dms.domain.request import ServiceRequest, is_key_of, problems_of
+from dms.errors import InvalidInput, NotFound
+
+
+class Quote(Struct, frozen=True, kw_only=True):
+    """The answer to a service request, with the fields of both generations of the original."""
+
+    job_id: str
+    compute_provider_addr: str  # where to pay: a wallet's address
+    compute_provider_id: str  # peer id
+    estimated_price: float
+    signature: str
+    oracle_message: str
+    hashes: dict[str, str]
+
+
+class Timeouts(Struct, frozen=True, kw_only=True):
+    """All in seconds."""
+
+    funding_window: float = 600.0
+    answer: float = 30.0
+    provider_grace: float = 3600.0
+    funding_check: float = 600.0  # how long a payment may take to be confirmed
+
+
+class ServiceProvider:
+    """reactors: do what follows from the jobs' events, started once for the daemon (see `Reactors`)."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        device: DeviceService,
+        directory: Directory,
+        network: PeerNetwork,
+        outputs: OutputStore,
+        signer: Signer,
+        funding: FundingCheck,
+        checkpoints: CheckpointReceiver,
+        now: Callable[[], int],
+        timeouts: Timeouts,
+        default_target: str = "",
+    ) -> None:
+        """now: Unix time in microseconds."""
+        self._log, self._device, self._directory = log, device, directory
+        self._signer, self._checkpoints, self._now = signer, checkpoints, now
+        self._timeouts, self._default_target = timeouts, default_target
+        self._index = JobIndex(log)
+        self._search = ProviderSearch(directory, device, network, now)
+        submission = Submission(log, device, network, signer, timeouts.answer)
+        self.reactors: Sequence[Reactor[Any]] = (
+            ExpireUnfunded(log, now, timeouts.funding_window),
+            CheckFunding(log, signer, PatientCheck(funding, timeouts.funding_check, now)),
+            FollowDeployments(log, network, outputs, signer, checkpoints, submission, timeouts.provider_grace),
+            StopDeployments(network),
+            RevokeDeployments(log, network),
+            FetchCheckpoints(checkpoints),
+            DropResumes(checkpoints),
+        )
+
+    def take_up(self, open_jobs: Iterable[str]) -> None:
+        """Their payments are known from the first moment. open_jobs: those that had not ended when the log was last
+        written."""
+        self._index.take_up(open_jobs)
+
+    # --- the default provider ----------------------------------------------------------------------
+    @property
+    def default_provider(self) -> str:
+        """The peer that gets the requests which name none; empty: any that fits. What a user set stands over the
+        configuration's job.target_peer."""
+        return self._device.state.default_provider or self._default_target
+
+    async def set_default_provider(self, peer_id: str) -> None:
+        """Raises InvalidInput with the original's texts: this node itself, not known, not online."""
+        if peer_id == self._signer.peer_id:
+            raise InvalidInput("peerID can not be self peerID", [("?peerID", "another peer")])
+        if not self._directory.knows(peer_id):
+            text = "Peer not in DHT yet.\nPlease use peerID from DHT Peers section of 'nunet peer list'"
+            raise InvalidInput(text, [("?peerID", "no known compute provider")])
+        reached = await self._search.reach([peer_id])
+        if not reached.seconds:
+            raise InvalidInput("Peer not online.", [("?peerID", reached.troubles.get(peer_id, "does not answer"))])
+        await self._device.change_default_provider(peer_id)
+
+    async def clear_default_provider(self) -> None:
+        await self._device.change_default_provider("")
+
+    # --- the commands ------------------------------------------------------------------------------
+    async def request_service(self, request: ServiceRequest) -> Quote:
+        """Raises InvalidInput (also when it can't be had for max_ntx), NoProviderMatches."""
+        self._check(request)
+        source = self._checkpoints.source_of(request)
+        found = await self._search.find(request, request.params.node_id or self.default_provider)
+        return await self._quote(request, found, source)
+
+    def _check(self, request: ServiceRequest) -> None:
+        problems = problems_of(request) + self._strangers(request)
+        if problems:
+            raise InvalidInput("; ".join(text for _, text in problems), problems)
+        price = estimate(request.constraints)
+        if price > Decimal(str(request.max_ntx)):
+            raise InvalidInput(
+                f"nunet estimation price is greater than client price: {price_text(price)} NTX is estimated, "
+                f"max_ntx is {request.max_ntx:g}",
+                [("/max_ntx", f"at least {price_text(price)}")],
+            )
+
+    def _strangers(self, request: ServiceRequest) -> list[tuple[str, str]]:
+        """Ids and keys that the request names, and which are others'."""
+        params, own = request.params, self._signer.peer_id
+        found: list[tuple[str, str]] = []
+        if params.local_node_id not in ("", own):
+            found.append(("/params/local_node_id", f"this DMS is {own}, not {params.local_node_id[:64]}"))
+        if not is_key_of(params.local_public_key, self._signer.public_key(own)):
+            found.append(("/params/local_public_key", "is not the public key of this DMS"))
+        if params.node_id and not is_key_of(params.public_key, self._signer.public_key(params.node_id)):
+            found.append(("/params/public_key", f"is not the public key of {params.node_id[:64]}"))
+        return found
+
+    async def _quote(self, request: ServiceRequest, found: Found, source: Path | None) -> Quote:
+        chosen, match = found
+        job = Job(new_id())
+        resume = await self._checkpoints.keep(source, job.key) if source else None
+        expires_at = self._now() + int(self._timeouts.funding_window * 1_000_000)
+        price = price_text(chosen.price)
+        job.request_service(
+            request, chosen.peer_id, price, expires_at, match.refused, match.refused_count, chosen.payee, resume
+        )
+        await self._log.save(job)
+        message = terms(job.key, chosen.peer_id, self._signer.peer_id, chosen.price, request.constraints.time)
+        return Quote(
+            job_id=job.key,
+            compute_provider_addr=chosen.payee or chosen.peer_id,
+            compute_provider_id=chosen.peer_id,
+            estimated_price=float(chosen.price),
+            signature=self._signer.sign(message.encode()).hex(),
+            oracle_message=message,
+            hashes=outcome_hashes(message),
+        )
+
+    async def report_fund_status(self, status: FundStatus, job_id: str = "") -> str:
+        """The job it was counted for. Without a job id: the latest request that awaits funding.
+        Raises InvalidInput, NotFound, Conflict."""
+        if not payment_key(status.tx_hash) and status.transaction_status == "success":
+            raise InvalidInput(
+                "tx_hash is missing: a successful payment needs the hash of its transaction",
+                [("/message/tx_hash", "text expected")],
+            )
+        job = self._job(job_id) if job_id else self._latest_awaiting(status)
+        job.report_fund_status(status)
+        await self._log.save(job)
+        return job.key
+
+    def _latest_awaiting(self, status: FundStatus) -> Job:
+        """A payment reported again, in place of a new one, must not pay for an older request."""
+        paid = self._paid_by(status.tx_hash)
+        latest = self._index.latest_awaiting
+        if paid and latest < paid:  # UUIDv7s sort by age
+            return self._job(paid)
+        if not latest:
+            raise NotFound("no request awaits funding: ask for a service first (POST /api/v1/run/request-service)")
+        return self._job(latest)
+
+    def _paid_by(self, tx_hash: str) -> str:
+        """The job that a payment was reported for; empty for none."""
+        key = payment_key(tx_hash)
+        return (payment_of(self._log, tx_hash).job_id or self._index.checked_for(key)) if key else ""
+
+    async def terminate(self, job_id: str, reason: str) -> None:
+        """Raises NotFound; Conflict when the job is over."""
+        job = self._job(job_id)
+        job.request_termination(reason)
+        await self._log.save(job)
+
+    def _job(self, job_id: str) -> Job:
+        job = self._log.load(Job, job_id)
+        if job is None:
+            raise NotFound(f"no job {job_id} here")
+        return job

@@ -1,0 +1,1 @@
+"""The history as others read it: streams, exports, descriptions, countersigned heads; retention and erasure end it."""
