@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple
 
-from dms.application.checkpoint_keeper import CHECKPOINT
-from dms.application.messages import (
+from dms.application.network.messages import (
+    CHECKPOINT,
     CONTROL,
     FILE_END,
     FILE_OFFER,
@@ -207,7 +207,7 @@ SCENARIOS: dict[Method, Scenario] = {
     Method(DEVICE, "offboard"): Scenario(
         nothing,
         lambda w: w.provider.device.offboard(forced=False),
-        lambda w: not w.provider.device.state.onboarded and w.is_told(),
+        lambda w: not w.provider.device.state.onboarded and not w.is_known(),
     ),
     Method(DEVICE, "see_gpus"): Scenario(
         with_a_gpu_added,

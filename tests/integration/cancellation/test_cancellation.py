@@ -43,7 +43,12 @@ async def answer_to(world: World, coroutine: Coroutine[Any, Any, Any]) -> Any:
         answer = await coroutine
     except DmsError as error:
         return type(error).__name__, world.plain(str(error))
-    return world.plain(msgspec.to_builtins(answer, enc_hook=repr))
+    return world.plain(msgspec.to_builtins(answer, enc_hook=_kind_of))
+
+
+def _kind_of(aggregate: Any) -> str:
+    """Its events tell the rest."""
+    return type(aggregate).__name__
 
 
 async def outcome(world: World, scenario: Scenario, coroutine: Coroutine[Any, Any, Any]) -> Outcome:

@@ -16,7 +16,7 @@ import msgspec
 
 from dms.adapters.funding.trust import TrustCheck
 from dms.adapters.p2p.identity import Identity
-from dms.application.messages import DEPLOYMENT_REQUEST, DeploymentAnswer, DeploymentRequest
+from dms.application.network.messages import DEPLOYMENT_REQUEST, DeploymentAnswer, DeploymentRequest
 from dms.application.ports import PaymentClaim
 from dms.bootstrap import Overrides, build
 from dms.config import Files, General, P2p, Rest, Settings
@@ -100,6 +100,11 @@ class World:
         known = listener.log.load(Provider, self.daemons[of].services.signer.peer_id)
         return self.told(of) == offering and known is not None and known.offering == offering
 
+    def is_known(self) -> bool:
+        """Whether the requester counts on the provider."""
+        known, told = self.requester.log.load(Provider, self.provider_id), self.told()
+        return (known is not None and known.offering is not None) or (told is not None and told.onboarded)
+
     # --- what is done -----------------------------------------------------------------------------------
     async def quote(self, script: str = "true") -> None:
         quote = await self.requester.service_provider.request_service(request(script, cpu=500, ram=64))
@@ -159,7 +164,8 @@ class World:
         return True
 
     async def seen(self) -> Seen:
-        """Of both sides, as `written` left them: the events, what is held, and what the other is told. Without ids, times and measures."""
+        """Of both sides, as `written` left them: the events, what is held, what is offered. Without ids, times and
+        measures."""
         found: Seen = {"containers": await self.containers()}
         for name, daemon in self.daemons.items():
             device = daemon.services.device
