@@ -42,13 +42,6 @@ class Watched(Generic[T]):
         task.cancel()
 
 
-async def waits_of(coroutine: Coroutine[Any, Any, T]) -> tuple[int, T]:
-    """How often it waited, and what it gave."""
-    watched = Watched(coroutine)
-    result = await asyncio.create_task(_run(watched))
-    return watched.waits, result
-
-
 async def cut_off(coroutine: Coroutine[Any, Any, Any], at: int, *, late: bool = False) -> bool:
     """Whether it was cancelled there; not when it ended before."""
     task = asyncio.create_task(_run(Watched(coroutine, at, late=late)))

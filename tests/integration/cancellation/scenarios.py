@@ -21,9 +21,9 @@ from dms.domain.gpus import GpuReading
 from dms.domain.job import JobState
 from dms.domain.resources import Resources
 from dms.domain.transfer import Transfer, TransferState
+from tests.fixtures.commands import Method
 from tests.fixtures.histories import request
 from tests.fixtures.waiting import wait_for
-from tests.integration.cancellation.commands import Method
 from tests.integration.cancellation.world import ENDLESS, OFFER, World
 
 SHA = "ab" * 32

@@ -37,6 +37,7 @@ OFFER = Offer(
     ntx_price=Decimal("0.0001"), hostname="provider",
 )  # fmt: skip
 ENDLESS = "sleep 3600"
+PATIENCE_SECONDS = 60.0  # until all has come of a command; only a lost effect takes it
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _LONG_HEX = re.compile(r"[0-9a-f]{32,}")
 _LARGEST_COUNT = 10**9  # larger whole numbers are times in microseconds
@@ -150,7 +151,7 @@ class World:
 
     async def settle(self, done: Callable[[World], bool]) -> None:
         """Until that is so, and on the disks."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not (await self.written() and done(self)):
                 await asyncio.sleep(0.01)
         await self.written()
@@ -237,6 +238,7 @@ async def world(folder: Path, window_seconds: float = 600.0) -> AsyncIterator[Wo
         requester = await _daemon(folder / "requester", shared, line, FixedHardware(), window_seconds)
         try:
             made = World(folder, requester, provider, hardware)
+            await requester.parts.host.ping(made.provider_id, 60)  # connects them
             await made.provider.device.onboard(OFFER)
             await made.settle(World.is_told)
             made.key = new_id()
