@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.fixtures.engine_starts import engine_starts
 from tests.fixtures.ethereum import chain, own_chain
@@ -24,6 +25,10 @@ __all__ = ["chain", "demo_images", "engine_starts", "log", "own_chain"]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 T = TypeVar("T")
+
+# No test measures time: the machine may be busy with something else.
+settings.register_profile("dms", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dms")
 
 
 @pytest.fixture

@@ -104,8 +104,8 @@ async def test_it_cleans_again_after_each_interval_and_touches_no_strangers_cont
     over, running = (replace(shell_spec(script), node_id=identity.peer_id) for script in ("true", "sleep 300"))
     others = replace(shell_spec("true"), node_id="12D3KooWOther")
     try:
+        await launch(executor, running)  # of a job that its log does not know: whole before anybody sweeps
         await cleaner.start()
-        await launch(executor, running)
 
         async def removed() -> bool | None:
             return (await executor.inspect(over.job_id)).state is ExecutionState.ABSENT or None

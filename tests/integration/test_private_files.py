@@ -74,6 +74,8 @@ async def test_all_stores_keep_what_they_make_to_themselves(tmp_path: Path) -> N
         await services.log.save(device)
         job = await node.job()
         await node.print_lines(job, ("stdout", "one"))
+        await node.submit(job)
+        await node.respond(job)
         await node.complete(job)
         await wait_for((folder / FILE_NAME).exists)
         token_key(folder / "token.key", services.log.recorder)  # type: ignore[attr-defined]

@@ -21,13 +21,12 @@ from tests.fixtures.dms import ADDRESS
 from tests.fixtures.own_daemon import own_settings
 from tests.fixtures.waiting import wait_for
 
-NEEDED = {"event log writer", "views", "websocket actions", "peer-to-peer host"}
+NEEDED = {"event log writer", "views", "websocket actions", "peer-to-peer host", "reactors"}
 OTHERS = {
     "metadata file", "metrics", "websocket pings", "engine watch", "GPU watch", "tidying of checkpoints", "cleanup",
     "retention", "own advertisement", "recording of providers", "expiry of providers", "asking of neighbours",
     "heads at the end of jobs", "heads of running jobs", "event log watch", "event log check", "remembering of peers",
-    "news of availability", "reactor: payments of deployments", "reactor: running of containers",
-    "reactor: removal of containers", "reactor: deletion of checkpoints", "reactor: look at GPUs given back",
+    "news of availability",
 }  # fmt: skip
 
 

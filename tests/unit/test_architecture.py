@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -267,3 +268,17 @@ def test_the_rules_see_an_import_that_a_function_puts_off() -> None:
     found = [ast.unparse(node) for node in statements(body.body, for_types=False)]
     assert "from dms import config" in found
     assert "import dms.errors" not in found
+
+
+def test_the_page_for_newcomers_names_what_is_there() -> None:
+    """Each path in it exists; each room and each module with a reactor is in it."""
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    for path in set(re.findall(r"`((?:dms|tests|docs|projections|ops)/[\w/.-]+)`", page)):
+        assert (ROOT / path).exists(), path
+    rooms = [folder for folder in (ROOT / "dms/application").iterdir() if (folder / "__init__.py").exists()]
+    assert len(rooms) >= 8
+    for room in rooms:
+        assert f"`{room.name}/`" in page
+        for module in room.glob("*.py"):
+            if "(Reactor[" in module.read_text():
+                assert f"{room.name}/{module.name}`" in page, module

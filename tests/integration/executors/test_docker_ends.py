@@ -218,7 +218,7 @@ def engine() -> Iterator[OwnEngine]:
         with own_engine(folder) as made:
             yield made
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder)
 
 
 def executor_of(engine: OwnEngine) -> DockerExecutor:

@@ -113,6 +113,7 @@ async def test_filters(node: Node) -> None:
     await toggled(node, 2)
     job, other = await node.job(), await node.job()
     await node.submit(job)
+    await node.respond(job)
     await node.complete(job)
     all_events = decoded((await got(node)).text)
     of_job = [event.position for event in all_events if event.subject == f"job-{job}"]
@@ -230,7 +231,7 @@ async def test_a_reader_too_slow_is_told_where_to_go_on(node: Node, monkeypatch:
     monkeypatch.setattr(events_module, "SEND_SECONDS", 0.3)
     device = Device("p")
     for number in range(3000):
-        device.trigger(Device.PaymentAddressChanged(payment_address=f"{number:0>900}"))
+        device.trigger(Device.DefaultProviderChanged(peer_id=f"{number:0>900}"))
     await node.log.save(device)
     async with node.connect("?after=0", path=WS) as ws:
         ws.transport.pause_reading()
