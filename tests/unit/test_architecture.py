@@ -28,7 +28,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "dms.json_schema": (),
     "dms.clock": ("dms.domain",),
     "dms.domain": ("dms.domain",),
-    "dms.application": ("dms.application", "dms.domain", "dms.config", "dms.disk", "dms.json_schema"),
+    "dms.application": ("dms.application", "dms.domain", "dms.config", "dms.disk", "dms.json_schema", "dms.recent"),
     "projections": ("projections", "dms.domain"),
     "dms.adapters": (
         "dms.application",
