@@ -92,6 +92,7 @@ class Directory:
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._topics: set[str] = set()
         self._channel = ""
+        self._offered = False  # whether anybody was told lately that something is offered here
 
     def serve(self) -> None:
         self._network.serve_request(AD_SNAPSHOT, self._on_snapshot)
@@ -165,7 +166,6 @@ class Directory:
     async def _advertise(self) -> None:
         """On every change, a few times, then every minute. A node that never offered anything keeps silent;
         one that does no longer says so as often as one that changed."""
-        offered = False
         left = ""
         repeats = -1
         while True:
@@ -175,11 +175,11 @@ class Directory:
             repeats = 0 if changed else repeats + 1
             left = self._moved() or (left if repeats < len(REPEAT_SECONDS) else "")
             offers = self._device.state.onboarded
-            if offers or offered:
+            if offers or self._offered:
                 signed = self._sign(self.own())
                 for channel in (left, self._channel) if left else (self._channel,):
                     await self._publish(channel, signed)
-            offered = offers or (offered and repeats < len(REPEAT_SECONDS))
+            self._offered = offers or (self._offered and repeats < len(REPEAT_SECONDS))
             pause = REPEAT_SECONDS[repeats] if repeats < len(REPEAT_SECONDS) else RENEW_SECONDS
             await self._until_stirred(pause * random.uniform(0.8, 1.0))  # noqa: S311  jitter
             await asyncio.sleep(SETTLE_SECONDS)
@@ -218,6 +218,7 @@ class Directory:
             self._network.serve_gossip(topic, self._on_gossip)
 
     def _sign(self, advertisement: Advertisement) -> SignedAdvertisement:
+        self._offered = self._offered or advertisement.offering.onboarded  # also to one who asked for it
         body = encode(advertisement)
         return SignedAdvertisement(body=body.decode(), signature=self._signer.sign(body).hex())
 
