@@ -114,28 +114,25 @@ class SQLiteEventLog:
     def _taken(self, aggregates: Sequence[Aggregate]) -> Save:
         """What they decided, sealed. Raises LogUnavailable, sqlite3.Error."""
         self._commits.check_taking()
-        drafts: list[Draft] = []
-        events: list[Event] = []
-        for one in self._decided(aggregates):
-            drafts.append(self.store.mapper.to_stored_event(one))
-            events.append(one.event)
-        if not self._commits.has_room(len(drafts)) and not self._aggregates.any_uncommitted(aggregates):
-            raise LogUnavailable("the event log is overloaded; try again in a moment")
-        return Save(drafts, events, aggregates)
-
-    def _decided(self, aggregates: Sequence[Aggregate]) -> Iterator[Recorded]:
-        """Their pending events, without the place that they will have in the log."""
         cause, now = current_cause(), self._now()
         correlation, causation = id_bytes(aggregates[0].correlation_id), id_bytes(cause.causation_id)
+        draft = self.store.mapper.draft
+        drafts: list[Draft] = []
+        events: list[Event] = []
         for aggregate in aggregates:
             pending = aggregate.collect_pending()
             if pending and pending[0][0] == 1:
                 self._aggregates.keep_new(aggregate)
             for version, event in pending:
-                yield Recorded(
-                    0, aggregate.id, version, event.TOPIC, event.VERSION, now, new_id_bytes(), correlation, causation,
-                    cause.traceparent, b"", b"", event,
+                drafts.append(
+                    draft(
+                        aggregate.id, version, event, now, new_id_bytes(), correlation, causation, cause.traceparent,
+                    )
                 )  # fmt: skip
+                events.append(event)
+        if not self._commits.has_room(len(drafts)) and not self._aggregates.any_uncommitted(aggregates):
+            raise LogUnavailable("the event log is overloaded; try again in a moment")
+        return Save(drafts, events, aggregates)
 
     async def _settled(self, aggregates: Sequence[Aggregate]) -> int:
         """An answer that repeats an earlier one waits until that one is durable."""

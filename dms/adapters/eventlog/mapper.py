@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from functools import partial
 
 from eventsourcing.domain import DomainEventProtocol
-from eventsourcing.persistence import EventStore, JSONTranscoder, Mapper, StoredEvent
+from eventsourcing.persistence import DataError, EventStore, JSONTranscoder, Mapper, StoredEvent
 
-from dms.adapters.eventlog.envelope import Draft, Stored
+from dms.adapters.eventlog.envelope import Draft, Enveloped, Stored
 from dms.adapters.eventlog.keyring import Keyring
 from dms.adapters.eventlog.recorder import LogRecorder
-from dms.domain.event import Event, Recorded, decode, encode
+from dms.domain.event import Event, Recorded, Unknown, decode, encode
 from dms.domain.sealing import scope_of
 from dms.errors import LogCorrupt
 
@@ -25,20 +25,46 @@ class EventMapper(Mapper[str]):
         super().__init__(JSONTranscoder())
         self._keys = keys
 
-    def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> Draft:
-        """Whatever its place and its data are: they come of being written."""
+    def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> Enveloped:
+        """Whatever its place and its data are: they come of being written. Raises DataError for an event that this
+        program does not know."""
         one = domain_event
         assert isinstance(one, Recorded)  # noqa: S101  the library's type is wider than ours
-        seal = partial(self._keys.seal, scope_of(one.originator_id)) if one.event.PERSONAL else None
+        if isinstance(one.event, Unknown):
+            raise DataError(f"{one.topic} of {one.originator_id} can't be written: a newer program made it")
+        return Enveloped.of(
+            self.draft(
+                one.originator_id, one.originator_version, one.event, one.time, one.id, one.correlation, one.causation,
+                one.traceparent,
+            )
+        )  # fmt: skip
+
+    def draft(
+        self,
+        stream: str,
+        version: int,
+        event: Event,
+        time: int,
+        event_id: bytes,
+        correlation: bytes,
+        causation: bytes,
+        traceparent: str,
+    ) -> Draft:
+        """The event as it is written, sealed."""
+        seal = partial(self._keys.seal, scope_of(stream)) if event.PERSONAL else None
         return Draft(
-            one.originator_id, one.originator_version, one.topic, encode(one.event, seal),
-            one.schema_version, one.time, one.id, one.correlation, one.causation, one.traceparent,
+            stream, version, event.TOPIC, encode(event, seal), event.VERSION, time, event_id, correlation, causation,
+            traceparent,
         )  # fmt: skip
 
     def to_domain_event(self, stored_event: StoredEvent) -> Recorded:
+        """See `opened`."""
+        assert isinstance(stored_event, Enveloped)  # noqa: S101
+        assert isinstance(stored_event.envelope, Stored)  # noqa: S101
+        return self.opened(stored_event.envelope)
+
+    def opened(self, stored: Stored) -> Recorded:
         """With its personal fields open as far as the keys are there. Raises LogCorrupt."""
-        stored = stored_event
-        assert isinstance(stored, Stored)  # noqa: S101
         try:
             event = decode(stored.topic, stored.schema_version, stored.state, self._keys)
         except LogCorrupt as error:
@@ -78,8 +104,8 @@ class LogStore(EventStore[str]):
     ) -> list[Recorded]:
         """As LogRecorder.read, opened. Raises LogCorrupt."""
         stored = self.recorder.read(after, limit, topics=topics, stream=stream, until=until)
-        return [self.mapper.to_domain_event(one) for one in stored]
+        return [self.mapper.opened(one) for one in stored]
 
     def read_stream(self, stream: str, after_version: int = 0) -> list[Recorded]:
         """All events of one aggregate behind a version. Raises LogCorrupt."""
-        return [self.mapper.to_domain_event(one) for one in self.recorder.read_stream(stream, after_version)]
+        return [self.mapper.opened(one) for one in self.recorder.read_stream(stream, after_version)]

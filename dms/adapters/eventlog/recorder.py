@@ -14,7 +14,7 @@ from uuid import UUID
 
 from eventsourcing.persistence import ApplicationRecorder, DataError, Notification, StoredEvent, Subscription
 
-from dms.adapters.eventlog.envelope import Draft, Place, Stored
+from dms.adapters.eventlog.envelope import Draft, Enveloped, Place, Stored
 from dms.adapters.eventlog.keyring import Keyring
 from dms.adapters.eventlog.subscription import BlockingSubscription, WakingRecorder
 from dms.domain.event import in_the_clear, new_id_bytes
@@ -89,7 +89,7 @@ class LogRecorder(WakingRecorder):
         """In one transaction; answers their positions. Raises DataError for personal data that is not sealed."""
         if not stored_events:
             return []
-        drafts = [event if isinstance(event, Draft) else _draft(event) for event in stored_events]
+        drafts = [event.envelope if isinstance(event, Enveloped) else _draft(event) for event in stored_events]
         for draft in drafts:
             _check_sealed(draft)
         places = self.insert(drafts)
@@ -108,7 +108,7 @@ class LogRecorder(WakingRecorder):
         events = self.read_stream(str(originator_id), gt or 0)
         if lte is not None:
             events = [event for event in events if event.originator_version <= lte]
-        return (events[::-1] if desc else events)[:limit]
+        return [Enveloped.of(event) for event in (events[::-1] if desc else events)[:limit]]
 
     def select_notifications(
         self,

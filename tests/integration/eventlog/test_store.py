@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from eventsourcing.application import Repository
 from eventsourcing.persistence import DataError, EventStore, IntegrityError, StoredEvent
+from msgspec import structs
 
 from dms.adapters.eventlog.mapper import EventMapper, LogStore
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
@@ -85,3 +86,20 @@ def test_the_librarys_repository_rebuilds_what_its_event_store_put(recorder: SQL
     with pytest.raises(IntegrityError):
         store.put([*store.get(job.id)])
     assert recorder.head == 2
+
+
+def test_what_a_newer_program_wrote_is_not_written_again(recorder: SQLiteRecorder) -> None:
+    recorder.insert_events([StoredEvent("job-1", 1, "job.teleported", b'{"to":"Mars"}')])
+    store = LogStore(recorder)
+    with pytest.raises(DataError, match=r"job\.teleported of job-1 can't be written"):
+        store.put(list(store.get("job-1")))
+
+
+def test_an_old_event_that_is_put_again_is_of_the_version_that_it_was_read_as(recorder: SQLiteRecorder) -> None:
+    job = new_job()
+    (event,) = decided(job)
+    assert event.schema_version > 1
+    store = LogStore(recorder)
+    old = structs.replace(event, schema_version=1)
+    store.put([old])
+    assert [(one.schema_version, one.event) for one in store.read(0, 9)] == [(event.schema_version, event.event)]
