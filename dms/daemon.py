@@ -138,7 +138,7 @@ class Daemon:
         self._closing.push_async_callback(parts.server.close)
         self.port = await parts.server.start()
         self.parts.readiness.enter("reading the log")
-        if parts.event_log.damage:
+        if parts.event_log.health.damage:
             await self._serve_damaged()
             return
         position = parts.event_log.head  # the views know at least this
@@ -149,9 +149,9 @@ class Daemon:
             if take_part:
                 await self._take_part(position)
         except LogCorrupt as error:  # in a part that was not looked at yet
-            parts.event_log.refuse(str(error))
+            parts.event_log.health.refuse(str(error))
         self.parts.readiness.serve()
-        if not parts.event_log.damage:
+        if not parts.event_log.health.damage:
             self._say_ready()
 
     async def _serve_damaged(self) -> None:
@@ -160,7 +160,7 @@ class Daemon:
             await self.parts.views.start()
         except LogCorrupt as error:
             log.error("the views can't be read from it: %s", error, extra={"action": "views_unreadable"})
-            self.parts.readiness.serve(self.parts.event_log.damage)
+            self.parts.readiness.serve(self.parts.event_log.health.damage)
         else:
             self.parts.readiness.serve()
 

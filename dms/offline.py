@@ -8,8 +8,10 @@ from typing import Any
 
 from dms.adapters.eventlog.audit import check_signatures, import_log
 from dms.adapters.eventlog.facts import FactReader
+from dms.adapters.eventlog.mapper import LogStore
 from dms.adapters.eventlog.scan import scan
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
+from dms.adapters.eventlog.verifier import Verifier
 from dms.adapters.heads.file import read_heads
 from dms.adapters.outputs.audit import OutputsChecked, check_outputs
 from dms.adapters.p2p.identity import verify_signature
@@ -36,6 +38,7 @@ class Audit:
 
     def __init__(self, database: Path) -> None:
         self._recorder = SQLiteRecorder(database, own=False)
+        self._store, self._verifier = LogStore(self._recorder), Verifier(self._recorder.reader)
         # Those beside it are not of a copy that has another name, which may be of another DMS, or older.
         self._views = database.with_name("views.db") if database.name == EVENTS_DB else None
         self._outputs = database.with_name("logs") if database.name == EVENTS_DB else None
@@ -45,18 +48,18 @@ class Audit:
 
     def chain(self) -> Iterator[int]:
         """Positions. At the end also what the chain does not see: the keys of personal data, and the indices."""
-        yield from self._recorder.verify()
-        self._recorder.check_keys()
-        self._recorder.check_structure()
+        yield from self._verifier.chain()
+        self._verifier.keys()
+        self._verifier.structure()
 
     def signatures(self) -> Iterator[int]:
         """Records of providers, each against its author's key."""
-        return check_signatures(self._recorder, verify_signature)
+        return check_signatures(self._store, verify_signature)
 
     @property
     def peer_id(self) -> str:
         """Whose log it is; empty when no event says so: the DMS never offered its device."""
-        found = self._recorder.read(0, 1, topics=(Device.Onboarded.TOPIC,))
+        found = self._store.read(0, 1, topics=(Device.Onboarded.TOPIC,))
         return found[0].originator_id.removeprefix(f"{Device.KIND}-") if found else ""
 
     def heads(self, kept: Sequence[Heads], peer_id: str, last: int) -> Witnessed:
@@ -77,7 +80,7 @@ class Audit:
     def views(self) -> Iterator[str]:
         """Names of the views that are what the log gives; none when there is no views.db beside events.db."""
         if self._views is not None and self._views.is_file():
-            yield from check_views(self._views, all_projections(), self._recorder)
+            yield from check_views(self._views, all_projections(), self._store)
 
     def outputs(self) -> Iterator[OutputsChecked]:
         """What is stored of the jobs' outputs; nothing when there is no folder of them beside events.db."""
@@ -86,7 +89,7 @@ class Audit:
         sealed: dict[str, SealedLog] = {}
         erased: set[str] = set()
         position, topics = 0, (*SEALED_TOPICS, Erasure.Requested.TOPIC)
-        while page := self._recorder.read(position, 1_000, topics=topics):
+        while page := self._store.read(position, 1_000, topics=topics):
             for one in page:
                 kind, _, job_id = one.originator_id.partition("-")
                 if (seal := sealed_by(one)) is not None and (kind == Deployment.KIND or job_id not in sealed):

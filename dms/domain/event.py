@@ -220,10 +220,10 @@ def _parser(topic: str, schema_version: int) -> Reader:
 def misplaced(topic: str, schema_version: int, data: bytes, keys: Opener) -> str:
     """What is wrong with where a peer's readable body has what tells of a person, and what does not; empty for nothing.
     keys: those of its stream alone."""
+    if in_the_clear(topic, schema_version, data):
+        return "tells of a person in the clear"
     personal = event_type(topic, schema_version).PERSONAL
     body = _object.decode(data) if personal else {}
-    if any(texts(take_out(body, personal))):
-        return "tells of a person in the clear"
     if SEALED not in body:
         return ""
     plain = keys.open(str(body[SEALED]), topic)
@@ -232,6 +232,12 @@ def misplaced(topic: str, schema_version: int, data: bytes, keys: Opener) -> str
     hidden = _object.decode(plain)
     take_out(hidden, personal)
     return "hides what is to be read without a key" if _has_values(hidden) else ""
+
+
+def in_the_clear(topic: str, schema_version: int, data: bytes) -> bool:
+    """Whether a body has text in personal fields that is not sealed. Raises ValueError where it is no JSON object."""
+    personal = event_type(topic, schema_version).PERSONAL
+    return bool(personal) and any(texts(take_out(_object.decode(data), personal)))
 
 
 def _has_values(body: dict[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from statistics import median
 import uvloop
 
 from dms.adapters.eventlog.log import SQLiteEventLog
-from dms.adapters.eventlog.sqlite import connect
+from dms.adapters.eventlog.sqlite_schema import connect
 from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job
 from dms.domain.request import Constraints, Params, ServiceRequest

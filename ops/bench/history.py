@@ -9,7 +9,8 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
-from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
+from dms.adapters.eventlog.envelope import Draft
+from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.domain.aggregate import Aggregate
 from dms.domain.chain import SignedRecord, id_bytes
 from dms.domain.deployment import Deployment
@@ -128,11 +129,11 @@ def _drafts(recorder: SQLiteRecorder, aggregates: list[Aggregate]) -> list[Draft
     now = time.time_ns() // 1000
     found = [
         Draft(
-            aggregate.id, version, event.TOPIC, event.VERSION, now, new_id_bytes(), id_bytes(aggregate.correlation_id),
-            new_id_bytes(), f"00-{'a' * 32}-{'b' * 16}-01", event,
-            encode(event, partial(recorder.keys.seal, scope_of(aggregate.id))),
+            aggregate.id, version, event.TOPIC, encode(event, partial(recorder.keys.seal, scope_of(aggregate.id))),
+            event.VERSION, now, new_id_bytes(), id_bytes(aggregate.correlation_id), new_id_bytes(),
+            f"00-{'a' * 32}-{'b' * 16}-01",
         )
         for aggregate in aggregates
         for version, event in aggregate.collect_pending()
     ]  # fmt: skip
-    return sorted(found, key=lambda draft: draft.version)
+    return sorted(found, key=lambda draft: draft.originator_version)

@@ -18,8 +18,9 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from dms.adapters.eventlog.envelope import Draft
 from dms.adapters.eventlog.log import SQLiteEventLog
-from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
+from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.adapters.p2p.identity import Identity
 from dms.application.records.export import export_log
 from dms.cli.main import cli
@@ -145,8 +146,8 @@ def test_a_tail_that_was_written_anew_is_another_history(ended: Ended, tmp_path:
     recorder.insert(
         [
             Draft(
-                r.stream, r.version, r.topic, r.schema_version, r.time + 1, id_bytes(r.event_id),
-                id_bytes(r.correlation_id), id_bytes(r.causation_id), r.traceparent, None, r.data.encode(),
+                r.stream, r.version, r.topic, r.data.encode(), r.schema_version, r.time + 1, id_bytes(r.event_id),
+                id_bytes(r.correlation_id), id_bytes(r.causation_id), r.traceparent,
             )
             for r in records
         ]

@@ -10,7 +10,7 @@ from secrets import token_hex
 
 import pytest
 
-from dms.adapters.eventlog import log as log_module
+from dms.adapters.eventlog import group_commit
 from dms.adapters.executors.process import ProcessExecutor
 from dms.application.deployments.admission import MOST_CHECKED_OF_A_PEER
 from dms.application.network.messages import DeploymentAnswer, DeploymentRequest
@@ -113,7 +113,7 @@ async def test_a_failed_save_of_another_command_gives_away_no_capacity(
     message = wanted("sleep 300", cpu=4000)
     asking = await decided(node, message)
     with monkeypatch.context() as full:
-        full.setattr(log_module, "QUEUED_EVENTS", 0)
+        full.setattr(group_commit, "QUEUED_EVENTS", 0)
         with pytest.raises(LogUnavailable, match="overloaded"):
             await node.log.save(new_job())
     assert message.job_id in held

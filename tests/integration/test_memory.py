@@ -18,7 +18,7 @@ import psutil
 import pytest
 import websockets
 
-from dms.adapters.eventlog import log as eventlog
+from dms.adapters.eventlog import aggregates
 from dms.adapters.outputs import files as outputs
 from dms.adapters.p2p.workarounds import HardenedYamux
 from dms.application.records import heads
@@ -34,7 +34,7 @@ JOBS = 24
 KEPT = 4  # of what is kept by design, bounded by a number: so few here, so that the bound is reached
 KEPT_BY_DESIGN = {
     "Tail._events": "the newest events, KEPT_EVENTS",
-    "SQLiteRecorder._streams": "the numbers of streams, _STREAMS_REMEMBERED",
+    "NewNames._streams": "the numbers of streams, _REMEMBERED",
     "Keyring._by_scope": "the keys used last, REMEMBERED",
 }
 
@@ -50,7 +50,7 @@ def settings(folder: Path, bootstrap: tuple[str, ...] = ()) -> Settings:
 @pytest.fixture
 async def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Daemon, Daemon]]:
     """A service provider and a compute provider that is onboarded."""
-    monkeypatch.setattr(eventlog, "CACHED_AGGREGATES", KEPT)
+    monkeypatch.setattr(aggregates, "CACHED_AGGREGATES", KEPT)
     monkeypatch.setattr(outputs, "OPEN_FILES", KEPT)
     monkeypatch.setattr(heads, "SETTLE_SECONDS", 0.01)
     cp = await build(settings(tmp_path / "cp"))

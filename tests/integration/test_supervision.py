@@ -81,7 +81,7 @@ async def wounds(monkeypatch: pytest.MonkeyPatch) -> Wounds:
 @pytest.fixture
 async def daemon(tmp_path: Path, wounds: Wounds, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Daemon]:
     quick = Patience(first=0.001, longest=0.01)
-    for module in ("dms.adapters.eventlog.log.WRITER_PATIENCE", "dms.adapters.p2p.network._PATIENCE"):
+    for module in ("dms.adapters.eventlog.group_commit.WRITER_PATIENCE", "dms.adapters.p2p.network._PATIENCE"):
         monkeypatch.setattr(module, quick)
     made = await build(own_settings(tmp_path, eventlog=Eventlog(archive_after_days=30)))
     made.loops._patience = quick

@@ -21,6 +21,7 @@ from msgspec.structs import astuple
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.segments import PART, Block, Segment, SegmentWriter, end_of, range_of
+from dms.adapters.eventlog.verifier import Verifier
 from dms.application.ports import ArchivedSegment, ArchiveStep, Signer
 from dms.domain.retention import is_closable, is_closed
 from dms.errors import ArchiveUnreadable, LogCorrupt, LogUnavailable
@@ -118,7 +119,7 @@ class SQLiteEventArchive:
         interrupted = self._interrupted(first)
         if interrupted:
             return interrupted, True
-        last = min(self._recorder.older_until(before, self._sizes.segment_events), self._log.head)
+        last = min(self._recorder.reader.older_until(before, self._sizes.segment_events), self._log.head)
         return last if last - first + 1 >= at_least else 0, last == first + self._sizes.segment_events - 1
 
     def _interrupted(self, first: int) -> int:
@@ -146,8 +147,9 @@ class SQLiteEventArchive:
     def _add(self, writer: SegmentWriter, last: int) -> None:
         """Some blocks: short enough that a stop need not wait for it."""
         most = min(self._sizes.block_events * BLOCKS_A_THREAD, last - writer.position)
-        self._recorder.check_rows(writer.position, writer.link, most)  # what does not verify stays to be looked at
-        events = self._recorder.read(writer.position, most, until=last)
+        # What does not verify stays to be looked at.
+        Verifier(self._recorder.reader).rows(writer.position, writer.link, most)
+        events = self._log.store.read(writer.position, most, until=last)
         size = self._sizes.block_events
         for start in range(0, len(events), size):
             writer.add(events[start : start + size])
@@ -175,17 +177,17 @@ class SQLiteEventArchive:
 
     def _streams_behind(self, after: int, last: int) -> tuple[list[int], int]:
         """(ids of streams with rows there, the position up to which none is left out)"""
-        rows = self._recorder.places(after, last, _PAGE)
+        rows = self._recorder.reader.places(after, last, _PAGE)
         return list(dict.fromkeys(stream for _, stream in rows)), rows[-1][0] if len(rows) == _PAGE else last
 
     def _parts(self, streams: Iterable[int], last: int) -> list[_Part]:
         """The rows of those that ended, and lie wholly at or before `last`."""
         found: list[_Part] = []
         for stream in streams:
-            name = self._recorder.name_of(stream)
+            name = self._recorder.reader.name_of(stream)
             if not is_closable(name):
                 continue
-            events = self._recorder.read_stream(name)
+            events = self._log.store.read_stream(name)
             if events[-1].position > last or not is_closed(name, events):
                 continue
             archived = self._archived.version(stream)

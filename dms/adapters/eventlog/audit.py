@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
+from dms.adapters.eventlog.envelope import Draft
+from dms.adapters.eventlog.mapper import LogStore
+from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.database import SUFFIXES, beside, real_path
 from dms.domain.chain import SignedRecord, check_record, id_bytes
 from dms.domain.export import Checker
@@ -16,13 +18,13 @@ PAGE = 2000
 Verify = Callable[[str, bytes, bytes], bool]
 
 
-def check_signatures(recorder: SQLiteRecorder, verify: Verify) -> Iterator[int]:
+def check_signatures(store: LogStore, verify: Verify) -> Iterator[int]:
     """Every record of a provider that is kept as evidence, against that provider's key. Yields how many so far.
     Raises LogCorrupt naming the position."""
     providers: dict[str, str] = {}
     position = count = 0
     topics = (Job.ServiceRequested.TOPIC, Job.ProviderReported.TOPIC)
-    while page := recorder.read(position, PAGE, topics=topics):
+    while page := store.read(position, PAGE, topics=topics):
         for one in page:
             if isinstance(one.event, Job.ServiceRequested):
                 providers[one.originator_id] = one.event.provider
@@ -68,8 +70,8 @@ def _append(recorder: SQLiteRecorder, records: list[SignedRecord]) -> int:
         recorder.insert(
             [
                 Draft(
-                    r.stream, r.version, r.topic, r.schema_version, r.time, id_bytes(r.event_id),
-                    id_bytes(r.correlation_id), id_bytes(r.causation_id), r.traceparent, None, r.data.encode(),
+                    r.stream, r.version, r.topic, r.data.encode(), r.schema_version, r.time, id_bytes(r.event_id),
+                    id_bytes(r.correlation_id), id_bytes(r.causation_id), r.traceparent,
                 )
                 for r in records
             ]

@@ -44,7 +44,7 @@ class FactReader:
         return Fact(record.position, kind, key, record.topic, record.time, found, event)
 
     def _of_rows(self, after: int, limit: int, until: int) -> list[Fact]:
-        rows, streams = self._recorder.rows_for_folds(after, limit, until, self._unread)
+        rows, streams = self._recorder.reader.rows_for_folds(after, limit, until, self._unread)
         plans, keys = self._plans, self._recorder.keys
         facts: list[Fact] = []
         for position, stream, topic_id, time, data in rows:
@@ -58,7 +58,7 @@ class FactReader:
 
     def _learn(self, topic_id: int, position: int) -> Plan:
         """The plans of all topics, when a new one was met."""
-        topics = self._recorder.topics()
+        topics = self._recorder.reader.topics()
         for known, (topic, schema_version) in topics.items():
             found = event_type(topic, schema_version)
             self._plans[known] = topic, found, reader(topic, schema_version) if self._reads(found) else _leave

@@ -15,9 +15,10 @@ import sqlite3
 import threading
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from hashlib import sha256
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -182,10 +183,11 @@ class OneKey:
         return self._keyring.open(token, topic) if token.partition(".")[0] == self._key_id else None
 
 
-def check(connection: sqlite3.Connection) -> None:
-    """Raises LogCorrupt at the first key that is not what its name says, and when rows are missing."""
+def check(rows: Iterable[tuple[Any, ...]]) -> None:
+    """rows: all of the table, by number. Raises LogCorrupt at the first key that is not what its name says, and when
+    rows are missing."""
     expected = 0
-    for number, scope, destroyed, key_id, secret in connection.execute("SELECT * FROM seal_key ORDER BY number"):
+    for number, scope, destroyed, key_id, secret in rows:
         expected += 1
         if number != expected:
             break

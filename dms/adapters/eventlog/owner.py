@@ -20,7 +20,7 @@ class LogOwner:
         self._recorder = recorder
         noted = recorder.note(_NOTE)
         self._noted = noted is not None
-        devices = [name.partition("-")[2] for name in recorder.streams(Device.KIND)] if noted is None else []
+        devices = [name.partition("-")[2] for name in recorder.reader.streams(Device.KIND)] if noted is None else []
         self.peers = [peer for peer in ([noted.decode()] if noted is not None else devices or [witnessed]) if peer]
         """Who it may be, the newest last; nobody where anybody may take it. Only in logs of older versions more than
         one: those started as another peer when the key was gone."""

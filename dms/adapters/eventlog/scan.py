@@ -10,7 +10,8 @@ import orjson
 
 from dms.adapters.eventlog.archive_reader import Archived
 from dms.adapters.eventlog.segments import read_block
-from dms.adapters.eventlog.sqlite import ARCHIVE_FOLDER, WITH_ARCHIVE, connect
+from dms.adapters.eventlog.sqlite import ARCHIVE_FOLDER
+from dms.adapters.eventlog.sqlite_schema import WITH_ARCHIVE, connect, format_of
 
 PAGE = 5000
 _ROWS = (
@@ -24,7 +25,7 @@ def scan(database: Path, until: int) -> Iterator[int]:
     connection = connect(database, read_only=True)
     try:
         connection.execute("BEGIN")  # one moment for both parts
-        exists = connection.execute("PRAGMA user_version").fetchone()[0] >= WITH_ARCHIVE
+        exists = format_of(connection) >= WITH_ARCHIVE
         archived = Archived(connection, database.with_name(ARCHIVE_FOLDER), exists=exists)
         end = min(until, archived.last())
         for block in archived.blocks(0, end):

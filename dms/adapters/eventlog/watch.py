@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
+from dms.adapters.eventlog.verifier import Verifier
 from dms.application.loops import Loop, Loops
 from dms.database import is_passing
 from dms.errors import ArchiveUnreadable, LogCorrupt
@@ -49,7 +50,7 @@ class LogWatch:
         try:
             self._check_newest()
         except (LogCorrupt, sqlite3.Error) as error:
-            self._log.refuse(str(error))
+            self._log.health.refuse(str(error))
 
     async def start(self) -> None:
         self._running = [
@@ -85,13 +86,13 @@ class LogWatch:
 
     # --- its files ---------------------------------------------------------------------------------
     async def _look_at_files(self) -> None:
-        self._log.look_at_files()
-        if self._log.trouble and not self._log.damage:
+        self._log.health.look_at_files()
+        if self._log.trouble and not self._log.health.damage:
             await self._log.try_to_write()
 
     # --- its content -------------------------------------------------------------------------------
     async def _verify_now_and_then(self) -> None:
-        while not self._log.damage:
+        while not self._log.health.damage:
             pause = self._again
             try:
                 await asyncio.to_thread(self._verify)
@@ -102,7 +103,7 @@ class LogWatch:
                     log.warning("the log can't be checked just now: %s", error, extra={"action": "log_check_waits"})
                     pause = RETRY_SECONDS
                 else:
-                    self._log.refuse(str(error))
+                    self._log.health.refuse(str(error))
             self.verified.set()
             await asyncio.sleep(pause)
         await asyncio.Event().wait()  # what is damaged stays so until a restart
@@ -110,11 +111,12 @@ class LogWatch:
     def _verify(self) -> None:
         """All of it. Raises LogCorrupt, sqlite3.Error."""
         recorder = SQLiteRecorder(self._recorder.database, own=False)
-        self._reading = recorder.reading
+        self._reading = recorder.reader.connection
         try:
-            recorder.check_keys()
+            verifier = Verifier(recorder.reader)
+            verifier.keys()
             try:
-                reached = self._walk(recorder.verify(BATCH))
+                reached = self._walk(verifier.chain(BATCH))
             except ArchiveUnreadable as error:
                 if is_passing(error):
                     raise
@@ -123,7 +125,7 @@ class LogWatch:
                 reached = self._walk(_rows_behind(recorder, recorder.first - 1, self._recorder.head))
             if self._stopped.is_set():
                 return
-            recorder.check_structure()
+            verifier.structure()
             link = recorder.previous_hash(reached + 1)
         finally:
             self._reading = None
@@ -150,8 +152,9 @@ class LogWatch:
 
 def _rows_behind(recorder: SQLiteRecorder, position: int, until: int) -> Iterator[int]:
     """Recomputes their chain; yields the position reached. Raises LogCorrupt."""
+    verifier = Verifier(recorder.reader)
     while position < until:
         count = min(BATCH, until - position)
-        recorder.check_rows(position, recorder.previous_hash(position + 1), count)
+        verifier.rows(position, recorder.previous_hash(position + 1), count)
         position += count
         yield position

@@ -22,8 +22,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dms.adapters.eventlog.archive_writer import Sizes, SQLiteEventArchive
+from dms.adapters.eventlog.envelope import Draft
 from dms.adapters.eventlog.log import SQLiteEventLog
-from dms.adapters.eventlog.sqlite import Draft, SQLiteRecorder
+from dms.adapters.eventlog.mapper import LogStore
+from dms.adapters.eventlog.sqlite import SQLiteRecorder
+from dms.adapters.eventlog.verifier import Verifier
 from dms.application.records.export import export_job, export_log
 from dms.application.records.retention import DAY_US, Retention
 from dms.cli.export_file import export_lines
@@ -54,14 +57,14 @@ def all_read(database: Path, seed: int) -> dict[str, Any]:
         whole = recorder.read(0, head + 1)
         streams = sorted({event.originator_id for event in whole})
         found: dict[str, Any] = {
-            "head": (head, recorder.head_hash, recorder.max_notification_id()),
+            "head": (head, recorder.reader.end(), recorder.max_notification_id()),
             "whole": whole,
             "links": [recorder.previous_hash(position) for position in range(1, head + 2)],
             "streams": [recorder.read_stream(name) for name in streams],
             "times": [
                 recorder.position_at(moment) for moment in range(START - 1, START + STEP_US * head, STEP_US // 2)
             ],
-            "verified": max(recorder.verify(5)),
+            "verified": max(Verifier(recorder.reader).chain(5)),
             "notifications": recorder.select_notifications(random_.randint(0, head), 50, topics=TOPICS),
         }
         for number in range(60):
@@ -119,7 +122,7 @@ def change(database: Path, sql: str) -> None:
 def fault(database: Path) -> str:
     recorder = SQLiteRecorder(database, own=False)
     try:
-        for _ in recorder.verify(5):
+        for _ in Verifier(recorder.reader).chain(5):
             pass
     except LogCorrupt as error:
         return str(error)
@@ -160,7 +163,7 @@ def segment_files(database: Path) -> list[Path]:
 async def test_rows_of_what_has_ended_leave_the_table_and_no_others(tmp_path: Path) -> None:
     plain = await written(tmp_path / "plain", 300)
     before = SQLiteRecorder(plain, own=False)
-    events = before.read(0, 10_000)
+    events = LogStore(before).read(0, 10_000)
     before.close()
     streams: dict[str, list[Recorded]] = {}
     for event in events:
@@ -256,7 +259,7 @@ async def test_a_reward_claimed_late_follows_the_archived_events_of_its_job(tmp_
     log = SQLiteEventLog(tmp_path / "events.db")
     await log.start()
     assert (log.head, log.first) == (version, version + 1)
-    job, stale = log.load(Job, key), Job.project(None, log.recorder.read_stream(f"job-{key}"))
+    job, stale = log.load(Job, key), Job.project(None, log.store.read_stream(f"job-{key}"))
     assert job is not None
     assert stale is not None
     job.claim_reward()
@@ -315,7 +318,7 @@ def in_the_clear(folder: Path) -> Path:
     moments = itertools.count(START, STEP_US)
     for aggregate in history(random.Random(5), 120):
         drafts = [
-            Draft(aggregate.id, version, e.TOPIC, e.VERSION, next(moments), new_id_bytes(), b"", b"", "", e, encode(e))
+            Draft(aggregate.id, version, e.TOPIC, encode(e), e.VERSION, next(moments), new_id_bytes(), b"", b"", "")
             for version, e in aggregate.collect_pending()
         ]
         recorder.insert(drafts)
@@ -351,7 +354,7 @@ async def test_erasing_a_person_takes_along_what_is_archived_of_them(tmp_path: P
     assert isinstance(asked.event, Job.ServiceRequested)
     assert asked.event.request.params.image_id != ERASED
     assert await log.destroy_seal_keys([key]) == 1
-    (event, *_) = log.recorder.read_stream(f"job-{key}")
+    (event, *_) = log.store.read_stream(f"job-{key}")
     assert isinstance(event.event, Job.ServiceRequested)
     assert event.event.request.params.image_id == ERASED
     assert event.data == asked.data
@@ -515,7 +518,7 @@ async def test_an_index_that_was_changed_is_found(database: Path, sql: str) -> N
 async def test_what_is_archived_while_it_is_verified_is_no_fault(tmp_path: Path, archived_at: int) -> None:
     database = await written(tmp_path / "data", 150)
     recorder = SQLiteRecorder(database, own=False)
-    steps = recorder.verify(5)
+    steps = Verifier(recorder.reader).chain(5)
     for reached in steps:
         if reached >= archived_at:
             break
@@ -527,7 +530,7 @@ async def test_what_is_archived_while_it_is_verified_is_no_fault(tmp_path: Path,
 async def test_what_is_changed_while_it_is_archived_and_verified_is_found(tmp_path: Path) -> None:
     database = await written(tmp_path / "data", 150)
     recorder = SQLiteRecorder(database, own=False)
-    steps = recorder.verify(5)
+    steps = Verifier(recorder.reader).chain(5)
     next(steps)
     await archived(database)
     last = segment_files(database)[-1]

@@ -11,6 +11,7 @@ import pytest
 
 from dms.adapters.eventlog.facts import FactReader
 from dms.adapters.eventlog.log import SQLiteEventLog
+from dms.adapters.eventlog.mapper import LogStore
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.domain.deployment import Deployment
 from dms.domain.event import UNREAD, Event, Fact, Recorded, Unknown
@@ -44,7 +45,7 @@ async def test_pages_of_facts_are_the_log(database: Path) -> None:
     facts: list[Fact] = []
     while page := reader.read(facts[-1].position if facts else 0, 17, head - 1):
         facts += page
-    assert facts == [as_fact(one) for one in recorder.read(0, head - 1)]
+    assert facts == [as_fact(one) for one in LogStore(recorder).read(0, head - 1)]
     assert {type(fact.event) for fact in facts} > {type(UNREAD), Deployment.Accepted}
     recorder.close()
 

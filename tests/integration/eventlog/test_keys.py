@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from dms.adapters.eventlog.log import SQLiteEventLog
+from dms.adapters.eventlog.mapper import LogStore
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.domain.job import Job
 from dms.domain.sealing import ERASED
@@ -53,7 +54,7 @@ def everything(folder: Path) -> bytes:
 def read(database: Path) -> Iterator[Job.ServiceRequested]:
     recorder = SQLiteRecorder(database, own=False)
     with closing(recorder):
-        for one in recorder.read(0, 10):
+        for one in LogStore(recorder).read(0, 10):
             if isinstance(one.event, Job.ServiceRequested):
                 yield one.event
 

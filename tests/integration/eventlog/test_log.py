@@ -41,7 +41,7 @@ async def log(request: pytest.FixtureRequest, database: Path) -> AsyncIterator[S
 
 
 def commits_in_a_thread(log: SQLiteEventLog) -> None:
-    log._commit_seconds = 1e9
+    log._commits._commit_seconds = 1e9
 
 
 async def take(log: SQLiteEventLog, count: int, after: int = 0, stream: str = "") -> list[Recorded]:
@@ -64,7 +64,7 @@ async def write(log: SQLiteEventLog, jobs: int) -> list[str]:
 # --- saving ----------------------------------------------------------------------------------------
 async def test_concurrent_saves_share_commits_and_positions_have_no_gaps(log: SQLiteEventLog) -> None:
     commits: list[str] = []
-    log.recorder._write.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
+    log.recorder.writer.connection.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
     await write(log, 500)
     assert len(commits) < 50
     events = await log.read(0, 1000)
@@ -158,7 +158,7 @@ async def test_what_queued_behind_a_failed_save_fails_with_it(log: SQLiteEventLo
 
 
 async def test_an_overloaded_log_refuses_and_forgets(log: SQLiteEventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dms.adapters.eventlog.log.QUEUED_EVENTS", 10)
+    monkeypatch.setattr("dms.adapters.eventlog.group_commit.QUEUED_EVENTS", 10)
     told: list[str] = []
     log.index(Job, lambda _, job: told.append("rolled back" if job is None else job.state))
     jobs = [new_job() for _ in range(20)]
@@ -173,7 +173,7 @@ async def test_an_overloaded_log_refuses_and_forgets(log: SQLiteEventLog, monkey
 async def test_an_aggregate_on_its_way_to_the_disk_is_never_forgotten(
     log: SQLiteEventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dms.adapters.eventlog.log.QUEUED_EVENTS", 1)
+    monkeypatch.setattr("dms.adapters.eventlog.group_commit.QUEUED_EVENTS", 1)
     job = new_job()
     first = asyncio.create_task(log.save(job))
     await asyncio.sleep(0)
@@ -227,7 +227,7 @@ async def test_closing_writes_what_is_queued_and_later_saves_are_refused(databas
 
 
 async def test_aggregates_outlive_the_cache(log: SQLiteEventLog) -> None:
-    log._repository.cache.maxsize = 4  # type: ignore[union-attr]
+    log._aggregates._repository.cache.maxsize = 4  # type: ignore[union-attr]
     keys = await write(log, 50)
     jobs = [log.load(Job, key) for key in keys]
     assert [job.version for job in jobs if job] == [1] * 50
@@ -283,7 +283,7 @@ async def test_a_subscriber_that_pauses_loses_nothing(log: SQLiteEventLog) -> No
         while len(seen) < 410:
             seen += [event.position for event in await anext(batches)]
     assert seen == list(range(1, 411))
-    assert len(log._tail._events) <= 2 * 64
+    assert len(log._live._tail._events) <= 2 * 64
 
 
 class Gate(SimpleQueue[None]):

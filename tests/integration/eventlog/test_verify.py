@@ -11,6 +11,7 @@ import pytest
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
+from dms.adapters.eventlog.verifier import Verifier
 from dms.errors import LogCorrupt
 from tests.fixtures.histories import new_job, paid
 
@@ -45,7 +46,7 @@ def stored(database: Path) -> list[tuple[object, ...]]:
 def verify(database: Path) -> Iterator[int]:
     recorder = SQLiteRecorder(database, own=False)
     try:
-        yield from recorder.verify(batch=5)
+        yield from Verifier(recorder.reader).chain(batch=5)
     finally:
         recorder.close()
 

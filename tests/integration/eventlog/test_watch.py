@@ -16,6 +16,7 @@ import pytest
 from dms.adapters.eventlog import watch
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
+from dms.adapters.eventlog.verifier import Verifier
 from dms.adapters.eventlog.watch import LogWatch
 from dms.application.device.device import DeviceService
 from dms.application.network.availability import AvailabilityNews
@@ -146,14 +147,14 @@ async def test_damage_is_noticed_and_nothing_is_written_on(
     DAMAGE[damage](database)
     try:
         async with running(database) as log:
-            await wait_for(lambda: bool(log.damage), 120)
+            await wait_for(lambda: bool(log.health.damage), 120)
             await refuses(log)
             assert "put a backup" in log.trouble
     except LogCorrupt:  # so much that it can't even be opened
         return
     assert any(getattr(record, "action", "") == "log_damaged" for record in caplog.records)
     if damage in ("a bit of a payload", "a time", "a hash", "a row in the middle deleted"):
-        assert "position 30 " in log.damage
+        assert "position 30 " in log.health.damage
 
 
 async def test_a_whole_log_is_verified_once_and_the_next_start_looks_at_the_rest(database: Path) -> None:
@@ -170,7 +171,7 @@ async def test_a_whole_log_is_verified_once_and_the_next_start_looks_at_the_rest
         assert not log.trouble
     sql(f"DELETE FROM event WHERE position >= {head}")(database)  # what was verified is cut off: links still fit
     async with running(database, look=False) as log:
-        assert f"was verified up to {head}" in log.damage
+        assert f"was verified up to {head}" in log.health.damage
 
 
 async def test_the_note_of_what_was_verified_is_only_a_hint(database: Path) -> None:
@@ -180,7 +181,7 @@ async def test_the_note_of_what_was_verified_is_only_a_hint(database: Path) -> N
     recorder.close()
     DAMAGE["a time"](database)
     async with running(database) as log:
-        await wait_for(lambda: "position 30 " in log.damage, 120)
+        await wait_for(lambda: "position 30 " in log.health.damage, 120)
 
 
 async def test_stopping_does_not_wait_for_the_check(database: Path) -> None:
@@ -188,7 +189,7 @@ async def test_stopping_does_not_wait_for_the_check(database: Path) -> None:
     for _ in range(5):
         async with running(database) as log:
             pass
-        assert not log.damage
+        assert not log.health.damage
 
 
 # --- taken away while in use ------------------------------------------------------------------------------
@@ -306,12 +307,12 @@ async def test_a_full_disk_is_told_until_something_can_be_written_again(
 
 async def test_a_command_that_succeeds_ends_the_trouble_at_once(database: Path) -> None:
     async with running(database, look=False) as log:
-        log.recorder._write.execute("PRAGMA query_only = ON")
+        log.recorder.writer.connection.execute("PRAGMA query_only = ON")
         with pytest.raises(LogUnavailable):
             await log.save(new_job())
         await log.try_to_write()
         assert log.trouble
-        log.recorder._write.execute("PRAGMA query_only = OFF")
+        log.recorder.writer.connection.execute("PRAGMA query_only = OFF")
         job = new_job()
         await log.save(job)
         assert not log.trouble
@@ -322,7 +323,7 @@ async def test_an_outdated_decision_is_no_trouble(database: Path) -> None:
     async with running(database, look=False) as log:
         job = new_job()
         await log.save(job)
-        log._evict([job.id])
+        log._aggregates.evict([job.id])
         stale = new_job()
         stale.id = job.id
         with pytest.raises(Exception, match="another writer"):
@@ -337,7 +338,7 @@ def test_the_structure_is_looked_at_without_the_daemon_too(database: Path) -> No
     recorder = SQLiteRecorder(database, own=False)
     try:
         with pytest.raises(LogCorrupt, match="key 20 of personal data"):
-            recorder.check_keys()
+            Verifier(recorder.reader).keys()
     finally:
         recorder.close()
     with closing(sqlite3.connect(database)) as connection:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dms.adapters.eventlog import log as eventlog
+from dms.adapters.eventlog import group_commit
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.application.loops import Patience
 from dms.errors import LogUnavailable
@@ -21,7 +21,7 @@ from tests.fixtures.waiting import wait_for
 
 @pytest.fixture
 async def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SQLiteEventLog]:
-    monkeypatch.setattr(eventlog, "WRITER_PATIENCE", Patience(first=0.001, longest=0.01))
+    monkeypatch.setattr(group_commit, "WRITER_PATIENCE", Patience(first=0.001, longest=0.01))
     made = SQLiteEventLog(tmp_path / "events.db")
     await made.start()
     yield made
@@ -30,13 +30,14 @@ async def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
 def once(log: SQLiteEventLog, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """That step raises, the next time."""
-    plain = getattr(log, name)
+    part = log._aggregates if name == "let_go" else log._commits
+    plain = getattr(part, name)
 
     def broken(*_: Any) -> Any:
-        monkeypatch.setattr(log, name, plain)
+        monkeypatch.setattr(part, name, plain)
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(log, name, broken)
+    monkeypatch.setattr(part, name, broken)
 
 
 async def all_positions(log: SQLiteEventLog) -> list[int]:
@@ -49,12 +50,12 @@ async def all_positions(log: SQLiteEventLog) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("step", ["_take_batch", "_publish", "_let_go", "_fail"])
+@pytest.mark.parametrize("step", ["_take_batch", "_publish", "let_go", "_fail"])
 @pytest.mark.parametrize("commits_in", ["the loop", "a thread"])
 async def test_who_waits_hears_of_it_and_the_next_command_works(
     log: SQLiteEventLog, monkeypatch: pytest.MonkeyPatch, step: str, commits_in: str
 ) -> None:
-    monkeypatch.setattr(log, "_commit_seconds", 0.0 if commits_in == "the loop" else 1.0)
+    monkeypatch.setattr(log._commits, "_commit_seconds", 0.0 if commits_in == "the loop" else 1.0)
     await log.save(new_job())
     if step == "_fail":
         once(log, "_commit", monkeypatch)
@@ -83,7 +84,7 @@ async def test_who_waits_hears_of_it_and_the_next_command_works(
 async def test_a_writer_that_dies_during_a_slow_commit_leaves_nothing_locked(
     log: SQLiteEventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log, "_commit_seconds", 1.0)
+    monkeypatch.setattr(log._commits, "_commit_seconds", 1.0)
     begun, may_end = threading.Event(), threading.Event()
     commit = log.recorder.commit
 
@@ -95,15 +96,16 @@ async def test_a_writer_that_dies_during_a_slow_commit_leaves_nothing_locked(
     monkeypatch.setattr(log.recorder, "commit", slow)
     saving = asyncio.create_task(log.save(new_job()))
     await wait_for(begun.is_set)
-    assert log._writer is not None
-    log._writer._task.cancel()  # as when a library cancels what it should not
-    await asyncio.wait({log._writer._task})
+    writer = log._commits._loop
+    assert writer is not None
+    writer._task.cancel()  # as when a library cancels what it should not
+    await asyncio.wait({writer._task})
     may_end.set()
     await wait_for(lambda: log.recorder.head == log.head == 1)
     assert await all_positions(log) == [1]
     saving.cancel()
-    await log._writer.close()
-    log._writer, log._writing = None, []
+    await writer.close()
+    log._commits._loop, log._commits._writing = None, []
 
 
 async def test_a_listener_that_fails_holds_up_no_command(log: SQLiteEventLog, caplog: pytest.LogCaptureFixture) -> None:
