@@ -59,6 +59,15 @@ class News:
         self._changed.clear()
         return True
 
+    async def rest(self, seconds: float, due: Callable[[], bool]) -> bool:
+        """Waits so long, whatever happens, as long as the work is due. Whether it still is."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + seconds
+        while due():
+            if not await self.changed(deadline - clock()):
+                return due()
+        return False
+
 
 class Reactor(ABC, Generic[A]):
     """One kind of effect for the aggregates of one kind. name: what it does, for people and logs."""
@@ -87,6 +96,12 @@ class Reactor(ABC, Generic[A]):
     async def give_up(self, aggregate: A, error: Exception) -> None:
         """Decides what becomes of an effect that failed MOST_FAULTS times in a row by an error of ours. Unless this
         makes it not due any more, it is not tried again before the next event or start."""
+
+
+def still_due(event_log: EventLog, reactor: Reactor[A], key: str) -> bool:
+    """By what is decided now, be it written or not."""
+    aggregate = event_log.load(reactor.kind, key)
+    return aggregate is not None and reactor.due(aggregate)
 
 
 class Reaction(Generic[A]):

@@ -10,21 +10,31 @@ STOP_SECONDS = 180.0  # until a termination has taken effect
 class Overdue:
     """Of one job, as long as it is followed. Times: seconds of a monotonic clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace_seconds: float) -> None:
+        """grace_seconds: so long the provider may be away, all in all, at no cost to its job."""
+        self._grace_seconds = grace_seconds
         self._since: dict[str, float] = {}
         self._what = ""
 
-    def seconds_left(self, now: float, *, minutes: int, running: bool, stopping: bool) -> float:
-        """Until the first of the limits that hold now; each counts from when it began to hold. minutes: the job's own
-        limit."""
-        self._since.setdefault("running" if running else "beginning", now)
-        limits = {"running": minutes * 60 + MARGIN_SECONDS} if running else {"beginning": BEGIN_SECONDS}
+    def seconds_left(
+        self, now: float, *, away_seconds: float = 0.0, minutes: int, running: bool, stopping: bool
+    ) -> float:
+        """Until the first of the limits that hold now; each counts from when it began to hold. away_seconds: how long
+        the provider could not be reached until now; a job goes on and ends there meanwhile, and we hear of it later.
+        A termination does not wait for that. minutes: the job's own limit."""
+        there = now - min(away_seconds, self._grace_seconds)
+        if running:
+            left = {"running": minutes * 60 + MARGIN_SECONDS - self._passed("running", there)}
+        else:
+            left = {"beginning": BEGIN_SECONDS - self._passed("beginning", there)}
         if stopping:
-            self._since.setdefault("stopping", now)
-            limits["stopping"] = STOP_SECONDS
-        left = {what: self._since[what] + seconds - now for what, seconds in limits.items()}
+            left["stopping"] = STOP_SECONDS - self._passed("stopping", now)
         self._what = min(left, key=left.__getitem__)
         return left[self._what]
+
+    def _passed(self, what: str, now: float) -> float:
+        """Seconds since that limit began to hold."""
+        return now - self._since.setdefault(what, now)
 
     def reason(self, minutes: int) -> str:
         """Why there was nothing left, for the job's owner."""

@@ -28,7 +28,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "dms.json_schema": (),
     "dms.clock": ("dms.domain",),
     "dms.domain": ("dms.domain",),
-    "dms.application": ("dms.application", "dms.domain", "dms.config", "dms.disk", "dms.json_schema"),
+    "dms.application": ("dms.application", "dms.domain", "dms.config", "dms.disk", "dms.json_schema", "dms.recent"),
     "projections": ("projections", "dms.domain"),
     "dms.adapters": (
         "dms.application",
@@ -282,87 +282,3 @@ def test_the_page_for_newcomers_names_what_is_there() -> None:
         for module in room.glob("*.py"):
             if "(Reactor[" in module.read_text():
                 assert f"{room.name}/{module.name}`" in page, module
-
-
-# --- effects follow the log -------------------------------------------------------------------------
-BACKGROUND = {
-    ("dms.application.network.chats", "Chats.start"): "text for people is no event",
-    (
-        "dms.application.network.directory",
-        "Directory._begin_fetch",
-    ): "asks a peer what it tells",
-    ("dms.application.records.erasures", "Erasures._begin"): "is there before it is recorded, and records it itself",
-    ("dms.application.records.heads", "HeadExchange._show_to"): "follows the log: a head is shown after each change",
-}
-EFFECTS = {
-    "background",
-    "create_task",
-    "ensure_future",
-    "request",
-    "publish",
-    "send",
-    "stir",
-    "tell",
-    "wake",
-    "changed",
-    "start",
-}
-
-
-def called(node: ast.AST) -> Iterator[str]:
-    for part in ast.walk(node):
-        if isinstance(part, ast.Call):
-            yield part.func.attr if isinstance(part.func, ast.Attribute) else getattr(part.func, "id", "")
-
-
-def functions_of(tree: ast.AST, within: tuple[str, ...] = ()) -> Iterator[tuple[str, ast.AST]]:
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            name = (*within, node.name)
-            if not isinstance(node, ast.ClassDef):
-                yield ".".join(name), node
-            yield from functions_of(node, name)
-
-
-def effects_after_a_save(function: ast.AST) -> set[str]:
-    """Names of calls that stand behind a save in the same block, or in a block around it."""
-    found: set[str] = set()
-    for node in ast.walk(function):
-        for block in (getattr(node, name, []) for name in ("body", "orelse", "finalbody")):
-            statements = block if isinstance(block, list) else []
-            saved = False
-            for statement in statements:
-                if saved:
-                    found |= EFFECTS & set(called(statement))
-                saved = saved or "save" in set(called(statement))
-    return found
-
-
-def handlers() -> Iterator[tuple[str, str, ast.AST]]:
-    """Functions of the application outside of reactors and of what only reactors use."""
-    for module, path in MODULES.items():
-        source = path.read_text()
-        if module.startswith("dms.application.") and not re.search(r"import .*\bNews\b|\(Reactor\[", source):
-            for name, function in functions_of(ast.parse(source)):
-                yield module, name, function
-
-
-def test_a_command_handler_starts_no_effect_once_it_has_saved() -> None:
-    """It loads, decides, saves and answers: whoever has to act on it is woken by the log."""
-    found = {(module, name): effects for module, name, f in handlers() if (effects := effects_after_a_save(f))}
-    assert found == {}
-
-
-def test_the_rule_sees_an_effect_behind_a_save() -> None:
-    source = """
-async def handler(self):
-    if self.wanted:
-        await self._log.save(job)
-    self._tasks.wake(job.key)
-"""
-    assert effects_after_a_save(ast.parse(source).body[0]) == {"wake"}
-
-
-def test_work_that_nobody_waits_for_is_begun_in_few_places() -> None:
-    found = {(module, name) for module, name, f in handlers() if "background" in set(called(f))}
-    assert found == BACKGROUND.keys()

@@ -4,9 +4,7 @@ The service provider's word for it is not enough: the provider looks at the chai
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 
 from dms.application.deployments.admission import Admission, request_of
 from dms.application.device.engine import EngineWatch
@@ -14,7 +12,7 @@ from dms.application.loops import said
 from dms.application.payments.funding import Decision, PatientCheck, claim_of
 from dms.application.payments.payments import payment_of
 from dms.application.ports import EventLog, FundingState, FundingVerdict, Signer
-from dms.application.reactors import News, Reactor
+from dms.application.reactors import News, Reactor, still_due
 from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.gpus import GpuReading
 
@@ -43,19 +41,12 @@ class CheckPayments(Reactor[Deployment]):
         if found.verdict.state is FundingState.PENDING:
             deployment.wait_for_funding(found.verdict.reason, found.until)
             await self._log.save(deployment)
-            await self._rest(deployment.key, found.pause_seconds, news)
+            await news.rest(found.pause_seconds, lambda: still_due(self._log, self, aggregate.key))
         elif found.verdict.state is FundingState.REFUSED:
             deployment.refuse(found.verdict.reason, found.fault)
             await self._log.save(deployment)
         else:
             await self._conclude(deployment, found.verdict, readings)
-
-    async def _rest(self, job_id: str, seconds: float, news: News) -> None:
-        """Until the next look, or until none is needed; our own event of what is waited for changes nothing."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while (deployment := self._log.load(Deployment, job_id)) is not None and self.due(deployment):
-                    await news.changed()
 
     async def _look_up(self, deployment: Deployment) -> Decision:
         if self._funding is None:

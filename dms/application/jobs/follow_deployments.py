@@ -1,13 +1,14 @@
 """Follows each submitted job at its provider: takes the provider's records and lines until the job is over.
 
-A provider that is away is waited for; one that is there and never comes to an end is not: the time limit, the time to
-begin and the time to stop are held here as well."""
+A provider that is away is waited for, up to its grace; one that is there and never comes to an end is not: the time
+limit, the time to begin and the time to stop are held here as well."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import random
+from collections.abc import AsyncGenerator
 
 from dms.application.cause import caused_by
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
@@ -25,9 +26,10 @@ from dms.domain.event import Event
 from dms.domain.job import Job, JobState
 from dms.domain.overdue import Overdue
 from dms.domain.reward import Fault
-from dms.errors import Forbidden, InvalidInput, NotFound, PeerMisbehaved, PeerUnreachable
+from dms.errors import Conflict, Forbidden, InvalidInput, NotFound, PeerMisbehaved, PeerUnreachable, Unavailable
 
 UNREACHABLE_AFTER_SECONDS = 30.0
+LEAST_LOOK_SECONDS = 0.01  # between two looks at the limits: while the provider is away, what is left stays the same
 
 
 class Contact:
@@ -35,17 +37,27 @@ class Contact:
 
     def __init__(self) -> None:
         self._silent_since: float | None = None
+        self._away = 0.0  # before it was last heard
         self._pause = RETRY_SECONDS[0]
 
     def heard(self) -> None:
+        self._away = self.away_seconds
         self._silent_since, self._pause = None, RETRY_SECONDS[0]
 
+    def failed(self) -> None:
+        """It could not be reached."""
+        if self._silent_since is None:
+            self._silent_since = asyncio.get_running_loop().time()
+
+    @property
     def silent_seconds(self) -> float:
         """Since the first failure after it was last heard."""
-        now = asyncio.get_running_loop().time()
-        if self._silent_since is None:
-            self._silent_since = now
-        return now - self._silent_since
+        return 0.0 if self._silent_since is None else asyncio.get_running_loop().time() - self._silent_since
+
+    @property
+    def away_seconds(self) -> float:
+        """Of all its silences together."""
+        return self._away + self.silent_seconds
 
     def next_pause(self) -> float:
         """Twice as long each time, with jitter so that many jobs do not knock at once."""
@@ -82,9 +94,10 @@ class FollowDeployments(Reactor[Job]):
             except NotTaken as error:
                 await self._give_up(aggregate.key, str(error), error.fault)
                 return
-        following = asyncio.create_task(self._follow(aggregate.key), name=f"feed of {aggregate.key}")
+        contact = Contact()
+        following = asyncio.create_task(self._follow(aggregate.key, contact), name=f"feed of {aggregate.key}")
         try:
-            await self._until_over(aggregate.key, following, news)
+            await self._until_over(aggregate.key, following, contact, news)
         finally:
             await cancelled(following)
 
@@ -92,12 +105,13 @@ class FollowDeployments(Reactor[Job]):
         aggregate.fail(f"this node failed to follow it: {said(error)}", Fault.REQUESTER)
         await self._log.save(aggregate)
 
-    async def _until_over(self, job_id: str, following: asyncio.Task[None], news: News) -> None:
-        overdue, clock = Overdue(), asyncio.get_running_loop().time
+    async def _until_over(self, job_id: str, following: asyncio.Task[None], contact: Contact, news: News) -> None:
+        overdue, clock = Overdue(self._grace_seconds), asyncio.get_running_loop().time
         while not following.done():
             job = self._job(job_id)
             left = overdue.seconds_left(
                 clock(),
+                away_seconds=contact.away_seconds,
                 minutes=job.minutes,
                 running=job.state is JobState.RUNNING,
                 stopping=job.termination is not None,
@@ -106,16 +120,17 @@ class FollowDeployments(Reactor[Job]):
                 fault = Fault.PROVIDER if job.termination is None else Fault.REQUESTER
                 await self._give_up(job_id, job.termination or overdue.reason(job.minutes), fault)
                 return
-            await either(following, news.changed(left))
+            await either(following, news.changed(max(left, LEAST_LOOK_SECONDS)))
         following.result()
 
-    async def _follow(self, job_id: str) -> None:
-        contact, fetched_anew = Contact(), set[str]()
+    async def _follow(self, job_id: str, contact: Contact) -> None:
+        fetched_anew = set[str]()
         while self.due(job := self._job(job_id)):
             try:
                 await self._take_feed(job, contact, fetched_anew)
             except PeerUnreachable as error:
-                if await self._is_lost(job_id, contact.silent_seconds(), error):
+                contact.failed()
+                if await self._is_lost(job_id, contact.silent_seconds, error):
                     return
                 await asyncio.sleep(contact.next_pause())
             except NotFound:
@@ -128,7 +143,7 @@ class FollowDeployments(Reactor[Job]):
         body = encode(
             FeedRequest(job_id=job_id, after=job.provider_version, log_after=await self._outputs.last(job_id))
         )
-        async with contextlib.aclosing(self._network.stream(provider, FEED, body)) as frames:
+        async with contextlib.aclosing(self._frames(provider, body)) as frames:
             async for frame in frames:
                 contact.heard()
                 await self._returned(job_id)
@@ -139,6 +154,20 @@ class FollowDeployments(Reactor[Job]):
                     await self._take_record(job_id, provider, record, fetched_anew)
                 if not self.due(self._job(job_id)):
                     return
+
+    async def _frames(self, provider: str, body: bytes) -> AsyncGenerator[bytes, None]:
+        """What the provider says, where its own trouble is told from ours: one that answers that it can't answer is as
+        good as away; and following conflicts with no state of a deployment."""
+        try:
+            async with contextlib.aclosing(self._network.stream(provider, FEED, body)) as frames:
+                async for frame in frames:
+                    yield frame
+        except PeerUnreachable:
+            raise
+        except Unavailable as error:
+            raise PeerUnreachable(f"{provider} can't answer now: {error}") from error
+        except Conflict as error:
+            raise PeerMisbehaved(f"{provider} refuses to be followed: {error}") from error
 
     async def _take_record(self, job_id: str, provider: str, record: SignedRecord, fetched_anew: set[str]) -> None:
         check_record(record, provider, self._signer.verify)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from dms.application.loops import said
 from dms.application.payments.funding import PatientCheck, claim_of
 from dms.application.payments.payments import payment_of
 from dms.application.ports import EventLog, FundingState, FundingVerdict, Signer
-from dms.application.reactors import News, Reactor
+from dms.application.reactors import News, Reactor, still_due
 from dms.domain.job import Job, JobState
 from dms.domain.reward import Fault
 from dms.errors import Conflict
@@ -30,21 +29,14 @@ class ExpireUnfunded(Reactor[Job]):
 
     async def react(self, aggregate: Job, news: News) -> None:
         """The wall clock tells only what is left at the beginning: a step of it later on ends no window."""
-        clock = asyncio.get_running_loop().time
         left = (aggregate.expires_at - self._now()) / MICROSECONDS
-        deadline = clock() + min(max(left, 0.0), self._window_seconds)
-        while (left := deadline - clock()) > 0:
-            await news.changed(left)
-            if not self._is_due(aggregate.key):
-                return
+        left = min(max(left, 0.0), self._window_seconds)
+        if not await news.rest(left, lambda: still_due(self._log, self, aggregate.key)):
+            return
         job = self._log.load(Job, aggregate.key)
-        if job is not None and self.due(job):
+        if job is not None:
             job.expire(f"not funded within {self._window_seconds:g} s")
             await self._log.save(job)
-
-    def _is_due(self, job_id: str) -> bool:
-        job = self._log.load(Job, job_id)
-        return job is not None and self.due(job)
 
 
 class CheckFunding(Reactor[Job]):
@@ -72,7 +64,7 @@ class CheckFunding(Reactor[Job]):
         if decision.verdict.state is FundingState.PENDING:
             job.wait_for_funding(decision.verdict.reason, decision.until)
             await self._log.save(job)
-            await news.changed(decision.pause_seconds)
+            await news.rest(decision.pause_seconds, lambda: still_due(self._log, self, aggregate.key))
         else:
             await self._conclude(job, decision.verdict)
 

@@ -6,11 +6,12 @@ import asyncio
 import logging
 
 from dms.application.jobs.submission import REQUEST_SECONDS, RETRY_SECONDS
+from dms.application.loops import said
 from dms.application.network.messages import CONTROL, Terminate, encode
 from dms.application.ports import EventLog, PeerNetwork
 from dms.application.reactors import News, Reactor
 from dms.domain.job import Job, JobState
-from dms.errors import DmsError, PeerUnreachable
+from dms.errors import DmsError, PeerUnreachable, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class RevokeDeployments(Reactor[Job]):
         while clock() < deadline:
             try:
                 await _terminate(self._network, aggregate, reason)
-            except PeerUnreachable as error:
+            except Unavailable as error:  # away, or it can't write just now
                 trouble = str(error)
                 await news.changed(RETRY_SECONDS[1])
                 continue
@@ -69,6 +70,9 @@ class RevokeDeployments(Reactor[Job]):
             await self._record(aggregate.key, "")
             return
         await self._record(aggregate.key, f"not reached within {GIVE_UP_SECONDS:g} s: {trouble}")
+
+    async def give_up(self, aggregate: Job, error: Exception) -> None:
+        await self._record(aggregate.key, f"it could not be told by this node: {said(error)}")
 
     async def _record(self, job_id: str, trouble: str) -> None:
         job = self._log.load(Job, job_id)

@@ -245,6 +245,9 @@ async def test_the_key_in_the_nodes_address_is_never_told(caplog: pytest.LogCapt
         assert "secret-key" not in text
 
 
+DAY_US = 86_400_000_000
+
+
 # --- patience ------------------------------------------------------------------------------------------
 async def test_patience_ends_and_says_what_was_waited_for(chain: Chain) -> None:
     now = 1_000_000_000
@@ -255,10 +258,14 @@ async def test_patience_ends_and_says_what_was_waited_for(chain: Chain) -> None:
     assert waiting.verdict.state is FundingState.PENDING
     assert waiting.until == 1_600_000_000
     assert 0 < waiting.pause_seconds <= 1
+    for step in (5 * DAY_US, -10 * DAY_US):  # ends no patience
+        now += step
+        assert (await patient.decide(unseen, waiting.until)).verdict.state is FundingState.PENDING
     now = 1_599_000_000
-    assert (await patient.decide(unseen, waiting.until)).pause_seconds <= 1  # not beyond the end
+    restarted = PatientCheck(check, 600, lambda: now)
+    assert (await restarted.decide(unseen, waiting.until)).pause_seconds <= 1  # not beyond the end
     now = waiting.until
-    late = await patient.decide(unseen, waiting.until)
+    late = await PatientCheck(check, 600, lambda: now).decide(unseen, waiting.until)
     assert late.verdict.state is FundingState.REFUSED
     assert "was not confirmed within 600 s: transaction 0x3434" in late.verdict.reason
     await check.close()

@@ -1,0 +1,314 @@
+"""The service provider's side on a real log: what is decided has its effect, a provider that never comes to an end
+keeps no job open, and what it must be told outlives a restart. The provider is a script that tests write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dms.application.jobs import follow_deployments, tell_providers
+from dms.application.jobs.fund_jobs import CheckFunding, ExpireUnfunded
+from dms.application.loops import Loops
+from dms.application.network.messages import (
+    CONTROL,
+    DEPLOYMENT_REQUEST,
+    FEED,
+    DeploymentAnswer,
+    FeedItem,
+    Terminate,
+    TerminateAnswer,
+    encode,
+)
+from dms.application.payments import funding
+from dms.application.payments.funding import PatientCheck
+from dms.application.ports import FundingState, FundingVerdict, PaymentClaim
+from dms.application.reactors import MOST_FAULTS, Reactors
+from dms.domain import overdue
+from dms.domain.event import Event
+from dms.domain.job import FundStatus, Job, JobState
+from dms.domain.reward import Fault
+from dms.errors import Conflict, PeerUnreachable, Unavailable
+from tests.fixtures.waiting import wait_for
+from tests.integration.http.node import LonelyNetwork, Node, now_us, running_node
+
+QUICK = (0.001, 0.01)
+HOUR_US = 3600 * 1_000_000
+
+
+class ScriptedPeer(LonelyNetwork):
+    """A provider that takes every job and sends heartbeats alone. trouble: its answer instead, by protocol."""
+
+    def __init__(self, peer_id: str) -> None:
+        super().__init__(peer_id)
+        self.trouble: dict[str, Exception] = {}
+        self.asked: list[str] = []
+        self.told: list[Terminate] = []
+
+    async def request(self, peer_id: str, protocol: str, body: bytes, timeout_seconds: float) -> bytes:
+        self.asked.append(protocol)
+        if protocol in self.trouble:
+            raise self.trouble[protocol]
+        if protocol == CONTROL:
+            self.told.append(msgspec.json.decode(body, type=Terminate))
+            return encode(TerminateAnswer(stopping=True))
+        return encode(DeploymentAnswer(accepted=True))
+
+    async def stream(self, peer_id: str, protocol: str, body: bytes) -> AsyncGenerator[bytes, None]:
+        self.asked.append(protocol)
+        if protocol in self.trouble:
+            raise self.trouble[protocol]
+        while True:
+            yield encode(FeedItem())
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Node]:
+    monkeypatch.setattr(tell_providers, "RETRY_SECONDS", QUICK)
+    monkeypatch.setattr(follow_deployments, "RETRY_SECONDS", QUICK)
+    async with running_node(tmp_path, make_network=ScriptedPeer) as running:
+        yield running
+
+
+def peer(node: Node) -> ScriptedPeer:
+    network = node.services.network
+    assert isinstance(network, ScriptedPeer)
+    return network
+
+
+def job_of(node: Node, job_id: str) -> Job:
+    found = node.log.load(Job, job_id)
+    assert found is not None
+    return found
+
+
+@asynccontextmanager
+async def requesting(node: Node, *open_jobs: str) -> AsyncIterator[Reactors]:
+    """What follows from the jobs is done meanwhile, as in a daemon that takes part."""
+    reactors = Reactors(node.log, node.services.loops, QUICK)
+    node.services.service_provider.take_up(open_jobs)
+    await reactors.start(node.services.service_provider.reactors, lambda _: open_jobs)
+    try:
+        yield reactors
+    finally:
+        await reactors.close()
+
+
+async def submitted(node: Node) -> str:
+    job_id = await node.job()
+    await node.submit(job_id)
+    return job_id
+
+
+async def first(node: Node, job_id: str, *kinds: type[Event]) -> Event:
+    """Of the job's recorded events, once there is one."""
+    async with asyncio.timeout(120), aclosing(node.log.subscribe(0, stream=f"{Job.KIND}-{job_id}")) as batches:
+        async for batch in batches:
+            for recorded in batch:
+                if isinstance(recorded.event, kinds):
+                    return recorded.event
+    raise AssertionError
+
+
+async def end_of(node: Node, job_id: str) -> tuple[Fault, str]:
+    """Whose fault it was that the job failed, and why."""
+    failed = await first(node, job_id, Job.Failed)
+    assert isinstance(failed, Job.Failed)
+    return failed.fault, failed.reason
+
+
+async def settled(node: Node, job_id: str) -> Event:
+    """What became of telling the provider."""
+    return await first(node, job_id, Job.ProviderTold, Job.TellingGivenUp)
+
+
+# --- a provider that answers and never comes to an end ----------------------------------------------
+async def test_one_that_only_sends_heartbeats_must_begin_in_time(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overdue, "BEGIN_SECONDS", 0.05)
+    async with requesting(node):
+        job_id = await submitted(node)
+        fault, reason = await end_of(node, job_id)
+        await settled(node, job_id)
+    assert fault is Fault.PROVIDER
+    assert reason.startswith("the provider did not start it within")
+    assert [(told.job_id, told.reason) for told in peer(node).told] == [(job_id, reason)]
+
+
+async def test_one_that_only_sends_heartbeats_must_keep_the_time_limit(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await submitted(node)
+    await node.respond(job_id)
+    assert job_of(node, job_id).state is JobState.RUNNING
+    monkeypatch.setattr(overdue, "MARGIN_SECONDS", 0.05 - 60 * job_of(node, job_id).minutes)
+    async with requesting(node, job_id):
+        fault, reason = await end_of(node, job_id)
+    assert (fault, "did not end it at its time limit of 5 min" in reason) == (Fault.PROVIDER, True)
+
+
+@pytest.mark.parametrize("trouble", [None, PeerUnreachable("it is away"), Conflict("no"), Unavailable("disk full")])
+async def test_a_termination_ends_the_job_here_whatever_the_provider_does(
+    node: Node, monkeypatch: pytest.MonkeyPatch, trouble: Exception | None
+) -> None:
+    monkeypatch.setattr(overdue, "STOP_SECONDS", 0.05)
+    async with requesting(node):
+        job_id = await submitted(node)
+        await wait_for(lambda: FEED in peer(node).asked)
+        if trouble is not None:
+            peer(node).trouble[CONTROL] = trouble
+        await node.services.service_provider.terminate(job_id, "not wanted any more")
+        assert await end_of(node, job_id) == (Fault.REQUESTER, "not wanted any more")
+        peer(node).trouble.clear()
+        await settled(node, job_id)
+
+
+async def test_one_that_can_not_answer_is_as_good_as_away(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own word. It is waited for; it is no error of ours, and the job does not stay open for it for ever."""
+    monkeypatch.setattr(follow_deployments, "UNREACHABLE_AFTER_SECONDS", 0.0)
+    peer(node).trouble[FEED] = Unavailable("the disk is full")
+    async with requesting(node):
+        job_id = await submitted(node)
+        await wait_for(lambda: job_of(node, job_id).unreachable)
+        peer(node).trouble.clear()
+        await wait_for(lambda: not job_of(node, job_id).unreachable)
+        away = await first(node, job_id, Job.ProviderUnreachable)
+    assert isinstance(away, Job.ProviderUnreachable)
+    assert "can't answer now: the disk is full" in away.reason
+    assert job_of(node, job_id).open
+
+
+async def test_one_that_refuses_to_be_followed_fails_the_job_as_its_own_fault(node: Node) -> None:
+    peer(node).trouble[FEED] = Conflict("not now")
+    async with requesting(node):
+        fault, reason = await end_of(node, await submitted(node))
+    assert (fault, "refuses to be followed: not now" in reason) == (Fault.PROVIDER, True)
+
+
+async def test_an_error_of_ours_ends_the_job_as_our_fault_after_a_few_tries(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+
+    async def broken(job_id: str) -> int:
+        tries.append(job_id)
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(node.services.outputs, "last", broken)
+    async with requesting(node):
+        job_id = await submitted(node)
+        fault, reason = await end_of(node, job_id)
+        await settled(node, job_id)  # it may run there
+    assert (fault, "a bug" in reason, tries) == (Fault.REQUESTER, True, [job_id] * MOST_FAULTS)
+
+
+# --- what a provider must be told --------------------------------------------------------------------
+async def test_a_restart_goes_on_telling_that_a_job_is_over(node: Node) -> None:
+    peer(node).trouble = {DEPLOYMENT_REQUEST: Conflict("no room"), CONTROL: PeerUnreachable("it is away")}
+    async with requesting(node):
+        job_id = await submitted(node)
+        _, reason = await end_of(node, job_id)
+        await wait_for(lambda: CONTROL in peer(node).asked)
+    assert job_of(node, job_id).provider_to_tell
+    peer(node).trouble.clear()
+    async with requesting(node, job_id):
+        assert isinstance(await settled(node, job_id), Job.ProviderTold)
+    assert [(told.job_id, told.reason) for told in peer(node).told] == [(job_id, reason)]
+
+
+async def test_one_that_could_not_write_it_is_told_again(node: Node) -> None:
+    peer(node).trouble = {DEPLOYMENT_REQUEST: Conflict("no room"), CONTROL: Unavailable("its disk is full")}
+    async with requesting(node):
+        job_id = await submitted(node)
+        await wait_for(lambda: peer(node).asked.count(CONTROL) > 2)
+        assert job_of(node, job_id).provider_to_tell
+        peer(node).trouble.clear()
+        await settled(node, job_id)
+    assert len(peer(node).told) == 1
+
+
+async def test_one_that_stays_away_is_given_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tell_providers, "GIVE_UP_SECONDS", 0.05)
+    peer(node).trouble = {DEPLOYMENT_REQUEST: Conflict("no room"), CONTROL: PeerUnreachable("it is away")}
+    async with requesting(node):
+        job_id = await submitted(node)
+        given_up = await settled(node, job_id)
+    assert isinstance(given_up, Job.TellingGivenUp)
+    assert given_up.reason.endswith("it is away")
+
+
+# --- clocks --------------------------------------------------------------------------------------------
+class Waiting:
+    """A check of payments that never sees them."""
+
+    name = "waiting"
+
+    def __init__(self) -> None:
+        self.looked: list[str] = []
+
+    async def check(self, claim: PaymentClaim) -> FundingVerdict:
+        self.looked.append(claim.job_id)
+        return FundingVerdict(state=FundingState.PENDING, reason="not seen yet")
+
+    async def repayments(self, claim: PaymentClaim, owed: str, after_block: int) -> Sequence[str]:
+        return []
+
+    async def close(self) -> None: ...
+
+
+async def report(node: Node, job_id: str, status: str) -> None:
+    job = job_of(node, job_id)
+    job.report_fund_status(FundStatus(transaction_type="fund", transaction_status=status, tx_hash=f"ab{job_id}"))
+    await node.log.save(job)
+
+
+async def until_told(reactors: Reactors, name: str, node: Node) -> None:
+    """Once that reactor has heard of all that was saved before: it is told in the order of the log."""
+    job_id = await node.job()
+    await report(node, job_id, "success")
+    await wait_for(lambda: reactors.keys(name) != [])
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("step", [HOUR_US, -HOUR_US, 120 * HOUR_US, -120 * HOUR_US])
+async def test_a_step_of_the_clock_ends_no_funding_window(node: Node, step: int) -> None:
+    clock: list[int] = [now_us()]
+    reactors = Reactors(node.log, Loops(), QUICK)
+    await reactors.start([ExpireUnfunded(node.log, lambda: clock[0], 600)], lambda _: [])
+    try:
+        job_id = await node.job()
+        await wait_for(lambda: reactors.keys("funding windows") == [job_id])
+        clock[0] += step
+        await report(node, job_id, "pending")  # it looks again
+        await until_told(reactors, "funding windows", node)
+        assert job_of(node, job_id).state is JobState.AWAITING
+        assert job_id in reactors.keys("funding windows")
+    finally:
+        await reactors.close()
+
+
+async def test_a_payment_that_is_waited_for_is_looked_up_once_a_pause(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event of the wait is no reason to look again, and a step of the clock no reason to give up."""
+    monkeypatch.setattr(funding, "POLL_SECONDS", (600.0, 600.0))
+    clock, check = [now_us()], Waiting()
+    patient = PatientCheck(check, 6000, lambda: clock[0])
+    reactors = Reactors(node.log, Loops(), QUICK)
+    await reactors.start([CheckFunding(node.log, node.services.signer, patient)], lambda _: [])
+    try:
+        job_id = await node.job()
+        await report(node, job_id, "success")
+        await wait_for(lambda: job_of(node, job_id).funding_until > 0)
+        clock[0] += 120 * HOUR_US
+        await until_told(reactors, "funding of jobs", node)
+        await wait_for(lambda: len(check.looked) == 2)
+        assert check.looked[0] == job_id != check.looked[1]
+        assert job_of(node, job_id).state is JobState.FUNDING
+    finally:
+        await reactors.close()
