@@ -183,7 +183,7 @@ class Loops:
     @property
     def in_trouble(self) -> Mapping[str, bool]:
         """What is wrong -> whether the DMS can't serve with it."""
-        return {loop.trouble: needed for loop, needed in self._running.items() if loop.trouble is not None}
+        return {trouble: needed for loop, needed in self._running.items() if (trouble := loop.trouble) is not None}
 
     @property
     def trouble(self) -> str | None:
@@ -193,7 +193,9 @@ class Loops:
     @property
     def fault(self) -> str | None:
         """The same, where a new process may help."""
-        broken = [loop.trouble for loop, needed in self._running.items() if needed and loop.broken and loop.trouble]
+        broken = [
+            trouble for loop, needed in self._running.items() if needed and loop.broken and (trouble := loop.trouble)
+        ]
         return "; ".join(broken) or None
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
+from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.bootstrap import Overrides, build
 from dms.config import Job as JobSettings
 from dms.daemon import Daemon
 from dms.domain.deployment import Deployment
-from dms.domain.event import Event
 from dms.domain.job import Job
 from tests.fixtures.memory_network import MemoryLine, MemoryNetwork
 from tests.fixtures.old_log import STATES, unpacked
@@ -22,7 +24,7 @@ from tests.integration.http.node import FixedHardware
 IMPATIENT = JobSettings(
     executor="process", allow_process_for_peers=True, funding_window=1.0, answer_timeout=0.1, provider_grace=1.0
 )
-KINDS: dict[str, type[Job] | type[Deployment]] = {"job": Job, "deployment": Deployment}
+KINDS = (Job.KIND, Deployment.KIND)
 PROVIDER, REQUESTER = "provider", "requester"
 ENDS = {  # the providers of the jobs are away for good, and of the containers nothing is left
     ("job", "awaiting"): ("job.expired", ""),
@@ -38,12 +40,16 @@ ENDS = {  # the providers of the jobs are away for good, and of the containers n
 }
 
 
-def ended_by(events: list[Event]) -> tuple[str, str]:
-    """The topic of the event that ended it, and whose fault that was."""
-    ends = (Job.Expired, Job.Failed, Deployment.ContainerExited, Deployment.Failed, Deployment.Stopped)
-    found = [event for event in events if isinstance(event, ends)]
-    assert len(found) == 1
-    return found[0].TOPIC, str(getattr(found[0], "fault", ""))
+async def end_of(log: SQLiteEventLog, stream: str) -> tuple[str, str]:
+    """The topic of the event that ended it, and whose fault that was; once it is on the disk."""
+    async with asyncio.timeout(120), aclosing(log.subscribe(0, stream=stream)) as batches:
+        async for batch in batches:
+            for event in (recorded.event for recorded in batch):
+                if isinstance(event, Job.Expired | Job.Failed | Deployment.ContainerExited):
+                    return event.TOPIC, str(getattr(event, "fault", ""))
+                if isinstance(event, Deployment.Failed | Deployment.Stopped):
+                    return event.TOPIC, str(event.fault)
+    raise AssertionError("the log ended")
 
 
 @pytest.fixture
@@ -68,16 +74,9 @@ async def test_what_was_open_in_any_state_comes_to_its_end(daemon: Daemon) -> No
     were = dict(zip(STATES, names, strict=True))
     assert device.state.onboarded
 
-    def open_still(name: str) -> bool:
-        kind, _, key = name.partition("-")
-        found = log.load(KINDS[kind], key)
-        return found.open if isinstance(found, Job) else not (found and found.ended)
-
-    await wait_for(lambda: not any(map(open_still, were.values())))
-    ends = {
-        state: ended_by([one.event for one in await log.read(0, 1000, stream=name)]) for state, name in were.items()
-    }
-    assert ends == ENDS
-    assert not device.reservations
+    assert {state: await end_of(log, name) for state, name in were.items()} == ENDS
+    ended = [topic for topic, _ in ENDS.values()]
+    assert sorted(one.topic for one in await log.read(0, 1000) if one.topic in ended) == sorted(ended)
+    await wait_for(lambda: not device.reservations)
     await wait_for(lambda: not any((daemon.parts.settings.general.data_dir / "processes").glob("*/")))
     assert list(log.verify())

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from dms.adapters.eventlog import log as log_module
+from dms.adapters.eventlog import group_commit
 from dms.errors import DmsError
 from tests.fixtures.commands import commands
 from tests.integration.cancellation import world as world_module
@@ -93,7 +93,7 @@ def test_every_command_has_a_scenario() -> None:
 async def test_a_command_that_is_cut_off_anywhere_is_as_done_or_as_never_given(
     command: Any, quick: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_module, "QUICK_COMMIT_SECONDS", quick)
+    monkeypatch.setattr(group_commit, "QUICK_COMMIT_SECONDS", quick)
     await check(SCENARIOS[command], tmp_path)
 
 

@@ -12,7 +12,7 @@ from secrets import token_hex
 import msgspec
 import pytest
 
-from dms.adapters.eventlog import log as log_module
+from dms.adapters.eventlog import group_commit
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.application.deployments.compute_provider import ComputeProvider
@@ -40,7 +40,7 @@ class SlowDisk:
     def __init__(self, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
         self._commit, self._go_on = daemon.parts.event_log.recorder.commit, threading.Event()
         self._go_on.set()
-        monkeypatch.setattr(log_module, "QUICK_COMMIT_SECONDS", 0.0)  # all in a thread
+        monkeypatch.setattr(group_commit, "QUICK_COMMIT_SECONDS", 0.0)  # all in a thread
         monkeypatch.setattr(daemon.parts.event_log.recorder, "commit", self._slow)
 
     def hold(self) -> None:

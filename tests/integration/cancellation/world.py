@@ -167,7 +167,7 @@ class World:
         """Once what is decided is on the disks."""
         for name, daemon in self.daemons.items():
             log = daemon.parts.event_log
-            await wait_for(lambda log=log: not log._uncommitted)  # type: ignore[misc]
+            await wait_for(lambda log=log: not log._aggregates._uncommitted)  # type: ignore[misc]
             self._recorded[name] = list(await log.read(0, 10_000))
         return True
 
