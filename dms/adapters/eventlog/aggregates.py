@@ -81,7 +81,7 @@ class Aggregates:
         for aggregate in aggregates:
             self._uncommitted.pop(aggregate.id, None)
         self.evict([aggregate.id for aggregate in aggregates])
-        self._restate(aggregates)
+        self._restate(list(dict.fromkeys(aggregates)))
 
     def evict(self, names: Sequence[str]) -> None:
         """The next load of these streams reads them anew."""
@@ -91,7 +91,8 @@ class Aggregates:
                     self._repository.cache.get(name, evict=True)
 
     def _restate(self, aggregates: Sequence[Aggregate]) -> None:
-        for kind, key in dict.fromkeys((type(aggregate), aggregate.key) for aggregate in aggregates):
+        for aggregate in aggregates:
+            kind, key = type(aggregate), aggregate.key
             for restate in self._indexes.get(kind, ()):
                 try:
                     restate(key, self.load(kind, key))

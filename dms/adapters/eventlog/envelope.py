@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from eventsourcing.persistence import StoredEvent
 from msgspec import Struct
@@ -48,7 +47,7 @@ class Enveloped(StoredEvent):
         return cls(draft.originator_id, draft.originator_version, draft.topic, draft.state, draft)
 
 
-class Place(NamedTuple):
+class Place(Struct, frozen=True, gc=False):
     """Of an event in the log, as Stored has it."""
 
     position: int
@@ -57,7 +56,7 @@ class Place(NamedTuple):
 
 def chained(head: Place, drafts: Sequence[Draft]) -> list[Place]:
     """The places of the drafts behind the head."""
-    position, previous = head
+    position, previous = head.position, head.hash
     places: list[Place] = []
     for draft in drafts:
         position += 1

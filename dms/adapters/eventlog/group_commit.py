@@ -165,7 +165,7 @@ class GroupCommit:
         drafts = [draft for save in batch for draft in save.drafts]
         events = [event for save in batch for event in save.events]
         placed = zip(drafts, places, events, strict=True)
-        self._live.publish([recorded(draft, *place, event) for draft, place, event in placed])
+        self._live.publish([recorded(draft, place, event) for draft, place, event in placed])
         for save in batch:
             self._aggregates.let_go(save.aggregates)
             if not save.done.done():

@@ -10,7 +10,7 @@ from functools import partial
 from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import DataError, EventStore, JSONTranscoder, Mapper, StoredEvent
 
-from dms.adapters.eventlog.envelope import Draft, Enveloped, Stored
+from dms.adapters.eventlog.envelope import Draft, Enveloped, Place, Stored
 from dms.adapters.eventlog.keyring import Keyring
 from dms.adapters.eventlog.recorder import LogRecorder
 from dms.domain.event import Event, Recorded, Unknown, decode, encode
@@ -71,14 +71,14 @@ class EventMapper(Mapper[str]):
             raise LogCorrupt(
                 f"position {stored.position} ({stored.topic} of {stored.originator_id}) was changed: {error}"
             ) from error
-        return recorded(stored, stored.position, stored.hash, event)
+        return recorded(stored, stored, event)
 
 
-def recorded(draft: Draft, position: int, link: bytes, event: Event) -> Recorded:
+def recorded(draft: Draft, place: Place | Stored, event: Event) -> Recorded:
     """event: what its state says."""
     return Recorded(
-        position, draft.originator_id, draft.originator_version, draft.topic, draft.schema_version, draft.time,
-        draft.id, draft.correlation, draft.causation, draft.traceparent, draft.state, link, event,
+        place.position, draft.originator_id, draft.originator_version, draft.topic, draft.schema_version, draft.time,
+        draft.id, draft.correlation, draft.causation, draft.traceparent, draft.state, place.hash, event,
     )  # fmt: skip
 
 
