@@ -33,6 +33,7 @@ from dms.domain.event import Event
 from dms.domain.job import FundStatus, Job, JobState
 from dms.domain.reward import Fault
 from dms.errors import Conflict, PeerUnreachable, Unavailable
+from tests.fixtures.histories import new_job
 from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import LonelyNetwork, Node, now_us, running_node
 
@@ -266,26 +267,29 @@ async def report(node: Node, job_id: str, status: str) -> None:
     await node.log.save(job)
 
 
-async def until_told(reactors: Reactors, name: str, node: Node) -> None:
-    """Once that reactor has heard of all that was saved before: it is told in the order of the log."""
-    job_id = await node.job()
-    await report(node, job_id, "success")
-    await wait_for(lambda: reactors.keys(name) != [])
-    for _ in range(20):
-        await asyncio.sleep(0)
+class SteppingClock:
+    """Unix time in microseconds, as far as it was stepped; `read` counts."""
+
+    def __init__(self) -> None:
+        self.time, self.read = now_us(), 0
+
+    def __call__(self) -> int:
+        self.read += 1
+        return self.time
 
 
 @pytest.mark.parametrize("step", [HOUR_US, -HOUR_US, 120 * HOUR_US, -120 * HOUR_US])
 async def test_a_step_of_the_clock_ends_no_funding_window(node: Node, step: int) -> None:
-    clock: list[int] = [now_us()]
-    reactors = Reactors(node.log, Loops(), QUICK)
-    await reactors.start([ExpireUnfunded(node.log, lambda: clock[0], 600)], lambda _: [])
+    clock, reactors = SteppingClock(), Reactors(node.log, Loops(), QUICK)
+    await reactors.start([ExpireUnfunded(node.log, clock, 600)], lambda _: [])
     try:
         job_id = await node.job()
-        await wait_for(lambda: reactors.keys("funding windows") == [job_id])
-        clock[0] += step
-        await report(node, job_id, "pending")  # it looks again
-        await until_told(reactors, "funding windows", node)
+        await wait_for(lambda: clock.read > 0)
+        clock.time += step
+        await report(node, job_id, "pending")  # it looks again, before it looks at the next
+        late = new_job()  # of a window that was over long ago
+        await node.log.save(late)
+        await first(node, late.key, Job.Expired)
         assert job_of(node, job_id).state is JobState.AWAITING
         assert job_id in reactors.keys("funding windows")
     finally:
@@ -297,18 +301,19 @@ async def test_a_payment_that_is_waited_for_is_looked_up_once_a_pause(
 ) -> None:
     """The event of the wait is no reason to look again, and a step of the clock no reason to give up."""
     monkeypatch.setattr(funding, "POLL_SECONDS", (600.0, 600.0))
-    clock, check = [now_us()], Waiting()
-    patient = PatientCheck(check, 6000, lambda: clock[0])
+    clock, check = SteppingClock(), Waiting()
+    patient = PatientCheck(check, 6000, clock)
     reactors = Reactors(node.log, Loops(), QUICK)
     await reactors.start([CheckFunding(node.log, node.services.signer, patient)], lambda _: [])
     try:
         job_id = await node.job()
         await report(node, job_id, "success")
         await wait_for(lambda: job_of(node, job_id).funding_until > 0)
-        clock[0] += 120 * HOUR_US
-        await until_told(reactors, "funding of jobs", node)
+        clock.time += 120 * HOUR_US
+        other = await node.job()
+        await report(node, other, "success")
         await wait_for(lambda: len(check.looked) == 2)
-        assert check.looked[0] == job_id != check.looked[1]
+        assert check.looked == [job_id, other]
         assert job_of(node, job_id).state is JobState.FUNDING
     finally:
         await reactors.close()
