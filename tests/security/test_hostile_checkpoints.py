@@ -4,6 +4,7 @@ Whatever it announces and sends, nothing is listed but what is whole, harmless a
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import io
 import tarfile
@@ -43,22 +44,24 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
-def harmless(content: bytes = b"41") -> bytes:
+def archive(info: tarfile.TarInfo, content: bytes = b"") -> bytes:
+    """The same bytes whenever it is made: gzip would put the time into its header."""
     target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w:gz") as tar:
-        info = tarfile.TarInfo("workspace/state")
-        info.size = len(content)
+    with gzip.GzipFile(fileobj=target, mode="wb", mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as tar:
         tar.addfile(info, io.BytesIO(content))
     return target.getvalue()
 
 
+def harmless(content: bytes = b"41") -> bytes:
+    info = tarfile.TarInfo("workspace/state")
+    info.size = len(content)
+    return archive(info, content)
+
+
 def with_link() -> bytes:
-    target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w:gz") as tar:
-        info = tarfile.TarInfo("workspace/out")
-        info.type, info.linkname = tarfile.SYMTYPE, "/etc"
-        tar.addfile(info)
-    return target.getvalue()
+    info = tarfile.TarInfo("workspace/out")
+    info.type, info.linkname = tarfile.SYMTYPE, "/etc"
+    return archive(info)
 
 
 def saved(content: bytes, number: int = 1, **other: Any) -> Deployment.CheckpointSaved:
