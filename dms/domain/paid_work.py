@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -50,7 +51,7 @@ class RewardSettlement(Event, frozen=True, kw_only=True, gc=False):
     tx_hash: str = ""  # of the transaction that settled it, where that is known
 
 
-class PaidWork(Aggregate):
+class PaidWork(Aggregate, ABC):
     """Its key is the job's id."""
 
     PENDING: ClassVar[type[PaymentPending]]
@@ -76,9 +77,9 @@ class PaidWork(Aggregate):
         return self.key
 
     @property
+    @abstractmethod
     def checks_funding(self) -> bool:
         """Whether it waits for the check of its payment."""
-        raise NotImplementedError
 
     @property
     def minutes(self) -> int:

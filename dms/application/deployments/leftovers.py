@@ -77,7 +77,12 @@ class RemoveContainers(Reactor[Deployment]):
             await self._leftovers.remove(job_id)
         except (ExecutorUnavailable, ExecutionError) as error:
             self._engine.owe_sweep()
-            log.warning("container of job %s is left behind for now: %s", job_id, error, extra={"job_id": job_id})
+            log.warning(
+                "container of job %s can't be removed yet, it is tried again: %s",
+                job_id,
+                error,
+                extra={"job_id": job_id},
+            )
 
     async def give_up(self, aggregate: Deployment, error: Exception) -> None:
         self._engine.owe_sweep()
