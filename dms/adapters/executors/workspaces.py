@@ -70,6 +70,10 @@ class Workspaces:
         folder = self._root / job_id
         return folder / "workspace" if (folder / "ready").exists() else None
 
+    def is_here(self, job_id: str) -> bool:
+        """Whether there is a folder of that job, ready or not."""
+        return (self._root / job_id).exists()
+
     def begin_volumes(self, job_id: str, paths: Sequence[str]) -> dict[str, Path] | None:
         """Path in the container -> an empty folder for what the image holds there; None when they were settled."""
         folder = self._root / job_id

@@ -1,0 +1,381 @@
+"""The workspaces of containers where the DMS has no right to mount: volumes of the engine, made with its API alone.
+
+Each is a tmpfs of a fixed size, and so is what an image's VOLUME lines ask for. A tmpfs volume is empty again as soon
+as no running container has it, so a holder keeps it: a small container of ours that sleeps, without a network, without
+any right but to read what the job may have closed to others. Programs run in it read the workspace while the job runs
+and after its end, and fill it before. A restart of the engine ends the holder and empties the workspace; that is told
+by a mark that the holder keeps beside it, and is as gone as the content is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from docker import APIClient
+from docker.types import LogConfig, Mount
+
+from dms.adapters.executors.calls import EngineCalls, engine_errors
+from dms.adapters.executors.containers import Containers, execution_of
+from dms.adapters.executors.engine import EngineAddress
+from dms.adapters.executors.engine_exec import ExecStream, started
+from dms.adapters.executors.helper_image import HelperImage
+from dms.adapters.executors.pack_stream import LOST, StreamedPack
+from dms.adapters.executors.profile import (
+    LABEL_JOB,
+    LABEL_MANAGED,
+    LABEL_NODE,
+    LABEL_PART,
+    MIB,
+    WORKSPACE,
+    labels,
+    seccomp_profile,
+    workspace_mb,
+)
+from dms.adapters.executors.threads import stoppable
+from dms.adapters.executors.volumes import copier_config
+from dms.adapters.executors.workspace_archive import Owner, repack
+from dms.adapters.executors.workspaces_host import does_not_fit
+from dms.application.ports import ExecutionSpec, ExecutionState, PackedWorkspace
+from dms.domain.results import EVERYTHING, Selection
+from dms.errors import ExecutionError, ExecutorUnavailable, NotFound
+
+HOLDER, KEEPER = "holder", "keeper"  # parts: KEEPER is there only while an image's content is copied
+INODES = 65_536
+_TRIAL = "dms-try-"
+_FLAT = "/held"  # where a keeper has the volumes: none inside of another, so that each is empty before it is filled
+_HOLDER_MB, _HOLDER_PIDS = 32, 64
+_PROGRAM_SECONDS = 3_600  # the longest that one in a holder may take, whoever reads it
+_QUIET_SECONDS = 60.0
+_CODE_SECONDS, _CODE_PAUSE_SECONDS = 10.0, 0.01
+_TRY_AGAIN_SECONDS = 60.0
+_READY = "/state/ready"
+
+
+class EngineWorkspaces:
+    """node_id: for names and labels. image_user: jobs run as the user that their image names."""
+
+    def __init__(
+        self,
+        node_id: str,
+        address: EngineAddress,
+        calls: EngineCalls,
+        containers: Containers,
+        helper: HelperImage,
+        *,
+        image_user: bool,
+    ) -> None:
+        self._node_id, self._address, self._calls, self._containers = node_id, address, calls, containers
+        self._helper, self._image_user = helper, image_user
+        self._trouble: str | None = None
+        self._try_at = 0.0
+        self._trial = ""  # the id of the job that is one
+        self._trying = asyncio.Lock()
+        self._settled: dict[str, tuple[str, str]] = {}  # job id -> see StreamedPack; only spares work
+
+    async def trouble(self) -> str:
+        """Why there can be none here, or nothing. Tried with a small one, until it works. Raises
+        ExecutorUnavailable."""
+        async with self._trying:
+            now = asyncio.get_running_loop().time()
+            if self._trouble is None or (self._trouble and now >= self._try_at):
+                self._trouble, self._try_at = await self._try(), now + _TRY_AGAIN_SECONDS
+            return self._trouble
+
+    # --- one job's ---------------------------------------------------------------------------------
+    async def make(
+        self,
+        spec: ExecutionSpec,
+        image: dict[str, Any],
+        volumes: Sequence[str],
+        copied: Sequence[str],
+        archive: Path | None,
+        max_bytes: int,
+        owner: Owner,
+    ) -> Sequence[Mount]:
+        """Volumes that are kept, filled from the archive and with what the image holds at the paths `copied`; one that
+        is ready, or that the job has used, is left as it is. Raises ArchiveRefused, ExecutionError (it does not fit),
+        ExecutorUnavailable."""
+        names = self._names(spec.job_id, volumes)
+        mounts = _mounts(names)
+        if await self.is_ready(spec.job_id) or await self._was_started(spec.job_id):
+            return mounts
+        await self._make_volumes(spec, names)
+        helper = await self._helper.ready()
+        await self._containers.remove_part(spec.job_id, HOLDER)
+        if copied:
+            await self._copy_from_image(spec, image, {path: names[path] for path in copied}, names, helper, owner)
+        await self._hold(spec, HOLDER, helper, mounts, ("DAC_READ_SEARCH",))  # before the keeper goes
+        await self._containers.remove_part(spec.job_id, KEEPER)
+        if archive is not None:
+            await self._fill(spec.job_id, archive, max_bytes, owner)
+        await self._run(spec.job_id, f"touch {_READY}")
+        return mounts
+
+    async def is_ready(self, job_id: str) -> bool:
+        """Whether it is there with all its content."""
+        if await self._running(job_id, HOLDER) is None:
+            return False
+        try:
+            await self._run(job_id, f"test -e {_READY}")
+        except ProgramFailed:
+            return False
+        return True
+
+    async def is_here(self, job_id: str) -> bool:
+        return bool(await self._volumes(job_id))
+
+    async def pack(
+        self, job_id: str, into: Path, max_bytes: int, known_state: str, selection: Selection = EVERYTHING
+    ) -> PackedWorkspace | None:
+        holder = await self._holder(job_id)
+        version = await self._calls.version()
+
+        def work(stopped: threading.Event) -> tuple[PackedWorkspace | None, tuple[str, str] | None]:
+            packing = StreamedPack(
+                lambda script: self._program(holder, version, script, "0:0"), stopped, self._settled.get(job_id)
+            )
+            return packing.pack(into, max_bytes, known_state, selection), packing.settled
+
+        packed, settled = await stoppable(work)
+        if settled is not None:
+            self._settled[job_id] = settled
+        return packed
+
+    async def remove(self, job_id: str) -> None:
+        """After the job's container."""
+        self._settled.pop(job_id, None)
+        for part in (KEEPER, HOLDER):
+            await self._containers.remove_part(job_id, part)
+        for name in await self._volumes(job_id):
+            with suppress(NotFound):
+                await self._calls.work(f"remove volume {name}", partial(APIClient.remove_volume, name=name))
+
+    async def jobs(self) -> Sequence[str]:
+        """But for the trial that is being made."""
+        return sorted({str(each["Labels"][LABEL_JOB]) for each in await self._listed()} - {self._trial})
+
+    # --- volumes -----------------------------------------------------------------------------------
+    def _names(self, job_id: str, volumes: Sequence[str]) -> Mapping[str, str]:
+        """Path in the container -> the volume's name, which no other node's on this engine has."""
+        node = hashlib.sha256(self._node_id.encode()).hexdigest()[:12]
+        paths = [WORKSPACE, *(path for path in volumes if path != WORKSPACE)]
+        return {path: f"dms-{node}-{job_id}-{number}" for number, path in enumerate(paths)}
+
+    async def _make_volumes(self, spec: ExecutionSpec, names: Mapping[str, str]) -> None:
+        """Half of the job's memory is the workspace's; its VOLUMEs share the other half."""
+        half = workspace_mb(spec)
+        for path, name in names.items():
+            size_mb = half if path == WORKSPACE else max(1, half // max(1, len(names) - 1))
+            options = {
+                "type": "tmpfs",
+                "device": "tmpfs",
+                "o": f"size={size_mb}m,nr_inodes={INODES},mode=1777,nosuid,nodev",
+            }
+            making = partial(
+                APIClient.create_volume, name=name, driver="local", driver_opts=options, labels=labels(spec)
+            )
+            await self._calls.work(f"make volume {name}", making)
+
+    async def _volumes(self, job_id: str) -> list[str]:
+        return [str(each["Name"]) for each in await self._listed(f"{LABEL_JOB}={job_id}")]
+
+    async def _listed(self, *more: str) -> list[dict[str, Any]]:
+        wanted = [f"{LABEL_MANAGED}=true", f"{LABEL_NODE}={self._node_id}", *more]
+        found = await self._calls.ask("list volumes", lambda api: api.volumes(filters={"label": wanted}))
+        return list(found.get("Volumes") or ())
+
+    # --- holders -----------------------------------------------------------------------------------
+    async def _hold(
+        self, spec: ExecutionSpec, part: str, helper: str, mounts: Sequence[Mount], rights: Sequence[str]
+    ) -> None:
+        """Keeps the volumes from here on. Its memory is that of its programs and of what they write."""
+        memory = (_HOLDER_MB + 2 * workspace_mb(spec)) * MIB
+
+        def config(api: APIClient) -> dict[str, Any]:
+            return dict(
+                api.create_container_config(
+                    image=helper,
+                    command=["sleep", "2147483647"],
+                    user="0:0",
+                    labels={**labels(spec), LABEL_PART: part},
+                    host_config=api.create_host_config(
+                        cap_drop=["ALL"],
+                        cap_add=list(rights),
+                        security_opt=["no-new-privileges:true", f"seccomp={seccomp_profile()}"],
+                        pids_limit=_HOLDER_PIDS,
+                        mem_limit=memory,
+                        memswap_limit=memory,
+                        read_only=True,
+                        tmpfs={"/state": "size=64k,mode=0700,nosuid,nodev,noexec"},
+                        mounts=list(mounts),
+                        network_mode="none",
+                        log_config=LogConfig(type="none"),
+                        init=True,
+                        restart_policy={"Name": "no"},
+                    ),
+                )
+            )
+
+        made = await self._containers.create_part(spec.job_id, part, config)
+        await self._calls.work(f"start the {part} of job {spec.job_id}", lambda api: api.start(made))
+
+    async def _holder(self, job_id: str, part: str = HOLDER) -> str:
+        """Raises ExecutorUnavailable when it does not run: what it held is gone."""
+        if (found := await self._running(job_id, part)) is None:
+            raise ExecutorUnavailable(LOST)
+        return found
+
+    async def _running(self, job_id: str, part: str) -> str | None:
+        found = await self._containers.part(job_id, part)
+        if found is None or execution_of(found).state is not ExecutionState.RUNNING:
+            return None
+        return str(found["Id"])
+
+    async def _was_started(self, job_id: str) -> bool:
+        found = await self._containers.find(job_id)
+        return found is not None and execution_of(found).state in (ExecutionState.RUNNING, ExecutionState.EXITED)
+
+    # --- filling -----------------------------------------------------------------------------------
+    async def _fill(self, job_id: str, archive: Path, max_bytes: int, owner: Owner) -> None:
+        holder, version = await self._holder(job_id), await self._calls.version()
+        script = f"umask 0; cd {WORKSPACE} && tar -x -p -f -"
+
+        def work(stopped: threading.Event) -> None:
+            with self._program(holder, version, script, f"{owner.uid}:{owner.gid}") as stream, suppress(_TakesNoMore):
+                repack(archive, cast("BinaryIO", _Input(stream, stopped)), max_bytes)
+                stream.end_input()
+
+        try:
+            await stoppable(work)
+        except ProgramFailed as error:
+            raise ExecutionError(f"the checkpoint can't be unpacked: {error}") from error
+
+    async def _copy_from_image(
+        self,
+        spec: ExecutionSpec,
+        image: dict[str, Any],
+        filled: Mapping[str, str],
+        names: Mapping[str, str],
+        helper: str,
+        owner: Owner,
+    ) -> None:
+        """What the image holds at these paths; the job's user owns it then, unless that is the image's choice."""
+        flat = {name: f"{_FLAT}/{number}" for number, name in enumerate(filled.values())}
+        keeping = [Mount(at, name, type="volume", no_copy=True) for name, at in flat.items()]
+        copying = [Mount(path, name, type="volume") for path, name in filled.items()]
+        others = [path for path in names if path not in filled and path != WORKSPACE]
+        await self._containers.remove_part(spec.job_id, KEEPER)
+        await self._hold(spec, KEEPER, helper, keeping, ("CHOWN", "DAC_OVERRIDE", "FOWNER"))
+        try:
+            await self._containers.copy(spec.job_id, lambda api: copier_config(api, spec, image["Id"], copying, others))
+        except (ExecutionError, ExecutorUnavailable) as error:
+            if "no space left" not in str(error).lower():
+                raise
+            raise does_not_fit(spec, filled) from error
+        await self._own(spec.job_id, {path: flat[name] for path, name in filled.items()}, owner)
+
+    async def _own(self, job_id: str, copied: Mapping[str, str], owner: Owner) -> None:
+        for path, at in copied.items():
+            give = "" if self._image_user else f"chown -R -h {owner.uid}:{owner.gid} {at} && "
+            mode = "1777" if path == WORKSPACE else "u+rwx"
+            await self._run(job_id, f"{give}chmod {mode} {at}", KEEPER)
+
+    # --- programs ----------------------------------------------------------------------------------
+    async def _run(self, job_id: str, script: str, part: str = HOLDER) -> None:
+        """Raises ProgramFailed, ExecutorUnavailable."""
+        holder, version = await self._holder(job_id, part), await self._calls.version()
+
+        def work(_: threading.Event) -> None:
+            with self._program(holder, version, script, "0:0"):
+                pass
+
+        await stoppable(work)
+
+    @contextmanager
+    def _program(self, holder: str, version: str, script: str, user: str) -> Iterator[ExecStream]:
+        """Blocking; what it still says at the end is read and forgotten. Raises ProgramFailed, ExecutorUnavailable."""
+        command = ["timeout", str(_PROGRAM_SECONDS), "sh", "-c", script]
+        with self._client(version) as api:
+            prepared = str(api.exec_create(holder, command, stdin=True, user=user)["Id"])
+        with started(self._address, version, prepared, _QUIET_SECONDS) as stream:
+            yield stream
+            stream.finish()
+        with self._client(version) as api:
+            code = _exit_code(api, prepared)
+        if code:
+            raise ProgramFailed(stream.errors or f"a program ended with code {code}")
+
+    @contextmanager
+    def _client(self, version: str) -> Iterator[APIClient]:
+        with engine_errors("run a program in a holder", self._address.base_url):
+            api = APIClient(self._address.base_url, version=version, timeout=int(_QUIET_SECONDS))
+            try:
+                yield api
+            finally:
+                api.close()
+
+    # --- the trial ---------------------------------------------------------------------------------
+    async def _try(self) -> str:
+        self._trial = f"{_TRIAL}{secrets.token_hex(4)}"
+        spec = ExecutionSpec(job_id=self._trial, node_id=self._node_id, image="", arguments=(), cpu_mhz=0, memory_mb=0)
+        names = self._names(self._trial, ())
+        try:
+            helper = await self._helper.ready()
+            await self._make_volumes(spec, names)
+            await self._hold(spec, HOLDER, helper, _mounts(names), ())
+            await self._run(self._trial, "true")
+        except ExecutionError as error:
+            return f"the container engine can't keep one: {error}"
+        finally:
+            await self.remove(self._trial)
+            self._trial = ""
+        return ""
+
+
+class ProgramFailed(ExecutionError):
+    """A program in a holder ended with another code than 0; the text is its own."""
+
+
+class _TakesNoMore(Exception):
+    """A program reads its input no more; why, its own words and its code tell."""
+
+
+class _Input(io.RawIOBase):
+    """A program's standard input."""
+
+    def __init__(self, stream: ExecStream, stopped: threading.Event) -> None:
+        self._stream, self._stopped = stream, stopped
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]  # tarfile writes bytes
+        if self._stopped.is_set():
+            raise ExecutorUnavailable("the filling of a workspace was ended")
+        try:
+            self._stream.send(data)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise _TakesNoMore from error
+        return len(data)
+
+
+def _mounts(names: Mapping[str, str]) -> list[Mount]:
+    return [Mount(path, name, type="volume", no_copy=True) for path, name in names.items()]
+
+
+def _exit_code(api: APIClient, program: str) -> int:
+    """The engine tells it a moment after the end of the output."""
+    until = time.monotonic() + _CODE_SECONDS
+    while (found := api.exec_inspect(program))["Running"] and time.monotonic() < until:
+        time.sleep(_CODE_PAUSE_SECONDS)
+    return int(found["ExitCode"] or 0)
