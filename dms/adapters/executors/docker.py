@@ -23,6 +23,7 @@ from dms.adapters.executors.engine_images import EngineImages, image_volumes
 from dms.adapters.executors.engine_memory import EngineMemory
 from dms.adapters.executors.engine_output import OUTPUT_LOST, OutputReader
 from dms.adapters.executors.helper_image import HelperImage
+from dms.adapters.executors.holders import Holders
 from dms.adapters.executors.images import parse_reference
 from dms.adapters.executors.profile import container_config, stop_signal, too_little
 from dms.adapters.executors.rooms import Rooms
@@ -209,7 +210,8 @@ def _rooms(
         on_host = Workspaces(settings.workspaces, address.path)
         ways.append(HostWorkspaces(on_host, containers, image_user=image_user))
     if settings.workspace_volumes:
-        ways.append(EngineWorkspaces(node_id, address, calls, containers, HelperImage(calls), image_user=image_user))
+        holders, helper = Holders(address, calls, containers), HelperImage(calls)
+        ways.append(EngineWorkspaces(node_id, calls, containers, holders, helper, image_user=image_user))
     return Rooms(ways, image_user=image_user)
 
 

@@ -184,13 +184,17 @@ def _real_folder(root: Path, inner: str, owner: Owner | None) -> Path:
     for part in PurePosixPath(inner).parts:
         at /= part
         if at.is_symlink() or (at.exists() and not at.is_dir()):
-            raise ExecutionError(f"the workspace has a link or a file at {inner!r}, where the image has a VOLUME")
+            raise link_or_file(inner)
         if not at.exists():
             at.mkdir()
             at.chmod(0o1777)
             if owner is not None:
                 os.chown(at, owner.uid, owner.gid)
     return at
+
+
+def link_or_file(inner: str) -> ExecutionError:
+    return ExecutionError(f"the workspace has a link or a file at {inner!r}, where the image has a VOLUME")
 
 
 def _give(folder: Path, owner: Owner) -> None:

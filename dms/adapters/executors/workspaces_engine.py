@@ -13,52 +13,46 @@ import asyncio
 import hashlib
 import io
 import secrets
+import shlex
 import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from docker import APIClient
-from docker.types import LogConfig, Mount
+from docker.types import Mount
 
-from dms.adapters.executors.calls import EngineCalls, engine_errors
+from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.containers import Containers, execution_of
-from dms.adapters.executors.engine import EngineAddress
-from dms.adapters.executors.engine_exec import ExecStream, started
+from dms.adapters.executors.engine_exec import ExecStream
 from dms.adapters.executors.helper_image import HelperImage
-from dms.adapters.executors.pack_stream import LOST, StreamedPack
+from dms.adapters.executors.holders import HOLDER, Holders, ProgramFailed
+from dms.adapters.executors.pack_stream import StreamedPack
 from dms.adapters.executors.profile import (
     LABEL_JOB,
     LABEL_MANAGED,
     LABEL_NODE,
-    LABEL_PART,
-    MIB,
     WORKSPACE,
     labels,
-    seccomp_profile,
     workspace_mb,
 )
 from dms.adapters.executors.threads import stoppable
-from dms.adapters.executors.volumes import copier_config
+from dms.adapters.executors.volumes import copier_config, is_below
 from dms.adapters.executors.workspace_archive import Owner, repack
+from dms.adapters.executors.workspaces import link_or_file
 from dms.adapters.executors.workspaces_host import does_not_fit
 from dms.application.ports import ExecutionSpec, ExecutionState, PackedWorkspace
 from dms.domain.results import EVERYTHING, Selection
 from dms.errors import ExecutionError, ExecutorUnavailable, NotFound
 
-HOLDER, KEEPER = "holder", "keeper"  # parts: KEEPER is there only while an image's content is copied
+KEEPER = "keeper"  # the part that is there only while an image's content is copied
 INODES = 65_536
 _TRIAL = "dms-try-"
 _FLAT = "/held"  # where a keeper has the volumes: none inside of another, so that each is empty before it is filled
-_HOLDER_MB, _HOLDER_PIDS = 32, 64
-_PROGRAM_SECONDS = 3_600  # the longest that one in a holder may take, whoever reads it
-_QUIET_SECONDS = 60.0
-_CODE_SECONDS, _CODE_PAUSE_SECONDS = 10.0, 0.01
 _TRY_AGAIN_SECONDS = 60.0
-_READY = "/state/ready"
+_READY, _FILLED = "/state/ready", "/state/filled"  # marks: all is there; the archive's content, too
 
 
 class EngineWorkspaces:
@@ -67,15 +61,15 @@ class EngineWorkspaces:
     def __init__(
         self,
         node_id: str,
-        address: EngineAddress,
         calls: EngineCalls,
         containers: Containers,
+        holders: Holders,
         helper: HelperImage,
         *,
         image_user: bool,
     ) -> None:
-        self._node_id, self._address, self._calls, self._containers = node_id, address, calls, containers
-        self._helper, self._image_user = helper, image_user
+        self._node_id, self._calls, self._containers = node_id, calls, containers
+        self._holders, self._helper, self._image_user = holders, helper, image_user
         self._trouble: str | None = None
         self._try_at = 0.0
         self._trial = ""  # the id of the job that is one
@@ -107,29 +101,22 @@ class EngineWorkspaces:
         ExecutorUnavailable."""
         names = self._names(spec.job_id, volumes)
         mounts = _mounts(names)
-        if await self.is_ready(spec.job_id) or await self._was_started(spec.job_id):
+        mark = _READY if archive is None else _FILLED
+        if await self._has(spec.job_id, mark) or await self._was_started(spec.job_id):
             return mounts
         await self._make_volumes(spec, names)
         helper = await self._helper.ready()
-        await self._containers.remove_part(spec.job_id, HOLDER)
-        if copied:
-            await self._copy_from_image(spec, image, {path: names[path] for path in copied}, names, helper, owner)
-        await self._hold(spec, HOLDER, helper, mounts, ("DAC_READ_SEARCH",))  # before the keeper goes
+        await self._containers.remove_part(spec.job_id, HOLDER)  # what it held is empty then
+        # What a checkpoint brought is newer than what the image holds.
+        wanted = [path for path in copied if archive is None or not is_below(path, WORKSPACE)]
+        if wanted:
+            await self._copy_from_image(spec, image, {path: names[path] for path in wanted}, names, helper, owner)
+        await self._holders.start(spec, HOLDER, helper, mounts, ("DAC_READ_SEARCH",))  # before the keeper goes
         await self._containers.remove_part(spec.job_id, KEEPER)
         if archive is not None:
             await self._fill(spec.job_id, archive, max_bytes, owner)
-        await self._run(spec.job_id, f"touch {_READY}")
+        await self._holders.run(spec.job_id, f"touch {_READY} {mark}")
         return mounts
-
-    async def is_ready(self, job_id: str) -> bool:
-        """Whether it is there with all its content."""
-        if await self._running(job_id, HOLDER) is None:
-            return False
-        try:
-            await self._run(job_id, f"test -e {_READY}")
-        except ProgramFailed:
-            return False
-        return True
 
     async def is_here(self, job_id: str) -> bool:
         return bool(await self._volumes(job_id))
@@ -137,12 +124,12 @@ class EngineWorkspaces:
     async def pack(
         self, job_id: str, into: Path, max_bytes: int, known_state: str, selection: Selection = EVERYTHING
     ) -> PackedWorkspace | None:
-        holder = await self._holder(job_id)
+        holder = await self._holders.running(job_id)
         version = await self._calls.version()
 
         def work(stopped: threading.Event) -> tuple[PackedWorkspace | None, tuple[str, str] | None]:
             packing = StreamedPack(
-                lambda script: self._program(holder, version, script, "0:0"), stopped, self._settled.get(job_id)
+                lambda script: self._holders.program(holder, version, script, "0:0"), stopped, self._settled.get(job_id)
             )
             return packing.pack(into, max_bytes, known_state, selection), packing.settled
 
@@ -194,52 +181,15 @@ class EngineWorkspaces:
         found = await self._calls.ask("list volumes", lambda api: api.volumes(filters={"label": wanted}))
         return list(found.get("Volumes") or ())
 
-    # --- holders -----------------------------------------------------------------------------------
-    async def _hold(
-        self, spec: ExecutionSpec, part: str, helper: str, mounts: Sequence[Mount], rights: Sequence[str]
-    ) -> None:
-        """Keeps the volumes from here on. Its memory is that of its programs and of what they write."""
-        memory = (_HOLDER_MB + 2 * workspace_mb(spec)) * MIB
-
-        def config(api: APIClient) -> dict[str, Any]:
-            return dict(
-                api.create_container_config(
-                    image=helper,
-                    command=["sleep", "2147483647"],
-                    user="0:0",
-                    labels={**labels(spec), LABEL_PART: part},
-                    host_config=api.create_host_config(
-                        cap_drop=["ALL"],
-                        cap_add=list(rights),
-                        security_opt=["no-new-privileges:true", f"seccomp={seccomp_profile()}"],
-                        pids_limit=_HOLDER_PIDS,
-                        mem_limit=memory,
-                        memswap_limit=memory,
-                        read_only=True,
-                        tmpfs={"/state": "size=64k,mode=0700,nosuid,nodev,noexec"},
-                        mounts=list(mounts),
-                        network_mode="none",
-                        log_config=LogConfig(type="none"),
-                        init=True,
-                        restart_policy={"Name": "no"},
-                    ),
-                )
-            )
-
-        made = await self._containers.create_part(spec.job_id, part, config)
-        await self._calls.work(f"start the {part} of job {spec.job_id}", lambda api: api.start(made))
-
-    async def _holder(self, job_id: str, part: str = HOLDER) -> str:
-        """Raises ExecutorUnavailable when it does not run: what it held is gone."""
-        if (found := await self._running(job_id, part)) is None:
-            raise ExecutorUnavailable(LOST)
-        return found
-
-    async def _running(self, job_id: str, part: str) -> str | None:
-        found = await self._containers.part(job_id, part)
-        if found is None or execution_of(found).state is not ExecutionState.RUNNING:
-            return None
-        return str(found["Id"])
+    # --- what is there -----------------------------------------------------------------------------
+    async def _has(self, job_id: str, mark: str) -> bool:
+        if await self._holders.find(job_id, HOLDER) is None:
+            return False
+        try:
+            await self._holders.run(job_id, f"test -e {mark}")
+        except ProgramFailed:
+            return False
+        return True
 
     async def _was_started(self, job_id: str) -> bool:
         found = await self._containers.find(job_id)
@@ -247,11 +197,14 @@ class EngineWorkspaces:
 
     # --- filling -----------------------------------------------------------------------------------
     async def _fill(self, job_id: str, archive: Path, max_bytes: int, owner: Owner) -> None:
-        holder, version = await self._holder(job_id), await self._calls.version()
+        holder, version = await self._holders.running(job_id), await self._calls.version()
         script = f"umask 0; cd {WORKSPACE} && tar -x -p -f -"
 
         def work(stopped: threading.Event) -> None:
-            with self._program(holder, version, script, f"{owner.uid}:{owner.gid}") as stream, suppress(_TakesNoMore):
+            with (
+                self._holders.program(holder, version, script, f"{owner.uid}:{owner.gid}") as stream,
+                suppress(_TakesNoMore),
+            ):
                 repack(archive, cast("BinaryIO", _Input(stream, stopped)), max_bytes)
                 stream.end_input()
 
@@ -275,54 +228,33 @@ class EngineWorkspaces:
         copying = [Mount(path, name, type="volume") for path, name in filled.items()]
         others = [path for path in names if path not in filled and path != WORKSPACE]
         await self._containers.remove_part(spec.job_id, KEEPER)
-        await self._hold(spec, KEEPER, helper, keeping, ("CHOWN", "DAC_OVERRIDE", "FOWNER"))
+        await self._holders.start(spec, KEEPER, helper, keeping, ("CHOWN", "DAC_OVERRIDE", "FOWNER"))
         try:
             await self._containers.copy(spec.job_id, lambda api: copier_config(api, spec, image["Id"], copying, others))
         except (ExecutionError, ExecutorUnavailable) as error:
             if "no space left" not in str(error).lower():
                 raise
             raise does_not_fit(spec, filled) from error
+        await self._check_places(spec.job_id, flat.get(filled.get(WORKSPACE, ""), ""), names)
         await self._own(spec.job_id, {path: flat[name] for path, name in filled.items()}, owner)
+
+    async def _check_places(self, job_id: str, workspace: str, paths: Iterable[str]) -> None:
+        """Raises ExecutionError where the image has a link or a file in its workspace, on the way to a VOLUME."""
+        inner = [path.removeprefix(f"{WORKSPACE}/") for path in paths if path.startswith(f"{WORKSPACE}/")]
+        for path in inner if workspace else ():
+            ways = PurePosixPath(path).parts
+            for depth in range(1, len(ways) + 1):
+                at = shlex.quote("/".join((workspace, *ways[:depth])))
+                try:
+                    await self._holders.run(job_id, f"[ ! -h {at} ] && [ ! -e {at} -o -d {at} ]", KEEPER)
+                except ProgramFailed as error:
+                    raise link_or_file(path) from error
 
     async def _own(self, job_id: str, copied: Mapping[str, str], owner: Owner) -> None:
         for path, at in copied.items():
             give = "" if self._image_user else f"chown -R -h {owner.uid}:{owner.gid} {at} && "
             mode = "1777" if path == WORKSPACE else "u+rwx"
-            await self._run(job_id, f"{give}chmod {mode} {at}", KEEPER)
-
-    # --- programs ----------------------------------------------------------------------------------
-    async def _run(self, job_id: str, script: str, part: str = HOLDER) -> None:
-        """Raises ProgramFailed, ExecutorUnavailable."""
-        holder, version = await self._holder(job_id, part), await self._calls.version()
-
-        def work(_: threading.Event) -> None:
-            with self._program(holder, version, script, "0:0"):
-                pass
-
-        await stoppable(work)
-
-    @contextmanager
-    def _program(self, holder: str, version: str, script: str, user: str) -> Iterator[ExecStream]:
-        """Blocking; what it still says at the end is read and forgotten. Raises ProgramFailed, ExecutorUnavailable."""
-        command = ["timeout", str(_PROGRAM_SECONDS), "sh", "-c", script]
-        with self._client(version) as api:
-            prepared = str(api.exec_create(holder, command, stdin=True, user=user)["Id"])
-        with started(self._address, version, prepared, _QUIET_SECONDS) as stream:
-            yield stream
-            stream.finish()
-        with self._client(version) as api:
-            code = _exit_code(api, prepared)
-        if code:
-            raise ProgramFailed(stream.errors or f"a program ended with code {code}")
-
-    @contextmanager
-    def _client(self, version: str) -> Iterator[APIClient]:
-        with engine_errors("run a program in a holder", self._address.base_url):
-            api = APIClient(self._address.base_url, version=version, timeout=int(_QUIET_SECONDS))
-            try:
-                yield api
-            finally:
-                api.close()
+            await self._holders.run(job_id, f"{give}chmod {mode} {at}", KEEPER)
 
     # --- the trial ---------------------------------------------------------------------------------
     async def _try(self) -> str:
@@ -332,18 +264,14 @@ class EngineWorkspaces:
         try:
             helper = await self._helper.ready()
             await self._make_volumes(spec, names)
-            await self._hold(spec, HOLDER, helper, _mounts(names), ())
-            await self._run(self._trial, "true")
+            await self._holders.start(spec, HOLDER, helper, _mounts(names), ())
+            await self._holders.run(self._trial, "true")
         except ExecutionError as error:
             return f"the container engine can't keep one: {error}"
         finally:
             await self.remove(self._trial)
             self._trial = ""
         return ""
-
-
-class ProgramFailed(ExecutionError):
-    """A program in a holder ended with another code than 0; the text is its own."""
 
 
 class _TakesNoMore(Exception):
@@ -371,11 +299,3 @@ class _Input(io.RawIOBase):
 
 def _mounts(names: Mapping[str, str]) -> list[Mount]:
     return [Mount(path, name, type="volume", no_copy=True) for path, name in names.items()]
-
-
-def _exit_code(api: APIClient, program: str) -> int:
-    """The engine tells it a moment after the end of the output."""
-    until = time.monotonic() + _CODE_SECONDS
-    while (found := api.exec_inspect(program))["Running"] and time.monotonic() < until:
-        time.sleep(_CODE_PAUSE_SECONDS)
-    return int(found["ExitCode"] or 0)
