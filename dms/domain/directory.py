@@ -23,7 +23,8 @@ Short = Annotated[str, Meta(max_length=256)]
 
 class Offering(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a provider offers right now. total: its hardware; onboarded: offered to the network;
-    reserved: held by running jobs."""
+    reserved: held by running jobs. network: the most that it gives a job (`domain/network.py`); empty where an older
+    DMS does not say, which may give any or none."""
 
     channel: Short
     online: bool
@@ -37,6 +38,7 @@ class Offering(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     blockchain: Short = ""
     payment_address: Short = ""
     allow_cardano: bool = False
+    network: Short = ""
 
     @property
     def free(self) -> Resources:

@@ -15,6 +15,7 @@ from msgspec import Struct
 from dms.domain.directory import Offering
 from dms.domain.gpus import GpuWish, fitting
 from dms.domain.job import Refusal
+from dms.domain.network import Network
 from dms.domain.offers import Offers, Row, behind
 from dms.domain.pricing import TARIFF, Tariff, quote
 from dms.domain.request import ServiceRequest
@@ -39,6 +40,7 @@ class Needs(Struct, frozen=True, kw_only=True, gc=False):
     request: ServiceRequest
     resources: Resources
     wish: GpuWish | None
+    network: Network
     max_ntx: Decimal
 
 
@@ -47,6 +49,7 @@ def needs_of(request: ServiceRequest) -> Needs:
         request=request,
         resources=msgspec.structs.replace(request.resources, vram_mb=0),
         wish=request.gpu_wish,
+        network=request.network,
         max_ntx=Decimal(str(request.max_ntx)),
     )
 
@@ -306,6 +309,8 @@ def refusal(needs: Needs, offering: Offering, channel: str, price: Decimal) -> s
         return "is offline"
     if wish and not offering.gpus:
         return "has no GPU"
+    if needs.network is Network.INTERNET and offering.network != Network.INTERNET:
+        return "gives jobs no internet" if offering.network else "does not say whether it gives jobs the internet"
     if request.service_type == "cardano_node" and not offering.allow_cardano:
         return "does not run Cardano nodes"
     if request.blockchain and offering.blockchain and request.blockchain.casefold() != offering.blockchain.casefold():

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from dms.domain.gpus import GpuWish
 from dms.domain.image import parse_image
+from dms.domain.network import Network, network_of
 from dms.domain.resources import LEAST_CPU_MHZ, LEAST_MEMORY_MB, Resources
 from dms.domain.sealing import ERASED
 from dms.errors import InvalidInput
@@ -43,6 +45,7 @@ class Params(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Constraints(Struct, frozen=True, kw_only=True):
     """cpu in MHz, ram in MB, power in W, time in minutes. gpus: how many, 0 for one where the machine
     type is gpu; vram: of each of them, in MB; share_gpu: they may be given to other such jobs as well.
+    network: "none" or "internet"; empty for what `ServiceRequest.network` makes of it.
     The upper bounds are far above any machine; they keep sums in range."""
 
     complexity: Text
@@ -53,6 +56,7 @@ class Constraints(Struct, frozen=True, kw_only=True):
     power: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     gpus: Annotated[int, Meta(ge=0, le=64)] = 0
     share_gpu: bool = False
+    network: Text = ""
 
 
 class ServiceRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -88,6 +92,15 @@ class ServiceRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
     @property
+    def network(self) -> Network:
+        """What it needs. When it does not say, the image of a job of the original's shape fetches its model and
+        packages itself. Raises InvalidInput for a word that nobody knows."""
+        if self.constraints.network:
+            return network_of(self.constraints.network)
+        fetches = self.params.model_url or self.params.packages
+        return Network.INTERNET if fetches else Network.NONE
+
+    @property
     def arguments(self) -> tuple[str, ...]:
         """The container's arguments: model_url, then all packages joined by spaces as one."""
         return (self.params.model_url, " ".join(self.params.packages or ()))
@@ -119,7 +132,16 @@ def problems_of(request: ServiceRequest) -> list[tuple[str, str]]:
         parse_image(request.params.image_id)
     except InvalidInput as error:
         found.append(("/params/image_id", str(error)))
+    try:
+        _ = request.network
+    except InvalidInput as error:
+        found.append(("/constraints/network", str(error)))
     return found + _problems_of_arguments(request) + _below_floors(request.constraints)
+
+
+def settled(request: ServiceRequest) -> ServiceRequest:
+    """As it is recorded and sent, with what it left to the rules: a later rule must not change what was asked."""
+    return replace(request, constraints=replace(request.constraints, network=request.network.value))
 
 
 def _problems_of_arguments(request: ServiceRequest) -> list[tuple[str, str]]:

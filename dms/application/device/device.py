@@ -12,6 +12,7 @@ from dms.application.ports import EventLog, Hardware
 from dms.domain.device import Capacity, Device, Offer, Reservations, check_offer
 from dms.domain.directory import Offering
 from dms.domain.gpus import GpuReading, recorded_anew, vram_total
+from dms.domain.network import Network
 from dms.domain.resources import Gpu, Resources
 from dms.errors import Conflict
 
@@ -70,6 +71,7 @@ class DeviceService:
             blockchain=device.blockchain,
             payment_address=device.payment_address,
             allow_cardano=device.allow_cardano,
+            network=device.network,
         )
 
     # --- GPUs --------------------------------------------------------------------------------------
@@ -144,6 +146,13 @@ class DeviceService:
         """Whether that is news. reason: empty when jobs can be run again, as far as the caller knows."""
         device = self.state
         changed = device.hinder(reason) if reason else device.unhinder()
+        await self._log.save(device)
+        return changed
+
+    async def give_network(self, network: Network, reason: str = "") -> bool:
+        """Whether that is news. network: the most that a job is given. reason: why it is no more."""
+        device = self.state
+        changed = device.give_network(network, reason)
         await self._log.save(device)
         return changed
 
