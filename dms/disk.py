@@ -84,8 +84,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         with _new_file(draft, durable=True) as file:
             yield file
         publish(draft, path)
-    except BaseException:
+    except BaseException as error:
         draft.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (draft, str(draft)):
+            error.filename = str(path)  # nobody asked for the draft
         raise
 
 
