@@ -20,7 +20,7 @@ from dms.domain.device import Device
 from dms.domain.event import EVENT_TYPES, Event, Unknown, Upcaster, decode, encode
 from dms.domain.gpus import vram_offered
 from dms.domain.job import Job
-from dms.domain.sealing import ERASED
+from dms.domain.sealing import ERASED, SEALED
 from dms.errors import LogCorrupt
 
 FOLDER = Path(__file__).parent.parent / "corpus"
@@ -63,6 +63,8 @@ def sample(kind: inspect.Type) -> Any:
             return {field.encode_name: sample(field.type) for field in fields}
         case inspect.VarTupleType(item_type=item) | inspect.ListType(item_type=item):
             return [sample(item)]
+        case inspect.DictType(value_type=value):
+            return {"text": sample(value)}
         case inspect.UnionType(types=types):
             return sample(next(t for t in types if not isinstance(t, inspect.NoneType)))
         case inspect.EnumType(cls=cls):
@@ -110,7 +112,8 @@ def test_a_frozen_body_is_read_and_loses_nothing(path: Path) -> None:
 def test_a_frozen_body_is_read_when_its_key_is_destroyed(path: Path) -> None:
     topic, version, data = read(path)
     event = decode(topic, version, data)
-    sealed = version == EVENT_TYPES[topic].VERSION and bool(EVENT_TYPES[topic].PERSONAL)
+    sealed = SEALED in msgspec.json.decode(data)
+    assert sealed or version < EVENT_TYPES[topic].VERSION or not EVENT_TYPES[topic].PERSONAL
     assert (ERASED in encode(event).decode()) == sealed
 
 
