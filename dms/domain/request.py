@@ -31,12 +31,14 @@ class ResumeJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Params(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """node_id: set by the client, it targets that compute provider. inputs: are in /workspace before the container
-    starts. env, secret_env: variables of the container; the values of the latter stand sealed in events."""
+    """node_id: set by the client, it targets that compute provider. arguments: the container's own; unless they are
+    given it gets model_url and packages. inputs: are in /workspace before the container starts. env, secret_env:
+    variables of the container; the values of the latter stand sealed in events."""
 
     image_id: Annotated[str, Meta(min_length=1, max_length=512)]
     model_url: LongText = ""
     packages: Annotated[tuple[Text, ...], Meta(max_length=256)] | None = ()
+    arguments: Annotated[tuple[LongText, ...], Meta(max_length=256)] | None = None
     machine_type: Text = ""
     node_id: Text = ""
     public_key: Text = ""
@@ -97,7 +99,9 @@ class ServiceRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """The container's arguments: model_url, then all packages joined by spaces as one."""
+        """The container's: those given, or as in the original model_url, then all packages joined by spaces as one."""
+        if self.params.arguments is not None:
+            return self.params.arguments
         return (self.params.model_url, " ".join(self.params.packages or ()))
 
 
@@ -107,6 +111,7 @@ PERSONAL_FIELDS: Mapping[str, Any] = {
     "params.image_id": ERASED,
     "params.model_url": ERASED,
     "params.packages": [],
+    "params.arguments": None,
     "params.local_node_id": "",
     "params.local_public_key": "",
     "params.resume_job": None,
@@ -138,15 +143,25 @@ def problems_of(request: ServiceRequest) -> list[tuple[str, str]]:
 def _problems_of_arguments(request: ServiceRequest) -> list[tuple[str, str]]:
     """What no program can be given as its arguments. Together, since an executor may hand them on as one."""
     params = request.params
+    named = (
+        ("/params/model_url", (params.model_url,)),
+        ("/params/packages", params.packages or ()),
+        ("/params/arguments", params.arguments or ()),
+    )
     found = [
         (pointer, "has a NUL character, which no program can be given; leave it out")
-        for pointer, texts in (("/params/model_url", (params.model_url,)), ("/params/packages", params.packages or ()))
+        for pointer, texts in named
         if any("\0" in text for text in texts)
     ]
+    given = params.arguments is not None
+    if given and (params.model_url or params.packages):
+        text = "stand in place of model_url and packages: give either, not both"
+        found.append(("/params/arguments", text))
     length = len(" ".join(request.arguments).encode("utf-8", "surrogatepass"))
     if length > MOST_ARGUMENT_BYTES:
-        text = f"model_url and packages together have {length} bytes, at most {MOST_ARGUMENT_BYTES} can be passed on"
-        found.append(("/params/packages", f"{text}; put them into a file that the job fetches, or into the image"))
+        pointer, name = ("/params/arguments", "arguments") if given else ("/params/packages", "model_url and packages")
+        text = f"{name} together have {length} bytes, at most {MOST_ARGUMENT_BYTES} can be passed on"
+        found.append((pointer, f"{text}; put them into a file that the job fetches, or into the image"))
     elif (size := len(msgspec.json.encode(request))) > MOST_REQUEST_BYTES:
         found.append(("", f"the request has {size} bytes, at most {MOST_REQUEST_BYTES}; put some of it into an input"))
     return found
