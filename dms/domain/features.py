@@ -22,13 +22,23 @@ class Feature(Struct, frozen=True, kw_only=True):
     lacking: str
 
 
-ARGUMENTS = "arguments"
+ARGUMENTS, INPUTS, ENVIRONMENT = "arguments", "inputs", "environment"
 
 FEATURES = (
     Feature(
         name=ARGUMENTS,
         needed=lambda request: request.params.arguments is not None,
         lacking="runs an earlier version, which does not pass on params.arguments",
+    ),
+    Feature(
+        name=INPUTS,
+        needed=lambda request: bool(request.params.inputs),
+        lacking="runs an earlier version, which does not fetch params.inputs",
+    ),
+    Feature(
+        name=ENVIRONMENT,
+        needed=lambda request: bool(request.params.env or request.params.secret_env),
+        lacking="runs an earlier version, which does not pass on params.env and params.secret_env",
     ),
 )
 

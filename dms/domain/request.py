@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta, Struct
 
+from dms.domain.environment import Variables, problems_of_environment
 from dms.domain.gpus import GpuWish
 from dms.domain.image import parse_image
+from dms.domain.inputs import MOST_INPUTS, Input, problems_of_inputs
 from dms.domain.resources import LEAST_CPU_MHZ, LEAST_MEMORY_MB, Resources
 from dms.domain.sealing import ERASED
 from dms.errors import InvalidInput
@@ -19,6 +22,7 @@ LongText = Annotated[str, Meta(max_length=8192)]
 SERVICE_TYPES = ("ml-training-cpu", "ml-training-gpu", "cardano_node")
 MACHINE_TYPES = ("", "cpu", "gpu")
 MOST_ARGUMENT_BYTES = 128 * 1024 - 1  # Linux: MAX_ARG_STRLEN, of one argument with the NUL at its end
+MOST_REQUEST_BYTES = 160 * 1024  # as JSON: sealed in an event it is a third longer, and fits into a frame
 
 
 class ResumeJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -28,7 +32,8 @@ class ResumeJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Params(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """node_id: set by the client, it targets that compute provider. arguments: the container's own; unless they are
-    given it gets model_url and packages."""
+    given it gets model_url and packages. inputs: are in /workspace before the container starts. env, secret_env:
+    variables of the container; the values of the latter stand sealed in events."""
 
     image_id: Annotated[str, Meta(min_length=1, max_length=512)]
     model_url: LongText = ""
@@ -40,6 +45,9 @@ class Params(Struct, frozen=True, kw_only=True, omit_defaults=True):
     local_node_id: Text = ""
     local_public_key: Text = ""
     resume_job: ResumeJob | None = None
+    inputs: Annotated[tuple[Input, ...], Meta(max_length=MOST_INPUTS)] = ()
+    env: Variables = {}
+    secret_env: Variables = {}
 
 
 class Constraints(Struct, frozen=True, kw_only=True):
@@ -107,6 +115,9 @@ PERSONAL_FIELDS: Mapping[str, Any] = {
     "params.local_node_id": "",
     "params.local_public_key": "",
     "params.resume_job": None,
+    "params.inputs": [],
+    "params.env": {},
+    "params.secret_env": {},
 }
 """What of a request tells who asked, and for what. Resources, time, price and target are not a person's."""
 
@@ -124,6 +135,8 @@ def problems_of(request: ServiceRequest) -> list[tuple[str, str]]:
         parse_image(request.params.image_id)
     except InvalidInput as error:
         found.append(("/params/image_id", str(error)))
+    params = request.params
+    found += problems_of_inputs(params.inputs) + problems_of_environment(params.env, params.secret_env)
     return found + _problems_of_arguments(request) + _below_floors(request.constraints)
 
 
@@ -149,6 +162,8 @@ def _problems_of_arguments(request: ServiceRequest) -> list[tuple[str, str]]:
         pointer, name = ("/params/arguments", "arguments") if given else ("/params/packages", "model_url and packages")
         text = f"{name} together have {length} bytes, at most {MOST_ARGUMENT_BYTES} can be passed on"
         found.append((pointer, f"{text}; put them into a file that the job fetches, or into the image"))
+    elif (size := len(msgspec.json.encode(request))) > MOST_REQUEST_BYTES:
+        found.append(("", f"the request has {size} bytes, at most {MOST_REQUEST_BYTES}; put some of it into an input"))
     return found
 
 
