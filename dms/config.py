@@ -275,8 +275,8 @@ def json_schema() -> dict[str, Any]:
                 setting |= {"type": ["number", "string"], "pattern": f"^{PATTERN}$"}
             elif setting.get("type") == "array":
                 setting["type"] = ["array", "string"]
-    definition = schema["$defs"]["Job"]["properties"]["network"]
-    definition["enum"] = [*definition["enum"], True, False]  # as it once was
+    network = schema["$defs"]["Job"]["properties"]["network"]
+    network["anyOf"] = [{"enum": network.pop("enum")}, {"type": "boolean"}]  # which it once was
     return schema
 
 

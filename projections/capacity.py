@@ -13,7 +13,9 @@ from dms.domain.deployment import Deployment
 from dms.domain.device import Device
 from dms.domain.directory import Provider
 from dms.domain.event import AnyFact, Event, Unknown
+from dms.domain.features import INTERNET
 from dms.domain.gpus import vram_offered, vram_total
+from dms.domain.network import Network
 from dms.domain.resources import Resources
 from projections.base import Projection
 
@@ -125,7 +127,7 @@ def _apply(row: CapacityRow | None, recorded: AnyFact) -> CapacityRow | None:
                 onboarded=offering.offered,
                 reserved=offering.reserved,
                 ntx_price=offering.ntx_price,
-                network=offering.network,
+                network=Network.INTERNET.value if INTERNET in offering.features else "",
             )
         case Device.Onboarded():
             return _onboarded(row, event, recorded.key)

@@ -16,9 +16,9 @@ from msgspec.structs import replace
 from dms.domain.device import Device
 from dms.domain.directory import Offering, Provider
 from dms.domain.event import AnyFact
+from dms.domain.features import INTERNET
 from dms.domain.job import Job
 from dms.domain.matching import Candidate, match, rank
-from dms.domain.network import Network
 from dms.domain.offers import Offers
 from dms.domain.policy import Policy
 from dms.domain.pricing import price_text
@@ -154,8 +154,8 @@ class WhatIf:
 
 
 def _with_network(offering: Offering) -> Offering:
-    """When providers did not say what they give yet, no job was refused for it."""
-    return offering if offering.network else replace(offering, network=Network.INTERNET)
+    """Before providers told their features, no job was refused for the network that it needs."""
+    return offering if offering.features else replace(offering, features=(INTERNET,))
 
 
 def _change(recorded: AnyFact, chosen: Candidate, best: Candidate | None, why: str) -> Change:

@@ -372,6 +372,7 @@ def another(value: object, key: str) -> str:
     """A text that sets the key to something else than its default."""
     chosen = {
         "job.executor": "process",
+        "job.network": "none",
         "eventlog.url": "sqlite:///tmp/events.db",
         "funding.check": "ledger",
         "funding.rpc_url": "https://127.0.0.1:8545",

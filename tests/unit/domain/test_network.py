@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from dms.domain.deployment import Deployment
 from dms.domain.device import Capacity, Device, Offer
-from dms.domain.directory import Advertisement, Offering, Provider, SignedAdvertisement, read_advertisement
+from dms.domain.directory import Offering, Provider
 from dms.domain.event import Event, Fact, Recorded, new_id
+from dms.domain.inputs import Input
 from dms.domain.job import Job
 from dms.domain.matching import match
 from dms.domain.network import Network
@@ -25,15 +27,15 @@ ROOM = Resources(cpu_mhz=4000, memory_mb=8000)
 
 def asked(network: str = "", *, model_url: str = "", packages: tuple[str, ...] | None = None) -> ServiceRequest:
     params = Params(image_id="registry.example/job:1", model_url=model_url, packages=packages)
-    return msgspec.structs.replace(request(network=network), params=params)
+    return replace(request(network=network), params=params)
 
 
-def offering(network: str) -> Offering:
-    return Offering(channel="nunet-test", online=True, onboarded=True, total=ROOM, offered=ROOM, network=network)
+def offering(*features: str) -> Offering:
+    return Offering(channel="nunet-test", online=True, onboarded=True, total=ROOM, offered=ROOM, features=features)
 
 
-def refusals(made: ServiceRequest, network: str) -> list[str]:
-    return [refusal.reason for refusal in match(made, [(PEER, offering(network))], "nunet-test").refused]
+def refusals(made: ServiceRequest, *features: str) -> list[str]:
+    return [refusal.reason for refusal in match(made, [(PEER, offering(*features))], "nunet-test").refused]
 
 
 @pytest.mark.parametrize(
@@ -60,22 +62,21 @@ def test_another_word_is_refused_by_its_field(word: str) -> None:
     assert [pointer for pointer, _ in problems_of(asked(word))] == ["/constraints/network"]
 
 
+def test_what_is_among_the_inputs_need_not_be_fetched_by_the_image() -> None:
+    made = asked(model_url="train.py")
+    inputs = (Input(url="https://example.org/train.py"),)
+    assert replace(made, params=replace(made.params, inputs=inputs)).network is Network.NONE
+
+
 def test_who_gives_no_internet_is_refused_for_it_and_only_by_who_needs_it() -> None:
-    needs_it, needs_none = asked("internet"), asked("none")
-    assert refusals(needs_it, "internet") == []
-    assert refusals(needs_it, "none") == ["gives jobs no internet"]
-    assert refusals(needs_it, "lan") == ["gives jobs no internet"]
-    assert refusals(needs_it, "") == ["does not say whether it gives jobs the internet"]
-    assert [refusals(needs_none, network) for network in ("internet", "none", "lan", "")] == [[]] * 4
+    """An older provider does not say what it gives. It counts as none, which is what it gave by default."""
+    assert refusals(asked("internet"), "arguments", "internet") == []
+    assert refusals(asked("internet"), "arguments") == ["gives jobs no internet"]
+    assert refusals(asked("internet")) == ["gives jobs no internet"]
+    assert [refusals(asked("none"), *features) for features in ((), ("internet",))] == [[], []]
 
 
-def test_an_older_providers_advertisement_and_an_older_requesters_job_are_read() -> None:
-    old = msgspec.json.decode(msgspec.json.encode(offering("internet")))
-    del old["network"]
-    body = {"peer_id": PEER, "addresses": [], "sequence": 1, "expires_at": 2, "offering": old}
-    signed = SignedAdvertisement(body=msgspec.json.encode(body).decode(), signature="")
-    assert isinstance(found := read_advertisement(signed), Advertisement)
-    assert found.offering.network == ""
+def test_an_older_requesters_job_is_read() -> None:
     constraints = msgspec.json.decode(msgspec.json.encode(asked().constraints))
     del constraints["network"]
     assert msgspec.convert(constraints, type(asked().constraints)) == asked().constraints
@@ -110,11 +111,10 @@ def test_what_a_device_gives_is_news_once_and_shown_by_the_view() -> None:
 
 def test_history_from_before_providers_said_it_is_explained_as_it_was_decided() -> None:
     found = WhatIf(read_policy(b"{}"), 10)
-    old = msgspec.structs.replace(offering(""), network="")
     job = Job.ServiceRequested(
         request=asked(model_url="https://example.org/train.py"), provider=PEER, price="0.02728", expires_at=2**50
     )
-    found.take([_recorded(1, f"provider-{PEER}", Provider.Advertised(offering=old)), _recorded(2, "job-x", job)])
+    found.take([_recorded(1, f"provider-{PEER}", Provider.Advertised(offering=offering())), _recorded(2, "job-x", job)])
     assert (found.findings().jobs, found.findings().compared) == (1, 1)
 
 
