@@ -62,6 +62,8 @@ def sample(kind: inspect.Type) -> Any:
             return {field.encode_name: sample(field.type) for field in fields}
         case inspect.VarTupleType(item_type=item) | inspect.ListType(item_type=item):
             return [sample(item)]
+        case inspect.DictType(value_type=value):
+            return {"text": sample(value)}
         case inspect.UnionType(types=types):
             return sample(next(t for t in types if not isinstance(t, inspect.NoneType)))
         case inspect.EnumType(cls=cls):
