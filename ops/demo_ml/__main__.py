@@ -180,7 +180,9 @@ def fetch_model(service: Node, job_id: str, folder: Path) -> None:
 def show_command(node: Node, *arguments: str) -> None:
     command = [sys.executable, "-m", "dms.cli", "--config", str(node.config), *arguments]
     console.print(f"  $ nunet {' '.join(arguments)}", style="cyan")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2]
+    )
     for line in done.stdout.splitlines():
         tell(line)
     if done.returncode:

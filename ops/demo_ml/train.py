@@ -11,7 +11,6 @@ import gzip
 import json
 import os
 import pickle
-import sys
 import time
 from pathlib import Path
 
@@ -67,4 +66,4 @@ def write(model: MLPClassifier, accuracy: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
