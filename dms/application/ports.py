@@ -205,6 +205,7 @@ class ExecutionSpec(Struct, frozen=True, kw_only=True):
     arguments: tuple[str, ...]
     cpu_mhz: int
     memory_mb: int
+    arguments_given: bool = False  # one by one by the user; else they are the original's pair
     gpu_uuids: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
 

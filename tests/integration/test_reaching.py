@@ -125,7 +125,7 @@ async def test_slow_and_gone_and_silent_are_told_apart(node: Node, monkeypatch: 
 
 
 async def test_a_provider_with_another_clock_is_named_also_in_the_record(node: Node) -> None:
-    node.services.directory._note_clock(GONE, 180)
+    node.services.directory._clocks[GONE] = 180, node.services.directory.now()
     with pytest.raises(NoProviderMatches, match="its clock is 180 s behind ours"):
         await node.services.service_provider.request_service(REQUEST)
     offer(node, near="0")

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -64,8 +65,8 @@ class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 @our_errors_only
 class ProcessExecutor:
-    """data_dir: a folder of its own, one folder per job in it. The image of a job is not looked at: its
-    arguments, joined by blanks, are a command for /bin/sh."""
+    """data_dir: a folder of its own, one folder per job in it. The image of a job is not looked at: model_url and
+    packages, joined by blanks, are a command for /bin/sh; arguments of the user's are a program and its arguments."""
 
     name = "process"
 
@@ -112,7 +113,7 @@ class ProcessExecutor:
         wanted = ProcessSpec(
             job_id=spec.job_id,
             node_id=spec.node_id,
-            command=" ".join(spec.arguments),
+            command=(shlex.join if spec.arguments_given else " ".join)(spec.arguments),
             environment={**dict(spec.environment), "CUDA_VISIBLE_DEVICES": ",".join(spec.gpu_uuids)},
             memory_mb=spec.memory_mb,
             open_files=self._limits.open_files,

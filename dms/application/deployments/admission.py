@@ -144,6 +144,7 @@ def spec_of(deployment: Deployment, node_id: str) -> ExecutionSpec:
         node_id=node_id,
         image=request.params.image_id,
         arguments=request.arguments,
+        arguments_given=request.params.arguments is not None,
         cpu_mhz=request.constraints.cpu,
         memory_mb=request.constraints.ram,
         gpu_uuids=deployment.gpu_uuids,

@@ -77,7 +77,7 @@ class ServiceProvider:
         self._signer, self._checkpoints, self._now = signer, checkpoints, now
         self._timeouts, self._default_target = timeouts, default_target
         self._index = JobIndex(log)
-        self._search = ProviderSearch(directory, device, network, now)
+        self._search = ProviderSearch(directory, device, network)
         submission = Submission(log, device, network, signer, timeouts.answer)
         self.reactors: Sequence[Reactor[Any]] = (
             ExpireUnfunded(log, now, timeouts.funding_window),
