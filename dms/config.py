@@ -107,6 +107,9 @@ class Job(Struct, frozen=True, kw_only=True):
     log_max_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="MiB")] = 64  # MiB of output kept for each job
     # MiB that a job's workspace may hold to be archived as a checkpoint, and of one that is fetched
     checkpoint_max_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="MiB")] = 1024
+    # MiB of what a job leaves that are given back, and of results that are fetched
+    results_max_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="MiB")] = 4096
+    results_keep_days: Annotated[float, _lasting("d", "days", at_least=0.001)] = 30  # days that results stay here
     executor: Literal["auto", "docker", "process"] = "auto"  # auto: Docker where its daemon answers
     allow_process_for_peers: bool = False  # a bare process does not confine a stranger's job
     # Whether jobs that need it may reach public addresses: auto gives it where it was tried and holds

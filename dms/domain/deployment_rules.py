@@ -55,6 +55,10 @@ TABLE: dict[DeploymentState, Next[DeploymentState]] = {
         Events.CheckpointSkipped: RUNNING,
         Events.CheckpointDelivered: RUNNING,
         Events.CheckpointDeleted: RUNNING,
+        Events.ResultsSaved: RUNNING,
+        Events.ResultsSkipped: RUNNING,
+        Events.ResultsDelivered: RUNNING,
+        Events.ResultsDeleted: RUNNING,
         Events.StopRequested: STOPPING,
         Events.LogSealed: RUNNING,
         Events.ContainerExited: ENDED,
@@ -67,6 +71,10 @@ TABLE: dict[DeploymentState, Next[DeploymentState]] = {
         Events.CheckpointSkipped: STOPPING,
         Events.CheckpointDelivered: STOPPING,
         Events.CheckpointDeleted: STOPPING,
+        Events.ResultsSaved: STOPPING,
+        Events.ResultsSkipped: STOPPING,
+        Events.ResultsDelivered: STOPPING,
+        Events.ResultsDeleted: STOPPING,
         Events.LogSealed: STOPPING,
         Events.Stopped: ENDED,
         Events.Failed: ENDED,
@@ -74,6 +82,8 @@ TABLE: dict[DeploymentState, Next[DeploymentState]] = {
     ENDED: {
         Events.CheckpointDelivered: ENDED,
         Events.CheckpointDeleted: ENDED,
+        Events.ResultsDelivered: ENDED,
+        Events.ResultsDeleted: ENDED,
         Events.RewardClaimed: ENDED,
         Events.RewardSettled: ENDED,
     },
@@ -83,11 +93,15 @@ _ONLY_BEFORE_THE_SEAL: frozenset[type[Event]] = frozenset(
     kind for following in TABLE.values() for kind in following if kind not in ENDS and kind not in TABLE[ENDED]
 ) | {Events.Rejected}
 
+_RESULTS: frozenset[type[Event]] = frozenset((Events.ResultsSaved, Events.ResultsSkipped))
+
 DEPLOYMENT_RULES = Rules(
     NEW,
     TABLE,
     {
         **once(Events.ImagePulled, Events.WorkspaceRestored, Events.RewardClaimed, Events.RewardSettled),
+        **dict.fromkeys(_RESULTS, _RESULTS),
+        **once(Events.ResultsDelivered, Events.ResultsDeleted),
         Events.FundingAccepted: frozenset((Events.FundingAccepted, Events.FundingPending)),
         Events.LogSealed: _ONLY_BEFORE_THE_SEAL,  # all that follows the end of the output is the end itself
     },

@@ -14,6 +14,7 @@ from dms.domain.deployment import Deployment
 from dms.domain.deployment_rules import DEPLOYMENT_RULES, DeploymentState
 from dms.domain.event import EVENT_TYPES, Event, Unknown
 from dms.domain.job_events import JobEvents, Refusal
+from dms.domain.job_results import JobResults
 from dms.domain.job_rules import JOB_RULES, OPEN, JobState
 from dms.domain.paid_work import PaidWork
 from dms.domain.provider_records import consequences
@@ -50,7 +51,7 @@ class FundStatus(Struct, frozen=True, kw_only=True):
     tx_hash: str
 
 
-class Job(JobEvents, PaidWork):
+class Job(JobResults, JobEvents, PaidWork):
     KIND: ClassVar[str] = "job"
     RULES: ClassVar[Rules[JobState]] = JOB_RULES
     PENDING = JobEvents.FundingPending

@@ -40,6 +40,9 @@ def _after_response(event: Events.DeploymentResponded) -> JobState:
 _AFTER_THE_END: tuple[type[Event], ...] = (
     Events.CheckpointReceived,
     Events.CheckpointLost,
+    Events.ResultsReceived,
+    Events.ResultsLost,
+    Events.ResultsRemoved,
     Events.RewardClaimed,
     Events.RewardSettled,
 )
@@ -82,6 +85,9 @@ TABLE: dict[JobState, Next[JobState]] = {
         Events.CheckpointOffered: RUNNING,
         Events.CheckpointReceived: RUNNING,
         Events.CheckpointLost: RUNNING,
+        Events.ResultsOffered: RUNNING,
+        Events.ResultsReceived: RUNNING,
+        Events.ResultsLost: RUNNING,
         Events.TerminationRequested: RUNNING,
         Events.LogSealed: RUNNING,
         Events.Completed: COMPLETED,
@@ -94,11 +100,15 @@ TABLE: dict[JobState, Next[JobState]] = {
 
 _TELLING_IS_OVER: frozenset[type[Event]] = frozenset((Events.ProviderTold, Events.TellingGivenUp))
 
+_RESULTS_SETTLED: frozenset[type[Event]] = frozenset((Events.ResultsReceived, Events.ResultsLost))
+
 JOB_RULES = Rules(
     NEW,
     TABLE,
     {
         **once(Events.TerminationRequested, Events.LogSealed, Events.RewardClaimed, Events.RewardSettled),
         **dict.fromkeys(_TELLING_IS_OVER, _TELLING_IS_OVER),
+        **once(Events.ResultsOffered, Events.ResultsRemoved),
+        **dict.fromkeys(_RESULTS_SETTLED, _RESULTS_SETTLED),
     },
 )

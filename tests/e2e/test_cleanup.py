@@ -22,6 +22,8 @@ from dms.application.deployments.compute_provider import ComputeProvider
 from dms.application.device.device import DeviceService
 from dms.application.files.file_exchange import FileExchange
 from dms.application.ports import ExecutionState
+from dms.application.results.result_files import ResultFiles
+from dms.application.results.results_keeper import ResultLimits, ResultsKeeper
 from dms.clock import machine_clock
 from dms.domain.event import new_id
 from tests.fixtures.dms import Dms, Follower, pair, payment, request_body
@@ -97,7 +99,10 @@ async def test_it_cleans_again_after_each_interval_and_touches_no_strangers_cont
     device = DeviceService(event_log, FixedHardware(), identity.peer_id)
     exchange = FileExchange(LonelyNetwork(identity.peer_id))
     keeper = CheckpointKeeper(event_log, executor, CheckpointFiles(tmp_path), exchange, now_us, CheckpointTimes())
-    compute = ComputeProvider(event_log, device, executor, outputs, identity, keeper, machine_clock, confined=True)
+    results = ResultsKeeper(event_log, executor, ResultFiles(tmp_path), exchange, now_us, ResultLimits())
+    compute = ComputeProvider(
+        event_log, device, executor, outputs, identity, keeper, results, machine_clock, confined=True
+    )
     cleaner = Cleaner(event_log, compute, executor, 0.1)
     stranger = "dms-test-" + new_id()
     docker("run", "--name", stranger, "--entrypoint", "/bin/sh", shell_spec("").image, "-c", "true")

@@ -17,6 +17,7 @@ from dms.domain.run_time import Instant, RunTime
 
 STOP_GRACE_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 60.0  # between two looks at the limit: timers stand still while the machine sleeps
+LOST = "the provider lost what the job left"
 NOT_RUN = (ExecutionState.ABSENT, ExecutionState.CREATED)
 
 
@@ -111,7 +112,9 @@ def _end(deployment: Deployment, execution: Execution, now: Instant) -> None:
         error=execution.error,
     )
     seconds = _lasted_seconds(deployment, execution, now)
-    if verdict.end is RunEnd.FAILED:
+    if verdict.end is not RunEnd.FAILED and deployment.results_fault.of_provider:
+        deployment.fail(f"{LOST}: {deployment.results_trouble}", Fault.PROVIDER, execution.exit_code, seconds)
+    elif verdict.end is RunEnd.FAILED:
         deployment.fail(verdict.reason, Fault.PROVIDER, execution.exit_code, seconds)
     elif gone:
         deployment.stopped()

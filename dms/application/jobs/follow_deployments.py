@@ -17,6 +17,7 @@ from dms.application.loops import said
 from dms.application.network.messages import FEED, FeedItem, FeedRequest, decode_answer, encode
 from dms.application.ports import EventLog, OutputStore, PeerNetwork, Signer
 from dms.application.reactors import News, Reactor
+from dms.application.results.results_receiver import ResultsReceiver
 from dms.application.tasks import cancelled, either
 from dms.domain.bounds import Unreadable, check
 from dms.domain.chain import SignedRecord, check_record
@@ -24,6 +25,7 @@ from dms.domain.deployment import Deployment
 from dms.domain.directory import Provider
 from dms.domain.event import Event
 from dms.domain.job import Job, JobState
+from dms.domain.job_results import check_results
 from dms.domain.overdue import Overdue
 from dms.domain.reward import Fault
 from dms.errors import Conflict, Forbidden, InvalidInput, NotFound, PeerMisbehaved, PeerUnreachable, Unavailable
@@ -76,12 +78,14 @@ class FollowDeployments(Reactor[Job]):
         outputs: OutputStore,
         signer: Signer,
         checkpoints: CheckpointReceiver,
+        results: ResultsReceiver,
         submission: Submission,
         grace_seconds: float,
     ) -> None:
         """grace_seconds: how long a provider may be away."""
         self._log, self._network, self._outputs, self._signer = log, network, outputs, signer
-        self._checkpoints, self._submission, self._grace_seconds = checkpoints, submission, grace_seconds
+        self._checkpoints, self._results = checkpoints, results
+        self._submission, self._grace_seconds = submission, grace_seconds
 
     def due(self, aggregate: Job) -> bool:
         return aggregate.state in (JobState.SUBMITTED, JobState.RUNNING)
@@ -191,6 +195,10 @@ class FollowDeployments(Reactor[Job]):
             job.check_checkpoint(event)
             job.report_from_provider(record, event)
             self._checkpoints.offer(job, event)
+        elif record.version > job.provider_version and job.open and isinstance(event, Deployment.ResultsSaved):
+            check_results(job_id, event)
+            job.report_from_provider(record, event)
+            self._results.offer(job, event)
         else:
             job.report_from_provider(record, event)
         await self._log.save(job)

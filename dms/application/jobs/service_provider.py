@@ -26,6 +26,7 @@ from dms.application.payments.funding import PatientCheck
 from dms.application.payments.payments import payment_of
 from dms.application.ports import EventLog, FundingCheck, OutputStore, PeerNetwork, Signer
 from dms.application.reactors import Reactor
+from dms.application.results.results_receiver import FetchResults, ResultsReceiver
 from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job
 from dms.domain.payment import payment_key
@@ -68,6 +69,7 @@ class ServiceProvider:
         signer: Signer,
         funding: FundingCheck,
         checkpoints: CheckpointReceiver,
+        results: ResultsReceiver,
         now: Callable[[], int],
         timeouts: Timeouts,
         default_target: str = "",
@@ -82,10 +84,11 @@ class ServiceProvider:
         self.reactors: Sequence[Reactor[Any]] = (
             ExpireUnfunded(log, now, timeouts.funding_window),
             CheckFunding(log, signer, PatientCheck(funding, timeouts.funding_check, now)),
-            FollowDeployments(log, network, outputs, signer, checkpoints, submission, timeouts.provider_grace),
+            FollowDeployments(log, network, outputs, signer, checkpoints, results, submission, timeouts.provider_grace),
             StopDeployments(network),
             RevokeDeployments(log, network),
             FetchCheckpoints(checkpoints),
+            FetchResults(results),
             DropResumes(checkpoints),
         )
 
