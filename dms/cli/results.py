@@ -43,9 +43,9 @@ def add_to(group: Group) -> None:
                   help="Where the files go  [default: results-JOB].")  # fmt: skip
     @click.option("--list", "only_list", is_flag=True, help="List the files; write none.")
     @click.option("--no-wait", is_flag=True, help="Take what is here now, such as the newest checkpoint's files.")
-    @click.argument("paths", nargs=-1, metavar="[PATH]...")
     @pass_state
     @job_argument
+    @click.argument("paths", nargs=-1, metavar="[PATH]...")
     def results(
         state: State, *, job_id: str, folder: Path | None, only_list: bool, no_wait: bool, paths: tuple[str, ...]
     ) -> None:
