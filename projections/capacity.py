@@ -6,15 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from dms.domain.deployment import Deployment
-from dms.domain.device import Device
+from dms.domain.device import Device, Held
 from dms.domain.directory import Provider
 from dms.domain.event import AnyFact, Event, Unknown
-from dms.domain.gpus import vram_offered, vram_total
-from dms.domain.resources import Resources
+from dms.domain.gpus import GpuHold, left_of, vram_offered, vram_total
+from dms.domain.resources import Gpu, Resources
 from projections.base import Projection
 
 OWN = "self"  # the row of this device: a deployment's event does not name the node it runs on
@@ -22,7 +23,8 @@ OWN = "self"  # the row of this device: a deployment's event does not name the n
 
 class CapacityRow(Struct, frozen=True, kw_only=True, gc=False):
     """online: takes jobs. hindrance: why it can't just now, whatever its owner set. total: the hardware;
-    onboarded: offered to the network; reserved: held by jobs. held: job id -> what it holds (own device only)."""
+    onboarded: offered to the network; reserved: held by jobs. held: job id -> what it holds (own device only).
+    gpus: that are offered, with what is free of them apart from those jobs."""
 
     provider: str  # peer id
     own: bool
@@ -33,13 +35,30 @@ class CapacityRow(Struct, frozen=True, kw_only=True, gc=False):
     onboarded: Resources = Resources()
     reserved: Resources = Resources()
     ntx_price: str = "0"
-    held: dict[str, Resources] = {}
+    gpus: tuple[Gpu, ...] = ()
+    held: dict[str, Held] = {}
     available: bool = False  # as the owner set it (own device only)
     position: int = 0
 
     @property
     def free(self) -> Resources:
         return self.onboarded - self.reserved
+
+    @property
+    def gpus_left(self) -> tuple[Gpu, ...]:
+        """With what jobs leave of them."""
+        holds: dict[str, list[GpuHold]] = {}
+        for held in self.held.values():
+            for uuid in held.gpu_uuids:
+                holds.setdefault(uuid, []).append(held.of_each_gpu)
+        return left_of(self.gpus, holds)
+
+    @property
+    def public(self) -> dict[str, Any]:
+        """For anybody: which jobs hold what stays private."""
+        shown: dict[str, Any] = msgspec.to_builtins(self)
+        del shown["held"]
+        return shown | {"free": msgspec.to_builtins(self.free), "gpus": msgspec.to_builtins(self.gpus_left)}
 
 
 class NetworkCapacity(Struct, frozen=True, kw_only=True):
@@ -64,7 +83,7 @@ _BARE: frozenset[type[Event]] = _GONE | _FREED | {Device.Offboarded, Device.Unhi
 
 class Capacity(Projection[CapacityRow]):
     name: ClassVar[str] = "capacity"
-    version = 3
+    version = 4
     event_types: ClassVar[frozenset[type[Event]]] = (
         Provider.event_types() | Device.event_types() | Deployment.event_types() | {Unknown}
     )
@@ -122,6 +141,7 @@ def _apply(row: CapacityRow | None, recorded: AnyFact) -> CapacityRow | None:
                 onboarded=offering.offered,
                 reserved=offering.reserved,
                 ntx_price=offering.ntx_price,
+                gpus=offering.gpus,
             )
         case Device.Onboarded():
             return _onboarded(row, event, recorded.key)
@@ -133,7 +153,7 @@ def _apply(row: CapacityRow | None, recorded: AnyFact) -> CapacityRow | None:
     if event_type in _FREED:
         return _freed(row, recorded.key)
     if event_type is Device.Offboarded:
-        return replace(row, online=False, available=False, onboarded=Resources())
+        return replace(row, online=False, available=False, onboarded=Resources(), gpus=())
     if event_type is Device.Unhindered:
         return replace(row, online=row.available, hindrance="")
     match event:
@@ -143,11 +163,11 @@ def _apply(row: CapacityRow | None, recorded: AnyFact) -> CapacityRow | None:
         case Device.GpusChanged(gpus=gpus):
             total = replace(row.total, vram_mb=vram_total(gpus))
             onboarded = replace(row.onboarded, vram_mb=vram_offered(gpus))
-            return replace(row, total=total, onboarded=onboarded)
+            return replace(row, total=total, onboarded=onboarded, gpus=gpus)
         case Device.AvailabilityChanged(available=available):
             return replace(row, online=available and not row.hindrance, available=available)
-        case Deployment.Accepted(reserved=reserved):
-            return _held(row, recorded.key, reserved)
+        case Deployment.Accepted(reserved=reserved, gpu_uuids=gpu_uuids, gpus_shared=shared):
+            return _held(row, recorded.key, Held(resources=reserved, gpu_uuids=gpu_uuids, shared=shared))
     return row
 
 
@@ -162,6 +182,7 @@ def _onboarded(row: CapacityRow | None, event: Device.Onboarded, peer_id: str) -
         total=Resources(cpu_mhz=event.total.cpu_mhz, memory_mb=event.total.memory_mb, vram_mb=vram_total(gpus)),
         onboarded=event.offered,
         ntx_price=event.ntx_price,
+        gpus=gpus,
     )
     if row is None:
         return new
@@ -169,11 +190,13 @@ def _onboarded(row: CapacityRow | None, event: Device.Onboarded, peer_id: str) -
     return replace(new, online=online, hindrance=row.hindrance, held=row.held, reserved=row.reserved)
 
 
-def _held(row: CapacityRow, job_id: str, amount: Resources) -> CapacityRow:
+def _held(row: CapacityRow, job_id: str, new: Held) -> CapacityRow:
     """In place of what the job held. By difference: a sum over all jobs would grow with their number."""
     before = row.held.get(job_id)
-    reserved = row.reserved + amount if before is None else row.reserved - before + amount
-    return replace(row, held={**row.held, job_id: amount}, reserved=reserved)
+    reserved = row.reserved + new.resources
+    if before is not None:
+        reserved -= before.resources
+    return replace(row, held={**row.held, job_id: new}, reserved=reserved)
 
 
 def _freed(row: CapacityRow, job_id: str) -> CapacityRow:
@@ -182,4 +205,4 @@ def _freed(row: CapacityRow, job_id: str) -> CapacityRow:
         return row
     held = row.held.copy()
     del held[job_id]
-    return replace(row, held=held, reserved=row.reserved - before)
+    return replace(row, held=held, reserved=row.reserved - before.resources)

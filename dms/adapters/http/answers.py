@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from dms.application.network.messages import UUID_PATTERN
-from dms.domain.resources import Resources
+from dms.domain.resources import Gpu, Resources
 from projections.capacity import NetworkCapacity
 
 JobId = Annotated[str, Meta(pattern=UUID_PATTERN, description="UUIDv7")]
@@ -325,16 +325,21 @@ class Ready(Struct, frozen=True, kw_only=True):
 
 
 class ProviderCapacity(Struct, frozen=True, kw_only=True):
-    """own: this node. total: the hardware; onboarded: offered; reserved: held by jobs. ntx_price: a minute."""
+    """own: this node. available: as its owner set it (own node only); hindrance: why it can take no jobs just now all
+    the same; online: takes jobs. total: the hardware; onboarded: offered; reserved: held by jobs. gpus: with what jobs
+    leave of them. ntx_price: a minute."""
 
     provider: str
     own: bool
+    available: bool
+    hindrance: str
     online: bool
     channel: str
     total: Resources
     onboarded: Resources
     reserved: Resources
     free: Resources
+    gpus: list[Gpu]
     ntx_price: str
     position: int
 

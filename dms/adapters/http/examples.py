@@ -136,12 +136,15 @@ CAPACITY: dict[str, Any] = {
         {
             "provider": PEER_ID,
             "own": True,
+            "available": True,
+            "hindrance": "",
             "online": True,
             "channel": "nunet-test",
             "total": HARDWARE,
             "onboarded": AMOUNT,
             "reserved": NOTHING,
             "free": AMOUNT,
+            "gpus": [],
             "ntx_price": "0.001",
             "position": 3,
         }
