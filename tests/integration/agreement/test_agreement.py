@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
@@ -30,6 +30,7 @@ from tests.fixtures.waiting import wait_for
 from tests.integration.agreement.station import TX_USED_BEFORE, Heard, Shown, Station, station
 
 MIB = 1024 * 1024
+NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # an example takes seconds
 CHANNELS = st.sampled_from(["nunet-test"] * 4 + ["nunet-team"])
 CPU, MEMORY = st.sampled_from([800, 3000, 7200]), st.sampled_from([1600, 6000, 14_400])
 PRICE = st.sampled_from([Decimal(0), Decimal("0.01"), Decimal(2)])
@@ -277,8 +278,21 @@ async def go_through(steps: Sequence[Any]) -> None:
             check_refusals(events, rows, made.channels)
 
 
+def a_gpu_ask(vram_mb: int) -> Any:
+    wanted = {"cpu": 10, "ram": 16, "gpus": 1, "vram": vram_mb, "share_gpu": False}
+    return ("ask", ("sleep 3600", "nunet-test", "5", "", wanted), {})
+
+
+FREE = GpuReading(
+    name="Test GPU", uuid="GPU-1", vendor="nvidia", total_vram_mb=VRAM, used_vram_mb=0, free_vram_mb=VRAM,
+    compute_processes=0,
+)  # fmt: skip
+A_LITTLE_USED = msgspec.structs.replace(FREE, used_vram_mb=100, free_vram_mb=VRAM - 100)
+
+
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), phases=NO_SHRINKING)
+@example((FREE,), [("gpus_unseen", (A_LITTLE_USED,), {}), a_gpu_ask(7950), a_gpu_ask(1000), a_gpu_ask(1000)])
 @given(GPUS, st.lists(STEPS, min_size=10, max_size=20))
 def test_all_that_tells_of_a_device_tells_the_same_at_every_position(
     readings: tuple[GpuReading, ...], steps: list[Any]
