@@ -235,8 +235,9 @@ class Reactors:
         after: int | None = None,
         name: str = "reactors",
     ) -> None:
-        """name: of what follows the log for them, each time another. open_keys: KIND -> keys of the aggregates of that kind that may have something due, all that were open at
-        position `after`; None for now. What was saved since may be among them or not."""
+        """open_keys: KIND -> keys of the aggregates of that kind that may have something due, all that were open at
+        position `after`; None for now. What was saved since may be among them or not. name: of what follows the log for
+        them, each time another."""
         position = self._log.head if after is None else after
         woken: dict[str, list[Reaction[Any]]] = {}
         for reactor in reactors:

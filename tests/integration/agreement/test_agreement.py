@@ -22,7 +22,9 @@ from dms.domain.deployment import Deployment
 from dms.domain.device import Device, Reservations
 from dms.domain.directory import Advertisement
 from dms.domain.event import Recorded
+from dms.domain.features import INTERNET
 from dms.domain.gpus import GpuReading, choose
+from dms.domain.network import Network
 from dms.domain.pricing import price_text, quote
 from dms.domain.request import ServiceRequest
 from dms.domain.resources import Gpu, Resources
@@ -92,6 +94,7 @@ class Truth(Struct, frozen=True):
     offered: Resources
     reserved: Resources
     gpus: tuple[Gpu, ...]
+    network: str
 
 
 def truths(events: Sequence[Recorded], peer_id: str) -> list[Truth]:
@@ -113,9 +116,15 @@ def truth_of(device: Device, deployments: dict[str, Deployment]) -> Truth:
         if deployment.reserved != Resources() and not deployment.ended:
             held.hold(job_id, deployment.reserved, deployment.gpu_uuids, shared=deployment.gpus_shared)
     return Truth(
-        online=device.online, onboarded=device.onboarded, channel=device.channel, ntx_price=device.ntx_price,
-        offered=device.offered, reserved=held.total, gpus=held.left_of(device.total.gpus) if device.onboarded else (),
-    )  # fmt: skip
+        online=device.online,
+        onboarded=device.onboarded,
+        channel=device.channel,
+        ntx_price=device.ntx_price,
+        offered=device.offered,
+        reserved=held.total,
+        gpus=held.left_of(device.total.gpus) if device.onboarded else (),
+        network=device.network,
+    )
 
 
 # --- the present: all that is shown is one ---------------------------------------------------------------
@@ -152,6 +161,7 @@ def check_told(told: Advertisement, row: dict[str, Any]) -> None:
     assert offering.offered == amount_of(row, "onboarded")
     assert offering.reserved == amount_of(row, "reserved")
     assert offering.gpus == gpus_of(row)
+    assert (INTERNET in offering.features) == (row["network"] == Network.INTERNET)
 
 
 def amount_of(row: dict[str, Any], name: str) -> Resources:
@@ -174,6 +184,7 @@ def check_past(rows: Sequence[dict[str, Any] | None], true: Sequence[Truth]) -> 
         assert amount_of(row, "onboarded") == truth.offered, position
         assert amount_of(row, "reserved") == truth.reserved, position
         assert gpus_of(row) == truth.gpus, position
+        assert row["network"] == truth.network, position
 
 
 def check_heard(heard: Sequence[Heard], true: Sequence[Truth]) -> None:
