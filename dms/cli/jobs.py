@@ -72,6 +72,7 @@ def _add_run(group: Group) -> None:
     @click.argument("file", type=click.File("rb"))
     @click.option("--quote", is_flag=True, help="Only ask for the price; pay later with `job fund`.")
     @click.option("--resume", metavar="FILE|JOB", help="Go on from this checkpoint, or from the one of this job.")
+    @click.option("--strict", is_flag=True, help="Take warnings about the job file for errors.")
     @_paying
     @pass_state
     def run(
@@ -80,6 +81,7 @@ def _add_run(group: Group) -> None:
         *,
         quote: bool,
         resume: str | None,
+        strict: bool,
         tx_hash: str | None,
         trust: bool,
         wait: bool,
@@ -93,7 +95,7 @@ def _add_run(group: Group) -> None:
         request = with_resume(read_request(file), resume)
         _check_payment(tx_hash, trust)
         api = state.api()
-        offer = _ask_for(api, request)
+        offer = _ask_for(api, request, strict=strict or None)
         job_id = offer["job_id"]
         provider = offer.get("compute_provider_id") or offer["compute_provider_addr"]
         say(f"job {job_id}: {offer['estimated_price']} NTX, provider {provider}")
@@ -310,15 +312,18 @@ def _check_awaited(api: Api, job_id: str) -> None:
         raise Failure(f"job {job_id} awaits no payment: it is {status}", Exit.CONFLICT, f"nunet job why {job_id}")
 
 
-def _ask_for(api: Api, request: Mapping[str, Any]) -> dict[str, Any]:
+def _ask_for(api: Api, request: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
+    """The quote. What may be a mistake in the request is told."""
     try:
-        offer: dict[str, Any] = api.post("/run/request-service", request)
+        offer: dict[str, Any] = api.post("/run/request-service", request, strict=strict or None)
     except Failure as failure:
         if failure.exit_code != Exit.NOT_FOUND:
             raise
         raise Failure(
             failure.message, Exit.NOT_PLACED, "see who is there: nunet capacity, nunet peer list"
         ) from failure
+    for warning in offer.get("warnings", ()):
+        say(f"warning: {warning['pointer']}: {warning['detail']}")
     return offer
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from dms.adapters.http.problems import Finding
 from dms.application.network.messages import UUID_PATTERN
 from dms.domain.resources import Resources
 from projections.capacity import NetworkCapacity
@@ -151,7 +152,8 @@ class Ping(Struct, frozen=True, kw_only=True):
 # --- jobs --------------------------------------------------------------------------------------------
 class QuoteAnswer(Struct, frozen=True, kw_only=True):
     """With the fields of both generations of the original: signature and oracle_message, and the hashes.
-    estimated_price: NTX. signature: Ed25519 over oracle_message by this node's key, hex."""
+    estimated_price: NTX. signature: Ed25519 over oracle_message by this node's key, hex. warnings: keys of the request
+    that nobody reads, and what else may be a mistake; the job can be paid and run all the same."""
 
     job_id: JobId
     compute_provider_addr: Annotated[str, Meta(description="where to pay: the provider's wallet")]
@@ -164,6 +166,7 @@ class QuoteAnswer(Struct, frozen=True, kw_only=True):
     refund_hash: Hash
     distribute_50_hash: Hash
     distribute_75_hash: Hash
+    warnings: list[Finding]
 
 
 class TimelineStep(Struct, frozen=True, kw_only=True):

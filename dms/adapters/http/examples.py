@@ -86,6 +86,7 @@ QUOTE: dict[str, Any] = {
     **{
         f"{outcome}_hash": "a7" * 32 for outcome in ("metadata", "withdraw", "refund", "distribute_50", "distribute_75")
     },
+    "warnings": [{"pointer": "/blokchain", "detail": "unknown key; did you mean blockchain?"}],
 }
 JOB: dict[str, Any] = {
     "job_id": JOB_ID,
