@@ -410,7 +410,6 @@ def _docker_executor(settings: Settings, node_id: str, capacity: Capacity) -> Do
     limits = ContainerLimits(
         core_mhz=max(1, capacity.cpu_mhz // max(1, capacity.cores)),
         cores=capacity.cores,
-        network="bridge" if job.network else "none",
         image_user=job.run_as_image_user,
         log_mb=job.log_max_mb,
     )
@@ -418,7 +417,9 @@ def _docker_executor(settings: Settings, node_id: str, capacity: Capacity) -> Do
         limits=limits,
         policy=ImagePolicy(job.image_allow, job.image_deny),
         workspaces=settings.general.data_dir.resolve() / "workspaces",
+        workspace_volumes=True,
         patience_seconds=job.answer_timeout,
+        network=job.network,
     )
     return DockerExecutor(node_id, wanted)
 

@@ -30,7 +30,7 @@ from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job
 from dms.domain.payment import payment_key
 from dms.domain.pricing import outcome_hashes, price_text, terms
-from dms.domain.request import ServiceRequest
+from dms.domain.request import ServiceRequest, settled
 from dms.errors import InvalidInput, NotFound
 
 
@@ -122,12 +122,22 @@ class ServiceProvider:
         """problems: what was wrong with it when it was read. Raises InvalidInput (also when it can't be had for
         max_ntx), NoProviderMatches."""
         self._checking.check(request, problems)
+        request = settled(request)
         source = self._checkpoints.source_of(request)
-        found = await self._search.find(request, request.params.node_id or self.default_provider)
-        return await self._quote(request, found, source)
+        return await self._quote(request, await self._find(request), source)
+
+    async def try_out(self, request: ServiceRequest, problems: Problems = ()) -> Found:
+        """Who would get it just now; nothing is recorded, and nothing promised. Raises as `request_service` does."""
+        self._checking.check(request, problems)
+        request = settled(request)
+        self._checkpoints.source_of(request)
+        return await self._find(request)
+
+    async def _find(self, request: ServiceRequest) -> Found:
+        return await self._search.find(request, request.params.node_id or self.default_provider)
 
     async def _quote(self, request: ServiceRequest, found: Found, source: Path | None) -> Quote:
-        chosen, match = found
+        chosen, match = found.chosen, found.match
         job = Job(new_id())
         resume = await self._checkpoints.keep(source, job.key) if source else None
         expires_at = self._now() + int(self._timeouts.funding_window * 1_000_000)
