@@ -171,6 +171,12 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "events": "how many records there are",
         "line": "which kind of line it is",
     },
+    "Gpu": {
+        "free_vram_mb": "MB that can be had",
+        "shared": "whether only a job that shares can have what is free",
+        "taken": "whether nothing is left",
+        "total_vram_mb": "MB that it has",
+    },
     "GpuCapacity": {"detected": "how many the driver has now", "offered": "those that are onboarded"},
     "GpuCheck": {
         "gpu_uuids": "the GPUs that the container saw",
@@ -295,6 +301,8 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "size": "with its unit",
     },
     "ProviderCapacity": {
+        "available": "as its owner set it; of this node only",
+        "gpus": "with what jobs leave of them",
         "network": "the most that its jobs are given, none or internet; empty where it does not say",
         "network_trouble": "why it is no more; of this node only",
         "provider": "its peer id",
@@ -305,7 +313,10 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "status": "present (it was here), pulling, pulled or failed",
         "total_mb": "MB of the layers that were announced so far",
     },
-    "QuoteAnswer": {"estimated_price": "NTX for the whole time"},
+    "QuoteAnswer": {
+        "estimated_price": "NTX for the whole time",
+        "warnings": "what may be a mistake in the request",
+    },
     "ResourceBody": {"cpu": "MHz to offer", "memory": "MB to offer"},
     "Resources": {"cpu_mhz": "MHz over all cores", "memory_mb": "MB", "vram_mb": "MB over all GPUs"},
     "ResumeJob": {"progress_file": "name of the checkpoint", "resume": "whether to go on from it"},
