@@ -4,7 +4,6 @@ whose fault it is, who is paid, and that nothing stays behind. The engine is one
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -15,38 +14,14 @@ from dms.adapters.executors.docker_settings import DockerSettings
 from dms.adapters.executors.images import ImagePolicy
 from dms.application.deployments import run_containers, supervision
 from dms.application.device import engine as engine_watch
-from dms.domain.deployment import Deployment, DeploymentState, Fault
-from dms.domain.job import Job
-from dms.domain.reward import RewardType
 from tests.fixtures.docker_pair import DockerPair, End, Places, docker_pair
 from tests.fixtures.engine import OwnEngine, own_engine
-from tests.fixtures.images import SHELL_IMAGE
+from tests.fixtures.jobs_in_states import BY_ITSELF, STATES, TERMINATED, JobsInStates, failed
 from tests.fixtures.provider import LIMITS
-from tests.fixtures.registry import Registry, Trouble, serve_registry
+from tests.fixtures.registry import Registry, serve_registry
 from tests.fixtures.waiting import wait_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
-
-SHORT = "echo done"
-UNTIL_TOLD = "trap 'echo done; exit 0' HUP; echo up; while true; do sleep 0.2 & wait; done"
-DEAF = "trap 'echo told' TERM; echo up; while true; do sleep 0.2; done"
-
-COMPLETED = End(Job.Completed.TOPIC, Fault.NONE, "", RewardType.WITHDRAW)
-EXITED = End(Deployment.ContainerExited.TOPIC, Fault.NONE, "", RewardType.WITHDRAW)
-BY_ITSELF = (COMPLETED, EXITED)
-TERMINATED = (
-    End(Job.Failed.TOPIC, Fault.REQUESTER, "enough", RewardType.REFUND),
-    End(Deployment.Stopped.TOPIC, Fault.REQUESTER, "enough", RewardType.REFUND),
-)
-
-
-def failed(reason: str) -> tuple[End, End]:
-    """By the provider's fault."""
-    return (
-        End(Job.Failed.TOPIC, Fault.PROVIDER, reason, RewardType.REFUND),
-        End(Deployment.Failed.TOPIC, Fault.PROVIDER, reason, RewardType.REFUND),
-    )
-
 
 BY_THE_ENGINE = failed("the provider's container engine ended the job: it was restarted or went down")
 FROM_OUTSIDE = failed("the job was stopped on the provider's machine, from outside")
@@ -91,103 +66,9 @@ async def pair(
         places.let_go()
 
 
-class Jobs:
-    """One in each state that a job can be in, and kept there."""
-
-    def __init__(self, pair: DockerPair, places: Places, registry: Registry, api: APIClient) -> None:
-        self._pair, self._places, self._registry, self._api = pair, places, registry, api
-        self._pulled = threading.Event()
-        self.of: dict[str, str] = {}  # state -> the job's id
-
-    async def start(self, *states: str) -> None:
-        for state in states:
-            self.of[state] = await getattr(self, f"_{state}")()
-
-    async def are_there(self) -> bool:
-        """Whether each is in its state, by the provider's log, by where the provider is, and by the engine."""
-        states = {
-            name: (self._pair.deployment(job_id).state, await self._container(name)) for name, job_id in self.of.items()
-        }
-        return states == {name: STATES[name] for name in self.of}
-
-    def let_go(self) -> None:
-        self._places.let_go()
-        self._pulled.set()
-
-    async def tell(self, state: str) -> None:
-        """To end by itself, once the provider follows it again."""
-        job_id = self.of[state]
-        await wait_for(lambda: self._pair.deployment(job_id).state is DeploymentState.RUNNING)
-        await asyncio.to_thread(self._api.kill, self._pair.deployment(job_id).container_id, "SIGHUP")
-
-    async def _container(self, state: str) -> str:
-        wanted = {"label": f"io.nunet.dms.job_id={self.of[state]}"}
-        found = await asyncio.to_thread(lambda: self._api.containers(all=True, filters=wanted))
-        return found[0]["State"] if found else ""
-
-    async def _asked(self, script: str, place: str = "", image: str = SHELL_IMAGE) -> str:
-        job_id = await self._pair.quote(script, image)
-        if place:
-            self._places.hold(place, job_id)
-        await self._pair.pay(job_id)
-        if place:
-            await wait_for(lambda: (place, job_id) in self._places.reached)
-        return job_id
-
-    async def _pulling(self) -> str:
-        self._registry.publish("nunet/demo", "1")
-        self._registry.trouble = lambda path: Trouble(held=self._pulled) if "/blobs/" in path else None
-        job_id = await self._asked(SHORT, image=f"{self._registry.address}/nunet/demo:1")
-        await wait_for(lambda: any("/blobs/" in path for path in self._registry.asked))
-        return job_id
-
-    async def _created(self) -> str:
-        return await self._asked(SHORT, "start")
-
-    async def _starting(self) -> str:
-        return await self._asked(UNTIL_TOLD, "started")
-
-    async def _running(self) -> str:
-        return await self._printing(UNTIL_TOLD, "up")
-
-    async def _stopping(self) -> str:
-        job_id = await self._printing(DEAF, "up")
-        await self._pair.terminate(job_id)
-        await self._prints(job_id, "told")
-        return job_id
-
-    async def _sealing(self) -> str:
-        return await self._asked(SHORT, "sealing")
-
-    async def _over(self) -> str:
-        return await self._asked(SHORT, "removal")
-
-    async def _printing(self, script: str, line: str) -> str:
-        job_id = await self._asked(script)
-        await self._prints(job_id, line)
-        return job_id
-
-    async def _prints(self, job_id: str, line: str) -> None:
-        async with asyncio.timeout(120):
-            while not await self._pair.printed(job_id, line):
-                await asyncio.sleep(0.02)
-
-
-# By the provider's log, and by the engine.
-STATES = {
-    "pulling": (DeploymentState.ACCEPTED, ""),
-    "created": (DeploymentState.CREATED, "created"),
-    "starting": (DeploymentState.CREATED, "running"),
-    "running": (DeploymentState.RUNNING, "running"),
-    "stopping": (DeploymentState.STOPPING, "running"),
-    "sealing": (DeploymentState.RUNNING, "exited"),
-    "over": (DeploymentState.ENDED, "exited"),
-}
-
-
 @pytest.fixture
-def jobs(pair: DockerPair, places: Places, registry: Registry, api: APIClient) -> Iterator[Jobs]:
-    made = Jobs(pair, places, registry, api)
+def jobs(pair: DockerPair, places: Places, registry: Registry, api: APIClient) -> Iterator[JobsInStates]:
+    made = JobsInStates(pair, places, api, registry)
     yield made
     made.let_go()
 
@@ -205,7 +86,7 @@ OUTAGES = pytest.mark.parametrize("outage", [OwnEngine.stop, OwnEngine.kill], id
 
 @OUTAGES
 async def test_an_engine_that_comes_back(
-    engine: OwnEngine, pair: DockerPair, jobs: Jobs, outage: Outage, monkeypatch: pytest.MonkeyPatch
+    engine: OwnEngine, pair: DockerPair, jobs: JobsInStates, outage: Outage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What had not begun begins then; what ran is lost, unless the engine lets it go on; what is over stays as it
     ended."""
@@ -237,7 +118,7 @@ async def test_an_engine_that_comes_back(
 
 @OUTAGES
 async def test_an_engine_that_stays_away_is_the_providers_fault(
-    engine: OwnEngine, pair: DockerPair, jobs: Jobs, outage: Outage, monkeypatch: pytest.MonkeyPatch
+    engine: OwnEngine, pair: DockerPair, jobs: JobsInStates, outage: Outage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once its grace is over. What it goes on running meanwhile is removed when it is back."""
     await jobs.start(*STATES)
@@ -263,7 +144,7 @@ async def test_an_engine_that_stays_away_is_the_providers_fault(
 
 @OUTAGES
 async def test_an_engine_that_comes_back_before_the_dms_does(
-    engine: OwnEngine, pair: DockerPair, jobs: Jobs, outage: Outage, monkeypatch: pytest.MonkeyPatch
+    engine: OwnEngine, pair: DockerPair, jobs: JobsInStates, outage: Outage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await jobs.start("created", "starting", "running", "stopping", "sealing", "over")
     assert await jobs.are_there()

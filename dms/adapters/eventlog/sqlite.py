@@ -9,6 +9,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from eventsourcing.persistence import PersistenceError
+
 from dms.adapters.eventlog import sqlite_keys
 from dms.adapters.eventlog.archive_reader import Archived
 from dms.adapters.eventlog.envelope import Draft, Place, Stored
@@ -43,7 +45,7 @@ class SQLiteRecorder(LogRecorder):
         try:
             self._open()
             self._files = FilesInUse(database) if own else None
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, PersistenceError, OSError) as error:
             self._release()
             raise LogCorrupt(f"{database} can't be opened as an event log: {error}") from error
         except LogCorrupt:
