@@ -19,6 +19,7 @@ from dms.domain.device import Capacity
 from dms.domain.event import Event, Recorded
 from dms.domain.gpus import GpuReading
 from dms.domain.heads import Heads
+from dms.domain.network import Network
 from dms.domain.run_end import EndedBy
 
 A = TypeVar("A", bound=Aggregate)
@@ -205,8 +206,17 @@ class ExecutionSpec(Struct, frozen=True, kw_only=True):
     arguments: tuple[str, ...]
     cpu_mhz: int
     memory_mb: int
+    arguments_given: bool = False  # one by one by the user; else they are the original's pair
     gpu_uuids: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    network: Network = Network.NONE
+
+
+class NetworkGiven(Struct, frozen=True, kw_only=True):
+    """The most that a job can be given here, and why it is no more."""
+
+    network: Network
+    reason: str = ""
 
 
 class PreparedImage(Struct, frozen=True, kw_only=True):
@@ -278,6 +288,10 @@ class Executor(Protocol):
 
     def objection(self, spec: ExecutionSpec) -> str:
         """Why this can never be run here, as far as the request itself tells; empty when it may be."""
+
+    async def try_network(self) -> NetworkGiven:
+        """What jobs can be given just now, tried out as a job would find it. Takes seconds.
+        Raises ExecutorUnavailable."""
 
     async def prepare(self, spec: ExecutionSpec) -> PreparedImage:
         """Makes the image available and checks that it may run. Waits out a registry's passing trouble for a while;

@@ -60,6 +60,7 @@ BOUNDS: dict[tuple[str, str], Any] = {
     ("Offering", "ntx_price"): _PLAIN_ID,
     ("Offering", "blockchain"): _PLAIN_ID,
     ("Offering", "payment_address"): _PLAIN_ID,
+    ("Offering", "features"): Annotated[tuple[_PLAIN_ID, ...], Meta(max_length=64)],
     ("Advertisement", "peer_id"): _PLAIN_ID,
     ("Advertisement", "addresses"): Annotated[tuple[_PLAIN_ID, ...], Meta(max_length=32)],
     ("SignedRecord", "position"): Annotated[int, Meta(ge=1, le=2**62)],

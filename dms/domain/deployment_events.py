@@ -20,8 +20,8 @@ class DeploymentEvents:
     @register
     class Requested(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "deployment.requested"
-        VERSION: ClassVar[int] = 2
-        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        VERSION: ClassVar[int] = 3
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged, 2: unchanged}
         PERSONAL: ClassVar[Mapping[str, Any]] = {
             **below("request", PERSONAL_FIELDS),
             "service_provider": ERASED,
@@ -47,6 +47,7 @@ class DeploymentEvents:
         reserved: Resources
         gpu_uuids: tuple[str, ...] = ()
         gpus_shared: bool = False  # with other jobs; else they are this job's alone
+        network: str = ""  # that the job is given; empty: none
 
     @register
     class Rejected(Event, frozen=True, kw_only=True, gc=False):

@@ -23,7 +23,7 @@ Short = Annotated[str, Meta(max_length=256)]
 
 class Offering(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a provider offers right now. total: its hardware; onboarded: offered to the network;
-    reserved: held by running jobs."""
+    reserved: held by running jobs. features: what it can do, by name (domain/features.py), sorted."""
 
     channel: Short
     online: bool
@@ -37,6 +37,7 @@ class Offering(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     blockchain: Short = ""
     payment_address: Short = ""
     allow_cardano: bool = False
+    features: Annotated[tuple[Short, ...], Meta(max_length=64)] = ()
 
     @property
     def free(self) -> Resources:
@@ -116,7 +117,7 @@ def check_advertisement(
     if not now < advertisement.expires_at <= now + (LIFETIME_SECONDS + CLOCK_SKEW_SECONDS) * 1_000_000:
         raise OtherClock(
             f"advertisement of {advertisement.peer_id} has expired or comes from the future",
-            (now - advertisement.sequence) // 1_000_000,
+            (now - advertisement.expires_at) // 1_000_000 + LIFETIME_SECONDS,
         )
 
 
@@ -128,8 +129,8 @@ class Provider(Aggregate):
     @register
     class Advertised(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "provider.advertised"
-        VERSION: ClassVar[int] = 2
-        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        VERSION: ClassVar[int] = 3
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged, 2: unchanged}
         PERSONAL: ClassVar[Mapping[str, Any]] = {"offering.payment_address": ERASED, "addresses": []}
         offering: Offering
         addresses: tuple[str, ...] = ()

@@ -29,8 +29,8 @@ class JobEvents:
     @register
     class ServiceRequested(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "job.service_requested"
-        VERSION: ClassVar[int] = 2
-        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
+        VERSION: ClassVar[int] = 3
+        UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged, 2: unchanged}
         PERSONAL: ClassVar[Mapping[str, Any]] = {**below("request", PERSONAL_FIELDS), "payee": ERASED}
         request: ServiceRequest
         provider: str  # peer id of the chosen compute provider

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from dms.domain.directory import Offering
+from dms.domain.features import Feature, needed_by
 from dms.domain.gpus import GpuWish, fitting
 from dms.domain.job import Refusal
 from dms.domain.offers import Offers, Row, behind
@@ -40,6 +41,7 @@ class Needs(Struct, frozen=True, kw_only=True, gc=False):
     resources: Resources
     wish: GpuWish | None
     max_ntx: Decimal
+    features: tuple[Feature, ...] = ()
 
 
 def needs_of(request: ServiceRequest) -> Needs:
@@ -48,6 +50,7 @@ def needs_of(request: ServiceRequest) -> Needs:
         resources=msgspec.structs.replace(request.resources, vram_mb=0),
         wish=request.gpu_wish,
         max_ntx=Decimal(str(request.max_ntx)),
+        features=needed_by(request),
     )
 
 
@@ -111,8 +114,8 @@ def search(
     rule: Rule = RULE,
 ) -> Generator[None, None, Match]:
     """The `most` cheapest candidates: the same ones, in the same order, as when all were priced and sorted. In steps
-    of well below a millisecond, between which the offers may change. now: Unix µs; whose word has expired is left
-    out. Raises as `match` does."""
+    of well below a millisecond, between which the offers may change. now: µs of the clock of their `ends_at`; whose
+    word has expired is left out. Raises as `match` does."""
     looking = _Search(request, offers, channel, most, now, rule)
     if target:
         looking.at_one(target)
@@ -265,7 +268,7 @@ class _Search:
         return None
 
     def _expired(self, row: Row) -> bool:
-        return 0 < row.expires_at <= self._now
+        return 0 < row.ends_at <= self._now
 
     def _counts_as_small(self, row: Row | None) -> bool:
         """Refused without its price, and without a word, which nobody would read."""
@@ -304,6 +307,9 @@ def refusal(needs: Needs, offering: Offering, channel: str, price: Decimal) -> s
         return "is not onboarded"
     if not offering.online:
         return "is offline"
+    for feature in needs.features:
+        if feature.name not in offering.features:
+            return feature.lacking
     if wish and not offering.gpus:
         return "has no GPU"
     if request.service_type == "cardano_node" and not offering.allow_cardano:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
+from dms.domain.environment import Variables, problems_of_environment
 from dms.domain.gpus import GpuWish
 from dms.domain.image import parse_image
+from dms.domain.inputs import MOST_INPUTS, Input, problems_of_inputs
+from dms.domain.network import Network, network_of
 from dms.domain.resources import LEAST_CPU_MHZ, LEAST_MEMORY_MB, Resources
 from dms.domain.sealing import ERASED
 from dms.errors import InvalidInput
@@ -19,6 +24,7 @@ LongText = Annotated[str, Meta(max_length=8192)]
 SERVICE_TYPES = ("ml-training-cpu", "ml-training-gpu", "cardano_node")
 MACHINE_TYPES = ("", "cpu", "gpu")
 MOST_ARGUMENT_BYTES = 128 * 1024 - 1  # Linux: MAX_ARG_STRLEN, of one argument with the NUL at its end
+MOST_REQUEST_BYTES = 160 * 1024  # as JSON: sealed in an event it is a third longer, and fits into a frame
 
 
 class ResumeJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -27,22 +33,29 @@ class ResumeJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Params(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """node_id: set by the client, it targets that compute provider."""
+    """node_id: set by the client, it targets that compute provider. arguments: the container's own; unless they are
+    given it gets model_url and packages. inputs: are in /workspace before the container starts. env, secret_env:
+    variables of the container; the values of the latter stand sealed in events."""
 
     image_id: Annotated[str, Meta(min_length=1, max_length=512)]
     model_url: LongText = ""
     packages: Annotated[tuple[Text, ...], Meta(max_length=256)] | None = ()
+    arguments: Annotated[tuple[LongText, ...], Meta(max_length=256)] | None = None
     machine_type: Text = ""
     node_id: Text = ""
     public_key: Text = ""
     local_node_id: Text = ""
     local_public_key: Text = ""
     resume_job: ResumeJob | None = None
+    inputs: Annotated[tuple[Input, ...], Meta(max_length=MOST_INPUTS)] = ()
+    env: Variables = {}
+    secret_env: Variables = {}
 
 
 class Constraints(Struct, frozen=True, kw_only=True):
     """cpu in MHz, ram in MB, power in W, time in minutes. gpus: how many, 0 for one where the machine
     type is gpu; vram: of each of them, in MB; share_gpu: they may be given to other such jobs as well.
+    network: "none" or "internet"; empty for what `ServiceRequest.network` makes of it.
     The upper bounds are far above any machine; they keep sums in range."""
 
     complexity: Text
@@ -53,6 +66,7 @@ class Constraints(Struct, frozen=True, kw_only=True):
     power: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     gpus: Annotated[int, Meta(ge=0, le=64)] = 0
     share_gpu: bool = False
+    network: Text = ""
 
 
 class ServiceRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -88,8 +102,20 @@ class ServiceRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
     @property
+    def network(self) -> Network:
+        """What it needs. When it does not say, the image of a job of the original's shape fetches its model and
+        packages itself. Raises InvalidInput for a word that nobody knows."""
+        if self.constraints.network:
+            return network_of(self.constraints.network)
+        params = self.params
+        fetches = (params.model_url or params.packages) and not params.inputs
+        return Network.INTERNET if fetches else Network.NONE
+
+    @property
     def arguments(self) -> tuple[str, ...]:
-        """The container's arguments: model_url, then all packages joined by spaces as one."""
+        """The container's: those given, or as in the original model_url, then all packages joined by spaces as one."""
+        if self.params.arguments is not None:
+            return self.params.arguments
         return (self.params.model_url, " ".join(self.params.packages or ()))
 
 
@@ -99,9 +125,13 @@ PERSONAL_FIELDS: Mapping[str, Any] = {
     "params.image_id": ERASED,
     "params.model_url": ERASED,
     "params.packages": [],
+    "params.arguments": None,
     "params.local_node_id": "",
     "params.local_public_key": "",
     "params.resume_job": None,
+    "params.inputs": [],
+    "params.env": {},
+    "params.secret_env": {},
 }
 """What of a request tells who asked, and for what. Resources, time, price and target are not a person's."""
 
@@ -119,21 +149,44 @@ def problems_of(request: ServiceRequest) -> list[tuple[str, str]]:
         parse_image(request.params.image_id)
     except InvalidInput as error:
         found.append(("/params/image_id", str(error)))
+    try:
+        _ = request.network
+    except InvalidInput as error:
+        found.append(("/constraints/network", str(error)))
+    params = request.params
+    found += problems_of_inputs(params.inputs) + problems_of_environment(params.env, params.secret_env)
     return found + _problems_of_arguments(request) + _below_floors(request.constraints)
+
+
+def settled(request: ServiceRequest) -> ServiceRequest:
+    """As it is recorded and sent, with what it left to the rules: a later rule must not change what was asked."""
+    return replace(request, constraints=replace(request.constraints, network=request.network.value))
 
 
 def _problems_of_arguments(request: ServiceRequest) -> list[tuple[str, str]]:
     """What no program can be given as its arguments. Together, since an executor may hand them on as one."""
     params = request.params
+    named = (
+        ("/params/model_url", (params.model_url,)),
+        ("/params/packages", params.packages or ()),
+        ("/params/arguments", params.arguments or ()),
+    )
     found = [
         (pointer, "has a NUL character, which no program can be given; leave it out")
-        for pointer, texts in (("/params/model_url", (params.model_url,)), ("/params/packages", params.packages or ()))
+        for pointer, texts in named
         if any("\0" in text for text in texts)
     ]
+    given = params.arguments is not None
+    if given and (params.model_url or params.packages):
+        text = "stand in place of model_url and packages: give either, not both"
+        found.append(("/params/arguments", text))
     length = len(" ".join(request.arguments).encode("utf-8", "surrogatepass"))
     if length > MOST_ARGUMENT_BYTES:
-        text = f"model_url and packages together have {length} bytes, at most {MOST_ARGUMENT_BYTES} can be passed on"
-        found.append(("/params/packages", f"{text}; put them into a file that the job fetches, or into the image"))
+        pointer, name = ("/params/arguments", "arguments") if given else ("/params/packages", "model_url and packages")
+        text = f"{name} together have {length} bytes, at most {MOST_ARGUMENT_BYTES} can be passed on"
+        found.append((pointer, f"{text}; put them into a file that the job fetches, or into the image"))
+    elif (size := len(msgspec.json.encode(request))) > MOST_REQUEST_BYTES:
+        found.append(("", f"the request has {size} bytes, at most {MOST_REQUEST_BYTES}; put some of it into an input"))
     return found
 
 

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,7 @@ from dms.application.ports import (
     Execution,
     ExecutionSpec,
     ExecutionState,
+    NetworkGiven,
     OutputCursor,
     OutputLine,
     PackedWorkspace,
@@ -40,6 +42,7 @@ from dms.application.ports import (
 from dms.clock import machine_clock
 from dms.disk import make_folder, write_file
 from dms.domain.decoding import UNREADABLE
+from dms.domain.network import Network
 from dms.domain.run_end import EndedBy
 from dms.errors import ExecutionError, ExecutorUnavailable, InvalidInput
 
@@ -64,8 +67,8 @@ class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 @our_errors_only
 class ProcessExecutor:
-    """data_dir: a folder of its own, one folder per job in it. The image of a job is not looked at: its
-    arguments, joined by blanks, are a command for /bin/sh."""
+    """data_dir: a folder of its own, one folder per job in it. The image of a job is not looked at: model_url and
+    packages, joined by blanks, are a command for /bin/sh; arguments of the user's are a program and its arguments."""
 
     name = "process"
 
@@ -78,6 +81,11 @@ class ProcessExecutor:
     def objection(self, spec: ExecutionSpec) -> str:
         """There is no image, and there are no bounds."""
         return ""
+
+    async def try_network(self) -> NetworkGiven:
+        """A bare process has the machine's own network, whatever it asks for. Peers' jobs are not run so unless the
+        operator says so."""
+        return NetworkGiven(network=Network.INTERNET)
 
     async def check(self) -> None:
         """Raises ExecutorUnavailable when the folder can't be written."""
@@ -112,7 +120,7 @@ class ProcessExecutor:
         wanted = ProcessSpec(
             job_id=spec.job_id,
             node_id=spec.node_id,
-            command=" ".join(spec.arguments),
+            command=(shlex.join if spec.arguments_given else " ".join)(spec.arguments),
             environment={**dict(spec.environment), "CUDA_VISIBLE_DEVICES": ",".join(spec.gpu_uuids)},
             memory_mb=spec.memory_mb,
             open_files=self._limits.open_files,

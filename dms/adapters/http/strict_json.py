@@ -2,7 +2,8 @@
 
 Refused: anything but UTF-8, a byte order mark, NaN and infinities, lone surrogates; and where it would be
 read, duplicate keys, NUL, numbers beyond 64 bits, nesting over 32. Keys are matched without regard to case at
-every depth, null counts as absent, and unknown keys are ignored, as in the original (Go's encoding/json).
+every depth, null counts as absent, and unknown keys are ignored, as in the original (Go's encoding/json). Keys of maps
+are the caller's own words (names of environment variables), and stay as they are.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, TypeVar
+from collections.abc import Hashable, Iterator
+from functools import cache
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 import msgspec
 
@@ -42,12 +45,11 @@ Findings = list[tuple[str, str]]
 
 def parse(body: bytes, message_type: type[T]) -> T:
     """The body as that type; unknown keys are ignored, whatever they hold. Raises InvalidInput with JSON pointers."""
-    tree, findings = _read(body)
+    tree, findings = _read(body, _maps(cast("Hashable", message_type)))
     try:
         value = msgspec.convert(tree, message_type)
     except msgspec.ValidationError as error:
-        pointer, what = _located(str(error))
-        raise _invalid(pointer, dict(findings).get(pointer, what)) from error
+        raise _invalid(*_explained(*_located(str(error)), findings)) from error
     if findings and _holds_refused(value):
         raise _invalid(*findings[0])
     return value
@@ -69,8 +71,25 @@ def load(body: bytes) -> Any:
     return tree
 
 
-def _read(body: bytes) -> tuple[Any, Findings]:
-    """The tree, with _Refused in the places that were found wanting."""
+@cache
+def _maps(message_type: Any) -> frozenset[str]:
+    """Pointers of the maps in it."""
+    return frozenset(_maps_below(message_type, ""))
+
+
+def _maps_below(kind: Any, pointer: str) -> Iterator[str]:
+    if get_origin(kind) is dict or kind is dict:
+        yield pointer
+    elif isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        for field in msgspec.structs.fields(kind):
+            yield from _maps_below(field.type, f"{pointer}/{field.encode_name}")
+    else:
+        for part in get_args(kind):
+            yield from _maps_below(part, pointer)
+
+
+def _read(body: bytes, maps: frozenset[str] = frozenset()) -> tuple[Any, Findings]:
+    """The tree, with _Refused in the places that were found wanting. maps: pointers of objects whose keys are kept."""
     if not body.strip():
         raise InvalidInput("request body is empty", [("", "a JSON object is expected")])
     try:
@@ -87,8 +106,8 @@ def _read(body: bytes) -> tuple[Any, Findings]:
         raise _invalid("", f"{error.msg} (line {error.lineno}, column {error.colno})") from error
     except RecursionError as error:
         raise _invalid("", _TOO_DEEP) from error
-    findings: Findings = []
-    return _checked(tree, "", 0, findings), findings
+    reading = _Reading(maps)
+    return reading.checked(tree, "", 0), reading.findings
 
 
 def _holds_refused(value: Any) -> bool:
@@ -114,45 +133,51 @@ def _float(text: str) -> float | int | _Refused:
     return int(number) if number.is_integer() and int(number) in _INTEGERS else number
 
 
-def _checked(value: Any, pointer: str, depth: int, findings: Findings) -> Any:
-    if depth > DEEPEST:
-        return _refuse(pointer[:128], _TOO_DEEP, findings)
-    if isinstance(value, _Pairs):
-        return _object(value, pointer, depth, findings)
-    if isinstance(value, list):
-        return [_checked(item, f"{pointer}/{index}", depth + 1, findings) for index, item in enumerate(value)]
-    if isinstance(value, _Refused):
-        if not value.json:
-            raise _invalid(pointer, value.why)
-        return _refuse(pointer, value.why, findings)
-    if isinstance(value, str) and (why := _bad_text(value, pointer)):
-        return _refuse(pointer, why, findings)
-    return value
+class _Reading:
+    """One body's way from pairs to dicts."""
 
+    def __init__(self, maps: frozenset[str]) -> None:
+        self._maps = maps
+        self.findings: Findings = []
 
-def _object(pairs: _Pairs, pointer: str, depth: int, findings: Findings) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    seen: set[str] = set()
-    for key, item in pairs:
-        if why := _bad_text(key, pointer):
-            _refuse(pointer, why, findings)
-            continue  # no key of ours
-        folded = key.casefold()
-        where = f"{pointer}/{escaped(folded)}"
-        if folded in seen:
-            why = "the key is there twice (upper and lower case count as one)"
-            found[folded] = _refuse(where, why, findings)
-            continue
-        seen.add(folded)
-        value = _checked(item, where, depth + 1, findings)
-        if value is not None:
-            found[folded] = value
-    return found
+    def checked(self, value: Any, pointer: str, depth: int) -> Any:
+        if depth > DEEPEST:
+            return self._refuse(pointer[:128], _TOO_DEEP)
+        if isinstance(value, _Pairs):
+            return self._object(value, pointer, depth)
+        if isinstance(value, list):
+            return [self.checked(item, f"{pointer}/{index}", depth + 1) for index, item in enumerate(value)]
+        if isinstance(value, _Refused):
+            if not value.json:
+                raise _invalid(pointer, value.why)
+            return self._refuse(pointer, value.why)
+        if isinstance(value, str) and (why := _bad_text(value, pointer)):
+            return self._refuse(pointer, why)
+        return value
 
+    def _object(self, pairs: _Pairs, pointer: str, depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        seen: set[str] = set()
+        own = pointer in self._maps
+        twice = "the key is there twice" + ("" if own else " (upper and lower case count as one)")
+        for key, item in pairs:
+            if why := _bad_text(key, pointer):
+                self._refuse(pointer, why)
+                continue  # no key of ours
+            name = key if own else key.casefold()
+            where = f"{pointer}/{escaped(name)}"
+            if name in seen:
+                found[name] = self._refuse(where, twice)
+                continue
+            seen.add(name)
+            value = self.checked(item, where, depth + 1)
+            if value is not None:
+                found[name] = value
+        return found
 
-def _refuse(pointer: str, why: str, findings: Findings) -> _Refused:
-    findings.append((pointer, why))
-    return _Refused(why)
+    def _refuse(self, pointer: str, why: str) -> _Refused:
+        self.findings.append((pointer, why))
+        return _Refused(why)
 
 
 def _bad_text(text: str, pointer: str) -> str:
@@ -177,6 +202,15 @@ def _located(text: str) -> tuple[str, str]:
     pointer = "".join("/" + (name or index) for name, index in _STEP.findall(where.rstrip("`")))
     missing = re.search(r"missing required field `([^`]+)`", what)
     return (f"{pointer}/{missing[1]}", "is required") if missing else (pointer, what)
+
+
+def _explained(pointer: str, what: str, findings: Findings) -> tuple[str, str]:
+    """Better words, where it is one of the findings. msgspec names no key of a map, only that it is in there."""
+    above, unnamed, _ = pointer.partition("/...")
+    for at, why in findings:
+        if at == pointer or (unnamed and at.startswith(f"{above}/")):
+            return at, why
+    return above, what
 
 
 def _invalid(pointer: str, what: str) -> InvalidInput:

@@ -31,21 +31,33 @@ class ViewFile:
         self._lock = threading.Lock()  # around the one connection; every use is short
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None
+        self._is_ours = self._was_ours = False
 
     @property
     def is_current(self) -> bool:
-        """Whether it is open, and still the file that stands there."""
-        return self._connection is not None and self._opened == identity(self.path)
+        """Whether it holds our views, and is still the file that stands there."""
+        return self._is_ours and self._opened == identity(self.path)
 
     @property
-    def was_opened(self) -> bool:
-        """And not set aside since."""
-        return self._opened is not None
+    def is_ours(self) -> bool:
+        """Whether what is open holds views of this log. Until that is known nobody is shown any of it."""
+        return self._is_ours
+
+    @property
+    def was_ours(self) -> bool:
+        """One that held our views was open, and not set aside since."""
+        return self._was_ours
+
+    def accept(self) -> None:
+        """What is open holds views of this log."""
+        self._is_ours = self._was_ours = True
 
     async def open(self) -> None:
         """Anew, where one was open. Raises Damaged, LogUnavailable."""
-        if self._opened is not None:
-            self.close()
+        self._is_ours, self._loop = False, asyncio.get_running_loop()
+        replaced = self._opened is not None and self._opened != identity(self.path)
+        self.close()
+        if replaced:
             await asyncio.to_thread(forget_beside, self.path)
         connection = await asyncio.to_thread(open_database, self.path)
         with self._lock:
@@ -54,6 +66,7 @@ class ViewFile:
         self._opened = identity(self.path)
 
     def close(self) -> None:
+        self._is_ours = False
         with self._lock:
             connection, self._connection = self._connection, None
             if connection is not None:
@@ -63,7 +76,7 @@ class ViewFile:
     async def set_aside(self) -> Path:
         """Where it is now. Raises LogUnavailable."""
         self.close()
-        self._opened = None
+        self._opened, self._was_ours = None, False
         return await asyncio.to_thread(set_aside, self.path)
 
     def use(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -76,7 +89,7 @@ class ViewFile:
         """As `use`."""
         with self._lock:
             if self._connection is None:
-                raise LogUnavailable(f"the views are not kept: {self._why_closed() or 'they are being opened'}")
+                raise self._not_kept()
             try:
                 yield self._connection
             except Damaged as error:
@@ -86,18 +99,22 @@ class ViewFile:
                     raise
                 raise meaning(error, self.path) from error
 
+    def _not_kept(self) -> LogUnavailable:
+        return LogUnavailable(f"the views are not kept: {self._why_closed() or 'they are being opened'}")
+
     def check_current(self) -> None:
         """Raises LogUnavailable when another file stands there."""
         if self._opened != identity(self.path):
             raise LogUnavailable(f"{self.path} was removed or replaced")
 
-    @contextlib.contextmanager
-    def telling_damage(self) -> Iterator[None]:
-        """For those who look something up: damage that they meet is mended at once."""
+    def look_up(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        """As `use`, for those who want to know something: damage that they meet is mended at once."""
+        if not self._is_ours:
+            raise self._not_kept()
         try:
-            yield
+            return self.use(read)
         except Damaged:
-            self.damaged.set()
+            self._loop.call_soon_threadsafe(self.damaged.set)
             raise
 
     def empty_journal(self) -> bool:

@@ -81,7 +81,7 @@ class SQLiteViews:
         return self._following.trouble if self._following is not None else None
 
     async def wait(self, position: int) -> None:
-        while any(view.position < position for view in self._views.values()):
+        while not self._file.is_ours or any(view.position < position for view in self._views.values()):
             if self._closed or self.failure is not None:
                 raise LogUnavailable(f"the views are not kept: {self.failure or 'the DMS is stopping'}")
             await self._moved.wait()
@@ -113,13 +113,14 @@ class SQLiteViews:
             self._begun.set_exception(error)
 
     async def _open(self) -> None:
-        if again := self._file.was_opened:  # the one that was open is gone, and what it held can only come from the log
+        if again := self._file.was_ours:  # the one that was open is gone, and what it held can only come from the log
             log.error("%s was removed or replaced; the views are made anew", self._file.path)
             await self._check_archive()
         await self._file.open()
         await asyncio.to_thread(self._file.use, self._open_views)
         for view in self._views.values():
             self._check(view, again=again)
+        self._file.accept()
         self._folds.clear()
 
     def _open_views(self, connection: sqlite3.Connection) -> None:
@@ -147,8 +148,7 @@ class SQLiteViews:
 
     # --- look-ups ------------------------------------------------------------------------------------
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        with self._file.telling_damage():
-            return await asyncio.to_thread(self._file.use, work)
+        return await asyncio.to_thread(self._file.look_up, work)
 
     def positions(self) -> Mapping[str, int]:
         return {name: view.position for name, view in self._views.items()}
@@ -158,8 +158,7 @@ class SQLiteViews:
 
     async def get(self, projection: Projection[S], key: str) -> S | None:
         view = self._views[projection.name]
-        with self._file.telling_damage():
-            row: S | None = self._file.use(lambda connection: view.get(key, connection))
+        row: S | None = self._file.look_up(lambda connection: view.get(key, connection))
         return row
 
     async def page(

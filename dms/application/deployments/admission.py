@@ -15,6 +15,7 @@ from dms.application.ports import ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import vram_to_reserve
 from dms.domain.gpus import GpuReading
+from dms.domain.network import Network
 from dms.domain.payment import Payment
 from dms.domain.pricing import price_text, quote
 from dms.domain.request import ServiceRequest, problems_of, strangers_of
@@ -58,7 +59,12 @@ class Admission:
         if wish is not None:
             reserved = msgspec.structs.replace(reserved, vram_mb=vram_to_reserve(recorded, gpus, wish))
         payment.use(deployment.key)
-        deployment.grant(reserved, tuple(gpu.uuid for gpu in gpus), gpus_shared=wish is not None and wish.shared)
+        deployment.grant(
+            reserved,
+            tuple(gpu.uuid for gpu in gpus),
+            gpus_shared=wish is not None and wish.shared,
+            network=Network.INTERNET if request.network is Network.INTERNET and self._gives_internet else Network.NONE,
+        )
 
     def of_channel(self, channel: str) -> Refusal:
         """channel: that the request was matched on; empty when it does not say."""
@@ -73,7 +79,7 @@ class Admission:
             return reason, Fault.PROVIDER
         if reason := self._of_request(deployment) or _of_payment(deployment, payment):
             return reason, Fault.REQUESTER
-        return self._of_capacity(deployment), Fault.PROVIDER
+        return self._of_network(deployment) or self._of_capacity(deployment), Fault.PROVIDER
 
     def _of_device(self) -> str:
         device = self._device.state
@@ -113,6 +119,17 @@ class Admission:
             return f"the price of {price_text(price)} NTX is above the request's own max_ntx, {request.max_ntx:g}"
         return ""
 
+    def _of_network(self, deployment: Deployment) -> str:
+        """Only where the request says what it needs: an older DMS does not, and asks whom it knows nothing of."""
+        needed = request_of(deployment).constraints.network
+        if needed == Network.INTERNET and not self._gives_internet:
+            return "the provider gives jobs no internet, which this one needs"
+        return ""
+
+    @property
+    def _gives_internet(self) -> bool:
+        return self._device.state.network == Network.INTERNET
+
     def _of_capacity(self, deployment: Deployment) -> str:
         # Memory of GPUs counts card by card, not as a sum.
         wanted = msgspec.structs.replace(request_of(deployment).resources, vram_mb=0)
@@ -144,9 +161,11 @@ def spec_of(deployment: Deployment, node_id: str) -> ExecutionSpec:
         node_id=node_id,
         image=request.params.image_id,
         arguments=request.arguments,
+        arguments_given=request.params.arguments is not None,
         cpu_mhz=request.constraints.cpu,
         memory_mb=request.constraints.ram,
         gpu_uuids=deployment.gpu_uuids,
+        network=deployment.network,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from decimal import Decimal
 
 import msgspec
@@ -11,7 +12,9 @@ import msgspec
 from dms.application.ports import EventLog, Hardware
 from dms.domain.device import Capacity, Device, Offer, Reservations, check_offer
 from dms.domain.directory import Offering
+from dms.domain.features import INTERNET, UNDERSTOOD
 from dms.domain.gpus import GpuReading, recorded_anew, vram_total
+from dms.domain.network import Network
 from dms.domain.resources import Gpu, Resources
 from dms.errors import Conflict
 
@@ -22,8 +25,10 @@ DEFAULT_CHANNEL = "nunet-test"  # of a node that never onboarded: it may still a
 
 
 class DeviceService:
-    def __init__(self, log: EventLog, hardware: Hardware, peer_id: str) -> None:
+    def __init__(self, log: EventLog, hardware: Hardware, peer_id: str, features: Collection[str] = UNDERSTOOD) -> None:
+        """features: what jobs can have here, by name (domain/features.py)."""
         self._log, self._hardware, self._peer_id = log, hardware, peer_id
+        self._features = tuple(sorted(features))
         self.reservations = Reservations()
         self.gpu_hindrance = ""
         """Why no GPU is offered although there may be some; empty for none. What follows from it, GPUs without free
@@ -70,6 +75,7 @@ class DeviceService:
             blockchain=device.blockchain,
             payment_address=device.payment_address,
             allow_cardano=device.allow_cardano,
+            features=tuple(sorted({*self._features, *([INTERNET] if device.network == Network.INTERNET else [])})),
         )
 
     # --- GPUs --------------------------------------------------------------------------------------
@@ -144,6 +150,13 @@ class DeviceService:
         """Whether that is news. reason: empty when jobs can be run again, as far as the caller knows."""
         device = self.state
         changed = device.hinder(reason) if reason else device.unhinder()
+        await self._log.save(device)
+        return changed
+
+    async def give_network(self, network: Network, reason: str = "") -> bool:
+        """Whether that is news. network: the most that a job is given. reason: why it is no more."""
+        device = self.state
+        changed = device.give_network(network, reason)
         await self._log.save(device)
         return changed
 

@@ -298,3 +298,10 @@ async def test_a_job_sees_only_the_gpus_that_it_was_granted(executor: ProcessExe
     again = msgspec.structs.replace(asked, job_id="with-gpus", gpu_uuids=("GPU-1", "GPU-2"))
     lines, _ = await run(executor, again)
     assert texts(lines) == ["<GPU-1,GPU-2>"]
+
+
+async def test_arguments_of_the_user_reach_the_program_one_by_one(executor: ProcessExecutor) -> None:
+    words = ("/bin/sh", "-c", 'printf "%s|" "$0" "$@"', "a b", "", "c'd;$e")
+    spec = msgspec.structs.replace(shell_spec(""), arguments=words, arguments_given=True)
+    lines, execution = await run(executor, spec)
+    assert (texts(lines), execution.exit_code) == (["a b||c'd;$e|"], 0)

@@ -14,7 +14,7 @@ from tests.integration.http.node import SERVICE_BODY, Node, running_node
 TEXTS = [
     "address_user", "blockchain", "tx_hash", "service_type", "constraints.complexity", "params.image_id",
     "params.model_url", "params.machine_type", "params.node_id", "params.public_key", "params.local_node_id",
-    "params.local_public_key", "params.packages", "params.resume_job.progress_file",
+    "params.local_public_key", "params.packages", "params.arguments", "params.resume_job.progress_file",
 ]  # fmt: skip
 
 
@@ -48,6 +48,7 @@ async def answered(node: Node, dotted: str, value: Any) -> tuple[int, dict[str, 
         ("params.packages", ["x" * 512] * 256, "/params/packages"),
         ("params.packages", ["a\0b"], "/params/packages"),
         ("params.model_url", "\0", "/params/model_url"),
+        ("params.arguments", ["a\0b"], "/params/arguments"),
         ("constraints.RAM", 1, "/constraints/ram"),
         ("constraints.CPU", 1, "/constraints/cpu"),
     ],
@@ -64,5 +65,5 @@ async def test_what_can_not_be_run_is_a_400_that_names_the_field(
 @pytest.mark.parametrize("dotted", TEXTS)
 @pytest.mark.parametrize("value", ["\0", "a\0b", "\x1b[2J", "\u2028", "😀" * 128])
 async def test_no_text_of_a_request_is_an_error_of_ours(node: Node, dotted: str, value: str) -> None:
-    status, body = await answered(node, dotted, [value] if dotted.endswith("packages") else value)
+    status, body = await answered(node, dotted, [value] if dotted.endswith(("packages", "arguments")) else value)
     assert 400 <= status < 500, body  # 404 where only a provider is missing

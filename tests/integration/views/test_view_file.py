@@ -16,6 +16,7 @@ import pytest
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.views import database
 from dms.adapters.views.sqlite import SQLiteViews
+from dms.adapters.views.table import ViewTable
 from dms.domain.deployment import Fault
 from dms.domain.event import AnyFact
 from dms.domain.job import Job
@@ -232,6 +233,28 @@ async def test_views_of_a_longer_log_that_are_put_in_place_while_it_runs_are_set
         await write(log, 2, "0xB")
         await settled(views, log)
         assert len(aside(path)) == 1
+
+
+async def test_nothing_is_shown_of_a_file_before_it_is_known_to_be_ours(
+    log: SQLiteEventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "views.db"
+    looked: list[str] = []
+    check = SQLiteViews._check
+
+    def looked_at_meanwhile(views: SQLiteViews, view: ViewTable, *, again: bool) -> None:
+        with pytest.raises(LogUnavailable, match="the views are not kept"):
+            views._file.look_up(lambda connection: view.page(connection, 10, "", {}, False))
+        looked.append(view.projection.name)
+        check(views, view, again=again)
+
+    async with started(log, path) as views:
+        await write(log, 2)
+        monkeypatch.setattr(SQLiteViews, "_check", looked_at_meanwhile)
+        path.unlink()
+        await write(log, 2, "0xB")
+        await settled(views, log)
+    assert looked
 
 
 # --- what passes -----------------------------------------------------------------------------------

@@ -41,6 +41,10 @@ def pointers(made: ServiceRequest) -> list[str]:
         ({"packages": ("x" * 512,) * 256}, "/params/packages"),
         ({"packages": ("é" * 512,) * 128}, "/params/packages"),
         ({"model_url": "x" * 8192, "packages": ("x" * 510,) * 256}, "/params/packages"),
+        ({"model_url": "", "arguments": ("a\0b",)}, "/params/arguments"),
+        ({"model_url": "", "arguments": ("x" * 8192,) * 16}, "/params/arguments"),
+        ({"model_url": "https://models.example/1", "arguments": ("a",)}, "/params/arguments"),
+        ({"model_url": "", "packages": ("numpy",), "arguments": ()}, "/params/arguments"),
     ],
 )
 def test_what_can_not_be_run_is_named_by_its_field(params: dict[str, Any], pointer: str) -> None:
@@ -63,6 +67,13 @@ def test_the_most_and_the_least_that_can_be_passed_on_are_fine() -> None:
     made = asked({"model_url": "", "packages": packages}, ram=6, cpu=10)
     assert len(" ".join(made.arguments)) == MOST_ARGUMENT_BYTES
     assert problems_of(made) == []
+
+
+@pytest.mark.parametrize("arguments", [("python", "-c", "print('a b')", ""), ()])
+def test_arguments_are_passed_on_as_they_are(arguments: tuple[str, ...]) -> None:
+    made = asked({"model_url": "", "arguments": arguments})
+    assert (made.arguments, problems_of(made)) == (arguments, [])
+    assert asked({"model_url": "u", "packages": ("a", "b")}).arguments == ("u", "a b")
 
 
 def test_a_provider_whose_core_is_too_fast_for_so_little_is_no_candidate() -> None:
