@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.p2p.identity import Identity
+from dms.application.files import move_files
 from dms.application.files.file_exchange import FileExchange
 from dms.application.files.move_files import reactors_of
 from dms.application.files.transfers import Snapshot, Transfers
@@ -37,10 +38,12 @@ async def event_log(tmp_path: Path) -> AsyncIterator[SQLiteEventLog]:
 class Side:
     """One node's transfers, and what follows from them."""
 
-    def __init__(self, folder: Path, log: SQLiteEventLog, network: LonelyNetwork) -> None:
+    def __init__(
+        self, folder: Path, log: SQLiteEventLog, network: LonelyNetwork, now: Callable[[], int] = now_us
+    ) -> None:
         inbox, exchange = Inbox(folder / "received"), FileExchange(network)
-        self.transfers = Transfers(log, network, exchange, Outbox([folder], [], folder / "received"), inbox, now_us)
-        self._effects = reactors_of(self.transfers, log, network, exchange, inbox, now_us)
+        self.transfers = Transfers(log, network, exchange, Outbox([folder], [], folder / "received"), inbox, now)
+        self._effects = reactors_of(self.transfers, log, network, exchange, inbox, now)
         self.reactors = Reactors(log, Loops())
 
     async def start(self, open_ids: Sequence[str]) -> None:
@@ -124,6 +127,29 @@ async def test_a_peer_that_has_not_decided_is_not_asked_all_the_time(tmp_path: P
         await offered(event_log, Direction.OUT, 0)
     assert network.asked == 1
     await side.reactors.close()
+
+
+@pytest.mark.parametrize("days", [5, -5])
+async def test_a_step_of_the_clock_is_no_time_that_it_was_offered(
+    tmp_path: Path, event_log: SQLiteEventLog, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    for name in ("POLL_SECONDS", "LOOK_SECONDS"):
+        monkeypatch.setattr(move_files, name, 0.001)
+    network, step_us, read = Undecided(Identity.generate().peer_id), 0, 0
+
+    def now() -> int:
+        return now_us() + step_us
+
+    side = Side(tmp_path, event_log, network, now)
+    ids = [await offered(event_log, direction, 3) for direction in Direction]
+    await side.start(ids)
+    try:
+        await wait_for(lambda: network.asked)
+        step_us, read = days * DAY_US, network.asked
+        await wait_for(lambda: network.asked > read + 2)
+        assert [side.transfers.get(i).state for i in ids] == [TransferState.OFFERED] * 2
+    finally:
+        await side.reactors.close()
 
 
 async def _cancelled_meanwhile(transfers: Transfers, transfer_id: str) -> AsyncIterator[Snapshot]:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from dms.application.deadlines import Deadlines
 from dms.application.files.file_exchange import FileExchange, FileRef
 from dms.application.files.file_parts import DiskTrouble
 from dms.application.files.transfers import ASK_SECONDS, KIND, Transfers
@@ -38,7 +39,7 @@ class SendFiles(Reactor[Transfer]):
 
     def __init__(self, log: EventLog, network: PeerNetwork, transfers: Transfers, now: Callable[[], int]) -> None:
         """now: Unix time in microseconds."""
-        self._log, self._transfers, self._now = log, transfers, now
+        self._log, self._transfers, self._expiry = log, transfers, Deadlines(now, EXPIRY_SECONDS)
         self._waiting: dict[str, tuple[str, News]] = {}  # transfer id -> the peer that it waits for
         network.on_peer(self._on_peer)
 
@@ -46,9 +47,10 @@ class SendFiles(Reactor[Transfer]):
         return aggregate.direction is Direction.OUT and not aggregate.ended
 
     async def react(self, aggregate: Transfer, news: News) -> None:
+        left = self._expiry.left_seconds(aggregate.key, expires_at(aggregate))
         if news.newest is not None and isinstance(news.newest.event, Transfer.Offered):
             await self._wait(aggregate, news, ASK_SECONDS)  # the user's own call asks
-        elif is_late(aggregate, self._now()):
+        elif left < 0:
             await record_end(self._log, aggregate, TransferState.FAILED, "the peer did not fetch it in time")
             return
         await self._ask(aggregate)
@@ -89,7 +91,8 @@ class ReceiveFiles(Reactor[Transfer]):
         self, log: EventLog, exchange: FileExchange, transfers: Transfers, inbox: Inbox, now: Callable[[], int]
     ) -> None:
         """now: Unix time in microseconds."""
-        self._log, self._exchange, self._transfers, self._inbox, self._now = log, exchange, transfers, inbox, now
+        self._log, self._exchange, self._transfers, self._inbox = log, exchange, transfers, inbox
+        self._expiry = Deadlines(now, EXPIRY_SECONDS)
 
     def due(self, aggregate: Transfer) -> bool:
         return aggregate.direction is Direction.IN and not aggregate.ended
@@ -97,9 +100,10 @@ class ReceiveFiles(Reactor[Transfer]):
     async def react(self, aggregate: Transfer, news: News) -> None:
         transfer_id = aggregate.key
         while self.due(transfer := self._transfers.get(transfer_id)):
+            left = self._expiry.left_seconds(transfer_id, expires_at(transfer))
             if transfer.state is TransferState.ACCEPTED:
                 await self._receive(transfer, news)
-            elif is_late(transfer, self._now()):
+            elif left < 0:
                 await record_end(self._log, transfer, TransferState.CANCELLED, "nobody accepted it in time")
             else:
                 await news.changed(LOOK_SECONDS)
@@ -180,9 +184,9 @@ class WakeWatchers(Reactor[Transfer]):
         self._transfers.wake_watchers()
 
 
-def is_late(transfer: Transfer, now: int) -> bool:
-    """now: Unix time in microseconds."""
-    return now > transfer.offered_at + int(EXPIRY_SECONDS * 1_000_000)
+def expires_at(transfer: Transfer) -> int:
+    """Unix time in microseconds."""
+    return transfer.offered_at + int(EXPIRY_SECONDS * 1_000_000)
 
 
 async def record_end(event_log: EventLog, transfer: Transfer, state: TransferState, reason: str) -> None:

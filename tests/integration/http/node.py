@@ -220,8 +220,10 @@ async def running_node(
     funding: Funding | None = None,
     make_network: Callable[[str], LonelyNetwork] = LonelyNetwork,
     clock: Callable[[], Instant] = machine_clock,
+    now: Callable[[], int] = now_us,
 ) -> AsyncIterator[Node]:
     overrides = Overrides(
+        now=now,
         clock=clock,
         hardware=hardware or FixedHardware(),
         network=lambda identity: make_network(identity.peer_id),
