@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.p2p.identity import Identity
-from dms.application.files import move_files
 from dms.application.files.file_exchange import FileExchange
 from dms.application.files.move_files import reactors_of
 from dms.application.files.transfers import Snapshot, Transfers
@@ -18,7 +17,9 @@ from dms.application.files.user_files import Inbox, Outbox
 from dms.application.loops import Loops
 from dms.application.network.messages import FileOfferAnswer, encode
 from dms.application.reactors import Reactors
+from dms.clock import machine_clock
 from dms.domain.event import new_id
+from dms.domain.run_time import Instant
 from dms.domain.transfer import Direction, Transfer, TransferState
 from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import LonelyNetwork, now_us
@@ -38,13 +39,16 @@ async def event_log(tmp_path: Path) -> AsyncIterator[SQLiteEventLog]:
 class Side:
     """One node's transfers, and what follows from them."""
 
-    def __init__(
-        self, folder: Path, log: SQLiteEventLog, network: LonelyNetwork, now: Callable[[], int] = now_us
-    ) -> None:
+    def __init__(self, folder: Path, log: SQLiteEventLog, network: LonelyNetwork) -> None:
         inbox, exchange = Inbox(folder / "received"), FileExchange(network)
-        self.transfers = Transfers(log, network, exchange, Outbox([folder], [], folder / "received"), inbox, now)
-        self._effects = reactors_of(self.transfers, log, network, exchange, inbox, now)
+        self.ahead_us = 0  # of the wall clock
+        self.transfers = Transfers(log, network, exchange, Outbox([folder], [], folder / "received"), inbox, self.clock)
+        self._effects = reactors_of(self.transfers, log, network, exchange, inbox, self.clock)
         self.reactors = Reactors(log, Loops())
+
+    def clock(self) -> Instant:
+        true = machine_clock()
+        return Instant(true.boot_id, true.boot_us, true.wall_us + self.ahead_us)
 
     async def start(self, open_ids: Sequence[str]) -> None:
         await self.transfers.take_up(open_ids)
@@ -65,14 +69,19 @@ def transfers(side: Side) -> Transfers:
 
 async def offered(log: SQLiteEventLog, direction: Direction, days_ago: int) -> str:
     transfer = Transfer(new_id())
-    transfer.offer(direction, PEER, "a.txt", 1, "0" * 64, now_us() - days_ago * DAY_US, "/a.txt")
+    now = machine_clock()
+    then = Instant(now.boot_id, now.boot_us - days_ago * DAY_US, now.wall_us - days_ago * DAY_US)
+    transfer.offer(direction, PEER, "a.txt", 1, "0" * 64, then, "/a.txt")
     await log.save(transfer)
     return transfer.key
 
 
+@pytest.mark.parametrize("step_days", [0, 5, -5])
 async def test_what_nobody_decides_on_ends_after_a_week(
-    event_log: SQLiteEventLog, side: Side, transfers: Transfers
+    event_log: SQLiteEventLog, side: Side, transfers: Transfers, step_days: int
 ) -> None:
+    """By the clock that nobody sets."""
+    side.ahead_us = step_days * DAY_US
     ids = [await offered(event_log, direction, days) for direction in Direction for days in (6, 8)]
     await side.start(ids)
     await wait_for(lambda: sum(transfers.get(i).ended for i in ids) == 2)
@@ -127,29 +136,6 @@ async def test_a_peer_that_has_not_decided_is_not_asked_all_the_time(tmp_path: P
         await offered(event_log, Direction.OUT, 0)
     assert network.asked == 1
     await side.reactors.close()
-
-
-@pytest.mark.parametrize("days", [5, -5])
-async def test_a_step_of_the_clock_is_no_time_that_it_was_offered(
-    tmp_path: Path, event_log: SQLiteEventLog, monkeypatch: pytest.MonkeyPatch, days: int
-) -> None:
-    for name in ("POLL_SECONDS", "LOOK_SECONDS"):
-        monkeypatch.setattr(move_files, name, 0.001)
-    network, step_us, read = Undecided(Identity.generate().peer_id), 0, 0
-
-    def now() -> int:
-        return now_us() + step_us
-
-    side = Side(tmp_path, event_log, network, now)
-    ids = [await offered(event_log, direction, 3) for direction in Direction]
-    await side.start(ids)
-    try:
-        await wait_for(lambda: network.asked)
-        step_us, read = days * DAY_US, network.asked
-        await wait_for(lambda: network.asked > read + 2)
-        assert [side.transfers.get(i).state for i in ids] == [TransferState.OFFERED] * 2
-    finally:
-        await side.reactors.close()
 
 
 async def _cancelled_meanwhile(transfers: Transfers, transfer_id: str) -> AsyncIterator[Snapshot]:

@@ -36,6 +36,10 @@ class ExpireUnfunded(Reactor[Job]):
             await self._log.save(job)
         self._windows.forget(aggregate.key)
 
+    async def give_up(self, aggregate: Job, error: Exception) -> None:
+        aggregate.fail(f"its funding window could not be held here: {said(error)}", Fault.REQUESTER)
+        await self._log.save(aggregate)
+
 
 class CheckFunding(Reactor[Job]):
     name = "funding of jobs"
