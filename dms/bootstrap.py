@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from dms.adapters.eventlog.durable_log import DurableEventLog
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.watch import LogWatch
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
+from dms.adapters.executors.gateways import GatewaySettings, job_range
 from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
 from dms.adapters.executors.profile import ContainerLimits
@@ -70,7 +72,7 @@ from dms.application.records.seals import Seals
 from dms.application.services import Services
 from dms.application.writes import Writes
 from dms.clock import machine_clock
-from dms.config import Funding, Settings
+from dms.config import Funding, Job, Settings
 from dms.daemon import Daemon, Parts, Readiness
 from dms.disk import make_folder
 from dms.domain.device import Capacity
@@ -429,8 +431,23 @@ def _docker_executor(settings: Settings, node_id: str, capacity: Capacity) -> Do
         workspace_volumes=True,
         patience_seconds=job.answer_timeout,
         network=job.network,
+        gateways=_gateways(job),
     )
     return DockerExecutor(node_id, wanted)
+
+
+def _gateways(job: Job) -> GatewaySettings:
+    """Raises ConfigError."""
+    try:
+        resolver = IPv4Address(job.resolver) if job.resolver else None
+        if resolver is not None and (resolver.is_loopback or resolver.is_unspecified):
+            raise ValueError(f"{resolver} is each machine's own, and no other's")
+    except ValueError as error:
+        raise ConfigError(f"job.resolver: expected the IPv4 address of a name server: {error}") from error
+    try:
+        return GatewaySettings(range=job_range(job.network_range), resolver=resolver, max_mb=job.network_max_mb)
+    except ValueError as error:
+        raise ConfigError(f"job.network_range: expected a private network, /8 to /29: {error}") from error
 
 
 def _has_docker() -> bool:
