@@ -93,15 +93,12 @@ _ONLY_BEFORE_THE_SEAL: frozenset[type[Event]] = frozenset(
     kind for following in TABLE.values() for kind in following if kind not in ENDS and kind not in TABLE[ENDED]
 ) | {Events.Rejected}
 
-_RESULTS: frozenset[type[Event]] = frozenset((Events.ResultsSaved, Events.ResultsSkipped))
-
 DEPLOYMENT_RULES = Rules(
     NEW,
     TABLE,
     {
         **once(Events.ImagePulled, Events.WorkspaceRestored, Events.RewardClaimed, Events.RewardSettled),
-        **dict.fromkeys(_RESULTS, _RESULTS),
-        **once(Events.ResultsDelivered, Events.ResultsDeleted),
+        **once(Events.ResultsSaved, Events.ResultsSkipped, Events.ResultsDelivered, Events.ResultsDeleted),
         Events.FundingAccepted: frozenset((Events.FundingAccepted, Events.FundingPending)),
         Events.LogSealed: _ONLY_BEFORE_THE_SEAL,  # all that follows the end of the output is the end itself
     },

@@ -100,15 +100,12 @@ TABLE: dict[JobState, Next[JobState]] = {
 
 _TELLING_IS_OVER: frozenset[type[Event]] = frozenset((Events.ProviderTold, Events.TellingGivenUp))
 
-_RESULTS_SETTLED: frozenset[type[Event]] = frozenset((Events.ResultsReceived, Events.ResultsLost))
-
 JOB_RULES = Rules(
     NEW,
     TABLE,
     {
         **once(Events.TerminationRequested, Events.LogSealed, Events.RewardClaimed, Events.RewardSettled),
         **dict.fromkeys(_TELLING_IS_OVER, _TELLING_IS_OVER),
-        **once(Events.ResultsOffered, Events.ResultsRemoved),
-        **dict.fromkeys(_RESULTS_SETTLED, _RESULTS_SETTLED),
+        **once(Events.ResultsOffered, Events.ResultsReceived, Events.ResultsLost, Events.ResultsRemoved),
     },
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.images import build_images
+from ops.demo_image import build_images
 from tests.fixtures.ports import free_port
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]

@@ -1,9 +1,10 @@
 """The archive of a workspace that only a container sees, read with the programs of a helper in it.
 
 First its list, without names that have a line break in them: what is to be taken is known by that, and what is too
-large is refused, before a byte of content is read. Then the content, once, into a file of this host without a name. A file that the job wrote meanwhile, in place,
-is looked at again: it counts when what was read is still what it holds, or begins with. One that was renamed to its
-name meanwhile was whole before. So each file is one state of it, as in `pack`.
+large is refused, before a byte of content is read. Then the content, once, into a file of this host without a name. A
+file that the job wrote meanwhile, in place, is looked at again: it counts when what was read is still what it holds,
+or begins with. One that was renamed to its name meanwhile was whole before. So each file is one state of it, as in
+`pack`.
 """
 
 from __future__ import annotations

@@ -31,12 +31,12 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 class ResultFile(Struct, frozen=True, kw_only=True):
-    """One file that the job left. mode: the permissions that it had there."""
+    """One file that the job left."""
 
     path: Annotated[str, Meta(description="below /workspace")]
     size_bytes: int
     sha256: Hash
-    mode: int
+    mode: Annotated[int, Meta(description="the permissions that it had there, as of chmod")]
     modified_at: Time
 
 
@@ -218,6 +218,7 @@ _EXAMPLE = {
     ],
     "next_token": "",
 }
+_BYTES = {"type": "string", "format": "binary"}
 _WHERE = (
     "Of jobs that this node asked for. While there are no results, the files are those of the newest checkpoint. "
     "What of the workspace counts as results, `params.results` says."
@@ -233,12 +234,12 @@ ROUTES = (
     ),
     Route(
         "GET", "/jobs/<job_id>/results/<path:path>", one_file, "A file that a job left.",
-        media={FILE: {"type": "string", "format": "binary"}}, errors=(400, 404, 416), tags=("jobs",),
+        media={FILE: _BYTES}, answer_example="the file's bytes", errors=(400, 404, 416), tags=("jobs",),
         description=f"{_WHERE} A `Range` header gets a part of it (206). The ETag is the file's SHA-256.",
     ),
     Route(
         "GET", "/jobs/<job_id>/results.tar", all_files, "All files that a job left.",
-        media={TAR: {"type": "string", "format": "binary"}}, errors=(400, 404), tags=("jobs",),
+        media={TAR: _BYTES}, answer_example="a tar archive's bytes", errors=(400, 404), tags=("jobs",),
         description=_WHERE,
     ),
 )  # fmt: skip

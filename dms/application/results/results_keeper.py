@@ -188,3 +188,6 @@ class DeleteResults(Reactor[Deployment]):
 
     async def react(self, aggregate: Deployment, news: News) -> None:
         await self._keeper.delete(aggregate.key, "delivered")
+
+    async def give_up(self, aggregate: Deployment, error: Exception) -> None:
+        """They stay until their time is over: see ResultsKeeper."""

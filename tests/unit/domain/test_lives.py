@@ -51,14 +51,16 @@ DEPLOYMENT = """
 DEPLOYMENT_PARTS = {
     "check": "<FundingPending>* <FundingAccepted>?",
     "making": "( <ImagePulled> | <WorkspaceRestored> )*",
-    "kept": "( <CheckpointDelivered> | <CheckpointDeleted> )*",
-    "running": "( <CheckpointSaved> | <CheckpointSkipped> | <CheckpointDelivered> | <CheckpointDeleted> )*",
+    "kept": "( <CheckpointDelivered> | <CheckpointDeleted> | <ResultsDelivered> | <ResultsDeleted> )*",
+    "saved": """<CheckpointSaved> | <CheckpointSkipped> | <CheckpointDelivered> | <CheckpointDeleted>
+        | <ResultsSaved> | <ResultsSkipped> | <ResultsDelivered> | <ResultsDeleted>""",
+    "running": "{saved}*",
     "stopping": """
-        ( <ImagePulled> | <WorkspaceRestored> | <CheckpointSaved> | <CheckpointSkipped>
-        | <CheckpointDelivered> | <CheckpointDeleted> )*
+        ( <ImagePulled> | <WorkspaceRestored> | {saved} )*
         ( <LogSealed> {kept} )? ( <Stopped> | <Failed> ) {after}
     """,
-    "after": "( <CheckpointDelivered> | <CheckpointDeleted> | <RewardClaimed> | <RewardSettled> )*",
+    "after": """( <CheckpointDelivered> | <CheckpointDeleted> | <ResultsDelivered> | <ResultsDeleted>
+        | <RewardClaimed> | <RewardSettled> )*""",
 }
 JOB = """
     <ServiceRequested> {unpaid}
@@ -81,8 +83,10 @@ JOB_PARTS = {
     "submitted": """( <FundingPending> | <ProviderReported> | <ProviderMisbehaved> | <ProviderUnreachable>
         | <ProviderReturned> | <TerminationRequested> | <LogSealed> )*""",
     "running": """( <ProviderReported> | <ProviderMisbehaved> | <ProviderUnreachable> | <ProviderReturned>
-        | <TerminationRequested> | <LogSealed> | <CheckpointOffered> | <CheckpointReceived> | <CheckpointLost> )*""",
-    "after": "( <CheckpointReceived> | <CheckpointLost> | <RewardClaimed> | <RewardSettled> )*",
+        | <TerminationRequested> | <LogSealed> | <CheckpointOffered> | <CheckpointReceived> | <CheckpointLost>
+        | <ResultsOffered> | <ResultsReceived> | <ResultsLost> )*""",
+    "after": """( <CheckpointReceived> | <CheckpointLost> | <ResultsReceived> | <ResultsLost> | <ResultsRemoved>
+        | <RewardClaimed> | <RewardSettled> )*""",
     "told": "{after} ( ( <ProviderTold> | <TellingGivenUp> ) {after} )?",
 }
 TRANSFER = "<Offered> ( <Failed> | <Cancelled> | <Accepted> ( <Completed> | <Failed> | <Cancelled> ) )"
@@ -94,8 +98,26 @@ DEVICE_PARTS = {
         | <NetworkChanged> )*""",
 }
 ONCE = {
-    Deployment: ("ImagePulled", "WorkspaceRestored", "RewardClaimed", "RewardSettled"),
-    Job: ("TerminationRequested", "LogSealed", "RewardClaimed", "RewardSettled"),
+    Deployment: (
+        "ImagePulled",
+        "WorkspaceRestored",
+        "RewardClaimed",
+        "RewardSettled",
+        "ResultsSaved",
+        "ResultsSkipped",
+        "ResultsDelivered",
+        "ResultsDeleted",
+    ),
+    Job: (
+        "TerminationRequested",
+        "LogSealed",
+        "RewardClaimed",
+        "RewardSettled",
+        "ResultsOffered",
+        "ResultsReceived",
+        "ResultsLost",
+        "ResultsRemoved",
+    ),
     Transfer: (),
     Device: (),
 }
