@@ -6,31 +6,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
-import pytest_asyncio
 from docker import APIClient
 from msgspec.structs import replace
 
 from dms.adapters.executors import gateways
 from dms.adapters.executors.docker import DockerExecutor
-from dms.adapters.executors.gateways import GatewaySettings
 from dms.adapters.executors.host_network import host_network
 from dms.application.ports import ExecutionState
 from dms.domain.network import Network
-from tests.fixtures.docker_executors import SETTINGS
+from tests.fixtures.gated import executor, gated, world
 from tests.fixtures.hostile import (
     hostile_spec,
     open_network,
-    probe_image,
     read,
     side_by_side,
     tried,
     tried_without_rules,
 )
-from tests.fixtures.jobs import NODE, ended, launch, read_all, texts, until
+from tests.fixtures.jobs import ended, launch, read_all, texts, until
 from tests.fixtures.public_internet import (
     ALSO_PUBLIC,
     CARRIER,
@@ -40,39 +37,13 @@ from tests.fixtures.public_internet import (
     PUBLIC,
     PUBLIC_RESOLVER,
     World,
-    public_internet,
 )
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("demo_images")]
+__all__ = ["executor", "world"]
 MIB = 1024 * 1024
 CLOSED = "refused (No route to host)"  # the word of our own rules, not of a firewall on the way
 SHUT, NOT_SENT = "refused (Connection refused)", "refused (Operation not permitted)"
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with public_internet() as made:
-        probe_image()
-        yield made
-
-
-@contextlib.asynccontextmanager
-async def gated(world: World, **settings: object) -> AsyncIterator[DockerExecutor]:
-    wanted = {"range": world.range, "resolver": world.resolver} | settings
-    made = DockerExecutor(NODE, replace(SETTINGS, gateways=GatewaySettings(**wanted)))  # type: ignore[arg-type]
-    before = set(await made.list_jobs())
-    try:
-        yield made
-    finally:
-        for job_id in set(await made.list_jobs()) - before:
-            await made.remove(job_id)
-        await made.close()
-
-
-@pytest_asyncio.fixture
-async def executor(world: World) -> AsyncIterator[DockerExecutor]:
-    async with gated(world) as made:
-        yield made
 
 
 @pytest.fixture
