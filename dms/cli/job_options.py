@@ -67,7 +67,7 @@ def describing(function: F) -> F:
         click.option("--input", "inputs", multiple=True, metavar="URL|FILE", help="Fetch this into /workspace first."),
         click.option("--env", "env", multiple=True, metavar="NAME[=VALUE]", help="Set an environment variable."),
         click.option(
-            "--secret-env", multiple=True, metavar="NAME[=VALUE]", help="The same; the value is kept secret."
+            "--secret-env", multiple=True, metavar="NAME[=VALUE]", help="Set an environment variable, kept secret."
         ),
         click.option("--network", type=click.Choice(["none", "internet"]), help="What the job can reach."),
         click.option("--provider", type=PeerId(), metavar="PEER", help="Only this provider may run it."),
