@@ -36,7 +36,7 @@ class _Amount(click.ParamType[float | Share]):
         try:
             amount = float(text.removesuffix("%"))
         except ValueError:
-            self.fail(f"'{text}' is no number, and no share such as 50%", param, ctx)
+            self.fail(f"'{text}' is neither a number nor a share such as 50%", param, ctx)
         return Share(amount) if text.endswith("%") else amount
 
 

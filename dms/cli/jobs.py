@@ -169,7 +169,7 @@ def _add_stopping(group: Group) -> None:
         """Stop a job that this node requested, or one that it runs for another node. The job counts as failed, with the
         reason."""
         answer = state.api().post(f"/jobs/{in_path(job_id)}/stop", {"reason": reason})
-        say(f"job {job_id} is told to stop")
+        say(f"job {job_id} was told to stop")
         if answer and not state.output.for_people:
             state.output.record(answer)
 

@@ -216,7 +216,7 @@ def _verify_export(state: State, path: Path, heads: Sequence[Path]) -> int:
     checker, found = check_export(path, heads) if heads else (_read_export(path)[0], None)
     header, footer = checker.header, checker.footer
     if header is None or footer is None:
-        raise Failure(f"{path} is no export")
+        raise Failure(f"{path} is not an export")
     fault = fault_of(found)
     report = {
         "export": str(path), "intact": not fault, "kind": header.kind, "peer_id": header.peer_id,

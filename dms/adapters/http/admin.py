@@ -114,7 +114,7 @@ ROUTES = (
         "GET", "/providers", providers, "The compute providers, by peer id.", answer=answers.ProviderPage,
         query=(
             Parameter("limit", "Most providers in the answer.", whole(ROWS_A_READ, lowest=1, default=PAGE)),
-            Parameter("after", "Go on behind this one: a page's next_token."),
+            Parameter("after", "Continue after this one: a page's next_token."),
             AS_OF,
         ),
         errors=(400,), tags=_OPERATORS,
@@ -126,7 +126,7 @@ ROUTES = (
         tags=_OPERATORS,
     ),
     Route(
-        "POST", "/projections/<name>/rebuild", rebuild, "Make a view anew from the log.", answer=answers.Rebuilt,
+        "POST", "/projections/<name>/rebuild", rebuild, "Rebuild a view from the log.", answer=answers.Rebuilt,
         answer_example={"name": "jobs", "position": 17}, errors=(404,), tags=_OPERATORS,
     ),
     *(

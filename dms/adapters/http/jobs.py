@@ -199,7 +199,7 @@ async def terminate(request: Request, api: Api) -> HTTPResponse:
 
 _JOB_TAG = ("jobs",)
 _SOME_STATUSES = {"type": "string", "pattern": f"^$|^({'|'.join(STATUSES)})(,({'|'.join(STATUSES)}))*$"}
-_AFTER = Parameter("after", "Go on behind this one: a page's next_token.")
+_AFTER = Parameter("after", "Continue after this one: a page's next_token.")
 _TERMINATE: dict[str, Any] = {
     "body": TerminateBody,
     "body_optional": True,
@@ -250,7 +250,7 @@ ROUTES = (
     Route(
         "GET", "/jobs/<job_id>/history", history, "A job's events on this node, as the log has them.",
         query=(
-            Parameter("after", "Only events behind this position.", whole(LARGEST)),
+            Parameter("after", "Only events after this position.", whole(LARGEST)),
             Parameter("limit", "Most events in the answer.", whole(LARGEST_PAGE, lowest=1, default=LARGEST_PAGE)),
         ),
         answer=answers.EventPage, answer_example={"items": [examples.EVENT], "next_token": ""}, errors=(400, 404),

@@ -36,7 +36,7 @@ from dms.errors import Conflict, DmsError, InvalidInput, NotFound, Unavailable
 log = logging.getLogger(__name__)
 
 PAGE = 2000
-SHORTEST_SUBJECT = 8  # characters; a shorter one is no address, hash, id or name of one person
+SHORTEST_SUBJECT = 8  # characters; a shorter one is not an address, hash, id or name of one person
 RETRY_SECONDS = (5.0, 300.0)  # first and longest pause before what could not be carried out is tried again
 SHORTEST_WORD = 6  # shorter texts are not blacked out in the DMS's own log: they say nothing by themselves
 
@@ -271,7 +271,7 @@ def _tell(first: asyncio.Future[tuple[int, int]], outcome: tuple[int, int] | Exc
         first.set_result(outcome)
     else:
         first.set_exception(outcome)
-        first.exception()  # seen: a caller that went away is no error of its own
+        first.exception()  # seen: a caller that went away is not an error of its own
 
 
 def _about(events: Sequence[Recorded], wanted: str) -> list[str]:
