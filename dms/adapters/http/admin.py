@@ -65,7 +65,7 @@ async def capacity(request: Request, api: Api) -> HTTPResponse:
 
 
 def _as_shown(rows: Sequence[CapacityRow], request: Request, api: Api) -> list[CapacityRow]:
-    """That nothing can be recorded just now is no event, for it can't be: only the present shows it."""
+    """That nothing can be recorded just now is not an event, for it can't be: only the present shows it."""
     hindrance = api.services.device.hindrance
     if query(request, "as_of") or not hindrance:
         return list(rows)
