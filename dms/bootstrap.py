@@ -18,7 +18,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dms.adapters.eventlog.archive_writer import SQLiteEventArchive
+from dms.adapters.eventlog.archive_writer import SegmentArchive
+from dms.adapters.eventlog.durable_log import DurableEventLog
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.watch import LogWatch
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
@@ -117,7 +118,7 @@ class Base:
     clock: Callable[[], Instant]
     loops: Loops
     writes: Writes
-    event_log: SQLiteEventLog
+    event_log: DurableEventLog
     identity: Identity
     outputs: FileOutputStore
     views: SQLiteViews
@@ -230,10 +231,10 @@ def _services(
     base: Base, readiness: Readiness, metadata_file: MetadataFile, figures: Figures, relay: NatsRelay | None
 ) -> Services:
     event_log, executor, peer_id = base.event_log, base.executor, base.identity.peer_id
-    own = OwnAdvertisement(base.device, base.network, base.identity, base.now, base.loops)
+    own = OwnAdvertisement(event_log, base.device, base.network, base.identity, base.now, base.loops)
     directory = Directory(event_log, base.device, base.network, base.identity, own, base.clock, base.loops)
     receiver = _checkpoint_receiver(base)
-    archive, archive_after = SQLiteEventArchive(event_log, base.identity), base.settings.eventlog.archive_after_days
+    archive, archive_after = SegmentArchive(event_log, base.identity), base.settings.eventlog.archive_after_days
     return Services(
         log=event_log,
         outputs=base.outputs,
@@ -359,7 +360,7 @@ def _transfers(base: Base, inbox: Inbox) -> Transfers:
 
 
 # --- adapters ----------------------------------------------------------------------------------------
-def _event_log(settings: Settings, now: Callable[[], int], loops: Loops) -> SQLiteEventLog:
+def _event_log(settings: Settings, now: Callable[[], int], loops: Loops) -> DurableEventLog:
     if settings.eventlog.url:
         raise ConfigError("eventlog.url: this version keeps its log in general.data_dir; leave the setting empty")
     return SQLiteEventLog(settings.events_db, now, loops=loops)
@@ -412,7 +413,8 @@ def _executor(settings: Settings, node_id: str, capacity: Capacity) -> Executor:
     if kind == "docker":
         return _docker_executor(settings, node_id, capacity)
     limits = ProcessLimits(output_mb=settings.job.log_max_mb + 1)  # the mark of the output store comes first
-    return ProcessExecutor(node_id, settings.general.data_dir / "processes", limits)
+    folder, gives_internet = settings.general.data_dir / "processes", settings.job.network != "none"
+    return ProcessExecutor(node_id, folder, limits, gives_internet=gives_internet)
 
 
 def _docker_executor(settings: Settings, node_id: str, capacity: Capacity) -> DockerExecutor:
@@ -461,7 +463,9 @@ def _folder(path: Path) -> Path:
         raise ConfigError(f"folder {path} can't be made: {error.strerror}; set another in the configuration") from error
 
 
-def _relay(settings: Settings, event_log: SQLiteEventLog, peer_id: str, loops: Loops | None = None) -> NatsRelay | None:
+def _relay(
+    settings: Settings, event_log: DurableEventLog, peer_id: str, loops: Loops | None = None
+) -> NatsRelay | None:
     """Nothing of NATS is imported unless it is set up."""
     if not settings.nats.url:
         return None
@@ -487,7 +491,7 @@ def funding_check(settings: Funding) -> FundingCheck:
     return LedgerCheck(settings)
 
 
-def tracer(settings: Settings, event_log: SQLiteEventLog, peer_id: str, loops: Loops | None = None) -> Tracer | None:
+def tracer(settings: Settings, event_log: DurableEventLog, peer_id: str, loops: Loops | None = None) -> Tracer | None:
     """Only where the standard variables of OpenTelemetry name a collector; they are set for a whole
     machine at times, so a missing extra is no reason not to start."""
     names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")

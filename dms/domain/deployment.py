@@ -224,9 +224,9 @@ class Deployment(DeploymentEvents, PaidWork):
         else:
             self._end_stopped(exit_code, duration_seconds)
 
-    def stopped(self) -> None:
-        """A stop took effect before the container ever ran."""
-        self._end_stopped(None, 0.0)
+    def stopped(self, duration_seconds: float = 0.0) -> None:
+        """A stop took effect before the container ever ran, or what it left with is not known."""
+        self._end_stopped(None, duration_seconds)
 
     def fail(self, reason: str, fault: Fault, exit_code: int | None = None, duration_seconds: float = 0.0) -> None:
         """exit_code, duration_seconds: of a container that was ended from outside."""

@@ -77,7 +77,7 @@ def older_format(key: Path, private: Ed25519PrivateKey | None = None) -> str:
 
 def without_notes(folder: Path) -> None:
     """As an older version left the log."""
-    with the_log(folder) as recorder, recorder.between_events() as connection:
+    with the_log(folder) as recorder, recorder.writer._between_events() as connection:
         connection.execute("DROP TABLE note")
 
 
@@ -122,7 +122,7 @@ def test_what_is_no_readable_file_is_named(tmp_path: Path, where: str) -> None:
         use()
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(ConfigError, match=f"{path} is no regular file"):
+    with pytest.raises(ConfigError, match=f"{path} is not a regular file"):
         use()
     path.unlink()
     use()

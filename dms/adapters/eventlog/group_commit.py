@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
+
+from eventsourcing.persistence import IntegrityError
 
 from dms.adapters.eventlog.aggregates import Aggregates
 from dms.adapters.eventlog.envelope import Draft, Place
@@ -71,7 +72,7 @@ class GroupCommit:
         """Writes what is queued."""
         self._closed = True
         if self._loop is not None:
-            while waiting := [save.done for save in self._writing + self._queue]:
+            while waiting := self.waiting():
                 await asyncio.wait(waiting)
             await self._loop.close()
 
@@ -102,6 +103,10 @@ class GroupCommit:
         """That are on their way."""
         names = {aggregate.id for aggregate in aggregates}
         return [save.done for save in self._writing + self._queue if any(a.id in names for a in save.aggregates)]
+
+    def waiting(self) -> list[asyncio.Future[int]]:
+        """All that are on their way."""
+        return [save.done for save in self._writing + self._queue]
 
     async def between_commits(self, work: Callable[[], None]) -> None:
         """Runs a short piece of work that writes, in a thread; commands wait for it, the loop does not."""
@@ -183,7 +188,7 @@ class GroupCommit:
         fails too, and every object involved is read anew."""
         failed, self._queue, self._queued_events = batch + self._queue, [], 0
         self._writing = failed
-        conflict = isinstance(error, sqlite3.IntegrityError)
+        conflict = isinstance(error, IntegrityError)
         if conflict:
             log.error("events were refused: %s", error, extra={"action": "log_conflict"})
         else:
@@ -211,4 +216,4 @@ class GroupCommit:
         for save in failed:
             if not save.done.done():
                 save.done.set_exception(error())
-                save.done.exception()  # seen: a caller that went away is no error of its own
+                save.done.exception()  # seen: a caller that went away is not an error of its own

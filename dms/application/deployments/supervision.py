@@ -24,6 +24,7 @@ MIB = 1024 * 1024
 NETWORK_LOOK_SECONDS = 10.0
 STOP_GRACE_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 60.0  # between two looks at the limit: timers stand still while the machine sleeps
+OVER_SECONDS = 1.0  # between two looks at a container at its limit, while what it printed is still read
 NOT_RUN = (ExecutionState.ABSENT, ExecutionState.CREATED)
 
 
@@ -58,6 +59,19 @@ class Supervision:
             await self._endings.record(job_id, Deployment.stopped)
         else:
             await self.supervise(job_id, news)
+
+    async def conclude_without_engine(self, job_id: str, reason: str) -> None:
+        """Of one whose engine stays away: an order to stop it explains its end all the same."""
+        now = self._clock()
+
+        def end(deployment: Deployment) -> None:
+            seconds = run_time(deployment).lasted_seconds(now, 0, 0) if deployment.ran else 0.0
+            if deployment.stop is None:
+                deployment.fail(reason, Fault.PROVIDER, duration_seconds=seconds)
+            else:
+                deployment.stopped(seconds)
+
+        await self._endings.record(job_id, end)
 
     async def conclude(self, job_id: str) -> None:
         """Records what became of a container whose run is over, or that is gone."""
@@ -112,16 +126,24 @@ class Supervision:
         deployment = self._endings.load(job_id)
         if deployment.state is not DeploymentState.RUNNING:
             return None
-        return min(LONGEST_WAIT_SECONDS, run_time(deployment).left_seconds(self._clock()))
+        return min(LONGEST_WAIT_SECONDS, run_time(deployment).left_seconds(self._clock()) or OVER_SECONDS)
 
     async def _stop_if_due(self, job_id: str) -> None:
         deployment = self._endings.load(job_id)
         if deployment.state is DeploymentState.RUNNING and run_time(deployment).is_over(self._clock()):
-            reason = f"time limit of {deployment.minutes} min reached"
-            deployment.request_stop("time limit", reason, Fault.REQUESTER)
-            await self._log.save(deployment)
+            deployment = await self._order_stop_at_limit(job_id)
         if deployment.state is DeploymentState.STOPPING:
             await self._executor.stop(job_id, STOP_GRACE_SECONDS)
+
+    async def _order_stop_at_limit(self, job_id: str) -> Deployment:
+        """Unless its run is over, or was ended, before anybody could order it: while this program was down, perhaps."""
+        execution = await self._executor.inspect(job_id)
+        deployment = self._endings.load(job_id)
+        if execution.state is ExecutionState.RUNNING and not _started_again(deployment, execution):
+            reason = f"time limit of {deployment.minutes} min reached"
+            if deployment.request_stop("time limit", reason, Fault.REQUESTER):
+                await self._log.save(deployment)
+        return deployment
 
 
 def run_time(deployment: Deployment) -> RunTime:
@@ -148,7 +170,7 @@ def _end(deployment: Deployment, execution: Execution, use: NetworkUse | None, n
     if verdict.end is RunEnd.FAILED:
         deployment.fail(verdict.reason, Fault.PROVIDER, execution.exit_code, seconds)
     elif gone:
-        deployment.stopped()
+        deployment.stopped(seconds)
     else:
         code = -1 if execution.exit_code is None else execution.exit_code
         received, sent = (use.received_bytes, use.sent_bytes) if use else (0, 0)

@@ -47,7 +47,7 @@ def test_what_the_librarys_event_store_puts_is_sealed_and_chained(recorder: SQLi
     assert image in encode(personal)
     assert [put.notification.id for put in store.put(events)] == [1, 2]
     assert all(image not in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
-    assert list(Verifier(recorder.reader).chain()) == [2]
+    assert list(Verifier(recorder).chain()) == [2]
     found = list(store.get(job.id))
     assert [one.event for one in found if isinstance(one, Recorded)] == [one.event for one in events]
     stored = recorder.read(0, 1)[0]
@@ -69,7 +69,7 @@ def test_personal_data_in_the_clear_is_refused_and_nothing_of_its_batch_is_writt
     ]
     with pytest.raises(DataError, match="tells of a person in the clear"):
         recorder.insert_events(plain)
-    with pytest.raises(DataError, match="is no JSON object"):
+    with pytest.raises(DataError, match="is not a JSON object"):
         recorder.insert_events([StoredEvent(job.id, 1, event.topic, b"\xff")])
     assert (recorder.max_notification_id(), recorder.head) == (None, 0)
     assert recorder.insert_events(plain[:1]) == [1]
