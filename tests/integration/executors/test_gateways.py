@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -22,9 +24,10 @@ from dms.adapters.executors.gateways import LABEL_GATEWAY
 from dms.application.ports import ExecutionState
 from dms.domain.network import Network
 from dms.errors import ExecutorUnavailable, NetworkUnavailable
+from ops import leave
 from tests.fixtures.gated import executor, gated, world
 from tests.fixtures.hostile import hostile_spec, open_network, side_by_side, tried
-from tests.fixtures.jobs import launch, read_all, texts
+from tests.fixtures.jobs import NODE, launch, read_all, texts
 from tests.fixtures.public_internet import LAN, PUBLIC, World
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("demo_images")]
@@ -330,3 +333,46 @@ def test_only_the_own_programs_of_the_machine_are_in_the_image() -> None:
     paths = gateway_image.files().paths
     assert {Path(name).name for name in paths} >= {"bash", "sleep", "iptables-restore", "ip6tables-restore"}
     assert all(file.is_file() for file in paths.values())
+
+
+async def test_nothing_of_a_network_stays_when_the_package_goes(
+    executor: DockerExecutor, api: APIClient, world: World
+) -> None:
+    mine, other = hostile_spec("sleep 300"), hostile_spec("sleep 300")
+    await launch(executor, mine)
+    stranger = gateways.Gateways("another node", executor._calls, gateways.GatewaySettings(range=world.range))
+    try:
+        await stranger.open(other.job_id)
+        await asyncio.to_thread(leave.remove_gateways, api, NODE)
+        assert parts(api, mine.job_id) == ([], [])
+        assert tuple(map(len, parts(api, other.job_id))) == (1, 1)
+    finally:
+        await stranger.remove(other.job_id)
+
+
+_TRY = """
+import asyncio, sys
+from ipaddress import IPv4Address, IPv4Network
+from dms.adapters.executors.docker import DockerExecutor, DockerSettings
+from dms.adapters.executors.gateways import GatewaySettings
+from dms.adapters.executors.profile import ContainerLimits
+
+async def main():
+    gateways = GatewaySettings(range=IPv4Network(sys.argv[1]), resolver=IPv4Address(sys.argv[2]))
+    limits = ContainerLimits(core_mhz=2000, cores=1)
+    executor = DockerExecutor("a node without rights", DockerSettings(limits=limits, gateways=gateways))
+    given = await executor.try_network()
+    print(given.network.value, given.reason, await executor.list_jobs())
+    await executor.close()
+
+asyncio.run(main())
+"""
+
+
+async def test_no_right_is_needed_beyond_the_engines_socket(world: World) -> None:
+    """As the packaged service has it: no capability at all, and no way to get one."""
+    command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", sys.executable, "-c", _TRY]
+    done = await asyncio.to_thread(
+        subprocess.run, [*command, str(world.range), str(world.resolver)], check=False, capture_output=True, text=True
+    )
+    assert done.stdout == "internet  []\n", done.stderr
