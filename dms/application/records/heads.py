@@ -30,6 +30,7 @@ from dms.domain.heads import (
 )
 from dms.domain.job import Job
 from dms.domain.resources import Resources
+from dms.domain.retry import attempt_of, deployment_id, job_of
 from dms.errors import Conflict, DmsError, Forbidden, InvalidInput, LogCorrupt, PeerMisbehaved, Unavailable
 
 log = logging.getLogger(__name__)
@@ -42,8 +43,8 @@ RETRY_SECONDS = (5.0, 60.0, 600.0)  # to a peer that is away; then the next job 
 MOST_AT_ONCE = 8
 _BEGINS = (Job.DeploymentResponded.TOPIC, Deployment.Accepted.TOPIC)
 _ENDS = (
-    Job.Completed.TOPIC, Job.Failed.TOPIC, Deployment.ContainerExited.TOPIC, Deployment.Failed.TOPIC,
-    Deployment.Stopped.TOPIC,
+    Job.Completed.TOPIC, Job.Failed.TOPIC, Job.AttemptFailed.TOPIC, Deployment.ContainerExited.TOPIC,
+    Deployment.Failed.TOPIC, Deployment.Stopped.TOPIC,
 )  # fmt: skip
 
 
@@ -78,7 +79,7 @@ class HeadExchange:
         self._position = self._log.head
         await asyncio.to_thread(self._check_own)
         for job_id in open_jobs:
-            self._look_at(job_id)
+            self._look_at(self._newest_of(job_id))
         self._following = [
             self._loops.start("heads at the end of jobs", self._follow),
             self._loops.every(self._interval, "heads of running jobs", self._show_open, at_once=False),
@@ -111,7 +112,7 @@ class HeadExchange:
             async for batch in batches:
                 for job_id in {recorded.originator_id.partition("-")[2] for recorded in batch}:
                     try:
-                        self._look_at(job_id)
+                        self._look_at(self._newest_of(job_id))
                     except Exception:  # one job that can't be read must not keep the others' heads
                         log.exception("the head at the end of job %s", job_id, extra={"action": "head_failed"})
                 self._position = batch[-1].position
@@ -122,6 +123,8 @@ class HeadExchange:
 
     def _look_at(self, job_id: str) -> None:
         peer_id, goes_on = self._shared_with(job_id)
+        for number in range(1, attempt_of(job_id)):  # an attempt that began follows one that is over
+            self._open.pop(deployment_id(job_of(job_id), number), None)
         if peer_id in ("", self._signer.peer_id):
             return
         if goes_on:
@@ -130,12 +133,20 @@ class HeadExchange:
             self._open.pop(job_id, None)
             self._show_to(peer_id, job_id)
 
+    def _newest_of(self, job_id: str) -> str:
+        """The attempt of it that both sides know; of our own deployments, themselves."""
+        job = self._log.load(Job, job_id)
+        return job.deployment_id if job is not None else job_id
+
     def _shared_with(self, job_id: str) -> tuple[str, bool]:
         """The peer that works on a job with us, and whether the job goes on. No peer unless both sides took it:
-        anybody may ask for a job."""
-        job = self._log.load(Job, job_id)
+        anybody may ask for a job. job_id: that of the attempt."""
+        job = self._log.load(Job, job_of(job_id))
         if job is not None:
-            return (job.provider, job.open) if job.provider_version else ("", False)
+            for attempt in job.attempts:
+                if attempt.deployment_id == job_id and attempt.provider_version:
+                    return attempt.provider, job.open and not attempt.over
+            return "", False
         deployment = self._log.load(Deployment, job_id)
         if deployment is None or deployment.reserved == Resources():
             return "", False
