@@ -19,6 +19,7 @@ DmsError
 │   │   ├── RegistryUnavailable  its registry can't be reached or is in trouble: nobody's fault here
 │   │   └── NoRoomForImage    this machine's disk is full: the provider's fault
 │   ├── GpuUnavailable    the engine can't give a container the GPU: the provider's fault
+│   ├── NetworkUnavailable  a job can't be given its network, or has lost it: the provider's fault
 │   └── ArchiveRefused    a checkpoint is not what may be packed or unpacked, or too large
 ├── PeerMisbehaved        the peer broke the protocol (bad frame, bad signature)
 ├── AlreadyRunning        another process owns the data folder
@@ -123,6 +124,10 @@ class GpuUnavailable(ExecutionError):
     pass
 
 
+class NetworkUnavailable(ExecutionError):
+    pass
+
+
 class ArchiveRefused(ExecutionError):
     pass
 
@@ -153,7 +158,7 @@ class AddressUnavailable(ConfigError):
 
 # --- how each is told to others ------------------------------------------------------------------
 class Exit(IntEnum):
-    """Of the `nunet` command, documented in README.md. `job run --wait` answers with the container's own code."""
+    """Of the `nunet` command (docs/command-line.md). `job run --wait` answers with the container's own code."""
 
     OK = 0
     FAILURE = 1

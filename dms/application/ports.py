@@ -19,6 +19,8 @@ from dms.domain.device import Capacity
 from dms.domain.event import Event, Recorded
 from dms.domain.gpus import GpuReading
 from dms.domain.heads import Heads
+from dms.domain.network import Network
+from dms.domain.results import EVERYTHING, Selection
 from dms.domain.run_end import EndedBy
 
 A = TypeVar("A", bound=Aggregate)
@@ -208,6 +210,14 @@ class ExecutionSpec(Struct, frozen=True, kw_only=True):
     arguments_given: bool = False  # one by one by the user; else they are the original's pair
     gpu_uuids: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    network: Network = Network.NONE
+
+
+class NetworkGiven(Struct, frozen=True, kw_only=True):
+    """The most that a job can be given here, and why it is no more."""
+
+    network: Network
+    reason: str = ""
 
 
 class PreparedImage(Struct, frozen=True, kw_only=True):
@@ -280,6 +290,10 @@ class Executor(Protocol):
     def objection(self, spec: ExecutionSpec) -> str:
         """Why this can never be run here, as far as the request itself tells; empty when it may be."""
 
+    async def try_network(self) -> NetworkGiven:
+        """What jobs can be given just now, tried out as a job would find it. Takes seconds.
+        Raises ExecutorUnavailable."""
+
     async def prepare(self, spec: ExecutionSpec) -> PreparedImage:
         """Makes the image available and checks that it may run. Waits out a registry's passing trouble for a while;
         cancelling it ends the pull. Raises ImageUnavailable."""
@@ -289,11 +303,17 @@ class Executor(Protocol):
         process. Filled once from the archive if there is one, and then the job's user's. max_bytes: of
         content. Raises ArchiveRefused, ExecutionError (it does not fit, or this engine has none)."""
 
-    async def pack(self, job_id: str, into: Path, max_bytes: int, known_state: str = "") -> PackedWorkspace | None:
-        """Archives the job's workspace, while it runs (it is not paused) or afterwards, until `remove`.
-        None: there is nothing in it, or nothing new since `known_state`. `into` is replaced at once and
+    async def workspace_trouble(self) -> str:
+        """Why jobs have no workspace here that can be read; empty when they have one. Raises ExecutorUnavailable when
+        that can't be told now."""
+
+    async def pack(
+        self, job_id: str, into: Path, max_bytes: int, known_state: str = "", selection: Selection = EVERYTHING
+    ) -> PackedWorkspace | None:
+        """Archives what is selected of the job's workspace, while it runs (it is not paused) or afterwards, until
+        `remove`. None: there is nothing of it, or nothing new since `known_state`. `into` is replaced at once and
         whole. Raises ArchiveRefused when it is too large; ExecutorUnavailable, also for a job that writes
-        all the time."""
+        all the time, and for a workspace that is gone."""
 
     async def create(self, spec: ExecutionSpec) -> str:
         """Creates but does not start; answers the engine's id. Raises ExecutionError."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dms.adapters.p2p.identity import Identity
@@ -17,7 +18,7 @@ from dms.domain.directory import Offering
 from dms.domain.job import Job
 from dms.domain.resources import Resources
 from dms.errors import NoProviderMatches, PeerSlow, PeerUnreachable
-from tests.integration.http.node import ADDRESS, REQUEST, LonelyNetwork, Node, running_node
+from tests.integration.http.node import ADDRESS, REQUEST, SERVICE_BODY, LonelyNetwork, Node, running_node
 
 NEAR, FAR, SILENT, GONE = (Identity.generate().peer_id for _ in range(4))
 
@@ -81,6 +82,22 @@ async def test_who_was_heard_of_gets_the_job_without_a_ping_also_with_fifty_requ
     assert line_of(node).pings == []
 
 
+async def test_a_dry_run_tells_whom_a_request_would_get_and_leaves_no_trace(node: Node) -> None:
+    offer(node, near="5", far="1", gone="0")
+    line_of(node).kept = {NEAR: Heard(1.0, 0.001), FAR: Heard(1.0, 0.25)}
+    before = node.log.head
+    async with node.client() as client:
+        answer = await client.post("/api/v1/run/request-service/dry-run", json=SERVICE_BODY)
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert (told["compute_provider_id"], told["estimated_price"]) == (FAR, 1.0)
+    candidates = {
+        one["peer_id"]: (one["chosen"], one["round_trip_ms"], bool(one["trouble"])) for one in told["candidates"]
+    }
+    assert candidates == {FAR: (True, 250.0, False), NEAR: (False, 1.0, False), GONE: (False, None, True)}
+    assert node.log.head == before
+
+
 async def test_the_cheaper_is_chosen_though_it_must_be_pinged_and_once_for_all(node: Node) -> None:
     offer(node, near="5", far="1")
     line_of(node).kept = {NEAR: Heard(1.0, 0.001), FAR: Heard(1000.0, 0.1)}  # one was not heard of for long
@@ -125,7 +142,7 @@ async def test_slow_and_gone_and_silent_are_told_apart(node: Node, monkeypatch: 
 
 
 async def test_a_provider_with_another_clock_is_named_also_in_the_record(node: Node) -> None:
-    node.services.directory._note_clock(GONE, 180)
+    node.services.directory._clocks[GONE] = 180, node.services.directory.now()
     with pytest.raises(NoProviderMatches, match="its clock is 180 s behind ours"):
         await node.services.service_provider.request_service(REQUEST)
     offer(node, near="0")
@@ -149,3 +166,23 @@ async def test_what_is_recorded_of_many_refusals_is_bounded(node: Node) -> None:
     (first, *_) = await node.log.read(0, 10, stream=f"job-{quote.job_id}")
     assert isinstance(first.event, Job.ServiceRequested)
     assert (len(first.event.refused), first.event.refused_count) == (20, 5000)
+
+
+async def test_what_a_job_needs_of_the_network_is_refused_before_payment_and_recorded(node: Node) -> None:
+    offer(node, near="0", far="0.0001")
+    line_of(node).kept = {NEAR: Heard(1.0, 0.1), FAR: Heard(1.0, 0.1)}
+    service, offers = node.services.service_provider, node.services.directory.offers
+    params = msgspec.structs.replace(REQUEST.params, model_url="https://example.org/train.py")
+    fetching = msgspec.structs.replace(REQUEST, params=params)
+    with pytest.raises(NoProviderMatches, match="gives jobs no internet"):
+        await service.request_service(fetching)
+    row = offers.get(FAR)
+    assert row is not None
+    offers.put(FAR, msgspec.structs.replace(row.offering, features=("internet",)))
+    quote = await service.request_service(fetching)
+    job = node.log.load(Job, quote.job_id)
+    assert job is not None
+    assert quote.compute_provider_id == FAR
+    event = next(e.event for e in await node.log.read(0, 100) if isinstance(e.event, Job.ServiceRequested))
+    assert event.request.constraints.network == "internet"  # as it was understood, which travels to the provider
+    assert {refusal.peer_id: refusal.reason for refusal in event.refused} == {NEAR: "gives jobs no internet"}

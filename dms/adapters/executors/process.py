@@ -33,6 +33,7 @@ from dms.application.ports import (
     Execution,
     ExecutionSpec,
     ExecutionState,
+    NetworkGiven,
     OutputCursor,
     OutputLine,
     PackedWorkspace,
@@ -41,6 +42,8 @@ from dms.application.ports import (
 from dms.clock import machine_clock
 from dms.disk import make_folder, write_file
 from dms.domain.decoding import UNREADABLE
+from dms.domain.network import Network
+from dms.domain.results import EVERYTHING, Selection
 from dms.domain.run_end import EndedBy
 from dms.errors import ExecutionError, ExecutorUnavailable, InvalidInput
 
@@ -80,6 +83,11 @@ class ProcessExecutor:
         """There is no image, and there are no bounds."""
         return ""
 
+    async def try_network(self) -> NetworkGiven:
+        """A bare process has the machine's own network, whatever it asks for. Peers' jobs are not run so unless the
+        operator says so."""
+        return NetworkGiven(network=Network.INTERNET)
+
     async def check(self) -> None:
         """Raises ExecutorUnavailable when the folder can't be written."""
         with _storage(self._data_dir):
@@ -102,11 +110,17 @@ class ProcessExecutor:
             if archive is not None and not _was_created(folder):
                 await asyncio.to_thread(_fill, folder, archive, max_bytes)
 
-    async def pack(self, job_id: str, into: Path, max_bytes: int, known_state: str = "") -> PackedWorkspace | None:
+    async def workspace_trouble(self) -> str:
+        """Each job's folder is one."""
+        return ""
+
+    async def pack(
+        self, job_id: str, into: Path, max_bytes: int, known_state: str = "", selection: Selection = EVERYTHING
+    ) -> PackedWorkspace | None:
         work = self._folder(job_id) / "work"
         if not work.exists():
             return None
-        return await stoppable(lambda stopped: pack(work, into, max_bytes, known_state, stopped))
+        return await stoppable(lambda stopped: pack(work, into, max_bytes, known_state, stopped, selection))
 
     async def create(self, spec: ExecutionSpec) -> str:
         folder = self._folder(spec.job_id)

@@ -7,6 +7,7 @@ any claimed size into memory and whose own filter has been got round (CVE-2025-4
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 import zlib
@@ -77,6 +78,37 @@ def check_archive(archive: Path, max_bytes: int) -> Unpacked:
         for entry in reader.entries():
             files, size = files + (not entry.folder), size + entry.size
     return Unpacked(files, size)
+
+
+def repack(archive: Path, out: BinaryIO, max_bytes: int) -> None:
+    """As a plain tar of files and folders below `.`, which busybox reads. Raises as `unpack`, and OSError of `out`."""
+    with (
+        _opened(archive) as file,
+        tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT, bufsize=READ_BYTES) as tar,
+    ):
+        reader = ArchiveReader(file, max_bytes)
+        for entry in reader.entries():
+            if not entry.parts:
+                continue  # the workspace itself: its rights are the executor's to set
+            info = tarfile.TarInfo("/".join((".", *entry.parts)))
+            info.type = tarfile.DIRTYPE if entry.folder else tarfile.REGTYPE
+            info.mode, info.mtime, info.size = entry.mode | (0o700 if entry.folder else 0o600), entry.mtime, entry.size
+            tar.addfile(info, _Chunks(reader))
+
+
+class _Chunks(io.RawIOBase):
+    """A file's bytes, as `tarfile` asks for them."""
+
+    def __init__(self, reader: ArchiveReader) -> None:
+        self._chunks = reader.chunks()
+        self._rest = b""
+
+    def read(self, size: int = -1) -> bytes:
+        found = bytearray(self._rest)
+        while len(found) < size and (chunk := next(self._chunks, b"")):
+            found += chunk
+        self._rest = bytes(found[size:])
+        return bytes(found[:size])
 
 
 def unpack(archive: Path, target: Path, max_bytes: int, owner: Owner | None = None) -> Unpacked:

@@ -85,10 +85,13 @@ class Offboarded(Struct, frozen=True, kw_only=True):
 
 
 class DeviceStatus(Struct, frozen=True, kw_only=True):
-    """online: as its owner set it. hindrance: why peers are told that it is offline all the same."""
+    """online: as its owner set it. hindrance: why peers are told that it is offline all the same. network: the most
+    that jobs are given; network_trouble: why it is no more."""
 
     online: bool
     hindrance: str | UnsetType = UNSET
+    network: str | UnsetType = UNSET
+    network_trouble: str | UnsetType = UNSET
 
 
 class FreeResources(Struct, frozen=True, kw_only=True):
@@ -164,6 +167,35 @@ class QuoteAnswer(Struct, frozen=True, kw_only=True):
     refund_hash: Hash
     distribute_50_hash: Hash
     distribute_75_hash: Hash
+
+
+class CandidateAnswer(Struct, frozen=True, kw_only=True):
+    """A provider that can take a job."""
+
+    peer_id: Annotated[str, Meta(description="its peer id")]
+    price: Annotated[float, Meta(description="NTX for the whole time")]
+    chosen: Annotated[bool, Meta(description="whether it would get the job: the cheapest that is there")]
+    round_trip_ms: Annotated[float | None, Meta(description="milliseconds to it and back; null for one that is away")]
+    trouble: Annotated[str, Meta(description="what is wrong with one that is away")]
+
+
+class RefusalAnswer(Struct, frozen=True, kw_only=True):
+    """A provider that can't take a job."""
+
+    peer_id: Annotated[str, Meta(description="its peer id")]
+    reason: Annotated[str, Meta(description="why not, as in `is offline`")]
+
+
+class DryRun(Struct, frozen=True, kw_only=True):
+    """What a service request would be answered with."""
+
+    compute_provider_addr: Annotated[str, Meta(description="where to pay: the provider's wallet")]
+    compute_provider_id: Annotated[str, Meta(description="peer id of who would get the job")]
+    estimated_price: Annotated[float, Meta(description="NTX for the whole time")]
+    candidates: Annotated[list[CandidateAnswer], Meta(description="the cheapest that can take it, cheapest first")]
+    refused: Annotated[list[RefusalAnswer], Meta(description="some of those that can't")]
+    refused_count: Annotated[int, Meta(description="how many can't")]
+    unseen_count: Annotated[int, Meta(description="how many were not looked at: enough others cost no more")]
 
 
 class TimelineStep(Struct, frozen=True, kw_only=True):
@@ -325,7 +357,9 @@ class Ready(Struct, frozen=True, kw_only=True):
 
 
 class ProviderCapacity(Struct, frozen=True, kw_only=True):
-    """own: this node. total: the hardware; onboarded: offered; reserved: held by jobs. ntx_price: a minute."""
+    """own: this node. total: the hardware; onboarded: offered; reserved: held by jobs. ntx_price: a minute.
+    network: the most that its jobs are given, "none" or "internet"; empty where its DMS does not say.
+    network_trouble: why it is no more, of this node only."""
 
     provider: str
     own: bool
@@ -336,6 +370,8 @@ class ProviderCapacity(Struct, frozen=True, kw_only=True):
     reserved: Resources
     free: Resources
     ntx_price: str
+    network: str
+    network_trouble: str
     position: int
 
 

@@ -16,6 +16,7 @@ from dms.application.ports import EventLog, ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import vram_to_reserve
 from dms.domain.gpus import GpuReading
+from dms.domain.network import Network
 from dms.domain.payment import Payment
 from dms.domain.pricing import price_text, quote
 from dms.domain.request import ServiceRequest, problems_of, strangers_of
@@ -61,7 +62,12 @@ class Admission:
         if wish is not None:
             reserved = msgspec.structs.replace(reserved, vram_mb=vram_to_reserve(recorded, gpus, wish))
         payment.use(deployment.key)
-        deployment.grant(reserved, tuple(gpu.uuid for gpu in gpus), gpus_shared=wish is not None and wish.shared)
+        deployment.grant(
+            reserved,
+            tuple(gpu.uuid for gpu in gpus),
+            gpus_shared=wish is not None and wish.shared,
+            network=Network.INTERNET if request.network is Network.INTERNET and self._gives_internet else Network.NONE,
+        )
 
     def of_channel(self, channel: str) -> Refusal:
         """channel: that the request was matched on; empty when it does not say."""
@@ -76,7 +82,7 @@ class Admission:
             return reason, Fault.PROVIDER
         if reason := self._of_request(deployment) or self._of_payment(deployment, payment):
             return reason, Fault.REQUESTER
-        return self._of_capacity(deployment), Fault.PROVIDER
+        return self._of_network(deployment) or self._of_capacity(deployment), Fault.PROVIDER
 
     def _of_device(self) -> str:
         device = self._device.state
@@ -131,6 +137,17 @@ class Admission:
             return f"an earlier attempt of the job, {before.key}, still runs here or has earned of this transaction"
         return ""
 
+    def _of_network(self, deployment: Deployment) -> str:
+        """Only where the request says what it needs: an older DMS does not, and asks whom it knows nothing of."""
+        needed = request_of(deployment).constraints.network
+        if needed == Network.INTERNET and not self._gives_internet:
+            return "the provider gives jobs no internet, which this one needs"
+        return ""
+
+    @property
+    def _gives_internet(self) -> bool:
+        return self._device.state.network == Network.INTERNET
+
     def _of_capacity(self, deployment: Deployment) -> str:
         # Memory of GPUs counts card by card, not as a sum.
         wanted = msgspec.structs.replace(request_of(deployment).resources, vram_mb=0)
@@ -154,6 +171,7 @@ def spec_of(deployment: Deployment, node_id: str) -> ExecutionSpec:
         cpu_mhz=request.constraints.cpu,
         memory_mb=request.constraints.ram,
         gpu_uuids=deployment.gpu_uuids,
+        network=deployment.network,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -34,18 +34,16 @@ class Reached(NamedTuple):
 
 
 class Found(NamedTuple):
-    """chosen: who gets the request. match: also why others can't take it."""
+    """chosen: who gets the request. match: also why others can't take it. reached: who of them is there."""
 
     chosen: Candidate
     match: Match
+    reached: Reached
 
 
 class ProviderSearch:
-    def __init__(
-        self, directory: Directory, device: DeviceService, network: PeerNetwork, now: Callable[[], int]
-    ) -> None:
-        """now: Unix time in microseconds."""
-        self._directory, self._device, self._network, self._now = directory, device, network, now
+    def __init__(self, directory: Directory, device: DeviceService, network: PeerNetwork) -> None:
+        self._directory, self._device, self._network = directory, device, network
         self._pinging: dict[str, asyncio.Task[float]] = {}
 
     async def find(self, request: ServiceRequest, target: str, rule: Rule = RULE) -> Found:
@@ -55,12 +53,14 @@ class ProviderSearch:
         there = [c for c in match.candidates if c.peer_id in reached.seconds]
         if not there:
             raise _nobody(match, target, reached.troubles)
-        return Found(min(there, key=lambda c: rank(c, reached.seconds[c.peer_id], rule)), match)
+        return Found(min(there, key=lambda c: rank(c, reached.seconds[c.peer_id], rule)), match, reached)
 
     async def _match(self, request: ServiceRequest, target: str, rule: Rule) -> Match:
         """The cheapest that can take it, and why others can't; also those whose word does not count for their clock."""
         directory, channel = self._directory, self._device.channel
-        steps = search(request, directory.offers, channel, target, most=CANDIDATES_ASKED, now=self._now(), rule=rule)
+        steps = search(
+            request, directory.offers, channel, target, most=CANDIDATES_ASKED, now=directory.now(), rule=rule
+        )
         found = await patiently(steps)
         known = {candidate.peer_id for candidate in found.candidates}
         clocks = [

@@ -97,7 +97,7 @@ class RetryJobs(Reactor[Job]):
         lines = job.attempt.lines_before + await self._outputs.last(job.deployment_id)
         job = self._retried(job_id)
         if job is not None:
-            chosen, match = found
+            chosen, match = found.chosen, found.match
             job.start_attempt(chosen.peer_id, chosen.payee, resume, lines, match.refused, match.refused_count)
             await self._log.save(job)
 

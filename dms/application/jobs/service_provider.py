@@ -31,7 +31,7 @@ from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job
 from dms.domain.payment import payment_key
 from dms.domain.pricing import estimate, outcome_hashes, price_text, terms
-from dms.domain.request import ServiceRequest, is_key_of, problems_of
+from dms.domain.request import ServiceRequest, is_key_of, problems_of, settled
 from dms.errors import InvalidInput, NotFound
 
 
@@ -80,7 +80,7 @@ class ServiceProvider:
         self._signer, self._checkpoints, self._now = signer, checkpoints, now
         self._timeouts, self._default_target = timeouts, default_target
         self._index = JobIndex(log)
-        self._search = ProviderSearch(directory, device, network, now)
+        self._search = ProviderSearch(directory, device, network)
         self._carries = funding.carries
         submission = Submission(log, device, network, signer, timeouts.answer)
         self.reactors: Sequence[Reactor[Any]] = (
@@ -125,9 +125,19 @@ class ServiceProvider:
     async def request_service(self, request: ServiceRequest) -> Quote:
         """Raises InvalidInput (also when it can't be had for max_ntx), NoProviderMatches."""
         self._check(request)
+        request = settled(request)
         source = self._checkpoints.source_of(request)
-        found = await self._search.find(request, request.params.node_id or self.default_provider)
-        return await self._quote(request, found, source)
+        return await self._quote(request, await self._find(request), source)
+
+    async def try_out(self, request: ServiceRequest) -> Found:
+        """Who would get it just now; nothing is recorded, and nothing promised. Raises as `request_service` does."""
+        self._check(request)
+        request = settled(request)
+        self._checkpoints.source_of(request)
+        return await self._find(request)
+
+    async def _find(self, request: ServiceRequest) -> Found:
+        return await self._search.find(request, request.params.node_id or self.default_provider)
 
     def _check(self, request: ServiceRequest) -> None:
         problems = problems_of(request) + self._strangers(request)
@@ -154,7 +164,7 @@ class ServiceProvider:
         return found
 
     async def _quote(self, request: ServiceRequest, found: Found, source: Path | None) -> Quote:
-        chosen, match = found
+        chosen, match = found.chosen, found.match
         job = Job(new_id())
         resume = await self._checkpoints.keep(source, job.key) if source else None
         expires_at = self._now() + int(self._timeouts.funding_window * 1_000_000)
