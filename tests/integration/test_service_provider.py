@@ -233,7 +233,7 @@ async def test_one_that_could_not_write_it_is_told_again(node: Node) -> None:
 
 
 async def test_one_that_stays_away_is_given_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tell_providers, "GIVE_UP_SECONDS", 0.05)
+    monkeypatch.setattr(tell_providers, "patience", lambda _: 0.05)
     peer(node).trouble = {DEPLOYMENT_REQUEST: Conflict("no room"), CONTROL: PeerUnreachable("it is away")}
     async with requesting(node):
         job_id = await submitted(node)

@@ -66,8 +66,8 @@ class RevokeDeployments(Reactor[Job]):
                 trouble = await self._tell(aggregate.key, attempt)
                 if not trouble:
                     await self._record(aggregate.key, attempt.number, "")
-                elif clock() - since >= (patience := _patience(attempt)):
-                    said = f"not reached within {patience:g} s: {trouble}"
+                elif clock() - since >= (most := patience(attempt)):
+                    said = f"not reached within {most:g} s: {trouble}"
                     await self._record(aggregate.key, attempt.number, said)
             await news.changed(pause)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS) if clock() - since > GIVE_UP_SECONDS else pause
@@ -101,7 +101,7 @@ class RevokeDeployments(Reactor[Job]):
         return job
 
 
-def _patience(attempt: Attempt) -> float:
+def patience(attempt: Attempt) -> float:
     """Seconds. Behind its time limit nothing of it runs any more."""
     return max(GIVE_UP_SECONDS, attempt.minutes * 60.0)
 
