@@ -15,7 +15,6 @@ from dms.cli.core import F
 from dms.cli.failure import Failure
 from dms.cli.job_files import add, get, put, set_all
 from dms.cli.references import PeerId
-from dms.domain.retry import MOST_ATTEMPTS
 from dms.durations import seconds_in
 from dms.errors import Exit
 
@@ -72,7 +71,7 @@ def describing(function: F) -> F:
         ),
         click.option("--network", type=click.Choice(["none", "internet"]), help="What the job can reach."),
         click.option(
-            "--attempts", type=click.IntRange(1, MOST_ATTEMPTS),
+            "--attempts", type=click.IntRange(min=1),
             help="Try it at most this often, also at other providers, while it fails by no fault of its own.",
         ),
         click.option("--provider", type=PeerId(), metavar="PEER", help="Only this provider may run it."),

@@ -119,8 +119,7 @@ class FollowDeployments(Reactor[Job]):
                 stopping=job.termination is not None,
             )
             if left <= 0:
-                fault = Fault.PROVIDER if job.termination is None else Fault.REQUESTER
-                await self._give_up(attempt, job.termination or overdue.reason(attempt.minutes), fault)
+                await self._end_unheard(attempt, overdue.reason(attempt.minutes))
                 return
             await either(following, news.changed(max(left, LEAST_LOOK_SECONDS)))
         if following.done():
@@ -137,7 +136,7 @@ class FollowDeployments(Reactor[Job]):
                     return
                 await asyncio.sleep(contact.next_pause())
             except NotFound:
-                await self._give_up(attempt, "the provider no longer knows the job")
+                await self._end_unheard(attempt, "the provider no longer knows the job")
             except (Forbidden, InvalidInput, PeerMisbehaved) as error:
                 await self._give_up(attempt, f"the provider broke the protocol: {error}")
 
@@ -231,8 +230,17 @@ class FollowDeployments(Reactor[Job]):
             await self._log.save(job)
         if silent_seconds < self._grace_seconds:
             return False
-        await self._give_up(attempt, f"provider lost: not reachable for {self._grace_seconds:g} s")
+        await self._end_unheard(attempt, f"provider lost: not reachable for {self._grace_seconds:g} s")
         return True
+
+    async def _end_unheard(self, attempt: Attempt, reason: str) -> None:
+        """For want of the provider's word. One that was to be terminated ends as that, and not by the provider's fault:
+        who ordered an end has it."""
+        job = self._followed(attempt)
+        if job is None or job.termination is None:
+            await self._give_up(attempt, reason)
+        else:
+            await self._give_up(attempt, job.termination, Fault.REQUESTER)
 
     async def _give_up(self, attempt: Attempt, reason: str, fault: Fault = Fault.PROVIDER) -> None:
         """Ends the attempt without the provider's word. That is told to it by another reactor, should it come back."""

@@ -44,6 +44,9 @@ class StopDeployments(Reactor[Job]):
             log.warning("job %s: the provider does not stop it: %s", aggregate.key, refused)
         await news.changed(pause)
 
+    async def give_up(self, aggregate: Job, error: Exception) -> None:
+        """Whoever follows the job ends it when its time to stop is over."""
+
 
 class RevokeDeployments(Reactor[Job]):
     """For attempts that ended here without their provider's word, which may still run them: of a job that is over, or
@@ -57,6 +60,9 @@ class RevokeDeployments(Reactor[Job]):
 
     def due(self, aggregate: Job) -> bool:
         return bool(aggregate.attempts_to_tell)
+
+    def waits_for(self, aggregate: Job) -> str:
+        return next((attempt.provider for attempt in aggregate.attempts_to_tell), "")
 
     async def react(self, aggregate: Job, news: News) -> None:
         clock = asyncio.get_running_loop().time
