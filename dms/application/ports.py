@@ -45,6 +45,9 @@ class EventLog(Protocol):
         """Appends the pending events of all of them in one transaction; answers the head after it.
         When it raises (LogUnavailable), nothing was appended and the objects must be loaded anew."""
 
+    async def written(self) -> bool:
+        """Returns once all that is decided now is on the disk: True; or was not written, and so never was: False."""
+
     async def read(self, after: int, limit: int, *, topics: Sequence[str] = (), stream: str = "") -> Sequence[Recorded]:
         """At most `limit` events behind position `after`, in order."""
 
@@ -198,6 +201,9 @@ class OutputStore(Protocol):
 
 
 # --- running containers ------------------------------------------------------------------------
+LARGEST_PACKET = 65_536  # bytes, as the kernel joins them
+
+
 class ExecutionSpec(Struct, frozen=True, kw_only=True):
     """One container to run. The job id is its name and its idempotency key."""
 
@@ -221,8 +227,8 @@ class NetworkGiven(Struct, frozen=True, kw_only=True):
 
 
 class NetworkUse(Struct, frozen=True, kw_only=True):
-    """Of a job that has a network. most_bytes: that it may send and receive together. trouble: why it no longer has its
-    network as it was given."""
+    """Of a job that has a network. most_bytes: that it may send and receive together; what is above is not passed on,
+    and so not counted. trouble: why it no longer has its network as it was given."""
 
     received_bytes: int
     sent_bytes: int
@@ -231,7 +237,8 @@ class NetworkUse(Struct, frozen=True, kw_only=True):
 
     @property
     def spent(self) -> bool:
-        return self.received_bytes + self.sent_bytes >= self.most_bytes
+        """A packet that no longer fits is the last one."""
+        return self.received_bytes + self.sent_bytes > self.most_bytes - LARGEST_PACKET
 
 
 class PreparedImage(Struct, frozen=True, kw_only=True):
@@ -565,9 +572,11 @@ class FundingVerdict(Struct, frozen=True, kw_only=True):
 
 class FundingCheck(Protocol):
     """Whether a reported payment is good. Raises Unavailable when that can't be told now. Texts of
-    verdicts and errors hold no secrets."""
+    verdicts and errors hold no secrets. carries: whether a payment that it accepts can go to another provider than the
+    one that was quoted; not where it was paid to that one's own address."""
 
     name: str
+    carries: bool
 
     async def check(self, claim: PaymentClaim) -> FundingVerdict: ...
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
-from dms.domain.aggregate import Aggregate, applies
+from dms.domain.aggregate import applies
 from dms.domain.checkpoint import is_sha256
 from dms.domain.deployment_events import DeploymentEvents
+from dms.domain.job_checkpoints import CheckpointedJob
 from dms.domain.job_events import JobEvents
 from dms.errors import PeerMisbehaved
 
 
-class JobResults(JobEvents, Aggregate):
+class JobResults(CheckpointedJob):
+    """The part of a job that its results take part in: those of its newest attempt."""
+
     def __init__(self, key: str) -> None:
         super().__init__(key)
         self.results_offered: JobEvents.ResultsOffered | None = None
@@ -19,11 +20,6 @@ class JobResults(JobEvents, Aggregate):
         self.results_loss = ""  # why there are none to be had
         self.results_removed = False
         self.log_is_sealed = False  # the provider has told all but the end
-
-    @property
-    @abstractmethod
-    def open(self) -> bool:
-        """Whether it is not over yet."""
 
     @property
     def results_wanted(self) -> JobEvents.ResultsOffered | None:
@@ -65,6 +61,11 @@ class JobResults(JobEvents, Aggregate):
             return False
         self.trigger(self.ResultsLost(reason=reason))
         return True
+
+    def begin_results_anew(self) -> None:
+        """Of an attempt."""
+        self.results_offered = self.results_received = None
+        self.results_loss, self.log_is_sealed = "", False
 
     def remove_results(self, reason: str) -> bool:
         """Whether they were here."""

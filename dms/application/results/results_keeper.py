@@ -14,10 +14,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from dms.application.checkpoints.checkpoint_keeper import Packed
-from dms.application.deployments.admission import request_of
 from dms.application.files.file_exchange import FileExchange
 from dms.application.loops import Loop, Loops
 from dms.application.network.messages import RESULTS, ResultsNote, ResultsNoted, decode_request, encode
+from dms.application.payments.funding import request_of
 from dms.application.ports import EventLog, Executor, PackedWorkspace, PeerNetwork
 from dms.application.reactors import News, Reactor
 from dms.application.results.result_files import ResultFiles

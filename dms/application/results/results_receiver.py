@@ -103,10 +103,16 @@ class ResultsReceiver:
 
     async def _take(self, job_id: str, offered: Job.ResultsOffered) -> None:
         incoming, target = self._files.incoming(job_id), self._files.received(job_id)
-        provider = self._job(job_id).provider
+        attempt = self._job(job_id).attempt
         if not await self._shared(job_id, offered, incoming):
-            ref = FileRef(kind=KIND, id=job_id, name=offered.name, size_bytes=offered.size_bytes, sha256=offered.sha256)
-            await self._exchange.fetch(provider, ref, incoming)
+            ref = FileRef(
+                kind=KIND,
+                id=attempt.deployment_id,
+                name=offered.name,
+                size_bytes=offered.size_bytes,
+                sha256=offered.sha256,
+            )
+            await self._exchange.fetch(attempt.provider, ref, incoming)
         try:
             await self._check(incoming, self._limits.max_bytes)
         except ArchiveRefused:
@@ -117,7 +123,7 @@ class ResultsReceiver:
         if job.results_are_here(target.name, self._now()):
             with caused_by(new_id()):
                 await self._log.save(job)
-        await self._tell(provider, job_id, offered.sha256)
+        await self._tell(attempt.provider, attempt.deployment_id, offered.sha256)
 
     async def _shared(self, job_id: str, offered: Job.ResultsOffered, incoming: Path) -> bool:
         """Whether they are the same archive as the job's checkpoint, which is here already, and now have both names."""
@@ -138,13 +144,13 @@ class ResultsReceiver:
                 await self._log.save(job)
         self._files.drop(self._files.incoming(job_id))
 
-    async def _tell(self, provider: str, job_id: str, sha256: str) -> None:
+    async def _tell(self, provider: str, deployment: str, sha256: str) -> None:
         """So that the provider needs not keep them; when it is not reached, it keeps them for some days."""
-        body = encode(ResultsNote(job_id=job_id, sha256=sha256))
+        body = encode(ResultsNote(job_id=deployment, sha256=sha256))
         try:
             await self._network.request(provider, RESULTS, body, NOTE_SECONDS)
         except DmsError as error:
-            log.info("provider %s was not told that the results of job %s are here: %s", provider, job_id, error)
+            log.info("provider %s was not told that the results of job %s are here: %s", provider, deployment, error)
 
     # --- keeping --------------------------------------------------------------------------------
     async def tidy(self) -> None:
