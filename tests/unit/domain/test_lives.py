@@ -126,8 +126,6 @@ ONCE = {
     Device: (),
 }
 RENEWED = {"AttemptStarted": {"LogSealed", "ResultsOffered", "ResultsReceived", "ResultsLost"}}  # may come once more
-    "AttemptStarted": {"LogSealed", "ResultsOffered", "ResultsReceived", "ResultsLost"}
-}  # what may come once more after it
 LIVES: dict[type[Aggregate], tuple[str, dict[str, str]]] = {
     Deployment: (DEPLOYMENT, DEPLOYMENT_PARTS),
     Job: (JOB, JOB_PARTS),
