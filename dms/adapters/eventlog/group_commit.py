@@ -216,4 +216,4 @@ class GroupCommit:
         for save in failed:
             if not save.done.done():
                 save.done.set_exception(error())
-                save.done.exception()  # seen: a caller that went away is no error of its own
+                save.done.exception()  # seen: a caller that went away is not an error of its own

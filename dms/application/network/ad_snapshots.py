@@ -109,7 +109,7 @@ class Snapshots:
                     raise PeerMisbehaved(f"{peer_id} sends its table in circles")
                 after = last
         except DmsError as error:
-            # A peer that is no DMS, or is gone again: nothing to be mended here.
+            # A peer that is not a DMS, or is gone again: nothing to be mended here.
             log.debug("no advertisements from %s: %s", peer_id, error)
 
     def _on_peer(self, peer_id: str, connected: bool) -> None:
