@@ -312,6 +312,7 @@ def _service_provider(base: Base, directory: Directory, receiver: CheckpointRece
         base.funding,
         receiver,
         base.now,
+        base.clock,
         timeouts,
         job.target_peer,
     )
