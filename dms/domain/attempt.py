@@ -6,6 +6,7 @@ import math
 
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.deployment_rules import DEPLOYMENT_RULES, DeploymentState
+from dms.domain.overdue import ProviderTimes
 from dms.domain.retry import deployment_id
 from dms.domain.reward import Outcome
 from dms.domain.rules import Life
@@ -32,6 +33,7 @@ class Attempt:
         self.provider_version = 0  # of the newest record of the provider's deployment
         self.provider_life = Life(DEPLOYMENT_RULES)  # as its records tell it
         self.unreachable = False
+        self.times = ProviderTimes()
         self.responded = False  # whether its container was started
         self.started_at = 0  # by the provider's clock, Unix µs; 0 before, and in older logs
         self.over = False
