@@ -53,6 +53,7 @@ from dms.application.files import move_files
 from dms.application.files.file_exchange import FileExchange
 from dms.application.files.transfers import TransferLimits, Transfers
 from dms.application.files.user_files import Inbox, Outbox
+from dms.application.jobs.job_outputs import JobOutputs
 from dms.application.jobs.service_provider import ServiceProvider, Timeouts
 from dms.application.loops import Loops
 from dms.application.network.availability import AvailabilityNews
@@ -237,7 +238,7 @@ def _services(
     archive, archive_after = SegmentArchive(event_log, base.identity), base.settings.eventlog.archive_after_days
     return Services(
         log=event_log,
-        outputs=base.outputs,
+        outputs=JobOutputs(event_log, base.outputs),
         network=base.network,
         signer=base.identity,
         device=base.device,
@@ -413,7 +414,8 @@ def _executor(settings: Settings, node_id: str, capacity: Capacity) -> Executor:
     if kind == "docker":
         return _docker_executor(settings, node_id, capacity)
     limits = ProcessLimits(output_mb=settings.job.log_max_mb + 1)  # the mark of the output store comes first
-    return ProcessExecutor(node_id, settings.general.data_dir / "processes", limits)
+    folder, gives_internet = settings.general.data_dir / "processes", settings.job.network != "none"
+    return ProcessExecutor(node_id, folder, limits, gives_internet=gives_internet)
 
 
 def _docker_executor(settings: Settings, node_id: str, capacity: Capacity) -> DockerExecutor:

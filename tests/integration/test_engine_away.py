@@ -33,7 +33,7 @@ async def test_what_could_not_be_removed_is_removed_once_the_engine_is_back(
     """Soon after it is, not at the next of the looks that there always are."""
     monkeypatch.setattr(engine, "LOOK_SECONDS", 36_000.0)
     async with engine_proxy(tmp_path) as proxy:
-        settings = DockerSettings(limits=LIMITS, base_url=proxy.base_url, workspaces=tmp_path / "ws")
+        settings = DockerSettings(limits=LIMITS, network="none", base_url=proxy.base_url, workspaces=tmp_path / "ws")
         async with docker_provider(tmp_path, settings) as node:
             at_removal = DockerExecutor.remove
 
@@ -64,7 +64,7 @@ async def test_an_outage_of_the_engine_ends_with_a_sweep_also_of_checks_but_not_
 ) -> None:
     monkeypatch.setattr(engine, "LOOK_SECONDS", 0.1)
     async with engine_proxy(tmp_path) as proxy:
-        settings = DockerSettings(limits=LIMITS, base_url=proxy.base_url, workspaces=tmp_path / "ws")
+        settings = DockerSettings(limits=LIMITS, network="none", base_url=proxy.base_url, workspaces=tmp_path / "ws")
         async with docker_provider(tmp_path, settings) as node:
             own = node.services.signer.peer_id
             check = msgspec.structs.replace(
