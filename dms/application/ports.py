@@ -69,6 +69,13 @@ class EventLog(Protocol):
         """Takes a key from the peer that shares the scope, unless there is one already. Raises InvalidInput for a key
         that another scope has or had."""
 
+    def seal(self, scope: str, text: str, purpose: str) -> str:
+        """A token in place of what no view, stream or export may show, not even to who may read the scope's personal
+        fields. It is opened for the same purpose only."""
+
+    def unseal(self, scope: str, token: str, purpose: str) -> str | None:
+        """None: it was not sealed under that scope's key for that purpose, or the key is destroyed."""
+
     async def destroy_seal_keys(self, scopes: Sequence[str]) -> int:
         """Makes what was sealed under them unreadable for ever, on disk and in memory; answers how many there were.
         Safe to repeat. Raises LogUnavailable."""
@@ -196,6 +203,18 @@ class OutputStore(Protocol):
 
 
 # --- running containers ------------------------------------------------------------------------
+class Secrets(Struct, frozen=True):
+    """Environment variables whose values nobody but the job may see: they are in no text made of this."""
+
+    values: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self.values)} secrets>"
+
+
+NO_SECRETS = Secrets()
+
+
 class ExecutionSpec(Struct, frozen=True, kw_only=True):
     """One container to run. The job id is its name and its idempotency key."""
 
@@ -208,6 +227,7 @@ class ExecutionSpec(Struct, frozen=True, kw_only=True):
     arguments_given: bool = False  # one by one by the user; else they are the original's pair
     gpu_uuids: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    secrets: Secrets = NO_SECRETS
 
 
 class PreparedImage(Struct, frozen=True, kw_only=True):
@@ -298,8 +318,9 @@ class Executor(Protocol):
     async def create(self, spec: ExecutionSpec) -> str:
         """Creates but does not start; answers the engine's id. Raises ExecutionError."""
 
-    async def start(self, job_id: str) -> None:
-        """Starts a created execution; one that is running, has exited or is absent is left alone.
+    async def start(self, job_id: str, secrets: Secrets = NO_SECRETS) -> None:
+        """Starts a created execution; one that is running, has exited or is absent is left alone. secrets: of its
+        spec, again: who has no engine to keep them between the two writes them nowhere.
         Raises ExecutionError when the engine refuses (for example: command not found)."""
 
     async def inspect(self, job_id: str) -> Execution: ...

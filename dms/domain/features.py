@@ -42,7 +42,7 @@ FEATURES = (
     ),
 )
 
-UNDERSTOOD: frozenset[str] = frozenset({ARGUMENTS})
+UNDERSTOOD: frozenset[str] = frozenset({ARGUMENTS, ENVIRONMENT})
 
 
 def needed_by(request: ServiceRequest) -> tuple[Feature, ...]:

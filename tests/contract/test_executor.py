@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 import pytest_asyncio
@@ -17,7 +18,7 @@ import pytest_asyncio
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.executors.profile import ContainerLimits
-from dms.application.ports import ExecutionState, Executor, OutputLine
+from dms.application.ports import ExecutionState, Executor, OutputLine, Secrets
 from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable, InvalidInput
 from tests.fixtures.images import demo_images
 from tests.fixtures.jobs import (
@@ -108,6 +109,17 @@ async def test_creating_twice_makes_one(executor: Executor) -> None:
     await executor.prepare(spec)
     assert await executor.create(spec) == await executor.create(spec)
     assert (await executor.inspect(spec.job_id)).state is ExecutionState.CREATED
+
+
+async def test_a_program_has_its_variables_and_its_secrets(executor: Executor) -> None:
+    script = 'echo "$ROUNDS"; echo "$TOKEN"; env | grep -c "^LD_PRELOAD=."'
+    spec = msgspec.structs.replace(
+        shell_spec(script), environment=(("ROUNDS", "1 2"),), secrets=Secrets((("TOKEN", "a=b'c\"d"),))
+    )
+    await executor.prepare(spec)
+    await executor.create(spec)
+    await executor.start(spec.job_id, spec.secrets)
+    assert texts(await read_all(executor, spec.job_id)) == ["1 2", "a=b'c\"d", "0"]
 
 
 async def test_follows_live(executor: Executor) -> None:

@@ -30,6 +30,7 @@ from dms.adapters.executors.threads import stoppable
 from dms.adapters.executors.who_ended import WhoEnded
 from dms.adapters.executors.workspaces import Workspaces
 from dms.application.ports import (
+    NO_SECRETS,
     Execution,
     ExecutionSpec,
     ExecutionState,
@@ -38,6 +39,7 @@ from dms.application.ports import (
     PackedWorkspace,
     PreparedImage,
     PullProgress,
+    Secrets,
 )
 from dms.domain.run_end import EndedBy
 from dms.errors import ExecutionError, ExecutorUnavailable, GpuUnavailable, ImageUnavailable
@@ -130,7 +132,8 @@ class DockerExecutor:
                 spec.job_id, lambda api: container_config(api, spec, limits, image["Id"], signal, volumes, binds)
             )
 
-    async def start(self, job_id: str) -> None:
+    async def start(self, job_id: str, secrets: Secrets = NO_SECRETS) -> None:
+        """The engine has the secrets since the container was created."""
         self._memory.listen()
         async with self._lock(job_id):
             if (found := await self._containers.find(job_id)) is None:

@@ -30,6 +30,7 @@ from dms.adapters.executors.threads import stoppable
 from dms.adapters.executors.trees import remove_tree
 from dms.adapters.executors.workspace_archive import unpack
 from dms.application.ports import (
+    NO_SECRETS,
     Execution,
     ExecutionSpec,
     ExecutionState,
@@ -37,6 +38,7 @@ from dms.application.ports import (
     OutputLine,
     PackedWorkspace,
     PreparedImage,
+    Secrets,
 )
 from dms.clock import machine_clock
 from dms.disk import make_folder, write_file
@@ -126,14 +128,14 @@ class ProcessExecutor:
                 write_file(folder / "spec.json", msgspec.json.encode(wanted))
         return spec.job_id
 
-    async def start(self, job_id: str) -> None:
-        """Returns once the job runs (or has run): never before it could be found again."""
+    async def start(self, job_id: str, secrets: Secrets = NO_SECRETS) -> None:
+        """Returns once the job runs (or has run): never before it could be found again. The secrets go over a pipe."""
         folder = self._folder(job_id)
         if (await self.inspect(job_id)).state is not ExecutionState.CREATED:
             return
         try:
             with _storage(folder):
-                await asyncio.to_thread(_spawn_supervisor, folder)
+                await asyncio.to_thread(_spawn_supervisor, folder, secrets)
         except subprocess.TimeoutExpired as error:
             raise ExecutionError(f"job {job_id} did not start within {_START_SECONDS:g} s") from error
         execution = await self.inspect(job_id)
@@ -225,11 +227,11 @@ def _fill(folder: Path, archive: Path, max_bytes: int) -> None:
     unpack(archive, work, max_bytes)
 
 
-def _spawn_supervisor(folder: Path) -> None:
+def _spawn_supervisor(folder: Path, secrets: Secrets) -> None:
     """Returns once it closed its standard output: the job was started, or never will be."""
     subprocess.run(
         [sys.executable, "-m", "dms.adapters.executors.process_child", str(folder)],
-        stdin=subprocess.DEVNULL,
+        input=msgspec.json.encode(dict(secrets.values)),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},

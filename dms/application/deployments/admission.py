@@ -14,6 +14,7 @@ from dms.application.device.device import DeviceService
 from dms.application.ports import ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import vram_to_reserve
+from dms.domain.environment import unsealed_names
 from dms.domain.gpus import GpuReading
 from dms.domain.payment import Payment
 from dms.domain.pricing import price_text, quote
@@ -87,6 +88,8 @@ class Admission:
         problems = problems_of(request)
         if problems:
             return "; ".join(text for _, text in problems)
+        if readable := list(unsealed_names(request.params.secret_env)):
+            return f"secret_env {', '.join(readable)}: the values are not sealed under the job's key"
         if objection := self._executor.objection(spec_of(deployment, self._signer.peer_id)):
             return objection
         resume_job = request.params.resume_job
@@ -148,6 +151,7 @@ def spec_of(deployment: Deployment, node_id: str) -> ExecutionSpec:
         cpu_mhz=request.constraints.cpu,
         memory_mb=request.constraints.ram,
         gpu_uuids=deployment.gpu_uuids,
+        environment=tuple(request.params.env.items()),
     )
 
 

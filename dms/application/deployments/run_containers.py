@@ -9,14 +9,17 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
-from dms.application.deployments.admission import spec_of
+from dms.application.deployments.admission import request_of, spec_of
 from dms.application.deployments.endings import Endings
 from dms.application.deployments.supervision import Supervision
 from dms.application.device.device import DeviceService
 from dms.application.loops import said
 from dms.application.ports import EventLog, ExecutionState, Executor
 from dms.application.reactors import News, Reactor
+from dms.application.secret_environment import open_secrets
 from dms.application.tasks import cancelled, either
 from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.run_time import Instant, began
@@ -89,6 +92,7 @@ class RunContainers(Reactor[Deployment]):
 
     async def _create(self, deployment: Deployment, news: News) -> None:
         job_id, spec = deployment.key, spec_of(deployment, self._node_id)
+        secrets = open_secrets(self._log, job_id, request_of(deployment))
         image = await self._unless_stopped(job_id, self._executor.prepare(spec), news)
         if image is None:
             return
@@ -98,7 +102,7 @@ class RunContainers(Reactor[Deployment]):
         await self._unless_stopped(job_id, self._checkpoints.restore(deployment, spec), news)
         if self._endings.load(job_id).state is not DeploymentState.ACCEPTED:
             return
-        container_id = await self._executor.create(spec)
+        container_id = await self._executor.create(replace(spec, secrets=secrets))
         deployment = self._endings.load(job_id)
         if deployment.state is DeploymentState.ACCEPTED:
             deployment.container_created(container_id, self._executor.name)
@@ -109,7 +113,7 @@ class RunContainers(Reactor[Deployment]):
         await self._checkpoints.restore(deployment, spec_of(deployment, self._node_id))  # a reboot empties workspaces
         found = await self._executor.inspect(job_id)
         asked = self._clock() if found.state is ExecutionState.CREATED else None
-        await self._executor.start(job_id)
+        await self._executor.start(job_id, open_secrets(self._log, job_id, request_of(deployment)))
         execution = await self._executor.inspect(job_id)
         if execution.state is ExecutionState.ABSENT:
             await self._supervision.conclude(job_id)

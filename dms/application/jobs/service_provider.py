@@ -26,6 +26,7 @@ from dms.application.payments.funding import PatientCheck
 from dms.application.payments.payments import payment_of
 from dms.application.ports import EventLog, FundingCheck, OutputStore, PeerNetwork, Signer
 from dms.application.reactors import Reactor
+from dms.application.secret_environment import check_given, seal_secrets
 from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job
 from dms.domain.payment import payment_key
@@ -120,6 +121,7 @@ class ServiceProvider:
     async def request_service(self, request: ServiceRequest) -> Quote:
         """Raises InvalidInput (also when it can't be had for max_ntx), NoProviderMatches."""
         self._check(request)
+        check_given(request)
         source = self._checkpoints.source_of(request)
         found = await self._search.find(request, request.params.node_id or self.default_provider)
         return await self._quote(request, found, source)
@@ -151,6 +153,7 @@ class ServiceProvider:
     async def _quote(self, request: ServiceRequest, found: Found, source: Path | None) -> Quote:
         chosen, match = found
         job = Job(new_id())
+        request = seal_secrets(self._log, job.key, request)
         resume = await self._checkpoints.keep(source, job.key) if source else None
         expires_at = self._now() + int(self._timeouts.funding_window * 1_000_000)
         price = price_text(chosen.price)
