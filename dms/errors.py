@@ -19,7 +19,9 @@ DmsError
 │   │   ├── RegistryUnavailable  its registry can't be reached or is in trouble: nobody's fault here
 │   │   └── NoRoomForImage    this machine's disk is full: the provider's fault
 │   ├── GpuUnavailable    the engine can't give a container the GPU: the provider's fault
-│   └── ArchiveRefused    a checkpoint is not what may be packed or unpacked, or too large
+│   ├── ArchiveRefused    a checkpoint is not what may be packed or unpacked, or too large
+│   ├── InputRefused      an input can't be had as it was asked for: another digest, not there, too large
+│   └── InputUnavailable  an input did not come in time: nobody's fault here
 ├── PeerMisbehaved        the peer broke the protocol (bad frame, bad signature)
 ├── AlreadyRunning        another process owns the data folder
 ├── LogCorrupt            the stored history does not verify; names the position
@@ -124,6 +126,14 @@ class GpuUnavailable(ExecutionError):
 
 
 class ArchiveRefused(ExecutionError):
+    pass
+
+
+class InputRefused(ExecutionError):
+    pass
+
+
+class InputUnavailable(ExecutionError):
     pass
 
 

@@ -7,6 +7,7 @@ Every call is bounded in time by the adapter and raises a DmsError, never a libr
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -20,6 +21,7 @@ from dms.domain.event import Event, Recorded
 from dms.domain.gpus import GpuReading
 from dms.domain.heads import Heads
 from dms.domain.run_end import EndedBy
+from dms.errors import Unavailable
 
 A = TypeVar("A", bound=Aggregate)
 
@@ -361,6 +363,42 @@ class ImageStore(Protocol):
 
     def pull(self, image: str) -> AsyncGenerator[PullProgress, None]:
         """Ends with "present" or "pulled". Raises ImageUnavailable. Closing it ends the pull."""
+
+
+# --- files of the web --------------------------------------------------------------------------
+class WebFile(Protocol):
+    """An answer whose body is still to be read. after: the byte of the file that it begins with. total_bytes: of the
+    whole file; None when the server does not say. validator: names this version of the file, to go on with it later;
+    empty when nothing does."""
+
+    after: int
+    total_bytes: int | None
+    validator: str
+
+    def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Ends with the file's end. Raises WebTrouble when it was cut."""
+
+
+class WebTrouble(Unavailable):
+    """It may pass. retry_after_seconds: as the server asks for; 0 when it does not."""
+
+    def __init__(self, message: str, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Web(Protocol):
+    """Fetches files of the internet, and of nowhere else but networks that the operator names."""
+
+    def objection(self, url: str) -> str:
+        """Why it is never fetched, as far as the URL itself tells; empty when it may be."""
+
+    def open(self, url: str, after: int = 0, validator: str = "") -> AbstractAsyncContextManager[WebFile]:
+        """From byte `after` on, when the file is still the one of the validator; else, and where a server can't do
+        that, from its beginning. Raises InputRefused (not there, not allowed), WebTrouble. Texts hold no more of a URL
+        than its path."""
+
+    async def close(self) -> None: ...
 
 
 # --- the peer-to-peer network ------------------------------------------------------------------
