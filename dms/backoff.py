@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 
 def nth_pause(number: int, first: float, longest: float) -> float:
     """Seconds before try 2, 3, ... for number 1, 2, ...: the first, then twice the one before, at most the longest."""
@@ -25,6 +27,10 @@ class Backoff:
         pause = self.upcoming
         self._taken += 1
         return pause
+
+    def spread(self) -> float:
+        """The same, up to a half shorter by chance: so that many who failed together do not come again together."""
+        return self.next() * random.uniform(0.5, 1.0)  # noqa: S311  guards nothing
 
     def reset(self) -> None:
         self._taken = 0

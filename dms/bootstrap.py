@@ -55,6 +55,7 @@ from dms.application.loops import Loops
 from dms.application.network.availability import AvailabilityNews
 from dms.application.network.chats import Chats
 from dms.application.network.directory import Directory
+from dms.application.network.own_advertisement import OwnAdvertisement
 from dms.application.payments.funding import PatientCheck
 from dms.application.payments.transactions import Transactions
 from dms.application.ports import Executor, FundingCheck, Hardware, Host
@@ -212,7 +213,7 @@ def _parts(base: Base, readiness: Readiness) -> Parts:
         file_reactors=move_files.reactors_of(
             services.transfers, event_log, base.network, base.exchange, Inbox(base.received), base.now
         ),
-        availability=AvailabilityNews(event_log, services.directory.stir, loops),
+        availability=AvailabilityNews(event_log, services.advertisement.stir, loops),
         cleaner=Cleaner(event_log, services.compute_provider, base.executor, interval, loops),
         figures=figures,
         metadata_file=metadata_file,
@@ -224,7 +225,8 @@ def _services(
     base: Base, readiness: Readiness, metadata_file: MetadataFile, figures: Figures, relay: NatsRelay | None
 ) -> Services:
     event_log, executor, peer_id = base.event_log, base.executor, base.identity.peer_id
-    directory = Directory(event_log, base.device, base.network, base.identity, base.now, base.loops)
+    own = OwnAdvertisement(base.device, base.network, base.identity, base.now, base.loops)
+    directory = Directory(event_log, base.device, base.network, base.identity, own, base.clock, base.loops)
     receiver = _checkpoint_receiver(base)
     archive, archive_after = SQLiteEventArchive(event_log, base.identity), base.settings.eventlog.archive_after_days
     return Services(
@@ -233,6 +235,7 @@ def _services(
         network=base.network,
         signer=base.identity,
         device=base.device,
+        advertisement=own,
         directory=directory,
         service_provider=_service_provider(base, directory, receiver),
         compute_provider=_compute_provider(base),
@@ -407,7 +410,6 @@ def _docker_executor(settings: Settings, node_id: str, capacity: Capacity) -> Do
     limits = ContainerLimits(
         core_mhz=max(1, capacity.cpu_mhz // max(1, capacity.cores)),
         cores=capacity.cores,
-        network="bridge" if job.network else "none",
         image_user=job.run_as_image_user,
         log_mb=job.log_max_mb,
     )
@@ -416,6 +418,7 @@ def _docker_executor(settings: Settings, node_id: str, capacity: Capacity) -> Do
         policy=ImagePolicy(job.image_allow, job.image_deny),
         workspaces=settings.general.data_dir.resolve() / "workspaces",
         patience_seconds=job.answer_timeout,
+        network=job.network,
     )
     return DockerExecutor(node_id, wanted)
 

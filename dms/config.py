@@ -64,6 +64,12 @@ TokenAddress = Annotated[
 ]
 
 
+JobNetwork = Annotated[
+    Literal["auto", "internet", "none"],
+    Meta(description="auto, internet or none", extra={"older": {True: "internet", False: "none"}}),
+]
+
+
 class General(Struct, frozen=True, kw_only=True):
     """Folders are made when missing. When not root they are ~/.nunet and ~/.nunet/data instead."""
 
@@ -103,7 +109,8 @@ class Job(Struct, frozen=True, kw_only=True):
     checkpoint_max_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="MiB")] = 1024
     executor: Literal["auto", "docker", "process"] = "auto"  # auto: Docker where its daemon answers
     allow_process_for_peers: bool = False  # a bare process does not confine a stranger's job
-    network: bool = False  # jobs may reach the network
+    # Whether jobs that need it may reach public addresses: auto gives it where it was tried and holds
+    network: JobNetwork = "auto"
     # Repositories or digests; empty: all that are not denied. Registries of inner networks must be named.
     image_allow: Words = ()
     image_deny: Words = ()
@@ -268,6 +275,8 @@ def json_schema() -> dict[str, Any]:
                 setting |= {"type": ["number", "string"], "pattern": f"^{PATTERN}$"}
             elif setting.get("type") == "array":
                 setting["type"] = ["array", "string"]
+    network = schema["$defs"]["Job"]["properties"]["network"]
+    network["anyOf"] = [{"enum": network.pop("enum")}, {"type": "boolean"}]  # which it once was
     return schema
 
 
@@ -402,7 +411,8 @@ def _convert(key: str, item: _Found, cwd: Path | None, home: Path | None) -> obj
     metas = [m for m in get_args(kind)[1:] if isinstance(m, Meta)] if get_origin(kind) is Annotated else []
     seconds = next((m.extra["seconds"] for m in metas if m.extra and "seconds" in m.extra), None)
     try:
-        value = _shape(item, kind, seconds)
+        older: Mapping[bool, str] = next((m.extra["older"] for m in metas if m.extra and "older" in m.extra), {})
+        value = _newer(_shape(item, kind, seconds), older)
         return msgspec.convert(value, kind, dec_hook=make_path)
     except (msgspec.ValidationError, ValueError) as error:
         hint = "".join(f" ({m.description})" for m in metas if m.description)
@@ -445,6 +455,12 @@ def _shape(item: _Found, kind: Any, seconds: float | None) -> object:
             raise ValueError(f"Expected a whole number, got {value!r}")
         return int(value)
     return value
+
+
+def _newer(value: object, older: Mapping[bool, str]) -> object:
+    """The word for it of a setting that once was true or false."""
+    said = _BOOLEANS.get(value.strip().lower()) if isinstance(value, str) else value
+    return older[said] if older and isinstance(said, bool) else value
 
 
 def _list(text: str) -> object:

@@ -209,7 +209,9 @@ class Daemon:
         await services.transfers.take_up(transfers)
         open_keys = {Deployment.KIND: open_jobs, Job.KIND: sorted(jobs), Transfer.KIND: transfers}
         await parts.reactors.start(reactors, open_keys.__getitem__, position)
-        for part in (parts.cleaner, services.retention, services.directory, parts.availability):
+        for part in (
+            parts.cleaner, services.retention, services.directory, services.advertisement, parts.availability,
+        ):  # fmt: skip
             await self._begin(part)
         closing.push_async_callback(services.chats.close)
         services.checkpoints.tidy()

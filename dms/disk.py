@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 DAEMON_UMASK = 0o077  # for what libraries make; what is made here does not rely on it
@@ -61,7 +64,8 @@ def write_file(path: Path, data: bytes, *, durable: bool = True) -> None:
     with _writing[hash(path) % len(_writing)]:
         draft.unlink(missing_ok=True)  # of one who was killed
         try:
-            _write_new(draft, data, durable=durable)
+            with _new_file(draft, durable=durable) as file:
+                file.write(data)
             if durable:
                 publish(draft, path)
             else:
@@ -71,12 +75,29 @@ def write_file(path: Path, data: bytes, *, durable: bool = True) -> None:
             raise
 
 
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """As a durable `write_file`, for what comes bit by bit: it is there once the block has ended, and not at all when
+    that ends with an error. A process that is killed meanwhile leaves a draft beside it. Raises OSError."""
+    draft = _own_draft(path)
+    try:
+        with _new_file(draft, durable=True) as file:
+            yield file
+        publish(draft, path)
+    except BaseException as error:
+        draft.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (draft, str(draft)):
+            error.filename = str(path)  # nobody asked for the draft
+        raise
+
+
 def create_file(path: Path, data: bytes) -> bool:
     """As `write_file`, but only if there is none; whether it was this call that made it. Of many at once, in any
     process, one makes it."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    draft = _own_draft(path)
     try:
-        _write_new(draft, data, durable=True)
+        with _new_file(draft, durable=True) as file:
+            file.write(data)
         try:
             os.link(draft, path)
         except FileExistsError:
@@ -102,11 +123,17 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _write_new(path: Path, data: bytes, *, durable: bool) -> None:
+def _own_draft(path: Path) -> Path:
+    """That no other call writes to."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+
+
+@contextmanager
+def _new_file(path: Path, *, durable: bool) -> Iterator[BinaryIO]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, FILE_MODE), "wb") as file:
         keep_private(file.fileno())
-        file.write(data)
+        yield file
         file.flush()
         if durable:
             os.fsync(file.fileno())

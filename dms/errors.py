@@ -19,6 +19,7 @@ DmsError
 │   │   ├── RegistryUnavailable  its registry can't be reached or is in trouble: nobody's fault here
 │   │   └── NoRoomForImage    this machine's disk is full: the provider's fault
 │   ├── GpuUnavailable    the engine can't give a container the GPU: the provider's fault
+│   ├── NetworkUnavailable  a job can't be given its network, or has lost it: the provider's fault
 │   ├── ArchiveRefused    a checkpoint is not what may be packed or unpacked, or too large
 │   ├── InputRefused      an input can't be had as it was asked for: another digest, not there, too large
 │   └── InputUnavailable  an input did not come in time: nobody's fault here
@@ -122,6 +123,10 @@ class NoRoomForImage(ImageUnavailable):
 
 
 class GpuUnavailable(ExecutionError):
+    pass
+
+
+class NetworkUnavailable(ExecutionError):
     pass
 
 

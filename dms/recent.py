@@ -10,9 +10,10 @@ V = TypeVar("V")
 
 
 class Recent(OrderedDict[K, V]):
-    """A dict of at most so many items: `get` and setting one count as its use, and the one unused for longest goes."""
+    """A dict of at most so many items: `get` and setting one count as its use, and the one unused for longest goes.
+    Without a bound it only keeps that order, the one unused for longest first; then whoever has it takes items out."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int | None = None) -> None:
         super().__init__()
         self._most = most
 
@@ -29,5 +30,5 @@ class Recent(OrderedDict[K, V]):
     def __setitem__(self, key: K, value: V) -> None:
         super().__setitem__(key, value)
         self.move_to_end(key)
-        if len(self) > self._most:
+        if self._most is not None and len(self) > self._most:
             self.popitem(last=False)

@@ -87,7 +87,15 @@ def request_service(service: Node, compute: Node, *, targeted: bool) -> dict[str
         "blockchain": "Cardano",
         "service_type": "ml-training-cpu",
         "params": {"machine_type": "cpu", "image_id": SHELL_IMAGE, "model_url": SCRIPT, "packages": []},
-        "constraints": {"complexity": "Low", "cpu": 500, "ram": 64, "vram": 0, "power": 10, "time": 1},
+        "constraints": {
+            "complexity": "Low",
+            "cpu": 500,
+            "ram": 64,
+            "vram": 0,
+            "power": 10,
+            "time": 1,
+            "network": "none",
+        },
     }
     if targeted:
         tell("other providers are on this network: the request names ours")

@@ -13,7 +13,9 @@ from dms.domain.deployment import Deployment
 from dms.domain.device import Device
 from dms.domain.directory import Provider
 from dms.domain.event import AnyFact, Event, Unknown
+from dms.domain.features import INTERNET
 from dms.domain.gpus import vram_offered, vram_total
+from dms.domain.network import Network
 from dms.domain.resources import Resources
 from projections.base import Projection
 
@@ -21,7 +23,8 @@ OWN = "self"  # the row of this device: a deployment's event does not name the n
 
 
 class CapacityRow(Struct, frozen=True, kw_only=True, gc=False):
-    """online: takes jobs. hindrance: why it can't just now, whatever its owner set. total: the hardware;
+    """online: takes jobs. hindrance: why it can't just now, whatever its owner set. network: the most that its jobs are
+    given, empty where it does not say; network_trouble: why it is no more (own device only). total: the hardware;
     onboarded: offered to the network; reserved: held by jobs. held: job id -> what it holds (own device only)."""
 
     provider: str  # peer id
@@ -29,6 +32,8 @@ class CapacityRow(Struct, frozen=True, kw_only=True, gc=False):
     online: bool
     channel: str
     hindrance: str = ""
+    network: str = ""
+    network_trouble: str = ""
     total: Resources = Resources()
     onboarded: Resources = Resources()
     reserved: Resources = Resources()
@@ -54,7 +59,7 @@ class NetworkCapacity(Struct, frozen=True, kw_only=True):
 _OWN_KINDS = (Device.KIND, Deployment.KIND)
 _READ: frozenset[type[Event]] = frozenset((
     Provider.Advertised, Device.Onboarded, Device.ResourcesChanged, Device.GpusChanged, Device.AvailabilityChanged,
-    Device.Hindered, Deployment.Accepted,
+    Device.Hindered, Device.NetworkChanged, Deployment.Accepted,
 ))  # fmt: skip
 _GONE: frozenset[type[Event]] = frozenset((Provider.Withdrawn, Provider.Lost))
 _FREED: frozenset[type[Event]] = frozenset((Deployment.ContainerExited, Deployment.Failed, Deployment.Stopped))
@@ -64,7 +69,7 @@ _BARE: frozenset[type[Event]] = _GONE | _FREED | {Device.Offboarded, Device.Unhi
 
 class Capacity(Projection[CapacityRow]):
     name: ClassVar[str] = "capacity"
-    version = 3
+    version = 4
     event_types: ClassVar[frozenset[type[Event]]] = (
         Provider.event_types() | Device.event_types() | Deployment.event_types() | {Unknown}
     )
@@ -122,6 +127,7 @@ def _apply(row: CapacityRow | None, recorded: AnyFact) -> CapacityRow | None:
                 onboarded=offering.offered,
                 reserved=offering.reserved,
                 ntx_price=offering.ntx_price,
+                network=Network.INTERNET.value if INTERNET in offering.features else "",
             )
         case Device.Onboarded():
             return _onboarded(row, event, recorded.key)
@@ -144,6 +150,8 @@ def _apply(row: CapacityRow | None, recorded: AnyFact) -> CapacityRow | None:
             total = replace(row.total, vram_mb=vram_total(gpus))
             onboarded = replace(row.onboarded, vram_mb=vram_offered(gpus))
             return replace(row, total=total, onboarded=onboarded)
+        case Device.NetworkChanged(network=network, reason=reason):
+            return replace(row, network=network, network_trouble=reason)
         case Device.AvailabilityChanged(available=available):
             return replace(row, online=available and not row.hindrance, available=available)
         case Deployment.Accepted(reserved=reserved):
@@ -166,7 +174,15 @@ def _onboarded(row: CapacityRow | None, event: Device.Onboarded, peer_id: str) -
     if row is None:
         return new
     online = new.online and not row.hindrance
-    return replace(new, online=online, hindrance=row.hindrance, held=row.held, reserved=row.reserved)
+    return replace(
+        new,
+        online=online,
+        hindrance=row.hindrance,
+        network=row.network,
+        network_trouble=row.network_trouble,
+        held=row.held,
+        reserved=row.reserved,
+    )
 
 
 def _held(row: CapacityRow, job_id: str, amount: Resources) -> CapacityRow:

@@ -20,6 +20,7 @@ from dms.domain.device import Capacity
 from dms.domain.event import Event, Recorded
 from dms.domain.gpus import GpuReading
 from dms.domain.heads import Heads
+from dms.domain.network import Network
 from dms.domain.run_end import EndedBy
 from dms.errors import Unavailable
 
@@ -230,6 +231,14 @@ class ExecutionSpec(Struct, frozen=True, kw_only=True):
     gpu_uuids: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     secrets: Secrets = NO_SECRETS
+    network: Network = Network.NONE
+
+
+class NetworkGiven(Struct, frozen=True, kw_only=True):
+    """The most that a job can be given here, and why it is no more."""
+
+    network: Network
+    reason: str = ""
 
 
 class PreparedImage(Struct, frozen=True, kw_only=True):
@@ -301,6 +310,10 @@ class Executor(Protocol):
 
     def objection(self, spec: ExecutionSpec) -> str:
         """Why this can never be run here, as far as the request itself tells; empty when it may be."""
+
+    async def try_network(self) -> NetworkGiven:
+        """What jobs can be given just now, tried out as a job would find it. Takes seconds.
+        Raises ExecutorUnavailable."""
 
     async def prepare(self, spec: ExecutionSpec) -> PreparedImage:
         """Makes the image available and checks that it may run. Waits out a registry's passing trouble for a while;

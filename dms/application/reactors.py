@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from dms.application.cause import caused_by
 from dms.application.loops import Loop, Loops, said
 from dms.application.ports import EventLog
+from dms.backoff import Backoff
 from dms.domain.aggregate import Aggregate
 from dms.domain.event import Recorded, new_id
 from dms.errors import DmsError, Unavailable
@@ -153,7 +154,7 @@ class Reaction(Generic[A]):
             del self._working[key]  # in the same moment as the last look, so that no event falls between
 
     async def _until_done(self, key: str, news: News) -> None:
-        faults, pause = 0, self._retry[0]
+        faults, backoff = 0, Backoff(*self._retry)
         while True:
             try:
                 if not await self._step(key, news):
@@ -168,10 +169,10 @@ class Reaction(Generic[A]):
             else:
                 if not self._reactor.recorded and not news.unread:
                     return
-                faults, pause = 0, self._retry[0]
+                faults = 0
+                backoff.reset()
                 continue
-            await news.changed(pause)
-            pause = min(pause * 2, self._retry[1])
+            await news.changed(backoff.next())
 
     async def _step(self, key: str, news: News) -> bool:
         """Whether there was something to do."""

@@ -15,6 +15,7 @@ from dms.application.jobs.service_provider import ServiceProvider
 from dms.application.loops import Loops
 from dms.application.network.chats import Chats
 from dms.application.network.directory import Directory
+from dms.application.network.own_advertisement import OwnAdvertisement
 from dms.application.payments.transactions import Transactions
 from dms.application.ports import EventLog, Metrics, OutputStore, PeerNetwork, Relay, Signer
 from dms.application.records.erasures import Erasures
@@ -37,6 +38,7 @@ class Services:
     network: PeerNetwork
     signer: Signer
     device: DeviceService
+    advertisement: OwnAdvertisement
     directory: Directory
     service_provider: ServiceProvider
     compute_provider: ComputeProvider

@@ -200,6 +200,8 @@ def _add_availability(cli: Group) -> None:
         state.output.record(answer, [("status", lambda row: "online" if row["online"] else "offline")])
         if answer.get("hindrance") and answer["online"] and state.output.for_people:
             say(f"but no jobs of peers are taken: {answer['hindrance']}")
+        if answer.get("network_trouble") and state.output.for_people:
+            say(f"jobs that need the internet are not taken: {answer['network_trouble']}")
 
     @command(group, "set", "nunet device set offline")
     @click.argument("availability", type=click.Choice(["online", "offline"]))

@@ -13,6 +13,7 @@ from dms.cli.core import Group, State, command, pass_state
 from dms.cli.export_file import export_lines
 from dms.cli.failure import Failure, say
 from dms.cli.text import moment, printable
+from dms.disk import whole_file
 from dms.errors import Exit
 
 PREFIX = "io.nunet.dms."
@@ -133,11 +134,9 @@ def _add_exports(group: Group) -> None:
             for line in lines:
                 click.echo(line, nl=False)
             return
-        draft = path.with_name(path.name + ".part")
-        with draft.open("wb") as file:
+        with whole_file(path) as file:
             for line in counted(lines, "lines"):
                 file.write(line)
-        draft.replace(path)  # a cut leaves no file that looks whole
         say(f"{path} is written; check it with: nunet audit verify --export {path}")
 
     @command(group, "import", "nunet events import log.ndjson --database copy.db")

@@ -10,7 +10,6 @@ import re
 import stat
 import subprocess
 import tarfile
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ import click
 
 from dms.cli.core import Group, State, command, pass_state
 from dms.cli.failure import Failure, say
-from dms.disk import make_folder
+from dms.disk import make_folder, whole_file
 from dms.errors import Exit
 
 UNIT = "nunet-dms.service"
@@ -158,28 +157,21 @@ def without_secrets(text: bytes) -> bytes:
 
 def _write(archive: Path, parts: Mapping[str, bytes]) -> None:
     """Whole or not at all, readable by its owner only."""
-    folder = _private_folder(archive.parent)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".nunet-log-", delete=False) as file:
-        try:
-            with tarfile.open(fileobj=file, mode="w:gz") as tar:
-                for name, data in parts.items():
-                    entry = tarfile.TarInfo(f"nunet-log/{name}")
-                    entry.size, entry.mtime, entry.mode = len(data), int(time.time()), 0o600
-                    tar.addfile(entry, io.BytesIO(data))
-            Path(file.name).replace(archive)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    _private_folder(archive.parent)
+    with whole_file(archive) as file, tarfile.open(fileobj=file, mode="w:gz") as tar:
+        for name, data in parts.items():
+            entry = tarfile.TarInfo(f"nunet-log/{name}")
+            entry.size, entry.mtime, entry.mode = len(data), int(time.time()), 0o600
+            tar.addfile(entry, io.BytesIO(data))
 
 
-def _private_folder(folder: Path) -> Path:
+def _private_folder(folder: Path) -> None:
     """In /tmp anybody may have made it first, to have us write elsewhere. Raises Failure then."""
     make_folder(folder)
     found = folder.lstat()
     theirs = found.st_uid not in (os.geteuid(), 0)
     if stat.S_ISLNK(found.st_mode) or theirs:
         raise Failure(f"{folder} belongs to somebody else", Exit.DENIED, "name another place with --to")
-    return folder
 
 
 def _add_shell(cli: Group) -> None:

@@ -9,6 +9,7 @@ from dms.domain.checkpoint import ResumeFrom
 from dms.domain.deployment_events import DeploymentEvents
 from dms.domain.deployment_rules import DEPLOYMENT_RULES, DeploymentState
 from dms.domain.event import Event
+from dms.domain.network import Network
 from dms.domain.paid_work import PaidWork
 from dms.domain.request import ServiceRequest
 from dms.domain.resources import Resources
@@ -36,6 +37,7 @@ class Deployment(DeploymentEvents, PaidWork):
         self.reserved = Resources()
         self.gpu_uuids: tuple[str, ...] = ()
         self.gpus_shared = False
+        self.network = Network.NONE
         self.digest = ""
         self.container_id = ""
         self.stops_at = 0
@@ -88,8 +90,17 @@ class Deployment(DeploymentEvents, PaidWork):
         if not self.funded:
             self.trigger(self.FundingAccepted(tx_hash=self.tx_hash, check=check, payer=payer, units=units, block=block))
 
-    def grant(self, reserved: Resources, gpu_uuids: tuple[str, ...], *, gpus_shared: bool = False) -> None:
-        self.trigger(self.Accepted(reserved=reserved, gpu_uuids=gpu_uuids, gpus_shared=gpus_shared))
+    def grant(
+        self,
+        reserved: Resources,
+        gpu_uuids: tuple[str, ...],
+        *,
+        gpus_shared: bool = False,
+        network: Network = Network.NONE,
+    ) -> None:
+        self.trigger(
+            self.Accepted(reserved=reserved, gpu_uuids=gpu_uuids, gpus_shared=gpus_shared, network=network.value)
+        )
 
     def refuse(self, reason: str, fault: Fault = Fault.PROVIDER) -> None:
         self.trigger(self.Rejected(reason=reason, fault=fault))
@@ -230,6 +241,7 @@ class Deployment(DeploymentEvents, PaidWork):
     @applies(DeploymentEvents.Accepted)
     def _accepted(self, event: DeploymentEvents.Accepted) -> None:
         self.reserved, self.gpu_uuids, self.gpus_shared = event.reserved, event.gpu_uuids, event.gpus_shared
+        self.network = Network.INTERNET if event.network == Network.INTERNET else Network.NONE
 
     @applies(DeploymentEvents.Rejected)
     def _rejected(self, event: DeploymentEvents.Rejected) -> None:

@@ -47,6 +47,7 @@ class DeploymentEvents:
         reserved: Resources
         gpu_uuids: tuple[str, ...] = ()
         gpus_shared: bool = False  # with other jobs; else they are this job's alone
+        network: str = ""  # that the job is given; empty: none
 
     @register
     class Rejected(Event, frozen=True, kw_only=True, gc=False):

@@ -14,6 +14,7 @@ from dms.domain.aggregate import Aggregate, applies
 from dms.domain.bounds import check_ntx_price
 from dms.domain.event import Event, Upcaster, register, unchanged
 from dms.domain.gpus import GpuHold, GpuReading, GpuWish, choose, left_of, recorded_anew, there_now, vram_offered
+from dms.domain.network import Network
 from dms.domain.resources import Gpu, Resources
 from dms.domain.rules import Rules
 from dms.domain.sealing import ERASED
@@ -126,6 +127,15 @@ class Device(Aggregate):
         TOPIC: ClassVar[str] = "device.unhindered"
 
     @register
+    class NetworkChanged(Event, frozen=True, kw_only=True, gc=False):
+        """The most that jobs are given, and why it is no more; the reason may name paths and addresses."""
+
+        TOPIC: ClassVar[str] = "device.network_changed"
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
+        network: str
+        reason: str = ""
+
+    @register
     class Offboarded(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "device.offboarded"
         forced: bool = False
@@ -149,6 +159,7 @@ class Device(Aggregate):
                 DefaultProviderChanged: DeviceState.ONBOARDED,
                 Hindered: DeviceState.ONBOARDED,
                 Unhindered: DeviceState.ONBOARDED,
+                NetworkChanged: DeviceState.ONBOARDED,
                 Offboarded: DeviceState.ABSENT,
             },
         },
@@ -159,6 +170,8 @@ class Device(Aggregate):
         super().__init__(key)
         self.available = False
         self.hindrance = ""  # why no job can be run just now
+        self.network = ""  # the most that a job is given; empty: it was not tried yet
+        self.network_trouble = ""  # why it is not more
         self.channel = ""
         self.payment_address = ""
         self.blockchain = ""
@@ -243,6 +256,13 @@ class Device(Aggregate):
         self.trigger(self.Unhindered())
         return True
 
+    def give_network(self, network: Network, reason: str = "") -> bool:
+        """Whether that is news. reason: why it is no more. Of a machine that is not onboarded nothing is recorded."""
+        if not self.onboarded or (network, reason) == (self.network, self.network_trouble):
+            return False
+        self.trigger(self.NetworkChanged(network=network.value, reason=reason))
+        return True
+
     def change_default_provider(self, peer_id: str) -> bool:
         """Whether anything changed. Also of a machine that is not onboarded. Raises Conflict for itself."""
         if peer_id == self.key:
@@ -300,6 +320,10 @@ class Device(Aggregate):
     @applies(Unhindered)
     def _unhindered(self, _: Unhindered) -> None:
         self.hindrance = ""
+
+    @applies(NetworkChanged)
+    def _network_changed(self, event: NetworkChanged) -> None:
+        self.network, self.network_trouble = event.network, event.reason
 
     @applies(Offboarded)
     def _offboarded(self, event: Offboarded) -> None:

@@ -117,7 +117,7 @@ def check_advertisement(
     if not now < advertisement.expires_at <= now + (LIFETIME_SECONDS + CLOCK_SKEW_SECONDS) * 1_000_000:
         raise OtherClock(
             f"advertisement of {advertisement.peer_id} has expired or comes from the future",
-            (now - advertisement.sequence) // 1_000_000,
+            (now - advertisement.expires_at) // 1_000_000 + LIFETIME_SECONDS,
         )
 
 

@@ -2,7 +2,7 @@
 one of an earlier version names nothing, and would leave out in silence what it doesn't know.
 
 To add one: a line in FEATURES. What every DMS of this version can do is in UNDERSTOOD as well; what depends on how a
-machine is set up is told to `DeviceService` by its wiring.
+machine is set up is told to `DeviceService` by its wiring, or follows from the device's state, as INTERNET.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from dms.domain.network import Network
 from dms.domain.request import ServiceRequest
 
 
@@ -22,7 +23,7 @@ class Feature(Struct, frozen=True, kw_only=True):
     lacking: str
 
 
-ARGUMENTS, INPUTS, ENVIRONMENT = "arguments", "inputs", "environment"
+ARGUMENTS, INPUTS, ENVIRONMENT, INTERNET = "arguments", "inputs", "environment", "internet"
 
 FEATURES = (
     Feature(
@@ -39,6 +40,11 @@ FEATURES = (
         name=ENVIRONMENT,
         needed=lambda request: bool(request.params.env or request.params.secret_env),
         lacking="runs an earlier version, which does not pass on params.env and params.secret_env",
+    ),
+    Feature(
+        name=INTERNET,
+        needed=lambda request: request.network is Network.INTERNET,
+        lacking="gives jobs no internet",
     ),
 )
 

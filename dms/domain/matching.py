@@ -114,8 +114,8 @@ def search(
     rule: Rule = RULE,
 ) -> Generator[None, None, Match]:
     """The `most` cheapest candidates: the same ones, in the same order, as when all were priced and sorted. In steps
-    of well below a millisecond, between which the offers may change. now: Unix µs; whose word has expired is left
-    out. Raises as `match` does."""
+    of well below a millisecond, between which the offers may change. now: µs of the clock of their `ends_at`; whose
+    word has expired is left out. Raises as `match` does."""
     looking = _Search(request, offers, channel, most, now, rule)
     if target:
         looking.at_one(target)
@@ -268,7 +268,7 @@ class _Search:
         return None
 
     def _expired(self, row: Row) -> bool:
-        return 0 < row.expires_at <= self._now
+        return 0 < row.ends_at <= self._now
 
     def _counts_as_small(self, row: Row | None) -> bool:
         """Refused without its price, and without a word, which nobody would read."""

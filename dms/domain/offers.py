@@ -21,12 +21,12 @@ _TOP = "\U0010ffff"  # behind every peer id
 
 
 class Row(Struct, gc=False):
-    """What a request looks at of one provider. expires_at: Unix µs, 0 for never. price: NTX a minute, None when it
-    names none that can be read; then it never gets a job."""
+    """What a request looks at of one provider. ends_at: µs of the clock that a search is given, 0 for never. price: NTX
+    a minute, None when it names none that can be read; then it never gets a job."""
 
     peer_id: str
     offering: Offering
-    expires_at: int
+    ends_at: int
     price: Decimal | None
     free_cpu_mhz: int
     free_memory_mb: int
@@ -77,14 +77,14 @@ class Offers:
     def get(self, peer_id: str) -> Row | None:
         return self._rows.get(peer_id)
 
-    def put(self, peer_id: str, offering: Offering, expires_at: int = 0) -> None:
+    def put(self, peer_id: str, offering: Offering, ends_at: int = 0) -> None:
         known = self._rows.get(peer_id)
         if known is not None and known.offering == offering:
-            known.expires_at = expires_at  # a renewal, as most are
+            known.ends_at = ends_at  # a renewal, as most are
             return
         self.drop(peer_id)
         free = offering.free
-        row = Row(peer_id, offering, expires_at, offering.price, free.cpu_mhz, free.memory_mb)
+        row = Row(peer_id, offering, ends_at, offering.price, free.cpu_mhz, free.memory_mb)
         self._rows[peer_id] = row
         self._shelves.setdefault(offering.channel, Shelf()).put(row)
 

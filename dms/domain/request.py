@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from dms.domain.environment import Variables, problems_of_environment
 from dms.domain.gpus import GpuWish
 from dms.domain.image import parse_image
 from dms.domain.inputs import MOST_INPUTS, Input, problems_of_inputs
+from dms.domain.network import Network, network_of
 from dms.domain.resources import LEAST_CPU_MHZ, LEAST_MEMORY_MB, Resources
 from dms.domain.sealing import ERASED
 from dms.errors import InvalidInput
@@ -53,6 +55,7 @@ class Params(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Constraints(Struct, frozen=True, kw_only=True):
     """cpu in MHz, ram in MB, power in W, time in minutes. gpus: how many, 0 for one where the machine
     type is gpu; vram: of each of them, in MB; share_gpu: they may be given to other such jobs as well.
+    network: "none" or "internet"; empty for what `ServiceRequest.network` makes of it.
     The upper bounds are far above any machine; they keep sums in range."""
 
     complexity: Text
@@ -63,6 +66,7 @@ class Constraints(Struct, frozen=True, kw_only=True):
     power: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     gpus: Annotated[int, Meta(ge=0, le=64)] = 0
     share_gpu: bool = False
+    network: Text = ""
 
 
 class ServiceRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -96,6 +100,16 @@ class ServiceRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
             memory_mb=self.constraints.ram,
             vram_mb=wish.count * wish.vram_mb if wish else 0,
         )
+
+    @property
+    def network(self) -> Network:
+        """What it needs. When it does not say, the image of a job of the original's shape fetches its model and
+        packages itself. Raises InvalidInput for a word that nobody knows."""
+        if self.constraints.network:
+            return network_of(self.constraints.network)
+        params = self.params
+        fetches = (params.model_url or params.packages) and not params.inputs
+        return Network.INTERNET if fetches else Network.NONE
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -135,9 +149,18 @@ def problems_of(request: ServiceRequest) -> list[tuple[str, str]]:
         parse_image(request.params.image_id)
     except InvalidInput as error:
         found.append(("/params/image_id", str(error)))
+    try:
+        _ = request.network
+    except InvalidInput as error:
+        found.append(("/constraints/network", str(error)))
     params = request.params
     found += problems_of_inputs(params.inputs) + problems_of_environment(params.env, params.secret_env)
     return found + _problems_of_arguments(request) + _below_floors(request.constraints)
+
+
+def settled(request: ServiceRequest) -> ServiceRequest:
+    """As it is recorded and sent, with what it left to the rules: a later rule must not change what was asked."""
+    return replace(request, constraints=replace(request.constraints, network=request.network.value))
 
 
 def _problems_of_arguments(request: ServiceRequest) -> list[tuple[str, str]]:

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dms.domain.device import Device
 from dms.domain.directory import Offering, Provider
 from dms.domain.event import AnyFact
+from dms.domain.features import INTERNET
 from dms.domain.job import Job
 from dms.domain.matching import Candidate, match, rank
 from dms.domain.offers import Offers
@@ -74,7 +76,7 @@ class WhatIf:
         for recorded in events:
             match recorded.event:
                 case Provider.Advertised(offering=offering):
-                    self._offerings.put(recorded.key, offering)
+                    self._offerings.put(recorded.key, _with_network(offering))
                 case Provider.Withdrawn() | Provider.Lost():
                     self._offerings.drop(recorded.key)
                 case Device.DefaultProviderChanged(peer_id=peer_id):
@@ -105,7 +107,7 @@ class WhatIf:
         try:
             then = match(request, self._offerings, offering.channel, target)
         except InvalidInput:
-            return  # a complexity that only another version knew
+            return  # a word that only another version knew
         chosen = next((c for c in then.candidates if c.peer_id == event.provider), None)
         if chosen is None or price_text(chosen.price) != event.price:
             return
@@ -149,6 +151,11 @@ class WhatIf:
         if best.price < still.price:
             return f"{best.peer_id} is cheaper: {price_text(still.price)} NTX would be asked by {still.peer_id}"
         return f"{best.peer_id} costs the same and is nearer"
+
+
+def _with_network(offering: Offering) -> Offering:
+    """Before providers told their features, no job was refused for the network that it needs."""
+    return offering if offering.features else replace(offering, features=(INTERNET,))
 
 
 def _change(recorded: AnyFact, chosen: Candidate, best: Candidate | None, why: str) -> Change:

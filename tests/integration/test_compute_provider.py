@@ -9,6 +9,7 @@ from pathlib import Path
 from secrets import token_hex
 
 import pytest
+from msgspec.structs import replace
 
 from dms.adapters.eventlog import group_commit
 from dms.adapters.executors.process import ProcessExecutor
@@ -19,6 +20,7 @@ from dms.config import Funding
 from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.device import Device
 from dms.domain.event import new_id
+from dms.domain.network import Network
 from dms.errors import ExecutorUnavailable, LogUnavailable
 from tests.fixtures.histories import new_job, request
 from tests.fixtures.provider import SERVICE_PROVIDER, end_of, providing
@@ -121,6 +123,34 @@ async def test_a_failed_save_of_another_command_gives_away_no_capacity(
     late = await ask(node, wanted("sleep 300", cpu=4000))
     assert "no capacity left" in late.reason
     assert held.total.cpu_mhz == 4000
+
+
+async def test_a_job_is_given_its_network_by_the_log_and_refused_where_there_is_none(node: Node) -> None:
+    device = node.services.device
+    await wait_for(lambda: device.state.network == "internet")  # of a bare process
+    assert "internet" in device.offering().features
+    needing = needs("internet")
+    assert (await ask(node, needing)).accepted
+    assert network_given(node, needing) is Network.INTERNET
+
+    await device.give_network(Network.NONE, "the engine lost it")
+    refused = await ask(node, needs("internet"))
+    assert (refused.accepted, refused.reason) == (False, "the provider gives jobs no internet, which this one needs")
+    silent = needs("")
+    assert (await ask(node, silent)).accepted  # an older DMS does not say, and gets what there is
+    assert network_given(node, silent) is Network.NONE
+
+
+def needs(network: str) -> DeploymentRequest:
+    message = wanted()
+    constraints = replace(message.request.constraints, network=network)
+    return replace(message, request=replace(message.request, constraints=constraints))
+
+
+def network_given(node: Node, message: DeploymentRequest) -> Network:
+    found = node.log.load(Deployment, message.job_id)
+    assert found is not None
+    return found.network
 
 
 async def test_what_is_held_follows_from_the_deployments_alone(node: Node, tmp_path: Path) -> None:

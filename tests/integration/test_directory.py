@@ -9,18 +9,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.p2p.identity import Identity
 from dms.application.device.device import DeviceService
-from dms.application.network import directory as directory_module
+from dms.application.network import ad_snapshots, own_advertisement
 from dms.application.network.availability import AvailabilityNews
 from dms.application.network.directory import Directory
 from dms.application.network.messages import encode
+from dms.application.network.own_advertisement import OwnAdvertisement
 from dms.application.ports import GossipHandler, PeerInfo, RequestHandler
+from dms.clock import machine_clock
 from dms.domain.device import Offer
-from dms.domain.directory import Advertisement, Provider, SignedAdvertisement, clock_text
+from dms.domain.directory import LIFETIME_SECONDS, Advertisement, Provider, SignedAdvertisement, clock_text
+from dms.domain.run_time import Instant
 from tests.fixtures.disks import broken_disk
 from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import ADDRESS, FixedHardware, LonelyNetwork
@@ -70,107 +74,174 @@ class Gossip(LonelyNetwork):
             self.listener.came.set()
 
 
+class Clock:
+    """The machine's, until a test moves it. wall: seconds that its wall clock is ahead; boot: the other one."""
+
+    def __init__(self) -> None:
+        self.wall = self.boot = 0.0
+
+    def __call__(self) -> Instant:
+        true = machine_clock()
+        return Instant(true.boot_id, true.boot_us + int(self.boot * 1e6), true.wall_us + int(self.wall * 1e6))
+
+
+class Member:
+    def __init__(self, log: SQLiteEventLog, identity: Identity, network: Gossip) -> None:
+        self.log, self.clock, self.network, self.peer_id = log, Clock(), network, identity.peer_id
+        self.device = DeviceService(log, FixedHardware(), identity.peer_id)
+        self.own = OwnAdvertisement(self.device, network, identity, lambda: self.clock().wall_us)
+        self.directory = Directory(log, self.device, network, identity, self.own, self.clock)
+
+    def hear_of(self, teller: Member, through: str = "") -> None:
+        """What another says of itself just now. through: who passes it on."""
+        assert self.network._handler is not None
+        self.network._handler(through or teller.peer_id, encode(teller.own.signed()))
+
+    def online(self) -> list[str]:
+        return [ad.peer_id for ad in self.directory.advertisements() if ad.offering.online]
+
+
 @asynccontextmanager
-async def member(folder: Path, name: str, lost: int = 0) -> AsyncIterator[tuple[Directory, DeviceService, Gossip]]:
+async def member(folder: Path, name: str, lost: int = 0) -> AsyncIterator[Member]:
     async with AsyncExitStack() as closing:
         log = SQLiteEventLog(folder / f"{name}.db", lambda: time.time_ns() // 1000)
         await log.start()
         closing.push_async_callback(log.close)
         identity = Identity.load_or_create(folder / f"{name}.key")
-        network = Gossip(identity.peer_id, lost)
-        device = DeviceService(log, FixedHardware(), identity.peer_id)
-        directory = Directory(log, device, network, identity, lambda: time.time_ns() // 1000)
-        directory.serve()
-        await directory.start()
-        closing.push_async_callback(directory.close)
-        news = AvailabilityNews(log, directory.stir)
-        await news.start()
-        closing.push_async_callback(news.close)
-        yield directory, device, network
+        made = Member(log, identity, Gossip(identity.peer_id, lost))
+        made.directory.serve()
+        news = AvailabilityNews(log, made.own.stir)
+        for part in (made.directory, made.own, news):
+            await part.start()
+            closing.push_async_callback(part.close)
+        yield made
 
 
 async def test_an_offer_that_gossip_loses_is_told_again_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directory_module, "REPEAT_SECONDS", (0.05, 0.05, 0.05))
-    async with member(tmp_path, "b") as (known, _, listener), member(tmp_path, "a", lost=3) as (_, device, speaker):
-        speaker.listener = listener
-        await device.onboard(OFFER)
+    monkeypatch.setattr(own_advertisement, "REPEAT_SECONDS", (0.05, 0.05, 0.05))
+    async with member(tmp_path, "b") as listener, member(tmp_path, "a", lost=3) as speaker:
+        speaker.network.listener = listener.network
+        await speaker.device.onboard(OFFER)
         async with asyncio.timeout(120):
-            await listener.came.wait()
-        assert [ad.peer_id for ad in known.advertisements() if ad.offering.online] == [speaker.peer_id]
+            await listener.network.came.wait()
+        assert listener.online() == [speaker.peer_id]
 
 
 async def test_that_a_device_left_is_told_again_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directory_module, "REPEAT_SECONDS", (0.05, 0.05, 0.05))
-    async with member(tmp_path, "b") as (known, _, listener), member(tmp_path, "a") as (_, device, speaker):
-        speaker.listener = listener
-        await device.onboard(OFFER)
+    monkeypatch.setattr(own_advertisement, "REPEAT_SECONDS", (0.05, 0.05, 0.05))
+    async with member(tmp_path, "b") as listener, member(tmp_path, "a") as speaker:
+        speaker.network.listener = listener.network
+        await speaker.device.onboard(OFFER)
         async with asyncio.timeout(120):
-            await listener.came.wait()
-            speaker.lost = 2
-            await device.offboard(forced=False)
-            while any(ad.offering.onboarded for ad in known.advertisements()):
-                listener.came.clear()
-                await listener.came.wait()
+            await listener.network.came.wait()
+            speaker.network.lost = 2
+            await speaker.device.offboard(forced=False)
+            while any(ad.offering.onboarded for ad in listener.directory.advertisements()):
+                listener.network.came.clear()
+                await listener.network.came.wait()
 
 
 @pytest.mark.parametrize(("behind", "text"), [(180, "180 s behind ours"), (-400, "400 s ahead of ours")])
 async def test_a_provider_whose_clock_is_another_is_named_for_it(tmp_path: Path, behind: int, text: str) -> None:
-    async with member(tmp_path, "b") as (known, _, listener), member(tmp_path, "a") as (late, device, speaker):
-        await device.onboard(OFFER)
-        late._now = lambda: time.time_ns() // 1000 - behind * 1_000_000
-        listener._handler(speaker.peer_id, encode(late._sign(late.own())))  # type: ignore[misc]
+    async with member(tmp_path, "b") as listener, member(tmp_path, "a") as late:
+        await late.device.onboard(OFFER)
+        known = listener.directory
+        late.clock.wall = -behind
+        listener.hear_of(late)
         assert known.advertisements() == []
         ((peer_id, seconds),) = known.other_clocks().items()
-        assert peer_id == speaker.peer_id
+        assert peer_id == late.peer_id
         assert text in clock_text(seconds)
         # The same said by another is only old news, or a lie.
         known._clocks.clear()
-        listener._handler("12D3KooWAnother", encode(late._sign(late.own())))  # type: ignore[misc]
+        listener.hear_of(late, through="12D3KooWAnother")
         assert known.other_clocks() == {}
-        late._now = lambda: time.time_ns() // 1000
-        listener._handler(speaker.peer_id, encode(late._sign(late.own())))  # type: ignore[misc]
+        late.clock.wall = 0
+        listener.hear_of(late)
         await wait_for(known.advertisements)  # it counts once the log has it
-        assert [ad.peer_id for ad in known.advertisements()] == [speaker.peer_id]
+        assert known.other_clocks() == {}
+        assert listener.online() == [late.peer_id]
+
+
+@pytest.mark.parametrize("step", [3_600, 5 * 86_400, -3_600, -5 * 86_400])
+async def test_a_step_of_the_wall_clock_ends_nobodys_word_and_keeps_none(tmp_path: Path, step: int) -> None:
+    """It was found valid when it came: from then on it lasts as long as it said, by the clock that nobody sets."""
+    async with member(tmp_path, "b") as listener, member(tmp_path, "a") as speaker:
+        await speaker.device.onboard(OFFER)
+        listener.hear_of(speaker)
+        await wait_for(listener.online)
+        listener.clock.wall = step
+        await listener.directory._expire()
+        assert listener.online() == [speaker.peer_id]
+        listener.clock.boot = LIFETIME_SECONDS + 1
+        await listener.directory._expire()
+        assert listener.directory.advertisements() == []
+        recorded = await listener.log.read(0, 10, topics=(Provider.Lost.TOPIC,))
+        assert [one.key for one in recorded] == [speaker.peer_id]
+
+
+async def test_what_is_told_after_the_clock_was_set_back_a_little_is_newer_all_the_same(tmp_path: Path) -> None:
+    async with member(tmp_path, "b") as listener, member(tmp_path, "a") as speaker:
+        await speaker.device.onboard(OFFER)
+        listener.hear_of(speaker)
+        await wait_for(listener.online)
+        speaker.clock.wall = -60
+        await speaker.device.set_available(False)
+        listener.hear_of(speaker)
+        await wait_for(lambda: listener.directory.advertisements() and not listener.online())
 
 
 async def test_nobody_is_chosen_whom_the_log_could_not_take_until_it_has(tmp_path: Path) -> None:
-    async with member(tmp_path, "b") as (known, _, listener), member(tmp_path, "a") as (teller, device, speaker):
-        await device.onboard(OFFER)
-        with broken_disk(known._log):  # type: ignore[arg-type]
-            listener._handler(speaker.peer_id, encode(teller._sign(teller.own())))  # type: ignore[misc]
-            await wait_for(lambda: known._log.trouble)
-            assert known._table.keys() == {speaker.peer_id}
-            assert known.offers.get(speaker.peer_id) is None
+    async with member(tmp_path, "b") as listener, member(tmp_path, "a") as teller:
+        await teller.device.onboard(OFFER)
+        known = listener.directory
+        with broken_disk(listener.log):
+            listener.hear_of(teller)
+            await wait_for(lambda: listener.log.trouble)
+            assert known._table.keys() == {teller.peer_id}
+            assert known.offers.get(teller.peer_id) is None
             assert known.advertisements() == []
-        listener._handler(speaker.peer_id, encode(teller._sign(teller.own())))  # type: ignore[misc]  # its renewal
+        listener.hear_of(teller)  # its renewal
         await wait_for(known.advertisements)
-        recorded = known._log.load(Provider, speaker.peer_id)
+        recorded = listener.log.load(Provider, teller.peer_id)
         assert recorded is not None
         assert recorded.offering == known.advertisements()[0].offering
 
 
+async def test_who_moves_to_another_channel_is_told_of_there_and_sees_whom_it_finds_there(tmp_path: Path) -> None:
+    async with member(tmp_path, "b") as listener, member(tmp_path, "a") as speaker:
+        await speaker.device.onboard(msgspec.structs.replace(OFFER, channel="nunet-team"))
+        listener.hear_of(speaker)
+        assert listener.online() == []
+        await listener.device.onboard(msgspec.structs.replace(OFFER, channel="nunet-team"))
+        await wait_for(listener.online)
+        await listener.device.onboard(OFFER)
+        await wait_for(lambda: not listener.online())
+        listener.hear_of(speaker)
+        assert listener.online() == []
+
+
 async def test_pages_of_the_table_and_its_end_hold_for_many(tmp_path: Path) -> None:
     """Each entry once, in order, with the own one in its place; and they go when their time is over."""
-    async with member(tmp_path, "b") as (known, device, network), member(tmp_path, "a") as (other, _, reader):
-        await device.onboard(OFFER)
-        offering, now = known.own().offering, time.time_ns() // 1000
+    async with member(tmp_path, "b") as full, member(tmp_path, "a") as reader:
+        await full.device.onboard(OFFER)
+        known, other = full.directory, reader.directory
+        offering, now = full.own.make().offering, full.clock().wall_us
         for number in range(350):
             author = Identity.generate()
             made = Advertisement(
-                peer_id=author.peer_id, addresses=(), sequence=now, expires_at=now + 60_000_000 + number,
-                offering=offering,
+                peer_id=author.peer_id, addresses=(), sequence=now,
+                expires_at=now + (60_000_000 if number < 101 else 120_000_000), offering=offering,
             )  # fmt: skip
             body = encode(made)
-            known._take(
-                author.peer_id, SignedAdvertisement(body=body.decode(), signature=author.sign(body).hex())
-            )  # fmt: skip
-        reader.neighbour = network
-        await other._fetch(network.peer_id, own=False)
+            known._take(author.peer_id, SignedAdvertisement(body=body.decode(), signature=author.sign(body).hex()))
+        reader.network.neighbour = full.network
+        await other._snapshots.fetch(full.peer_id, own=False)
         await wait_for(lambda: len(other.offers) == 351)
-        assert [ad.peer_id for ad in other.advertisements()] == sorted([*known._ids, network.peer_id])
-        other._now = lambda: now + 60_000_000 + 100
+        assert [ad.peer_id for ad in other.advertisements()] == sorted([*known._ids, full.peer_id])
+        reader.clock.boot = 60.0
         gone = []
-        while (peer_id := other._next_expired()) is not None:
+        while (peer_id := other._next_ended()) is not None:
             other._drop(peer_id)
             gone.append(peer_id)
         assert len(gone) == 101
@@ -178,10 +249,8 @@ async def test_pages_of_the_table_and_its_end_hold_for_many(tmp_path: Path) -> N
 
 
 async def test_a_neighbour_that_gossip_never_reaches_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directory_module, "ASK_SECONDS", 0.05)
-    async with member(tmp_path, "b") as (known, _, listener), member(tmp_path, "a") as (_, device, speaker):
-        await device.onboard(OFFER)
-        listener.neighbour = speaker  # the connection is there, no message of the gossip comes
-        async with asyncio.timeout(120):
-            while not any(ad.offering.online for ad in known.advertisements()):
-                await asyncio.sleep(0.01)
+    monkeypatch.setattr(ad_snapshots, "ASK_SECONDS", 0.05)
+    async with member(tmp_path, "b") as listener, member(tmp_path, "a") as speaker:
+        await speaker.device.onboard(OFFER)
+        listener.network.neighbour = speaker.network  # the connection is there, no message of the gossip comes
+        await wait_for(listener.online)

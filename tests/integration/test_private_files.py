@@ -22,7 +22,7 @@ from dms.adapters.service.logs import rotating
 from dms.application.files.file_parts import PartFile
 from dms.application.files.user_files import Inbox
 from dms.application.ports import ExecutionSpec
-from dms.disk import append_to, create_file, make_folder, write_file
+from dms.disk import append_to, create_file, make_folder, whole_file, write_file
 from dms.domain.device import Device, Offer
 from dms.domain.heads import Heads
 from dms.keys import token_key
@@ -163,6 +163,26 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_draft(
     (tmp_path / ".heads.json.new").write_bytes(b"of one who was killed")
     write_file(path, b"new")
     assert (path.read_bytes(), [one.name for one in tmp_path.iterdir()]) == (b"new", ["heads.json"])
+
+
+def test_a_file_that_comes_bit_by_bit_is_there_once_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "export.ndjson"
+    path.write_bytes(b"old")
+
+    def cut() -> None:
+        with whole_file(path) as file:
+            file.write(b"new")
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        cut()
+    assert (path.read_bytes(), [one.name for one in tmp_path.iterdir()]) == (b"old", ["export.ndjson"])
+    with whole_file(path) as file:
+        file.write(b"ne")
+        assert path.read_bytes() == b"old"
+        file.write(b"w")
+    assert (path.read_bytes(), [one.name for one in tmp_path.iterdir()]) == (b"new", ["export.ndjson"])
+    assert open_to_others(tmp_path) == {}
 
 
 def test_many_writers_of_one_file_never_mix(tmp_path: Path) -> None:

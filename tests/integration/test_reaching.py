@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dms.adapters.p2p.identity import Identity
@@ -125,7 +126,7 @@ async def test_slow_and_gone_and_silent_are_told_apart(node: Node, monkeypatch: 
 
 
 async def test_a_provider_with_another_clock_is_named_also_in_the_record(node: Node) -> None:
-    node.services.directory._note_clock(GONE, 180)
+    node.services.directory._clocks[GONE] = 180, node.services.directory.now()
     with pytest.raises(NoProviderMatches, match="its clock is 180 s behind ours"):
         await node.services.service_provider.request_service(REQUEST)
     offer(node, near="0")
@@ -149,3 +150,23 @@ async def test_what_is_recorded_of_many_refusals_is_bounded(node: Node) -> None:
     (first, *_) = await node.log.read(0, 10, stream=f"job-{quote.job_id}")
     assert isinstance(first.event, Job.ServiceRequested)
     assert (len(first.event.refused), first.event.refused_count) == (20, 5000)
+
+
+async def test_what_a_job_needs_of_the_network_is_refused_before_payment_and_recorded(node: Node) -> None:
+    offer(node, near="0", far="0.0001")
+    line_of(node).kept = {NEAR: Heard(1.0, 0.1), FAR: Heard(1.0, 0.1)}
+    service, offers = node.services.service_provider, node.services.directory.offers
+    params = msgspec.structs.replace(REQUEST.params, model_url="https://example.org/train.py")
+    fetching = msgspec.structs.replace(REQUEST, params=params)
+    with pytest.raises(NoProviderMatches, match="gives jobs no internet"):
+        await service.request_service(fetching)
+    row = offers.get(FAR)
+    assert row is not None
+    offers.put(FAR, msgspec.structs.replace(row.offering, features=("internet",)))
+    quote = await service.request_service(fetching)
+    job = node.log.load(Job, quote.job_id)
+    assert job is not None
+    assert quote.compute_provider_id == FAR
+    event = next(e.event for e in await node.log.read(0, 100) if isinstance(e.event, Job.ServiceRequested))
+    assert event.request.constraints.network == "internet"  # as it was understood, which travels to the provider
+    assert {refusal.peer_id: refusal.reason for refusal in event.refused} == {NEAR: "gives jobs no internet"}

@@ -321,7 +321,7 @@ async def test_snapshots_of_a_neighbour(node: Node, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(node.services.network, "request", answer)
         async with asyncio.timeout(120):
             try:
-                await node.services.directory._fetch(STRANGER.peer_id, False)
+                await node.services.directory._snapshots.fetch(STRANGER.peer_id, own=False)
             except Exception as error:
                 raise AssertionError(what) from error
     monkeypatch.undo()

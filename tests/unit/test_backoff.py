@@ -16,6 +16,13 @@ def test_pauses_double_up_to_the_longest_and_begin_again() -> None:
     assert (backoff.upcoming, backoff.next(), backoff.next()) == (0.5, 0.5, 1.0)
 
 
+def test_pauses_of_many_are_spread_and_grow_all_the_same() -> None:
+    many = [Backoff(2.0, 16.0) for _ in range(50)]
+    for pause in (2.0, 4.0, 8.0, 16.0, 16.0):
+        spread = [backoff.spread() for backoff in many]
+        assert pause / 2 <= min(spread) < max(spread) <= pause
+
+
 def test_the_millionth_pause_is_the_longest() -> None:
     assert nth_pause(10**6, 0.001, 1e12) == 0.001 * 2.0**30
     assert nth_pause(10**6, 0.2, 60.0) == 60.0

@@ -170,7 +170,18 @@ def test_durations_are_numbers_in_the_unit_of_the_key_or_texts_with_their_own(
 
 @pytest.mark.parametrize("text", ["true", "1", "YES", "on"])
 def test_yes_is_said_in_many_ways_in_the_environment(places: Places, text: str) -> None:
-    assert places.load(env={"DMS_JOB_NETWORK": text}).settings.job.network is True
+    assert places.load(env={"DMS_JOB_RUN_AS_IMAGE_USER": text}).settings.job.run_as_image_user is True
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("true", "internet"), ("false", "none"), ('"yes"', "internet"), ('"auto"', "auto"), ('"none"', "none")],
+)
+def test_the_network_of_jobs_was_once_true_or_false(places: Places, written: str, meant: str) -> None:
+    assert places.load().settings.job.network == "auto"
+    places.write(f'{{"job": {{"network": {written}}}}}')
+    assert places.load().settings.job.network == meant
+    assert places.load(env={"DMS_JOB_NETWORK": written.strip('"')}).settings.job.network == meant
 
 
 @pytest.mark.parametrize(
@@ -361,6 +372,7 @@ def another(value: object, key: str) -> str:
     """A text that sets the key to something else than its default."""
     chosen = {
         "job.executor": "process",
+        "job.network": "none",
         "eventlog.url": "sqlite:///tmp/events.db",
         "funding.check": "ledger",
         "funding.rpc_url": "https://127.0.0.1:8545",

@@ -34,6 +34,7 @@ from dms.application.ports import (
     Execution,
     ExecutionSpec,
     ExecutionState,
+    NetworkGiven,
     OutputCursor,
     OutputLine,
     PackedWorkspace,
@@ -41,6 +42,7 @@ from dms.application.ports import (
     PullProgress,
     Secrets,
 )
+from dms.domain.network import Network
 from dms.domain.run_end import EndedBy
 from dms.errors import ExecutionError, ExecutorUnavailable, GpuUnavailable, ImageUnavailable
 
@@ -79,6 +81,11 @@ class DockerExecutor:
     async def check(self) -> None:
         """Raises ExecutorUnavailable, naming the socket, when the daemon does not answer."""
         await self._calls.ask("answer a ping", APIClient.ping)
+
+    async def try_network(self) -> NetworkGiven:
+        if self._settings.network == "internet":
+            return NetworkGiven(network=Network.INTERNET)
+        return NetworkGiven(network=Network.NONE, reason="job.network does not give it")
 
     # --- images ---
 

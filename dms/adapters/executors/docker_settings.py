@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct
 
@@ -19,6 +20,7 @@ class DockerSettings(Struct, frozen=True, kw_only=True):
     policy: ImagePolicy = ImagePolicy()
     workspaces: Path | None = None
     base_url: str = ""
+    network: Literal["auto", "internet", "none"] = "auto"  # whether jobs are given the internet
     sign_in: bool = False
     max_image_mb: int = 20_480
     pull_seconds: float = 1_800.0  # for a whole pull, with all its tries

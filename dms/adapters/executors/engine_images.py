@@ -18,6 +18,7 @@ from dms.adapters.executors.images import inner_registry, parse_reference
 from dms.adapters.executors.pulls import Pull, steps
 from dms.adapters.executors.volumes import volume_paths
 from dms.application.ports import PreparedImage, PullProgress
+from dms.backoff import Backoff
 from dms.domain.image import ImageReference, host_of
 from dms.domain.inner_addresses import is_inner_address
 from dms.errors import ExecutionError, ImageUnavailable, NoRoomForImage, NotFound, RegistryUnavailable
@@ -149,7 +150,7 @@ class EngineImages:
         Cancelling it ends the pull in the engine."""
         await self._check_registry(reference)
         clock = asyncio.get_running_loop().time
-        limit, pause = self._settings.pull_seconds, _PULL_PAUSES[0]
+        limit, backoff = self._settings.pull_seconds, Backoff(*_PULL_PAUSES)
         troubled_since, done = None, 0
         try:
             async with asyncio.timeout(limit):
@@ -160,13 +161,15 @@ class EngineImages:
                             return await self._pull_once(reference, state)
                     except (RegistryUnavailable, NoRoomForImage) as error:
                         if troubled_since is None or state.bytes_done() > done:
-                            troubled_since, pause, done = begun, _PULL_PAUSES[0], state.bytes_done()
-                        if clock() - troubled_since + pause > self._settings.patience_seconds:
+                            troubled_since, done = begun, state.bytes_done()
+                            backoff.reset()
+                        if clock() - troubled_since + backoff.upcoming > self._settings.patience_seconds:
                             raise
                         # Whose image it is stays out of the log.
-                        logger.info("a pull failed (%s); it is tried again in %g s", type(error).__name__, pause)
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 2, _PULL_PAUSES[1])
+                        logger.info(
+                            "a pull failed (%s); it is tried again in %g s", type(error).__name__, backoff.upcoming
+                        )
+                    await asyncio.sleep(backoff.next())
         except TimeoutError as error:
             raise RegistryUnavailable(f"image {reference} can't be pulled within {limit:g} s") from error
 

@@ -34,6 +34,7 @@ from dms.application.ports import (
     Execution,
     ExecutionSpec,
     ExecutionState,
+    NetworkGiven,
     OutputCursor,
     OutputLine,
     PackedWorkspace,
@@ -43,6 +44,7 @@ from dms.application.ports import (
 from dms.clock import machine_clock
 from dms.disk import make_folder, write_file
 from dms.domain.decoding import UNREADABLE
+from dms.domain.network import Network
 from dms.domain.run_end import EndedBy
 from dms.errors import ExecutionError, ExecutorUnavailable, InvalidInput
 
@@ -81,6 +83,11 @@ class ProcessExecutor:
     def objection(self, spec: ExecutionSpec) -> str:
         """There is no image, and there are no bounds."""
         return ""
+
+    async def try_network(self) -> NetworkGiven:
+        """A bare process has the machine's own network, whatever it asks for. Peers' jobs are not run so unless the
+        operator says so."""
+        return NetworkGiven(network=Network.INTERNET)
 
     async def check(self) -> None:
         """Raises ExecutorUnavailable when the folder can't be written."""

@@ -18,6 +18,7 @@ from docker.types import DeviceRequest, Healthcheck, HostConfig, LogConfig, Moun
 from msgspec import Struct
 
 from dms.application.ports import ExecutionSpec
+from dms.domain.network import Network
 from dms.domain.resources import LEAST_CORES, LEAST_MEMORY_MB, least_cpu_mhz
 
 LABEL_JOB = "io.nunet.dms.job_id"
@@ -42,7 +43,6 @@ class ContainerLimits(Struct, frozen=True, kw_only=True):
 
     core_mhz: int  # of one of this host's cores: cpu_mhz / core_mhz is the number of cores
     cores: int
-    network: str = "none"  # or the name of a Docker network that the operator prepared
     image_user: bool = False
     writable_root: bool = False
     pids: int = 512
@@ -128,7 +128,7 @@ def _host_config(
         read_only=not limits.writable_root,
         tmpfs=_scratch(workspace_mb(spec), limits, volumes, folders),
         mounts=[Mount(path, str(folder), type="bind", propagation="rprivate") for path, folder in folders.items()],
-        network_mode=limits.network,
+        network_mode="bridge" if spec.network is Network.INTERNET else "none",
         ipc_mode="private",
         shm_size=limits.shm_mb * MIB,
         cgroupns="private",

@@ -85,10 +85,13 @@ class Offboarded(Struct, frozen=True, kw_only=True):
 
 
 class DeviceStatus(Struct, frozen=True, kw_only=True):
-    """online: as its owner set it. hindrance: why peers are told that it is offline all the same."""
+    """online: as its owner set it. hindrance: why peers are told that it is offline all the same. network: the most
+    that jobs are given; network_trouble: why it is no more."""
 
     online: bool
     hindrance: str | UnsetType = UNSET
+    network: str | UnsetType = UNSET
+    network_trouble: str | UnsetType = UNSET
 
 
 class FreeResources(Struct, frozen=True, kw_only=True):
@@ -325,7 +328,9 @@ class Ready(Struct, frozen=True, kw_only=True):
 
 
 class ProviderCapacity(Struct, frozen=True, kw_only=True):
-    """own: this node. total: the hardware; onboarded: offered; reserved: held by jobs. ntx_price: a minute."""
+    """own: this node. total: the hardware; onboarded: offered; reserved: held by jobs. ntx_price: a minute.
+    network: the most that its jobs are given, "none" or "internet"; empty where its DMS does not say.
+    network_trouble: why it is no more, of this node only."""
 
     provider: str
     own: bool
@@ -336,6 +341,8 @@ class ProviderCapacity(Struct, frozen=True, kw_only=True):
     reserved: Resources
     free: Resources
     ntx_price: str
+    network: str
+    network_trouble: str
     position: int
 
 

@@ -22,6 +22,7 @@ async def ping(request: Request, api: Api) -> HTTPResponse:
 
 async def update(_request: Request, api: Api) -> HTTPResponse:
     """Tells the network of this node again, and asks all connected peers for what they know."""
+    api.services.advertisement.stir()
     api.services.directory.refresh()
     return json_reply(answers.Message(message="the table of providers is being renewed"))
 

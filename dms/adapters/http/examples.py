@@ -143,6 +143,8 @@ CAPACITY: dict[str, Any] = {
             "reserved": NOTHING,
             "free": AMOUNT,
             "ntx_price": "0.001",
+            "network": "internet",
+            "network_trouble": "",
             "position": 3,
         }
     ],

@@ -135,8 +135,12 @@ async def offboard(request: Request, api: Api) -> HTTPResponse:
 
 async def device_status(_request: Request, api: Api) -> HTTPResponse:
     device = api.services.device
-    hindrance = {"hindrance": device.hindrance} if device.hindrance else {}
-    return json_reply({"online": device.state.available, **hindrance})
+    told = {
+        "hindrance": device.hindrance,
+        "network": device.state.network,
+        "network_trouble": device.state.network_trouble,
+    }
+    return json_reply({"online": device.state.available, **{name: words for name, words in told.items() if words}})
 
 
 async def set_device_status(request: Request, api: Api) -> HTTPResponse:

@@ -38,9 +38,8 @@ async def known(_request: Request, api: Api) -> HTTPResponse:
 
 async def dump(_request: Request, api: Api) -> HTTPResponse:
     """PeerData of all providers, this node first."""
-    directory = api.services.directory
     rows: list[dict[str, Any]] = []
-    for number, found in enumerate((directory.own(), *directory.advertisements())):
+    for number, found in enumerate((api.services.advertisement.make(), *api.services.directory.advertisements())):
         rows.append(_peer_data(found))
         if number % _ROWS_AT_ONCE == 0:
             await asyncio.sleep(0)  # there may be 100,000 of them

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +123,7 @@ class NatsRelay:
                 self._trouble("connecting", error)
             if self.status.position != before:
                 backoff.reset()
-            await asyncio.sleep(backoff.next() * random.uniform(0.5, 1.0))  # noqa: S311  spreads many DMSes, keeps no secret
+            await asyncio.sleep(backoff.spread())
 
     def _trouble(self, phase: str, error: Exception) -> None:
         """One line in the log for each new trouble, not for each attempt."""

@@ -20,7 +20,6 @@ import logging
 import os
 import resource
 import shutil
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -43,6 +42,7 @@ from dms.application.wakeup import Wakeup
 from dms.application.writes import Writes
 from dms.disk import FILE_MODE, append_to, make_folder, private
 from dms.errors import LogUnavailable, PeerMisbehaved
+from dms.recent import Recent
 
 logger = logging.getLogger(__name__)
 
@@ -205,7 +205,7 @@ class FileOutputStore:
         self._folder, self._max_mb, self._max_bytes = folder, max_mb, max_mb * 1024 * 1024
         self._seals, self._writes = seals or NoSeals(), writes or Writes()
         make_folder(folder)
-        self._open: OrderedDict[str, _Output | SealedOutput] = OrderedDict()
+        self._open: Recent[str, _Output | SealedOutput] = Recent()
         self._waiting: dict[str, int] = {}  # job id -> readers: such a file is not closed
 
     async def append(self, job_id: str, lines: Sequence[OutputLine]) -> None:
@@ -319,7 +319,6 @@ class FileOutputStore:
                 self._open[job_id] = now = opened
             output = now
             self._close_oldest()
-        self._open.move_to_end(job_id)
         return output
 
     async def _is_outdated(self, job_id: str, output: _Output | SealedOutput) -> bool:

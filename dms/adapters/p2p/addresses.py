@@ -5,8 +5,6 @@ from __future__ import annotations
 import ipaddress
 import logging
 import threading
-import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -17,6 +15,7 @@ from multiaddr.exceptions import MultiaddrError
 
 from dms.adapters.p2p.identity import public_key
 from dms.errors import ConfigError
+from dms.recent import Recent
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +129,7 @@ class AddressBook:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._peers: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
+        self._peers: Recent[str, list[str]] = Recent(_PEERS)
 
     def add(self, peer_id: str, addresses: Sequence[str]) -> bool:
         """Addresses that can't be dialled over TCP are left out. Whether any is new."""
@@ -138,21 +137,13 @@ class AddressBook:
         if not usable or public_key(peer_id) is None:
             return False
         with self._lock:
-            known = self._peers.setdefault(peer_id, OrderedDict())
-            self._peers.move_to_end(peer_id)
-            new = any(address not in known for address in usable)
-            for address in reversed(usable):
-                known[address] = time.monotonic()
-                known.move_to_end(address, last=False)
-            while len(known) > _PER_PEER:
-                known.popitem()
-            while len(self._peers) > _PEERS:
-                self._peers.popitem(last=False)
-            return new
+            known = self._peers.get(peer_id, [])
+            self._peers[peer_id] = list(dict.fromkeys([*usable, *known]))[:_PER_PEER]
+            return any(address not in known for address in usable)
 
     def of(self, peer_id: str) -> list[str]:
         with self._lock:
-            return list(self._peers.get(peer_id, ()))
+            return list(self._peers[peer_id]) if peer_id in self._peers else []  # to look is no use of it
 
     def peers(self) -> list[str]:
         with self._lock:

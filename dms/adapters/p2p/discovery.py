@@ -12,11 +12,12 @@ import trio
 
 from dms.adapters.p2p.addresses import AddressBook, DnsAddr
 from dms.adapters.p2p.links import Links
+from dms.backoff import nth_pause
 from dms.errors import PeerUnreachable
 
 logger = logging.getLogger(__name__)
 
-MAX_PAUSE_SECONDS = 30.0
+PAUSES_SECONDS = (1.0, 30.0)  # first and longest between two tries to dial a peer
 _TICK_SECONDS = 0.5
 _ENOUGH_LINKS = 6  # as many as gossip needs to survive the loss of some
 _LOST_SECONDS = 600.0
@@ -37,7 +38,7 @@ class Discovery:
         self._met: dict[str, str] = {}  # bootstrap peer -> the id of who answered in its place
         self._nearby: dict[str, None] = {}
         self._lost: dict[str, float] = {}
-        self._pauses: dict[str, tuple[float, float]] = {}  # peer -> (not before, last pause)
+        self._pauses: dict[str, tuple[float, int]] = {}  # peer -> (not before, tries that failed)
         self._connected: set[str] = set()
         self._random = Random(own_id)  # noqa: S311 -- spreads dials in time, guards nothing
 
@@ -46,7 +47,7 @@ class Discovery:
         if not self._book.of(peer_id) or (peer_id not in self._nearby and len(self._nearby) >= _MAX_WANTED):
             return
         if peer_id not in self._nearby and peer_id < self._own_id:
-            self._pauses.setdefault(peer_id, (time.monotonic() + _YIELD_SECONDS, 0.0))
+            self._pauses.setdefault(peer_id, (time.monotonic() + _YIELD_SECONDS, 0))
         self._nearby[peer_id] = None
 
     def found(self, peer_id: str, address: str) -> None:
@@ -58,7 +59,7 @@ class Discovery:
 
     def moved(self, peer_id: str) -> None:
         """An address of it is new: no reason to wait for the next try at the old ones."""
-        if self._pauses.get(peer_id, (math.inf, 0.0))[0] != math.inf:
+        if self._pauses.get(peer_id, (math.inf, 0))[0] != math.inf:
             self._pauses.pop(peer_id)
 
     def remembered(self, peer_ids: Sequence[str]) -> None:
@@ -88,7 +89,7 @@ class Discovery:
         self._connected.discard(peer_id)
         if len(self._lost) < _MAX_WANTED:
             self._lost[peer_id] = time.monotonic() + _LOST_SECONDS
-        self._pauses[peer_id] = (time.monotonic() + self._random.uniform(0.05, 0.5), 0.0)
+        self._pauses[peer_id] = (time.monotonic() + self._random.uniform(0.05, 0.5), 0)
 
     async def run(self, links: Links) -> None:
         """For ever. May be run again, with the links of another host."""
@@ -98,7 +99,7 @@ class Discovery:
             while True:
                 now = time.monotonic()
                 for peer_id in self._due(now):
-                    self._pauses[peer_id] = (math.inf, self._pauses.get(peer_id, (0.0, 0.0))[1])
+                    self._pauses[peer_id] = (math.inf, self._pauses.get(peer_id, (0.0, 0))[1])
                     nursery.start_soon(self._dial, links, peer_id)
                 await trio.sleep(_TICK_SECONDS)
 
@@ -114,7 +115,7 @@ class Discovery:
             for peer in dict.fromkeys(wanted)
             if peer not in self._connected
             and peer != self._own_id
-            and self._pauses.get(peer, (0.0, 0.0))[0] <= now
+            and self._pauses.get(peer, (0.0, 0))[0] <= now
             and self._book.of(peer)
         ]
 
@@ -122,8 +123,9 @@ class Discovery:
         try:
             await links.connect(peer_id)
         except PeerUnreachable as error:
-            pause = min(MAX_PAUSE_SECONDS, max(1.0, 2 * self._pauses.get(peer_id, (0.0, 0.0))[1]))
-            self._pauses[peer_id] = (time.monotonic() + self._random.uniform(0.5, 1.0) * pause, pause)
+            tries = self._pauses.get(peer_id, (0.0, 0))[1] + 1
+            pause = nth_pause(tries, *PAUSES_SECONDS)
+            self._pauses[peer_id] = (time.monotonic() + self._random.uniform(0.5, 1.0) * pause, tries)
             logger.log(
                 logging.INFO if peer_id in self._bootstrap else logging.DEBUG, "%s Next try in %.0f s.", error, pause
             )

@@ -23,6 +23,7 @@ from dms.application.loops import Loop, Loops, Patience
 from dms.application.ports import GossipHandler, Heard, PeerInfo, RequestHandler, StreamHandler
 from dms.config import P2p
 from dms.errors import DmsError, PeerSlow, PeerUnreachable
+from dms.recent import Recent
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Libp2pNetwork:
             self._book.add(peer_id, [address])
         self._discovery = Discovery(self.peer_id, [peer_id for peer_id, _ in peers], self._book, names)
         self._remembered = RememberedPeers(remembered) if remembered else None
-        self._last_seen: dict[str, int] = {}  # peer -> Unix time, seconds; the latest last
+        self._last_seen: Recent[str, int] = Recent(MOST_PEERS)  # peer -> Unix time, seconds; the latest last
         self._mdns = Mdns(self.peer_id, self._nearby) if settings.mdns else None
         self._servers: dict[str, Callable[[Server], StreamServer]] = {}
         self._topics: dict[str, GossipHandler] = {}
@@ -120,10 +121,7 @@ class Libp2pNetwork:
             logger.debug("the peers of this run are not remembered: %s", error)
 
     def _saw(self, peer_id: str) -> None:
-        self._last_seen.pop(peer_id, None)
         self._last_seen[peer_id] = int(time.time())
-        if len(self._last_seen) > MOST_PEERS:
-            del self._last_seen[next(iter(self._last_seen))]
 
     async def _close_mdns(self) -> None:
         if self._mdns is not None:

@@ -16,6 +16,7 @@ from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import vram_to_reserve
 from dms.domain.environment import unsealed_names
 from dms.domain.gpus import GpuReading
+from dms.domain.network import Network
 from dms.domain.payment import Payment
 from dms.domain.pricing import price_text, quote
 from dms.domain.request import ServiceRequest, problems_of, strangers_of
@@ -59,7 +60,12 @@ class Admission:
         if wish is not None:
             reserved = msgspec.structs.replace(reserved, vram_mb=vram_to_reserve(recorded, gpus, wish))
         payment.use(deployment.key)
-        deployment.grant(reserved, tuple(gpu.uuid for gpu in gpus), gpus_shared=wish is not None and wish.shared)
+        deployment.grant(
+            reserved,
+            tuple(gpu.uuid for gpu in gpus),
+            gpus_shared=wish is not None and wish.shared,
+            network=Network.INTERNET if request.network is Network.INTERNET and self._gives_internet else Network.NONE,
+        )
 
     def of_channel(self, channel: str) -> Refusal:
         """channel: that the request was matched on; empty when it does not say."""
@@ -74,7 +80,7 @@ class Admission:
             return reason, Fault.PROVIDER
         if reason := self._of_request(deployment) or _of_payment(deployment, payment):
             return reason, Fault.REQUESTER
-        return self._of_capacity(deployment), Fault.PROVIDER
+        return self._of_network(deployment) or self._of_capacity(deployment), Fault.PROVIDER
 
     def _of_device(self) -> str:
         device = self._device.state
@@ -116,6 +122,17 @@ class Admission:
             return f"the price of {price_text(price)} NTX is above the request's own max_ntx, {request.max_ntx:g}"
         return ""
 
+    def _of_network(self, deployment: Deployment) -> str:
+        """Only where the request says what it needs: an older DMS does not, and asks whom it knows nothing of."""
+        needed = request_of(deployment).constraints.network
+        if needed == Network.INTERNET and not self._gives_internet:
+            return "the provider gives jobs no internet, which this one needs"
+        return ""
+
+    @property
+    def _gives_internet(self) -> bool:
+        return self._device.state.network == Network.INTERNET
+
     def _of_capacity(self, deployment: Deployment) -> str:
         # Memory of GPUs counts card by card, not as a sum.
         wanted = msgspec.structs.replace(request_of(deployment).resources, vram_mb=0)
@@ -152,6 +169,7 @@ def spec_of(deployment: Deployment, node_id: str) -> ExecutionSpec:
         memory_mb=request.constraints.ram,
         gpu_uuids=deployment.gpu_uuids,
         environment=tuple(request.params.env.items()),
+        network=deployment.network,
     )
 
 

@@ -23,6 +23,7 @@ from dms.application.deployments.supervision import Supervision
 from dms.application.device.device import DeviceService
 from dms.application.device.engine import EngineWatch
 from dms.application.device.gpus import GpuWatch, LookAtGpus
+from dms.application.device.network import NetworkWatch
 from dms.application.loops import Loops
 from dms.application.network.messages import (
     DEPLOYMENT_REQUEST,
@@ -79,11 +80,14 @@ class ComputeProvider:
         unfit = "" if confined or run_unconfined_for_peers else UNCONFINED
         self._engine = EngineWatch(executor, device, self.leftovers.sweep, loops, unfit)
         self._gpus = GpuWatch(device, loops)
+        self._network = NetworkWatch(log, executor, device, loops)
         endings = Endings(log, outputs, checkpoints)
         supervision = Supervision(log, executor, outputs, checkpoints, endings, clock)
         self.reactors: Sequence[Reactor[Any]] = (
             CheckPayments(log, signer, self._admission, self._engine, funding),
-            RunContainers(log, executor, device, checkpoints, supervision, endings, signer.peer_id, clock),
+            RunContainers(
+                log, executor, device, self._network, checkpoints, supervision, endings, signer.peer_id, clock
+            ),
             RemoveContainers(self.leftovers, self._engine),
             DeleteCheckpoints(checkpoints),
             LookAtGpus(device),
@@ -108,6 +112,7 @@ class ComputeProvider:
         """Watches this machine, and takes away what is left of jobs that are over."""
         await self._engine.start()
         self._gpus.start()
+        await self._network.start()
         try:
             if await self.leftovers.sweep(checks=True):
                 self._engine.owe_sweep()
@@ -120,6 +125,7 @@ class ComputeProvider:
         """Containers go on running; the next start takes them up again."""
         await self._engine.close()
         await self._gpus.close()
+        await self._network.close()
         await self._checkpoints.close()
 
     # --- commands ----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from dms.application.deployments.admission import request_of, spec_of
 from dms.application.deployments.endings import Endings
 from dms.application.deployments.supervision import Supervision
 from dms.application.device.device import DeviceService
+from dms.application.device.network import NetworkWatch
 from dms.application.loops import said
 from dms.application.ports import EventLog, ExecutionState, Executor
 from dms.application.reactors import News, Reactor
@@ -27,6 +28,7 @@ from dms.errors import (
     ExecutionError,
     ExecutorUnavailable,
     GpuUnavailable,
+    NetworkUnavailable,
     NoRoomForImage,
     RegistryUnavailable,
 )
@@ -47,6 +49,7 @@ class RunContainers(Reactor[Deployment]):
         log: EventLog,
         executor: Executor,
         device: DeviceService,
+        network: NetworkWatch,
         checkpoints: CheckpointKeeper,
         supervision: Supervision,
         endings: Endings,
@@ -54,7 +57,7 @@ class RunContainers(Reactor[Deployment]):
         clock: Callable[[], Instant],
     ) -> None:
         """node_id: peer id of this node. clock: of this machine."""
-        self._log, self._executor, self._device, self._clock = log, executor, device, clock
+        self._log, self._executor, self._device, self._network, self._clock = log, executor, device, network, clock
         self._checkpoints, self._supervision, self._endings, self._node_id = checkpoints, supervision, endings, node_id
         # Job id -> when the engine went away, by the loop's clock. Not an event: a restart gives it the grace anew.
         self._away_since: dict[str, float] = {}
@@ -68,6 +71,9 @@ class RunContainers(Reactor[Deployment]):
             await self._step(aggregate, news)
         except GpuUnavailable as error:
             self._device.distrust_gpus(str(error))
+            await self._endings.fail(job_id, str(error), Fault.PROVIDER)
+        except NetworkUnavailable as error:
+            await self._network.distrust(str(error))
             await self._endings.fail(job_id, str(error), Fault.PROVIDER)
         except ExecutionError as error:
             await self._endings.fail(job_id, str(error), _fault_of(error))

@@ -12,8 +12,9 @@ import msgspec
 from dms.application.ports import EventLog, Hardware
 from dms.domain.device import Capacity, Device, Offer, Reservations, check_offer
 from dms.domain.directory import Offering
-from dms.domain.features import UNDERSTOOD
+from dms.domain.features import INTERNET, UNDERSTOOD
 from dms.domain.gpus import GpuReading, recorded_anew, vram_total
+from dms.domain.network import Network
 from dms.domain.resources import Gpu, Resources
 from dms.errors import Conflict
 
@@ -74,7 +75,7 @@ class DeviceService:
             blockchain=device.blockchain,
             payment_address=device.payment_address,
             allow_cardano=device.allow_cardano,
-            features=self._features,
+            features=tuple(sorted({*self._features, *([INTERNET] if device.network == Network.INTERNET else [])})),
         )
 
     # --- GPUs --------------------------------------------------------------------------------------
@@ -149,6 +150,13 @@ class DeviceService:
         """Whether that is news. reason: empty when jobs can be run again, as far as the caller knows."""
         device = self.state
         changed = device.hinder(reason) if reason else device.unhinder()
+        await self._log.save(device)
+        return changed
+
+    async def give_network(self, network: Network, reason: str = "") -> bool:
+        """Whether that is news. network: the most that a job is given. reason: why it is no more."""
+        device = self.state
+        changed = device.give_network(network, reason)
         await self._log.save(device)
         return changed
 

@@ -12,6 +12,7 @@ from dms.application.device.device import DeviceService
 from dms.application.loops import Loop, Loops
 from dms.application.ports import Executor
 from dms.application.tasks import cancelled
+from dms.backoff import Backoff
 from dms.domain.gpus import GpuReading
 from dms.errors import DmsError, ExecutionError, ExecutorUnavailable, LogUnavailable, NotFound
 
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 PING_SECONDS = 3.0
 LOOK_SECONDS = 10.0
-MOST_LOOKS = 60  # between two tries to remove what was left behind
+SWEEP_LOOKS = (2, 60)  # from one try to remove what was left behind to the next: at first, and at most
 
 
 class EngineWatch:
@@ -37,7 +38,7 @@ class EngineWatch:
         self._executor, self._device, self._sweep = executor, device, sweep
         self._loops, self._unfit = loops, unfit
         self._owed = self._away = False
-        self._looks_to_wait, self._pause = 0, 1  # in looks: what can't be removed is not tried every time
+        self._looks_to_wait, self._backoff = 0, Backoff(*SWEEP_LOOKS)  # what can't be removed is not tried every time
         self._looking: Loop | None = None
         self._pinging: asyncio.Task[None] | None = None
 
@@ -110,5 +111,7 @@ class EngineWatch:
             log.info("what was left behind stays for now: %s", error, extra={"action": "sweep_waits"})
             left = ("",)
         self._owed = self._owed or bool(left)
-        self._pause = min(2 * self._pause, MOST_LOOKS) if left else 1
-        self._looks_to_wait = self._pause - 1
+        if left:
+            self._looks_to_wait = int(self._backoff.next()) - 1
+        else:
+            self._backoff.reset()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -162,7 +161,7 @@ class FileExchange:
                 if part.size < ref.size_bytes:
                     raise PeerMisbehaved(f"Peer {peer_id} sent only {part.size} of {ref.size_bytes} bytes.")
                 return
-            await asyncio.sleep(backoff.next() * random.uniform(0.5, 1))  # noqa: S311 -- spreads the tries of many
+            await asyncio.sleep(backoff.spread())
 
     async def _follow(self, peer_id: str, ref: FileRef, part: PartFile, progress: Progress) -> None:
         request = FetchRequest(kind=ref.kind, id=ref.id, size_bytes=ref.size_bytes, after=part.size)

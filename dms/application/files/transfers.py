@@ -28,6 +28,7 @@ from dms.application.network.messages import (
     encode,
 )
 from dms.application.ports import EventLog, PeerNetwork
+from dms.application.wakeup import Wakeup
 from dms.domain.event import new_id
 from dms.domain.transfer import Direction, Transfer, TransferState
 from dms.errors import (
@@ -82,7 +83,7 @@ class Transfers:
         self._open: dict[str, None] = {}  # in the order offered; kept by the log
         self._progress: dict[str, tuple[int, int, float]] = {}  # bytes at first, bytes now, loop time at first
         self._offers: dict[str, deque[float]] = {}
-        self._stirred = asyncio.Event()
+        self._stirred = Wakeup()
         log.index(Transfer, self._restate)
 
     def serve(self) -> None:
@@ -178,16 +179,16 @@ class Transfers:
         """Now, about every second while bytes go over, at each change of state, and last of all at its end."""
         state, told = None, -1
         while True:
-            stirred = self._stirred
             seen = self.snapshot(transfer_id)
             if seen.transfer.state is not state or seen.done_bytes != told:
                 state, told = seen.transfer.state, seen.done_bytes
                 yield seen
+                continue  # it may have changed meanwhile
             if state not in {TransferState.OFFERED, TransferState.ACCEPTED}:
                 return
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):
-                    await stirred.wait()
+                    await self._stirred.wait()
 
     # --- what peers say --------------------------------------------------------------------------
     async def _on_offer(self, peer_id: str, body: bytes) -> bytes:
@@ -269,8 +270,7 @@ class Transfers:
         self._progress[transfer_id] = (min(first, size), size, since)
 
     def wake_watchers(self) -> None:
-        stirred, self._stirred = self._stirred, asyncio.Event()
-        stirred.set()
+        self._stirred.wake()
 
     def _restate(self, transfer_id: str, transfer: Transfer | None) -> None:
         if transfer is not None and not transfer.ended:

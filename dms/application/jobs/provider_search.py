@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -41,11 +41,8 @@ class Found(NamedTuple):
 
 
 class ProviderSearch:
-    def __init__(
-        self, directory: Directory, device: DeviceService, network: PeerNetwork, now: Callable[[], int]
-    ) -> None:
-        """now: Unix time in microseconds."""
-        self._directory, self._device, self._network, self._now = directory, device, network, now
+    def __init__(self, directory: Directory, device: DeviceService, network: PeerNetwork) -> None:
+        self._directory, self._device, self._network = directory, device, network
         self._pinging: dict[str, asyncio.Task[float]] = {}
 
     async def find(self, request: ServiceRequest, target: str) -> Found:
@@ -60,7 +57,7 @@ class ProviderSearch:
     async def _match(self, request: ServiceRequest, target: str) -> Match:
         """The cheapest that can take it, and why others can't; also those whose word does not count for their clock."""
         directory, channel = self._directory, self._device.channel
-        steps = search(request, directory.offers, channel, target, most=CANDIDATES_ASKED, now=self._now())
+        steps = search(request, directory.offers, channel, target, most=CANDIDATES_ASKED, now=directory.now())
         found = await patiently(steps)
         known = {candidate.peer_id for candidate in found.candidates}
         clocks = [

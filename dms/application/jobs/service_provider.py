@@ -31,7 +31,7 @@ from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job
 from dms.domain.payment import payment_key
 from dms.domain.pricing import estimate, outcome_hashes, price_text, terms
-from dms.domain.request import ServiceRequest, is_key_of, problems_of
+from dms.domain.request import ServiceRequest, is_key_of, problems_of, settled
 from dms.errors import InvalidInput, NotFound
 
 
@@ -78,7 +78,7 @@ class ServiceProvider:
         self._signer, self._checkpoints, self._now = signer, checkpoints, now
         self._timeouts, self._default_target = timeouts, default_target
         self._index = JobIndex(log)
-        self._search = ProviderSearch(directory, device, network, now)
+        self._search = ProviderSearch(directory, device, network)
         submission = Submission(log, device, network, signer, timeouts.answer)
         self.reactors: Sequence[Reactor[Any]] = (
             ExpireUnfunded(log, now, timeouts.funding_window),
@@ -122,6 +122,7 @@ class ServiceProvider:
         """Raises InvalidInput (also when it can't be had for max_ntx), NoProviderMatches."""
         self._check(request)
         check_given(request)
+        request = settled(request)
         source = self._checkpoints.source_of(request)
         found = await self._search.find(request, request.params.node_id or self.default_provider)
         return await self._quote(request, found, source)

@@ -16,6 +16,7 @@ from dms.application.network.messages import (
 )
 from dms.application.ports import EventLog, PeerNetwork, Signer
 from dms.application.reactors import News
+from dms.backoff import Backoff
 from dms.domain.job import Job
 from dms.domain.reward import Fault
 from dms.errors import Conflict, Forbidden, InvalidInput, NotFound, PeerMisbehaved, Unavailable
@@ -45,20 +46,19 @@ class Submission:
         NotTaken."""
         message = self._request(job, await self._traceparent(job.key))
         clock = asyncio.get_running_loop().time
-        deadline, pause = clock() + self._answer_seconds, RETRY_SECONDS[0]
+        deadline, backoff = clock() + self._answer_seconds, Backoff(*RETRY_SECONDS)
         while True:
             try:
                 body = await self._network.request(job.provider, DEPLOYMENT_REQUEST, message, REQUEST_SECONDS)
                 decode_answer(job.provider, body, DeploymentAnswer)
                 return
             except Unavailable as error:  # also the provider's own word that it can't decide now
-                if clock() + pause > deadline:
+                if clock() + backoff.upcoming > deadline:
                     raise NotTaken(f"provider did not answer within {self._answer_seconds:g} s: {error}") from error
             except (Forbidden, NotFound, Conflict, InvalidInput, PeerMisbehaved) as error:
                 raise NotTaken(f"provider refused the request: {error}") from error
             self._check_wanted(job.key)
-            await news.changed(pause)
-            pause = min(pause * 2, RETRY_SECONDS[1])
+            await news.changed(backoff.next())
 
     def _check_wanted(self, job_id: str) -> None:
         job = self._log.load(Job, job_id)

@@ -1,7 +1,7 @@
-"""The table of advertisements: what this node tells the network of itself, and what it hears of others.
+"""The table of advertisements: what this node hears of the compute providers of the network.
 
-Every node keeps the whole table in memory and matches locally. News comes by gossip; who joins asks
-a neighbour for its table. Each entry is signed by its own provider, so any peer may pass it on.
+Every node keeps the whole table in memory and matches locally. News comes by gossip; who joins asks a neighbour for
+its table (see ad_snapshots.py). Each entry is signed by its own provider.
 
 A channel is a network of its own: only its providers are recorded, shown and matched. What is heard of
 other channels (in snapshots, or from a provider that moves away) is kept only to be passed on, so that
@@ -13,27 +13,21 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-import random
 from bisect import bisect_left, bisect_right, insort
-from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import aclosing
+
+from msgspec import Struct
 
 from dms.application.device.device import DeviceService
 from dms.application.loops import Loop, Loops
-from dms.application.network.messages import (
-    AD_SNAPSHOT,
-    AD_TOPIC,
-    Snapshot,
-    SnapshotRequest,
-    decode_answer,
-    decode_request,
-    encode,
-)
+from dms.application.network.ad_snapshots import Snapshots
+from dms.application.network.messages import AD_TOPIC
+from dms.application.network.own_advertisement import OwnAdvertisement
 from dms.application.ports import EventLog, PeerNetwork, Signer
-from dms.application.tasks import background, cancelled
 from dms.domain.bounds import Unreadable, read
+from dms.domain.device import Device
 from dms.domain.directory import (
-    LIFETIME_SECONDS,
     Advertisement,
     OtherClock,
     Provider,
@@ -42,27 +36,30 @@ from dms.domain.directory import (
     read_advertisement,
 )
 from dms.domain.offers import Offers
-from dms.errors import DmsError, NotFound, PeerMisbehaved, Unavailable
+from dms.domain.run_time import Instant
+from dms.errors import DmsError, NotFound, PeerMisbehaved
+from dms.recent import Recent
 
 log = logging.getLogger(__name__)
 
-RENEW_SECONDS = 60.0
-REPEAT_SECONDS = (1.0, 4.0, 15.0)  # after a change: gossip loses what is said before its mesh has formed
-ASK_SECONDS = 5.0  # how often neighbours that were not heard of are asked
-ASKED_AT_ONCE = 4
-SETTLE_SECONDS = 0.05  # changes that come together are told together
-SNAPSHOT_PAGE = 100
-SNAPSHOT_TIMEOUT_SECONDS = 10.0
 MOST_PROVIDERS = 200_000  # a bound on what strangers can make us remember
 EXPIRY_SECONDS = 5.0
 CLOCK_KNOWN_SECONDS = 180.0  # how long it is remembered that a provider's clock is another than ours
 MOST_TOLD = 1000  # peers of whose bad advertisements the log has a word, and providers whose clocks are known
-CHECKED_AT_ONCE = 8  # signatures between two breaths of the loop: about a millisecond
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """What one provider last said. ends_at: µs of this machine's boot clock, so that a step of the wall clock, by which
+    it was found valid when it came, ends no entry, and keeps none."""
+
+    advertisement: Advertisement
+    signed: SignedAdvertisement
+    ends_at: int
 
 
 class Directory:
-    """Own advertisement out, others' in. `offers` is what matching reads: of this node's channel what the log has, so
-    that nobody is chosen whom the log does not know; and those that can't be chosen, so that it can say why not.
+    """`offers` is what matching reads: of this node's channel what the log has, so that nobody is chosen whom the log
+    does not know; and those that can't be chosen, so that it can say why not.
 
     Nothing here may take long with 100,000 providers known: what is in order is kept in order, as they come and go."""
 
@@ -72,89 +69,72 @@ class Directory:
         device: DeviceService,
         network: PeerNetwork,
         signer: Signer,
-        now: Callable[[], int],
+        own: OwnAdvertisement,
+        clock: Callable[[], Instant],
         loops: Loops | None = None,
     ) -> None:
-        self._log, self._device, self._network, self._signer, self._now = log, device, network, signer, now
-        self._table: dict[str, tuple[Advertisement, SignedAdvertisement]] = {}
+        """clock: of this machine."""
+        self._log, self._device, self._network, self._signer, self._clock = log, device, network, signer, clock
+        self._loops = loops or Loops()
+        self._snapshots = Snapshots(network, own, self, self.now, self._loops)
+        self._table: dict[str, Entry] = {}
         self.offers = Offers()
         log.index(Provider, self._restate)
         self._ids: list[str] = []  # of the table, in order
-        self._expiries: list[tuple[int, str]] = []  # a heap with one entry a peer, which may be older than its renewal
+        self._ends: list[tuple[int, str]] = []  # a heap with one entry a peer, which may be older than its renewal
         self._queued: set[str] = set()  # peers with an entry in the heap
-        self._clocks: OrderedDict[str, tuple[int, int]] = OrderedDict()  # peer id -> (seconds behind, heard at)
-        self._told: OrderedDict[str, None] = OrderedDict()
-        self._stirred = asyncio.Event()
+        self._clocks: Recent[str, tuple[int, int]] = Recent(MOST_TOLD)  # peer id -> (seconds behind, heard at)
+        self._told: Recent[str, None] = Recent(MOST_TOLD)
         self._heard: asyncio.Queue[Advertisement] = asyncio.Queue(maxsize=10_000)
-        self._loops = loops or Loops()
         self._running: list[Loop] = []
-        self._gossiped: OrderedDict[str, int] = OrderedDict()  # peer id -> Unix µs when its gossip last came, in order
-        self._fetching: dict[str, asyncio.Task[None]] = {}
         self._topics: set[str] = set()
         self._channel = ""
-        self._offered = False  # whether anybody was told lately that something is offered here
 
     def serve(self) -> None:
-        self._network.serve_request(AD_SNAPSHOT, self._on_snapshot)
-        self._network.on_peer(self._on_peer)
+        self._snapshots.serve()
 
     async def start(self) -> None:
         self._channel = self._device.channel
         self._listen()
         self._running = [
-            self._loops.start("own advertisement", self._advertise),
             self._loops.start("recording of providers", self._record),
+            self._loops.start("channel of providers", self._follow_channel),
             self._loops.every(EXPIRY_SECONDS, "expiry of providers", self._expire, at_once=False),
-            self._loops.every(ASK_SECONDS, "asking of neighbours", self._ask_neighbours, at_once=False),
         ]
-        for peer in self._network.peers():
-            self._on_peer(peer.peer_id, True)
+        await self._snapshots.start()
 
     async def close(self) -> None:
         for loop in self._running:
             await loop.close()
-        for task in list(self._fetching.values()):
-            await cancelled(task)
+        await self._snapshots.close()
+
+    def now(self) -> int:
+        """The time by which entries and offers end: microseconds since the machine was started."""
+        return self._clock().boot_us
 
     def advertisements(self) -> list[Advertisement]:
         """All that is known of this node's channel, by peer id."""
-        return [self._table[peer_id][0] for peer_id in self.offers.ids_of(self._device.channel)]
+        return [self._table[peer_id].advertisement for peer_id in self.offers.ids_of(self._device.channel)]
 
     def addresses_of(self, peer_id: str) -> tuple[str, ...]:
         """Where the provider says that it can be dialled."""
         found = self._table.get(peer_id)
-        return found[0].addresses if found is not None else ()
+        return found.advertisement.addresses if found is not None else ()
 
     def other_clocks(self) -> dict[str, int]:
         """Providers that speak to us and whose word counts as expired, or as not valid yet: peer id -> seconds that
         their clock is behind ours, negative for ahead."""
-        late = self._now() - int(CLOCK_KNOWN_SECONDS * 1_000_000)
+        late = self.now() - int(CLOCK_KNOWN_SECONDS * 1_000_000)
         return {peer_id: behind for peer_id, (behind, at) in self._clocks.items() if at > late}
 
     def knows(self, peer_id: str) -> bool:
         """Whether it is among `advertisements`."""
         found = self._table.get(peer_id)
-        return found is not None and found[0].offering.channel == self._device.channel
-
-    def own(self) -> Advertisement:
-        now = self._now()
-        return Advertisement(
-            peer_id=self._signer.peer_id,
-            addresses=tuple(self._network.listen_addresses)[:32],
-            sequence=now,
-            expires_at=now + LIFETIME_SECONDS * 1_000_000,
-            offering=self._device.offering(),
-        )
-
-    def stir(self) -> None:
-        """Has the network told of this node as it is now."""
-        self._stirred.set()
+        return found is not None and found.advertisement.offering.channel == self._device.channel
 
     def refresh(self) -> None:
-        """Tells of this node again, and asks all connected peers for their tables."""
-        self.stir()
-        for peer in self._network.peers():
-            self._on_peer(peer.peer_id, True)
+        """Asks all connected peers for their tables."""
+        self._snapshots.ask_all()
 
     async def forget(self, peer_id: str) -> None:
         """Until it is heard of again. Raises NotFound."""
@@ -162,54 +142,33 @@ class Directory:
             raise NotFound(f"no compute provider {peer_id[:128]} is known")
         await self._save(peer_id, lambda provider: provider.lose("forgotten on request"))
 
-    # --- what we tell ------------------------------------------------------------------------------
-    async def _advertise(self) -> None:
-        """On every change, a few times, then every minute. A node that never offered anything keeps silent;
-        one that does no longer says so as often as one that changed."""
-        left = ""
-        repeats = -1
-        while True:
-            changed = self._stirred.is_set()
-            self._stirred.clear()
-            self._listen()
-            repeats = 0 if changed else repeats + 1
-            left = self._moved() or (left if repeats < len(REPEAT_SECONDS) else "")
-            offers = self._device.state.onboarded
-            if offers or self._offered:
-                signed = self._sign(self.own())
-                for channel in (left, self._channel) if left else (self._channel,):
-                    await self._publish(channel, signed)
-            self._offered = offers or (self._offered and repeats < len(REPEAT_SECONDS))
-            pause = REPEAT_SECONDS[repeats] if repeats < len(REPEAT_SECONDS) else RENEW_SECONDS
-            await self._until_stirred(pause * random.uniform(0.8, 1.0))  # noqa: S311  jitter
-            await asyncio.sleep(SETTLE_SECONDS)
+    def ids_after(self, peer_id: str, most: int) -> tuple[list[str], int]:
+        start = bisect_right(self._ids, peer_id)
+        return self._ids[start : start + most], len(self._ids) - start
 
-    def _moved(self) -> str:
-        """The channel that this node was on, if it is on another now; then what is shown of the table changes."""
+    def signed(self, peer_id: str) -> SignedAdvertisement:
+        return self._table[peer_id].signed
+
+    # --- the channel ---------------------------------------------------------------------------------
+    async def _follow_channel(self) -> None:
+        batches = self._log.subscribe(self._log.head, topics=(Device.Onboarded.TOPIC,))
+        async with aclosing(batches):
+            self._move()  # to where it was onboarded before
+            async for _ in batches:
+                self._move()
+
+    def _move(self) -> None:
+        """What is shown and matched is that of the channel which this node is on now."""
+        self._listen()
         left, self._channel = self._channel, self._device.channel
         if left == self._channel:
-            return ""
+            return
         for peer_id in (*self.offers.ids_of(left), *self.offers.ids_of(self._channel)):
-            advertisement = self._table[peer_id][0]
+            advertisement = self._table[peer_id].advertisement
             if self._may_be_chosen(advertisement):
                 self.offers.drop(peer_id)  # until it is recorded
             self._note(advertisement)
-        for peer in self._network.peers():
-            self._on_peer(peer.peer_id, True)
-        return left
-
-    async def _publish(self, channel: str, signed: SignedAdvertisement) -> None:
-        try:
-            await self._network.publish(AD_TOPIC + channel, encode(signed))
-        except Unavailable as error:
-            log.warning("advertisement not sent: %s", error, extra={"action": "advertisement_not_sent"})
-
-    async def _until_stirred(self, timeout_seconds: float) -> None:
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                await self._stirred.wait()
-        except TimeoutError:
-            return
+        self._snapshots.ask_all()
 
     def _listen(self) -> None:
         topic = AD_TOPIC + self._device.channel
@@ -217,28 +176,26 @@ class Directory:
             self._topics.add(topic)
             self._network.serve_gossip(topic, self._on_gossip)
 
-    def _sign(self, advertisement: Advertisement) -> SignedAdvertisement:
-        self._offered = self._offered or advertisement.offering.onboarded  # also to one who asked for it
-        body = encode(advertisement)
-        return SignedAdvertisement(body=body.decode(), signature=self._signer.sign(body).hex())
-
-    # --- what we hear --------------------------------------------------------------------------------
+    # --- what is heard -------------------------------------------------------------------------------
     def _on_gossip(self, peer_id: str, body: bytes) -> None:
-        self._gossiped[peer_id] = self._now()
-        self._gossiped.move_to_end(peer_id)
-        if len(self._gossiped) > MOST_PROVIDERS:
-            self._gossiped.popitem(last=False)
-        self._hear(peer_id, body)
-
-    def _hear(self, peer_id: str, body: bytes) -> None:
+        self._snapshots.gossip_came(peer_id)
         try:
-            self._take(peer_id, read(body, SignedAdvertisement))
-        except (DmsError, Unreadable) as error:
-            level = logging.DEBUG if peer_id in self._told else logging.WARNING
-            log.log(level, "advertisement from %s refused: %s", peer_id, error, extra={"action": "ad_refused"})
-            self._told[peer_id] = None
-            if len(self._told) > MOST_TOLD:
-                self._told.popitem(last=False)
+            signed = read(body, SignedAdvertisement)
+        except Unreadable as error:
+            self._tell_refused(peer_id, error)
+        else:
+            self.hear(peer_id, signed)
+
+    def hear(self, teller: str, signed: SignedAdvertisement) -> None:
+        try:
+            self._take(teller, signed)
+        except DmsError as error:
+            self._tell_refused(teller, error)
+
+    def _tell_refused(self, teller: str, error: Exception) -> None:
+        level = logging.DEBUG if teller in self._told else logging.WARNING
+        log.log(level, "advertisement from %s refused: %s", teller, error, extra={"action": "ad_refused"})
+        self._told[teller] = None
 
     def _take(self, teller: str, signed: SignedAdvertisement) -> None:
         """Newest sequence wins. Raises PeerMisbehaved on one that is not its provider's word."""
@@ -247,37 +204,40 @@ class Directory:
         if peer_id == self._signer.peer_id:
             return
         known = self._table.get(peer_id)
-        if known is not None and known[0].sequence >= advertisement.sequence:
+        if known is not None and known.advertisement.sequence >= advertisement.sequence:
             return
+        now = self._clock()
         try:
-            check_advertisement(signed, advertisement, self._now(), self._signer.verify)
+            check_advertisement(signed, advertisement, now.wall_us, self._signer.verify)
         except OtherClock as error:
             if teller == peer_id:  # what others pass on may only be old
-                self._note_clock(peer_id, error.behind_seconds)
+                self._clocks[peer_id] = error.behind_seconds, now.boot_us
             raise
         if known is None and len(self._table) >= MOST_PROVIDERS:
             raise PeerMisbehaved(f"{peer_id} is not remembered: {MOST_PROVIDERS} providers are known already")
         if teller == peer_id:
             self._clocks.pop(peer_id, None)
-        self._put(advertisement, signed)
-        if known is None or known[0].addresses != advertisement.addresses:
+        self._put(Entry(advertisement, signed, now.boot_us + advertisement.expires_at - now.wall_us))
+        before = known.advertisement if known is not None else None
+        if before is None or before.addresses != advertisement.addresses:
             self._network.add_addresses(peer_id, advertisement.addresses)
-        if self._is_news(advertisement, known[0] if known is not None else None):
+        if self._is_news(advertisement, before):
             self._note(advertisement)
 
-    def _put(self, advertisement: Advertisement, signed: SignedAdvertisement) -> None:
+    def _put(self, entry: Entry) -> None:
+        advertisement = entry.advertisement
         peer_id = advertisement.peer_id
         if peer_id not in self._table:
             insort(self._ids, peer_id)
         if peer_id not in self._queued:
             self._queued.add(peer_id)
-            heapq.heappush(self._expiries, (advertisement.expires_at, peer_id))
-        self._table[peer_id] = (advertisement, signed)
+            heapq.heappush(self._ends, (entry.ends_at, peer_id))
+        self._table[peer_id] = entry
         row = self.offers.get(peer_id)
         if not self._may_be_chosen(advertisement):
-            self.offers.put(peer_id, advertisement.offering, advertisement.expires_at)
+            self.offers.put(peer_id, advertisement.offering, entry.ends_at)
         elif row is not None:  # another offering counts once it is recorded
-            self.offers.put(peer_id, row.offering, advertisement.expires_at)
+            self.offers.put(peer_id, row.offering, entry.ends_at)
 
     def _may_be_chosen(self, advertisement: Advertisement) -> bool:
         offering = advertisement.offering
@@ -296,8 +256,8 @@ class Directory:
         if known is None:
             self.offers.drop(peer_id)
         elif provider is not None and provider.offering is not None:
-            self.offers.put(peer_id, provider.offering, known[0].expires_at)
-        elif self._may_be_chosen(known[0]):
+            self.offers.put(peer_id, provider.offering, known.ends_at)
+        elif self._may_be_chosen(known.advertisement):
             self.offers.drop(peer_id)
 
     def _drop(self, peer_id: str) -> bool:
@@ -308,12 +268,7 @@ class Directory:
         self.offers.drop(peer_id)
         return True
 
-    def _note_clock(self, peer_id: str, behind_seconds: int) -> None:
-        self._clocks[peer_id] = (behind_seconds, self._now())
-        self._clocks.move_to_end(peer_id)
-        if len(self._clocks) > MOST_TOLD:
-            self._clocks.popitem(last=False)
-
+    # --- what is recorded ----------------------------------------------------------------------------
     def _note(self, advertisement: Advertisement) -> None:
         """Queued for the log. When the queue is full it is left out; its renewal is heard again."""
         if self._heard.full():
@@ -336,18 +291,18 @@ class Directory:
         await self._save(advertisement.peer_id, lambda p: p.advertise(offering, addresses) if here else p.withdraw())
 
     async def _expire(self) -> None:
-        while (peer_id := self._next_expired()) is not None:
+        while (peer_id := self._next_ended()) is not None:
             self._drop(peer_id)
             await self._save(peer_id, lambda p: p.lose("its advertisement was not renewed"))
             await asyncio.sleep(0)
 
-    def _next_expired(self) -> str | None:
-        now = self._now()
-        while self._expiries and self._expiries[0][0] <= now:
-            _, peer_id = heapq.heappop(self._expiries)
+    def _next_ended(self) -> str | None:
+        now = self.now()
+        while self._ends and self._ends[0][0] <= now:
+            _, peer_id = heapq.heappop(self._ends)
             known = self._table.get(peer_id)
-            if known is not None and known[0].expires_at > now:
-                heapq.heappush(self._expiries, (known[0].expires_at, peer_id))
+            if known is not None and known.ends_at > now:
+                heapq.heappush(self._ends, (known.ends_at, peer_id))
                 continue
             self._queued.discard(peer_id)
             if known is not None:
@@ -363,64 +318,3 @@ class Directory:
                 self._restate(peer_id, provider)  # after a restart the log knows what we only hear of again
         except DmsError as error:  # of this one: the others' news is recorded all the same
             log.warning("what changed of %s is not recorded: %s", peer_id, error)
-
-    # --- the whole table, for who joins ----------------------------------------------------------------
-    def _on_peer(self, peer_id: str, connected: bool) -> None:
-        if connected:
-            self._begin_fetch(peer_id, own=False)
-
-    def _begin_fetch(self, peer_id: str, *, own: bool) -> None:
-        if peer_id not in self._fetching:
-            task = background(self._fetch(peer_id, own), f"advertisements of {peer_id}")
-            self._fetching[peer_id] = task
-            task.add_done_callback(lambda _: self._fetching.pop(peer_id, None))
-
-    async def _ask_neighbours(self) -> None:
-        """Gossip may never reach a neighbour, as when its stream failed while the connection was made. So those
-        connected peers that have not been heard of in time are asked what they offer, a few each time."""
-        late = self._now() - int(1.5 * RENEW_SECONDS * 1_000_000)
-        connected = [peer.peer_id for peer in self._network.peers()]
-        while self._gossiped and next(iter(self._gossiped.values())) < late:
-            self._gossiped.popitem(last=False)
-        silent = [peer_id for peer_id in connected if peer_id not in self._gossiped]
-        for peer_id in random.sample(silent, min(ASKED_AT_ONCE, len(silent))):
-            self._begin_fetch(peer_id, own=True)
-
-    async def _fetch(self, peer_id: str, own: bool) -> None:
-        after = ""
-        try:
-            while True:
-                body = encode(SnapshotRequest(after=after, own=own))
-                answer = await self._network.request(peer_id, AD_SNAPSHOT, body, SNAPSHOT_TIMEOUT_SECONDS)
-                page = decode_answer(peer_id, answer, Snapshot)
-                for number, signed in enumerate(page.advertisements):
-                    self._hear(peer_id, encode(signed))
-                    if number % CHECKED_AT_ONCE == 0:
-                        await asyncio.sleep(0)
-                if own or not page.more or not page.advertisements:
-                    return
-                last = read_advertisement(page.advertisements[-1]).peer_id
-                if last <= after:
-                    raise PeerMisbehaved(f"{peer_id} sends its table in circles")
-                after = last
-        except DmsError as error:
-            # A peer that is no DMS, or is gone again: nothing to be mended here.
-            log.debug("no advertisements from %s: %s", peer_id, error)
-
-    async def _on_snapshot(self, _peer_id: str, body: bytes) -> bytes:
-        request = decode_request(body, SnapshotRequest)
-        own, start = self._signer.peer_id, bisect_right(self._ids, request.after)
-        ids = [] if request.own else self._ids[start : start + SNAPSHOT_PAGE]
-        left = 0 if request.own else len(self._ids) - start
-        if self._device.state.onboarded and own > request.after:
-            insort(ids, own)
-            left += 1
-        page: list[SignedAdvertisement] = []
-        size = 0
-        for peer_id in ids[:SNAPSHOT_PAGE]:
-            signed = self._sign(self.own()) if peer_id == own else self._table[peer_id][1]
-            size += 2 * len(signed.body)
-            if page and size > 128 * 1024:
-                break
-            page.append(signed)
-        return encode(Snapshot(advertisements=tuple(page), more=len(page) < left))

@@ -125,7 +125,7 @@ def test_a_file_that_can_not_be_opened_is_named_with_the_reason(tmp_path: Path) 
     result = nunet("events", "export", "-f", str(tmp_path / "none" / "log.ndjson"), DMS_URL="http://127.0.0.1:9")
     assert (result.exit_code, result.stderr) == (
         1,
-        f"error: {tmp_path}/none/log.ndjson.part: No such file or directory\n",
+        f"error: {tmp_path}/none/log.ndjson: No such file or directory\n",
     )
 
 

@@ -90,7 +90,8 @@ DEVICE = "{idle} ( <Onboarded> {onboarded} <Offboarded> {idle} )* ( <Onboarded> 
 DEVICE_PARTS = {
     "idle": "( <DefaultProviderChanged> | <Hindered> | <Unhindered> | <Offboarded> )*",
     "onboarded": """( <Onboarded> | <PaymentAddressChanged> | <ResourcesChanged> | <GpusChanged>
-        | <AvailabilityChanged> | <DefaultProviderChanged> | <Hindered> | <Unhindered> )*""",
+        | <AvailabilityChanged> | <DefaultProviderChanged> | <Hindered> | <Unhindered>
+        | <NetworkChanged> )*""",
 }
 ONCE = {
     Deployment: ("ImagePulled", "WorkspaceRestored", "RewardClaimed", "RewardSettled"),

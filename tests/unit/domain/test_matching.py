@@ -152,8 +152,8 @@ def test_one_that_can_not_be_priced_is_refused_and_ends_nothing(price: str) -> N
 
 def test_whose_word_has_expired_gets_no_job() -> None:
     offers = Offers()
-    offers.put("old", offering(), expires_at=10)
-    offers.put("new", offering(), expires_at=11)
+    offers.put("old", offering(), ends_at=10)
+    offers.put("new", offering(), ends_at=11)
     assert [c.peer_id for c in finish(search(request(), offers, CHANNEL, now=10)).candidates] == ["new"]
-    offers.put("old", offering(), expires_at=20)  # renewed
+    offers.put("old", offering(), ends_at=20)  # renewed
     assert [c.peer_id for c in finish(search(request(), offers, CHANNEL, now=11)).candidates] == ["old"]
