@@ -324,6 +324,16 @@ class Executor(Protocol):
         process. Filled once from the archive if there is one, and then the job's user's. max_bytes: of
         content. Raises ArchiveRefused, ExecutionError (it does not fit, or this engine has none)."""
 
+    def workspace_bytes(self, spec: ExecutionSpec) -> int | None:
+        """The most that the job's workspace can hold; None for no such bound."""
+
+    async def put(self, spec: ExecutionSpec, source: Path, place: str, unpack: str, max_bytes: int) -> None:
+        """Puts an input into the workspace that `fill` made, before the start: it appears whole, and the job's user
+        owns it. What is at that place already stays: an earlier call put it there, or a checkpoint brought it. place:
+        relative, of the file; or of a folder with what is in the archive. unpack: "tar", "tar.gz", "zip"; empty for a
+        file as it is. max_bytes: of content. Raises ArchiveRefused, ExecutionError (it does not fit), NoPlaceForInput
+        (this engine has no workspace)."""
+
     async def pack(self, job_id: str, into: Path, max_bytes: int, known_state: str = "") -> PackedWorkspace | None:
         """Archives the job's workspace, while it runs (it is not paused) or afterwards, until `remove`.
         None: there is nothing in it, or nothing new since `known_state`. `into` is replaced at once and

@@ -24,7 +24,7 @@ from dms.adapters.executors.engine_memory import EngineMemory
 from dms.adapters.executors.engine_output import OUTPUT_LOST, OutputReader
 from dms.adapters.executors.images import parse_reference
 from dms.adapters.executors.pack import pack
-from dms.adapters.executors.profile import container_config, stop_signal, too_little
+from dms.adapters.executors.profile import MIB, container_config, stop_signal, too_little, workspace_mb
 from dms.adapters.executors.rooms import Rooms
 from dms.adapters.executors.threads import stoppable
 from dms.adapters.executors.who_ended import WhoEnded
@@ -44,7 +44,7 @@ from dms.application.ports import (
 )
 from dms.domain.network import Network
 from dms.domain.run_end import EndedBy
-from dms.errors import ExecutionError, ExecutorUnavailable, GpuUnavailable, ImageUnavailable
+from dms.errors import ExecutionError, ExecutorUnavailable, GpuUnavailable, ImageUnavailable, NoPlaceForInput
 
 __all__ = ["DEFAULT_BASE_URL", "OUTPUT_LOST", "DockerExecutor", "DockerSettings"]
 
@@ -113,6 +113,16 @@ class DockerExecutor:
         async with self._lock(spec.job_id):
             if await self._rooms.make(spec, image, archive, max_bytes) is None and archive is not None:
                 raise ExecutionError("this provider can't start a job from a checkpoint")
+
+    def workspace_bytes(self, spec: ExecutionSpec) -> int | None:
+        return workspace_mb(spec) * MIB
+
+    async def put(self, spec: ExecutionSpec, source: Path, place: str, unpack: str, max_bytes: int) -> None:
+        check_job_id(spec.job_id)
+        image = await self._images.present(parse_reference(spec.image))
+        async with self._lock(spec.job_id):
+            if not await self._rooms.put(spec, image, source, place, unpack, max_bytes):
+                raise NoPlaceForInput("this provider can't give a job inputs: there is no workspace to put them into")
 
     async def pack(self, job_id: str, into: Path, max_bytes: int, known_state: str = "") -> PackedWorkspace | None:
         check_job_id(job_id)

@@ -23,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from dms.adapters.executors.driver_errors import our_errors_only
+from dms.adapters.executors.input_content import place_input
 from dms.adapters.executors.output import BATCH_LINES, Seeker
 from dms.adapters.executors.pack import pack
 from dms.adapters.executors.process_child import ProcessSpec, ProcessState
@@ -110,6 +111,19 @@ class ProcessExecutor:
         with _storage(folder):
             if archive is not None and not _was_created(folder):
                 await asyncio.to_thread(_fill, folder, archive, max_bytes)
+
+    def workspace_bytes(self, spec: ExecutionSpec) -> int | None:
+        return None
+
+    async def put(self, spec: ExecutionSpec, source: Path, place: str, unpack: str, max_bytes: int) -> None:
+        folder = self._folder(spec.job_id)
+        work, stage = folder / "work", folder / "incoming"
+        with _storage(folder):
+            if not _was_created(folder):
+                make_folder(work)
+                await stoppable(
+                    lambda stopped: place_input(work, stage, source, place, unpack, max_bytes, None, stopped)
+                )
 
     async def pack(self, job_id: str, into: Path, max_bytes: int, known_state: str = "") -> PackedWorkspace | None:
         work = self._folder(job_id) / "work"

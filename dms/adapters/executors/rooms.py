@@ -12,6 +12,7 @@ from dms.adapters.executors.containers import Containers
 from dms.adapters.executors.engine_images import image_volumes
 from dms.adapters.executors.images import parse_reference
 from dms.adapters.executors.profile import UNPRIVILEGED, WORKSPACE, workspace_mb
+from dms.adapters.executors.threads import stoppable
 from dms.adapters.executors.volumes import Room, copied_paths, copier_config, is_below
 from dms.adapters.executors.workspace_archive import Owner
 from dms.adapters.executors.workspaces import Workspaces
@@ -54,7 +55,7 @@ class Rooms:
             return None
         config, size_mb = image["Config"], workspace_mb(spec)
         volumes = image_volumes(parse_reference(spec.image), image)
-        owner = owner_of(str(config.get("User") or "") if self._image_user else UNPRIVILEGED)
+        owner = self._owner(image)
         made = await asyncio.to_thread(workspaces.make, spec.job_id, size_mb, archive, max_bytes, owner)
         copied = copied_paths(volumes, str(config.get("WorkingDir") or ""))
         if copied and (begun := await asyncio.to_thread(workspaces.begin_volumes, spec.job_id, copied)) is not None:
@@ -64,6 +65,20 @@ class Rooms:
             giving_to = None if self._image_user else owner
             await asyncio.to_thread(workspaces.settle_volumes, spec.job_id, filled, volumes, giving_to)
         return Room(made, workspaces.volumes(spec.job_id, copied))
+
+    async def put(
+        self, spec: ExecutionSpec, image: dict[str, Any], source: Path, place: str, unpack: str, max_bytes: int
+    ) -> bool:
+        """Whether the job has a workspace."""
+        workspaces = self._workspaces
+        if workspaces is None or workspaces.find(spec.job_id) is None:
+            return False
+        owner = self._owner(image)
+        await stoppable(lambda stopped: workspaces.put(spec.job_id, source, place, unpack, max_bytes, owner, stopped))
+        return True
+
+    def _owner(self, image: dict[str, Any]) -> Owner:
+        return owner_of(str(image["Config"].get("User") or "") if self._image_user else UNPRIVILEGED)
 
     async def _copy_from_image(
         self, spec: ExecutionSpec, image_id: str, folders: Mapping[str, Path], others: Sequence[str]

@@ -166,7 +166,7 @@ async def test_redirects_are_followed_and_bounded(web: WebFiles, server: WebServ
         await fetched(web, server.url("/0"))
 
 
-@pytest.mark.parametrize("to", ["ftp://127.0.0.1/x", "file:///etc/passwd", "http://a:b@127.0.0.1/", "http://[/"])
+@pytest.mark.parametrize("to", ["ftp://127.0.0.1/x", "file:///etc/passwd", "http://a:b@127.0.0.1/", "http://[::zz]/"])
 async def test_no_redirect_leads_to_what_is_no_web_page(web: WebFiles, server: WebServer, to: str) -> None:
     server.answers["/x"] = redirect(to)
     with pytest.raises(InputRefused):
@@ -198,8 +198,7 @@ import asyncio
 from dms.adapters.web.files import WebFiles
 from dms.errors import InputRefused
 async def main():
-    asked = []
-    server = await asyncio.start_server(lambda reader, writer: asked.append(reader.read()), "93.184.216.34", 8080)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "93.184.216.34", 8080)
     try:
         async with WebFiles().open("http://93.184.216.34:8080/x"):
             print("fetched")
