@@ -13,6 +13,10 @@ demo: ## try it: a small network on this machine, a job from request to result (
 	@ops/setup.sh demo
 	@KEEP="$(KEEP)" $(PY) -m ops.demo
 
+demo-ml: ## a model is trained on other people's machines, one of which is killed (needs Docker, and root for its image)
+	@ops/setup.sh demo-ml
+	@KEEP="$(KEEP)" $(PY) -m ops.demo_ml
+
 test: ## everything: set-up, lint, types, all tests with real Docker
 	@ops/setup.sh test
 	@$(MAKE) --no-print-directory lint

@@ -417,6 +417,7 @@ def _docker_executor(settings: Settings, node_id: str, capacity: Capacity) -> Do
         limits=limits,
         policy=ImagePolicy(job.image_allow, job.image_deny),
         workspaces=settings.general.data_dir.resolve() / "workspaces",
+        workspace_volumes=True,
         patience_seconds=job.answer_timeout,
         network=job.network,
     )

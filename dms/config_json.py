@@ -56,7 +56,7 @@ def parse(text: str) -> Place:
     place, end = _value(text, _skip(text, 0), 0)
     end = _skip(text, end)
     if end < len(text):
-        raise Fault("expected nothing more after the end of the settings", end)
+        raise Fault("expected nothing more behind the closing bracket", end)
     return place
 
 

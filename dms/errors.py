@@ -173,7 +173,7 @@ class AddressUnavailable(ConfigError):
 
 # --- how each is told to others ------------------------------------------------------------------
 class Exit(IntEnum):
-    """Of the `nunet` command, documented in README.md. `job run --wait` answers with the container's own code."""
+    """Of the `nunet` command (docs/command-line.md). `job run --wait` answers with the container's own code."""
 
     OK = 0
     FAILURE = 1

@@ -1,4 +1,4 @@
-"""The manual pages, made from the command tree, the settings and README.md, so that they can't tell otherwise.
+"""The manual pages, made from the command tree, the settings and `docs/`, so that they can't tell otherwise.
 
     python -m ops.manual FOLDER     writes FOLDER/nunet.1 and FOLDER/nunet-dms.conf.5
 
@@ -24,6 +24,7 @@ from dms.cli.main import cli
 from dms.config import json_schema
 
 ROOT = Path(__file__).parent.parent
+SETTINGS = ROOT / "docs" / "settings.md"
 FILES = (
     ("./dms_config.json, ~/.nunet/dms_config.json, /etc/nunet/dms_config.json",
      "The settings: the first of these that is there. See nunet-dms.conf(5)."),
@@ -120,9 +121,9 @@ def options(given: Iterable[click.Option]) -> list[str]:
 
 
 def _exit_codes() -> list[str]:
-    """README's table."""
-    readme = (ROOT / "README.md").read_text()
-    table = readme.partition("## Exit codes of `nunet`")[2].partition("\n## ")[0]
+    """The table of docs/command-line.md."""
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    table = page.partition("## Exit codes")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (\d+) \| (.+?) \|$", table, re.MULTILINE)
     return [*terms(rows), ".PP", "\\fBnunet job run \\-\\-wait\\fR answers with the container's own code."]
 
@@ -131,7 +132,7 @@ def _exit_codes() -> list[str]:
 
 
 def settings_page() -> str:
-    described = settings_of_readme()
+    described = described_settings()
     lines = [
         heading("NUNET-DMS.CONF", 5),
         ".SH NAME",
@@ -157,9 +158,9 @@ _EXAMPLE = """\
 }"""
 
 
-def settings_of_readme() -> dict[str, str]:
-    """Dotted key -> default and meaning, as README's table has them."""
-    table = (ROOT / "README.md").read_text().partition("## Configuration")[2].partition("\n## ")[0]
+def described_settings() -> dict[str, str]:
+    """Dotted key -> default and meaning, as the table of docs/settings.md has them."""
+    table = SETTINGS.read_text().partition("## All of them")[2].partition("\n## ")[0]
     found: dict[str, str] = {}
     for keys, default, text in re.findall(r"^\| (`.+?) \| ?(.*?) ?\| ?(.*?) ?\|$", table, re.MULTILINE):
         shown = f"{_plain(text).strip()} [default: {_plain(default)}]" if default else _plain(text)
@@ -180,7 +181,7 @@ def all_settings() -> set[str]:
 
 
 def _configuration_text() -> str:
-    part = (ROOT / "README.md").read_text().partition("## Configuration\n")[2].partition("\n| ")[0]
+    part = SETTINGS.read_text().partition("# Settings\n")[2].partition("\n## ")[0]
     return _plain(part.strip())
 
 

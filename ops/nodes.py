@@ -177,9 +177,10 @@ def start_node(
     ports: Sequence[int] = (),
     bootstrap: Sequence[str] | None = None,
     start: Start = start_nunet,
+    job: Mapping[str, Any] | None = None,
 ) -> Node:
     """A `nunet run` process. ports: of the REST API and for peers; by default ones that are free now. bootstrap: peers
-    to join, on this machine alone; None: whoever is met over mDNS."""
+    to join, on this machine alone; None: whoever is met over mDNS. job: further settings of that section."""
     folder.mkdir(parents=True)
     port, p2p_port = ports or free_ports(2)
     peers: dict[str, Any] = {"listen_address": [f"/ip4/0.0.0.0/tcp/{p2p_port}"]}
@@ -193,7 +194,7 @@ def start_node(
         "general": {"work_dir": str(folder / "work"), "data_dir": str(folder / "data")},
         "rest": {"port": port},
         "p2p": peers,
-        "job": {"executor": executor, "allow_process_for_peers": executor == "process"},
+        "job": {"executor": executor, "allow_process_for_peers": executor == "process", **(job or {})},
     }
     config = folder / "dms_config.json"
     config.write_text(json.dumps(settings, indent=2) + "\n")
@@ -275,7 +276,7 @@ def stop_nodes(nodes: Sequence[Node]) -> None:
             except subprocess.TimeoutExpired:
                 node.process.kill()
                 node.process.wait(STOP_SECONDS)
-        _remove_containers([node.peer_id for node in nodes if node.peer_id])
+        remove_containers([node.peer_id for node in nodes if node.peer_id])
         for node in nodes:
             _end_processes(node)
             _unmount_workspaces(node)
@@ -292,7 +293,7 @@ def _undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _remove_containers(peer_ids: Sequence[str]) -> None:
+def remove_containers(peer_ids: Sequence[str]) -> None:
     """Those of a job that was cut short; after a job that ended there are none."""
     with suppress(DockerException):
         api = APIClient(base_url=os.environ.get("DOCKER_HOST"), version="auto", timeout=10)

@@ -17,6 +17,7 @@ import orjson
 
 from dms import config
 from dms.adapters.http.action_schemas import INCOMING, OUTGOING
+from dms.adapters.http.job_schema import schema_of_job_files
 from dms.adapters.http.openapi import standalone
 from dms.adapters.http.postman import collection
 from dms.adapters.http.problems import Problem
@@ -46,6 +47,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         "postman.json": collection(describe(), f"http://{Rest().addr}:{Rest().port}"),
         "asyncapi.json": describe_streams([nats.part()]),
         "heads.json": standalone(Heads, "urn:nunet:dms:heads"),
+        "job.json": schema_of_job_files(),
         "policy.json": standalone(Policy, "urn:nunet:dms:policy"),
     }
 

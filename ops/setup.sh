@@ -2,6 +2,7 @@
 # Prepares a fresh Debian or Ubuntu machine; safe to run again, and quick when there is nothing to do.
 #
 #   ops/setup.sh demo         .venv with what the program itself needs, and what the demo can use; goes on without Docker
+#   ops/setup.sh demo-ml      also what the image of the machine-learning demo is made with, and the image; needs Docker
 #   ops/setup.sh venv         .venv with all locked packages, also those that only tests need
 #   ops/setup.sh check        also what the tests need that do without Docker; lists what is missing and exits 1
 #   ops/setup.sh test         also all that the other tests need
@@ -41,14 +42,15 @@ python() {  # the newest suitable interpreter on the PATH
 
 can_make_venv() { local py; py=$(python) && "$py" -c 'import ensurepip, venv' 2>/dev/null; }
 
-missing_packages() {  # $1: venv, demo, check or test; one package name a line
+missing_packages() {  # $1: venv, demo, demo-ml, check or test; one package name a line
     can_make_venv || echo python3-venv
     [ "$1" = venv ] && return
     if [ "$1" != check ]; then
         missing_for_docker
         have busybox || echo busybox-static
     fi
-    [ "$1" != demo ] || return 0
+    [ "$1" != demo-ml ] && [ "$1" != test ] || have mmdebstrap || echo mmdebstrap
+    [ "$1" != demo ] && [ "$1" != demo-ml ] || return 0
     have node || echo nodejs
     have npm || echo npm
     have gcc || printf '%s\n' gcc libc6-dev  # two tests make a library and a program of their own
@@ -229,6 +231,18 @@ stop_docker() {
     fi
 }
 
+require_docker() {  # $1: who needs it; $2: what can be done without
+    start_docker && return
+    complain "$1 a Docker daemon: $(why_no_docker)"
+    [ $# -lt 2 ] || complain "$2"
+    exit 1
+}
+
+build_ml_image() {  # takes a minute for the first time
+    say "looking for the image of the machine-learning demo"
+    quietly ml-image $VENV/bin/python -m ops.demo_ml.image
+}
+
 why_no_docker() {
     if ! have docker; then
         echo "Docker is not installed"
@@ -255,6 +269,12 @@ case "${1:-}" in
         make_venv run
         start_docker || say "going on without Docker, jobs will run as plain processes: $(why_no_docker)"
         ;;
+    demo-ml)
+        install_packages demo-ml
+        make_venv run
+        require_docker "This demo needs"
+        build_ml_image
+        ;;
     check)
         install_packages check
         make_venv all
@@ -264,11 +284,8 @@ case "${1:-}" in
         install_packages test
         make_venv all
         install_node_packages
-        if ! start_docker; then
-            complain "The tests need a Docker daemon: $(why_no_docker)"
-            complain "Without one, \`make check\` runs the tests that do not need it."
-            exit 1
-        fi
+        require_docker "The tests need" "Without one, \`make check\` runs the tests that do not need it."
+        build_ml_image
         ;;
     deb)
         install_packages venv
@@ -279,7 +296,7 @@ case "${1:-}" in
         stop_docker
         ;;
     *)
-        complain "usage: ops/setup.sh demo|venv|check|test|deb|stop-docker"
+        complain "usage: ops/setup.sh demo|demo-ml|venv|check|test|deb|stop-docker"
         exit 2
         ;;
 esac

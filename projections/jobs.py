@@ -17,6 +17,7 @@ from projections.base import Projection
 
 STEPS_KEPT = 200  # of a job whose provider comes and goes for ever; its history has them all
 OPEN_STATUSES = ("awaiting", "funding", "submitted", "accepted", "created", "running", "stopping")
+STATUSES = ("requested", *OPEN_STATUSES, "completed", "failed", "stopped", "rejected", "expired")
 
 
 class Step(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

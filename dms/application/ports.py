@@ -21,6 +21,7 @@ from dms.domain.event import Event, Recorded
 from dms.domain.gpus import GpuReading
 from dms.domain.heads import Heads
 from dms.domain.network import Network
+from dms.domain.results import EVERYTHING, Selection
 from dms.domain.run_end import EndedBy
 from dms.errors import Unavailable
 
@@ -334,11 +335,17 @@ class Executor(Protocol):
         file as it is. max_bytes: of content. Raises ArchiveRefused, ExecutionError (it does not fit), NoPlaceForInput
         (this engine has no workspace)."""
 
-    async def pack(self, job_id: str, into: Path, max_bytes: int, known_state: str = "") -> PackedWorkspace | None:
-        """Archives the job's workspace, while it runs (it is not paused) or afterwards, until `remove`.
-        None: there is nothing in it, or nothing new since `known_state`. `into` is replaced at once and
+    async def workspace_trouble(self) -> str:
+        """Why jobs have no workspace here that can be read; empty when they have one. Raises ExecutorUnavailable when
+        that can't be told now."""
+
+    async def pack(
+        self, job_id: str, into: Path, max_bytes: int, known_state: str = "", selection: Selection = EVERYTHING
+    ) -> PackedWorkspace | None:
+        """Archives what is selected of the job's workspace, while it runs (it is not paused) or afterwards, until
+        `remove`. None: there is nothing of it, or nothing new since `known_state`. `into` is replaced at once and
         whole. Raises ArchiveRefused when it is too large; ExecutorUnavailable, also for a job that writes
-        all the time."""
+        all the time, and for a workspace that is gone."""
 
     async def create(self, spec: ExecutionSpec) -> str:
         """Creates but does not start; answers the engine's id. Raises ExecutionError."""

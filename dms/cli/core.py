@@ -182,11 +182,11 @@ def _example(text: str) -> str:
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in text.splitlines())
 
 
-def command(group: click.Group, name: str, example: str) -> Callable[[F], Command]:
+def command(group: click.Group, name: str, example: str, cls: type[Command] = Command) -> Callable[[F], Command]:
     """Decorator: the function becomes the command `name` of `group`; its docstring is the help."""
 
     def wrap(function: F) -> Command:
-        made = click.command(name, cls=Command, example=example)(function)
+        made = click.command(name, cls=cls, example=example)(function)
         group.add_command(made)
         return made
 

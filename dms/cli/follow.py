@@ -58,10 +58,11 @@ class Follower:
         *,
         deadline: float | None = None,
         patience_seconds: float = 60.0,
+        progress: bool = False,
     ) -> None:
-        """deadline: of time.monotonic()."""
+        """deadline: of time.monotonic(). progress: also lines that have no end yet, as they grow."""
         self._api, self._job_id, self._payment = api, job_id, payment
-        self._deadline, self._patience = deadline, patience_seconds
+        self._deadline, self._patience, self._progress = deadline, patience_seconds, progress
         self.cursor = Cursor()
 
     def frames(self) -> Generator[dict[str, Any], None, None]:
@@ -99,7 +100,11 @@ class Follower:
 
     def _connect(self) -> ClientConnection:
         # As in the API: `after` and `log_after` together give every action and line once.
-        query = {"job_id": self._job_id, "after": self.cursor.after, "log_after": self.cursor.log_after}
+        query: dict[str, object] = {
+            "job_id": self._job_id, "after": self.cursor.after, "log_after": self.cursor.log_after,
+        }  # fmt: skip
+        if self._progress:
+            query["progress"] = "true"
         try:
             return connect(
                 f"{self._api.websocket_url}?{urlencode(query)}",

@@ -46,14 +46,15 @@ pytestmark = pytest.mark.docker
 NewExecutor = Callable[[], Executor]
 
 
-@pytest.fixture(params=["docker", "process"])
+@pytest.fixture(params=["docker", "docker with volumes", "process"])
 def new_executor(request: pytest.FixtureRequest, tmp_path: Path) -> NewExecutor:
     """Makes one more Executor over the same engine, as the DMS does when it starts again."""
     if request.param == "process":
         return lambda: ProcessExecutor(NODE, tmp_path / "jobs")
     request.getfixturevalue("demo_images")
     limits = ContainerLimits(core_mhz=2_000, cores=psutil.cpu_count() or 1)
-    settings = DockerSettings(limits=limits, workspaces=tmp_path / "workspaces")
+    on_host = tmp_path / "workspaces" if request.param == "docker" else None
+    settings = DockerSettings(limits=limits, workspaces=on_host, workspace_volumes=True)
     return lambda: DockerExecutor(NODE, settings)
 
 

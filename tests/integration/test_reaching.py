@@ -18,7 +18,7 @@ from dms.domain.directory import Offering
 from dms.domain.job import Job
 from dms.domain.resources import Resources
 from dms.errors import NoProviderMatches, PeerSlow, PeerUnreachable
-from tests.integration.http.node import ADDRESS, REQUEST, LonelyNetwork, Node, running_node
+from tests.integration.http.node import ADDRESS, REQUEST, SERVICE_BODY, LonelyNetwork, Node, running_node
 
 NEAR, FAR, SILENT, GONE = (Identity.generate().peer_id for _ in range(4))
 
@@ -80,6 +80,22 @@ async def test_who_was_heard_of_gets_the_job_without_a_ping_also_with_fifty_requ
     quotes = await asyncio.gather(*(service.request_service(REQUEST) for _ in range(50)))
     assert {quote.compute_provider_id for quote in quotes} == {NEAR}  # the nearer of two that cost the same
     assert line_of(node).pings == []
+
+
+async def test_a_dry_run_tells_whom_a_request_would_get_and_leaves_no_trace(node: Node) -> None:
+    offer(node, near="5", far="1", gone="0")
+    line_of(node).kept = {NEAR: Heard(1.0, 0.001), FAR: Heard(1.0, 0.25)}
+    before = node.log.head
+    async with node.client() as client:
+        answer = await client.post("/api/v1/run/request-service/dry-run", json=SERVICE_BODY)
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert (told["compute_provider_id"], told["estimated_price"]) == (FAR, 1.0)
+    candidates = {
+        one["peer_id"]: (one["chosen"], one["round_trip_ms"], bool(one["trouble"])) for one in told["candidates"]
+    }
+    assert candidates == {FAR: (True, 250.0, False), NEAR: (False, 1.0, False), GONE: (False, None, True)}
+    assert node.log.head == before
 
 
 async def test_the_cheaper_is_chosen_though_it_must_be_pinged_and_once_for_all(node: Node) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import resource
 import time
@@ -12,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from dms.adapters.heads.file import HeadFile
-from dms.adapters.metadata.file import MetadataFile
 from dms.adapters.outputs.files import FileOutputStore
 from dms.application.ports import OutputLine
 from dms.application.writes import Writes
@@ -64,21 +62,19 @@ async def test_output_and_heads_that_can_not_be_written_are_told_until_they_can(
 async def test_metadata_that_can_not_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dms.adapters.metadata.file.RETRY_SECONDS", 0.02)
     folder = tmp_path / "data"
-    folder.mkdir()
+    in_the_way = folder / "metadataV2.json" / "of another program"
+    in_the_way.mkdir(parents=True)
     async with running_node(folder) as node:
         services = node.services
         device = Device(services.network.peer_id)
         device.onboard(Offer(cpu_mhz=2000, memory_mb=6400, channel="nunet-test", payment_address="addr"), WHOLE)
         await services.log.save(device)
-        (tmp_path / "other").touch()  # a file where the folder should be
-        metadata = MetadataFile(services.log, node.views, tmp_path / "other", writes=services.writes)
-        await metadata.start()
         await wait_for(lambda: services.writes.troubles)
         async with node.client() as client:
             answer = (await client.get("/readyz")).json()
         assert answer["status"] == "ready"
         assert [one.partition(" can't")[0] for one in answer["degraded"]] == ["metadata"]
-        (tmp_path / "other").unlink()
-        (tmp_path / "other").mkdir()
+        in_the_way.rmdir()
+        in_the_way.parent.rmdir()
         await wait_for(lambda: not services.writes.troubles)
-        await asyncio.wait_for(metadata.close(), 10)
+        assert await services.metadata_path() == str(in_the_way.parent)

@@ -55,10 +55,10 @@ def test_every_command_and_option_is_in_the_manual(pages: dict[str, Path]) -> No
         assert f" {code.value} " in text.partition("EXIT STATUS")[2]
 
 
-def test_every_setting_is_in_the_readme_and_so_in_the_manual(pages: dict[str, Path]) -> None:
-    described = set(manual.settings_of_readme())
+def test_every_setting_is_described_and_so_in_the_manual(pages: dict[str, Path]) -> None:
+    described = set(manual.described_settings())
     missing = {key for key in manual.all_settings() - described if f"{key.partition('.')[0]}.*" not in described}
-    assert missing == set(), "README.md, section Configuration, has no row for these"
+    assert missing == set(), "docs/settings.md has no row for these"
     unknown = {key for key in described - manual.all_settings() if not key.endswith(".*")}
     assert unknown <= {"general.metadata_path"}  # the older name of general.work_dir
     text = shown(pages["nunet-dms.conf.5"])

@@ -26,6 +26,7 @@ from dms.errors import ExecutionError, InvalidInput, NotFound
 logger = logging.getLogger(__name__)
 
 UNTIL_KILLED_SECONDS = 10.0
+IMAGE_COPY = "image-copy"  # the part that copies what an image holds
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}")
 _STATES = {
     "created": ExecutionState.CREATED,
@@ -87,11 +88,26 @@ class Containers:
 
     async def copy(self, job_id: str, config: Config) -> None:
         """Creates a container only for what creating it copies, and removes it."""
-        await self._remove_all(await self._parts(job_id))
+        await self.remove_part(job_id, IMAGE_COPY)
         try:
-            await self._create(f"dms-{job_id}-image-{secrets.token_hex(4)}", config)
+            await self.create_part(job_id, IMAGE_COPY, config)
         finally:
-            await self._remove_all(await self._parts(job_id))
+            await self.remove_part(job_id, IMAGE_COPY)
+
+    # --- parts: containers that are only tools for a job's ---
+    async def part(self, job_id: str, part: str) -> dict[str, Any] | None:
+        """What the engine says of the one that has this label."""
+        for container in await self._parts(job_id, part):
+            if (found := await self.described(container)) is not None:
+                return found
+        return None
+
+    async def create_part(self, job_id: str, part: str, config: Config) -> str:
+        """config: with the label of that part. Answers the engine's id."""
+        return await self._create(f"dms-{job_id}-{part}-{secrets.token_hex(4)}", config)
+
+    async def remove_part(self, job_id: str, part: str) -> None:
+        await self._remove_all(await self._parts(job_id, part))
 
     async def start(self, job_id: str, container: str) -> None:
         """One that is gone is left alone."""
@@ -129,8 +145,8 @@ class Containers:
         check_job_id(job_id)
         return await self._list(f"{LABEL_JOB}={job_id}")
 
-    async def _parts(self, job_id: str) -> list[str]:
-        return [str(each["Id"]) for each in await self._listed(job_id) if LABEL_PART in each["Labels"]]
+    async def _parts(self, job_id: str, part: str) -> list[str]:
+        return [str(each["Id"]) for each in await self._listed(job_id) if each["Labels"].get(LABEL_PART) == part]
 
     async def _create(self, name: str, config: Config) -> str:
         created = await self._calls.work(

@@ -18,17 +18,20 @@ from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.containers import UNTIL_KILLED_SECONDS, Containers, check_job_id, execution_of
 from dms.adapters.executors.docker_settings import DockerSettings
 from dms.adapters.executors.driver_errors import our_errors_only
-from dms.adapters.executors.engine import DEFAULT_BASE_URL, Engine, engine_address
+from dms.adapters.executors.engine import DEFAULT_BASE_URL, Engine, EngineAddress, engine_address
 from dms.adapters.executors.engine_images import EngineImages, image_volumes
 from dms.adapters.executors.engine_memory import EngineMemory
 from dms.adapters.executors.engine_output import OUTPUT_LOST, OutputReader
+from dms.adapters.executors.helper_image import HelperImage
+from dms.adapters.executors.holders import Holders
 from dms.adapters.executors.images import parse_reference
-from dms.adapters.executors.pack import pack
 from dms.adapters.executors.profile import MIB, container_config, stop_signal, too_little, workspace_mb
 from dms.adapters.executors.rooms import Rooms
-from dms.adapters.executors.threads import stoppable
+from dms.adapters.executors.rooms import Workspaces as AnyWorkspaces
 from dms.adapters.executors.who_ended import WhoEnded
 from dms.adapters.executors.workspaces import Workspaces
+from dms.adapters.executors.workspaces_engine import EngineWorkspaces
+from dms.adapters.executors.workspaces_host import HostWorkspaces
 from dms.application.ports import (
     NO_SECRETS,
     Execution,
@@ -43,6 +46,7 @@ from dms.application.ports import (
     Secrets,
 )
 from dms.domain.network import Network
+from dms.domain.results import EVERYTHING, Selection
 from dms.domain.run_end import EndedBy
 from dms.errors import ExecutionError, ExecutorUnavailable, GpuUnavailable, ImageUnavailable, NoPlaceForInput
 
@@ -67,8 +71,7 @@ class DockerExecutor:
         self._memory = EngineMemory(node_id, self._calls, engine)
         self._who_ended = WhoEnded(self._memory)
         self._output = OutputReader(self._containers, self._memory, self._calls, engine, settings.quiet_seconds)
-        workspaces = Workspaces(settings.workspaces, address.path) if settings.workspaces else None
-        self._rooms = Rooms(workspaces, self._containers, image_user=settings.limits.image_user)
+        self._rooms = _rooms(node_id, settings, address, self._calls, self._containers)
         self._locks: dict[str, asyncio.Lock] = {}
 
     def objection(self, spec: ExecutionSpec) -> str:
@@ -124,11 +127,19 @@ class DockerExecutor:
             if not await self._rooms.put(spec, image, source, place, unpack, max_bytes):
                 raise NoPlaceForInput("this provider can't give a job inputs: there is no workspace to put them into")
 
-    async def pack(self, job_id: str, into: Path, max_bytes: int, known_state: str = "") -> PackedWorkspace | None:
+    async def workspace_trouble(self) -> str:
+        return await self._rooms.trouble()
+
+    async def pack(
+        self,
+        job_id: str,
+        into: Path,
+        max_bytes: int,
+        known_state: str = "",
+        selection: Selection = EVERYTHING,
+    ) -> PackedWorkspace | None:
         check_job_id(job_id)
-        if (found := self._rooms.find(job_id)) is None:
-            return None
-        return await stoppable(lambda stopped: pack(found, into, max_bytes, known_state, stopped))
+        return await self._rooms.pack(job_id, into, max_bytes, known_state, selection)
 
     # --- containers ---
 
@@ -142,11 +153,10 @@ class DockerExecutor:
             image = await self._images.present(reference)
             await self._images.check(reference, image)
             volumes = image_volumes(reference, image)
-            room = await self._rooms.make(spec, image)
+            mounts = await self._rooms.make(spec, image) or ()
             limits, signal = self._settings.limits, stop_signal(image["Config"])
-            binds = room.binds if room else {}
             return await self._containers.create(
-                spec.job_id, lambda api: container_config(api, spec, limits, image["Id"], signal, volumes, binds)
+                spec.job_id, lambda api: container_config(api, spec, limits, image["Id"], signal, volumes, mounts)
             )
 
     async def start(self, job_id: str, secrets: Secrets = NO_SECRETS) -> None:
@@ -209,6 +219,20 @@ class DockerExecutor:
 
     def _lock(self, job_id: str) -> asyncio.Lock:
         return self._locks.setdefault(job_id, asyncio.Lock())
+
+
+def _rooms(
+    node_id: str, settings: DockerSettings, address: EngineAddress, calls: EngineCalls, containers: Containers
+) -> Rooms:
+    ways: list[AnyWorkspaces] = []
+    image_user = settings.limits.image_user
+    if settings.workspaces is not None:
+        on_host = Workspaces(settings.workspaces, address.path)
+        ways.append(HostWorkspaces(on_host, containers, image_user=image_user))
+    if settings.workspace_volumes:
+        holders, helper = Holders(address, calls, containers), HelperImage(calls)
+        ways.append(EngineWorkspaces(node_id, calls, containers, holders, helper, image_user=image_user))
+    return Rooms(ways, image_user=image_user)
 
 
 def _refused(words: str, *, wants_gpu: bool) -> ExecutionError:

@@ -12,13 +12,15 @@ from dms.adapters.executors.profile import ContainerLimits
 
 
 class DockerSettings(Struct, frozen=True, kw_only=True):
-    """workspaces: a folder of this host for them, None: each is inside of its container, without checkpoints.
+    """workspaces: a folder of this host for them. workspace_volumes: they may be volumes of the engine, where they
+    can't be on this host. With neither each is inside of its container, without checkpoints and results.
     base_url empty: DOCKER_HOST, else the system's socket. With `sign_in` pulls use this user's registry
     credentials, which lets any job run every image that they can reach: set an allow list with it."""
 
     limits: ContainerLimits
     policy: ImagePolicy = ImagePolicy()
     workspaces: Path | None = None
+    workspace_volumes: bool = False
     base_url: str = ""
     network: Literal["auto", "internet", "none"] = "auto"  # whether jobs are given the internet
     sign_in: bool = False

@@ -16,7 +16,7 @@ import msgspec
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.endings import ContainerEvent
 from dms.adapters.executors.engine import Engine, payloads
-from dms.adapters.executors.profile import LABEL_JOB, LABEL_NODE
+from dms.adapters.executors.profile import LABEL_JOB, LABEL_NODE, LABEL_PART
 from dms.domain.decoding import UNREADABLE
 from dms.errors import ExecutorUnavailable, NotFound
 
@@ -130,6 +130,8 @@ class EngineMemory:
             self._outages[-1] = (self._outages[-1][0], time.time_ns())
 
     def _keep(self, event: _Event) -> None:
+        if LABEL_PART in event.actor.attributes:  # of a tool for a job, whose end tells nothing of the job's
+            return
         kept = self._events.setdefault(event.actor.attributes.get(LABEL_JOB, ""), deque(maxlen=_OF_A_JOB))
         if (told := _event(event)) not in kept:
             kept.append(told)

@@ -46,6 +46,7 @@ from dms.clock import machine_clock
 from dms.disk import make_folder, write_file
 from dms.domain.decoding import UNREADABLE
 from dms.domain.network import Network
+from dms.domain.results import EVERYTHING, Selection
 from dms.domain.run_end import EndedBy
 from dms.errors import ExecutionError, ExecutorUnavailable, InvalidInput
 
@@ -125,11 +126,17 @@ class ProcessExecutor:
                     lambda stopped: place_input(work, stage, source, place, unpack, max_bytes, None, stopped)
                 )
 
-    async def pack(self, job_id: str, into: Path, max_bytes: int, known_state: str = "") -> PackedWorkspace | None:
+    async def workspace_trouble(self) -> str:
+        """Each job's folder is one."""
+        return ""
+
+    async def pack(
+        self, job_id: str, into: Path, max_bytes: int, known_state: str = "", selection: Selection = EVERYTHING
+    ) -> PackedWorkspace | None:
         work = self._folder(job_id) / "work"
         if not work.exists():
             return None
-        return await stoppable(lambda stopped: pack(work, into, max_bytes, known_state, stopped))
+        return await stoppable(lambda stopped: pack(work, into, max_bytes, known_state, stopped, selection))
 
     async def create(self, spec: ExecutionSpec) -> str:
         folder = self._folder(spec.job_id)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from docker import APIClient
@@ -60,10 +59,10 @@ def container_config(
     image_id: str,
     stop_signal: str,
     volumes: tuple[str, ...],
-    folders: Mapping[str, Path],
+    mounts: Sequence[Mount],
 ) -> dict[str, Any]:
-    """The body of `create`. volumes: paths of the image's VOLUME lines. folders: path in the container -> folder of
-    the host. Volumes and workspace that have none are the container's own and end with it."""
+    """The body of `create`. volumes: paths of the image's VOLUME lines. mounts: of the workspace, and of volumes.
+    Those that have none are the container's own and end with it."""
     return dict(
         api.create_container_config(
             image=image_id,
@@ -75,7 +74,7 @@ def container_config(
             healthcheck=Healthcheck(test=["NONE"]),
             stop_signal=stop_signal,
             runtime=limits.runtime or None,
-            host_config=_host_config(api, spec, limits, volumes, folders),
+            host_config=_host_config(api, spec, limits, volumes, mounts),
         )
     )
 
@@ -112,7 +111,7 @@ def _host_config(
     spec: ExecutionSpec,
     limits: ContainerLimits,
     volumes: tuple[str, ...],
-    folders: Mapping[str, Path],
+    mounts: Sequence[Mount],
 ) -> HostConfig:
     memory = max(spec.memory_mb, LEAST_MEMORY_MB) * MIB
     return api.create_host_config(
@@ -126,8 +125,8 @@ def _host_config(
         nano_cpus=int(cpu_count(spec.cpu_mhz, limits) * 1e9),
         cpu_shares=128,
         read_only=not limits.writable_root,
-        tmpfs=_scratch(workspace_mb(spec), limits, volumes, folders),
-        mounts=[Mount(path, str(folder), type="bind", propagation="rprivate") for path, folder in folders.items()],
+        tmpfs=_scratch(workspace_mb(spec), limits, volumes, {str(mount["Target"]) for mount in mounts}),
+        mounts=list(mounts),
         network_mode="bridge" if spec.network is Network.INTERNET else "none",
         ipc_mode="private",
         shm_size=limits.shm_mb * MIB,
@@ -150,14 +149,13 @@ def _log_config(limits: ContainerLimits) -> LogConfig:
     return LogConfig(type="local", config=config)
 
 
-def _scratch(
-    half: int, limits: ContainerLimits, volumes: tuple[str, ...], folders: Mapping[str, Path]
-) -> dict[str, str]:
-    """half: of the job's memory, in MiB. Programs in it may run, as in the image's own file system."""
+def _scratch(half: int, limits: ContainerLimits, volumes: tuple[str, ...], mounted: Collection[str]) -> dict[str, str]:
+    """half: of the job's memory, in MiB. mounted: paths that have a mount. Programs in it may run, as in the image's
+    own file system."""
     options = "mode=1777,nosuid,nodev,exec"
     wanted = dict.fromkeys(volumes, f"size={limits.volume_mb}m,{options},nr_inodes=8192")
     wanted |= dict.fromkeys(("/tmp", WORKSPACE), f"size={half}m,{options},nr_inodes=65536")  # noqa: S108  # its own
-    return {path: how for path, how in wanted.items() if path not in folders}
+    return {path: how for path, how in wanted.items() if path not in mounted}
 
 
 def stop_signal(config: Mapping[str, Any]) -> str:

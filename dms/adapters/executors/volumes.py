@@ -8,14 +8,14 @@ of a path that is taken gets a folder again.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from docker import APIClient
 from docker.types import DriverConfig, Mount
-from msgspec import Struct
 
+from dms.adapters.executors.containers import IMAGE_COPY
 from dms.adapters.executors.profile import LABEL_PART, WORKSPACE, labels
 from dms.application.ports import ExecutionSpec
 from dms.domain.image import ImageReference
@@ -24,18 +24,6 @@ from dms.errors import ImageUnavailable
 MOST_VOLUMES = 32
 MOST_PATH_BYTES = 1_024
 _KERNEL = ("/proc", "/sys", "/dev")
-
-
-class Room(Struct, frozen=True):
-    """The host's folders of one job. volumes: path in the container -> folder."""
-
-    workspace: Path
-    volumes: Mapping[str, Path]
-
-    @property
-    def binds(self) -> dict[str, Path]:
-        """Path in the container -> folder."""
-        return {WORKSPACE: self.workspace, **self.volumes}
 
 
 def clean_path(path: str) -> str:
@@ -80,19 +68,15 @@ def copied_paths(volumes: Iterable[str], working_folder: str) -> tuple[str, ...]
 
 
 def copier_config(
-    api: APIClient, spec: ExecutionSpec, image_id: str, folders: Mapping[str, Path], others: Iterable[str]
+    api: APIClient, spec: ExecutionSpec, image_id: str, mounts: list[Mount], others: Iterable[str]
 ) -> dict[str, Any]:
     """Of a container that is only created, never started: creating it, the engine copies the image's content of each
-    path into its folder, with owners and modes. others: VOLUMEs that nothing is wanted of."""
-    mounts = [
-        Mount(path, None, type="volume", driver_config=DriverConfig("local", _bound_to(folder)))
-        for path, folder in folders.items()
-    ]
+    mounted path into its volume, with owners and modes. others: VOLUMEs that nothing is wanted of."""
     return dict(
         api.create_container_config(
             image=image_id,
             command=["true"],
-            labels={**labels(spec), LABEL_PART: "image-copy"},
+            labels={**labels(spec), LABEL_PART: IMAGE_COPY},
             host_config=api.create_host_config(
                 network_mode="none", read_only=True, mounts=mounts, tmpfs=dict.fromkeys(others, "size=1m")
             ),
@@ -100,5 +84,7 @@ def copier_config(
     )
 
 
-def _bound_to(folder: Path) -> dict[str, str]:
-    return {"type": "none", "o": "bind", "device": str(folder)}
+def volume_in(path: str, folder: Path) -> Mount:
+    """A volume of a folder of this host, at that path of a container."""
+    options = {"type": "none", "o": "bind", "device": str(folder)}
+    return Mount(path, None, type="volume", driver_config=DriverConfig("local", options))

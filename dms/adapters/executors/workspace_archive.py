@@ -7,6 +7,7 @@ any claimed size into memory and whose own filter has been got round (CVE-2025-4
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 import zlib
@@ -59,6 +60,14 @@ class Entry(Struct, frozen=True, kw_only=True):
     size: int
 
 
+class Content(Protocol):
+    """Files and folders, one after the other: what `entries` named last, `chunks` reads."""
+
+    def entries(self) -> Iterator[Entry]: ...
+
+    def chunks(self) -> Iterator[bytes]: ...
+
+
 class Unpacked(Struct, frozen=True):
     files: int
     size_bytes: int
@@ -77,6 +86,36 @@ def check_archive(archive: Path, max_bytes: int) -> Unpacked:
         for entry in reader.entries():
             files, size = files + (not entry.folder), size + entry.size
     return Unpacked(files, size)
+
+
+def repack(content: Content, out: BinaryIO, below: str = ".", mark: str = "") -> None:
+    """As a plain tar of files and folders, which busybox reads. below: the folder in it that all is in. mark: an empty
+    file at its end, which tells that nothing is missing. Raises what `content` does, and OSError of `out`."""
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT, bufsize=READ_BYTES) as tar:
+        for entry in content.entries():
+            if not entry.parts:
+                continue  # the workspace itself: its rights are the executor's to set
+            info = tarfile.TarInfo("/".join((below, *entry.parts)))
+            info.type = tarfile.DIRTYPE if entry.folder else tarfile.REGTYPE
+            info.mode, info.mtime, info.size = entry.mode | (0o700 if entry.folder else 0o600), entry.mtime, entry.size
+            tar.addfile(info, _Chunks(content))
+        if mark:
+            tar.addfile(tarfile.TarInfo(mark))
+
+
+class _Chunks(io.RawIOBase):
+    """A file's bytes, as `tarfile` asks for them."""
+
+    def __init__(self, reader: Content) -> None:
+        self._chunks = reader.chunks()
+        self._rest = b""
+
+    def read(self, size: int = -1) -> bytes:
+        found = bytearray(self._rest)
+        while len(found) < size and (chunk := next(self._chunks, b"")):
+            found += chunk
+        self._rest = bytes(found[size:])
+        return bytes(found[:size])
 
 
 def unpack(archive: Path, target: Path, max_bytes: int, owner: Owner | None = None) -> Unpacked:
@@ -286,14 +325,6 @@ def _exactly(data: _Plain | _Gunzip, size: int) -> bytes:
     while len(found) < size:
         found += data.some(size - len(found))
     return found
-
-
-class Content(Protocol):
-    """Files and folders, one after the other: what `entries` named last, `chunks` reads."""
-
-    def entries(self) -> Iterator[Entry]: ...
-
-    def chunks(self) -> Iterator[bytes]: ...
 
 
 class Target:

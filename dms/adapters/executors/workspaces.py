@@ -85,6 +85,10 @@ class Workspaces:
         folder = self._root / job_id
         place_input(folder / "workspace", folder / "incoming", source, place, unpack, max_bytes, owner, stopped)
 
+    def is_here(self, job_id: str) -> bool:
+        """Whether there is a folder of that job, ready or not."""
+        return (self._root / job_id).exists()
+
     def begin_volumes(self, job_id: str, paths: Sequence[str]) -> dict[str, Path] | None:
         """Path in the container -> an empty folder for what the image holds there; None when they were settled."""
         folder = self._root / job_id
@@ -195,13 +199,17 @@ def _real_folder(root: Path, inner: str, owner: Owner | None) -> Path:
     for part in PurePosixPath(inner).parts:
         at /= part
         if at.is_symlink() or (at.exists() and not at.is_dir()):
-            raise ExecutionError(f"the workspace has a link or a file at {inner!r}, where the image has a VOLUME")
+            raise link_or_file(inner)
         if not at.exists():
             at.mkdir()
             at.chmod(0o1777)
             if owner is not None:
                 os.chown(at, owner.uid, owner.gid)
     return at
+
+
+def link_or_file(inner: str) -> ExecutionError:
+    return ExecutionError(f"the workspace has a link or a file at {inner!r}, where the image has a VOLUME")
 
 
 def _give(folder: Path, owner: Owner) -> None:

@@ -169,6 +169,35 @@ class QuoteAnswer(Struct, frozen=True, kw_only=True):
     distribute_75_hash: Hash
 
 
+class CandidateAnswer(Struct, frozen=True, kw_only=True):
+    """A provider that can take a job."""
+
+    peer_id: Annotated[str, Meta(description="its peer id")]
+    price: Annotated[float, Meta(description="NTX for the whole time")]
+    chosen: Annotated[bool, Meta(description="whether it would get the job: the cheapest that is there")]
+    round_trip_ms: Annotated[float | None, Meta(description="milliseconds to it and back; null for one that is away")]
+    trouble: Annotated[str, Meta(description="what is wrong with one that is away")]
+
+
+class RefusalAnswer(Struct, frozen=True, kw_only=True):
+    """A provider that can't take a job."""
+
+    peer_id: Annotated[str, Meta(description="its peer id")]
+    reason: Annotated[str, Meta(description="why not, as in `is offline`")]
+
+
+class DryRun(Struct, frozen=True, kw_only=True):
+    """What a service request would be answered with."""
+
+    compute_provider_addr: Annotated[str, Meta(description="where to pay: the provider's wallet")]
+    compute_provider_id: Annotated[str, Meta(description="peer id of who would get the job")]
+    estimated_price: Annotated[float, Meta(description="NTX for the whole time")]
+    candidates: Annotated[list[CandidateAnswer], Meta(description="the cheapest that can take it, cheapest first")]
+    refused: Annotated[list[RefusalAnswer], Meta(description="some of those that can't")]
+    refused_count: Annotated[int, Meta(description="how many can't")]
+    unseen_count: Annotated[int, Meta(description="how many were not looked at: enough others cost no more")]
+
+
 class TimelineStep(Struct, frozen=True, kw_only=True):
     """One event of the job. note: the reason, where there is one."""
 

@@ -87,6 +87,15 @@ QUOTE: dict[str, Any] = {
         f"{outcome}_hash": "a7" * 32 for outcome in ("metadata", "withdraw", "refund", "distribute_50", "distribute_75")
     },
 }
+DRY_RUN: dict[str, Any] = {
+    "compute_provider_addr": ADDRESS,
+    "compute_provider_id": PEER_ID,
+    "estimated_price": 0.02728,
+    "candidates": [{"peer_id": PEER_ID, "price": 0.02728, "chosen": True, "round_trip_ms": 12.5, "trouble": ""}],
+    "refused": [{"peer_id": "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp", "reason": "is offline"}],
+    "refused_count": 1,
+    "unseen_count": 0,
+}
 JOB: dict[str, Any] = {
     "job_id": JOB_ID,
     "role": "service provider",

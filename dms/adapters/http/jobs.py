@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import msgspec
@@ -20,11 +21,13 @@ from dms.domain.event import Recorded, open_data
 from dms.domain.job import Job
 from dms.domain.request import ServiceRequest
 from dms.errors import InvalidInput, NotFound
-from projections.jobs import JobRow, Jobs
+from projections.jobs import STATUSES, JobRow, Jobs
 
 _JOBS = Jobs()
 _ROLES = {"sp": "service provider", "cp": "compute provider"}
 PAGE, LARGEST_PAGE = 50, 1000
+_ID_BEGINS = re.compile("[0-9a-f-]{0,36}")
+_BEHIND = "\U0010ffff"  # every id that begins so stands before it
 TERMINATED = "terminated by its owner"
 TERMINATED_BY_PROVIDER = "terminated by its compute provider"
 
@@ -49,22 +52,74 @@ async def request_service(request: Request, api: Api) -> HTTPResponse:
     )
 
 
+async def dry_run(request: Request, api: Api) -> HTTPResponse:
+    """What a request would be answered with just now, and why; refused as the request itself would be."""
+    asked = parse(request.body, ServiceRequest)
+    found = await api.services.service_provider.try_out(asked)
+    chosen, match, reached = found.chosen, found.match, found.reached
+    return json_reply(
+        {
+            "compute_provider_addr": chosen.payee or chosen.peer_id,
+            "compute_provider_id": chosen.peer_id,
+            "estimated_price": float(chosen.price),
+            "candidates": [
+                {
+                    "peer_id": candidate.peer_id,
+                    "price": float(candidate.price),
+                    "chosen": candidate is chosen,
+                    "round_trip_ms": _milliseconds(reached.seconds.get(candidate.peer_id)),
+                    "trouble": reached.troubles.get(candidate.peer_id, ""),
+                }
+                for candidate in match.candidates
+            ],
+            "refused": match.refused,
+            "refused_count": match.refused_count,
+            "unseen_count": match.unseen_count,
+        }
+    )
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
 async def list_jobs(request: Request, api: Api) -> HTTPResponse:
     """{"items", "next_token"}, newest first; next_token goes into `after`, and is empty at the end."""
     limit = query_int(request, "limit", PAGE, LARGEST_PAGE, lowest=1)
     where: dict[str, Any] = {}
     if status := query(request, "status"):
-        where["status"] = tuple(status.split(",")[:16])
+        where["status"] = _statuses(status)
     if role := query(request, "role"):
         where["role"] = _role(role)
     if peer := query(request, "peer"):
         where["peer"] = peer
     views = await views_at(request, api)
-    page = await views.page(_JOBS, limit=limit, after=query(request, "after"), where=where, newest_first=True)
-    rows = [_job_answer(row, request, api) for row in page.rows]
+    begins = _beginning(query(request, "id"))
+    after = query(request, "after") or (begins + _BEHIND if begins else "")
+    page = await views.page(_JOBS, limit=limit, after=after, where=where, newest_first=True)
+    found = [row for row in page.rows if row.job_id.startswith(begins)]  # they stand together: ids are in order
+    rows = [_job_answer(row, request, api) for row in found]
     for row in rows:
         del row["timeline"]
-    return json_reply({"items": rows, "next_token": page.next})
+    return json_reply({"items": rows, "next_token": page.next if len(found) == len(page.rows) else ""})
+
+
+def _beginning(text: str) -> str:
+    """Of job ids. Raises InvalidInput."""
+    if not _ID_BEGINS.fullmatch(text):
+        what = f"expected the beginning of a job id, got '{text[:64]}'"
+        raise InvalidInput(f"query parameter id: {what}", [("?id", what)])
+    return text
+
+
+def _statuses(text: str) -> tuple[str, ...]:
+    """Raises InvalidInput, naming those that there are."""
+    found = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    for part in found:
+        if part not in STATUSES:
+            known = ", ".join(STATUSES)
+            raise InvalidInput(f"status is '{part[:64]}'; one of {known}", [("?status", f"one of {known}")])
+    return found
 
 
 def _role(text: str) -> str:
@@ -143,6 +198,7 @@ async def terminate(request: Request, api: Api) -> HTTPResponse:
 
 
 _JOB_TAG = ("jobs",)
+_SOME_STATUSES = {"type": "string", "pattern": f"^$|^({'|'.join(STATUSES)})(,({'|'.join(STATUSES)}))*$"}
 _AFTER = Parameter("after", "Go on behind this one: a page's next_token.")
 _TERMINATE: dict[str, Any] = {
     "body": TerminateBody,
@@ -165,9 +221,18 @@ ROUTES = (
         "`send-status` on the websocket `/run/deploy`. A 404 says of each candidate why not.",
     ),
     Route(
+        "POST", "/run/request-service/dry-run", dry_run, "Who would run a job, for how much, and why.", ServiceRequest,
+        body_example=examples.SERVICE_REQUEST, answer=answers.DryRun, answer_example=examples.DRY_RUN,
+        errors=(400, 404), tags=("run",),
+        description="Nothing is recorded, held or promised. What can't be run is refused as by `/run/request-service`.",
+    ),
+    Route(
         "GET", "/jobs", list_jobs, "Jobs of both roles, newest first.",
         query=(
-            Parameter("status", "One or more, with commas between.", example="running,failed"),
+            Parameter("status", f"One or more, with commas between, of {', '.join(STATUSES)}.", _SOME_STATUSES,
+                      example="running,failed"),
+            Parameter("id", "How the ids begin.", {"type": "string", "pattern": f"^{_ID_BEGINS.pattern}$"},
+                      example="0199"),
             Parameter("role", "As service provider or as compute provider.",
                       choice("sp", "cp", "service provider", "compute provider")),
             Parameter("peer", "Peer id of the other side."),

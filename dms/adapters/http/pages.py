@@ -8,12 +8,14 @@ from pathlib import Path
 
 from sanic import HTTPResponse, Request
 
+from dms.adapters.http import openapi
+from dms.adapters.http.job_schema import schema_of_job_files
 from dms.adapters.http.postman import collection
 from dms.adapters.http.replies import json_reply
 from dms.adapters.http.routes import Api, Route
 from dms.errors import NotFound
 
-DOCUMENT, STREAMS, POSTMAN = "/openapi.json", "/asyncapi.json", "/postman.json"
+DOCUMENT, STREAMS, POSTMAN, JOB = "/openapi.json", "/asyncapi.json", "/postman.json", "/schemas/job.json"
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -68,6 +70,10 @@ async def postman(request: Request, _api: Api) -> HTTPResponse:
     return json_reply(collection(request.app.ctx.description(), f"{request.scheme}://{request.host}"))
 
 
+async def job_schema(_request: Request, _api: Api) -> HTTPResponse:
+    return json_reply(schema_of_job_files())
+
+
 async def page(_request: Request, _api: Api) -> HTTPResponse:
     headers = {"content-security-policy": CONTENT_SECURITY_POLICY, "referrer-policy": "no-referrer"}
     return HTTPResponse(_PAGE, 200, headers, "text/html; charset=utf-8")
@@ -107,6 +113,7 @@ ROUTES = tuple(
         (DOCUMENT, document, "This description.", "openapi", "3.1.1"),
         (STREAMS, streams, "What streams: websockets, Server-Sent Events, JSON lines, NATS.", "asyncapi", "3.0.0"),
         (POSTMAN, postman, "The requests as a Postman collection.", "info", {"name": "Device Management Service"}),
+        (JOB, job_schema, "JSON Schema of a job's description, for editors.", "$schema", openapi.DIALECT),
     )
     for root in (True, False)
 )  # fmt: skip

@@ -34,10 +34,11 @@ class Reached(NamedTuple):
 
 
 class Found(NamedTuple):
-    """chosen: who gets the request. match: also why others can't take it."""
+    """chosen: who gets the request. match: also why others can't take it. reached: who of them is there."""
 
     chosen: Candidate
     match: Match
+    reached: Reached
 
 
 class ProviderSearch:
@@ -52,7 +53,7 @@ class ProviderSearch:
         there = [c for c in match.candidates if c.peer_id in reached.seconds]
         if not there:
             raise _nobody(match, target, reached.troubles)
-        return Found(min(there, key=lambda c: rank(c, reached.seconds[c.peer_id])), match)
+        return Found(min(there, key=lambda c: rank(c, reached.seconds[c.peer_id])), match, reached)
 
     async def _match(self, request: ServiceRequest, target: str) -> Match:
         """The cheapest that can take it, and why others can't; also those whose word does not count for their clock."""

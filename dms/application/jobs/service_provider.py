@@ -124,8 +124,17 @@ class ServiceProvider:
         check_given(request)
         request = settled(request)
         source = self._checkpoints.source_of(request)
-        found = await self._search.find(request, request.params.node_id or self.default_provider)
-        return await self._quote(request, found, source)
+        return await self._quote(request, await self._find(request), source)
+
+    async def try_out(self, request: ServiceRequest) -> Found:
+        """Who would get it just now; nothing is recorded, and nothing promised. Raises as `request_service` does."""
+        self._check(request)
+        request = settled(request)
+        self._checkpoints.source_of(request)
+        return await self._find(request)
+
+    async def _find(self, request: ServiceRequest) -> Found:
+        return await self._search.find(request, request.params.node_id or self.default_provider)
 
     def _check(self, request: ServiceRequest) -> None:
         problems = problems_of(request) + self._strangers(request)
@@ -152,7 +161,7 @@ class ServiceProvider:
         return found
 
     async def _quote(self, request: ServiceRequest, found: Found, source: Path | None) -> Quote:
-        chosen, match = found
+        chosen, match = found.chosen, found.match
         job = Job(new_id())
         request = seal_secrets(self._log, job.key, request)
         resume = await self._checkpoints.keep(source, job.key) if source else None

@@ -84,11 +84,10 @@ def image(api: APIClient) -> Iterator[NewImage]:
         api.remove_image(name, force=True)
 
 
-@pytest_asyncio.fixture(params=["on the host", "in the container"])
+@pytest_asyncio.fixture(params=["on the host", "in volumes", "in the container"])
 async def executor(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[DockerExecutor]:
     """Where its workspaces are."""
-    on_host = request.param == "on the host"
-    made = DockerExecutor(NODE, msgspec.structs.replace(SETTINGS, workspaces=tmp_path / "ws" if on_host else None))
+    made = DockerExecutor(NODE, settings_of(request.param, tmp_path))
     before = set(await made.list_jobs())
     yield made
     for job_id in set(await made.list_jobs()) - before:
@@ -96,9 +95,15 @@ async def executor(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     await made.close()
 
 
-@pytest_asyncio.fixture
-async def host_executor(tmp_path: Path) -> AsyncIterator[DockerExecutor]:
-    made = DockerExecutor(NODE, msgspec.structs.replace(SETTINGS, workspaces=tmp_path / "ws"))
+def settings_of(where: str, folder: Path) -> DockerSettings:
+    on_host = folder / "ws" if where == "on the host" else None
+    return msgspec.structs.replace(SETTINGS, workspaces=on_host, workspace_volumes=where == "in volumes")
+
+
+@pytest_asyncio.fixture(params=["on the host", "in volumes"])
+async def outer_executor(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[DockerExecutor]:
+    """Its workspaces outlive their containers."""
+    made = DockerExecutor(NODE, settings_of(request.param, tmp_path))
     before = set(await made.list_jobs())
     yield made
     for job_id in set(await made.list_jobs()) - before:
@@ -112,7 +117,7 @@ def volumes(*paths: str) -> dict[str, Any]:
 
 
 async def test_what_an_image_holds_below_its_volumes_is_there_may_run_and_may_be_changed(
-    host_executor: DockerExecutor, image: NewImage
+    outer_executor: DockerExecutor, image: NewImage
 ) -> None:
     files = {
         "data/greeting": b"hello\n",
@@ -126,60 +131,61 @@ async def test_what_an_image_holds_below_its_volumes_is_there_may_run_and_may_be
         "touch /data/new /data/deep/new /opt/new /empty/new && echo written; "
         "cp /bin/busybox /empty/echo; /empty/echo me"
     )
-    lines, execution = await run(host_executor, shell_spec(script, image=name))
+    lines, execution = await run(outer_executor, shell_spec(script, image=name))
     assert texts(lines) == ["hello", "ran", "changed", "inner", "written", "me"], texts(lines, "stderr")
     assert execution.exit_code == 0
-    again, _ = await run(host_executor, shell_spec("cat /data/greeting; ls /empty", image=name))
+    again, _ = await run(outer_executor, shell_spec("cat /data/greeting; ls /empty", image=name))
     assert texts(again) == ["hello"]  # each job has its own
 
 
 async def test_a_volume_below_the_workspace_and_what_the_image_works_with_are_in_the_checkpoint(
-    host_executor: DockerExecutor, image: NewImage, tmp_path: Path
+    outer_executor: DockerExecutor, image: NewImage, tmp_path: Path
 ) -> None:
     files = {"workspace/train.py": b"print()\n", "workspace/state/first": b"1", "workspace/x/y/z": b"2"}
     name = image(files, WorkingDir="/workspace", Volumes=volumes("/workspace/state", "/workspace/x/y"))
     spec = shell_spec("cat train.py state/first x/y/z; echo 5 > state/epoch; echo 6 > new; rm state/first", image=name)
-    await launch(host_executor, spec)
-    assert texts(await read_all(host_executor, spec.job_id)) == ["print()", "12"]
-    await ended(host_executor, spec.job_id)
+    await launch(outer_executor, spec)
+    assert texts(await read_all(outer_executor, spec.job_id)) == ["print()", "12"]
+    await ended(outer_executor, spec.job_id)
     archive = tmp_path / "x.tar.gz"
-    await packed(host_executor, spec.job_id, archive)
+    await packed(outer_executor, spec.job_id, archive)
     for path, content in (("train.py", b"print()\n"), ("state/epoch", b"5\n"), ("new", b"6\n"), ("x/y/z", b"2")):
         assert file_in(archive, f"workspace/{path}") == content
 
     resumed = shell_spec("cat state/epoch new; ls state; ls x/y", image=name)
-    await host_executor.prepare(resumed)
-    await host_executor.fill(resumed, archive, 64 * MIB)
-    lines, execution = await run(host_executor, resumed)
+    await outer_executor.prepare(resumed)
+    await outer_executor.fill(resumed, archive, 64 * MIB)
+    lines, execution = await run(outer_executor, resumed)
     assert texts(lines) == ["5", "6", "epoch", "z"]  # what the job had removed does not come back
     assert execution.exit_code == 0
 
 
 async def test_a_link_in_the_workspace_never_leads_a_volume_out_of_it(
-    host_executor: DockerExecutor, image: NewImage, tmp_path: Path
+    outer_executor: DockerExecutor, image: NewImage, tmp_path: Path
 ) -> None:
     target = tmp_path / "of-the-host"
     target.mkdir()
     files = {"workspace/out": f"-> {tmp_path}".encode()}
     name = image(files, WorkingDir="/workspace", Volumes=volumes("/workspace/out/of-the-host"))
     spec = shell_spec("touch /workspace/out/of-the-host/seen", image=name)
-    await host_executor.prepare(spec)
+    await outer_executor.prepare(spec)
     with pytest.raises(ExecutionError, match="link"):
-        await host_executor.create(spec)
+        await outer_executor.create(spec)
     assert list(target.iterdir()) == []
+    await outer_executor.remove(spec.job_id)
 
 
 async def test_what_does_not_fit_into_the_jobs_room_says_so_and_leaves_nothing(
-    host_executor: DockerExecutor, image: NewImage, api: APIClient
+    outer_executor: DockerExecutor, image: NewImage, api: APIClient
 ) -> None:
     name = image({"data/big": random.Random(1).randbytes(12 * MIB)}, Volumes=volumes("/data"))
     spec = shell_spec("true", 16, name)
-    await host_executor.prepare(spec)
+    await outer_executor.prepare(spec)
     with pytest.raises(ExecutionError, match=r"/data does not fit into 8 MiB.*ask for more"):
-        await host_executor.create(spec)
-    await host_executor.remove(spec.job_id)
+        await outer_executor.create(spec)
+    await outer_executor.remove(spec.job_id)
     assert api.containers(all=True, filters={"label": f"io.nunet.dms.job_id={spec.job_id}"}) == []
-    lines, _ = await run(host_executor, shell_spec("wc -c < /data/big", 64, name))
+    lines, _ = await run(outer_executor, shell_spec("wc -c < /data/big", 64, name))
     assert texts(lines) == [str(12 * MIB)]
 
 
@@ -221,9 +227,15 @@ async def test_no_spelling_of_a_volume_ever_gets_a_folder_of_the_hosts_disk(
         await executor.create(spec)
         await executor.start(spec.job_id)
         found: dict[str, Any] = await asyncio.to_thread(api.inspect_container, f"dms-{spec.job_id}")
-        assert {mount["Type"] for mount in found["Mounts"]} <= {"bind", "tmpfs"}
-        assert all(str(mount["Source"]).endswith(("workspace", *"0123456789")) or "/workspace/" in mount["Source"]
-                   for mount in found["Mounts"])  # fmt: skip
+        for mount in found["Mounts"]:
+            if mount["Type"] == "volume":
+                volume: dict[str, Any] = await asyncio.to_thread(api.inspect_volume, mount["Name"])
+                assert volume["Options"]["type"] == "tmpfs"
+                assert spec.job_id in mount["Name"]
+            elif mount["Type"] == "bind":
+                assert "/workspace" in mount["Source"] or mount["Source"].endswith(tuple("0123456789"))
+            else:
+                assert mount["Type"] == "tmpfs"
         await ended(executor, spec.job_id)
         await executor.remove(spec.job_id)
 

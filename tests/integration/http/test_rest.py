@@ -16,6 +16,8 @@ import pytest
 from dms.adapters.http import server as server_module
 from dms.adapters.http.server import ROUTES, HttpServer, build_app
 from dms.config import Rest
+from dms.domain.directory import Offering
+from dms.domain.resources import Resources
 from dms.errors import ConfigError
 from tests.integration.http.node import ADDRESS, SERVICE_BODY, Node, running_node
 
@@ -142,9 +144,46 @@ async def test_jobs_are_listed_in_pages_and_filtered(node: Node) -> None:
         failed = (await client.get(f"{API}/jobs?status=failed,expired&role=sp")).json()["items"]
         assert [(row["job_id"], row["reason"]) for row in failed] == [(jobs[2], "broken")]
         assert (await client.get(f"{API}/jobs?role=cp")).json()["items"] == []
-        for wrong in ("limit=0", "limit=1001", "limit=x", "role=boss"):
+        for wrong in ("limit=0", "limit=1001", "limit=x", "role=boss", "status=runing", "status=failed,", "id=X"):
             assert (await client.get(f"{API}/jobs?{wrong}")).status_code == 400
         assert (await client.get(f"{API}/jobs/{'0' * 36}")).status_code == 404
+
+
+async def test_jobs_are_found_by_the_beginning_of_their_id(node: Node) -> None:
+    jobs = [await node.job() for _ in range(3)]
+    same = jobs[0][:4]  # of about the same weeks
+    async with node.client() as client:
+
+        async def found(query: str) -> list[str]:
+            return [row["job_id"] for row in (await client.get(f"{API}/jobs?{query}")).json()["items"]]
+
+        assert await found(f"id={jobs[1]}") == [jobs[1]]
+        assert await found(f"id={same}") == jobs[::-1]
+        assert await found(f"id={same}&limit=2") == jobs[:0:-1]
+        assert await found(f"id={same}&after={jobs[1]}") == [jobs[0]]
+        assert await found("id=ffff") == []
+
+
+async def test_a_status_that_nobody_knows_is_refused_with_those_that_there_are(node: Node) -> None:
+    async with node.client() as client:
+        answer = await client.get(f"{API}/jobs?status=finished")
+    assert answer.status_code == 400
+    assert "awaiting" in answer.json()["error"]
+    assert "completed" in answer.json()["error"]
+
+
+async def test_a_dry_run_says_who_would_run_it_and_why_and_records_nothing(node: Node) -> None:
+    room = Resources(cpu_mhz=4000, memory_mb=8000)
+    for peer, online in (("12D3KooWAway", False), ("12D3KooWHere", True)):
+        offering = Offering(channel="nunet-test", online=online, onboarded=True, offered=room)
+        node.services.directory.offers.put(peer, offering)
+    async with node.client() as client:
+        nobody = await client.post(f"{API}/run/request-service/dry-run", json=SERVICE_BODY)
+        assert nobody.status_code == 404  # it is in the table, and does not answer
+        assert "12D3KooWHere" in nobody.json()["error"]
+        dear = await client.post(f"{API}/run/request-service/dry-run", json=SERVICE_BODY | {"max_ntx": 0})
+        assert dear.status_code == 400
+    assert node.log.head == 0
 
 
 async def test_the_history_of_a_job_is_the_log_itself(node: Node) -> None:
