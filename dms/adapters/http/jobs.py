@@ -15,6 +15,7 @@ from dms.adapters.http.joblogs import TEXT as TEXT_MEDIA
 from dms.adapters.http.past import AS_OF, views_at
 from dms.adapters.http.replies import LARGEST, checked_job_id, dated, iso, json_reply, query, query_int
 from dms.adapters.http.routes import FLAG, Api, Parameter, Route, choice, whole
+from dms.adapters.http.sockets import is_local
 from dms.adapters.http.strict_json import parse
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.event import Recorded, open_data
@@ -38,7 +39,8 @@ class TerminateBody(Struct, frozen=True):
 
 async def request_service(request: Request, api: Api) -> HTTPResponse:
     """200 with the fields of both generations of the original; 404 says of each candidate why not."""
-    quote = await api.services.service_provider.request_service(parse(request.body, ServiceRequest))
+    asked = parse(request.body, ServiceRequest)
+    quote = await api.services.service_provider.request_service(asked, caller_is_local=is_local(request))
     return json_reply(
         {
             "job_id": quote.job_id,
@@ -55,7 +57,7 @@ async def request_service(request: Request, api: Api) -> HTTPResponse:
 async def dry_run(request: Request, api: Api) -> HTTPResponse:
     """What a request would be answered with just now, and why; refused as the request itself would be."""
     asked = parse(request.body, ServiceRequest)
-    found = await api.services.service_provider.try_out(asked)
+    found = await api.services.service_provider.try_out(asked, caller_is_local=is_local(request))
     chosen, match, reached = found.chosen, found.match, found.reached
     return json_reply(
         {

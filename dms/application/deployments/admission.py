@@ -8,8 +8,8 @@ from decimal import Decimal
 
 import msgspec
 
-from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
 from dms.application.deployments.deployment_index import DeploymentIndex
+from dms.application.deployments.furnishing import Furnishing
 from dms.application.device.device import DeviceService
 from dms.application.ports import ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
@@ -36,11 +36,11 @@ class Admission:
         device: DeviceService,
         executor: Executor,
         signer: Signer,
-        checkpoints: CheckpointKeeper,
+        furnishing: Furnishing,
         index: DeploymentIndex,
     ) -> None:
         self._device, self._executor, self._signer = device, executor, signer
-        self._checkpoints, self._index = checkpoints, index
+        self._furnishing, self._index = furnishing, index
 
     def decide(self, deployment: Deployment, payment: Payment, readings: Sequence[GpuReading]) -> None:
         """Grants or refuses it. readings: the GPUs as they were a moment ago. The caller saves deployment and payment
@@ -98,10 +98,8 @@ class Admission:
             return f"secret_env {', '.join(readable)}: the values are not sealed under the job's key"
         if objection := self._executor.objection(spec_of(deployment, self._signer.peer_id)):
             return objection
-        resume_job = request.params.resume_job
-        wanted = resume_job is not None and resume_job.resume
         return (
-            self._checkpoints.refusal(deployment.resume, wanted=wanted)
+            self._furnishing.refusal(deployment)
             or self._of_parties(request, deployment.service_provider)
             or self._of_price(request, deployment.price)
         )

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver, DropResumes, FetchCheckpoints
 from dms.application.device.device import DeviceService
+from dms.application.inputs.own_inputs import OwnInputs
 from dms.application.jobs.follow_deployments import FollowDeployments
 from dms.application.jobs.fund_jobs import CheckFunding, ExpireUnfunded
 from dms.application.jobs.job_index import JobIndex
@@ -69,13 +70,14 @@ class ServiceProvider:
         signer: Signer,
         funding: FundingCheck,
         checkpoints: CheckpointReceiver,
+        inputs: OwnInputs,
         now: Callable[[], int],
         timeouts: Timeouts,
         default_target: str = "",
     ) -> None:
         """now: Unix time in microseconds."""
         self._log, self._device, self._directory = log, device, directory
-        self._signer, self._checkpoints, self._now = signer, checkpoints, now
+        self._signer, self._checkpoints, self._inputs, self._now = signer, checkpoints, inputs, now
         self._timeouts, self._default_target = timeouts, default_target
         self._index = JobIndex(log)
         self._search = ProviderSearch(directory, device, network)
@@ -89,6 +91,10 @@ class ServiceProvider:
             FetchCheckpoints(checkpoints),
             DropResumes(checkpoints),
         )
+
+    def serve(self) -> None:
+        """Gives providers the files of this machine that our jobs have as inputs."""
+        self._inputs.serve()
 
     def take_up(self, open_jobs: Iterable[str]) -> None:
         """Their payments are known from the first moment. open_jobs: those that had not ended when the log was last
@@ -118,19 +124,23 @@ class ServiceProvider:
         await self._device.change_default_provider("")
 
     # --- the commands ------------------------------------------------------------------------------
-    async def request_service(self, request: ServiceRequest) -> Quote:
-        """Raises InvalidInput (also when it can't be had for max_ntx), NoProviderMatches."""
+    async def request_service(self, request: ServiceRequest, *, caller_is_local: bool = False) -> Quote:
+        """caller_is_local: only who is on this machine may make files of it inputs. Raises InvalidInput (also when it
+        can't be had for max_ntx), Forbidden, NoProviderMatches."""
         self._check(request)
         check_given(request)
         request = settled(request)
         source = self._checkpoints.source_of(request)
+        request = await self._inputs.measured(request, caller_is_local=caller_is_local)
         return await self._quote(request, await self._find(request), source)
 
-    async def try_out(self, request: ServiceRequest) -> Found:
+    async def try_out(self, request: ServiceRequest, *, caller_is_local: bool = False) -> Found:
         """Who would get it just now; nothing is recorded, and nothing promised. Raises as `request_service` does."""
         self._check(request)
+        check_given(request)
         request = settled(request)
         self._checkpoints.source_of(request)
+        request = await self._inputs.measured(request, caller_is_local=caller_is_local)
         return await self._find(request)
 
     async def _find(self, request: ServiceRequest) -> Found:

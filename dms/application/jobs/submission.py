@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 
 from dms.application.device.device import DeviceService
+from dms.application.inputs.own_inputs import as_sent
 from dms.application.network.messages import (
     DEPLOYMENT_REQUEST,
     DeploymentAnswer,
@@ -83,7 +84,7 @@ class Submission:
         )
         message = DeploymentRequest(
             job_id=job.key,
-            request=msgspec.structs.replace(job.request, params=params, tx_hash=job.tx_hash),
+            request=as_sent(msgspec.structs.replace(job.request, params=params, tx_hash=job.tx_hash)),
             price=job.price,
             traceparent=traceparent,
             channel=self._device.channel,
