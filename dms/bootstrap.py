@@ -14,14 +14,16 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dms.adapters.eventlog.archive_writer import SQLiteEventArchive
+from dms.adapters.eventlog.archive_writer import SegmentArchive
+from dms.adapters.eventlog.durable_log import DurableEventLog
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.watch import LogWatch
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
+from dms.adapters.executors.gateways import GatewaySettings, job_range
 from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
 from dms.adapters.executors.profile import ContainerLimits
@@ -67,6 +69,7 @@ from dms.application.payments.transactions import Transactions
 from dms.application.ports import Executor, FundingCheck, Hardware, Host, Web
 from dms.application.reactors import Reactors
 from dms.application.records.asyncapi import Part as Description
+from dms.application.records.carry_out_erasures import CarryOutErasures
 from dms.application.records.erasures import Erasures
 from dms.application.records.heads import HeadExchange
 from dms.application.records.retention import Retention
@@ -74,7 +77,7 @@ from dms.application.records.seals import Seals
 from dms.application.services import Services
 from dms.application.writes import Writes
 from dms.clock import machine_clock
-from dms.config import Funding, Settings
+from dms.config import Funding, Job, Settings
 from dms.daemon import Daemon, Parts, Readiness
 from dms.disk import make_folder
 from dms.domain.device import Capacity
@@ -120,7 +123,7 @@ class Base:
     clock: Callable[[], Instant]
     loops: Loops
     writes: Writes
-    event_log: SQLiteEventLog
+    event_log: DurableEventLog
     identity: Identity
     outputs: FileOutputStore
     views: SQLiteViews
@@ -208,6 +211,8 @@ def _parts(base: Base, readiness: Readiness) -> Parts:
     traces = tracer(settings, event_log, base.identity.peer_id, loops)
     metadata_file = MetadataFile(event_log, base.views, settings.general.work_dir, loops, base.writes)
     figures = _figures(base, readiness, relay)
+    reactors = Reactors(event_log, loops)
+    base.network.on_peer(reactors.on_peer)
     services = _services(base, readiness, metadata_file, figures, relay)
     heads = HeadFile(base.data_dir, base.identity.peer_id, base.writes)
     interval = settings.job.cleanup_interval * SECONDS_A_DAY
@@ -223,9 +228,9 @@ def _parts(base: Base, readiness: Readiness) -> Parts:
         executor=base.executor,
         exchange=base.exchange,
         heads=HeadExchange(event_log, base.network, base.identity, heads, base.now, loops=loops),
-        reactors=Reactors(event_log, loops),
+        reactors=reactors,
         file_reactors=move_files.reactors_of(
-            services.transfers, event_log, base.network, base.exchange, Inbox(base.received), base.now
+            services.transfers, event_log, base.network, base.exchange, Inbox(base.received), base.clock
         ),
         availability=AvailabilityNews(event_log, services.advertisement.stir, loops),
         cleaner=Cleaner(event_log, services.compute_provider, base.executor, interval, loops),
@@ -242,7 +247,7 @@ def _services(
     own = OwnAdvertisement(base.device, base.network, base.identity, base.now, base.loops)
     directory = Directory(event_log, base.device, base.network, base.identity, own, base.clock, base.loops)
     receiver = _checkpoint_receiver(base)
-    archive, archive_after = SQLiteEventArchive(event_log, base.identity), base.settings.eventlog.archive_after_days
+    archive, archive_after = SegmentArchive(event_log, base.identity), base.settings.eventlog.archive_after_days
     return Services(
         log=event_log,
         outputs=base.outputs,
@@ -257,9 +262,7 @@ def _services(
         transfers=_transfers(base, Inbox(base.received)),
         chats=Chats(base.network, base.now),
         transactions=Transactions(event_log, base.identity, base.funding),
-        erasures=Erasures(
-            event_log, base.views, base.outputs, base.checkpoint_files, Inbox(base.received), base.data_dir
-        ),
+        erasures=_erasures(base),
         log_token=_log_tokens(base),
         metadata_path=metadata_file.path,
         database_path=base.settings.events_db,
@@ -275,6 +278,13 @@ def _services(
         relay=relay,
         writes=base.writes,
     )
+
+
+def _erasures(base: Base) -> Erasures:
+    carrying = CarryOutErasures(
+        base.event_log, base.views, base.outputs, base.checkpoint_files, Inbox(base.received), base.data_dir
+    )
+    return Erasures(base.event_log, carrying, base.data_dir)
 
 
 # --- the two roles -----------------------------------------------------------------------------------
@@ -365,7 +375,7 @@ def _transfers(base: Base, inbox: Inbox) -> Transfers:
         base.exchange,
         _outbox(base),
         inbox,
-        base.now,
+        base.clock,
         TransferLimits(max_bytes=files.max_mb * MIB, max_offers=files.max_offers),
     )
 
@@ -376,7 +386,7 @@ def _outbox(base: Base) -> Outbox:
 
 
 # --- adapters ----------------------------------------------------------------------------------------
-def _event_log(settings: Settings, now: Callable[[], int], loops: Loops) -> SQLiteEventLog:
+def _event_log(settings: Settings, now: Callable[[], int], loops: Loops) -> DurableEventLog:
     if settings.eventlog.url:
         raise ConfigError("eventlog.url: this version keeps its log in general.data_dir; leave the setting empty")
     return SQLiteEventLog(settings.events_db, now, loops=loops)
@@ -447,6 +457,7 @@ def _docker_executor(settings: Settings, node_id: str, capacity: Capacity) -> Do
         workspace_volumes=True,
         patience_seconds=job.answer_timeout,
         network=job.network,
+        gateways=_gateways(job),
     )
     return DockerExecutor(node_id, wanted)
 
@@ -456,6 +467,20 @@ def _input_networks(settings: Settings) -> list[IPv4Network | IPv6Network]:
         return [ip_network(text) for text in settings.job.input_networks]
     except ValueError as error:
         raise ConfigError(f"job.input_networks: {error}; networks such as 10.1.0.0/16 are expected") from error
+
+
+def _gateways(job: Job) -> GatewaySettings:
+    """Raises ConfigError."""
+    try:
+        resolver = IPv4Address(job.resolver) if job.resolver else None
+        if resolver is not None and (resolver.is_loopback or resolver.is_unspecified):
+            raise ValueError(f"{resolver} is each machine's own, and no other's")
+    except ValueError as error:
+        raise ConfigError(f"job.resolver: expected the IPv4 address of a name server: {error}") from error
+    try:
+        return GatewaySettings(range=job_range(job.network_range), resolver=resolver, max_mb=job.network_max_mb)
+    except ValueError as error:
+        raise ConfigError(f"job.network_range: expected a private network, /8 to /29: {error}") from error
 
 
 def _has_docker() -> bool:
@@ -470,7 +495,9 @@ def _folder(path: Path) -> Path:
         raise ConfigError(f"folder {path} can't be made: {error.strerror}; set another in the configuration") from error
 
 
-def _relay(settings: Settings, event_log: SQLiteEventLog, peer_id: str, loops: Loops | None = None) -> NatsRelay | None:
+def _relay(
+    settings: Settings, event_log: DurableEventLog, peer_id: str, loops: Loops | None = None
+) -> NatsRelay | None:
     """Nothing of NATS is imported unless it is set up."""
     if not settings.nats.url:
         return None
@@ -496,7 +523,7 @@ def funding_check(settings: Funding) -> FundingCheck:
     return LedgerCheck(settings)
 
 
-def tracer(settings: Settings, event_log: SQLiteEventLog, peer_id: str, loops: Loops | None = None) -> Tracer | None:
+def tracer(settings: Settings, event_log: DurableEventLog, peer_id: str, loops: Loops | None = None) -> Tracer | None:
     """Only where the standard variables of OpenTelemetry name a collector; they are set for a whole
     machine at times, so a missing extra is no reason not to start."""
     names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")

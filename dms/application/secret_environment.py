@@ -7,17 +7,14 @@ from msgspec.structs import replace
 from dms.application.ports import EventLog, Secrets
 from dms.domain.environment import PURPOSE, SEALED, unsealed_names
 from dms.domain.request import ServiceRequest
-from dms.errors import ExecutionError, InvalidInput
+from dms.errors import ExecutionError
 
 
-def check_given(request: ServiceRequest) -> None:
-    """Of a request that a user makes. Raises InvalidInput for what comes from another job's history."""
+def resealed(request: ServiceRequest) -> list[tuple[str, str]]:
+    """(JSON pointer, what is wrong) of values in a user's request that come from another job's history."""
     given = set(unsealed_names(request.params.secret_env))
-    sealed = [name for name in request.params.secret_env if name not in given]
-    if sealed:
-        text = "is the sealed value of another job, which only that job can have; give the value itself"
-        problems = [(f"/params/secret_env/{name}", text) for name in sealed]
-        raise InvalidInput(f"secret_env {', '.join(sealed)} {text}", problems)
+    text = "is the sealed value of another job, which nobody else can have; give the value itself"
+    return [(f"/params/secret_env/{name}", text) for name in request.params.secret_env if name not in given]
 
 
 def seal_secrets(log: EventLog, job_id: str, request: ServiceRequest) -> ServiceRequest:

@@ -67,6 +67,7 @@ def _asking(function: F) -> F:
     options = [
         click.option("--quote", is_flag=True, help="Only ask for the price; pay later with `job fund`."),
         click.option("--dry-run", is_flag=True, help="Only show price and provider, and why; nothing is recorded."),
+        click.option("--strict", is_flag=True, help="Refuse what is only warned of otherwise, such as unknown keys."),
     ]
     return _with(options, function)
 
@@ -97,6 +98,7 @@ def _add_run(group: Group) -> None:
         resume: str | None,
         quote: bool,
         dry_run: bool,
+        strict: bool,
         tx_hash: str | None,
         trust: bool,
         wait: bool,
@@ -120,7 +122,7 @@ def _add_run(group: Group) -> None:
         described_so_far = copy.deepcopy(dict(DEFAULTS)) if file is None else read_request(file)
         request = described(described_so_far, given, context.meta[_ARGUMENTS])
         request = with_resume(request, resume and job_id_of(state, resume))
-        return _ask_and_pay(state, request, quote, dry_run, tx_hash, trust, wait, timeout)
+        return _ask_and_pay(state, request, quote, dry_run, strict, tx_hash, trust, wait, timeout)
 
 
 def _add_rerun(group: Group) -> None:
@@ -139,6 +141,7 @@ def _add_rerun(group: Group) -> None:
         settings: tuple[str, ...],
         quote: bool,
         dry_run: bool,
+        strict: bool,
         tx_hash: str | None,
         trust: bool,
         wait: bool,
@@ -152,7 +155,7 @@ def _add_rerun(group: Group) -> None:
         _check_payment(tx_hash, trust)
         request = _request_of(state.api(), job_id)
         set_all(request, settings)
-        return _ask_and_pay(state, request, quote, dry_run, tx_hash, trust, wait, timeout)
+        return _ask_and_pay(state, request, quote, dry_run, strict, tx_hash, trust, wait, timeout)
 
 
 def _add_fund(group: Group) -> None:
@@ -190,6 +193,7 @@ def _ask_and_pay(
     request: Mapping[str, Any],
     quote: bool,
     dry_run: bool,
+    strict: bool,
     tx_hash: str | None,
     trust: bool,
     wait: bool,
@@ -199,9 +203,9 @@ def _ask_and_pay(
 
     api = state.api()
     if dry_run:
-        _print_dry_run(state, _asked(api, "/run/request-service/dry-run", request))
+        _print_dry_run(state, _asked(api, "/run/request-service/dry-run", request, strict=strict))
         return Exit.OK
-    offer = _asked(api, "/run/request-service", request)
+    offer = _asked(api, "/run/request-service", request, strict=strict)
     job_id = offer["job_id"]
     provider = offer.get("compute_provider_id") or offer["compute_provider_addr"]
     say(f"job {job_id}: {offer['estimated_price']} NTX, provider {provider}")
@@ -222,14 +226,17 @@ def _check_payment(tx_hash: str | None, trust: bool) -> None:
         raise click.UsageError("--tx-hash is empty")
 
 
-def _asked(api: Api, path: str, request: Mapping[str, Any]) -> dict[str, Any]:
+def _asked(api: Api, path: str, request: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
+    """The answer. What may be a mistake in the request is told."""
     try:
-        answer: dict[str, Any] = api.post(path, request)
+        answer: dict[str, Any] = api.post(path, request, strict=strict or None)
     except Failure as failure:
         if failure.exit_code != Exit.NOT_FOUND:
             raise
         hint = "see who is there: nunet capacity, nunet peer list"
         raise Failure(failure.message, Exit.NOT_PLACED, hint) from failure
+    for warning in answer.get("warnings", ()):
+        say(f"warning: {warning['pointer']}: {warning['detail']}")
     return answer
 
 

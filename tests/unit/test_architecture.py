@@ -143,6 +143,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
+LONGEST_CLASS = 300
 LONGEST_FUNCTION = 60  # lines
 
 
@@ -161,6 +162,33 @@ def test_no_function_is_longer_than_a_screen() -> None:
         if lines > LONGEST_FUNCTION
     }
     assert not long
+
+
+def classes(module: str) -> Iterator[ast.ClassDef]:
+    return (node for node in ast.walk(ast.parse(MODULES[module].read_text())) if isinstance(node, ast.ClassDef))
+
+
+def test_no_class_is_so_long_that_it_is_two() -> None:
+    long = {
+        f"{module}.{found.name}: {lines} lines"
+        for module in MODULES
+        for found in classes(module)
+        if (lines := (found.end_lineno or found.lineno) - found.lineno + 1) > LONGEST_CLASS
+    }
+    assert not long
+
+
+def test_what_cannot_be_done_is_given_up_by_each_reactor_that_leaves_an_event() -> None:
+    """Or it says who does it in its place."""
+    silent = {
+        f"{module}.{found.name}"
+        for module in MODULES
+        for found in classes(module)
+        if any(ast.unparse(base).startswith("Reactor[") for base in found.bases)
+        and "recorded = False" not in map(ast.unparse, found.body)
+        and "give_up" not in {part.name for part in found.body if isinstance(part, ast.AsyncFunctionDef)}
+    }
+    assert not silent
 
 
 # --- tasks ---------------------------------------------------------------------------------------
@@ -252,6 +280,37 @@ def test_only_one_module_opens_sqlite_databases() -> None:
     ours = [path for top in ("dms", "projections", "ops") for path in sorted((ROOT / top).rglob("*.py"))]
     found = {str(path.relative_to(ROOT)): calls for path in ours if (calls := calls_to_connect(path))}
     assert set(found) == {"dms/database.py"}
+
+
+LOG = "dms.adapters.eventlog"
+OF_ONE_DATABASE = "sqlite"  # what a module of the log that knows it is named after
+PUT_TOGETHER = f"{LOG}.log"  # the log on that database
+
+
+def knows_the_database(source: str) -> set[str]:
+    """What a module above the recorder's seam must not name."""
+    tree = ast.parse(source)
+    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    ours = (f"{LOG}.{OF_ONE_DATABASE}", "dms.database")
+    return {name for name in found if name.split(".")[0] == "sqlite3" or name.startswith(ours)}
+
+
+def test_above_the_recorders_seam_nothing_knows_the_database() -> None:
+    """So that another one is put in below it: its errors, its rows and its files are not met anywhere else."""
+    above = [m for m in MODULES if is_within(m, LOG) and not m.startswith(f"{LOG}.{OF_ONE_DATABASE}")]
+    users = [m for m in MODULES if is_within(m, "dms.cli") or m in ("dms.keys", "dms.bootstrap", "dms.daemon")]
+    knowing = {module: knows_the_database(MODULES[module].read_text()) for module in above if module != PUT_TOGETHER}
+    knowing |= {m: {name for name in knows_the_database(MODULES[m].read_text()) if name == "sqlite3"} for m in users}
+    assert {module: names for module, names in knowing.items() if names} == {}
+
+
+def test_the_rule_would_catch_a_module_that_knows_the_database() -> None:
+    assert knows_the_database("import sqlite3") == {"sqlite3"}
+    assert knows_the_database("def f():\n    from dms.adapters.eventlog.sqlite_names import NewNames")
+    assert not knows_the_database("from dms.adapters.eventlog.recorder import LogRecorder")
 
 
 def test_the_rules_would_catch_an_outward_import() -> None:

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from dms.adapters.http.problems import Finding
 from dms.application.network.messages import UUID_PATTERN
-from dms.domain.resources import Resources
+from dms.domain.resources import Gpu, Resources
 from projections.capacity import NetworkCapacity
 
 JobId = Annotated[str, Meta(pattern=UUID_PATTERN, description="UUIDv7")]
@@ -154,7 +155,8 @@ class Ping(Struct, frozen=True, kw_only=True):
 # --- jobs --------------------------------------------------------------------------------------------
 class QuoteAnswer(Struct, frozen=True, kw_only=True):
     """With the fields of both generations of the original: signature and oracle_message, and the hashes.
-    estimated_price: NTX. signature: Ed25519 over oracle_message by this node's key, hex."""
+    estimated_price: NTX. signature: Ed25519 over oracle_message by this node's key, hex. warnings: keys of the request
+    that nobody reads, and what else may be a mistake; the job can be paid and run all the same."""
 
     job_id: JobId
     compute_provider_addr: Annotated[str, Meta(description="where to pay: the provider's wallet")]
@@ -167,6 +169,7 @@ class QuoteAnswer(Struct, frozen=True, kw_only=True):
     refund_hash: Hash
     distribute_50_hash: Hash
     distribute_75_hash: Hash
+    warnings: list[Finding]
 
 
 class CandidateAnswer(Struct, frozen=True, kw_only=True):
@@ -196,6 +199,7 @@ class DryRun(Struct, frozen=True, kw_only=True):
     refused: Annotated[list[RefusalAnswer], Meta(description="some of those that can't")]
     refused_count: Annotated[int, Meta(description="how many can't")]
     unseen_count: Annotated[int, Meta(description="how many were not looked at: enough others cost no more")]
+    warnings: Annotated[list[Finding], Meta(description="what may be a mistake in the request")]
 
 
 class TimelineStep(Struct, frozen=True, kw_only=True):
@@ -357,18 +361,22 @@ class Ready(Struct, frozen=True, kw_only=True):
 
 
 class ProviderCapacity(Struct, frozen=True, kw_only=True):
-    """own: this node. total: the hardware; onboarded: offered; reserved: held by jobs. ntx_price: a minute.
-    network: the most that its jobs are given, "none" or "internet"; empty where its DMS does not say.
-    network_trouble: why it is no more, of this node only."""
+    """own: this node. available: as its owner set it (own node only); hindrance: why it can take no jobs just now all
+    the same; online: takes jobs. total: the hardware; onboarded: offered; reserved: held by jobs. gpus: with what jobs
+    leave of them. ntx_price: a minute. network: the most that its jobs are given, "none" or "internet"; empty where its
+    DMS does not say. network_trouble: why it is no more, of this node only."""
 
     provider: str
     own: bool
+    available: bool
+    hindrance: str
     online: bool
     channel: str
     total: Resources
     onboarded: Resources
     reserved: Resources
     free: Resources
+    gpus: list[Gpu]
     ntx_price: str
     network: str
     network_trouble: str

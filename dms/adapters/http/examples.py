@@ -86,6 +86,7 @@ QUOTE: dict[str, Any] = {
     **{
         f"{outcome}_hash": "a7" * 32 for outcome in ("metadata", "withdraw", "refund", "distribute_50", "distribute_75")
     },
+    "warnings": [{"pointer": "/blokchain", "detail": "unknown key; did you mean blockchain?"}],
 }
 DRY_RUN: dict[str, Any] = {
     "compute_provider_addr": ADDRESS,
@@ -95,6 +96,7 @@ DRY_RUN: dict[str, Any] = {
     "refused": [{"peer_id": "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp", "reason": "is offline"}],
     "refused_count": 1,
     "unseen_count": 0,
+    "warnings": [],
 }
 JOB: dict[str, Any] = {
     "job_id": JOB_ID,
@@ -145,12 +147,15 @@ CAPACITY: dict[str, Any] = {
         {
             "provider": PEER_ID,
             "own": True,
+            "available": True,
+            "hindrance": "",
             "online": True,
             "channel": "nunet-test",
             "total": HARDWARE,
             "onboarded": AMOUNT,
             "reserved": NOTHING,
             "free": AMOUNT,
+            "gpus": [],
             "ntx_price": "0.001",
             "network": "internet",
             "network_trouble": "",

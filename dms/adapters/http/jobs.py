@@ -13,20 +13,46 @@ from dms.adapters.http import answers, examples
 from dms.adapters.http.joblogs import NDJSON, logs
 from dms.adapters.http.joblogs import TEXT as TEXT_MEDIA
 from dms.adapters.http.past import AS_OF, views_at
-from dms.adapters.http.replies import LARGEST, checked_job_id, dated, iso, json_reply, query, query_int
+from dms.adapters.http.problems import Finding
+from dms.adapters.http.replies import (
+    LARGEST,
+    checked_job_id,
+    dated,
+    iso,
+    json_reply,
+    query,
+    query_bool,
+    query_int,
+)
 from dms.adapters.http.routes import FLAG, Api, Parameter, Route, choice, whole
 from dms.adapters.http.sockets import is_local
-from dms.adapters.http.strict_json import parse
+from dms.adapters.http.strict_json import Findings, parse
+from dms.adapters.http.thorough import read_thoroughly
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.event import Recorded, open_data
 from dms.domain.job import Job
 from dms.domain.request import ServiceRequest
+from dms.domain.request_doubts import doubts_of
 from dms.errors import InvalidInput, NotFound
 from projections.jobs import STATUSES, JobRow, Jobs
 
 _JOBS = Jobs()
 _ROLES = {"sp": "service provider", "cp": "compute provider"}
 PAGE, LARGEST_PAGE = 50, 1000
+_NOT_READ = frozenset(
+    f"/{key}"
+    for key in (
+        "$schema",
+        "timestamp",
+        "traceinfo",
+        "metadata_hash",
+        "withdraw_hash",
+        "refund_hash",
+        "distribute_hash",
+        "distribute_50_hash",
+        "distribute_75_hash",
+    )
+)  # for editors; and what known clients send, which the original overwrote
 _ID_BEGINS = re.compile("[0-9a-f-]{0,36}")
 _BEHIND = "\U0010ffff"  # every id that begins so stands before it
 TERMINATED = "terminated by its owner"
@@ -39,8 +65,8 @@ class TerminateBody(Struct, frozen=True):
 
 async def request_service(request: Request, api: Api) -> HTTPResponse:
     """200 with the fields of both generations of the original; 404 says of each candidate why not."""
-    asked = parse(request.body, ServiceRequest)
-    quote = await api.services.service_provider.request_service(asked, caller_is_local=is_local(request))
+    asked, problems, warnings = _read_request(request)
+    quote = await api.services.service_provider.request_service(asked, problems, caller_is_local=is_local(request))
     return json_reply(
         {
             "job_id": quote.job_id,
@@ -50,14 +76,25 @@ async def request_service(request: Request, api: Api) -> HTTPResponse:
             "signature": quote.signature,
             "oracle_message": quote.oracle_message,
             **quote.hashes,
+            "warnings": _findings(warnings),
         }
     )
 
 
+def _read_request(request: Request) -> tuple[ServiceRequest, Findings, Findings]:
+    """The request; what is wrong with it; what may be a mistake, which is wrong too when that is asked for."""
+    found = read_thoroughly(request.body, ServiceRequest, examples.SERVICE_REQUEST)
+    unknown = [(at, what) for at, what in found.unknown if at not in _NOT_READ]
+    warnings = unknown + doubts_of(found.value)
+    if query_bool(request, "strict"):
+        return found.value, found.problems + warnings, []
+    return found.value, found.problems, warnings
+
+
 async def dry_run(request: Request, api: Api) -> HTTPResponse:
     """What a request would be answered with just now, and why; refused as the request itself would be."""
-    asked = parse(request.body, ServiceRequest)
-    found = await api.services.service_provider.try_out(asked, caller_is_local=is_local(request))
+    asked, problems, warnings = _read_request(request)
+    found = await api.services.service_provider.try_out(asked, problems, caller_is_local=is_local(request))
     chosen, match, reached = found.chosen, found.match, found.reached
     return json_reply(
         {
@@ -77,8 +114,13 @@ async def dry_run(request: Request, api: Api) -> HTTPResponse:
             "refused": match.refused,
             "refused_count": match.refused_count,
             "unseen_count": match.unseen_count,
+            "warnings": _findings(warnings),
         }
     )
+
+
+def _findings(found: Findings) -> list[Finding]:
+    return [Finding(pointer=pointer, detail=what) for pointer, what in found]
 
 
 def _milliseconds(seconds: float | None) -> float | None:
@@ -201,6 +243,7 @@ async def terminate(request: Request, api: Api) -> HTTPResponse:
 
 _JOB_TAG = ("jobs",)
 _SOME_STATUSES = {"type": "string", "pattern": f"^$|^({'|'.join(STATUSES)})(,({'|'.join(STATUSES)}))*$"}
+_STRICT = (Parameter("strict", "Refuse what is only warned of otherwise: unknown keys, likely mistakes.", FLAG),)
 _AFTER = Parameter("after", "Go on behind this one: a page's next_token.")
 _TERMINATE: dict[str, Any] = {
     "body": TerminateBody,
@@ -217,6 +260,7 @@ _TERMINATE: dict[str, Any] = {
 ROUTES = (
     Route(
         "POST", "/run/request-service", request_service, "Ask for a job to be run.", ServiceRequest,
+        query=_STRICT,
         body_example=examples.SERVICE_REQUEST, answer=answers.QuoteAnswer, answer_example=examples.QUOTE,
         errors=(400, 404), tags=("run",),
         description="Answers with a price and the provider that would run it. Pay, then report the payment as "
@@ -224,6 +268,7 @@ ROUTES = (
     ),
     Route(
         "POST", "/run/request-service/dry-run", dry_run, "Who would run a job, for how much, and why.", ServiceRequest,
+        query=_STRICT,
         body_example=examples.SERVICE_REQUEST, answer=answers.DryRun, answer_example=examples.DRY_RUN,
         errors=(400, 404), tags=("run",),
         description="Nothing is recorded, held or promised. What can't be run is refused as by `/run/request-service`.",

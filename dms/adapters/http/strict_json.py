@@ -17,13 +17,13 @@ from typing import Any, TypeVar, cast, get_args, get_origin
 
 import msgspec
 
+from dms.adapters.http.located import escaped, located
 from dms.errors import InvalidInput
 
 T = TypeVar("T")
 
 DEEPEST = 32
 _BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _TOO_DEEP = f"nested deeper than {DEEPEST}"
 _INTEGERS = range(-(2**63), 2**64)
 
@@ -45,14 +45,25 @@ Findings = list[tuple[str, str]]
 
 def parse(body: bytes, message_type: type[T]) -> T:
     """The body as that type; unknown keys are ignored, whatever they hold. Raises InvalidInput with JSON pointers."""
-    tree, findings = _read(body, _maps(cast("Hashable", message_type)))
+    tree, findings = tree_of(body, message_type)
     try:
         value = msgspec.convert(tree, message_type)
     except msgspec.ValidationError as error:
-        raise _invalid(*_explained(*_located(str(error)), findings)) from error
-    if findings and _holds_refused(value):
-        raise _invalid(*findings[0])
+        raise invalid(*explained(error, findings)) from error
+    check_whole(value, findings)
     return value
+
+
+def tree_of(body: bytes, message_type: type[Any]) -> tuple[Any, Findings]:
+    """Dicts with folded keys, lists and scalars, to be converted to that type; what has no place in it can't be, and
+    stands in the findings. Raises InvalidInput for what is no JSON."""
+    return _read(body, _maps(cast("Hashable", message_type)))
+
+
+def check_whole(value: Any, findings: Findings) -> None:
+    """Raises InvalidInput where one of the findings came through, since the type takes anything there."""
+    if findings and _holds_refused(value):
+        raise invalid(*findings[0])
 
 
 def convert(value: Any, message_type: type[T]) -> T:
@@ -60,14 +71,14 @@ def convert(value: Any, message_type: type[T]) -> T:
     try:
         return msgspec.convert(value, message_type)
     except msgspec.ValidationError as error:
-        raise _invalid(*_located(str(error))) from error
+        raise invalid(*located(str(error))) from error
 
 
 def load(body: bytes) -> Any:
     """Dicts with folded keys, lists and scalars. Raises InvalidInput for anything in it."""
     tree, findings = _read(body)
     if findings:
-        raise _invalid(*findings[0])
+        raise invalid(*findings[0])
     return tree
 
 
@@ -101,11 +112,11 @@ def _read(body: bytes, maps: frozenset[str] = frozenset()) -> tuple[Any, Finding
             parse_float=_float,
         )
     except UnicodeDecodeError as error:
-        raise _invalid("", f"byte {error.start} is not UTF-8") from error
+        raise invalid("", f"byte {error.start} is not UTF-8") from error
     except json.JSONDecodeError as error:
-        raise _invalid("", f"{error.msg} (line {error.lineno}, column {error.colno})") from error
+        raise invalid("", f"{error.msg} (line {error.lineno}, column {error.colno})") from error
     except RecursionError as error:
-        raise _invalid("", _TOO_DEEP) from error
+        raise invalid("", _TOO_DEEP) from error
     reading = _Reading(maps)
     return reading.checked(tree, "", 0), reading.findings
 
@@ -149,7 +160,7 @@ class _Reading:
             return [self.checked(item, f"{pointer}/{index}", depth + 1) for index, item in enumerate(value)]
         if isinstance(value, _Refused):
             if not value.json:
-                raise _invalid(pointer, value.why)
+                raise invalid(pointer, value.why)
             return self._refuse(pointer, value.why)
         if isinstance(value, str) and (why := _bad_text(value, pointer)):
             return self._refuse(pointer, why)
@@ -187,32 +198,22 @@ def _bad_text(text: str, pointer: str) -> str:
         return ""
     why = f"text must not hold U+{ord(bad[0]):04X}"
     if bad[0] != "\x00":
-        raise _invalid(pointer, why)
+        raise invalid(pointer, why)
     return why
 
 
-def escaped(key: str) -> str:
-    """A key as a step of a JSON pointer. Source: RFC 6901."""
-    return key[:64].replace("~", "~0").replace("/", "~1")
-
-
-def _located(text: str) -> tuple[str, str]:
-    """(pointer, what is wrong) of msgspec's "... - at `$.a[0]`"."""
-    what, _, where = text.partition(" - at `$")
-    pointer = "".join("/" + (name or index) for name, index in _STEP.findall(where.rstrip("`")))
-    missing = re.search(r"missing required field `([^`]+)`", what)
-    return (f"{pointer}/{missing[1]}", "is required") if missing else (pointer, what)
-
-
-def _explained(pointer: str, what: str, findings: Findings) -> tuple[str, str]:
-    """Better words, where it is one of the findings. msgspec names no key of a map, only that it is in there."""
+def explained(error: msgspec.ValidationError, findings: Findings, at: str = "") -> tuple[str, str]:
+    """(pointer, what is wrong). at: where the value stands that could not be converted. Better words, where it is one
+    of the findings. msgspec names no key of a map, only that it is in there."""
+    pointer, what = located(str(error))
+    pointer = at + pointer
     above, unnamed, _ = pointer.partition("/...")
-    for at, why in findings:
-        if at == pointer or (unnamed and at.startswith(f"{above}/")):
-            return at, why
+    for place, why in findings:
+        if place == pointer or (unnamed and place.startswith(f"{above}/")):
+            return place, why
     return above, what
 
 
-def _invalid(pointer: str, what: str) -> InvalidInput:
+def invalid(pointer: str, what: str) -> InvalidInput:
     place = f" at {pointer}" if pointer else ""
     return InvalidInput(f"invalid request data{place}: {what}", [(pointer, what)])

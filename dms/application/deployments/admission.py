@@ -15,7 +15,7 @@ from dms.application.ports import ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import vram_to_reserve
 from dms.domain.environment import unsealed_names
-from dms.domain.gpus import GpuReading
+from dms.domain.gpus import GpuReading, GpuWish, choose
 from dms.domain.network import Network
 from dms.domain.payment import Payment
 from dms.domain.pricing import price_text, quote
@@ -52,7 +52,7 @@ class Admission:
         if not reason and wish is not None:
             gpus = self._device.reservations.free_gpus(recorded, readings, wish)
             if not gpus:
-                reason, fault = f"the provider does not have {wish} now", Fault.PROVIDER
+                reason, fault = self._no_gpus(recorded, readings, wish), Fault.PROVIDER
         if reason:
             deployment.refuse(reason, fault)
             return
@@ -66,6 +66,14 @@ class Admission:
             gpus_shared=wish is not None and wish.shared,
             network=Network.INTERNET if request.network is Network.INTERNET and self._gives_internet else Network.NONE,
         )
+
+    def _no_gpus(self, recorded: Sequence[Gpu], readings: Sequence[GpuReading], wish: GpuWish) -> str:
+        """What decides and is on no record is said: a small change of what is free on a GPU is no event."""
+        reason = f"the provider does not have {wish} now"
+        if not choose(self._device.reservations.left_of(recorded), wish):
+            return reason
+        told = ", ".join(f"{reading.free_vram_mb} MB free on {reading.uuid}" for reading in readings) or "no GPU"
+        return f"{reason}: its driver tells of {told}"
 
     def of_channel(self, channel: str) -> Refusal:
         """channel: that the request was matched on; empty when it does not say."""

@@ -7,7 +7,6 @@ provider, the following of the deployment) is done by the reactors, which the lo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from dms.application.jobs.follow_deployments import FollowDeployments
 from dms.application.jobs.fund_jobs import CheckFunding, ExpireUnfunded
 from dms.application.jobs.job_index import JobIndex
 from dms.application.jobs.provider_search import Found, ProviderSearch
+from dms.application.jobs.request_check import Problems, RequestCheck
 from dms.application.jobs.submission import Submission
 from dms.application.jobs.tell_providers import RevokeDeployments, StopDeployments
 from dms.application.network.directory import Directory
@@ -27,12 +27,12 @@ from dms.application.payments.funding import PatientCheck
 from dms.application.payments.payments import payment_of
 from dms.application.ports import EventLog, FundingCheck, OutputStore, PeerNetwork, Signer
 from dms.application.reactors import Reactor
-from dms.application.secret_environment import check_given, seal_secrets
+from dms.application.secret_environment import seal_secrets
 from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job
 from dms.domain.payment import payment_key
-from dms.domain.pricing import estimate, outcome_hashes, price_text, terms
-from dms.domain.request import ServiceRequest, is_key_of, problems_of, settled
+from dms.domain.pricing import outcome_hashes, price_text, terms
+from dms.domain.request import ServiceRequest, settled
 from dms.errors import InvalidInput, NotFound
 
 
@@ -80,6 +80,7 @@ class ServiceProvider:
         self._signer, self._checkpoints, self._inputs, self._now = signer, checkpoints, inputs, now
         self._timeouts, self._default_target = timeouts, default_target
         self._index = JobIndex(log)
+        self._checking = RequestCheck(signer)
         self._search = ProviderSearch(directory, device, network)
         submission = Submission(log, device, network, signer, timeouts.answer)
         self.reactors: Sequence[Reactor[Any]] = (
@@ -124,20 +125,23 @@ class ServiceProvider:
         await self._device.change_default_provider("")
 
     # --- the commands ------------------------------------------------------------------------------
-    async def request_service(self, request: ServiceRequest, *, caller_is_local: bool = False) -> Quote:
-        """caller_is_local: only who is on this machine may make files of it inputs. Raises InvalidInput (also when it
-        can't be had for max_ntx), Forbidden, NoProviderMatches."""
-        self._check(request)
-        check_given(request)
+    async def request_service(
+        self, request: ServiceRequest, problems: Problems = (), *, caller_is_local: bool = False
+    ) -> Quote:
+        """problems: what was wrong with it when it was read. caller_is_local: only who is on this machine may make
+        files of it inputs. Raises InvalidInput (also when it can't be had for max_ntx), Forbidden,
+        NoProviderMatches."""
+        self._checking.check(request, problems)
         request = settled(request)
         source = self._checkpoints.source_of(request)
         request = await self._inputs.measured(request, caller_is_local=caller_is_local)
         return await self._quote(request, await self._find(request), source)
 
-    async def try_out(self, request: ServiceRequest, *, caller_is_local: bool = False) -> Found:
+    async def try_out(
+        self, request: ServiceRequest, problems: Problems = (), *, caller_is_local: bool = False
+    ) -> Found:
         """Who would get it just now; nothing is recorded, and nothing promised. Raises as `request_service` does."""
-        self._check(request)
-        check_given(request)
+        self._checking.check(request, problems)
         request = settled(request)
         self._checkpoints.source_of(request)
         request = await self._inputs.measured(request, caller_is_local=caller_is_local)
@@ -145,30 +149,6 @@ class ServiceProvider:
 
     async def _find(self, request: ServiceRequest) -> Found:
         return await self._search.find(request, request.params.node_id or self.default_provider)
-
-    def _check(self, request: ServiceRequest) -> None:
-        problems = problems_of(request) + self._strangers(request)
-        if problems:
-            raise InvalidInput("; ".join(text for _, text in problems), problems)
-        price = estimate(request.constraints)
-        if price > Decimal(str(request.max_ntx)):
-            raise InvalidInput(
-                f"nunet estimation price is greater than client price: {price_text(price)} NTX is estimated, "
-                f"max_ntx is {request.max_ntx:g}",
-                [("/max_ntx", f"at least {price_text(price)}")],
-            )
-
-    def _strangers(self, request: ServiceRequest) -> list[tuple[str, str]]:
-        """Ids and keys that the request names, and which are others'."""
-        params, own = request.params, self._signer.peer_id
-        found: list[tuple[str, str]] = []
-        if params.local_node_id not in ("", own):
-            found.append(("/params/local_node_id", f"this DMS is {own}, not {params.local_node_id[:64]}"))
-        if not is_key_of(params.local_public_key, self._signer.public_key(own)):
-            found.append(("/params/local_public_key", "is not the public key of this DMS"))
-        if params.node_id and not is_key_of(params.public_key, self._signer.public_key(params.node_id)):
-            found.append(("/params/public_key", f"is not the public key of {params.node_id[:64]}"))
-        return found
 
     async def _quote(self, request: ServiceRequest, found: Found, source: Path | None) -> Quote:
         chosen, match = found.chosen, found.match

@@ -257,6 +257,19 @@ def test_run_reports_the_payment_and_prints_the_job_id(tiny: TinyDms, request_fi
     assert tiny.heard == [{"action": "send-status", "message": paid}]
 
 
+def test_what_may_be_a_mistake_is_told_before_the_payment_and_refused_when_strict(
+    tiny: TinyDms, request_file: str
+) -> None:
+    offering(tiny)
+    warning = {"pointer": "/blokchain", "detail": "unknown key; did you mean blockchain?"}
+    tiny.answers["POST /run/request-service"] = (200, OFFER | {"warnings": [warning]})
+    result = nunet("job", "run", request_file, "--quote", tiny=tiny)
+    assert (result.exit_code, tiny.asked[-1][1]) == (0, {})
+    assert result.stderr.startswith("warning: /blokchain: unknown key; did you mean blockchain?\n")
+    nunet("job", "run", request_file, "--quote", "--strict", tiny=tiny)
+    assert tiny.asked[-1][1] == {"strict": "true"}
+
+
 @pytest.mark.parametrize(("given", "sent"), [("mine.tar.gz", "mine.tar.gz"), (JOB, f"{JOB}.tar.gz")])
 def test_run_goes_on_from_a_checkpoint_or_from_that_of_a_job(
     tiny: TinyDms, request_file: str, given: str, sent: str
