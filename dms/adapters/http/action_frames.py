@@ -56,14 +56,42 @@ def _funding_pending(event: Job.FundingPending, _log_url: str) -> Content:
     return {"action": "funding-pending", "message": event.reason}
 
 
+def _input_started(event: Job.InputStarted, _log_url: str) -> Content:
+    return {"action": "input-started", "message": f"{_input(event)} is fetched"} | _input_fields(event)
+
+
+def _input_done(event: Job.InputDone, _log_url: str) -> Content:
+    whence = "the provider had it" if event.cached else "fetched"
+    text = f"{_input(event)}: {event.size_bytes} bytes, {whence}, SHA-256 {event.sha256[:12]}"
+    more = {"size_bytes": event.size_bytes, "sha256": event.sha256, "cached": event.cached}
+    return {"action": "input-done", "message": text} | _input_fields(event) | more
+
+
+def _input_failed(event: Job.InputFailed, _log_url: str) -> Content:
+    return {"action": "input-failed", "message": f"{_input(event)}: {event.reason}"} | _input_fields(event)
+
+
+def _input(event: Job.InputStarted | Job.InputDone | Job.InputFailed) -> str:
+    return f"input {event.number}, {event.path}"
+
+
+def _input_fields(event: Job.InputStarted | Job.InputDone | Job.InputFailed) -> Content:
+    return {"number": event.number, "path": event.path}
+
+
 ACTIONS: dict[type[Event], Callable[[Any, str], Content | None]] = {
-    Job.FundingPending: _funding_pending,  # version 2 only
+    Job.FundingPending: _funding_pending,
+    Job.InputStarted: _input_started,
+    Job.InputDone: _input_done,
+    Job.InputFailed: _input_failed,
     Job.Submitted: _submitted,
     Job.DeploymentResponded: _responded,
     Job.Completed: _completed,
     Job.Failed: _failed,
     Job.Expired: _failed,
 }
+VERSION_2 = (Job.FundingPending, Job.InputStarted, Job.InputDone, Job.InputFailed)
+"""Of which a client of the original knows no action."""
 TERMINAL = (Job.Completed, Job.Failed, Job.Expired)
 TOPICS = tuple(event.TOPIC for event in ACTIONS)
 LATEST_NS = 253_402_300_799 * 10**9  # the last second of the year 9999
@@ -82,8 +110,8 @@ def is_terminal(recorded: Recorded) -> bool:
 
 def action_frame(recorded: Recorded, flavour: Flavour, log_path: str) -> bytes | None:
     """The payload that tells of the event, or None. log_path: of the job's log, from the root."""
-    if isinstance(recorded.event, Job.FundingPending) and (flavour.version < 2 or flavour.core):
-        return None  # a client of the original knows no such action
+    if isinstance(recorded.event, VERSION_2) and (flavour.version < 2 or flavour.core):
+        return None
     make = ACTIONS.get(type(recorded.event))
     content = make(recorded.event, flavour.base + log_path) if make else None
     if content is None:
