@@ -7,10 +7,10 @@ from typing import ClassVar
 from dms.domain.aggregate import applies
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.deployment_events import DeploymentEvents
+from dms.domain.deployment_inputs import DeploymentInputs
 from dms.domain.deployment_rules import DEPLOYMENT_RULES, DeploymentState
 from dms.domain.event import Event
 from dms.domain.network import Network
-from dms.domain.paid_work import PaidWork
 from dms.domain.request import ServiceRequest
 from dms.domain.resources import Resources
 from dms.domain.reward import Fault, Outcome
@@ -22,7 +22,7 @@ __all__ = ["Deployment", "DeploymentState", "Fault", "outcome_of"]
 MICROSECONDS = 1_000_000
 
 
-class Deployment(DeploymentEvents, PaidWork):
+class Deployment(DeploymentInputs):
     KIND: ClassVar[str] = "deployment"
     RULES: ClassVar[Rules[DeploymentState]] = DEPLOYMENT_RULES
     PENDING, CLAIMED, SETTLED = (
@@ -47,8 +47,6 @@ class Deployment(DeploymentEvents, PaidWork):
         self.rejection = ""
         self.log_sealed = False
         self.restored = False
-        self.inputs_started: set[int] = set()
-        self.inputs: dict[int, Deployment.InputDone] = {}
         self.checkpoint: Deployment.CheckpointSaved | None = None
         self.checkpoint_trouble = ""  # why the newest could not be made
         self.delivered = 0  # the number of the newest that the service provider has
@@ -148,27 +146,6 @@ class Deployment(DeploymentEvents, PaidWork):
     def workspace_restored(self) -> None:
         if self.resume is not None and not self.restored:
             self.trigger(self.WorkspaceRestored(name=self.resume.name, sha256=self.resume.sha256))
-
-    def input_started(self, number: int, path: str) -> bool:
-        """Whether that is news, and still to be told."""
-        if self.state is not DeploymentState.ACCEPTED or number in self.inputs_started:
-            return False
-        self.trigger(self.InputStarted(number=number, path=path))
-        return True
-
-    def input_done(self, number: int, path: str, size_bytes: int, sha256: str, *, cached: bool) -> bool:
-        """Whether that is news, and still to be told."""
-        if self.state is not DeploymentState.ACCEPTED or number in self.inputs:
-            return False
-        self.trigger(self.InputDone(number=number, path=path, size_bytes=size_bytes, sha256=sha256, cached=cached))
-        return True
-
-    def input_failed(self, number: int, path: str, reason: str) -> bool:
-        """Whether it is still to be told."""
-        if self.state is not DeploymentState.ACCEPTED:
-            return False
-        self.trigger(self.InputFailed(number=number, path=path, reason=reason))
-        return True
 
     def save_checkpoint(
         self, name: str, size_bytes: int, sha256: str, saved_at: int, files: int = 0, skipped: int = 0
@@ -301,14 +278,6 @@ class Deployment(DeploymentEvents, PaidWork):
     @applies(DeploymentEvents.WorkspaceRestored)
     def _workspace_restored(self, _: DeploymentEvents.WorkspaceRestored) -> None:
         self.restored = True
-
-    @applies(DeploymentEvents.InputStarted)
-    def _input_started(self, event: DeploymentEvents.InputStarted) -> None:
-        self.inputs_started.add(event.number)
-
-    @applies(DeploymentEvents.InputDone)
-    def _input_done(self, event: DeploymentEvents.InputDone) -> None:
-        self.inputs[event.number] = event
 
     @applies(DeploymentEvents.CheckpointSaved)
     def _checkpoint_saved(self, event: DeploymentEvents.CheckpointSaved) -> None:

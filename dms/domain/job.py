@@ -14,9 +14,9 @@ from dms.domain.deployment import Deployment
 from dms.domain.deployment_rules import DEPLOYMENT_RULES, DeploymentState
 from dms.domain.event import EVENT_TYPES, Event, Unknown
 from dms.domain.job_events import JobEvents, Refusal
+from dms.domain.job_inputs import JobInputs
 from dms.domain.job_rules import JOB_RULES, OPEN, JobState
-from dms.domain.paid_work import PaidWork
-from dms.domain.provider_records import InputEvent, consequences, problem_of_input
+from dms.domain.provider_records import consequences
 from dms.domain.request import ServiceRequest
 from dms.domain.reward import Fault, Outcome
 from dms.domain.rules import Life, Rules
@@ -50,7 +50,7 @@ class FundStatus(Struct, frozen=True, kw_only=True):
     tx_hash: str
 
 
-class Job(JobEvents, PaidWork):
+class Job(JobInputs):
     KIND: ClassVar[str] = "job"
     RULES: ClassVar[Rules[JobState]] = JOB_RULES
     PENDING = JobEvents.FundingPending
@@ -68,7 +68,6 @@ class Job(JobEvents, PaidWork):
         self.failure = ""  # why it failed
         self.telling_settled = False
         self.misbehaviours = 0
-        self.inputs_told: set[tuple[str, int]] = set()  # (topic of the provider's record, number)
         self.unreachable = False
         self.termination: str | None = None
         self.checkpoint_offered: Job.CheckpointOffered | None = None
@@ -178,10 +177,8 @@ class Job(JobEvents, PaidWork):
         ran = self.state is JobState.RUNNING
         if isinstance(event, Deployment.CheckpointSaved) and not ran:
             raise PeerMisbehaved(f"job {self.key}: a checkpoint of a container that was never started")
-        if isinstance(event, InputEvent):
-            inputs = self.request.params.inputs if self.request else ()
-            if problem := problem_of_input(event, inputs, self.inputs_told):
-                raise PeerMisbehaved(f"job {self.key}: the provider's record {record.version}: {problem}")
+        if problem := self.problem_of_input(event):
+            raise PeerMisbehaved(f"job {self.key}: the provider's record {record.version}: {problem}")
         try:
             self.provider_life.check(event)
             self.trigger(self.ProviderReported(record=record), *consequences(event, ran=ran))
@@ -308,18 +305,6 @@ class Job(JobEvents, PaidWork):
     def _provider_reported(self, event: JobEvents.ProviderReported) -> None:
         self.provider_version = event.record.version
         self.provider_life.move(EVENT_TYPES.get(event.record.topic, Unknown))
-
-    @applies(JobEvents.InputStarted)
-    def _input_started(self, event: JobEvents.InputStarted) -> None:
-        self.inputs_told.add((Deployment.InputStarted.TOPIC, event.number))
-
-    @applies(JobEvents.InputDone)
-    def _input_done(self, event: JobEvents.InputDone) -> None:
-        self.inputs_told.add((Deployment.InputDone.TOPIC, event.number))
-
-    @applies(JobEvents.InputFailed)
-    def _input_failed(self, event: JobEvents.InputFailed) -> None:
-        self.inputs_told.add((Deployment.InputFailed.TOPIC, event.number))
 
     @applies(JobEvents.ProviderMisbehaved)
     def _provider_misbehaved(self, _: JobEvents.ProviderMisbehaved) -> None:

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-
-from dms.domain.checkpoint import is_sha256
 from dms.domain.deployment import Deployment
-from dms.domain.deployment_events import DeploymentEvents
 from dms.domain.deployment_rules import ENDS
 from dms.domain.event import Event, Unknown
-from dms.domain.inputs import Input
 from dms.domain.job_events import JobEvents
 from dms.domain.reward import Fault
 from dms.domain.rules import kind_of
-
-InputEvent = DeploymentEvents.InputStarted | DeploymentEvents.InputDone | DeploymentEvents.InputFailed
 
 LAST_SIGNAL = 64  # of Linux: a greater exit code is just what the program said
 UNREADABLE_END = "the provider ended it in a way that only a newer version of this program can read"
@@ -64,18 +57,6 @@ def consequences(event: Event, *, ran: bool) -> tuple[Event, ...]:
     if kind_of(event) is Deployment.ContainerStarted:
         return (JobEvents.DeploymentResponded(success=True, content=""),)
     return ()
-
-
-def problem_of_input(event: InputEvent, inputs: Sequence[Input], told: Collection[tuple[str, int]]) -> str:
-    """What is wrong with what the provider says of an input; empty for nothing. told: (topic, number) of what it said
-    before: each comes once, so that it can't fill our log."""
-    if not 1 <= event.number <= len(inputs) or event.path != inputs[event.number - 1].place:
-        return f"there is no input {event.number} at {event.path[:100]!r}"
-    if (event.TOPIC, event.number) in told:
-        return f"{event.TOPIC} of input {event.number} was told before"
-    if isinstance(event, Deployment.InputDone) and not is_sha256(event.sha256):
-        return f"input {event.number} has no valid digest"
-    return ""
 
 
 def _exited(event: Deployment.ContainerExited) -> Event:
