@@ -151,7 +151,7 @@ _ABOUT = (
 )
 _DEPLOY_QUERY = (
     Parameter("job_id", "Follow this job.", OPTIONAL_JOB_ID, example=""),
-    Parameter("after", "Of that job, everything behind this position of the log.", whole(2**62)),
+    Parameter("after", "Of that job, everything after this position of the log.", whole(2**62)),
     Parameter("log_after", "Of its output, everything behind this line.", whole(2**62)),
     Parameter("actions", "core: only the documented actions, without output.", choice("all", "core")),
 )
