@@ -58,6 +58,7 @@ from dms.application.inputs.input_fetcher import InputFetcher, Pace
 from dms.application.inputs.input_files import InputFiles
 from dms.application.inputs.input_keeper import InputKeeper
 from dms.application.inputs.own_inputs import OwnInputs
+from dms.application.jobs.job_outputs import JobOutputs
 from dms.application.jobs.service_provider import ServiceProvider, Timeouts
 from dms.application.loops import Loops
 from dms.application.network.availability import AvailabilityNews
@@ -250,7 +251,7 @@ def _services(
     archive, archive_after = SegmentArchive(event_log, base.identity), base.settings.eventlog.archive_after_days
     return Services(
         log=event_log,
-        outputs=base.outputs,
+        outputs=JobOutputs(event_log, base.outputs),
         network=base.network,
         signer=base.identity,
         device=base.device,

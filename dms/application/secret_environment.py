@@ -26,6 +26,14 @@ def seal_secrets(log: EventLog, job_id: str, request: ServiceRequest) -> Service
     return replace(request, params=replace(request.params, secret_env=sealed))
 
 
+def handed_on(log: EventLog, job_id: str, deployment_id: str, request: ServiceRequest) -> ServiceRequest:
+    """The request for an attempt of the job, which has a key of its own. Raises ExecutionError."""
+    if deployment_id == job_id or not request.params.secret_env:
+        return request
+    values = dict(open_secrets(log, job_id, request).values)
+    return seal_secrets(log, deployment_id, replace(request, params=replace(request.params, secret_env=values)))
+
+
 def open_secrets(log: EventLog, job_id: str, request: ServiceRequest) -> Secrets:
     """Raises ExecutionError when one can't be opened: it is sealed under another key, or the job's is destroyed."""
     found: list[tuple[str, str]] = []

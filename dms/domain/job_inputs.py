@@ -6,16 +6,12 @@ from dms.domain.aggregate import applies
 from dms.domain.checkpoint import is_sha256
 from dms.domain.deployment_events import DeploymentEvents
 from dms.domain.event import Event
+from dms.domain.job_checkpoints import CheckpointedJob
 from dms.domain.job_events import JobEvents
-from dms.domain.paid_work import PaidWork
 
 
-class JobInputs(JobEvents, PaidWork):
+class JobInputs(CheckpointedJob):
     """The part of Job that is about inputs."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
-        self.inputs_told: set[tuple[str, int]] = set()  # (topic of the provider's record, number)
 
     def problem_of_input(self, event: Event) -> str:
         """What is wrong with what the provider says of an input; empty for nothing, and for other events. Each is told
@@ -27,7 +23,7 @@ class JobInputs(JobEvents, PaidWork):
         inputs = self.request.params.inputs if self.request else ()
         if not 1 <= event.number <= len(inputs) or event.path != inputs[event.number - 1].place:
             return f"there is no input {event.number} at {event.path[:100]!r}"
-        if (event.TOPIC, event.number) in self.inputs_told:
+        if (event.TOPIC, event.number) in self.attempt.inputs_told:
             return f"{event.TOPIC} of input {event.number} was told before"
         if isinstance(event, DeploymentEvents.InputDone) and not is_sha256(event.sha256):
             return f"input {event.number} has no valid digest"
@@ -35,12 +31,12 @@ class JobInputs(JobEvents, PaidWork):
 
     @applies(JobEvents.InputStarted)
     def _input_started(self, event: JobEvents.InputStarted) -> None:
-        self.inputs_told.add((DeploymentEvents.InputStarted.TOPIC, event.number))
+        self.attempt.inputs_told.add((DeploymentEvents.InputStarted.TOPIC, event.number))
 
     @applies(JobEvents.InputDone)
     def _input_done(self, event: JobEvents.InputDone) -> None:
-        self.inputs_told.add((DeploymentEvents.InputDone.TOPIC, event.number))
+        self.attempt.inputs_told.add((DeploymentEvents.InputDone.TOPIC, event.number))
 
     @applies(JobEvents.InputFailed)
     def _input_failed(self, event: JobEvents.InputFailed) -> None:
-        self.inputs_told.add((DeploymentEvents.InputFailed.TOPIC, event.number))
+        self.attempt.inputs_told.add((DeploymentEvents.InputFailed.TOPIC, event.number))

@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from dms.application.deployments.admission import request_of, spec_of
+from dms.application.deployments.admission import spec_of
 from dms.application.deployments.endings import Endings
 from dms.application.deployments.furnishing import Furnishing
 from dms.application.deployments.supervision import Supervision
 from dms.application.device.device import DeviceService
 from dms.application.device.network import NetworkWatch
 from dms.application.loops import said
+from dms.application.payments.funding import request_of
 from dms.application.ports import EventLog, ExecutionState, Executor
 from dms.application.reactors import News, Reactor
 from dms.application.secret_environment import open_secrets

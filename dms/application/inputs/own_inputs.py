@@ -18,6 +18,7 @@ from dms.application.ports import EventLog
 from dms.domain.inputs import Input
 from dms.domain.job import Job
 from dms.domain.request import ServiceRequest
+from dms.domain.retry import job_of
 from dms.errors import DmsError, Forbidden, InvalidInput, NotFound
 
 
@@ -60,9 +61,11 @@ class OwnInputs:
         return replace(given, url=f"file:{quote(str(real))}", path=given.place, sha256=sha256, size_bytes=size)
 
     async def _resolve(self, peer_id: str, ref_id: str) -> Path | None:
-        job_id, _, number = ref_id.partition("/")
-        job = self._log.load(Job, job_id)
-        if job is None or job.request is None or job.provider != peer_id or not job.open or not number.isdecimal():
+        deployment, _, number = ref_id.partition("/")
+        job = self._log.load(Job, job_of(deployment))
+        if job is None or job.request is None or not job.has_provider:
+            return None
+        if (job.provider, job.deployment_id) != (peer_id, deployment):
             return None
         wanted = next((one for n, one in enumerate(job.request.params.inputs, 1) if str(n) == number), None)
         if wanted is None or not wanted.is_file:
