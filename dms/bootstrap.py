@@ -327,6 +327,7 @@ def _service_provider(base: Base, directory: Directory, receiver: CheckpointRece
         receiver,
         OwnInputs(base.event_log, base.exchange, _outbox(base)),
         base.now,
+        base.clock,
         timeouts,
         job.target_peer,
     )

@@ -34,6 +34,7 @@ from dms.domain.job import FundStatus, Job
 from dms.domain.payment import payment_key
 from dms.domain.pricing import outcome_hashes, price_text, terms
 from dms.domain.request import ServiceRequest, settled
+from dms.domain.run_time import Instant
 from dms.errors import InvalidInput, NotFound
 
 
@@ -75,11 +76,12 @@ class ServiceProvider:
         checkpoints: CheckpointReceiver,
         inputs: OwnInputs,
         now: Callable[[], int],
+        clock: Callable[[], Instant],
         timeouts: Timeouts,
         default_target: str = "",
     ) -> None:
-        """now: Unix time in microseconds."""
-        self._log, self._device, self._directory = log, device, directory
+        """now: Unix time in microseconds. clock: of this machine."""
+        self._log, self._device, self._directory, self._clock = log, device, directory, clock
         self._signer, self._checkpoints, self._inputs, self._now = signer, checkpoints, inputs, now
         self._timeouts, self._default_target = timeouts, default_target
         self._index = JobIndex(log)
@@ -89,13 +91,15 @@ class ServiceProvider:
         submission = Submission(log, device, network, signer, timeouts.answer)
         self.reactors: Sequence[Reactor[Any]] = (
             ExpireUnfunded(log, now, timeouts.funding_window),
-            CheckFunding(log, signer, PatientCheck(funding, timeouts.funding_check, now)),
-            FollowDeployments(log, network, outputs, signer, checkpoints, submission, timeouts.provider_grace),
+            CheckFunding(log, signer, PatientCheck(funding, timeouts.funding_check, now), clock),
+            FollowDeployments(log, network, outputs, signer, checkpoints, submission, timeouts.provider_grace, clock),
             StopDeployments(network),
             RevokeDeployments(log, network),
             FetchCheckpoints(checkpoints),
             DropResumes(checkpoints),
-            RetryJobs(log, outputs, checkpoints, self._search, lambda: self.default_provider, timeouts.next_provider),
+            RetryJobs(
+                log, outputs, checkpoints, self._search, lambda: self.default_provider, timeouts.next_provider, clock
+            ),
         )
 
     def serve(self) -> None:
@@ -211,7 +215,7 @@ class ServiceProvider:
     async def terminate(self, job_id: str, reason: str) -> None:
         """Raises NotFound; Conflict when the job is over."""
         job = self._job(job_id)
-        job.request_termination(reason)
+        job.request_termination(reason, self._clock())
         await self._log.save(job)
 
     def _job(self, job_id: str) -> Job:
