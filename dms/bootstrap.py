@@ -53,6 +53,7 @@ from dms.application.files import move_files
 from dms.application.files.file_exchange import FileExchange
 from dms.application.files.transfers import TransferLimits, Transfers
 from dms.application.files.user_files import Inbox, Outbox
+from dms.application.jobs.job_metrics import JobMetrics
 from dms.application.jobs.service_provider import ServiceProvider, Timeouts
 from dms.application.loops import Loops
 from dms.application.network.availability import AvailabilityNews
@@ -261,6 +262,7 @@ def _services(
         executor_name=executor.name,
         ml_images=MlImages(base.device, executor, executor if isinstance(executor, DockerExecutor) else None, peer_id),
         metrics=figures,
+        job_metrics=JobMetrics(base.outputs),
         retention=Retention(archive, archive_after, base.now, base.loops),
         relay=relay,
         writes=base.writes,
