@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from dms.application.cause import caused_by
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
@@ -140,19 +140,31 @@ class FollowDeployments(Reactor[Job]):
     async def _take_feed(self, job: Job, contact: Contact, fetched_anew: set[str]) -> None:
         job_id, provider = job.key, job.provider
         body = encode(
-            FeedRequest(job_id=job_id, after=job.provider_version, log_after=await self._outputs.last(job_id))
+            FeedRequest(
+                job_id=job_id, after=job.provider_version, log_after=await self._outputs.last(job_id), growing=True
+            )
         )
-        async with contextlib.aclosing(self._frames(provider, body)) as frames:
+        async with contextlib.aclosing(self._frames(provider, body)) as frames, self._growing(job_id):
             async for frame in frames:
                 contact.heard()
                 await self._returned(job_id)
                 item = decode_answer(provider, frame, FeedItem)
                 if item.lines:
                     await self._outputs.extend(job_id, item.lines)
+                for line in item.growing:
+                    self._outputs.growing.tell(job_id, line)
                 for record in item.records:
                     await self._take_record(job_id, provider, record, fetched_anew)
                 if not self.due(self._job(job_id)):
                     return
+
+    @contextlib.asynccontextmanager
+    async def _growing(self, job_id: str) -> AsyncIterator[None]:
+        """What is heard meanwhile of lines without an end is worth nothing once nothing is heard any more."""
+        try:
+            yield
+        finally:
+            self._outputs.growing.end(job_id)
 
     async def _frames(self, provider: str, body: bytes) -> AsyncGenerator[bytes, None]:
         """What the provider says, where its own trouble is told from ours: one that answers that it can't answer is as
