@@ -232,7 +232,7 @@ def _services(
     base: Base, readiness: Readiness, metadata_file: MetadataFile, figures: Figures, relay: NatsRelay | None
 ) -> Services:
     event_log, executor, peer_id = base.event_log, base.executor, base.identity.peer_id
-    own = OwnAdvertisement(base.device, base.network, base.identity, base.now, base.loops)
+    own = OwnAdvertisement(event_log, base.device, base.network, base.identity, base.now, base.loops)
     directory = Directory(event_log, base.device, base.network, base.identity, own, base.clock, base.loops)
     receiver = _checkpoint_receiver(base)
     archive, archive_after = SegmentArchive(event_log, base.identity), base.settings.eventlog.archive_after_days

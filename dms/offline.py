@@ -145,7 +145,7 @@ def export_against_heads(lines: Iterable[bytes], kept: Sequence[Heads], checker:
 
 
 def heads_in(path: Path) -> Heads:
-    """Raises NotFound; InvalidInput when it is no file of heads."""
+    """Raises NotFound; InvalidInput when it is not a file of heads."""
     return read_heads(path)
 
 

@@ -46,6 +46,9 @@ class EventLog(Protocol):
         """Appends the pending events of all of them in one transaction; answers the head after it.
         When it raises (LogUnavailable), nothing was appended and the objects must be loaded anew."""
 
+    async def written(self) -> bool:
+        """Returns once all that is decided now is on the disk: True; or was not written, and so never was: False."""
+
     async def read(self, after: int, limit: int, *, topics: Sequence[str] = (), stream: str = "") -> Sequence[Recorded]:
         """At most `limit` events behind position `after`, in order."""
 

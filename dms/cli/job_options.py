@@ -36,7 +36,7 @@ class Duration(click.ParamType[float]):
         try:
             return seconds_in(str(value), unit_seconds=1.0)
         except ValueError:
-            self.fail(f"{value!r} is no duration: a number of seconds, or a text such as 90s, 10m, 1h", param, ctx)
+            self.fail(f"{value!r} is not a duration: a number of seconds, or a text such as 90s, 10m, 1h", param, ctx)
 
 
 class Amount(click.ParamType[int]):
@@ -49,7 +49,7 @@ class Amount(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         found = self._pattern.fullmatch(str(value).strip())
         if found is None:
-            self.fail(f"{value!r} is no number of {self.name}, nor one such as 2{self._thousand}", param, ctx)
+            self.fail(f"{value!r} is neither a number of {self.name} nor one such as 2{self._thousand}", param, ctx)
         factor = 1000 if (found[2] or "").casefold().startswith(self._thousand[0].casefold()) else 1
         return math.ceil(float(found[1]) * factor)
 
@@ -67,7 +67,7 @@ def describing(function: F) -> F:
         click.option("--input", "inputs", multiple=True, metavar="URL|FILE", help="Fetch this into /workspace first."),
         click.option("--env", "env", multiple=True, metavar="NAME[=VALUE]", help="Set an environment variable."),
         click.option(
-            "--secret-env", multiple=True, metavar="NAME[=VALUE]", help="The same; the value is kept secret."
+            "--secret-env", multiple=True, metavar="NAME[=VALUE]", help="Set an environment variable, kept secret."
         ),
         click.option("--network", type=click.Choice(["none", "internet"]), help="What the job can reach."),
         click.option("--provider", type=PeerId(), metavar="PEER", help="Only this provider may run it."),
@@ -121,7 +121,7 @@ def put_variable(request: dict[str, Any], path: str, name: str, value: str) -> N
 
 
 def _url(text: str) -> str:
-    """What is no URL is a file of this machine."""
+    """What is not a URL is a file of this machine."""
     return text if _SCHEME.match(text) else Path(text).absolute().as_uri()
 
 

@@ -34,17 +34,15 @@ def add_to(cli: Group) -> None:
 
 def _add_list(group: Group) -> None:
     @command(group, "list", "nunet job list --status running --limit 20")
-    @click.option(
-        "--status", type=Statuses(), metavar="STATUS", help="Only jobs in this state; several with commas between."
-    )
-    @click.option("--role", type=click.Choice(["sp", "cp"]), help="Only jobs this node asked for (sp) or runs (cp).")
+    @click.option("--status", type=Statuses(), metavar="STATUS", help="Only jobs in these states (comma-separated).")
+    @click.option("--role", type=click.Choice(["sp", "cp"]), help="Only jobs this node requested (sp) or runs (cp).")
     @click.option(
         "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many, newest first."
     )
     @at_option
     @pass_state
     def list_jobs(state: State, status: str | None, role: str | None, limit: int, as_of: str | None) -> None:
-        """List the jobs of this node, asked for by it or run by it; the newest first."""
+        """List the jobs that this node requested or runs, newest first."""
         found = state.api().get("/jobs", status=status, role=role, limit=limit, as_of=as_of)["items"]
         asked_for_some = status or role or as_of
         empty = "no such jobs" if asked_for_some else "no jobs yet; run one with: nunet job run job.json"
@@ -66,7 +64,7 @@ def _add_describe(group: Group) -> None:
     @pass_state
     @job_argument
     def describe(state: State, *, job_id: str, as_of: str | None) -> None:
-        """Show all that is known about a job, now or as it was."""
+        """Show everything known about a job, now or at an earlier moment."""
         job = state.api().get(f"/jobs/{in_path(job_id)}", as_of=as_of)
         if not state.output.for_people:
             state.output.record(job)
@@ -88,7 +86,7 @@ def _add_history(group: Group) -> None:
     @pass_state
     @job_argument
     def history(state: State, *, job_id: str) -> None:
-        """Show every event of a job, as the log has it: with position, cause and hash."""
+        """Show every event of a job, with position, cause and hash."""
         events = list(state.api().items(f"/jobs/{in_path(job_id)}/history"))
         columns: list[Column] = [
             ("POSITION", "position"),
@@ -105,7 +103,7 @@ def _add_why(group: Group) -> None:
     @pass_state
     @job_argument
     def why(state: State, *, job_id: str) -> None:
-        """Tell why a job went to its provider, why others could not take it, and why it ended as it did."""
+        """Explain why a job went to its provider, why others could not take it, and why it ended as it did."""
         api = state.api()
         job = api.get(f"/jobs/{in_path(job_id)}")
         reasons = reasons_of(job, api.items(f"/jobs/{in_path(job_id)}/history"))
@@ -126,16 +124,16 @@ def _add_why(group: Group) -> None:
 
 def _add_logs(group: Group) -> None:
     @command(group, "logs", "nunet job logs <job-id> -f --after 2")
-    @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
-    @click.option("--after", type=click.IntRange(0), default=0, help="Only lines behind this number.")
+    @click.option("-f", "--follow", is_flag=True, help="Keep printing until the job ends.")
+    @click.option("--after", type=click.IntRange(0), default=0, help="Only lines after this number.")
     @click.option("--stream", type=click.Choice(["stdout", "stderr"]), help="Only this stream.")
-    @click.option("-t", "--timestamps", is_flag=True, help="Number and time before each line.")
+    @click.option("-t", "--timestamps", is_flag=True, help="Prefix each line with its number and time.")
     @pass_state
     @job_argument
     def logs(state: State, *, job_id: str, follow: bool, after: int, stream: str | None, timestamps: bool) -> int:
-        """Print the output of a job: its standard output to standard output, its errors to standard error.
+        """Print a job's output: its standard output to standard output, its standard error to standard error.
 
-        Exit code 1 when what this node has stored is damaged: no longer what was sealed when the job ended.
+        Exits with 1 if the stored output is damaged, that is, differs from what was sealed when the job ended.
         """
         api = state.api()
         # Knowing the job's own address of its output is the right to read it.
@@ -165,13 +163,14 @@ def _add_logs(group: Group) -> None:
 
 def _add_stopping(group: Group) -> None:
     @command(group, "stop", 'nunet job stop <job-id> --reason "wrong data"')
-    @click.option("--reason", default="", help="Is recorded, and told the other side  [default: who stopped it].")
+    @click.option("--reason", default="", help="Recorded, and sent to the other side  [default: who stopped it].")
     @pass_state
     @job_argument
     def stop(state: State, *, job_id: str, reason: str) -> None:
-        """Stop a job of ours, or one that runs here for another node. It counts as failed, with the reason."""
+        """Stop a job that this node requested, or one that it runs for another node. The job counts as failed, with the
+        reason."""
         answer = state.api().post(f"/jobs/{in_path(job_id)}/stop", {"reason": reason})
-        say(f"job {job_id} is told to stop")
+        say(f"job {job_id} was told to stop")
         if answer and not state.output.for_people:
             state.output.record(answer)
 

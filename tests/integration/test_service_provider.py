@@ -176,7 +176,7 @@ async def test_a_termination_ends_the_job_here_whatever_the_provider_does(
 
 
 async def test_one_that_can_not_answer_is_as_good_as_away(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its own word. It is waited for; it is no error of ours, and the job does not stay open for it for ever."""
+    """By its own word. It is waited for; it is not an error of ours, and the job does not stay open for it for ever."""
     monkeypatch.setattr(follow_deployments, "UNREACHABLE_AFTER_SECONDS", 0.0)
     peer(node).trouble[FEED] = Unavailable("the disk is full")
     async with requesting(node):

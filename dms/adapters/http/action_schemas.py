@@ -137,7 +137,7 @@ _ABOUT = (
 )
 _DEPLOY_QUERY = (
     Parameter("job_id", "Follow this job.", OPTIONAL_JOB_ID, example=""),
-    Parameter("after", "Of that job, everything behind this position of the log.", whole(2**62)),
+    Parameter("after", "Of that job, everything after this position of the log.", whole(2**62)),
     Parameter("log_after", "Of its output, everything behind this line.", whole(2**62)),
     Parameter("progress", "Also lines that have no end yet, as they grow (dms.actions.v2).", FLAG),
     Parameter("actions", "core: only the documented actions, without output.", choice("all", "core")),

@@ -67,7 +67,7 @@ class Admission:
         )
 
     def _no_gpus(self, recorded: Sequence[Gpu], readings: Sequence[GpuReading], wish: GpuWish) -> str:
-        """What decides and is on no record is said: a small change of what is free on a GPU is no event."""
+        """What decides and is on no record is said: a small change of what is free on a GPU is not an event."""
         reason = f"the provider does not have {wish} now"
         if not choose(self._device.reservations.left_of(recorded), wish):
             return reason

@@ -28,10 +28,8 @@ class ExpireUnfunded(Reactor[Job]):
 
     async def react(self, aggregate: Job, news: News) -> None:
         left = self._windows.left_seconds(aggregate.key, aggregate.expires_at)
-        if not await news.rest(max(left, 0.0), lambda: still_due(self._log, self, aggregate.key)):
-            return
-        job = self._log.load(Job, aggregate.key)
-        if job is not None:
+        if await news.rest(max(left, 0.0), lambda: still_due(self._log, self, aggregate.key)):
+            job = self._log.load(Job, aggregate.key) or aggregate
             job.expire(f"not funded within {self._window_seconds:g} s")
             await self._log.save(job)
         self._windows.forget(aggregate.key)

@@ -28,7 +28,7 @@ from dms.domain.transfer import Transfer
 from dms.errors import Conflict, InvalidInput, NotFound
 
 PAGE = 2000
-SHORTEST_SUBJECT = 8  # characters; a shorter one is no address, hash, id or name of one person
+SHORTEST_SUBJECT = 8  # characters; a shorter one is not an address, hash, id or name of one person
 
 
 class Open(Struct, frozen=True, kw_only=True):

@@ -40,6 +40,7 @@ WITNESS_SECONDS = 1.0  # a peer's heads that move faster than this have to wait
 REQUEST_SECONDS = 10.0
 RETRY_SECONDS = (5.0, 60.0, 600.0)  # to a peer that is away; then the next job is waited for
 MOST_AT_ONCE = 8
+OWED_EVENTS = 20_000  # so far back a start looks for jobs whose peers have not seen a head since their end
 _BEGINS = (Job.DeploymentResponded.TOPIC, Deployment.Accepted.TOPIC)
 _ENDS = (
     Job.Completed.TOPIC, Job.Failed.TOPIC, Deployment.ContainerExited.TOPIC, Deployment.Failed.TOPIC,
@@ -74,11 +75,12 @@ class HeadExchange:
         self._witnessed_at: dict[str, float] = {}  # peer -> seconds of the loop's clock
 
     async def start(self, open_jobs: Iterable[str]) -> None:
-        """open_jobs: those that had not ended when the log was last written."""
-        self._position = self._log.head
+        """open_jobs: those that had not ended when the log was last written. Which peers are still to be shown a head
+        for a job that is over, the log tells, and what they have signed."""
+        self._position = max(self._log.first - 1, self._log.head - OWED_EVENTS, 0)
         await asyncio.to_thread(self._check_own)
         for job_id in open_jobs:
-            self._look_at(job_id)
+            self._look_at(job_id, 0)
         self._following = [
             self._loops.start("heads at the end of jobs", self._follow),
             self._loops.every(self._interval, "heads of running jobs", self._show_open, at_once=False),
@@ -109,9 +111,10 @@ class HeadExchange:
     async def _follow(self) -> None:
         async with contextlib.aclosing(self._log.subscribe(self._position, topics=(*_BEGINS, *_ENDS))) as batches:
             async for batch in batches:
-                for job_id in {recorded.originator_id.partition("-")[2] for recorded in batch}:
+                newest = {recorded.key: recorded.position for recorded in batch}
+                for job_id, position in newest.items():
                     try:
-                        self._look_at(job_id)
+                        self._look_at(job_id, position)
                     except Exception:  # one job that can't be read must not keep the others' heads
                         log.exception("the head at the end of job %s", job_id, extra={"action": "head_failed"})
                 self._position = batch[-1].position
@@ -120,7 +123,8 @@ class HeadExchange:
         for job_id, peer_id in self._open.items():
             self._show_to(peer_id, job_id)
 
-    def _look_at(self, job_id: str) -> None:
+    def _look_at(self, job_id: str, position: int) -> None:
+        """position: of the newest that is known of it here."""
         peer_id, goes_on = self._shared_with(job_id)
         if peer_id in ("", self._signer.peer_id):
             return
@@ -128,7 +132,12 @@ class HeadExchange:
             self._open[job_id] = peer_id
         else:
             self._open.pop(job_id, None)
-            self._show_to(peer_id, job_id)
+            if self._witnessed(peer_id) < position:
+                self._show_to(peer_id, job_id)
+
+    def _witnessed(self, peer_id: str) -> int:
+        """The highest position of ours that the peer has signed."""
+        return max((found.head.position for found in self._book.newest_own(peer_id)), default=0)
 
     def _shared_with(self, job_id: str) -> tuple[str, bool]:
         """The peer that works on a job with us, and whether the job goes on. No peer unless both sides took it:

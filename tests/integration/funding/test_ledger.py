@@ -70,8 +70,8 @@ async def test_one_unit_short_is_refused_and_says_both_amounts(chain: Chain) -> 
         ({"payer": "0x" + "cd" * 20}, "was paid by another address than"),
         ({"payee": "addr_test1vzpwq95z3xyum8vqndgdd9mdnmafh3djcxnc6jemlgdmswcve6tkw"}, "not one of Ethereum"),
         ({"blockchain": "Cardano"}, "is to be paid on Cardano"),
-        ({"tx_hash": "invalidtxhash"}, "is no transaction hash"),
-        ({"tx_hash": ""}, "is no transaction hash"),
+        ({"tx_hash": "invalidtxhash"}, "is not a transaction hash"),
+        ({"tx_hash": ""}, "is not a transaction hash"),
     ],
 )
 async def test_a_payment_that_is_not_this_jobs_is_refused(chain: Chain, changes: dict[str, str], reason: str) -> None:
