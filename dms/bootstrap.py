@@ -54,6 +54,7 @@ from dms.application.files.file_exchange import FileExchange
 from dms.application.files.transfers import TransferLimits, Transfers
 from dms.application.files.user_files import Inbox, Outbox
 from dms.application.jobs.job_metrics import JobMetrics
+from dms.application.jobs.job_outputs import JobOutputs
 from dms.application.jobs.service_provider import ServiceProvider, Timeouts
 from dms.application.loops import Loops
 from dms.application.network.availability import AvailabilityNews
@@ -236,9 +237,10 @@ def _services(
     directory = Directory(event_log, base.device, base.network, base.identity, own, base.clock, base.loops)
     receiver = _checkpoint_receiver(base)
     archive, archive_after = SegmentArchive(event_log, base.identity), base.settings.eventlog.archive_after_days
+    outputs = JobOutputs(event_log, base.outputs)
     return Services(
         log=event_log,
-        outputs=base.outputs,
+        outputs=outputs,
         network=base.network,
         signer=base.identity,
         device=base.device,
@@ -262,7 +264,7 @@ def _services(
         executor_name=executor.name,
         ml_images=MlImages(base.device, executor, executor if isinstance(executor, DockerExecutor) else None, peer_id),
         metrics=figures,
-        job_metrics=JobMetrics(base.outputs),
+        job_metrics=JobMetrics(outputs),
         retention=Retention(archive, archive_after, base.now, base.loops),
         relay=relay,
         writes=base.writes,

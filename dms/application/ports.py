@@ -563,9 +563,11 @@ class FundingVerdict(Struct, frozen=True, kw_only=True):
 
 class FundingCheck(Protocol):
     """Whether a reported payment is good. Raises Unavailable when that can't be told now. Texts of
-    verdicts and errors hold no secrets."""
+    verdicts and errors hold no secrets. carries: whether a payment that it accepts can go to another provider than the
+    one that was quoted; not where it was paid to that one's own address."""
 
     name: str
+    carries: bool
 
     async def check(self, claim: PaymentClaim) -> FundingVerdict: ...
 

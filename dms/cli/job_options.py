@@ -70,6 +70,10 @@ def describing(function: F) -> F:
             "--secret-env", multiple=True, metavar="NAME[=VALUE]", help="Set an environment variable, kept secret."
         ),
         click.option("--network", type=click.Choice(["none", "internet"]), help="What the job can reach."),
+        click.option(
+            "--attempts", type=click.IntRange(min=1),
+            help="Try it at most this often, also at other providers, while it fails by no fault of its own.",
+        ),
         click.option("--provider", type=PeerId(), metavar="PEER", help="Only this provider may run it."),
         click.option("--max-ntx", type=click.FloatRange(min=0), help="The most that it may cost  [default: 10]."),
         click.option(
@@ -94,6 +98,7 @@ def described(request: dict[str, Any], given: Mapping[str, Any], arguments: tupl
         "constraints.ram": given["ram"],
         "constraints.network": given["network"],
         "params.node_id": given["provider"],
+        "retry.max_attempts": given["attempts"],
         "max_ntx": given["max_ntx"],
         "params.arguments": list(arguments) or None,
     }

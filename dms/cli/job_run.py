@@ -11,7 +11,7 @@ import click
 from dms.cli.checkpoints import with_resume
 from dms.cli.core import Command, F, Group, State, can_ask, command, pass_state
 from dms.cli.failure import Failure, say
-from dms.cli.job_files import read_request, set_all
+from dms.cli.job_files import get, read_request, set_all
 from dms.cli.job_options import DEFAULTS, Duration, described, describing
 from dms.cli.job_template import TEMPLATES, template
 from dms.cli.references import JobReference, job_argument, job_id_of
@@ -209,6 +209,7 @@ def _ask_and_pay(
     job_id = offer["job_id"]
     provider = offer.get("compute_provider_id") or offer["compute_provider_addr"]
     say(f"job {job_id}: {offer['estimated_price']} NTX, provider {provider}")
+    _warn_of_attempts(request, offer)
     if quote:
         _print_quote(state, offer)
         return Exit.OK
@@ -217,6 +218,12 @@ def _ask_and_pay(
         say("nothing is paid: a made-up transaction is reported, which only the funding check `trust` believes")
     about = {"provider": provider, "price": offer["estimated_price"]}
     return Watched(state, job_id, about, wait=wait).pay_and_follow(paid_with, timeout)
+
+
+def _warn_of_attempts(request: Mapping[str, Any], offer: Mapping[str, Any]) -> None:
+    asked, most = get(dict(request), "retry.max_attempts"), offer.get("attempts", 1)
+    if isinstance(asked, int) and asked > most:
+        say("warning: it is tried once: its payment goes to the provider's own address, and can't be carried over")
 
 
 def _check_payment(tx_hash: str | None, trust: bool) -> None:

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from dms.cli.output import Column
 
 
+ATTEMPTS: list[Column] = [
+    ("FAILED ATTEMPT", "attempt"),
+    ("PROVIDER", "peer"),
+    ("TIME", lambda row: moment(row.get("failed_at"))),
+    ("FAULT", lambda row: row.get("fault") or "nobody"),
+    ("RAN", lambda row: f"{row.get('duration_seconds') or 0:.1f} s"),
+    ("WHY", "reason"),
+]
+
+
 def add_to(cli: Group) -> None:
     group = Group("job", help="Ask for jobs, watch them, read what happened.", example="nunet job list")
     cli.add_command(group)
@@ -49,7 +59,7 @@ def _add_list(group: Group) -> None:
         columns: list[Column] = [
             ("JOB", "job_id"),
             ("ROLE", "role"),
-            ("STATUS", lambda row: str(row["status"]) + (", unreachable" if row.get("unreachable") else "")),
+            ("STATUS", _status),
             ("REQUESTED", lambda row: moment(row.get("requested_at"))),
             ("EXIT", "exit_code"),
             ("PRICE", "price"),
@@ -71,8 +81,12 @@ def _add_describe(group: Group) -> None:
             return
         shown = {key: value for key, value in job.items() if key != "timeline" and value not in (None, "", 0, False)}
         shown |= {key: moment(job.get(key)) for key in ("requested_at", "started_at", "ended_at") if job.get(key)}
+        attempts = shown.pop("failed_attempts", [])
         state.output.record(shown)
         click.echo()
+        if attempts:
+            state.output.rows(attempts, ATTEMPTS)
+            click.echo()
         steps: list[Column] = [
             ("POSITION", "position"),
             ("TIME", lambda row: moment(row.get("time"))),
@@ -110,10 +124,14 @@ def _add_why(group: Group) -> None:
         if not state.output.for_people:
             state.output.record(reasons)
             return
-        shown: list[Column] = [(key, key) for key in reasons if key not in ("refused", "refused_count")]
+        lists = ("refused", "refused_count", "failed_attempts")
+        shown: list[Column] = [(key, key) for key in reasons if key not in lists]
         if reasons["refused_count"]:
             shown.append(("refused_count", "refused_count"))
         state.output.record(reasons, shown)
+        if reasons["failed_attempts"]:
+            click.echo()
+            state.output.rows(reasons["failed_attempts"], ATTEMPTS)
         if reasons["refused"]:
             click.echo()
             state.output.rows(reasons["refused"], [("NOT CHOSEN", "peer_id"), ("WHY", "reason")])
@@ -175,16 +193,23 @@ def _add_stopping(group: Group) -> None:
             state.output.record(answer)
 
 
+def _status(row: Mapping[str, Any]) -> str:
+    again = f", attempt {row['attempt']} of {row['attempts']}" if row.get("failed_attempts") else ""
+    return str(row["status"]) + again + (", unreachable" if row.get("unreachable") else "")
+
+
 def reasons_of(job: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """What the job's events say of its placement and its end."""
     data = {str(event["topic"]): event["data"] for event in events}
-    quoted = data.get("job.service_requested", {})
+    quoted = data.get("job.attempt_started") or data.get("job.service_requested", {})
     return {
         "status": job["status"],
         "reason": job.get("reason") or "",
         "fault": job.get("fault") or "",
         "exit_code": job.get("exit_code"),
         "provider": quoted.get("provider", ""),
+        "attempt": f"{job.get('attempt', 1)} of {job.get('attempts', 1)}",
+        "failed_attempts": job.get("failed_attempts", []),
         "refused_count": quoted.get("refused_count", 0),
         "refused": quoted.get("refused", []),
     }

@@ -240,18 +240,19 @@ def _compare_exports(state: State, first: Path, second: Path) -> int:
     import msgspec
 
     from dms.domain.audit import compare
+    from dms.domain.retry import job_of
 
     sides = [(checker.header, records) for checker, records in (_read_export(first), _read_export(second))]
     for path, (header, _) in zip((first, second), sides, strict=True):
         if header is None or header.kind != "job":
             raise Failure(f"{path} is not the export of a job", hint="nunet events export --job JOB")
     (asked, asked_records), (ran, ran_records) = sorted(sides, key=lambda side: not _asked_for_it(side[1]))
-    if asked is None or ran is None or asked.job_id != ran.job_id:
+    if asked is None or ran is None or asked.job_id != job_of(ran.job_id):
         raise Failure(f"{first} and {second} are of different jobs")
     for side, holds in (("service", _asked_for_it(asked_records)), ("compute", _ran_it(ran_records))):
         if not holds:
             raise Failure(f"neither {first} nor {second} is the export of the job's {side} provider", Exit.USAGE)
-    found = compare(asked.job_id, (asked.peer_id, asked_records), (ran.peer_id, ran_records))
+    found = compare(ran.job_id, (asked.peer_id, asked_records), (ran.peer_id, ran_records))
     if state.output.for_people:
         for difference in found.differences:
             click.echo(f"differs: {difference}")

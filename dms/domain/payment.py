@@ -1,5 +1,5 @@
 """A payment on a chain, and the one job it pays for. Its stream's first version is the proof:
-a second job with the same transaction hash can't be written.
+a second job with the same transaction hash can't be written. Of the attempts of a job the newest has it.
 
 The stream is not named by the hash, which tells of a person, but by a pseudonym of it that only this node can make: so
 a payment stays used when all else about its job is erased.
@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from dms.domain.aggregate import Aggregate, applies
 from dms.domain.event import Event, register
+from dms.domain.retry import attempt_of, job_of
 from dms.errors import Conflict
 
 
@@ -40,16 +41,18 @@ class Payment(Aggregate):
         self.hidden = False
 
     def use(self, job_id: str) -> None:
-        """Raises Conflict when it pays for another job already; again for the same job is fine."""
+        """job_id: on a compute provider, of the deployment. Raises Conflict when it pays for another job already; again
+        for the same job is fine."""
         refusal = self.refusal(job_id)
         if refusal:
             raise Conflict(refusal)
-        if not self.job_id:
+        if self.job_id != job_id:
             self.trigger(self.Used(job_id=job_id))
 
     def refusal(self, job_id: str) -> str:
         """Why it can't pay for that job; empty when it can."""
-        if self.job_id in ("", job_id):
+        later = job_of(self.job_id) == job_of(job_id) and attempt_of(self.job_id) < attempt_of(job_id)
+        if self.job_id in ("", job_id) or later:
             return ""
         return f"this transaction was used already: it pays for job {self.job_id}"
 

@@ -61,6 +61,7 @@ class LedgerCheck:
     """Implements application.ports.FundingCheck."""
 
     name = "ledger"
+    carries = False
 
     def __init__(self, settings: Funding) -> None:
         self._settings = settings

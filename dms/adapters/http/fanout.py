@@ -28,8 +28,9 @@ from dms.adapters.http.action_frames import (
 )
 from dms.adapters.http.connection import MAX_UNSENT_BYTES, Socket, text_frame
 from dms.application.growing_lines import GrowingLine
+from dms.application.jobs.job_outputs import JobOutputs
 from dms.application.loops import Loop, Loops
-from dms.application.ports import EventLog, LogLine, OutputStore
+from dms.application.ports import EventLog, LogLine
 from dms.application.tasks import background, cancelled
 from dms.domain.event import Recorded
 from dms.domain.job import Job
@@ -57,7 +58,7 @@ class Follower:
 class JobStream:
     """position, seq: what live followers have been sent. terminal: the position of the job's end, once it is out."""
 
-    def __init__(self, job_id: str, position: int, event_log: EventLog, outputs: OutputStore, log_path: str) -> None:
+    def __init__(self, job_id: str, position: int, event_log: EventLog, outputs: JobOutputs, log_path: str) -> None:
         self.job_id, self.position, self.seq = job_id, position, 0
         self.terminal: int | None = None
         self.failure = ""  # why it ended before the job
@@ -124,7 +125,7 @@ class JobStream:
         """Returns once there may be a new event or line, or another one that grows."""
         line = asyncio.create_task(self._outputs.wait(self.job_id, self.seq))
         event = asyncio.create_task(self._stirred.wait())
-        growing = asyncio.create_task(self._outputs.growing.wait(self.job_id, self._growing))
+        growing = asyncio.create_task(self._outputs.wait_growing(self.job_id, self._growing))
         try:
             await asyncio.wait({line, event, growing}, return_when=asyncio.FIRST_COMPLETED)
             if line.done():
@@ -154,7 +155,7 @@ class JobStream:
 
     def _send_growing(self) -> None:
         """What changed, to those who want it."""
-        before, self._growing = self._growing, self._outputs.growing.of(self.job_id)
+        before, self._growing = self._growing, self._outputs.growing(self.job_id)
         changed = [line for line in self._growing if line not in before]
         frames = b"".join(text_frame(progress_frame(self.job_id, line)) for line in changed)
         for follower in [each for each in self._followers if each.flavour.progress]:
@@ -271,7 +272,7 @@ class Hub:
     """All streams, fed by one subscription to the log. position: every action event up to it was handed on."""
 
     def __init__(
-        self, event_log: EventLog, outputs: OutputStore, log_path: Callable[[str], str], loops: Loops | None = None
+        self, event_log: EventLog, outputs: JobOutputs, log_path: Callable[[str], str], loops: Loops | None = None
     ) -> None:
         """log_path: of a job's log, from the root of the server, its token included."""
         self._log, self._outputs, self._log_path = event_log, outputs, log_path

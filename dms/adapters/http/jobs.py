@@ -72,6 +72,7 @@ async def request_service(request: Request, api: Api) -> HTTPResponse:
             "compute_provider_addr": quote.compute_provider_addr,
             "compute_provider_id": quote.compute_provider_id,
             "estimated_price": quote.estimated_price,
+            "attempts": quote.attempts,
             "signature": quote.signature,
             "oracle_message": quote.oracle_message,
             **quote.hashes,

@@ -11,7 +11,8 @@ import msgspec
 from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
 from dms.application.deployments.deployment_index import DeploymentIndex
 from dms.application.device.device import DeviceService
-from dms.application.ports import ExecutionSpec, Executor, Signer
+from dms.application.payments.funding import request_of
+from dms.application.ports import EventLog, ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import vram_to_reserve
 from dms.domain.gpus import GpuReading, GpuWish, choose
@@ -20,8 +21,8 @@ from dms.domain.payment import Payment
 from dms.domain.pricing import price_text, quote
 from dms.domain.request import ServiceRequest, problems_of, strangers_of
 from dms.domain.resources import Gpu
-from dms.domain.reward import amount
-from dms.errors import Conflict, InvalidInput
+from dms.domain.reward import RewardType, amount
+from dms.errors import InvalidInput
 
 MOST_CHECKED, MOST_CHECKED_OF_A_PEER = 256, 32  # payments waited for; nothing is reserved for them
 
@@ -37,7 +38,9 @@ class Admission:
         signer: Signer,
         checkpoints: CheckpointKeeper,
         index: DeploymentIndex,
+        log: EventLog,
     ) -> None:
+        self._log = log
         self._device, self._executor, self._signer = device, executor, signer
         self._checkpoints, self._index = checkpoints, index
 
@@ -85,7 +88,7 @@ class Admission:
         """Why it can't be taken, as far as that can be told at once."""
         if reason := self._of_device():
             return reason, Fault.PROVIDER
-        if reason := self._of_request(deployment) or _of_payment(deployment, payment):
+        if reason := self._of_request(deployment) or self._of_payment(deployment, payment):
             return reason, Fault.REQUESTER
         return self._of_network(deployment) or self._of_capacity(deployment), Fault.PROVIDER
 
@@ -127,6 +130,21 @@ class Admission:
             return f"the price of {price_text(price)} NTX is above the request's own max_ntx, {request.max_ntx:g}"
         return ""
 
+    def _of_payment(self, deployment: Deployment, payment: Payment) -> str:
+        if not payment.key:
+            return "the request names no transaction that pays for it"
+        if refusal := payment.refusal(deployment.key):
+            return refusal
+        before = self._log.load(Deployment, payment.job_id) if payment.job_id not in ("", deployment.key) else None
+        if before is None:
+            return ""
+        if before.service_provider != deployment.service_provider:
+            return f"this transaction pays for job {payment.job_id} of another peer"
+        reward = before.reward
+        if reward is None or reward.reward_type is not RewardType.REFUND:
+            return f"an earlier attempt of the job, {before.key}, still runs here or has earned of this transaction"
+        return ""
+
     def _of_network(self, deployment: Deployment) -> str:
         """Only where the request says what it needs: an older DMS does not, and asks whom it knows nothing of."""
         needed = request_of(deployment).constraints.network
@@ -147,18 +165,6 @@ class Admission:
         if not deployment.funded and (in_all >= MOST_CHECKED or of_peer >= MOST_CHECKED_OF_A_PEER):
             return "the provider checks too many payments already; try again later"
         return ""
-
-
-def _of_payment(deployment: Deployment, payment: Payment) -> str:
-    if not payment.key:
-        return "the request names no transaction that pays for it"
-    return payment.refusal(deployment.key)
-
-
-def request_of(deployment: Deployment) -> ServiceRequest:
-    if deployment.request is None:
-        raise Conflict(f"deployment {deployment.key} has no request")
-    return deployment.request
 
 
 def spec_of(deployment: Deployment, node_id: str) -> ExecutionSpec:

@@ -74,7 +74,7 @@ class ComputeProvider:
         self._log, self._device, self._checkpoints, self._funding = log, device, checkpoints, funding
         loops = loops or Loops()
         self._index = DeploymentIndex(log, device.reservations)
-        self._admission = Admission(device, executor, signer, checkpoints, self._index)
+        self._admission = Admission(device, executor, signer, checkpoints, self._index, log)
         self._feed = DeploymentFeed(log, outputs, signer)
         self.leftovers = Leftovers(log, executor, checkpoints, device.reservations)
         unfit = "" if confined or run_unconfined_for_peers else UNCONFINED
@@ -174,10 +174,9 @@ class ComputeProvider:
     async def on_terminate(self, peer_id: str, body: bytes) -> bytes:
         """A message of the control protocol."""
         message = decode_request(body, Terminate)
+        fault = Fault.NETWORK if message.revoked else Fault.REQUESTER
         with caused_by(new_id()):
-            first = await self.stop(
-                message.job_id, "service provider", message.reason, Fault.REQUESTER, peer_id=peer_id
-            )
+            first = await self.stop(message.job_id, "service provider", message.reason, fault, peer_id=peer_id)
         return encode(TerminateAnswer(stopping=first))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from dms.application.ports import OutputStore
+from dms.application.jobs.job_outputs import JobOutputs
 from dms.domain.metrics import Metrics
 from dms.recent import Recent
 
@@ -20,7 +20,7 @@ class _Reading:
 
 
 class JobMetrics:
-    def __init__(self, outputs: OutputStore) -> None:
+    def __init__(self, outputs: JobOutputs) -> None:
         self._outputs = outputs
         self._readings: Recent[str, _Reading] = Recent(MOST_JOBS)
 

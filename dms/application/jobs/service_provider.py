@@ -19,6 +19,7 @@ from dms.application.jobs.fund_jobs import CheckFunding, ExpireUnfunded
 from dms.application.jobs.job_index import JobIndex
 from dms.application.jobs.provider_search import Found, ProviderSearch
 from dms.application.jobs.request_check import Problems, RequestCheck
+from dms.application.jobs.retry_jobs import RetryJobs
 from dms.application.jobs.submission import Submission
 from dms.application.jobs.tell_providers import RevokeDeployments, StopDeployments
 from dms.application.network.directory import Directory
@@ -44,6 +45,7 @@ class Quote(Struct, frozen=True, kw_only=True):
     signature: str
     oracle_message: str
     hashes: dict[str, str]
+    attempts: int = 1  # how many times the job is tried on the one payment
 
 
 class Timeouts(Struct, frozen=True, kw_only=True):
@@ -53,6 +55,7 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     answer: float = 30.0
     provider_grace: float = 3600.0
     funding_check: float = 600.0  # how long a payment may take to be confirmed
+    next_provider: float = 600.0  # how long another provider is looked for when an attempt has failed
 
 
 class ServiceProvider:
@@ -79,6 +82,7 @@ class ServiceProvider:
         self._index = JobIndex(log)
         self._checking = RequestCheck(signer)
         self._search = ProviderSearch(directory, device, network)
+        self._carries = funding.carries
         submission = Submission(log, device, network, signer, timeouts.answer)
         self.reactors: Sequence[Reactor[Any]] = (
             ExpireUnfunded(log, now, timeouts.funding_window),
@@ -88,6 +92,7 @@ class ServiceProvider:
             RevokeDeployments(log, network),
             FetchCheckpoints(checkpoints),
             DropResumes(checkpoints),
+            RetryJobs(log, outputs, checkpoints, self._search, lambda: self.default_provider, timeouts.next_provider),
         )
 
     def take_up(self, open_jobs: Iterable[str]) -> None:
@@ -142,9 +147,11 @@ class ServiceProvider:
         resume = await self._checkpoints.keep(source, job.key) if source else None
         expires_at = self._now() + int(self._timeouts.funding_window * 1_000_000)
         price = price_text(chosen.price)
+        attempts = request.max_attempts if self._carries else 1
         job.request_service(
-            request, chosen.peer_id, price, expires_at, match.refused, match.refused_count, chosen.payee, resume
-        )
+            request, chosen.peer_id, price, expires_at, match.refused, match.refused_count, chosen.payee, resume,
+            attempts,
+        )  # fmt: skip
         await self._log.save(job)
         message = terms(job.key, chosen.peer_id, self._signer.peer_id, chosen.price, request.constraints.time)
         return Quote(
@@ -155,6 +162,7 @@ class ServiceProvider:
             signature=self._signer.sign(message.encode()).hex(),
             oracle_message=message,
             hashes=outcome_hashes(message),
+            attempts=attempts,
         )
 
     async def report_fund_status(self, status: FundStatus, job_id: str = "") -> str:

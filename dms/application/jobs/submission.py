@@ -74,20 +74,21 @@ class Submission:
         if job.request is None:
             raise Conflict(f"job {job.key} has no request")
         own = self._signer.peer_id
+        request = job.request.for_attempt(job.minutes)
         params = msgspec.structs.replace(
-            job.request.params,
+            request.params,
             node_id=job.provider,
             public_key=self._signer.public_key(job.provider),
             local_node_id=own,
             local_public_key=self._signer.public_key(own),
         )
         message = DeploymentRequest(
-            job_id=job.key,
-            request=msgspec.structs.replace(job.request, params=params, tx_hash=job.tx_hash),
+            job_id=job.deployment_id,
+            request=msgspec.structs.replace(request, params=params, tx_hash=job.tx_hash),
             price=job.price,
             traceparent=traceparent,
             channel=self._device.channel,
             resume=job.resume,
-            seal_key=self._log.seal_key(job.key).hex(),
+            seal_key=self._log.seal_key(job.deployment_id).hex(),
         )
         return encode(message)
