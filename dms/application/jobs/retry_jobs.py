@@ -16,6 +16,7 @@ from dms.application.reactors import News, Reactor
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.job import Job, JobState
 from dms.domain.matching import Rule
+from dms.domain.run_time import Instant
 from dms.errors import Conflict, NoProviderMatches
 
 LOOK_SECONDS = (1.0, 30.0)  # first and longest pause between two looks for a provider
@@ -35,11 +36,12 @@ class RetryJobs(Reactor[Job]):
         search: ProviderSearch,
         default_target: Callable[[], str],
         patience_seconds: float,
+        clock: Callable[[], Instant],
     ) -> None:
         """default_target: the only peer that jobs go to which name none; empty for any. patience_seconds: how long a
-        provider is looked for."""
+        provider is looked for. clock: of this machine."""
         self._log, self._outputs, self._checkpoints, self._search = log, outputs, checkpoints, search
-        self._default_target, self._patience_seconds = default_target, patience_seconds
+        self._default_target, self._patience_seconds, self._clock = default_target, patience_seconds, clock
 
     def due(self, aggregate: Job) -> bool:
         return aggregate.state is JobState.RETRYING
@@ -98,7 +100,9 @@ class RetryJobs(Reactor[Job]):
         job = self._retried(job_id)
         if job is not None:
             chosen, match = found.chosen, found.match
-            job.start_attempt(chosen.peer_id, chosen.payee, resume, lines, match.refused, match.refused_count)
+            job.start_attempt(
+                chosen.peer_id, chosen.payee, resume, lines, match.refused, match.refused_count, self._clock()
+            )
             await self._log.save(job)
 
     async def _end(self, job_id: str, reason: str) -> None:
