@@ -32,6 +32,7 @@ class Attempt:
         self.submitted = number > 1  # the later ones begin with it
         self.provider_version = 0  # of the newest record of the provider's deployment
         self.provider_life = Life(DEPLOYMENT_RULES)  # as its records tell it
+        self.inputs_told: set[tuple[str, int]] = set()  # (topic of the provider's record, number)
         self.unreachable = False
         self.times = ProviderTimes()
         self.responded = False  # whether its container was started

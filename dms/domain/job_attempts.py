@@ -13,8 +13,8 @@ from dms.domain.chain import SignedRecord
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.deployment import Deployment
 from dms.domain.event import EVENT_TYPES, Event, Unknown
-from dms.domain.job_checkpoints import CheckpointedJob
 from dms.domain.job_events import JobEvents, Refusal
+from dms.domain.job_inputs import JobInputs
 from dms.domain.job_rules import JobState
 from dms.domain.provider_records import consequences
 from dms.domain.retry import may_be_repeated
@@ -26,7 +26,7 @@ MISBEHAVIOURS_KEPT = 8  # of one job: a provider could fill the log
 TOPIC_KEPT = 128  # characters of a peer's word
 
 
-class AttemptedJob(CheckpointedJob):
+class AttemptedJob(JobInputs):
     """The part of a job that its providers take part in."""
 
     def __init__(self, key: str) -> None:
@@ -83,6 +83,8 @@ class AttemptedJob(CheckpointedJob):
         ran = self.state is JobState.RUNNING
         if isinstance(event, Deployment.CheckpointSaved) and not ran:
             raise PeerMisbehaved(f"job {self.key}: a checkpoint of a container that was never started")
+        if problem := self.problem_of_input(event):
+            raise PeerMisbehaved(f"job {self.key}: the provider's record {record.version}: {problem}")
         try:
             self.attempt.provider_life.check(event)
             follow = self._as_attempt(event, consequences(event, ran=ran), at)

@@ -86,6 +86,38 @@ class JobEvents:
         record: SignedRecord
 
     @register
+    class InputStarted(Event, frozen=True, kw_only=True, gc=False):
+        """The provider fetches it, before it starts the container. number: from 1, as the request lists them. path:
+        below /workspace."""
+
+        TOPIC: ClassVar[str] = "job.input_started"
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"path": ERASED}
+        number: int
+        path: str
+
+    @register
+    class InputDone(Event, frozen=True, kw_only=True, gc=False):
+        """It is in the workspace. sha256: hex, of what was fetched. cached: the provider had it already."""
+
+        TOPIC: ClassVar[str] = "job.input_done"
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"path": ERASED}
+        number: int
+        path: str
+        size_bytes: int
+        sha256: str
+        cached: bool = False
+
+    @register
+    class InputFailed(Event, frozen=True, kw_only=True, gc=False):
+        """It can't be had; the end of the job follows."""
+
+        TOPIC: ClassVar[str] = "job.input_failed"
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"path": ERASED, "reason": ERASED}
+        number: int
+        path: str
+        reason: str
+
+    @register
     class DeploymentResponded(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "job.deployment_responded"
         VERSION: ClassVar[int] = 2
