@@ -117,6 +117,12 @@ class Job(Struct, frozen=True, kw_only=True):
     log_max_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="MiB")] = 64  # MiB of output kept for each job
     # MiB that a job's workspace may hold to be archived as a checkpoint, and of one that is fetched
     checkpoint_max_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="MiB")] = 1024
+    input_max_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="MiB")] = 4096  # MiB of all inputs of one job
+    # MiB of inputs kept for later jobs that ask for the same URL and digest; what was not used for longest goes first
+    input_cache_mb: Annotated[int, Meta(ge=0, le=100_000_000, description="MiB")] = 10_240
+    # seconds that an input may not come, or be slower than 100 kB/s
+    input_patience: Annotated[float, _lasting("s", "seconds", at_least=1)] = 600
+    input_networks: Words = ()  # inner networks that inputs may be fetched from, such as 10.1.0.0/16; none by default
     # MiB of what a job leaves that are given back, and of results that are fetched
     results_max_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="MiB")] = 4096
     results_keep_days: Annotated[float, _lasting("d", "days", at_least=0.001)] = 30  # days that results stay here

@@ -72,7 +72,7 @@ FEATURES = (
     ),
 )
 
-UNDERSTOOD: frozenset[str] = frozenset({ARGUMENTS, RESULTS})
+UNDERSTOOD: frozenset[str] = frozenset({ARGUMENTS, INPUTS, ENVIRONMENT, RESULTS})
 
 
 def needed_by(request: ServiceRequest) -> tuple[Feature, ...]:
