@@ -97,7 +97,7 @@ def open_archive(archive: Path, into: Path, max_bytes: int) -> list[ArchivedFile
     part = into.with_name(f"{into.name}.part")
     found: list[ArchivedFile] = []
     try:
-        with opened(archive, "the archive") as file, open(part, "wb", opener=private) as out:
+        with opened(archive, "archive") as file, open(part, "wb", opener=private) as out:
             reader = ArchiveReader(file, max_bytes)
             for entry in reader.entries():
                 if entry.folder:
