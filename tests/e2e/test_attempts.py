@@ -27,7 +27,7 @@ COUNT = (
     f"while [ $n -lt {STEPS} ]; do n=$((n+1)); sum=$((sum+n)); echo $n $sum > new; mv new state; "
     "sleep 0.2; done; echo sum $sum"
 )
-SETTINGS = {"job.log_update_interval": "0.01", "job.provider_grace": "3", "job.network": "none"}
+SETTINGS = {"job.log_update_interval": "0.01", "job.provider_grace": "8", "job.network": "none"}
 
 
 class Trio:
@@ -225,7 +225,8 @@ async def test_a_requester_killed_between_two_attempts_goes_on(trio: Trio, point
     trio.sp.start()
     await trio.sp.ready()
     await following
-    assert follower.names.count("job-attempt-started") == 1
+    job = await trio.sp.get(f"/jobs/{job_id}")
+    assert follower.names.count("job-attempt-started") == 1, job["failed_attempts"]
     assert (follower.names[-1], follower.text("stdout").splitlines()[-1]) == ("job-completed", f"sum {SUM}")
     assert [seq for seq, _, _ in follower.lines] == list(range(1, len(follower.lines) + 1))
     topics = trio.sp.topics(job_id)

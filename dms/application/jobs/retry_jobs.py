@@ -16,6 +16,7 @@ from dms.application.reactors import News, Reactor
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.job import Job, JobState
 from dms.domain.matching import Rule
+from dms.domain.retry import deployment_id
 from dms.errors import Conflict, NoProviderMatches
 
 LOOK_SECONDS = (1.0, 30.0)  # first and longest pause between two looks for a provider
@@ -88,7 +89,10 @@ class RetryJobs(Reactor[Job]):
         except NoProviderMatches:
             if not again:
                 raise
-        return await self._search.find(wanted, target)
+        untold = Rule(
+            excluded=frozenset(attempt.provider for attempt in job.attempts_to_tell)
+        )  # it may still run there
+        return await self._search.find(wanted, target, untold)
 
     async def _start(self, job_id: str, found: Found, resume: ResumeFrom | None) -> None:
         job = self._retried(job_id)
@@ -98,6 +102,8 @@ class RetryJobs(Reactor[Job]):
         job = self._retried(job_id)
         if job is not None:
             chosen, match = found.chosen, found.match
+            # Made now, it is on the disk with the decision: after a restart the provider is sent the same one.
+            self._log.seal_key(deployment_id(job.key, job.attempt.number + 1))
             job.start_attempt(chosen.peer_id, chosen.payee, resume, lines, match.refused, match.refused_count)
             await self._log.save(job)
 
