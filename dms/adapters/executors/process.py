@@ -23,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from dms.adapters.executors.driver_errors import our_errors_only
+from dms.adapters.executors.input_content import place_input
 from dms.adapters.executors.output import BATCH_LINES, Seeker
 from dms.adapters.executors.pack import pack
 from dms.adapters.executors.process_child import ProcessSpec, ProcessState
@@ -30,6 +31,7 @@ from dms.adapters.executors.threads import stoppable
 from dms.adapters.executors.trees import remove_tree
 from dms.adapters.executors.workspace_archive import unpack
 from dms.application.ports import (
+    NO_SECRETS,
     Execution,
     ExecutionSpec,
     ExecutionState,
@@ -39,6 +41,7 @@ from dms.application.ports import (
     OutputLine,
     PackedWorkspace,
     PreparedImage,
+    Secrets,
 )
 from dms.clock import machine_clock
 from dms.disk import make_folder, write_file
@@ -70,13 +73,17 @@ class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
 @our_errors_only
 class ProcessExecutor:
     """data_dir: a folder of its own, one folder per job in it. The image of a job is not looked at: model_url and
-    packages, joined by blanks, are a command for /bin/sh; arguments of the user's are a program and its arguments."""
+    packages, joined by blanks, are a command for /bin/sh; arguments of the user's are a program and its arguments.
+    gives_internet: whether jobs that need it are taken; each process has this machine's network all the same."""
 
     name = "process"
 
-    def __init__(self, node_id: str, data_dir: Path, limits: ProcessLimits | None = None) -> None:
+    def __init__(
+        self, node_id: str, data_dir: Path, limits: ProcessLimits | None = None, *, gives_internet: bool = True
+    ) -> None:
         self._node_id = node_id
         self._data_dir = data_dir
+        self._gives_internet = gives_internet
         self._limits = limits or ProcessLimits()
         self._decoder = msgspec.json.Decoder(tuple[str, int, str])
 
@@ -85,9 +92,10 @@ class ProcessExecutor:
         return ""
 
     async def try_network(self) -> NetworkGiven:
-        """A bare process has the machine's own network, whatever it asks for. Peers' jobs are not run so unless the
-        operator says so."""
-        return NetworkGiven(network=Network.INTERNET)
+        """There is nothing to be tried."""
+        if self._gives_internet:
+            return NetworkGiven(network=Network.INTERNET)
+        return NetworkGiven(network=Network.NONE, reason="job.network is none")
 
     async def network_use(self, job_id: str) -> NetworkUse | None:
         """A process's is the machine's, where nobody counts it."""
@@ -114,6 +122,19 @@ class ProcessExecutor:
         with _storage(folder):
             if archive is not None and not _was_created(folder):
                 await asyncio.to_thread(_fill, folder, archive, max_bytes)
+
+    def workspace_bytes(self, spec: ExecutionSpec) -> int | None:
+        return None
+
+    async def put(self, spec: ExecutionSpec, source: Path, place: str, unpack: str, max_bytes: int) -> None:
+        folder = self._folder(spec.job_id)
+        work, stage = folder / "work", folder / "incoming"
+        with _storage(folder):
+            if not _was_created(folder):
+                make_folder(work)
+                await stoppable(
+                    lambda stopped: place_input(work, stage, source, place, unpack, max_bytes, None, stopped)
+                )
 
     async def workspace_trouble(self) -> str:
         """Each job's folder is one."""
@@ -145,14 +166,14 @@ class ProcessExecutor:
                 write_file(folder / "spec.json", msgspec.json.encode(wanted))
         return spec.job_id
 
-    async def start(self, job_id: str) -> None:
-        """Returns once the job runs (or has run): never before it could be found again."""
+    async def start(self, job_id: str, secrets: Secrets = NO_SECRETS) -> None:
+        """Returns once the job runs (or has run): never before it could be found again. The secrets go over a pipe."""
         folder = self._folder(job_id)
         if (await self.inspect(job_id)).state is not ExecutionState.CREATED:
             return
         try:
             with _storage(folder):
-                await asyncio.to_thread(_spawn_supervisor, folder)
+                await asyncio.to_thread(_spawn_supervisor, folder, secrets)
         except subprocess.TimeoutExpired as error:
             raise ExecutionError(f"job {job_id} did not start within {_START_SECONDS:g} s") from error
         execution = await self.inspect(job_id)
@@ -244,11 +265,11 @@ def _fill(folder: Path, archive: Path, max_bytes: int) -> None:
     unpack(archive, work, max_bytes)
 
 
-def _spawn_supervisor(folder: Path) -> None:
+def _spawn_supervisor(folder: Path, secrets: Secrets) -> None:
     """Returns once it closed its standard output: the job was started, or never will be."""
     subprocess.run(
         [sys.executable, "-m", "dms.adapters.executors.process_child", str(folder)],
-        stdin=subprocess.DEVNULL,
+        input=msgspec.json.encode(dict(secrets.values)),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
