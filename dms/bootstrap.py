@@ -283,7 +283,13 @@ def _services(
 
 def _erasures(base: Base) -> Erasures:
     carrying = CarryOutErasures(
-        base.event_log, base.views, base.outputs, base.checkpoint_files, Inbox(base.received), base.data_dir
+        base.event_log,
+        base.views,
+        base.outputs,
+        base.checkpoint_files,
+        base.input_files,
+        Inbox(base.received),
+        base.data_dir,
     )
     return Erasures(base.event_log, carrying, base.data_dir)
 
