@@ -11,6 +11,7 @@ import pytest
 from docker import APIClient
 
 from dms.adapters.executors.docker import DockerExecutor
+from dms.application.ports import Secrets
 from dms.clock import machine_clock
 from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.reward import RewardType
@@ -113,9 +114,9 @@ async def test_a_container_removed_before_its_start_was_never_started(
 ) -> None:
     plain = DockerExecutor.start
 
-    async def too_late(self: DockerExecutor, job_id: str) -> None:
+    async def too_late(self: DockerExecutor, job_id: str, secrets: Secrets) -> None:
         await asyncio.to_thread(api.remove_container, deployment(node, job_id).container_id)
-        await plain(self, job_id)
+        await plain(self, job_id, secrets)
 
     monkeypatch.setattr(DockerExecutor, "start", too_late)
     job_id = await accepted(node, SAVES)
