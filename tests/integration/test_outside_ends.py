@@ -6,12 +6,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from docker import APIClient
 
 from dms.adapters.executors.docker import DockerExecutor
-from dms.application.ports import Secrets
 from dms.clock import machine_clock
 from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.reward import RewardType
@@ -114,9 +114,9 @@ async def test_a_container_removed_before_its_start_was_never_started(
 ) -> None:
     plain = DockerExecutor.start
 
-    async def too_late(self: DockerExecutor, job_id: str, secrets: Secrets) -> None:
+    async def too_late(self: DockerExecutor, job_id: str, *more: Any) -> None:
         await asyncio.to_thread(api.remove_container, deployment(node, job_id).container_id)
-        await plain(self, job_id, secrets)
+        await plain(self, job_id, *more)
 
     monkeypatch.setattr(DockerExecutor, "start", too_late)
     job_id = await accepted(node, SAVES)
@@ -131,6 +131,10 @@ async def test_what_was_told_to_stop_is_stopped_whoever_is_quicker(node: Node, a
     await node.services.compute_provider.stop(job_id, "service provider", "enough", Fault.REQUESTER)
     await asyncio.to_thread(api.remove_container, container, force=True)
     assert await end_of(node, job_id) == (Fault.REQUESTER, "enough")
+    told = await node.log.read(0, 1_000, topics=(Deployment.Stopped.TOPIC,), stream=f"{Deployment.KIND}-{job_id}")
+    [stopped] = [recorded.event for recorded in told]
+    assert isinstance(stopped, Deployment.Stopped)
+    assert stopped.duration_seconds > 0  # it ran, whatever became of its container
     await nothing_stays(node, job_id)
 
 
