@@ -67,7 +67,7 @@ def add_to(group: Group) -> None:
         with _bar(state, sum(file["size_bytes"] for file in files)) as show:
             _fetch_all(api, job_id, files, target, show)
         if state.output.for_people:
-            click.echo(printable(f"{len(files)} files in {target}"))
+            click.echo(printable(f"{len(files)} {'file' if len(files) == 1 else 'files'} in {target}"))
         else:
             state.output.record({"folder": str(target), "files": len(files), "origin": found["origin"]})
 

@@ -42,11 +42,11 @@ from ops.nodes import (
     wait_until_ready,
 )
 
-EPOCHS, SECONDS_AN_EPOCH = 30, 0.5
+EPOCHS, SECONDS_AN_EPOCH = 60, 0.5
 KILLED_AT = EPOCHS // 3
 CHECKPOINT_MINUTES = 0.03
 PROVIDER_GRACE_SECONDS = 5
-JOB_SECONDS = 150.0
+JOB_SECONDS = 240.0
 GOOD_ACCURACY = 0.85  # guessing reads one digit of ten
 LOSS = re.compile(r"dms-metric name=loss value=\S+ step=(\d+)")
 
@@ -134,6 +134,7 @@ def follow_training(service: Node, providers: list[Node], job_id: str) -> str:
 
 def watch(websocket: ClientConnection, service: Node, providers: list[Node], job_id: str) -> str:
     began, killed = time.monotonic(), False
+    empty: int | None = None  # checkpoints from before the first epoch was learnt
     while True:
         action = json.loads(websocket.recv(max(0.0, began + JOB_SECONDS - time.monotonic())))
         show_action(action, began)
@@ -142,14 +143,20 @@ def watch(websocket: ClientConnection, service: Node, providers: list[Node], job
         if action["action"] == "error":
             raise StepFailed(f"the payment was refused: {action.get('message')}")
         epochs = [int(epoch) for epoch in LOSS.findall(action.get("stdout", ""))]
-        if not killed and max(epochs, default=0) >= KILLED_AT and has_checkpoint(service, job_id):
+        if killed or not epochs:
+            continue
+        received = checkpoints(service, job_id)
+        if empty is None:
+            empty = received + 1  # one more may be on its way
+        if max(epochs) >= KILLED_AT and received > empty:
             kill_provider(service, providers, job_id)
             killed = True
 
 
-def has_checkpoint(service: Node, job_id: str) -> bool:
+def checkpoints(service: Node, job_id: str) -> int:
+    """That were received so far."""
     events = service.ask("GET", f"/jobs/{job_id}/history")["items"]
-    return any(event["topic"] == "job.checkpoint_received" for event in events)
+    return sum(event["topic"] == "job.checkpoint_received" for event in events)
 
 
 def kill_provider(service: Node, providers: list[Node], job_id: str) -> None:

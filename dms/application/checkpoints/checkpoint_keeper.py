@@ -99,7 +99,7 @@ class CheckpointKeeper:
         """Saves a running job's workspace now and then, until it is cancelled."""
 
         async def save() -> None:
-            if time.monotonic() - self._read_at.get(job_id, -BEING_READ_SECONDS) >= BEING_READ_SECONDS:
+            if not self._is_being_read(job_id):
                 await self._save(job_id, last=False)
 
         saving = self._loops.every(self._times.interval_seconds, "checkpoints of running jobs", save, at_once=False)
@@ -107,6 +107,13 @@ class CheckpointKeeper:
             await asyncio.get_running_loop().create_future()
         finally:
             await saving.close()
+
+    def _is_being_read(self, job_id: str) -> bool:
+        """The newest; what its owner has whole may be replaced, however short a time ago it was read."""
+        deployment = self._log.load(Deployment, job_id)
+        if deployment is None or deployment.checkpoint is None or deployment.delivered == deployment.checkpoint.number:
+            return False
+        return time.monotonic() - self._read_at.get(job_id, -BEING_READ_SECONDS) < BEING_READ_SECONDS
 
     async def save_last(self, job_id: str, results: Packed | None = None) -> None:
         """Of a job that was started and does not run any more. Never holds its end up: what can't be saved is
@@ -164,7 +171,6 @@ class CheckpointKeeper:
             raise NotFound(f"no deployment of job {note.job_id} here")
         if deployment.service_provider != peer_id:
             raise Forbidden(f"deployment {note.job_id} belongs to another peer")
-        self._read_at.pop(note.job_id, None)
         newest = deployment.checkpoint is not None and deployment.checkpoint.sha256 == note.sha256
         deployment.checkpoint_delivered(note.sha256)
         await self._log.save(deployment)
