@@ -209,7 +209,8 @@ async def test_large_results_come_back_whole_over_a_requester_that_is_killed_at_
             f"mkdir /workspace/results; cd /workspace/results; head -c {RESULT_MB * 2**20} /dev/urandom > model.bin; "
             "sha256sum model.bin | cut -d' ' -f1"
         )
-        job = await run(sp, request_body(script, RAM=2 * RESULT_MB + 200), "tx-large")
+        job = await submit(sp, request_body(script, RAM=2 * RESULT_MB + 200), "tx-large")
+        await job.until_over(600)
         assert job.names[-1] == "job-completed", job.last_message
         part = sp.folder / "received_results" / ".incoming" / f"{job.job_id}.tar.gz.part"
         whole = (await event(cp, job.job_id, "deployment.results_saved"))["size_bytes"]
@@ -220,7 +221,7 @@ async def test_large_results_come_back_whole_over_a_requester_that_is_killed_at_
                 return part.stat().st_size >= half
             return "job.results_received" in sp.topics(job.job_id)
 
-        await asyncio.to_thread(poll, at_half, "half of the results", 300)
+        await asyncio.to_thread(poll, at_half, "half of the results", 600)
         sp.kill9()
         kept = part.stat().st_size
         assert half <= kept < whole
