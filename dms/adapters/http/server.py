@@ -41,6 +41,7 @@ from dms.adapters.http import (
     peers,
     retired,
     transactions,
+    usage,
     wallets,
 )
 from dms.adapters.http.connection import Connection
@@ -66,6 +67,7 @@ MODULES = (
     chat,
     jobs,
     job_metrics,
+    usage,
     checkpoints,
     gpu,
     transactions,

@@ -21,6 +21,7 @@ from dms.application.deployments.furnishing import Furnishing
 from dms.application.deployments.leftovers import Leftovers, RemoveContainers
 from dms.application.deployments.run_containers import RunContainers
 from dms.application.deployments.supervision import Supervision
+from dms.application.deployments.usage import UsageWatch
 from dms.application.device.device import DeviceService
 from dms.application.device.engine import EngineWatch
 from dms.application.device.gpus import GpuWatch, LookAtGpus
@@ -85,7 +86,8 @@ class ComputeProvider:
         self._gpus = GpuWatch(device, loops)
         self._network = NetworkWatch(log, executor, device, loops)
         endings = Endings(log, outputs, checkpoints)
-        supervision = Supervision(log, executor, outputs, checkpoints, endings, clock)
+        self.usage = UsageWatch(executor, device.read_gpus, lambda: clock().wall_us)
+        supervision = Supervision(log, executor, outputs, checkpoints, endings, clock, self.usage)
         self.reactors: Sequence[Reactor[Any]] = (
             CheckPayments(log, signer, self._admission, self._engine, funding),
             RunContainers(
