@@ -16,6 +16,7 @@ from dms.application.ports import EventLog, ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import vram_to_reserve
 from dms.domain.environment import unsealed_names
+from dms.domain.features import needs_workspace
 from dms.domain.gpus import GpuReading, GpuWish, choose
 from dms.domain.network import Network
 from dms.domain.payment import Payment
@@ -91,7 +92,12 @@ class Admission:
             return reason, Fault.PROVIDER
         if reason := self._of_request(deployment) or self._of_payment(deployment, payment):
             return reason, Fault.REQUESTER
-        return self._of_network(deployment) or self._of_capacity(deployment), Fault.PROVIDER
+        reason = (
+            self._of_earlier_attempt(deployment, payment)
+            or self._of_network(deployment)
+            or self._of_workspace(deployment)
+        )
+        return reason or self._of_capacity(deployment), Fault.PROVIDER
 
     def _of_device(self) -> str:
         device = self._device.state
@@ -136,21 +142,36 @@ class Admission:
             return "the request names no transaction that pays for it"
         if refusal := payment.refusal(deployment.key):
             return refusal
-        before = self._log.load(Deployment, payment.job_id) if payment.job_id not in ("", deployment.key) else None
-        if before is None:
+        before = self._earlier_attempt(deployment, payment)
+        if before is None or before.reward is None:
             return ""
         if before.service_provider != deployment.service_provider:
-            return f"this transaction pays for job {payment.job_id} of another peer"
-        reward = before.reward
-        if reward is None or reward.reward_type is not RewardType.REFUND:
-            return f"an earlier attempt of the job, {before.key}, still runs here or has earned of this transaction"
+            return f"this transaction pays for job {before.key} of another peer"
+        if before.reward.reward_type is not RewardType.REFUND:
+            return f"an earlier attempt of the job, {before.key}, has earned of this transaction"
         return ""
+
+    def _earlier_attempt(self, deployment: Deployment, payment: Payment) -> Deployment | None:
+        """Of the same job, which the payment paid for here."""
+        known = payment.job_id not in ("", deployment.key)
+        return self._log.load(Deployment, payment.job_id) if known else None
+
+    def _of_earlier_attempt(self, deployment: Deployment, payment: Payment) -> str:
+        before = self._earlier_attempt(deployment, payment)
+        if before is None or before.ended:
+            return ""
+        return f"an earlier attempt of the job, {before.key}, has not ended here yet"
 
     def _of_network(self, deployment: Deployment) -> str:
         """Only where the request says what it needs: an older DMS does not, and asks whom it knows nothing of."""
         needed = request_of(deployment).constraints.network
         if needed == Network.INTERNET and not self._gives_internet:
             return "the provider gives jobs no internet, which this one needs"
+        return ""
+
+    def _of_workspace(self, deployment: Deployment) -> str:
+        if (trouble := self._device.workspace_trouble) and needs_workspace(request_of(deployment)):
+            return f"the provider can't read or fill a job's workspace, which this one needs: {trouble}"
         return ""
 
     @property

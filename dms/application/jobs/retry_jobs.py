@@ -17,6 +17,7 @@ from dms.backoff import Backoff, nth_pause
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.job import Job, JobState
 from dms.domain.matching import Rule
+from dms.domain.retry import deployment_id
 from dms.domain.run_time import Instant
 from dms.errors import Conflict, NoProviderMatches
 
@@ -90,7 +91,10 @@ class RetryJobs(Reactor[Job]):
         except NoProviderMatches:
             if not again:
                 raise
-        return await self._search.find(wanted, target)
+        untold = Rule(
+            excluded=frozenset(attempt.provider for attempt in job.attempts_to_tell)
+        )  # it may still run there
+        return await self._search.find(wanted, target, untold)
 
     async def _start(self, job_id: str, found: Found, resume: ResumeFrom | None) -> None:
         job = self._retried(job_id)
@@ -100,6 +104,8 @@ class RetryJobs(Reactor[Job]):
         job = self._retried(job_id)
         if job is not None:
             chosen, match = found.chosen, found.match
+            # Made now, it is on the disk with the decision: after a restart the provider is sent the same one.
+            self._log.seal_key(deployment_id(job.key, job.attempt.number + 1))
             job.start_attempt(
                 chosen.peer_id, chosen.payee, resume, lines, match.refused, match.refused_count, self._clock()
             )
