@@ -22,6 +22,7 @@ DmsError
 │   ├── NetworkUnavailable  a job can't be given its network, or has lost it: the provider's fault
 │   └── ArchiveRefused    a checkpoint is not what may be packed or unpacked, or too large
 ├── PeerMisbehaved        the peer broke the protocol (bad frame, bad signature)
+│   └── ProtocolRefused   it is there, but does not speak the protocol: mostly an older version
 ├── AlreadyRunning        another process owns the data folder
 ├── LogCorrupt            the stored history does not verify; names the position
 │   └── ArchiveUnreadable  a segment file of the archive is missing or damaged; names file and positions (503)
@@ -133,6 +134,10 @@ class ArchiveRefused(ExecutionError):
 
 
 class PeerMisbehaved(DmsError):
+    pass
+
+
+class ProtocolRefused(PeerMisbehaved):
     pass
 
 

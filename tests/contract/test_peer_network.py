@@ -132,7 +132,7 @@ async def test_other_errors_arrive_as_misbehaviour_and_a_bug_tells_nothing(a: Li
 
 
 async def test_an_unknown_protocol_is_misbehaviour(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
-    with pytest.raises(PeerMisbehaved, match="does not speak"):
+    with pytest.raises(ProtocolRefused, match="does not speak"):
         await a.request(b.peer_id, "/test/unknown/1", b"1", 30)
 
 

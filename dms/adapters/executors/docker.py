@@ -36,6 +36,7 @@ from dms.application.ports import (
     Execution,
     ExecutionSpec,
     ExecutionState,
+    ImageFound,
     NetworkGiven,
     OutputCursor,
     OutputLine,
@@ -89,6 +90,9 @@ class DockerExecutor:
         return NetworkGiven(network=Network.NONE, reason="job.network does not give it")
 
     # --- images ---
+
+    async def find_image(self, image: str) -> ImageFound:
+        return await self._images.find_anywhere(parse_reference(image))
 
     async def prepare(self, spec: ExecutionSpec) -> PreparedImage:
         return await self._images.prepare(parse_reference(spec.image))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,20 +14,26 @@ from dms.application.deployments.deployment_index import DeploymentIndex
 from dms.application.device.device import DeviceService
 from dms.application.ports import ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
-from dms.domain.device import vram_to_reserve
+from dms.domain.device import Held, Reservations, vram_to_reserve
 from dms.domain.gpus import GpuReading
 from dms.domain.network import Network
 from dms.domain.payment import Payment
 from dms.domain.pricing import price_text, quote
 from dms.domain.request import ServiceRequest, problems_of, strangers_of
-from dms.domain.resources import Gpu
 from dms.domain.reward import amount
 from dms.errors import Conflict, InvalidInput
 
 MOST_CHECKED, MOST_CHECKED_OF_A_PEER = 256, 32  # payments waited for; nothing is reserved for them
 
-Refusal = tuple[str, Fault]
-"""The reason and whose fault it is; an empty reason for none."""
+
+class Refusal(NamedTuple):
+    """Why a job can't be taken. kind: what it is about: provider, request, image, price, payment, network, gpu,
+    capacity, busy. field: JSON pointer of what is wrong in the request."""
+
+    reason: str
+    fault: Fault
+    kind: str
+    field: str = ""
 
 
 class Admission:
@@ -45,106 +52,123 @@ class Admission:
         """Grants or refuses it. readings: the GPUs as they were a moment ago. The caller saves deployment and payment
         before it waits for anything."""
         request = request_of(deployment)
-        reason, fault = self.refusal(deployment, payment)
-        wish, recorded = request.gpu_wish, self._device.state.total.gpus
-        gpus: tuple[Gpu, ...] = ()
-        if not reason and wish is not None:
-            gpus = self._device.reservations.free_gpus(recorded, readings, wish)
-            if not gpus:
-                reason, fault = f"the provider does not have {wish} now", Fault.PROVIDER
-        if reason:
-            deployment.refuse(reason, fault)
+        taken = self.refusal(deployment, payment) or self.place_for(request, readings, self._device.reservations)
+        if isinstance(taken, Refusal):
+            deployment.refuse(taken.reason, taken.fault)
             return
-        reserved = request.resources
-        if wish is not None:
-            reserved = msgspec.structs.replace(reserved, vram_mb=vram_to_reserve(recorded, gpus, wish))
         payment.use(deployment.key)
         deployment.grant(
-            reserved,
-            tuple(gpu.uuid for gpu in gpus),
-            gpus_shared=wish is not None and wish.shared,
+            taken.resources,
+            taken.gpu_uuids,
+            gpus_shared=taken.shared,
             network=Network.INTERNET if request.network is Network.INTERNET and self._gives_internet else Network.NONE,
         )
 
-    def of_channel(self, channel: str) -> Refusal:
+    def place_for(self, request: ServiceRequest, readings: Sequence[GpuReading], held: Reservations) -> Held | Refusal:
+        """What it would hold of this machine, beside what is held."""
+        wish, recorded = request.gpu_wish, self._device.state.total.gpus
+        if wish is None:
+            return Held(resources=request.resources)
+        gpus = held.free_gpus(recorded, readings, wish)
+        if not gpus:
+            return Refusal(f"the provider does not have {wish} now", Fault.PROVIDER, "gpu")
+        resources = msgspec.structs.replace(request.resources, vram_mb=vram_to_reserve(recorded, gpus, wish))
+        return Held(resources=resources, gpu_uuids=tuple(gpu.uuid for gpu in gpus), shared=wish.shared)
+
+    def of_channel(self, channel: str) -> Refusal | None:
         """channel: that the request was matched on; empty when it does not say."""
         device = self._device.state
         if device.onboarded and device.available and channel and channel != device.channel:
-            return f"the provider is on channel {device.channel}, not {channel}", Fault.PROVIDER
-        return "", Fault.NONE
+            reason = f"the provider is on channel {device.channel}, not {channel}"
+            return Refusal(reason, Fault.PROVIDER, "provider")
+        return None
 
-    def refusal(self, deployment: Deployment, payment: Payment) -> Refusal:
-        """Why it can't be taken, as far as that can be told at once."""
-        if reason := self._of_device():
-            return reason, Fault.PROVIDER
-        if reason := self._of_request(deployment) or _of_payment(deployment, payment):
-            return reason, Fault.REQUESTER
-        return self._of_network(deployment) or self._of_capacity(deployment), Fault.PROVIDER
-
-    def _of_device(self) -> str:
-        device = self._device.state
-        if not device.onboarded:
-            return "the provider is not onboarded"
-        return device.hindrance if device.available else "the provider is offline"
-
-    def _of_request(self, deployment: Deployment) -> str:
-        """What the request itself says wrongly: nothing in it is believed because a peer's DMS sent it."""
-        request = request_of(deployment)
-        problems = problems_of(request)
-        if problems:
-            return "; ".join(text for _, text in problems)
-        if objection := self._executor.objection(spec_of(deployment, self._signer.peer_id)):
-            return objection
-        resume_job = request.params.resume_job
-        wanted = resume_job is not None and resume_job.resume
+    def refusal(self, deployment: Deployment, payment: Payment | None) -> Refusal | None:
+        """Why it can't be taken, as far as that can be told at once. payment: None while nothing is paid yet."""
         return (
-            self._checkpoints.refusal(deployment.resume, wanted=wanted)
-            or self._of_parties(request, deployment.service_provider)
-            or self._of_price(request, deployment.price)
+            self._of_device()
+            or self._of_request(deployment)
+            or (None if payment is None else _of_payment(deployment, payment))
+            or self._of_network(deployment)
+            or self._of_capacity(deployment)
+            or (None if payment is None else self._of_checks(deployment))
         )
 
-    def _of_parties(self, request: ServiceRequest, peer: str) -> str:
+    def _of_device(self) -> Refusal | None:
+        device = self._device.state
+        if not device.onboarded:
+            return Refusal("the provider is not onboarded", Fault.PROVIDER, "provider")
+        reason = device.hindrance if device.available else "the provider is offline"
+        return Refusal(reason, Fault.PROVIDER, "provider") if reason else None
+
+    def _of_request(self, deployment: Deployment) -> Refusal | None:
+        """What the request itself says wrongly: nothing in it is believed because a peer's DMS sent it."""
+        request = request_of(deployment)
+        if problems := problems_of(request):
+            text = "; ".join(text for _, text in problems)
+            return Refusal(text, Fault.REQUESTER, "request", problems[0][0])
+        if objection := self._executor.objection(spec_of(deployment, self._signer.peer_id)):
+            return Refusal(objection, Fault.REQUESTER, "request")
+        resume_job = request.params.resume_job
+        wanted = resume_job is not None and resume_job.resume
+        if reason := self._checkpoints.refusal(deployment.resume, wanted=wanted):
+            return Refusal(reason, Fault.REQUESTER, "request", "/params/resume_job")
+        return self._of_parties(request, deployment.service_provider) or self._of_price(request, deployment.price)
+
+    def _of_parties(self, request: ServiceRequest, peer: str) -> Refusal | None:
         key_of, own = self._signer.public_key, self._signer.peer_id
         strangers = strangers_of(request.params, (own, key_of(own)), (peer, key_of(peer)))
-        return f"the request is for others: {'; '.join(strangers)}" if strangers else ""
+        if not strangers:
+            return None
+        return Refusal(f"the request is for others: {'; '.join(strangers)}", Fault.REQUESTER, "request")
 
-    def _of_price(self, request: ServiceRequest, quoted: str) -> str:
+    def _of_price(self, request: ServiceRequest, quoted: str) -> Refusal | None:
+        reason = ""
         try:
             price, asked = amount(quoted), quote(request.constraints, self._device.state.ntx_price)
         except InvalidInput as error:
-            return str(error)
+            return Refusal(str(error), Fault.REQUESTER, "price")
         if price < asked:
-            return f"the price of {price_text(price)} NTX is below the {price_text(asked)} NTX that the job costs here"
-        if price > limit_of(request):
-            return f"the price of {price_text(price)} NTX is above the request's own max_ntx, {request.max_ntx:g}"
-        return ""
+            reason = (
+                f"the price of {price_text(price)} NTX is below the {price_text(asked)} NTX that the job costs here"
+            )
+        elif price > limit_of(request):
+            reason = f"the price of {price_text(price)} NTX is above the request's own max_ntx, {request.max_ntx:g}"
+        return Refusal(reason, Fault.REQUESTER, "price") if reason else None
 
-    def _of_network(self, deployment: Deployment) -> str:
+    def _of_network(self, deployment: Deployment) -> Refusal | None:
         """Only where the request says what it needs: an older DMS does not, and asks whom it knows nothing of."""
         needed = request_of(deployment).constraints.network
         if needed == Network.INTERNET and not self._gives_internet:
-            return "the provider gives jobs no internet, which this one needs"
-        return ""
+            reason = "the provider gives jobs no internet, which this one needs"
+            return Refusal(reason, Fault.PROVIDER, "network", "/constraints/network")
+        return None
 
     @property
     def _gives_internet(self) -> bool:
         return self._device.state.network == Network.INTERNET
 
-    def _of_capacity(self, deployment: Deployment) -> str:
-        # Memory of GPUs counts card by card, not as a sum.
+    def _of_capacity(self, deployment: Deployment) -> Refusal | None:
+        """Places that are only held do not count: who pays first gets them. Memory of GPUs counts card by card, not as
+        a sum."""
         wanted = msgspec.structs.replace(request_of(deployment).resources, vram_mb=0)
         if short := self._device.free().shortfalls(wanted):
-            return f"the provider has no capacity left: {'; '.join(short)}"
+            return Refusal(f"the provider has no capacity left: {'; '.join(short)}", Fault.PROVIDER, "capacity")
+        return None
+
+    def _of_checks(self, deployment: Deployment) -> Refusal | None:
         in_all, of_peer = self._index.payments_checked(deployment.service_provider, but=deployment.key)
         if not deployment.funded and (in_all >= MOST_CHECKED or of_peer >= MOST_CHECKED_OF_A_PEER):
-            return "the provider checks too many payments already; try again later"
-        return ""
+            reason = "the provider checks too many payments already; try again later"
+            return Refusal(reason, Fault.PROVIDER, "busy")
+        return None
 
 
-def _of_payment(deployment: Deployment, payment: Payment) -> str:
+def _of_payment(deployment: Deployment, payment: Payment) -> Refusal | None:
     if not payment.key:
-        return "the request names no transaction that pays for it"
-    return payment.refusal(deployment.key)
+        return Refusal("the request names no transaction that pays for it", Fault.REQUESTER, "payment")
+    reason = payment.refusal(deployment.key)
+    return Refusal(reason, Fault.REQUESTER, "payment") if reason else None
 
 
 def request_of(deployment: Deployment) -> ServiceRequest:
