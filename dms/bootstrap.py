@@ -61,6 +61,7 @@ from dms.application.payments.transactions import Transactions
 from dms.application.ports import Executor, FundingCheck, Hardware, Host
 from dms.application.reactors import Reactors
 from dms.application.records.asyncapi import Part as Description
+from dms.application.records.carry_out_erasures import CarryOutErasures
 from dms.application.records.erasures import Erasures
 from dms.application.records.heads import HeadExchange
 from dms.application.records.retention import Retention
@@ -194,6 +195,8 @@ def _parts(base: Base, readiness: Readiness) -> Parts:
     traces = tracer(settings, event_log, base.identity.peer_id, loops)
     metadata_file = MetadataFile(event_log, base.views, settings.general.work_dir, loops, base.writes)
     figures = _figures(base, readiness, relay)
+    reactors = Reactors(event_log, loops)
+    base.network.on_peer(reactors.on_peer)
     services = _services(base, readiness, metadata_file, figures, relay)
     heads = HeadFile(base.data_dir, base.identity.peer_id, base.writes)
     interval = settings.job.cleanup_interval * SECONDS_A_DAY
@@ -209,9 +212,9 @@ def _parts(base: Base, readiness: Readiness) -> Parts:
         executor=base.executor,
         exchange=base.exchange,
         heads=HeadExchange(event_log, base.network, base.identity, heads, base.now, loops=loops),
-        reactors=Reactors(event_log, loops),
+        reactors=reactors,
         file_reactors=move_files.reactors_of(
-            services.transfers, event_log, base.network, base.exchange, Inbox(base.received), base.now
+            services.transfers, event_log, base.network, base.exchange, Inbox(base.received), base.clock
         ),
         availability=AvailabilityNews(event_log, services.advertisement.stir, loops),
         cleaner=Cleaner(event_log, services.compute_provider, base.executor, interval, loops),
@@ -243,9 +246,7 @@ def _services(
         transfers=_transfers(base, Inbox(base.received)),
         chats=Chats(base.network, base.now),
         transactions=Transactions(event_log, base.identity, base.funding),
-        erasures=Erasures(
-            event_log, base.views, base.outputs, base.checkpoint_files, Inbox(base.received), base.data_dir
-        ),
+        erasures=_erasures(base),
         log_token=_log_tokens(base),
         metadata_path=metadata_file.path,
         database_path=base.settings.events_db,
@@ -261,6 +262,13 @@ def _services(
         relay=relay,
         writes=base.writes,
     )
+
+
+def _erasures(base: Base) -> Erasures:
+    carrying = CarryOutErasures(
+        base.event_log, base.views, base.outputs, base.checkpoint_files, Inbox(base.received), base.data_dir
+    )
+    return Erasures(base.event_log, carrying, base.data_dir)
 
 
 # --- the two roles -----------------------------------------------------------------------------------
@@ -343,7 +351,7 @@ def _transfers(base: Base, inbox: Inbox) -> Transfers:
         base.exchange,
         Outbox([Path(folder) for folder in files.send_folders], (general.data_dir, general.work_dir), base.received),
         inbox,
-        base.now,
+        base.clock,
         TransferLimits(max_bytes=files.max_mb * MIB, max_offers=files.max_offers),
     )
 

@@ -145,7 +145,7 @@ class Daemon:
         await parts.views.start()
         await self._begin(parts.log_watch)
         try:
-            await self._follow_log()
+            await self._follow_log(position)
             if take_part:
                 await self._take_part(position)
         except LogCorrupt as error:  # in a part that was not looked at yet
@@ -174,11 +174,12 @@ class Daemon:
         await self._begin(self.parts.host)
         await self._go_on(open_jobs, position)
 
-    async def _follow_log(self) -> None:
-        """What needs no peers. Raises LogCorrupt."""
-        parts, erasures = self.parts, self.services.erasures
-        self._closing.push_async_callback(erasures.close)
-        await erasures.resume(await self._open_erasures())
+    async def _follow_log(self, position: int) -> None:
+        """What needs no peers, with what was open at that position. Raises LogCorrupt."""
+        parts = self.parts
+        self._closing.push_async_callback(parts.reactors.close)
+        erasures = await self._open_erasures()
+        await parts.reactors.start(self.services.erasures.reactors, lambda _: erasures, position, "erasures")
         followers: Sequence[Part] = (parts.metadata_file, parts.figures, *parts.exporters)
         for part in followers:
             await self._begin(part)
@@ -200,7 +201,7 @@ class Daemon:
         closing.push_async_callback(parts.heads.close)
         await parts.heads.start(open_jobs)
         await self._begin(services.compute_provider)
-        closing.push_async_callback(parts.reactors.close)
+        closing.push_async_callback(parts.reactors.close)  # before what they work with
         reactors = (
             *services.compute_provider.reactors, *services.service_provider.reactors, *parts.file_reactors,
         )  # fmt: skip

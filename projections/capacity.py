@@ -6,17 +6,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from dms.domain.deployment import Deployment
-from dms.domain.device import Device
+from dms.domain.device import Device, Held
 from dms.domain.directory import Provider
 from dms.domain.event import AnyFact, Event, Unknown
 from dms.domain.features import INTERNET
-from dms.domain.gpus import vram_offered, vram_total
+from dms.domain.gpus import GpuHold, left_of, vram_offered, vram_total
 from dms.domain.network import Network
-from dms.domain.resources import Resources
+from dms.domain.resources import Gpu, Resources
 from projections.base import Projection
 
 OWN = "self"  # the row of this device: a deployment's event does not name the node it runs on
@@ -25,7 +26,8 @@ OWN = "self"  # the row of this device: a deployment's event does not name the n
 class CapacityRow(Struct, frozen=True, kw_only=True, gc=False):
     """online: takes jobs. hindrance: why it can't just now, whatever its owner set. network: the most that its jobs are
     given, empty where it does not say; network_trouble: why it is no more (own device only). total: the hardware;
-    onboarded: offered to the network; reserved: held by jobs. held: job id -> what it holds (own device only)."""
+    onboarded: offered to the network; reserved: held by jobs. held: job id -> what it holds (own device only). gpus:
+    that are offered, with what is free of them apart from those jobs."""
 
     provider: str  # peer id
     own: bool
@@ -38,13 +40,30 @@ class CapacityRow(Struct, frozen=True, kw_only=True, gc=False):
     onboarded: Resources = Resources()
     reserved: Resources = Resources()
     ntx_price: str = "0"
-    held: dict[str, Resources] = {}
+    gpus: tuple[Gpu, ...] = ()
+    held: dict[str, Held] = {}
     available: bool = False  # as the owner set it (own device only)
     position: int = 0
 
     @property
     def free(self) -> Resources:
         return self.onboarded - self.reserved
+
+    @property
+    def gpus_left(self) -> tuple[Gpu, ...]:
+        """With what jobs leave of them."""
+        holds: dict[str, list[GpuHold]] = {}
+        for held in self.held.values():
+            for uuid in held.gpu_uuids:
+                holds.setdefault(uuid, []).append(held.of_each_gpu)
+        return left_of(self.gpus, holds)
+
+    @property
+    def public(self) -> dict[str, Any]:
+        """For anybody: which jobs hold what stays private."""
+        shown: dict[str, Any] = msgspec.to_builtins(self)
+        del shown["held"]
+        return shown | {"free": msgspec.to_builtins(self.free), "gpus": msgspec.to_builtins(self.gpus_left)}
 
 
 class NetworkCapacity(Struct, frozen=True, kw_only=True):
@@ -69,7 +88,7 @@ _BARE: frozenset[type[Event]] = _GONE | _FREED | {Device.Offboarded, Device.Unhi
 
 class Capacity(Projection[CapacityRow]):
     name: ClassVar[str] = "capacity"
-    version = 4
+    version = 5
     event_types: ClassVar[frozenset[type[Event]]] = (
         Provider.event_types() | Device.event_types() | Deployment.event_types() | {Unknown}
     )
@@ -127,6 +146,7 @@ def _apply(row: CapacityRow | None, recorded: AnyFact) -> CapacityRow | None:
                 onboarded=offering.offered,
                 reserved=offering.reserved,
                 ntx_price=offering.ntx_price,
+                gpus=offering.gpus,
                 network=Network.INTERNET.value if INTERNET in offering.features else "",
             )
         case Device.Onboarded():
@@ -139,7 +159,7 @@ def _apply(row: CapacityRow | None, recorded: AnyFact) -> CapacityRow | None:
     if event_type in _FREED:
         return _freed(row, recorded.key)
     if event_type is Device.Offboarded:
-        return replace(row, online=False, available=False, onboarded=Resources())
+        return replace(row, online=False, available=False, onboarded=Resources(), gpus=())
     if event_type is Device.Unhindered:
         return replace(row, online=row.available, hindrance="")
     match event:
@@ -149,13 +169,13 @@ def _apply(row: CapacityRow | None, recorded: AnyFact) -> CapacityRow | None:
         case Device.GpusChanged(gpus=gpus):
             total = replace(row.total, vram_mb=vram_total(gpus))
             onboarded = replace(row.onboarded, vram_mb=vram_offered(gpus))
-            return replace(row, total=total, onboarded=onboarded)
+            return replace(row, total=total, onboarded=onboarded, gpus=gpus)
         case Device.NetworkChanged(network=network, reason=reason):
             return replace(row, network=network, network_trouble=reason)
         case Device.AvailabilityChanged(available=available):
             return replace(row, online=available and not row.hindrance, available=available)
-        case Deployment.Accepted(reserved=reserved):
-            return _held(row, recorded.key, reserved)
+        case Deployment.Accepted(reserved=reserved, gpu_uuids=gpu_uuids, gpus_shared=shared):
+            return _held(row, recorded.key, Held(resources=reserved, gpu_uuids=gpu_uuids, shared=shared))
     return row
 
 
@@ -170,6 +190,7 @@ def _onboarded(row: CapacityRow | None, event: Device.Onboarded, peer_id: str) -
         total=Resources(cpu_mhz=event.total.cpu_mhz, memory_mb=event.total.memory_mb, vram_mb=vram_total(gpus)),
         onboarded=event.offered,
         ntx_price=event.ntx_price,
+        gpus=gpus,
     )
     if row is None:
         return new
@@ -185,11 +206,13 @@ def _onboarded(row: CapacityRow | None, event: Device.Onboarded, peer_id: str) -
     )
 
 
-def _held(row: CapacityRow, job_id: str, amount: Resources) -> CapacityRow:
+def _held(row: CapacityRow, job_id: str, new: Held) -> CapacityRow:
     """In place of what the job held. By difference: a sum over all jobs would grow with their number."""
     before = row.held.get(job_id)
-    reserved = row.reserved + amount if before is None else row.reserved - before + amount
-    return replace(row, held={**row.held, job_id: amount}, reserved=reserved)
+    reserved = row.reserved + new.resources
+    if before is not None:
+        reserved -= before.resources
+    return replace(row, held={**row.held, job_id: new}, reserved=reserved)
 
 
 def _freed(row: CapacityRow, job_id: str) -> CapacityRow:
@@ -198,4 +221,4 @@ def _freed(row: CapacityRow, job_id: str) -> CapacityRow:
         return row
     held = row.held.copy()
     del held[job_id]
-    return replace(row, held=held, reserved=row.reserved - before)
+    return replace(row, held=held, reserved=row.reserved - before.resources)

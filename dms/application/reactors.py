@@ -37,6 +37,7 @@ class News:
     def __init__(self) -> None:
         self._changed = asyncio.Event()
         self.newest: Recorded | None = None  # that woke it; None for a start
+        self.peer_id = ""  # of whom the work waits for
 
     def tell(self, event: Recorded | None) -> None:
         self.newest = event or self.newest
@@ -51,7 +52,7 @@ class News:
         self._changed.clear()
 
     async def changed(self, timeout_seconds: float | None = None) -> bool:
-        """Waits for the next event of the aggregate, or for word from outside; False when the time ran out first."""
+        """Waits for the next event of the aggregate, or for its peer to come; False when the time ran out first."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._changed.wait()
@@ -94,9 +95,13 @@ class Reactor(ABC, Generic[A]):
         but not at once without having done or waited for something. Raises Unavailable (LogUnavailable, a peer, an
         engine) when what it needs is away: it is tried again for as long as it is due."""
 
+    def waits_for(self, aggregate: A) -> str:
+        """The peer that the effect is had from; empty for none. When it comes, the work goes on at once. Pure."""
+        return ""
+
     async def give_up(self, aggregate: A, error: Exception) -> None:
         """Decides what becomes of an effect that failed MOST_FAULTS times in a row by an error of ours. Unless this
-        makes it not due any more, it is not tried again before the next event or start."""
+        makes it not due any more, it is not tried again before the next event or start. A recorded one has to."""
 
 
 def still_due(event_log: EventLog, reactor: Reactor[A], key: str) -> bool:
@@ -128,14 +133,14 @@ class Reaction(Generic[A]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def stir(self, key: str | None = None) -> None:
-        """Something outside the log changed that the work waits for (a peer is back); no key: for all of it."""
-        for news in [news for at, (_, news) in self._working.items() if key in (None, at)]:
-            news.tell(None)
-
     def keys(self) -> list[str]:
         """Of the aggregates at work, oldest first (UUIDv7s sort by age)."""
         return sorted(self._working)
+
+    def peer_came(self, peer_id: str) -> None:
+        for _, news in list(self._working.values()):
+            if news.peer_id == peer_id:
+                news.tell(None)
 
     def _look(self, key: str, event: Recorded | None) -> None:
         known = self._working.get(key)
@@ -180,7 +185,7 @@ class Reaction(Generic[A]):
         aggregate = await self._settled(key)
         if aggregate is None or not self._reactor.due(aggregate):
             return False
-        newest = news.newest
+        newest, news.peer_id = news.newest, self._reactor.waits_for(aggregate)
         with caused_by(newest.event_id if newest else new_id(), newest.traceparent if newest else ""):
             await self._reactor.react(aggregate, news)
         return True
@@ -224,10 +229,15 @@ class Reactors:
         self._following: list[Loop] = []
 
     async def start(
-        self, reactors: Iterable[Reactor[Any]], open_keys: Callable[[str], Iterable[str]], after: int | None = None
+        self,
+        reactors: Iterable[Reactor[Any]],
+        open_keys: Callable[[str], Iterable[str]],
+        after: int | None = None,
+        name: str = "reactors",
     ) -> None:
         """open_keys: KIND -> keys of the aggregates of that kind that may have something due, all that were open at
-        position `after`; None for now. What was saved since may be among them or not."""
+        position `after`; None for now. What was saved since may be among them or not. name: of what follows the log for
+        them, each time another."""
         position = self._log.head if after is None else after
         woken: dict[str, list[Reaction[Any]]] = {}
         for reactor in reactors:
@@ -247,16 +257,17 @@ class Reactors:
                             reaction.take(event)
                     position = batch[-1].position
 
-        self._following.append(self._loops.start("reactors", follow, needed=True))
+        self._following.append(self._loops.start(name, follow, needed=True))
 
     def keys(self, name: str) -> list[str]:
         """What that reactor is at work on, oldest first."""
         return self._running[name].keys()
 
-    def stir(self, name: str, key: str | None = None) -> None:
-        """Something outside the log that the work waits for has changed (a peer is back, the engine answers). Never
-        called for what was saved: the log tells that. No key: for all that the reactor is at work on."""
-        self._running[name].stir(key)
+    def on_peer(self, peer_id: str, connected: bool) -> None:
+        """What waits for that peer goes on when it comes: the one thing outside the log that wakes a reactor."""
+        if connected:
+            for reaction in self._running.values():
+                reaction.peer_came(peer_id)
 
     async def close(self) -> None:
         for loop in self._following:

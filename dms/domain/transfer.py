@@ -13,9 +13,11 @@ from typing import Any, ClassVar
 from dms.domain.aggregate import Aggregate, applies
 from dms.domain.event import Event, Upcaster, register, unchanged
 from dms.domain.rules import Rules
+from dms.domain.run_time import Instant, RunTime
 from dms.domain.sealing import ERASED
 from dms.errors import Conflict
 
+LIFETIME_US = 7 * 24 * 3600 * 1_000_000  # without an end
 MAX_NAME_BYTES = 200  # below the 255 of file systems: a number and `.part` must fit behind it
 
 
@@ -43,7 +45,8 @@ class Transfer(Aggregate):
     @register
     class Offered(Event, frozen=True, kw_only=True, gc=False):
         """name: a plain file name. source: the file's path at the sender, empty at the receiver.
-        offered_at: Unix time in microseconds, of this node."""
+        offered_at: Unix time in microseconds, of this node. offered_boot_us: the same moment by its boot clock, of the
+        boot that boot_id names; empty in what older versions wrote."""
 
         TOPIC: ClassVar[str] = "transfer.offered"
         VERSION: ClassVar[int] = 2
@@ -56,6 +59,8 @@ class Transfer(Aggregate):
         sha256: str
         offered_at: int
         source: str = ""
+        boot_id: str = ""
+        offered_boot_us: int = 0
 
     @register
     class Accepted(Event, frozen=True, kw_only=True, gc=False):
@@ -112,12 +117,18 @@ class Transfer(Aggregate):
         super().__init__(key)
         self.direction = Direction.IN
         self.peer_id = self.name = self.sha256 = self.source = self.saved_as = self.reason = ""
-        self.size_bytes = self.offered_at = 0
+        self.size_bytes = 0
+        self.offered = Instant("", 0, 0)
 
     @property
     def state(self) -> TransferState:
         state: TransferState = self.life.state
         return state
+
+    @property
+    def offered_at(self) -> int:
+        """Unix time in microseconds."""
+        return self.offered.wall_us
 
     @property
     def ended(self) -> bool:
@@ -128,10 +139,21 @@ class Transfer(Aggregate):
         """For this node's user to accept it."""
         return self.direction is Direction.IN and self.state is TransferState.OFFERED
 
+    def is_late(self, now: Instant) -> bool:
+        """Whether it should have come to an end long ago."""
+        return RunTime(self.offered, LIFETIME_US).is_over(now)
+
     def offer(
-        self, direction: Direction, peer_id: str, name: str, size_bytes: int, sha256: str, now: int, source: str = ""
+        self,
+        direction: Direction,
+        peer_id: str,
+        name: str,
+        size_bytes: int,
+        sha256: str,
+        now: Instant,
+        source: str = "",
     ) -> None:
-        """Once: raises Conflict afterwards. now: Unix time in microseconds."""
+        """Once: raises OutOfOrder afterwards."""
         self.trigger(
             self.Offered(
                 direction=direction,
@@ -139,8 +161,10 @@ class Transfer(Aggregate):
                 name=plain_name(name),
                 size_bytes=size_bytes,
                 sha256=sha256,
-                offered_at=now,
+                offered_at=now.wall_us,
                 source=source,
+                boot_id=now.boot_id,
+                offered_boot_us=now.boot_us,
             )
         )
 
@@ -169,7 +193,8 @@ class Transfer(Aggregate):
     def _offered(self, event: Offered) -> None:
         self.direction, self.peer_id = Direction(event.direction), event.peer_id
         self.name, self.size_bytes, self.sha256 = event.name, event.size_bytes, event.sha256
-        self.offered_at, self.source = event.offered_at, event.source
+        self.source = event.source
+        self.offered = Instant(event.boot_id, event.offered_boot_us, event.offered_at)
 
     @applies(Completed)
     def _completed(self, event: Completed) -> None:

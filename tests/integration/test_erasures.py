@@ -15,13 +15,13 @@ from dms.adapters.eventlog import keyring
 from dms.adapters.http import transactions
 from dms.adapters.views import sqlite as views
 from dms.application.payments.payments import payment_of
-from dms.application.records import erasures
 from dms.database import connect
 from dms.domain.device import Device, Offer
 from dms.domain.directory import Offering, Provider
 from dms.domain.erasure import Erasure
 from dms.domain.event import new_id
 from dms.domain.resources import Resources
+from dms.domain.run_time import Instant
 from dms.domain.transfer import Direction, Transfer
 from dms.errors import Conflict, InvalidInput, LogUnavailable, NotFound, Unavailable
 from projections.capacity import Capacity
@@ -43,7 +43,6 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (keyring, views):
         monkeypatch.setattr(module, "TRUNCATE_SECONDS", 0.1)
-    monkeypatch.setattr(erasures, "RETRY_SECONDS", (0.05, 0.05))
 
 
 @contextmanager
@@ -69,7 +68,7 @@ def on_disk(folder: Path, text: str) -> list[str]:
 async def received(node: Node, tmp_path: Path) -> Transfer:
     """A file of the peer's that is here."""
     transfer = Transfer(new_id())
-    transfer.offer(Direction.IN, PEER, NAME, 5, "0" * 64, 1)
+    transfer.offer(Direction.IN, PEER, NAME, 5, "0" * 64, Instant("", 0, 1))
     transfer.complete(NAME)
     (tmp_path / "received_files").mkdir(exist_ok=True)
     (tmp_path / "received_files" / NAME).write_bytes(b"hello")

@@ -147,6 +147,39 @@ async def test_it_hears_of_what_happens_while_it_works(world: World) -> None:
     assert (heard, world.state(job)) == ([True], "failed")
 
 
+class Delivery(Reactor[Job]):
+    """Asks the provider, and then again after an hour."""
+
+    name = "delivery"
+    kind = Job
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def due(self, aggregate: Job) -> bool:
+        return aggregate.open
+
+    def waits_for(self, aggregate: Job) -> str:
+        return aggregate.provider
+
+    async def react(self, aggregate: Job, news: News) -> None:
+        self.asked.append(aggregate.provider)
+        await news.changed(3600)
+
+
+async def test_what_waits_for_a_peer_goes_on_when_that_peer_comes(world: World) -> None:
+    delivery = Delivery()
+    await world.reactors.start([delivery], lambda _: ())
+    for provider in ("12D3KooWOne", "12D3KooWTwo"):
+        await world.log.save(new_job(provider=provider))
+    await wait_for(lambda: delivery.asked == ["12D3KooWOne", "12D3KooWTwo"])
+    world.reactors.on_peer("12D3KooWOne", False)
+    world.reactors.on_peer("12D3KooWAnother", True)
+    world.reactors.on_peer("12D3KooWTwo", True)
+    await wait_for(lambda: len(delivery.asked) > 2)
+    assert delivery.asked == ["12D3KooWOne", "12D3KooWTwo", "12D3KooWTwo"]
+
+
 class Notice(Reactor[Job]):
     """Leaves no event behind."""
 

@@ -296,6 +296,20 @@ async def test_a_step_of_the_clock_ends_no_funding_window(node: Node, step: int)
         await reactors.close()
 
 
+async def test_a_window_that_can_not_be_held_ends_the_job_as_ours(node: Node) -> None:
+    def broken() -> int:
+        raise ZeroDivisionError
+
+    reactors = Reactors(node.log, Loops(), QUICK)
+    await reactors.start([ExpireUnfunded(node.log, broken, 600)], lambda _: [])
+    try:
+        job_id = await node.job()
+        ended = Fault.REQUESTER, "its funding window could not be held here: ZeroDivisionError"
+        assert await end_of(node, job_id) == ended
+    finally:
+        await reactors.close()
+
+
 async def test_a_payment_that_is_waited_for_is_looked_up_once_a_pause(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,9 @@ from dms.application.files.user_files import Inbox, Outbox
 from dms.application.loops import Loops
 from dms.application.network.messages import FileOfferAnswer, encode
 from dms.application.reactors import Reactors
+from dms.clock import machine_clock
 from dms.domain.event import new_id
+from dms.domain.run_time import Instant
 from dms.domain.transfer import Direction, Transfer, TransferState
 from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import LonelyNetwork, now_us
@@ -39,9 +41,14 @@ class Side:
 
     def __init__(self, folder: Path, log: SQLiteEventLog, network: LonelyNetwork) -> None:
         inbox, exchange = Inbox(folder / "received"), FileExchange(network)
-        self.transfers = Transfers(log, network, exchange, Outbox([folder], [], folder / "received"), inbox, now_us)
-        self._effects = reactors_of(self.transfers, log, network, exchange, inbox, now_us)
+        self.ahead_us = 0  # of the wall clock
+        self.transfers = Transfers(log, network, exchange, Outbox([folder], [], folder / "received"), inbox, self.clock)
+        self._effects = reactors_of(self.transfers, log, network, exchange, inbox, self.clock)
         self.reactors = Reactors(log, Loops())
+
+    def clock(self) -> Instant:
+        true = machine_clock()
+        return Instant(true.boot_id, true.boot_us, true.wall_us + self.ahead_us)
 
     async def start(self, open_ids: Sequence[str]) -> None:
         await self.transfers.take_up(open_ids)
@@ -62,14 +69,19 @@ def transfers(side: Side) -> Transfers:
 
 async def offered(log: SQLiteEventLog, direction: Direction, days_ago: int) -> str:
     transfer = Transfer(new_id())
-    transfer.offer(direction, PEER, "a.txt", 1, "0" * 64, now_us() - days_ago * DAY_US, "/a.txt")
+    now = machine_clock()
+    then = Instant(now.boot_id, now.boot_us - days_ago * DAY_US, now.wall_us - days_ago * DAY_US)
+    transfer.offer(direction, PEER, "a.txt", 1, "0" * 64, then, "/a.txt")
     await log.save(transfer)
     return transfer.key
 
 
+@pytest.mark.parametrize("step_days", [0, 5, -5])
 async def test_what_nobody_decides_on_ends_after_a_week(
-    event_log: SQLiteEventLog, side: Side, transfers: Transfers
+    event_log: SQLiteEventLog, side: Side, transfers: Transfers, step_days: int
 ) -> None:
+    """By the clock that nobody sets."""
+    side.ahead_us = step_days * DAY_US
     ids = [await offered(event_log, direction, days) for direction in Direction for days in (6, 8)]
     await side.start(ids)
     await wait_for(lambda: sum(transfers.get(i).ended for i in ids) == 2)

@@ -143,6 +143,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
+LONGEST_CLASS = 300
 LONGEST_FUNCTION = 60  # lines
 
 
@@ -161,6 +162,33 @@ def test_no_function_is_longer_than_a_screen() -> None:
         if lines > LONGEST_FUNCTION
     }
     assert not long
+
+
+def classes(module: str) -> Iterator[ast.ClassDef]:
+    return (node for node in ast.walk(ast.parse(MODULES[module].read_text())) if isinstance(node, ast.ClassDef))
+
+
+def test_no_class_is_so_long_that_it_is_two() -> None:
+    long = {
+        f"{module}.{found.name}: {lines} lines"
+        for module in MODULES
+        for found in classes(module)
+        if (lines := (found.end_lineno or found.lineno) - found.lineno + 1) > LONGEST_CLASS
+    }
+    assert not long
+
+
+def test_what_cannot_be_done_is_given_up_by_each_reactor_that_leaves_an_event() -> None:
+    """Or it says who does it in its place."""
+    silent = {
+        f"{module}.{found.name}"
+        for module in MODULES
+        for found in classes(module)
+        if any(ast.unparse(base).startswith("Reactor[") for base in found.bases)
+        and "recorded = False" not in map(ast.unparse, found.body)
+        and "give_up" not in {part.name for part in found.body if isinstance(part, ast.AsyncFunctionDef)}
+    }
+    assert not silent
 
 
 # --- tasks ---------------------------------------------------------------------------------------

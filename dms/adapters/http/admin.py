@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
+from msgspec.structs import replace
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
@@ -52,23 +53,23 @@ def _told(found: tuple[str, LeftOut]) -> str:
 
 async def capacity(request: Request, api: Api) -> HTTPResponse:
     """{"providers": each with total, onboarded, reserved and free, "network": the sum of those online}."""
-    views = await views_at(request, api)
-    rows: list[CapacityRow] = []
+    views, rows = await views_at(request, api), list[CapacityRow]()
     after = ""
     while True:
         page = await views.page(_CAPACITY, limit=ROWS_A_READ, after=after)
-        rows += page.rows
+        rows += _as_shown(page.rows, request, api)
         if not page.next:
             break
         after = page.next
-    return json_reply({"providers": [_capacity_answer(row) for row in rows], "network": network_sum(rows)})
+    return json_reply({"providers": [row.public for row in rows], "network": network_sum(rows)})
 
 
-def _capacity_answer(row: CapacityRow) -> dict[str, Any]:
-    """Which jobs hold what stays private."""
-    shown: dict[str, Any] = msgspec.to_builtins(row)
-    del shown["held"]
-    return shown | {"free": msgspec.to_builtins(row.free)}
+def _as_shown(rows: Sequence[CapacityRow], request: Request, api: Api) -> list[CapacityRow]:
+    """That nothing can be recorded just now is no event, for it can't be: only the present shows it."""
+    hindrance = api.services.device.hindrance
+    if query(request, "as_of") or not hindrance:
+        return list(rows)
+    return [replace(row, online=False, hindrance=hindrance) if row.own else row for row in rows]
 
 
 async def providers(request: Request, api: Api) -> HTTPResponse:
@@ -76,7 +77,8 @@ async def providers(request: Request, api: Api) -> HTTPResponse:
     limit = query_int(request, "limit", PAGE, ROWS_A_READ, lowest=1)
     views = await views_at(request, api)
     page = await views.page(_CAPACITY, limit=limit, after=query(request, "after"))
-    return json_reply({"items": [_capacity_answer(row) for row in page.rows], "next_token": page.next})
+    shown = _as_shown(page.rows, request, api)
+    return json_reply({"items": [row.public for row in shown], "next_token": page.next})
 
 
 async def projections(_request: Request, api: Api) -> HTTPResponse:

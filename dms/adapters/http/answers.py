@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from dms.adapters.http.problems import Finding
 from dms.application.network.messages import UUID_PATTERN
-from dms.domain.resources import Resources
+from dms.domain.resources import Gpu, Resources
 from projections.capacity import NetworkCapacity
 
 JobId = Annotated[str, Meta(pattern=UUID_PATTERN, description="UUIDv7")]
@@ -361,18 +361,22 @@ class Ready(Struct, frozen=True, kw_only=True):
 
 
 class ProviderCapacity(Struct, frozen=True, kw_only=True):
-    """own: this node. total: the hardware; onboarded: offered; reserved: held by jobs. ntx_price: a minute.
-    network: the most that its jobs are given, "none" or "internet"; empty where its DMS does not say.
-    network_trouble: why it is no more, of this node only."""
+    """own: this node. available: as its owner set it (own node only); hindrance: why it can take no jobs just now all
+    the same; online: takes jobs. total: the hardware; onboarded: offered; reserved: held by jobs. gpus: with what jobs
+    leave of them. ntx_price: a minute. network: the most that its jobs are given, "none" or "internet"; empty where its
+    DMS does not say. network_trouble: why it is no more, of this node only."""
 
     provider: str
     own: bool
+    available: bool
+    hindrance: str
     online: bool
     channel: str
     total: Resources
     onboarded: Resources
     reserved: Resources
     free: Resources
+    gpus: list[Gpu]
     ntx_price: str
     network: str
     network_trouble: str

@@ -12,7 +12,7 @@ from dms.adapters.http.replies import LARGEST, dated, json_reply, query, time_us
 from dms.adapters.http.routes import Api, Parameter, Route
 from dms.errors import InvalidInput
 from projections.base import Projection, Views
-from projections.capacity import Capacity
+from projections.capacity import Capacity, CapacityRow
 from projections.jobs import Jobs
 
 COMPARED: tuple[Projection[Any], ...] = (Jobs(), Capacity())
@@ -87,12 +87,9 @@ async def _changed(api: Api, start: int, end: int) -> dict[str, set[str]]:
 
 
 def _builtins(row: Any) -> Any:
-    """Which jobs hold what of the capacity stays private."""
     if row is None:
         return None
-    shown = dated(msgspec.to_builtins(row))
-    shown.pop("held", None)
-    return shown
+    return dated(row.public if isinstance(row, CapacityRow) else msgspec.to_builtins(row))
 
 
 _MOMENT = "a position, or a time such as 2026-01-31T12:00:00Z"

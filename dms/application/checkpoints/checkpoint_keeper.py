@@ -247,3 +247,6 @@ class DeleteCheckpoints(Reactor[Deployment]):
 
     async def react(self, aggregate: Deployment, news: News) -> None:
         await self._keeper.delete(aggregate.key, "delivered")
+
+    async def give_up(self, aggregate: Deployment, error: Exception) -> None:
+        """It stays until its time is over: see CheckpointKeeper."""

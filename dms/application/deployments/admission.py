@@ -15,11 +15,12 @@ from dms.application.device.device import DeviceService
 from dms.application.ports import ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import Held, Reservations, vram_to_reserve
-from dms.domain.gpus import GpuReading
+from dms.domain.gpus import GpuReading, GpuWish, choose
 from dms.domain.network import Network
 from dms.domain.payment import Payment
 from dms.domain.pricing import price_text, quote
 from dms.domain.request import ServiceRequest, problems_of, strangers_of
+from dms.domain.resources import Gpu
 from dms.domain.reward import amount
 from dms.errors import Conflict, InvalidInput
 
@@ -71,7 +72,7 @@ class Admission:
             return Held(resources=request.resources)
         gpus = held.free_gpus(recorded, readings, wish)
         if not gpus:
-            return Refusal(f"the provider does not have {wish} now", Fault.PROVIDER, "gpu")
+            return Refusal(_no_gpus(held.left_of(recorded), readings, wish), Fault.PROVIDER, "gpu")
         resources = msgspec.structs.replace(request.resources, vram_mb=vram_to_reserve(recorded, gpus, wish))
         return Held(resources=resources, gpu_uuids=tuple(gpu.uuid for gpu in gpus), shared=wish.shared)
 
@@ -162,6 +163,16 @@ class Admission:
             reason = "the provider checks too many payments already; try again later"
             return Refusal(reason, Fault.PROVIDER, "busy")
         return None
+
+
+def _no_gpus(left: Sequence[Gpu], readings: Sequence[GpuReading], wish: GpuWish) -> str:
+    """What decides and is on no record is said: a small change of what is free on a GPU is no event. left: of the GPUs
+    on record."""
+    reason = f"the provider does not have {wish} now"
+    if not choose(left, wish):
+        return reason
+    told = ", ".join(f"{reading.free_vram_mb} MB free on {reading.uuid}" for reading in readings) or "no GPU"
+    return f"{reason}: its driver tells of {told}"
 
 
 def _of_payment(deployment: Deployment, payment: Payment) -> Refusal | None:

@@ -20,6 +20,7 @@ from dms.application.network.messages import FILE_END, FileEnd, encode
 from dms.application.ports import EventLog, PeerNetwork
 from dms.application.reactors import News, Reactor
 from dms.application.tasks import cancelled, either
+from dms.domain.run_time import Instant
 from dms.domain.transfer import Direction, Transfer, TransferState
 from dms.errors import Conflict, DmsError, Forbidden, InvalidInput, NotFound, PeerMisbehaved, PeerUnreachable
 
@@ -27,7 +28,6 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 60.0
 LOOK_SECONDS = 3600.0  # of an offer that nobody accepts
-EXPIRY_SECONDS = 7 * 24 * 3600.0  # without an end
 
 
 class SendFiles(Reactor[Transfer]):
@@ -36,24 +36,25 @@ class SendFiles(Reactor[Transfer]):
     name = "files that are offered"
     kind = Transfer
 
-    def __init__(self, log: EventLog, network: PeerNetwork, transfers: Transfers, now: Callable[[], int]) -> None:
-        """now: Unix time in microseconds."""
-        self._log, self._transfers, self._now = log, transfers, now
-        self._waiting: dict[str, tuple[str, News]] = {}  # transfer id -> the peer that it waits for
-        network.on_peer(self._on_peer)
+    def __init__(self, log: EventLog, transfers: Transfers, clock: Callable[[], Instant]) -> None:
+        """clock: of this machine."""
+        self._log, self._transfers, self._clock = log, transfers, clock
 
     def due(self, aggregate: Transfer) -> bool:
         return aggregate.direction is Direction.OUT and not aggregate.ended
 
+    def waits_for(self, aggregate: Transfer) -> str:
+        return aggregate.peer_id
+
     async def react(self, aggregate: Transfer, news: News) -> None:
         if news.newest is not None and isinstance(news.newest.event, Transfer.Offered):
-            await self._wait(aggregate, news, ASK_SECONDS)  # the user's own call asks
-        elif is_late(aggregate, self._now()):
+            await news.changed(ASK_SECONDS)  # the user's own call asks
+        elif aggregate.is_late(self._clock()):
             await record_end(self._log, aggregate, TransferState.FAILED, "the peer did not fetch it in time")
             return
         await self._ask(aggregate)
         if self.due(self._transfers.get(aggregate.key)):
-            await self._wait(aggregate, news, POLL_SECONDS)
+            await news.changed(POLL_SECONDS)
 
     async def give_up(self, aggregate: Transfer, error: Exception) -> None:
         await record_end(self._log, aggregate, TransferState.FAILED, f"it could not be sent: {said(error)}")
@@ -68,28 +69,16 @@ class SendFiles(Reactor[Transfer]):
         except DmsError as error:
             log.info("transfer %s: %s", transfer.key, error)
 
-    async def _wait(self, transfer: Transfer, news: News, seconds: float) -> None:
-        self._waiting[transfer.key] = transfer.peer_id, news
-        try:
-            await news.changed(seconds)
-        finally:
-            del self._waiting[transfer.key]
-
-    def _on_peer(self, peer_id: str, connected: bool) -> None:
-        for waited_for, news in list(self._waiting.values()):
-            if connected and waited_for == peer_id:
-                news.tell(None)
-
 
 class ReceiveFiles(Reactor[Transfer]):
     name = "files that are received"
     kind = Transfer
 
     def __init__(
-        self, log: EventLog, exchange: FileExchange, transfers: Transfers, inbox: Inbox, now: Callable[[], int]
+        self, log: EventLog, exchange: FileExchange, transfers: Transfers, inbox: Inbox, clock: Callable[[], Instant]
     ) -> None:
-        """now: Unix time in microseconds."""
-        self._log, self._exchange, self._transfers, self._inbox, self._now = log, exchange, transfers, inbox, now
+        """clock: of this machine."""
+        self._log, self._exchange, self._transfers, self._inbox, self._clock = log, exchange, transfers, inbox, clock
 
     def due(self, aggregate: Transfer) -> bool:
         return aggregate.direction is Direction.IN and not aggregate.ended
@@ -99,7 +88,7 @@ class ReceiveFiles(Reactor[Transfer]):
         while self.due(transfer := self._transfers.get(transfer_id)):
             if transfer.state is TransferState.ACCEPTED:
                 await self._receive(transfer, news)
-            elif is_late(transfer, self._now()):
+            elif transfer.is_late(self._clock()):
                 await record_end(self._log, transfer, TransferState.CANCELLED, "nobody accepted it in time")
             else:
                 await news.changed(LOOK_SECONDS)
@@ -180,11 +169,6 @@ class WakeWatchers(Reactor[Transfer]):
         self._transfers.wake_watchers()
 
 
-def is_late(transfer: Transfer, now: int) -> bool:
-    """now: Unix time in microseconds."""
-    return now > transfer.offered_at + int(EXPIRY_SECONDS * 1_000_000)
-
-
 async def record_end(event_log: EventLog, transfer: Transfer, state: TransferState, reason: str) -> None:
     if state is TransferState.FAILED:
         transfer.fail(reason)
@@ -199,12 +183,12 @@ def reactors_of(
     network: PeerNetwork,
     exchange: FileExchange,
     inbox: Inbox,
-    now: Callable[[], int],
+    clock: Callable[[], Instant],
 ) -> Sequence[Reactor[Transfer]]:
-    """All that follows from transfers. now: Unix time in microseconds."""
+    """All that follows from transfers. clock: of this machine."""
     return (
-        SendFiles(event_log, network, transfers, now),
-        ReceiveFiles(event_log, exchange, transfers, inbox, now),
+        SendFiles(event_log, transfers, clock),
+        ReceiveFiles(event_log, exchange, transfers, inbox, clock),
         TellTransferEnds(network),
         WakeWatchers(transfers),
     )

@@ -30,6 +30,7 @@ from dms.application.network.messages import (
 from dms.application.ports import EventLog, PeerNetwork
 from dms.application.wakeup import Wakeup
 from dms.domain.event import new_id
+from dms.domain.run_time import Instant
 from dms.domain.transfer import Direction, Transfer, TransferState
 from dms.errors import (
     Conflict,
@@ -45,8 +46,6 @@ KIND = "offer"
 OPEN_AT_ONCE = 100  # of each direction
 OFFERS_AN_HOUR = 60  # of one peer: each is an event here
 ASK_SECONDS = 15.0
-POLL_SECONDS = 60.0
-EXPIRY_SECONDS = 7 * 24 * 3600.0  # without an end
 TICK_SECONDS = 1.0
 EMPTY_ANSWER = b"null"
 
@@ -74,12 +73,12 @@ class Transfers:
         exchange: FileExchange,
         outbox: Outbox,
         inbox: Inbox,
-        now: Callable[[], int],
+        clock: Callable[[], Instant],
         limits: TransferLimits | None = None,
     ) -> None:
-        """now: Unix time in microseconds."""
+        """clock: of this machine."""
         self._log, self._network, self._exchange = log, network, exchange
-        self._outbox, self._inbox, self._now, self._limits = outbox, inbox, now, limits or TransferLimits()
+        self._outbox, self._inbox, self._clock, self._limits = outbox, inbox, clock, limits or TransferLimits()
         self._open: dict[str, None] = {}  # in the order offered; kept by the log
         self._progress: dict[str, tuple[int, int, float]] = {}  # bytes at first, bytes now, loop time at first
         self._offers: dict[str, deque[float]] = {}
@@ -113,7 +112,7 @@ class Transfers:
         if not sha256:
             raise Conflict(f"{real.name!r} changed while it was read")
         transfer = Transfer(new_id())
-        transfer.offer(Direction.OUT, peer_id, real.name, size_bytes, sha256, self._now(), str(real))
+        transfer.offer(Direction.OUT, peer_id, real.name, size_bytes, sha256, self._clock(), str(real))
         await self._log.save(transfer)
         try:
             await self.ask(transfer)
@@ -197,7 +196,7 @@ class Transfers:
         if transfer is None:
             self._check_offer(peer_id, message)
             transfer = Transfer(message.transfer_id)
-            transfer.offer(Direction.IN, peer_id, message.name, message.size_bytes, message.sha256, self._now())
+            transfer.offer(Direction.IN, peer_id, message.name, message.size_bytes, message.sha256, self._clock())
         elif transfer.direction is not Direction.IN or transfer.peer_id != peer_id:
             raise Forbidden(f"transfer {message.transfer_id} is another peer's")
         await self._log.save(transfer)

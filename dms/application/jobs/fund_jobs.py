@@ -38,6 +38,10 @@ class ExpireUnfunded(Reactor[Job]):
             job.expire(f"not funded within {self._window_seconds:g} s")
             await self._log.save(job)
 
+    async def give_up(self, aggregate: Job, error: Exception) -> None:
+        aggregate.fail(f"its funding window could not be held here: {said(error)}", Fault.REQUESTER)
+        await self._log.save(aggregate)
+
 
 class CheckFunding(Reactor[Job]):
     name = "funding of jobs"

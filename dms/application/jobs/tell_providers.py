@@ -42,6 +42,9 @@ class StopDeployments(Reactor[Job]):
             log.warning("job %s: the provider does not stop it: %s", aggregate.key, refused)
         await news.changed(pause)
 
+    async def give_up(self, aggregate: Job, error: Exception) -> None:
+        """Whoever follows the job ends it when its time to stop is over."""
+
 
 class RevokeDeployments(Reactor[Job]):
     """For a job that ended here without the provider's word, which may still run it."""

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dms.domain.peer_id import is_peer_id
+from dms.domain.run_time import Instant
 from dms.domain.transfer import MAX_NAME_BYTES, Direction, Transfer, TransferState, numbered, plain_name
 from dms.errors import Conflict
 
@@ -53,8 +54,28 @@ def test_namesakes_are_numbered_before_the_suffix() -> None:
 
 def offered(direction: Direction = Direction.IN) -> Transfer:
     transfer = Transfer("0198c0de-0000-7000-8000-000000000000")
-    transfer.offer(direction, "12D3KooWPeer", "a.txt", 3, "0" * 64, 1)
+    transfer.offer(direction, "12D3KooWPeer", "a.txt", 3, "0" * 64, Instant("boot", 1_000, 1))
     return transfer
+
+
+WEEK = 7 * 24 * 3600 * 1_000_000
+
+
+def test_it_is_late_by_the_boot_clock_and_over_a_reboot_by_the_wall_clock() -> None:
+    transfer = offered()
+    assert not transfer.is_late(Instant("boot", 1_000 + WEEK - 1, 50 * WEEK))
+    assert transfer.is_late(Instant("boot", 1_000 + WEEK, 1))
+    assert not transfer.is_late(Instant("next boot", 50 * WEEK, WEEK))
+    assert transfer.is_late(Instant("next boot", 0, 1 + WEEK))
+
+
+def test_one_that_an_older_version_recorded_has_the_wall_clock_alone() -> None:
+    transfer = Transfer("0198c0de-0000-7000-8000-000000000000")
+    transfer.apply(
+        Transfer.Offered(direction="in", peer_id="p", name="a", size_bytes=1, sha256="0" * 64, offered_at=5)
+    )  # fmt: skip
+    assert not transfer.is_late(Instant("boot", 50 * WEEK, WEEK))
+    assert transfer.is_late(Instant("boot", 0, 5 + WEEK))
 
 
 def test_an_end_is_final() -> None:

@@ -1,0 +1,136 @@
+"""Carries out what was decided to be erased: destroys the keys of the jobs, transfers and the like that tell of a
+person, and removes outputs, checkpoints and received files. Each step is safe to repeat: a crash is a pause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dms.application.checkpoints.checkpoint_files import CheckpointFiles
+from dms.application.files.user_files import Inbox
+from dms.application.loops import said
+from dms.application.ports import EventLog, OutputStore, ViewStore
+from dms.application.reactors import News, Reactor
+from dms.application.records.personal import personal_texts
+from dms.application.records.redaction import black_out, forms
+from dms.domain.device import Device
+from dms.domain.directory import Provider
+from dms.domain.erasure import Erasure
+from dms.domain.sealing import ERASED, streams_of
+from dms.domain.transfer import Direction, Transfer
+from dms.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+PAGE = 2000
+SHORTEST_WORD = 6  # shorter texts are not blacked out in the DMS's own log: they say nothing by themselves
+
+Done = tuple[int, int]
+"""(keys destroyed, files removed)"""
+
+
+class CarryOutErasures(Reactor[Erasure]):
+    name = "erasures"
+    kind = Erasure
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        views: ViewStore,
+        outputs: OutputStore,
+        checkpoints: CheckpointFiles,
+        inbox: Inbox,
+        data_dir: Path,
+    ) -> None:
+        self._log, self._views, self._outputs = event_log, views, outputs
+        self._checkpoints, self._inbox, self._data_dir = checkpoints, inbox, data_dir
+        self._at_work = asyncio.Lock()  # all of them rewrite the same files
+        self._first: dict[str, asyncio.Future[Done]] = {}
+
+    @contextmanager
+    def first_try(self, erasure_id: str) -> Iterator[asyncio.Future[Done]]:
+        """What the first try comes to, or Unavailable, for who decides it; it goes on also when nobody waits."""
+        self._first[erasure_id] = asyncio.get_running_loop().create_future()
+        try:
+            yield self._first[erasure_id]
+        finally:
+            self._first.pop(erasure_id).cancel()
+
+    def due(self, aggregate: Erasure) -> bool:
+        return not aggregate.completed
+
+    async def react(self, aggregate: Erasure, news: News) -> None:
+        try:
+            async with self._at_work:
+                done = await self._carry_out(aggregate)
+        except OSError as error:
+            self._failed(aggregate, error)
+            raise Unavailable(f"{error.filename}: {error.strerror}") from error
+        except Exception as error:
+            self._failed(aggregate, error)
+            raise
+        if (first := self._first.get(aggregate.key)) is not None and not first.done():
+            first.set_result(done)
+
+    async def give_up(self, aggregate: Erasure, error: Exception) -> None:
+        """It stays decided, and stays to be seen as not done: the next start tries again."""
+
+    def _failed(self, erasure: Erasure, error: Exception) -> None:
+        first = self._first.get(erasure.key)
+        if first is not None and not first.done():
+            text = f"erasure {erasure.key} is decided and not done yet, it is tried again: {said(error)}"
+            first.set_exception(Unavailable(text))
+            first.exception()  # seen: a caller that went away is no error of its own
+
+    async def _carry_out(self, erasure: Erasure) -> Done:
+        """What needs the keys comes before their end."""
+        files = 0
+        words: set[str] = set()
+        for scope in erasure.scopes:
+            words |= await self._words(scope)
+            files += await self._remove_files(scope)
+        logs = sorted(self._data_dir.glob("dms.log*"))
+        long_ones = [word for word in words if len(word) >= SHORTEST_WORD]
+        await asyncio.to_thread(black_out, logs, forms(long_ones))
+        keys = await self._log.destroy_seal_keys(erasure.scopes)
+        await self._views.renew()
+        erasure = self._log.load(Erasure, erasure.key) or erasure  # anew after a failed write
+        erasure.complete(keys, files)
+        await self._log.save(erasure)
+        log.info("erasure %s is done: %d keys destroyed, %d files removed", erasure.key, keys, files)
+        return keys, files
+
+    async def _words(self, scope: str) -> set[str]:
+        """The personal texts under the scope's key."""
+        found: set[str] = set()
+        for stream in streams_of(scope):
+            after = 0
+            while page := await self._log.read(after, PAGE, stream=stream):
+                for recorded in page:
+                    found.update(personal_texts(recorded))
+                after = page[-1].position
+        return found - {ERASED}
+
+    async def _remove_files(self, scope: str) -> int:
+        kind, _, key = scope.partition("-")
+        if kind == Transfer.KIND:
+            transfer = self._log.load(Transfer, key)
+            return await asyncio.to_thread(self._remove_received, transfer) if transfer else 0
+        if kind in (Provider.KIND, Device.KIND):
+            return 0
+        count = int(await self._outputs.drop(scope))
+        where = self._checkpoints
+        paths = (where.created(scope), where.received(scope), where.resume_out(scope), where.resume_in(scope))
+        count += sum(path.exists() for path in paths)
+        await asyncio.to_thread(where.drop, *paths, where.incoming(scope))
+        return count
+
+    def _remove_received(self, transfer: Transfer) -> int:
+        self._inbox.forget(transfer.key)
+        if transfer.direction is not Direction.IN or transfer.saved_as in ("", ERASED):
+            return 0
+        return int(self._inbox.discard(transfer.saved_as))
