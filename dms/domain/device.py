@@ -387,6 +387,14 @@ class Reservations:
         if held is not None:
             self.total -= held.resources
 
+    def beside(self, others: Reservations, but: str = "") -> Reservations:
+        """These and the others together. but: the job whose own hold does not count."""
+        found = Reservations()
+        for job_id, held in (*self._held.items(), *others._held.items()):
+            if job_id != but:
+                found.hold(job_id, held.resources, held.gpu_uuids, shared=held.shared)
+        return found
+
     def __len__(self) -> int:
         return len(self._held)
 

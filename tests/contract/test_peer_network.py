@@ -19,6 +19,7 @@ from dms.errors import (
     NotFound,
     PeerMisbehaved,
     PeerUnreachable,
+    ProtocolRefused,
     Unavailable,
 )
 from tests.integration.p2p.waiting import wait_until

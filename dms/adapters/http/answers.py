@@ -169,6 +169,9 @@ class QuoteAnswer(Struct, frozen=True, kw_only=True):
     refund_hash: Hash
     distribute_50_hash: Hash
     distribute_75_hash: Hash
+    held_until: Annotated[
+        str | None, Meta(description="so long the provider keeps a place for the job; null: not at all")
+    ]
     warnings: list[Finding]
 
 
@@ -362,9 +365,10 @@ class Ready(Struct, frozen=True, kw_only=True):
 
 class ProviderCapacity(Struct, frozen=True, kw_only=True):
     """own: this node. available: as its owner set it (own node only); hindrance: why it can take no jobs just now all
-    the same; online: takes jobs. total: the hardware; onboarded: offered; reserved: held by jobs. gpus: with what jobs
-    leave of them. ntx_price: a minute. network: the most that its jobs are given, "none" or "internet"; empty where its
-    DMS does not say. network_trouble: why it is no more, of this node only."""
+    the same; online: takes jobs. total: the hardware; onboarded: offered; reserved: held by jobs; on_hold: kept for
+    jobs that are not paid yet (own node only). gpus: with what jobs leave of them. ntx_price: a minute. network: the
+    most that its jobs are given, "none" or "internet"; empty where its DMS does not say. network_trouble: why it is no
+    more, of this node only."""
 
     provider: str
     own: bool
@@ -375,6 +379,7 @@ class ProviderCapacity(Struct, frozen=True, kw_only=True):
     total: Resources
     onboarded: Resources
     reserved: Resources
+    on_hold: Resources
     free: Resources
     gpus: list[Gpu]
     ntx_price: str

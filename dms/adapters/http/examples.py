@@ -86,6 +86,7 @@ QUOTE: dict[str, Any] = {
     **{
         f"{outcome}_hash": "a7" * 32 for outcome in ("metadata", "withdraw", "refund", "distribute_50", "distribute_75")
     },
+    "held_until": "2026-01-31T12:10:00.000000+00:00",
     "warnings": [{"pointer": "/blokchain", "detail": "unknown key; did you mean blockchain?"}],
 }
 DRY_RUN: dict[str, Any] = {
@@ -154,6 +155,7 @@ CAPACITY: dict[str, Any] = {
             "total": HARDWARE,
             "onboarded": AMOUNT,
             "reserved": NOTHING,
+            "on_hold": NOTHING,
             "free": AMOUNT,
             "gpus": [],
             "ntx_price": "0.001",

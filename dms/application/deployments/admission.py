@@ -11,18 +11,20 @@ import msgspec
 
 from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
 from dms.application.deployments.deployment_index import DeploymentIndex
+from dms.application.deployments.holds import Holds
 from dms.application.device.device import DeviceService
 from dms.application.ports import ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import Held, Reservations, vram_to_reserve
 from dms.domain.gpus import GpuReading, GpuWish, choose
+from dms.domain.hold import Hold
 from dms.domain.network import Network
 from dms.domain.payment import Payment
 from dms.domain.pricing import price_text, quote
 from dms.domain.request import ServiceRequest, problems_of, strangers_of
 from dms.domain.resources import Gpu
 from dms.domain.reward import amount
-from dms.errors import Conflict, InvalidInput
+from dms.errors import Conflict, ExecutionError, InvalidInput, NoRoomForImage, RegistryUnavailable
 
 MOST_CHECKED, MOST_CHECKED_OF_A_PEER = 256, 32  # payments waited for; nothing is reserved for them
 
@@ -45,18 +47,19 @@ class Admission:
         signer: Signer,
         checkpoints: CheckpointKeeper,
         index: DeploymentIndex,
+        holds: Holds,
     ) -> None:
         self._device, self._executor, self._signer = device, executor, signer
-        self._checkpoints, self._index = checkpoints, index
+        self._checkpoints, self._index, self._holds = checkpoints, index, holds
 
-    def decide(self, deployment: Deployment, payment: Payment, readings: Sequence[GpuReading]) -> None:
-        """Grants or refuses it. readings: the GPUs as they were a moment ago. The caller saves deployment and payment
-        before it waits for anything."""
-        request = request_of(deployment)
-        taken = self.refusal(deployment, payment) or self.place_for(request, readings, self._device.reservations)
+    def decide(self, deployment: Deployment, payment: Payment, readings: Sequence[GpuReading]) -> Sequence[Hold]:
+        """Grants or refuses it. readings: the GPUs as they were a moment ago. Answers the holds that end with it. The
+        caller saves deployment, payment and holds before it waits for anything."""
+        request, own = request_of(deployment), self._holds.taken(deployment.key, deployment.service_provider)
+        taken = self.refusal(deployment, payment) or self._place(deployment.key, request, readings)
         if isinstance(taken, Refusal):
             deployment.refuse(taken.reason, taken.fault)
-            return
+            return own
         payment.use(deployment.key)
         deployment.grant(
             taken.resources,
@@ -64,6 +67,20 @@ class Admission:
             gpus_shared=taken.shared,
             network=Network.INTERNET if request.network is Network.INTERNET and self._gives_internet else Network.NONE,
         )
+        return [*own, *self._holds.yielding(deployment.key, taken)]
+
+    def _place(self, job_id: str, request: ServiceRequest, readings: Sequence[GpuReading]) -> Held | Refusal:
+        """One that no hold of another's is for, if there is any."""
+        jobs = self._device.reservations
+        beside_holds = self.place_for(request, readings, jobs.beside(self._device.holds, job_id))
+        return beside_holds if isinstance(beside_holds, Held) else self.place_for(request, readings, jobs)
+
+    def place_beside_holds(self, request: ServiceRequest, readings: Sequence[GpuReading]) -> Held | Refusal:
+        """One that nobody holds."""
+        wanted = msgspec.structs.replace(request.resources, vram_mb=0)
+        if short := (self._device.free() - self._device.holds.total).shortfalls(wanted):
+            return Refusal("; ".join(short), Fault.PROVIDER, "held")
+        return self.place_for(request, readings, self._device.reservations.beside(self._device.holds))
 
     def place_for(self, request: ServiceRequest, readings: Sequence[GpuReading], held: Reservations) -> Held | Refusal:
         """What it would hold of this machine, beside what is held."""
@@ -202,6 +219,13 @@ def spec_of(deployment: Deployment, node_id: str) -> ExecutionSpec:
         gpu_uuids=deployment.gpu_uuids,
         network=deployment.network,
     )
+
+
+def fault_of(error: ExecutionError) -> Fault:
+    """Whose fault it is that the executor can't run it as asked."""
+    if isinstance(error, RegistryUnavailable):
+        return Fault.NETWORK
+    return Fault.PROVIDER if isinstance(error, NoRoomForImage) else Fault.REQUESTER
 
 
 def limit_of(request: ServiceRequest) -> Decimal:

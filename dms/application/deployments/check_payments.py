@@ -65,8 +65,8 @@ class CheckPayments(Reactor[Deployment]):
                 deployment.accept_funding(self._funding.name, verdict.payer, verdict.units, verdict.block)
             if deployment.funded:
                 payment.use(deployment.key)
-        self._admission.decide(deployment, payment, readings)
-        await self._log.save(deployment, payment)
+        holds = self._admission.decide(deployment, payment, readings)
+        await self._log.save(deployment, payment, *holds)
 
     async def give_up(self, aggregate: Deployment, error: Exception) -> None:
         aggregate.refuse(f"the provider could not check the payment: {said(error)}", Fault.PROVIDER)

@@ -17,7 +17,9 @@ from dms.application.deployments.check_payments import CheckPayments
 from dms.application.deployments.deployment_feed import DeploymentFeed
 from dms.application.deployments.deployment_index import DeploymentIndex
 from dms.application.deployments.endings import Endings
+from dms.application.deployments.holds import ExpireHolds, Holds
 from dms.application.deployments.leftovers import Leftovers, RemoveContainers
+from dms.application.deployments.preflights import Preflights
 from dms.application.deployments.run_containers import RunContainers
 from dms.application.deployments.supervision import Supervision
 from dms.application.device.device import DeviceService
@@ -41,6 +43,7 @@ from dms.application.reactors import Reactor
 from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.event import new_id
 from dms.domain.gpus import GpuReading
+from dms.domain.hold import Hold
 from dms.domain.run_time import Instant
 from dms.errors import ExecutorUnavailable, Forbidden, NotFound
 
@@ -74,11 +77,13 @@ class ComputeProvider:
         self._log, self._device, self._checkpoints, self._funding = log, device, checkpoints, funding
         loops = loops or Loops()
         self._index = DeploymentIndex(log, device.reservations)
-        self._admission = Admission(device, executor, signer, checkpoints, self._index)
+        self._holds = Holds(log, device, lambda: clock().wall_us)
+        self._admission = Admission(device, executor, signer, checkpoints, self._index, self._holds)
         self._feed = DeploymentFeed(log, outputs, signer)
         self.leftovers = Leftovers(log, executor, checkpoints, device.reservations)
         unfit = "" if confined or run_unconfined_for_peers else UNCONFINED
         self._engine = EngineWatch(executor, device, self.leftovers.sweep, loops, unfit)
+        self.preflights = Preflights(log, device, executor, self._engine, self._admission, self._holds, signer.peer_id)
         self._gpus = GpuWatch(device, loops)
         self._network = NetworkWatch(log, executor, device, loops)
         endings = Endings(log, outputs, checkpoints)
@@ -91,6 +96,7 @@ class ComputeProvider:
             RemoveContainers(self.leftovers, self._engine),
             DeleteCheckpoints(checkpoints),
             LookAtGpus(device),
+            ExpireHolds(log, lambda: clock().wall_us),
         )
 
     @property
@@ -100,13 +106,15 @@ class ComputeProvider:
 
     def serve(self, network: PeerNetwork) -> None:
         network.serve_request(DEPLOYMENT_REQUEST, self._on_request)
+        self.preflights.serve(network)
         self._feed.serve(network)
         self._checkpoints.serve(network)
 
-    def take_up(self, open_jobs: Iterable[str]) -> None:
+    def take_up(self, open_jobs: Iterable[str], holds: Iterable[str] = ()) -> None:
         """What they hold is not given to others; before any peer is answered. open_jobs: the deployments that had not
-        ended when the log was last written."""
+        ended when the log was last written; holds: the jobs for which a place was kept then."""
         self._index.take_up(open_jobs)
+        self._holds.take_up(holds)
 
     async def start(self) -> None:
         """Watches this machine, and takes away what is left of jobs that are over."""
@@ -143,14 +151,16 @@ class ComputeProvider:
         deployment = Deployment(message.job_id)
         deployment.ask(peer_id, message.request, message.price, self._device.state.payment_address, message.resume)
         payment = payment_of(self._log, deployment.tx_hash)
-        reason, fault = self._admission.of_channel(message.channel)
-        if self._funding and not reason:
-            reason, fault = self._admission.refusal(deployment, payment)
-        if reason:
-            deployment.refuse(reason, fault)
+        refusal = self._admission.of_channel(message.channel)
+        if self._funding and refusal is None:
+            refusal = self._admission.refusal(deployment, payment)
+        holds: Sequence[Hold] = ()
+        if refusal is not None:
+            deployment.refuse(refusal.reason, refusal.fault)
+            holds = self._holds.taken(deployment.key, peer_id)
         elif self._funding is None:
-            self._admission.decide(deployment, payment, readings)
-        await self._log.save(deployment, payment)
+            holds = self._admission.decide(deployment, payment, readings)
+        await self._log.save(deployment, payment, *holds)
         return _answer(deployment)
 
     async def stop(self, job_id: str, by: str, reason: str, fault: Fault, peer_id: str = "") -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
-from dms.application.deployments.admission import spec_of
+from dms.application.deployments.admission import fault_of, spec_of
 from dms.application.deployments.endings import Endings
 from dms.application.deployments.supervision import Supervision
 from dms.application.device.device import DeviceService
@@ -26,8 +26,6 @@ from dms.errors import (
     ExecutorUnavailable,
     GpuUnavailable,
     NetworkUnavailable,
-    NoRoomForImage,
-    RegistryUnavailable,
 )
 
 T = TypeVar("T")
@@ -73,7 +71,7 @@ class RunContainers(Reactor[Deployment]):
             await self._network.distrust(str(error))
             await self._endings.fail(job_id, str(error), Fault.PROVIDER)
         except ExecutionError as error:
-            await self._endings.fail(job_id, str(error), _fault_of(error))
+            await self._endings.fail(job_id, str(error), fault_of(error))
         except ExecutorUnavailable as error:
             await self._wait_for_engine(job_id, error, news)
             return
@@ -146,9 +144,3 @@ class RunContainers(Reactor[Deployment]):
             return
         await self._endings.fail(job_id, f"the provider's container engine is away: {error}", Fault.PROVIDER)
         self._away_since.pop(job_id, None)
-
-
-def _fault_of(error: ExecutionError) -> Fault:
-    if isinstance(error, RegistryUnavailable):
-        return Fault.NETWORK
-    return Fault.PROVIDER if isinstance(error, NoRoomForImage) else Fault.REQUESTER

@@ -7,17 +7,18 @@ provider, the following of the deployment) is done by the reactors, which the lo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver, DropResumes, FetchCheckpoints
 from dms.application.device.device import DeviceService
 from dms.application.jobs.follow_deployments import FollowDeployments
 from dms.application.jobs.fund_jobs import CheckFunding, ExpireUnfunded
 from dms.application.jobs.job_index import JobIndex
-from dms.application.jobs.provider_search import Found, ProviderSearch
+from dms.application.jobs.preflight import NobodyTakesIt, Placed, Preflight, Wanted
+from dms.application.jobs.provider_search import Found, ProviderSearch, nobody
 from dms.application.jobs.request_check import Problems, RequestCheck
 from dms.application.jobs.submission import Submission
 from dms.application.jobs.tell_providers import RevokeDeployments, StopDeployments
@@ -26,12 +27,16 @@ from dms.application.payments.funding import PatientCheck
 from dms.application.payments.payments import payment_of
 from dms.application.ports import EventLog, FundingCheck, OutputStore, PeerNetwork, Signer
 from dms.application.reactors import Reactor
+from dms.domain.checkpoint import ResumeFrom
 from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job
+from dms.domain.matching import REFUSALS_KEPT, Match
 from dms.domain.payment import payment_key
 from dms.domain.pricing import outcome_hashes, price_text, terms
 from dms.domain.request import ServiceRequest, settled
 from dms.errors import InvalidInput, NotFound
+
+SUBMISSION_SECONDS = 60  # from the report of a payment until its job is with the provider
 
 
 class Quote(Struct, frozen=True, kw_only=True):
@@ -44,6 +49,8 @@ class Quote(Struct, frozen=True, kw_only=True):
     signature: str
     oracle_message: str
     hashes: dict[str, str]
+    held_until: int = 0  # Unix time in microseconds: the provider keeps the place so long; 0: not at all
+    warnings: Problems = ()
 
 
 class Timeouts(Struct, frozen=True, kw_only=True):
@@ -79,6 +86,7 @@ class ServiceProvider:
         self._index = JobIndex(log)
         self._checking = RequestCheck(signer)
         self._search = ProviderSearch(directory, device, network)
+        self._preflight = Preflight(network, device, signer)
         submission = Submission(log, device, network, signer, timeouts.answer)
         self.reactors: Sequence[Reactor[Any]] = (
             ExpireUnfunded(log, now, timeouts.funding_window),
@@ -124,23 +132,45 @@ class ServiceProvider:
         self._checking.check(request, problems)
         request = settled(request)
         source = self._checkpoints.source_of(request)
-        return await self._quote(request, await self._find(request), source)
+        found = await self._find(request)
+        job = Job(new_id())
+        resume = await self._checkpoints.keep(source, job.key) if source else None
+        seconds = int(self._timeouts.funding_window) + SUBMISSION_SECONDS
+        try:
+            placed = await self._place(Wanted(job.key, request, resume, seconds), found)
+        except BaseException:
+            self._checkpoints.forget(job.key)
+            raise
+        return await self._quote(job, request, placed, found.match, resume)
 
     async def try_out(self, request: ServiceRequest, problems: Problems = ()) -> Found:
         """Who would get it just now; nothing is recorded, and nothing promised. Raises as `request_service` does."""
         self._checking.check(request, problems)
         request = settled(request)
         self._checkpoints.source_of(request)
-        return await self._find(request)
+        found = await self._find(request)
+        placed = await self._place(Wanted(new_id(), request), found)
+        others = [one for one in found.there if one != placed.candidate]
+        return found._replace(there=[placed.candidate, *others], match=_with_refusals(found.match, placed))
 
     async def _find(self, request: ServiceRequest) -> Found:
         return await self._search.find(request, request.params.node_id or self.default_provider)
 
-    async def _quote(self, request: ServiceRequest, found: Found, source: Path | None) -> Quote:
-        chosen, match = found.chosen, found.match
-        job = Job(new_id())
-        resume = await self._checkpoints.keep(source, job.key) if source else None
-        expires_at = self._now() + int(self._timeouts.funding_window * 1_000_000)
+    async def _place(self, wanted: Wanted, found: Found) -> Placed:
+        """Raises NoProviderMatches; InvalidInput when it is the request that is wrong."""
+        try:
+            return await self._preflight.place(wanted, found.there)
+        except NobodyTakesIt as error:
+            if error.wrong is not None:
+                raise InvalidInput(error.wrong[1], [error.wrong]) from error
+            troubles = found.reached.troubles | {one.peer_id: one.reason for one in error.refused}
+            raise nobody(found.match, wanted.request.params.node_id or self.default_provider, troubles) from error
+
+    async def _quote(
+        self, job: Job, request: ServiceRequest, placed: Placed, found: Match, resume: ResumeFrom | None
+    ) -> Quote:
+        chosen, match, now = placed.candidate, _with_refusals(found, placed), self._now()
+        expires_at = now + int(self._timeouts.funding_window * 1_000_000)
         price = price_text(chosen.price)
         job.request_service(
             request, chosen.peer_id, price, expires_at, match.refused, match.refused_count, chosen.payee, resume
@@ -155,6 +185,8 @@ class ServiceProvider:
             signature=self._signer.sign(message.encode()).hex(),
             oracle_message=message,
             hashes=outcome_hashes(message),
+            held_until=now + placed.hold_seconds * 1_000_000 if placed.hold_seconds else 0,
+            warnings=[("", placed.doubt)] if placed.doubt else (),
         )
 
     async def report_fund_status(self, status: FundStatus, job_id: str = "") -> str:
@@ -196,3 +228,9 @@ class ServiceProvider:
         if job is None:
             raise NotFound(f"no job {job_id} here")
         return job
+
+
+def _with_refusals(found: Match, placed: Placed) -> Match:
+    """With those that were asked, and could not take it."""
+    refused = (*placed.refused, *found.refused)[:REFUSALS_KEPT]
+    return replace(found, refused=refused, refused_count=found.refused_count + len(placed.refused))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-import msgspec
+from msgspec.structs import replace
 
 from dms.application.device.device import DeviceService
 from dms.application.network.messages import (
@@ -18,6 +18,7 @@ from dms.application.ports import EventLog, PeerNetwork, Signer
 from dms.application.reactors import News
 from dms.backoff import Backoff
 from dms.domain.job import Job
+from dms.domain.request import ServiceRequest
 from dms.domain.reward import Fault
 from dms.errors import Conflict, Forbidden, InvalidInput, NotFound, PeerMisbehaved, Unavailable
 
@@ -73,17 +74,9 @@ class Submission:
     def _request(self, job: Job, traceparent: str) -> bytes:
         if job.request is None:
             raise Conflict(f"job {job.key} has no request")
-        own = self._signer.peer_id
-        params = msgspec.structs.replace(
-            job.request.params,
-            node_id=job.provider,
-            public_key=self._signer.public_key(job.provider),
-            local_node_id=own,
-            local_public_key=self._signer.public_key(own),
-        )
         message = DeploymentRequest(
             job_id=job.key,
-            request=msgspec.structs.replace(job.request, params=params, tx_hash=job.tx_hash),
+            request=replace(addressed_to(job.request, job.provider, self._signer), tx_hash=job.tx_hash),
             price=job.price,
             traceparent=traceparent,
             channel=self._device.channel,
@@ -91,3 +84,16 @@ class Submission:
             seal_key=self._log.seal_key(job.key).hex(),
         )
         return encode(message)
+
+
+def addressed_to(request: ServiceRequest, provider: str, signer: Signer) -> ServiceRequest:
+    """With the ids and keys of both sides, which the provider checks. provider: its peer id."""
+    own = signer.peer_id
+    params = replace(
+        request.params,
+        node_id=provider,
+        public_key=signer.public_key(provider),
+        local_node_id=own,
+        local_public_key=signer.public_key(own),
+    )
+    return replace(request, params=params)

@@ -1,0 +1,140 @@
+"""Asks providers whether they can take a job, and to keep its place, before anything is paid.
+
+The candidates are asked one after the other, until one can take it and keeps a place; if none keeps one, it is the
+first that can take it. Who runs a version that can't be asked is taken at its advertisement's word, as before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dms.application.device.device import DeviceService
+from dms.application.jobs.submission import addressed_to
+from dms.application.network.messages import PREFLIGHT, PreflightAnswer, PreflightRequest, decode_answer, encode
+from dms.application.ports import PeerNetwork, Signer
+from dms.domain.checkpoint import ResumeFrom
+from dms.domain.job_events import Refusal
+from dms.domain.matching import Candidate
+from dms.domain.pricing import price_text
+from dms.domain.request import ServiceRequest
+from dms.domain.reward import Fault
+from dms.errors import (
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    PeerMisbehaved,
+    ProtocolRefused,
+    Unavailable,
+)
+
+MOST_ASKED = 8
+ASK_SECONDS, PATIENCE_SECONDS = 8.0, 15.0  # for one provider, for all of them
+SAME_WORD = 2  # so many say that the request itself is wrong: the others are not asked
+
+
+class Wanted(NamedTuple):
+    """A job that is to be placed. hold_seconds: how long a place is to be kept; 0: only ask."""
+
+    job_id: str
+    request: ServiceRequest
+    resume: ResumeFrom | None = None
+    hold_seconds: int = 0
+
+
+class Placed(NamedTuple):
+    """Who takes it. hold_seconds: how long from now it keeps the place; 0: not at all. doubt: why it is not sure to get
+    the job all the same. refused: those that were asked before."""
+
+    candidate: Candidate
+    refused: tuple[Refusal, ...] = ()
+    hold_seconds: int = 0
+    doubt: str = ""
+
+
+class NobodyTakesIt(Exception):
+    """refused: who was asked, and why not. wrong: (JSON pointer, what is wrong with the request), when that is what all
+    of them say."""
+
+    def __init__(self, refused: tuple[Refusal, ...], wrong: tuple[str, str] | None) -> None:
+        super().__init__("; ".join(f"{one.peer_id} {one.reason}" for one in refused))
+        self.refused, self.wrong = refused, wrong
+
+
+class Preflight:
+    def __init__(self, network: PeerNetwork, device: DeviceService, signer: Signer) -> None:
+        self._network, self._device, self._signer = network, device, signer
+
+    async def place(self, wanted: Wanted, candidates: Sequence[Candidate]) -> Placed:
+        """candidates: those that are there, the best first. Within PATIENCE_SECONDS. Raises NobodyTakesIt."""
+        clock = asyncio.get_running_loop().time
+        deadline, asking = clock() + PATIENCE_SECONDS, _Asking(wanted)
+        for candidate in candidates[:MOST_ASKED]:
+            seconds = min(ASK_SECONDS, deadline - clock())
+            if seconds <= 0 or asking.is_wrong:
+                break
+            try:
+                answer = await self._ask(wanted, candidate, seconds)
+            except ProtocolRefused:
+                return asking.unheld or Placed(candidate, tuple(asking.refused), doubt=_OLDER)
+            except (Unavailable, PeerMisbehaved, Conflict, Forbidden, NotFound, InvalidInput) as error:
+                asking.refuse(candidate, f"does not say whether it can take the job: {error}")
+                continue
+            if (placed := asking.take(candidate, answer)) is not None:
+                return placed
+        return asking.best()
+
+    async def _ask(self, wanted: Wanted, candidate: Candidate, seconds: float) -> PreflightAnswer:
+        message = PreflightRequest(
+            job_id=wanted.job_id,
+            request=addressed_to(wanted.request.without_secrets(), candidate.peer_id, self._signer),
+            price=price_text(candidate.price),
+            hold_seconds=wanted.hold_seconds,
+            channel=self._device.channel,
+            resume=wanted.resume,
+        )
+        body = await self._network.request(candidate.peer_id, PREFLIGHT, encode(message), seconds)
+        return decode_answer(candidate.peer_id, body, PreflightAnswer)
+
+
+_OLDER = "its provider runs an older version, which can't be asked before the payment whether it can take the job"
+
+
+class _Asking:
+    """What the candidates said so far."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self.refused: list[Refusal] = []
+        self.unheld: Placed | None = None
+        self._wrong: list[tuple[str, str]] = []
+
+    @property
+    def is_wrong(self) -> bool:
+        return len(self._wrong) >= SAME_WORD and self.unheld is None
+
+    def take(self, candidate: Candidate, answer: PreflightAnswer) -> Placed | None:
+        """What is decided by it."""
+        if not answer.possible:
+            self.refuse(candidate, f"says: {answer.reason or 'the job can not be taken'}")
+            if answer.fault == Fault.REQUESTER:
+                self._wrong.append((answer.field, answer.reason))
+        elif answer.hold_seconds or not self._wanted.hold_seconds:
+            return Placed(candidate, tuple(self.refused), answer.hold_seconds)
+        elif self.unheld is None:
+            why = answer.reason or "it does not say why"
+            doubt = f"its provider keeps no place for the job: {why}"
+            self.unheld = Placed(candidate, tuple(self.refused), doubt=doubt)
+        return None
+
+    def refuse(self, candidate: Candidate, reason: str) -> None:
+        self.refused.append(Refusal(peer_id=candidate.peer_id, reason=reason))
+
+    def best(self) -> Placed:
+        """Raises NobodyTakesIt."""
+        if self.unheld is not None:
+            return self.unheld._replace(refused=tuple(self.refused))
+        wrong = self._wrong[0] if self._wrong and len(self._wrong) == len(self.refused) else None
+        raise NobodyTakesIt(tuple(self.refused), wrong)
