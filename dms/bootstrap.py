@@ -14,13 +14,16 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dms.adapters.eventlog.archive_writer import SQLiteEventArchive
+from dms.adapters.eventlog.archive_writer import SegmentArchive
+from dms.adapters.eventlog.durable_log import DurableEventLog
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.watch import LogWatch
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
+from dms.adapters.executors.gateways import GatewaySettings, job_range
 from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
 from dms.adapters.executors.profile import ContainerLimits
@@ -69,7 +72,7 @@ from dms.application.records.seals import Seals
 from dms.application.services import Services
 from dms.application.writes import Writes
 from dms.clock import machine_clock
-from dms.config import Funding, Settings
+from dms.config import Funding, Job, Settings
 from dms.daemon import Daemon, Parts, Readiness
 from dms.disk import make_folder
 from dms.domain.device import Capacity
@@ -115,7 +118,7 @@ class Base:
     clock: Callable[[], Instant]
     loops: Loops
     writes: Writes
-    event_log: SQLiteEventLog
+    event_log: DurableEventLog
     identity: Identity
     outputs: FileOutputStore
     views: SQLiteViews
@@ -231,7 +234,7 @@ def _services(
     own = OwnAdvertisement(base.device, base.network, base.identity, base.now, base.loops)
     directory = Directory(event_log, base.device, base.network, base.identity, own, base.clock, base.loops)
     receiver = _checkpoint_receiver(base)
-    archive, archive_after = SQLiteEventArchive(event_log, base.identity), base.settings.eventlog.archive_after_days
+    archive, archive_after = SegmentArchive(event_log, base.identity), base.settings.eventlog.archive_after_days
     return Services(
         log=event_log,
         outputs=base.outputs,
@@ -357,7 +360,7 @@ def _transfers(base: Base, inbox: Inbox) -> Transfers:
 
 
 # --- adapters ----------------------------------------------------------------------------------------
-def _event_log(settings: Settings, now: Callable[[], int], loops: Loops) -> SQLiteEventLog:
+def _event_log(settings: Settings, now: Callable[[], int], loops: Loops) -> DurableEventLog:
     if settings.eventlog.url:
         raise ConfigError("eventlog.url: this version keeps its log in general.data_dir; leave the setting empty")
     return SQLiteEventLog(settings.events_db, now, loops=loops)
@@ -428,8 +431,23 @@ def _docker_executor(settings: Settings, node_id: str, capacity: Capacity) -> Do
         workspace_volumes=True,
         patience_seconds=job.answer_timeout,
         network=job.network,
+        gateways=_gateways(job),
     )
     return DockerExecutor(node_id, wanted)
+
+
+def _gateways(job: Job) -> GatewaySettings:
+    """Raises ConfigError."""
+    try:
+        resolver = IPv4Address(job.resolver) if job.resolver else None
+        if resolver is not None and (resolver.is_loopback or resolver.is_unspecified):
+            raise ValueError(f"{resolver} is each machine's own, and no other's")
+    except ValueError as error:
+        raise ConfigError(f"job.resolver: expected the IPv4 address of a name server: {error}") from error
+    try:
+        return GatewaySettings(range=job_range(job.network_range), resolver=resolver, max_mb=job.network_max_mb)
+    except ValueError as error:
+        raise ConfigError(f"job.network_range: expected a private network, /8 to /29: {error}") from error
 
 
 def _has_docker() -> bool:
@@ -444,7 +462,9 @@ def _folder(path: Path) -> Path:
         raise ConfigError(f"folder {path} can't be made: {error.strerror}; set another in the configuration") from error
 
 
-def _relay(settings: Settings, event_log: SQLiteEventLog, peer_id: str, loops: Loops | None = None) -> NatsRelay | None:
+def _relay(
+    settings: Settings, event_log: DurableEventLog, peer_id: str, loops: Loops | None = None
+) -> NatsRelay | None:
     """Nothing of NATS is imported unless it is set up."""
     if not settings.nats.url:
         return None
@@ -470,7 +490,7 @@ def funding_check(settings: Funding) -> FundingCheck:
     return LedgerCheck(settings)
 
 
-def tracer(settings: Settings, event_log: SQLiteEventLog, peer_id: str, loops: Loops | None = None) -> Tracer | None:
+def tracer(settings: Settings, event_log: DurableEventLog, peer_id: str, loops: Loops | None = None) -> Tracer | None:
     """Only where the standard variables of OpenTelemetry name a collector; they are set for a whole
     machine at times, so a missing extra is no reason not to start."""
     names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")

@@ -64,6 +64,16 @@ TokenAddress = Annotated[
 ]
 
 
+Ipv4Address = Annotated[
+    str, Meta(pattern=r"^($|[0-9]{1,3}(\.[0-9]{1,3}){3}$)", description="empty, or an IPv4 address")
+]
+Ipv4Network = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$",
+        description="a private IPv4 network, /8 to /29, such as 10.217.0.0/16",
+    ),
+]
 JobNetwork = Annotated[
     Literal["auto", "internet", "none"],
     Meta(description="auto, internet or none", extra={"older": {True: "internet", False: "none"}}),
@@ -111,6 +121,10 @@ class Job(Struct, frozen=True, kw_only=True):
     allow_process_for_peers: bool = False  # a bare process does not confine a stranger's job
     # Whether jobs that need it may reach public addresses: auto gives it where it was tried and holds
     network: JobNetwork = "auto"
+    network_max_mb: Annotated[int, Meta(ge=1, le=1_000_000_000, description="MiB")] = 10_240  # MiB to and from a job
+    # Each job with a network gets a /29 of it; parts that this machine has a route to are left out
+    network_range: Ipv4Network = "10.217.0.0/16"
+    resolver: Ipv4Address = ""  # name server of jobs with a network; empty: this machine's own
     # Repositories or digests; empty: all that are not denied. Registries of inner networks must be named.
     image_allow: Words = ()
     image_deny: Words = ()

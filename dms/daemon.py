@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from dms.adapters.eventlog.log import SQLiteEventLog
+from dms.adapters.eventlog.durable_log import DurableEventLog
 from dms.adapters.eventlog.watch import LogWatch
 from dms.adapters.http.server import HttpServer
 from dms.adapters.metadata.file import MetadataFile
@@ -54,7 +54,7 @@ class Part(Protocol):
 class Readiness:
     """What the daemon says of itself while it starts, serves and stops."""
 
-    def __init__(self, event_log: SQLiteEventLog, loops: Loops, tell: Callable[[str], None]) -> None:
+    def __init__(self, event_log: DurableEventLog, loops: Loops, tell: Callable[[str], None]) -> None:
         """tell: gets each phase of the start."""
         self._log, self._loops, self._tell = event_log, loops, tell
         self._phase: str | None = "starting"
@@ -88,7 +88,7 @@ class Parts:
     settings: Settings
     readiness: Readiness
     services: Services
-    event_log: SQLiteEventLog
+    event_log: DurableEventLog
     log_watch: LogWatch
     views: SQLiteViews
     server: HttpServer

@@ -19,14 +19,6 @@ FILE_MODE = 0o600
 BUSY_SECONDS = 5.0
 SUFFIXES = ("-wal", "-shm")  # of the files that SQLite keeps beside a database
 
-_OF_CONTENT = {
-    sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB,  # ERROR: no such table, among others
-}  # fmt: skip
-_UNREADABLE = {
-    sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_DATA,
-    sqlite3.SQLITE_IOERR_CORRUPTFS,
-}  # fmt: skip
-
 
 def connect(database: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection in autocommit mode; may be handed between threads, never shared by two at once.
@@ -130,13 +122,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def is_passing(error: BaseException) -> bool:
-    """Whether an error, or what caused it, says nothing of what is on the disk: that is locked or full, descriptors or
-    memory are short."""
-    cause = error if isinstance(error, sqlite3.Error) else error.__cause__
-    if isinstance(cause, sqlite3.Error):
-        code = getattr(cause, "sqlite_errorcode", None)  # none: Python's own, as of a closed connection
-        return code is None or (code & 0xFF not in _OF_CONTENT and code not in _UNREADABLE)
-    return isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)

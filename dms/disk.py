@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import threading
@@ -137,3 +138,8 @@ def _new_file(path: Path, *, durable: bool) -> Iterator[BinaryIO]:
         file.flush()
         if durable:
             os.fsync(file.fileno())
+
+
+def is_short(error: OSError) -> bool:
+    """Whether it says nothing of the file: descriptors or memory are short."""
+    return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)

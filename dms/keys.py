@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import sqlite3
 from hashlib import sha256
 from pathlib import Path
 
+from eventsourcing.persistence import PersistenceError
+
 from dms.adapters.eventlog.owner import LogOwner
+from dms.adapters.eventlog.recorder import LogRecorder
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.adapters.heads.file import FILE_NAME as HEADS_FILE
 from dms.adapters.heads.file import read_heads
@@ -26,7 +28,7 @@ ADDRESS_KEY = "token.key"  # of the output logs' addresses
 TOKEN_KEY_BYTES = 32
 
 
-def node_identity(path: Path, recorder: SQLiteRecorder, data_dir: Path) -> Identity:
+def node_identity(path: Path, recorder: LogRecorder, data_dir: Path) -> Identity:
     """Of the key file, which must be that of the log; made where the log is nobody's. Raises ConfigError."""
     try:
         owner = LogOwner(recorder, _witnessed(data_dir))
@@ -38,8 +40,8 @@ def node_identity(path: Path, recorder: SQLiteRecorder, data_dir: Path) -> Ident
         else:
             owner.check(found.peer_id, str(path))
         owner.take(found.peer_id)
-    except sqlite3.Error as error:
-        raise LogUnavailable(f"{recorder.database} can't be written: {error}") from error
+    except PersistenceError as error:
+        raise LogUnavailable(f"{recorder.where} can't be written: {error}") from error
     return found
 
 
@@ -68,14 +70,14 @@ def forget_identity(settings: Settings) -> str:
         return peer_id
     except OSError as error:
         raise ConfigError(f"{key_file} can't be removed: {error.strerror}") from error
-    except sqlite3.Error as error:
+    except PersistenceError as error:
         raise LogUnavailable(f"{settings.events_db} can't be written: {error}") from error
     finally:
         if recorder is not None:
             recorder.close()
 
 
-def token_key(path: Path, recorder: SQLiteRecorder) -> bytes:
+def token_key(path: Path, recorder: LogRecorder) -> bytes:
     """32 random bytes, made once: the key of the logs' tokens. Which it is the log remembers by a digest, since any
     32 bytes would do. Raises ConfigError, LogUnavailable."""
     what = "The key file of the output logs' addresses"
@@ -103,6 +105,6 @@ def token_key(path: Path, recorder: SQLiteRecorder) -> bytes:
             raise ConfigError(f"{what}, {path}, is damaged or was replaced: it is not the one used so far. {way_out}")
     except OSError as error:
         raise ConfigError(f"{what}, {path}, can't be made: {error.strerror}") from error
-    except sqlite3.Error as error:
-        raise LogUnavailable(f"{recorder.database} can't be written: {error}") from error
+    except PersistenceError as error:
+        raise LogUnavailable(f"{recorder.where} can't be written: {error}") from error
     return found

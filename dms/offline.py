@@ -9,8 +9,8 @@ from typing import Any
 from dms.adapters.eventlog.audit import check_signatures, import_log
 from dms.adapters.eventlog.facts import FactReader
 from dms.adapters.eventlog.mapper import LogStore
-from dms.adapters.eventlog.scan import scan
-from dms.adapters.eventlog.sqlite import SQLiteRecorder
+from dms.adapters.eventlog.sqlite import SQLiteRecorder, new_log
+from dms.adapters.eventlog.sqlite_scan import scan
 from dms.adapters.eventlog.verifier import Verifier
 from dms.adapters.heads.file import read_heads
 from dms.adapters.outputs.audit import OutputsChecked, check_outputs
@@ -38,7 +38,7 @@ class Audit:
 
     def __init__(self, database: Path) -> None:
         self._recorder = SQLiteRecorder(database, own=False)
-        self._store, self._verifier = LogStore(self._recorder), Verifier(self._recorder.reader)
+        self._store, self._verifier = LogStore(self._recorder), Verifier(self._recorder)
         # Those beside it are not of a copy that has another name, which may be of another DMS, or older.
         self._views = database.with_name("views.db") if database.name == EVENTS_DB else None
         self._outputs = database.with_name("logs") if database.name == EVENTS_DB else None
@@ -154,5 +154,6 @@ def genuine_countersignature(found: Countersignature) -> bool:
 
 
 def import_export(lines: Iterable[bytes], database: Path) -> Iterator[int]:
-    """See import_log."""
-    return import_log(lines, database, verify_signature)
+    """See import_log. When it raises, no database is left. Raises InvalidInput when there is one already."""
+    with new_log(database) as recorder:
+        yield from import_log(lines, recorder, verify_signature)

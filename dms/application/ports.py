@@ -220,6 +220,20 @@ class NetworkGiven(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class NetworkUse(Struct, frozen=True, kw_only=True):
+    """Of a job that has a network. most_bytes: that it may send and receive together. trouble: why it no longer has its
+    network as it was given."""
+
+    received_bytes: int
+    sent_bytes: int
+    most_bytes: int
+    trouble: str = ""
+
+    @property
+    def spent(self) -> bool:
+        return self.received_bytes + self.sent_bytes >= self.most_bytes
+
+
 class PreparedImage(Struct, frozen=True, kw_only=True):
     """digest: the registry's, so that others can pull the same. image: the whole name. image_id: the engine's
     own. fetched: it was not here before."""
@@ -305,6 +319,10 @@ class Executor(Protocol):
     async def find_image(self, image: str) -> ImageFound:
         """Whether the image is here or can be had, and may run here; nothing is fetched. Its registry is asked within a
         few seconds, and not again at once. Raises ImageUnavailable; RegistryUnavailable when that can't be told."""
+
+    async def network_use(self, job_id: str) -> NetworkUse | None:
+        """Of a job that was given a network, until `remove`; None of another, and where it is not counted.
+        Raises ExecutorUnavailable."""
 
     async def prepare(self, spec: ExecutionSpec) -> PreparedImage:
         """Makes the image available and checks that it may run. Waits out a registry's passing trouble for a while;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -140,6 +139,8 @@ def _check_together(exported: Path | None, against: Path | None, heads: Sequence
 
 
 def _verify_database(state: State, path: Path, heads: Sequence[Path], peer_id: str) -> int:
+    from eventsourcing.persistence import PersistenceError
+
     from dms.offline import Audit
 
     if not path.is_file():
@@ -168,7 +169,7 @@ def _verify_database(state: State, path: Path, heads: Sequence[Path], peer_id: s
             audit.close()
     except LogCorrupt as error:
         report["fault"] = str(error)
-    except sqlite3.Error as error:
+    except PersistenceError as error:
         raise Failure(f"{path} can't be read as an event log: {error}") from error
     if not state.output.for_people:
         state.output.record(report)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import sys
 import time
 from collections.abc import Iterator
@@ -72,6 +71,7 @@ def _policy(path: Path | None) -> Policy | None:
 
 def _replayed(database: Path, policy: Policy | None, limit: int) -> dict[str, Any]:
     import msgspec
+    from eventsourcing.persistence import PersistenceError
 
     from dms.offline import Replay
 
@@ -84,7 +84,7 @@ def _replayed(database: Path, policy: Policy | None, limit: int) -> dict[str, An
             _, scanned = timed(history.scan(), "bare scan", history.head)
         finally:
             history.close()
-    except sqlite3.Error as error:
+    except PersistenceError as error:
         raise Failure(f"{database} can't be read as an event log: {error}") from error
     what_if = history.what_if
     return {

@@ -201,18 +201,32 @@ class Deployment(DeploymentEvents, PaidWork):
         if not self.log_sealed:
             self.trigger(self.LogSealed(lines=lines, sha256=sha256, truncated=truncated))
 
-    def exited(self, exit_code: int, oom_killed: bool, duration_seconds: float) -> None:
+    def exited(
+        self,
+        exit_code: int,
+        oom_killed: bool,
+        duration_seconds: float,
+        *,
+        received_bytes: int = 0,
+        sent_bytes: int = 0,
+    ) -> None:
         """The container is over: by itself, or because it was told to stop."""
         if self.stop is None:
             self.trigger(
-                self.ContainerExited(exit_code=exit_code, oom_killed=oom_killed, duration_seconds=duration_seconds)
+                self.ContainerExited(
+                    exit_code=exit_code,
+                    oom_killed=oom_killed,
+                    duration_seconds=duration_seconds,
+                    received_bytes=received_bytes,
+                    sent_bytes=sent_bytes,
+                )
             )
         else:
             self._end_stopped(exit_code, duration_seconds)
 
-    def stopped(self) -> None:
-        """A stop took effect before the container ever ran."""
-        self._end_stopped(None, 0.0)
+    def stopped(self, duration_seconds: float = 0.0) -> None:
+        """A stop took effect before the container ever ran, or what it left with is not known."""
+        self._end_stopped(None, duration_seconds)
 
     def fail(self, reason: str, fault: Fault, exit_code: int | None = None, duration_seconds: float = 0.0) -> None:
         """exit_code, duration_seconds: of a container that was ended from outside."""

@@ -138,7 +138,7 @@ class DeploymentEvents:
         VERSION: ClassVar[int] = 2
         UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
         PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
-        by: str  # "service provider" | "time limit" | "operator"
+        by: str  # "service provider" | "time limit" | "network limit" | "network" | "operator"
         reason: str
         fault: Fault = Fault.REQUESTER
 
@@ -155,6 +155,8 @@ class DeploymentEvents:
         exit_code: int
         oom_killed: bool = False
         duration_seconds: float = 0.0
+        received_bytes: int = 0  # over the network that it was given
+        sent_bytes: int = 0
 
     @register
     class Failed(Event, frozen=True, kw_only=True, gc=False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from itertools import product
 from pathlib import Path
@@ -14,6 +15,7 @@ import websockets
 
 from tests.fixtures.clock import SteppedClock
 from tests.fixtures.dms import Dms, Follower, payment, request_body, unlike_pair
+from tests.fixtures.waiting import wait_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
 
@@ -67,3 +69,115 @@ async def test_steps_of_either_clock_fail_no_job_and_lengthen_and_shorten_none(t
         events = history["items"] if isinstance(history, dict) else history
         [exited] = [event for event in events if event["topic"] == "deployment.container_exited"]
         assert exited["data"]["duration_seconds"] == pytest.approx(WORK_SECONDS, rel=0.1)
+
+
+# --- in every other state --------------------------------------------------------------------------------
+ALL_STEPS = list(product(("requester", "provider", "both"), (HOUR, -HOUR, DAYS, -DAYS)))
+BIG_MB = 12  # it takes a second at least to fetch
+
+
+class Stepping:
+    """Each step of each side, one after the other, anew and anew until it is left; `taken` counts."""
+
+    def __init__(self, of_sp: SteppedClock, of_cp: SteppedClock) -> None:
+        self._clocks = {"requester": (of_sp,), "provider": (of_cp,), "both": (of_sp, of_cp)}
+        self.taken = 0
+        self._stepping: asyncio.Task[None] | None = None
+
+    async def all_of_them(self, pause_seconds: float = 0.02) -> None:
+        for side, seconds in ALL_STEPS:
+            for clock in self._clocks[side]:
+                clock.step(seconds)
+            self.taken += 1
+            await asyncio.sleep(pause_seconds)  # both go on with it
+
+    async def __aenter__(self) -> Stepping:
+        async def go_on() -> None:
+            while True:
+                await self.all_of_them(0.1)
+
+        self._stepping = asyncio.create_task(go_on())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._stepping is not None:
+            self._stepping.cancel()
+            await asyncio.wait({self._stepping})
+
+
+async def being_fetched(folder: Path) -> Path:
+    """The part of a file that is there while it is fetched."""
+    found: list[Path] = []
+
+    def look() -> list[Path]:
+        found[:] = [part for part in folder.rglob("*.part") if part.stat().st_size]
+        return found
+
+    return (await wait_for(look))[0]
+
+
+async def test_steps_fail_nothing_that_waits_to_be_funded_is_stopped_or_fetched(tmp_path: Path) -> None:
+    of_sp, of_cp = SteppedClock(tmp_path / "sp.clock"), SteppedClock(tmp_path / "cp.clock")
+    letter = tmp_path / "shared" / "letter.bin"
+    letter.parent.mkdir()
+    letter.write_bytes(os.urandom(BIG_MB * 1024 * 1024))
+    steps = Stepping(of_sp, of_cp)
+    async with unlike_pair(
+        tmp_path, {}, {"files.send_folders": str(letter.parent)}, {},
+        sp_environment=of_sp.environment, cp_environment=of_cp.environment,
+    ) as (sp, cp):  # fmt: skip
+        await the_funding_window(sp, steps)
+        await a_stop(sp, cp, steps)
+        await a_checkpoint(sp, steps)
+        await a_transfer(sp, cp, letter, steps)
+
+
+async def the_funding_window(sp: Dms, steps: Stepping) -> None:
+    quote = await sp.post("/run/request-service", request_body("echo done"))
+    async with websockets.connect(f"ws://127.0.0.1:{sp.rest_port}/api/v1/run/deploy") as socket:
+        await socket.send(payment("tx-late", quote["job_id"], status="pending"))
+        await steps.all_of_them()
+        await socket.send(payment("tx-late", quote["job_id"]))
+        follower = Follower(sp, quote["job_id"])
+        await follower.until_over()
+    assert follower.names == ["job-submitted", "deployment-response", "job-completed"]
+
+
+async def a_stop(sp: Dms, cp: Dms, steps: Stepping) -> None:
+    """It takes the whole grace: all steps fall into it."""
+    deaf = await submitted(sp, request_body("trap '' TERM; while true; do sleep 0.2; done"), "tx-deaf")
+    await sp.post(f"/jobs/{deaf.job_id}/terminate", {"reason": "enough"})
+    await recorded(cp, deaf.job_id, "deployment.stop_requested")
+    before = steps.taken
+    async with steps:
+        await recorded(cp, deaf.job_id, "deployment.stopped")
+    assert steps.taken >= before + len(ALL_STEPS)
+    await deaf.until_over()
+    assert deaf.names[-1] == "job-failed"
+    assert "enough" in str(deaf.last_message)
+
+
+async def a_checkpoint(sp: Dms, steps: Stepping) -> None:
+    script = f"head -c {BIG_MB * 1024 * 1024} /dev/urandom > /workspace/weights; echo done"
+    saves = await submitted(sp, request_body(script, RAM=512), "tx-saves")
+    part = await being_fetched(sp.folder / "received_checkpoints")
+    await steps.all_of_them()
+    assert part.exists(), "it was fetched before all steps were taken"
+    assert "job.checkpoint_received" not in sp.topics(saves.job_id)
+    await recorded(sp, saves.job_id, "job.checkpoint_received")
+    await saves.until_over()
+    assert saves.names[-1] == "job-completed"
+    assert "job.checkpoint_lost" not in sp.topics(saves.job_id)
+
+
+async def a_transfer(sp: Dms, cp: Dms, letter: Path, steps: Stepping) -> None:
+    body = {"peerID": (await sp.get("/peers/self"))["ID"], "filePath": str(letter)}
+    transfer_id = (await cp.post("/peers/file/send", body, 202))["transfer_id"]
+    await sp.post("/peers/file/accept", {"streamID": transfer_id}, 202)
+    part = await being_fetched(sp.folder / "received_files")
+    await steps.all_of_them()
+    assert part.exists(), "it was fetched before all steps were taken"
+    async with asyncio.timeout(180):
+        while (seen := await sp.get(f"/peers/files/{transfer_id}"))["state"] == "accepted":
+            await asyncio.sleep(0.05)
+    assert seen["state"] == "completed"

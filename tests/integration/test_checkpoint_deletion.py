@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dms.application.checkpoints import checkpoint_keeper
 from dms.domain.deployment import Deployment
 from dms.domain.event import new_id
 from dms.domain.resources import Resources
@@ -69,6 +70,29 @@ async def test_one_that_nobody_fetches_goes_in_the_end_and_one_without_a_record_
         assert await reasons(node) == told
         assert kept.exists()
         assert load(node, kept_id).checkpoint_here
+
+
+@pytest.mark.parametrize("days", [5, -5])
+async def test_a_step_of_the_clock_is_no_time_that_it_was_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    monkeypatch.setattr(checkpoint_keeper, "TIDY_SECONDS", 0.01)
+    step_us = 0
+    async with running_node(tmp_path, runs_for_peers=True, now=lambda: now_us() + step_us) as node:
+        job_id, archive = await over(node, tmp_path)
+        async with providing(node):
+            await tidied(node, tmp_path)
+            step_us = days * 86_400 * 1_000_000
+            await tidied(node, tmp_path)
+        assert archive.exists()
+        assert load(node, job_id).checkpoint_here
+
+
+async def tidied(node: Node, folder: Path) -> None:
+    """Once all of it was looked at anew."""
+    for _ in range(2):  # a look that had begun may have passed the file's place
+        _, stray = await over(node, folder, recorded=False)
+        await wait_for(lambda stray=stray: not stray.exists())  # type: ignore[misc]
 
 
 async def test_a_crash_between_the_event_and_the_file_leaves_no_file(tmp_path: Path) -> None:

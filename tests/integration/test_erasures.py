@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dms.adapters.eventlog import keyring
+from dms.adapters.eventlog import sqlite_keys
 from dms.adapters.http import transactions
 from dms.adapters.views import sqlite as views
 from dms.application.payments.payments import payment_of
@@ -41,7 +41,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (keyring, views):
+    for module in (sqlite_keys, views):
         monkeypatch.setattr(module, "TRUNCATE_SECONDS", 0.1)
 
 

@@ -77,7 +77,7 @@ def older_format(key: Path, private: Ed25519PrivateKey | None = None) -> str:
 
 def without_notes(folder: Path) -> None:
     """As an older version left the log."""
-    with the_log(folder) as recorder, recorder.between_events() as connection:
+    with the_log(folder) as recorder, recorder.writer._between_events() as connection:
         connection.execute("DROP TABLE note")
 
 

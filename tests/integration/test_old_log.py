@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dms.adapters.eventlog.log import SQLiteEventLog
+from dms.application.ports import EventLog
 from dms.bootstrap import Overrides, build
 from dms.config import Job as JobSettings
 from dms.daemon import Daemon
@@ -40,7 +40,7 @@ ENDS = {  # the providers of the jobs are away for good, and of the containers n
 }
 
 
-async def end_of(log: SQLiteEventLog, stream: str) -> tuple[str, str]:
+async def end_of(log: EventLog, stream: str) -> tuple[str, str]:
     """The topic of the event that ended it, and whose fault that was; once it is on the disk."""
     async with asyncio.timeout(120), aclosing(log.subscribe(0, stream=stream)) as batches:
         async for batch in batches:

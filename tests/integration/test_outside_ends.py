@@ -11,8 +11,10 @@ import pytest
 from docker import APIClient
 
 from dms.adapters.executors.docker import DockerExecutor
+from dms.clock import machine_clock
 from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.reward import RewardType
+from dms.domain.run_time import Instant
 from tests.fixtures.dms import containers_of
 from tests.fixtures.provider import (
     accepted,
@@ -162,6 +164,44 @@ async def test_what_happened_while_the_dms_was_down_is_found(
                 await nothing_stays(node, job_id)
         finally:
             await remove_jobs(node)
+
+
+@pytest.mark.parametrize(
+    ("act", "expected", "reward"),
+    [
+        ("removed", (Fault.PROVIDER, "the container is gone: it was removed from outside"), RewardType.REFUND),
+        ("ended", (Fault.NONE, "exit code 0"), RewardType.WITHDRAW),
+        # By the engine's stamps it ran for a moment only.
+        ("runs", (Fault.REQUESTER, "time limit of 1 min reached"), RewardType.REFUND),
+    ],
+)
+async def test_a_time_limit_that_passed_while_the_dms_was_down_ends_only_what_still_runs(
+    tmp_path: Path, api: APIClient, act: str, expected: tuple[Fault, str], reward: RewardType
+) -> None:
+    async with docker_node(tmp_path) as node:
+        await onboard(node)
+        async with providing(node):
+            job_id, container = await up(node, "trap 'exit 0' HUP; echo up; sleep 600 & wait")
+    if act == "removed":
+        await asyncio.to_thread(api.remove_container, container, force=True)
+    elif act == "ended":
+        await asyncio.to_thread(api.kill, container, "SIGHUP")
+        await asyncio.to_thread(api.wait, container)
+    async with docker_node(tmp_path, clock=an_hour_later) as node:
+        try:
+            async with providing(node, job_id):
+                assert await end_of(node, job_id) == expected
+                await nothing_stays(node, job_id)
+                ended = deployment(node, job_id)
+                assert ended.reward is not None
+                assert ended.reward.reward_type is reward
+        finally:
+            await remove_jobs(node)
+
+
+def an_hour_later() -> Instant:
+    now = machine_clock()
+    return Instant(now.boot_id, now.boot_us + 3_600_000_000, now.wall_us + 3_600_000_000)
 
 
 async def test_a_job_that_ends_by_itself_is_paid(node: Node) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dms.adapters.eventlog.archive_writer import SQLiteEventArchive
+from dms.adapters.eventlog.archive_writer import SegmentArchive
 from dms.adapters.executors.pack import pack
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.heads.file import HeadFile
@@ -81,7 +81,7 @@ async def test_all_stores_keep_what_they_make_to_themselves(tmp_path: Path) -> N
         token_key(folder / "token.key", services.log.recorder)  # type: ignore[attr-defined]
         await HeadFile(folder, "me").save(Heads(peer_id="me"))
         save(folder / "nats-relay.json", Place(stream="s", position=1, hash=""))
-        archive = SQLiteEventArchive(services.log, services.signer)  # type: ignore[arg-type]
+        archive = SegmentArchive(services.log, services.signer)  # type: ignore[arg-type]
         assert (await archive.step(2**60, 1)).segment is not None
         inbox = Inbox(folder / "received_files")
         inbox.prepare([])

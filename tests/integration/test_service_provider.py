@@ -32,7 +32,7 @@ from dms.domain import overdue
 from dms.domain.event import Event
 from dms.domain.job import FundStatus, Job, JobState
 from dms.domain.reward import Fault
-from dms.errors import Conflict, PeerUnreachable, Unavailable
+from dms.errors import Conflict, NotFound, PeerUnreachable, Unavailable
 from tests.fixtures.histories import new_job
 from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import LonelyNetwork, Node, now_us, running_node
@@ -49,6 +49,7 @@ class ScriptedPeer(LonelyNetwork):
         self.trouble: dict[str, Exception] = {}
         self.asked: list[str] = []
         self.told: list[Terminate] = []
+        self._cuts = 0
 
     async def request(self, peer_id: str, protocol: str, body: bytes, timeout_seconds: float) -> bytes:
         self.asked.append(protocol)
@@ -63,9 +64,15 @@ class ScriptedPeer(LonelyNetwork):
         self.asked.append(protocol)
         if protocol in self.trouble:
             raise self.trouble[protocol]
-        while True:
+        cuts = self._cuts
+        while cuts == self._cuts:
             yield encode(FeedItem())
             await asyncio.sleep(0.001)
+        raise self.trouble[protocol]
+
+    def cut(self) -> None:
+        """Streams that are open end with the trouble of their protocol."""
+        self._cuts += 1
 
 
 @pytest.fixture
@@ -230,6 +237,28 @@ async def test_one_that_could_not_write_it_is_told_again(node: Node) -> None:
         peer(node).trouble.clear()
         await settled(node, job_id)
     assert len(peer(node).told) == 1
+
+
+@pytest.mark.parametrize("trouble", [PeerUnreachable("it is away"), NotFound("no such deployment here")])
+@pytest.mark.parametrize("terminated", [False, True])
+async def test_a_job_that_was_to_be_terminated_ends_as_that_though_its_provider_is_lost(
+    node: Node, monkeypatch: pytest.MonkeyPatch, trouble: Exception, terminated: bool
+) -> None:
+    [following] = [r for r in node.services.service_provider.reactors if r.name == "following of deployments"]
+    async with requesting(node):
+        job_id = await submitted(node)
+        await wait_for(lambda: FEED in peer(node).asked)
+        if terminated:
+            await node.services.service_provider.terminate(job_id, "enough")
+        monkeypatch.setattr(following, "_grace_seconds", 0.0)
+        peer(node).trouble[FEED] = trouble
+        peer(node).cut()
+        fault, reason = await end_of(node, job_id)
+    if terminated:
+        assert (fault, reason) == (Fault.REQUESTER, "enough")
+    else:
+        assert fault is Fault.PROVIDER
+        assert reason.startswith(("provider lost", "the provider no longer knows"))
 
 
 async def test_one_that_stays_away_is_given_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -282,6 +282,37 @@ def test_only_one_module_opens_sqlite_databases() -> None:
     assert set(found) == {"dms/database.py"}
 
 
+LOG = "dms.adapters.eventlog"
+OF_ONE_DATABASE = "sqlite"  # what a module of the log that knows it is named after
+PUT_TOGETHER = f"{LOG}.log"  # the log on that database
+
+
+def knows_the_database(source: str) -> set[str]:
+    """What a module above the recorder's seam must not name."""
+    tree = ast.parse(source)
+    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    ours = (f"{LOG}.{OF_ONE_DATABASE}", "dms.database")
+    return {name for name in found if name.split(".")[0] == "sqlite3" or name.startswith(ours)}
+
+
+def test_above_the_recorders_seam_nothing_knows_the_database() -> None:
+    """So that another one is put in below it: its errors, its rows and its files are not met anywhere else."""
+    above = [m for m in MODULES if is_within(m, LOG) and not m.startswith(f"{LOG}.{OF_ONE_DATABASE}")]
+    users = [m for m in MODULES if is_within(m, "dms.cli") or m in ("dms.keys", "dms.bootstrap", "dms.daemon")]
+    knowing = {module: knows_the_database(MODULES[module].read_text()) for module in above if module != PUT_TOGETHER}
+    knowing |= {m: {name for name in knows_the_database(MODULES[m].read_text()) if name == "sqlite3"} for m in users}
+    assert {module: names for module, names in knowing.items() if names} == {}
+
+
+def test_the_rule_would_catch_a_module_that_knows_the_database() -> None:
+    assert knows_the_database("import sqlite3") == {"sqlite3"}
+    assert knows_the_database("def f():\n    from dms.adapters.eventlog.sqlite_names import NewNames")
+    assert not knows_the_database("from dms.adapters.eventlog.recorder import LogRecorder")
+
+
 def test_the_rules_would_catch_an_outward_import() -> None:
     assert "dms.application" not in may_import("dms.domain.job")
     assert "dms.adapters.http" not in may_import("dms.adapters.p2p.runtime")

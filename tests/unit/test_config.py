@@ -373,6 +373,8 @@ def another(value: object, key: str) -> str:
     chosen = {
         "job.executor": "process",
         "job.network": "none",
+        "job.network_range": "192.168.240.0/24",
+        "job.resolver": "192.168.1.1",
         "eventlog.url": "sqlite:///tmp/events.db",
         "funding.check": "ledger",
         "funding.rpc_url": "https://127.0.0.1:8545",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 from eventsourcing.application import AggregateNotFoundError, Repository
+from eventsourcing.persistence import PersistenceError
 
 from dms.adapters.eventlog.health import LogHealth
 from dms.adapters.eventlog.mapper import LogStore
@@ -43,7 +43,7 @@ class Aggregates:
             return self._repository.get(name, projector_func=projector)
         except AggregateNotFoundError:
             return None
-        except sqlite3.Error as error:
+        except PersistenceError as error:
             raise self._health.unreadable(error) from error
 
     def index(self, kind: type[A], restate: Callable[[str, A | None], None]) -> None:

@@ -6,11 +6,10 @@ reads both looks at the rows first, and then here, where what left the table was
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import msgspec
 
@@ -20,81 +19,63 @@ from dms.domain.decoding import UNREADABLE
 from dms.errors import ArchiveUnreadable, LogCorrupt, PeerMisbehaved
 from dms.recent import Recent
 
-SCHEMA = """
-CREATE TABLE segment (
-  first INTEGER PRIMARY KEY,
-  last INTEGER NOT NULL,
-  file TEXT NOT NULL,
-  previous BLOB NOT NULL,
-  hash BLOB NOT NULL,
-  sha256 BLOB NOT NULL,
-  size INTEGER NOT NULL,
-  newest INTEGER NOT NULL
-);
-CREATE TABLE block (
-  first INTEGER PRIMARY KEY,
-  last INTEGER NOT NULL,
-  file TEXT NOT NULL,
-  offset INTEGER NOT NULL,
-  length INTEGER NOT NULL,
-  oldest INTEGER NOT NULL
-);
-CREATE TABLE archived (
-  stream INTEGER NOT NULL,
-  block INTEGER NOT NULL,
-  version INTEGER NOT NULL,
-  PRIMARY KEY (stream, block)
-) WITHOUT ROWID;
-"""
-# archived: of streams whose rows left the table, the blocks (by their first position) that hold them, and the
-# newest version that left and is in that block.
-
-_VERSIONS = """
-SELECT stream.name, archived.version FROM json_each(?) JOIN stream ON stream.name = json_each.value
-JOIN archived ON archived.stream = stream.id AND archived.block = ?
-"""
 BLOCKS_KEPT = 8  # unpacked, in memory
 _decoder = msgspec.json.Decoder(SignedRecord)
 _encode = msgspec.json.Encoder().encode
 
 
+class ArchiveIndex(Protocol):
+    """What a database keeps of the archive. For any thread. Raises PersistenceError."""
+
+    def last_segment(self) -> Segment | None: ...
+
+    def segments(self, after: int, limit: int) -> list[Segment]:
+        """Those that begin behind position `after`, in order; limit: -1 for all."""
+
+    def segment_at(self, position: int) -> Segment | None:
+        """The first that ends there or behind it."""
+
+    def block_at(self, position: int) -> Block | None:
+        """None when it is not archived."""
+
+    def block_reaching_back_to(self, time: int) -> Block | None:
+        """The last block with an event not younger than that (Unix µs)."""
+
+    def blocks_of(self, stream: str) -> list[Block]:
+        """Those with events of the stream that left the table, in order."""
+
+    def version(self, stream: str) -> int:
+        """The newest version of the stream that left the table; 0 for none."""
+
+    def versions(self, streams: Collection[str], block: int) -> dict[str, int]:
+        """Of those with events that left the table and are in that block (by its first position): the newest version
+        of them."""
+
+    def beginning_in(self, segment: Segment) -> tuple[int, int]:
+        """How many segments and blocks there are that begin at its positions."""
+
+    def close(self) -> None: ...
+
+
 class Archived:
     """Blocking; may be used by many threads, and waits for none longer than a block takes to read."""
 
-    def __init__(self, connection: sqlite3.Connection, folder: Path, *, exists: bool) -> None:
-        """connection: of its own. exists: the log is of a format that has an archive."""
-        self._connection, self.folder, self._exists = connection, folder, exists
+    def __init__(self, index: ArchiveIndex, folder: Path) -> None:
+        self.index, self.folder = index, folder
         self._lock = threading.Lock()
         self._blocks: Recent[int, list[bytes]] = Recent(BLOCKS_KEPT)
 
-    def close(self) -> None:
-        with self._lock:
-            self._connection.close()
-
     def last(self) -> int:
         """The newest archived position; 0 for none."""
-        newest = self._segment("ORDER BY first DESC LIMIT 1")
+        newest = self.index.last_segment()
         return newest.last if newest else 0
-
-    def end(self) -> Segment | None:
-        """The newest segment."""
-        return self._segment("ORDER BY first DESC LIMIT 1")
-
-    def segments(self, after: int = 0, limit: int = -1) -> list[Segment]:
-        """Those that begin behind position `after`, in order."""
-        rows = self._ask("SELECT * FROM segment WHERE first > ? ORDER BY first LIMIT ?", (after, limit))
-        return [Segment(*row) for row in rows]
-
-    def segment_at(self, position: int) -> Segment | None:
-        return self._segment("WHERE last >= ? ORDER BY first LIMIT 1", (position,))
 
     def blocks(self, after: int, until: int) -> Iterator[Block]:
         """Those that hold a position behind `after` and up to `until`, in order."""
         while after < until:
-            row = self._ask("SELECT * FROM block WHERE first <= ? ORDER BY first DESC LIMIT 1", (after + 1,))
-            if not row or row[0][1] <= after:
+            block = self.index.block_at(after + 1)
+            if block is None:
                 raise LogCorrupt(f"position {after + 1} is archived, but the index of the archive does not have it")
-            block = Block(*row[0])
             yield block
             after = block.last
 
@@ -116,22 +97,15 @@ class Archived:
 
     def at(self, position: int) -> SignedRecord | None:
         """None when it is not archived."""
-        row = self._ask("SELECT * FROM block WHERE first <= ? ORDER BY first DESC LIMIT 1", (position,))
-        if not row or row[0][1] < position:
+        block = self.index.block_at(position)
+        if block is None:
             return None
-        block = Block(*row[0])
         return self._decoded(block, self._lines(block)[position - block.first], position)
 
-    def of_stream(self, stream: int, name: str, wanted: Callable[[SignedRecord], bool]) -> Iterator[SignedRecord]:
+    def of_stream(self, name: str, wanted: Callable[[SignedRecord], bool]) -> Iterator[SignedRecord]:
         """Records of a stream whose rows left the table, in order, and perhaps some that are in both places."""
-        rows = self._ask(
-            "SELECT block.* FROM archived JOIN block ON block.first = archived.block WHERE stream = ? "
-            "ORDER BY block.first",
-            (stream,),
-        )
         mark = b'"stream":%s,' % _encode(name)  # so that the lines of other streams need not be decoded
-        for row in rows:
-            block = Block(*row)
+        for block in self.index.blocks_of(name):
             for number, line in enumerate(self._lines(block)):
                 if mark not in line:
                     continue
@@ -139,38 +113,12 @@ class Archived:
                 if record.stream == name and wanted(record):
                     yield record
 
-    def version(self, stream: int) -> int:
-        """The newest version of the stream that left the table; 0 for none."""
-        rows = self._ask("SELECT max(version) FROM archived WHERE stream = ?", (stream,))
-        return int(rows[0][0] or 0) if rows else 0
-
-    def versions(self, streams: Collection[str], block: int) -> dict[str, int]:
-        """By name, of those with rows that left the table and are in that block: the newest version of them."""
-        return dict(self._ask(_VERSIONS, (_encode(list(streams)).decode(), block)))
-
-    def beginning_in(self, segment: Segment) -> tuple[int, int]:
-        """How many segments and blocks the index has that begin at its positions."""
-        count = "(SELECT count(*) FROM {} WHERE first BETWEEN ?1 AND ?2)"
-        sql = f"SELECT {count.format('segment')}, {count.format('block')}"
-        ((segments, blocks),) = self._ask(sql, (segment.first, segment.last))
-        return segments, blocks
-
     def newest_at(self, time: int) -> int:
         """The newest archived position whose event is not younger than that (Unix µs); 0 for none."""
-        row = self._ask("SELECT * FROM block WHERE oldest <= ? ORDER BY first DESC LIMIT 1", (time,))
-        if not row:
+        block = self.index.block_reaching_back_to(time)
+        if block is None:
             return 0
-        return max(record.position for record in self.records(Block(*row[0])) if record.time <= time)
-
-    def _segment(self, which: str, arguments: tuple[int, ...] = ()) -> Segment | None:
-        rows = self._ask(f"SELECT * FROM segment {which}", arguments)
-        return Segment(*rows[0]) if rows else None
-
-    def _ask(self, sql: str, arguments: tuple[int | str, ...] = ()) -> list[tuple[Any, ...]]:
-        if not self._exists:
-            return []
-        with self._lock:
-            return self._connection.execute(sql, arguments).fetchall()
+        return max(record.position for record in self.records(block) if record.time <= time)
 
     def _lines(self, block: Block) -> list[bytes]:
         with self._lock:
@@ -197,7 +145,7 @@ def verified(archived: Archived, after: int, previous: bytes) -> Iterator[tuple[
     """The blocks of the segment that begins behind a position, each with its records once their links were recomputed.
     previous: the link there. Raises LogCorrupt: at the first record that does not fit, and at the end when the file
     is not the one that was written."""
-    segment = archived.segment_at(after + 1)
+    segment = archived.index.segment_at(after + 1)
     if segment is None or (segment.first, segment.previous) != (after + 1, previous):
         raise LogCorrupt(f"position {after + 1} is archived, but no segment of the archive begins with it")
     blocks = newest = 0
@@ -218,7 +166,7 @@ def verified(archived: Archived, after: int, previous: bytes) -> Iterator[tuple[
             f"the archive's {segment.file} (positions {segment.first} to {segment.last}) was changed: its digest does "
             "not fit, though its records do"
         )
-    if archived.beginning_in(segment) != (1, blocks):
+    if archived.index.beginning_in(segment) != (1, blocks):
         raise _index_changed(segment, "more than one entry is of the same positions")
     if (newest, size(archived.folder, segment)) != (segment.newest, segment.size_bytes):
         raise _index_changed(segment, "its newest time or its size is another")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,9 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from msgspec.structs import astuple
+from eventsourcing.persistence import PersistenceError
 
-from dms.adapters.eventlog.log import SQLiteEventLog
+from dms.adapters.eventlog.durable_log import DurableEventLog
+from dms.adapters.eventlog.recorder import MovedRows
 from dms.adapters.eventlog.segments import PART, Block, Segment, SegmentWriter, end_of, range_of
 from dms.adapters.eventlog.verifier import Verifier
 from dms.application.ports import ArchivedSegment, ArchiveStep, Signer
@@ -30,14 +30,6 @@ log = logging.getLogger(__name__)
 
 BLOCKS_A_THREAD = 5
 _PAGE = 2000
-
-_NOTE = """
-INSERT INTO archived
-SELECT stream, (SELECT max(first) FROM block WHERE first <= position), max(version) FROM event
-WHERE stream = ? AND version <= ? GROUP BY 1, 2
-ON CONFLICT (stream, block) DO UPDATE SET version = max(version, excluded.version)
-"""
-_DELETE = "DELETE FROM event WHERE stream = ? AND version <= ?"
 
 
 class Sizes(NamedTuple):
@@ -51,23 +43,15 @@ class Sizes(NamedTuple):
 _SIZES = Sizes()
 
 
-class _Part(NamedTuple):
-    """Rows of a stream (its id) up to a version, and how many."""
-
-    stream: int
-    version: int
-    rows: int
-
-
 class _Written(NamedTuple):
     segment: Segment
     blocks: Sequence[Block]
 
 
-class SQLiteEventArchive:
+class SegmentArchive:
     """Implements application.ports.EventArchive, over the log that this process writes."""
 
-    def __init__(self, event_log: SQLiteEventLog, signer: Signer, sizes: Sizes = _SIZES) -> None:
+    def __init__(self, event_log: DurableEventLog, signer: Signer, sizes: Sizes = _SIZES) -> None:
         self._log, self._recorder, self._signer = event_log, event_log.recorder, signer
         self._archived = event_log.recorder.archived
         self._sizes = sizes
@@ -88,7 +72,7 @@ class SQLiteEventArchive:
 
     async def segments(self, after: int, limit: int) -> Sequence[ArchivedSegment]:
         with _told():
-            found = await asyncio.to_thread(self._archived.segments, after, limit)
+            found = await asyncio.to_thread(self._archived.index.segments, after, limit)
             return await asyncio.to_thread(lambda: [self._described(segment) for segment in found])
 
     def _described(self, segment: Segment) -> ArchivedSegment:
@@ -119,7 +103,7 @@ class SQLiteEventArchive:
         interrupted = self._interrupted(first)
         if interrupted:
             return interrupted, True
-        last = min(self._recorder.reader.older_until(before, self._sizes.segment_events), self._log.head)
+        last = min(self._recorder.older_until(before, self._sizes.segment_events), self._log.head)
         return last if last - first + 1 >= at_least else 0, last == first + self._sizes.segment_events - 1
 
     def _interrupted(self, first: int) -> int:
@@ -148,7 +132,7 @@ class SQLiteEventArchive:
         """Some blocks: short enough that a stop need not wait for it."""
         most = min(self._sizes.block_events * BLOCKS_A_THREAD, last - writer.position)
         # What does not verify stays to be looked at.
-        Verifier(self._recorder.reader).rows(writer.position, writer.link, most)
+        Verifier(self._recorder).rows(writer.position, writer.link, most)
         events = self._log.store.read(writer.position, most, until=last)
         size = self._sizes.block_events
         for start in range(0, len(events), size):
@@ -156,9 +140,7 @@ class SQLiteEventArchive:
 
     # --- the index ---------------------------------------------------------------------------------
     def _note(self, written: _Written) -> None:
-        with self._recorder.between_events() as connection:
-            connection.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?)", astuple(written.segment))
-            connection.executemany("INSERT INTO block VALUES (?, ?, ?, ?, ?, ?)", map(astuple, written.blocks))
+        self._recorder.note_archived(written.segment, written.blocks)
 
     # --- the rows ----------------------------------------------------------------------------------
     async def _remove_closed(self) -> int:
@@ -166,7 +148,7 @@ class SQLiteEventArchive:
         removed = after = 0
         last = self._recorder.first - 1
         while after < last:
-            streams, after = await asyncio.to_thread(self._streams_behind, after, last)
+            streams, after = await asyncio.to_thread(self._recorder.streams_between, after, last, _PAGE)
             parts = await asyncio.to_thread(self._parts, streams, last)
             for turn in _turns(parts, self._sizes.rows_a_turn):
                 started = time.perf_counter()
@@ -175,38 +157,29 @@ class SQLiteEventArchive:
                 await asyncio.sleep(time.perf_counter() - started)  # as long again for those who write
         return removed
 
-    def _streams_behind(self, after: int, last: int) -> tuple[list[int], int]:
-        """(ids of streams with rows there, the position up to which none is left out)"""
-        rows = self._recorder.reader.places(after, last, _PAGE)
-        return list(dict.fromkeys(stream for _, stream in rows)), rows[-1][0] if len(rows) == _PAGE else last
-
-    def _parts(self, streams: Iterable[int], last: int) -> list[_Part]:
+    def _parts(self, streams: Iterable[str], last: int) -> list[MovedRows]:
         """The rows of those that ended, and lie wholly at or before `last`."""
-        found: list[_Part] = []
+        found: list[MovedRows] = []
         for stream in streams:
-            name = self._recorder.reader.name_of(stream)
-            if not is_closable(name):
+            if not is_closable(stream):
                 continue
-            events = self._log.store.read_stream(name)
-            if events[-1].position > last or not is_closed(name, events):
+            events = self._log.store.read_stream(stream)
+            if events[-1].position > last or not is_closed(stream, events):
                 continue
-            archived = self._archived.version(stream)
+            archived = self._archived.index.version(stream)
             versions = [event.originator_version for event in events if event.originator_version > archived]
             for start in range(0, len(versions), self._sizes.rows_a_turn):
                 some = versions[start : start + self._sizes.rows_a_turn]
-                found.append(_Part(stream, some[-1], len(some)))
+                found.append(MovedRows(stream, some[-1], len(some)))
         return found
 
-    def _remove(self, parts: Sequence[_Part]) -> None:
-        with self._recorder.between_events() as connection:
-            for part in parts:
-                connection.execute(_NOTE, (part.stream, part.version))
-                connection.execute(_DELETE, (part.stream, part.version))
+    def _remove(self, parts: Sequence[MovedRows]) -> None:
+        self._recorder.drop_archived(parts)
 
 
-def _turns(parts: Iterable[_Part], most: int) -> Iterator[list[_Part]]:
+def _turns(parts: Iterable[MovedRows], most: int) -> Iterator[list[MovedRows]]:
     """So many at a time that their rows are at most `most`."""
-    turn: list[_Part] = []
+    turn: list[MovedRows] = []
     for part in parts:
         if turn and sum(one.rows for one in turn) + part.rows > most:
             yield turn
@@ -224,5 +197,5 @@ def _told() -> Iterator[None]:
         raise
     except LogCorrupt as error:
         raise LogUnavailable(f"the log does not verify, so nothing was archived: {error}") from error
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, PersistenceError) as error:
         raise LogUnavailable(f"the archive can't be written: {error}; nothing is lost, try again") from error

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 from dms.adapters.eventlog.envelope import Draft
 from dms.adapters.eventlog.mapper import LogStore
-from dms.adapters.eventlog.sqlite import SQLiteRecorder
-from dms.database import SUFFIXES, beside, real_path
+from dms.adapters.eventlog.recorder import LogRecorder
 from dms.domain.chain import SignedRecord, check_record, id_bytes
 from dms.domain.export import Checker
 from dms.domain.job import Job
@@ -38,34 +36,23 @@ def check_signatures(store: LogStore, verify: Verify) -> Iterator[int]:
         yield count
 
 
-def import_log(lines: Iterable[bytes], database: Path, verify: Verify) -> Iterator[int]:
-    """Makes a log of a whole export: same positions, same hashes. Yields the position reached.
-    Raises LogCorrupt when it does not verify; then no database is left. InvalidInput when there is one already."""
-    if database.exists():
-        raise InvalidInput(f"{database} is there already; name a file that is not")
+def import_log(lines: Iterable[bytes], recorder: LogRecorder, verify: Verify) -> Iterator[int]:
+    """Puts a whole export into an empty log: same positions, same hashes. Yields the position reached. Raises
+    LogCorrupt when it does not verify; what was written until then is of no use."""
     checker = Checker(verify)
-    recorder = SQLiteRecorder(database)
-    done = False
-    try:
-        batch: list[SignedRecord] = []
-        for record in checker.records(lines):
-            batch.append(record)
-            if len(batch) == PAGE:
-                yield _append(recorder, batch)
-                batch = []
-        header = checker.header
-        if header is None or header.kind != "log" or header.first != 1:
-            raise InvalidInput("only a whole log can be imported; check the export of a job with: nunet audit verify")
-        yield _append(recorder, batch)
-        done = True
-    finally:
-        recorder.close()
-        if not done:
-            for suffix in ("", *SUFFIXES, ".lock"):
-                beside(real_path(database), suffix).unlink(missing_ok=True)
+    batch: list[SignedRecord] = []
+    for record in checker.records(lines):
+        batch.append(record)
+        if len(batch) == PAGE:
+            yield _append(recorder, batch)
+            batch = []
+    header = checker.header
+    if header is None or header.kind != "log" or header.first != 1:
+        raise InvalidInput("only a whole log can be imported; check the export of a job with: nunet audit verify")
+    yield _append(recorder, batch)
 
 
-def _append(recorder: SQLiteRecorder, records: list[SignedRecord]) -> int:
+def _append(recorder: LogRecorder, records: list[SignedRecord]) -> int:
     if records:
         recorder.insert(
             [

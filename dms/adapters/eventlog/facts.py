@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dms.adapters.eventlog.sqlite import SQLiteRecorder
+from dms.adapters.eventlog.recorder import LogRecorder
 from dms.domain.chain import SignedRecord
 from dms.domain.event import UNREAD, Event, Fact, Reader, event_type, reader
 from dms.domain.sealing import Opener
@@ -18,7 +18,7 @@ Plan = tuple[str, type[Event], Reader]
 class FactReader:
     """reads: whether bodies of that type are looked at; the others are left UNREAD."""
 
-    def __init__(self, recorder: SQLiteRecorder, reads: Callable[[type[Event]], bool]) -> None:
+    def __init__(self, recorder: LogRecorder, reads: Callable[[type[Event]], bool]) -> None:
         self._recorder, self._reads = recorder, reads
         self._plans: dict[int, Plan] = {}
         self._unread: tuple[int, ...] = ()
@@ -44,7 +44,7 @@ class FactReader:
         return Fact(record.position, kind, key, record.topic, record.time, found, event)
 
     def _of_rows(self, after: int, limit: int, until: int) -> list[Fact]:
-        rows, streams = self._recorder.reader.rows_for_folds(after, limit, until, self._unread)
+        rows, streams = self._recorder.lean_rows(after, limit, until, self._unread)
         plans, keys = self._plans, self._recorder.keys
         facts: list[Fact] = []
         for position, stream, topic_id, time, data in rows:
@@ -58,7 +58,7 @@ class FactReader:
 
     def _learn(self, topic_id: int, position: int) -> Plan:
         """The plans of all topics, when a new one was met."""
-        topics = self._recorder.reader.topics()
+        topics = self._recorder.topics()
         for known, (topic, schema_version) in topics.items():
             found = event_type(topic, schema_version)
             self._plans[known] = topic, found, reader(topic, schema_version) if self._reads(found) else _leave

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
+
+from eventsourcing.persistence import IntegrityError
 
 from dms.adapters.eventlog.aggregates import Aggregates
 from dms.adapters.eventlog.envelope import Draft, Place
@@ -183,7 +184,7 @@ class GroupCommit:
         fails too, and every object involved is read anew."""
         failed, self._queue, self._queued_events = batch + self._queue, [], 0
         self._writing = failed
-        conflict = isinstance(error, sqlite3.IntegrityError)
+        conflict = isinstance(error, IntegrityError)
         if conflict:
             log.error("events were refused: %s", error, extra={"action": "log_conflict"})
         else:

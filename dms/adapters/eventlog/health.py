@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Callable
 
-from dms.database import is_passing
+from eventsourcing.persistence import PersistenceError
+
+from dms.adapters.eventlog.recorder import is_passing
 from dms.errors import LogUnavailable
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class LogHealth:
             log.warning("the event log can be written again", extra={"action": "log_written_again"})
             self._tell()
 
-    def unreadable(self, error: sqlite3.Error) -> LogUnavailable:
+    def unreadable(self, error: PersistenceError) -> LogUnavailable:
         """What an error of reading means for who asked."""
         self.look_at_files()
         if not is_passing(error):

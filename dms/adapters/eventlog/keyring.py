@@ -11,58 +11,54 @@ from __future__ import annotations
 import binascii
 import hmac
 import os
-import sqlite3
 import threading
-import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from dms.errors import InvalidInput, LogCorrupt, LogUnavailable
+from dms.errors import InvalidInput, LogCorrupt
 from dms.recent import Recent
 
-# Rows are only put at the end and only overwritten in place, so no page is ever split or merged with a key in it, which
-# would leave a copy behind.
-SCHEMA = """
-CREATE TABLE seal_key (
-  number INTEGER PRIMARY KEY, scope TEXT NOT NULL, destroyed INTEGER NOT NULL, id BLOB NOT NULL, secret BLOB NOT NULL
-);
-CREATE INDEX seal_key_scope ON seal_key (scope);
-CREATE INDEX seal_key_id ON seal_key (id);
-"""
-INSERT = "INSERT INTO seal_key (scope, destroyed, id, secret) VALUES (?, 0, ?, ?)"
-_OF_SCOPE = "SELECT scope, id, secret FROM seal_key WHERE scope = ? AND NOT destroyed"
-_OF_ID = "SELECT secret FROM seal_key WHERE id = ? AND NOT destroyed LIMIT 1"
-_KNOWN = "SELECT 1 FROM seal_key WHERE id = ? LIMIT 1"
-_DESTROY = "UPDATE seal_key SET destroyed = 1, secret = zeroblob(32) WHERE scope = ? AND NOT destroyed"
 PSEUDONYMS = "pseudonyms"  # the scope of the key that makes pseudonyms
 KEY_BYTES, ID_BYTES, NONCE_BYTES = 32, 16, 12
 REMEMBERED = 4096
-TRUNCATE_SECONDS = 10.0  # readers may hold the write-ahead log for a moment
 
-Row = tuple[str, bytes, bytes]
-"""(scope, id, secret), as INSERT takes it."""
+KeyRow = tuple[str, bytes, bytes]
+"""(scope, id, secret)"""
+
+
+class KeyRows(Protocol):
+    """The keys that a database keeps. Used by one thread at a time. Raises PersistenceError."""
+
+    def of_scope(self, scope: str) -> KeyRow | None:
+        """The one that the scope has now."""
+
+    def secret(self, key_id: bytes) -> bytes | None:
+        """None when there is none any more."""
+
+    def is_known(self, key_id: bytes) -> bool:
+        """Also when it is destroyed."""
+
+    def close(self) -> None: ...
 
 
 class Keyring:
     """Satisfies domain.sealing.Opener. For any thread. Keys that are not on disk yet are in `unwritten`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        """connection: read-only, and this object's alone."""
-        self._connection, self._lock = connection, threading.Lock()
-        self._by_scope: Recent[str, Row] = Recent(REMEMBERED)
+    def __init__(self, rows: KeyRows) -> None:
+        self._rows, self._lock = rows, threading.Lock()
+        self._by_scope: Recent[str, KeyRow] = Recent(REMEMBERED)
         self._ciphers: Recent[bytes, AESGCM] = Recent(REMEMBERED)
-        self._unwritten: dict[str, Row] = {}
+        self._unwritten: dict[str, KeyRow] = {}
         self._random, self._used = b"", 0
 
     def close(self) -> None:
         with self._lock:
-            self._connection.close()
+            self._rows.close()
 
     # --- sealing and opening -----------------------------------------------------------------------
     def seal(self, scope: str, plain: bytes, topic: str) -> str:
@@ -108,12 +104,12 @@ class Keyring:
     def pseudonym(self, text: str) -> str:
         return hmac.digest(self.secret(PSEUDONYMS), text.encode(), "sha256").hex()[:32]
 
-    def unwritten(self) -> list[Row]:
+    def unwritten(self) -> list[KeyRow]:
         """For the next transaction."""
         with self._lock:
             return list(self._unwritten.values())
 
-    def written(self, rows: Sequence[Row]) -> None:
+    def written(self, rows: Sequence[KeyRow]) -> None:
         """They are on disk."""
         with self._lock:
             for row in rows:
@@ -135,17 +131,17 @@ class Keyring:
         self._used += NONCE_BYTES
         return self._random[self._used - NONCE_BYTES : self._used]
 
-    def _keep(self, scope: str, secret: bytes) -> Row:
+    def _keep(self, scope: str, secret: bytes) -> KeyRow:
         row = (scope, _fingerprint(secret), secret)
         self._unwritten[scope] = row
         self._remember(row)
         self._cipher(row[1], secret)
         return row
 
-    def _of_scope(self, scope: str) -> Row | None:
+    def _of_scope(self, scope: str) -> KeyRow | None:
         row = self._unwritten.get(scope) or self._by_scope.get(scope)
         if row is None:
-            row = self._connection.execute(_OF_SCOPE, (scope,)).fetchone()
+            row = self._rows.of_scope(scope)
             if row is not None:
                 self._remember(row)
         return row
@@ -153,14 +149,14 @@ class Keyring:
     def _is_known(self, key_id: bytes) -> bool:
         """Also when it is destroyed."""
         unwritten = any(row[1] == key_id for row in self._unwritten.values())
-        return unwritten or self._connection.execute(_KNOWN, (key_id,)).fetchone() is not None
+        return unwritten or self._rows.is_known(key_id)
 
     def _of_id(self, key_id: bytes) -> AESGCM | None:
         cipher = self._ciphers.get(key_id)
         if cipher is not None:
             return cipher
-        row = self._connection.execute(_OF_ID, (key_id,)).fetchone()
-        return None if row is None else self._cipher(key_id, row[0])
+        secret = self._rows.secret(key_id)
+        return None if secret is None else self._cipher(key_id, secret)
 
     def _cipher(self, key_id: bytes, secret: bytes) -> AESGCM:
         cipher = self._ciphers.get(key_id)
@@ -168,7 +164,7 @@ class Keyring:
             cipher = self._ciphers[key_id] = AESGCM(secret)
         return cipher
 
-    def _remember(self, row: Row) -> None:
+    def _remember(self, row: KeyRow) -> None:
         self._by_scope[row[0]] = row
 
 
@@ -203,20 +199,3 @@ def check(rows: Iterable[tuple[Any, ...]]) -> None:
 
 def _fingerprint(secret: bytes) -> bytes:
     return sha256(b"nunet-dms seal key" + secret).digest()[:ID_BYTES]
-
-
-def destroy(connection: sqlite3.Connection, scopes: Sequence[str], keyring: Keyring) -> int:
-    """Overwrites the keys in the database, and empties its write-ahead log, which has older copies of the pages;
-    answers how many keys there were. connection: writing, and used by nobody else meanwhile. keyring: forgets them,
-    also when the write-ahead log can't be emptied. Blocking. Raises LogUnavailable, sqlite3.Error."""
-    with closing(connection):
-        connection.execute("BEGIN IMMEDIATE")
-        counts = [connection.execute(_DESTROY, (scope,)).rowcount for scope in scopes]
-        connection.execute("COMMIT")
-        keyring.forget(scopes)
-        deadline = time.monotonic() + TRUNCATE_SECONDS
-        while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-            if time.monotonic() > deadline:
-                raise LogUnavailable("the keys are gone, but their bytes still stand in the write-ahead log: try again")
-            time.sleep(0.05)
-        return sum(counts)

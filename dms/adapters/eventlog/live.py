@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncGenerator, Sequence
+
+from eventsourcing.persistence import PersistenceError
 
 from dms.adapters.eventlog.health import LogHealth
 from dms.adapters.eventlog.mapper import LogStore
@@ -86,7 +87,7 @@ class LiveEvents:
     ) -> Sequence[Recorded]:
         try:
             return await asyncio.to_thread(self._store.read, after, limit, topics=topics, stream=stream, until=until)
-        except sqlite3.Error as error:
+        except PersistenceError as error:
             raise self._health.unreadable(error) from error
 
 

@@ -3,7 +3,7 @@ a log that was never onboarded has one too."""
 
 from __future__ import annotations
 
-from dms.adapters.eventlog.sqlite import SQLiteRecorder
+from dms.adapters.eventlog.recorder import LogRecorder
 from dms.domain.device import Device
 from dms.errors import ConfigError
 
@@ -15,12 +15,12 @@ _WAY_OUT = (
 
 
 class LogOwner:
-    def __init__(self, recorder: SQLiteRecorder, witnessed: str = "") -> None:
+    def __init__(self, recorder: LogRecorder, witnessed: str = "") -> None:
         """witnessed: whose heads are kept beside a log of an older version, which has no such note; empty for none."""
         self._recorder = recorder
         noted = recorder.note(_NOTE)
         self._noted = noted is not None
-        devices = [name.partition("-")[2] for name in recorder.reader.streams(Device.KIND)] if noted is None else []
+        devices = [name.partition("-")[2] for name in recorder.streams(Device.KIND)] if noted is None else []
         self.peers = [peer for peer in ([noted.decode()] if noted is not None else devices or [witnessed]) if peer]
         """Who it may be, the newest last; nobody where anybody may take it. Only in logs of older versions more than
         one: those started as another peer when the key was gone."""
@@ -43,14 +43,14 @@ class LogOwner:
             )
 
     def take(self, peer_id: str) -> None:
-        """From now on it is that peer's. Raises sqlite3.Error."""
+        """From now on it is that peer's. Raises PersistenceError."""
         if not self._noted or self.peers != [peer_id]:
             self._recorder.set_note(_NOTE, peer_id.encode())
             self._noted, self.peers = True, [peer_id]
 
     def release(self) -> None:
         """Anybody may take it now; before a new key is made, so that a kill leaves no key that is refused. Raises
-        sqlite3.Error."""
+        PersistenceError."""
         self._recorder.set_note(_NOTE, b"")
         self._noted, self.peers = True, []
 

@@ -1,30 +1,75 @@
 """The seam between the log and a database: eventsourcing's recorder protocol, with what the library has no place for.
 
-Above it are aggregates, group commit, the sealing of personal data, subscriptions; none of it knows the database. Below
-it are rows. What reaches it is sealed already, and what it gives is opened above (see mapper.py).
+Above it are aggregates, group commit, the sealing of personal data, verification, archiving, subscriptions; none of it
+knows the database. Below it are rows, in the modules named after their database. What reaches it is sealed already, and
+what it gives is opened above (see mapper.py). All of it raises eventsourcing's errors and ours, never the database's.
 """
 
 from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from eventsourcing.persistence import ApplicationRecorder, DataError, Notification, StoredEvent, Subscription
+from eventsourcing.persistence import (
+    ApplicationRecorder,
+    DataError,
+    Notification,
+    OperationalError,
+    PersistenceError,
+    StoredEvent,
+    Subscription,
+)
 
+from dms.adapters.eventlog.archive_reader import Archived
 from dms.adapters.eventlog.envelope import Draft, Enveloped, Place, Stored
 from dms.adapters.eventlog.keyring import Keyring
+from dms.adapters.eventlog.segments import Block, Segment
 from dms.adapters.eventlog.subscription import BlockingSubscription, WakingRecorder
+from dms.disk import is_short
 from dms.domain.event import in_the_clear, new_id_bytes
+
+
+class MovedRows(NamedTuple):
+    """Of a stream, its events up to a version, which are archived: how many leave the table."""
+
+    stream: str
+    version: int
+    rows: int
+
+
+LeanRow = tuple[int, int, int, int, bytes]
+"""(position, number of the stream, number of the topic, time, data)"""
 
 
 class LogRecorder(WakingRecorder):
     """One writer, many readers. Blocking. A database is put in by implementing the abstract methods; those of the
-    library follow from them."""
+    library follow from them.
+
+    What can't be done raises PersistenceError: IntegrityError when an event of that version is there already,
+    OperationalError while it is passing trouble (see `is_passing`)."""
 
     keys: Keyring
+    archived: Archived
+    where: str
+    """What is kept where, for people: the database's file, or its address without secrets."""
+
+    @abstractmethod
+    def fault(self) -> str:
+        """What happened to the files in use behind the database's back; empty while all is well. Takes microseconds."""
+
+    @abstractmethod
+    def reopened(self) -> LogRecorder:
+        """Another one of the same log, only to read, that holds nothing of this one up. Raises LogCorrupt."""
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """From another thread: what is read just now ends with an error."""
+
+    @abstractmethod
+    def close(self) -> None: ...
 
     @property
     @abstractmethod
@@ -54,7 +99,16 @@ class LogRecorder(WakingRecorder):
 
     @abstractmethod
     def destroy_keys(self, scopes: Sequence[str]) -> int:
-        """Destroys the keys of personal data of these scopes, all copies of them; answers how many there were."""
+        """Destroys the keys of personal data of these scopes, all copies of them; answers how many there were. Raises
+        LogUnavailable when a copy may be left: to be tried again."""
+
+    @abstractmethod
+    def note_archived(self, segment: Segment, blocks: Sequence[Block]) -> None:
+        """From now on readers take the segment's positions from its file. Durable when it returns."""
+
+    @abstractmethod
+    def drop_archived(self, parts: Sequence[MovedRows]) -> None:
+        """Takes their rows out of the table, and notes which blocks hold them."""
 
     # --- reading --------------------------------------------------------------------------------------
     @abstractmethod
@@ -66,6 +120,21 @@ class LogRecorder(WakingRecorder):
     @abstractmethod
     def read_stream(self, stream: str, after_version: int = 0) -> list[Stored]:
         """All events of one aggregate behind a version."""
+
+    @abstractmethod
+    def streams(self, kind: str) -> list[str]:
+        """Names of the streams of a kind, in the order made."""
+
+    @abstractmethod
+    def lean_rows(
+        self, after: int, limit: int, until: int, unread: Collection[int]
+    ) -> tuple[list[LeanRow], Mapping[int, tuple[str, str]]]:
+        """In bulk, of the table alone: each event, and (kind, key) of each stream; see facts.py. unread: topics whose
+        data is not wanted, and None."""
+
+    @abstractmethod
+    def topics(self) -> dict[int, tuple[str, int]]:
+        """Name and schema version by number."""
 
     @property
     @abstractmethod
@@ -83,6 +152,30 @@ class LogRecorder(WakingRecorder):
     @abstractmethod
     def previous_hash(self, position: int) -> bytes:
         """The chain's link before a position. Raises LogCorrupt when there is none."""
+
+    # --- for the archive --------------------------------------------------------------------------------
+    @abstractmethod
+    def older_until(self, time: int, most: int) -> int:
+        """The last position of those behind the archived ones, at most so many, that are all not younger than that
+        (Unix µs); 0 for none. Unlike with position_at, nothing younger stands before it."""
+
+    @abstractmethod
+    def streams_between(self, after: int, until: int, limit: int) -> tuple[list[str], int]:
+        """(streams with rows in the table there, the position up to which none is left out). limit: of rows that are
+        looked at."""
+
+    # --- for verification ------------------------------------------------------------------------------
+    @abstractmethod
+    def unchecked(self, after: int, until: int, limit: int = -1) -> list[Stored]:
+        """Rows of the table as they stand: a value that was changed may be of any type. Raises LogCorrupt."""
+
+    @abstractmethod
+    def key_rows(self) -> Iterable[tuple[Any, ...]]:
+        """As they stand: (number, scope, destroyed, id, secret) of all keys, by number."""
+
+    @abstractmethod
+    def structure_faults(self) -> Sequence[str]:
+        """What the chain does not see: indices that miss a row, pages that nothing leads to."""
 
     # --- eventsourcing's interface --------------------------------------------------------------------
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
@@ -130,6 +223,13 @@ class LogRecorder(WakingRecorder):
         """Those who follow, of a commit."""
         for listener in self.listeners:
             listener.put(None)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether an error, or what caused it, says nothing of what is kept: the database is busy, full or away,
+    descriptors or memory are short."""
+    cause = error if isinstance(error, PersistenceError) else error.__cause__
+    return isinstance(cause, OperationalError) or (isinstance(cause, OSError) and is_short(cause))
 
 
 def _draft(event: StoredEvent) -> Draft:

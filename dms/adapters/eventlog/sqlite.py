@@ -3,46 +3,49 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from eventsourcing.persistence import IntegrityError, OperationalError, StoredEvent
+from eventsourcing.persistence import PersistenceError
 
-from dms.adapters.eventlog import keyring
+from dms.adapters.eventlog import sqlite_keys
 from dms.adapters.eventlog.archive_reader import Archived
 from dms.adapters.eventlog.envelope import Draft, Place, Stored
-from dms.adapters.eventlog.inuse import FilesInUse
 from dms.adapters.eventlog.keyring import Keyring
-from dms.adapters.eventlog.owned import OwnedFile
-from dms.adapters.eventlog.recorder import LogRecorder
+from dms.adapters.eventlog.recorder import LeanRow, LogRecorder, MovedRows
+from dms.adapters.eventlog.segments import Block, Segment
+from dms.adapters.eventlog.sqlite_archive import SQLiteArchiveIndex
+from dms.adapters.eventlog.sqlite_errors import errors_of_the_library
+from dms.adapters.eventlog.sqlite_inuse import FilesInUse
+from dms.adapters.eventlog.sqlite_owned import OwnedFile
 from dms.adapters.eventlog.sqlite_reader import SQLiteReader
 from dms.adapters.eventlog.sqlite_schema import WITH_ARCHIVE, check_format, connect, migrate
 from dms.adapters.eventlog.sqlite_writer import SQLiteWriter
-from dms.errors import LogCorrupt
+from dms.database import SUFFIXES, beside, real_path
+from dms.errors import InvalidInput, LogCorrupt
 
 ARCHIVE_FOLDER = "archive"  # beside the database
 
 
+@errors_of_the_library
 class SQLiteRecorder(LogRecorder):
-    """One writer: the object that was opened with `own=True`. Readers may be many.
-
-    reader, writer: for what only SQLite has: rows in bulk, the archive's steps. Without `own` there is no writer."""
+    """One writer: the object that was opened with `own=True`. Readers may be many. Without `own` there is no writer."""
 
     writer: SQLiteWriter
 
     def __init__(self, database: Path, *, own: bool = True) -> None:
         """Raises AlreadyRunning when another process owns it, LogCorrupt when it is no log of ours."""
-        self.database, self._own = database, own
+        self.database, self.where, self._own = database, str(database), own
         self._owned = OwnedFile(database) if own else None
         self._connections: list[sqlite3.Connection] = []
         self.listeners: list[SimpleQueue[None]] = []
         try:
             self._open()
-            self.files = FilesInUse(database) if own else None
-        except (sqlite3.Error, OSError) as error:
+            self._files = FilesInUse(database) if own else None
+        except (sqlite3.Error, PersistenceError, OSError) as error:
             self._release()
             raise LogCorrupt(f"{database} can't be opened as an event log: {error}") from error
         except LogCorrupt:
@@ -55,12 +58,13 @@ class SQLiteRecorder(LogRecorder):
             migrate(writing)
         reading = self._connect()
         has_archive = check_format(reading, self.database) >= WITH_ARCHIVE
-        self.keys = Keyring(self._connect())
-        self.archived = Archived(self._connect(), self.database.with_name(ARCHIVE_FOLDER), exists=has_archive)
+        self.keys = Keyring(sqlite_keys.SQLiteKeys(self._connect()))
+        index = SQLiteArchiveIndex(self._connect(), exists=has_archive)
+        self.archived = Archived(index, self.database.with_name(ARCHIVE_FOLDER))
         self.reader = SQLiteReader(reading, self.archived, self.database)
         self._end = self.reader.end()
         if writing is not None:
-            self.writer = SQLiteWriter(writing, self.keys, self.archived, self._end)
+            self.writer = SQLiteWriter(writing, self.keys, index, self._end)
 
     def _connect(self, *, read_only: bool = True) -> sqlite3.Connection:
         """One that is closed with this object, and when it can't be made."""
@@ -71,7 +75,7 @@ class SQLiteRecorder(LogRecorder):
     def close(self) -> None:
         with self.writer.paused() if self._own else nullcontext(), self.reader.paused():
             self.keys.close()
-            self.archived.close()
+            self.archived.index.close()
             self._release()
 
     def _release(self) -> None:
@@ -82,6 +86,16 @@ class SQLiteRecorder(LogRecorder):
         if self._owned is not None:
             self._owned.release()
             self._owned = None
+
+    def reopened(self) -> SQLiteRecorder:
+        return SQLiteRecorder(self.database, own=False)
+
+    def interrupt(self) -> None:
+        with suppress(sqlite3.ProgrammingError):  # it is closed already
+            self.reader.connection.interrupt()
+
+    def fault(self) -> str:
+        return self._files.fault() if self._files is not None else ""
 
     # --- writing -------------------------------------------------------------------------------------
     @property
@@ -100,23 +114,20 @@ class SQLiteRecorder(LogRecorder):
     def rollback(self) -> None:
         self.writer.rollback()
 
-    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
-        """Raises the library's errors."""
-        with _errors_of_the_library():
-            return super().insert_events(stored_events, **kwargs)
-
-    def between_events(self) -> AbstractContextManager[sqlite3.Connection]:
-        """A short transaction of the archive, beside those that append. Raises sqlite3.Error, rolled back."""
-        return self.writer.between_events()
-
     def set_note(self, name: str, value: bytes) -> None:
         self.writer.set_note(name, value)
 
     def destroy_keys(self, scopes: Sequence[str]) -> int:
-        return keyring.destroy(connect(self.database), scopes, self.keys)
+        return sqlite_keys.destroy(connect(self.database), scopes, self.keys)
 
     def probe(self) -> None:
         self.writer.probe()
+
+    def note_archived(self, segment: Segment, blocks: Sequence[Block]) -> None:
+        self.writer.note_archived(segment, blocks)
+
+    def drop_archived(self, parts: Sequence[MovedRows]) -> None:
+        self.writer.drop_archived(parts)
 
     # --- reading -------------------------------------------------------------------------------------
     def read(
@@ -126,6 +137,32 @@ class SQLiteRecorder(LogRecorder):
 
     def read_stream(self, stream: str, after_version: int = 0) -> list[Stored]:
         return self.reader.read_stream(stream, after_version)
+
+    def streams(self, kind: str) -> list[str]:
+        return self.reader.streams(kind)
+
+    def lean_rows(
+        self, after: int, limit: int, until: int, unread: Collection[int]
+    ) -> tuple[list[LeanRow], Mapping[int, tuple[str, str]]]:
+        return self.reader.lean_rows(after, limit, until, unread)
+
+    def topics(self) -> dict[int, tuple[str, int]]:
+        return self.reader.topics()
+
+    def older_until(self, time: int, most: int) -> int:
+        return self.reader.older_until(time, most)
+
+    def streams_between(self, after: int, until: int, limit: int) -> tuple[list[str], int]:
+        return self.reader.streams_between(after, until, limit)
+
+    def unchecked(self, after: int, until: int, limit: int = -1) -> list[Stored]:
+        return self.reader.unchecked(after, until, limit)
+
+    def key_rows(self) -> Iterable[tuple[Any, ...]]:
+        return self.reader.key_rows()
+
+    def structure_faults(self) -> Sequence[str]:
+        return self.reader.structure_faults()
 
     def max_notification_id(self) -> int | None:
         return self.reader.newest() or None
@@ -145,10 +182,17 @@ class SQLiteRecorder(LogRecorder):
 
 
 @contextmanager
-def _errors_of_the_library() -> Iterator[None]:
+def new_log(database: Path) -> Iterator[SQLiteRecorder]:
+    """One that is made now, and gone again unless all goes well. Raises InvalidInput when there is one already."""
+    if database.exists():
+        raise InvalidInput(f"{database} is there already; name a file that is not")
+    recorder = SQLiteRecorder(database)
+    done = False
     try:
-        yield
-    except sqlite3.IntegrityError as error:
-        raise IntegrityError(error) from error
-    except sqlite3.Error as error:
-        raise OperationalError(error) from error
+        yield recorder
+        done = True
+    finally:
+        recorder.close()
+        if not done:
+            for suffix in ("", *SUFFIXES, ".lock"):
+                beside(real_path(database), suffix).unlink(missing_ok=True)

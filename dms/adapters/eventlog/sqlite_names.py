@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from dms.adapters.eventlog.archive_reader import Archived
 from dms.adapters.eventlog.envelope import Draft
+from dms.adapters.eventlog.sqlite_archive import SQLiteArchiveIndex
 
 _REMEMBERED = 100_000  # streams kept in memory; others are looked up again
 
@@ -68,7 +68,7 @@ class StoredNames:
 class NewNames:
     """Of the writing side: gives a number to what has none. For one transaction at a time."""
 
-    def __init__(self, connection: sqlite3.Connection, archived: Archived) -> None:
+    def __init__(self, connection: sqlite3.Connection, archived: SQLiteArchiveIndex) -> None:
         self._connection, self._archived = connection, archived
         self._streams: dict[str, int] = {}
         self._topics: dict[tuple[str, int], int] = {}
@@ -110,7 +110,7 @@ class NewNames:
         found = None
         if version != 1:
             found = self._connection.execute("SELECT id FROM stream WHERE name = ?", (name,)).fetchone()
-        if found is not None and (archived := self._archived.version(found[0])):
+        if found is not None and (archived := self._archived.version_of(found[0])):
             if version <= archived:  # the unique index sees only what is in the table
                 raise sqlite3.IntegrityError(f"version {version} of {name} is archived")
             return int(found[0])  # and not remembered: each further event is looked at as well

@@ -12,14 +12,17 @@ from typing import Any
 
 from dms.adapters.eventlog.archive_reader import Archived
 from dms.adapters.eventlog.envelope import Place, Stored
+from dms.adapters.eventlog.recorder import LeanRow
+from dms.adapters.eventlog.sqlite_errors import errors_of_the_library
 from dms.adapters.eventlog.sqlite_names import StoredNames
-from dms.adapters.eventlog.sqlite_schema import COLUMNS, format_of
+from dms.adapters.eventlog.sqlite_schema import COLUMNS, WITH_KEYS, format_of
 from dms.domain.chain import GENESIS, SignedRecord, id_bytes
 from dms.errors import ArchiveUnreadable, LogCorrupt
 
 Row = tuple[Any, ...]
 
 
+@errors_of_the_library
 class SQLiteReader:
     """For any thread; sees what any process has committed."""
 
@@ -68,7 +71,7 @@ class SQLiteReader:
             fits = record.position > after and (until is None or record.position <= until)
             return fits and (not topics or record.topic in topics)
 
-        archived = self.archived.of_stream(number, stream, wanted)
+        archived = self.archived.of_stream(stream, wanted)
         return _merged(list(islice(archived, limit)), rows)[:limit]
 
     def _rows(
@@ -99,7 +102,7 @@ class SQLiteReader:
             found = [self._stored(row) for row in rows]
         if found and found[0].originator_version == after_version + 1:
             return found  # the usual case: versions are gap-free, and the oldest leave the table first
-        archived = self.archived.of_stream(number, stream, lambda record: record.version > after_version)
+        archived = self.archived.of_stream(stream, lambda record: record.version > after_version)
         return _merged(list(archived), found)
 
     def _stored(self, row: Row) -> Stored:
@@ -111,11 +114,10 @@ class SQLiteReader:
         )  # fmt: skip
 
     # --- in bulk -------------------------------------------------------------------------------------
-    def rows_for_folds(
+    def lean_rows(
         self, after: int, limit: int, until: int, unread: Collection[int]
-    ) -> tuple[list[tuple[int, int, int, int, bytes]], Mapping[int, tuple[str, str]]]:
-        """(position, stream, topic, time, data) of each event, and (kind, key) of each stream; see facts.py.
-        unread: topics whose data is not wanted, and None."""
+    ) -> tuple[list[LeanRow], Mapping[int, tuple[str, str]]]:
+        """See LogRecorder.lean_rows."""
         body = f"CASE WHEN topic NOT IN ({','.join(map(str, unread))}) THEN data END" if unread else "data"
         with self._lock:
             rows = self.connection.execute(
@@ -126,21 +128,30 @@ class SQLiteReader:
             return rows, self._names.places({row[1] for row in rows})
 
     def topics(self) -> dict[int, tuple[str, int]]:
-        """Name and schema version by number."""
+        """See LogRecorder.topics."""
         with self._lock:
             return self._names.topics()
 
-    def named_rows(self, after: int, until: int, limit: int = -1) -> list[tuple[Row, tuple[str, str, int]]]:
-        """Rows of the table as they are, and of each the names that stand in it as numbers: stream, topic, schema
-        version. Raises LogCorrupt."""
+    # --- as they stand -------------------------------------------------------------------------------
+    def unchecked(self, after: int, until: int, limit: int) -> list[Stored]:
+        """See LogRecorder.unchecked: SQLite stores any type in any column."""
         sql = f"SELECT {COLUMNS} FROM event WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
         with self._lock:
             rows = self.connection.execute(sql, (after, until, limit)).fetchall()
-            return [(row, self._named(row)) for row in rows]
+            return [self._named(row) for row in rows]
 
-    def _named(self, row: Row) -> tuple[str, str, int]:
+    def key_rows(self) -> list[Row]:
+        """See LogRecorder.key_rows."""
+        return self.ask("SELECT * FROM seal_key ORDER BY number") if self.format() >= WITH_KEYS else []
+
+    def structure_faults(self) -> list[str]:
+        """See LogRecorder.structure_faults."""
+        found = [str(text) for (text,) in self.ask("PRAGMA integrity_check(5)")]
+        return [] if found == ["ok"] else found
+
+    def _named(self, row: Row) -> Stored:
         try:
-            return self._names.stream(row[1]), *self._names.topic(row[3])
+            return self._stored(row)
         except KeyError as error:
             raise LogCorrupt(f"position {row[0]} was changed: there is no topic {row[3]!r}") from error
 
@@ -154,7 +165,7 @@ class SQLiteReader:
         """Of the newest event, or of what stands before the first. Raises LogCorrupt."""
         rows = self.ask("SELECT position, hash FROM event ORDER BY position DESC LIMIT 1")
         head = Place(int(rows[0][0]), self._hash(*rows[0])) if rows else Place(0, GENESIS)
-        end = self.archived.end()
+        end = self.archived.index.last_segment()
         return head if end is None or end.last <= head.position else Place(end.last, end.hash)
 
     def newest(self) -> int:
@@ -170,8 +181,7 @@ class SQLiteReader:
         return found if found > self.archived.last() else self.archived.newest_at(time)
 
     def older_until(self, time: int, most: int) -> int:
-        """The last position of those behind the archived ones, at most so many, that are all not younger than that
-        (Unix µs); 0 for none. Unlike with position_at, nothing younger stands before it."""
+        """See LogRecorder.older_until."""
         first = self.first
         rows = self.ask(
             "SELECT position FROM event WHERE position >= ? AND position < ? AND time > ? ORDER BY position LIMIT 1",
@@ -180,18 +190,16 @@ class SQLiteReader:
         end = int(rows[0][0]) - 1 if rows else min(self.newest(), first + most - 1)
         return end if end >= first else 0
 
-    def places(self, after: int, until: int, limit: int) -> list[tuple[int, int]]:
-        """(position, number of the stream) of the rows in the table, in order."""
+    def streams_between(self, after: int, until: int, limit: int) -> tuple[list[str], int]:
+        """See LogRecorder.streams_between."""
         sql = "SELECT position, stream FROM event WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
-        return [(position, stream) for position, stream in self.ask(sql, (after, until, limit))]
-
-    def name_of(self, stream: int) -> str:
-        """Of a stream's number."""
+        rows = self.ask(sql, (after, until, limit))
         with self._lock:
-            return self._names.stream(stream)
+            names = [self._names.stream(number) for number in dict.fromkeys(number for _, number in rows)]
+        return names, int(rows[-1][0]) if len(rows) == limit else until
 
     def streams(self, kind: str) -> list[str]:
-        """Names of the streams of a kind, in the order made."""
+        """See LogRecorder.streams."""
         sql = "SELECT name FROM stream WHERE name >= ? AND name < ? ORDER BY id"
         return [name for (name,) in self.ask(sql, (f"{kind}-", f"{kind}."))]
 
@@ -202,7 +210,7 @@ class SQLiteReader:
         rows = self.ask("SELECT hash FROM event WHERE position = ?", (position - 1,))
         if rows:
             return self._hash(position - 1, rows[0][0])
-        segment = self.archived.segment_at(position - 1)
+        segment = self.archived.index.segment_at(position - 1)
         if segment is not None and segment.last == position - 1:
             return self._hash(position - 1, segment.hash)  # what goes on behind a file does not need that file
         record = self.archived.at(position - 1)

@@ -7,8 +7,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from dms.adapters.eventlog import keyring
-from dms.adapters.eventlog.archive_reader import SCHEMA as ARCHIVE_SCHEMA
+from dms.adapters.eventlog.sqlite_archive import SCHEMA as ARCHIVE_SCHEMA
+from dms.adapters.eventlog.sqlite_keys import SCHEMA as KEYS_SCHEMA
 from dms.database import connect as connect_database
 from dms.errors import LogCorrupt
 
@@ -39,7 +39,7 @@ PRAGMA application_id = {APPLICATION_ID};
 """
 # No event, and no part of the chain: what this program keeps about the log. Older programs leave it alone.
 _NOTES = "CREATE TABLE IF NOT EXISTS note (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
-_MIGRATIONS = {1: keyring.SCHEMA, 2: ARCHIVE_SCHEMA}  # from format n to n + 1
+_MIGRATIONS = {1: KEYS_SCHEMA, 2: ARCHIVE_SCHEMA}  # from format n to n + 1
 COLUMNS = "position, stream, version, topic, time, id, correlation, causation, traceparent, data, hash"
 
 

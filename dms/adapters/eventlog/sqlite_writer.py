@@ -8,25 +8,39 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from dms.adapters.eventlog import keyring
-from dms.adapters.eventlog.archive_reader import Archived
+from msgspec.structs import astuple
+
+from dms.adapters.eventlog import sqlite_keys
 from dms.adapters.eventlog.envelope import Draft, Place, chained
-from dms.adapters.eventlog.keyring import Keyring
+from dms.adapters.eventlog.keyring import Keyring, KeyRow
+from dms.adapters.eventlog.recorder import MovedRows
+from dms.adapters.eventlog.segments import Block, Segment
+from dms.adapters.eventlog.sqlite_archive import (
+    DELETE_MOVED,
+    INSERT_BLOCK,
+    INSERT_SEGMENT,
+    NOTE_MOVED,
+    SQLiteArchiveIndex,
+)
+from dms.adapters.eventlog.sqlite_errors import errors_of_the_library
 from dms.adapters.eventlog.sqlite_names import NewNames
 
 _INSERT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 PROBE_BYTES = 65_536
 
 
+@errors_of_the_library
 class SQLiteWriter:
     """There is one of a log, in one process. For any thread."""
 
-    def __init__(self, connection: sqlite3.Connection, keys: Keyring, archived: Archived, head: Place) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, keys: Keyring, archived: SQLiteArchiveIndex, head: Place
+    ) -> None:
         """connection: of its own."""
         self.connection, self._keys = connection, keys
         self.head = self._next_head = head
         self._names = NewNames(connection, archived)
-        self._new_keys: list[keyring.Row] = []  # in the open transaction
+        self._new_keys: list[KeyRow] = []  # in the open transaction
         self._lock = threading.Lock()  # taken at insert, freed after commit
 
     def insert(self, drafts: Sequence[Draft]) -> list[Place]:
@@ -41,7 +55,7 @@ class SQLiteWriter:
             self.connection.executemany(_INSERT, rows)
             self._new_keys = self._keys.unwritten()
             if self._new_keys:
-                self.connection.executemany(keyring.INSERT, self._new_keys)
+                self.connection.executemany(sqlite_keys.INSERT, self._new_keys)
             self._next_head = places[-1] if places else self.head
         except BaseException:
             self.rollback()
@@ -56,7 +70,7 @@ class SQLiteWriter:
         )  # fmt: skip
 
     def commit(self) -> float:
-        """See LogRecorder.commit: one fsync. Raises sqlite3.Error."""
+        """See LogRecorder.commit: one fsync."""
         started = time.perf_counter()
         try:
             self.connection.execute("COMMIT")
@@ -77,7 +91,7 @@ class SQLiteWriter:
             self._lock.release()
 
     @contextmanager
-    def between_events(self) -> Iterator[sqlite3.Connection]:
+    def _between_events(self) -> Iterator[sqlite3.Connection]:
         """A short transaction beside those that append. Raises sqlite3.Error, rolled back."""
         with self._lock:
             self.connection.execute("BEGIN IMMEDIATE")
@@ -91,14 +105,27 @@ class SQLiteWriter:
             self._names.look_again()
 
     def set_note(self, name: str, value: bytes) -> None:
-        """Durable when it returns. Raises sqlite3.Error."""
-        with self.between_events() as connection:
+        """Durable when it returns."""
+        with self._between_events() as connection:
             connection.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (name, value))
 
     def probe(self) -> None:
-        """Writes and removes about as much as commands do. Raises sqlite3.Error while nothing can be written."""
+        """See LogRecorder.probe."""
         for content in (bytes(PROBE_BYTES), b""):
             self.set_note("probe", content)
+
+    def note_archived(self, segment: Segment, blocks: Sequence[Block]) -> None:
+        """See LogRecorder.note_archived."""
+        with self._between_events() as connection:
+            connection.execute(INSERT_SEGMENT, astuple(segment))
+            connection.executemany(INSERT_BLOCK, map(astuple, blocks))
+
+    def drop_archived(self, parts: Sequence[MovedRows]) -> None:
+        """See LogRecorder.drop_archived."""
+        with self._between_events() as connection:
+            for part in parts:
+                connection.execute(NOTE_MOVED, (part.stream, part.version))
+                connection.execute(DELETE_MOVED, (part.stream, part.version))
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import sqlite3
 import struct
 from collections.abc import Iterator, Sequence
 
+from eventsourcing.persistence import PersistenceError
+
 from dms.adapters.eventlog import keyring
 from dms.adapters.eventlog.archive_reader import verified
+from dms.adapters.eventlog.envelope import Stored
+from dms.adapters.eventlog.recorder import LogRecorder
 from dms.adapters.eventlog.segments import Block
-from dms.adapters.eventlog.sqlite_reader import Row, SQLiteReader
-from dms.adapters.eventlog.sqlite_schema import WITH_KEYS
 from dms.domain.chain import GENESIS, SignedRecord, link
 from dms.errors import LogCorrupt
 
-NamedRow = tuple[Row, tuple[str, str, int]]
-"""A stored row, and the names that stand in it as numbers: stream, topic, schema version."""
 _END = 2**62
 
 
 class Verifier:
     """Blocking. Raises LogCorrupt at the first thing that does not fit."""
 
-    def __init__(self, reader: SQLiteReader) -> None:
-        self._reader, self._archived = reader, reader.archived
+    def __init__(self, recorder: LogRecorder) -> None:
+        self._recorder, self._archived = recorder, recorder.archived
 
     def chain(self, batch: int = 5000) -> Iterator[int]:
         """Recomputes the whole chain; yields the position reached after each batch. Of the archived part it also holds
@@ -55,21 +54,19 @@ class Verifier:
 
     def keys(self) -> None:
         """Whether each key of personal data is the one that its name says, and none has gone."""
-        if self._reader.format() >= WITH_KEYS:
-            keyring.check(self._reader.ask("SELECT * FROM seal_key ORDER BY number"))
+        keyring.check(self._recorder.key_rows())
 
     def structure(self) -> None:
         """What the chain does not see: indices that miss a row, pages that nothing leads to."""
-        found = [text for (text,) in self._reader.ask("PRAGMA integrity_check(5)")]
-        if found != ["ok"]:
+        if found := self._recorder.structure_faults():
             raise LogCorrupt(
-                f"{self._reader.database} is damaged: {'; '.join(' '.join(text.split()) for text in found)}"
+                f"{self._recorder.where} is damaged: {'; '.join(' '.join(text.split()) for text in found)}"
             )
 
-    def _rows(self, after: int, limit: int) -> list[NamedRow]:
+    def _rows(self, after: int, limit: int) -> list[Stored]:
         try:
-            return self._reader.named_rows(after, _END, limit)
-        except sqlite3.Error as error:
+            return self._recorder.unchecked(after, _END, limit)
+        except PersistenceError as error:
             raise LogCorrupt(f"the log can't be read behind position {after}: {error}") from error
 
     # --- the archived part ---------------------------------------------------------------------------
@@ -77,13 +74,13 @@ class Verifier:
         """The next segment; yields the position and the link reached after each block."""
         try:
             for block, records in verified(self._archived, position, previous):
-                rows = {found[0][0]: found for found in self._reader.named_rows(block.first - 1, block.last)}
+                rows = {found.position: found for found in self._recorder.unchecked(block.first - 1, block.last)}
                 self._compare(block, records, rows)
                 yield block.last, bytes.fromhex(records[-1].hash)
-        except (sqlite3.Error, TypeError, ValueError, OverflowError) as error:
+        except (PersistenceError, TypeError, ValueError, OverflowError) as error:
             raise LogCorrupt(f"the archive can't be read behind position {position}: {error}") from error
 
-    def _compare(self, block: Block, records: Sequence[SignedRecord], rows: dict[int, NamedRow]) -> None:
+    def _compare(self, block: Block, records: Sequence[SignedRecord], rows: dict[int, Stored]) -> None:
         newest: dict[str, int] = {}  # version of each stream
         moved: dict[str, SignedRecord] = {}  # the newest of each stream that is not in the table
         for record in records:
@@ -92,8 +89,7 @@ class Verifier:
             if found is None:
                 moved[record.stream] = record
                 continue
-            row, names = found
-            if not (bytes.fromhex(record.hash) == row[10] == _link_of(bytes.fromhex(record.previous), row, *names)):
+            if not (bytes.fromhex(record.hash) == found.hash == _link_of(bytes.fromhex(record.previous), found)):
                 raise LogCorrupt(
                     f"position {record.position} ({record.topic} of {record.stream}) was changed: the table and the "
                     f"archive's {block.file} do not tell the same"
@@ -101,7 +97,7 @@ class Verifier:
         self._compare_index(block, newest, moved)
 
     def _compare_index(self, block: Block, newest: dict[str, int], moved: dict[str, SignedRecord]) -> None:
-        noted = self._archived.versions(newest, block.first)
+        noted = self._archived.index.versions(newest, block.first)
         for name, record in moved.items():
             if noted.get(name, 0) < record.version:
                 raise LogCorrupt(
@@ -116,24 +112,28 @@ class Verifier:
                 )
 
 
-def _checked_links(position: int, previous: bytes, found: Sequence[NamedRow]) -> bytes:
+def _checked_links(position: int, previous: bytes, found: Sequence[Stored]) -> bytes:
     """The link at the last of the rows behind a position, whose link is `previous`."""
-    for row, (stream, topic, schema_version) in found:
+    for row in found:
         position += 1
-        if row[0] != position:
-            raise LogCorrupt(f"position {position} is missing: the next event stands at {row[0]}")
-        previous = _link_of(previous, row, stream, topic, schema_version)
-        if previous != row[10]:
-            raise LogCorrupt(f"position {position} ({topic} of {stream}) was changed: its hash does not fit")
+        if row.position != position:
+            raise LogCorrupt(f"position {position} is missing: the next event stands at {row.position}")
+        previous = _link_of(previous, row)
+        if previous != row.hash:
+            raise LogCorrupt(
+                f"position {position} ({row.topic} of {row.originator_id}) was changed: its hash does not fit"
+            )
     return previous
 
 
-def _link_of(previous: bytes, row: Row, stream: str, topic: str, schema_version: int) -> bytes:
-    """The hash that a stored row must have. A value may not even be of its column's type: SQLite stores any."""
+def _link_of(previous: bytes, row: Stored) -> bytes:
+    """The hash that a stored row must have. A value may not even be of its column's type."""
     try:
         return link(
-            previous, row[0], stream.encode(), row[2], topic.encode(), schema_version, row[4], row[5], row[6], row[7],
-            row[8].encode(), row[9],
+            previous, row.position, row.originator_id.encode(), row.originator_version, row.topic.encode(),
+            row.schema_version, row.time, row.id, row.correlation, row.causation, row.traceparent.encode(), row.state,
         )  # fmt: skip
     except (AttributeError, TypeError, ValueError, struct.error) as error:
-        raise LogCorrupt(f"position {row[0]} ({topic} of {stream}) was changed: {error}") from error
+        raise LogCorrupt(
+            f"position {row.position} ({row.topic} of {row.originator_id}) was changed: {error}"
+        ) from error

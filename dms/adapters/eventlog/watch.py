@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 
-from dms.adapters.eventlog.log import SQLiteEventLog
-from dms.adapters.eventlog.sqlite import SQLiteRecorder
+from eventsourcing.persistence import PersistenceError
+
+from dms.adapters.eventlog.durable_log import DurableEventLog
+from dms.adapters.eventlog.recorder import LogRecorder, is_passing
 from dms.adapters.eventlog.verifier import Verifier
 from dms.application.loops import Loop, Loops
-from dms.database import is_passing
 from dms.errors import ArchiveUnreadable, LogCorrupt
 
 log = logging.getLogger(__name__)
@@ -36,20 +36,20 @@ _VERIFIED = "verified"
 
 class LogWatch:
     def __init__(
-        self, event_log: SQLiteEventLog, loops: Loops | None = None, again_seconds: float = AGAIN_SECONDS
+        self, event_log: DurableEventLog, loops: Loops | None = None, again_seconds: float = AGAIN_SECONDS
     ) -> None:
         self._log, self._loops, self._again = event_log, loops or Loops(), again_seconds
         self._recorder = event_log.recorder
         self._running: list[Loop] = []
         self._stopped = threading.Event()
-        self._reading: sqlite3.Connection | None = None
+        self._reading: LogRecorder | None = None
         self.verified = asyncio.Event()  # the first whole check has ended
 
     def check_newest(self) -> None:
         """Blocking, but bounded. What does not fit is told by the log's `trouble`."""
         try:
             self._check_newest()
-        except (LogCorrupt, sqlite3.Error) as error:
+        except (LogCorrupt, PersistenceError) as error:
             self._log.health.refuse(str(error))
 
     async def start(self) -> None:
@@ -60,9 +60,8 @@ class LogWatch:
 
     async def close(self) -> None:
         self._stopped.set()
-        with contextlib.suppress(sqlite3.Error):
-            if self._reading is not None:
-                self._reading.interrupt()
+        if self._reading is not None:
+            self._reading.interrupt()
         for loop in self._running:
             await loop.close()
 
@@ -96,7 +95,7 @@ class LogWatch:
             pause = self._again
             try:
                 await asyncio.to_thread(self._verify)
-            except (LogCorrupt, sqlite3.Error) as error:
+            except (LogCorrupt, PersistenceError) as error:
                 if self._stopped.is_set():
                     break
                 if is_passing(error):
@@ -109,11 +108,10 @@ class LogWatch:
         await asyncio.Event().wait()  # what is damaged stays so until a restart
 
     def _verify(self) -> None:
-        """All of it. Raises LogCorrupt, sqlite3.Error."""
-        recorder = SQLiteRecorder(self._recorder.database, own=False)
-        self._reading = recorder.reader.connection
+        """All of it. Raises LogCorrupt, PersistenceError."""
+        recorder = self._reading = self._recorder.reopened()
         try:
-            verifier = Verifier(recorder.reader)
+            verifier = Verifier(recorder)
             verifier.keys()
             try:
                 reached = self._walk(verifier.chain(BATCH))
@@ -131,7 +129,7 @@ class LogWatch:
             self._reading = None
             recorder.close()
         if not self._stopped.is_set():
-            with contextlib.suppress(sqlite3.Error):  # a hint: the next start then verifies more of it
+            with contextlib.suppress(PersistenceError):  # a hint: the next start then verifies more of it
                 self._recorder.set_note(_VERIFIED, b"%d %s" % (reached, link))
             log.info("all %d events of the log verify", reached, extra={"action": "log_verified"})
 
@@ -150,9 +148,9 @@ class LogWatch:
         return reached
 
 
-def _rows_behind(recorder: SQLiteRecorder, position: int, until: int) -> Iterator[int]:
+def _rows_behind(recorder: LogRecorder, position: int, until: int) -> Iterator[int]:
     """Recomputes their chain; yields the position reached. Raises LogCorrupt."""
-    verifier = Verifier(recorder.reader)
+    verifier = Verifier(recorder)
     while position < until:
         count = min(BATCH, until - position)
         verifier.rows(position, recorder.previous_hash(position + 1), count)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 from docker import APIClient
 from msgspec.structs import replace
@@ -22,10 +23,12 @@ from dms.adapters.executors.engine import DEFAULT_BASE_URL, Engine, EngineAddres
 from dms.adapters.executors.engine_images import EngineImages, image_volumes
 from dms.adapters.executors.engine_memory import EngineMemory
 from dms.adapters.executors.engine_output import OUTPUT_LOST, OutputReader
+from dms.adapters.executors.gateways import Gateways
 from dms.adapters.executors.helper_image import HelperImage
 from dms.adapters.executors.holders import Holders
 from dms.adapters.executors.images import parse_reference
-from dms.adapters.executors.profile import container_config, stop_signal, too_little
+from dms.adapters.executors.network_trial import NetworkTrial
+from dms.adapters.executors.profile import LABEL_NETWORK, MIB, container_config, stop_signal, too_little
 from dms.adapters.executors.rooms import Rooms
 from dms.adapters.executors.rooms import Workspaces as AnyWorkspaces
 from dms.adapters.executors.who_ended import WhoEnded
@@ -38,6 +41,7 @@ from dms.application.ports import (
     ExecutionState,
     ImageFound,
     NetworkGiven,
+    NetworkUse,
     OutputCursor,
     OutputLine,
     PackedWorkspace,
@@ -47,7 +51,7 @@ from dms.application.ports import (
 from dms.domain.network import Network
 from dms.domain.results import EVERYTHING, Selection
 from dms.domain.run_end import EndedBy
-from dms.errors import ExecutionError, ExecutorUnavailable, GpuUnavailable, ImageUnavailable
+from dms.errors import ExecutionError, ExecutorUnavailable, GpuUnavailable, ImageUnavailable, NetworkUnavailable
 
 __all__ = ["DEFAULT_BASE_URL", "OUTPUT_LOST", "DockerExecutor", "DockerSettings"]
 
@@ -71,6 +75,8 @@ class DockerExecutor:
         self._who_ended = WhoEnded(self._memory)
         self._output = OutputReader(self._containers, self._memory, self._calls, engine, settings.quiet_seconds)
         self._rooms = _rooms(node_id, settings, address, self._calls, self._containers)
+        self._gateways = Gateways(node_id, self._calls, settings.gateways)
+        self._trial = NetworkTrial(node_id, self._calls, self._gateways)
         self._locks: dict[str, asyncio.Lock] = {}
 
     def objection(self, spec: ExecutionSpec) -> str:
@@ -85,9 +91,21 @@ class DockerExecutor:
         await self._calls.ask("answer a ping", APIClient.ping)
 
     async def try_network(self) -> NetworkGiven:
-        if self._settings.network == "internet":
-            return NetworkGiven(network=Network.INTERNET)
-        return NetworkGiven(network=Network.NONE, reason="job.network does not give it")
+        if self._settings.network == "none":
+            return NetworkGiven(network=Network.NONE, reason="job.network is none")
+        return await self._trial.result()
+
+    async def network_use(self, job_id: str) -> NetworkUse | None:
+        mark = _gateway_of(await self._containers.find(job_id))
+        if not mark:
+            return None
+        received, sent = await self._gateways.traffic(mark)
+        return NetworkUse(
+            received_bytes=received,
+            sent_bytes=sent,
+            most_bytes=self._settings.gateways.max_mb * MIB,
+            trouble=await self._gateways.trouble(mark),
+        )
 
     # --- images ---
 
@@ -147,8 +165,10 @@ class DockerExecutor:
             volumes = image_volumes(reference, image)
             mounts = await self._rooms.make(spec, image) or ()
             limits, signal = self._settings.limits, stop_signal(image["Config"])
+            gateway = (await self._gateways.open(spec.job_id)).mark if spec.network is Network.INTERNET else ""
             return await self._containers.create(
-                spec.job_id, lambda api: container_config(api, spec, limits, image["Id"], signal, volumes, mounts)
+                spec.job_id,
+                lambda api: container_config(api, spec, limits, image["Id"], signal, volumes, mounts, gateway),
             )
 
     async def start(self, job_id: str) -> None:
@@ -161,10 +181,23 @@ class DockerExecutor:
             if execution.error and not execution.started_at:
                 raise _refused(f"job {job_id} can't start: {execution.error}", wants_gpu=wants_gpu)
             if execution.state is ExecutionState.CREATED:
+                gateway = _gateway_of(found)
+                await self._check(gateway)
                 try:
                     await self._containers.start(job_id, str(found["Id"]))
                 except ExecutionError as error:
+                    await self._check(gateway)
                     raise _refused(str(error), wants_gpu=wants_gpu) from error
+                await self._check(gateway, ending=job_id)  # it may have been restarted just before the job joined it
+
+    async def _check(self, gateway: str, ending: str = "") -> None:
+        """Raises NetworkUnavailable when the gateway with that mark is not what it was; then that job is over."""
+        if not gateway or not (trouble := await self._gateways.trouble(gateway)):
+            return
+        if ending and (found := await self._containers.find(ending)) is not None:
+            self._who_ended.stopped_by_us(ending)
+            await self._containers.signal(str(found["Id"]), "SIGKILL")
+        raise NetworkUnavailable(trouble)
 
     async def inspect(self, job_id: str) -> Execution:
         if (found := await self._containers.find(job_id)) is None:
@@ -197,12 +230,14 @@ class DockerExecutor:
     async def remove(self, job_id: str) -> None:
         async with self._lock(job_id):
             await self._containers.remove(job_id)
+            await self._gateways.remove(job_id)
             await self._rooms.remove(job_id)
         self._who_ended.forget(job_id)
         self._locks.pop(job_id, None)
 
     async def list_jobs(self) -> Sequence[str]:
-        return sorted({*await self._containers.jobs(), *await self._rooms.jobs()})
+        gateways = set(await self._gateways.jobs()) - self._trial.running
+        return sorted({*await self._containers.jobs(), *await self._rooms.jobs(), *gateways})
 
     async def close(self) -> None:
         await self._memory.close()
@@ -224,6 +259,11 @@ def _rooms(
         holders, helper = Holders(address, calls, containers), HelperImage(calls)
         ways.append(EngineWorkspaces(node_id, calls, containers, holders, helper, image_user=image_user))
     return Rooms(ways, image_user=image_user)
+
+
+def _gateway_of(found: dict[str, Any] | None) -> str:
+    """The mark of the one that the job is in; empty for none."""
+    return str((found or {}).get("Config", {}).get("Labels", {}).get(LABEL_NETWORK, ""))
 
 
 def _refused(words: str, *, wants_gpu: bool) -> ExecutionError:

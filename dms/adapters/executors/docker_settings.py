@@ -7,6 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from dms.adapters.executors.gateways import GatewaySettings
 from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.profile import ContainerLimits
 
@@ -23,6 +24,7 @@ class DockerSettings(Struct, frozen=True, kw_only=True):
     workspace_volumes: bool = False
     base_url: str = ""
     network: Literal["auto", "internet", "none"] = "auto"  # whether jobs are given the internet
+    gateways: GatewaySettings = GatewaySettings()
     sign_in: bool = False
     max_image_mb: int = 20_480
     pull_seconds: float = 1_800.0  # for a whole pull, with all its tries

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 _START_POLL_SECONDS = 0.1
 _REREAD_SECONDS = 0.2
 _LOOK_SECONDS = 1.0  # between two looks at what was heard of the engine
+_LATE_SECONDS = 0.2  # after which a log that was empty when its job was over is believed
 OUTPUT_LOST = "[dms] output is missing here: the container engine no longer has all lines that the job printed"
 
 
@@ -99,7 +100,7 @@ class OutputReader:
                     return
                 if await self._was_started_again(run):
                     return
-                if reading.finished and (was_over or await self._is_complete(run, reading)):
+                if reading.finished and await self._is_complete(run, reading):
                     for left in reading.left_over():
                         yield left
                     return
@@ -136,9 +137,13 @@ class OutputReader:
 
     async def _is_complete(self, run: _Run, reading: _Reading) -> bool:
         """Whether the job is over and its log ends where the stream did: the engine's followers can
-        miss the last lines of a container that exits."""
+        miss the last lines of a container that exits, and all of one that exits at once."""
         await self._containers.exits_within(run.container, 2.0)
-        return await self._is_over(run) and await self._last_record(run.container) == reading.last
+        if not await self._is_over(run):
+            return False
+        if reading.last is None:
+            await asyncio.sleep(_LATE_SECONDS)
+        return await self._last_record(run.container) == reading.last
 
     async def _read_log(
         self, container: str, after: OutputCursor | None, reading: _Reading

@@ -35,6 +35,7 @@ from dms.application.ports import (
     ExecutionState,
     ImageFound,
     NetworkGiven,
+    NetworkUse,
     OutputCursor,
     OutputLine,
     PackedWorkspace,
@@ -88,6 +89,10 @@ class ProcessExecutor:
         """A bare process has the machine's own network, whatever it asks for. Peers' jobs are not run so unless the
         operator says so."""
         return NetworkGiven(network=Network.INTERNET)
+
+    async def network_use(self, job_id: str) -> NetworkUse | None:
+        """A process's is the machine's, where nobody counts it."""
+        return None
 
     async def check(self) -> None:
         """Raises ExecutorUnavailable when the folder can't be written."""

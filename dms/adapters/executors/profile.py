@@ -17,13 +17,13 @@ from docker.types import DeviceRequest, Healthcheck, HostConfig, LogConfig, Moun
 from msgspec import Struct
 
 from dms.application.ports import ExecutionSpec
-from dms.domain.network import Network
 from dms.domain.resources import LEAST_CORES, LEAST_MEMORY_MB, least_cpu_mhz
 
 LABEL_JOB = "io.nunet.dms.job_id"
 LABEL_NODE = "io.nunet.dms.node_id"
 LABEL_MANAGED = "io.nunet.dms.managed"
 LABEL_IMAGE = "io.nunet.dms.image"
+LABEL_NETWORK = "io.nunet.dms.network"  # its value is the mark of the gateway that the job is in
 LABEL_PART = "io.nunet.dms.part"  # of a container that is only a tool for a job's
 
 UNPRIVILEGED = "65532:65532"  # "nonroot" of the distroless images; owns nothing on a usual host
@@ -60,21 +60,23 @@ def container_config(
     stop_signal: str,
     volumes: tuple[str, ...],
     mounts: Sequence[Mount],
+    gateway: str = "",
 ) -> dict[str, Any]:
     """The body of `create`. volumes: paths of the image's VOLUME lines. mounts: of the workspace, and of volumes.
-    Those that have none are the container's own and end with it."""
+    Those that have none are the container's own and end with it. gateway: the mark of the one that the job is in,
+    which begins with its container's id; the job's host name is that one's."""
     return dict(
         api.create_container_config(
             image=image_id,
             command=list(spec.arguments),
-            hostname="job",
+            hostname=None if gateway else "job",
             user="" if limits.image_user else UNPRIVILEGED,
             environment=_environment(spec),
-            labels=labels(spec),
+            labels=labels(spec) | ({LABEL_NETWORK: gateway} if gateway else {}),
             healthcheck=Healthcheck(test=["NONE"]),
             stop_signal=stop_signal,
             runtime=limits.runtime or None,
-            host_config=_host_config(api, spec, limits, volumes, mounts),
+            host_config=_host_config(api, spec, limits, volumes, mounts, gateway),
         )
     )
 
@@ -112,6 +114,7 @@ def _host_config(
     limits: ContainerLimits,
     volumes: tuple[str, ...],
     mounts: Sequence[Mount],
+    gateway: str,
 ) -> HostConfig:
     memory = max(spec.memory_mb, LEAST_MEMORY_MB) * MIB
     return api.create_host_config(
@@ -127,7 +130,7 @@ def _host_config(
         read_only=not limits.writable_root,
         tmpfs=_scratch(workspace_mb(spec), limits, volumes, {str(mount["Target"]) for mount in mounts}),
         mounts=list(mounts),
-        network_mode="bridge" if spec.network is Network.INTERNET else "none",
+        network_mode=f"container:{gateway.partition(' ')[0]}" if gateway else "none",
         ipc_mode="private",
         shm_size=limits.shm_mb * MIB,
         cgroupns="private",

@@ -74,7 +74,7 @@ class OnboardStatus(Struct, frozen=True, kw_only=True):
     is onboarded; it is written for them and never read."""
 
     onboarded: bool
-    error: None
+    error: str | None  # always null; generators of clients know no type that is only that
     machine_uuid: str
     metadata_path: str
     database_path: str

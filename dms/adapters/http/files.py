@@ -315,7 +315,7 @@ _TAGS = ("files",)
 ROUTES = (
     Route(
         "GET", "/peers/file", waiting, "Offers of files that wait, as the original's text; see /peers/files.",
-        answer={"oneOf": [{"type": "string"}, {"type": "array", "maxItems": 0}]},
+        answer={"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": 0}]},
         answer_example="Time: 2026-01-31 12:00:00+00:00\nFile Name: weights.bin\nFile Size: 1000000000 bytes\n",
         tags=_TAGS,
     ),

@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 
+from dms.adapters.http.operation_ids import operation_id
 from dms.adapters.http.problems import Problem, body_of, title_of
+from dms.adapters.http.property_texts import described, narrowed
 from dms.adapters.http.routes import JOB_ID, TEXT, Parameter, Route, WebSocket
 from dms.json_schema import in_one_line
 
@@ -92,18 +94,18 @@ class Shapes:
         if isinstance(kind, tuple):
             return {"anyOf": [self.of(one) for one in kind]}
         (schema,), found = msgspec.json.schema_components([kind], ref_template=self._template)
-        self._add(found)
+        self._add({name: narrowed(name, component) for name, component in found.items()})
         return schema
 
     def of_body(self, kind: type[Any]) -> dict[str, Any]:
         """Of what a client sends: null counts as absent there; texts and numbers as strict_json takes them."""
         (schema,), found = msgspec.json.schema_components([kind], ref_template=self._template)
-        self._add({name: _strict(_nullable(component)) for name, component in found.items()})
+        self._add({name: _strict(_nullable(narrowed(name, component))) for name, component in found.items()})
         return schema
 
     def _add(self, found: Mapping[str, Any]) -> None:
         for name, component in found.items():
-            shown = in_one_line(component)
+            shown = described(name, in_one_line(component))
             if self.components.setdefault(name, shown) != shown:
                 raise TypeError(f"two types of the API share the name {name}")
 
@@ -116,11 +118,6 @@ def standalone(kind: Any, identity: str, *, body: bool = False) -> dict[str, Any
     if "$ref" in schema:
         schema = definitions.pop(schema["$ref"].removeprefix("#/$defs/"))
     return {"$schema": DIALECT, "$id": identity, **schema, **({"$defs": definitions} if definitions else {})}
-
-
-def operation_id(method: str, address: str) -> str:
-    """`get_api_v1_jobs_job_id`: stable, and unlike any other."""
-    return "_".join((method.lower(), *re.findall(r"\w+", address)))
 
 
 def path_of(address: str) -> str:
@@ -226,7 +223,7 @@ def _upgrade(socket: WebSocket, shapes: Shapes) -> dict[str, Any]:
         if kinds
     }
     return {
-        "operationId": operation_id("get", socket.address),
+        "operationId": operation_id("GET", socket.address),
         "summary": socket.summary,
         "description": socket.description or "A websocket.",
         "tags": [*socket.tags, "websocket"],

@@ -27,7 +27,14 @@ class History(Protocol):
 
 def check_views(database: Path, projections: Sequence[Projection[Any]], log: History) -> Iterator[str]:
     """Yields the name of each view once it was found right. Raises LogCorrupt when a view has seen what the log
-    does not have, or is not what the log gives."""
+    does not have, or is not what the log gives, or can't be read."""
+    try:
+        yield from _checked(database, projections, log)
+    except sqlite3.Error as error:
+        raise LogCorrupt(f"the views in {database} can't be read: {error}") from error
+
+
+def _checked(database: Path, projections: Sequence[Projection[Any]], log: History) -> Iterator[str]:
     connection = connect(database, read_only=True)
     try:
         connection.execute("BEGIN")  # one moment for all that is read

@@ -17,6 +17,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from dms.application.checkpoints.checkpoint_files import CheckpointFiles
+from dms.application.deadlines import Deadlines
 from dms.application.files.file_exchange import FileExchange, FileRef
 from dms.application.loops import Loop, Loops
 from dms.application.network.messages import CHECKPOINT, CheckpointNote, CheckpointNoted, decode_request, encode
@@ -66,6 +67,7 @@ class CheckpointKeeper:
         """now: Unix time in microseconds."""
         self._log, self._executor, self._files, self._exchange = log, executor, files, exchange
         self._now, self._times = now, times
+        self._expiries = Deadlines(now, times.keep_seconds)  # by job
         # Both spare work and decide nothing, so a restart may forget them.
         self._states: dict[str, str] = {}  # job id -> of the workspace, as it was archived
         self._read_at: dict[str, float] = {}  # job id -> when its owner last read, on the monotonic clock
@@ -125,6 +127,7 @@ class CheckpointKeeper:
             ),
         )
         self._states[job_id] = packed.state
+        self._expiries.begin(job_id)
 
     async def _record(self, job_id: str, decide: Callable[[Deployment], bool]) -> None:
         deployment = self._log.load(Deployment, job_id)
@@ -208,6 +211,7 @@ class CheckpointKeeper:
     async def delete(self, job_id: str, reason: str) -> None:
         """The event first: a file that should be gone is found again by the next tidying."""
         await self._record(job_id, lambda deployment: deployment.delete_checkpoint(reason))
+        self._expiries.forget(job_id)
         self._files.drop(self._files.created(job_id))
 
     async def _tidy(self) -> None:
@@ -218,8 +222,12 @@ class CheckpointKeeper:
                 self._files.drop(path)
             elif is_delivered(deployment):
                 await self.delete(job_id, "delivered")
-            elif deployment.ended and self._now() / 1e6 - changed > self._times.keep_seconds:
+            elif deployment.ended and self._expiries.left_seconds(job_id, self._expires_at(changed)) < 0:
                 await self.delete(job_id, "expired")
+
+    def _expires_at(self, changed: float) -> int:
+        """Unix time in microseconds. changed: when the archive was, in seconds."""
+        return int((changed + self._times.keep_seconds) * 1_000_000)
 
 
 def is_delivered(deployment: Deployment) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from dms.application.cause import caused_by
 from dms.application.checkpoints.checkpoint_files import SUFFIX, CheckpointFiles, StoredCheckpoint
 from dms.application.checkpoints.checkpoint_keeper import KIND, RESUME_KIND
+from dms.application.deadlines import Deadlines
 from dms.application.files.file_exchange import FileExchange, FileRef
 from dms.application.loops import said
 from dms.application.network.messages import CHECKPOINT, CheckpointNote, encode
@@ -47,7 +48,7 @@ class CheckpointReceiver:
         """check: (archive, bytes of content at most) raises ArchiveRefused. now: Unix time in microseconds.
         grace_seconds: how long one is tried to be fetched."""
         self._log, self._network, self._files, self._exchange = log, network, files, exchange
-        self._check, self._now = check, now
+        self._check, self._deadlines = check, Deadlines(now, grace_seconds)  # by job and number
         self._grace_seconds, self._max_bytes = grace_seconds, max_bytes
 
     def serve(self) -> None:
@@ -60,13 +61,13 @@ class CheckpointReceiver:
     # --- fetching -------------------------------------------------------------------------------
     def offer(self, job: Job, saved: Deployment.CheckpointSaved) -> None:
         """Decides only; the caller saves the job. Raises PeerMisbehaved."""
-        until = self._now() + int(self._grace_seconds * 1_000_000)
+        until = self._deadlines.begin(_key(job.key, saved.number))
         job.offer_checkpoint(saved, until, archive_bound(self._max_bytes))
 
     async def fetch(self, job_id: str, offered: Job.CheckpointOffered, news: News) -> None:
         """Until it is here or can't be had; or returns when a newer one was offered."""
         clock = asyncio.get_running_loop().time
-        left = min(self._grace_seconds, (offered.fetch_until - self._now()) / 1_000_000)
+        left = self._deadlines.left_seconds(_key(job_id, offered.number), offered.fetch_until)
         deadline, wrong = clock() + left, 0
         while self._job(job_id).checkpoint_wanted == offered:
             if clock() >= deadline:
@@ -176,6 +177,10 @@ class CheckpointReceiver:
         if job is None:
             raise NotFound(f"no job {job_id} here")
         return job
+
+
+def _key(job_id: str, number: int) -> str:
+    return f"{job_id} {number}"
 
 
 class FetchCheckpoints(Reactor[Job]):

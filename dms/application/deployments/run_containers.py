@@ -142,5 +142,5 @@ class RunContainers(Reactor[Deployment]):
         if now - self._away_since.setdefault(job_id, now) <= ENGINE_GRACE_SECONDS:
             await news.changed(ENGINE_RETRY_SECONDS)
             return
-        await self._endings.fail(job_id, f"the provider's container engine is away: {error}", Fault.PROVIDER)
+        await self._supervision.conclude_without_engine(job_id, f"the provider's container engine is away: {error}")
         self._away_since.pop(job_id, None)

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 
 from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
 from dms.application.deployments.endings import Endings
-from dms.application.ports import EventLog, Execution, ExecutionState, Executor, OutputStore
+from dms.application.ports import EventLog, Execution, ExecutionState, Executor, NetworkUse, OutputStore
 from dms.application.reactors import News
 from dms.application.tasks import cancelled, either
 from dms.domain.deployment import MICROSECONDS, Deployment, DeploymentState, Fault
-from dms.domain.run_end import RunEnd, judge
+from dms.domain.network import Network
+from dms.domain.run_end import RunEnd, Verdict, judge
 from dms.domain.run_time import Instant, RunTime
+from dms.errors import ExecutorUnavailable
 
+log = logging.getLogger(__name__)
+
+MIB = 1024 * 1024
+NETWORK_LOOK_SECONDS = 10.0
 STOP_GRACE_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 60.0  # between two looks at the limit: timers stand still while the machine sleeps
+OVER_SECONDS = 1.0  # between two looks at a container at its limit, while what it printed is still read
 NOT_RUN = (ExecutionState.ABSENT, ExecutionState.CREATED)
 
 
@@ -52,23 +60,39 @@ class Supervision:
         else:
             await self.supervise(job_id, news)
 
+    async def conclude_without_engine(self, job_id: str, reason: str) -> None:
+        """Of one whose engine stays away: an order to stop it explains its end all the same."""
+        now = self._clock()
+
+        def end(deployment: Deployment) -> None:
+            seconds = run_time(deployment).lasted_seconds(now, 0, 0) if deployment.ran else 0.0
+            if deployment.stop is None:
+                deployment.fail(reason, Fault.PROVIDER, duration_seconds=seconds)
+            else:
+                deployment.stopped(seconds)
+
+        await self._endings.record(job_id, end)
+
     async def conclude(self, job_id: str) -> None:
         """Records what became of a container whose run is over, or that is gone."""
         execution = await self._executor.inspect(job_id)
         if execution.state is ExecutionState.RUNNING and not _started_again(self._endings.load(job_id), execution):
             return
+        use = await self._executor.network_use(job_id)
         now = self._clock()
-        await self._endings.record(job_id, lambda deployment: _end(deployment, execution, now))
+        await self._endings.record(job_id, lambda deployment: _end(deployment, execution, use, now))
 
     @asynccontextmanager
     async def _following(self, job_id: str) -> AsyncIterator[asyncio.Task[None]]:
         """Its output and its checkpoints are kept meanwhile."""
         following = asyncio.create_task(self._follow(job_id), name=f"output of {job_id}")
+        counting = asyncio.create_task(self._watch_network(job_id), name=f"network of {job_id}")
         saving = asyncio.create_task(self._checkpoints.watch(job_id), name=f"checkpoints of {job_id}")
         try:
             yield following
         finally:
             await cancelled(following)
+            await cancelled(counting)
             await cancelled(saving)
 
     async def _follow(self, job_id: str) -> None:
@@ -77,20 +101,49 @@ class Supervision:
             async for lines in batches:
                 await self._outputs.append(job_id, lines)
 
+    async def _watch_network(self, job_id: str) -> None:
+        """Stops it when it has used up its share, or has lost its network."""
+        while self._endings.load(job_id).network is not Network.NONE:
+            try:
+                await self._look_at_network(job_id)
+            except ExecutorUnavailable as error:
+                log.debug("the network of job %s can't be looked at now: %s", job_id, error)
+            await asyncio.sleep(NETWORK_LOOK_SECONDS)
+
+    async def _look_at_network(self, job_id: str) -> None:
+        use = await self._executor.network_use(job_id)
+        deployment = self._endings.load(job_id)
+        if use is None or deployment.state is not DeploymentState.RUNNING:
+            return
+        if use.trouble and (await self._executor.inspect(job_id)).state is ExecutionState.RUNNING:
+            deployment.request_stop("network", use.trouble, Fault.PROVIDER)
+        elif use.spent:
+            reason = f"network limit of {use.most_bytes // MIB} MiB reached"
+            deployment.request_stop("network limit", reason, Fault.REQUESTER)
+        await self._log.save(deployment)
+
     def _until_limit(self, job_id: str) -> float | None:
         deployment = self._endings.load(job_id)
         if deployment.state is not DeploymentState.RUNNING:
             return None
-        return min(LONGEST_WAIT_SECONDS, run_time(deployment).left_seconds(self._clock()))
+        return min(LONGEST_WAIT_SECONDS, run_time(deployment).left_seconds(self._clock()) or OVER_SECONDS)
 
     async def _stop_if_due(self, job_id: str) -> None:
         deployment = self._endings.load(job_id)
         if deployment.state is DeploymentState.RUNNING and run_time(deployment).is_over(self._clock()):
-            reason = f"time limit of {deployment.minutes} min reached"
-            deployment.request_stop("time limit", reason, Fault.REQUESTER)
-            await self._log.save(deployment)
+            deployment = await self._order_stop_at_limit(job_id)
         if deployment.state is DeploymentState.STOPPING:
             await self._executor.stop(job_id, STOP_GRACE_SECONDS)
+
+    async def _order_stop_at_limit(self, job_id: str) -> Deployment:
+        """Unless its run is over, or was ended, before anybody could order it: while this program was down, perhaps."""
+        execution = await self._executor.inspect(job_id)
+        deployment = self._endings.load(job_id)
+        if execution.state is ExecutionState.RUNNING and not _started_again(deployment, execution):
+            reason = f"time limit of {deployment.minutes} min reached"
+            if deployment.request_stop("time limit", reason, Fault.REQUESTER):
+                await self._log.save(deployment)
+        return deployment
 
 
 def run_time(deployment: Deployment) -> RunTime:
@@ -100,8 +153,9 @@ def run_time(deployment: Deployment) -> RunTime:
     return RunTime(started, limit_us)
 
 
-def _end(deployment: Deployment, execution: Execution, now: Instant) -> None:
-    """What a container that does not run any more means for its deployment."""
+def _end(deployment: Deployment, execution: Execution, use: NetworkUse | None, now: Instant) -> None:
+    """What a container that does not run any more means for its deployment. One that failed without the network that
+    it was given could not do better."""
     gone = execution.state in NOT_RUN
     verdict = judge(
         stop_ordered=deployment.stop is not None,
@@ -111,13 +165,16 @@ def _end(deployment: Deployment, execution: Execution, now: Instant) -> None:
         error=execution.error,
     )
     seconds = _lasted_seconds(deployment, execution, now)
+    if verdict.end is RunEnd.EXITED and execution.exit_code and use is not None and use.trouble:
+        verdict = Verdict(RunEnd.FAILED, use.trouble)
     if verdict.end is RunEnd.FAILED:
         deployment.fail(verdict.reason, Fault.PROVIDER, execution.exit_code, seconds)
     elif gone:
-        deployment.stopped()
+        deployment.stopped(seconds)
     else:
         code = -1 if execution.exit_code is None else execution.exit_code
-        deployment.exited(code, execution.oom_killed, seconds)
+        received, sent = (use.received_bytes, use.sent_bytes) if use else (0, 0)
+        deployment.exited(code, execution.oom_killed, seconds, received_bytes=received, sent_bytes=sent)
 
 
 def _started_again(deployment: Deployment, execution: Execution) -> bool:

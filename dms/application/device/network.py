@@ -31,7 +31,7 @@ class NetworkWatch:
         self._running: list[Loop] = []
 
     async def start(self) -> None:
-        await self._try()
+        """Nobody waits for a try: what the log says of it stands until then."""
         self._running = [
             self._loops.start("network of a machine just onboarded", self._follow),
             self._loops.every(LOOK_SECONDS, "network watch", self._look, at_once=False),
@@ -48,7 +48,7 @@ class NetworkWatch:
 
     async def _follow(self) -> None:
         batches = self._log.subscribe(self._log.head, topics=(Device.Onboarded.TOPIC,))
-        await self._try_unless_known()  # it may have been onboarded just before
+        await self._try()
         async with aclosing(batches):
             async for _ in batches:
                 await self._try()

@@ -117,8 +117,7 @@ class FollowDeployments(Reactor[Job]):
                 stopping=job.termination is not None,
             )
             if left <= 0:
-                fault = Fault.PROVIDER if job.termination is None else Fault.REQUESTER
-                await self._give_up(job_id, job.termination or overdue.reason(job.minutes), fault)
+                await self._end_unheard(job_id, overdue.reason(job.minutes))
                 return
             await either(following, news.changed(max(left, LEAST_LOOK_SECONDS)))
         following.result()
@@ -134,7 +133,7 @@ class FollowDeployments(Reactor[Job]):
                     return
                 await asyncio.sleep(contact.next_pause())
             except NotFound:
-                await self._give_up(job_id, "the provider no longer knows the job")
+                await self._end_unheard(job_id, "the provider no longer knows the job")
             except (Forbidden, InvalidInput, PeerMisbehaved) as error:
                 await self._give_up(job_id, f"the provider broke the protocol: {error}")
 
@@ -221,8 +220,17 @@ class FollowDeployments(Reactor[Job]):
             await self._log.save(job)
         if silent_seconds < self._grace_seconds:
             return False
-        await self._give_up(job_id, f"provider lost: not reachable for {self._grace_seconds:g} s")
+        await self._end_unheard(job_id, f"provider lost: not reachable for {self._grace_seconds:g} s")
         return True
+
+    async def _end_unheard(self, job_id: str, reason: str) -> None:
+        """For want of the provider's word. One that was to be terminated ends as that, and not by the provider's fault:
+        who ordered an end has it."""
+        termination = self._job(job_id).termination
+        if termination is None:
+            await self._give_up(job_id, reason)
+        else:
+            await self._give_up(job_id, termination, Fault.REQUESTER)
 
     async def _give_up(self, job_id: str, reason: str, fault: Fault = Fault.PROVIDER) -> None:
         """Ends the job without the provider's word. That is told to it by another reactor, should it come back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dms.application.deadlines import Deadlines
 from dms.application.loops import said
 from dms.application.payments.funding import PatientCheck, claim_of
 from dms.application.payments.payments import payment_of
@@ -13,8 +14,6 @@ from dms.domain.job import Job, JobState
 from dms.domain.reward import Fault
 from dms.errors import Conflict
 
-MICROSECONDS = 1_000_000
-
 
 class ExpireUnfunded(Reactor[Job]):
     name = "funding windows"
@@ -22,21 +21,20 @@ class ExpireUnfunded(Reactor[Job]):
 
     def __init__(self, log: EventLog, now: Callable[[], int], window_seconds: float) -> None:
         """now: Unix time in microseconds."""
-        self._log, self._now, self._window_seconds = log, now, window_seconds
+        self._log, self._window_seconds, self._windows = log, window_seconds, Deadlines(now, window_seconds)
 
     def due(self, aggregate: Job) -> bool:
         return aggregate.state is JobState.AWAITING
 
     async def react(self, aggregate: Job, news: News) -> None:
-        """The wall clock tells only what is left at the beginning: a step of it later on ends no window."""
-        left = (aggregate.expires_at - self._now()) / MICROSECONDS
-        left = min(max(left, 0.0), self._window_seconds)
-        if not await news.rest(left, lambda: still_due(self._log, self, aggregate.key)):
+        left = self._windows.left_seconds(aggregate.key, aggregate.expires_at)
+        if not await news.rest(max(left, 0.0), lambda: still_due(self._log, self, aggregate.key)):
             return
         job = self._log.load(Job, aggregate.key)
         if job is not None:
             job.expire(f"not funded within {self._window_seconds:g} s")
             await self._log.save(job)
+        self._windows.forget(aggregate.key)
 
     async def give_up(self, aggregate: Job, error: Exception) -> None:
         aggregate.fail(f"its funding window could not be held here: {said(error)}", Fault.REQUESTER)

@@ -32,6 +32,7 @@ from dms.errors import (
 
 MOST_ASKED = 8
 ASK_SECONDS, PATIENCE_SECONDS = 8.0, 15.0  # for one provider, for all of them
+LONGEST_RECORDED = 256  # characters of a refusal
 SAME_WORD = 2  # so many say that the request itself is wrong: the others are not asked
 
 
@@ -46,7 +47,7 @@ class Wanted(NamedTuple):
 
 class Placed(NamedTuple):
     """Who takes it. hold_seconds: how long from now it keeps the place; 0: not at all. doubt: why it is not sure to get
-    the job all the same. refused: those that were asked before."""
+    the job all the same. refused: those that were asked before, for the record: no word in it tells of a person."""
 
     candidate: Candidate
     refused: tuple[Refusal, ...] = ()
@@ -80,7 +81,7 @@ class Preflight:
             except ProtocolRefused:
                 return asking.unheld or Placed(candidate, tuple(asking.refused), doubt=_OLDER)
             except (Unavailable, PeerMisbehaved, Conflict, Forbidden, NotFound, InvalidInput) as error:
-                asking.refuse(candidate, f"does not say whether it can take the job: {error}")
+                asking.refuse(candidate, _SILENT, f"{_SILENT}: {error}")
                 continue
             if (placed := asking.take(candidate, answer)) is not None:
                 return placed
@@ -99,6 +100,9 @@ class Preflight:
         return decode_answer(candidate.peer_id, body, PreflightAnswer)
 
 
+_SILENT = "does not say whether it can take the job"
+_UNTOLD = {"image": "the image can't be had or is not allowed", "request": "it does not take such a request"}
+"""Kinds of refusals whose words may tell what a person asked for: these stand in the record."""
 _OLDER = "its provider runs an older version, which can't be asked before the payment whether it can take the job"
 
 
@@ -107,7 +111,8 @@ class _Asking:
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
-        self.refused: list[Refusal] = []
+        self.refused: list[Refusal] = []  # as it is recorded
+        self._told: list[Refusal] = []  # as who asked for the job is told
         self.unheld: Placed | None = None
         self._wrong: list[tuple[str, str]] = []
 
@@ -118,7 +123,8 @@ class _Asking:
     def take(self, candidate: Candidate, answer: PreflightAnswer) -> Placed | None:
         """What is decided by it."""
         if not answer.possible:
-            self.refuse(candidate, f"says: {answer.reason or 'the job can not be taken'}")
+            reason = answer.reason or "the job can't be taken"
+            self.refuse(candidate, f"says: {_UNTOLD.get(answer.kind, reason[:LONGEST_RECORDED])}", f"says: {reason}")
             if answer.fault == Fault.REQUESTER:
                 self._wrong.append((answer.field, answer.reason))
         elif answer.hold_seconds or not self._wanted.hold_seconds:
@@ -129,12 +135,13 @@ class _Asking:
             self.unheld = Placed(candidate, tuple(self.refused), doubt=doubt)
         return None
 
-    def refuse(self, candidate: Candidate, reason: str) -> None:
-        self.refused.append(Refusal(peer_id=candidate.peer_id, reason=reason))
+    def refuse(self, candidate: Candidate, recorded: str, told: str) -> None:
+        self.refused.append(Refusal(peer_id=candidate.peer_id, reason=recorded))
+        self._told.append(Refusal(peer_id=candidate.peer_id, reason=told))
 
     def best(self) -> Placed:
         """Raises NobodyTakesIt."""
         if self.unheld is not None:
             return self.unheld._replace(refused=tuple(self.refused))
         wrong = self._wrong[0] if self._wrong and len(self._wrong) == len(self.refused) else None
-        raise NobodyTakesIt(tuple(self.refused), wrong)
+        raise NobodyTakesIt(tuple(self._told), wrong)

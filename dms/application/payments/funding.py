@@ -6,24 +6,21 @@ of the wall clock, for a restart to go on with; from the first look on it is hel
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable
 
 from msgspec import Struct
 
+from dms.application.deadlines import Deadlines
 from dms.application.ports import FundingCheck, FundingState, FundingVerdict, PaymentClaim
 from dms.domain.deployment import Fault
 from dms.domain.pricing import outcome_hashes, terms
 from dms.domain.request import ServiceRequest
 from dms.domain.reward import amount
 from dms.errors import Unavailable
-from dms.recent import Recent
 
 POLL_SECONDS = (0.5, 15.0)  # shortest and longest pause between two looks
 LONGEST_REASON = 500
-MICROSECONDS = 1_000_000
-MOST_WAITED_FOR = 10_000  # payments whose end of patience is kept; that of others is told by the wall clock
 CHECK_AWAY = "the funding check can't be made now"
 
 
@@ -41,38 +38,28 @@ class PatientCheck:
     def __init__(self, check: FundingCheck, timeout_seconds: float, now: Callable[[], int]) -> None:
         """now: Unix time in microseconds."""
         self.name = check.name
-        self._check, self._timeout_seconds, self._now = check, timeout_seconds, now
-        self._deadlines = Recent[str, float](MOST_WAITED_FOR)  # job id -> seconds of the loop's clock
+        self._check, self._timeout_seconds = check, timeout_seconds
+        self._deadlines = Deadlines(now, timeout_seconds)  # by job id
 
     async def decide(self, claim: PaymentClaim, until: int) -> Decision:
         """until: the end of the patience as recorded, 0 when this is the first look."""
-        left = self._left(claim.job_id, until)
-        until = until or self._now() + int(self._timeout_seconds * MICROSECONDS)
+        until = until or self._deadlines.begin(claim.job_id)
+        self._deadlines.left_seconds(claim.job_id, until)  # it counts from now on, however long the look takes
         fault = Fault.REQUESTER
         try:
             verdict = await self._check.check(claim)
         except Unavailable as error:
             fault = Fault.PROVIDER
             verdict = FundingVerdict(state=FundingState.PENDING, reason=f"{CHECK_AWAY}: {error}")
-        if verdict.state is FundingState.PENDING and (rest := left()) > 0:
+        if verdict.state is FundingState.PENDING and (rest := self._deadlines.left_seconds(claim.job_id, until)) > 0:
             pending = FundingVerdict(state=FundingState.PENDING, reason=verdict.reason[:LONGEST_REASON])
             return Decision(verdict=pending, until=until, pause_seconds=self._pause(rest))
-        self._deadlines.pop(claim.job_id, None)
+        self._deadlines.forget(claim.job_id)
         if verdict.state is not FundingState.PENDING:
             return Decision(verdict=verdict)
         waited = f"payment {claim.tx_hash[:80]} was not confirmed within {self._timeout_seconds:g} s"
         late = f"{waited}: {verdict.reason[:LONGEST_REASON]}"
         return Decision(verdict=FundingVerdict(state=FundingState.REFUSED, reason=late), fault=fault)
-
-    def _left(self, job_id: str, until: int) -> Callable[[], float]:
-        """Seconds of patience with that job's payment; until: as recorded, which only counts after a restart."""
-        clock = asyncio.get_running_loop().time
-        deadline = self._deadlines.get(job_id)
-        if deadline is None:
-            left = (until - self._now()) / MICROSECONDS if until else self._timeout_seconds
-            deadline = clock() + min(left, self._timeout_seconds)
-        self._deadlines[job_id] = deadline
-        return lambda: deadline - clock()
 
     def _pause(self, left: float) -> float:
         """Longer the longer it takes, so that a restart goes on at the same pace; with jitter."""

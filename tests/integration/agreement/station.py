@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families as families
 
-from dms.adapters.eventlog.log import SQLiteEventLog
+from dms.adapters.eventlog.durable_log import DurableEventLog
 from dms.adapters.p2p.identity import Identity
 from dms.application.network.messages import (
     AD_SNAPSHOT,
@@ -106,7 +106,7 @@ class Station:
         return self.daemon.services.signer.peer_id
 
     @property
-    def log(self) -> SQLiteEventLog:
+    def log(self) -> DurableEventLog:
         return self.daemon.parts.event_log
 
     def _on_gossip(self, teller: str, body: bytes) -> None:

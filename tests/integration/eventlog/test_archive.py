@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dms.adapters.eventlog.archive_writer import Sizes, SQLiteEventArchive
+from dms.adapters.eventlog.archive_writer import SegmentArchive, Sizes
 from dms.adapters.eventlog.envelope import Draft
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.mapper import LogStore
@@ -64,7 +64,7 @@ def all_read(database: Path, seed: int) -> dict[str, Any]:
             "times": [
                 recorder.position_at(moment) for moment in range(START - 1, START + STEP_US * head, STEP_US // 2)
             ],
-            "verified": max(Verifier(recorder.reader).chain(5)),
+            "verified": max(Verifier(recorder).chain(5)),
             "notifications": recorder.select_notifications(random_.randint(0, head), 50, topics=TOPICS),
         }
         for number in range(60):
@@ -122,7 +122,7 @@ def change(database: Path, sql: str) -> None:
 def fault(database: Path) -> str:
     recorder = SQLiteRecorder(database, own=False)
     try:
-        for _ in Verifier(recorder.reader).chain(5):
+        for _ in Verifier(recorder).chain(5):
             pass
     except LogCorrupt as error:
         return str(error)
@@ -426,7 +426,7 @@ async def test_a_missing_segment_is_told_with_its_file_and_positions(database: P
     with pytest.raises(ArchiveUnreadable, match="41 to 47"):
         async for _ in export_log(log, IDENTITY):
             pass
-    states = [one.state for one in await SQLiteEventArchive(log, IDENTITY).segments(0, 100)]
+    states = [one.state for one in await SegmentArchive(log, IDENTITY).segments(0, 100)]
     assert states[:3] == ["ok", "missing", "ok"]
     await log.close()
     second.with_suffix(".away").rename(second)
@@ -518,7 +518,7 @@ async def test_an_index_that_was_changed_is_found(database: Path, sql: str) -> N
 async def test_what_is_archived_while_it_is_verified_is_no_fault(tmp_path: Path, archived_at: int) -> None:
     database = await written(tmp_path / "data", 150)
     recorder = SQLiteRecorder(database, own=False)
-    steps = Verifier(recorder.reader).chain(5)
+    steps = Verifier(recorder).chain(5)
     for reached in steps:
         if reached >= archived_at:
             break
@@ -530,7 +530,7 @@ async def test_what_is_archived_while_it_is_verified_is_no_fault(tmp_path: Path,
 async def test_what_is_changed_while_it_is_archived_and_verified_is_found(tmp_path: Path) -> None:
     database = await written(tmp_path / "data", 150)
     recorder = SQLiteRecorder(database, own=False)
-    steps = Verifier(recorder.reader).chain(5)
+    steps = Verifier(recorder).chain(5)
     next(steps)
     await archived(database)
     last = segment_files(database)[-1]
@@ -631,7 +631,7 @@ async def test_the_daily_run_archives_what_the_setting_says_and_never_when_it_sa
     log = SQLiteEventLog(database)
     await log.start()
     now = START + 10 * DAY_US
-    archive = SQLiteEventArchive(log, IDENTITY)
+    archive = SegmentArchive(log, IDENTITY)
     never = Retention(archive, 0, lambda: now)
     await never.start()
     with pytest.raises(InvalidInput, match="older_than_days"):
@@ -651,7 +651,7 @@ async def test_the_daily_run_makes_no_file_for_a_handful_of_events(tmp_path: Pat
     database = await written(tmp_path / "data", 20)
     log = SQLiteEventLog(database)
     await log.start()
-    retention = Retention(SQLiteEventArchive(log, IDENTITY), 1, lambda: START + 10 * DAY_US)
+    retention = Retention(SegmentArchive(log, IDENTITY), 1, lambda: START + 10 * DAY_US)
     assert (await retention.archive(None, at_least=200)).segment is None
     assert (await retention.archive(None)).segment is not None
     await log.close()

@@ -47,7 +47,7 @@ def test_what_the_librarys_event_store_puts_is_sealed_and_chained(recorder: SQLi
     assert image in encode(personal)
     assert [put.notification.id for put in store.put(events)] == [1, 2]
     assert all(image not in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
-    assert list(Verifier(recorder.reader).chain()) == [2]
+    assert list(Verifier(recorder).chain()) == [2]
     found = list(store.get(job.id))
     assert [one.event for one in found if isinstance(one, Recorded)] == [one.event for one in events]
     stored = recorder.read(0, 1)[0]

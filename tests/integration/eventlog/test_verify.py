@@ -46,7 +46,7 @@ def stored(database: Path) -> list[tuple[object, ...]]:
 def verify(database: Path) -> Iterator[int]:
     recorder = SQLiteRecorder(database, own=False)
     try:
-        yield from Verifier(recorder.reader).chain(batch=5)
+        yield from Verifier(recorder).chain(batch=5)
     finally:
         recorder.close()
 

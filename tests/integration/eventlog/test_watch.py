@@ -338,7 +338,7 @@ def test_the_structure_is_looked_at_without_the_daemon_too(database: Path) -> No
     recorder = SQLiteRecorder(database, own=False)
     try:
         with pytest.raises(LogCorrupt, match="key 20 of personal data"):
-            Verifier(recorder.reader).keys()
+            Verifier(recorder).keys()
     finally:
         recorder.close()
     with closing(sqlite3.connect(database)) as connection:

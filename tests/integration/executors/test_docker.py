@@ -37,6 +37,7 @@ from dms.application.ports import (
 from dms.errors import ExecutionError, ExecutorBroken, ExecutorUnavailable, GpuUnavailable, ImageUnavailable
 from ops.demo_image import build_image
 from tests.fixtures.docker_executors import LIMITS, SETTINGS
+from tests.fixtures.engine_proxy import EMPTY, engine_proxy
 from tests.fixtures.images import PLAIN_IMAGE, SHELL_IMAGE, demo_images
 from tests.fixtures.jobs import NODE, cursor_after, ended, launch, read_all, run, shell_spec, texts
 
@@ -339,6 +340,27 @@ async def test_short_jobs_lose_no_last_line(executor: DockerExecutor) -> None:
     for _ in range(10):
         lines, _ = await run(executor, shell_spec("echo a; echo b >&2; echo c"))
         assert (texts(lines), texts(lines, "stderr")) == (["a", "c"], ["b"])
+
+
+async def test_an_engine_that_shows_the_log_of_a_short_job_late_loses_no_line(
+    demo_images: tuple[str, str], tmp_path: Path
+) -> None:
+    """The job is over, and what its log says first is nothing: when it is looked at, and when it is followed."""
+    left = iter(range(2))
+    async with engine_proxy(tmp_path) as proxy:
+        executor = DockerExecutor(NODE, msgspec.structs.replace(SETTINGS, base_url=proxy.base_url))
+        spec = shell_spec("echo a; echo b >&2; echo c")
+        try:
+            await launch(executor, spec)
+            await ended(executor, spec.job_id)
+            proxy.answer = lambda line: EMPTY if "/logs?" in line and next(left, None) is not None else b""
+            lines = await read_all(executor, spec.job_id)
+        finally:
+            proxy.answer = lambda _: b""
+            await executor.remove(spec.job_id)
+            await executor.close()
+    assert next(left, None) is None  # all of them were asked for
+    assert (texts(lines), texts(lines, "stderr")) == (["a", "c"], ["b"])
 
 
 async def test_a_command_that_is_not_there_is_named(executor: DockerExecutor) -> None:

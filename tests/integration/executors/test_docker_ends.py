@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -213,12 +210,8 @@ async def test_the_start_of_a_running_job_is_on_the_boot_clock(executor: DockerE
 
 @pytest.fixture
 def engine() -> Iterator[OwnEngine]:
-    folder = Path(tempfile.mkdtemp(prefix="dms-engine-"))  # short: a socket lies in it
-    try:
-        with own_engine(folder) as made:
-            yield made
-    finally:
-        shutil.rmtree(folder)
+    with own_engine() as made:
+        yield made
 
 
 def executor_of(engine: OwnEngine) -> DockerExecutor:

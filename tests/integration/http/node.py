@@ -27,6 +27,7 @@ from dms.application.ports import (
     StreamHandler,
 )
 from dms.bootstrap import Overrides, build
+from dms.clock import machine_clock
 from dms.config import Funding, General, P2p, Rest, Settings
 from dms.config import Job as JobSettings
 from dms.daemon import Daemon
@@ -36,6 +37,7 @@ from dms.domain.event import new_id
 from dms.domain.gpus import GpuReading
 from dms.domain.job import FundStatus, Job
 from dms.domain.request import Constraints, Params, ServiceRequest
+from dms.domain.run_time import Instant
 from dms.errors import PeerUnreachable
 from tests.fixtures.plain_http import NO_TLS
 
@@ -217,8 +219,12 @@ async def running_node(
     runs_for_peers: bool = False,
     funding: Funding | None = None,
     make_network: Callable[[str], LonelyNetwork] = LonelyNetwork,
+    clock: Callable[[], Instant] = machine_clock,
+    now: Callable[[], int] = now_us,
 ) -> AsyncIterator[Node]:
     overrides = Overrides(
+        now=now,
+        clock=clock,
         hardware=hardware or FixedHardware(),
         network=lambda identity: make_network(identity.peer_id),
         executor=executor,

@@ -75,6 +75,16 @@ async def test_the_first_that_can_take_it_and_keeps_its_place_gets_it() -> None:
     assert list(network.asked) == ["a", "b", "c"]
 
 
+async def test_what_tells_what_was_asked_for_is_told_and_not_recorded() -> None:
+    private = PreflightAnswer(possible=False, reason="image alice/secret:1 is not there", kind="image")
+    placed, _ = await place(a=private, b=PeerUnreachable("/ip4/192.0.2.1/tcp/9000 does not answer"), c=YES)
+    assert [one.reason for one in placed.refused] == [
+        "says: the image can't be had or is not allowed", "does not say whether it can take the job",
+    ]  # fmt: skip
+    with pytest.raises(NobodyTakesIt, match=r"alice/secret:1.*192\.0\.2\.1"):
+        await place(a=private, b=PeerUnreachable("/ip4/192.0.2.1/tcp/9000 does not answer"))
+
+
 async def test_who_keeps_the_place_goes_before_who_only_can() -> None:
     placed, _ = await place(a=UNHELD, b=FULL, c=YES)
     assert placed.candidate.peer_id == "c"

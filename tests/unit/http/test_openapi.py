@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,9 +55,53 @@ def test_the_originals_endpoints_are_there(endpoint: str) -> None:
     assert f"{method} /api/v1{path}" in OPERATIONS
 
 
-def test_operation_ids_are_unlike_each_other() -> None:
+def test_operation_ids_are_readable_and_unlike_each_other() -> None:
     ids = [operation["operationId"] for operation in OPERATIONS.values()]
     assert len(ids) == len(set(ids))
+    assert [name for name in ids if not re.fullmatch(r"[a-z]+(_[a-z0-9]+){0,7}", name) or "api_v1" in name] == []
+    assert {"list_jobs", "get_job", "get_job_history", "stop_job", "request_service", "onboard"} <= set(ids)
+
+
+SCHEMAS = DOCUMENT["components"]["schemas"]
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMAS))
+def test_each_property_says_what_it_means(name: str) -> None:
+    bare = [key for key, one in SCHEMAS[name].get("properties", {}).items() if not one.get("description")]
+    assert bare == [], "give them a description, or a line in dms/adapters/http/property_texts.py"
+
+
+@pytest.mark.parametrize(
+    ("component", "key", "word"),
+    [
+        ("ServiceRequest", "service_type", "cardano_node"),
+        ("Constraints", "complexity", "Moderate"),
+        ("Params", "machine_type", "gpu"),
+        ("JobSummary", "status", "expired"),
+        ("JobDetail", "fault", "provider"),
+    ],
+)
+def test_texts_that_are_one_of_a_few_name_them(component: str, key: str, word: str) -> None:
+    schema = SCHEMAS[component]["properties"][key]
+    (words,) = [one["enum"] for one in (schema, *schema.get("anyOf", ())) if "enum" in one]
+    assert word in words
+    assert len(words) == len(set(words))
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+def test_each_answer_is_described(name: str) -> None:
+    """No type is left to guess, and none that generators of clients don't know: a bare null, a list of anything."""
+    for status, response in OPERATIONS[name]["responses"].items():
+        found = (
+            response
+            if "$ref" not in response
+            else DOCUMENT["components"]["responses"][response["$ref"].rpartition("/")[2]]
+        )
+        assert found["description"]
+        for media in found.get("content", {}).values():
+            assert media["schema"], (name, status)
+            assert media["schema"].get("type") != "null"
+            assert media["schema"].get("type") != "array" or "items" in media["schema"]
 
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS))

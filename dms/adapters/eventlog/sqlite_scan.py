@@ -11,6 +11,7 @@ import orjson
 from dms.adapters.eventlog.archive_reader import Archived
 from dms.adapters.eventlog.segments import read_block
 from dms.adapters.eventlog.sqlite import ARCHIVE_FOLDER
+from dms.adapters.eventlog.sqlite_archive import SQLiteArchiveIndex
 from dms.adapters.eventlog.sqlite_schema import WITH_ARCHIVE, connect, format_of
 
 PAGE = 5000
@@ -26,7 +27,7 @@ def scan(database: Path, until: int) -> Iterator[int]:
     try:
         connection.execute("BEGIN")  # one moment for both parts
         exists = format_of(connection) >= WITH_ARCHIVE
-        archived = Archived(connection, database.with_name(ARCHIVE_FOLDER), exists=exists)
+        archived = Archived(SQLiteArchiveIndex(connection, exists=exists), database.with_name(ARCHIVE_FOLDER))
         end = min(until, archived.last())
         for block in archived.blocks(0, end):
             yield _decoded(read_block(archived.folder, block), end)
