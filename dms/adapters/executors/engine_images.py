@@ -77,7 +77,9 @@ class EngineImages:
         image = await self.find(reference)
         if image is None:
             await self._check_registry(reference)
-            return await self._registries.find(reference)
+            found = await self._registries.find(reference)
+            self._settings.policy.check(reference, [found.digest])
+            return found
         await self.check(reference, image)
         return ImageFound(present=True, digest=_digest(reference, image))
 
