@@ -32,7 +32,8 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 class JobRow(Struct, frozen=True, kw_only=True, gc=False):
     """role: "service provider" (we asked for it) or "compute provider" (we run it). Times: Unix µs,
     0 while unknown. peer: the other side. reason: of a bad end, or what an open job waits for. fault: whose
-    fault a bad end was."""
+    fault a bad end was. refund: it was paid for and never ran, so all of the price is owed back (as the
+    service provider)."""
 
     job_id: str
     role: str
@@ -53,6 +54,7 @@ class JobRow(Struct, frozen=True, kw_only=True, gc=False):
     reason: str = ""
     fault: str = ""
     duration_seconds: float = 0.0
+    refund: bool = False
     log_lines: int | None = None
     log_sha256: str = ""
     log_truncated: bool = False
@@ -154,7 +156,7 @@ def _ends(status: str) -> Effect:
     return effect
 
 
-_ENDING = ("reason", "fault", "exit_code", "duration_seconds")
+_ENDING = ("reason", "fault", "exit_code", "duration_seconds", "refund")
 
 
 def _reported(event: Job.FundStatusReported, _time: int) -> dict[str, Any]:

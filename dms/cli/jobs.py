@@ -175,6 +175,9 @@ def _add_stopping(group: Group) -> None:
             state.output.record(answer)
 
 
+_REFUND = "the job never ran: all of its price is owed back, and its payment can pay for another job"
+
+
 def reasons_of(job: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """What the job's events say of its placement and its end."""
     data = {str(event["topic"]): event["data"] for event in events}
@@ -184,6 +187,7 @@ def reasons_of(job: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> d
         "reason": job.get("reason") or "",
         "fault": job.get("fault") or "",
         "exit_code": job.get("exit_code"),
+        "money": _REFUND if job.get("refund") else "",
         "provider": quoted.get("provider", ""),
         "refused_count": quoted.get("refused_count", 0),
         "refused": quoted.get("refused", []),

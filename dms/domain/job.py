@@ -65,6 +65,7 @@ class Job(JobEvents, PaidWork):
         self.provider_version = 0  # of the newest record of the provider's deployment
         self.provider_life = Life(DEPLOYMENT_RULES)  # as its records tell it
         self.submitted = False
+        self._ran = False
         self.failure = ""  # why it failed
         self.telling_settled = False
         self.misbehaviours = 0
@@ -86,6 +87,14 @@ class Job(JobEvents, PaidWork):
     @property
     def checks_funding(self) -> bool:
         return self.state is JobState.FUNDING
+
+    @property
+    def ran(self) -> bool:
+        return self._ran
+
+    @property
+    def may_still_run(self) -> bool:
+        return self.open or self.provider_to_tell
 
     @property
     def provider_to_tell(self) -> bool:
@@ -273,7 +282,15 @@ class Job(JobEvents, PaidWork):
         return True
 
     def fail(self, reason: str, fault: Fault, exit_code: int | None = None, duration_seconds: float = 0.0) -> None:
-        self.trigger(self.Failed(reason=reason, fault=fault, exit_code=exit_code, duration_seconds=duration_seconds))
+        self.trigger(
+            self.Failed(
+                reason=reason,
+                fault=fault,
+                exit_code=exit_code,
+                duration_seconds=duration_seconds,
+                refund=self.funded and not self.ran,
+            )
+        )
 
     def expire(self, reason: str) -> None:
         self.trigger(self.Expired(reason=reason))
@@ -298,6 +315,10 @@ class Job(JobEvents, PaidWork):
     @applies(JobEvents.Submitted)
     def _submitted(self, _: JobEvents.Submitted) -> None:
         self.submitted = True
+
+    @applies(JobEvents.DeploymentResponded)
+    def _deployment_responded(self, event: JobEvents.DeploymentResponded) -> None:
+        self._ran = self._ran or event.success
 
     @applies(JobEvents.ProviderReported)
     def _provider_reported(self, event: JobEvents.ProviderReported) -> None:

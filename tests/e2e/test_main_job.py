@@ -125,12 +125,31 @@ async def test_an_image_that_nobody_has_is_refused_before_the_payment_with_its_f
     sp, _ = shared
     body = request_body("exit 1")
     body["params"]["image_id"] = f"{registry.address}/there-is-no-such-image:1"
-    before = sp.head()
     refused = await sp.post("/run/request-service", body, expect=400)
     (error,) = refused["errors"]
     assert error["pointer"] == "/params/image_id"
     assert "there-is-no-such-image:1 can't be pulled" in error["detail"]
-    assert sp.head() == before, "nothing is quoted, so nothing can be paid"
+    assert (await sp.get("/jobs?status=awaiting"))["items"] == [], "nothing is quoted, so nothing can be paid"
+
+
+async def test_a_job_that_never_ran_names_the_refund_and_its_payment_pays_for_the_next(
+    shared: tuple[Dms, Dms], registry: Registry
+) -> None:
+    sp, _ = shared
+    registry.publish("team/goes-away", "1")
+    body = request_body("exit 0")
+    body["params"]["image_id"] = f"{registry.address}/team/goes-away:1"
+    quote = await sp.post("/run/request-service", body)
+    assert (quote["held_until"] is not None, quote["warnings"]) == (True, [])
+    registry.blobs.clear()
+    async with socket_of(sp) as socket:
+        await socket.send(payment("tx-goes-away", quote["job_id"]))
+        frames = await frames_until_over(socket)
+    assert frames[-1]["action"] == "job-failed"
+    assert "all of its price is owed back, and its payment can pay for another job" in frames[-1]["message"]
+    assert (await sp.get(f"/jobs/{quote['job_id']}"))["refund"] is True
+    again = await run_job(sp, "echo ran", "tx-goes-away")
+    assert again[-1]["action"] == "job-completed"
 
 
 async def test_one_payment_pays_for_one_job(shared: tuple[Dms, Dms]) -> None:

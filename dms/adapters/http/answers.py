@@ -216,6 +216,7 @@ class TimelineStep(Struct, frozen=True, kw_only=True):
 
 class JobSummary(Struct, frozen=True, kw_only=True):
     """price: NTX, decimal text. peer: the other side. fault: whose fault a bad end was. minutes: asked for.
+    refund: it was paid for and never ran, so all of the price is owed back, and its payment can pay for another job.
     log_lines, log_sha256: of the sealed output. position: of the newest event counted in."""
 
     job_id: JobId
@@ -237,6 +238,7 @@ class JobSummary(Struct, frozen=True, kw_only=True):
     reason: str
     fault: str
     duration_seconds: float
+    refund: bool
     log_lines: int | None
     log_sha256: str
     log_truncated: bool

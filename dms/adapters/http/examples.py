@@ -119,6 +119,7 @@ JOB: dict[str, Any] = {
     "reason": "",
     "fault": "",
     "duration_seconds": 12.5,
+    "refund": False,
     "log_lines": 2,
     "log_sha256": "b1" * 32,
     "log_truncated": False,

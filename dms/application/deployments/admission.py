@@ -13,13 +13,13 @@ from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
 from dms.application.deployments.deployment_index import DeploymentIndex
 from dms.application.deployments.holds import Holds
 from dms.application.device.device import DeviceService
+from dms.application.payments.payments import Paying
 from dms.application.ports import ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import Held, Reservations, vram_to_reserve
 from dms.domain.gpus import GpuReading, GpuWish, choose
 from dms.domain.hold import Hold
 from dms.domain.network import Network
-from dms.domain.payment import Payment
 from dms.domain.pricing import price_text, quote
 from dms.domain.request import ServiceRequest, problems_of, strangers_of
 from dms.domain.resources import Gpu
@@ -52,15 +52,15 @@ class Admission:
         self._device, self._executor, self._signer = device, executor, signer
         self._checkpoints, self._index, self._holds = checkpoints, index, holds
 
-    def decide(self, deployment: Deployment, payment: Payment, readings: Sequence[GpuReading]) -> Sequence[Hold]:
+    def decide(self, deployment: Deployment, paying: Paying, readings: Sequence[GpuReading]) -> Sequence[Hold]:
         """Grants or refuses it. readings: the GPUs as they were a moment ago. Answers the holds that end with it. The
         caller saves deployment, payment and holds before it waits for anything."""
         request, own = request_of(deployment), self._holds.taken(deployment.key, deployment.service_provider)
-        taken = self.refusal(deployment, payment) or self._place(deployment.key, request, readings)
+        taken = self.refusal(deployment, paying) or self._place(deployment.key, request, readings)
         if isinstance(taken, Refusal):
             deployment.refuse(taken.reason, taken.fault)
             return own
-        payment.use(deployment.key)
+        paying.use()
         deployment.grant(
             taken.resources,
             taken.gpu_uuids,
@@ -101,15 +101,15 @@ class Admission:
             return Refusal(reason, Fault.PROVIDER, "provider")
         return None
 
-    def refusal(self, deployment: Deployment, payment: Payment | None) -> Refusal | None:
-        """Why it can't be taken, as far as that can be told at once. payment: None while nothing is paid yet."""
+    def refusal(self, deployment: Deployment, paying: Paying | None) -> Refusal | None:
+        """Why it can't be taken, as far as that can be told at once. paying: None while nothing is paid yet."""
         return (
             self._of_device()
             or self._of_request(deployment)
-            or (None if payment is None else _of_payment(deployment, payment))
+            or (None if paying is None else _of_payment(paying))
             or self._of_network(deployment)
             or self._of_capacity(deployment)
-            or (None if payment is None else self._of_checks(deployment))
+            or (None if paying is None else self._of_checks(deployment))
         )
 
     def _of_device(self) -> Refusal | None:
@@ -192,11 +192,10 @@ def _no_gpus(left: Sequence[Gpu], readings: Sequence[GpuReading], wish: GpuWish)
     return f"{reason}: its driver tells of {told}"
 
 
-def _of_payment(deployment: Deployment, payment: Payment) -> Refusal | None:
-    if not payment.key:
+def _of_payment(paying: Paying) -> Refusal | None:
+    if not paying.is_named:
         return Refusal("the request names no transaction that pays for it", Fault.REQUESTER, "payment")
-    reason = payment.refusal(deployment.key)
-    return Refusal(reason, Fault.REQUESTER, "payment") if reason else None
+    return Refusal(paying.refusal, Fault.REQUESTER, "payment") if paying.refusal else None
 
 
 def request_of(deployment: Deployment) -> ServiceRequest:

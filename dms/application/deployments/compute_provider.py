@@ -37,7 +37,7 @@ from dms.application.network.messages import (
     encode,
 )
 from dms.application.payments.funding import PatientCheck
-from dms.application.payments.payments import payment_of
+from dms.application.payments.payments import Paying
 from dms.application.ports import EventLog, Executor, OutputStore, PeerNetwork, Signer
 from dms.application.reactors import Reactor
 from dms.domain.deployment import Deployment, DeploymentState, Fault
@@ -150,17 +150,17 @@ class ComputeProvider:
         self._log.adopt_seal_key(message.job_id, bytes.fromhex(message.seal_key))
         deployment = Deployment(message.job_id)
         deployment.ask(peer_id, message.request, message.price, self._device.state.payment_address, message.resume)
-        payment = payment_of(self._log, deployment.tx_hash)
+        paying = Paying(self._log, deployment.tx_hash, deployment.key)
         refusal = self._admission.of_channel(message.channel)
         if self._funding and refusal is None:
-            refusal = self._admission.refusal(deployment, payment)
+            refusal = self._admission.refusal(deployment, paying)
         holds: Sequence[Hold] = ()
         if refusal is not None:
             deployment.refuse(refusal.reason, refusal.fault)
             holds = self._holds.taken(deployment.key, peer_id)
         elif self._funding is None:
-            holds = self._admission.decide(deployment, payment, readings)
-        await self._log.save(deployment, payment, *holds)
+            holds = self._admission.decide(deployment, paying, readings)
+        await self._log.save(deployment, paying.payment, *holds)
         return _answer(deployment)
 
     async def stop(self, job_id: str, by: str, reason: str, fault: Fault, peer_id: str = "") -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from dms.application.ports import EventLog
+from dms.domain.deployment import Deployment
+from dms.domain.job import Job
 from dms.domain.payment import Payment, payment_key
 
 PAGE = 2000
@@ -16,6 +18,35 @@ def payment_of(log: EventLog, tx_hash: str) -> Payment:
     name = log.pseudonym(key) if key else ""
     # The second look: logs of format 1 named the stream by the hash itself.
     return log.load(Payment, name) or log.load(Payment, key) or Payment(name)
+
+
+class Paying:
+    """A payment that is to pay for a job. payment: to be saved with the decision."""
+
+    def __init__(self, log: EventLog, tx_hash: str, job_id: str) -> None:
+        self.payment, self._job_id = payment_of(log, tx_hash), job_id
+        self._free = _is_free(log, self.payment)
+
+    @property
+    def is_named(self) -> bool:
+        return bool(self.payment.key)
+
+    @property
+    def refusal(self) -> str:
+        """Why it can't; empty when it can."""
+        return self.payment.refusal(self._job_id, free=self._free)
+
+    def use(self) -> None:
+        """Raises Conflict."""
+        self.payment.use(self._job_id, free=self._free)
+
+
+def _is_free(log: EventLog, payment: Payment) -> bool:
+    """Whether the job that it paid for leaves it to others, as far as this node knows: on either side its own word
+    counts."""
+    works = (log.load(Job, payment.job_id), log.load(Deployment, payment.job_id)) if payment.job_id else ()
+    known = [work for work in works if work is not None]
+    return bool(known) and all(work.payment_is_free for work in known)
 
 
 async def payments_of_jobs(log: EventLog, job_ids: Collection[str]) -> list[Payment]:
