@@ -53,6 +53,7 @@ from dms.application.files import move_files
 from dms.application.files.file_exchange import FileExchange
 from dms.application.files.transfers import TransferLimits, Transfers
 from dms.application.files.user_files import Inbox, Outbox
+from dms.application.jobs.job_outputs import JobOutputs
 from dms.application.jobs.service_provider import ServiceProvider, Timeouts
 from dms.application.loops import Loops
 from dms.application.network.availability import AvailabilityNews
@@ -231,13 +232,13 @@ def _services(
     base: Base, readiness: Readiness, metadata_file: MetadataFile, figures: Figures, relay: NatsRelay | None
 ) -> Services:
     event_log, executor, peer_id = base.event_log, base.executor, base.identity.peer_id
-    own = OwnAdvertisement(base.device, base.network, base.identity, base.now, base.loops)
+    own = OwnAdvertisement(event_log, base.device, base.network, base.identity, base.now, base.loops)
     directory = Directory(event_log, base.device, base.network, base.identity, own, base.clock, base.loops)
     receiver = _checkpoint_receiver(base)
     archive, archive_after = SegmentArchive(event_log, base.identity), base.settings.eventlog.archive_after_days
     return Services(
         log=event_log,
-        outputs=base.outputs,
+        outputs=JobOutputs(event_log, base.outputs),
         network=base.network,
         signer=base.identity,
         device=base.device,

@@ -253,10 +253,11 @@ class Daemon:
         return await self._keys(Checkpoints(), "state", (OFFERED,), lambda row: row.job_id)
 
     async def _failed_lately(self) -> list[str]:
-        """Jobs whose providers may not know yet that they are over."""
+        """Jobs whose providers may not know yet that they, or an attempt of them, are over."""
         event_log, found = self.parts.event_log, list[str]()
         position = await event_log.position_at(self.services.now() - TOLD_WITHIN_SECONDS * 1_000_000)
-        while batch := await event_log.read(position, PAGE, topics=(Job.Failed.TOPIC,)):
+        topics = (Job.Failed.TOPIC, Job.AttemptFailed.TOPIC)
+        while batch := await event_log.read(position, PAGE, topics=topics):
             found += [recorded.key for recorded in batch]
             position = batch[-1].position
         return found

@@ -80,7 +80,7 @@ def _check_kind(found: os.stat_result, database: Path) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, "it is a folder", str(database))
     if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file", str(database))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(database))
 
 
 def _connect_to_read(database: Path) -> sqlite3.Connection:

@@ -18,7 +18,7 @@ from dms.adapters.p2p.identity import verify_signature
 from dms.adapters.views.check import check_views
 from dms.adapters.views.replay import replay
 from dms.application.ports import SealedLog
-from dms.application.records.seals import SEALED_TOPICS, scopes_of, sealed_by
+from dms.application.records.seals import SEALED_TOPICS, output_of, scopes_of, sealed_by
 from dms.config import EVENTS_DB
 from dms.domain.deployment import Deployment
 from dms.domain.device import Device
@@ -91,9 +91,9 @@ class Audit:
         position, topics = 0, (*SEALED_TOPICS, Erasure.Requested.TOPIC)
         while page := self._store.read(position, 1_000, topics=topics):
             for one in page:
-                kind, _, job_id = one.originator_id.partition("-")
-                if (seal := sealed_by(one)) is not None and (kind == Deployment.KIND or job_id not in sealed):
-                    sealed[job_id] = seal
+                kind, output = one.originator_id.partition("-")[0], output_of(one)
+                if (seal := sealed_by(one)) is not None and (kind == Deployment.KIND or output not in sealed):
+                    sealed[output] = seal
                 erased.update(scopes_of(one))
             position = page[-1].position
         yield from check_outputs(self._outputs, sealed, erased)
@@ -145,7 +145,7 @@ def export_against_heads(lines: Iterable[bytes], kept: Sequence[Heads], checker:
 
 
 def heads_in(path: Path) -> Heads:
-    """Raises NotFound; InvalidInput when it is no file of heads."""
+    """Raises NotFound; InvalidInput when it is not a file of heads."""
     return read_heads(path)
 
 

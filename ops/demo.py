@@ -159,7 +159,7 @@ def show_history(nodes: Sequence[Node], job_id: str) -> None:
             table.add_column(heading, justify="right" if heading == "position" else "left", no_wrap=True)
         for event in events:
             cause = event["causation_id"]
-            # A command is no event: its number only shows which events were decided together.
+            # A command is not an event: its number only shows which events were decided together.
             shown = places.get(cause, f"command …{cause[-8:]}" if cause else "")
             moment = datetime.fromisoformat(event["time"]).strftime("%H:%M:%S.%f")[:-3]
             table.add_row(str(event["position"]), moment, event["topic"], shown.removesuffix(f" of the {name}"))

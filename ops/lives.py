@@ -62,6 +62,8 @@ def _ruled_out(kind: type[Aggregate]) -> Iterator[str]:
     once = sorted(event.TOPIC for event, others in rules.items() if others == {event})
     if once:
         yield f"\nOnce only: {', '.join(f'`{topic}`' for topic in once)}."
+    for event, again in sorted(kind.RULES.renews.items(), key=lambda item: item[0].TOPIC):
+        yield f"\nAfter `{event.TOPIC}` once more: {', '.join(f'`{t}`' for t in sorted(o.TOPIC for o in again))}."
     for event, others in sorted(rules.items(), key=lambda item: item[0].TOPIC):
         if others != {event}:
             yield f"\nAfter `{event.TOPIC}` none of: {', '.join(f'`{t}`' for t in sorted(o.TOPIC for o in others))}."

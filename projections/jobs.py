@@ -13,10 +13,11 @@ from dms.domain.deployment import Deployment
 from dms.domain.event import AnyFact, Event, Unknown
 from dms.domain.job import Job
 from dms.domain.request import ServiceRequest
+from dms.domain.retry import MOST_ATTEMPTS, attempt_of
 from projections.base import Projection
 
 STEPS_KEPT = 200  # of a job whose provider comes and goes for ever; its history has them all
-OPEN_STATUSES = ("awaiting", "funding", "submitted", "accepted", "created", "running", "stopping")
+OPEN_STATUSES = ("awaiting", "funding", "submitted", "retrying", "accepted", "created", "running", "stopping")
 STATUSES = ("requested", *OPEN_STATUSES, "completed", "failed", "stopped", "rejected", "expired")
 
 
@@ -29,11 +30,25 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     note: str = ""
 
 
+class FailedAttempt(Struct, frozen=True, kw_only=True, gc=False):
+    """Of a job that was tried again. failed_at: Unix µs."""
+
+    attempt: int
+    peer: str
+    failed_at: int
+    reason: str
+    fault: str
+    exit_code: int | None = None
+    duration_seconds: float = 0.0
+
+
 class JobRow(Struct, frozen=True, kw_only=True, gc=False):
     """role: "service provider" (we asked for it) or "compute provider" (we run it). Times: Unix µs,
     0 while unknown. peer: the other side. reason: of a bad end, or what an open job waits for. fault: whose
-    fault a bad end was. refund: it was paid for and never ran, so all of the price is owed back (as the
-    service provider)."""
+    fault a bad end was. refund: it was paid for and never ran, so all of the price is owed back (as the service
+    provider). attempt: which one it is, of so many attempts at most; minutes: that it may run.
+    log_lines: of all attempts; log_sha256: of the output of the newest one. resumed_from: the SHA-256 of the checkpoint
+    that this attempt went on from."""
 
     job_id: str
     role: str
@@ -58,6 +73,11 @@ class JobRow(Struct, frozen=True, kw_only=True, gc=False):
     log_lines: int | None = None
     log_sha256: str = ""
     log_truncated: bool = False
+    attempt: int = 1
+    attempts: int = 1
+    failed_attempts: tuple[FailedAttempt, ...] = ()
+    lines_before: int = 0  # of output, by the attempts before this one
+    resumed_from: str = ""
     position: int = 0  # of the newest event counted in
     timeline: tuple[Step, ...] = ()
 
@@ -96,6 +116,9 @@ class Jobs(Projection[JobRow]):
         steps = row.timeline if len(row.timeline) <= STEPS_KEPT else row.timeline[:STEPS_KEPT]
         timeline = (*steps, _step(recorded))  # the newest is always there
         effect = _EFFECTS.get(event_type)
+        if event_type in _ATTEMPTS:
+            changes = _ATTEMPTS[event_type](row, recorded.event, recorded.time)
+            return replace(row, position=position, timeline=timeline, **changes)
         if effect is None:
             return replace(row, position=position, timeline=timeline)
         return replace(row, position=position, timeline=timeline, **effect(recorded.event, recorded.time))
@@ -103,10 +126,13 @@ class Jobs(Projection[JobRow]):
 
 def _begin(recorded: AnyFact) -> JobRow | None:
     match recorded.event:
-        case Job.ServiceRequested(request=request, provider=peer, price=price):
-            return _new(recorded, "service provider", "awaiting", peer, price, request)
-        case Deployment.Requested(request=request, service_provider=peer, price=price):
-            return _new(recorded, "compute provider", "requested", peer, price, request)
+        case Job.ServiceRequested(request=request, provider=peer, price=price, attempts=attempts, resume=resume):
+            row = _new(recorded, "service provider", "awaiting", peer, price, request)
+            return replace(row, attempts=attempts, resumed_from=resume.sha256 if resume else "")
+        case Deployment.Requested(request=request, service_provider=peer, price=price, resume=resume):
+            row = _new(recorded, "compute provider", "requested", peer, price, request)
+            number = attempt_of(row.job_id)
+            return replace(row, attempt=number, attempts=number, resumed_from=resume.sha256 if resume else "")
     return None
 
 
@@ -167,7 +193,7 @@ def _responded(event: Job.DeploymentResponded, time: int) -> dict[str, Any]:
     return {"status": "running", "started_at": time, "reason": ""} if event.success else {}
 
 
-def _sealed(event: Job.LogSealed | Deployment.LogSealed, _time: int) -> dict[str, Any]:
+def _sealed(event: Deployment.LogSealed, _time: int) -> dict[str, Any]:
     return {"log_lines": event.lines, "log_sha256": event.sha256, "log_truncated": event.truncated}
 
 
@@ -184,7 +210,6 @@ _EFFECTS: dict[type[Event], Effect] = {
     Job.DeploymentResponded: _responded,
     Job.ProviderUnreachable: lambda _event, _time: {"unreachable": True},
     Job.ProviderReturned: lambda _event, _time: {"unreachable": False},
-    Job.LogSealed: _sealed,
     Job.Completed: lambda event, time: {"exit_code": 0, **_ends("completed")(event, time)},
     Job.Failed: _ends("failed"),
     Job.Expired: _ends("expired"),
@@ -200,5 +225,48 @@ _EFFECTS: dict[type[Event], Effect] = {
     Deployment.Stopped: _ends("stopped"),
 }
 
+
+# Those that also depend on the row: (row, event, Unix µs) -> fields.
+def _job_sealed(row: JobRow, event: Job.LogSealed, _time: int) -> dict[str, Any]:
+    lines = row.lines_before + event.lines
+    return {"log_lines": lines, "log_sha256": event.sha256, "log_truncated": row.log_truncated or event.truncated}
+
+
+def _attempt_failed(row: JobRow, event: Job.AttemptFailed, time: int) -> dict[str, Any]:
+    failed = FailedAttempt(
+        attempt=event.attempt,
+        peer=row.peer,
+        failed_at=time,
+        reason=event.reason,
+        fault=str(event.fault),
+        exit_code=event.exit_code,
+        duration_seconds=event.duration_seconds,
+    )
+    ended = {"status": "retrying", "unreachable": False, "reason": f"tried again: {event.reason}"}
+    return {**ended, "failed_attempts": (*row.failed_attempts, failed)[:MOST_ATTEMPTS]}
+
+
+def _attempt_started(_row: JobRow, event: Job.AttemptStarted, _time: int) -> dict[str, Any]:
+    return {
+        "status": "submitted",
+        "attempt": event.attempt,
+        "peer": event.provider,
+        "minutes": event.minutes,
+        "reason": "",
+        "lines_before": event.lines_before,
+        "log_lines": None,
+        "log_sha256": "",
+        "resumed_from": event.resume.sha256 if event.resume else "",
+    }
+
+
+_ATTEMPTS: dict[type[Event], Callable[[JobRow, Any, int], dict[str, Any]]] = {
+    Job.LogSealed: _job_sealed,
+    Job.AttemptFailed: _attempt_failed,
+    Job.AttemptStarted: _attempt_started,
+}
+
 # The rest of the job's events are steps of its timeline, and say nothing else here.
-Jobs.places_only = _EVENTS - _EFFECTS.keys() - _NOTES.keys() - {Job.ServiceRequested, Deployment.Requested}
+Jobs.places_only = (
+    _EVENTS - _EFFECTS.keys() - _ATTEMPTS.keys() - _NOTES.keys() - {Job.ServiceRequested, Deployment.Requested}
+)

@@ -54,7 +54,8 @@ class TransactionRow(Struct, frozen=True, kw_only=True, gc=False):
 
 
 _COUNTED: frozenset[type[Event]] = frozenset((
-    Job.ServiceRequested, Job.FundingAccepted, Job.Completed, Job.Failed, Job.RewardClaimed, Job.RewardSettled,
+    Job.ServiceRequested, Job.FundingAccepted, Job.AttemptStarted, Job.Completed, Job.Failed, Job.RewardClaimed,
+    Job.RewardSettled,
     Deployment.Requested, Deployment.FundingAccepted, Deployment.Accepted, Deployment.Rejected,
     Deployment.ContainerExited, Deployment.Failed, Deployment.Stopped, Deployment.RewardClaimed,
     Deployment.RewardSettled,
@@ -142,6 +143,7 @@ _EFFECTS: dict[type[Event], Callable[[TransactionRow, Any, int], dict[str, Any]]
     Payment.Hidden: lambda _row, _event, _time: {"hidden": True},
     Payment.Released: lambda _row, _event, _time: {"transaction_type": DONE},  # it pays for another job now
     Job.FundingAccepted: _funded,
+    Job.AttemptStarted: lambda _row, event, _time: {"payee": event.payee, "minutes": event.minutes},
     Job.RewardClaimed: lambda _row, _event, _time: {"claimed": True},
     Job.RewardSettled: _settled,
     Job.Completed: _job_ended,

@@ -26,7 +26,7 @@ Body = Callable[[], Awaitable[None]]
 @dataclass(frozen=True)
 class Patience:
     """first, longest: seconds of the pause before a loop is begun again; it doubles. quick_deaths: so many in a row and
-    the part has failed. steady_seconds: a life that lasts so long is no quick one."""
+    the part has failed. steady_seconds: a life that lasts so long is not a quick one."""
 
     first: float = 0.2
     longest: float = 60.0

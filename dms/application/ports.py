@@ -45,6 +45,9 @@ class EventLog(Protocol):
         """Appends the pending events of all of them in one transaction; answers the head after it.
         When it raises (LogUnavailable), nothing was appended and the objects must be loaded anew."""
 
+    async def written(self) -> bool:
+        """Returns once all that is decided now is on the disk: True; or was not written, and so never was: False."""
+
     async def read(self, after: int, limit: int, *, topics: Sequence[str] = (), stream: str = "") -> Sequence[Recorded]:
         """At most `limit` events behind position `after`, in order."""
 
@@ -565,9 +568,11 @@ class FundingVerdict(Struct, frozen=True, kw_only=True):
 
 class FundingCheck(Protocol):
     """Whether a reported payment is good. Raises Unavailable when that can't be told now. Texts of
-    verdicts and errors hold no secrets."""
+    verdicts and errors hold no secrets. carries: whether a payment that it accepts can go to another provider than the
+    one that was quoted; not where it was paid to that one's own address."""
 
     name: str
+    carries: bool
 
     async def check(self, claim: PaymentClaim) -> FundingVerdict: ...
 

@@ -11,13 +11,14 @@ from dms.application.deployments.compute_provider import ComputeProvider
 from dms.application.device.device import DeviceService
 from dms.application.device.ml_images import MlImages
 from dms.application.files.transfers import Transfers
+from dms.application.jobs.job_outputs import JobOutputs
 from dms.application.jobs.service_provider import ServiceProvider
 from dms.application.loops import Loops
 from dms.application.network.chats import Chats
 from dms.application.network.directory import Directory
 from dms.application.network.own_advertisement import OwnAdvertisement
 from dms.application.payments.transactions import Transactions
-from dms.application.ports import EventLog, Metrics, OutputStore, PeerNetwork, Relay, Signer
+from dms.application.ports import EventLog, Metrics, PeerNetwork, Relay, Signer
 from dms.application.records.erasures import Erasures
 from dms.application.records.retention import Retention
 from dms.application.writes import Writes
@@ -34,7 +35,7 @@ class Services:
     now: Unix time in microseconds. relay: to NATS, when it is set up."""
 
     log: EventLog
-    outputs: OutputStore
+    outputs: JobOutputs
     network: PeerNetwork
     signer: Signer
     device: DeviceService

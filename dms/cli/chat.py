@@ -20,7 +20,7 @@ def add_to(cli: Group) -> None:
     @click.argument("peers", nargs=-1, metavar="PEER")
     @pass_state
     def start(state: State, peers: tuple[str, ...]) -> None:
-        """Call the user of PEER. Each line that you type is sent; Ctrl-D ends the chat."""
+        """Call the user of PEER. Each line you type is sent; Ctrl-D ends the chat."""
         from dms.cli.talk import talk
 
         talk(state, "start", peerID=_one(peers, "no peer ID specified", "cannot start multiple chats"))
@@ -29,7 +29,7 @@ def add_to(cli: Group) -> None:
     @click.argument("chats", nargs=-1, metavar="ID")
     @pass_state
     def join(state: State, chats: tuple[str, ...]) -> None:
-        """Join the chat ID of `nunet chat list`. Each line that you type is sent; Ctrl-D ends the chat."""
+        """Join chat ID, from `nunet chat list`. Each line you type is sent; Ctrl-D ends the chat."""
         chat = _one(chats, "no chat ID specified", "unable to join multiple chats")
         if not (chat.isascii() and chat.isdigit()):
             raise Failure("argument is not integer", Exit.USAGE, "nunet chat list")
@@ -42,13 +42,13 @@ def add_to(cli: Group) -> None:
     @command(group, "list", "nunet chat list")
     @pass_state
     def list_chats(state: State) -> None:
-        """List the chats that peers began and that nobody has joined."""
+        """List the chats that peers have started and nobody has joined."""
         state.output.rows(state.api().get("/peers/chat"), COLUMNS, "no incoming chats")
 
     @command(group, "clear", "nunet chat clear")
     @pass_state
     def clear(state: State) -> None:
-        """End all chats that wait."""
+        """End all waiting chats."""
         answer = state.api().post("/peers/chat/clear")
         if state.output.for_people:
             click.echo(printable(answer["message"]))

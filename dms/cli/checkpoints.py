@@ -16,15 +16,17 @@ SUFFIX = ".tar.gz"
 
 
 def add_to(cli: Group) -> None:
-    group = Group("checkpoint", help="Checkpoints of this node's jobs, to go on from.", example="nunet checkpoint list")
+    group = Group(
+        "checkpoint", help="Checkpoints of this node's jobs, to resume from.", example="nunet checkpoint list"
+    )
     cli.add_command(group)
 
     @command(group, "list", "nunet checkpoint list -o json")
     @pass_state
     def list_checkpoints(state: State) -> None:
-        """List the checkpoints that are here: what jobs had in /workspace, fetched from their providers.
+        """List the local checkpoints: what jobs had in /workspace, fetched from their providers.
 
-        A new job goes on from one with `nunet job run FILE --resume NAME`.
+        Resume from one with `nunet job run FILE --resume NAME`.
         """
         found = state.api().get("/run/checkpoints")
         columns: list[Column] = [

@@ -144,7 +144,7 @@ class Command(click.Command):
         self.context_settings.setdefault("help_option_names", ["-h", "--help"])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """What is no name of a file must be text: it goes to the daemon, in JSON and in addresses."""
+        """What is not a name of a file must be text: it goes to the daemon, in JSON and in addresses."""
         try:
             rest = super().parse_args(ctx, self._told_apart(args))
             for param in self.params:
@@ -241,7 +241,7 @@ class Root(Group):
             else:
                 complain(_of_the_system(error))
                 code = Exit.FAILURE
-        except UnicodeEncodeError as error:  # what is no text came through as the name of a file
+        except UnicodeEncodeError as error:  # what is not text came through as the name of a file
             complain(f"what was given is not UTF-8: {error.object[:64]}")
             code = Exit.USAGE
         except Exception as error:
@@ -253,7 +253,7 @@ class Root(Group):
 
 
 def _flushed(code: int) -> int:
-    """The exit code, once what was printed is out: data that did not arrive is no success."""
+    """The exit code, once what was printed is out: data that did not arrive is not a success."""
     try:
         streams.flush()
     except BrokenPipeError:

@@ -37,27 +37,32 @@ def add_to(cli: Group) -> None:
     @click.option("--rest-port", metavar="PORT", help="Port for the API.")
     @click.option("--data-dir", metavar="DIR", help="Folder of the event log, job logs and checkpoints.")
     @click.option("--work-dir", metavar="DIR", help="Folder of the node's key.")
-    @click.option("--listen", metavar="MULTIADDR", multiple=True, help="Where peers may connect; may be repeated.")
-    @click.option("--announce", metavar="MULTIADDR", multiple=True, help="What peers are told instead (behind NAT).")
-    @click.option("--bootstrap", metavar="MULTIADDR", multiple=True, help="A peer to connect to first.")
+    @click.option("--listen", metavar="MULTIADDR", multiple=True, help="Address where peers connect. Can be repeated.")
+    @click.option("--announce", metavar="MULTIADDR", multiple=True, help="Address to tell peers instead (behind NAT).")
+    @click.option("--bootstrap", metavar="MULTIADDR", multiple=True, help="Peer to connect to first. Can be repeated.")
     @click.option("--mdns/--no-mdns", default=None, help="Find peers on the local network.")
     @click.option("--executor", metavar="KIND", help="How jobs run: auto, docker or process.")
     @click.option("--target-peer", metavar="PEER", help="Provider of the requests that name none.")
     @click.option(
         "--eventlog-url",
         metavar="URL",
-        help="Where the event log is kept; only empty works in this version: SQLite in the data folder.",
+        help="Where the event log is kept. Only empty (SQLite in the data folder) works in this version.",
     )
     @click.option("--nats-url", metavar="URL", help="NATS server to relay events to.")
     @click.option("--debug/--no-debug", default=None, help="More in the log.")
     @click.option(
-        "--set", "pairs", metavar="KEY=VALUE", multiple=True, help="Any setting by its name; see `config show`."
+        "--set",
+        "pairs",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Set any setting by its name; see `nunet config show`.",
     )
     @pass_state
     def run(state: State, /, pairs: tuple[str, ...], **options: object) -> int:
-        """Run the daemon in the foreground, until SIGTERM or Ctrl-C.
+        """Run the daemon in the foreground until SIGTERM or Ctrl-C.
 
-        Flags win over the environment (DMS_REST_PORT), that over dms_config.json, that over the defaults.
+        Flags override environment variables such as DMS_REST_PORT, which override dms_config.json, which overrides
+        the defaults.
         """
         loaded = state.load(overrides(pairs, options))
         try:

@@ -36,7 +36,7 @@ class _Amount(click.ParamType[float | Share]):
         try:
             amount = float(text.removesuffix("%"))
         except ValueError:
-            self.fail(f"'{text}' is no number, and no share such as 50%", param, ctx)
+            self.fail(f"'{text}' is neither a number nor a share such as 50%", param, ctx)
         return Share(amount) if text.endswith("%") else amount
 
 
@@ -55,26 +55,24 @@ def _add_onboard(cli: Group) -> None:
     @command(cli, "onboard", ONBOARD_EXAMPLE)
     @click.option("-m", "--memory", type=AMOUNT, metavar="MB", help="Memory to offer, or a share such as 50%.")
     @click.option(
-        "-c", "--cpu", type=AMOUNT, metavar="MHZ", help="CPU to offer, the sum over the cores, or a share such as 50%."
+        "-c", "--cpu", type=AMOUNT, metavar="MHZ", help="CPU to offer, in MHz over all cores, or a share such as 50%."
     )
     @click.option("-n", "--nunet-channel", "channel", type=click.Choice(CHANNELS), help="Network to join.")
-    @click.option("-a", "--address", metavar="ADDRESS", help="Cardano or Ethereum address for the payments.")
-    @click.option("-x", "--ntx-price", type=float, metavar="NTX", help="Least price a minute.")
+    @click.option("-a", "--address", metavar="ADDRESS", help="Cardano or Ethereum address for payments.")
+    @click.option("-x", "--ntx-price", type=float, metavar="NTX", help="Minimum price per minute.")
     @click.option("-C", "--cardano", is_flag=True, help="Also offer to run a Cardano node.")
     @click.option(
         "-l", "--local-enable", is_flag=True, help="Also reach peers on the local network (not in data centres)."
     )
     @click.option("-u", "--unavailable", is_flag=True, help="Onboard, but take no jobs yet.")
-    @click.option(
-        "-p", "--plugin", "plugins", metavar="NAME", multiple=True, help="A plugin to enable; may be repeated."
-    )
+    @click.option("-p", "--plugin", "plugins", metavar="NAME", multiple=True, help="Plugin to enable. Can be repeated.")
     @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
     @pass_state
     def onboard(state: State, /, *, yes: bool, **given: Any) -> None:
-        """Offer a part of this machine to the network.
+        """Offer part of this machine to the network.
 
-        Between a tenth and nine tenths of the machine's CPU and memory may be offered; `nunet capacity --full` shows
-        what it has. What is not given is asked for, when somebody sits at the terminal.
+        Between 10 % and 90 % of the machine's CPU and memory can be offered; `nunet capacity --full` shows the totals.
+        On a terminal, missing values are asked for.
         """
         api = state.api()
         say("Checking onboard status...")
@@ -93,16 +91,18 @@ def _add_onboard(cli: Group) -> None:
 
 def _add_offboard(cli: Group) -> None:
     @command(cli, "offboard", "nunet offboard --yes")
-    @click.option("-f", "--force", is_flag=True, help="Even if jobs run, or the state is damaged.")
+    @click.option("-f", "--force", is_flag=True, help="Even if jobs are running or the state is damaged.")
     @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
     @click.option(
-        "--forget-identity", is_flag=True, help="Instead, while the daemon is stopped: give up the node's key for good."
+        "--forget-identity",
+        is_flag=True,
+        help="With the daemon stopped: give up the node's key for good, and do nothing else.",
     )
     @pass_state
     def offboard(state: State, *, force: bool, yes: bool, forget_identity: bool) -> None:
-        """Take this machine off the network. History and identity are kept.
+        """Withdraw this machine from the network. Its history and identity are kept.
 
-        To give up the identity as well, stop the daemon and then use --forget-identity: the next start makes a new one.
+        To give up the identity as well, stop the daemon and use --forget-identity: the next start creates a new one.
         """
         if forget_identity:
             _forget_identity(state, yes)
@@ -116,12 +116,14 @@ def _add_resource_config(cli: Group) -> None:
     @command(cli, "resource-config", "nunet resource-config -m 60% -c 60% -x 0.0002")
     @click.option("-m", "--memory", type=AMOUNT, metavar="MB", help="Memory to offer, or a share such as 50%.")
     @click.option("-c", "--cpu", type=AMOUNT, metavar="MHZ", help="CPU to offer, or a share such as 50%.")
-    @click.option("-x", "--ntx-price", type=float, metavar="NTX", help="Least price a minute; without it the old one.")
+    @click.option(
+        "-x", "--ntx-price", type=float, metavar="NTX", help="Minimum price per minute  [default: unchanged]."
+    )
     @pass_state
     def resource_config(
         state: State, memory: float | Share | None, cpu: float | Share | None, ntx_price: float | None
     ) -> None:
-        """Change what this machine offers. Memory and CPU must both be given."""
+        """Change what this machine offers. Memory and CPU are both required."""
         if memory is None or cpu is None:
             raise Failure("all flag values must be specified", Exit.USAGE, "nunet resource-config -m MB -c MHZ -x NTX")
         given = _of_machine(state.api(), {"memory": memory, "cpu": cpu})
@@ -150,7 +152,7 @@ def _add_figures(cli: Group) -> None:
     @command(cli, "info", "nunet info -o yaml")
     @pass_state
     def info(state: State) -> None:
-        """Show what this machine was onboarded with."""
+        """Show what this machine is onboarded with."""
         found = state.api().get("/onboarding/metadata")
         if state.output.for_people:
             state.output.outline({"metadata": found})
@@ -164,19 +166,19 @@ def _add_figures(cli: Group) -> None:
 def _add_capacity(cli: Group, name: str) -> click.Command:
     @command(cli, name, f"nunet {name} --full --available -o json")
     @click.option("-f", "--full", is_flag=True, help="What the machine has.")
-    @click.option("-a", "--available", is_flag=True, help="What of the onboarded resources no job holds.")
+    @click.option("-a", "--available", is_flag=True, help="Onboarded resources that no job holds.")
     @click.option("-o", "--onboarded", is_flag=True, help="What is offered to the network.")
-    @click.option("-p", "--pretty", is_flag=True, expose_value=False, help="As a table, which it is anyway.")
-    @click.option("-v", "--verbose", is_flag=True, help="All of it, as without flags.")
+    @click.option("-p", "--pretty", is_flag=True, expose_value=False, help="As a table (the default).")
+    @click.option("-v", "--verbose", is_flag=True, help="Everything (the default).")
     @click.option("-gpu", "--gpu-status", "moved", flag_value="gpu status", type=str, hidden=True)
     @click.option("-ct", "--cuda-tensor", "moved", flag_value="gpu capacity --cuda-tensor", type=str, hidden=True)
     @click.option("--rocm-hip", "moved", flag_value="gpu capacity --rocm-hip", type=str, hidden=True)
     @at_option
     @pass_state
     def capacity(state: State, /, *, verbose: bool, moved: str | None, as_of: str | None, **wanted: bool) -> None:
-        """Show the capacity of this machine and of the whole network; all of it unless flags say what.
+        """Show the capacity of this machine and of the whole network. Flags select parts of it.
 
-        -o alone stands for --onboarded here; with a format behind it, as in -o json, for --output.
+        Here -o alone means --onboarded; followed by a format, as in -o json, it means --output.
         """
         if moved:
             raise Failure("the GPUs have a command of their own", Exit.USAGE, f"nunet {moved}")
@@ -189,7 +191,7 @@ def _add_capacity(cli: Group, name: str) -> click.Command:
 
 
 def _add_availability(cli: Group) -> None:
-    group = Group("device", help="Go online and offline.", example="nunet device set online")
+    group = Group("device", help="Go online or offline.", example="nunet device set online")
     cli.add_command(group)
 
     @command(group, "status", "nunet device status")
@@ -207,7 +209,7 @@ def _add_availability(cli: Group) -> None:
     @click.argument("availability", type=click.Choice(["online", "offline"]))
     @pass_state
     def set_status(state: State, availability: str) -> None:
-        """Take jobs (online), or take no more; jobs that run are not touched."""
+        """Take jobs (online), or take no new ones (offline). Running jobs are not affected."""
         answer = state.api().post("/device/status", {"is_available": availability == "online"})
         say(answer["message"])
 

@@ -14,7 +14,7 @@ PATIENCE_SECONDS = 3600.0  # the whole history is searched, and all views are ma
 
 
 def add_to(cli: Group) -> None:
-    group = Group("erasure", help="Erase what this node holds of a person.", example="nunet erasure list")
+    group = Group("erasure", help="Erase what this node holds about a person.", example="nunet erasure list")
     cli.add_command(group)
     _add_run(group)
     _add_list(group)
@@ -24,15 +24,14 @@ def _add_run(group: Group) -> None:
     @command(group, "run", "nunet erasure run <address> --dry-run\nnunet erasure run <address> --yes")
     @click.argument("subject")
     @click.option("--dry-run", is_flag=True, help="Only show what would be erased.")
-    @click.option("--skip-open", is_flag=True, help="Leave what has not ended, erase the rest.")
-    @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+    @click.option("--skip-open", is_flag=True, help="Leave what has not ended; erase the rest.")
+    @click.option("-y", "--yes", is_flag=True, help="Don't ask for confirmation.")
     @pass_state
     def run(state: State, subject: str, dry_run: bool, skip_open: bool, yes: bool) -> None:
-        """Erase what tells of SUBJECT: a wallet address, a transaction hash, a peer id, or the id of a job or transfer.
+        """Erase what is known about SUBJECT: a wallet address, a transaction hash, a peer id, or a job or transfer id.
 
-        The events stay, and their history stays provable; what they told of the person can't be read any more, by
-        nobody, and outputs, checkpoints and received files are removed. It can't be taken back.
-        """  # fmt: skip
+        The events stay and the history remains verifiable, but nobody can read what they said about the person any
+        more. Outputs, checkpoints and received files are removed. This can't be undone."""
         api = state.api()
         body: dict[str, Any] = {"subject": subject, "skip_open": skip_open}
         found = api.post("/erasures", body | {"dry_run": True}, timeout_seconds=PATIENCE_SECONDS)
@@ -69,7 +68,7 @@ def _add_list(group: Group) -> None:
     @command(group, "list", "nunet erasure list")
     @pass_state
     def list_erasures(state: State) -> None:
-        """List the erasures of this node, newest first. Who was erased is not kept."""
+        """List this node's erasures, newest first. Who was erased is not recorded."""
         rows = state.api().get("/erasures", limit=1000)["items"]
         state.output.rows(
             rows,

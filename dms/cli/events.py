@@ -18,11 +18,11 @@ from dms.errors import Exit
 
 PREFIX = "io.nunet.dms."
 SEALED = "sealed"
-AT_HELP = "As it was at a position of the log, or at a time such as 2026-01-31T12:00:00Z."
+AT_HELP = "Show the state at this position of the log, or at a time such as 2026-01-31T12:00:00Z."
 
 
 def add_to(cli: Group) -> None:
-    group = Group("events", help="The event log: every change of state, in order.", example="nunet events tail")
+    group = Group("events", help="The event log: every state change, in order.", example="nunet events tail")
     cli.add_command(group)
     _add_tail(group)
     _add_exports(group)
@@ -31,16 +31,18 @@ def add_to(cli: Group) -> None:
 
 def _add_tail(group: Group) -> None:
     @command(group, "tail", "nunet events tail --type job,deployment --limit 20\nnunet events tail --after 0 -o jsonl")
-    @click.option("-f", "--follow", is_flag=True, help="Go on with what happens from now on.")
-    @click.option("--after", type=click.IntRange(0), metavar="POSITION", help="Only events behind this position.")
-    @click.option("-n", "--limit", type=click.IntRange(1), help="At most so many  [default: 20, or none with --after].")
-    @click.option("--type", "kind", metavar="TOPICS", help="Only these, such as job.completed or deployment.*")
-    @click.option("--job", "job_id", metavar="JOB", help="Only of this job.")
-    @click.option("--provider", metavar="PEER", help="Only of this compute provider.")
-    @click.option("--since", metavar="TIME", help="Not before this time.")
-    @click.option("--until", metavar="TIME", help="Before this time.")
-    @click.option("--personal", is_flag=True, help="With what is sealed of persons in the clear.")
-    @click.option("--nats", is_flag=True, help="Read them from NATS (nats.url): of every DMS that relays there.")
+    @click.option("-f", "--follow", is_flag=True, help="Keep printing new events.")
+    @click.option("--after", type=click.IntRange(0), metavar="POSITION", help="Only events after this position.")
+    @click.option(
+        "-n", "--limit", type=click.IntRange(1), help="At most this many  [default: 20; no limit with --after]."
+    )
+    @click.option("--type", "kind", metavar="TOPICS", help="Only these types, such as job.completed or deployment.*")
+    @click.option("--job", "job_id", metavar="JOB", help="Only this job.")
+    @click.option("--provider", metavar="PEER", help="Only this compute provider.")
+    @click.option("--since", metavar="TIME", help="Only events at or after this time.")
+    @click.option("--until", metavar="TIME", help="Only events before this time.")
+    @click.option("--personal", is_flag=True, help="Decrypt personal fields.")
+    @click.option("--nats", is_flag=True, help="Read from NATS (nats.url): the events of every DMS that relays there.")
     @pass_state
     def tail(
         state: State,
@@ -53,9 +55,9 @@ def _add_tail(group: Group) -> None:
         personal: bool,
         **wanted: str | None,
     ) -> None:
-        """Show the newest events of this node, or those behind a position; with --follow, live.
+        """Show this node's newest events, or those after a position; with --follow, live.
 
-        A reader that was interrupted goes on with --after and the last position that it saw.
+        To continue after an interruption, pass the last position seen to --after.
         """
         wanted["type"] = wanted.pop("kind")
         if nats:
@@ -115,19 +117,19 @@ def _show(state: State, event: Mapping[str, Any]) -> None:
 
 def _add_exports(group: Group) -> None:
     @command(group, "export", "nunet events export -f log.ndjson\nnunet events export --job <job-id> -f job.ndjson")
-    @click.option("--job", "job_id", metavar="JOB", help="Only this job, each record signed by this node.")
+    @click.option("--job", "job_id", metavar="JOB", help="Only this job; this node signs each record.")
     @click.option(
         "-f",
         "--file",
         "path",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Where to  [default: standard output].",
+        help="File to write  [default: standard output].",
     )
     @pass_state
     def export(state: State, job_id: str | None, path: Path | None) -> None:
-        """Write the event log, or one job of it, as lines that prove themselves.
+        """Export the event log, or one job of it, in a form that can be verified anywhere.
 
-        Who gets the file checks it without this node: nunet audit verify --export FILE.
+        The recipient checks the file without this node: nunet audit verify --export FILE.
         """  # fmt: skip
         lines = state.api().raw_lines("/events/export", job_id=job_id)
         if path is None:
@@ -141,11 +143,14 @@ def _add_exports(group: Group) -> None:
 
     @command(group, "import", "nunet events import log.ndjson --database copy.db")
     @click.argument("path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-    @click.option("--database", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The log to make.")
+    @click.option(
+        "--database", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The log to create."
+    )
     def import_events(path: Path, database: Path) -> None:
-        """Make an event log of an export: the same positions, the same hashes. It must verify, and be of a whole log.
+        """Create an event log from an export: same positions, same hashes. The export must be of a whole log and
+        verify.
 
-        Look at it with: nunet audit verify --database FILE; or run a DMS on it.
+        Check it with nunet audit verify --database FILE, or run a DMS on it.
         """
         from dms.offline import import_export
 
@@ -172,7 +177,7 @@ def _add_diff(cli: Group) -> None:
     @click.argument("end", metavar="[TO]", required=False)
     @pass_state
     def diff(state: State, start: str, end: str | None) -> None:
-        """Show what changed between two moments: positions of the log, or times. TO is now when absent."""
+        """Show what changed between two positions of the log, or two times. TO defaults to now."""
         found = state.api().get("/diff", **{"from": start, "to": end})
         if not state.output.for_people:
             state.output.record(found)

@@ -36,10 +36,11 @@ def add_to(cli: Group) -> None:
     @click.argument("peer")
     @click.argument("path", type=click.Path(path_type=Path))
     @click.argument("transfer_type", required=False, type=click.Choice(["0", "1"]), metavar="")
-    @click.option("--no-wait", is_flag=True, help="Only offer it; print the transfer's id.")
+    @click.option("--no-wait", is_flag=True, help="Don't wait; print the transfer's id.")
     @pass_state
     def send_file(state: State, peer: str, path: Path, transfer_type: str | None, no_wait: bool) -> None:
-        """Offer the file PATH to the user of PEER, and wait until it is there. It goes on when this is interrupted."""
+        """Offer the file PATH to the user of PEER, and wait until it has arrived. The transfer continues if this
+        command is interrupted."""
         del transfer_type  # the original took one, and never used it
         api = state.api()
         body = {"peerid": peer, "filepath": str(path.absolute())}
@@ -50,28 +51,28 @@ def add_to(cli: Group) -> None:
 
     @command(cli, "accept-file", "nunet accept-file\nnunet accept-file 1")
     @click.argument("offer", default="0")
-    @click.option("--no-wait", is_flag=True, help="Only begin; print the transfer's id.")
+    @click.option("--no-wait", is_flag=True, help="Don't wait; print the transfer's id.")
     @pass_state
     def accept_file(state: State, offer: str, no_wait: bool) -> None:
-        """Take the file of OFFER (an id of `nunet file list`, by default the oldest), and wait until it is here."""
+        """Accept the file OFFER (an id from `nunet file list`; by default the oldest) and wait until it has arrived."""
         transfer = state.api().post("/peers/file/accept", {"streamid": offer})
         _finish(state, transfer, no_wait=no_wait)
 
-    group = Group("file", help="Files given to and taken from peers.", example="nunet file list")
+    group = Group("file", help="Files sent to and received from peers.", example="nunet file list")
     cli.add_command(group)
 
     @command(group, "list", "nunet file list\nnunet file list --all -o jsonl")
-    @click.option("-a", "--all", "everything", is_flag=True, help="Also those that are over.")
+    @click.option("-a", "--all", "everything", is_flag=True, help="Include transfers that have ended.")
     @pass_state
     def list_files(state: State, everything: bool) -> None:
-        """List the files that wait or are on their way; the ID is what accept-file takes."""
+        """List the files that are waiting or in transfer. `nunet accept-file` takes the ID."""
         rows = list(state.api().items("/peers/files", state="" if everything else ",".join(OPEN), limit=1000))
         state.output.rows(rows, COLUMNS, "no files wait or are on their way")
 
     @command(group, "clear", "nunet file clear")
     @pass_state
     def clear(state: State) -> None:
-        """Refuse all offers that wait."""
+        """Refuse all waiting offers."""
         answer = state.api().post("/peers/file/clear")
         if state.output.for_people:
             click.echo(printable(answer["message"]))
@@ -82,7 +83,7 @@ def add_to(cli: Group) -> None:
     @click.argument("transfer_id", metavar="TRANSFER")
     @pass_state
     def cancel(state: State, transfer_id: str) -> None:
-        """Stop a transfer on both sides."""
+        """Cancel a transfer on both sides."""
         state.output.record(state.api().delete(f"/peers/files/{transfer_id}"))
 
 

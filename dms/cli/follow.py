@@ -136,7 +136,7 @@ class Follower:
         except TimeoutError as error:
             raise timed_out(self._job_id) from error
         except json.JSONDecodeError as error:
-            raise Failure(f"{self._api.url} sent something that is no JSON: {error}") from error
+            raise Failure(f"{self._api.url} sent something that is not JSON: {error}") from error
         if not isinstance(frame, dict) or not isinstance(frame.get("action"), str):
             raise Failure(f"{self._api.url} sent a frame without an action")
         return frame

@@ -43,10 +43,10 @@ def add_to(cli: Group) -> None:
 
 def _add_status(group: Group) -> None:
     @command(group, "status", "nunet gpu status --once")
-    @click.option("--once", is_flag=True, help="Show it once, also on a terminal.")
+    @click.option("--once", is_flag=True, help="Print once and exit, also on a terminal.")
     @pass_state
     def status(state: State, once: bool) -> None:
-        """Show what the GPUs do now, and which jobs hold them; on a terminal anew every 2 s until CTRL+C."""
+        """Show how the GPUs are used, and by which jobs. On a terminal, refresh every 2 s until Ctrl-C."""
         api = state.api()
         live = not once and state.output.for_people and sys.stdout.isatty()
         try:
@@ -90,14 +90,14 @@ OFFERED: Sequence[Column] = (
 
 def _add_capacity(group: Group) -> None:
     @command(group, "capacity", "nunet gpu capacity")
-    @click.option("-c", "--cuda-tensor", is_flag=True, help="Try CUDA and tensor cores, in a container.")
-    @click.option("-r", "--rocm-hip", is_flag=True, help="The same for AMD; not in this version.")
-    @click.option("-i", "--intel-xpu", is_flag=True, help="The same for Intel; not in this version.")
+    @click.option("-c", "--cuda-tensor", is_flag=True, help="Test CUDA and tensor cores in a container.")
+    @click.option("-r", "--rocm-hip", is_flag=True, help="The same for AMD; not supported in this version.")
+    @click.option("-i", "--intel-xpu", is_flag=True, help="The same for Intel; not supported in this version.")
     @pass_state
     def capacity(state: State, *, cuda_tensor: bool, rocm_hip: bool, intel_xpu: bool) -> None:
-        """Show what is detected and offered of the GPUs.
+        """Show the GPUs detected and offered.
 
-        With --cuda-tensor a container tries CUDA on those that nothing uses. Its image must be there: nunet onboard-ml.
+        With --cuda-tensor a container tests CUDA on idle GPUs. Its image must be present: nunet onboard-ml.
         """
         if rocm_hip or intel_xpu:
             raise Failure(NO_ROCM if rocm_hip else NO_XPU)
@@ -133,9 +133,9 @@ def _add_onboard(group: Group, name: str, example: str) -> click.Command:
     @command(group, name, example)
     @pass_state
     def onboard(state: State) -> None:
-        """Say what must be installed here so that jobs can use the GPUs. It changes nothing itself.
+        """Show what must be installed so that jobs can use the GPUs. Changes nothing.
 
-        Drivers are for you to install: the wrong one leaves a machine without a screen, or without its kernel modules.
+        Install drivers yourself: the wrong one can leave a machine without a display, or without its kernel modules.
         """
         steps = advice(this_system())
         if not state.output.for_people:
@@ -151,10 +151,10 @@ def _add_onboard(group: Group, name: str, example: str) -> click.Command:
 
 def _add_images(cli: Group) -> None:
     @command(cli, "onboard-ml", "nunet onboard-ml --list")
-    @click.option("-l", "--list", "only_list", is_flag=True, help="Fetch nothing, only show which are here.")
+    @click.option("-l", "--list", "only_list", is_flag=True, help="Only list which are present.")
     @pass_state
     def onboard_ml(state: State, only_list: bool) -> None:
-        """Fetch the known images for machine learning ahead, so that the first job need not wait for them."""
+        """Fetch the known machine-learning images in advance, so that the first job need not wait for them."""
         api = state.api()
         wanted = api.get("/ml-images")
         if only_list:

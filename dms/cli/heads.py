@@ -24,12 +24,12 @@ HEADS = click.Path(path_type=Path, dir_okay=False)
 
 def add_heads(group: Group) -> None:
     @command(group, "heads", "nunet audit heads\nnunet audit heads --heads /var/nunet/heads.json")
-    @click.option("--heads", "path", type=HEADS, help="File to show  [default: heads.json of this machine's DMS].")
+    @click.option("--heads", "path", type=HEADS, help="File to read  [default: heads.json of this machine's DMS].")
     @pass_state
     def heads(state: State, path: Path | None) -> None:
-        """List which peers have signed the head of this DMS's log, and whose heads it has signed.
+        """List the peers that have signed the head of this DMS's log, and those whose heads it has signed.
 
-        The daemon may run, or not. A signature for one position witnesses all events up to it.
+        Works with the daemon running or stopped. A signature for one position witnesses all events up to it.
         """
         path = path or state.load().settings.events_db.with_name("heads.json")
         rows = list(_rows(_read(path, "no peer has been shown a head yet, or it is another file")))

@@ -51,14 +51,14 @@ def _parsed(where: str, text: str, *, as_yaml: bool) -> Any:
 
 # --- changes to it -----------------------------------------------------------------------------------
 def put(request: dict[str, Any], path: str, value: Any) -> None:
-    """path: keys with dots between, without regard to case. Raises Failure where one leads into what is no object."""
+    """path: keys with dots between, without regard to case. Raises Failure where one leads into no object."""
     *parents, last = path.split(".")
     at = request
     for parent in parents:
         key = _key(at, parent)
         if not isinstance(at.get(key), dict):
             if at.get(key) is not None:
-                raise Failure(f"{path}: {parent} is no object", Exit.USAGE)
+                raise Failure(f"{path}: {parent} is not an object", Exit.USAGE)
             at[key] = {}
         at = at[key]
     at[_key(at, last)] = value

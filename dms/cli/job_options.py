@@ -36,7 +36,7 @@ class Duration(click.ParamType[float]):
         try:
             return seconds_in(str(value), unit_seconds=1.0)
         except ValueError:
-            self.fail(f"{value!r} is no duration: a number of seconds, or a text such as 90s, 10m, 1h", param, ctx)
+            self.fail(f"{value!r} is not a duration: a number of seconds, or a text such as 90s, 10m, 1h", param, ctx)
 
 
 class Amount(click.ParamType[int]):
@@ -49,7 +49,7 @@ class Amount(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         found = self._pattern.fullmatch(str(value).strip())
         if found is None:
-            self.fail(f"{value!r} is no number of {self.name}, nor one such as 2{self._thousand}", param, ctx)
+            self.fail(f"{value!r} is neither a number of {self.name} nor one such as 2{self._thousand}", param, ctx)
         factor = 1000 if (found[2] or "").casefold().startswith(self._thousand[0].casefold()) else 1
         return math.ceil(float(found[1]) * factor)
 
@@ -67,9 +67,13 @@ def describing(function: F) -> F:
         click.option("--input", "inputs", multiple=True, metavar="URL|FILE", help="Fetch this into /workspace first."),
         click.option("--env", "env", multiple=True, metavar="NAME[=VALUE]", help="Set an environment variable."),
         click.option(
-            "--secret-env", multiple=True, metavar="NAME[=VALUE]", help="The same; the value is kept secret."
+            "--secret-env", multiple=True, metavar="NAME[=VALUE]", help="Set an environment variable, kept secret."
         ),
         click.option("--network", type=click.Choice(["none", "internet"]), help="What the job can reach."),
+        click.option(
+            "--attempts", type=click.IntRange(min=1),
+            help="Try it at most this often, also at other providers, while it fails by no fault of its own.",
+        ),
         click.option("--provider", type=PeerId(), metavar="PEER", help="Only this provider may run it."),
         click.option("--max-ntx", type=click.FloatRange(min=0), help="The most that it may cost  [default: 10]."),
         click.option(
@@ -94,6 +98,7 @@ def described(request: dict[str, Any], given: Mapping[str, Any], arguments: tupl
         "constraints.ram": given["ram"],
         "constraints.network": given["network"],
         "params.node_id": given["provider"],
+        "retry.max_attempts": given["attempts"],
         "max_ntx": given["max_ntx"],
         "params.arguments": list(arguments) or None,
     }
@@ -121,7 +126,7 @@ def put_variable(request: dict[str, Any], path: str, name: str, value: str) -> N
 
 
 def _url(text: str) -> str:
-    """What is no URL is a file of this machine."""
+    """What is not a URL is a file of this machine."""
     return text if _SCHEME.match(text) else Path(text).absolute().as_uri()
 
 

@@ -11,7 +11,7 @@ import click
 from dms.cli.checkpoints import with_resume
 from dms.cli.core import Command, F, Group, State, can_ask, command, pass_state
 from dms.cli.failure import Failure, say
-from dms.cli.job_files import read_request, set_all
+from dms.cli.job_files import get, read_request, set_all
 from dms.cli.job_options import DEFAULTS, Duration, described, describing
 from dms.cli.job_template import TEMPLATES, template
 from dms.cli.references import JobReference, job_argument, job_id_of
@@ -49,10 +49,10 @@ def add_to(group: Group) -> None:
 def _paying(function: F) -> F:
     """Decorator: the options of a command that pays a job and may wait for it."""
     options = [
-        click.option("--tx-hash", metavar="HASH", help="Transaction that pays the job."),
+        click.option("--tx-hash", metavar="HASH", help="Hash of the transaction that pays for the job."),
         click.option(
             "--trust", is_flag=True,
-            help="Report a made-up transaction: good for trying out, where the daemon's funding check is `trust`.",
+            help="Report a made-up transaction: for trying out, where the daemon's funding.check is trust.",
         ),
         click.option(
             "-f", "-w", "--wait", "--follow", "wait", is_flag=True,
@@ -67,8 +67,8 @@ def _asking(function: F) -> F:
     """Decorator: the options of a command that asks for a new job."""
     options = [
         click.option("--quote", is_flag=True, help="Only ask for the price; pay later with `job fund`."),
-        click.option("--dry-run", is_flag=True, help="Only show price and provider, and why; nothing is recorded."),
-        click.option("--strict", is_flag=True, help="Refuse what is only warned of otherwise, such as unknown keys."),
+        click.option("--dry-run", is_flag=True, help="Only show the price and the provider, and why; record nothing."),
+        click.option("--strict", is_flag=True, help="Treat warnings, such as of unknown keys, as errors."),
     ]
     return _with(options, function)
 
@@ -106,7 +106,7 @@ def _add_run(group: Group) -> None:
         timeout: float | None,
         **given: Any,
     ) -> int:
-        """Ask for a service, pay, and run it.
+        """Request a job, pay for it and run it.
 
         FILE describes the job, as JSON or YAML; - is standard input (see `nunet job template`). Options
         change what it says, or describe the job without a file. ARGS are the container's arguments.
@@ -148,10 +148,10 @@ def _add_rerun(group: Group) -> None:
         wait: bool,
         timeout: float | None,
     ) -> int:
-        """Ask for the same job again, as a new one. It is quoted and paid anew.
+        """Request the same job again, as a new one. It is quoted and paid for anew.
 
-        JOB is a job that this node asked for. Values of secret environment variables are not kept: set them again
-        with --set params.secret_env.NAME=VALUE.
+        JOB is a job that this node requested. Values of secret environment variables are not kept: set them again with
+        --set params.secret_env.NAME=VALUE.
         """
         _check_payment(tx_hash, trust)
         request = _request_of(state.api(), job_id)
@@ -165,7 +165,7 @@ def _add_fund(group: Group) -> None:
     @pass_state
     @job_argument
     def fund(state: State, *, job_id: str, tx_hash: str | None, trust: bool, wait: bool, timeout: float | None) -> int:
-        """Report the payment of a job that was quoted before, and run it."""
+        """Report the payment for a job quoted earlier, and run it."""
         from dms.cli.job_watch import Watched
 
         _check_payment(tx_hash, trust)
@@ -181,9 +181,9 @@ def _add_template(group: Group) -> None:
     @click.argument("name", type=click.Choice(sorted(TEMPLATES)))
     @pass_state
     def show_template(state: State, name: str) -> None:
-        """Print a job's description to start from: in YAML, or with -o json in JSON.
+        """Print a job file to start from, in YAML, or in JSON with -o json.
 
-        It names its schema, which the daemon serves, so that an editor completes and checks what is typed.
+        It names its schema, served by the daemon, so that editors complete and check what you type.
         """
         click.echo(template(name, state.base_url, as_json=state.format in ("json", "jsonl")), nl=False)
 
@@ -210,6 +210,7 @@ def _ask_and_pay(
     job_id = offer["job_id"]
     provider = offer.get("compute_provider_id") or offer["compute_provider_addr"]
     say(f"job {job_id}: {offer['estimated_price']} NTX, provider {provider}")
+    _warn_of_attempts(request, offer)
     if quote:
         _print_quote(state, offer)
         return Exit.OK
@@ -218,6 +219,12 @@ def _ask_and_pay(
         say("nothing is paid: a made-up transaction is reported, which only the funding check `trust` believes")
     about = {"provider": provider, "price": offer["estimated_price"]}
     return Watched(state, job_id, about, wait=wait).pay_and_follow(paid_with, timeout)
+
+
+def _warn_of_attempts(request: Mapping[str, Any], offer: Mapping[str, Any]) -> None:
+    asked, most = get(dict(request), "retry.max_attempts"), offer.get("attempts", 1)
+    if isinstance(asked, int) and asked > most:
+        say("warning: it is tried once: its payment goes to the provider's own address, and can't be carried over")
 
 
 def _check_payment(tx_hash: str | None, trust: bool) -> None:

@@ -16,7 +16,13 @@ from dms.cli.job_text import PROGRESS, progress
 from dms.cli.text import output_line, printable
 
 REFRESHES_A_SECOND = 4
-STATES = {"job-submitted": "submitted", "job-completed": "completed", "job-failed": "failed"}
+STATES = {
+    "job-submitted": "submitted",
+    "job-attempt-failed": "retrying",
+    "job-attempt-started": "submitted again",
+    "job-completed": "completed",
+    "job-failed": "failed",
+}
 
 
 class LiveView:

@@ -75,7 +75,7 @@ class Watched:
         """Returns when the job is told to stop, and its end is waited for. Raises KeyboardInterrupt to leave it."""
         if self._wait and can_ask() and self._wants_stop():
             self._api.post(f"/jobs/{in_path(self.job_id)}/stop", {"reason": ""})
-            say(f"job {self.job_id} is told to stop; waiting for its end")
+            say(f"job {self.job_id} was told to stop; waiting for its end")
             return
         job = self.job_id
         say(f"\njob {job} goes on; watch it: nunet job logs -f {job}    stop it: nunet job stop {job}")

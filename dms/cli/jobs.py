@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from dms.cli.output import Column
 
 
+ATTEMPTS: list[Column] = [
+    ("FAILED ATTEMPT", "attempt"),
+    ("PROVIDER", "peer"),
+    ("TIME", lambda row: moment(row.get("failed_at"))),
+    ("FAULT", lambda row: row.get("fault") or "nobody"),
+    ("RAN", lambda row: f"{row.get('duration_seconds') or 0:.1f} s"),
+    ("WHY", "reason"),
+]
+
+
 def add_to(cli: Group) -> None:
     group = Group("job", help="Ask for jobs, watch them, read what happened.", example="nunet job list")
     cli.add_command(group)
@@ -33,24 +43,22 @@ def add_to(cli: Group) -> None:
 
 def _add_list(group: Group) -> None:
     @command(group, "list", "nunet job list --status running --limit 20")
-    @click.option(
-        "--status", type=Statuses(), metavar="STATUS", help="Only jobs in this state; several with commas between."
-    )
-    @click.option("--role", type=click.Choice(["sp", "cp"]), help="Only jobs this node asked for (sp) or runs (cp).")
+    @click.option("--status", type=Statuses(), metavar="STATUS", help="Only jobs in these states (comma-separated).")
+    @click.option("--role", type=click.Choice(["sp", "cp"]), help="Only jobs this node requested (sp) or runs (cp).")
     @click.option(
         "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many, newest first."
     )
     @at_option
     @pass_state
     def list_jobs(state: State, status: str | None, role: str | None, limit: int, as_of: str | None) -> None:
-        """List the jobs of this node, asked for by it or run by it; the newest first."""
+        """List the jobs that this node requested or runs, newest first."""
         found = state.api().get("/jobs", status=status, role=role, limit=limit, as_of=as_of)["items"]
         asked_for_some = status or role or as_of
         empty = "no such jobs" if asked_for_some else "no jobs yet; run one with: nunet job run job.json"
         columns: list[Column] = [
             ("JOB", "job_id"),
             ("ROLE", "role"),
-            ("STATUS", lambda row: str(row["status"]) + (", unreachable" if row.get("unreachable") else "")),
+            ("STATUS", _status),
             ("REQUESTED", lambda row: moment(row.get("requested_at"))),
             ("EXIT", "exit_code"),
             ("PRICE", "price"),
@@ -65,15 +73,19 @@ def _add_describe(group: Group) -> None:
     @pass_state
     @job_argument
     def describe(state: State, *, job_id: str, as_of: str | None) -> None:
-        """Show all that is known about a job, now or as it was."""
+        """Show everything known about a job, now or at an earlier moment."""
         job = state.api().get(f"/jobs/{in_path(job_id)}", as_of=as_of)
         if not state.output.for_people:
             state.output.record(job)
             return
         shown = {key: value for key, value in job.items() if key != "timeline" and value not in (None, "", 0, False)}
         shown |= {key: moment(job.get(key)) for key in ("requested_at", "started_at", "ended_at") if job.get(key)}
+        attempts = shown.pop("failed_attempts", [])
         state.output.record(shown)
         click.echo()
+        if attempts:
+            state.output.rows(attempts, ATTEMPTS)
+            click.echo()
         steps: list[Column] = [
             ("POSITION", "position"),
             ("TIME", lambda row: moment(row.get("time"))),
@@ -87,7 +99,7 @@ def _add_history(group: Group) -> None:
     @pass_state
     @job_argument
     def history(state: State, *, job_id: str) -> None:
-        """Show every event of a job, as the log has it: with position, cause and hash."""
+        """Show every event of a job, with position, cause and hash."""
         events = list(state.api().items(f"/jobs/{in_path(job_id)}/history"))
         columns: list[Column] = [
             ("POSITION", "position"),
@@ -104,17 +116,21 @@ def _add_why(group: Group) -> None:
     @pass_state
     @job_argument
     def why(state: State, *, job_id: str) -> None:
-        """Tell why a job went to its provider, why others could not take it, and why it ended as it did."""
+        """Explain why a job went to its provider, why others could not take it, and why it ended as it did."""
         api = state.api()
         job = api.get(f"/jobs/{in_path(job_id)}")
         reasons = reasons_of(job, api.items(f"/jobs/{in_path(job_id)}/history"))
         if not state.output.for_people:
             state.output.record(reasons)
             return
-        shown: list[Column] = [(key, key) for key in reasons if key not in ("refused", "refused_count")]
+        lists = ("refused", "refused_count", "failed_attempts")
+        shown: list[Column] = [(key, key) for key in reasons if key not in lists]
         if reasons["refused_count"]:
             shown.append(("refused_count", "refused_count"))
         state.output.record(reasons, shown)
+        if reasons["failed_attempts"]:
+            click.echo()
+            state.output.rows(reasons["failed_attempts"], ATTEMPTS)
         if reasons["refused"]:
             click.echo()
             state.output.rows(reasons["refused"], [("NOT CHOSEN", "peer_id"), ("WHY", "reason")])
@@ -125,16 +141,16 @@ def _add_why(group: Group) -> None:
 
 def _add_logs(group: Group) -> None:
     @command(group, "logs", "nunet job logs <job-id> -f --after 2")
-    @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
-    @click.option("--after", type=click.IntRange(0), default=0, help="Only lines behind this number.")
+    @click.option("-f", "--follow", is_flag=True, help="Keep printing until the job ends.")
+    @click.option("--after", type=click.IntRange(0), default=0, help="Only lines after this number.")
     @click.option("--stream", type=click.Choice(["stdout", "stderr"]), help="Only this stream.")
-    @click.option("-t", "--timestamps", is_flag=True, help="Number and time before each line.")
+    @click.option("-t", "--timestamps", is_flag=True, help="Prefix each line with its number and time.")
     @pass_state
     @job_argument
     def logs(state: State, *, job_id: str, follow: bool, after: int, stream: str | None, timestamps: bool) -> int:
-        """Print the output of a job: its standard output to standard output, its errors to standard error.
+        """Print a job's output: its standard output to standard output, its standard error to standard error.
 
-        Exit code 1 when what this node has stored is damaged: no longer what was sealed when the job ended.
+        Exits with 1 if the stored output is damaged, that is, differs from what was sealed when the job ended.
         """
         api = state.api()
         # Knowing the job's own address of its output is the right to read it.
@@ -164,13 +180,14 @@ def _add_logs(group: Group) -> None:
 
 def _add_stopping(group: Group) -> None:
     @command(group, "stop", 'nunet job stop <job-id> --reason "wrong data"')
-    @click.option("--reason", default="", help="Is recorded, and told the other side  [default: who stopped it].")
+    @click.option("--reason", default="", help="Recorded, and sent to the other side  [default: who stopped it].")
     @pass_state
     @job_argument
     def stop(state: State, *, job_id: str, reason: str) -> None:
-        """Stop a job of ours, or one that runs here for another node. It counts as failed, with the reason."""
+        """Stop a job that this node requested, or one that it runs for another node. The job counts as failed, with the
+        reason."""
         answer = state.api().post(f"/jobs/{in_path(job_id)}/stop", {"reason": reason})
-        say(f"job {job_id} is told to stop")
+        say(f"job {job_id} was told to stop")
         if answer and not state.output.for_people:
             state.output.record(answer)
 
@@ -178,10 +195,15 @@ def _add_stopping(group: Group) -> None:
 _REFUND = "the job never ran: all of its price is owed back, and its payment can pay for another job"
 
 
+def _status(row: Mapping[str, Any]) -> str:
+    again = f", attempt {row['attempt']} of {row['attempts']}" if row.get("failed_attempts") else ""
+    return str(row["status"]) + again + (", unreachable" if row.get("unreachable") else "")
+
+
 def reasons_of(job: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """What the job's events say of its placement and its end."""
     data = {str(event["topic"]): event["data"] for event in events}
-    quoted = data.get("job.service_requested", {})
+    quoted = data.get("job.attempt_started") or data.get("job.service_requested", {})
     return {
         "status": job["status"],
         "reason": job.get("reason") or "",
@@ -189,6 +211,8 @@ def reasons_of(job: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> d
         "exit_code": job.get("exit_code"),
         "money": _REFUND if job.get("refund") else "",
         "provider": quoted.get("provider", ""),
+        "attempt": f"{job.get('attempt', 1)} of {job.get('attempts', 1)}",
+        "failed_attempts": job.get("failed_attempts", []),
         "refused_count": quoted.get("refused_count", 0),
         "refused": quoted.get("refused", []),
     }

@@ -18,16 +18,18 @@ STEP_SECONDS = 300.0  # one file is written and its events leave the database
 
 def add_to(cli: Group) -> None:
     group = Group(
-        "archive", help="Old events in compressed files, which are read as before.", example="nunet archive list"
+        "archive",
+        help="Keep old events in compressed files. Every command still reads them.",
+        example="nunet archive list",
     )
     cli.add_command(group)
 
     @command(group, "list", "nunet archive list\nnunet archive list -o json")
     @pass_state
     def list_archive(state: State) -> None:
-        """List the files of the archive: which positions each holds, and whether it is there.
+        """List the archive's files: the positions in each, and whether it is intact.
 
-        Any of them can be checked by itself, anywhere: nunet audit verify --export FILE.
+        Each can be checked on its own, anywhere: nunet audit verify --export FILE.
         """
         columns: list[Column] = [
             ("FIRST", "first"),
@@ -44,13 +46,14 @@ def add_to(cli: Group) -> None:
         "--older-than",
         type=click.FloatRange(0, 36_500),
         metavar="DAYS",
-        help="How old events must be  [default: the setting eventlog.archive_after_days].",
+        help="Minimum age of the events  [default: eventlog.archive_after_days].",
     )
     @pass_state
     def run(state: State, older_than: float | None) -> None:
-        """Move old events to compressed files now; the daemon does so once a day where the setting says after how long.
+        """Move old events to compressed files now. The daemon does this once a day if eventlog.archive_after_days is
+        set.
 
-        Jobs, deployments and transfers that ended leave the database; their space is used again for new events.
+        Jobs, deployments and transfers that have ended leave the database, and their space is reused.
         """
         api = state.api()
         files = rows = 0

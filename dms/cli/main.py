@@ -32,9 +32,8 @@ Data goes to standard output, all else to standard error.
 \b
 Exit codes: 0 ok, 1 failure, 2 wrong usage, 3 not found, 4 denied, 5 conflict,
 6 no provider fits, 7 the daemon can't be reached, 8 `run`: the event log is
-damaged, 124 not in time,
-125 the job never started, 130 interrupted, 141 nobody reads the output any
-more; `job run --wait` answers with the container's own code.
+damaged, 124 timed out, 125 the job never started, 130 interrupted, 141 the
+output's pipe was closed. `job run --wait` exits with the job's own code.
 """
 
 

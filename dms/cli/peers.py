@@ -19,7 +19,7 @@ def add_to(cli: Group) -> None:
     @click.option("-d", "--dht", is_flag=True, help="Only the compute providers.")
     @pass_state
     def list_peers(state: State, dht: bool) -> None:
-        """List the peers: those this node is connected to, then the compute providers that advertise themselves."""
+        """List the connected peers, then the compute providers that advertise themselves."""
         api = state.api()
         connected: dict[str, list[str]] = {peer["ID"]: peer["Addrs"] for peer in _listed(api.get("/peers"))}
         advertised = set(_listed(api.get("/peers/dht")))
@@ -55,7 +55,7 @@ def add_to(cli: Group) -> None:
     @click.argument("peer", required=False, default="")
     @pass_state
     def default(state: State, peer: str) -> None:
-        """Show the provider that gets the requests which name none; set it to PEER, or to none with 0."""
+        """Show the default provider, which gets the requests that name none. Set it to PEER, or to none with 0."""
         api = state.api()
         answer = api.post("/peers/depreq", {"peerid": peer}) if peer else api.get("/peers/depreq")
         if state.output.for_people:

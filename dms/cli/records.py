@@ -30,13 +30,13 @@ def add_to(cli: Group) -> None:
 
 
 def _add_projections(cli: Group) -> None:
-    group = Group("projection", help="The views that are made from the log.", example="nunet projection list")
+    group = Group("projection", help="The views derived from the log.", example="nunet projection list")
     cli.add_command(group)
 
     @command(group, "list", "nunet projection list")
     @pass_state
     def list_projections(state: State) -> None:
-        """List the views, and how far each has come."""
+        """List the views and the position each has reached."""
         rows = state.api().get("/projections")["items"]
         columns: list[Column] = [("NAME", "name"), ("POSITION", "position"), ("BEHIND", "behind")]
         if any(row.get("left_out") for row in rows):
@@ -47,7 +47,7 @@ def _add_projections(cli: Group) -> None:
     @click.argument("view")
     @pass_state
     def rebuild(state: State, view: str) -> None:
-        """Empty a view and make it anew from the first event on."""
+        """Rebuild a view from the first event."""
         answer = state.api().post(f"/projections/{in_path(view)}/rebuild")
         say(f"view {view} was rebuilt")
         state.output.record(answer)
@@ -82,21 +82,21 @@ def _add_audit(cli: Group) -> None:
         "--export",
         "exported",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Check this export, or this file of the archive.",
+        help="Check this export or archive file.",
     )
     @click.option(
         "--against",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="With --export: the other side's export of the same job; both must tell the same.",
+        help="With --export: the other side's export of the same job; both must agree.",
     )
     @click.option(
         "--heads",
         multiple=True,
         type=HEADS,
-        help="Also hold it against the heads kept in this file, for example a peer's heads.json; may be repeated. "
+        help="Also check against the heads in this file, such as a peer's heads.json. Can be repeated. "
         "The heads.json beside a database is always used.",
     )
-    @click.option("--peer", metavar="PEER_ID", default="", help="Whose log it is, where --database does not tell.")
+    @click.option("--peer", metavar="PEER_ID", default="", help="Whose log it is, if --database doesn't tell.")
     @pass_state
     def verify(
         state: State,
@@ -106,13 +106,12 @@ def _add_audit(cli: Group) -> None:
         heads: tuple[Path, ...],
         peer: str,
     ) -> int:
-        """Check a history: its hash chain, the signatures in it, what peers have witnessed of it, that the views are
-        what it gives, and that the stored outputs of jobs are what was sealed.
+        """Check a history: its hash chain, its signatures, what peers have witnessed of it, that the views follow from
+        it, and that the stored outputs of jobs are what was sealed.
 
-        The daemon may run, or not; an export needs neither it nor a database. Exit code 1 and the first wrong
-        position when anything was changed, put in another order, removed or put in between, or when its tail is
-        shorter than a peer has seen it.
-        """  # fmt: skip
+        Works with the daemon running or stopped; an export needs neither daemon nor database. Exits with 1 and names
+        the first wrong position if anything was changed, reordered, removed or inserted, or if the tail is shorter than
+        a peer has seen."""
         _check_together(exported, against, heads, peer)
         if exported is None:
             return _verify_database(state, database or state.load().settings.events_db, heads, peer)
@@ -218,7 +217,7 @@ def _verify_export(state: State, path: Path, heads: Sequence[Path]) -> int:
     checker, found = check_export(path, heads) if heads else (_read_export(path)[0], None)
     header, footer = checker.header, checker.footer
     if header is None or footer is None:
-        raise Failure(f"{path} is no export")
+        raise Failure(f"{path} is not an export")
     fault = fault_of(found)
     report = {
         "export": str(path), "intact": not fault, "kind": header.kind, "peer_id": header.peer_id,
@@ -241,18 +240,19 @@ def _compare_exports(state: State, first: Path, second: Path) -> int:
     import msgspec
 
     from dms.domain.audit import compare
+    from dms.domain.retry import job_of
 
     sides = [(checker.header, records) for checker, records in (_read_export(first), _read_export(second))]
     for path, (header, _) in zip((first, second), sides, strict=True):
         if header is None or header.kind != "job":
             raise Failure(f"{path} is not the export of a job", hint="nunet events export --job JOB")
     (asked, asked_records), (ran, ran_records) = sorted(sides, key=lambda side: not _asked_for_it(side[1]))
-    if asked is None or ran is None or asked.job_id != ran.job_id:
+    if asked is None or ran is None or asked.job_id != job_of(ran.job_id):
         raise Failure(f"{first} and {second} are of different jobs")
     for side, holds in (("service", _asked_for_it(asked_records)), ("compute", _ran_it(ran_records))):
         if not holds:
             raise Failure(f"neither {first} nor {second} is the export of the job's {side} provider", Exit.USAGE)
-    found = compare(asked.job_id, (asked.peer_id, asked_records), (ran.peer_id, ran_records))
+    found = compare(ran.job_id, (asked.peer_id, asked_records), (ran.peer_id, ran_records))
     if state.output.for_people:
         for difference in found.differences:
             click.echo(f"differs: {difference}")

@@ -24,7 +24,7 @@ def add_to(cli: Group) -> None:
         "--with",
         "policy_file",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Another rule of pricing and matching (schemas/policy.json): what would it have decided differently?",
+        help="Pricing and matching policy to try (schemas/policy.json): what would it have decided differently?",
     )
     @click.option(
         "--database",
@@ -32,14 +32,14 @@ def add_to(cli: Group) -> None:
         help="Log file to replay  [default: events.db of this machine's DMS].",
     )
     @click.option(
-        "--limit", type=click.IntRange(0, 100_000), default=50, show_default=True, help="Show so many changed jobs."
+        "--limit", type=click.IntRange(0, 100_000), default=50, show_default=True, help="Show this many changed jobs."
     )
     @pass_state
     def replay(state: State, policy_file: Path | None, database: Path | None, limit: int) -> None:
-        """Run the history again into fresh views, and tell how fast; nothing is written.
+        """Replay the history into fresh views and report the speed. Writes nothing.
 
-        The daemon may run, or not. The bare scan that the speed is held against reads and decodes the same rows.
-        With a policy, each job's request is decided again on what the log knew then.
+        Works with the daemon running or stopped. The speed is compared with a bare scan that reads and decodes the same
+        rows. With a policy, each job's request is decided again from what the log knew at the time.
         """
         report = _replayed(database or state.load().settings.events_db, _policy(policy_file), limit)
         if not state.output.for_people:

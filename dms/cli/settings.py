@@ -17,16 +17,16 @@ def add_to(cli: Group) -> None:
     @command(group, "show", "nunet config show -o json")
     @pass_state
     def show(state: State) -> None:
-        """Show every setting, its value, and where the value comes from.
+        """Show every setting, its value and its source.
 
-        Secrets and passwords in addresses are left out.
+        Secrets, and passwords in addresses, are left out.
         """
         state.output.rows(rows(state), [("SETTING", "setting"), ("VALUE", "value"), ("FROM", "from")])
 
     @command(group, "check", "nunet config check --config ./dms_config.json")
     @pass_state
     def check(state: State) -> None:
-        """Check the configuration; a fault is shown with file, line and column (exit code 2)."""
+        """Check the configuration. Errors name file, line and column (exit code 2)."""
         from dms.adapters.p2p.addresses import remarks_on
 
         loaded = state.load()

@@ -46,7 +46,7 @@ def _add_version(cli: Group) -> None:
     @command(cli, "version", "nunet version -o json")
     @pass_state
     def version(state: State) -> None:
-        """Show the version of this program, of Python, and the platform."""
+        """Show the versions of this program, of Python and of the platform."""
         state.output.record(versions())
 
 
@@ -65,7 +65,7 @@ def _add_completion(cli: Group) -> None:
     @command(cli, "autocomplete", "nunet autocomplete bash")
     @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
     def autocomplete(shell: str) -> None:
-        """Print the script that completes nunet's commands and options in a shell.
+        """Print a shell completion script for nunet.
 
         \b
         bash: nunet autocomplete bash > ~/.local/share/bash-completion/completions/nunet
@@ -89,14 +89,14 @@ def _add_log(cli: Group) -> None:
     @command(cli, "log", "nunet log")
     @click.option(
         "--to", "archive", type=click.Path(path_type=Path, dir_okay=False), default=ARCHIVE, show_default=True,
-        help="Archive to write.",
+        help="Archive file to write.",
     )  # fmt: skip
     @pass_state
     def log(state: State, archive: Path) -> None:
-        """Collect the daemon's log, to send it to somebody who helps; print where it is.
+        """Collect the daemon's log for a bug report, and print where it is.
 
-        It is taken from the journal of the service, or from the daemon's log file where it is no service. Added are
-        the version and the settings in force. Passwords, keys and tokens are left out.
+        The log comes from the service's journal, or else from the daemon's log file. The version and the settings in
+        force are added; passwords, keys and tokens are left out.
         """
         say("Collecting logs...")
         parts = _logs(state)
@@ -178,7 +178,7 @@ def _add_shell(cli: Group) -> None:
     @command(cli, "shell", "nunet shell --node-id <peer-id>")
     @click.option("--node-id", metavar="PEER", help="Machine to open a shell on.")
     def shell(node_id: str | None) -> None:
-        """Left out: nobody gets a shell on a provider's machine."""
+        """Not supported: nobody gets a shell on a provider's machine."""
         del node_id
         raise Failure(
             "a shell on another's machine is left out on purpose: a provider runs jobs in containers, nothing else",

@@ -13,7 +13,7 @@ EXAMPLE = "nunet wallet new --cardano --network preprod"
 
 
 def add_to(cli: Group) -> None:
-    group = Group("wallet", help="Make a wallet for the payments.", example=EXAMPLE)
+    group = Group("wallet", help="Create a wallet for payments.", example=EXAMPLE)
     cli.add_command(group)
 
     @command(group, "new", EXAMPLE)
@@ -26,9 +26,9 @@ def add_to(cli: Group) -> None:
     )
     @pass_state
     def new(state: State, *, cardano: bool, ethereum: bool, network: str | None) -> None:
-        """Make a wallet and show it once. Nothing of it is stored or sent anywhere.
+        """Create a wallet and show it once. Nothing is stored or sent anywhere.
 
-        Who knows the words or the key owns the wallet: keep them off this machine.
+        Whoever knows the words or the key owns the wallet: keep them off this machine.
         """
         if cardano and ethereum:
             raise Failure("cannot create both wallets", Exit.USAGE, "give one of --cardano and --ethereum")

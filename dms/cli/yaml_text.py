@@ -82,7 +82,7 @@ def _number(_loader: _Loader, node: yaml.ScalarNode) -> int | float:
             return number
     except (ValueError, OverflowError):
         pass  # told with its place, below
-    raise yaml.constructor.ConstructorError(None, None, "this is no number that JSON has", node.start_mark)
+    raise yaml.constructor.ConstructorError(None, None, "this is not a number that JSON has", node.start_mark)
 
 
 def _unknown(_loader: _Loader, node: yaml.Node) -> None:

@@ -116,7 +116,7 @@ def check(value: Struct) -> None:
 
 
 def ntx_price(text: str) -> Decimal | None:
-    """NTX a minute; None for what is no amount that anybody may ask."""
+    """NTX a minute; None for what is not an amount that anybody may ask."""
     try:
         value = Decimal(text)
     except (InvalidOperation, ValueError):

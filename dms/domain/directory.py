@@ -50,7 +50,7 @@ class Offering(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
     @property
     def price(self) -> Decimal | None:
-        """NTX a minute; None when it is no amount that anybody may ask."""
+        """NTX a minute; None when it is not an amount that anybody may ask."""
         return ntx_price(self.ntx_price)
 
 
@@ -107,11 +107,11 @@ def check_advertisement(
     it names; OtherClock unless it is still valid and not from the future."""
     if advertisement.offering.price is None:
         price = advertisement.offering.ntx_price[:64]
-        raise PeerMisbehaved(f"advertisement of {advertisement.peer_id}: price {price} is no amount that can be asked")
+        raise PeerMisbehaved(f"advertisement of {advertisement.peer_id}: price {price} is not a valid amount")
     try:
         signature = bytes.fromhex(signed.signature)
     except ValueError as error:
-        raise PeerMisbehaved(f"advertisement can't be read: its signature is no hex: {error}") from error
+        raise PeerMisbehaved(f"advertisement can't be read: its signature is not hex: {error}") from error
     if not verify(advertisement.peer_id, signed.body.encode(), signature):
         raise PeerMisbehaved(f"advertisement of {advertisement.peer_id} is not signed by it")
     if not now < advertisement.expires_at <= now + (LIFETIME_SECONDS + CLOCK_SKEW_SECONDS) * 1_000_000:

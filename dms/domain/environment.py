@@ -58,12 +58,12 @@ def unsealed_names(secret: Mapping[str, str]) -> Iterator[str]:
 
 def _problem(name: str, value: str) -> str:
     if not _NAME.fullmatch(name):
-        return f"{name[:64]!r} is no name of a variable: letters, digits and '_', no digit first"
+        return f"{name[:64]!r} is not a name of a variable: letters, digits and '_', no digit first"
     if own_name(name):
         return f"{name} is set by the provider; choose another name"
     if "\0" in value:
         return "has a NUL character, which no program can be given"
-    return "" if value.isascii() or _is_utf8(value) else "is no text that can be passed on"
+    return "" if value.isascii() or _is_utf8(value) else "is not text that can be passed on"
 
 
 def _is_utf8(value: str) -> bool:

@@ -235,7 +235,7 @@ def misplaced(topic: str, schema_version: int, data: bytes, keys: Opener) -> str
 
 
 def in_the_clear(topic: str, schema_version: int, data: bytes) -> bool:
-    """Whether a body has text in personal fields that is not sealed. Raises ValueError where it is no JSON object."""
+    """Whether a body has text in personal fields that is not sealed. Raises ValueError for no JSON object."""
     personal = event_type(topic, schema_version).PERSONAL
     return bool(personal) and any(texts(take_out(_object.decode(data), personal)))
 

@@ -83,12 +83,12 @@ def _problem_of_url(url: str) -> str:
         return "has blanks or characters that can't be shown; write them as %20 and the like"
     scheme = scheme_of(url)
     if scheme not in (*WEB, FILE):
-        return f"{shown(url)[:100]!r} is no URL that can be fetched: http, https or file"
+        return f"{shown(url)[:100]!r} is not a URL that can be fetched: http, https or file"
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        return f"is no URL: {error}"
+        return f"is not a URL: {error}"
     return _problem_of_file(parts) if scheme == FILE else _problem_of_web(parts, port)
 
 

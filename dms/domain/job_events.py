@@ -40,6 +40,7 @@ class JobEvents:
         refused_count: int = 0
         payee: str = ""  # the provider's payment address, as it advertised it
         resume: ResumeFrom | None = None  # the checkpoint that it goes on from
+        attempts: int = 1  # how many times it may be tried on the one payment
 
     @register
     class FundStatusReported(Event, frozen=True, kw_only=True, gc=False):
@@ -90,6 +91,37 @@ class JobEvents:
         PERSONAL: ClassVar[Mapping[str, Any]] = {"content": ERASED}
         success: bool
         content: str  # the reason when it was refused, else empty: the log's address is made when shown
+        started_at: int = 0  # the container, by the provider's clock, Unix time in microseconds
+        repeated: bool = False  # of an attempt, after one that was started before it
+
+    @register
+    class AttemptFailed(Event, frozen=True, kw_only=True, gc=False):
+        """This attempt is over, the job is not: it is to be tried again."""
+
+        TOPIC: ClassVar[str] = "job.attempt_failed"
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
+        attempt: int  # from 1
+        reason: str
+        fault: Fault
+        exit_code: int | None = None
+        duration_seconds: float = 0.0
+
+    @register
+    class AttemptStarted(Event, frozen=True, kw_only=True, gc=False):
+        """The job goes to this provider now, on the payment that there is. That the one before may still run is told
+        to it by another reactor."""
+
+        TOPIC: ClassVar[str] = "job.attempt_started"
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"payee": ERASED}
+        attempt: int  # from 2
+        provider: str
+        price: str  # NTX, as it was paid
+        minutes: int  # that are left for it
+        payee: str = ""
+        resume: ResumeFrom | None = None
+        lines_before: int = 0  # of output, by the attempts before it
+        refused: tuple[Refusal, ...] = ()  # a bounded sample
+        refused_count: int = 0
 
     @register
     class ProviderUnreachable(Event, frozen=True, kw_only=True, gc=False):
@@ -120,6 +152,7 @@ class JobEvents:
         """The provider knows of an end that was decided without it, or says that it never had the job."""
 
         TOPIC: ClassVar[str] = "job.provider_told"
+        attempt: int = 1
 
     @register
     class TellingGivenUp(Event, frozen=True, kw_only=True, gc=False):
@@ -128,6 +161,7 @@ class JobEvents:
         TOPIC: ClassVar[str] = "job.telling_given_up"
         PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
         reason: str
+        attempt: int = 1
 
     @register
     class LogSealed(Event, frozen=True, kw_only=True, gc=False):
@@ -135,6 +169,7 @@ class JobEvents:
         lines: int
         sha256: str
         truncated: bool = False
+        attempt: int = 1  # whose output it is
 
     @register
     class CheckpointOffered(Event, frozen=True, kw_only=True, gc=False):
@@ -147,6 +182,7 @@ class JobEvents:
         sha256: str
         saved_at: int  # by the provider's clock, Unix time in microseconds
         fetch_until: int  # by ours
+        ran_seconds: float = 0.0  # how much of the attempt's run it holds; 0 where that is not known
 
     @register
     class CheckpointReceived(Event, frozen=True, kw_only=True, gc=False):

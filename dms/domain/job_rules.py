@@ -17,14 +17,15 @@ class JobState(StrEnum):
     SUBMITTED = "submitted"  # paid; the provider has not started the container yet
     REFUSED = "refused"  # by the funding check or by the provider; its failure follows at once
     RUNNING = "running"  # the container was started
+    RETRYING = "retrying"  # an attempt failed; the next one is being arranged
     COMPLETED = "completed"  # exit code 0
     FAILED = "failed"  # anything else that ended it
     EXPIRED = "expired"  # never funded in time
 
 
-NEW, AWAITING, FUNDING, FUNDED, SUBMITTED, REFUSED, RUNNING, COMPLETED, FAILED, EXPIRED = JobState
+NEW, AWAITING, FUNDING, FUNDED, SUBMITTED, REFUSED, RUNNING, RETRYING, COMPLETED, FAILED, EXPIRED = JobState
 
-OPEN = frozenset((AWAITING, FUNDING, FUNDED, SUBMITTED, REFUSED, RUNNING))
+OPEN = frozenset((AWAITING, FUNDING, FUNDED, SUBMITTED, REFUSED, RUNNING, RETRYING))
 
 
 def _after_report(event: Events.FundStatusReported) -> JobState:
@@ -43,6 +44,7 @@ _AFTER_THE_END: tuple[type[Event], ...] = (
     Events.RewardClaimed,
     Events.RewardSettled,
 )
+_TELLING: tuple[type[Event], ...] = (Events.ProviderTold, Events.TellingGivenUp)  # of attempts that were given up
 
 TABLE: dict[JobState, Next[JobState]] = {
     NEW: {Events.ServiceRequested: AWAITING},
@@ -71,6 +73,8 @@ TABLE: dict[JobState, Next[JobState]] = {
         Events.DeploymentResponded: _after_response,
         Events.TerminationRequested: SUBMITTED,
         Events.LogSealed: SUBMITTED,
+        **dict.fromkeys(_TELLING, SUBMITTED),
+        Events.AttemptFailed: RETRYING,
         Events.Failed: FAILED,
     },
     REFUSED: {Events.Failed: FAILED},
@@ -84,21 +88,27 @@ TABLE: dict[JobState, Next[JobState]] = {
         Events.CheckpointLost: RUNNING,
         Events.TerminationRequested: RUNNING,
         Events.LogSealed: RUNNING,
+        **dict.fromkeys(_TELLING, RUNNING),
+        Events.AttemptFailed: RETRYING,
         Events.Completed: COMPLETED,
         Events.Failed: FAILED,
     },
-    COMPLETED: dict.fromkeys(_AFTER_THE_END, COMPLETED),
-    FAILED: dict.fromkeys((*_AFTER_THE_END, Events.ProviderTold, Events.TellingGivenUp), FAILED),
+    RETRYING: {
+        Events.CheckpointReceived: RETRYING,
+        Events.CheckpointLost: RETRYING,
+        Events.TerminationRequested: RETRYING,
+        **dict.fromkeys(_TELLING, RETRYING),
+        Events.AttemptStarted: SUBMITTED,
+        Events.Failed: FAILED,
+    },
+    COMPLETED: dict.fromkeys((*_AFTER_THE_END, *_TELLING), COMPLETED),
+    FAILED: dict.fromkeys((*_AFTER_THE_END, *_TELLING), FAILED),
     EXPIRED: {},
 }
-
-_TELLING_IS_OVER: frozenset[type[Event]] = frozenset((Events.ProviderTold, Events.TellingGivenUp))
 
 JOB_RULES = Rules(
     NEW,
     TABLE,
-    {
-        **once(Events.TerminationRequested, Events.LogSealed, Events.RewardClaimed, Events.RewardSettled),
-        **dict.fromkeys(_TELLING_IS_OVER, _TELLING_IS_OVER),
-    },
+    once(Events.TerminationRequested, Events.LogSealed, Events.RewardClaimed, Events.RewardSettled),
+    {Events.AttemptStarted: frozenset((Events.LogSealed,))},  # each attempt has an output of its own
 )

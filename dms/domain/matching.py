@@ -23,7 +23,7 @@ from dms.domain.resources import Resources
 
 REFUSALS_KEPT = 20  # recorded with a request; the rest is only counted
 _SORTED_AT_ONCE = 2000  # more of them are walked by peer id instead: among so many the first that fit are near
-_NO_PRICE = "names a price that is no amount"
+_NO_PRICE = "names a price that is not an amount"
 
 
 class Candidate(Struct, frozen=True, kw_only=True, gc=False):

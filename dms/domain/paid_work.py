@@ -77,6 +77,11 @@ class PaidWork(Aggregate, ABC):
         return self.key
 
     @property
+    def deployment_id(self) -> str:
+        """What both sides know the work by."""
+        return self.key
+
+    @property
     @abstractmethod
     def checks_funding(self) -> bool:
         """Whether it waits for the check of its payment."""

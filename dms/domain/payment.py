@@ -1,5 +1,6 @@
 """A payment on a chain, and the one job it pays for. Its stream is the proof: while it pays for a job, a second one
-with the same transaction hash can't be written. A job that is over and never ran leaves it to the next.
+with the same transaction hash can't be written. Of the attempts of a job the newest has it; a job that is over and
+never ran leaves it to the next.
 
 The stream is not named by the hash, which tells of a person, but by a pseudonym of it that only this node can make: so
 a payment stays used when all else about its job is erased.
@@ -11,6 +12,7 @@ from typing import ClassVar
 
 from dms.domain.aggregate import Aggregate, applies
 from dms.domain.event import Event, register
+from dms.domain.retry import attempt_of, job_of
 from dms.errors import Conflict
 
 
@@ -47,22 +49,26 @@ class Payment(Aggregate):
         self.hidden = False
 
     def use(self, job_id: str, *, free: bool = False) -> None:
-        """free: whether the job that it pays for leaves it to others. Raises Conflict when it pays for another job
-        already; again for the same job is fine."""
+        """job_id: on a compute provider, of the deployment. free: whether the job that it pays for leaves it to others.
+        Raises Conflict when it pays for another job already; again for the same job is fine."""
         refusal = self.refusal(job_id, free=free)
         if refusal:
             raise Conflict(refusal)
         if self.job_id == job_id:
             return
-        if self.job_id:
+        if self.job_id and not self._is_earlier(job_id):
             self.trigger(self.Released(job_id=self.job_id))
         self.trigger(self.Used(job_id=job_id))
 
     def refusal(self, job_id: str, *, free: bool = False) -> str:
         """Why it can't pay for that job; empty when it can."""
-        if free or self.job_id in ("", job_id):
+        if free or self.job_id in ("", job_id) or self._is_earlier(job_id):
             return ""
         return f"this transaction was used already: it pays for job {self.job_id}"
+
+    def _is_earlier(self, job_id: str) -> bool:
+        """Whether it pays for an earlier attempt of that job."""
+        return job_of(self.job_id) == job_of(job_id) and attempt_of(self.job_id) < attempt_of(job_id)
 
     def hide(self) -> bool:
         """Whether that is news."""

@@ -57,4 +57,4 @@ def read_policy(body: bytes) -> Policy:
     try:
         return msgspec.json.decode(body, type=Policy)
     except UNREADABLE as error:
-        raise InvalidInput(f"this is no policy (schemas/policy.json): {error}") from error
+        raise InvalidInput(f"this is not a policy (schemas/policy.json): {error}") from error

@@ -23,7 +23,7 @@ def consequences(event: Event, *, ran: bool) -> tuple[Event, ...]:
         case Deployment.Rejected():
             return (
                 JobEvents.DeploymentResponded(success=False, content=event.reason),
-                JobEvents.Failed(reason=event.reason, fault=event.fault, refund=True),
+                JobEvents.Failed(reason=event.reason, fault=event.fault),
             )
         case Deployment.LogSealed():
             return (JobEvents.LogSealed(lines=event.lines, sha256=event.sha256, truncated=event.truncated),)
@@ -36,11 +36,10 @@ def consequences(event: Event, *, ran: bool) -> tuple[Event, ...]:
                     fault=event.fault,
                     exit_code=event.exit_code,
                     duration_seconds=event.duration_seconds if ran else 0.0,
-                    refund=not ran,
                 ),
             )
         case Unknown() if kind_of(event) in ENDS:
-            return (JobEvents.Failed(reason=UNREADABLE_END, fault=Fault.NONE, refund=not ran),)
+            return (JobEvents.Failed(reason=UNREADABLE_END, fault=Fault.NONE),)
     if kind_of(event) is Deployment.ContainerStarted:
         return (JobEvents.DeploymentResponded(success=True, content=""),)
     return ()

@@ -15,6 +15,7 @@ from dms.domain.image import parse_image
 from dms.domain.inputs import MOST_INPUTS, Input, problems_of_inputs, shown
 from dms.domain.network import Network, network_of
 from dms.domain.resources import LEAST_CPU_MHZ, LEAST_MEMORY_MB, Resources
+from dms.domain.retry import Retry
 from dms.domain.sealing import ERASED
 from dms.errors import InvalidInput
 
@@ -70,7 +71,7 @@ class Constraints(Struct, frozen=True, kw_only=True):
 
 
 class ServiceRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The body of POST /run/request-service, and what travels to the compute provider."""
+    """The body of POST /run/request-service, and what travels to the compute provider. retry: stays with who asks."""
 
     service_type: Text
     params: Params
@@ -79,6 +80,7 @@ class ServiceRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     address_user: Text = ""
     blockchain: Text = ""
     tx_hash: Text = ""
+    retry: Retry | None = None
 
     @property
     def wants_gpu(self) -> bool:
@@ -102,6 +104,14 @@ class ServiceRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
             return None
         wanted = self.constraints
         return GpuWish(count=wanted.gpus or 1, vram_mb=wanted.vram, shared=wanted.share_gpu)
+
+    @property
+    def max_attempts(self) -> int:
+        return self.retry.max_attempts if self.retry else 1
+
+    def for_attempt(self, minutes: int) -> ServiceRequest:
+        """As a provider gets it. minutes: that it may run."""
+        return replace(self, constraints=replace(self.constraints, time=minutes), retry=None)
 
     @property
     def resources(self) -> Resources:

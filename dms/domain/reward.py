@@ -105,7 +105,7 @@ def _is_at_least(seconds: Decimal, share: Fraction, asked: int) -> bool:
 
 
 def reward(price: str, minutes: int, outcome: Outcome) -> Reward:
-    """price: NTX for the whole time, decimal text as in the events. Raises InvalidInput when it is no amount."""
+    """price: NTX for the whole time, decimal text as in the events. Raises InvalidInput when it is not an amount."""
     total = to_units(amount(price), PLACES)
     kind = reward_type(outcome, minutes)
     provider, requester = split(total, kind)
@@ -129,9 +129,9 @@ def amount(text: str) -> Decimal:
     try:
         value = Decimal(text)
     except ArithmeticError as error:
-        raise InvalidInput(f"'{text[:64]}' is no amount of NTX") from error
+        raise InvalidInput(f"'{text[:64]}' is not an amount of NTX") from error
     if not value.is_finite() or not 0 <= value <= LARGEST_PRICE:
-        raise InvalidInput(f"'{text[:64]}' is no amount of NTX: 0 to 10^15 is expected")
+        raise InvalidInput(f"'{text[:64]}' is not an amount of NTX: 0 to 10^15 is expected")
     numerator, denominator = value.as_integer_ratio()
     if numerator * 10**PLACES % denominator:
         raise InvalidInput(f"'{text[:64]}' NTX has more than {PLACES} places")

@@ -15,15 +15,17 @@ Next = Mapping[type[Event], S | Callable[[Any], S]]
 
 class Rules(Generic[S]):
     """start: the state before the first event. table: the states, with what may come in each; what is not there can't
-    happen. rules_out: what an event makes impossible from then on, in whatever state; itself, when it comes once."""
+    happen. rules_out: what an event makes impossible from then on, in whatever state; itself, when it comes once.
+    renews: what an event makes possible again that was ruled out."""
 
     def __init__(
         self,
         start: S,
         table: Mapping[S, Next[S]],
         rules_out: Mapping[type[Event], frozenset[type[Event]]],
+        renews: Mapping[type[Event], frozenset[type[Event]]] | None = None,
     ) -> None:
-        self.start, self.table, self.rules_out = start, table, rules_out
+        self.start, self.table, self.rules_out, self.renews = start, table, rules_out, renews or {}
         self.landing = _landing(table)
         """Where an event leads that came out of order: older versions recorded some."""
 
@@ -60,6 +62,8 @@ class Life(Generic[S]):
         ruled_out = self.rules.rules_out.get(kind)
         if ruled_out is not None:
             self._ruled_out |= ruled_out
+        if kind in self.rules.renews:
+            self._ruled_out -= self.rules.renews[kind]
 
     def _after(self, kind: type[Event]) -> str:
         return ", after what came before" if kind in self._ruled_out else ""

@@ -153,7 +153,7 @@ def test_the_log_of_a_daemon_without_systemd_is_collected(network: Network, tmp_
 
 
 def test_a_job_tells_why_it_went_where_it_went(network: Network) -> None:
-    """The service provider itself is no provider: it is not among those refused, and the chosen one is named."""
+    """The service provider itself is not a provider: it is not among those refused, and the chosen one is named."""
     request = request_for(network.compute, "exit 4")
     done = nunet(network.service, "job", "run", "-", "--tx-hash", "a9", "--wait", stdin=request, code=4)
     found = re.search(r"job ([0-9a-f-]{36}):", done.stderr)

@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
 HOUR, DAYS = 3_600, 5 * 86_400
 STEPS = [-HOUR, HOUR, -DAYS, DAYS]
 STEP_SECONDS = 3.0
+BUSY_SECONDS = 15.0  # what a busy machine may take to notice; an hour's step would show all the same
+PATIENT = {"job.answer_timeout": "120"}  # a busy machine may start a container slowly
 WORK_SECONDS = STEP_SECONDS * 3 * len(STEPS)  # so that all steps fall into a job
 
 
@@ -48,7 +50,7 @@ async def test_steps_of_either_clock_fail_no_job_and_lengthen_and_shorten_none(t
     """Each side's clock alone and both together, an hour and five days, forwards and back; the last step stays."""
     of_sp, of_cp = SteppedClock(tmp_path / "sp.clock"), SteppedClock(tmp_path / "cp.clock")
     async with unlike_pair(
-        tmp_path, {}, {}, {}, sp_environment=of_sp.environment, cp_environment=of_cp.environment
+        tmp_path, PATIENT, PATIENT, {}, sp_environment=of_sp.environment, cp_environment=of_cp.environment
     ) as (sp, cp):
         works = await submitted(sp, request_body(f"sleep {WORK_SECONDS:g}; echo done"), "tx-works")
         limited = await submitted(sp, request_body("sleep 600", time=1), "tx-limited")
@@ -57,18 +59,18 @@ async def test_steps_of_either_clock_fail_no_job_and_lengthen_and_shorten_none(t
             for clock in sides:
                 clock.step(seconds)
             await asyncio.sleep(STEP_SECONDS)  # the jobs work meanwhile: what is tested is time
-        lasted = await recorded(cp, limited.job_id, "deployment.stopped") - begun
+        lasted = await recorded(cp, limited.job_id, "deployment.stop_requested") - begun
         for follower in (works, limited):
             await follower.until_over()
         assert works.names == ["job-submitted", "deployment-response", "job-completed"]
         assert works.text("stdout") == "done\n"
         assert limited.names == ["job-submitted", "deployment-response", "job-failed"]
         assert "time limit of 1 min reached" in str(limited.last_message)
-        assert lasted == pytest.approx(60.0, rel=0.1)
+        assert 54 < lasted < 66 + BUSY_SECONDS
         history = await cp.get(f"/jobs/{works.job_id}/history")
         events = history["items"] if isinstance(history, dict) else history
         [exited] = [event for event in events if event["topic"] == "deployment.container_exited"]
-        assert exited["data"]["duration_seconds"] == pytest.approx(WORK_SECONDS, rel=0.1)
+        assert 0.9 * WORK_SECONDS < exited["data"]["duration_seconds"] < 1.1 * WORK_SECONDS + BUSY_SECONDS
 
 
 # --- in every other state --------------------------------------------------------------------------------

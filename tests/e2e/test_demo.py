@@ -15,15 +15,17 @@ import pytest
 from docker import APIClient
 from docker.errors import DockerException
 
+from ops.demo_ml.__main__ import EPOCHS
+
 pytestmark = [pytest.mark.slow]
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def start_demo(folder: Path) -> subprocess.Popen[str]:
+def start_demo(folder: Path, module: str = "ops.demo") -> subprocess.Popen[str]:
     environment = {key: value for key, value in os.environ.items() if key != "KEEP"}
     return subprocess.Popen(
-        [sys.executable, "-u", "-m", "ops.demo"],
+        [sys.executable, "-u", "-m", module],
         cwd=ROOT,
         env=environment | {"TMPDIR": str(folder), "NO_COLOR": "1"},
         stdout=subprocess.PIPE,
@@ -96,4 +98,19 @@ def test_an_interrupted_demo_leaves_nothing_either(tmp_path: Path) -> None:
     assert "interrupted" in rest
     assert "the last lines of service-provider's log" in rest
     assert "the last lines of compute-provider's log" in rest
+    assert left_over(tmp_path, output) == []
+
+
+@pytest.mark.docker
+def test_a_training_survives_the_death_of_its_provider_and_the_model_comes_back(tmp_path: Path) -> None:
+    with start_demo(tmp_path, "ops.demo_ml") as demo:
+        output, _ = demo.communicate(timeout=400)
+    assert demo.returncode == 0, output
+    steps = [int(step) for step in re.findall(r"name=loss value=\S+ step=(\d+)", output)]
+    assert set(steps) == set(range(1, EPOCHS + 1)), output
+    [resumed] = re.findall(r"goes on with epoch (\d+)", output)
+    assert int(resumed) > 1, output  # from a checkpoint, not from the beginning
+    [accuracy] = re.findall(r"([\d.]+)% of 360 digits are read rightly", output)
+    assert float(accuracy) >= 85, output
+    assert "first-provider for good" in output or "second-provider for good" in output
     assert left_over(tmp_path, output) == []

@@ -121,7 +121,7 @@ class Case:
     """How the examples of one command are run.
 
     fill: prepares the state before each run; text in the example -> what to write instead. compute: on the compute
-    provider's machine. codes: exit codes that are right. raw: what it prints is no data. stream: with `-o json` it
+    provider's machine. codes: exit codes that are right. raw: what it prints is not data. stream: with `-o json` it
     prints JSON lines. runs_on: it does not end by itself; Ctrl-C is pressed once `runs_on` of the world is true.
     """
 

@@ -95,9 +95,9 @@ def test_a_named_package_is_installed_by_a_script_that_comes_through_a_pipe(tmp_
     ("arguments", "said"),
     [
         (["--package", "not-there.deb"], "there is no file not-there.deb"),
-        (["--package", "other_7.0.1_all.deb"], "is no package of nunet-dms"),
+        (["--package", "other_7.0.1_all.deb"], "is not a package of nunet-dms"),
         (["--package", "nunet-dms_7.0.1_s390x.deb"], "is for s390x; this machine is"),
-        (["--package", "text.deb"], "is no package of nunet-dms"),
+        (["--package", "text.deb"], "is not a package of nunet-dms"),
         (["--package"], "--package needs a file"),
         (["--package", "a", "--build"], "do not go together"),
         (["--force"], "unknown argument: --force"),

@@ -1,17 +1,20 @@
-"""Each block of the tutorial, run as it stands: one after the other in one shell, with ports of the test's own."""
+"""The blocks of the README and the tutorial, run as they stand: one after the other, with ports of the test's own."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
 import signal
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from ops.demo_image import build_images
+from ops.demo_image import SHELL_IMAGE, build_images
+from tests.fixtures.dms import ADDRESS, Dms
 from tests.fixtures.ports import free_port
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -21,8 +24,9 @@ PORTS = ("9991", "9992", "9101", "9102")
 SECONDS = 240
 
 
-def blocks(page: str) -> list[str]:
-    return re.findall(r"^```\n(.*?)^```$", (ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL)
+def blocks(page: Path, heading: str = "") -> list[str]:
+    text = page.read_text().partition(heading)[2] if heading else page.read_text()
+    return re.findall(r"^```\n(.*?)^```$", text.partition("\n## ")[0] if heading else text, re.MULTILINE | re.DOTALL)
 
 
 def run_as_script(script: str, folder: Path) -> tuple[int | None, str]:
@@ -49,7 +53,7 @@ def test_the_tutorial_works_block_by_block(tmp_path: Path) -> None:
     build_images()
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     (tmp_path / "ops").symlink_to(ROOT / "ops")
-    parts = blocks("tutorial.md")
+    parts = blocks(ROOT / "docs" / "tutorial.md")
     assert len(parts) >= 7
     script = "\n".join(f"{part}\necho 'block {number} is done'" for number, part in enumerate(parts, 1))
     for port in PORTS:
@@ -59,3 +63,42 @@ def test_the_tutorial_works_block_by_block(tmp_path: Path) -> None:
     assert (code, len(done)) == (0, len(parts)), output
     assert re.search(r"^epoch 3$", output, re.MULTILINE), output
     assert not (tmp_path / "tutorial").exists()
+
+
+@contextlib.asynccontextmanager
+async def two_nodes(folder: Path) -> AsyncIterator[tuple[Dms, Dms]]:
+    """A service provider, and one that is to be onboarded."""
+    cp = Dms(folder / "cp")
+    cp.start()
+    sp: Dms | None = None
+    try:
+        await cp.ready()
+        sp = Dms(folder / "sp", bootstrap=[await cp.address()])
+        sp.start()
+        await sp.ready()
+        yield sp, cp
+    finally:
+        for node in (sp, cp):
+            if node is not None:
+                node.end()
+
+
+async def test_the_first_job_of_the_readme_works(tmp_path: Path) -> None:
+    build_images()
+    offering, asking = blocks(ROOT / "README.md", "\n## A first job\n")
+    named = {
+        "ADDRESS": ADDRESS, "IMAGE": SHELL_IMAGE, "HASH": "0x" + "7" * 64,
+        "ARGS": "'mkdir results; echo trained | tee results/model'",
+    }  # fmt: skip
+    for name, value in named.items():
+        offering, asking = re.sub(rf"\b{name}\b", value, offering), re.sub(rf"\b{name}\b", value, asking)
+    async with two_nodes(tmp_path) as (sp, cp):
+        for node, block in ((cp, offering), (sp, asking)):
+            daemon, *commands = block.splitlines()
+            assert daemon.startswith("nunet run ")  # it runs already
+            if node is sp:
+                await sp.sees_provider()
+            script = f"export PATH={ROOT}/.venv/bin:$PATH DMS_URL={node.url}\n" + "\n".join(commands)
+            code, output = await asyncio.to_thread(run_as_script, script, tmp_path)
+            assert code == 0, output
+        assert (tmp_path / "results" / "results" / "model").read_text() == "trained\n"

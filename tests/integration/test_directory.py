@@ -25,6 +25,7 @@ from dms.clock import machine_clock
 from dms.domain.device import Offer
 from dms.domain.directory import LIFETIME_SECONDS, Advertisement, Provider, SignedAdvertisement, clock_text
 from dms.domain.run_time import Instant
+from dms.errors import LogUnavailable
 from tests.fixtures.disks import broken_disk
 from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import ADDRESS, FixedHardware, LonelyNetwork
@@ -89,13 +90,13 @@ class Member:
     def __init__(self, log: SQLiteEventLog, identity: Identity, network: Gossip) -> None:
         self.log, self.clock, self.network, self.peer_id = log, Clock(), network, identity.peer_id
         self.device = DeviceService(log, FixedHardware(), identity.peer_id)
-        self.own = OwnAdvertisement(self.device, network, identity, lambda: self.clock().wall_us)
+        self.own = OwnAdvertisement(log, self.device, network, identity, lambda: self.clock().wall_us)
         self.directory = Directory(log, self.device, network, identity, self.own, self.clock)
 
-    def hear_of(self, teller: Member, through: str = "") -> None:
+    async def hear_of(self, teller: Member, through: str = "") -> None:
         """What another says of itself just now. through: who passes it on."""
         assert self.network._handler is not None
-        self.network._handler(through or teller.peer_id, encode(teller.own.signed()))
+        self.network._handler(through or teller.peer_id, encode(await teller.own.signed()))
 
     def online(self) -> list[str]:
         return [ad.peer_id for ad in self.directory.advertisements() if ad.offering.online]
@@ -147,17 +148,17 @@ async def test_a_provider_whose_clock_is_another_is_named_for_it(tmp_path: Path,
         await late.device.onboard(OFFER)
         known = listener.directory
         late.clock.wall = -behind
-        listener.hear_of(late)
+        await listener.hear_of(late)
         assert known.advertisements() == []
         ((peer_id, seconds),) = known.other_clocks().items()
         assert peer_id == late.peer_id
         assert text in clock_text(seconds)
         # The same said by another is only old news, or a lie.
         known._clocks.clear()
-        listener.hear_of(late, through="12D3KooWAnother")
+        await listener.hear_of(late, through="12D3KooWAnother")
         assert known.other_clocks() == {}
         late.clock.wall = 0
-        listener.hear_of(late)
+        await listener.hear_of(late)
         await wait_for(known.advertisements)  # it counts once the log has it
         assert known.other_clocks() == {}
         assert listener.online() == [late.peer_id]
@@ -168,7 +169,7 @@ async def test_a_step_of_the_wall_clock_ends_nobodys_word_and_keeps_none(tmp_pat
     """It was found valid when it came: from then on it lasts as long as it said, by the clock that nobody sets."""
     async with member(tmp_path, "b") as listener, member(tmp_path, "a") as speaker:
         await speaker.device.onboard(OFFER)
-        listener.hear_of(speaker)
+        await listener.hear_of(speaker)
         await wait_for(listener.online)
         listener.clock.wall = step
         await listener.directory._expire()
@@ -183,11 +184,11 @@ async def test_a_step_of_the_wall_clock_ends_nobodys_word_and_keeps_none(tmp_pat
 async def test_what_is_told_after_the_clock_was_set_back_a_little_is_newer_all_the_same(tmp_path: Path) -> None:
     async with member(tmp_path, "b") as listener, member(tmp_path, "a") as speaker:
         await speaker.device.onboard(OFFER)
-        listener.hear_of(speaker)
+        await listener.hear_of(speaker)
         await wait_for(listener.online)
         speaker.clock.wall = -60
         await speaker.device.set_available(False)
-        listener.hear_of(speaker)
+        await listener.hear_of(speaker)
         await wait_for(lambda: listener.directory.advertisements() and not listener.online())
 
 
@@ -196,28 +197,45 @@ async def test_nobody_is_chosen_whom_the_log_could_not_take_until_it_has(tmp_pat
         await teller.device.onboard(OFFER)
         known = listener.directory
         with broken_disk(listener.log):
-            listener.hear_of(teller)
+            await listener.hear_of(teller)
             await wait_for(lambda: listener.log.trouble)
             assert known._table.keys() == {teller.peer_id}
             assert known.offers.get(teller.peer_id) is None
             assert known.advertisements() == []
-        listener.hear_of(teller)  # its renewal
+        await listener.hear_of(teller)  # its renewal
         await wait_for(known.advertisements)
         recorded = listener.log.load(Provider, teller.peer_id)
         assert recorded is not None
         assert recorded.offering == known.advertisements()[0].offering
 
 
+async def test_what_is_decided_is_told_to_nobody_before_it_is_on_the_disk(tmp_path: Path) -> None:
+    async with member(tmp_path, "a") as teller:
+        await teller.device.onboard(OFFER)
+        before = (await teller.own.made()).offering
+        with broken_disk(teller.log):
+            deciding = asyncio.create_task(teller.device.change_resources(5000, 9000))
+            await asyncio.sleep(0)
+            assert teller.device.state.offered.cpu_mhz == 5000  # decided, and not written yet
+            told = (await teller.own.made()).offering
+            with pytest.raises(LogUnavailable):
+                await deciding
+        assert told.offered == before.offered
+        await teller.log.try_to_write()
+        await teller.device.change_resources(5000, 9000)
+        assert (await teller.own.made()).offering.offered.cpu_mhz == 5000
+
+
 async def test_who_moves_to_another_channel_is_told_of_there_and_sees_whom_it_finds_there(tmp_path: Path) -> None:
     async with member(tmp_path, "b") as listener, member(tmp_path, "a") as speaker:
         await speaker.device.onboard(msgspec.structs.replace(OFFER, channel="nunet-team"))
-        listener.hear_of(speaker)
+        await listener.hear_of(speaker)
         assert listener.online() == []
         await listener.device.onboard(msgspec.structs.replace(OFFER, channel="nunet-team"))
         await wait_for(listener.online)
         await listener.device.onboard(OFFER)
         await wait_for(lambda: not listener.online())
-        listener.hear_of(speaker)
+        await listener.hear_of(speaker)
         assert listener.online() == []
 
 
@@ -226,7 +244,7 @@ async def test_pages_of_the_table_and_its_end_hold_for_many(tmp_path: Path) -> N
     async with member(tmp_path, "b") as full, member(tmp_path, "a") as reader:
         await full.device.onboard(OFFER)
         known, other = full.directory, reader.directory
-        offering, now = full.own.make().offering, full.clock().wall_us
+        offering, now = (await full.own.made()).offering, full.clock().wall_us
         for number in range(350):
             author = Identity.generate()
             made = Advertisement(

@@ -208,6 +208,37 @@ async def test_a_peer_that_is_away_sees_the_head_once_it_is_back(
         await wait_for(sp.up_to_date)
 
 
+async def test_whom_a_restart_kept_from_seeing_the_head_sees_it_after_the_restart(
+    sp: Side, cp: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once: who has signed it is not shown it again."""
+    monkeypatch.setattr(module, "RETRY_SECONDS", ())
+    await cp.heads.close()
+    await run_job(sp, cp)
+    assert not cp.kept.own
+    shown: list[str] = []
+    plain = HeadExchange.show
+
+    async def show(self: HeadExchange, peer_id: str, job_id: str) -> None:
+        shown.append(job_id)
+        await plain(self, peer_id, job_id)
+
+    monkeypatch.setattr(HeadExchange, "show", show)
+    cp.heads = HeadExchange(
+        cp.log, cp.network, cp.identity, HeadFile(cp.folder, cp.peer_id), now_us
+    )  # fmt: skip
+    await cp.heads.start([])
+    await wait_for(cp.up_to_date)
+    await cp.heads.close()
+    cp.heads = HeadExchange(
+        cp.log, cp.network, cp.identity, HeadFile(cp.folder, cp.peer_id), now_us
+    )  # fmt: skip
+    await cp.heads.start([])
+    await wait_for(lambda: cp.heads._position == cp.log.head)
+    await cp.heads.close()
+    assert shown == [JOB]
+
+
 async def test_an_older_peer_that_knows_no_heads_is_no_error_and_stops_no_job(
     sp: Side, cp: Side, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -122,7 +122,7 @@ def test_what_is_no_readable_file_is_named(tmp_path: Path, where: str) -> None:
         use()
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(ConfigError, match=f"{path} is no regular file"):
+    with pytest.raises(ConfigError, match=f"{path} is not a regular file"):
         use()
     path.unlink()
     use()

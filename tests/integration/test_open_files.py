@@ -1,4 +1,4 @@
-"""Files and connections of a node: jobs leave none behind, and a shell's narrow limit is no trouble."""
+"""Files and connections of a node: jobs leave none behind, and a shell's narrow limit is not a trouble."""
 
 from __future__ import annotations
 

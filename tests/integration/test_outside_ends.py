@@ -151,7 +151,7 @@ async def test_what_happened_while_the_dms_was_down_is_found(
         async with providing(node):
             job_id, container = await up(node, "trap 'exit 0' HUP TERM; echo up; sleep 600 & wait")
     if act != "stop":
-        await asyncio.to_thread(api.kill, container, "SIGHUP")  # to the job this is no order to end
+        await asyncio.to_thread(api.kill, container, "SIGHUP")  # to the job this is not an order to end
         await asyncio.to_thread(api.wait, container)
     if act == "remove":
         await asyncio.to_thread(api.remove_container, container)

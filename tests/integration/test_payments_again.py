@@ -120,6 +120,6 @@ def test_a_job_that_was_given_up_keeps_its_payment_until_its_provider_knows() ->
     failed.trigger(Job.FundStatusReported(transaction_type="fund", transaction_status="success", tx_hash="ab"))
     failed.accept_funding("trust")
     failed.fail("provider did not answer within 30 s", Fault.PROVIDER)
-    assert (failed.payment_is_free, failed.provider_to_tell) == (False, True)
+    assert (failed.payment_is_free, failed.attempt.provider_to_tell) == (False, True)
     failed.provider_told()
     assert failed.payment_is_free

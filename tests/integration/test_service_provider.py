@@ -176,7 +176,7 @@ async def test_a_termination_ends_the_job_here_whatever_the_provider_does(
 
 
 async def test_one_that_can_not_answer_is_as_good_as_away(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its own word. It is waited for; it is no error of ours, and the job does not stay open for it for ever."""
+    """By its own word. It is waited for; it is not an error of ours, and the job does not stay open for it for ever."""
     monkeypatch.setattr(follow_deployments, "UNREACHABLE_AFTER_SECONDS", 0.0)
     peer(node).trouble[FEED] = Unavailable("the disk is full")
     async with requesting(node):
@@ -206,7 +206,7 @@ async def test_an_error_of_ours_ends_the_job_as_our_fault_after_a_few_tries(
         tries.append(job_id)
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(node.services.outputs, "last", broken)
+    monkeypatch.setattr(node.outputs, "last", broken)
     async with requesting(node):
         job_id = await submitted(node)
         fault, reason = await end_of(node, job_id)
@@ -221,7 +221,7 @@ async def test_a_restart_goes_on_telling_that_a_job_is_over(node: Node) -> None:
         job_id = await submitted(node)
         _, reason = await end_of(node, job_id)
         await wait_for(lambda: CONTROL in peer(node).asked)
-    assert job_of(node, job_id).provider_to_tell
+    assert job_of(node, job_id).attempts_to_tell
     peer(node).trouble.clear()
     async with requesting(node, job_id):
         assert isinstance(await settled(node, job_id), Job.ProviderTold)
@@ -233,7 +233,7 @@ async def test_one_that_could_not_write_it_is_told_again(node: Node) -> None:
     async with requesting(node):
         job_id = await submitted(node)
         await wait_for(lambda: peer(node).asked.count(CONTROL) > 2)
-        assert job_of(node, job_id).provider_to_tell
+        assert job_of(node, job_id).attempts_to_tell
         peer(node).trouble.clear()
         await settled(node, job_id)
     assert len(peer(node).told) == 1
@@ -262,7 +262,7 @@ async def test_a_job_that_was_to_be_terminated_ends_as_that_though_its_provider_
 
 
 async def test_one_that_stays_away_is_given_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tell_providers, "GIVE_UP_SECONDS", 0.05)
+    monkeypatch.setattr(tell_providers, "patience", lambda _: 0.05)
     peer(node).trouble = {DEPLOYMENT_REQUEST: Conflict("no room"), CONTROL: PeerUnreachable("it is away")}
     async with requesting(node):
         job_id = await submitted(node)
@@ -275,7 +275,7 @@ async def test_one_that_stays_away_is_given_up(node: Node, monkeypatch: pytest.M
 class Waiting:
     """A check of payments that never sees them."""
 
-    name = "waiting"
+    name, carries = "waiting", True
 
     def __init__(self) -> None:
         self.looked: list[str] = []

@@ -359,7 +359,7 @@ async def test_feeds_of_a_provider(node: Node) -> None:
                 job = await submitted(node, author.peer_id)
             network.frames = (body,)
             try:
-                await follow._take_feed(job, Contact(), set())
+                await follow._take_feed(job.attempt, Contact(), set())
                 taken.append(job.key)
             except DmsError:
                 taken.append(job.key)

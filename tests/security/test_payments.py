@@ -133,7 +133,7 @@ async def test_one_transaction_for_many_jobs_at_once_pays_for_one(world: World) 
 async def test_transactions_that_do_not_pay_for_the_job_are_refused(world: World) -> None:
     chain = world.chain
     for tx_hash, reason in (
-        ("invalidtxhash", "is no transaction hash"),
+        ("invalidtxhash", "is not a transaction hash"),
         ("", "names no transaction"),
         ("0x" + "5a" * 32, "was not confirmed within 2 s"),
         (chain.pay(chain.accounts[2], PRICE), "pays nothing to the provider's address"),
@@ -150,9 +150,9 @@ async def test_undervalued_jobs_are_refused_before_the_chain_is_asked(world: Wor
     for price, reason in (
         ("1", "is below the"),
         ("100000", "above the request's own max_ntx"),
-        ("-1", "is no amount"),
-        ("NaN", "is no amount"),
-        ("free", "is no amount"),
+        ("-1", "is not an amount"),
+        ("NaN", "is not an amount"),
+        ("free", "is not an amount"),
         ("0.0272800000001", "more than 8 places"),
     ):
         assert reason in await world.ask(paid_by(tx_hash, huge), price)

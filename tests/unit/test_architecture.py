@@ -207,6 +207,7 @@ TASKS: dict[tuple[str, str], str] = {
     ("dms.application.device.engine", "EngineWatch.ping"): SHARED_BY,
     ("dms.application.jobs.provider_search", "ProviderSearch._ping"): SHARED_BY,
     ("dms.application.jobs.follow_deployments", "FollowDeployments.react"): WAITED_FOR,
+    ("dms.application.checkpoints.checkpoint_receiver", "CheckpointReceiver._unless_settled"): WAITED_FOR,
     ("dms.application.files.move_files", "ReceiveFiles._fetched"): WAITED_FOR,
     ("dms.adapters.eventlog.group_commit", "GroupCommit._commit"): WAITED_FOR,
     ("dms.adapters.executors.engine_images", "EngineImages.pull"): WAITED_FOR,

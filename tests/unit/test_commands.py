@@ -7,15 +7,14 @@ import ast
 from tests.fixtures.commands import Classes, Method, beside_deciding, commands, reached_by
 
 SHARED_LOOK = "a look before the decision, which those who come together share"
-RESUMED = "goes on whether or not its caller waits, and at the next start"
+FOR_THE_ANSWER = "the reactor does it whether or not its caller waits, who wants to know what came of it"
 NOT_RECORDED = "runs a container of the DMS's own, whose end its caller waits for; of it nothing is recorded"
 ASKED_AGAIN = "its caller wants to know whether the peer has it; when nobody waits, the reactor asks"
 BESIDE_DECIDING: dict[tuple[str, str], str] = {
     ("EngineWatch.ping", "asyncio.create_task"): SHARED_LOOK,
     ("ProviderSearch._ping", "asyncio.create_task"): SHARED_LOOK,
-    ("Erasures._begin", "background"): RESUMED,
-    ("Erasures._until_done", "await asyncio.sleep(backoff.next()) behind its save"): RESUMED,
-    ("Erasures._until_done", "await self._carry_out(erasure) behind its save"): RESUMED,
+    ("Erasures.erase", "await tried behind its save"): FOR_THE_ANSWER,
+    ("Erasures.erase", "await asyncio.to_thread(holding, self._data_dir, words) behind its save"): FOR_THE_ANSWER,
     ("MlImages._follow", "self._executor.create"): NOT_RECORDED,
     ("MlImages._follow", "self._executor.prepare"): NOT_RECORDED,
     ("MlImages._follow", "self._executor.start"): NOT_RECORDED,

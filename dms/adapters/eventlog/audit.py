@@ -21,10 +21,10 @@ def check_signatures(store: LogStore, verify: Verify) -> Iterator[int]:
     Raises LogCorrupt naming the position."""
     providers: dict[str, str] = {}
     position = count = 0
-    topics = (Job.ServiceRequested.TOPIC, Job.ProviderReported.TOPIC)
+    topics = (Job.ServiceRequested.TOPIC, Job.AttemptStarted.TOPIC, Job.ProviderReported.TOPIC)
     while page := store.read(position, PAGE, topics=topics):
         for one in page:
-            if isinstance(one.event, Job.ServiceRequested):
+            if isinstance(one.event, Job.ServiceRequested | Job.AttemptStarted):
                 providers[one.originator_id] = one.event.provider
             elif isinstance(one.event, Job.ProviderReported):
                 count += 1

@@ -139,6 +139,12 @@ class DurableEventLog:
             await asyncio.shield(done)
         return self.head
 
+    async def written(self) -> bool:
+        waiting = self._commits.waiting()
+        if waiting:
+            await asyncio.wait(waiting)
+        return all(done.exception() is None for done in waiting)
+
     async def between_commits(self, work: Callable[[], None]) -> None:
         """See GroupCommit.between_commits."""
         await self._commits.between_commits(work)

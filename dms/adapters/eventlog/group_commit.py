@@ -72,7 +72,7 @@ class GroupCommit:
         """Writes what is queued."""
         self._closed = True
         if self._loop is not None:
-            while waiting := [save.done for save in self._writing + self._queue]:
+            while waiting := self.waiting():
                 await asyncio.wait(waiting)
             await self._loop.close()
 
@@ -103,6 +103,10 @@ class GroupCommit:
         """That are on their way."""
         names = {aggregate.id for aggregate in aggregates}
         return [save.done for save in self._writing + self._queue if any(a.id in names for a in save.aggregates)]
+
+    def waiting(self) -> list[asyncio.Future[int]]:
+        """All that are on their way."""
+        return [save.done for save in self._writing + self._queue]
 
     async def between_commits(self, work: Callable[[], None]) -> None:
         """Runs a short piece of work that writes, in a thread; commands wait for it, the loop does not."""
@@ -212,4 +216,4 @@ class GroupCommit:
         for save in failed:
             if not save.done.done():
                 save.done.set_exception(error())
-                save.done.exception()  # seen: a caller that went away is no error of its own
+                save.done.exception()  # seen: a caller that went away is not an error of its own

@@ -244,6 +244,6 @@ def _check_sealed(draft: Draft) -> None:
     try:
         is_open = in_the_clear(draft.topic, draft.schema_version, draft.state)
     except ValueError as error:
-        raise DataError(f"{draft.topic} of {draft.originator_id} is no JSON object: {error}") from error
+        raise DataError(f"{draft.topic} of {draft.originator_id} is not a JSON object: {error}") from error
     if is_open:
         raise DataError(f"{draft.topic} of {draft.originator_id} tells of a person in the clear: the mapper seals it")

@@ -37,7 +37,7 @@ class SQLiteRecorder(LogRecorder):
     writer: SQLiteWriter
 
     def __init__(self, database: Path, *, own: bool = True) -> None:
-        """Raises AlreadyRunning when another process owns it, LogCorrupt when it is no log of ours."""
+        """Raises AlreadyRunning when another process owns it, LogCorrupt when it is not a log of ours."""
         self.database, self.where, self._own = database, str(database), own
         self._owned = OwnedFile(database) if own else None
         self._connections: list[sqlite3.Connection] = []

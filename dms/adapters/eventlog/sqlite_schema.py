@@ -75,7 +75,7 @@ def check_format(connection: sqlite3.Connection, database: Path) -> int:
     version = format_of(connection)
     if _application_of(connection) != APPLICATION_ID or not OLDEST_READ <= version <= FORMAT:
         raise LogCorrupt(
-            f"{database} is no event log of format {FORMAT} (found format {version}); "
+            f"{database} is not an event log of format {FORMAT} (found format {version}); "
             "an older or newer program may have written it"
         )
     return version

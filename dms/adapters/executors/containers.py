@@ -193,7 +193,7 @@ def check_job_id(job_id: str) -> None:
 def execution_of(found: dict[str, Any]) -> Execution:
     """A container that could not start stays `created` with the reason and an exit code: for us it is over.
 
-    OOMKilled is also true when only a child died and the job then ended well: that is no failure."""
+    OOMKilled is also true when only a child died and the job then ended well: that is not a failure."""
     state = found["State"]
     error, code = str(state.get("Error") or ""), int(state.get("ExitCode") or 0)
     ours = _STATES.get(state["Status"], ExecutionState.RUNNING)

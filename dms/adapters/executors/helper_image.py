@@ -24,7 +24,7 @@ APPLETS = ("chmod", "chown", "date", "find", "head", "sh", "sha256sum", "sleep",
 REPOSITORY = "dms-helper"
 MOST_BYTES = 64 * 1024 * 1024
 NO_BUSYBOX = "busybox-static is not installed on this machine (apt-get install busybox-static)"
-_PT_INTERP = 3  # a program that needs a loader is no static one
+_PT_INTERP = 3  # a program that needs a loader is not a static one
 
 
 class HelperImage:
@@ -47,7 +47,7 @@ class HelperImage:
                 return program
         except OSError as error:
             raise ExecutionError(NO_BUSYBOX) from error
-        raise ExecutionError(f"{self._busybox} is no static program: {NO_BUSYBOX}")
+        raise ExecutionError(f"{self._busybox} is not a static program: {NO_BUSYBOX}")
 
 
 def _import(api: APIClient, tag: str, program: bytes) -> None:

@@ -257,7 +257,7 @@ class _TarSpool:
         try:
             entry = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except (tarfile.HeaderError, ValueError, OverflowError) as error:
-            raise ExecutorUnavailable(f"what the helper reads is no tar archive: {error}") from error
+            raise ExecutorUnavailable(f"what the helper reads is not a tar archive: {error}") from error
         if entry.size < 0:
             raise ExecutorUnavailable("what the helper reads has a file of negative size")
         return entry

@@ -1,6 +1,6 @@
 """The executor `process`: a child process with resource limits, for trying DMS without Docker.
 
-It is no sandbox: a job runs as the DMS's own user and sees its files and network. A supervisor process
+It is not a sandbox: a job runs as the DMS's own user and sees its files and network. A supervisor process
 (`process_child`) owns each job and outlives the DMS; the job's folder holds all that a later DMS needs.
 """
 

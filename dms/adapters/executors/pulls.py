@@ -21,7 +21,7 @@ _LASTING = (
     "forbidden", "http 401", "http 403", "http 404", "unknown blob", "blob unknown", "no matching manifest",
     "unsupported", "invalid reference", "invalid repository", "invalid tag", "mediatype", "media type",
     "cannot be used on this platform",
-    "unknown: ",  # from Docker 25 on: a status 4xx whose body is no registry's
+    "unknown: ",  # from Docker 25 on: a status 4xx whose body is not a registry's
 )  # fmt: skip
 _PASSING = ("toomanyrequests", "too many requests", "http 429", "no such host", "unavailable", "timeout", "x509")
 _FULL = ("no space left on device", "disk quota exceeded", "read-only file system")

@@ -48,7 +48,7 @@ def volume_paths(reference: ImageReference, written: Iterable[str]) -> tuple[str
 
 def _trouble(path: str) -> str:
     if not path.startswith("/"):
-        return "is no absolute path: the engine can't mount anything there"
+        return "is not an absolute path: the engine can't mount anything there"
     if path == "/" or any(is_below(path, kernel) for kernel in _KERNEL):
         return "is the system's own: no volume can be there"
     if len(path.encode("utf-8", "surrogatepass")) > MOST_PATH_BYTES or not path.isprintable():

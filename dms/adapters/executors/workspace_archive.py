@@ -174,7 +174,7 @@ class ArchiveReader:
         try:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except (tarfile.HeaderError, ValueError, OverflowError) as error:
-            raise ArchiveRefused(f"it is no tar archive: {error}") from error
+            raise ArchiveRefused(f"it is not a tar archive: {error}") from error
         if header.size < 0 or not isinstance(header.size, int):
             raise ArchiveRefused("an entry has a negative size")
         return header
@@ -201,7 +201,7 @@ class ArchiveReader:
         if folder and size:
             raise ArchiveRefused(f"{shown} is a folder with content")
         if not parts and not folder:
-            raise ArchiveRefused(f"{shown} is no folder")
+            raise ArchiveRefused(f"{shown} is not a folder")
         self._claim(parts, folder, shown)
         mtime = min(max(_number(named.get("mtime"), int(header.mtime), shown), 0), LATEST_TIME)
         return Entry(parts=parts, folder=folder, mode=header.mode & 0o777, mtime=mtime, size=size)
@@ -258,7 +258,7 @@ class _Gunzip:
             try:
                 data = self._inflate.decompress(self._pending, size)
             except zlib.error as error:
-                raise ArchiveRefused(f"it is no gzip archive: {error}") from error
+                raise ArchiveRefused(f"it is not a gzip archive: {error}") from error
             self._pending = self._inflate.unconsumed_tail
             self._out += len(data)
             if is_suspicious(self._out, self._in):

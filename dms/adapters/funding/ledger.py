@@ -61,6 +61,7 @@ class LedgerCheck:
     """Implements application.ports.FundingCheck."""
 
     name = "ledger"
+    carries = False
 
     def __init__(self, settings: Funding) -> None:
         self._settings = settings
@@ -181,7 +182,7 @@ class LedgerCheck:
 def _hash(text: str) -> str:
     found = _HASH.fullmatch(text.strip())
     if found is None:
-        raise _Refused(f"'{text[:80]}' is no transaction hash: 64 hex digits are expected")
+        raise _Refused(f"'{text[:80]}' is not a transaction hash: 64 hex digits are expected")
     return "0x" + found[1].casefold()
 
 

@@ -11,6 +11,7 @@ from dms.errors import Unavailable
 
 class TrustCheck:
     name = "trust"
+    carries = True
 
     async def check(self, claim: PaymentClaim) -> FundingVerdict:
         return FundingVerdict(state=FundingState.ACCEPTED)

@@ -116,7 +116,7 @@ class NvidiaGpus:
                 power_watts=_optional(lambda: round(pynvml.nvmlDeviceGetPowerUsage(handle) / 1000, 1)),
                 compute_processes=_compute_processes(handle),
             )
-        except (pynvml.NVMLError, ValueError) as error:  # a name that is no UTF-8 is a ValueError
+        except (pynvml.NVMLError, ValueError) as error:  # a name that is not UTF-8 is a ValueError
             self._say(f"GPU {index}", f"GPU {index} is not offered: {error}", logging.WARNING)
             return None
         self._said.pop(f"GPU {index}", None)

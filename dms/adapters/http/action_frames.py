@@ -41,8 +41,8 @@ def _submitted(_event: Job.Submitted, _log_url: str) -> Content:
 
 
 def _responded(event: Job.DeploymentResponded, log_url: str) -> Content | None:
-    """A refusal is told by the Failed behind it, once."""
-    if not event.success:
+    """A refusal is told by the Failed behind it, once; that another attempt runs, by its own actions."""
+    if not event.success or event.repeated:
         return None
     return {"action": "deployment-response", "message": {"success": True, "content": log_url}}
 
@@ -60,14 +60,28 @@ def _funding_pending(event: Job.FundingPending, _log_url: str) -> Content:
     return {"action": "funding-pending", "message": event.reason}
 
 
+def _attempt_failed(event: Job.AttemptFailed, _log_url: str) -> Content:
+    message = {"attempt": event.attempt, "reason": event.reason, "fault": event.fault}
+    return {"action": "job-attempt-failed", "message": message}
+
+
+def _attempt_started(event: Job.AttemptStarted, _log_url: str) -> Content:
+    message = {"attempt": event.attempt, "provider": event.provider, "resumed": event.resume is not None}
+    return {"action": "job-attempt-started", "message": message}
+
+
 ACTIONS: dict[type[Event], Callable[[Any, str], Content | None]] = {
-    Job.FundingPending: _funding_pending,  # version 2 only
+    Job.FundingPending: _funding_pending,
+    Job.AttemptFailed: _attempt_failed,
+    Job.AttemptStarted: _attempt_started,
     Job.Submitted: _submitted,
     Job.DeploymentResponded: _responded,
     Job.Completed: _completed,
     Job.Failed: _failed,
     Job.Expired: _failed,
 }
+OF_VERSION_2 = (Job.FundingPending, Job.AttemptFailed, Job.AttemptStarted)
+"""A client of the original knows no such actions, and might take an attempt's failure for the job's."""
 TERMINAL = (Job.Completed, Job.Failed, Job.Expired)
 TOPICS = tuple(event.TOPIC for event in ACTIONS)
 LATEST_NS = 253_402_300_799 * 10**9  # the last second of the year 9999
@@ -86,8 +100,8 @@ def is_terminal(recorded: Recorded) -> bool:
 
 def action_frame(recorded: Recorded, flavour: Flavour, log_path: str) -> bytes | None:
     """The payload that tells of the event, or None. log_path: of the job's log, from the root."""
-    if isinstance(recorded.event, Job.FundingPending) and (flavour.version < 2 or flavour.core):
-        return None  # a client of the original knows no such action
+    if isinstance(recorded.event, OF_VERSION_2) and (flavour.version < 2 or flavour.core):
+        return None
     make = ACTIONS.get(type(recorded.event))
     content = make(recorded.event, flavour.base + log_path) if make else None
     if content is None:

@@ -13,6 +13,8 @@ from dms.adapters.http.action_frames import SUBPROTOCOL_V2
 from dms.adapters.http.answers import Time
 from dms.adapters.http.openapi import Shapes
 from dms.adapters.http.routes import JOB_ID, OPTIONAL_JOB_ID, TEXT, Parameter, WebSocket, choice, whole
+from dms.domain.retry import MOST_ATTEMPTS
+from dms.domain.reward import Fault
 
 Schema = Mapping[str, Any]
 _TIME = Shapes().of(Time)
@@ -24,6 +26,23 @@ _RESPONSE: Schema = {
     "type": "object",
     "properties": {"success": {"const": True}, "content": {"type": "string", "description": "address of the log"}},
     "required": ["success", "content"],
+    "additionalProperties": False,
+}
+_ATTEMPT = {"type": "integer", "minimum": 1, "maximum": MOST_ATTEMPTS, "description": "from 1"}
+_FAILED_ATTEMPT: Schema = {
+    "type": "object",
+    "properties": {"attempt": _ATTEMPT, "reason": TEXT, "fault": {"enum": [str(fault) for fault in Fault]}},
+    "required": ["attempt", "reason", "fault"],
+    "additionalProperties": False,
+}
+_STARTED_ATTEMPT: Schema = {
+    "type": "object",
+    "properties": {
+        "attempt": _ATTEMPT,
+        "provider": {"type": "string", "description": "peer id"},
+        "resumed": {"type": "boolean", "description": "whether it goes on from a checkpoint"},
+    },
+    "required": ["attempt", "provider", "resumed"],
     "additionalProperties": False,
 }
 
@@ -56,6 +75,14 @@ OUTGOING: dict[str, dict[str, Any]] = {
     "deployment-response": _action(
         "deployment-response", "The container runs.", {"message": _RESPONSE, **_OF_EVENT}, ["message"]
     ),
+    "job-attempt-failed": _action(
+        "job-attempt-failed", "Version 2 only: an attempt failed, and the job is to be tried again.",
+        {"message": _FAILED_ATTEMPT, **_OF_EVENT}, ["message"],
+    ),
+    "job-attempt-started": _action(
+        "job-attempt-started", "Version 2 only: the job goes to another provider, or to the same one again.",
+        {"message": _STARTED_ATTEMPT, **_OF_EVENT}, ["message"],
+    ),
     "log-stream-response": _output(),
     "job-completed": _action("job-completed", "The container ended with exit code 0.", _OF_EVENT),
     "job-failed": _action(
@@ -66,7 +93,7 @@ OUTGOING: dict[str, dict[str, Any]] = {
                      ["message"]),
 }  # fmt: skip
 
-_VERSION_2_ONLY = ("funding-pending",)
+_VERSION_2_ONLY = ("funding-pending", "job-attempt-failed", "job-attempt-started")
 
 
 def _version_1(schema: Schema) -> dict[str, Any]:
@@ -130,7 +157,7 @@ _ABOUT = (
 )
 _DEPLOY_QUERY = (
     Parameter("job_id", "Follow this job.", OPTIONAL_JOB_ID, example=""),
-    Parameter("after", "Of that job, everything behind this position of the log.", whole(2**62)),
+    Parameter("after", "Of that job, everything after this position of the log.", whole(2**62)),
     Parameter("log_after", "Of its output, everything behind this line.", whole(2**62)),
     Parameter("actions", "core: only the documented actions, without output.", choice("all", "core")),
 )

@@ -65,7 +65,7 @@ async def capacity(request: Request, api: Api) -> HTTPResponse:
 
 
 def _as_shown(rows: Sequence[CapacityRow], request: Request, api: Api) -> list[CapacityRow]:
-    """That nothing can be recorded just now is no event, for it can't be: only the present shows it."""
+    """That nothing can be recorded just now is not an event, for it can't be: only the present shows it."""
     hindrance = api.services.device.hindrance
     if query(request, "as_of") or not hindrance:
         return list(rows)
@@ -116,7 +116,7 @@ ROUTES = (
         "GET", "/providers", providers, "The compute providers, by peer id.", answer=answers.ProviderPage,
         query=(
             Parameter("limit", "Most providers in the answer.", whole(ROWS_A_READ, lowest=1, default=PAGE)),
-            Parameter("after", "Go on behind this one: a page's next_token."),
+            Parameter("after", "Continue after this one: a page's next_token."),
             AS_OF,
         ),
         errors=(400,), tags=_OPERATORS,
@@ -128,7 +128,7 @@ ROUTES = (
         tags=_OPERATORS,
     ),
     Route(
-        "POST", "/projections/<name>/rebuild", rebuild, "Make a view anew from the log.", answer=answers.Rebuilt,
+        "POST", "/projections/<name>/rebuild", rebuild, "Rebuild a view from the log.", answer=answers.Rebuilt,
         answer_example={"name": "jobs", "position": 17}, errors=(404,), tags=_OPERATORS,
     ),
     *(

@@ -162,6 +162,7 @@ class QuoteAnswer(Struct, frozen=True, kw_only=True):
     compute_provider_addr: Annotated[str, Meta(description="where to pay: the provider's wallet")]
     compute_provider_id: Annotated[str, Meta(description="peer id")]
     estimated_price: float
+    attempts: Annotated[int, Meta(description="how many times the job is tried on the one payment, at most")]
     signature: Annotated[str, Meta(pattern="^[0-9a-f]{128}$")]
     oracle_message: str
     metadata_hash: Hash
@@ -214,10 +215,24 @@ class TimelineStep(Struct, frozen=True, kw_only=True):
     note: str | UnsetType = UNSET
 
 
+class FailedAttemptAnswer(Struct, frozen=True, kw_only=True):
+    """An attempt of a job that was tried again."""
+
+    attempt: Annotated[int, Meta(description="from 1")]
+    peer: Annotated[str, Meta(description="the provider's peer id")]
+    failed_at: Time
+    reason: str
+    fault: Annotated[str, Meta(description="whose fault it was: provider, network, or empty for nobody's")]
+    exit_code: int | None
+    duration_seconds: float
+
+
 class JobSummary(Struct, frozen=True, kw_only=True):
     """price: NTX, decimal text. peer: the other side. fault: whose fault a bad end was. minutes: asked for.
     refund: it was paid for and never ran, so all of the price is owed back, and its payment can pay for another job.
-    log_lines, log_sha256: of the sealed output. position: of the newest event counted in."""
+    log_lines, log_sha256: of the sealed output; the digest is that of the newest attempt's. position: of the newest
+    event counted in. attempt: which one it is, of so many attempts at most. lines_before: of output, by the attempts
+    before this one. resumed_from: SHA-256 of the checkpoint that this attempt went on from."""
 
     job_id: JobId
     role: Literal["service provider", "compute provider"]
@@ -242,6 +257,11 @@ class JobSummary(Struct, frozen=True, kw_only=True):
     log_lines: int | None
     log_sha256: str
     log_truncated: bool
+    attempt: int
+    attempts: int
+    failed_attempts: list[FailedAttemptAnswer]
+    lines_before: int
+    resumed_from: str
     position: int
     log_url: str
 

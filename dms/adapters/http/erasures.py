@@ -111,7 +111,7 @@ ROUTES = (
         "GET", "/erasures", list_erasures, "Erasures, newest first.",
         query=(
             Parameter("limit", "Most erasures in the answer.", whole(LARGEST_PAGE, lowest=1, default=PAGE)),
-            Parameter("after", "Go on behind this one: a page's next_token."),
+            Parameter("after", "Continue after this one: a page's next_token."),
         ),
         answer=ErasurePage,
         answer_example={

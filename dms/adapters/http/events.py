@@ -252,8 +252,8 @@ def _time(request: Request, name: str) -> int:
 
 
 QUERY = (
-    Parameter("after", "Only events behind this position; all that are not archived when absent.", whole(LARGEST)),
-    Parameter("limit", "End after so many events.", whole(LARGEST_PAGE, lowest=1)),
+    Parameter("after", "Only events after this position; all that are not archived when absent.", whole(LARGEST)),
+    Parameter("limit", "End after this many events.", whole(LARGEST_PAGE, lowest=1)),
     Parameter("follow", "Go on with what happens from now on.", FLAG),
     Parameter("type", "Topics, with commas between.", example="job.completed,device.*"),
     Parameter("job_id", "Only of this job.", OPTIONAL_JOB_ID, example=""),
@@ -269,7 +269,7 @@ ROUTES = (
         media={NDJSON: CloudEvent, SSE: {"type": "string"}}, answer_example=examples.CLOUD_EVENT,
         errors=(400, 404, 410), stream=True, tags=("events",),
         description="One CloudEvent a line, or with `Accept: text/event-stream` as Server-Sent Events, whose ids are "
-        "positions. A reader goes on behind `after`, or behind `Last-Event-ID`. 410 tells the first position that "
+        "positions. A reader continues after `after`, or after `Last-Event-ID`. 410 tells the first position that "
         "is still there.",
     ),
     Route(

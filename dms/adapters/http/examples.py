@@ -81,6 +81,7 @@ QUOTE: dict[str, Any] = {
     "compute_provider_addr": ADDRESS,
     "compute_provider_id": PEER_ID,
     "estimated_price": 0.02728,
+    "attempts": 1,
     "signature": "5e" * 64,
     "oracle_message": TERMS,
     **{
@@ -123,6 +124,11 @@ JOB: dict[str, Any] = {
     "log_lines": 2,
     "log_sha256": "b1" * 32,
     "log_truncated": False,
+    "attempt": 1,
+    "attempts": 1,
+    "failed_attempts": [],
+    "lines_before": 0,
+    "resumed_from": "",
     "position": 17,
     "log_url": f"http://localhost:9999/api/v1/jobs/{JOB_ID}/logs?token={'c2' * 16}",
 }

@@ -26,8 +26,9 @@ from dms.adapters.http.action_frames import (
     line_frames,
 )
 from dms.adapters.http.connection import MAX_UNSENT_BYTES, Socket, text_frame
+from dms.application.jobs.job_outputs import JobOutputs
 from dms.application.loops import Loop, Loops
-from dms.application.ports import EventLog, LogLine, OutputStore
+from dms.application.ports import EventLog, LogLine
 from dms.application.tasks import background, cancelled
 from dms.domain.event import Recorded
 from dms.domain.job import Job
@@ -55,7 +56,7 @@ class Follower:
 class JobStream:
     """position, seq: what live followers have been sent. terminal: the position of the job's end, once it is out."""
 
-    def __init__(self, job_id: str, position: int, event_log: EventLog, outputs: OutputStore, log_path: str) -> None:
+    def __init__(self, job_id: str, position: int, event_log: EventLog, outputs: JobOutputs, log_path: str) -> None:
         self.job_id, self.position, self.seq = job_id, position, 0
         self.terminal: int | None = None
         self.failure = ""  # why it ended before the job
@@ -257,7 +258,7 @@ class Hub:
     """All streams, fed by one subscription to the log. position: every action event up to it was handed on."""
 
     def __init__(
-        self, event_log: EventLog, outputs: OutputStore, log_path: Callable[[str], str], loops: Loops | None = None
+        self, event_log: EventLog, outputs: JobOutputs, log_path: Callable[[str], str], loops: Loops | None = None
     ) -> None:
         """log_path: of a job's log, from the root of the server, its token included."""
         self._log, self._outputs, self._log_path = event_log, outputs, log_path

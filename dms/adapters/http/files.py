@@ -331,13 +331,13 @@ ROUTES = (
         "POST", "/peers/file/send", send, "Offer a file to a peer.", SendBody, answer=TransferAnswer,
         body_example={"peerid": examples.PEER_ID, "filepath": "/srv/share/weights.bin"}, status=202,
         answer_example=_EXAMPLE | {"direction": "out", "stream_id": None}, errors=(400, 403, 404, 409), tags=_TAGS,
-        description="GET on this address is a websocket that also tells of the progress.",
+        description="GET on this address is a websocket that also reports progress.",
     ),
     Route(
         "POST", "/peers/file/accept", accept, "Take a file that was offered.", AcceptBody, answer=TransferAnswer,
         body_example={"streamid": 0}, answer_example=_EXAMPLE | {"state": "accepted", "stream_id": None}, status=202,
         errors=(400, 404, 409), tags=_TAGS, body_optional=True,
-        description="GET on this address is a websocket that also tells of the progress.",
+        description="GET on this address is a websocket that also reports progress.",
     ),
     Route(
         "GET", "/peers/files", list_transfers, "Files given to and taken from peers, newest first.",

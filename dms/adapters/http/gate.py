@@ -31,7 +31,7 @@ _PREFLIGHT_SECONDS = 12 * 3600
 
 class Gate:
     def __init__(self, addr: str, allowed_hosts: Iterable[str], allowed_origins: Iterable[str]) -> None:
-        """addr: what the server listens on; a wildcard address is no name of its own."""
+        """addr: what the server listens on; a wildcard address is not a name of its own."""
         own = f"[{addr}]" if ":" in addr and not addr.startswith("[") else addr
         wildcard = own in ("0.0.0.0", "[::]")
         names = (*LOOPBACK_NAMES, *allowed_hosts, *(() if wildcard else (own,)))

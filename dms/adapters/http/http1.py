@@ -107,7 +107,7 @@ def _length(headers: list[tuple[str, str]], minor: int) -> int | None:
             raise Refused(501, "the only transfer coding that is understood is chunked")
         return None
     if lengths and not _LENGTH.fullmatch(lengths[0]):
-        raise BadRequest("Content-Length is no number of bytes")
+        raise BadRequest("Content-Length is not a number of bytes")
     return int(lengths[0]) if lengths else 0
 
 

@@ -83,7 +83,8 @@ async def _lines(api: Api, job_id: str, after: int, follow: bool) -> AsyncGenera
 
 
 def _is_complete(row: JobRow) -> bool:
-    return row.log_lines is not None or row.ended_at > 0
+    """The seal alone does not tell where another attempt may follow."""
+    return (row.log_lines is not None and row.attempt == row.attempts) or row.ended_at > 0
 
 
 def _tells_damage(line: LogLine) -> bool:

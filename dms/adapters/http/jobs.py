@@ -72,6 +72,7 @@ async def request_service(request: Request, api: Api) -> HTTPResponse:
             "compute_provider_addr": quote.compute_provider_addr,
             "compute_provider_id": quote.compute_provider_id,
             "estimated_price": quote.estimated_price,
+            "attempts": quote.attempts,
             "signature": quote.signature,
             "oracle_message": quote.oracle_message,
             **quote.hashes,
@@ -243,8 +244,8 @@ async def terminate(request: Request, api: Api) -> HTTPResponse:
 
 _JOB_TAG = ("jobs",)
 _SOME_STATUSES = {"type": "string", "pattern": f"^$|^({'|'.join(STATUSES)})(,({'|'.join(STATUSES)}))*$"}
-_STRICT = (Parameter("strict", "Refuse what is only warned of otherwise: unknown keys, likely mistakes.", FLAG),)
-_AFTER = Parameter("after", "Go on behind this one: a page's next_token.")
+_STRICT = (Parameter("strict", "Treat warnings, such as of unknown keys and likely mistakes, as errors.", FLAG),)
+_AFTER = Parameter("after", "Continue after this one: a page's next_token.")
 _TERMINATE: dict[str, Any] = {
     "body": TerminateBody,
     "body_optional": True,
@@ -297,7 +298,7 @@ ROUTES = (
     Route(
         "GET", "/jobs/<job_id>/history", history, "A job's events on this node, as the log has them.",
         query=(
-            Parameter("after", "Only events behind this position.", whole(LARGEST)),
+            Parameter("after", "Only events after this position.", whole(LARGEST)),
             Parameter("limit", "Most events in the answer.", whole(LARGEST_PAGE, lowest=1, default=LARGEST_PAGE)),
         ),
         answer=answers.EventPage, answer_example={"items": [examples.EVENT], "next_token": ""}, errors=(400, 404),

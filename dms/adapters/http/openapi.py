@@ -176,7 +176,7 @@ def _with_example(media: dict[str, Any], route: Route) -> dict[str, Any]:
 
 def _always(route: Route) -> tuple[int, ...]:
     changing = () if route.method == "GET" else CHANGING
-    asked = (400,) if route.query or route.body else ()  # a parameter twice, a body that is no JSON
+    asked = (400,) if route.query or route.body else ()  # a parameter twice, a body that is not JSON
     return (*COMMON, *asked, *changing, *(() if route.early else (503,)))
 
 

@@ -39,7 +39,8 @@ async def known(_request: Request, api: Api) -> HTTPResponse:
 async def dump(_request: Request, api: Api) -> HTTPResponse:
     """PeerData of all providers, this node first."""
     rows: list[dict[str, Any]] = []
-    for number, found in enumerate((api.services.advertisement.make(), *api.services.directory.advertisements())):
+    own = await api.services.advertisement.made()
+    for number, found in enumerate((own, *api.services.directory.advertisements())):
         rows.append(_peer_data(found))
         if number % _ROWS_AT_ONCE == 0:
             await asyncio.sleep(0)  # there may be 100,000 of them

@@ -48,6 +48,8 @@ def dated(row: dict[str, Any]) -> dict[str, Any]:
             row[key] = iso(value)
     for step in row.get("timeline", ()):
         step["time"] = iso(step["time"])
+    for attempt in row.get("failed_attempts", ()):
+        attempt["failed_at"] = iso(attempt["failed_at"])
     return row
 
 

@@ -295,7 +295,7 @@ def _bound(addr: str, port: int) -> socket.socket:
         )[0]
         listening = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise AddressUnavailable(f"rest.addr: {addr} is no address of this machine ({error.strerror})") from error
+        raise AddressUnavailable(f"rest.addr: {addr} is not an address of this machine ({error.strerror})") from error
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.setblocking(False)

@@ -56,7 +56,7 @@ def parse(body: bytes, message_type: type[T]) -> T:
 
 def tree_of(body: bytes, message_type: type[Any]) -> tuple[Any, Findings]:
     """Dicts with folded keys, lists and scalars, to be converted to that type; what has no place in it can't be, and
-    stands in the findings. Raises InvalidInput for what is no JSON."""
+    stands in the findings. Raises InvalidInput for what is not JSON."""
     return _read(body, _maps(cast("Hashable", message_type)))
 
 

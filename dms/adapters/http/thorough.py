@@ -31,7 +31,7 @@ class Thorough(NamedTuple, Generic[T]):
 
 def read_thoroughly(body: bytes, message_type: type[T], stand_in: Mapping[str, Any]) -> Thorough[T]:
     """stand_in: an example of it, as JSON values, which takes the place of what can't be read, so that the rest can be
-    looked at all the same. Raises InvalidInput for what is no JSON, or no object."""
+    looked at all the same. Raises InvalidInput for what is not JSON, or no object."""
     tree, findings = tree_of(body, message_type)
     if not isinstance(tree, dict):
         raise invalid("", "an object is expected")

@@ -159,7 +159,7 @@ def is_truncation(line: LogLine) -> bool:
 
 
 def parsed(raw: bytes) -> LogLine | None:
-    """None for what is no whole line."""
+    """None for what is not a whole line."""
     try:
         line = _decoder.decode(raw) if raw.endswith(b"\n") else None
     except UNREADABLE:

@@ -60,7 +60,7 @@ def open_database(database: Path) -> sqlite3.Connection:
     """Made when it is missing. Blocking. Raises Damaged, LogUnavailable."""
     try:
         if database.exists() and not (database.is_file() and os.access(database, os.R_OK | os.W_OK)):
-            raise Damaged(f"{database} is no file that can be read and written")
+            raise Damaged(f"{database} is not a file that can be read and written")
     except OSError as error:
         raise LogUnavailable(f"{database} can't be opened: {error}") from error
     if not database.exists():

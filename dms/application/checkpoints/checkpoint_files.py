@@ -151,7 +151,7 @@ def _problem(name: str, path: Path) -> str:
     except OSError:
         return "is not there"
     if not stat.S_ISREG(status.st_mode):
-        return "is no regular file"
+        return "is not a regular file"
     if status.st_uid not in (os.geteuid(), 0):
         return "belongs to another user of this machine"
     return ""

@@ -4,6 +4,7 @@ jobs go on from to their providers."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,12 +18,15 @@ from dms.application.loops import said
 from dms.application.network.messages import CHECKPOINT, CheckpointNote, encode
 from dms.application.ports import EventLog, PeerNetwork
 from dms.application.reactors import News, Reactor
+from dms.application.tasks import cancelled, either
 from dms.disk import publish
+from dms.domain.attempt import Attempt
 from dms.domain.checkpoint import ResumeFrom, archive_bound
 from dms.domain.deployment import Deployment
 from dms.domain.event import new_id
 from dms.domain.job import Job
 from dms.domain.request import ServiceRequest
+from dms.domain.retry import deployment_id, job_of
 from dms.errors import ArchiveRefused, Conflict, DmsError, Forbidden, InvalidInput, NotFound, PeerMisbehaved
 
 log = logging.getLogger(__name__)
@@ -61,7 +65,7 @@ class CheckpointReceiver:
     # --- fetching -------------------------------------------------------------------------------
     def offer(self, job: Job, saved: Deployment.CheckpointSaved) -> None:
         """Decides only; the caller saves the job. Raises PeerMisbehaved."""
-        until = self._deadlines.begin(_key(job.key, saved.number))
+        until = self._deadlines.begin(_key(job.key, job.attempt.checkpoints_before + saved.number))
         job.offer_checkpoint(saved, until, archive_bound(self._max_bytes))
 
     async def fetch(self, job_id: str, offered: Job.CheckpointOffered, news: News) -> None:
@@ -75,7 +79,7 @@ class CheckpointReceiver:
                 return
             try:
                 async with asyncio.timeout_at(deadline):
-                    await self._take(job_id, offered)
+                    await self._unless_settled(job_id, offered, news)
             except TimeoutError:
                 continue
             except (Conflict, NotFound) as error:  # it was replaced meanwhile, and we are told soon
@@ -90,28 +94,41 @@ class CheckpointReceiver:
                 return
             await news.changed(RETRY_SECONDS)
 
+    async def _unless_settled(self, job_id: str, offered: Job.CheckpointOffered, news: News) -> None:
+        """Takes it; leaves off when the job has gone on without it meanwhile."""
+        taking = asyncio.create_task(self._take(job_id, offered), name=f"checkpoint of {job_id}")
+        try:
+            while not taking.done() and self._job(job_id).checkpoint_settled < offered.number:
+                await either(taking, news.changed())
+            if taking.done():
+                taking.result()
+        finally:
+            await cancelled(taking)
+
     async def _take(self, job_id: str, offered: Job.CheckpointOffered) -> None:
         incoming, target = self._files.incoming(job_id), self._files.received(job_id)
+        attempt = self._job(job_id).attempt
         ref = FileRef(
             kind=KIND,
-            id=job_id,
+            id=attempt.deployment_id,
             name=offered.name,
             size_bytes=offered.size_bytes,
             sha256=offered.sha256,
         )
-        provider = self._job(job_id).provider
-        await self._exchange.fetch(provider, ref, incoming)
+        await self._exchange.fetch(attempt.provider, ref, incoming)
         try:
             await self._check(incoming, self._max_bytes)
         except ArchiveRefused:
             self._files.drop(incoming)
             raise
+        if self._job(job_id).checkpoint_settled >= offered.number:
+            return
         await asyncio.to_thread(publish, incoming, target)
         job = self._job(job_id)
         if job.checkpoint_is_here(offered, target.name):
             with caused_by(new_id()):
                 await self._log.save(job)
-        await self._tell(provider, job_id, offered.sha256)
+        await self._tell(attempt, offered.sha256)
 
     async def lose(self, job_id: str, offered: Job.CheckpointOffered, reason: str) -> None:
         job = self._job(job_id)
@@ -121,13 +138,14 @@ class CheckpointReceiver:
                 await self._log.save(job)
         self._files.drop(self._files.incoming(job_id))
 
-    async def _tell(self, provider: str, job_id: str, sha256: str) -> None:
+    async def _tell(self, attempt: Attempt, sha256: str) -> None:
         """So that the provider needs not keep it; when it is not reached, it keeps it for some days."""
-        body = encode(CheckpointNote(job_id=job_id, sha256=sha256))
+        provider, deployment = attempt.provider, attempt.deployment_id
+        body = encode(CheckpointNote(job_id=deployment, sha256=sha256))
         try:
             await self._network.request(provider, CHECKPOINT, body, NOTE_SECONDS)
         except DmsError as error:
-            log.info("provider %s was not told that the checkpoint of job %s is here: %s", provider, job_id, error)
+            log.info("provider %s was not told that the checkpoint of job %s is here: %s", provider, deployment, error)
 
     async def listed(self) -> list[StoredCheckpoint]:
         """What was received and is here, by name. Raises Unavailable."""
@@ -155,18 +173,36 @@ class CheckpointReceiver:
             )
         return kept
 
-    def forget(self, job_id: str) -> None:
-        self._files.drop(self._files.resume_out(job_id))
+    async def keep_for_next_attempt(self, job: Job) -> ResumeFrom | None:
+        """The newest checkpoint of it that is here, or what its last attempt went on from; None for none. Raises
+        Unavailable."""
+        sources = [self._files.received(job.key)] if job.checkpoint_received is not None else []
+        sources += [self._files.resume_out(job.deployment_id)] if job.resume is not None else []
+        digests = {one.sha256 for one in (job.checkpoint_received, job.resume) if one is not None}
+        next_one = deployment_id(job.key, job.attempt.number + 1)
+        for source in sources:
+            with contextlib.suppress(InvalidInput):  # it is gone
+                kept = await asyncio.to_thread(self._files.take, source, next_one)
+                if kept.sha256 in digests:
+                    return kept
+                log.warning("job %s: %s is damaged, the next attempt does not go on from it", job.key, source)
+        self.forget(next_one)
+        return None
 
-    async def _resolve(self, peer_id: str, job_id: str) -> Path | None:
-        job = self._log.load(Job, job_id)
-        if job is None or job.resume is None or job.provider != peer_id or not job.open:
+    def forget(self, deployment: str) -> None:
+        self._files.drop(self._files.resume_out(deployment))
+
+    async def _resolve(self, peer_id: str, deployment: str) -> Path | None:
+        job = self._log.load(Job, job_of(deployment))
+        if job is None or job.resume is None or not job.has_provider:
             return None
-        return self._files.resume_out(job.key)
+        if (job.provider, job.deployment_id) != (peer_id, deployment):
+            return None
+        return self._files.resume_out(deployment)
 
     def _is_needed(self, job_id: str) -> bool:
-        """Of either role: what is left of a job that is over may go."""
-        job = self._log.load(Job, job_id)
+        """Of either role: what is left of a job that is over may go. job_id: or that of an attempt."""
+        job = self._log.load(Job, job_of(job_id))
         if job is not None and (job.open or job.checkpoint_wanted is not None):
             return True
         deployment = self._log.load(Deployment, job_id)
@@ -215,7 +251,8 @@ class DropResumes(Reactor[Job]):
         self._receiver = receiver
 
     def due(self, aggregate: Job) -> bool:
-        return aggregate.resume is not None and not aggregate.open
+        return not aggregate.open and any(attempt.resume is not None for attempt in aggregate.attempts)
 
     async def react(self, aggregate: Job, news: News) -> None:
-        self._receiver.forget(aggregate.key)
+        for attempt in aggregate.attempts:
+            self._receiver.forget(attempt.deployment_id)

@@ -13,6 +13,7 @@ from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
 from dms.application.deployments.deployment_index import DeploymentIndex
 from dms.application.deployments.holds import Holds
 from dms.application.device.device import DeviceService
+from dms.application.payments.funding import request_of
 from dms.application.payments.payments import Paying
 from dms.application.ports import ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
@@ -24,7 +25,7 @@ from dms.domain.pricing import price_text, quote
 from dms.domain.request import ServiceRequest, problems_of, strangers_of
 from dms.domain.resources import Gpu
 from dms.domain.reward import amount
-from dms.errors import Conflict, ExecutionError, InvalidInput, NoRoomForImage, RegistryUnavailable
+from dms.errors import ExecutionError, InvalidInput, NoRoomForImage, RegistryUnavailable
 
 MOST_CHECKED, MOST_CHECKED_OF_A_PEER = 256, 32  # payments waited for; nothing is reserved for them
 
@@ -196,12 +197,6 @@ def _of_payment(paying: Paying) -> Refusal | None:
     if not paying.is_named:
         return Refusal("the request names no transaction that pays for it", Fault.REQUESTER, "payment")
     return Refusal(paying.refusal, Fault.REQUESTER, "payment") if paying.refusal else None
-
-
-def request_of(deployment: Deployment) -> ServiceRequest:
-    if deployment.request is None:
-        raise Conflict(f"deployment {deployment.key} has no request")
-    return deployment.request
 
 
 def spec_of(deployment: Deployment, node_id: str) -> ExecutionSpec:

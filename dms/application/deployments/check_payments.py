@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dms.application.deployments.admission import Admission, request_of
+from dms.application.deployments.admission import Admission
 from dms.application.device.engine import EngineWatch
 from dms.application.loops import said
-from dms.application.payments.funding import Decision, PatientCheck, claim_of
+from dms.application.payments.funding import Decision, PatientCheck, claim_of, request_of
 from dms.application.payments.payments import Paying
 from dms.application.ports import EventLog, FundingState, FundingVerdict, Signer
 from dms.application.reactors import News, Reactor, still_due
@@ -51,15 +51,12 @@ class CheckPayments(Reactor[Deployment]):
     async def _look_up(self, deployment: Deployment) -> Decision:
         if self._funding is None:
             return Decision(verdict=FundingVerdict(state=FundingState.ACCEPTED))
-        claim = claim_of(
-            deployment.key, request_of(deployment), deployment.tx_hash, deployment.price, deployment.payee,
-            self._signer.peer_id, deployment.service_provider,
-        )  # fmt: skip
+        claim = claim_of(deployment, deployment.tx_hash, self._signer.peer_id, deployment.service_provider)
         return await self._funding.decide(claim, deployment.funding_until)
 
     async def _conclude(self, deployment: Deployment, verdict: FundingVerdict, readings: Sequence[GpuReading]) -> None:
         """The payment is good. It is this job's even when the job can't be taken any more: then it is owed back."""
-        paying = Paying(self._log, deployment.tx_hash, deployment.key)
+        paying = Paying(self._log, deployment.tx_hash, deployment.key, deployment.service_provider)
         if not paying.refusal:
             if self._funding is not None:
                 deployment.accept_funding(self._funding.name, verdict.payer, verdict.units, verdict.block)

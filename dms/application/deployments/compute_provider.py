@@ -150,7 +150,7 @@ class ComputeProvider:
         self._log.adopt_seal_key(message.job_id, bytes.fromhex(message.seal_key))
         deployment = Deployment(message.job_id)
         deployment.ask(peer_id, message.request, message.price, self._device.state.payment_address, message.resume)
-        paying = Paying(self._log, deployment.tx_hash, deployment.key)
+        paying = Paying(self._log, deployment.tx_hash, deployment.key, deployment.service_provider)
         refusal = self._admission.of_channel(message.channel)
         if self._funding and refusal is None:
             refusal = self._admission.refusal(deployment, paying)
@@ -184,10 +184,9 @@ class ComputeProvider:
     async def on_terminate(self, peer_id: str, body: bytes) -> bytes:
         """A message of the control protocol."""
         message = decode_request(body, Terminate)
+        fault = Fault.NETWORK if message.revoked else Fault.REQUESTER
         with caused_by(new_id()):
-            first = await self.stop(
-                message.job_id, "service provider", message.reason, Fault.REQUESTER, peer_id=peer_id
-            )
+            first = await self.stop(message.job_id, "service provider", message.reason, fault, peer_id=peer_id)
         return encode(TerminateAnswer(stopping=first))
 
 

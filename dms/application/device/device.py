@@ -40,7 +40,7 @@ class DeviceService:
     @property
     def hindrance(self) -> str:
         """Why no job can be run here just now, whatever the owner set; empty when one can. That nothing can be recorded
-        is the only part of it which is no event, for it can't be."""
+        is the only part of it which is not an event, for it can't be."""
         return self.state.hindrance or (f"nothing can be recorded: {self._log.trouble}" if self._log.trouble else "")
 
     @property

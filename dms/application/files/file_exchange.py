@@ -135,7 +135,7 @@ class FileExchange:
                 if not resumed:
                     part.discard()
                     raise PeerMisbehaved(f"Peer {peer_id} sent {ref.name!r} with another content than it announced.")
-                log.warning("what was there of %r is no part of it; it is fetched from its first byte", ref.name)
+                log.warning("what was there of %r is not part of it; it is fetched from its first byte", ref.name)
                 resumed = False
 
     async def _complete(self, peer_id: str, ref: FileRef, part: PartFile, progress: Progress) -> None:

@@ -36,7 +36,7 @@ class Outbox:
             real = path.resolve(strict=True)
         except (OSError, RuntimeError, ValueError) as error:
             raise NotFound(f"there is no file {path.name!r} that can be read") from error
-        if not str(real).isprintable():  # also what is no UTF-8: it could be neither shown nor recorded
+        if not str(real).isprintable():  # also what is not UTF-8: it could be neither shown nor recorded
             raise InvalidInput("the file's path holds characters that can't be shown; rename it", [("/filePath", "")])
         self._check_place(real)
         os.close(open_regular(real))

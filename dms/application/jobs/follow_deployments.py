@@ -18,6 +18,7 @@ from dms.application.network.messages import FEED, FeedItem, FeedRequest, decode
 from dms.application.ports import EventLog, OutputStore, PeerNetwork, Signer
 from dms.application.reactors import News, Reactor
 from dms.application.tasks import cancelled, either
+from dms.domain.attempt import Attempt
 from dms.domain.bounds import Unreadable, check
 from dms.domain.chain import SignedRecord, check_record
 from dms.domain.deployment import Deployment
@@ -25,6 +26,7 @@ from dms.domain.directory import Provider
 from dms.domain.event import Event
 from dms.domain.job import Job, JobState
 from dms.domain.overdue import Overdue
+from dms.domain.retry import job_of
 from dms.domain.reward import Fault
 from dms.errors import Conflict, Forbidden, InvalidInput, NotFound, PeerMisbehaved, PeerUnreachable, Unavailable
 
@@ -88,16 +90,17 @@ class FollowDeployments(Reactor[Job]):
 
     async def react(self, aggregate: Job, news: News) -> None:
         self._remember_addresses(aggregate.provider)
-        if aggregate.provider_version == 0:
+        attempt = aggregate.attempt
+        if attempt.provider_version == 0:
             try:
                 await self._submission.send(aggregate, news)
             except NotTaken as error:
-                await self._give_up(aggregate.key, str(error), error.fault)
+                await self._give_up(attempt, str(error), error.fault)
                 return
         contact = Contact()
-        following = asyncio.create_task(self._follow(aggregate.key, contact), name=f"feed of {aggregate.key}")
+        following = asyncio.create_task(self._follow(attempt, contact), name=f"feed of {attempt.deployment_id}")
         try:
-            await self._until_over(aggregate.key, following, contact, news)
+            await self._until_over(attempt, following, contact, news)
         finally:
             await cancelled(following)
 
@@ -105,53 +108,57 @@ class FollowDeployments(Reactor[Job]):
         aggregate.fail(f"this node failed to follow it: {said(error)}", Fault.REQUESTER)
         await self._log.save(aggregate)
 
-    async def _until_over(self, job_id: str, following: asyncio.Task[None], contact: Contact, news: News) -> None:
+    async def _until_over(self, attempt: Attempt, following: asyncio.Task[None], contact: Contact, news: News) -> None:
         overdue, clock = Overdue(self._grace_seconds), asyncio.get_running_loop().time
-        while not following.done():
-            job = self._job(job_id)
+        while not following.done() and (job := self._followed(attempt)) is not None:
             left = overdue.seconds_left(
                 clock(),
                 away_seconds=contact.away_seconds,
-                minutes=job.minutes,
+                minutes=attempt.minutes,
                 running=job.state is JobState.RUNNING,
                 stopping=job.termination is not None,
             )
             if left <= 0:
-                await self._end_unheard(job_id, overdue.reason(job.minutes))
+                await self._end_unheard(attempt, overdue.reason(attempt.minutes))
                 return
             await either(following, news.changed(max(left, LEAST_LOOK_SECONDS)))
-        following.result()
+        if following.done():
+            following.result()
 
-    async def _follow(self, job_id: str, contact: Contact) -> None:
+    async def _follow(self, attempt: Attempt, contact: Contact) -> None:
         fetched_anew = set[str]()
-        while self.due(job := self._job(job_id)):
+        while (job := self._followed(attempt)) is not None:
             try:
-                await self._take_feed(job, contact, fetched_anew)
+                await self._take_feed(job.attempt, contact, fetched_anew)
             except PeerUnreachable as error:
                 contact.failed()
-                if await self._is_lost(job_id, contact.silent_seconds, error):
+                if await self._is_lost(attempt, contact.silent_seconds, error):
                     return
                 await asyncio.sleep(contact.next_pause())
             except NotFound:
-                await self._end_unheard(job_id, "the provider no longer knows the job")
+                await self._end_unheard(attempt, "the provider no longer knows the job")
             except (Forbidden, InvalidInput, PeerMisbehaved) as error:
-                await self._give_up(job_id, f"the provider broke the protocol: {error}")
+                await self._give_up(attempt, f"the provider broke the protocol: {error}")
 
-    async def _take_feed(self, job: Job, contact: Contact, fetched_anew: set[str]) -> None:
-        job_id, provider = job.key, job.provider
+    async def _take_feed(self, attempt: Attempt, contact: Contact, fetched_anew: set[str]) -> None:
+        output, provider = attempt.deployment_id, attempt.provider
         body = encode(
-            FeedRequest(job_id=job_id, after=job.provider_version, log_after=await self._outputs.last(job_id))
-        )
+            FeedRequest(
+                job_id=output, after=attempt.provider_version, log_after=await self._outputs.last(output)
+            )
+        )  # fmt: skip
         async with contextlib.aclosing(self._frames(provider, body)) as frames:
             async for frame in frames:
                 contact.heard()
-                await self._returned(job_id)
+                if (job := self._followed(attempt)) is None:
+                    return
+                await self._returned(job)
                 item = decode_answer(provider, frame, FeedItem)
                 if item.lines:
-                    await self._outputs.extend(job_id, item.lines)
+                    await self._outputs.extend(output, item.lines)
                 for record in item.records:
-                    await self._take_record(job_id, provider, record, fetched_anew)
-                if not self.due(self._job(job_id)):
+                    await self._take_record(attempt, record, fetched_anew)
+                if self._followed(attempt) is None:
                     return
 
     async def _frames(self, provider: str, body: bytes) -> AsyncGenerator[bytes, None]:
@@ -168,25 +175,28 @@ class FollowDeployments(Reactor[Job]):
         except Conflict as error:
             raise PeerMisbehaved(f"{provider} refuses to be followed: {error}") from error
 
-    async def _take_record(self, job_id: str, provider: str, record: SignedRecord, fetched_anew: set[str]) -> None:
-        check_record(record, provider, self._signer.verify)
+    async def _take_record(self, attempt: Attempt, record: SignedRecord, fetched_anew: set[str]) -> None:
+        check_record(record, attempt.provider, self._signer.verify)
         with caused_by(record.event_id, record.traceparent):
             try:
-                await self._adopt(job_id, provider, record, fetched_anew)
+                await self._adopt(attempt, record, fetched_anew)
             except PeerMisbehaved as error:
-                job = self._job(job_id)
-                if job.provider_misbehaved(record.version, record.topic, str(error)):
+                job = self._followed(attempt)
+                if job is not None and job.provider_misbehaved(record.version, record.topic, str(error)):
                     await self._log.save(job)
                 raise
 
-    async def _adopt(self, job_id: str, provider: str, record: SignedRecord, fetched_anew: set[str]) -> None:
-        job = self._job(job_id)
-        if record.topic == Deployment.LogSealed.TOPIC and record.version == job.provider_version + 1:
-            await self._check_output(job_id, record, fetched_anew)
+    async def _adopt(self, attempt: Attempt, record: SignedRecord, fetched_anew: set[str]) -> None:
+        job = self._followed(attempt)
+        sealed = record.topic == Deployment.LogSealed.TOPIC
+        if sealed and job is not None and record.version == job.provider_version + 1:
+            await self._check_output(attempt.deployment_id, record, fetched_anew)
         event = self._log.open_record(record)
-        _check_event(provider, event)
-        job = self._job(job_id)
-        if record.version > job.provider_version and job.open and isinstance(event, Deployment.CheckpointSaved):
+        _check_event(attempt.provider, event)
+        job = self._followed(attempt)
+        if job is None:
+            return
+        if record.version > job.provider_version and isinstance(event, Deployment.CheckpointSaved):
             job.check_checkpoint(event)
             job.report_from_provider(record, event)
             self._checkpoints.offer(job, event)
@@ -194,56 +204,57 @@ class FollowDeployments(Reactor[Job]):
             job.report_from_provider(record, event)
         await self._log.save(job)
 
-    async def _check_output(self, job_id: str, record: SignedRecord, fetched_anew: set[str]) -> None:
+    async def _check_output(self, output: str, record: SignedRecord, fetched_anew: set[str]) -> None:
         """What we hold must be what the provider sealed. When it is not, it is fetched anew, once."""
         claimed = self._log.open_record(record)
-        ours = await self._outputs.seal(job_id)
+        ours = await self._outputs.seal(output)
         if not isinstance(claimed, Deployment.LogSealed) or (ours.truncated and not claimed.truncated):
             return  # of a newer version; or our own limit is lower than the provider's
         if (ours.lines, ours.sha256) == (claimed.lines, claimed.sha256):
             return
-        if job_id in fetched_anew:
+        if output in fetched_anew:
             raise PeerMisbehaved("the output does not match what it sealed")
-        fetched_anew.add(job_id)
-        await self._outputs.drop(job_id)
-        raise PeerUnreachable(f"the output of job {job_id} differs from what was sealed; it is fetched anew")
+        fetched_anew.add(output)
+        await self._outputs.drop(output)
+        raise PeerUnreachable(f"the output of job {output} differs from what was sealed; it is fetched anew")
 
-    async def _returned(self, job_id: str) -> None:
-        job = self._job(job_id)
+    async def _returned(self, job: Job) -> None:
         if job.provider_returned():
             await self._log.save(job)
 
-    async def _is_lost(self, job_id: str, silent_seconds: float, error: PeerUnreachable) -> bool:
-        """Marks the job after half a minute, gives it up after the grace."""
-        job = self._job(job_id)
-        if silent_seconds >= UNREACHABLE_AFTER_SECONDS and job.provider_unreachable(str(error)):
+    async def _is_lost(self, attempt: Attempt, silent_seconds: float, error: PeerUnreachable) -> bool:
+        """Marks the job after half a minute, gives the attempt up after the grace."""
+        job = self._followed(attempt)
+        away = silent_seconds >= UNREACHABLE_AFTER_SECONDS
+        if away and job is not None and job.provider_unreachable(str(error)):
             await self._log.save(job)
         if silent_seconds < self._grace_seconds:
             return False
-        await self._end_unheard(job_id, f"provider lost: not reachable for {self._grace_seconds:g} s")
+        await self._end_unheard(attempt, f"provider lost: not reachable for {self._grace_seconds:g} s")
         return True
 
-    async def _end_unheard(self, job_id: str, reason: str) -> None:
+    async def _end_unheard(self, attempt: Attempt, reason: str) -> None:
         """For want of the provider's word. One that was to be terminated ends as that, and not by the provider's fault:
         who ordered an end has it."""
-        termination = self._job(job_id).termination
-        if termination is None:
-            await self._give_up(job_id, reason)
+        job = self._followed(attempt)
+        if job is None or job.termination is None:
+            await self._give_up(attempt, reason)
         else:
-            await self._give_up(job_id, termination, Fault.REQUESTER)
+            await self._give_up(attempt, job.termination, Fault.REQUESTER)
 
-    async def _give_up(self, job_id: str, reason: str, fault: Fault = Fault.PROVIDER) -> None:
-        """Ends the job without the provider's word. That is told to it by another reactor, should it come back."""
-        job = self._job(job_id)
-        if job.open:
-            job.fail(reason, fault)
+    async def _give_up(self, attempt: Attempt, reason: str, fault: Fault = Fault.PROVIDER) -> None:
+        """Ends the attempt without the provider's word. That is told to it by another reactor, should it come back."""
+        job = self._followed(attempt)
+        if job is not None:
+            job.fail_attempt(reason, fault)
             await self._log.save(job)
 
-    def _job(self, job_id: str) -> Job:
-        job = self._log.load(Job, job_id)
+    def _followed(self, attempt: Attempt) -> Job | None:
+        """The job, as long as this is the attempt that is followed."""
+        job = self._log.load(Job, job_of(attempt.deployment_id))
         if job is None:
-            raise NotFound(f"no job {job_id} here")
-        return job
+            raise NotFound(f"no job {job_of(attempt.deployment_id)} here")
+        return job if self.due(job) and job.attempt.number == attempt.number else None
 
     def _remember_addresses(self, peer_id: str) -> None:
         """After a restart the log knows where the provider was, before the network tells."""

@@ -12,7 +12,6 @@ from dms.application.ports import EventLog, FundingState, FundingVerdict, Signer
 from dms.application.reactors import News, Reactor, still_due
 from dms.domain.job import Job, JobState
 from dms.domain.reward import Fault
-from dms.errors import Conflict
 
 
 class ExpireUnfunded(Reactor[Job]):
@@ -28,10 +27,8 @@ class ExpireUnfunded(Reactor[Job]):
 
     async def react(self, aggregate: Job, news: News) -> None:
         left = self._windows.left_seconds(aggregate.key, aggregate.expires_at)
-        if not await news.rest(max(left, 0.0), lambda: still_due(self._log, self, aggregate.key)):
-            return
-        job = self._log.load(Job, aggregate.key)
-        if job is not None:
+        if await news.rest(max(left, 0.0), lambda: still_due(self._log, self, aggregate.key)):
+            job = self._log.load(Job, aggregate.key) or aggregate
             job.expire(f"not funded within {self._window_seconds:g} s")
             await self._log.save(job)
         self._windows.forget(aggregate.key)
@@ -53,12 +50,7 @@ class CheckFunding(Reactor[Job]):
 
     async def react(self, aggregate: Job, news: News) -> None:
         """One look; then the decision, or a pause until the next look."""
-        if aggregate.request is None:
-            raise Conflict(f"job {aggregate.key} has no request")
-        claim = claim_of(
-            aggregate.key, aggregate.request, aggregate.tx_hash, aggregate.price, aggregate.payee, aggregate.provider,
-            self._signer.peer_id,
-        )  # fmt: skip
+        claim = claim_of(aggregate, aggregate.tx_hash, aggregate.provider, self._signer.peer_id)
         decision = await self._funding.decide(claim, aggregate.funding_until)
         job = self._log.load(Job, aggregate.key)
         if job is None or not self.due(job):

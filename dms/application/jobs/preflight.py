@@ -10,13 +10,16 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from dms.application.device.device import DeviceService
+from dms.application.jobs.provider_search import Found, nobody
 from dms.application.jobs.submission import addressed_to
 from dms.application.network.messages import PREFLIGHT, PreflightAnswer, PreflightRequest, decode_answer, encode
 from dms.application.ports import PeerNetwork, Signer
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.job_events import Refusal
-from dms.domain.matching import Candidate
+from dms.domain.matching import REFUSALS_KEPT, Candidate, Match
 from dms.domain.pricing import price_text
 from dms.domain.request import ServiceRequest
 from dms.domain.reward import Fault
@@ -54,6 +57,11 @@ class Placed(NamedTuple):
     hold_seconds: int = 0
     doubt: str = ""
 
+    def recorded_with(self, found: Match) -> Match:
+        """What matching found, with those that were asked and could not take it."""
+        refused = (*self.refused, *found.refused)[:REFUSALS_KEPT]
+        return replace(found, refused=refused, refused_count=found.refused_count + len(self.refused))
+
 
 class NobodyTakesIt(Exception):
     """refused: who was asked, and why not. wrong: (JSON pointer, what is wrong with the request), when that is what all
@@ -68,7 +76,18 @@ class Preflight:
     def __init__(self, network: PeerNetwork, device: DeviceService, signer: Signer) -> None:
         self._network, self._device, self._signer = network, device, signer
 
-    async def place(self, wanted: Wanted, candidates: Sequence[Candidate]) -> Placed:
+    async def place(self, wanted: Wanted, found: Found, target: str) -> Placed:
+        """target: the only peer that may get it; empty for any. Raises NoProviderMatches; InvalidInput when it is the
+        request that is wrong."""
+        try:
+            return await self.among(wanted, found.there)
+        except NobodyTakesIt as error:
+            if error.wrong is not None:
+                raise InvalidInput(error.wrong[1], [error.wrong]) from error
+            troubles = found.reached.troubles | {one.peer_id: one.reason for one in error.refused}
+            raise nobody(found.match, target, troubles) from error
+
+    async def among(self, wanted: Wanted, candidates: Sequence[Candidate]) -> Placed:
         """candidates: those that are there, the best first. Within PATIENCE_SECONDS. Raises NobodyTakesIt."""
         clock = asyncio.get_running_loop().time
         deadline, asking = clock() + PATIENCE_SECONDS, _Asking(wanted)

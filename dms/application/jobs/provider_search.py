@@ -15,7 +15,7 @@ from dms.application.ports import PeerNetwork
 from dms.application.tasks import patiently
 from dms.domain.directory import clock_text
 from dms.domain.job_events import Refusal
-from dms.domain.matching import REFUSALS_KEPT, Candidate, Match, rank, search
+from dms.domain.matching import REFUSALS_KEPT, RULE, Candidate, Match, Rule, rank, search
 from dms.domain.request import ServiceRequest
 from dms.errors import NoProviderMatches, PeerSlow, PeerUnreachable
 
@@ -52,19 +52,21 @@ class ProviderSearch:
         self._directory, self._device, self._network = directory, device, network
         self._pinging: dict[str, asyncio.Task[float]] = {}
 
-    async def find(self, request: ServiceRequest, target: str) -> Found:
+    async def find(self, request: ServiceRequest, target: str, rule: Rule = RULE) -> Found:
         """target: the only peer that may get it; empty for any. Raises NoProviderMatches."""
-        match = await self._match(request, target)
+        match = await self._match(request, target, rule)
         reached = await self.reach([candidate.peer_id for candidate in match.candidates])
         there = [c for c in match.candidates if c.peer_id in reached.seconds]
         if not there:
             raise nobody(match, target, reached.troubles)
-        return Found(sorted(there, key=lambda c: rank(c, reached.seconds[c.peer_id])), match, reached)
+        return Found(sorted(there, key=lambda c: rank(c, reached.seconds[c.peer_id], rule)), match, reached)
 
-    async def _match(self, request: ServiceRequest, target: str) -> Match:
+    async def _match(self, request: ServiceRequest, target: str, rule: Rule) -> Match:
         """The cheapest that can take it, and why others can't; also those whose word does not count for their clock."""
         directory, channel = self._directory, self._device.channel
-        steps = search(request, directory.offers, channel, target, most=CANDIDATES_ASKED, now=directory.now())
+        steps = search(
+            request, directory.offers, channel, target, most=CANDIDATES_ASKED, now=directory.now(), rule=rule
+        )
         found = await patiently(steps)
         known = {candidate.peer_id for candidate in found.candidates}
         clocks = [

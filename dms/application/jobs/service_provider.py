@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver, DropResumes, FetchCheckpoints
 from dms.application.device.device import DeviceService
 from dms.application.jobs.follow_deployments import FollowDeployments
 from dms.application.jobs.fund_jobs import CheckFunding, ExpireUnfunded
 from dms.application.jobs.job_index import JobIndex
-from dms.application.jobs.preflight import NobodyTakesIt, Placed, Preflight, Wanted
-from dms.application.jobs.provider_search import Found, ProviderSearch, nobody
+from dms.application.jobs.preflight import Placed, Preflight, Wanted
+from dms.application.jobs.provider_search import Found, ProviderSearch
 from dms.application.jobs.request_check import Problems, RequestCheck
+from dms.application.jobs.retry_jobs import RetryJobs
 from dms.application.jobs.submission import Submission
 from dms.application.jobs.tell_providers import RevokeDeployments, StopDeployments
 from dms.application.network.directory import Directory
@@ -30,7 +30,7 @@ from dms.application.reactors import Reactor
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job
-from dms.domain.matching import REFUSALS_KEPT, Match
+from dms.domain.matching import Match
 from dms.domain.payment import payment_key
 from dms.domain.pricing import outcome_hashes, price_text, terms
 from dms.domain.request import ServiceRequest, settled
@@ -49,6 +49,7 @@ class Quote(Struct, frozen=True, kw_only=True):
     signature: str
     oracle_message: str
     hashes: dict[str, str]
+    attempts: int = 1  # how many times the job is tried on the one payment
     held_until: int = 0  # Unix time in microseconds: the provider keeps the place so long; 0: not at all
     warnings: Problems = ()
 
@@ -60,6 +61,7 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     answer: float = 30.0
     provider_grace: float = 3600.0
     funding_check: float = 600.0  # how long a payment may take to be confirmed
+    next_provider: float = 600.0  # how long another provider is looked for when an attempt has failed
 
 
 class ServiceProvider:
@@ -87,6 +89,7 @@ class ServiceProvider:
         self._checking = RequestCheck(signer)
         self._search = ProviderSearch(directory, device, network)
         self._preflight = Preflight(network, device, signer)
+        self._carries = funding.carries
         submission = Submission(log, device, network, signer, timeouts.answer)
         self.reactors: Sequence[Reactor[Any]] = (
             ExpireUnfunded(log, now, timeouts.funding_window),
@@ -96,6 +99,15 @@ class ServiceProvider:
             RevokeDeployments(log, network),
             FetchCheckpoints(checkpoints),
             DropResumes(checkpoints),
+            RetryJobs(
+                log,
+                outputs,
+                checkpoints,
+                self._search,
+                self._preflight,
+                lambda: self.default_provider,
+                timeouts.next_provider,
+            ),
         )
 
     def take_up(self, open_jobs: Iterable[str]) -> None:
@@ -137,7 +149,9 @@ class ServiceProvider:
         resume = await self._checkpoints.keep(source, job.key) if source else None
         seconds = int(self._timeouts.funding_window) + SUBMISSION_SECONDS
         try:
-            placed = await self._place(Wanted(job.key, request, resume, seconds), found)
+            placed = await self._preflight.place(
+                Wanted(job.key, request, resume, seconds), found, self._target(request)
+            )
         except BaseException:
             self._checkpoints.forget(job.key)
             raise
@@ -149,32 +163,28 @@ class ServiceProvider:
         request = settled(request)
         self._checkpoints.source_of(request)
         found = await self._find(request)
-        placed = await self._place(Wanted(new_id(), request), found)
+        placed = await self._preflight.place(Wanted(new_id(), request), found, self._target(request))
         others = [one for one in found.there if one != placed.candidate]
-        return found._replace(there=[placed.candidate, *others], match=_with_refusals(found.match, placed))
+        return found._replace(there=[placed.candidate, *others], match=placed.recorded_with(found.match))
 
     async def _find(self, request: ServiceRequest) -> Found:
-        return await self._search.find(request, request.params.node_id or self.default_provider)
+        return await self._search.find(request, self._target(request))
 
-    async def _place(self, wanted: Wanted, found: Found) -> Placed:
-        """Raises NoProviderMatches; InvalidInput when it is the request that is wrong."""
-        try:
-            return await self._preflight.place(wanted, found.there)
-        except NobodyTakesIt as error:
-            if error.wrong is not None:
-                raise InvalidInput(error.wrong[1], [error.wrong]) from error
-            troubles = found.reached.troubles | {one.peer_id: one.reason for one in error.refused}
-            raise nobody(found.match, wanted.request.params.node_id or self.default_provider, troubles) from error
+    def _target(self, request: ServiceRequest) -> str:
+        """The only peer that may get it; empty for any."""
+        return request.params.node_id or self.default_provider
 
     async def _quote(
         self, job: Job, request: ServiceRequest, placed: Placed, found: Match, resume: ResumeFrom | None
     ) -> Quote:
-        chosen, match, now = placed.candidate, _with_refusals(found, placed), self._now()
+        chosen, match, now = placed.candidate, placed.recorded_with(found), self._now()
         expires_at = now + int(self._timeouts.funding_window * 1_000_000)
         price = price_text(chosen.price)
+        attempts = request.max_attempts if self._carries else 1
         job.request_service(
-            request, chosen.peer_id, price, expires_at, match.refused, match.refused_count, chosen.payee, resume
-        )
+            request, chosen.peer_id, price, expires_at, match.refused, match.refused_count, chosen.payee, resume,
+            attempts,
+        )  # fmt: skip
         await self._log.save(job)
         message = terms(job.key, chosen.peer_id, self._signer.peer_id, chosen.price, request.constraints.time)
         return Quote(
@@ -187,6 +197,7 @@ class ServiceProvider:
             hashes=outcome_hashes(message),
             held_until=now + placed.hold_seconds * 1_000_000 if placed.hold_seconds else 0,
             warnings=[("", placed.doubt)] if placed.doubt else (),
+            attempts=attempts,
         )
 
     async def report_fund_status(self, status: FundStatus, job_id: str = "") -> str:
@@ -228,9 +239,3 @@ class ServiceProvider:
         if job is None:
             raise NotFound(f"no job {job_id} here")
         return job
-
-
-def _with_refusals(found: Match, placed: Placed) -> Match:
-    """With those that were asked, and could not take it."""
-    refused = (*placed.refused, *found.refused)[:REFUSALS_KEPT]
-    return replace(found, refused=refused, refused_count=found.refused_count + len(placed.refused))

@@ -74,14 +74,15 @@ class Submission:
     def _request(self, job: Job, traceparent: str) -> bytes:
         if job.request is None:
             raise Conflict(f"job {job.key} has no request")
+        request = addressed_to(job.request.for_attempt(job.minutes), job.provider, self._signer)
         message = DeploymentRequest(
-            job_id=job.key,
-            request=replace(addressed_to(job.request, job.provider, self._signer), tx_hash=job.tx_hash),
+            job_id=job.deployment_id,
+            request=replace(request, tx_hash=job.tx_hash),
             price=job.price,
             traceparent=traceparent,
             channel=self._device.channel,
             resume=job.resume,
-            seal_key=self._log.seal_key(job.key).hex(),
+            seal_key=self._log.seal_key(job.deployment_id).hex(),
         )
         return encode(message)
 

@@ -10,13 +10,15 @@ from dms.application.loops import said
 from dms.application.network.messages import CONTROL, Terminate, encode
 from dms.application.ports import EventLog, PeerNetwork
 from dms.application.reactors import News, Reactor
+from dms.domain.attempt import Attempt
 from dms.domain.job import Job, JobState
-from dms.errors import DmsError, PeerUnreachable, Unavailable
+from dms.errors import DmsError, NotFound, PeerUnreachable, Unavailable
 
 log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 30.0  # after which a provider that has been told to stop a job is told again
-GIVE_UP_SECONDS = 600.0  # how long a provider that can't be reached is told that a job is over
+GIVE_UP_SECONDS = 600.0  # how long a provider that can't be reached is told that a job is over, at least
+LONGEST_PAUSE_SECONDS = 60.0  # between two tries, after that
 
 
 class StopDeployments(Reactor[Job]):
@@ -35,7 +37,7 @@ class StopDeployments(Reactor[Job]):
     async def react(self, aggregate: Job, news: News) -> None:
         pause = AGAIN_SECONDS
         try:
-            await _terminate(self._network, aggregate, aggregate.termination or "")
+            await _terminate(self._network, aggregate.attempt, aggregate.termination or "")
         except PeerUnreachable:
             pause = RETRY_SECONDS[1]
         except DmsError as refused:
@@ -47,7 +49,8 @@ class StopDeployments(Reactor[Job]):
 
 
 class RevokeDeployments(Reactor[Job]):
-    """For a job that ended here without the provider's word, which may still run it."""
+    """For attempts that ended here without their provider's word, which may still run them: of a job that is over, or
+    that has gone on to another provider."""
 
     name = "revocations"
     kind = Job
@@ -56,33 +59,59 @@ class RevokeDeployments(Reactor[Job]):
         self._log, self._network = log, network
 
     def due(self, aggregate: Job) -> bool:
-        return aggregate.provider_to_tell
+        return bool(aggregate.attempts_to_tell)
+
+    def waits_for(self, aggregate: Job) -> str:
+        return next((attempt.provider for attempt in aggregate.attempts_to_tell), "")
 
     async def react(self, aggregate: Job, news: News) -> None:
         clock = asyncio.get_running_loop().time
-        deadline, reason, trouble = clock() + GIVE_UP_SECONDS, aggregate.failure or "the job is over", ""
-        while clock() < deadline:
-            try:
-                await _terminate(self._network, aggregate, reason)
-            except Unavailable as error:  # away, or it can't write just now
-                trouble = str(error)
-                await news.changed(RETRY_SECONDS[1])
-                continue
-            except DmsError as refused:  # it never had the job, or has ended it
-                log.info("job %s: its provider says: %s", aggregate.key, refused)
-            await self._record(aggregate.key, "")
-            return
-        await self._record(aggregate.key, f"not reached within {GIVE_UP_SECONDS:g} s: {trouble}")
+        since, pause = clock(), RETRY_SECONDS[1]
+        while left := self._job(aggregate.key).attempts_to_tell:
+            for attempt in left:
+                trouble = await self._tell(aggregate.key, attempt)
+                if not trouble:
+                    await self._record(aggregate.key, attempt.number, "")
+                elif clock() - since >= (most := patience(attempt)):
+                    said = f"not reached within {most:g} s: {trouble}"
+                    await self._record(aggregate.key, attempt.number, said)
+            await news.changed(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS) if clock() - since > GIVE_UP_SECONDS else pause
+
+    async def _tell(self, job_id: str, attempt: Attempt) -> str:
+        """Why the provider could not be told; empty once it was."""
+        job = self._job(job_id)
+        revoked = attempt is not job.attempt or job.state in (JobState.RETRYING, JobState.COMPLETED)
+        reason = attempt.failure or job.failure or "the job is over"
+        try:
+            await _terminate(self._network, attempt, reason, revoked=revoked)
+        except Unavailable as error:  # away, or it can't write just now
+            return str(error)
+        except DmsError as refused:  # it never had the job, or has ended it
+            log.info("job %s: its provider says: %s", job_id, refused)
+        return ""
 
     async def give_up(self, aggregate: Job, error: Exception) -> None:
-        await self._record(aggregate.key, f"it could not be told by this node: {said(error)}")
+        for attempt in aggregate.attempts_to_tell:
+            await self._record(aggregate.key, attempt.number, f"it could not be told by this node: {said(error)}")
 
-    async def _record(self, job_id: str, trouble: str) -> None:
-        job = self._log.load(Job, job_id)
-        if job is not None and (job.telling_given_up(trouble) if trouble else job.provider_told()):
+    async def _record(self, job_id: str, number: int, trouble: str) -> None:
+        job = self._job(job_id)
+        if job.telling_given_up(trouble, number) if trouble else job.provider_told(number):
             await self._log.save(job)
 
+    def _job(self, job_id: str) -> Job:
+        job = self._log.load(Job, job_id)
+        if job is None:
+            raise NotFound(f"no job {job_id} here")
+        return job
 
-async def _terminate(network: PeerNetwork, job: Job, reason: str) -> None:
-    body = encode(Terminate(job_id=job.key, reason=reason[:1000]))
-    await network.request(job.provider, CONTROL, body, REQUEST_SECONDS)
+
+def patience(attempt: Attempt) -> float:
+    """Seconds. Behind its time limit nothing of it runs any more."""
+    return max(GIVE_UP_SECONDS, attempt.minutes * 60.0)
+
+
+async def _terminate(network: PeerNetwork, attempt: Attempt, reason: str, *, revoked: bool = False) -> None:
+    body = encode(Terminate(job_id=attempt.deployment_id, reason=reason[:1000], revoked=revoked))
+    await network.request(attempt.provider, CONTROL, body, REQUEST_SECONDS)

@@ -109,7 +109,7 @@ class Snapshots:
                     raise PeerMisbehaved(f"{peer_id} sends its table in circles")
                 after = last
         except DmsError as error:
-            # A peer that is no DMS, or is gone again: nothing to be mended here.
+            # A peer that is not a DMS, or is gone again: nothing to be mended here.
             log.debug("no advertisements from %s: %s", peer_id, error)
 
     def _on_peer(self, peer_id: str, connected: bool) -> None:
@@ -134,14 +134,15 @@ class Snapshots:
     async def _on_request(self, _peer_id: str, body: bytes) -> bytes:
         request = decode_request(body, SnapshotRequest)
         own = self._own.peer_id
+        told = await self._own.signed() if self._own.offers and own > request.after else None
         ids, left = ([], 0) if request.own else self._table.ids_after(request.after, PAGE)
-        if self._own.offers and own > request.after:
+        if told is not None:
             insort(ids, own)
             left += 1
         page: list[SignedAdvertisement] = []
         size = 0
         for peer_id in ids[:PAGE]:
-            signed = self._own.signed() if peer_id == own else self._table.signed(peer_id)
+            signed = told if told is not None and peer_id == own else self._table.signed(peer_id)
             size += 2 * len(signed.body)
             if page and size > PAGE_BYTES:
                 break

@@ -101,9 +101,12 @@ class FeedItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     lines: tuple[LogLine, ...] = ()
 
 
-class Terminate(Struct, frozen=True, kw_only=True):
+class Terminate(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """revoked: the job has gone on elsewhere since its provider was lost, so nothing is earned here."""
+
     job_id: JobId
     reason: Annotated[str, Meta(max_length=1024)]
+    revoked: bool = False
 
 
 class CheckpointNote(Struct, frozen=True, kw_only=True):

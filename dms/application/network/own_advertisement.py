@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dms.application.device.device import DeviceService
 from dms.application.loops import Loop, Loops
 from dms.application.network.messages import AD_TOPIC, encode
-from dms.application.ports import PeerNetwork, Signer
+from dms.application.ports import EventLog, PeerNetwork, Signer
 from dms.domain.directory import LIFETIME_SECONDS, Advertisement, SignedAdvertisement
 from dms.errors import Unavailable
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 RENEW_SECONDS = 60.0
 REPEAT_SECONDS = (1.0, 4.0, 15.0)  # after a change
@@ -28,6 +28,7 @@ SETTLE_SECONDS = 0.05  # changes that come together are told together
 class OwnAdvertisement:
     def __init__(
         self,
+        log: EventLog,
         device: DeviceService,
         network: PeerNetwork,
         signer: Signer,
@@ -35,7 +36,7 @@ class OwnAdvertisement:
         loops: Loops | None = None,
     ) -> None:
         """now: Unix time in microseconds."""
-        self._device, self._network, self._signer, self._now = device, network, signer, now
+        self._log, self._device, self._network, self._signer, self._now = log, device, network, signer, now
         self._loops = loops or Loops()
         self._stirred = asyncio.Event()
         self._loop: Loop | None = None
@@ -60,8 +61,15 @@ class OwnAdvertisement:
         """Whether there is something to tell."""
         return self._device.state.onboarded
 
-    def make(self) -> Advertisement:
-        """As this node is now. Newer than any made before, also after the clock was set back."""
+    async def made(self) -> Advertisement:
+        """As this node is now; of what is decided nobody is told before it is on the disk."""
+        while True:
+            made = self._make()
+            if await self._log.written():
+                return made
+
+    def _make(self) -> Advertisement:
+        """Newer than any made before, also after the clock was set back."""
         now = self._now()
         self._sequence = max(self._sequence + 1, now)
         return Advertisement(
@@ -72,9 +80,9 @@ class OwnAdvertisement:
             offering=self._device.offering(),
         )
 
-    def signed(self) -> SignedAdvertisement:
+    async def signed(self) -> SignedAdvertisement:
         """For somebody to be told."""
-        made = self.make()
+        made = await self.made()
         self._offered = self._offered or made.offering.onboarded
         body = encode(made)
         return SignedAdvertisement(body=body.decode(), signature=self._signer.sign(body).hex())
@@ -104,12 +112,12 @@ class OwnAdvertisement:
         return "" if left == self._channel else left
 
     async def _publish(self, channels: set[str]) -> None:
-        body = encode(self.signed())
+        body = encode(await self.signed())
         for channel in sorted(channels):
             try:
                 await self._network.publish(AD_TOPIC + channel, body)
             except Unavailable as error:
-                log.warning("advertisement not sent: %s", error, extra={"action": "advertisement_not_sent"})
+                logger.warning("advertisement not sent: %s", error, extra={"action": "advertisement_not_sent"})
 
     async def _until_stirred(self, timeout_seconds: float) -> None:
         try:

@@ -14,10 +14,11 @@ from msgspec import Struct
 from dms.application.deadlines import Deadlines
 from dms.application.ports import FundingCheck, FundingState, FundingVerdict, PaymentClaim
 from dms.domain.deployment import Fault
+from dms.domain.paid_work import PaidWork
 from dms.domain.pricing import outcome_hashes, terms
 from dms.domain.request import ServiceRequest
 from dms.domain.reward import amount
-from dms.errors import Unavailable
+from dms.errors import Conflict, Unavailable
 
 POLL_SECONDS = (0.5, 15.0)  # shortest and longest pause between two looks
 LONGEST_REASON = 500
@@ -37,7 +38,7 @@ class Decision(Struct, frozen=True, kw_only=True):
 class PatientCheck:
     def __init__(self, check: FundingCheck, timeout_seconds: float, now: Callable[[], int]) -> None:
         """now: Unix time in microseconds."""
-        self.name = check.name
+        self.name, self.carries = check.name, check.carries
         self._check, self._timeout_seconds = check, timeout_seconds
         self._deadlines = Deadlines(now, timeout_seconds)  # by job id
 
@@ -67,29 +68,27 @@ class PatientCheck:
         return min(left, POLL_SECONDS[1], POLL_SECONDS[0] + waited / 8) * random.uniform(0.8, 1.0)  # noqa: S311  jitter
 
 
-def claim_of(
-    job_id: str,
-    request: ServiceRequest,
-    tx_hash: str,
-    price: str,
-    payee: str,
-    provider: str,
-    service_provider: str,
-) -> PaymentClaim:
+def claim_of(paid: PaidWork, tx_hash: str, provider: str, service_provider: str) -> PaymentClaim:
     """The same on both sides. provider, service_provider: peer ids."""
+    request = request_of(paid)
     return PaymentClaim(
-        job_id=job_id,
+        job_id=paid.deployment_id,
         tx_hash=tx_hash,
-        price=price,
-        payee=payee,
+        price=paid.price,
+        payee=paid.payee,
         blockchain=request.blockchain,
         payer=request.address_user,
-        terms_hash=quote_hashes(job_id, request, price, provider, service_provider)["metadata_hash"],
+        terms_hash=quote_hashes(paid, provider, service_provider)["metadata_hash"],
     )
 
 
-def quote_hashes(
-    job_id: str, request: ServiceRequest, price: str, provider: str, service_provider: str
-) -> dict[str, str]:
-    """The hashes that the quote was answered with."""
-    return outcome_hashes(terms(job_id, provider, service_provider, amount(price), request.constraints.time))
+def quote_hashes(paid: PaidWork, provider: str, service_provider: str) -> dict[str, str]:
+    """The hashes that the quote was answered with; of a later attempt, those of its own terms."""
+    return outcome_hashes(terms(paid.deployment_id, provider, service_provider, amount(paid.price), paid.minutes))
+
+
+def request_of(paid: PaidWork) -> ServiceRequest:
+    """Raises Conflict."""
+    if paid.request is None:
+        raise Conflict(f"job {paid.key} has no request")
+    return paid.request

@@ -8,6 +8,7 @@ from dms.application.ports import EventLog
 from dms.domain.deployment import Deployment
 from dms.domain.job import Job
 from dms.domain.payment import Payment, payment_key
+from dms.domain.reward import RewardType
 
 PAGE = 2000
 
@@ -23,9 +24,12 @@ def payment_of(log: EventLog, tx_hash: str) -> Payment:
 class Paying:
     """A payment that is to pay for a job. payment: to be saved with the decision."""
 
-    def __init__(self, log: EventLog, tx_hash: str, job_id: str) -> None:
-        self.payment, self._job_id = payment_of(log, tx_hash), job_id
+    def __init__(self, log: EventLog, tx_hash: str, job_id: str, peer_id: str = "") -> None:
+        """job_id: on a compute provider, of the deployment; peer_id: who asks for it there."""
+        self.payment, self._job_id, self._peer_id = payment_of(log, tx_hash), job_id, peer_id
         self._free = _is_free(log, self.payment)
+        moves = self.payment.job_id not in ("", job_id)
+        self._before = log.load(Deployment, self.payment.job_id) if peer_id and moves else None
 
     @property
     def is_named(self) -> bool:
@@ -34,7 +38,15 @@ class Paying:
     @property
     def refusal(self) -> str:
         """Why it can't; empty when it can."""
-        return self.payment.refusal(self._job_id, free=self._free)
+        refusal, before = self.payment.refusal(self._job_id, free=self._free), self._before
+        if refusal or before is None:
+            return refusal
+        if before.service_provider != self._peer_id:
+            return f"this transaction pays for job {before.key} of another peer"
+        reward = before.reward
+        if reward is None or reward.reward_type is not RewardType.REFUND:
+            return f"an earlier attempt of the job, {before.key}, still runs here or has earned of this transaction"
+        return ""
 
     def use(self) -> None:
         """Raises Conflict."""

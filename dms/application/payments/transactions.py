@@ -11,13 +11,13 @@ from hashlib import sha256
 
 from msgspec import Struct
 
-from dms.application.payments.funding import claim_of, quote_hashes
+from dms.application.payments.funding import claim_of, quote_hashes, request_of
 from dms.application.payments.payments import payment_of, payments_of_jobs
 from dms.application.ports import EventLog, FundingCheck, Signer
 from dms.domain.deployment import Deployment
 from dms.domain.job import Job
 from dms.domain.payment import payment_key
-from dms.domain.request import ServiceRequest
+from dms.domain.retry import job_of
 from dms.domain.reward import Reward
 from dms.domain.sealing import ERASED
 from dms.errors import Conflict, InvalidInput, NotFound
@@ -106,13 +106,11 @@ class Transactions:
         return settled
 
     async def _sync(self, paid: Job | Deployment) -> bool:
-        reward, request = paid.reward, paid.request
-        if reward is None or request is None or paid.settled:
+        reward = paid.reward
+        if reward is None or paid.settled:
             return False
         parties = self._parties(paid)
-        claim = claim_of(
-            paid.key, request, paid.tx_hash, paid.price, parties.payee, parties.provider, parties.service_provider
-        )
+        claim = claim_of(paid, paid.tx_hash, parties.provider, parties.service_provider)
         for tx_hash in await self._funding.repayments(claim, reward.to_requester, paid.block):
             payment = payment_of(self._log, tx_hash)
             if payment.job_id in ("", paid.key) and paid.settle_reward(reward.reward_type.settled_as, tx_hash):
@@ -125,7 +123,7 @@ class Transactions:
         key = payment_key(tx_hash)
         payment = payment_of(self._log, tx_hash)
         if payment.job_id:
-            job = self._log.load(Job, payment.job_id)
+            job = self._log.load(Job, job_of(payment.job_id))
             if job is not None and payment_key(job.tx_hash) == key:
                 return job
             deployment = self._log.load(Deployment, payment.job_id)
@@ -134,7 +132,7 @@ class Transactions:
         raise NotFound("unknown tx hash")
 
     def _parties(self, paid: Job | Deployment) -> Parties:
-        request, own = _request(paid), self._signer.peer_id
+        request, own = request_of(paid), self._signer.peer_id
         if isinstance(paid, Job):
             provider, service_provider = paid.provider, own
         else:
@@ -144,10 +142,9 @@ class Transactions:
         )
 
     def _answer(self, paid: Job | Deployment, parties: Parties, reward: Reward) -> RewardAnswer:
-        request = _request(paid)
         datum = _canonical(
             {
-                "job_id": paid.key,
+                "job_id": paid.deployment_id,
                 "tx_hash": payment_key(paid.tx_hash),
                 "service_provider": parties.service_provider,
                 "service_provider_addr": parties.payer,
@@ -156,11 +153,11 @@ class Transactions:
                 "price": reward.price,
                 "to_provider": reward.to_provider,
                 "to_requester": reward.to_requester,
-                **quote_hashes(paid.key, request, paid.price, parties.provider, parties.service_provider),
+                **quote_hashes(paid, parties.provider, parties.service_provider),
             }
         )
         action = _canonical(
-            {"job_id": paid.key, "action": reward.reward_type.value, "redeemer": reward.reward_type.redeemer}
+            {"job_id": paid.deployment_id, "action": reward.reward_type.value, "redeemer": reward.reward_type.redeemer}
         )
         signature = self._signer.sign(datum.encode()).hex()
         return RewardAnswer(
@@ -180,12 +177,6 @@ class Transactions:
             to_provider=reward.to_provider,
             to_requester=reward.to_requester,
         )
-
-
-def _request(paid: Job | Deployment) -> ServiceRequest:
-    if paid.request is None:
-        raise Conflict(f"job {paid.key} has no request")
-    return paid.request
 
 
 def _canonical(fields: dict[str, str | int] | dict[str, str]) -> str:

@@ -84,7 +84,7 @@ class CarryOutErasures(Reactor[Erasure]):
         if first is not None and not first.done():
             text = f"erasure {erasure.key} is decided and not done yet, it is tried again: {said(error)}"
             first.set_exception(Unavailable(text))
-            first.exception()  # seen: a caller that went away is no error of its own
+            first.exception()  # seen: a caller that went away is not an error of its own
 
     async def _carry_out(self, erasure: Erasure) -> Done:
         """What needs the keys comes before their end."""

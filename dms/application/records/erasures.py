@@ -6,7 +6,7 @@ The decision is an event; it is carried out by a reactor: see carry_out_erasures
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -23,12 +23,13 @@ from dms.domain.erasure import MOST_SCOPES, Erasure
 from dms.domain.event import EVENT_TYPES, Recorded, new_id
 from dms.domain.job import Job
 from dms.domain.payment import payment_key
+from dms.domain.retry import job_of
 from dms.domain.sealing import ERASED, scope_of
 from dms.domain.transfer import Transfer
 from dms.errors import Conflict, InvalidInput, NotFound
 
 PAGE = 2000
-SHORTEST_SUBJECT = 8  # characters; a shorter one is no address, hash, id or name of one person
+SHORTEST_SUBJECT = 8  # characters; a shorter one is not an address, hash, id or name of one person
 
 
 class Open(Struct, frozen=True, kw_only=True):
@@ -85,7 +86,7 @@ class Erasures:
             position = page[-1].position if len(page) == PAGE else head
         if not scopes:
             raise NotFound("nothing on this node tells of that subject")
-        names = tuple(scopes)[:MOST_SCOPES]
+        names = tuple(self._with_attempts(scopes))[:MOST_SCOPES]
         still_open = {scope: reason for scope in names if (reason := self._hindrance(scope))}
         return Found(
             scopes=tuple(scope for scope in names if scope not in still_open),
@@ -138,6 +139,15 @@ class Erasures:
             found.append(f"{Provider.KIND}-{subject}")
         return found
 
+    def _with_attempts(self, scopes: Iterable[str]) -> dict[str, None]:
+        """With the further attempts of the jobs among them, whose records and outputs have keys and files of their
+        own."""
+        found: dict[str, None] = {}
+        for scope in scopes:
+            job = self._log.load(Job, scope)
+            found |= dict.fromkeys(a.deployment_id for a in job.attempts) if job is not None else {scope: None}
+        return found
+
     def _hindrance(self, scope: str) -> str:
         """Why that is still open; empty when it is not."""
         kind, _, key = scope.partition("-")
@@ -150,7 +160,7 @@ class Erasures:
         if kind == Provider.KIND:
             provider = self._log.load(Provider, key)
             return "is on the network: what it advertises would come back" if provider and provider.offering else ""
-        job, deployment = self._log.load(Job, scope), self._log.load(Deployment, scope)
+        job, deployment = self._log.load(Job, job_of(scope)), self._log.load(Deployment, scope)
         if (job is not None and job.open) or (deployment is not None and not deployment.ended):
             return "has not ended: terminate it first"
         return "waits for its last checkpoint" if job is not None and job.checkpoint_wanted else ""

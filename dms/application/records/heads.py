@@ -30,6 +30,7 @@ from dms.domain.heads import (
 )
 from dms.domain.job import Job
 from dms.domain.resources import Resources
+from dms.domain.retry import attempt_of, deployment_id, job_of
 from dms.errors import Conflict, DmsError, Forbidden, InvalidInput, LogCorrupt, PeerMisbehaved, Unavailable
 
 log = logging.getLogger(__name__)
@@ -40,10 +41,11 @@ WITNESS_SECONDS = 1.0  # a peer's heads that move faster than this have to wait
 REQUEST_SECONDS = 10.0
 RETRY_SECONDS = (5.0, 60.0, 600.0)  # to a peer that is away; then the next job is waited for
 MOST_AT_ONCE = 8
+OWED_EVENTS = 20_000  # so far back a start looks for jobs whose peers have not seen a head since their end
 _BEGINS = (Job.DeploymentResponded.TOPIC, Deployment.Accepted.TOPIC)
 _ENDS = (
-    Job.Completed.TOPIC, Job.Failed.TOPIC, Deployment.ContainerExited.TOPIC, Deployment.Failed.TOPIC,
-    Deployment.Stopped.TOPIC,
+    Job.Completed.TOPIC, Job.Failed.TOPIC, Job.AttemptFailed.TOPIC, Deployment.ContainerExited.TOPIC,
+    Deployment.Failed.TOPIC, Deployment.Stopped.TOPIC,
 )  # fmt: skip
 
 
@@ -74,11 +76,12 @@ class HeadExchange:
         self._witnessed_at: dict[str, float] = {}  # peer -> seconds of the loop's clock
 
     async def start(self, open_jobs: Iterable[str]) -> None:
-        """open_jobs: those that had not ended when the log was last written."""
-        self._position = self._log.head
+        """open_jobs: those that had not ended when the log was last written. Which peers are still to be shown a head
+        for a job that is over, the log tells, and what they have signed."""
+        self._position = max(self._log.first - 1, self._log.head - OWED_EVENTS, 0)
         await asyncio.to_thread(self._check_own)
         for job_id in open_jobs:
-            self._look_at(job_id)
+            self._look_at(self._newest_of(job_id), 0)
         self._following = [
             self._loops.start("heads at the end of jobs", self._follow),
             self._loops.every(self._interval, "heads of running jobs", self._show_open, at_once=False),
@@ -109,9 +112,10 @@ class HeadExchange:
     async def _follow(self) -> None:
         async with contextlib.aclosing(self._log.subscribe(self._position, topics=(*_BEGINS, *_ENDS))) as batches:
             async for batch in batches:
-                for job_id in {recorded.originator_id.partition("-")[2] for recorded in batch}:
+                newest = {recorded.key: recorded.position for recorded in batch}
+                for job_id, position in newest.items():
                     try:
-                        self._look_at(job_id)
+                        self._look_at(self._newest_of(job_id), position)
                     except Exception:  # one job that can't be read must not keep the others' heads
                         log.exception("the head at the end of job %s", job_id, extra={"action": "head_failed"})
                 self._position = batch[-1].position
@@ -120,22 +124,38 @@ class HeadExchange:
         for job_id, peer_id in self._open.items():
             self._show_to(peer_id, job_id)
 
-    def _look_at(self, job_id: str) -> None:
+    def _look_at(self, job_id: str, position: int) -> None:
+        """position: of the newest that is known of it here."""
         peer_id, goes_on = self._shared_with(job_id)
+        for number in range(1, attempt_of(job_id)):  # an attempt that began follows one that is over
+            self._open.pop(deployment_id(job_of(job_id), number), None)
         if peer_id in ("", self._signer.peer_id):
             return
         if goes_on:
             self._open[job_id] = peer_id
         else:
             self._open.pop(job_id, None)
-            self._show_to(peer_id, job_id)
+            if self._witnessed(peer_id) < position:
+                self._show_to(peer_id, job_id)
+
+    def _witnessed(self, peer_id: str) -> int:
+        """The highest position of ours that the peer has signed."""
+        return max((found.head.position for found in self._book.newest_own(peer_id)), default=0)
+
+    def _newest_of(self, job_id: str) -> str:
+        """The attempt of it that both sides know; of our own deployments, themselves."""
+        job = self._log.load(Job, job_id)
+        return job.deployment_id if job is not None else job_id
 
     def _shared_with(self, job_id: str) -> tuple[str, bool]:
         """The peer that works on a job with us, and whether the job goes on. No peer unless both sides took it:
-        anybody may ask for a job."""
-        job = self._log.load(Job, job_id)
+        anybody may ask for a job. job_id: that of the attempt."""
+        job = self._log.load(Job, job_of(job_id))
         if job is not None:
-            return (job.provider, job.open) if job.provider_version else ("", False)
+            for attempt in job.attempts:
+                if attempt.deployment_id == job_id and attempt.provider_version:
+                    return attempt.provider, job.open and not attempt.over
+            return "", False
         deployment = self._log.load(Deployment, job_id)
         if deployment is None or deployment.reserved == Resources():
             return "", False

@@ -7,6 +7,7 @@ from dms.domain.deployment import Deployment
 from dms.domain.erasure import Erasure
 from dms.domain.event import Recorded
 from dms.domain.job import Job
+from dms.domain.retry import MOST_ATTEMPTS, deployment_id, job_of
 
 PAGE = 1000
 SEALED_TOPICS = (Deployment.LogSealed.TOPIC, Job.LogSealed.TOPIC)
@@ -17,10 +18,11 @@ class Seals:
         self._log = event_log
 
     async def sealed(self, job_id: str) -> SealedLog | None:
-        """Where we ran it, our own; else the provider's that we have taken over."""
-        for kind in (Deployment.KIND, Job.KIND):
-            for found in await self._log.read(0, 1, topics=SEALED_TOPICS, stream=f"{kind}-{job_id}"):
-                return sealed_by(found)
+        """Where we ran it, our own; else the provider's that we have taken over. job_id: or that of an attempt."""
+        for stream in (f"{Deployment.KIND}-{job_id}", f"{Job.KIND}-{job_of(job_id)}"):
+            for found in await self._log.read(0, MOST_ATTEMPTS, topics=SEALED_TOPICS, stream=stream):
+                if output_of(found) == job_id:
+                    return sealed_by(found)
         return None
 
     async def erased(self, job_id: str) -> bool:
@@ -30,6 +32,12 @@ class Seals:
                 return True
             after = page[-1].position
         return False
+
+
+def output_of(recorded: Recorded) -> str:
+    """Under which id the output is kept that such an event has sealed."""
+    event = recorded.event
+    return deployment_id(recorded.key, event.attempt) if isinstance(event, Job.LogSealed) else recorded.key
 
 
 def sealed_by(recorded: Recorded) -> SealedLog | None:

@@ -18,6 +18,7 @@ from dms.domain.deployment import Deployment, Fault
 from dms.domain.event import Recorded
 from dms.domain.job import Job
 from dms.domain.request import ServiceRequest
+from dms.domain.retry import job_of
 
 ENDS = (
     Job.Completed.TOPIC,
@@ -76,7 +77,7 @@ def spans(events: Sequence[Recorded]) -> list[Span]:
         return []
     history = events[: end + 1]
     kind, _, job_id = history[0].originator_id.partition("-")
-    trace_id, caller, sampled = _trace(history[0].traceparent, job_id)
+    trace_id, caller, sampled = _trace(history[0].traceparent, job_of(job_id))
     if not sampled or kind not in (JOB, DEPLOYMENT):
         return []
     on_provider = kind == DEPLOYMENT
@@ -84,7 +85,7 @@ def spans(events: Sequence[Recorded]) -> list[Span]:
         name=kind,
         trace_id=trace_id,
         span_id=span_id(job_id, kind),
-        parent=span_id(job_id, DEPLOY) if on_provider else caller,
+        parent=span_id(job_of(job_id), DEPLOY) if on_provider else caller,
         start=history[0].time,
         end=history[-1].time,
         kind="server" if on_provider else "internal",

@@ -51,7 +51,7 @@ TX_USED_BEFORE = "ab" * 32
 
 
 class Heard(Struct, frozen=True):
-    """troubled: whether nothing could be recorded just then, which is the one hindrance that is no event."""
+    """troubled: whether nothing could be recorded just then, which is the one hindrance that is not an event."""
 
     advertisement: Advertisement
     troubled: bool

@@ -298,15 +298,24 @@ FREE = GpuReading(
     name="Test GPU", uuid="GPU-1", vendor="nvidia", total_vram_mb=VRAM, used_vram_mb=0, free_vram_mb=VRAM,
     compute_processes=0,
 )  # fmt: skip
+Step = tuple[str, tuple[Any, ...], dict[str, Any]]
+ONBOARD: Step = ("onboard", (7200, 14_400, "nunet-test", Decimal("0.01")), {"available": True})
+OFF: Step = ("set_available", (), {"available": False})
+ON: Step = ("set_available", (), {"available": True})
+AWAY: Step = ("engine", ("gone",), {})
+BACK: Step = ("engine", ("",), {})
+BROKEN_DISK: Step = ("broken_disk", (), {})
+RESTART: Step = ("restart", (), {})
 A_LITTLE_USED = msgspec.structs.replace(FREE, used_vram_mb=100, free_vram_mb=VRAM - 100)
 
 
 @pytest.mark.slow
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), phases=NO_SHRINKING)
 @example((FREE,), [("gpus_unseen", (A_LITTLE_USED,), {}), a_gpu_ask(7950), a_gpu_ask(1000), a_gpu_ask(1000)])
+@example((), [AWAY, OFF, ON, a_gpu_ask(1000), ONBOARD, RESTART, a_gpu_ask(1000), BACK, a_gpu_ask(1000)])
+@example((FREE,), [a_gpu_ask(1000), BROKEN_DISK, ("offboard", (), {"forced": True}), ONBOARD, ("stop", (0,), {})])
 @given(GPUS, st.lists(STEPS, min_size=10, max_size=20))
 def test_all_that_tells_of_a_device_tells_the_same_at_every_position(
     readings: tuple[GpuReading, ...], steps: list[Any]
 ) -> None:
-    first = ("onboard", (7200, 14_400, "nunet-test", Decimal("0.01")), {"available": True})
-    asyncio.run(go_through([("gpus_unseen", readings, {}), first, *steps]))
+    asyncio.run(go_through([("gpus_unseen", readings, {}), ONBOARD, *steps]))

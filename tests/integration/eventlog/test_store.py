@@ -69,7 +69,7 @@ def test_personal_data_in_the_clear_is_refused_and_nothing_of_its_batch_is_writt
     ]
     with pytest.raises(DataError, match="tells of a person in the clear"):
         recorder.insert_events(plain)
-    with pytest.raises(DataError, match="is no JSON object"):
+    with pytest.raises(DataError, match="is not a JSON object"):
         recorder.insert_events([StoredEvent(job.id, 1, event.topic, b"\xff")])
     assert (recorder.max_notification_id(), recorder.head) == (None, 0)
     assert recorder.insert_events(plain[:1]) == [1]

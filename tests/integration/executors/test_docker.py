@@ -551,7 +551,7 @@ async def test_a_container_that_hangs_the_engine_stalls_no_other_job(
 ) -> None:
     proxy = StallingProxy(tmp_path / "proxy.sock")
     server = await asyncio.start_unix_server(proxy.serve, proxy.path)
-    settings = msgspec.structs.replace(SETTINGS, base_url=f"unix://{proxy.path}", call_seconds=3.0)
+    settings = msgspec.structs.replace(SETTINGS, base_url=f"unix://{proxy.path}", call_seconds=15.0)
     executor = DockerExecutor(NODE, settings)
     stuck = shell_spec("echo stuck; sleep 60")
     try:
@@ -560,10 +560,9 @@ async def test_a_container_that_hangs_the_engine_stalls_no_other_job(
             assert [line.text for line in await anext(batches)] == ["stuck"]
             proxy.stalled = (await executor.create(stuck)).encode()
             hung = [asyncio.create_task(executor.inspect(stuck.job_id)) for _ in range(8)]
-            begun = time.monotonic()
             lines, _ = await run(executor, shell_spec("echo fine"))
             assert texts(lines) == ["fine"]
-            assert time.monotonic() - begun < 3.0  # sooner than any of the stuck calls gave up
+            assert not any(call.done() for call in hung)  # sooner than any of them gave up
             results = await asyncio.gather(*hung, return_exceptions=True)
             assert {type(result) for result in results} == {ExecutorUnavailable}
             proxy.stalled = b"\0none"

@@ -14,6 +14,7 @@ from dms.adapters.funding.rpc import EthereumRpc
 from dms.application.payments.funding import PatientCheck, claim_of
 from dms.application.ports import FundingState, FundingVerdict, PaymentClaim
 from dms.config import Funding
+from dms.domain.deployment import Deployment
 from dms.domain.event import new_id
 from dms.errors import ConfigError, Unavailable
 from tests.fixtures.ethereum import CHAIN_ID, Chain, units
@@ -70,8 +71,8 @@ async def test_one_unit_short_is_refused_and_says_both_amounts(chain: Chain) -> 
         ({"payer": "0x" + "cd" * 20}, "was paid by another address than"),
         ({"payee": "addr_test1vzpwq95z3xyum8vqndgdd9mdnmafh3djcxnc6jemlgdmswcve6tkw"}, "not one of Ethereum"),
         ({"blockchain": "Cardano"}, "is to be paid on Cardano"),
-        ({"tx_hash": "invalidtxhash"}, "is no transaction hash"),
-        ({"tx_hash": ""}, "is no transaction hash"),
+        ({"tx_hash": "invalidtxhash"}, "is not a transaction hash"),
+        ({"tx_hash": ""}, "is not a transaction hash"),
     ],
 )
 async def test_a_payment_that_is_not_this_jobs_is_refused(chain: Chain, changes: dict[str, str], reason: str) -> None:
@@ -157,11 +158,18 @@ async def test_repayments_of_a_token_are_found(chain: Chain) -> None:
 
 
 # --- a payment bound to its job ------------------------------------------------------------------------
+def asked_for(peer_id: str, payee: str) -> Deployment:
+    deployment = Deployment(new_id())
+    deployment.ask(peer_id, request(), PRICE, payee)
+    return deployment
+
+
 async def test_a_payment_that_names_its_job_pays_for_no_other(chain: Chain) -> None:
     token = chain.deploy_token()
-    asked = request()
-    mine = claim_of(new_id(), asked, "", PRICE, chain.accounts[1], "12D3KooWProvider", "12D3KooWMine")
-    thiefs = claim_of(new_id(), asked, "", PRICE, chain.accounts[1], "12D3KooWProvider", "12D3KooWThief")
+    mine, thiefs = (
+        claim_of(asked_for(peer_id, chain.accounts[1]), "", "12D3KooWProvider", peer_id)
+        for peer_id in ("12D3KooWMine", "12D3KooWThief")
+    )
     native = chain.pay(chain.accounts[1], PRICE, data="0x" + mine.terms_hash)
     in_token = chain.pay_token(token, chain.accounts[1], PRICE, more_data=mine.terms_hash)
     for known, tx_hash in ((settings(chain), native), (settings(chain, token_address=token), in_token)):

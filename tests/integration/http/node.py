@@ -126,7 +126,7 @@ class Node:
         self._reactors = daemon.parts.reactors
         self.services, self.port, self.readiness = daemon.services, daemon.port, daemon.parts.readiness
         self.views, self.executor, self._server = daemon.parts.views, daemon.parts.executor, daemon.parts.server
-        self.log, self.outputs, self.app = self.services.log, self.services.outputs, self._server.app
+        self.log, self.outputs, self.app = self.services.log, self.services.outputs.store, self._server.app
         self.url = f"http://127.0.0.1:{self.port}"
 
     @property

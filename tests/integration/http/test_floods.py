@@ -1,4 +1,4 @@
-"""Clients that send what is no message, as fast as they can: others are served, memory stays bounded, and the
+"""Clients that send what is not a message, as fast as they can: others are served, memory stays bounded, and the
 client is told why it is closed."""
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ async def place(hold_seconds: int = 600, /, **answers: PreflightAnswer | Excepti
     device: Any = Channel()
     signer: Any = Keys()
     wanted = Wanted("01990000-0000-7000-8000-000000000001", request(), hold_seconds=hold_seconds)
-    return await Preflight(network, device, signer).place(wanted, candidates), network
+    return await Preflight(network, device, signer).among(wanted, candidates), network
 
 
 async def test_the_first_that_can_take_it_and_keeps_its_place_gets_it() -> None:
@@ -137,7 +137,7 @@ async def test_nobody_is_told_secrets_before_it_is_chosen() -> None:
     device: Any = Channel()
     signer: Any = Keys()
     wanted = Wanted("01990000-0000-7000-8000-000000000001", msgspec.structs.replace(asked, params=params))
-    await Preflight(network, device, signer).place(wanted, [Candidate(peer_id="a", price=Decimal("0.5"))])
+    await Preflight(network, device, signer).among(wanted, [Candidate(peer_id="a", price=Decimal("0.5"))])
     told = network.asked["a"]
     assert told.request.params.model_url == "https://example.com/data.csv"
     assert (told.request.params.env, told.request.params.secret_env) == ({"A": "1"}, {})

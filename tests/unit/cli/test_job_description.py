@@ -95,7 +95,7 @@ def test_options_are_worth_more_than_the_file_whatever_the_case_of_its_keys(tiny
         (("--env", "NOT_SET_ANYWHERE"), "NOT_SET_ANYWHERE is not set"),
         (("--set", "constraints.time"), "PATH=VALUE"),
         (("--set", "constraints.time=[1"), "constraints.time: 1:3"),
-        (("--set", "max_ntx.a=1"), "max_ntx is no object"),
+        (("--set", "max_ntx.a=1"), "max_ntx is not an object"),
     ],
 )
 def test_what_is_said_wrongly_is_told_before_anybody_is_asked(tiny: TinyDms, words: tuple[str, ...], says: str) -> None:
@@ -132,7 +132,7 @@ def test_a_file_is_yaml_or_json(tiny: TinyDms, tmp_path: Path, name: str) -> Non
         ("job.yaml", "a: &x [1]\nb: *x", "job.yaml:1:4: anchors and aliases are not allowed"),
         ("job.yaml", "a: !!python/name:os.system", "job.yaml:1:4: the tag"),
         ("job.yaml", "- a", "job.yaml:1:1: expected an object"),
-        ("job.yaml", "a: 1e999", "job.yaml:1:4: this is no number"),
+        ("job.yaml", "a: 1e999", "job.yaml:1:4: this is not a number"),
         ("job.yaml", "a: " + "[" * 1000, "nested deeper than 32"),
         ("job.yaml", "a: b\x07", "job.yaml:1:5: the character U+0007"),
         ("job.json", '{"a": 1,\n "a": 2}', "job.json:2:2: the key a is here twice"),

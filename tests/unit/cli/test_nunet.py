@@ -592,7 +592,7 @@ def test_o_alone_is_what_is_onboarded(tiny: TinyDms, given: list[str]) -> None:
 
 
 def test_every_command_takes_a_format_behind_o() -> None:
-    """Also one whose own flag has that letter: only what is no format is left to it."""
+    """Also one whose own flag has that letter: only what is not a format is left to it."""
     for path in every_command():
         assert "-o json" not in nunet(*path, "-o", "nonsense").stderr
         command: click.Command = cli

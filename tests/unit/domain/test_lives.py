@@ -68,10 +68,13 @@ JOB = """
     | <FundStatusReported:success> {checking}
       ( <Failed> {told}
       | <FundingRejected> <Failed> {told}
-      | <FundingAccepted> <Submitted> {submitted}
+      | <FundingAccepted> <Submitted>
+        ( {submitted} ( <DeploymentResponded:success> {running} )? <AttemptFailed> {between} <AttemptStarted> )*
+        {submitted}
         ( <Failed> {told}
         | <DeploymentResponded:refused> <Failed> {told}
-        | <DeploymentResponded:success> {running} ( <Completed> {after} | <Failed> {told} )
+        | <DeploymentResponded:success> {running} ( <Completed> {told} | <Failed> {told} )
+        | ( <DeploymentResponded:success> {running} )? <AttemptFailed> {between} <Failed> {told}
         )
       )
     )
@@ -80,11 +83,14 @@ JOB_PARTS = {
     "unpaid": "( <FundStatusReported:pending> | <TerminationRequested> | <ProviderMisbehaved> )*",
     "checking": "( <FundingPending> | <TerminationRequested> | <ProviderMisbehaved> )*",
     "submitted": """( <FundingPending> | <ProviderReported> | <ProviderMisbehaved> | <ProviderUnreachable>
-        | <ProviderReturned> | <TerminationRequested> | <LogSealed> )*""",
+        | <ProviderReturned> | <TerminationRequested> | <LogSealed> | <ProviderTold> | <TellingGivenUp> )*""",
     "running": """( <ProviderReported> | <ProviderMisbehaved> | <ProviderUnreachable> | <ProviderReturned>
-        | <TerminationRequested> | <LogSealed> | <CheckpointOffered> | <CheckpointReceived> | <CheckpointLost> )*""",
-    "after": "( <CheckpointReceived> | <CheckpointLost> | <RewardClaimed> | <RewardSettled> )*",
-    "told": "{after} ( ( <ProviderTold> | <TellingGivenUp> ) {after} )?",
+        | <TerminationRequested> | <LogSealed> | <CheckpointOffered> | <CheckpointReceived> | <CheckpointLost>
+        | <ProviderTold> | <TellingGivenUp> )*""",
+    "between": """( <CheckpointReceived> | <CheckpointLost> | <TerminationRequested> | <ProviderTold>
+        | <TellingGivenUp> )*""",
+    "told": """( <CheckpointReceived> | <CheckpointLost> | <RewardClaimed> | <RewardSettled> | <ProviderTold>
+        | <TellingGivenUp> )*""",
 }
 TRANSFER = "<Offered> ( <Failed> | <Cancelled> | <Accepted> ( <Completed> | <Failed> | <Cancelled> ) )"
 HOLD = "<Placed> ( <Ended> <Placed> )* <Ended>"
@@ -102,6 +108,7 @@ ONCE = {
     Hold: (),
     Device: (),
 }
+RENEWED = {"AttemptStarted": {"LogSealed"}}  # what may come once more after it
 LIVES: dict[type[Aggregate], tuple[str, dict[str, str]]] = {
     Deployment: (DEPLOYMENT, DEPLOYMENT_PARTS),
     Job: (JOB, JOB_PARTS),
@@ -211,7 +218,7 @@ def everywhere(kind: type[Aggregate]) -> Iterator[tuple[Nfa, frozenset[int], fro
         for name in sorted(named):
             if not allowed(nfa, states, name, past, kind):
                 continue
-            new = (nfa.after(states, name), past | {name} & set(ONCE[kind]))
+            new = (nfa.after(states, name), (past | {name} & set(ONCE[kind])) - RENEWED.get(name, set()))
             if new not in histories:
                 histories[new] = (*histories[place], name)
                 left.append(new)

@@ -146,7 +146,7 @@ def test_one_that_can_not_be_priced_is_refused_and_ends_nothing(price: str) -> N
     found = match(request(), [("a", offering(price)), ("b", offering()), ("c", offering(price, channel="x"))], CHANNEL)
     assert [c.peer_id for c in found.candidates] == ["b"]
     assert {r.peer_id: r.reason for r in found.refused} == {
-        "a": "names a price that is no amount", "c": f"is on channel x, not {CHANNEL}",
+        "a": "names a price that is not an amount", "c": f"is on channel x, not {CHANNEL}",
     }  # fmt: skip
 
 

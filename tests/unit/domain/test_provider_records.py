@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from dms.domain.attempt import Attempt
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.event import Event, Unknown, new_id
 from dms.domain.job import MISBEHAVIOURS_KEPT, Job, JobState
@@ -68,7 +69,7 @@ LIKELY = (
 class Peer(RuleBasedStateMachine):
     """A provider that says anything to a job in any state, which its owner may stop or give up on at any time."""
 
-    @initialize(make=st.sampled_from((new_job, submitted_job)))
+    @initialize(make=st.sampled_from((new_job, submitted_job, lambda: submitted_job(attempts=3))))
     def begin(self, make: Callable[[], Job]) -> None:
         self.job = make()
         self.told: list[Event] = []
@@ -86,7 +87,7 @@ class Peer(RuleBasedStateMachine):
         job = self.job
         before = (job.version, job.state, job.provider_version)
         topic = event.topic if isinstance(event, Unknown) else event.TOPIC
-        record = AUTHOR.record(job.key, event, job.provider_version + 1, topic=topic)
+        record = AUTHOR.record(job.deployment_id, event, job.provider_version + 1, topic=topic)
         try:
             job.report_from_provider(record, event)
         except PeerMisbehaved as error:
@@ -108,8 +109,17 @@ class Peer(RuleBasedStateMachine):
 
     @rule()
     def give_up(self) -> None:
-        if self.job.open:
-            self.job.fail("it is silent", Fault.PROVIDER)
+        if self.job.has_provider:
+            self.job.fail_attempt("it is silent", Fault.PROVIDER)
+
+    @rule()
+    def go_on(self) -> None:
+        if self.job.state is JobState.RETRYING:
+            self.job.start_attempt("12D3KooWOther", "", None, 0)
+
+    def _failed(self) -> list[Attempt]:
+        """The attempts that others followed."""
+        return self.job.attempts[:-1]
 
     @invariant()
     def its_history_makes_sense(self) -> None:
@@ -127,7 +137,9 @@ class Peer(RuleBasedStateMachine):
         found = self.job.reward
         if found is not None and not started:
             assert Decimal(found.to_provider) == 0
-        assert kinds.count(Job.LogSealed) <= 1
+        assert kinds.count(Job.LogSealed) <= len(self.job.attempts) <= self.job.max_attempts
+        assert kinds.count(Job.AttemptFailed) - kinds.count(Job.AttemptStarted) in (0, 1)
+        assert all(reward("1", 1, attempt.outcome).to_provider == "0" for attempt in self._failed() if attempt.outcome)
         assert kinds.count(Job.ProviderMisbehaved) <= MISBEHAVIOURS_KEPT
 
 

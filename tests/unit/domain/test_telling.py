@@ -27,9 +27,9 @@ def again(job: Job) -> Job:
 
 def test_a_provider_is_to_be_told_of_an_end_that_it_did_not_report() -> None:
     job = submitted()
-    assert not job.provider_to_tell
+    assert not job.attempts_to_tell
     job.fail("provider did not answer", Fault.PROVIDER)
-    assert again(job).provider_to_tell
+    assert again(job).attempts_to_tell
 
 
 @pytest.mark.parametrize("settle", [Job.provider_told, lambda job: job.telling_given_up("it never came back")])
@@ -40,14 +40,14 @@ def test_it_is_told_or_given_up_once(settle: object) -> None:
     job.fail("provider did not answer", Fault.PROVIDER)
     assert settle(job)
     assert not settle(job)
-    assert not again(job).provider_to_tell
+    assert not again(job).attempts_to_tell
 
 
 def test_nobody_is_to_be_told_of_a_job_that_was_never_submitted() -> None:
     job = quoted()
     job.report_fund_status(FundStatus(transaction_type="fund", transaction_status="refused", tx_hash=new_id()))
     assert not job.open
-    assert not job.provider_to_tell
+    assert not job.attempts_to_tell
 
 
 def test_the_first_few_misbehaviours_of_a_provider_are_kept() -> None:

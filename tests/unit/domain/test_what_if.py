@@ -169,7 +169,7 @@ def test_a_provider_counts_as_the_log_knew_it_then(past: Past) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_policy_is_refused_by_the_code_and_by_the_schema(body: Any) -> None:
-    with pytest.raises(InvalidInput, match="this is no policy"):
+    with pytest.raises(InvalidInput, match="this is not a policy"):
         read_policy(json.dumps(body).encode())
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(body, schemas()["policy.json"])

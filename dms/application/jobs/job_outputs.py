@@ -1,0 +1,67 @@
+"""The output of a job as its readers see it: one count of lines, in which that of each attempt follows on that of the
+one before. Each attempt's is stored by itself, byte for byte as its provider has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from dms.application.ports import EventLog, LogLine, OutputStore
+from dms.domain.job import Job
+
+
+class Part(Struct, frozen=True):
+    """The output of one attempt: under which id it is stored, and how many lines stand before it and until its end;
+    None: it may go on."""
+
+    output: str
+    before: int = 0
+    until: int | None = None
+
+
+class JobOutputs:
+    """Reads only. Job ids: of either role; a deployment has one part. store: what it reads from."""
+
+    def __init__(self, log: EventLog, store: OutputStore) -> None:
+        self._log, self.store = log, store
+
+    async def read(self, job_id: str, after: int, limit: int) -> Sequence[LogLine]:
+        """See OutputStore.read: at most `limit`, from one attempt at a time."""
+        for part in self._parts(job_id):
+            if part.until is not None and after >= part.until:
+                continue
+            most = limit if part.until is None else min(limit, part.until - after)
+            lines = await self.store.read(part.output, max(0, after - part.before), most)
+            if lines:
+                return lines if not part.before else [replace(line, seq=line.seq + part.before) for line in lines]
+        return ()
+
+    async def last(self, job_id: str) -> int:
+        part = self._parts(job_id)[-1]
+        return part.before + await self.store.last(part.output)
+
+    async def damage(self, job_id: str) -> str:
+        """See OutputStore.damage; of the first attempt's that has one."""
+        for part in self._parts(job_id):
+            if found := await self.store.damage(part.output):
+                return found
+        return ""
+
+    async def wait(self, job_id: str, after: int) -> None:
+        """See OutputStore.wait. It tells of no attempt that begins meanwhile: that is an event of the job's."""
+        part = self._parts(job_id)[-1]
+        if after >= part.before:
+            await self.store.wait(part.output, after - part.before)
+
+    def _parts(self, job_id: str) -> list[Part]:
+        job = self._log.load(Job, job_id)
+        if job is None or len(job.attempts) == 1:
+            return [Part(job_id)]
+        last = job.attempt
+        return [
+            *(Part(a.deployment_id, a.lines_before, b.lines_before) for a, b in pairwise(job.attempts)),
+            Part(last.deployment_id, last.lines_before),
+        ]
