@@ -414,7 +414,8 @@ def _executor(settings: Settings, node_id: str, capacity: Capacity) -> Executor:
     if kind == "docker":
         return _docker_executor(settings, node_id, capacity)
     limits = ProcessLimits(output_mb=settings.job.log_max_mb + 1)  # the mark of the output store comes first
-    return ProcessExecutor(node_id, settings.general.data_dir / "processes", limits)
+    folder, gives_internet = settings.general.data_dir / "processes", settings.job.network != "none"
+    return ProcessExecutor(node_id, folder, limits, gives_internet=gives_internet)
 
 
 def _docker_executor(settings: Settings, node_id: str, capacity: Capacity) -> DockerExecutor:

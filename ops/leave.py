@@ -15,6 +15,7 @@ from pathlib import Path
 from docker import APIClient
 from docker.errors import DockerException
 
+from dms.adapters.executors.gateways import LABEL_GATEWAY_NODE
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.executors.profile import LABEL_MANAGED, LABEL_NODE
 from dms.adapters.p2p.identity import Identity
@@ -31,9 +32,19 @@ def containers(peer_id: str) -> list[str]:
         found = [str(each["Id"]) for each in api.containers(all=True, filters={"label": labels})]
         for each in found:
             api.stop(each, timeout=GRACE_SECONDS)  # those that run no more are left as they are
+        remove_gateways(api, peer_id)
     finally:
         api.close()
     return found
+
+
+def remove_gateways(api: APIClient, peer_id: str) -> None:
+    """Of its jobs' networks nothing is kept."""
+    ours = {"label": f"{LABEL_GATEWAY_NODE}={peer_id}"}
+    for container in api.containers(all=True, filters=ours):
+        api.remove_container(container["Id"], force=True)
+    for network in api.networks(filters=ours):
+        api.remove_network(network["Id"])
 
 
 async def processes(peer_id: str, folder: Path) -> None:

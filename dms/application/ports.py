@@ -201,6 +201,9 @@ class OutputStore(Protocol):
 
 
 # --- running containers ------------------------------------------------------------------------
+LARGEST_PACKET = 65_536  # bytes, as the kernel joins them
+
+
 class ExecutionSpec(Struct, frozen=True, kw_only=True):
     """One container to run. The job id is its name and its idempotency key."""
 
@@ -224,8 +227,8 @@ class NetworkGiven(Struct, frozen=True, kw_only=True):
 
 
 class NetworkUse(Struct, frozen=True, kw_only=True):
-    """Of a job that has a network. most_bytes: that it may send and receive together. trouble: why it no longer has its
-    network as it was given."""
+    """Of a job that has a network. most_bytes: that it may send and receive together; what is above is not passed on,
+    and so not counted. trouble: why it no longer has its network as it was given."""
 
     received_bytes: int
     sent_bytes: int
@@ -234,7 +237,8 @@ class NetworkUse(Struct, frozen=True, kw_only=True):
 
     @property
     def spent(self) -> bool:
-        return self.received_bytes + self.sent_bytes >= self.most_bytes
+        """A packet that no longer fits is the last one."""
+        return self.received_bytes + self.sent_bytes > self.most_bytes - LARGEST_PACKET
 
 
 class PreparedImage(Struct, frozen=True, kw_only=True):

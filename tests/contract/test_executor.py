@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -18,6 +19,7 @@ from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.executors.profile import ContainerLimits
 from dms.application.ports import ExecutionState, Executor, OutputLine
+from dms.domain.network import Network
 from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable, InvalidInput
 from tests.fixtures.images import demo_images
 from tests.fixtures.jobs import (
@@ -412,3 +414,15 @@ async def test_a_workspace_ends_with_its_job(executor: Executor, tmp_path: Path)
     assert await executor.pack(spec.job_id, tmp_path / "x.tar.gz", MIB) is None
     assert spec.job_id not in await executor.list_jobs()
     assert mounts_of(spec.job_id) == []
+
+
+async def test_which_network_jobs_can_be_given_is_told_with_the_reason_for_less(executor: Executor) -> None:
+    given = await executor.try_network()
+    assert (given.network is Network.INTERNET) == (given.reason == "")
+
+
+async def test_of_a_job_that_was_given_no_network_nothing_is_counted(executor: Executor) -> None:
+    spec = shell_spec("true")
+    await launch(executor, spec)
+    assert await executor.network_use(spec.job_id) is None
+    assert await executor.network_use(str(uuid4())) is None

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def dmses(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Dms, Dms]]:
-    async with pair(tmp_path_factory.mktemp("pair")) as both:
+    async with pair(tmp_path_factory.mktemp("pair"), job__network="auto") as both:
         await both[0].sees_internet()  # which its images expect
         yield both
 

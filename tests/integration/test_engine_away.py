@@ -36,7 +36,7 @@ async def test_what_could_not_be_removed_is_removed_once_the_engine_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with engine_proxy(tmp_path) as proxy:
-        settings = DockerSettings(limits=LIMITS, base_url=proxy.base_url, workspaces=tmp_path / "ws")
+        settings = DockerSettings(limits=LIMITS, network="none", base_url=proxy.base_url, workspaces=tmp_path / "ws")
         async with docker_provider(tmp_path, settings) as node:
             at_removal = DockerExecutor.remove
 
@@ -63,7 +63,7 @@ async def test_what_could_not_be_removed_is_removed_once_the_engine_is_back(
 
 async def test_an_outage_of_the_engine_ends_with_a_sweep_also_of_checks_but_not_of_what_runs(tmp_path: Path) -> None:
     async with engine_proxy(tmp_path) as proxy:
-        settings = DockerSettings(limits=LIMITS, base_url=proxy.base_url, workspaces=tmp_path / "ws")
+        settings = DockerSettings(limits=LIMITS, network="none", base_url=proxy.base_url, workspaces=tmp_path / "ws")
         async with docker_provider(tmp_path, settings) as node:
             own = node.services.signer.peer_id
             check = msgspec.structs.replace(

@@ -71,13 +71,17 @@ class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
 @our_errors_only
 class ProcessExecutor:
     """data_dir: a folder of its own, one folder per job in it. The image of a job is not looked at: model_url and
-    packages, joined by blanks, are a command for /bin/sh; arguments of the user's are a program and its arguments."""
+    packages, joined by blanks, are a command for /bin/sh; arguments of the user's are a program and its arguments.
+    gives_internet: whether jobs that need it are taken; each process has this machine's network all the same."""
 
     name = "process"
 
-    def __init__(self, node_id: str, data_dir: Path, limits: ProcessLimits | None = None) -> None:
+    def __init__(
+        self, node_id: str, data_dir: Path, limits: ProcessLimits | None = None, *, gives_internet: bool = True
+    ) -> None:
         self._node_id = node_id
         self._data_dir = data_dir
+        self._gives_internet = gives_internet
         self._limits = limits or ProcessLimits()
         self._decoder = msgspec.json.Decoder(tuple[str, int, str])
 
@@ -86,9 +90,10 @@ class ProcessExecutor:
         return ""
 
     async def try_network(self) -> NetworkGiven:
-        """A bare process has the machine's own network, whatever it asks for. Peers' jobs are not run so unless the
-        operator says so."""
-        return NetworkGiven(network=Network.INTERNET)
+        """There is nothing to be tried."""
+        if self._gives_internet:
+            return NetworkGiven(network=Network.INTERNET)
+        return NetworkGiven(network=Network.NONE, reason="job.network is none")
 
     async def network_use(self, job_id: str) -> NetworkUse | None:
         """A process's is the machine's, where nobody counts it."""
