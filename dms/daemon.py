@@ -197,6 +197,7 @@ class Daemon:
         services.transfers.serve()
         services.chats.serve()
         services.checkpoints.serve()
+        services.service_provider.serve()
 
     async def _go_on(self, open_jobs: Sequence[str], holds: Sequence[str], position: int) -> None:
         """With what was open when the DMS stopped."""

@@ -130,6 +130,10 @@ async def test_what_was_told_to_stop_is_stopped_whoever_is_quicker(node: Node, a
     await node.services.compute_provider.stop(job_id, "service provider", "enough", Fault.REQUESTER)
     await asyncio.to_thread(api.remove_container, container, force=True)
     assert await end_of(node, job_id) == (Fault.REQUESTER, "enough")
+    told = await node.log.read(0, 1_000, topics=(Deployment.Stopped.TOPIC,), stream=f"{Deployment.KIND}-{job_id}")
+    [stopped] = [recorded.event for recorded in told]
+    assert isinstance(stopped, Deployment.Stopped)
+    assert stopped.duration_seconds > 0  # it ran, whatever became of its container
     await nothing_stays(node, job_id)
 
 

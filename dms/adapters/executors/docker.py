@@ -28,7 +28,14 @@ from dms.adapters.executors.helper_image import HelperImage
 from dms.adapters.executors.holders import Holders
 from dms.adapters.executors.images import parse_reference
 from dms.adapters.executors.network_trial import NetworkTrial
-from dms.adapters.executors.profile import LABEL_NETWORK, MIB, container_config, stop_signal, too_little
+from dms.adapters.executors.profile import (
+    LABEL_NETWORK,
+    MIB,
+    container_config,
+    stop_signal,
+    too_little,
+    workspace_mb,
+)
 from dms.adapters.executors.rooms import Rooms
 from dms.adapters.executors.rooms import Workspaces as AnyWorkspaces
 from dms.adapters.executors.who_ended import WhoEnded
@@ -36,6 +43,7 @@ from dms.adapters.executors.workspaces import Workspaces
 from dms.adapters.executors.workspaces_engine import EngineWorkspaces
 from dms.adapters.executors.workspaces_host import HostWorkspaces
 from dms.application.ports import (
+    NO_SECRETS,
     Execution,
     ExecutionSpec,
     ExecutionState,
@@ -47,11 +55,19 @@ from dms.application.ports import (
     PackedWorkspace,
     PreparedImage,
     PullProgress,
+    Secrets,
 )
 from dms.domain.network import Network
 from dms.domain.results import EVERYTHING, Selection
 from dms.domain.run_end import EndedBy
-from dms.errors import ExecutionError, ExecutorUnavailable, GpuUnavailable, ImageUnavailable, NetworkUnavailable
+from dms.errors import (
+    ExecutionError,
+    ExecutorUnavailable,
+    GpuUnavailable,
+    ImageUnavailable,
+    NetworkUnavailable,
+    NoPlaceForInput,
+)
 
 __all__ = ["DEFAULT_BASE_URL", "OUTPUT_LOST", "DockerExecutor", "DockerSettings"]
 
@@ -137,6 +153,16 @@ class DockerExecutor:
             if await self._rooms.make(spec, image, archive, max_bytes) is None and archive is not None:
                 raise ExecutionError("this provider can't start a job from a checkpoint")
 
+    def workspace_bytes(self, spec: ExecutionSpec) -> int | None:
+        return workspace_mb(spec) * MIB
+
+    async def put(self, spec: ExecutionSpec, source: Path, place: str, unpack: str, max_bytes: int) -> None:
+        check_job_id(spec.job_id)
+        image = await self._images.present(parse_reference(spec.image))
+        async with self._lock(spec.job_id):
+            if not await self._rooms.put(spec, image, source, place, unpack, max_bytes):
+                raise NoPlaceForInput("this provider can't give a job inputs: there is no workspace to put them into")
+
     async def workspace_trouble(self) -> str:
         return await self._rooms.trouble()
 
@@ -171,7 +197,8 @@ class DockerExecutor:
                 lambda api: container_config(api, spec, limits, image["Id"], signal, volumes, mounts, gateway),
             )
 
-    async def start(self, job_id: str) -> None:
+    async def start(self, job_id: str, secrets: Secrets = NO_SECRETS) -> None:
+        """The engine has the secrets since the container was created."""
         self._memory.listen()
         async with self._lock(job_id):
             if (found := await self._containers.find(job_id)) is None:

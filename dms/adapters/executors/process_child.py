@@ -4,7 +4,8 @@
 
 FOLDER has `spec.json`; this writes `state.json` and `output.ndjson` (one `[stream, time_ns, text]` a
 line) beside it, and holds a lock on `lock` for as long as it lives. SIGTERM is passed on to the job,
-SIGUSR1 kills it. Standard output is closed once the job was started (or could not be). Nothing else of the DMS that
+SIGUSR1 kills it. Standard input has the job's secret environment variables, a JSON object, which are written
+nowhere. Standard output is closed once the job was started (or could not be). Nothing else of the DMS that
 started it is used: it may be gone at any moment.
 """
 
@@ -142,7 +143,7 @@ class LineSplitter:
         return list(self._cutter.end()) if self._open else []
 
 
-def supervise(folder: Path) -> None:
+def supervise(folder: Path, secrets: dict[str, str]) -> None:
     """Runs the job of the folder, once: returns at once if another supervisor has it or it was run."""
     lock = private(folder / "lock", os.O_RDWR | os.O_CREAT)
     deadline = time.monotonic() + _LOCK_SECONDS
@@ -153,11 +154,11 @@ def supervise(folder: Path) -> None:
             time.sleep(0.01)
         else:
             if not (folder / "state.json").exists():
-                _run(folder, msgspec.json.decode((folder / "spec.json").read_bytes(), type=ProcessSpec))
+                _run(folder, msgspec.json.decode((folder / "spec.json").read_bytes(), type=ProcessSpec), secrets)
             return
 
 
-def _run(folder: Path, spec: ProcessSpec) -> None:
+def _run(folder: Path, spec: ProcessSpec, secrets: dict[str, str]) -> None:
     began = machine_clock()
     state = ProcessState(
         supervisor_pid=os.getpid(), started_at=began.wall_us, boot_id=began.boot_id, started_boot_us=began.boot_us
@@ -166,7 +167,7 @@ def _run(folder: Path, spec: ProcessSpec) -> None:
     _store(folder, state)
     try:
         writer = LineWriter(folder / "output.ndjson", spec.output_mb * 1024 * 1024)
-        job = _spawn(folder, spec)
+        job = _spawn(folder, spec, secrets)
     except (OSError, subprocess.SubprocessError) as error:
         _store(folder, msgspec.structs.replace(state, exit_code=126, finished_at=_now(), error=str(error)))
         return
@@ -187,7 +188,7 @@ def _run(folder: Path, spec: ProcessSpec) -> None:
         time.sleep(_RETRY_SECONDS)
 
 
-def _spawn(folder: Path, spec: ProcessSpec) -> subprocess.Popen[bytes]:
+def _spawn(folder: Path, spec: ProcessSpec, secrets: dict[str, str]) -> subprocess.Popen[bytes]:
     work = folder / "work"
     make_folder(work)
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(work), "LANG": "C.UTF-8"}
@@ -197,7 +198,7 @@ def _spawn(folder: Path, spec: ProcessSpec) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=work,
-        env={**environment, **spec.environment},
+        env={**environment, **secrets, **spec.environment},
         start_new_session=True,
         preexec_fn=lambda: _limit(spec),  # noqa: PLW1509  # this process has one thread
     )
@@ -312,4 +313,4 @@ if __name__ == "__main__":
         os._exit(0)
     os.setsid()
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGUSR1])  # until the job runs
-    supervise(Path(sys.argv[1]))
+    supervise(Path(sys.argv[1]), msgspec.json.decode(sys.stdin.buffer.read(), type=dict[str, str]))

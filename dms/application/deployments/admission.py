@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
 from dms.application.deployments.deployment_index import DeploymentIndex
+from dms.application.deployments.furnishing import Furnishing
 from dms.application.deployments.holds import Holds
 from dms.application.device.device import DeviceService
 from dms.application.payments.funding import request_of
@@ -18,6 +18,7 @@ from dms.application.payments.payments import Paying
 from dms.application.ports import ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import Held, Reservations, vram_to_reserve
+from dms.domain.environment import unsealed_names
 from dms.domain.gpus import GpuReading, GpuWish, choose
 from dms.domain.hold import Hold
 from dms.domain.network import Network
@@ -25,7 +26,14 @@ from dms.domain.pricing import price_text, quote
 from dms.domain.request import ServiceRequest, problems_of, strangers_of
 from dms.domain.resources import Gpu
 from dms.domain.reward import amount
-from dms.errors import ExecutionError, InvalidInput, NoRoomForImage, RegistryUnavailable
+from dms.errors import (
+    ExecutionError,
+    InputUnavailable,
+    InvalidInput,
+    NoPlaceForInput,
+    NoRoomForImage,
+    RegistryUnavailable,
+)
 
 MOST_CHECKED, MOST_CHECKED_OF_A_PEER = 256, 32  # payments waited for; nothing is reserved for them
 
@@ -46,12 +54,12 @@ class Admission:
         device: DeviceService,
         executor: Executor,
         signer: Signer,
-        checkpoints: CheckpointKeeper,
+        furnishing: Furnishing,
         index: DeploymentIndex,
         holds: Holds,
     ) -> None:
         self._device, self._executor, self._signer = device, executor, signer
-        self._checkpoints, self._index, self._holds = checkpoints, index, holds
+        self._furnishing, self._index, self._holds = furnishing, index, holds
 
     def decide(self, deployment: Deployment, paying: Paying, readings: Sequence[GpuReading]) -> Sequence[Hold]:
         """Grants or refuses it. readings: the GPUs as they were a moment ago. Answers the holds that end with it. The
@@ -126,12 +134,13 @@ class Admission:
         if problems := problems_of(request):
             text = "; ".join(text for _, text in problems)
             return Refusal(text, Fault.REQUESTER, "request", problems[0][0])
+        if readable := list(unsealed_names(request.params.secret_env)):
+            reason = f"secret_env {', '.join(readable)}: the values are not sealed under the job's key"
+            return Refusal(reason, Fault.REQUESTER, "request", "/params/secret_env")
         if objection := self._executor.objection(spec_of(deployment, self._signer.peer_id)):
             return Refusal(objection, Fault.REQUESTER, "request")
-        resume_job = request.params.resume_job
-        wanted = resume_job is not None and resume_job.resume
-        if reason := self._checkpoints.refusal(deployment.resume, wanted=wanted):
-            return Refusal(reason, Fault.REQUESTER, "request", "/params/resume_job")
+        if reason := self._furnishing.refusal(deployment):
+            return Refusal(reason, Fault.REQUESTER, "request")
         return self._of_parties(request, deployment.service_provider) or self._of_price(request, deployment.price)
 
     def _of_parties(self, request: ServiceRequest, peer: str) -> Refusal | None:
@@ -211,15 +220,16 @@ def spec_of(deployment: Deployment, node_id: str) -> ExecutionSpec:
         cpu_mhz=request.constraints.cpu,
         memory_mb=request.constraints.ram,
         gpu_uuids=deployment.gpu_uuids,
+        environment=tuple(request.params.env.items()),
         network=deployment.network,
     )
 
 
 def fault_of(error: ExecutionError) -> Fault:
     """Whose fault it is that the executor can't run it as asked."""
-    if isinstance(error, RegistryUnavailable):
+    if isinstance(error, RegistryUnavailable | InputUnavailable):
         return Fault.NETWORK
-    return Fault.PROVIDER if isinstance(error, NoRoomForImage) else Fault.REQUESTER
+    return Fault.PROVIDER if isinstance(error, NoRoomForImage | NoPlaceForInput) else Fault.REQUESTER
 
 
 def limit_of(request: ServiceRequest) -> Decimal:

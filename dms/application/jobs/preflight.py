@@ -13,6 +13,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from dms.application.device.device import DeviceService
+from dms.application.inputs.own_inputs import as_sent
 from dms.application.jobs.provider_search import Found, nobody
 from dms.application.jobs.submission import addressed_to
 from dms.application.network.messages import PREFLIGHT, PreflightAnswer, PreflightRequest, decode_answer, encode
@@ -109,7 +110,7 @@ class Preflight:
     async def _ask(self, wanted: Wanted, candidate: Candidate, seconds: float) -> PreflightAnswer:
         message = PreflightRequest(
             job_id=wanted.job_id,
-            request=addressed_to(wanted.request.without_secrets(), candidate.peer_id, self._signer),
+            request=addressed_to(as_sent(wanted.request.without_secrets()), candidate.peer_id, self._signer),
             price=price_text(candidate.price),
             hold_seconds=wanted.hold_seconds,
             channel=self._device.channel,

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver, DropResumes, FetchCheckpoints
 from dms.application.device.device import DeviceService
+from dms.application.inputs.own_inputs import OwnInputs
 from dms.application.jobs.follow_deployments import FollowDeployments
 from dms.application.jobs.fund_jobs import CheckFunding, ExpireUnfunded
 from dms.application.jobs.job_index import JobIndex
@@ -27,6 +28,7 @@ from dms.application.payments.funding import PatientCheck
 from dms.application.payments.payments import payment_of
 from dms.application.ports import EventLog, FundingCheck, OutputStore, PeerNetwork, Signer
 from dms.application.reactors import Reactor
+from dms.application.secret_environment import seal_secrets
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job
@@ -34,6 +36,7 @@ from dms.domain.matching import Match
 from dms.domain.payment import payment_key
 from dms.domain.pricing import outcome_hashes, price_text, terms
 from dms.domain.request import ServiceRequest, settled
+from dms.domain.run_time import Instant
 from dms.errors import InvalidInput, NotFound
 
 SUBMISSION_SECONDS = 60  # from the report of a payment until its job is with the provider
@@ -77,13 +80,15 @@ class ServiceProvider:
         signer: Signer,
         funding: FundingCheck,
         checkpoints: CheckpointReceiver,
+        inputs: OwnInputs,
         now: Callable[[], int],
+        clock: Callable[[], Instant],
         timeouts: Timeouts,
         default_target: str = "",
     ) -> None:
-        """now: Unix time in microseconds."""
-        self._log, self._device, self._directory = log, device, directory
-        self._signer, self._checkpoints, self._now = signer, checkpoints, now
+        """now: Unix time in microseconds. clock: of this machine."""
+        self._log, self._device, self._directory, self._clock = log, device, directory, clock
+        self._signer, self._checkpoints, self._inputs, self._now = signer, checkpoints, inputs, now
         self._timeouts, self._default_target = timeouts, default_target
         self._index = JobIndex(log)
         self._checking = RequestCheck(signer)
@@ -93,8 +98,8 @@ class ServiceProvider:
         submission = Submission(log, device, network, signer, timeouts.answer)
         self.reactors: Sequence[Reactor[Any]] = (
             ExpireUnfunded(log, now, timeouts.funding_window),
-            CheckFunding(log, signer, PatientCheck(funding, timeouts.funding_check, now)),
-            FollowDeployments(log, network, outputs, signer, checkpoints, submission, timeouts.provider_grace),
+            CheckFunding(log, signer, PatientCheck(funding, timeouts.funding_check, now), clock),
+            FollowDeployments(log, network, outputs, signer, checkpoints, submission, timeouts.provider_grace, clock),
             StopDeployments(network),
             RevokeDeployments(log, network),
             FetchCheckpoints(checkpoints),
@@ -107,8 +112,13 @@ class ServiceProvider:
                 self._preflight,
                 lambda: self.default_provider,
                 timeouts.next_provider,
+                clock,
             ),
         )
+
+    def serve(self) -> None:
+        """Gives providers the files of this machine that our jobs have as inputs."""
+        self._inputs.serve()
 
     def take_up(self, open_jobs: Iterable[str]) -> None:
         """Their payments are known from the first moment. open_jobs: those that had not ended when the log was last
@@ -138,12 +148,16 @@ class ServiceProvider:
         await self._device.change_default_provider("")
 
     # --- the commands ------------------------------------------------------------------------------
-    async def request_service(self, request: ServiceRequest, problems: Problems = ()) -> Quote:
-        """problems: what was wrong with it when it was read. Raises InvalidInput (also when it can't be had for
-        max_ntx), NoProviderMatches."""
+    async def request_service(
+        self, request: ServiceRequest, problems: Problems = (), *, caller_is_local: bool = False
+    ) -> Quote:
+        """problems: what was wrong with it when it was read. caller_is_local: only who is on this machine may make
+        files of it inputs. Raises InvalidInput (also when it can't be had for max_ntx), Forbidden,
+        NoProviderMatches."""
         self._checking.check(request, problems)
         request = settled(request)
         source = self._checkpoints.source_of(request)
+        request = await self._inputs.measured(request, caller_is_local=caller_is_local)
         found = await self._find(request)
         job = Job(new_id())
         resume = await self._checkpoints.keep(source, job.key) if source else None
@@ -157,11 +171,14 @@ class ServiceProvider:
             raise
         return await self._quote(job, request, placed, found.match, resume)
 
-    async def try_out(self, request: ServiceRequest, problems: Problems = ()) -> Found:
+    async def try_out(
+        self, request: ServiceRequest, problems: Problems = (), *, caller_is_local: bool = False
+    ) -> Found:
         """Who would get it just now; nothing is recorded, and nothing promised. Raises as `request_service` does."""
         self._checking.check(request, problems)
         request = settled(request)
         self._checkpoints.source_of(request)
+        request = await self._inputs.measured(request, caller_is_local=caller_is_local)
         found = await self._find(request)
         placed = await self._preflight.place(Wanted(new_id(), request), found, self._target(request))
         others = [one for one in found.there if one != placed.candidate]
@@ -179,6 +196,7 @@ class ServiceProvider:
     ) -> Quote:
         chosen, match, now = placed.candidate, placed.recorded_with(found), self._now()
         expires_at = now + int(self._timeouts.funding_window * 1_000_000)
+        request = seal_secrets(self._log, job.key, request)
         price = price_text(chosen.price)
         attempts = request.max_attempts if self._carries else 1
         job.request_service(
@@ -231,7 +249,7 @@ class ServiceProvider:
     async def terminate(self, job_id: str, reason: str) -> None:
         """Raises NotFound; Conflict when the job is over."""
         job = self._job(job_id)
-        job.request_termination(reason)
+        job.request_termination(reason, self._clock())
         await self._log.save(job)
 
     def _job(self, job_id: str) -> Job:
