@@ -58,6 +58,7 @@ from dms.application.inputs.input_fetcher import InputFetcher, Pace
 from dms.application.inputs.input_files import InputFiles
 from dms.application.inputs.input_keeper import InputKeeper
 from dms.application.inputs.own_inputs import OwnInputs
+from dms.application.jobs.job_metrics import JobMetrics
 from dms.application.jobs.job_outputs import JobOutputs
 from dms.application.jobs.service_provider import ServiceProvider, Timeouts
 from dms.application.loops import Loops
@@ -249,9 +250,10 @@ def _services(
     directory = Directory(event_log, base.device, base.network, base.identity, own, base.clock, base.loops)
     receiver = _checkpoint_receiver(base)
     archive, archive_after = SegmentArchive(event_log, base.identity), base.settings.eventlog.archive_after_days
+    outputs = JobOutputs(event_log, base.outputs)
     return Services(
         log=event_log,
-        outputs=JobOutputs(event_log, base.outputs),
+        outputs=outputs,
         network=base.network,
         signer=base.identity,
         device=base.device,
@@ -275,6 +277,7 @@ def _services(
         executor_name=executor.name,
         ml_images=MlImages(base.device, executor, executor if isinstance(executor, DockerExecutor) else None, peer_id),
         metrics=figures,
+        job_metrics=JobMetrics(outputs),
         retention=Retention(archive, archive_after, base.now, base.loops),
         relay=relay,
         writes=base.writes,

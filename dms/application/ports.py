@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from msgspec import Struct
 
+from dms.application.growing_lines import GrowingLine, GrowingLines
 from dms.domain.aggregate import Aggregate
 from dms.domain.chain import SignedRecord
 from dms.domain.device import Capacity
@@ -176,7 +177,9 @@ class SealedLog(Struct, frozen=True):
 
 
 class OutputStore(Protocol):
-    """The output of jobs, on disk, apart from the event log."""
+    """The output of jobs, on disk, apart from the event log. growing: of lines that have no end yet, in memory."""
+
+    growing: GrowingLines
 
     async def append(self, job_id: str, lines: Sequence[OutputLine]) -> None:
         """Of an execution on this node: numbers the lines. Those behind the size limit are dropped
@@ -397,6 +400,10 @@ class Executor(Protocol):
     def follow(self, job_id: str, after: OutputCursor | None) -> AsyncGenerator[Sequence[OutputLine], None]:
         """Batches of lines in the engine's order, as they come; ends once the execution has
         ended and everything was read, and at once when it is absent or was started again by somebody else."""
+
+    def growing(self, job_id: str) -> AsyncGenerator[GrowingLine, None]:
+        """What the job shows of lines that have no end yet, a few times a second at most; what it misses comes with
+        the lines. Ends with the execution, at once when it is absent."""
 
     async def stop(self, job_id: str, grace_seconds: float) -> None:
         """SIGTERM, then SIGKILL after the grace; returns when it no longer runs."""

@@ -495,6 +495,23 @@ async def test_a_workspace_ends_with_its_job(executor: Executor, tmp_path: Path)
     assert mounts_of(spec.job_id) == []
 
 
+async def test_a_line_that_has_no_end_yet_is_shown_as_it_grows_and_comes_once_whole(executor: Executor) -> None:
+    """As a progress bar draws it."""
+    script = r"printf '10%%\r'; sleep 1; printf '50%%\r'; sleep 1; printf '99%%'; sleep 1; printf '\rdone\n'; echo end"
+    job_id = await launch(executor, shell_spec(script))
+    async with asyncio.timeout(120), aclosing(executor.growing(job_id)) as lines:
+        shown = [line.text async for line in lines if line.stream == "stdout"]
+    assert "99%" in shown or "50%" in shown  # it may begin late on a busy machine
+    assert shown == [text for text in ("10%", "50%", "99%", "") if text in shown]
+    assert texts(await read_all(executor, job_id)) == ["10%\r50%\r99%\rdone", "end"]
+    await executor.remove(job_id)
+
+
+async def test_nothing_grows_of_a_job_that_is_not_there(executor: Executor) -> None:
+    async with asyncio.timeout(120):
+        assert [line async for line in executor.growing("01990000-0000-7000-8000-000000000001")] == []
+
+
 async def test_which_network_jobs_can_be_given_is_told_with_the_reason_for_less(executor: Executor) -> None:
     given = await executor.try_network()
     assert (given.network is Network.INTERNET) == (given.reason == "")

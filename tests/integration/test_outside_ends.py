@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from docker import APIClient
@@ -113,9 +114,9 @@ async def test_a_container_removed_before_its_start_was_never_started(
 ) -> None:
     plain = DockerExecutor.start
 
-    async def too_late(self: DockerExecutor, job_id: str) -> None:
+    async def too_late(self: DockerExecutor, job_id: str, *more: Any) -> None:
         await asyncio.to_thread(api.remove_container, deployment(node, job_id).container_id)
-        await plain(self, job_id)
+        await plain(self, job_id, *more)
 
     monkeypatch.setattr(DockerExecutor, "start", too_late)
     job_id = await accepted(node, SAVES)

@@ -20,6 +20,7 @@ from dms.adapters.executors.containers import UNTIL_KILLED_SECONDS, Containers, 
 from dms.adapters.executors.docker_settings import DockerSettings
 from dms.adapters.executors.driver_errors import our_errors_only
 from dms.adapters.executors.engine import DEFAULT_BASE_URL, Engine, EngineAddress, engine_address
+from dms.adapters.executors.engine_attach import Attached
 from dms.adapters.executors.engine_images import EngineImages, image_volumes
 from dms.adapters.executors.engine_memory import EngineMemory
 from dms.adapters.executors.engine_output import OUTPUT_LOST, OutputReader
@@ -42,6 +43,7 @@ from dms.adapters.executors.who_ended import WhoEnded
 from dms.adapters.executors.workspaces import Workspaces
 from dms.adapters.executors.workspaces_engine import EngineWorkspaces
 from dms.adapters.executors.workspaces_host import HostWorkspaces
+from dms.application.growing_lines import GrowingLine
 from dms.application.ports import (
     NO_SECRETS,
     Execution,
@@ -89,6 +91,7 @@ class DockerExecutor:
         self._containers = Containers(node_id, self._calls, engine)
         self._memory = EngineMemory(node_id, self._calls, engine)
         self._who_ended = WhoEnded(self._memory)
+        self._attached = Attached(self._containers, self._calls, engine)
         self._output = OutputReader(self._containers, self._memory, self._calls, engine, settings.quiet_seconds)
         self._rooms = _rooms(node_id, settings, address, self._calls, self._containers)
         self._gateways = Gateways(node_id, self._calls, settings.gateways)
@@ -240,6 +243,11 @@ class DockerExecutor:
         async with aclosing(self._output.follow(job_id, after)) as told:
             async for lines in told:
                 yield lines
+
+    async def growing(self, job_id: str) -> AsyncGenerator[GrowingLine, None]:
+        async with aclosing(self._attached.growing(job_id)) as lines:
+            async for line in lines:
+                yield line
 
     async def stop(self, job_id: str, grace_seconds: float) -> None:
         found = await self._containers.find(job_id)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from dms.application.growing_lines import GrowingLine
 from dms.application.ports import LogLine
 from dms.domain.bounds import time_text
 from dms.domain.event import Event, Recorded
@@ -31,6 +32,7 @@ class Flavour(Struct, frozen=True):
     version: int
     core: bool  # only the documented actions, no output
     base: str
+    progress: bool = False  # version 2: lines that have no end yet, too
 
 
 REFUND = "the job never ran: all of its price is owed back, and its payment can pay for another job"
@@ -163,6 +165,11 @@ def line_frames(job_id: str, lines: Sequence[LogLine], flavour: Flavour) -> Iter
         return
     for stream, text in _joined(lines):
         yield _encode({"action": "log-stream-response", stream: text})
+
+
+def progress_frame(job_id: str, line: GrowingLine) -> bytes:
+    """What is shown of a line that has no end yet; only for a flavour that wants it."""
+    return _encode({"action": "log-progress", "job_id": job_id, "stream": line.stream, "text": line.text})
 
 
 def connected_frame() -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 from dms.adapters.http.action_frames import SUBPROTOCOL_V2
 from dms.adapters.http.answers import Time
 from dms.adapters.http.openapi import Shapes
-from dms.adapters.http.routes import JOB_ID, OPTIONAL_JOB_ID, TEXT, Parameter, WebSocket, choice, whole
+from dms.adapters.http.routes import FLAG, JOB_ID, OPTIONAL_JOB_ID, TEXT, Parameter, WebSocket, choice, whole
 from dms.domain.retry import MOST_ATTEMPTS
 from dms.domain.reward import Fault
 
@@ -110,6 +110,13 @@ OUTGOING: dict[str, dict[str, Any]] = {
         "job-failed", "The job ended in any other way; the message says which.", {"message": TEXT, **_OF_EVENT},
         ["message"],
     ),
+    "log-progress": _action(
+        "log-progress",
+        "Version 2 only, with `progress=true`: what a terminal would show of a line that has no end yet; empty once it "
+        "has ended. It is neither counted nor sent again.",
+        {"job_id": JOB_ID, "stream": {"type": "string", "enum": ["stdout", "stderr"]}, "text": TEXT},
+        ["stream", "text"],
+    ),
     "error": _action("error", "A message of the client was not taken; the socket stays open.", {"message": TEXT},
                      ["message"]),
 }  # fmt: skip
@@ -121,6 +128,7 @@ _VERSION_2_ONLY = (
     "input-failed",
     "job-attempt-failed",
     "job-attempt-started",
+    "log-progress",
 )
 
 
@@ -187,6 +195,7 @@ _DEPLOY_QUERY = (
     Parameter("job_id", "Follow this job.", OPTIONAL_JOB_ID, example=""),
     Parameter("after", "Of that job, everything after this position of the log.", whole(2**62)),
     Parameter("log_after", "Of its output, everything behind this line.", whole(2**62)),
+    Parameter("progress", "Also lines that have no end yet, as they grow (dms.actions.v2).", FLAG),
     Parameter("actions", "core: only the documented actions, without output.", choice("all", "core")),
 )
 

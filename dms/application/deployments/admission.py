@@ -115,7 +115,7 @@ class Admission:
         return (
             self._of_device()
             or self._of_request(deployment)
-            or (None if paying is None else _of_payment(paying))
+            or (None if paying is None else _of_payment(paying) or _of_earlier_attempt(paying))
             or self._of_network(deployment)
             or self._of_capacity(deployment)
             or (None if paying is None else self._of_checks(deployment))
@@ -206,6 +206,13 @@ def _of_payment(paying: Paying) -> Refusal | None:
     if not paying.is_named:
         return Refusal("the request names no transaction that pays for it", Fault.REQUESTER, "payment")
     return Refusal(paying.refusal, Fault.REQUESTER, "payment") if paying.refusal else None
+
+
+def _of_earlier_attempt(paying: Paying) -> Refusal | None:
+    still_runs = paying.still_runs_for
+    if not still_runs:
+        return None
+    return Refusal(f"an earlier attempt of the job, {still_runs}, has not ended here yet", Fault.PROVIDER, "busy")
 
 
 def spec_of(deployment: Deployment, node_id: str) -> ExecutionSpec:

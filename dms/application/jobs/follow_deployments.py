@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from dms.application.cause import caused_by
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
@@ -148,10 +148,10 @@ class FollowDeployments(Reactor[Job]):
         output, provider = attempt.deployment_id, attempt.provider
         body = encode(
             FeedRequest(
-                job_id=output, after=attempt.provider_version, log_after=await self._outputs.last(output)
+                job_id=output, after=attempt.provider_version, log_after=await self._outputs.last(output), growing=True
             )
         )  # fmt: skip
-        async with contextlib.aclosing(self._frames(provider, body)) as frames:
+        async with contextlib.aclosing(self._frames(provider, body)) as frames, self._growing(output):
             async for frame in frames:
                 contact.heard()
                 if (job := self._followed(attempt)) is None:
@@ -160,10 +160,20 @@ class FollowDeployments(Reactor[Job]):
                 item = decode_answer(provider, frame, FeedItem)
                 if item.lines:
                     await self._outputs.extend(output, item.lines)
+                for line in item.growing:
+                    self._outputs.growing.tell(output, line)
                 for record in item.records:
                     await self._take_record(attempt, record, fetched_anew)
                 if self._followed(attempt) is None:
                     return
+
+    @contextlib.asynccontextmanager
+    async def _growing(self, output: str) -> AsyncIterator[None]:
+        """What is heard meanwhile of lines without an end is worth nothing once nothing is heard any more."""
+        try:
+            yield
+        finally:
+            self._outputs.growing.end(output)
 
     async def _frames(self, provider: str, body: bytes) -> AsyncGenerator[bytes, None]:
         """What the provider says, where its own trouble is told from ours: one that answers that it can't answer is as

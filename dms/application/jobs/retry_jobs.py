@@ -17,7 +17,7 @@ from dms.application.reactors import News, Reactor
 from dms.backoff import Backoff, nth_pause
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.job import Job, JobState
-from dms.domain.matching import RULE, Rule
+from dms.domain.matching import Rule
 from dms.domain.retry import deployment_id
 from dms.domain.run_time import Instant
 from dms.errors import Conflict, InvalidInput, NoProviderMatches
@@ -96,7 +96,8 @@ class RetryJobs(Reactor[Job]):
         except NoProviderMatches:
             if not again:
                 raise
-        return await self._placed(asked, target, RULE)
+        untold = frozenset(attempt.provider for attempt in job.attempts_to_tell)  # it may still run there
+        return await self._placed(asked, target, Rule(excluded=untold))
 
     async def _placed(self, asked: Wanted, target: str, rule: Rule) -> Found:
         """Who has said that it can take it, first. Raises NoProviderMatches, InvalidInput."""
@@ -112,6 +113,8 @@ class RetryJobs(Reactor[Job]):
         job = self._retried(job_id)
         if job is not None:
             chosen, match = found.chosen, found.match
+            # Made now, it is on the disk with the decision: after a restart the provider is sent the same one.
+            self._log.seal_key(deployment_id(job.key, job.attempt.number + 1))
             job.start_attempt(
                 chosen.peer_id, chosen.payee, resume, lines, match.refused, match.refused_count, self._clock()
             )

@@ -39,14 +39,18 @@ class Paying:
     def refusal(self) -> str:
         """Why it can't; empty when it can."""
         refusal, before = self.payment.refusal(self._job_id, free=self._free), self._before
-        if refusal or before is None:
+        if refusal or before is None or before.reward is None:
             return refusal
         if before.service_provider != self._peer_id:
             return f"this transaction pays for job {before.key} of another peer"
-        reward = before.reward
-        if reward is None or reward.reward_type is not RewardType.REFUND:
-            return f"an earlier attempt of the job, {before.key}, still runs here or has earned of this transaction"
+        if before.reward.reward_type is not RewardType.REFUND:
+            return f"an earlier attempt of the job, {before.key}, has earned of this transaction"
         return ""
+
+    @property
+    def still_runs_for(self) -> str:
+        """The deployment that it pays for here, an earlier attempt of the job, while that has not ended."""
+        return self._before.key if self._before is not None and not self._before.ended else ""
 
     def use(self) -> None:
         """Raises Conflict."""

@@ -74,7 +74,7 @@ def test_every_streamed_form_is_an_operation_with_its_query() -> None:
 def test_each_action_is_a_message_of_its_version() -> None:
     first, second = DOCUMENT["channels"]["run.deploy"], DOCUMENT["channels"]["run.deploy.dms.actions.v2"]
     assert first["address"] == second["address"] == "/run/deploy"
-    newer = {"funding-pending", "job-attempt-failed", "job-attempt-started"}
+    newer = {"funding-pending", "job-attempt-failed", "job-attempt-started", "log-progress"}
     newer |= {"input-started", "input-done", "input-failed"}
     assert set(second["messages"]) - set(first["messages"]) == newer
     assert second["bindings"]["ws"]["headers"]["required"] == ["Sec-WebSocket-Protocol"]
