@@ -19,6 +19,7 @@ from dms.application.ports import ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import Held, Reservations, vram_to_reserve
 from dms.domain.environment import unsealed_names
+from dms.domain.features import needs_workspace
 from dms.domain.gpus import GpuReading, GpuWish, choose
 from dms.domain.hold import Hold
 from dms.domain.network import Network
@@ -39,8 +40,8 @@ MOST_CHECKED, MOST_CHECKED_OF_A_PEER = 256, 32  # payments waited for; nothing i
 
 
 class Refusal(NamedTuple):
-    """Why a job can't be taken. kind: what it is about: provider, request, image, price, payment, network, gpu,
-    capacity, busy. field: JSON pointer of what is wrong in the request."""
+    """Why a job can't be taken. kind: what it is about: provider, request, image, price, payment, network,
+    workspace, gpu, capacity, busy. field: JSON pointer of what is wrong in the request."""
 
     reason: str
     fault: Fault
@@ -117,6 +118,7 @@ class Admission:
             or self._of_request(deployment)
             or (None if paying is None else _of_payment(paying) or _of_earlier_attempt(paying))
             or self._of_network(deployment)
+            or self._of_workspace(deployment)
             or self._of_capacity(deployment)
             or (None if paying is None else self._of_checks(deployment))
         )
@@ -170,6 +172,12 @@ class Admission:
         if needed == Network.INTERNET and not self._gives_internet:
             reason = "the provider gives jobs no internet, which this one needs"
             return Refusal(reason, Fault.PROVIDER, "network", "/constraints/network")
+        return None
+
+    def _of_workspace(self, deployment: Deployment) -> Refusal | None:
+        if (trouble := self._device.workspace_trouble) and needs_workspace(request_of(deployment)):
+            reason = f"the provider can't read or fill a job's workspace, which this one needs: {trouble}"
+            return Refusal(reason, Fault.PROVIDER, "workspace")
         return None
 
     @property

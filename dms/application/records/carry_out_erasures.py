@@ -17,6 +17,7 @@ from dms.application.ports import EventLog, OutputStore, ViewStore
 from dms.application.reactors import News, Reactor
 from dms.application.records.personal import personal_texts
 from dms.application.records.redaction import black_out, forms
+from dms.application.results.result_files import ResultFiles
 from dms.domain.device import Device
 from dms.domain.directory import Provider
 from dms.domain.erasure import Erasure
@@ -43,11 +44,12 @@ class CarryOutErasures(Reactor[Erasure]):
         views: ViewStore,
         outputs: OutputStore,
         checkpoints: CheckpointFiles,
+        results: ResultFiles,
         inbox: Inbox,
         data_dir: Path,
     ) -> None:
         self._log, self._views, self._outputs = event_log, views, outputs
-        self._checkpoints, self._inbox, self._data_dir = checkpoints, inbox, data_dir
+        self._checkpoints, self._results, self._inbox, self._data_dir = checkpoints, results, inbox, data_dir
         self._at_work = asyncio.Lock()  # all of them rewrite the same files
         self._first: dict[str, asyncio.Future[Done]] = {}
 
@@ -127,6 +129,9 @@ class CarryOutErasures(Reactor[Erasure]):
         paths = (where.created(scope), where.received(scope), where.resume_out(scope), where.resume_in(scope))
         count += sum(path.exists() for path in paths)
         await asyncio.to_thread(where.drop, *paths, where.incoming(scope))
+        results = self._results
+        count += sum(path.exists() for path in (results.created(scope), results.received(scope)))
+        await asyncio.to_thread(results.drop_of, scope)
         return count
 
     def _remove_received(self, transfer: Transfer) -> int:
