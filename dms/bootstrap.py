@@ -303,6 +303,7 @@ def _erasures(base: Base) -> Erasures:
         base.outputs,
         base.checkpoint_files,
         base.result_files,
+        base.input_files,
         Inbox(base.received),
         base.data_dir,
     )
