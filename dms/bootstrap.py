@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,7 @@ from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.adapters.wallets.maker import new_wallet
+from dms.adapters.web.files import WebFiles
 from dms.application.checkpoints.checkpoint_files import CheckpointFiles
 from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper, CheckpointTimes
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
@@ -53,6 +54,11 @@ from dms.application.files import move_files
 from dms.application.files.file_exchange import FileExchange
 from dms.application.files.transfers import TransferLimits, Transfers
 from dms.application.files.user_files import Inbox, Outbox
+from dms.application.inputs.input_fetcher import InputFetcher, Pace
+from dms.application.inputs.input_files import InputFiles
+from dms.application.inputs.input_keeper import InputKeeper
+from dms.application.inputs.own_inputs import OwnInputs
+from dms.application.jobs.job_metrics import JobMetrics
 from dms.application.jobs.job_outputs import JobOutputs
 from dms.application.jobs.service_provider import ServiceProvider, Timeouts
 from dms.application.loops import Loops
@@ -62,7 +68,7 @@ from dms.application.network.directory import Directory
 from dms.application.network.own_advertisement import OwnAdvertisement
 from dms.application.payments.funding import PatientCheck
 from dms.application.payments.transactions import Transactions
-from dms.application.ports import Executor, FundingCheck, Hardware, Host
+from dms.application.ports import Executor, FundingCheck, Hardware, Host, Web
 from dms.application.reactors import Reactors
 from dms.application.records.asyncapi import Part as Description
 from dms.application.records.carry_out_erasures import CarryOutErasures
@@ -129,6 +135,8 @@ class Base:
     network: Host
     exchange: FileExchange
     checkpoint_files: CheckpointFiles
+    web: Web
+    input_files: InputFiles
 
     @property
     def data_dir(self) -> Path:
@@ -174,6 +182,10 @@ def _base(settings: Settings, overrides: Overrides, closing: AsyncExitStack) -> 
     network = make_network(identity)
     files = CheckpointFiles(data_dir)
     files.make()
+    input_files = InputFiles(data_dir, settings.job.input_cache_mb * MIB)
+    input_files.make()
+    web = WebFiles(_input_networks(settings))
+    closing.push_async_callback(web.close)
     return Base(
         settings=settings,
         now=overrides.now,
@@ -190,6 +202,8 @@ def _base(settings: Settings, overrides: Overrides, closing: AsyncExitStack) -> 
         network=network,
         exchange=FileExchange(network),
         checkpoint_files=files,
+        web=web,
+        input_files=input_files,
     )
 
 
@@ -236,9 +250,10 @@ def _services(
     directory = Directory(event_log, base.device, base.network, base.identity, own, base.clock, base.loops)
     receiver = _checkpoint_receiver(base)
     archive, archive_after = SegmentArchive(event_log, base.identity), base.settings.eventlog.archive_after_days
+    outputs = JobOutputs(event_log, base.outputs)
     return Services(
         log=event_log,
-        outputs=JobOutputs(event_log, base.outputs),
+        outputs=outputs,
         network=base.network,
         signer=base.identity,
         device=base.device,
@@ -262,6 +277,7 @@ def _services(
         executor_name=executor.name,
         ml_images=MlImages(base.device, executor, executor if isinstance(executor, DockerExecutor) else None, peer_id),
         metrics=figures,
+        job_metrics=JobMetrics(outputs),
         retention=Retention(archive, archive_after, base.now, base.loops),
         relay=relay,
         writes=base.writes,
@@ -286,6 +302,7 @@ def _compute_provider(base: Base) -> ComputeProvider:
         base.outputs,
         base.identity,
         _checkpoint_keeper(base),
+        _input_keeper(base),
         base.clock,
         confined=base.executor.name == "docker",
         run_unconfined_for_peers=settings.job.allow_process_for_peers,
@@ -311,10 +328,18 @@ def _service_provider(base: Base, directory: Directory, receiver: CheckpointRece
         base.identity,
         base.funding,
         receiver,
+        OwnInputs(base.event_log, base.exchange, _outbox(base)),
         base.now,
+        base.clock,
         timeouts,
         job.target_peer,
     )
+
+
+def _input_keeper(base: Base) -> InputKeeper:
+    job = base.settings.job
+    fetcher = InputFetcher(base.web, base.exchange, base.input_files, Pace(patience_seconds=job.input_patience))
+    return InputKeeper(base.event_log, base.executor, base.web, fetcher, base.input_files, job.input_max_mb * MIB)
 
 
 def _checkpoint_keeper(base: Base) -> CheckpointKeeper:
@@ -348,16 +373,21 @@ async def _check_archive(archive: Path, max_bytes: int) -> None:
 
 
 def _transfers(base: Base, inbox: Inbox) -> Transfers:
-    general, files = base.settings.general, base.settings.files
+    files = base.settings.files
     return Transfers(
         base.event_log,
         base.network,
         base.exchange,
-        Outbox([Path(folder) for folder in files.send_folders], (general.data_dir, general.work_dir), base.received),
+        _outbox(base),
         inbox,
         base.clock,
         TransferLimits(max_bytes=files.max_mb * MIB, max_offers=files.max_offers),
     )
+
+
+def _outbox(base: Base) -> Outbox:
+    general, folders = base.settings.general, base.settings.files.send_folders
+    return Outbox([Path(folder) for folder in folders], (general.data_dir, general.work_dir), base.received)
 
 
 # --- adapters ----------------------------------------------------------------------------------------
@@ -436,6 +466,13 @@ def _docker_executor(settings: Settings, node_id: str, capacity: Capacity) -> Do
         gateways=_gateways(job),
     )
     return DockerExecutor(node_id, wanted)
+
+
+def _input_networks(settings: Settings) -> list[IPv4Network | IPv6Network]:
+    try:
+        return [ip_network(text) for text in settings.job.input_networks]
+    except ValueError as error:
+        raise ConfigError(f"job.input_networks: {error}; networks such as 10.1.0.0/16 are expected") from error
 
 
 def _gateways(job: Job) -> GatewaySettings:

@@ -117,6 +117,12 @@ class Job(Struct, frozen=True, kw_only=True):
     log_max_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="MiB")] = 64  # MiB of output kept for each job
     # MiB that a job's workspace may hold to be archived as a checkpoint, and of one that is fetched
     checkpoint_max_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="MiB")] = 1024
+    input_max_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="MiB")] = 4096  # MiB of all inputs of one job
+    # MiB of inputs kept for later jobs that ask for the same URL and digest; what was not used for longest goes first
+    input_cache_mb: Annotated[int, Meta(ge=0, le=100_000_000, description="MiB")] = 10_240
+    # seconds that an input may not come, or be slower than 100 kB/s
+    input_patience: Annotated[float, _lasting("s", "seconds", at_least=1)] = 600
+    input_networks: Words = ()  # inner networks that inputs may be fetched from, such as 10.1.0.0/16; none by default
     executor: Literal["auto", "docker", "process"] = "auto"  # auto: Docker where its daemon answers
     allow_process_for_peers: bool = False  # a bare process does not confine a stranger's job
     # Whether jobs that need it may reach public addresses: auto gives it where it was tried and holds

@@ -194,6 +194,7 @@ class Daemon:
         services.transfers.serve()
         services.chats.serve()
         services.checkpoints.serve()
+        services.service_provider.serve()
 
     async def _go_on(self, open_jobs: Sequence[str], position: int) -> None:
         """With what was open when the DMS stopped."""

@@ -20,7 +20,10 @@ DmsError
 │   │   └── NoRoomForImage    this machine's disk is full: the provider's fault
 │   ├── GpuUnavailable    the engine can't give a container the GPU: the provider's fault
 │   ├── NetworkUnavailable  a job can't be given its network, or has lost it: the provider's fault
-│   └── ArchiveRefused    a checkpoint is not what may be packed or unpacked, or too large
+│   ├── ArchiveRefused    a checkpoint is not what may be packed or unpacked, or too large
+│   ├── InputRefused      an input can't be had as it was asked for: another digest, not there, too large
+│   ├── InputUnavailable  an input did not come in time: nobody's fault here
+│   └── NoPlaceForInput   this machine can't store one, or give it to a job: the provider's fault
 ├── PeerMisbehaved        the peer broke the protocol (bad frame, bad signature)
 ├── AlreadyRunning        another process owns the data folder
 ├── LogCorrupt            the stored history does not verify; names the position
@@ -129,6 +132,18 @@ class NetworkUnavailable(ExecutionError):
 
 
 class ArchiveRefused(ExecutionError):
+    pass
+
+
+class InputRefused(ExecutionError):
+    pass
+
+
+class InputUnavailable(ExecutionError):
+    pass
+
+
+class NoPlaceForInput(ExecutionError):
     pass
 
 

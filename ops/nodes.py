@@ -31,6 +31,7 @@ from dms.adapters.executors.workspaces import Workspaces
 from dms.cli.text import printable
 from dms.errors import DmsError
 from ops.demo_image import SHELL_IMAGE, build_images
+from ops.leave import remove_gateways
 
 T = TypeVar("T")
 
@@ -302,6 +303,7 @@ def remove_containers(peer_ids: Sequence[str]) -> None:
                 labels = {"label": f"io.nunet.dms.node_id={peer_id}"}
                 for container in api.containers(all=True, filters=labels):
                     api.remove_container(container["Id"], force=True, v=True)
+                remove_gateways(api, peer_id)
         finally:
             api.close()
 

@@ -84,7 +84,7 @@ _KINDS = (Job.KIND, Deployment.KIND)
 _EVENTS = Job.event_types() | Deployment.event_types()
 _NOTES = {
     event_type: name
-    for name in ("transaction_status", "reason")
+    for name in ("path", "transaction_status", "reason")
     for event_type in _EVENTS
     if name in event_type.__struct_fields__
 }  # which field of an event is its note in the timeline

@@ -7,12 +7,14 @@ Every call is bounded in time by the adapter and raises a DmsError, never a libr
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from msgspec import Struct
 
+from dms.application.growing_lines import GrowingLine, GrowingLines
 from dms.domain.aggregate import Aggregate
 from dms.domain.chain import SignedRecord
 from dms.domain.device import Capacity
@@ -22,6 +24,7 @@ from dms.domain.heads import Heads
 from dms.domain.network import Network
 from dms.domain.results import EVERYTHING, Selection
 from dms.domain.run_end import EndedBy
+from dms.errors import Unavailable
 
 A = TypeVar("A", bound=Aggregate)
 
@@ -73,6 +76,13 @@ class EventLog(Protocol):
     def adopt_seal_key(self, scope: str, secret: bytes) -> None:
         """Takes a key from the peer that shares the scope, unless there is one already. Raises InvalidInput for a key
         that another scope has or had."""
+
+    def seal(self, scope: str, text: str, purpose: str) -> str:
+        """A token in place of what no view, stream or export may show, not even to who may read the scope's personal
+        fields. It is opened for the same purpose only."""
+
+    def unseal(self, scope: str, token: str, purpose: str) -> str | None:
+        """None: it was not sealed under that scope's key for that purpose, or the key is destroyed."""
 
     async def destroy_seal_keys(self, scopes: Sequence[str]) -> int:
         """Makes what was sealed under them unreadable for ever, on disk and in memory; answers how many there were.
@@ -167,7 +177,9 @@ class SealedLog(Struct, frozen=True):
 
 
 class OutputStore(Protocol):
-    """The output of jobs, on disk, apart from the event log."""
+    """The output of jobs, on disk, apart from the event log. growing: of lines that have no end yet, in memory."""
+
+    growing: GrowingLines
 
     async def append(self, job_id: str, lines: Sequence[OutputLine]) -> None:
         """Of an execution on this node: numbers the lines. Those behind the size limit are dropped
@@ -204,6 +216,18 @@ class OutputStore(Protocol):
 LARGEST_PACKET = 65_536  # bytes, as the kernel joins them
 
 
+class Secrets(Struct, frozen=True):
+    """Environment variables whose values nobody but the job may see: they are in no text made of this."""
+
+    values: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self.values)} secrets>"
+
+
+NO_SECRETS = Secrets()
+
+
 class ExecutionSpec(Struct, frozen=True, kw_only=True):
     """One container to run. The job id is its name and its idempotency key."""
 
@@ -216,6 +240,7 @@ class ExecutionSpec(Struct, frozen=True, kw_only=True):
     arguments_given: bool = False  # one by one by the user; else they are the original's pair
     gpu_uuids: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    secrets: Secrets = NO_SECRETS
     network: Network = Network.NONE
 
 
@@ -328,6 +353,16 @@ class Executor(Protocol):
         process. Filled once from the archive if there is one, and then the job's user's. max_bytes: of
         content. Raises ArchiveRefused, ExecutionError (it does not fit, or this engine has none)."""
 
+    def workspace_bytes(self, spec: ExecutionSpec) -> int | None:
+        """The most that the job's workspace can hold; None for no such bound."""
+
+    async def put(self, spec: ExecutionSpec, source: Path, place: str, unpack: str, max_bytes: int) -> None:
+        """Puts an input into the workspace that `fill` made, before the start: it appears whole, and the job's user
+        owns it. What is at that place already stays: an earlier call put it there, or a checkpoint brought it. place:
+        relative, of the file; or of a folder with what is in the archive. unpack: "tar", "tar.gz", "zip"; empty for a
+        file as it is. max_bytes: of content. Raises ArchiveRefused, ExecutionError (it does not fit), NoPlaceForInput
+        (this engine has no workspace)."""
+
     async def workspace_trouble(self) -> str:
         """Why jobs have no workspace here that can be read; empty when they have one. Raises ExecutorUnavailable when
         that can't be told now."""
@@ -343,8 +378,9 @@ class Executor(Protocol):
     async def create(self, spec: ExecutionSpec) -> str:
         """Creates but does not start; answers the engine's id. Raises ExecutionError."""
 
-    async def start(self, job_id: str) -> None:
-        """Starts a created execution; one that is running, has exited or is absent is left alone.
+    async def start(self, job_id: str, secrets: Secrets = NO_SECRETS) -> None:
+        """Starts a created execution; one that is running, has exited or is absent is left alone. secrets: of its
+        spec, again: who has no engine to keep them between the two writes them nowhere.
         Raises ExecutionError when the engine refuses (for example: command not found)."""
 
     async def inspect(self, job_id: str) -> Execution: ...
@@ -352,6 +388,10 @@ class Executor(Protocol):
     def follow(self, job_id: str, after: OutputCursor | None) -> AsyncGenerator[Sequence[OutputLine], None]:
         """Batches of lines in the engine's order, as they come; ends once the execution has
         ended and everything was read, and at once when it is absent or was started again by somebody else."""
+
+    def growing(self, job_id: str) -> AsyncGenerator[GrowingLine, None]:
+        """What the job shows of lines that have no end yet, a few times a second at most; what it misses comes with
+        the lines. Ends with the execution, at once when it is absent."""
 
     async def stop(self, job_id: str, grace_seconds: float) -> None:
         """SIGTERM, then SIGKILL after the grace; returns when it no longer runs."""
@@ -385,6 +425,42 @@ class ImageStore(Protocol):
 
     def pull(self, image: str) -> AsyncGenerator[PullProgress, None]:
         """Ends with "present" or "pulled". Raises ImageUnavailable. Closing it ends the pull."""
+
+
+# --- files of the web --------------------------------------------------------------------------
+class WebFile(Protocol):
+    """An answer whose body is still to be read. after: the byte of the file that it begins with. total_bytes: of the
+    whole file; None when the server does not say. validator: names this version of the file, to go on with it later;
+    empty when nothing does."""
+
+    after: int
+    total_bytes: int | None
+    validator: str
+
+    def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Ends with the file's end. Raises WebTrouble when it was cut."""
+
+
+class WebTrouble(Unavailable):
+    """It may pass. retry_after_seconds: as the server asks for; 0 when it does not."""
+
+    def __init__(self, message: str, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Web(Protocol):
+    """Fetches files of the internet, and of nowhere else but networks that the operator names."""
+
+    def objection(self, url: str) -> str:
+        """Why it is never fetched, as far as the URL itself tells; empty when it may be."""
+
+    def open(self, url: str, after: int = 0, validator: str = "") -> AbstractAsyncContextManager[WebFile]:
+        """From byte `after` on, when the file is still the one of the validator; else, and where a server can't do
+        that, from its beginning. Raises InputRefused (not there, not allowed), WebTrouble. Texts hold no more of a URL
+        than its path."""
+
+    async def close(self) -> None: ...
 
 
 # --- the peer-to-peer network ------------------------------------------------------------------

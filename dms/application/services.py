@@ -11,6 +11,7 @@ from dms.application.deployments.compute_provider import ComputeProvider
 from dms.application.device.device import DeviceService
 from dms.application.device.ml_images import MlImages
 from dms.application.files.transfers import Transfers
+from dms.application.jobs.job_metrics import JobMetrics
 from dms.application.jobs.job_outputs import JobOutputs
 from dms.application.jobs.service_provider import ServiceProvider
 from dms.application.loops import Loops
@@ -57,6 +58,7 @@ class Services:
     executor_name: str
     ml_images: MlImages
     metrics: Metrics
+    job_metrics: JobMetrics
     retention: Retention
     relay: Relay | None = None
     phase: Callable[[], str | None] = lambda: None

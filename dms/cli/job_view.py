@@ -91,15 +91,16 @@ class LiveView:
     def _below(self) -> Group:
         """What stands below the output."""
         parts = [Text.from_ansi(output_line(text, terminal=True)) for text in self._unfinished.values() if text]
-        facts = [
-            f"{self._status} {_lasted(time.monotonic() - self._since)}",
+        now = [f"{self._status} {_lasted(time.monotonic() - self._since)}"]
+        if self._about.get("price") is not None:
+            now.append(f"{self._about['price']} NTX")
+        now += [self._inputs] if self._inputs else []
+        where = [
             f"job {self._job_id}",
             *([f"provider {self._about['provider']}"] if self._about.get("provider") else []),
-            *([f"{self._about['price']} NTX"] if self._about.get("price") is not None else []),
-            *([self._inputs] if self._inputs else []),
-            "Ctrl-C leaves it, or stops it",
         ]
-        parts.append(Text(printable(" · ".join(facts)), style="reverse", no_wrap=True, overflow="ellipsis"))
+        lines = ([*now, "Ctrl-C leaves it, or stops it"], where)
+        parts += [Text(printable(" · ".join(facts)), style="reverse") for facts in lines]
         for part in parts:
             part.no_wrap, part.overflow = True, "ellipsis"
         return Group(*parts)

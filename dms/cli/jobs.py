@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import click
 
-from dms.cli import job_run
+from dms.cli import job_plot, job_run
 from dms.cli.core import Group, State, command, pass_state
 from dms.cli.events import at_option
 from dms.cli.failure import Failure, say
@@ -38,6 +38,7 @@ def add_to(cli: Group) -> None:
     for add in (_add_list, _add_describe, _add_history, _add_why):
         add(group)
     _add_logs(group)
+    job_plot.add_to(group)
     _add_stopping(group)
 
 

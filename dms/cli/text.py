@@ -16,10 +16,11 @@ def printable(text: str) -> str:
 
 
 def output_line(text: str, *, terminal: bool) -> str:
-    """A line of a job's output. Unchanged for a file or pipe; for a terminal only its colours are kept."""
+    """A line of a job's output. Unchanged for a file or pipe; for a terminal only its colours are kept, and of what a
+    progress bar drew over and over, the last."""
     if not terminal:
         return text
-    parts = _COLOUR.split(text)
+    parts = _COLOUR.split(text.rstrip("\r").rpartition("\r")[2])
     line = "".join(part if _COLOUR.fullmatch(part) else printable(part) for part in parts)
     return f"{line}\x1b[0m" if len(parts) > 1 else line
 

@@ -6,6 +6,7 @@ import math
 
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.deployment_rules import DEPLOYMENT_RULES, DeploymentState
+from dms.domain.overdue import ProviderTimes
 from dms.domain.retry import deployment_id
 from dms.domain.reward import Outcome
 from dms.domain.rules import Life
@@ -31,7 +32,9 @@ class Attempt:
         self.submitted = number > 1  # the later ones begin with it
         self.provider_version = 0  # of the newest record of the provider's deployment
         self.provider_life = Life(DEPLOYMENT_RULES)  # as its records tell it
+        self.inputs_told: set[tuple[str, int]] = set()  # (topic of the provider's record, number)
         self.unreachable = False
+        self.times = ProviderTimes()
         self.responded = False  # whether its container was started
         self.started_at = 0  # by the provider's clock, Unix µs; 0 before, and in older logs
         self.over = False

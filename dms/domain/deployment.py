@@ -7,10 +7,10 @@ from typing import ClassVar
 from dms.domain.aggregate import applies
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.deployment_events import DeploymentEvents
+from dms.domain.deployment_inputs import DeploymentInputs
 from dms.domain.deployment_rules import DEPLOYMENT_RULES, DeploymentState
 from dms.domain.event import Event
 from dms.domain.network import Network
-from dms.domain.paid_work import PaidWork
 from dms.domain.request import ServiceRequest
 from dms.domain.resources import Resources
 from dms.domain.reward import Fault, Outcome
@@ -22,7 +22,7 @@ __all__ = ["Deployment", "DeploymentState", "Fault", "outcome_of"]
 MICROSECONDS = 1_000_000
 
 
-class Deployment(DeploymentEvents, PaidWork):
+class Deployment(DeploymentInputs):
     KIND: ClassVar[str] = "deployment"
     RULES: ClassVar[Rules[DeploymentState]] = DEPLOYMENT_RULES
     PENDING, CLAIMED, SETTLED = (

@@ -70,6 +70,35 @@ class DeploymentEvents:
         fetched: bool = False  # for this very deployment; false: it was on the machine already
 
     @register
+    class InputStarted(Event, frozen=True, kw_only=True, gc=False):
+        TOPIC: ClassVar[str] = "deployment.input_started"
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"path": ERASED}
+        number: int  # from 1, as the request lists them
+        path: str  # below /workspace
+
+    @register
+    class InputDone(Event, frozen=True, kw_only=True, gc=False):
+        """It is whole, checked and in the workspace. cached: nothing was fetched for it."""
+
+        TOPIC: ClassVar[str] = "deployment.input_done"
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"path": ERASED}
+        number: int
+        path: str
+        size_bytes: int
+        sha256: str  # hex, of what was fetched
+        cached: bool = False
+
+    @register
+    class InputFailed(Event, frozen=True, kw_only=True, gc=False):
+        """It can't be had; the end of the deployment follows."""
+
+        TOPIC: ClassVar[str] = "deployment.input_failed"
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"path": ERASED, "reason": ERASED}
+        number: int
+        path: str
+        reason: str
+
+    @register
     class ContainerCreated(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "deployment.container_created"
         container_id: str

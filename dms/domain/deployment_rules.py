@@ -38,6 +38,9 @@ TABLE: dict[DeploymentState, Next[DeploymentState]] = {
     ACCEPTED: {
         Events.ImagePulled: ACCEPTED,
         Events.WorkspaceRestored: ACCEPTED,
+        Events.InputStarted: ACCEPTED,
+        Events.InputDone: ACCEPTED,
+        Events.InputFailed: ACCEPTED,
         Events.ContainerCreated: CREATED,
         Events.StopRequested: STOPPING,
         Events.LogSealed: ACCEPTED,

@@ -48,7 +48,7 @@ FEATURES = (
     ),
 )
 
-UNDERSTOOD: frozenset[str] = frozenset({ARGUMENTS})
+UNDERSTOOD: frozenset[str] = frozenset({ARGUMENTS, INPUTS, ENVIRONMENT})
 
 
 def needed_by(request: ServiceRequest) -> tuple[Feature, ...]:

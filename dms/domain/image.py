@@ -108,13 +108,3 @@ def is_inner(registry: str) -> bool:
         numeric = labels[-1].isdecimal() or labels[-1].startswith("0x")  # 127.1, 0x7f000001: resolvers take them
         return len(labels) == 1 or numeric or any(host == name or host.endswith(f".{name}") for name in _INNER)
     return True
-
-
-def is_inner_address(address: str) -> bool:
-    """address: what a name was resolved to."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return True
-    mapped = getattr(found, "ipv4_mapped", None)
-    return not (mapped or found).is_global or found.is_multicast

@@ -14,6 +14,7 @@ from dms.domain.job_events import JobEvents, Refusal
 from dms.domain.job_rules import JobState
 from dms.domain.request import ServiceRequest
 from dms.domain.reward import Fault
+from dms.domain.run_time import Instant
 from dms.errors import Conflict
 
 __all__ = ["MISBEHAVIOURS_KEPT", "FundStatus", "Job", "JobState", "Refusal", "outcome_of"]
@@ -47,6 +48,7 @@ class Job(AttemptedJob):
         super().__init__(key)
         self.expires_at = 0
         self.tx_hash = ""
+        self.stop_since: Instant | None = None  # since when it is to stop
         self.last_status: FundStatus | None = None
 
     @property
@@ -108,10 +110,12 @@ class Job(AttemptedJob):
             self.fail(f"payment was reported as '{status.transaction_status}'", Fault.REQUESTER)
         return True
 
-    def accept_funding(self, check: str, payer: str = "", units: str = "", block: int = 0) -> None:
+    def accept_funding(
+        self, check: str, payer: str = "", units: str = "", block: int = 0, at: Instant | None = None
+    ) -> None:
         self.trigger(
             self.FundingAccepted(tx_hash=self.tx_hash, check=check, payer=payer, units=units, block=block),
-            self.Submitted(provider=self.provider),
+            self.Submitted(provider=self.provider, at=at),
         )
 
     def reject_funding(self, reason: str) -> None:
@@ -120,14 +124,14 @@ class Job(AttemptedJob):
             self.Failed(reason=reason, fault=Fault.REQUESTER),
         )
 
-    def request_termination(self, reason: str) -> bool:
+    def request_termination(self, reason: str, at: Instant | None = None) -> bool:
         """Whether this is the first request. A job that no provider has ends at once.
         Raises Conflict when the job is over."""
         if not self.open:
             raise Conflict(f"job {self.key} is over: it {self.state}")
         if self.termination is not None:
             return False
-        self.trigger(self.TerminationRequested(reason=reason))
+        self.trigger(self.TerminationRequested(reason=reason, at=at))
         if self.state in (JobState.AWAITING, JobState.FUNDING, JobState.RETRYING):
             self.fail(reason, Fault.REQUESTER)
         return True
@@ -154,12 +158,13 @@ class Job(AttemptedJob):
             self.tx_hash = event.tx_hash
 
     @applies(JobEvents.Submitted)
-    def _submitted(self, _: JobEvents.Submitted) -> None:
+    def _submitted(self, event: JobEvents.Submitted) -> None:
         self.attempt.submitted = True
+        self.attempt.times.begin(event.at)
 
     @applies(JobEvents.TerminationRequested)
     def _termination_requested(self, event: JobEvents.TerminationRequested) -> None:
-        self.termination = event.reason
+        self.termination, self.stop_since = event.reason, event.at
 
 
 def _one_of(words: Sequence[str], text: str) -> str:

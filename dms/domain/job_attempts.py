@@ -13,19 +13,20 @@ from dms.domain.chain import SignedRecord
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.deployment import Deployment
 from dms.domain.event import EVENT_TYPES, Event, Unknown
-from dms.domain.job_checkpoints import CheckpointedJob
 from dms.domain.job_events import JobEvents, Refusal
+from dms.domain.job_inputs import JobInputs
 from dms.domain.job_rules import JobState
 from dms.domain.provider_records import consequences
 from dms.domain.retry import may_be_repeated
 from dms.domain.reward import Fault, Outcome
+from dms.domain.run_time import Instant
 from dms.errors import Conflict, OutOfOrder, PeerMisbehaved
 
 MISBEHAVIOURS_KEPT = 8  # of one job: a provider could fill the log
 TOPIC_KEPT = 128  # characters of a peer's word
 
 
-class AttemptedJob(CheckpointedJob):
+class AttemptedJob(JobInputs):
     """The part of a job that its providers take part in."""
 
     def __init__(self, key: str) -> None:
@@ -68,7 +69,7 @@ class AttemptedJob(CheckpointedJob):
         return [attempt for attempt in self.attempts if attempt.provider_to_tell]
 
     # --- what its provider says ---------------------------------------------------------------
-    def report_from_provider(self, record: SignedRecord, event: Event) -> None:
+    def report_from_provider(self, record: SignedRecord, event: Event, at: Instant | None = None) -> None:
         """Takes one verified record of the provider's deployment and draws the consequence. event: what it says.
         One that is known already is left alone. Raises PeerMisbehaved, and changes nothing, on a gap, a foreign stream,
         or what can't follow in the life of a deployment; `provider_misbehaved` records it."""
@@ -82,14 +83,16 @@ class AttemptedJob(CheckpointedJob):
         ran = self.state is JobState.RUNNING
         if isinstance(event, Deployment.CheckpointSaved) and not ran:
             raise PeerMisbehaved(f"job {self.key}: a checkpoint of a container that was never started")
+        if problem := self.problem_of_input(event):
+            raise PeerMisbehaved(f"job {self.key}: the provider's record {record.version}: {problem}")
         try:
             self.attempt.provider_life.check(event)
-            follow = self._as_attempt(event, consequences(event, ran=ran))
+            follow = self._as_attempt(event, consequences(event, ran=ran), at)
             self.trigger(self.ProviderReported(record=record), *follow)
         except OutOfOrder as error:
             raise PeerMisbehaved(f"job {self.key}: the provider's record {record.version}: {error}") from error
 
-    def _as_attempt(self, event: Event, follow: Sequence[Event]) -> list[Event]:
+    def _as_attempt(self, event: Event, follow: Sequence[Event], at: Instant | None) -> list[Event]:
         """What follows from a record, as it is for this attempt: with its number, and without an end of the job where
         it is tried again."""
         found: list[Event] = []
@@ -103,7 +106,7 @@ class AttemptedJob(CheckpointedJob):
                     stops_at = event.stops_at if isinstance(event, Deployment.ContainerStarted) else 0
                     started_at = max(0, stops_at - self.minutes * 60_000_000)
                     repeated = any(earlier.responded for earlier in self.attempts)
-                    found.append(replace(one, started_at=started_at, repeated=repeated))
+                    found.append(replace(one, started_at=started_at, repeated=repeated, at=at))
                 case _:
                     found.append(one)
         return found
@@ -131,6 +134,7 @@ class AttemptedJob(CheckpointedJob):
         lines_before: int,
         refused: tuple[Refusal, ...] = (),
         refused_count: int = 0,
+        at: Instant | None = None,
     ) -> None:
         """The next one, after one that failed. resume: the newest checkpoint; without one all of the time is left.
         A checkpoint that is still to be fetched is not waited for any more."""
@@ -147,6 +151,7 @@ class AttemptedJob(CheckpointedJob):
                 lines_before=lines_before,
                 refused=refused,
                 refused_count=refused_count,
+                at=at,
             )
         )
 
@@ -158,16 +163,16 @@ class AttemptedJob(CheckpointedJob):
         self.trigger(self.ProviderMisbehaved(version=version, topic=topic[:TOPIC_KEPT], reason=reason))
         return True
 
-    def provider_unreachable(self, reason: str) -> bool:
+    def provider_unreachable(self, reason: str, since: Instant | None = None) -> bool:
         if self.unreachable or not self.has_provider:
             return False
-        self.trigger(self.ProviderUnreachable(reason=reason))
+        self.trigger(self.ProviderUnreachable(reason=reason, since=since))
         return True
 
-    def provider_returned(self) -> bool:
+    def provider_returned(self, at: Instant | None = None) -> bool:
         if not self.unreachable or not self.has_provider:
             return False
-        self.trigger(self.ProviderReturned())
+        self.trigger(self.ProviderReturned(at=at))
         return True
 
     def provider_told(self, number: int = 1) -> bool:
@@ -215,10 +220,13 @@ class AttemptedJob(CheckpointedJob):
                 self.key, event.attempt, event.provider, event.minutes, event.resume, event.lines_before, newest
             )
         )  # fmt: skip
+        self.attempt.times.begin(event.at)
 
     @applies(JobEvents.DeploymentResponded)
     def _deployment_responded(self, event: JobEvents.DeploymentResponded) -> None:
         self.attempt.responded, self.attempt.started_at = event.success, event.started_at
+        if event.success:
+            self.attempt.times.begin(event.at)
 
     @applies(JobEvents.ProviderReported)
     def _provider_reported(self, event: JobEvents.ProviderReported) -> None:
@@ -242,12 +250,14 @@ class AttemptedJob(CheckpointedJob):
             attempt.telling_settled = True
 
     @applies(JobEvents.ProviderUnreachable)
-    def _provider_unreachable(self, _: JobEvents.ProviderUnreachable) -> None:
+    def _provider_unreachable(self, event: JobEvents.ProviderUnreachable) -> None:
         self.attempt.unreachable = True
+        self.attempt.times.fall_silent(event.since)
 
     @applies(JobEvents.ProviderReturned)
-    def _provider_returned(self, _: JobEvents.ProviderReturned) -> None:
+    def _provider_returned(self, event: JobEvents.ProviderReturned) -> None:
         self.attempt.unreachable = False
+        self.attempt.times.come_back(event.at)
 
     @applies(JobEvents.Completed)
     def _completed(self, event: JobEvents.Completed) -> None:

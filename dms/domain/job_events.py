@@ -13,6 +13,7 @@ from dms.domain.event import Event, Upcaster, register, unchanged
 from dms.domain.paid_work import PaymentAccepted, PaymentPending, RewardClaim, RewardSettlement
 from dms.domain.request import PERSONAL_FIELDS, ServiceRequest
 from dms.domain.reward import Fault
+from dms.domain.run_time import Instant
 from dms.domain.sealing import ERASED, below
 
 
@@ -75,6 +76,7 @@ class JobEvents:
     class Submitted(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "job.submitted"
         provider: str
+        at: Instant | None = None  # by this machine's clocks; None in what older versions wrote, as below
 
     @register
     class ProviderReported(Event, frozen=True, kw_only=True, gc=False):
@@ -82,6 +84,38 @@ class JobEvents:
 
         TOPIC: ClassVar[str] = "job.provider_reported"
         record: SignedRecord
+
+    @register
+    class InputStarted(Event, frozen=True, kw_only=True, gc=False):
+        """The provider fetches it, before it starts the container. number: from 1, as the request lists them. path:
+        below /workspace."""
+
+        TOPIC: ClassVar[str] = "job.input_started"
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"path": ERASED}
+        number: int
+        path: str
+
+    @register
+    class InputDone(Event, frozen=True, kw_only=True, gc=False):
+        """It is in the workspace. sha256: hex, of what was fetched. cached: the provider had it already."""
+
+        TOPIC: ClassVar[str] = "job.input_done"
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"path": ERASED}
+        number: int
+        path: str
+        size_bytes: int
+        sha256: str
+        cached: bool = False
+
+    @register
+    class InputFailed(Event, frozen=True, kw_only=True, gc=False):
+        """It can't be had; the end of the job follows."""
+
+        TOPIC: ClassVar[str] = "job.input_failed"
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"path": ERASED, "reason": ERASED}
+        number: int
+        path: str
+        reason: str
 
     @register
     class DeploymentResponded(Event, frozen=True, kw_only=True, gc=False):
@@ -92,6 +126,7 @@ class JobEvents:
         success: bool
         content: str  # the reason when it was refused, else empty: the log's address is made when shown
         started_at: int = 0  # the container, by the provider's clock, Unix time in microseconds
+        at: Instant | None = None  # when we heard of it
         repeated: bool = False  # of an attempt, after one that was started before it
 
     @register
@@ -122,6 +157,7 @@ class JobEvents:
         lines_before: int = 0  # of output, by the attempts before it
         refused: tuple[Refusal, ...] = ()  # a bounded sample
         refused_count: int = 0
+        at: Instant | None = None
 
     @register
     class ProviderUnreachable(Event, frozen=True, kw_only=True, gc=False):
@@ -132,10 +168,12 @@ class JobEvents:
         UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
         PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
         reason: str
+        since: Instant | None = None
 
     @register
     class ProviderReturned(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "job.provider_returned"
+        at: Instant | None = None
 
     @register
     class ProviderMisbehaved(Event, frozen=True, kw_only=True, gc=False):
@@ -212,6 +250,7 @@ class JobEvents:
         UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged}
         PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
         reason: str
+        at: Instant | None = None
 
     @register
     class Completed(Event, frozen=True, kw_only=True, gc=False):

@@ -70,6 +70,9 @@ TABLE: dict[JobState, Next[JobState]] = {
         Events.ProviderUnreachable: SUBMITTED,
         Events.ProviderReturned: SUBMITTED,
         Events.FundingPending: SUBMITTED,  # the provider checks the payment as well
+        Events.InputStarted: SUBMITTED,
+        Events.InputDone: SUBMITTED,
+        Events.InputFailed: SUBMITTED,
         Events.DeploymentResponded: _after_response,
         Events.TerminationRequested: SUBMITTED,
         Events.LogSealed: SUBMITTED,

@@ -25,6 +25,20 @@ def consequences(event: Event, *, ran: bool) -> tuple[Event, ...]:
                 JobEvents.DeploymentResponded(success=False, content=event.reason),
                 JobEvents.Failed(reason=event.reason, fault=event.fault),
             )
+        case Deployment.InputStarted():
+            return (JobEvents.InputStarted(number=event.number, path=event.path),)
+        case Deployment.InputDone():
+            return (
+                JobEvents.InputDone(
+                    number=event.number,
+                    path=event.path,
+                    size_bytes=event.size_bytes,
+                    sha256=event.sha256,
+                    cached=event.cached,
+                ),
+            )
+        case Deployment.InputFailed():
+            return (JobEvents.InputFailed(number=event.number, path=event.path, reason=event.reason),)
         case Deployment.LogSealed():
             return (JobEvents.LogSealed(lines=event.lines, sha256=event.sha256, truncated=event.truncated),)
         case Deployment.ContainerExited():

@@ -153,7 +153,7 @@ def has_checkpoint(service: Node, job_id: str) -> bool:
 
 
 def kill_provider(service: Node, providers: list[Node], job_id: str) -> None:
-    chosen = service.ask("GET", f"/jobs/{job_id}")["provider"]
+    chosen = service.ask("GET", f"/jobs/{job_id}")["peer"]
     victim = next(provider for provider in providers if provider.peer_id == chosen)
     step(f"Killing {victim.name} for good, with the job's container")
     os.kill(victim.process.pid, signal.SIGKILL)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
+import os
 import random
 import tarfile
+import zipfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
 from uuid import uuid4
 
+import msgspec
 import psutil
 import pytest
 import pytest_asyncio
@@ -18,7 +22,7 @@ import pytest_asyncio
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.executors.profile import ContainerLimits
-from dms.application.ports import ExecutionState, Executor, OutputLine
+from dms.application.ports import ExecutionState, Executor, OutputLine, Secrets
 from dms.domain.network import Network
 from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable, InvalidInput
 from tests.fixtures.images import demo_images
@@ -111,6 +115,17 @@ async def test_creating_twice_makes_one(executor: Executor) -> None:
     await executor.prepare(spec)
     assert await executor.create(spec) == await executor.create(spec)
     assert (await executor.inspect(spec.job_id)).state is ExecutionState.CREATED
+
+
+async def test_a_program_has_its_variables_and_its_secrets(executor: Executor) -> None:
+    script = 'echo "$ROUNDS"; echo "$TOKEN"; env | grep -c "^LD_PRELOAD=."'
+    spec = msgspec.structs.replace(
+        shell_spec(script), environment=(("ROUNDS", "1 2"),), secrets=Secrets((("TOKEN", "a=b'c\"d"),))
+    )
+    await executor.prepare(spec)
+    await executor.create(spec)
+    await executor.start(spec.job_id, spec.secrets)
+    assert texts(await read_all(executor, spec.job_id)) == ["1 2", "a=b'c\"d", "0"]
 
 
 async def test_follows_live(executor: Executor) -> None:
@@ -404,6 +419,70 @@ async def test_an_archive_that_does_not_fit_is_refused_with_a_reason(executor: E
     assert second.job_id not in await executor.list_jobs()
 
 
+async def test_inputs_are_in_the_workspace_before_the_start_and_the_jobs_own(
+    executor: Executor, tmp_path: Path
+) -> None:
+    (tmp_path / "given").write_bytes(b"one\n")
+    with tarfile.open(tmp_path / "given.tar", "w") as tar:
+        tar.add(tmp_path / "given", "inner/two")
+    with gzip.open(tmp_path / "given.tar.gz", "wb") as zipped:
+        zipped.write((tmp_path / "given.tar").read_bytes())
+    with zipfile.ZipFile(tmp_path / "given.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(tmp_path / "given", "inner/two")
+    script = "cd; find . -type f | sort; cat data/one && echo more >> data/one && mv tar/inner/two x && rmdir tar/inner"
+    spec = shell_spec(script)
+    await executor.prepare(spec)
+    await executor.fill(spec, None, MIB)
+    await executor.put(spec, tmp_path / "given", "data/one", "", MIB)
+    for kind in ("tar", "tar.gz", "zip"):
+        await executor.put(spec, tmp_path / f"given.{kind}", kind, kind, MIB)
+    await executor.create(spec)
+    await executor.start(spec.job_id)
+    found = ["./data/one", "./tar.gz/inner/two", "./tar/inner/two", "./zip/inner/two", "one"]
+    assert texts(await read_all(executor, spec.job_id)) == found
+    assert (await ended(executor, spec.job_id)).exit_code == 0
+
+
+async def test_an_input_replaces_nothing_that_is_there(executor: Executor, tmp_path: Path) -> None:
+    """It was put there before, or a checkpoint brought it with what the job made of it."""
+    first = shell_spec("cd; mkdir data; echo mine > data/one; ln -s /etc link")
+    await launch(executor, first)
+    await ended(executor, first.job_id)
+    await packed(executor, first.job_id, tmp_path / "checkpoint.tar.gz")
+    (tmp_path / "given").write_bytes(b"theirs\n")
+    second = shell_spec("cd; cat data/one data/two")
+    await executor.prepare(second)
+    await executor.fill(second, tmp_path / "checkpoint.tar.gz", MIB)
+    for place in ("data/one", "data/two"):
+        await executor.put(second, tmp_path / "given", place, "", MIB)
+    (tmp_path / "given").write_bytes(b"another\n")
+    await executor.put(second, tmp_path / "given", "data/two", "", MIB)
+    with pytest.raises(ExecutionError):
+        await executor.put(second, tmp_path / "given", "data/one/two", "", MIB)
+    await executor.create(second)
+    await executor.start(second.job_id)
+    assert texts(await read_all(executor, second.job_id)) == ["mine", "theirs"]
+
+
+async def test_a_refused_input_leaves_nothing_behind(executor: Executor, tmp_path: Path) -> None:
+    (tmp_path / "given").write_bytes(bytes(2 * MIB))
+    with tarfile.open(tmp_path / "given.tar", "w") as tar:
+        tar.add(tmp_path / "given", "one")
+        tar.add(tmp_path / "given", "two")
+    spec = shell_spec("cd; find . -type f")
+    await executor.prepare(spec)
+    await executor.fill(spec, None, MIB)
+    with pytest.raises(ArchiveRefused, match="larger than 3 MiB"):
+        await executor.put(spec, tmp_path / "given.tar", "data", "tar", 3 * MIB)
+    if (most := executor.workspace_bytes(spec)) is not None:
+        os.truncate(tmp_path / "given", most + MIB)
+        with pytest.raises(ExecutionError):
+            await executor.put(spec, tmp_path / "given", "data", "", most + MIB)
+    await executor.create(spec)
+    await executor.start(spec.job_id)
+    assert texts(await read_all(executor, spec.job_id)) == []
+
+
 async def test_a_workspace_ends_with_its_job(executor: Executor, tmp_path: Path) -> None:
     spec = shell_spec("cd; echo 1 > state")
     await executor.prepare(spec)
@@ -414,6 +493,23 @@ async def test_a_workspace_ends_with_its_job(executor: Executor, tmp_path: Path)
     assert await executor.pack(spec.job_id, tmp_path / "x.tar.gz", MIB) is None
     assert spec.job_id not in await executor.list_jobs()
     assert mounts_of(spec.job_id) == []
+
+
+async def test_a_line_that_has_no_end_yet_is_shown_as_it_grows_and_comes_once_whole(executor: Executor) -> None:
+    """As a progress bar draws it."""
+    script = r"printf '10%%\r'; sleep 1; printf '50%%\r'; sleep 1; printf '99%%'; sleep 1; printf '\rdone\n'; echo end"
+    job_id = await launch(executor, shell_spec(script))
+    async with asyncio.timeout(120), aclosing(executor.growing(job_id)) as lines:
+        shown = [line.text async for line in lines if line.stream == "stdout"]
+    assert "99%" in shown or "50%" in shown  # it may begin late on a busy machine
+    assert shown == [text for text in ("10%", "50%", "99%", "") if text in shown]
+    assert texts(await read_all(executor, job_id)) == ["10%\r50%\r99%\rdone", "end"]
+    await executor.remove(job_id)
+
+
+async def test_nothing_grows_of_a_job_that_is_not_there(executor: Executor) -> None:
+    async with asyncio.timeout(120):
+        assert [line async for line in executor.growing("01990000-0000-7000-8000-000000000001")] == []
 
 
 async def test_which_network_jobs_can_be_given_is_told_with_the_reason_for_less(executor: Executor) -> None:

@@ -15,12 +15,16 @@ from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.profile import ContainerLimits
 from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity
+from dms.adapters.web.files import WebFiles
 from dms.application.checkpoints.checkpoint_files import CheckpointFiles
 from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper, CheckpointTimes
 from dms.application.deployments.cleanup import Cleaner
 from dms.application.deployments.compute_provider import ComputeProvider
 from dms.application.device.device import DeviceService
 from dms.application.files.file_exchange import FileExchange
+from dms.application.inputs.input_fetcher import InputFetcher, Pace
+from dms.application.inputs.input_files import InputFiles
+from dms.application.inputs.input_keeper import InputKeeper
 from dms.application.ports import ExecutionState
 from dms.clock import machine_clock
 from dms.domain.event import new_id
@@ -97,7 +101,11 @@ async def test_it_cleans_again_after_each_interval_and_touches_no_strangers_cont
     device = DeviceService(event_log, FixedHardware(), identity.peer_id)
     exchange = FileExchange(LonelyNetwork(identity.peer_id))
     keeper = CheckpointKeeper(event_log, executor, CheckpointFiles(tmp_path), exchange, now_us, CheckpointTimes())
-    compute = ComputeProvider(event_log, device, executor, outputs, identity, keeper, machine_clock, confined=True)
+    web, files = WebFiles(), InputFiles(tmp_path, 0)
+    inputs = InputKeeper(event_log, executor, web, InputFetcher(web, exchange, files, Pace()), files, 0)
+    compute = ComputeProvider(
+        event_log, device, executor, outputs, identity, keeper, inputs, machine_clock, confined=True
+    )
     cleaner = Cleaner(event_log, compute, executor, 0.1)
     stranger = "dms-test-" + new_id()
     docker("run", "--name", stranger, "--entrypoint", "/bin/sh", shell_spec("").image, "-c", "true")

@@ -48,8 +48,9 @@ async def limited(shared: tuple[Dms, Dms]) -> Follower:
     return Follower(sp, quote["job_id"])
 
 
-def socket_of(dms: Dms, path: str = "/api/v1/run/deploy") -> websockets.connect:
-    return websockets.connect(f"ws://127.0.0.1:{dms.rest_port}{path}", max_size=None)
+def socket_of(dms: Dms, path: str = "/api/v1/run/deploy", *, v2: bool = False) -> websockets.connect:
+    protocols = [websockets.Subprotocol("dms.actions.v2")] if v2 else None
+    return websockets.connect(f"ws://127.0.0.1:{dms.rest_port}{path}", subprotocols=protocols, max_size=None)
 
 
 async def frames_until_over(socket: Any, timeout_seconds: float = 120) -> list[dict[str, Any]]:

@@ -23,11 +23,6 @@ from tests.fixtures.waiting import wait_for
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
 
 
-@pytest.fixture(autouse=True)
-def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "LOOK_SECONDS", 0.1)
-
-
 def mounts_below(folder: Path) -> list[str]:
     return [line for line in Path("/proc/mounts").read_text().splitlines() if f" {folder}/" in line]
 
@@ -35,6 +30,8 @@ def mounts_below(folder: Path) -> list[str]:
 async def test_what_could_not_be_removed_is_removed_once_the_engine_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Soon after it is, not at the next of the looks that there always are."""
+    monkeypatch.setattr(engine, "LOOK_SECONDS", 36_000.0)
     async with engine_proxy(tmp_path) as proxy:
         settings = DockerSettings(limits=LIMITS, network="none", base_url=proxy.base_url, workspaces=tmp_path / "ws")
         async with docker_provider(tmp_path, settings) as node:
@@ -59,9 +56,13 @@ async def test_what_could_not_be_removed_is_removed_once_the_engine_is_back(
             await proxy.open()
             await wait_for(lambda: not mounts_below(tmp_path / "ws"))
             assert await asyncio.to_thread(containers_of, job_id) == []
+            await wait_for(lambda: not node.services.device.hindrance)
 
 
-async def test_an_outage_of_the_engine_ends_with_a_sweep_also_of_checks_but_not_of_what_runs(tmp_path: Path) -> None:
+async def test_an_outage_of_the_engine_ends_with_a_sweep_also_of_checks_but_not_of_what_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LOOK_SECONDS", 0.1)
     async with engine_proxy(tmp_path) as proxy:
         settings = DockerSettings(limits=LIMITS, network="none", base_url=proxy.base_url, workspaces=tmp_path / "ws")
         async with docker_provider(tmp_path, settings) as node:

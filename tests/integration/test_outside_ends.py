@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from docker import APIClient
@@ -113,9 +114,9 @@ async def test_a_container_removed_before_its_start_was_never_started(
 ) -> None:
     plain = DockerExecutor.start
 
-    async def too_late(self: DockerExecutor, job_id: str) -> None:
+    async def too_late(self: DockerExecutor, job_id: str, *more: Any) -> None:
         await asyncio.to_thread(api.remove_container, deployment(node, job_id).container_id)
-        await plain(self, job_id)
+        await plain(self, job_id, *more)
 
     monkeypatch.setattr(DockerExecutor, "start", too_late)
     job_id = await accepted(node, SAVES)
@@ -130,6 +131,10 @@ async def test_what_was_told_to_stop_is_stopped_whoever_is_quicker(node: Node, a
     await node.services.compute_provider.stop(job_id, "service provider", "enough", Fault.REQUESTER)
     await asyncio.to_thread(api.remove_container, container, force=True)
     assert await end_of(node, job_id) == (Fault.REQUESTER, "enough")
+    told = await node.log.read(0, 1_000, topics=(Deployment.Stopped.TOPIC,), stream=f"{Deployment.KIND}-{job_id}")
+    [stopped] = [recorded.event for recorded in told]
+    assert isinstance(stopped, Deployment.Stopped)
+    assert stopped.duration_seconds > 0  # it ran, whatever became of its container
     await nothing_stays(node, job_id)
 
 

@@ -28,10 +28,12 @@ from dms.application.payments import funding
 from dms.application.payments.funding import PatientCheck
 from dms.application.ports import FundingState, FundingVerdict, PaymentClaim
 from dms.application.reactors import MOST_FAULTS, Reactors
+from dms.clock import machine_clock
 from dms.domain import overdue
 from dms.domain.event import Event
 from dms.domain.job import FundStatus, Job, JobState
 from dms.domain.reward import Fault
+from dms.domain.run_time import Instant
 from dms.errors import Conflict, NotFound, PeerUnreachable, Unavailable
 from tests.fixtures.histories import new_job
 from tests.fixtures.waiting import wait_for
@@ -79,6 +81,7 @@ class ScriptedPeer(LonelyNetwork):
 async def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Node]:
     monkeypatch.setattr(tell_providers, "RETRY_SECONDS", QUICK)
     monkeypatch.setattr(follow_deployments, "RETRY_SECONDS", QUICK)
+    monkeypatch.setattr(overdue, "CATCH_UP_SECONDS", 0.05)
     async with running_node(tmp_path, make_network=ScriptedPeer) as running:
         yield running
 
@@ -307,6 +310,51 @@ class SteppingClock:
         return self.time
 
 
+def ago(hours: float) -> Instant:
+    now = machine_clock()
+    return Instant(now.boot_id, now.boot_us - int(hours * HOUR_US), now.wall_us - int(hours * HOUR_US))
+
+
+async def submitted_ago(node: Node, hours: float) -> str:
+    """As an earlier run of the DMS recorded it."""
+    job_id = await node.job()
+    job = job_of(node, job_id)
+    job.report_fund_status(FundStatus(transaction_type="fund", transaction_status="success", tx_hash="ab01"))
+    job.accept_funding("trust", at=ago(hours))
+    await node.log.save(job)
+    return job_id
+
+
+async def test_a_restart_gives_a_provider_that_never_begins_no_time_anew(node: Node) -> None:
+    job_id = await submitted_ago(node, 3)
+    async with requesting(node, job_id):
+        assert await end_of(node, job_id) == (Fault.PROVIDER, "the provider did not start it within 2 h")
+
+
+async def test_a_restart_gives_a_termination_no_time_anew(node: Node) -> None:
+    job_id = await submitted_ago(node, 1)
+    job = job_of(node, job_id)
+    job.request_termination("enough", ago(0.5))
+    await node.log.save(job)
+    async with requesting(node, job_id):
+        assert await end_of(node, job_id) == (Fault.REQUESTER, "enough")
+
+
+async def test_a_restart_gives_a_provider_that_is_away_no_grace_anew_but_looks_for_it(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow_deployments, "UNREACHABLE_AFTER_SECONDS", 0.05)
+    lost, young = await submitted_ago(node, 1.9), await submitted_ago(node, 1.9)
+    for job_id, hours in ((lost, 1.5), (young, 0.5)):
+        job = job_of(node, job_id)
+        job.provider_unreachable("no answer", ago(hours))
+        await node.log.save(job)
+    peer(node).trouble[FEED] = PeerUnreachable("still no answer")
+    async with requesting(node, lost, young):
+        assert await end_of(node, lost) == (Fault.PROVIDER, "provider lost: not reachable for 3600 s")
+        assert job_of(node, young).open
+
+
 @pytest.mark.parametrize("step", [HOUR_US, -HOUR_US, 120 * HOUR_US, -120 * HOUR_US])
 async def test_a_step_of_the_clock_ends_no_funding_window(node: Node, step: int) -> None:
     clock, reactors = SteppingClock(), Reactors(node.log, Loops(), QUICK)
@@ -347,7 +395,7 @@ async def test_a_payment_that_is_waited_for_is_looked_up_once_a_pause(
     clock, check = SteppingClock(), Waiting()
     patient = PatientCheck(check, 6000, clock)
     reactors = Reactors(node.log, Loops(), QUICK)
-    await reactors.start([CheckFunding(node.log, node.services.signer, patient)], lambda _: [])
+    await reactors.start([CheckFunding(node.log, node.services.signer, patient, machine_clock)], lambda _: [])
     try:
         job_id = await node.job()
         await report(node, job_id, "success")

@@ -48,6 +48,7 @@ from dms.application.network.messages import (
 )
 from dms.application.ports import GossipHandler, LogLine, RequestHandler, StreamHandler
 from dms.application.records.heads import HeadExchange
+from dms.clock import machine_clock
 from dms.domain.bounds import Unreadable, check, read, tightened, time_text
 from dms.domain.deployment import Deployment
 from dms.domain.device import Offer
@@ -359,7 +360,7 @@ async def test_feeds_of_a_provider(node: Node) -> None:
                 job = await submitted(node, author.peer_id)
             network.frames = (body,)
             try:
-                await follow._take_feed(job.attempt, Contact(), set())
+                await follow._take_feed(job.attempt, Contact(machine_clock), set())
                 taken.append(job.key)
             except DmsError:
                 taken.append(job.key)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dms.adapters.executors.images import ImagePolicy, parse_reference
-from dms.domain.image import is_inner_address, parse_image
+from dms.domain.image import parse_image
+from dms.domain.inner_addresses import is_inner_address
 from dms.errors import ImageUnavailable, InvalidInput
 
 DIGEST = "sha256:" + "a" * 64
@@ -114,7 +115,10 @@ def test_a_public_registry_is_asked(registry: str) -> None:
     ("address", "inner"),
     [("93.184.216.34", False), ("2606:2800:220:1::", False), ("10.0.0.1", True), ("127.0.0.1", True), ("::1", True),
      ("169.254.169.254", True), ("100.64.0.1", True), ("::ffff:10.0.0.1", True), ("fe80::1%eth0", True),
-     ("224.0.0.1", True), ("0.0.0.0", True), ("fd00::1", True), ("nonsense", True)],
+     ("224.0.0.1", True), ("0.0.0.0", True), ("fd00::1", True), ("nonsense", True), ("64:ff9b::7f00:1", True),
+     ("64:ff9b::5db8:d822", False), ("64:ff9b:1::5db8:d822", True), ("2002:7f00:1::", True), ("::127.0.0.1", True),
+     ("2001:0:5db8::1", True), ("fec0::1", True), ("192.0.0.8", True), ("ff0e::1", True), ("::", True),
+     ("::ffff:93.184.216.34", False), ("192.88.99.1", True), ("5f00::1", True), ("2130706433", True)],
 )  # fmt: skip
 def test_addresses_of_inner_networks_are_known(address: str, inner: bool) -> None:
     assert is_inner_address(address) is inner

@@ -191,6 +191,13 @@ class DurableEventLog:
     def adopt_seal_key(self, scope: str, secret: bytes) -> None:
         self.recorder.keys.adopt(scope, secret)
 
+    def seal(self, scope: str, text: str, purpose: str) -> str:
+        return self.recorder.keys.seal(scope, text.encode(), purpose)
+
+    def unseal(self, scope: str, token: str, purpose: str) -> str | None:
+        plain = self.recorder.keys.of(scope).open(token, purpose)
+        return None if plain is None else plain.decode()
+
     def pseudonym(self, text: str) -> str:
         return self.recorder.keys.pseudonym(text)
 

@@ -20,6 +20,7 @@ from dms.adapters.executors.containers import UNTIL_KILLED_SECONDS, Containers, 
 from dms.adapters.executors.docker_settings import DockerSettings
 from dms.adapters.executors.driver_errors import our_errors_only
 from dms.adapters.executors.engine import DEFAULT_BASE_URL, Engine, EngineAddress, engine_address
+from dms.adapters.executors.engine_attach import Attached
 from dms.adapters.executors.engine_images import EngineImages, image_volumes
 from dms.adapters.executors.engine_memory import EngineMemory
 from dms.adapters.executors.engine_output import OUTPUT_LOST, OutputReader
@@ -28,14 +29,23 @@ from dms.adapters.executors.helper_image import HelperImage
 from dms.adapters.executors.holders import Holders
 from dms.adapters.executors.images import parse_reference
 from dms.adapters.executors.network_trial import NetworkTrial
-from dms.adapters.executors.profile import LABEL_NETWORK, MIB, container_config, stop_signal, too_little
+from dms.adapters.executors.profile import (
+    LABEL_NETWORK,
+    MIB,
+    container_config,
+    stop_signal,
+    too_little,
+    workspace_mb,
+)
 from dms.adapters.executors.rooms import Rooms
 from dms.adapters.executors.rooms import Workspaces as AnyWorkspaces
 from dms.adapters.executors.who_ended import WhoEnded
 from dms.adapters.executors.workspaces import Workspaces
 from dms.adapters.executors.workspaces_engine import EngineWorkspaces
 from dms.adapters.executors.workspaces_host import HostWorkspaces
+from dms.application.growing_lines import GrowingLine
 from dms.application.ports import (
+    NO_SECRETS,
     Execution,
     ExecutionSpec,
     ExecutionState,
@@ -46,11 +56,19 @@ from dms.application.ports import (
     PackedWorkspace,
     PreparedImage,
     PullProgress,
+    Secrets,
 )
 from dms.domain.network import Network
 from dms.domain.results import EVERYTHING, Selection
 from dms.domain.run_end import EndedBy
-from dms.errors import ExecutionError, ExecutorUnavailable, GpuUnavailable, ImageUnavailable, NetworkUnavailable
+from dms.errors import (
+    ExecutionError,
+    ExecutorUnavailable,
+    GpuUnavailable,
+    ImageUnavailable,
+    NetworkUnavailable,
+    NoPlaceForInput,
+)
 
 __all__ = ["DEFAULT_BASE_URL", "OUTPUT_LOST", "DockerExecutor", "DockerSettings"]
 
@@ -72,6 +90,7 @@ class DockerExecutor:
         self._containers = Containers(node_id, self._calls, engine)
         self._memory = EngineMemory(node_id, self._calls, engine)
         self._who_ended = WhoEnded(self._memory)
+        self._attached = Attached(self._containers, self._calls, engine)
         self._output = OutputReader(self._containers, self._memory, self._calls, engine, settings.quiet_seconds)
         self._rooms = _rooms(node_id, settings, address, self._calls, self._containers)
         self._gateways = Gateways(node_id, self._calls, settings.gateways)
@@ -133,6 +152,16 @@ class DockerExecutor:
             if await self._rooms.make(spec, image, archive, max_bytes) is None and archive is not None:
                 raise ExecutionError("this provider can't start a job from a checkpoint")
 
+    def workspace_bytes(self, spec: ExecutionSpec) -> int | None:
+        return workspace_mb(spec) * MIB
+
+    async def put(self, spec: ExecutionSpec, source: Path, place: str, unpack: str, max_bytes: int) -> None:
+        check_job_id(spec.job_id)
+        image = await self._images.present(parse_reference(spec.image))
+        async with self._lock(spec.job_id):
+            if not await self._rooms.put(spec, image, source, place, unpack, max_bytes):
+                raise NoPlaceForInput("this provider can't give a job inputs: there is no workspace to put them into")
+
     async def workspace_trouble(self) -> str:
         return await self._rooms.trouble()
 
@@ -167,7 +196,8 @@ class DockerExecutor:
                 lambda api: container_config(api, spec, limits, image["Id"], signal, volumes, mounts, gateway),
             )
 
-    async def start(self, job_id: str) -> None:
+    async def start(self, job_id: str, secrets: Secrets = NO_SECRETS) -> None:
+        """The engine has the secrets since the container was created."""
         self._memory.listen()
         async with self._lock(job_id):
             if (found := await self._containers.find(job_id)) is None:
@@ -209,6 +239,11 @@ class DockerExecutor:
         async with aclosing(self._output.follow(job_id, after)) as told:
             async for lines in told:
                 yield lines
+
+    async def growing(self, job_id: str) -> AsyncGenerator[GrowingLine, None]:
+        async with aclosing(self._attached.growing(job_id)) as lines:
+            async for line in lines:
+                yield line
 
     async def stop(self, job_id: str, grace_seconds: float) -> None:
         found = await self._containers.find(job_id)

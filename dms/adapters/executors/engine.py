@@ -58,6 +58,10 @@ class EngineAnswer:
                 return payload
         return b""
 
+    async def raw(self) -> bytes:
+        """Of a connection that was switched to another protocol: the next bytes, b"" at the end."""
+        return await self._reader.read(READ_BYTES)
+
     async def refusal(self) -> str:
         """The engine's words, of an answer that is none of 200."""
         body = b""

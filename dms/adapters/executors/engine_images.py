@@ -19,7 +19,8 @@ from dms.adapters.executors.pulls import Pull, steps
 from dms.adapters.executors.volumes import volume_paths
 from dms.application.ports import PreparedImage, PullProgress
 from dms.backoff import Backoff
-from dms.domain.image import ImageReference, host_of, is_inner_address
+from dms.domain.image import ImageReference, host_of
+from dms.domain.inner_addresses import is_inner_address
 from dms.errors import ExecutionError, ImageUnavailable, NoRoomForImage, NotFound, RegistryUnavailable
 
 logger = logging.getLogger(__name__)

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 LABEL_GATEWAY = "io.nunet.dms.gateway"  # its value is the job's id
 LABEL_GATEWAY_NODE = "io.nunet.dms.gateway_node"
 NETWORK_BITS = 29  # the bridge, the gateway, and room for what an engine may want
+UNTIL_REMOVED_SECONDS = 10.0  # by someone else
+CONFLICT = 409  # HTTP: somebody is removing it already
 MOST_TRIES = 64  # ranges that the engine says are taken
 MEMORY_MB = 32
 CLOSED_SECONDS = 30  # within which the rules are loaded
@@ -155,7 +157,7 @@ class Gateways:
         labels = [f"{LABEL_GATEWAY_NODE}={self._node_id}", f"{LABEL_GATEWAY}={job_id}"]
         containers, networks = await asyncio.gather(self._containers(labels), self._networks(labels))
         for container in containers:
-            await self._gone("container", partial(APIClient.remove_container, container=container["Id"], force=True))
+            await self._remove_container(str(container["Id"]))
         for network in networks:
             await self._gone("network", partial(APIClient.remove_network, net_id=network["Id"]))
 
@@ -299,6 +301,19 @@ class Gateways:
         except NotFound:
             return None
         return found
+
+    async def _remove_container(self, container: str) -> None:
+        """Returns once it is gone, whoever removes it: its network can't go before."""
+        try:
+            await self._gone("container", partial(APIClient.remove_container, container=container, force=True))
+        except ExecutionError as error:
+            if not isinstance(error.__cause__, APIError) or error.__cause__.status_code != CONFLICT:
+                raise
+            deadline = asyncio.get_running_loop().time() + UNTIL_REMOVED_SECONDS
+            while await self._described(container) is not None:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
 
     async def _gone(self, what: str, remove: Callable[[APIClient], object]) -> None:
         try:

@@ -19,17 +19,22 @@ import sys
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from dms.adapters.executors.driver_errors import our_errors_only
+from dms.adapters.executors.growing import EVERY_SECONDS, LONGEST
+from dms.adapters.executors.input_content import place_input
 from dms.adapters.executors.output import BATCH_LINES, Seeker
 from dms.adapters.executors.pack import pack
 from dms.adapters.executors.process_child import ProcessSpec, ProcessState
 from dms.adapters.executors.threads import stoppable
 from dms.adapters.executors.trees import remove_tree
 from dms.adapters.executors.workspace_archive import unpack
+from dms.application.growing_lines import GrowingLine
 from dms.application.ports import (
+    NO_SECRETS,
     Execution,
     ExecutionSpec,
     ExecutionState,
@@ -39,6 +44,7 @@ from dms.application.ports import (
     OutputLine,
     PackedWorkspace,
     PreparedImage,
+    Secrets,
 )
 from dms.clock import machine_clock
 from dms.disk import make_folder, write_file
@@ -120,6 +126,19 @@ class ProcessExecutor:
             if archive is not None and not _was_created(folder):
                 await asyncio.to_thread(_fill, folder, archive, max_bytes)
 
+    def workspace_bytes(self, spec: ExecutionSpec) -> int | None:
+        return None
+
+    async def put(self, spec: ExecutionSpec, source: Path, place: str, unpack: str, max_bytes: int) -> None:
+        folder = self._folder(spec.job_id)
+        work, stage = folder / "work", folder / "incoming"
+        with _storage(folder):
+            if not _was_created(folder):
+                make_folder(work)
+                await stoppable(
+                    lambda stopped: place_input(work, stage, source, place, unpack, max_bytes, None, stopped)
+                )
+
     async def workspace_trouble(self) -> str:
         """Each job's folder is one."""
         return ""
@@ -150,14 +169,14 @@ class ProcessExecutor:
                 write_file(folder / "spec.json", msgspec.json.encode(wanted))
         return spec.job_id
 
-    async def start(self, job_id: str) -> None:
-        """Returns once the job runs (or has run): never before it could be found again."""
+    async def start(self, job_id: str, secrets: Secrets = NO_SECRETS) -> None:
+        """Returns once the job runs (or has run): never before it could be found again. The secrets go over a pipe."""
         folder = self._folder(job_id)
         if (await self.inspect(job_id)).state is not ExecutionState.CREATED:
             return
         try:
             with _storage(folder):
-                await asyncio.to_thread(_spawn_supervisor, folder)
+                await asyncio.to_thread(_spawn_supervisor, folder, secrets)
         except subprocess.TimeoutExpired as error:
             raise ExecutionError(f"job {job_id} did not start within {_START_SECONDS:g} s") from error
         execution = await self.inspect(job_id)
@@ -193,6 +212,16 @@ class ProcessExecutor:
             return OutputLine(*self._decoder.decode(record))
         except UNREADABLE:
             return OutputLine("stderr", 0, "[dms] a line of the output is damaged and can't be shown")
+
+    async def growing(self, job_id: str) -> AsyncGenerator[GrowingLine, None]:
+        folder, told = self._folder(job_id), dict[str, str]()
+        while (await self.inspect(job_id)).state in {ExecutionState.CREATED, ExecutionState.RUNNING}:
+            shown = await asyncio.to_thread(_growing, folder / "growing.json")
+            for stream, text in shown.items():
+                if told.get(stream, "") != text:
+                    told[stream] = text
+                    yield GrowingLine(stream, text[-LONGEST:])
+            await asyncio.sleep(EVERY_SECONDS)
 
     async def stop(self, job_id: str, grace_seconds: float) -> None:
         folder = self._folder(job_id)
@@ -249,11 +278,11 @@ def _fill(folder: Path, archive: Path, max_bytes: int) -> None:
     unpack(archive, work, max_bytes)
 
 
-def _spawn_supervisor(folder: Path) -> None:
+def _spawn_supervisor(folder: Path, secrets: Secrets) -> None:
     """Returns once it closed its standard output: the job was started, or never will be."""
     subprocess.run(
         [sys.executable, "-m", "dms.adapters.executors.process_child", str(folder)],
-        stdin=subprocess.DEVNULL,
+        input=msgspec.json.encode(dict(secrets.values)),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
@@ -310,6 +339,15 @@ def _stored_spec(folder: Path) -> ProcessSpec | None:
     except UNREADABLE as error:
         logger.warning("%s is damaged and not used: %s", path, error)
         return None
+
+
+def _growing(path: Path) -> dict[str, str]:
+    """Stream -> what is shown; nothing while there is no such file, or where it can't be read."""
+    try:
+        shown = msgspec.json.decode(path.read_bytes(), type=dict[Literal["stdout", "stderr"], str])
+    except (OSError, *UNREADABLE):
+        return {}
+    return {str(stream): text for stream, text in shown.items()}
 
 
 def _stored_state(folder: Path) -> ProcessState | None:

@@ -4,12 +4,14 @@
 
 FOLDER has `spec.json`; this writes `state.json` and `output.ndjson` (one `[stream, time_ns, text]` a
 line) beside it, and holds a lock on `lock` for as long as it lives. SIGTERM is passed on to the job,
-SIGUSR1 kills it. Standard output is closed once the job was started (or could not be). Nothing else of the DMS that
+SIGUSR1 kills it. Standard input has the job's secret environment variables, a JSON object, which are written
+nowhere. Standard output is closed once the job was started (or could not be). Nothing else of the DMS that
 started it is used: it may be gone at any moment.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import math
@@ -25,6 +27,7 @@ from pathlib import Path
 import msgspec
 
 from dms.adapters.executors.endings import is_ended_by
+from dms.adapters.executors.growing import EVERY_SECONDS, GrowingText
 from dms.adapters.executors.lines import LINE_BYTES, LineCutter
 from dms.clock import boot_us, machine_clock
 from dms.disk import append_to, make_folder, private, write_file
@@ -123,8 +126,10 @@ class LineSplitter:
     def __init__(self) -> None:
         self._cutter = LineCutter()
         self._open = False  # there is a line that has begun
+        self.growing = GrowingText()
 
     def feed(self, data: bytes) -> list[str]:
+        self.growing.feed(data)
         texts: list[str] = []
         *ends, rest = data.split(b"\n")
         for end in ends:
@@ -142,7 +147,31 @@ class LineSplitter:
         return list(self._cutter.end()) if self._open else []
 
 
-def supervise(folder: Path) -> None:
+class GrowingFile:
+    """What is shown of lines without an end, in a file that is written anew so often at most. It is for who watches:
+    that it can't be written harms nobody."""
+
+    def __init__(self, path: Path, texts: dict[str, GrowingText]) -> None:
+        self._path, self._texts = path, texts
+        self._written = dict.fromkeys(texts, "")
+        self._next = 0.0
+
+    def due_in(self) -> float:
+        """Seconds until there is something to write; infinite for nothing."""
+        return max(0.0, self._next - time.monotonic()) if self._shown() != self._written else math.inf
+
+    def write(self) -> None:
+        if self.due_in() > 0:
+            return
+        self._written, self._next = self._shown(), time.monotonic() + EVERY_SECONDS
+        with contextlib.suppress(OSError):
+            write_file(self._path, msgspec.json.encode(self._written), durable=False)
+
+    def _shown(self) -> dict[str, str]:
+        return {name: text.shown for name, text in self._texts.items()}
+
+
+def supervise(folder: Path, secrets: dict[str, str]) -> None:
     """Runs the job of the folder, once: returns at once if another supervisor has it or it was run."""
     lock = private(folder / "lock", os.O_RDWR | os.O_CREAT)
     deadline = time.monotonic() + _LOCK_SECONDS
@@ -153,11 +182,11 @@ def supervise(folder: Path) -> None:
             time.sleep(0.01)
         else:
             if not (folder / "state.json").exists():
-                _run(folder, msgspec.json.decode((folder / "spec.json").read_bytes(), type=ProcessSpec))
+                _run(folder, msgspec.json.decode((folder / "spec.json").read_bytes(), type=ProcessSpec), secrets)
             return
 
 
-def _run(folder: Path, spec: ProcessSpec) -> None:
+def _run(folder: Path, spec: ProcessSpec, secrets: dict[str, str]) -> None:
     began = machine_clock()
     state = ProcessState(
         supervisor_pid=os.getpid(), started_at=began.wall_us, boot_id=began.boot_id, started_boot_us=began.boot_us
@@ -166,13 +195,13 @@ def _run(folder: Path, spec: ProcessSpec) -> None:
     _store(folder, state)
     try:
         writer = LineWriter(folder / "output.ndjson", spec.output_mb * 1024 * 1024)
-        job = _spawn(folder, spec)
+        job = _spawn(folder, spec, secrets)
     except (OSError, subprocess.SubprocessError) as error:
         _store(folder, msgspec.structs.replace(state, exit_code=126, finished_at=_now(), error=str(error)))
         return
     signals = SignalsPassedOn(job)
     _close_standard_output()
-    ended_boot_us = _copy_output(job, writer)
+    ended_boot_us = _copy_output(job, writer, folder)
     writer.close()
     code = job.wait()
     code = 128 - code if code < 0 else code  # a signal's number, as a shell tells it
@@ -187,7 +216,7 @@ def _run(folder: Path, spec: ProcessSpec) -> None:
         time.sleep(_RETRY_SECONDS)
 
 
-def _spawn(folder: Path, spec: ProcessSpec) -> subprocess.Popen[bytes]:
+def _spawn(folder: Path, spec: ProcessSpec, secrets: dict[str, str]) -> subprocess.Popen[bytes]:
     work = folder / "work"
     make_folder(work)
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(work), "LANG": "C.UTF-8"}
@@ -197,7 +226,7 @@ def _spawn(folder: Path, spec: ProcessSpec) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=work,
-        env={**environment, **spec.environment},
+        env={**environment, **secrets, **spec.environment},
         start_new_session=True,
         preexec_fn=lambda: _limit(spec),  # noqa: PLW1509  # this process has one thread
     )
@@ -246,7 +275,7 @@ class SignalsPassedOn:
             os.killpg(self._job.pid, number)
 
 
-def _copy_output(job: subprocess.Popen[bytes], writer: LineWriter) -> int:
+def _copy_output(job: subprocess.Popen[bytes], writer: LineWriter, folder: Path) -> int:
     """Until both pipes are closed, or soon after the job's end; what it left behind is killed then.
     Answers when the job ended, on the boot clock."""
     ended_boot_us = 0
@@ -255,13 +284,14 @@ def _copy_output(job: subprocess.Popen[bytes], writer: LineWriter) -> int:
         for name, pipe in (("stdout", job.stdout), ("stderr", job.stderr))
         if pipe is not None
     }
+    growing = GrowingFile(folder / "growing.json", {name: splitter.growing for name, splitter in pipes.values()})
     ended, deadline = os.pidfd_open(job.pid), math.inf
     with selectors.DefaultSelector() as selector:
         for descriptor in (*pipes, ended):
             selector.register(descriptor, selectors.EVENT_READ)
         while selector.get_map() and time.monotonic() < deadline:
-            left = None if deadline == math.inf else max(deadline - time.monotonic(), 0.0)
-            for key, _ in selector.select(left):
+            left = min(deadline - time.monotonic(), growing.due_in())
+            for key, _ in selector.select(None if left == math.inf else max(left, 0.0)):
                 if key.fd == ended:
                     ended_boot_us = boot_us()
                     selector.unregister(ended)
@@ -269,6 +299,7 @@ def _copy_output(job: subprocess.Popen[bytes], writer: LineWriter) -> int:
                     deadline = time.monotonic() + _AFTER_EXIT_SECONDS
                 elif not _copy_some(key.fd, *pipes[key.fd], writer):
                     selector.unregister(key.fd)
+            growing.write()
     for name, splitter in pipes.values():
         writer.write(name, splitter.flush())
     os.close(ended)
@@ -312,4 +343,4 @@ if __name__ == "__main__":
         os._exit(0)
     os.setsid()
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGUSR1])  # until the job runs
-    supervise(Path(sys.argv[1]))
+    supervise(Path(sys.argv[1]), msgspec.json.decode(sys.stdin.buffer.read(), type=dict[str, str]))

@@ -189,6 +189,7 @@ def _environment(spec: ExecutionSpec) -> list[str]:
     environment = {
         "HOME": WORKSPACE,
         **dict(spec.environment),
+        **dict(spec.secrets.values),
         "LD_PRELOAD": "",
         "NVIDIA_VISIBLE_DEVICES": ",".join(spec.gpu_uuids) or "void",
         "NVIDIA_DRIVER_CAPABILITIES": "compute,utility" if spec.gpu_uuids else "",

@@ -46,6 +46,9 @@ class Workspaces(Protocol):
     async def is_here(self, job_id: str) -> bool:
         """Whether there is one of that job, ready or not."""
 
+    async def put(self, job_id: str, source: Path, place: str, unpack: str, max_bytes: int, owner: Owner) -> None:
+        """As the executor's. Of a job whose workspace is here."""
+
     async def pack(
         self, job_id: str, into: Path, max_bytes: int, known_state: str, selection: Selection
     ) -> PackedWorkspace | None:
@@ -82,9 +85,21 @@ class Rooms:
             return None
         config = image["Config"]
         volumes = image_volumes(parse_reference(spec.image), image)
-        owner = owner_of(str(config.get("User") or "") if self._image_user else UNPRIVILEGED)
+        owner = self._owner(image)
         copied = copied_paths(volumes, str(config.get("WorkingDir") or ""))
         return await way.make(spec, image, volumes, copied, archive, max_bytes, owner)
+
+    async def put(
+        self, spec: ExecutionSpec, image: dict[str, Any], source: Path, place: str, unpack: str, max_bytes: int
+    ) -> bool:
+        """Whether the job has a workspace."""
+        if (way := await self._of(spec.job_id)) is None:
+            return False
+        await way.put(spec.job_id, source, place, unpack, max_bytes, self._owner(image))
+        return True
+
+    def _owner(self, image: dict[str, Any]) -> Owner:
+        return owner_of(str(image["Config"].get("User") or "") if self._image_user else UNPRIVILEGED)
 
     async def pack(
         self, job_id: str, into: Path, max_bytes: int, known_state: str, selection: Selection

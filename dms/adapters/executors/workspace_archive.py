@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from msgspec import Struct
 
@@ -60,6 +60,14 @@ class Entry(Struct, frozen=True, kw_only=True):
     size: int
 
 
+class Content(Protocol):
+    """Files and folders, one after the other: what `entries` named last, `chunks` reads."""
+
+    def entries(self) -> Iterator[Entry]: ...
+
+    def chunks(self) -> Iterator[bytes]: ...
+
+
 class Unpacked(Struct, frozen=True):
     files: int
     size_bytes: int
@@ -73,33 +81,32 @@ def is_suspicious(content_bytes: int, archive_bytes: int) -> bool:
 def check_archive(archive: Path, max_bytes: int) -> Unpacked:
     """Reads all of it, writes nothing. Raises ArchiveRefused, ExecutorUnavailable."""
     files = size = 0
-    with _opened(archive) as file:
+    with opened(archive, "checkpoint") as file:
         reader = ArchiveReader(file, max_bytes)
         for entry in reader.entries():
             files, size = files + (not entry.folder), size + entry.size
     return Unpacked(files, size)
 
 
-def repack(archive: Path, out: BinaryIO, max_bytes: int) -> None:
-    """As a plain tar of files and folders below `.`, which busybox reads. Raises as `unpack`, and OSError of `out`."""
-    with (
-        _opened(archive) as file,
-        tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT, bufsize=READ_BYTES) as tar,
-    ):
-        reader = ArchiveReader(file, max_bytes)
-        for entry in reader.entries():
+def repack(content: Content, out: BinaryIO, below: str = ".", mark: str = "") -> None:
+    """As a plain tar of files and folders, which busybox reads. below: the folder in it that all is in. mark: an empty
+    file at its end, which tells that nothing is missing. Raises what `content` does, and OSError of `out`."""
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT, bufsize=READ_BYTES) as tar:
+        for entry in content.entries():
             if not entry.parts:
                 continue  # the workspace itself: its rights are the executor's to set
-            info = tarfile.TarInfo("/".join((".", *entry.parts)))
+            info = tarfile.TarInfo("/".join((below, *entry.parts)))
             info.type = tarfile.DIRTYPE if entry.folder else tarfile.REGTYPE
             info.mode, info.mtime, info.size = entry.mode | (0o700 if entry.folder else 0o600), entry.mtime, entry.size
-            tar.addfile(info, _Chunks(reader))
+            tar.addfile(info, _Chunks(content))
+        if mark:
+            tar.addfile(tarfile.TarInfo(mark))
 
 
 class _Chunks(io.RawIOBase):
     """A file's bytes, as `tarfile` asks for them."""
 
-    def __init__(self, reader: ArchiveReader) -> None:
+    def __init__(self, reader: Content) -> None:
         self._chunks = reader.chunks()
         self._rest = b""
 
@@ -115,7 +122,7 @@ def unpack(archive: Path, target: Path, max_bytes: int, owner: Owner | None = No
     """Into a folder that is empty and that nobody else writes. Raises ArchiveRefused; ExecutionError when
     it does not fit; ExecutorUnavailable."""
     files = size = 0
-    with _opened(archive) as file, _Target(target, owner) as writer:
+    with opened(archive, "checkpoint") as file, Target(target, owner) as writer:
         reader = ArchiveReader(file, max_bytes)
         for entry in reader.entries():
             writer.write(entry, reader)
@@ -126,9 +133,11 @@ def unpack(archive: Path, target: Path, max_bytes: int, owner: Owner | None = No
 class ArchiveReader:
     """`entries` yields each; a file's `chunks` must be read before the next (else they are skipped)."""
 
-    def __init__(self, file: BinaryIO, max_bytes: int) -> None:
-        """max_bytes: of content, all files together."""
-        self._data = _Gunzip(file)
+    def __init__(self, file: BinaryIO, max_bytes: int, *, top: str = TOP, zipped: bool = True) -> None:
+        """max_bytes: of content, all files together. top: the folder that everything is in; empty for none. zipped: it
+        is a tar.gz, else a tar."""
+        self._data = _Gunzip(file) if zipped else _Plain(file)
+        self._top = top
         self._left = max_bytes
         self._max_bytes = max_bytes
         self._body = self._padding = 0
@@ -217,13 +226,13 @@ class ArchiveReader:
             raise ArchiveRefused(f"{shown} leaves its folder ('..')")
         if not parts and name.strip("/") == ".":  # `tar -C FOLDER .`'s own first entry
             return ()
-        if not parts or parts[0] != TOP:
-            raise ArchiveRefused(f"{shown} is outside of the folder {TOP}/")
+        if not parts or (self._top and parts[0] != self._top):
+            raise ArchiveRefused(f"{shown} is outside of the folder {self._top}/")
         if len(parts) > DEPTH or len(name.encode()) > PATH_BYTES:
             raise ArchiveRefused(f"{shown} is deeper than {DEPTH} folders or longer than {PATH_BYTES} bytes")
         if any(len(part.encode()) > NAME_BYTES for part in parts):
             raise ArchiveRefused(f"{shown} has a part longer than {NAME_BYTES} bytes")
-        return parts[1:]
+        return parts[1:] if self._top else parts
 
     def _claim(self, parts: tuple[str, ...], folder: bool, shown: str) -> None:
         """Each name once; what is a file can't hold others. Folders may be named after their content."""
@@ -236,6 +245,30 @@ class ArchiveReader:
         self._seen[parts] = folder
         if len(self._seen) > ENTRIES:
             raise ArchiveRefused(f"it has more than {ENTRIES} entries")
+
+
+class _Plain:
+    """A file as it is, a piece at a time."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def some(self, size: int) -> bytes:
+        """Between 1 and `size` bytes. Raises ArchiveRefused at the end."""
+        data = self._file.read(size)
+        if not data:
+            raise ArchiveRefused("it ends too early")
+        return data
+
+    def exactly(self, size: int) -> bytes:
+        """size: small."""
+        return _exactly(self, size)
+
+    def finish(self) -> None:
+        """Behind the tar's end there may be some zeros."""
+        data = self._file.read(TRAILING_BYTES + 1)
+        if len(data) > TRAILING_BYTES or any(data):
+            raise ArchiveRefused("there is more behind its end")
 
 
 class _Gunzip:
@@ -268,10 +301,7 @@ class _Gunzip:
 
     def exactly(self, size: int) -> bytes:
         """size: small."""
-        found = b""
-        while len(found) < size:
-            found += self.some(size - len(found))
-        return found
+        return _exactly(self, size)
 
     def finish(self) -> None:
         """Behind the tar's end there may be some zeros, and nothing behind the gzip."""
@@ -290,7 +320,14 @@ class _Gunzip:
             raise ArchiveRefused("there is more behind its end")
 
 
-class _Target:
+def _exactly(data: _Plain | _Gunzip, size: int) -> bytes:
+    found = b""
+    while len(found) < size:
+        found += data.some(size - len(found))
+    return found
+
+
+class Target:
     """Creates what is new and follows nothing: each folder is opened from the one above it."""
 
     def __init__(self, root: Path, owner: Owner | None) -> None:
@@ -298,7 +335,7 @@ class _Target:
         self._owner = owner
         self._folders: list[Entry] = []
 
-    def __enter__(self) -> _Target:
+    def __enter__(self) -> Target:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
@@ -308,18 +345,18 @@ class _Target:
         finally:
             os.close(self._root)
 
-    def write(self, entry: Entry, reader: ArchiveReader) -> None:
+    def write(self, entry: Entry, reader: Content) -> None:
         if not entry.parts:
             return  # the workspace itself: its rights are the executor's to set
         if entry.folder:
-            with self._folder(entry.parts) as folder:
+            with self.folder(entry.parts) as folder:
                 os.fchmod(folder, entry.mode | 0o700)
             self._folders.append(entry)
             return
-        with self._folder(entry.parts[:-1]) as folder:
+        with self.folder(entry.parts[:-1]) as folder:
             self._write_file(folder, entry, reader)
 
-    def _write_file(self, folder: int, entry: Entry, reader: ArchiveReader) -> None:
+    def _write_file(self, folder: int, entry: Entry, reader: Content) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             handle = os.open(entry.parts[-1], flags, 0o600, dir_fd=folder)
@@ -335,8 +372,8 @@ class _Target:
             os.utime(handle, (entry.mtime, entry.mtime))
 
     @contextmanager
-    def _folder(self, parts: tuple[str, ...]) -> Iterator[int]:
-        """Made where it is missing."""
+    def folder(self, parts: tuple[str, ...]) -> Iterator[int]:
+        """A descriptor of the folder, which is made where it is missing; no link is followed."""
         handle = os.dup(self._root)
         try:
             for part in parts:
@@ -360,22 +397,22 @@ class _Target:
     def _date_folders(self) -> None:
         """At the end: writing into a folder changes its time."""
         for entry in reversed(self._folders):
-            with self._folder(entry.parts) as folder:
+            with self.folder(entry.parts) as folder:
                 os.utime(folder, (entry.mtime, entry.mtime))
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[BinaryIO]:
-    """Every refusal names what is refused; the disk's own troubles are told apart."""
+def opened(archive: Path, what: str) -> Iterator[BinaryIO]:
+    """Every refusal names what is refused; the disk's own troubles are told apart. what: it is, for people."""
     try:
         with archive.open("rb", buffering=0) as file:
             yield file
     except ArchiveRefused as refused:
-        raise ArchiveRefused(f"the checkpoint is refused: {refused}") from refused
+        raise ArchiveRefused(f"the {what} is refused: {refused}") from refused
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             raise ExecutorUnavailable(f"the archive {archive.name} is not here") from error
-        raise ExecutionError(f"the checkpoint can't be unpacked: {error.strerror}") from error
+        raise ExecutionError(f"the {what} can't be unpacked: {error.strerror}") from error
 
 
 def _pax_records(body: bytes) -> dict[str, str]:

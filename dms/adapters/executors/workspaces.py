@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+from dms.adapters.executors.input_content import place_input
 from dms.adapters.executors.profile import WORKSPACE
 from dms.adapters.executors.trees import remove_tree
 from dms.adapters.executors.workspace_archive import Owner, unpack
@@ -69,6 +70,20 @@ class Workspaces:
         """The job's folder, if it is ready."""
         folder = self._root / job_id
         return folder / "workspace" if (folder / "ready").exists() else None
+
+    def put(
+        self,
+        job_id: str,
+        source: Path,
+        place: str,
+        unpack: str,
+        max_bytes: int,
+        owner: Owner,
+        stopped: threading.Event,
+    ) -> None:
+        """See place_input. Of a job whose folder is ready."""
+        folder = self._root / job_id
+        place_input(folder / "workspace", folder / "incoming", source, place, unpack, max_bytes, owner, stopped)
 
     def is_here(self, job_id: str) -> bool:
         """Whether there is a folder of that job, ready or not."""

@@ -29,6 +29,7 @@ from dms.adapters.executors.containers import Containers, execution_of
 from dms.adapters.executors.engine_exec import ExecStream
 from dms.adapters.executors.helper_image import HelperImage
 from dms.adapters.executors.holders import HOLDER, Holders, ProgramFailed
+from dms.adapters.executors.input_content import input_content
 from dms.adapters.executors.pack_stream import StreamedPack
 from dms.adapters.executors.profile import (
     LABEL_JOB,
@@ -40,18 +41,19 @@ from dms.adapters.executors.profile import (
 )
 from dms.adapters.executors.threads import stoppable
 from dms.adapters.executors.volumes import copier_config, is_below
-from dms.adapters.executors.workspace_archive import Owner, repack
+from dms.adapters.executors.workspace_archive import ArchiveReader, Owner, opened, repack
 from dms.adapters.executors.workspaces import link_or_file
 from dms.adapters.executors.workspaces_host import does_not_fit
 from dms.application.ports import ExecutionSpec, ExecutionState, PackedWorkspace
 from dms.domain.results import EVERYTHING, Selection
-from dms.errors import ExecutionError, ExecutorUnavailable, NotFound
+from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable, NotFound
 
 KEEPER = "keeper"  # the part that is there only while an image's content is copied
 INODES = 65_536
 _TRIAL = "dms-try-"
 _FLAT = "/held"  # where a keeper has the volumes: none inside of another, so that each is empty before it is filled
 _TRY_AGAIN_SECONDS = 60.0
+_STAGE, _CONTENT, _WHOLE = ".dms-incoming", "content", "whole"
 _READY, _FILLED = "/state/ready", "/state/filled"  # marks: all is there; the archive's content, too
 
 
@@ -120,6 +122,33 @@ class EngineWorkspaces:
 
     async def is_here(self, job_id: str) -> bool:
         return bool(await self._volumes(job_id))
+
+    async def put(self, job_id: str, source: Path, place: str, unpack: str, max_bytes: int, owner: Owner) -> None:
+        with suppress(ProgramFailed):
+            at = shlex.quote(f"{WORKSPACE}/{place}")
+            await self._holders.run(job_id, f"[ -e {at} ] || [ -h {at} ]")
+            return
+        holder, version = await self._holders.running(job_id), await self._calls.version()
+        name = PurePosixPath(place).name
+
+        def work(stopped: threading.Event) -> None:
+            with (
+                self._holders.program(holder, version, _placing(place), f"{owner.uid}:{owner.gid}") as stream,
+                suppress(_TakesNoMore),
+            ):
+                try:
+                    with input_content(source, name, unpack, max_bytes) as content:
+                        repack(content, cast("BinaryIO", _Input(stream, stopped)), f"./{_CONTENT}", f"./{_WHOLE}")
+                except (ArchiveRefused, ExecutorUnavailable):
+                    stream.end_input()
+                    stream.finish()  # it has taken away what had come
+                    raise
+                stream.end_input()
+
+        try:
+            await stoppable(work)
+        except ProgramFailed as error:
+            raise ExecutionError(f"{place} can't be put into the workspace: {error}") from error
 
     async def pack(
         self, job_id: str, into: Path, max_bytes: int, known_state: str, selection: Selection = EVERYTHING
@@ -205,7 +234,8 @@ class EngineWorkspaces:
                 self._holders.program(holder, version, script, f"{owner.uid}:{owner.gid}") as stream,
                 suppress(_TakesNoMore),
             ):
-                repack(archive, cast("BinaryIO", _Input(stream, stopped)), max_bytes)
+                with opened(archive, "checkpoint") as file:
+                    repack(ArchiveReader(file, max_bytes), cast("BinaryIO", _Input(stream, stopped)))
                 stream.end_input()
 
         try:
@@ -295,6 +325,22 @@ class _Input(io.RawIOBase):
         except (BrokenPipeError, ConnectionResetError) as error:
             raise _TakesNoMore from error
         return len(data)
+
+
+def _placing(place: str) -> str:
+    """The program that takes a tar with the input, and makes it appear once all of it is there. No link is followed:
+    nothing but ours runs there before the job does."""
+    folders = PurePosixPath(place).parts[:-1]
+    ways = [shlex.quote("/".join(folders[:depth])) for depth in range(1, len(folders) + 1)]
+    at, content = shlex.quote(place), shlex.quote(f"{_STAGE}/{_CONTENT}/{PurePosixPath(place).name}")
+    return "\n".join((
+        "fail() { cat > /dev/null; exit 1; }",  # its input is read to the end, or its words would be lost with it
+        f"umask 022; cd {WORKSPACE} || fail",
+        *(f"[ ! -h {way} ] && mkdir -p {way} || {{ echo a file or link is in its way >&2; fail; }}" for way in ways),
+        f"rm -rf {_STAGE}; mkdir {_STAGE} || fail",
+        f"tar -x -p -f - -C {_STAGE} && [ -e {_STAGE}/{_WHOLE} ] && mv {content} {at} && rm -rf {_STAGE} && exit 0",
+        f"rm -rf {_STAGE}; fail",
+    ))  # fmt: skip
 
 
 def _mounts(names: Mapping[str, str]) -> list[Mount]:

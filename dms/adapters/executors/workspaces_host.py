@@ -54,6 +54,9 @@ class HostWorkspaces:
     async def is_here(self, job_id: str) -> bool:
         return self._workspaces.is_here(job_id)
 
+    async def put(self, job_id: str, source: Path, place: str, unpack: str, max_bytes: int, owner: Owner) -> None:
+        await stoppable(lambda stopped: self._workspaces.put(job_id, source, place, unpack, max_bytes, owner, stopped))
+
     async def pack(
         self, job_id: str, into: Path, max_bytes: int, known_state: str, selection: Selection = EVERYTHING
     ) -> PackedWorkspace | None:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from dms.application.growing_lines import GrowingLine
 from dms.application.ports import LogLine
 from dms.domain.bounds import time_text
 from dms.domain.event import Event, Recorded
@@ -31,6 +32,7 @@ class Flavour(Struct, frozen=True):
     version: int
     core: bool  # only the documented actions, no output
     base: str
+    progress: bool = False  # version 2: lines that have no end yet, too
 
 
 def _submitted(_event: Job.Submitted, _log_url: str) -> Content:
@@ -56,6 +58,29 @@ def _funding_pending(event: Job.FundingPending, _log_url: str) -> Content:
     return {"action": "funding-pending", "message": event.reason}
 
 
+def _input_started(event: Job.InputStarted, _log_url: str) -> Content:
+    return {"action": "input-started", "message": f"{_input(event)} is fetched"} | _input_fields(event)
+
+
+def _input_done(event: Job.InputDone, _log_url: str) -> Content:
+    whence = "the provider had it" if event.cached else "fetched"
+    text = f"{_input(event)}: {event.size_bytes} bytes, {whence}, SHA-256 {event.sha256[:12]}"
+    more = {"size_bytes": event.size_bytes, "sha256": event.sha256, "cached": event.cached}
+    return {"action": "input-done", "message": text} | _input_fields(event) | more
+
+
+def _input_failed(event: Job.InputFailed, _log_url: str) -> Content:
+    return {"action": "input-failed", "message": f"{_input(event)}: {event.reason}"} | _input_fields(event)
+
+
+def _input(event: Job.InputStarted | Job.InputDone | Job.InputFailed) -> str:
+    return f"input {event.number}, {event.path}"
+
+
+def _input_fields(event: Job.InputStarted | Job.InputDone | Job.InputFailed) -> Content:
+    return {"number": event.number, "path": event.path}
+
+
 def _attempt_failed(event: Job.AttemptFailed, _log_url: str) -> Content:
     message = {"attempt": event.attempt, "reason": event.reason, "fault": event.fault}
     return {"action": "job-attempt-failed", "message": message}
@@ -68,6 +93,9 @@ def _attempt_started(event: Job.AttemptStarted, _log_url: str) -> Content:
 
 ACTIONS: dict[type[Event], Callable[[Any, str], Content | None]] = {
     Job.FundingPending: _funding_pending,
+    Job.InputStarted: _input_started,
+    Job.InputDone: _input_done,
+    Job.InputFailed: _input_failed,
     Job.AttemptFailed: _attempt_failed,
     Job.AttemptStarted: _attempt_started,
     Job.Submitted: _submitted,
@@ -76,7 +104,14 @@ ACTIONS: dict[type[Event], Callable[[Any, str], Content | None]] = {
     Job.Failed: _failed,
     Job.Expired: _failed,
 }
-OF_VERSION_2 = (Job.FundingPending, Job.AttemptFailed, Job.AttemptStarted)
+OF_VERSION_2 = (
+    Job.FundingPending,
+    Job.InputStarted,
+    Job.InputDone,
+    Job.InputFailed,
+    Job.AttemptFailed,
+    Job.AttemptStarted,
+)
 """A client of the original knows no such actions, and might take an attempt's failure for the job's."""
 TERMINAL = (Job.Completed, Job.Failed, Job.Expired)
 TOPICS = tuple(event.TOPIC for event in ACTIONS)
@@ -126,6 +161,11 @@ def line_frames(job_id: str, lines: Sequence[LogLine], flavour: Flavour) -> Iter
         return
     for stream, text in _joined(lines):
         yield _encode({"action": "log-stream-response", stream: text})
+
+
+def progress_frame(job_id: str, line: GrowingLine) -> bytes:
+    """What is shown of a line that has no end yet; only for a flavour that wants it."""
+    return _encode({"action": "log-progress", "job_id": job_id, "stream": line.stream, "text": line.text})
 
 
 def connected_frame() -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 from dms.adapters.http.action_frames import SUBPROTOCOL_V2
 from dms.adapters.http.answers import Time
 from dms.adapters.http.openapi import Shapes
-from dms.adapters.http.routes import JOB_ID, OPTIONAL_JOB_ID, TEXT, Parameter, WebSocket, choice, whole
+from dms.adapters.http.routes import FLAG, JOB_ID, OPTIONAL_JOB_ID, TEXT, Parameter, WebSocket, choice, whole
 from dms.domain.retry import MOST_ATTEMPTS
 from dms.domain.reward import Fault
 
@@ -22,6 +22,15 @@ _POSITION = {"type": "integer", "minimum": 1, "description": "of the event in th
 _SEQ = {"type": "integer", "minimum": 1, "description": "number of the line, over both streams"}
 _OF_EVENT: Schema = {"job_id": JOB_ID, "position": _POSITION, "time": _TIME}
 _OF_LINE: Schema = {"job_id": JOB_ID, "seq": _SEQ, "time": _TIME}
+_OF_INPUT: Schema = {
+    "number": {"type": "integer", "minimum": 1, "description": "of the input, as the request lists them"},
+    "path": {"type": "string", "description": "below /workspace"},
+}
+_FETCHED: Schema = {
+    "size_bytes": {"type": "integer", "minimum": 0},
+    "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "of what was fetched"},
+    "cached": {"type": "boolean", "description": "the provider had it already"},
+}
 _RESPONSE: Schema = {
     "type": "object",
     "properties": {"success": {"const": True}, "content": {"type": "string", "description": "address of the log"}},
@@ -71,6 +80,18 @@ OUTGOING: dict[str, dict[str, Any]] = {
         "funding-pending", "Version 2 only: the payment can't be told good or bad yet; the message says why.",
         {"message": TEXT, **_OF_EVENT}, ["message"],
     ),
+    "input-started": _action(
+        "input-started", "Version 2 only: the provider fetches an input, before it starts the container.",
+        {"message": TEXT, **_OF_INPUT, **_OF_EVENT}, ["message", *_OF_INPUT],
+    ),
+    "input-done": _action(
+        "input-done", "Version 2 only: an input is in the workspace.",
+        {"message": TEXT, **_OF_INPUT, **_FETCHED, **_OF_EVENT}, ["message", *_OF_INPUT, *_FETCHED],
+    ),
+    "input-failed": _action(
+        "input-failed", "Version 2 only: an input can't be had; the message says why, and the job's end follows.",
+        {"message": TEXT, **_OF_INPUT, **_OF_EVENT}, ["message", *_OF_INPUT],
+    ),
     "job-submitted": _action("job-submitted", "The payment counts; the provider is asked to run the job.", _OF_EVENT),
     "deployment-response": _action(
         "deployment-response", "The container runs.", {"message": _RESPONSE, **_OF_EVENT}, ["message"]
@@ -89,11 +110,26 @@ OUTGOING: dict[str, dict[str, Any]] = {
         "job-failed", "The job ended in any other way; the message says which.", {"message": TEXT, **_OF_EVENT},
         ["message"],
     ),
+    "log-progress": _action(
+        "log-progress",
+        "Version 2 only, with `progress=true`: what a terminal would show of a line that has no end yet; empty once it "
+        "has ended. It is neither counted nor sent again.",
+        {"job_id": JOB_ID, "stream": {"type": "string", "enum": ["stdout", "stderr"]}, "text": TEXT},
+        ["stream", "text"],
+    ),
     "error": _action("error", "A message of the client was not taken; the socket stays open.", {"message": TEXT},
                      ["message"]),
 }  # fmt: skip
 
-_VERSION_2_ONLY = ("funding-pending", "job-attempt-failed", "job-attempt-started")
+_VERSION_2_ONLY = (
+    "funding-pending",
+    "input-started",
+    "input-done",
+    "input-failed",
+    "job-attempt-failed",
+    "job-attempt-started",
+    "log-progress",
+)
 
 
 def _version_1(schema: Schema) -> dict[str, Any]:
@@ -159,6 +195,7 @@ _DEPLOY_QUERY = (
     Parameter("job_id", "Follow this job.", OPTIONAL_JOB_ID, example=""),
     Parameter("after", "Of that job, everything after this position of the log.", whole(2**62)),
     Parameter("log_after", "Of its output, everything behind this line.", whole(2**62)),
+    Parameter("progress", "Also lines that have no end yet, as they grow (dms.actions.v2).", FLAG),
     Parameter("actions", "core: only the documented actions, without output.", choice("all", "core")),
 )
 

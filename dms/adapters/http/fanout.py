@@ -24,8 +24,10 @@ from dms.adapters.http.action_frames import (
     is_terminal,
     job_id_of,
     line_frames,
+    progress_frame,
 )
 from dms.adapters.http.connection import MAX_UNSENT_BYTES, Socket, text_frame
+from dms.application.growing_lines import GrowingLine
 from dms.application.jobs.job_outputs import JobOutputs
 from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog, LogLine
@@ -64,6 +66,7 @@ class JobStream:
         self._followers: set[Follower] = set()
         self._log, self._outputs, self._log_path = event_log, outputs, log_path
         self._events: deque[Recorded] = deque()
+        self._growing: tuple[GrowingLine, ...] = ()
         self._stirred = asyncio.Event()
         self._ready = asyncio.Event()
         self.task = background(self._run(), f"stream of job {job_id}")
@@ -84,6 +87,7 @@ class JobStream:
                 while self.terminal is None:
                     await self._changed()
                     await self._send_new()
+                    self._send_growing()
             except Unavailable as error:
                 log.warning("following job %s waits: %s", self.job_id, error, extra={"action": "stream_waits"})
                 await asyncio.sleep(RETRY_SECONDS)
@@ -118,16 +122,18 @@ class JobStream:
         return f"{Job.KIND}-{self.job_id}"
 
     async def _changed(self) -> None:
-        """Returns once there may be a new event or line."""
+        """Returns once there may be a new event or line, or another one that grows."""
         line = asyncio.create_task(self._outputs.wait(self.job_id, self.seq))
         event = asyncio.create_task(self._stirred.wait())
+        growing = asyncio.create_task(self._outputs.wait_growing(self.job_id, self._growing))
         try:
-            await asyncio.wait({line, event}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({line, event, growing}, return_when=asyncio.FIRST_COMPLETED)
             if line.done():
                 line.result()
         finally:
             await cancelled(line)
             event.cancel()
+            growing.cancel()
         self._stirred.clear()
 
     async def _send_new(self) -> None:
@@ -146,6 +152,14 @@ class JobStream:
                 return
             elif not self._events:
                 return
+
+    def _send_growing(self) -> None:
+        """What changed, to those who want it."""
+        before, self._growing = self._growing, self._outputs.growing(self.job_id)
+        changed = [line for line in self._growing if line not in before]
+        frames = b"".join(text_frame(progress_frame(self.job_id, line)) for line in changed)
+        for follower in [each for each in self._followers if each.flavour.progress]:
+            self._write(follower, frames)
 
     async def _read_lines(self, after: int) -> Sequence[LogLine]:
         return await self._outputs.read(self.job_id, after, LINES_A_READ)

@@ -15,7 +15,7 @@ from dms.adapters.http.connection import Socket
 from dms.adapters.http.conversation import Conversation, Talk
 from dms.adapters.http.replies import checked_job_id, iso, json_reply, query, query_choice, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, WebSocket, choice, whole
-from dms.adapters.http.sockets import LOOPBACK, Endpoint
+from dms.adapters.http.sockets import Endpoint, is_local
 from dms.adapters.http.strict_json import parse
 from dms.application.files.transfers import Transfers
 from dms.domain.peer_id import is_peer_id
@@ -108,7 +108,7 @@ async def send(request: Request, api: Api) -> HTTPResponse:
     """202 once the peer has the offer before it."""
     body = parse(request.body, SendBody)
     transfer = await api.services.transfers.offer(
-        checked_peer(body.peer_id), _path(body.path), caller_is_local=_is_local(request)
+        checked_peer(body.peer_id), _path(body.path), caller_is_local=is_local(request)
     )
     return json_reply(_live(api, transfer), 202)
 
@@ -215,10 +215,6 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
-def _is_local(request: Request) -> bool:
-    return request.ip in LOOPBACK
-
-
 def _named(transfers: Transfers, text: str) -> str:
     """The id of the transfer at that place in the list, or of that id. Raises InvalidInput."""
     if not text:
@@ -238,7 +234,7 @@ def endpoints(api: Api) -> tuple[Endpoint, ...]:
     transfers = api.services.transfers
 
     async def admit_send(request: Request) -> tuple[tuple[str, Path, bool], None]:
-        asked = checked_peer(query(request, "peerID")), _path(query(request, "filePath")), _is_local(request)
+        asked = checked_peer(query(request, "peerID")), _path(query(request, "filePath")), is_local(request)
         await transfers.check(asked[0], asked[1], caller_is_local=asked[2])
         return asked, None
 

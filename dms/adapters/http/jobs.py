@@ -25,6 +25,7 @@ from dms.adapters.http.replies import (
     query_int,
 )
 from dms.adapters.http.routes import FLAG, Api, Parameter, Route, choice, whole
+from dms.adapters.http.sockets import is_local
 from dms.adapters.http.strict_json import Findings, parse
 from dms.adapters.http.thorough import read_thoroughly
 from dms.domain.deployment import Deployment, Fault
@@ -65,7 +66,7 @@ class TerminateBody(Struct, frozen=True):
 async def request_service(request: Request, api: Api) -> HTTPResponse:
     """200 with the fields of both generations of the original; 404 says of each candidate why not."""
     asked, problems, warnings = _read_request(request)
-    quote = await api.services.service_provider.request_service(asked, problems)
+    quote = await api.services.service_provider.request_service(asked, problems, caller_is_local=is_local(request))
     return json_reply(
         {
             "job_id": quote.job_id,
@@ -94,7 +95,7 @@ def _read_request(request: Request) -> tuple[ServiceRequest, Findings, Findings]
 async def dry_run(request: Request, api: Api) -> HTTPResponse:
     """What a request would be answered with just now, and why; refused as the request itself would be."""
     asked, problems, warnings = _read_request(request)
-    found = await api.services.service_provider.try_out(asked, problems)
+    found = await api.services.service_provider.try_out(asked, problems, caller_is_local=is_local(request))
     chosen, match, reached = found.chosen, found.match, found.reached
     return json_reply(
         {

@@ -22,6 +22,11 @@ PING_SECONDS = 20.0
 SILENT_SECONDS = 65.0  # three pings unanswered: the client is dead
 
 
+def is_local(request: Request) -> bool:
+    """Whether the caller is on this machine."""
+    return request.ip in LOOPBACK
+
+
 class Session(Protocol):
     """One open socket's conversation."""
 

@@ -36,6 +36,7 @@ from dms.adapters.outputs.sealed import (
     parsed,
     sync_file,
 )
+from dms.application.growing_lines import GrowingLines
 from dms.application.ports import OUTPUT_TRUNCATED as TRUNCATED
 from dms.application.ports import LogLine, OutputCursor, OutputLine, SealedLog
 from dms.application.wakeup import Wakeup
@@ -204,6 +205,7 @@ class FileOutputStore:
         """max_mb: MiB kept of one job's output."""
         self._folder, self._max_mb, self._max_bytes = folder, max_mb, max_mb * 1024 * 1024
         self._seals, self._writes = seals or NoSeals(), writes or Writes()
+        self.growing = GrowingLines()
         make_folder(folder)
         self._open: Recent[str, _Output | SealedOutput] = Recent()
         self._waiting: dict[str, int] = {}  # job id -> readers: such a file is not closed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
@@ -23,6 +24,7 @@ MAX_ADDRESS = 256  # characters
 _MOST_TOLD = 64  # looked at, of those that a peer tells at once
 _PER_PEER = 16
 _PEERS = 10_000
+_DOCKER_BRIDGE = re.compile(r"docker\d+|br-[0-9a-f]{12}")
 
 
 def listenable(listen: Sequence[str]) -> list[str]:
@@ -102,17 +104,20 @@ def expand(bound: Sequence[str], announce: Sequence[str]) -> list[str]:
     for address in bound:
         _, family, host, rest = address.split("/", 3)
         if ipaddress.ip_address(host).is_unspecified:
-            concrete += [f"/{family}/{ip}/{rest}" for ip in _interface_ips(family)]
+            concrete += [f"/{family}/{ip}/{rest}" for ip in interface_ips(family)]
         else:
             concrete.append(address)
     return list(dict.fromkeys(concrete))
 
 
-def _interface_ips(family: str) -> list[str]:
-    """Addresses a dialler can use: not link-local ones, which need a zone."""
+def interface_ips(family: str) -> list[str]:
+    """Addresses a dialler can use, loopback last: not link-local ones, which need a zone, nor those of the bridges that
+    Docker makes for containers, our jobs' among them, which come and go and lead to no peer."""
     version = 4 if family == "ip4" else 6
     ips = []
-    for interface in psutil.net_if_addrs().values():
+    for name, interface in psutil.net_if_addrs().items():
+        if _DOCKER_BRIDGE.fullmatch(name):
+            continue
         for entry in interface:
             try:
                 ip = ipaddress.ip_address(entry.address)
@@ -120,7 +125,7 @@ def _interface_ips(family: str) -> list[str]:
                 continue
             if ip.version == version and not ip.is_link_local:
                 ips.append(str(ip))
-    return sorted(set(ips), key=lambda ip: ip in {"127.0.0.1", "::1"})
+    return sorted(dict.fromkeys(ips), key=lambda ip: ip in {"127.0.0.1", "::1"})
 
 
 class AddressBook:

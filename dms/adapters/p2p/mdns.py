@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from zeroconf import Error as ZeroconfError
-from zeroconf import InterfaceChoice, IPVersion, ServiceStateChange, Zeroconf
+from zeroconf import IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
+from dms.adapters.p2p.addresses import interface_ips
 from dms.application.tasks import background
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class Mdns:
     async def start(self, addresses: Sequence[str]) -> None:
         """Advertises the addresses and begins to look. A machine without multicast gets a warning, no error."""
         local = all(ip == "127.0.0.1" for ip in _ips(addresses))  # then only this machine need hear of us
-        interfaces = ["127.0.0.1"] if local else InterfaceChoice.All
+        interfaces = ["127.0.0.1"] if local else interface_ips("ip4")
         try:
             self._zeroconf = AsyncZeroconf(interfaces=interfaces, ip_version=IPVersion.V4Only)
             await self._zeroconf.async_register_service(self._service(addresses), cooperating_responders=True)

@@ -231,6 +231,9 @@ class FetchCheckpoints(Reactor[Job]):
     def due(self, aggregate: Job) -> bool:
         return aggregate.checkpoint_wanted is not None
 
+    def waits_for(self, aggregate: Job) -> str:
+        return aggregate.provider
+
     async def react(self, aggregate: Job, news: News) -> None:
         if (offered := aggregate.checkpoint_wanted) is not None:
             await self._receiver.fetch(aggregate.key, offered, news)

@@ -8,13 +8,14 @@ from decimal import Decimal
 
 import msgspec
 
-from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
 from dms.application.deployments.deployment_index import DeploymentIndex
+from dms.application.deployments.furnishing import Furnishing
 from dms.application.device.device import DeviceService
 from dms.application.payments.funding import request_of
 from dms.application.ports import EventLog, ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import vram_to_reserve
+from dms.domain.environment import unsealed_names
 from dms.domain.gpus import GpuReading, GpuWish, choose
 from dms.domain.network import Network
 from dms.domain.payment import Payment
@@ -36,13 +37,13 @@ class Admission:
         device: DeviceService,
         executor: Executor,
         signer: Signer,
-        checkpoints: CheckpointKeeper,
+        furnishing: Furnishing,
         index: DeploymentIndex,
         log: EventLog,
     ) -> None:
         self._log = log
         self._device, self._executor, self._signer = device, executor, signer
-        self._checkpoints, self._index = checkpoints, index
+        self._furnishing, self._index = furnishing, index
 
     def decide(self, deployment: Deployment, payment: Payment, readings: Sequence[GpuReading]) -> None:
         """Grants or refuses it. readings: the GPUs as they were a moment ago. The caller saves deployment and payment
@@ -90,7 +91,8 @@ class Admission:
             return reason, Fault.PROVIDER
         if reason := self._of_request(deployment) or self._of_payment(deployment, payment):
             return reason, Fault.REQUESTER
-        return self._of_network(deployment) or self._of_capacity(deployment), Fault.PROVIDER
+        reason = self._of_earlier_attempt(deployment, payment) or self._of_network(deployment)
+        return reason or self._of_capacity(deployment), Fault.PROVIDER
 
     def _of_device(self) -> str:
         device = self._device.state
@@ -104,12 +106,12 @@ class Admission:
         problems = problems_of(request)
         if problems:
             return "; ".join(text for _, text in problems)
+        if readable := list(unsealed_names(request.params.secret_env)):
+            return f"secret_env {', '.join(readable)}: the values are not sealed under the job's key"
         if objection := self._executor.objection(spec_of(deployment, self._signer.peer_id)):
             return objection
-        resume_job = request.params.resume_job
-        wanted = resume_job is not None and resume_job.resume
         return (
-            self._checkpoints.refusal(deployment.resume, wanted=wanted)
+            self._furnishing.refusal(deployment)
             or self._of_parties(request, deployment.service_provider)
             or self._of_price(request, deployment.price)
         )
@@ -135,15 +137,25 @@ class Admission:
             return "the request names no transaction that pays for it"
         if refusal := payment.refusal(deployment.key):
             return refusal
-        before = self._log.load(Deployment, payment.job_id) if payment.job_id not in ("", deployment.key) else None
-        if before is None:
+        before = self._earlier_attempt(deployment, payment)
+        if before is None or before.reward is None:
             return ""
         if before.service_provider != deployment.service_provider:
-            return f"this transaction pays for job {payment.job_id} of another peer"
-        reward = before.reward
-        if reward is None or reward.reward_type is not RewardType.REFUND:
-            return f"an earlier attempt of the job, {before.key}, still runs here or has earned of this transaction"
+            return f"this transaction pays for job {before.key} of another peer"
+        if before.reward.reward_type is not RewardType.REFUND:
+            return f"an earlier attempt of the job, {before.key}, has earned of this transaction"
         return ""
+
+    def _earlier_attempt(self, deployment: Deployment, payment: Payment) -> Deployment | None:
+        """Of the same job, which the payment paid for here."""
+        known = payment.job_id not in ("", deployment.key)
+        return self._log.load(Deployment, payment.job_id) if known else None
+
+    def _of_earlier_attempt(self, deployment: Deployment, payment: Payment) -> str:
+        before = self._earlier_attempt(deployment, payment)
+        if before is None or before.ended:
+            return ""
+        return f"an earlier attempt of the job, {before.key}, has not ended here yet"
 
     def _of_network(self, deployment: Deployment) -> str:
         """Only where the request says what it needs: an older DMS does not, and asks whom it knows nothing of."""
@@ -179,6 +191,7 @@ def spec_of(deployment: Deployment, node_id: str) -> ExecutionSpec:
         cpu_mhz=request.constraints.cpu,
         memory_mb=request.constraints.ram,
         gpu_uuids=deployment.gpu_uuids,
+        environment=tuple(request.params.env.items()),
         network=deployment.network,
     )
 

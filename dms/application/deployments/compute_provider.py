@@ -17,6 +17,7 @@ from dms.application.deployments.check_payments import CheckPayments
 from dms.application.deployments.deployment_feed import DeploymentFeed
 from dms.application.deployments.deployment_index import DeploymentIndex
 from dms.application.deployments.endings import Endings
+from dms.application.deployments.furnishing import Furnishing
 from dms.application.deployments.leftovers import Leftovers, RemoveContainers
 from dms.application.deployments.run_containers import RunContainers
 from dms.application.deployments.supervision import Supervision
@@ -24,6 +25,7 @@ from dms.application.device.device import DeviceService
 from dms.application.device.engine import EngineWatch
 from dms.application.device.gpus import GpuWatch, LookAtGpus
 from dms.application.device.network import NetworkWatch
+from dms.application.inputs.input_keeper import InputKeeper
 from dms.application.loops import Loops
 from dms.application.network.messages import (
     DEPLOYMENT_REQUEST,
@@ -61,6 +63,7 @@ class ComputeProvider:
         outputs: OutputStore,
         signer: Signer,
         checkpoints: CheckpointKeeper,
+        inputs: InputKeeper,
         clock: Callable[[], Instant],
         *,
         confined: bool,
@@ -72,11 +75,11 @@ class ComputeProvider:
         peers only when the operator says so. clock: of this machine. funding: our own look at
         each payment, since the service provider's word for it is not enough; None: it is."""
         self._log, self._device, self._checkpoints, self._funding = log, device, checkpoints, funding
-        loops = loops or Loops()
+        loops, self._furnishing = loops or Loops(), Furnishing(checkpoints, inputs)
         self._index = DeploymentIndex(log, device.reservations)
-        self._admission = Admission(device, executor, signer, checkpoints, self._index, log)
+        self._admission = Admission(device, executor, signer, self._furnishing, self._index, log)
         self._feed = DeploymentFeed(log, outputs, signer)
-        self.leftovers = Leftovers(log, executor, checkpoints, device.reservations)
+        self.leftovers = Leftovers(log, executor, self._furnishing, device.reservations)
         unfit = "" if confined or run_unconfined_for_peers else UNCONFINED
         self._engine = EngineWatch(executor, device, self.leftovers.sweep, loops, unfit)
         self._gpus = GpuWatch(device, loops)
@@ -86,7 +89,7 @@ class ComputeProvider:
         self.reactors: Sequence[Reactor[Any]] = (
             CheckPayments(log, signer, self._admission, self._engine, funding),
             RunContainers(
-                log, executor, device, self._network, checkpoints, supervision, endings, signer.peer_id, clock
+                log, executor, device, self._network, self._furnishing, supervision, endings, signer.peer_id, clock
             ),
             RemoveContainers(self.leftovers, self._engine),
             DeleteCheckpoints(checkpoints),
@@ -119,6 +122,7 @@ class ComputeProvider:
         except ExecutorUnavailable as error:
             self._engine.owe_sweep()
             log.warning("leftover containers could not be looked for: %s", error)
+        await self._furnishing.tidy()
         self._checkpoints.start()
 
     async def close(self) -> None:

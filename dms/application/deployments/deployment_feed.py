@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+from dms.application.growing_lines import GrowingLine
 from dms.application.network.messages import FEED, FeedItem, FeedRequest, decode_request, encode
 from dms.application.ports import EventLog, LogLine, OutputStore, PeerNetwork, Signer
 from dms.application.records.export import signed_record
@@ -47,6 +48,7 @@ class DeploymentFeed:
         """The deployment's signed events and its output, live until the end. Every line counted by
         LogSealed comes before it."""
         job_id, sent = message.job_id, message.log_after
+        growing: tuple[GrowingLine, ...] = ()
         yield FeedItem()  # says that we are here, before there is anything to tell
         async with aclosing(self._log.subscribe(0, stream=f"{Deployment.KIND}-{job_id}")) as batches:
             while True:
@@ -56,7 +58,11 @@ class DeploymentFeed:
                         async for item in self._lines(job_id, sent):
                             sent = item.lines[-1].seq
                             yield item
-                        await either(more, self._outputs.wait(job_id, sent))
+                        if message.growing and (now := self._outputs.growing.of(job_id)) != growing:
+                            growing = now
+                            yield FeedItem(growing=now)
+                            continue
+                        await either(more, self._more_output(job_id, sent, growing if message.growing else None))
                 finally:
                     await cancelled(more)
                 for event in more.result():
@@ -68,6 +74,19 @@ class DeploymentFeed:
                         yield FeedItem(records=(self._sign(event),))
                     if event.topic in TERMINAL_TOPICS:
                         return
+
+    async def _more_output(self, job_id: str, sent: int, growing: tuple[GrowingLine, ...] | None) -> None:
+        """Returns once there is a line behind line `sent`, or another one that grows than those."""
+        if growing is None:
+            await self._outputs.wait(job_id, sent)
+            return
+        line = asyncio.ensure_future(self._outputs.wait(job_id, sent))
+        try:
+            await either(line, self._outputs.growing.wait(job_id, growing))
+            if line.done():
+                line.result()
+        finally:
+            await cancelled(line)
 
     async def _lines(self, job_id: str, after: int) -> AsyncGenerator[FeedItem, None]:
         """What is stored behind line `after`, in frames of a bounded size."""

@@ -1,4 +1,4 @@
-"""Takes away what a job that is over leaves on the machine: its container, and the checkpoint that it began with.
+"""Takes away what a job that is over leaves on the machine: its container, and what it began with.
 
 That it is owed follows from the log and from what the engine still has. So nothing of it needs to be recorded: each
 start looks anew, and so does the engine's watch for as long as something stays."""
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
+from dms.application.deployments.furnishing import Furnishing
 from dms.application.device.engine import EngineWatch
 from dms.application.device.ml_images import CHECK_PREFIX
 from dms.application.ports import EventLog, ExecutionState, Executor
@@ -22,15 +22,15 @@ log = logging.getLogger(__name__)
 
 class Leftovers:
     def __init__(
-        self, event_log: EventLog, executor: Executor, checkpoints: CheckpointKeeper, reservations: Reservations
+        self, event_log: EventLog, executor: Executor, furnishing: Furnishing, reservations: Reservations
     ) -> None:
         self._log, self._executor = event_log, executor
-        self._checkpoints, self._reservations = checkpoints, reservations
+        self._furnishing, self._reservations = furnishing, reservations
 
     async def remove(self, job_id: str) -> None:
         """Raises ExecutorUnavailable, ExecutionError."""
         await self._executor.remove(job_id)
-        self._checkpoints.forget(job_id)
+        await self._furnishing.forget(job_id)
 
     async def sweep(self, *, checks: bool = False) -> Sequence[str]:
         """Containers of deployments that have ended (we died between the record and the removal, or the engine was

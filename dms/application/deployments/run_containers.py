@@ -9,15 +9,19 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
+from msgspec.structs import replace
+
 from dms.application.deployments.admission import spec_of
 from dms.application.deployments.endings import Endings
+from dms.application.deployments.furnishing import Furnishing
 from dms.application.deployments.supervision import Supervision
 from dms.application.device.device import DeviceService
 from dms.application.device.network import NetworkWatch
 from dms.application.loops import said
+from dms.application.payments.funding import request_of
 from dms.application.ports import EventLog, ExecutionState, Executor
 from dms.application.reactors import News, Reactor
+from dms.application.secret_environment import open_secrets
 from dms.application.tasks import cancelled, either
 from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.run_time import Instant, began
@@ -25,7 +29,9 @@ from dms.errors import (
     ExecutionError,
     ExecutorUnavailable,
     GpuUnavailable,
+    InputUnavailable,
     NetworkUnavailable,
+    NoPlaceForInput,
     NoRoomForImage,
     RegistryUnavailable,
 )
@@ -47,7 +53,7 @@ class RunContainers(Reactor[Deployment]):
         executor: Executor,
         device: DeviceService,
         network: NetworkWatch,
-        checkpoints: CheckpointKeeper,
+        furnishing: Furnishing,
         supervision: Supervision,
         endings: Endings,
         node_id: str,
@@ -55,7 +61,7 @@ class RunContainers(Reactor[Deployment]):
     ) -> None:
         """node_id: peer id of this node. clock: of this machine."""
         self._log, self._executor, self._device, self._network, self._clock = log, executor, device, network, clock
-        self._checkpoints, self._supervision, self._endings, self._node_id = checkpoints, supervision, endings, node_id
+        self._furnishing, self._supervision, self._endings, self._node_id = furnishing, supervision, endings, node_id
         # Job id -> when the engine went away, by the loop's clock. Not an event: a restart gives it the grace anew.
         self._away_since: dict[str, float] = {}
 
@@ -95,16 +101,17 @@ class RunContainers(Reactor[Deployment]):
 
     async def _create(self, deployment: Deployment, news: News) -> None:
         job_id, spec = deployment.key, spec_of(deployment, self._node_id)
+        secrets = open_secrets(self._log, job_id, request_of(deployment))
         image = await self._unless_stopped(job_id, self._executor.prepare(spec), news)
         if image is None:
             return
         deployment = self._endings.load(job_id)
         deployment.image_pulled(image.digest, image.image, image.image_id, fetched=image.fetched)
         await self._log.save(deployment)
-        await self._unless_stopped(job_id, self._checkpoints.restore(deployment, spec), news)
+        await self._unless_stopped(job_id, self._furnishing.furnish(deployment, spec), news)
         if self._endings.load(job_id).state is not DeploymentState.ACCEPTED:
             return
-        container_id = await self._executor.create(spec)
+        container_id = await self._executor.create(replace(spec, secrets=secrets))
         deployment = self._endings.load(job_id)
         if deployment.state is DeploymentState.ACCEPTED:
             deployment.container_created(container_id, self._executor.name)
@@ -112,10 +119,10 @@ class RunContainers(Reactor[Deployment]):
 
     async def _start(self, deployment: Deployment) -> None:
         job_id = deployment.key
-        await self._checkpoints.restore(deployment, spec_of(deployment, self._node_id))  # a reboot empties workspaces
+        await self._furnishing.furnish(deployment, spec_of(deployment, self._node_id))  # a reboot empties workspaces
         found = await self._executor.inspect(job_id)
         asked = self._clock() if found.state is ExecutionState.CREATED else None
-        await self._executor.start(job_id)
+        await self._executor.start(job_id, open_secrets(self._log, job_id, request_of(deployment)))
         execution = await self._executor.inspect(job_id)
         if execution.state is ExecutionState.ABSENT:
             await self._supervision.conclude(job_id)
@@ -127,6 +134,7 @@ class RunContainers(Reactor[Deployment]):
         if deployment.state is DeploymentState.CREATED:
             deployment.container_started(execution.started_at or started.wall_us, started.boot_id, started.boot_us)
             await self._log.save(deployment)
+        await self._furnishing.started(job_id)
 
     async def _unless_stopped(self, job_id: str, work: Coroutine[Any, Any, T], news: News) -> T | None:
         """The work's result; None when the job was told to stop meanwhile, which ends the work."""
@@ -149,6 +157,6 @@ class RunContainers(Reactor[Deployment]):
 
 
 def _fault_of(error: ExecutionError) -> Fault:
-    if isinstance(error, RegistryUnavailable):
+    if isinstance(error, RegistryUnavailable | InputUnavailable):
         return Fault.NETWORK
-    return Fault.PROVIDER if isinstance(error, NoRoomForImage) else Fault.REQUESTER
+    return Fault.PROVIDER if isinstance(error, NoRoomForImage | NoPlaceForInput) else Fault.REQUESTER

@@ -11,7 +11,7 @@ from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
 from dms.application.deployments.endings import Endings
 from dms.application.ports import EventLog, Execution, ExecutionState, Executor, NetworkUse, OutputStore
 from dms.application.reactors import News
-from dms.application.tasks import cancelled, either
+from dms.application.tasks import background, cancelled, either
 from dms.domain.deployment import MICROSECONDS, Deployment, DeploymentState, Fault
 from dms.domain.network import Network
 from dms.domain.run_end import RunEnd, Verdict, judge
@@ -25,6 +25,7 @@ NETWORK_LOOK_SECONDS = 10.0
 STOP_GRACE_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 60.0  # between two looks at the limit: timers stand still while the machine sleeps
 OVER_SECONDS = 1.0  # between two looks at a container at its limit, while what it printed is still read
+GROWING_PAUSES_SECONDS = (1.0, 5.0, 30.0, 120.0)  # between tries to watch lines that grow
 NOT_RUN = (ExecutionState.ABSENT, ExecutionState.CREATED)
 
 
@@ -88,12 +89,26 @@ class Supervision:
         following = asyncio.create_task(self._follow(job_id), name=f"output of {job_id}")
         counting = asyncio.create_task(self._watch_network(job_id), name=f"network of {job_id}")
         saving = asyncio.create_task(self._checkpoints.watch(job_id), name=f"checkpoints of {job_id}")
+        growing = background(self._watch_growing(job_id), f"growing lines of {job_id}")
         try:
             yield following
         finally:
             await cancelled(following)
             await cancelled(counting)
             await cancelled(saving)
+            await cancelled(growing)
+            self._outputs.growing.end(job_id)
+
+    async def _watch_growing(self, job_id: str) -> None:
+        """For who watches: the job goes on without it. The engine may be away for a while."""
+        for pause_seconds in GROWING_PAUSES_SECONDS:
+            try:
+                async with aclosing(self._executor.growing(job_id)) as lines:
+                    async for line in lines:
+                        self._outputs.growing.tell(job_id, line)
+            except ExecutorUnavailable as error:
+                log.info("lines of job %s that grow are not shown: %s", job_id, error)
+            await asyncio.sleep(pause_seconds)
 
     async def _follow(self, job_id: str) -> None:
         cursor = await self._outputs.cursor(job_id)

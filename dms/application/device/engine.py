@@ -5,6 +5,7 @@ meanwhile is."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 PING_SECONDS = 3.0
 LOOK_SECONDS = 10.0
+SOON_SECONDS = 1.0  # between two looks while it is away, and until the next once something could not be removed
 SWEEP_LOOKS = (2, 60)  # from one try to remove what was left behind to the next: at first, and at most
 
 
@@ -38,6 +40,7 @@ class EngineWatch:
         self._executor, self._device, self._sweep = executor, device, sweep
         self._loops, self._unfit = loops, unfit
         self._owed = self._away = False
+        self._owing = asyncio.Event()
         self._looks_to_wait, self._backoff = 0, Backoff(*SWEEP_LOOKS)  # what can't be removed is not tried every time
         self._looking: Loop | None = None
         self._pinging: asyncio.Task[None] | None = None
@@ -47,7 +50,7 @@ class EngineWatch:
             await self.ping()
         except LogUnavailable as error:  # the next look tells it
             log.warning("whether jobs can be run is not recorded: %s", error)
-        self._looking = self._loops.every(LOOK_SECONDS, "engine watch", self._watch, at_once=False)
+        self._looking = self._loops.start("engine watch", self._look_on)
 
     async def close(self) -> None:
         if self._looking is not None:
@@ -73,6 +76,7 @@ class EngineWatch:
     def owe_sweep(self) -> None:
         """Something could not be removed. Only in memory: each start sweeps."""
         self._owed = True
+        self._owing.set()
 
     async def _ping(self) -> None:
         absence = await self._absence()
@@ -94,6 +98,22 @@ class EngineWatch:
         except (ExecutorUnavailable, ExecutionError, NotFound) as error:
             return f"the provider's container engine does not answer: {error}"
         return ""
+
+    async def _look_on(self) -> None:
+        while True:
+            await self._rest()
+            await self._watch()
+            if self._looking is not None:
+                self._looking.well()
+
+    async def _rest(self) -> None:
+        soon = min(SOON_SECONDS, LOOK_SECONDS)
+        if not self._away:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS - soon):
+                    await self._owing.wait()
+        self._owing.clear()
+        await asyncio.sleep(soon)
 
     async def _watch(self) -> None:
         await self.ping()

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dms.application.device.device import DeviceService
 from dms.application.loops import Loop, Loops
 from dms.application.ports import EventLog, Executor, NetworkGiven
+from dms.backoff import Backoff
 from dms.domain.device import Device
 from dms.domain.network import Network
 from dms.errors import ExecutorUnavailable, LogUnavailable
@@ -17,7 +18,7 @@ from dms.errors import ExecutorUnavailable, LogUnavailable
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 60.0
-LONGEST_PAUSE = 30  # looks between two tries
+TRY_LOOKS = (2, 30)  # from one try to the next: at first, and at most
 
 
 class NetworkWatch:
@@ -26,7 +27,7 @@ class NetworkWatch:
     def __init__(self, event_log: EventLog, executor: Executor, device: DeviceService, loops: Loops) -> None:
         self._log, self._executor, self._device, self._loops = event_log, executor, device, loops
         self._known = False  # since the start of this process
-        self._pause = self._looks_to_wait = 1
+        self._looks_to_wait, self._backoff = 1, Backoff(*TRY_LOOKS)
         self._trying = asyncio.Lock()
         self._running: list[Loop] = []
 
@@ -43,7 +44,8 @@ class NetworkWatch:
 
     async def distrust(self, reason: str) -> None:
         """A job could not be given its network: no other gets one before a try shows that it can."""
-        self._pause = self._looks_to_wait = 1
+        self._looks_to_wait = 1
+        self._backoff.reset()
         await self._record(NetworkGiven(network=Network.NONE, reason=reason))
 
     async def _follow(self) -> None:
@@ -57,8 +59,7 @@ class NetworkWatch:
         self._looks_to_wait -= 1
         if self._looks_to_wait <= 0:
             await self._try_unless_known()
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
-            self._looks_to_wait = self._pause
+            self._looks_to_wait = int(self._backoff.next())
 
     async def _try_unless_known(self) -> None:
         if not (self._known and self._device.state.network == Network.INTERNET):

@@ -118,12 +118,13 @@ class PartFile:
     def sha256(self) -> str:
         return self._hash.hexdigest()
 
-    def check_room(self) -> None:
-        """Raises DiskTrouble when what is missing does not fit on the disk."""
+    def check_room(self, whole_bytes: int | None = None) -> None:
+        """Raises DiskTrouble when what is missing does not fit on the disk. whole_bytes: where that is less than what
+        it was opened for."""
         with disk_trouble(self._path):
             free = shutil.disk_usage(self._path.parent).free - SPARE_BYTES
-        if free < self._whole - self.size:
-            missing = self._whole - self.size
+        missing = (self._whole if whole_bytes is None else whole_bytes) - self.size
+        if free < missing:
             raise DiskTrouble(
                 f"The disk is too full for {self._into.name}: {missing} bytes are missing of it, {max(0, free)} fit. "
                 "Make room; it goes on from there."

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from dms.application.cause import caused_by
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
@@ -18,6 +17,7 @@ from dms.application.network.messages import FEED, FeedItem, FeedRequest, decode
 from dms.application.ports import EventLog, OutputStore, PeerNetwork, Signer
 from dms.application.reactors import News, Reactor
 from dms.application.tasks import cancelled, either
+from dms.backoff import Backoff
 from dms.domain.attempt import Attempt
 from dms.domain.bounds import Unreadable, check
 from dms.domain.chain import SignedRecord, check_record
@@ -25,46 +25,43 @@ from dms.domain.deployment import Deployment
 from dms.domain.directory import Provider
 from dms.domain.event import Event
 from dms.domain.job import Job, JobState
-from dms.domain.overdue import Overdue
+from dms.domain.overdue import Overdue, seconds_between
 from dms.domain.retry import job_of
 from dms.domain.reward import Fault
+from dms.domain.run_time import Instant
 from dms.errors import Conflict, Forbidden, InvalidInput, NotFound, PeerMisbehaved, PeerUnreachable, Unavailable
 
 UNREACHABLE_AFTER_SECONDS = 30.0
-LEAST_LOOK_SECONDS = 0.01  # between two looks at the limits: while the provider is away, what is left stays the same
+LEAST_LOOK_SECONDS, MOST_LOOK_SECONDS = 0.01, 10.0  # between two looks at the limits: how the provider is may change
 
 
 class Contact:
-    """How long a provider has been silent, and when to try it again. Seconds of the loop's clock."""
+    """How long a provider is heard or silent in this run, and when to try it again."""
 
-    def __init__(self) -> None:
-        self._silent_since: float | None = None
-        self._away = 0.0  # before it was last heard
-        self._pause = RETRY_SECONDS[0]
+    def __init__(self, clock: Callable[[], Instant]) -> None:
+        self._clock, self._backoff = clock, Backoff(*RETRY_SECONDS)
+        self._there_since: Instant | None = None
+        self.silent_since: Instant | None = None  # since the first failure after it was last heard
 
     def heard(self) -> None:
-        self._away = self.away_seconds
-        self._silent_since, self._pause = None, RETRY_SECONDS[0]
+        self.silent_since, self._there_since = None, self._there_since or self._clock()
+        self._backoff.reset()
 
     def failed(self) -> None:
         """It could not be reached."""
-        if self._silent_since is None:
-            self._silent_since = asyncio.get_running_loop().time()
+        self.silent_since, self._there_since = self.silent_since or self._clock(), None
 
     @property
     def silent_seconds(self) -> float:
-        """Since the first failure after it was last heard."""
-        return 0.0 if self._silent_since is None else asyncio.get_running_loop().time() - self._silent_since
+        return seconds_between(self.silent_since, self._clock())
 
     @property
-    def away_seconds(self) -> float:
-        """Of all its silences together."""
-        return self._away + self.silent_seconds
+    def there_seconds(self) -> float | None:
+        """Without a break; None while it is silent."""
+        return None if self._there_since is None else seconds_between(self._there_since, self._clock())
 
     def next_pause(self) -> float:
-        """Twice as long each time, with jitter so that many jobs do not knock at once."""
-        pause, self._pause = self._pause, min(self._pause * 2, RETRY_SECONDS[1])
-        return pause * random.uniform(0.5, 1.0)  # noqa: S311  jitter
+        return self._backoff.spread()
 
 
 class FollowDeployments(Reactor[Job]):
@@ -80,13 +77,18 @@ class FollowDeployments(Reactor[Job]):
         checkpoints: CheckpointReceiver,
         submission: Submission,
         grace_seconds: float,
+        clock: Callable[[], Instant],
     ) -> None:
-        """grace_seconds: how long a provider may be away."""
+        """grace_seconds: how long a provider may be away. clock: of this machine."""
         self._log, self._network, self._outputs, self._signer = log, network, outputs, signer
         self._checkpoints, self._submission, self._grace_seconds = checkpoints, submission, grace_seconds
+        self._clock = clock
 
     def due(self, aggregate: Job) -> bool:
         return aggregate.state in (JobState.SUBMITTED, JobState.RUNNING)
+
+    def waits_for(self, aggregate: Job) -> str:
+        return aggregate.provider
 
     async def react(self, aggregate: Job, news: News) -> None:
         self._remember_addresses(aggregate.provider)
@@ -97,7 +99,7 @@ class FollowDeployments(Reactor[Job]):
             except NotTaken as error:
                 await self._give_up(attempt, str(error), error.fault)
                 return
-        contact = Contact()
+        contact = Contact(self._clock)
         following = asyncio.create_task(self._follow(attempt, contact), name=f"feed of {attempt.deployment_id}")
         try:
             await self._until_over(attempt, following, contact, news)
@@ -109,19 +111,21 @@ class FollowDeployments(Reactor[Job]):
         await self._log.save(aggregate)
 
     async def _until_over(self, attempt: Attempt, following: asyncio.Task[None], contact: Contact, news: News) -> None:
-        overdue, clock = Overdue(self._grace_seconds), asyncio.get_running_loop().time
+        overdue = Overdue(self._grace_seconds, self._clock())
         while not following.done() and (job := self._followed(attempt)) is not None:
             left = overdue.seconds_left(
-                clock(),
-                away_seconds=contact.away_seconds,
+                self._clock(),
+                job.attempt.times,
+                there_seconds=contact.there_seconds,
                 minutes=attempt.minutes,
                 running=job.state is JobState.RUNNING,
                 stopping=job.termination is not None,
+                stop_since=job.stop_since,
             )
             if left <= 0:
                 await self._end_unheard(attempt, overdue.reason(attempt.minutes))
                 return
-            await either(following, news.changed(max(left, LEAST_LOOK_SECONDS)))
+            await either(following, news.changed(min(max(left, LEAST_LOOK_SECONDS), MOST_LOOK_SECONDS)))
         if following.done():
             following.result()
 
@@ -132,7 +136,7 @@ class FollowDeployments(Reactor[Job]):
                 await self._take_feed(job.attempt, contact, fetched_anew)
             except PeerUnreachable as error:
                 contact.failed()
-                if await self._is_lost(attempt, contact.silent_seconds, error):
+                if await self._is_lost(attempt, contact, error):
                     return
                 await asyncio.sleep(contact.next_pause())
             except NotFound:
@@ -144,10 +148,10 @@ class FollowDeployments(Reactor[Job]):
         output, provider = attempt.deployment_id, attempt.provider
         body = encode(
             FeedRequest(
-                job_id=output, after=attempt.provider_version, log_after=await self._outputs.last(output)
+                job_id=output, after=attempt.provider_version, log_after=await self._outputs.last(output), growing=True
             )
         )  # fmt: skip
-        async with contextlib.aclosing(self._frames(provider, body)) as frames:
+        async with contextlib.aclosing(self._frames(provider, body)) as frames, self._growing(output):
             async for frame in frames:
                 contact.heard()
                 if (job := self._followed(attempt)) is None:
@@ -156,10 +160,20 @@ class FollowDeployments(Reactor[Job]):
                 item = decode_answer(provider, frame, FeedItem)
                 if item.lines:
                     await self._outputs.extend(output, item.lines)
+                for line in item.growing:
+                    self._outputs.growing.tell(output, line)
                 for record in item.records:
                     await self._take_record(attempt, record, fetched_anew)
                 if self._followed(attempt) is None:
                     return
+
+    @contextlib.asynccontextmanager
+    async def _growing(self, output: str) -> AsyncIterator[None]:
+        """What is heard meanwhile of lines without an end is worth nothing once nothing is heard any more."""
+        try:
+            yield
+        finally:
+            self._outputs.growing.end(output)
 
     async def _frames(self, provider: str, body: bytes) -> AsyncGenerator[bytes, None]:
         """What the provider says, where its own trouble is told from ours: one that answers that it can't answer is as
@@ -198,10 +212,10 @@ class FollowDeployments(Reactor[Job]):
             return
         if record.version > job.provider_version and isinstance(event, Deployment.CheckpointSaved):
             job.check_checkpoint(event)
-            job.report_from_provider(record, event)
+            job.report_from_provider(record, event, self._clock())
             self._checkpoints.offer(job, event)
         else:
-            job.report_from_provider(record, event)
+            job.report_from_provider(record, event, self._clock())
         await self._log.save(job)
 
     async def _check_output(self, output: str, record: SignedRecord, fetched_anew: set[str]) -> None:
@@ -219,16 +233,19 @@ class FollowDeployments(Reactor[Job]):
         raise PeerUnreachable(f"the output of job {output} differs from what was sealed; it is fetched anew")
 
     async def _returned(self, job: Job) -> None:
-        if job.provider_returned():
+        if job.provider_returned(self._clock()):
             await self._log.save(job)
 
-    async def _is_lost(self, attempt: Attempt, silent_seconds: float, error: PeerUnreachable) -> bool:
-        """Marks the job after half a minute, gives the attempt up after the grace."""
-        job = self._followed(attempt)
-        away = silent_seconds >= UNREACHABLE_AFTER_SECONDS
-        if away and job is not None and job.provider_unreachable(str(error)):
+    async def _is_lost(self, attempt: Attempt, contact: Contact, error: PeerUnreachable) -> bool:
+        """Marks the job after half a minute, gives the attempt up after the grace. A restart does not begin the grace
+        anew, but the provider is looked for half a minute in each run."""
+        job, silent = self._followed(attempt), contact.silent_seconds
+        if job is None or silent < min(UNREACHABLE_AFTER_SECONDS, self._grace_seconds):
+            return False
+        if silent >= UNREACHABLE_AFTER_SECONDS and job.provider_unreachable(str(error), contact.silent_since):
             await self._log.save(job)
-        if silent_seconds < self._grace_seconds:
+        since = job.attempt.times.silent_since  # perhaps of an earlier run
+        if max(silent, seconds_between(since, self._clock())) < self._grace_seconds:
             return False
         await self._end_unheard(attempt, f"provider lost: not reachable for {self._grace_seconds:g} s")
         return True

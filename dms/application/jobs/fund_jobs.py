@@ -12,6 +12,7 @@ from dms.application.ports import EventLog, FundingState, FundingVerdict, Signer
 from dms.application.reactors import News, Reactor, still_due
 from dms.domain.job import Job, JobState
 from dms.domain.reward import Fault
+from dms.domain.run_time import Instant
 
 
 class ExpireUnfunded(Reactor[Job]):
@@ -42,8 +43,9 @@ class CheckFunding(Reactor[Job]):
     name = "funding of jobs"
     kind = Job
 
-    def __init__(self, log: EventLog, signer: Signer, funding: PatientCheck) -> None:
-        self._log, self._signer, self._funding = log, signer, funding
+    def __init__(self, log: EventLog, signer: Signer, funding: PatientCheck, clock: Callable[[], Instant]) -> None:
+        """clock: of this machine."""
+        self._log, self._signer, self._funding, self._clock = log, signer, funding, clock
 
     def due(self, aggregate: Job) -> bool:
         return aggregate.state is JobState.FUNDING
@@ -69,7 +71,7 @@ class CheckFunding(Reactor[Job]):
             job.reject_funding(refusal)
         else:
             payment.use(job.key)
-            job.accept_funding(self._funding.name, verdict.payer, verdict.units, verdict.block)
+            job.accept_funding(self._funding.name, verdict.payer, verdict.units, verdict.block, self._clock())
         await self._log.save(job, payment)
 
     async def give_up(self, aggregate: Job, error: Exception) -> None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from msgspec import Struct
 from msgspec.structs import replace
 
+from dms.application.growing_lines import GrowingLine
 from dms.application.ports import EventLog, LogLine, OutputStore
 from dms.domain.job import Job
 
@@ -55,6 +56,14 @@ class JobOutputs:
         part = self._parts(job_id)[-1]
         if after >= part.before:
             await self.store.wait(part.output, after - part.before)
+
+    def growing(self, job_id: str) -> tuple[GrowingLine, ...]:
+        """What is shown of lines that have no end yet, of the newest attempt."""
+        return self.store.growing.of(self._parts(job_id)[-1].output)
+
+    async def wait_growing(self, job_id: str, known: tuple[GrowingLine, ...]) -> None:
+        """Returns once they are others than those. It tells of no attempt that begins meanwhile, either."""
+        await self.store.growing.wait(self._parts(job_id)[-1].output, known)
 
     def _parts(self, job_id: str) -> list[Part]:
         job = self._log.load(Job, job_id)

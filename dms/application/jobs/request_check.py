@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from dms.application.ports import Signer
+from dms.application.secret_environment import resealed
 from dms.domain.pricing import estimate, price_text
 from dms.domain.request import ServiceRequest, is_key_of, problems_of
 from dms.errors import InvalidInput
@@ -27,7 +28,7 @@ class RequestCheck:
             raise InvalidInput(_text(problems, read=bool(found)), problems)
 
     def _problems(self, request: ServiceRequest) -> Problems:
-        return [*problems_of(request), *self._strangers(request), *_of_price(request)]
+        return [*problems_of(request), *resealed(request), *self._strangers(request), *_of_price(request)]
 
     def _strangers(self, request: ServiceRequest) -> Problems:
         """Ids and keys that the request names, and which are others'."""

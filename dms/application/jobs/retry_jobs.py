@@ -13,9 +13,12 @@ from dms.application.jobs.provider_search import Found, ProviderSearch
 from dms.application.loops import said
 from dms.application.ports import EventLog, OutputStore
 from dms.application.reactors import News, Reactor
+from dms.backoff import Backoff, nth_pause
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.job import Job, JobState
 from dms.domain.matching import Rule
+from dms.domain.retry import deployment_id
+from dms.domain.run_time import Instant
 from dms.errors import Conflict, NoProviderMatches
 
 LOOK_SECONDS = (1.0, 30.0)  # first and longest pause between two looks for a provider
@@ -35,19 +38,20 @@ class RetryJobs(Reactor[Job]):
         search: ProviderSearch,
         default_target: Callable[[], str],
         patience_seconds: float,
+        clock: Callable[[], Instant],
     ) -> None:
         """default_target: the only peer that jobs go to which name none; empty for any. patience_seconds: how long a
-        provider is looked for."""
+        provider is looked for. clock: of this machine."""
         self._log, self._outputs, self._checkpoints, self._search = log, outputs, checkpoints, search
-        self._default_target, self._patience_seconds = default_target, patience_seconds
+        self._default_target, self._patience_seconds, self._clock = default_target, patience_seconds, clock
 
     def due(self, aggregate: Job) -> bool:
         return aggregate.state is JobState.RETRYING
 
     async def react(self, aggregate: Job, news: News) -> None:
         clock, failed = asyncio.get_running_loop().time, aggregate.attempt.number
-        began, pause = clock(), LOOK_SECONDS[0]
-        again_after = min(AGAIN_SECONDS[0] * 2 ** (failed - 1), AGAIN_SECONDS[1])
+        began, backoff = clock(), Backoff(*LOOK_SECONDS)
+        again_after = nth_pause(failed, *AGAIN_SECONDS)
         await self._wait_for_checkpoint(aggregate, news)
         while (job := self._retried(aggregate.key)) is not None:
             resume = await self._checkpoints.keep_for_next_attempt(job)
@@ -57,8 +61,7 @@ class RetryJobs(Reactor[Job]):
                 if clock() - began >= self._patience_seconds:
                     await self._end(job.key, f"for {self._patience_seconds:g} s no provider could go on: {error}")
                     return
-                await news.changed(pause)
-                pause = min(pause * 2, LOOK_SECONDS[1])
+                await news.changed(backoff.next())
                 continue
             await self._start(job.key, found, resume)
 
@@ -88,7 +91,10 @@ class RetryJobs(Reactor[Job]):
         except NoProviderMatches:
             if not again:
                 raise
-        return await self._search.find(wanted, target)
+        untold = Rule(
+            excluded=frozenset(attempt.provider for attempt in job.attempts_to_tell)
+        )  # it may still run there
+        return await self._search.find(wanted, target, untold)
 
     async def _start(self, job_id: str, found: Found, resume: ResumeFrom | None) -> None:
         job = self._retried(job_id)
@@ -98,7 +104,11 @@ class RetryJobs(Reactor[Job]):
         job = self._retried(job_id)
         if job is not None:
             chosen, match = found.chosen, found.match
-            job.start_attempt(chosen.peer_id, chosen.payee, resume, lines, match.refused, match.refused_count)
+            # Made now, it is on the disk with the decision: after a restart the provider is sent the same one.
+            self._log.seal_key(deployment_id(job.key, job.attempt.number + 1))
+            job.start_attempt(
+                chosen.peer_id, chosen.payee, resume, lines, match.refused, match.refused_count, self._clock()
+            )
             await self._log.save(job)
 
     async def _end(self, job_id: str, reason: str) -> None:

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver, DropResumes, FetchCheckpoints
 from dms.application.device.device import DeviceService
+from dms.application.inputs.own_inputs import OwnInputs
 from dms.application.jobs.follow_deployments import FollowDeployments
 from dms.application.jobs.fund_jobs import CheckFunding, ExpireUnfunded
 from dms.application.jobs.job_index import JobIndex
@@ -27,11 +28,13 @@ from dms.application.payments.funding import PatientCheck
 from dms.application.payments.payments import payment_of
 from dms.application.ports import EventLog, FundingCheck, OutputStore, PeerNetwork, Signer
 from dms.application.reactors import Reactor
+from dms.application.secret_environment import seal_secrets
 from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job
 from dms.domain.payment import payment_key
 from dms.domain.pricing import outcome_hashes, price_text, terms
 from dms.domain.request import ServiceRequest, settled
+from dms.domain.run_time import Instant
 from dms.errors import InvalidInput, NotFound
 
 
@@ -71,13 +74,15 @@ class ServiceProvider:
         signer: Signer,
         funding: FundingCheck,
         checkpoints: CheckpointReceiver,
+        inputs: OwnInputs,
         now: Callable[[], int],
+        clock: Callable[[], Instant],
         timeouts: Timeouts,
         default_target: str = "",
     ) -> None:
-        """now: Unix time in microseconds."""
-        self._log, self._device, self._directory = log, device, directory
-        self._signer, self._checkpoints, self._now = signer, checkpoints, now
+        """now: Unix time in microseconds. clock: of this machine."""
+        self._log, self._device, self._directory, self._clock = log, device, directory, clock
+        self._signer, self._checkpoints, self._inputs, self._now = signer, checkpoints, inputs, now
         self._timeouts, self._default_target = timeouts, default_target
         self._index = JobIndex(log)
         self._checking = RequestCheck(signer)
@@ -86,14 +91,20 @@ class ServiceProvider:
         submission = Submission(log, device, network, signer, timeouts.answer)
         self.reactors: Sequence[Reactor[Any]] = (
             ExpireUnfunded(log, now, timeouts.funding_window),
-            CheckFunding(log, signer, PatientCheck(funding, timeouts.funding_check, now)),
-            FollowDeployments(log, network, outputs, signer, checkpoints, submission, timeouts.provider_grace),
+            CheckFunding(log, signer, PatientCheck(funding, timeouts.funding_check, now), clock),
+            FollowDeployments(log, network, outputs, signer, checkpoints, submission, timeouts.provider_grace, clock),
             StopDeployments(network),
             RevokeDeployments(log, network),
             FetchCheckpoints(checkpoints),
             DropResumes(checkpoints),
-            RetryJobs(log, outputs, checkpoints, self._search, lambda: self.default_provider, timeouts.next_provider),
+            RetryJobs(
+                log, outputs, checkpoints, self._search, lambda: self.default_provider, timeouts.next_provider, clock
+            ),
         )
+
+    def serve(self) -> None:
+        """Gives providers the files of this machine that our jobs have as inputs."""
+        self._inputs.serve()
 
     def take_up(self, open_jobs: Iterable[str]) -> None:
         """Their payments are known from the first moment. open_jobs: those that had not ended when the log was last
@@ -123,19 +134,26 @@ class ServiceProvider:
         await self._device.change_default_provider("")
 
     # --- the commands ------------------------------------------------------------------------------
-    async def request_service(self, request: ServiceRequest, problems: Problems = ()) -> Quote:
-        """problems: what was wrong with it when it was read. Raises InvalidInput (also when it can't be had for
-        max_ntx), NoProviderMatches."""
+    async def request_service(
+        self, request: ServiceRequest, problems: Problems = (), *, caller_is_local: bool = False
+    ) -> Quote:
+        """problems: what was wrong with it when it was read. caller_is_local: only who is on this machine may make
+        files of it inputs. Raises InvalidInput (also when it can't be had for max_ntx), Forbidden,
+        NoProviderMatches."""
         self._checking.check(request, problems)
         request = settled(request)
         source = self._checkpoints.source_of(request)
+        request = await self._inputs.measured(request, caller_is_local=caller_is_local)
         return await self._quote(request, await self._find(request), source)
 
-    async def try_out(self, request: ServiceRequest, problems: Problems = ()) -> Found:
+    async def try_out(
+        self, request: ServiceRequest, problems: Problems = (), *, caller_is_local: bool = False
+    ) -> Found:
         """Who would get it just now; nothing is recorded, and nothing promised. Raises as `request_service` does."""
         self._checking.check(request, problems)
         request = settled(request)
         self._checkpoints.source_of(request)
+        request = await self._inputs.measured(request, caller_is_local=caller_is_local)
         return await self._find(request)
 
     async def _find(self, request: ServiceRequest) -> Found:
@@ -144,6 +162,7 @@ class ServiceProvider:
     async def _quote(self, request: ServiceRequest, found: Found, source: Path | None) -> Quote:
         chosen, match = found.chosen, found.match
         job = Job(new_id())
+        request = seal_secrets(self._log, job.key, request)
         resume = await self._checkpoints.keep(source, job.key) if source else None
         expires_at = self._now() + int(self._timeouts.funding_window * 1_000_000)
         price = price_text(chosen.price)
@@ -196,7 +215,7 @@ class ServiceProvider:
     async def terminate(self, job_id: str, reason: str) -> None:
         """Raises NotFound; Conflict when the job is over."""
         job = self._job(job_id)
-        job.request_termination(reason)
+        job.request_termination(reason, self._clock())
         await self._log.save(job)
 
     def _job(self, job_id: str) -> Job:

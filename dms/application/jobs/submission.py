@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 
 from dms.application.device.device import DeviceService
+from dms.application.inputs.own_inputs import as_sent
 from dms.application.network.messages import (
     DEPLOYMENT_REQUEST,
     DeploymentAnswer,
@@ -16,10 +17,11 @@ from dms.application.network.messages import (
 )
 from dms.application.ports import EventLog, PeerNetwork, Signer
 from dms.application.reactors import News
+from dms.application.secret_environment import handed_on
 from dms.backoff import Backoff
 from dms.domain.job import Job
 from dms.domain.reward import Fault
-from dms.errors import Conflict, Forbidden, InvalidInput, NotFound, PeerMisbehaved, Unavailable
+from dms.errors import Conflict, ExecutionError, Forbidden, InvalidInput, NotFound, PeerMisbehaved, Unavailable
 
 REQUEST_SECONDS = 10.0
 RETRY_SECONDS = (0.2, 5.0)  # first and longest pause between tries to reach a provider
@@ -44,7 +46,10 @@ class Submission:
     async def send(self, job: Job, news: News) -> None:
         """Again is harmless: the provider repeats its answer. At least once, also when we were away meanwhile. Raises
         NotTaken."""
-        message = self._request(job, await self._traceparent(job.key))
+        try:
+            message = self._request(job, await self._traceparent(job.key))
+        except ExecutionError as error:
+            raise NotTaken(str(error), Fault.REQUESTER) from error
         clock = asyncio.get_running_loop().time
         deadline, backoff = clock() + self._answer_seconds, Backoff(*RETRY_SECONDS)
         while True:
@@ -74,7 +79,7 @@ class Submission:
         if job.request is None:
             raise Conflict(f"job {job.key} has no request")
         own = self._signer.peer_id
-        request = job.request.for_attempt(job.minutes)
+        request = handed_on(self._log, job.key, job.deployment_id, job.request.for_attempt(job.minutes))
         params = msgspec.structs.replace(
             request.params,
             node_id=job.provider,
@@ -84,7 +89,7 @@ class Submission:
         )
         message = DeploymentRequest(
             job_id=job.deployment_id,
-            request=msgspec.structs.replace(request, params=params, tx_hash=job.tx_hash),
+            request=as_sent(msgspec.structs.replace(request, params=params, tx_hash=job.tx_hash)),
             price=job.price,
             traceparent=traceparent,
             channel=self._device.channel,

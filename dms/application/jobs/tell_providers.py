@@ -34,6 +34,9 @@ class StopDeployments(Reactor[Job]):
         running = aggregate.state in (JobState.SUBMITTED, JobState.RUNNING)
         return running and aggregate.termination is not None
 
+    def waits_for(self, aggregate: Job) -> str:
+        return aggregate.provider
+
     async def react(self, aggregate: Job, news: News) -> None:
         pause = AGAIN_SECONDS
         try:

@@ -8,6 +8,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from dms.application.growing_lines import GrowingLine
 from dms.application.ports import LogLine
 from dms.domain.bounds import Unreadable, read
 from dms.domain.chain import SignedRecord
@@ -57,18 +58,22 @@ class DeploymentAnswer(Struct, frozen=True, kw_only=True):
 
 
 class FeedRequest(Struct, frozen=True, kw_only=True):
-    """after: the newest version of the deployment that is known; log_after: the newest line."""
+    """after: the newest version of the deployment that is known; log_after: the newest line. growing: lines that have
+    no end yet are wanted, too."""
 
     job_id: JobId
     after: Position = 0
     log_after: Position = 0
+    growing: bool = False
 
 
 class FeedItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Either records of the deployment in order, or lines of its output in order."""
+    """Either records of the deployment in order, or lines of its output in order, or what is shown of lines that have
+    no end yet."""
 
     records: tuple[SignedRecord, ...] = ()
     lines: tuple[LogLine, ...] = ()
+    growing: Annotated[tuple[GrowingLine, ...], Meta(max_length=2)] = ()
 
 
 class Terminate(Struct, frozen=True, kw_only=True, omit_defaults=True):

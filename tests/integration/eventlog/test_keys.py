@@ -103,6 +103,19 @@ async def test_a_destroyed_key_takes_the_fields_along_and_leaves_the_chain(
     assert on_disk(tmp_path, kept) == ["events.db"]
 
 
+async def test_a_sealed_value_is_opened_by_its_own_job_and_purpose_while_its_key_is_there(log: SQLiteEventLog) -> None:
+    job, other = asked_for(), asked_for("0198c0de-1111-7000-8000-000000000000")
+    token = log.seal(job.key, "hush", "token")
+    log.seal(other.key, "hush", "token")
+    await log.save(job, other)
+    assert "hush" not in token
+    assert log.unseal(job.key, token, "token") == "hush"
+    assert [log.unseal(other.key, token, "token"), log.unseal(job.key, token, "other")] == [None, None]
+    assert [log.unseal(job.key, text, "token") for text in ("", "x.y", token[:-4], "é." + token)] == [None] * 4
+    await log.destroy_seal_keys([job.key])
+    assert log.unseal(job.key, token, "token") is None
+
+
 async def test_of_thousands_of_keys_none_leaves_a_copy_behind(log: SQLiteEventLog, tmp_path: Path) -> None:
     """Pages of the key table fill, and a checkpoint moves them, while it grows."""
     scopes = [f"0198c0de-0000-7000-8000-{number:012x}" for number in range(2000)]

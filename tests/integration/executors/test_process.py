@@ -14,7 +14,7 @@ import pytest
 
 from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
 from dms.adapters.executors.process_child import LOST, LineWriter, ProcessState
-from dms.application.ports import OUTPUT_TRUNCATED, ExecutionState
+from dms.application.ports import OUTPUT_TRUNCATED, ExecutionState, Secrets
 from dms.clock import machine_clock
 from dms.domain.run_end import EndedBy
 from tests.fixtures.disks import disk_full_at
@@ -81,6 +81,21 @@ async def first_output(folder: Path) -> None:
     async with asyncio.timeout(120):
         while not (folder / "output.ndjson").read_bytes():  # another program's file
             await asyncio.sleep(0.02)
+
+
+async def test_a_secret_is_in_no_file_of_its_job(tmp_path: Path) -> None:
+    """Nor is it asked for again: the next DMS may start what another one created."""
+    secrets = Secrets((("TOKEN", "hush-5ecret"),))
+    spec = msgspec.structs.replace(shell_spec('printf %s "$TOKEN" | wc -c; sleep 0.2'), secrets=secrets)
+    await ProcessExecutor(NODE, tmp_path).create(spec)
+    executor = ProcessExecutor(NODE, tmp_path)
+    await executor.start(spec.job_id, secrets)
+    content = await asyncio.to_thread(
+        lambda: {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    )
+    assert {"spec.json", "state.json"} <= content.keys()
+    assert not [name for name, data in content.items() if b"5ecret" in data]
+    assert texts(await read_all(executor, spec.job_id)) == ["11"]
 
 
 async def test_a_job_outlives_the_killed_dms(tmp_path: Path) -> None:

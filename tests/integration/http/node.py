@@ -198,13 +198,15 @@ class Node:
         )
 
 
-def settings(folder: Path, rest: Rest, *, runs_for_peers: bool = False, funding: Funding | None = None) -> Settings:
-    """All in one folder, with bare processes."""
+def settings(
+    folder: Path, rest: Rest, *, runs_for_peers: bool = False, funding: Funding | None = None, **job: Any
+) -> Settings:
+    """All in one folder, with bare processes. job: settings of that section."""
     return Settings(
         general=General(data_dir=folder, work_dir=folder),
         rest=msgspec.structs.replace(rest, port=0),
         p2p=P2p(mdns=False),
-        job=JobSettings(executor="process", allow_process_for_peers=runs_for_peers),
+        job=JobSettings(executor="process", allow_process_for_peers=runs_for_peers, **job),
         funding=funding or Funding(),
     )
 
@@ -221,7 +223,9 @@ async def running_node(
     make_network: Callable[[str], LonelyNetwork] = LonelyNetwork,
     clock: Callable[[], Instant] = machine_clock,
     now: Callable[[], int] = now_us,
+    **job: Any,
 ) -> AsyncIterator[Node]:
+    """job: settings of that section."""
     overrides = Overrides(
         now=now,
         clock=clock,
@@ -229,7 +233,8 @@ async def running_node(
         network=lambda identity: make_network(identity.peer_id),
         executor=executor,
     )
-    daemon = await build(settings(folder, rest or Rest(), runs_for_peers=runs_for_peers, funding=funding), overrides)
+    wanted = settings(folder, rest or Rest(), runs_for_peers=runs_for_peers, funding=funding, **job)
+    daemon = await build(wanted, overrides)
     await daemon.start(take_part=False)  # jobs are written by tests, and nothing else acts on them
     try:
         await daemon.parts.reactors.start(daemon.parts.file_reactors, lambda _: [])

@@ -16,8 +16,8 @@ import pytest
 
 from tests.fixtures.network import environment
 from tests.fixtures.terminal import Terminal, terminal
-from tests.unit.cli.test_nunet import CONNECTED, JOB, JOBS, OFFER, REQUEST, SUBMITTED
-from tests.unit.cli.tiny_dms import HEAR, TinyDms
+from tests.unit.cli.test_nunet import COMPLETED, CONNECTED, FAILED, JOB, JOBS, OFFER, REQUEST, SUBMITTED, line
+from tests.unit.cli.tiny_dms import HEAR, WAIT, TinyDms
 
 ONBOARD = ("onboard", "-m", "4000", "-c", "8000", "-n", "nunet-test", "-a", "addr1")
 
@@ -150,6 +150,59 @@ def test_ctrl_c_while_a_job_runs_says_how_to_go_on(tiny: TinyDms, tmp_path: Path
         assert f"nunet job logs -f {JOB}" in shell.shown
         assert f"nunet job stop {JOB}" in shell.shown
         assert not re.search(r"Traceback|KeyboardInterrupt", shell.shown)
+
+
+def growing(text: str) -> dict[str, object]:
+    return {"action": "log-progress", "job_id": JOB, "stream": "stderr", "text": text}
+
+
+def test_a_terminal_shows_where_the_job_is_below_its_output(tiny: TinyDms) -> None:
+    response = {"success": True, "content": "http://x"}
+    tiny.answers["POST /run/request-service"] = (200, OFFER)
+    tiny.answers[f"GET /jobs/{JOB}"] = (200, {"job_id": JOB, "status": "completed", "exit_code": 0})
+    tiny.scripts = [
+        [
+            CONNECTED, HEAR, SUBMITTED, {"action": "deployment-response", "message": response, "position": 6},
+            line(1, "stdout", "epoch \x1b[2J1"), growing("50%|#####     |"), WAIT,
+            line(2, "stderr", "0%\r50%\r100%|##########|"), COMPLETED,
+        ]
+    ]  # fmt: skip
+    with nunet_at(tiny, "job", "run", "--image", "a", "--tx-hash", "5a3f", "--wait", columns=160) as shell:
+        shell.expect("50%|#####     |")
+        for text in ("running 0:", "0.02 NTX", "Ctrl-C", f"job {JOB}", "provider 12D3KooWProvi"):
+            shell.expect(text)
+        assert "epoch \\x1b[2J1" in shell.shown
+        tiny.go_on.set()
+        assert shell.end() == 0
+        assert "100%|##########|" in shell.shown
+    assert tiny.sockets[0]["progress"] == "true"
+
+
+def test_ctrl_c_on_a_terminal_may_stop_the_job_and_waits_for_its_end(tiny: TinyDms) -> None:
+    tiny.answers["POST /run/request-service"] = (200, OFFER)
+    tiny.answers[f"POST /jobs/{JOB}/stop"] = (200, {"message": "told"})
+    tiny.answers[f"GET /jobs/{JOB}"] = (200, {"job_id": JOB, "status": "failed", "exit_code": 143})
+    tiny.scripts = [[CONNECTED, HEAR, SUBMITTED], [CONNECTED, FAILED]]
+    with nunet_at(tiny, "job", "run", "--image", "a", "--tx-hash", "5a3f", "--wait") as shell:
+        shell.expect("job-submitted")
+        shell.type("\x03")
+        shell.expect("Stop the job too?")
+        shell.type("y\r")
+        assert shell.end() == 143
+    assert [path for path, _, _ in tiny.asked if path.startswith("POST /jobs")] == [f"POST /jobs/{JOB}/stop"]
+
+
+def test_a_pipe_gets_plain_lines(tiny: TinyDms) -> None:
+    tiny.answers["POST /run/request-service"] = (200, OFFER)
+    tiny.answers[f"GET /jobs/{JOB}"] = (200, {"job_id": JOB, "status": "completed", "exit_code": 0})
+    tiny.scripts = [[CONNECTED, HEAR, SUBMITTED, growing("1%"), line(1, "stdout", "0%\r9%"), COMPLETED]]
+    done = subprocess.run(
+        [sys.executable, "-m", "dms.cli", "job", "run", "--image", "a", "--tx-hash", "5a3f", "--wait"],
+        env=environment(DMS_URL=tiny.url), capture_output=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stdout == b"0%\r9%\n"
+    assert b"1%" not in done.stderr
+    assert b"\x1b" not in done.stderr
 
 
 def test_an_interrupt_while_the_daemon_thinks_ends_at_once() -> None:

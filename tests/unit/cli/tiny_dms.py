@@ -17,6 +17,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 CUT: Mapping[str, Any] = {"action": "cut"}  # in a script: the connection is cut here
+WAIT: Mapping[str, Any] = {"action": "wait"}  # in a script: until the test sets `go_on`
 HEAR: Mapping[str, Any] = {"action": "hear"}  # in a script: wait for a message of the client
 _ACCEPT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -31,6 +32,7 @@ class TinyDms:
         self.heard: list[dict[str, Any]] = []
         self.sockets: list[dict[str, str]] = []  # the query of each websocket
         self.url = ""
+        self.go_on = threading.Event()
 
     @contextmanager
     def running(self) -> Iterator[TinyDms]:
@@ -99,6 +101,9 @@ class _Handler(BaseHTTPRequestHandler):
         for frame in tiny.scripts.pop(0):
             if frame is CUT:
                 return
+            if frame is WAIT:
+                tiny.go_on.wait(120)
+                continue
             if frame is HEAR:
                 if not self._hear(protocol):
                     return

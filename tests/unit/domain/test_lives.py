@@ -50,7 +50,7 @@ DEPLOYMENT = """
 """
 DEPLOYMENT_PARTS = {
     "check": "<FundingPending>* <FundingAccepted>?",
-    "making": "( <ImagePulled> | <WorkspaceRestored> )*",
+    "making": "( <ImagePulled> | <WorkspaceRestored> | <InputStarted> | <InputDone> | <InputFailed> )*",
     "kept": "( <CheckpointDelivered> | <CheckpointDeleted> )*",
     "running": "( <CheckpointSaved> | <CheckpointSkipped> | <CheckpointDelivered> | <CheckpointDeleted> )*",
     "stopping": """
@@ -82,7 +82,8 @@ JOB_PARTS = {
     "unpaid": "( <FundStatusReported:pending> | <TerminationRequested> | <ProviderMisbehaved> )*",
     "checking": "( <FundingPending> | <TerminationRequested> | <ProviderMisbehaved> )*",
     "submitted": """( <FundingPending> | <ProviderReported> | <ProviderMisbehaved> | <ProviderUnreachable>
-        | <ProviderReturned> | <TerminationRequested> | <LogSealed> | <ProviderTold> | <TellingGivenUp> )*""",
+        | <ProviderReturned> | <TerminationRequested> | <LogSealed> | <ProviderTold> | <TellingGivenUp>
+        | <InputStarted> | <InputDone> | <InputFailed> )*""",
     "running": """( <ProviderReported> | <ProviderMisbehaved> | <ProviderUnreachable> | <ProviderReturned>
         | <TerminationRequested> | <LogSealed> | <CheckpointOffered> | <CheckpointReceived> | <CheckpointLost>
         | <ProviderTold> | <TellingGivenUp> )*""",

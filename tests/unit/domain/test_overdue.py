@@ -1,51 +1,117 @@
-"""How long a job may take at a provider that answers: no time limit counts while that provider is away."""
+"""How long a job may take at a provider that answers: no time limit counts while that provider is away, and a restart
+of ours begins none anew."""
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from dms.domain.overdue import BEGIN_SECONDS, MARGIN_SECONDS, STOP_SECONDS, Overdue
+from dms.domain.overdue import BEGIN_SECONDS, CATCH_UP_SECONDS, MARGIN_SECONDS, STOP_SECONDS, Overdue, ProviderTimes
+from dms.domain.run_time import Instant
 
 GRACE = 3600.0
+MINUTES = 5
+LIMIT = MINUTES * 60 + MARGIN_SECONDS
+LONG_AGO = -10_000.0
 
 
-def left(overdue: Overdue, now: float, *, away: float = 0.0, running: bool = True, stopping: bool = False) -> float:
-    return overdue.seconds_left(now, away_seconds=away, minutes=5, running=running, stopping=stopping)
+def at(seconds: float, boot: str = "boot", *, wall_step: float = 0.0) -> Instant:
+    return Instant(boot, int((20_000 + seconds) * 1e6), int((1_000_000 + seconds + wall_step) * 1e6))
 
 
-def test_each_limit_counts_from_when_it_begins_to_hold() -> None:
-    overdue = Overdue(GRACE)
-    assert left(overdue, 1000, running=False) == BEGIN_SECONDS
-    assert left(overdue, 1010, running=False) == BEGIN_SECONDS - 10
-    assert left(overdue, 1020) == 300 + MARGIN_SECONDS
-    assert left(overdue, 1320) == MARGIN_SECONDS
-    assert left(overdue, 1330, stopping=True) == STOP_SECONDS
-    assert left(overdue, 1330 + STOP_SECONDS, stopping=True) == 0
+def since(seconds: float | None = None) -> ProviderTimes:
+    times = ProviderTimes()
+    times.begin(None if seconds is None else at(seconds))
+    return times
+
+
+def left(
+    overdue: Overdue,
+    now: float,
+    times: ProviderTimes,
+    *,
+    there: float | None = math.inf,
+    running: bool = True,
+    stop_since: float | None = None,
+) -> float:
+    return overdue.seconds_left(
+        at(now), times, there_seconds=there, minutes=MINUTES, running=running, stopping=stop_since is not None,
+        stop_since=None if stop_since is None else at(stop_since),
+    )  # fmt: skip
+
+
+def test_each_limit_counts_from_when_it_began_to_hold() -> None:
+    overdue, times = Overdue(GRACE, at(LONG_AGO)), since(0)
+    assert left(overdue, 0, times, running=False) == BEGIN_SECONDS
+    assert left(overdue, 10, times, running=False) == BEGIN_SECONDS - 10
+    times.begin(at(20))
+    assert left(overdue, 20, times) == LIMIT
+    assert left(overdue, 320, times) == LIMIT - 300
+    assert left(overdue, 330, times, stop_since=330) == STOP_SECONDS
+    assert left(overdue, 330 + STOP_SECONDS, times, stop_since=330) == 0
+
+
+def test_what_an_older_version_recorded_has_its_limits_from_the_first_look_on() -> None:
+    overdue, times = Overdue(GRACE, at(LONG_AGO)), since()
+    assert left(overdue, 0, times, running=False) == BEGIN_SECONDS
+    assert left(overdue, 100, times) == LIMIT
+    assert left(overdue, 150, times) == LIMIT - 50
+
+
+@pytest.mark.parametrize("wall_step", [5 * 86_400.0, -5 * 86_400.0])
+def test_a_restart_begins_no_limit_anew_whatever_the_wall_clock_did(wall_step: float) -> None:
+    overdue, times = Overdue(GRACE, at(400)), since(0)
+    now = at(500, wall_step=wall_step)
+    found = overdue.seconds_left(now, times, there_seconds=90, minutes=MINUTES, running=True, stopping=False)
+    assert found == LIMIT - 500
+
+
+def test_a_limit_that_passed_while_we_were_away_leaves_the_provider_time_to_tell_what_happened() -> None:
+    overdue, times = Overdue(GRACE, at(5000)), since(0)
+    assert left(overdue, 5000, times, there=None) > CATCH_UP_SECONDS  # it was not heard yet
+    assert left(overdue, 5010, times, there=5) == CATCH_UP_SECONDS - 5
+    assert left(overdue, 5070, times, there=CATCH_UP_SECONDS) == 0
+    assert left(overdue, 5000, times, there=0, stop_since=100) == CATCH_UP_SECONDS
 
 
 @pytest.mark.parametrize("running", [False, True])
 def test_what_a_provider_is_away_does_not_count(running: bool) -> None:
-    overdue = Overdue(GRACE)
-    before = left(overdue, 0, running=running)
-    assert left(overdue, 1800, away=1800, running=running) == before
-    assert left(overdue, 1860, away=1800, running=running) == before - 60
+    overdue, times = Overdue(GRACE, at(LONG_AGO)), since(0)
+    before = left(overdue, 0, times, running=running)
+    times.fall_silent(at(0))
+    assert left(overdue, 1800, times, running=running) == before
+    times.come_back(at(1800))
+    assert left(overdue, 1860, times, running=running) == before - 60
+
+
+def test_no_limit_ends_what_an_absent_provider_runs_before_the_grace_is_over() -> None:
+    overdue, times = Overdue(GRACE, at(LONG_AGO)), since(0)
+    times.fall_silent(at(0))
+    assert left(overdue, GRACE, times, there=None) > 0
 
 
 def test_one_that_is_away_again_and_again_keeps_its_job_open_for_the_grace_at_most() -> None:
-    overdue = Overdue(GRACE)
-    before = left(overdue, 0)
-    assert left(overdue, 3 * GRACE, away=3 * GRACE) == before - 2 * GRACE
+    """Also if it is never there for as long as it has to tell what happened."""
+    overdue, times = Overdue(GRACE, at(LONG_AGO)), since(0)
+    for start in range(0, 40_000, 100):
+        times.fall_silent(at(start))
+        times.come_back(at(start + 60))
+        if left(overdue, start + 61, times, there=1) <= 0:
+            break
+    assert LIMIT + GRACE < start <= LIMIT + 2 * GRACE + 2 * CATCH_UP_SECONDS + 100
 
 
 def test_what_it_was_away_before_the_start_makes_no_run_longer() -> None:
-    overdue = Overdue(GRACE)
-    left(overdue, 0, running=False)
-    left(overdue, 2000, away=1900, running=False)
-    assert left(overdue, 2100, away=1900) == 300 + MARGIN_SECONDS
+    overdue, times = Overdue(GRACE, at(LONG_AGO)), since(0)
+    times.fall_silent(at(50))
+    times.come_back(at(1950))
+    times.begin(at(2100))
+    assert left(overdue, 2100, times) == LIMIT
 
 
 def test_a_termination_does_not_wait_for_a_provider_that_is_away() -> None:
-    overdue = Overdue(GRACE)
-    left(overdue, 0, stopping=True)
-    assert left(overdue, STOP_SECONDS, away=STOP_SECONDS, stopping=True) == 0
-    assert "did not stop it" in overdue.reason(5)
+    overdue, times = Overdue(GRACE, at(LONG_AGO)), since(0)
+    times.fall_silent(at(0))
+    assert left(overdue, STOP_SECONDS, times, there=None, stop_since=0) == 0
+    assert "did not stop it" in overdue.reason(MINUTES)

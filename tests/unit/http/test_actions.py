@@ -57,6 +57,27 @@ def test_each_event_has_its_action(event: Event, frame: Any) -> None:
     assert shown(event) == frame
 
 
+INPUTS = (
+    Job.InputStarted(number=1, path="a/b"),
+    Job.InputDone(number=1, path="a/b", size_bytes=5, sha256="ab" * 32, cached=True),
+    Job.InputFailed(number=1, path="a/b", reason="not there"),
+)
+
+
+def test_inputs_are_told_in_words_and_in_fields() -> None:
+    frames = [shown(event, V2) for event in INPUTS]
+    assert [frame["action"] for frame in frames] == ["input-started", "input-done", "input-failed"]
+    assert {(frame["number"], frame["path"], frame["job_id"]) for frame in frames} == {(1, "a/b", "j")}
+    assert frames[1]["message"] == "input 1, a/b: 5 bytes, the provider had it, SHA-256 abababababab"
+    assert (frames[1]["size_bytes"], frames[1]["sha256"], frames[1]["cached"]) == (5, "ab" * 32, True)
+    assert frames[2]["message"] == "input 1, a/b: not there"
+
+
+@pytest.mark.parametrize("event", INPUTS)
+def test_a_client_of_the_original_is_not_told_of_inputs(event: Event) -> None:
+    assert [shown(event, V1), shown(event, CORE)] == [None, None]
+
+
 def test_a_client_of_the_original_is_not_told_of_waiting() -> None:
     waiting = Job.FundingPending(reason="1 of 12 confirmations", until=5)
     assert shown(waiting) is None

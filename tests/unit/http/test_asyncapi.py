@@ -74,9 +74,9 @@ def test_every_streamed_form_is_an_operation_with_its_query() -> None:
 def test_each_action_is_a_message_of_its_version() -> None:
     first, second = DOCUMENT["channels"]["run.deploy"], DOCUMENT["channels"]["run.deploy.dms.actions.v2"]
     assert first["address"] == second["address"] == "/run/deploy"
-    assert set(second["messages"]) - set(first["messages"]) == {
-        "funding-pending", "job-attempt-failed", "job-attempt-started",
-    }  # fmt: skip
+    newer = {"funding-pending", "job-attempt-failed", "job-attempt-started", "log-progress"}
+    newer |= {"input-started", "input-done", "input-failed"}
+    assert set(second["messages"]) - set(first["messages"]) == newer
     assert second["bindings"]["ws"]["headers"]["required"] == ["Sec-WebSocket-Protocol"]
     plain, numbered = {"action": "job-submitted"}, {"job_id": JOB, "position": 7, "time": "2026-01-31T12:00:00Z"}
     assert message_of("run.deploy", plain) == "job-submitted"

@@ -1,0 +1,359 @@
+"""A job whose provider fails it goes on at another: whole daemons over a network in memory, jobs as child processes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from dms.adapters.funding.trust import TrustCheck
+from dms.adapters.p2p.identity import Identity
+from dms.application.jobs import follow_deployments, retry_jobs, tell_providers
+from dms.application.network.messages import DEPLOYMENT_REQUEST
+from dms.application.payments.payments import payment_of
+from dms.application.ports import RequestHandler
+from dms.bootstrap import Overrides, build
+from dms.config import General, P2p, Rest, Settings
+from dms.config import Job as JobSettings
+from dms.daemon import Daemon
+from dms.domain.deployment import Deployment, Fault
+from dms.domain.device import Offer
+from dms.domain.event import Event
+from dms.domain.job import FundStatus, Job, JobState
+from dms.domain.retry import Retry, deployment_id
+from dms.domain.reward import RewardType
+from tests.fixtures.histories import request
+from tests.fixtures.memory_network import MemoryLine, MemoryNetwork
+from tests.fixtures.waiting import wait_for
+from tests.integration.http.node import ADDRESS, FixedHardware
+
+pytestmark = pytest.mark.slow
+
+QUICK = (0.01, 0.1)
+OFFER = Offer(
+    cpu_mhz=6000, memory_mb=12_000, channel="nunet-test", payment_address=ADDRESS, blockchain="Cardano",
+    ntx_price=Decimal("0.0001"), hostname="provider",
+)  # fmt: skip
+HOLD = "until [ -e {flag} ]; do sleep 0.02; done"
+
+
+class PaidToAnAddress(TrustCheck):
+    carries = False
+
+
+class Trio:
+    """A requester and two providers; each can be stopped and started again."""
+
+    def __init__(self, folder: Path, funding: TrustCheck) -> None:
+        self.folder, self._funding, self._line = folder, funding, MemoryLine()
+        self._identities: dict[str, str] = {}
+        self.daemons: dict[str, Daemon] = {}
+
+    async def start(self, name: str) -> Daemon:
+        folder = self.folder / name
+        settings = Settings(
+            general=General(data_dir=folder, work_dir=folder),
+            rest=Rest(port=0),
+            p2p=P2p(mdns=False),
+            job=JobSettings(executor="process", allow_process_for_peers=True, provider_grace=1),
+        )
+
+        def network(identity: Identity) -> MemoryNetwork:
+            return MemoryNetwork(self._line, identity.peer_id)
+
+        daemon = await build(settings, Overrides(hardware=FixedHardware(), network=network, funding=self._funding))
+        await daemon.start()
+        self.daemons[name] = daemon
+        return daemon
+
+    async def stop(self, name: str) -> None:
+        await self.daemons.pop(name).close()
+
+    async def begin(self) -> None:
+        for name in ("one", "two", "requester"):
+            await self.start(name)
+        for name in ("one", "two"):
+            await self.meet(name)
+            await self.daemons[name].services.device.onboard(OFFER)
+        await wait_for(lambda: len(self._known()) == 2)
+
+    async def meet(self, name: str) -> None:
+        await self.requester.parts.host.ping(self.id_of(name), 60)
+
+    def _known(self) -> list[str]:
+        ads = self.requester.services.directory.advertisements()
+        return [ad.peer_id for ad in ads if ad.offering.onboarded and ad.offering.online]
+
+    @property
+    def requester(self) -> Daemon:
+        return self.daemons["requester"]
+
+    def id_of(self, name: str) -> str:
+        if name in self.daemons:
+            self._identities[name] = self.daemons[name].services.signer.peer_id
+        return self._identities[name]
+
+    def name_of(self, peer_id: str) -> str:
+        return next(name for name in ("one", "two") if self.id_of(name) == peer_id)
+
+    async def close(self) -> None:
+        """Jobs of those that were stopped still run."""
+        for name in [name for name in ("one", "two") if name not in self.daemons]:
+            await self.start(name)
+        for daemon in list(self.daemons.values()):
+            for job_id in await daemon.parts.executor.list_jobs():
+                await daemon.parts.executor.remove(job_id)
+            await daemon.close()
+
+    # --- a job ----------------------------------------------------------------------------------------
+    async def ask(self, script: str, attempts: int = 3, **more: Any) -> tuple[str, int]:
+        """(the job's id, how many attempts it has)."""
+        wanted = request(script, cpu=500, ram=64, **more)
+        wanted = msgspec.structs.replace(wanted, retry=Retry(max_attempts=attempts))
+        quote = await self.requester.services.service_provider.request_service(wanted)
+        paid = FundStatus(transaction_type="fund", transaction_status="success", tx_hash=f"0x{quote.job_id}")
+        await self.requester.services.service_provider.report_fund_status(paid, quote.job_id)
+        return quote.job_id, quote.attempts
+
+    def job(self, job_id: str) -> Job:
+        found = self.requester.services.log.load(Job, job_id)
+        assert found is not None
+        return found
+
+    def deployment(self, name: str, deployment: str) -> Deployment | None:
+        return self.daemons[name].services.log.load(Deployment, deployment)
+
+    async def until(self, job_id: str, state: JobState) -> Job:
+        await wait_for(lambda: self.job(job_id).state is state)
+        return self.job(job_id)
+
+    async def events(self, job_id: str) -> list[Event]:
+        found = await self.requester.services.log.read(0, 10_000, stream=f"job-{job_id}")
+        return [one.event for one in found]
+
+    async def output(self, job_id: str) -> list[tuple[int, str]]:
+        return [(line.seq, line.text) for line in await self._all_lines(job_id)]
+
+    async def _all_lines(self, job_id: str) -> list[Any]:
+        found: list[Any] = []
+        while lines := await self.requester.services.outputs.read(job_id, len(found), 1):
+            found += lines
+        return found
+
+
+@pytest.fixture
+def funding() -> TrustCheck:
+    return TrustCheck()
+
+
+@pytest.fixture
+async def trio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, funding: TrustCheck) -> AsyncIterator[Trio]:
+    for module in (follow_deployments, tell_providers):
+        monkeypatch.setattr(module, "RETRY_SECONDS", QUICK, raising=False)
+    monkeypatch.setattr(retry_jobs, "LOOK_SECONDS", QUICK)
+    made = Trio(tmp_path, funding)
+    try:
+        await made.begin()
+        yield made
+    finally:
+        await made.close()
+
+
+async def running_at(trio: Trio, script: str, **more: Any) -> tuple[str, str, str]:
+    """(the job's id, the provider that runs it, the other one)."""
+    job_id, _ = await trio.ask(script, **more)
+    await trio.until(job_id, JobState.RUNNING)
+    name = trio.name_of(trio.job(job_id).provider)
+    return job_id, name, "two" if name == "one" else "one"
+
+
+async def test_a_lost_provider_is_replaced_and_told_to_stop_when_it_comes_back(trio: Trio, tmp_path: Path) -> None:
+    flag = tmp_path / "go"
+    job_id, first, second = await running_at(trio, f"echo begun; {HOLD.format(flag=flag)}; echo done")
+    await wait_for((tmp_path / "requester" / "logs" / f"{job_id}.ndjson").exists)
+    await trio.stop(first)
+    await wait_for(lambda: trio.job(job_id).attempt.number == 2)
+    await trio.until(job_id, JobState.RUNNING)
+    assert trio.job(job_id).provider == trio.id_of(second)
+
+    await trio.start(first)
+    await trio.meet(first)
+    await wait_for(lambda: (there := trio.deployment(first, job_id)) is not None and there.ended)
+    there = trio.deployment(first, job_id)
+    assert there is not None
+    assert there.stop is not None
+    assert there.stop.fault is Fault.NETWORK
+    assert there.reward is not None
+    assert (there.reward.reward_type, there.reward.to_provider) == (RewardType.REFUND, "0")
+    await wait_for(lambda: trio.job(job_id).attempts_to_tell == [])
+    assert await trio.daemons[first].parts.executor.list_jobs() in ([], [job_id])  # its removal follows
+
+    flag.touch()
+    job = await trio.until(job_id, JobState.COMPLETED)
+    assert job.reward is not None
+    assert (job.reward.reward_type, job.reward.price) == (RewardType.WITHDRAW, job.price)
+    assert await trio.output(job_id) == [(1, "begun"), (2, "begun"), (3, "done")]
+    assert await trio.requester.services.outputs.last(job_id) == 3
+
+
+async def test_both_sides_of_the_last_attempt_sign_the_same_bill_and_the_first_signs_a_refund(
+    trio: Trio, tmp_path: Path
+) -> None:
+    flag = tmp_path / "go"
+    job_id, first, second = await running_at(trio, HOLD.format(flag=flag))
+    deployment = trio.deployment(first, job_id)
+    assert deployment is not None
+    compute = trio.daemons[first].services.compute_provider
+    await compute.stop(job_id, "compute provider", "its machine is needed", Fault.PROVIDER)
+    await wait_for(lambda: trio.job(job_id).attempt.number == 2)
+    flag.touch()
+    job = await trio.until(job_id, JobState.COMPLETED)
+    await wait_for(lambda: (t := trio.deployment(second, job.deployment_id)) is not None and t.ended)
+    ours, theirs, firsts = [
+        await trio.daemons[name].services.transactions.request_reward(job.tx_hash)
+        for name in ("requester", second, first)
+    ]
+    assert (ours.datum, ours.action) == (theirs.datum, theirs.action)
+    assert (ours.reward_type, ours.to_provider) == ("withdraw", job.price)
+    assert (firsts.reward_type, firsts.to_provider) == ("refund", "0")
+    payment = payment_of(trio.requester.services.log, job.tx_hash)
+    assert (payment.job_id, payment.version) == (job_id, 1)
+    told = [type(event).__name__ for event in await trio.events(job_id)]
+    assert [told.count(name) for name in ("Submitted", "FundingAccepted", "Completed", "Failed")] == [1, 1, 1, 0]
+
+
+async def test_the_policy_and_the_first_attempts_time_do_not_travel(trio: Trio, tmp_path: Path) -> None:
+    flag = tmp_path / "go"
+    job_id, first, _ = await running_at(trio, HOLD.format(flag=flag), time=7)
+    deployment = trio.deployment(first, job_id)
+    assert deployment is not None
+    assert deployment.request is not None
+    assert (deployment.request.retry, deployment.request.constraints.time) == (None, 7)
+    flag.touch()
+    await trio.until(job_id, JobState.COMPLETED)
+
+
+async def test_its_own_fault_ends_the_job_at_once(trio: Trio) -> None:
+    job_id, _ = await trio.ask("exit 3")
+    job = await trio.until(job_id, JobState.FAILED)
+    assert (len(job.attempts), job.failure) == (1, "finished with errors: exit code 3")
+
+
+async def test_a_stop_between_two_attempts_is_the_end(trio: Trio, tmp_path: Path) -> None:
+    job_id, first, second = await running_at(trio, "sleep 600")
+    await trio.stop(second)
+    await trio.stop(first)
+    await trio.until(job_id, JobState.RETRYING)
+    await trio.requester.services.service_provider.terminate(job_id, "enough")
+    job = await trio.until(job_id, JobState.FAILED)
+    assert job.failure == "enough"
+    await trio.start(first)
+    await trio.meet(first)
+    await wait_for(lambda: (there := trio.deployment(first, job_id)) is not None and there.ended)
+    await trio.start(second)
+    await trio.meet(second)
+    assert len(trio.job(job_id).attempts) == 1
+
+
+async def test_a_requester_that_is_restarted_between_two_attempts_goes_on(trio: Trio, tmp_path: Path) -> None:
+    job_id, first, second = await running_at(trio, "[ -e " + str(tmp_path / "go") + " ] || sleep 600")
+    await trio.stop(second)
+    await trio.stop(first)
+    await trio.until(job_id, JobState.RETRYING)
+    await trio.stop("requester")
+    (tmp_path / "go").touch()
+    await trio.start("requester")
+    assert trio.job(job_id).state is JobState.RETRYING
+    await trio.start(second)
+    await trio.meet(second)
+    job = await trio.until(job_id, JobState.COMPLETED)
+    assert (job.provider, len(job.attempts)) == (trio.id_of(second), 2)
+
+
+async def test_the_same_provider_gets_it_again_when_no_other_can(
+    trio: Trio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its payment was used there already: it pays for the next attempt, since the first one earned nothing."""
+    monkeypatch.setattr(retry_jobs, "AGAIN_SECONDS", QUICK)
+    job_id, first, second = await running_at(trio, "[ -e " + str(tmp_path / "go") + " ] || sleep 600")
+    await trio.stop(second)
+    (tmp_path / "go").touch()
+    compute = trio.daemons[first].services.compute_provider
+    await compute.stop(job_id, "compute provider", "a moment, please", Fault.PROVIDER)
+    job = await trio.until(job_id, JobState.COMPLETED)
+    assert [attempt.provider for attempt in job.attempts] == [trio.id_of(first)] * 2
+    assert payment_of(trio.daemons[first].services.log, job.tx_hash).job_id == deployment_id(job_id, 2)
+
+
+async def test_after_the_last_attempt_it_fails_with_the_last_reason(trio: Trio) -> None:
+    for name in ("one", "two"):
+        served(trio, name, refusing(trio, name))
+    job_id, _ = await trio.ask("true", attempts=2)
+    job = await trio.until(job_id, JobState.FAILED)
+    assert (len(job.attempts), job.failure) == (2, "the provider is offline")
+    assert job.reward is not None
+    assert job.reward.to_provider == "0"
+
+
+async def test_a_provider_that_refuses_is_not_the_jobs_end(trio: Trio) -> None:
+    """It is full, or has changed its mind: the client hears of no failure."""
+    chosen = trio.name_of((await quote_of(trio)).compute_provider_id)
+    other = "two" if chosen == "one" else "one"
+    served(trio, chosen, refusing(trio, chosen))
+    job_id, _ = await trio.ask("echo hello")
+    job = await trio.until(job_id, JobState.COMPLETED)
+    assert trio.name_of(job.provider) == other
+    kinds = [event.TOPIC for event in await trio.events(job_id)]
+    assert kinds.count("job.deployment_responded") == 1
+    assert await trio.output(job_id) == [(1, "hello")]
+
+
+async def quote_of(trio: Trio) -> Any:
+    return await trio.requester.services.service_provider.request_service(request(cpu=500, ram=64))
+
+
+def refusing(trio: Trio, name: str) -> Callable[[str, bytes], Awaitable[bytes]]:
+    """What answers for a provider that went offline just before."""
+    compute, device = trio.daemons[name].services.compute_provider, trio.daemons[name].services.device
+
+    async def answer(peer: str, body: bytes) -> bytes:
+        await device.set_available(False)
+        return await compute._on_request(peer, body)
+
+    return answer
+
+
+def served(trio: Trio, name: str, handler: RequestHandler) -> None:
+    host = trio.daemons[name].parts.host
+    assert isinstance(host, MemoryNetwork)
+    host.serve_request(DEPLOYMENT_REQUEST, handler)
+
+
+async def test_nobody_who_could_go_on_is_the_end_after_a_while(trio: Trio) -> None:
+    retrying = next(r for r in trio.requester.services.service_provider.reactors if r.name == "further attempts")
+    assert isinstance(retrying, retry_jobs.RetryJobs)
+    retrying._patience_seconds = 0.2
+    job_id, first, second = await running_at(trio, "sleep 600")
+    await trio.stop(second)
+    await trio.stop(first)
+    job = await trio.until(job_id, JobState.FAILED)
+    assert "provider lost" in job.failure
+    assert "no provider could go on" in job.failure
+    assert job.reward is not None
+    assert job.reward.to_provider == "0"
+
+
+@pytest.mark.parametrize("funding", [PaidToAnAddress()], ids=["ledger"])
+async def test_a_payment_to_an_address_is_good_for_one_attempt_and_the_quote_says_so(trio: Trio) -> None:
+    job_id, attempts = await trio.ask("sleep 600")
+    assert attempts == 1
+    await trio.until(job_id, JobState.RUNNING)
+    name = trio.name_of(trio.job(job_id).provider)
+    compute = trio.daemons[name].services.compute_provider
+    await compute.stop(job_id, "compute provider", "its machine is needed", Fault.PROVIDER)
+    job = await trio.until(job_id, JobState.FAILED)
+    assert len(job.attempts) == 1
