@@ -26,13 +26,17 @@ from dms.application.records.heads import HeadExchange
 from dms.application.services import Services
 from dms.config import Settings
 from dms.domain.deployment import Deployment
+from dms.domain.hold import Hold
 from dms.domain.job import Job
 from dms.domain.transfer import OPEN_STATES, Transfer
 from dms.errors import LogCorrupt
 from projections.base import Projection
+from projections.capacity import OWN, Capacity
 from projections.checkpoints import OFFERED, Checkpoints
 from projections.erasures import REQUESTED, Erasures
 from projections.jobs import OPEN_STATUSES, Jobs
+from projections.results import OFFERED as RESULTS_OFFERED
+from projections.results import Results
 from projections.transfers import Transfers
 
 log = logging.getLogger("dms")
@@ -168,11 +172,12 @@ class Daemon:
         """Both roles go on with what was open at that position. Raises LogCorrupt."""
         self.parts.readiness.enter("joining the network")
         open_jobs = await self._open_jobs()
-        self.services.compute_provider.take_up(open_jobs)
+        holds = await self._open_holds()
+        self.services.compute_provider.take_up(open_jobs, holds)
         self.services.service_provider.take_up(open_jobs)
         self._serve_peers()
         await self._begin(self.parts.host)
-        await self._go_on(open_jobs, position)
+        await self._go_on(open_jobs, holds, position)
 
     async def _follow_log(self, position: int) -> None:
         """What needs no peers, with what was open at that position. Raises LogCorrupt."""
@@ -196,7 +201,7 @@ class Daemon:
         services.checkpoints.serve()
         services.service_provider.serve()
 
-    async def _go_on(self, open_jobs: Sequence[str], position: int) -> None:
+    async def _go_on(self, open_jobs: Sequence[str], holds: Sequence[str], position: int) -> None:
         """With what was open when the DMS stopped."""
         parts, services, closing = self.parts, self.services, self._closing
         closing.push_async_callback(parts.heads.close)
@@ -206,10 +211,10 @@ class Daemon:
         reactors = (
             *services.compute_provider.reactors, *services.service_provider.reactors, *parts.file_reactors,
         )  # fmt: skip
-        jobs = {*open_jobs, *await self._wanted_checkpoints(), *await self._failed_lately()}
+        jobs = {*open_jobs, *await self._wanted_archives(), *await self._failed_lately()}
         transfers = await self._open_transfers()
         await services.transfers.take_up(transfers)
-        open_keys = {Deployment.KIND: open_jobs, Job.KIND: sorted(jobs), Transfer.KIND: transfers}
+        open_keys = {Deployment.KIND: open_jobs, Job.KIND: sorted(jobs), Transfer.KIND: transfers, Hold.KIND: holds}
         await parts.reactors.start(reactors, open_keys.__getitem__, position)
         for part in (
             parts.cleaner, services.retention, services.directory, services.advertisement, parts.availability,
@@ -217,6 +222,9 @@ class Daemon:
             await self._begin(part)
         closing.push_async_callback(services.chats.close)
         services.checkpoints.tidy()
+        services.results.start()
+        closing.push_async_callback(services.results.close)
+        await self._begin(services.contents)
 
     async def _begin(self, part: Part) -> None:
         """It is closed also when its start fails half-way."""
@@ -236,14 +244,23 @@ class Daemon:
         """Job ids of both roles that had not ended, in the order requested (UUIDv7)."""
         return await self._keys(Jobs(), "status", (*OPEN_STATUSES, "requested"), lambda row: row.job_id)
 
+    async def _open_holds(self) -> list[str]:
+        """Ids of jobs for which a place is kept here."""
+        own = await self.parts.views.get(Capacity(), OWN)
+        return [] if own is None else list(own.on_hold)
+
     async def _open_transfers(self) -> list[str]:
         return await self._keys(Transfers(), "state", OPEN_STATES, lambda row: row.transfer_id)
 
     async def _open_erasures(self) -> list[str]:
         return await self._keys(Erasures(), "state", (REQUESTED,), lambda row: row.erasure_id)
 
-    async def _wanted_checkpoints(self) -> list[str]:
-        return await self._keys(Checkpoints(), "state", (OFFERED,), lambda row: row.job_id)
+    async def _wanted_archives(self) -> list[str]:
+        """Jobs whose checkpoints or results are to be fetched."""
+        return [
+            *await self._keys(Checkpoints(), "state", (OFFERED,), lambda row: row.job_id),
+            *await self._keys(Results(), "state", (RESULTS_OFFERED,), lambda row: row.job_id),
+        ]
 
     async def _failed_lately(self) -> list[str]:
         """Jobs whose providers may not know yet that they, or an attempt of them, are over."""

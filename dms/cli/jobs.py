@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import click
 
-from dms.cli import job_plot, job_run
+from dms.cli import job_plot, job_run, results
 from dms.cli.core import Group, State, command, pass_state
 from dms.cli.events import at_option
 from dms.cli.failure import Failure, say
@@ -35,6 +35,7 @@ def add_to(cli: Group) -> None:
     group = Group("job", help="Ask for jobs, watch them, read what happened.", example="nunet job list")
     cli.add_command(group)
     job_run.add_to(group)
+    results.add_to(group)
     for add in (_add_list, _add_describe, _add_history, _add_why):
         add(group)
     _add_logs(group)
@@ -193,6 +194,9 @@ def _add_stopping(group: Group) -> None:
             state.output.record(answer)
 
 
+_REFUND = "the job never ran: all of its price is owed back, and its payment can pay for another job"
+
+
 def _status(row: Mapping[str, Any]) -> str:
     again = f", attempt {row['attempt']} of {row['attempts']}" if row.get("failed_attempts") else ""
     return str(row["status"]) + again + (", unreachable" if row.get("unreachable") else "")
@@ -207,6 +211,7 @@ def reasons_of(job: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> d
         "reason": job.get("reason") or "",
         "fault": job.get("fault") or "",
         "exit_code": job.get("exit_code"),
+        "money": _REFUND if job.get("refund") else "",
         "provider": quoted.get("provider", ""),
         "attempt": f"{job.get('attempt', 1)} of {job.get('attempts', 1)}",
         "failed_attempts": job.get("failed_attempts", []),

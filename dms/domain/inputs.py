@@ -44,6 +44,10 @@ class Input(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         """Whether the requester itself has it."""
         return scheme_of(self.url) == FILE
 
+    def source(self, peer_id: str) -> str:
+        """Who gives it. peer_id: of the requester."""
+        return peer_id if self.is_file else self.url
+
 
 def scheme_of(url: str) -> str:
     return url.partition(":")[0].lower()

@@ -15,6 +15,7 @@ from dms.domain.deployment import Deployment
 from dms.domain.event import EVENT_TYPES, Event, Unknown
 from dms.domain.job_events import JobEvents, Refusal
 from dms.domain.job_inputs import JobInputs
+from dms.domain.job_results import JobResults
 from dms.domain.job_rules import JobState
 from dms.domain.provider_records import consequences
 from dms.domain.retry import may_be_repeated
@@ -26,7 +27,7 @@ MISBEHAVIOURS_KEPT = 8  # of one job: a provider could fill the log
 TOPIC_KEPT = 128  # characters of a peer's word
 
 
-class AttemptedJob(JobInputs):
+class AttemptedJob(JobResults, JobInputs):
     """The part of a job that its providers take part in."""
 
     def __init__(self, key: str) -> None:
@@ -62,6 +63,14 @@ class AttemptedJob(JobInputs):
     @property
     def minutes(self) -> int:
         return self.attempt.minutes
+
+    @property
+    def ran(self) -> bool:
+        return any(attempt.responded for attempt in self.attempts)
+
+    @property
+    def may_still_run(self) -> bool:
+        return self.open or bool(self.attempts_to_tell)
 
     @property
     def attempts_to_tell(self) -> list[Attempt]:
@@ -102,6 +111,8 @@ class AttemptedJob(JobInputs):
                     return [self._attempt_failed(one)]  # nor was the job refused
                 case self.LogSealed():
                     found.append(replace(one, attempt=self.attempt.number))
+                case self.Failed():
+                    found.append(replace(one, refund=self._refund_due))
                 case self.DeploymentResponded(success=True):
                     stops_at = event.stops_at if isinstance(event, Deployment.ContainerStarted) else 0
                     started_at = max(0, stops_at - self.minutes * 60_000_000)
@@ -110,6 +121,11 @@ class AttemptedJob(JobInputs):
                 case _:
                     found.append(one)
         return found
+
+    @property
+    def _refund_due(self) -> bool:
+        """Whether all of the price is owed back, should it end now."""
+        return self.funded and not self.ran
 
     def _is_repeated_after(self, failed: JobEvents.Failed) -> bool:
         """Whether such an end is not that of the job: then it is tried again."""
@@ -140,6 +156,7 @@ class AttemptedJob(JobInputs):
         A checkpoint that is still to be fetched is not waited for any more."""
         if (wanted := self.checkpoint_wanted) is not None:
             self.lose_checkpoint(wanted.number, "the job goes on without it, at another provider")
+        self.lose_results("the job goes on at another provider")
         self.trigger(
             self.AttemptStarted(
                 attempt=self.attempt.number + 1,
@@ -191,11 +208,19 @@ class AttemptedJob(JobInputs):
 
     # --- ends -------------------------------------------------------------------------------------
     def fail(self, reason: str, fault: Fault, exit_code: int | None = None, duration_seconds: float = 0.0) -> None:
-        self.trigger(self.Failed(reason=reason, fault=fault, exit_code=exit_code, duration_seconds=duration_seconds))
+        self.trigger(
+            self.Failed(
+                reason=reason,
+                fault=fault,
+                exit_code=exit_code,
+                duration_seconds=duration_seconds,
+                refund=self._refund_due,
+            )
+        )
 
     def fail_attempt(self, reason: str, fault: Fault) -> None:
         """By our own decision: the end of the job, unless it is tried again."""
-        failed = self.Failed(reason=reason, fault=fault)
+        failed = self.Failed(reason=reason, fault=fault, refund=self._refund_due)
         self.trigger(self._attempt_failed(failed) if self._is_repeated_after(failed) else failed)
 
     def not_repeated(self, reason: str) -> None:
@@ -214,6 +239,7 @@ class AttemptedJob(JobInputs):
     @applies(JobEvents.AttemptStarted)
     def _attempt_started(self, event: JobEvents.AttemptStarted) -> None:
         self.payee, self.resume, self.price = event.payee, event.resume, event.price
+        self.begin_results_anew()
         newest = self.checkpoint_offered.number if self.checkpoint_offered else 0
         self.attempts.append(
             Attempt(

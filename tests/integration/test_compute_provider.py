@@ -15,6 +15,7 @@ from dms.adapters.eventlog import group_commit
 from dms.adapters.executors.process import ProcessExecutor
 from dms.application.deployments.admission import MOST_CHECKED_OF_A_PEER
 from dms.application.network.messages import DeploymentAnswer, DeploymentRequest
+from dms.application.ports import Secrets
 from dms.application.reactors import MOST_FAULTS
 from dms.config import Funding
 from dms.domain.deployment import Deployment, DeploymentState, Fault
@@ -168,7 +169,7 @@ async def test_a_driver_that_fails_by_an_error_of_ours_ends_the_job_after_a_few_
 ) -> None:
     tries: list[str] = []
 
-    async def fails(_: ProcessExecutor, job_id: str) -> None:
+    async def fails(_: ProcessExecutor, job_id: str, *_secrets: Secrets) -> None:
         tries.append(job_id)
         raise ZeroDivisionError("a bug")
 

@@ -49,6 +49,7 @@ from dms.application.ports import (
     Execution,
     ExecutionSpec,
     ExecutionState,
+    ImageFound,
     NetworkGiven,
     NetworkUse,
     OutputCursor,
@@ -126,6 +127,9 @@ class DockerExecutor:
         )
 
     # --- images ---
+
+    async def find_image(self, image: str) -> ImageFound:
+        return await self._images.find_anywhere(parse_reference(image))
 
     async def prepare(self, spec: ExecutionSpec) -> PreparedImage:
         return await self._images.prepare(parse_reference(spec.image))
@@ -268,7 +272,8 @@ class DockerExecutor:
 
     async def list_jobs(self) -> Sequence[str]:
         gateways = set(await self._gateways.jobs()) - self._trial.running
-        return sorted({*await self._containers.jobs(), *await self._rooms.jobs(), *gateways})
+        found = {*await self._containers.jobs(), *await self._rooms.jobs(), *gateways}
+        return sorted(found - self._rooms.trials)
 
     async def close(self) -> None:
         await self._memory.close()

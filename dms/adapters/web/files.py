@@ -23,7 +23,7 @@ from dms.domain.inputs import WEB, shown
 from dms.errors import InputRefused
 
 MOST_REDIRECTS = 5
-AT_ONCE = 16
+AT_ONCE = 256
 HEAD_SECONDS = 60.0  # for all redirects together
 SILENT_SECONDS = 30.0
 CONNECT_SECONDS = 10.0

@@ -63,7 +63,7 @@ class InputFetcher:
         """peer_id: who asked for it, and has it where it is a file. ref_id: its name there. Safe to repeat: goes on
         with what is there. Raises InputRefused (not there, another digest, too large: the requester's fault),
         InputUnavailable (it did not come in time), NoPlaceForInput (our disk)."""
-        source = peer_id if wanted.is_file else wanted.url
+        source = wanted.source(peer_id)
         if (found := await self._here(wanted, source, into)) is not None:
             check_size(found.size_bytes, most_bytes)
             return found

@@ -1,5 +1,5 @@
 """Carries out what was decided to be erased: destroys the keys of the jobs, transfers and the like that tell of a
-person, and removes outputs, checkpoints and received files. Each step is safe to repeat: a crash is a pause.
+person, and removes outputs, checkpoints, inputs and received files. Each step is safe to repeat: a crash is a pause.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from pathlib import Path
 
 from dms.application.checkpoints.checkpoint_files import CheckpointFiles
 from dms.application.files.user_files import Inbox
+from dms.application.inputs.input_files import InputFiles
 from dms.application.loops import said
 from dms.application.ports import EventLog, OutputStore, ViewStore
 from dms.application.reactors import News, Reactor
 from dms.application.records.personal import personal_texts
 from dms.application.records.redaction import black_out, forms
+from dms.application.results.result_files import ResultFiles
+from dms.domain.deployment import Deployment
 from dms.domain.device import Device
 from dms.domain.directory import Provider
 from dms.domain.erasure import Erasure
@@ -43,11 +46,14 @@ class CarryOutErasures(Reactor[Erasure]):
         views: ViewStore,
         outputs: OutputStore,
         checkpoints: CheckpointFiles,
+        results: ResultFiles,
+        inputs: InputFiles,
         inbox: Inbox,
         data_dir: Path,
     ) -> None:
         self._log, self._views, self._outputs = event_log, views, outputs
-        self._checkpoints, self._inbox, self._data_dir = checkpoints, inbox, data_dir
+        self._checkpoints, self._results, self._inputs = checkpoints, results, inputs
+        self._inbox, self._data_dir = inbox, data_dir
         self._at_work = asyncio.Lock()  # all of them rewrite the same files
         self._first: dict[str, asyncio.Future[Done]] = {}
 
@@ -127,7 +133,19 @@ class CarryOutErasures(Reactor[Erasure]):
         paths = (where.created(scope), where.received(scope), where.resume_out(scope), where.resume_in(scope))
         count += sum(path.exists() for path in paths)
         await asyncio.to_thread(where.drop, *paths, where.incoming(scope))
-        return count
+        results = self._results
+        count += sum(path.exists() for path in (results.created(scope), results.received(scope)))
+        await asyncio.to_thread(results.drop_of, scope)
+        return count + await asyncio.to_thread(self._remove_inputs, scope)
+
+    def _remove_inputs(self, scope: str) -> int:
+        """Those that were kept for other jobs that ask for the same, too."""
+        deployment = self._log.load(Deployment, scope)
+        if deployment is None or deployment.request is None:
+            return 0
+        self._inputs.forget(scope)
+        peer = deployment.service_provider
+        return sum(self._inputs.drop(one.source(peer), one.sha256) for one in deployment.request.params.inputs)
 
     def _remove_received(self, transfer: Transfer) -> int:
         self._inbox.forget(transfer.key)

@@ -21,6 +21,7 @@ from dms.domain.aggregate import Aggregate
 from dms.domain.deployment import Deployment
 from dms.domain.device import Device
 from dms.domain.event import Event, Unknown
+from dms.domain.hold import Hold
 from dms.domain.job import Job
 from dms.domain.rules import Life
 from dms.domain.transfer import Transfer
@@ -51,14 +52,16 @@ DEPLOYMENT = """
 DEPLOYMENT_PARTS = {
     "check": "<FundingPending>* <FundingAccepted>?",
     "making": "( <ImagePulled> | <WorkspaceRestored> | <InputStarted> | <InputDone> | <InputFailed> )*",
-    "kept": "( <CheckpointDelivered> | <CheckpointDeleted> )*",
-    "running": "( <CheckpointSaved> | <CheckpointSkipped> | <CheckpointDelivered> | <CheckpointDeleted> )*",
+    "kept": "( <CheckpointDelivered> | <CheckpointDeleted> | <ResultsDelivered> | <ResultsDeleted> )*",
+    "saved": """<CheckpointSaved> | <CheckpointSkipped> | <CheckpointDelivered> | <CheckpointDeleted>
+        | <ResultsSaved> | <ResultsSkipped> | <ResultsDelivered> | <ResultsDeleted>""",
+    "running": "{saved}*",
     "stopping": """
-        ( <ImagePulled> | <WorkspaceRestored> | <CheckpointSaved> | <CheckpointSkipped>
-        | <CheckpointDelivered> | <CheckpointDeleted> )*
+        ( <ImagePulled> | <WorkspaceRestored> | {saved} )*
         ( <LogSealed> {kept} )? ( <Stopped> | <Failed> ) {after}
     """,
-    "after": "( <CheckpointDelivered> | <CheckpointDeleted> | <RewardClaimed> | <RewardSettled> )*",
+    "after": """( <CheckpointDelivered> | <CheckpointDeleted> | <ResultsDelivered> | <ResultsDeleted>
+        | <RewardClaimed> | <RewardSettled> )*""",
 }
 JOB = """
     <ServiceRequested> {unpaid}
@@ -86,13 +89,14 @@ JOB_PARTS = {
         | <InputStarted> | <InputDone> | <InputFailed> )*""",
     "running": """( <ProviderReported> | <ProviderMisbehaved> | <ProviderUnreachable> | <ProviderReturned>
         | <TerminationRequested> | <LogSealed> | <CheckpointOffered> | <CheckpointReceived> | <CheckpointLost>
-        | <ProviderTold> | <TellingGivenUp> )*""",
-    "between": """( <CheckpointReceived> | <CheckpointLost> | <TerminationRequested> | <ProviderTold>
-        | <TellingGivenUp> )*""",
-    "told": """( <CheckpointReceived> | <CheckpointLost> | <RewardClaimed> | <RewardSettled> | <ProviderTold>
-        | <TellingGivenUp> )*""",
+        | <ResultsOffered> | <ResultsReceived> | <ResultsLost> | <ProviderTold> | <TellingGivenUp> )*""",
+    "between": """( <CheckpointReceived> | <CheckpointLost> | <ResultsReceived> | <ResultsLost>
+        | <TerminationRequested> | <ProviderTold> | <TellingGivenUp> )*""",
+    "told": """( <CheckpointReceived> | <CheckpointLost> | <ResultsReceived> | <ResultsLost> | <ResultsRemoved>
+        | <RewardClaimed> | <RewardSettled> | <ProviderTold> | <TellingGivenUp> )*""",
 }
 TRANSFER = "<Offered> ( <Failed> | <Cancelled> | <Accepted> ( <Completed> | <Failed> | <Cancelled> ) )"
+HOLD = "<Placed> ( <Ended> <Placed> )* <Ended>"
 DEVICE = "{idle} ( <Onboarded> {onboarded} <Offboarded> {idle} )* ( <Onboarded> {onboarded} )?"
 DEVICE_PARTS = {
     "idle": "( <DefaultProviderChanged> | <Hindered> | <Unhindered> | <Offboarded> )*",
@@ -101,16 +105,36 @@ DEVICE_PARTS = {
         | <NetworkChanged> )*""",
 }
 ONCE = {
-    Deployment: ("ImagePulled", "WorkspaceRestored", "RewardClaimed", "RewardSettled"),
-    Job: ("TerminationRequested", "LogSealed", "RewardClaimed", "RewardSettled"),
+    Deployment: (
+        "ImagePulled",
+        "WorkspaceRestored",
+        "RewardClaimed",
+        "RewardSettled",
+        "ResultsSaved",
+        "ResultsSkipped",
+        "ResultsDelivered",
+        "ResultsDeleted",
+    ),
+    Job: (
+        "TerminationRequested",
+        "LogSealed",
+        "RewardClaimed",
+        "RewardSettled",
+        "ResultsOffered",
+        "ResultsReceived",
+        "ResultsLost",
+        "ResultsRemoved",
+    ),
     Transfer: (),
+    Hold: (),
     Device: (),
 }
-RENEWED = {"AttemptStarted": {"LogSealed"}}  # what may come once more after it
+RENEWED = {"AttemptStarted": {"LogSealed", "ResultsOffered", "ResultsReceived", "ResultsLost"}}  # may come once more
 LIVES: dict[type[Aggregate], tuple[str, dict[str, str]]] = {
     Deployment: (DEPLOYMENT, DEPLOYMENT_PARTS),
     Job: (JOB, JOB_PARTS),
     Transfer: (TRANSFER, {}),
+    Hold: (HOLD, {}),
     Device: (DEVICE, DEVICE_PARTS),
 }
 VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
@@ -248,8 +272,12 @@ def test_every_event_has_its_place_in_a_life(kind: type[Aggregate]) -> None:
 @pytest.mark.parametrize("kind", LIVES, ids=lambda kind: kind.__name__)
 def test_an_event_that_can_not_follow_changes_nothing_also_with_others_that_can(kind: type[Aggregate]) -> None:
     named = events(kind)
-    wrong = {Deployment: "Stopped", Job: "Completed", Transfer: "Completed", Device: "GpusChanged"}[kind]
-    first = {Deployment: "Requested", Job: "ServiceRequested", Transfer: "Offered", Device: "Hindered"}[kind]
+    wrong = {Deployment: "Stopped", Job: "Completed", Transfer: "Completed", Hold: "Placed", Device: "GpusChanged"}[
+        kind
+    ]
+    first = {Deployment: "Requested", Job: "ServiceRequested", Transfer: "Offered", Hold: "Placed", Device: "Hindered"}[
+        kind
+    ]
     aggregate = kind("key")
     before = (aggregate.life.state, aggregate.version)
     with pytest.raises(OutOfOrder):
