@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
@@ -27,7 +27,7 @@ from dms.adapters.executors.gateways import GatewaySettings, job_range
 from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
 from dms.adapters.executors.profile import ContainerLimits
-from dms.adapters.executors.workspace_archive import check_archive
+from dms.adapters.executors.workspace_archive import check_archive, open_archive
 from dms.adapters.funding.ledger import LedgerCheck
 from dms.adapters.funding.trust import TrustCheck
 from dms.adapters.hardware.nvidia import NvidiaGpus
@@ -68,7 +68,7 @@ from dms.application.network.directory import Directory
 from dms.application.network.own_advertisement import OwnAdvertisement
 from dms.application.payments.funding import PatientCheck
 from dms.application.payments.transactions import Transactions
-from dms.application.ports import Executor, FundingCheck, Hardware, Host, Web
+from dms.application.ports import ArchivedFile, Executor, FundingCheck, Hardware, Host, Web
 from dms.application.reactors import Reactors
 from dms.application.records.asyncapi import Part as Description
 from dms.application.records.carry_out_erasures import CarryOutErasures
@@ -76,12 +76,17 @@ from dms.application.records.erasures import Erasures
 from dms.application.records.heads import HeadExchange
 from dms.application.records.retention import Retention
 from dms.application.records.seals import Seals
+from dms.application.results.contents import Contents
+from dms.application.results.result_files import ResultFiles
+from dms.application.results.results_keeper import ResultLimits, ResultsKeeper
+from dms.application.results.results_receiver import ReceiverLimits, ResultsReceiver
 from dms.application.services import Services
 from dms.application.writes import Writes
 from dms.clock import machine_clock
 from dms.config import Funding, Job, Settings
 from dms.daemon import Daemon, Parts, Readiness
 from dms.disk import make_folder
+from dms.domain.checkpoint import LARGEST_BYTES
 from dms.domain.device import Capacity
 from dms.domain.run_time import Instant
 from dms.errors import ConfigError
@@ -96,6 +101,7 @@ log = logging.getLogger("dms")
 
 MIB = 1024 * 1024
 SECONDS_A_DAY = 86_400
+LEAST_KEEP_DAYS = 3.0  # that a provider keeps results which nobody has fetched yet
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 
 
@@ -135,6 +141,7 @@ class Base:
     network: Host
     exchange: FileExchange
     checkpoint_files: CheckpointFiles
+    result_files: ResultFiles
     web: Web
     input_files: InputFiles
 
@@ -182,6 +189,8 @@ def _base(settings: Settings, overrides: Overrides, closing: AsyncExitStack) -> 
     network = make_network(identity)
     files = CheckpointFiles(data_dir)
     files.make()
+    result_files = ResultFiles(data_dir)
+    result_files.make()
     input_files = InputFiles(data_dir, settings.job.input_cache_mb * MIB)
     input_files.make()
     web = WebFiles(_input_networks(settings))
@@ -202,6 +211,7 @@ def _base(settings: Settings, overrides: Overrides, closing: AsyncExitStack) -> 
         network=network,
         exchange=FileExchange(network),
         checkpoint_files=files,
+        result_files=result_files,
         web=web,
         input_files=input_files,
     )
@@ -248,7 +258,7 @@ def _services(
     event_log, executor, peer_id = base.event_log, base.executor, base.identity.peer_id
     own = OwnAdvertisement(event_log, base.device, base.network, base.identity, base.now, base.loops)
     directory = Directory(event_log, base.device, base.network, base.identity, own, base.clock, base.loops)
-    receiver = _checkpoint_receiver(base)
+    receiver, results = _checkpoint_receiver(base), _results_receiver(base)
     archive, archive_after = SegmentArchive(event_log, base.identity), base.settings.eventlog.archive_after_days
     outputs = JobOutputs(event_log, base.outputs)
     return Services(
@@ -259,9 +269,11 @@ def _services(
         device=base.device,
         advertisement=own,
         directory=directory,
-        service_provider=_service_provider(base, directory, receiver),
+        service_provider=_service_provider(base, directory, receiver, results),
         compute_provider=_compute_provider(base),
         checkpoints=receiver,
+        results=results,
+        contents=Contents(event_log, base.checkpoint_files, base.result_files, _open_archive, base.loops),
         transfers=_transfers(base, Inbox(base.received)),
         chats=Chats(base.network, base.now),
         transactions=Transactions(event_log, base.identity, base.funding),
@@ -291,6 +303,7 @@ def _erasures(base: Base) -> Erasures:
         base.outputs,
         base.checkpoint_files,
         base.input_files,
+        base.result_files,
         Inbox(base.received),
         base.data_dir,
     )
@@ -309,6 +322,7 @@ def _compute_provider(base: Base) -> ComputeProvider:
         base.identity,
         _checkpoint_keeper(base),
         _input_keeper(base),
+        _results_keeper(base),
         base.clock,
         confined=base.executor.name == "docker",
         run_unconfined_for_peers=settings.job.allow_process_for_peers,
@@ -317,7 +331,9 @@ def _compute_provider(base: Base) -> ComputeProvider:
     )
 
 
-def _service_provider(base: Base, directory: Directory, receiver: CheckpointReceiver) -> ServiceProvider:
+def _service_provider(
+    base: Base, directory: Directory, receiver: CheckpointReceiver, results: ResultsReceiver
+) -> ServiceProvider:
     job = base.settings.job
     timeouts = Timeouts(
         funding_window=job.funding_window,
@@ -334,6 +350,7 @@ def _service_provider(base: Base, directory: Directory, receiver: CheckpointRece
         base.identity,
         base.funding,
         receiver,
+        results,
         OwnInputs(base.event_log, base.exchange, _outbox(base)),
         base.now,
         base.clock,
@@ -358,6 +375,40 @@ def _checkpoint_keeper(base: Base) -> CheckpointKeeper:
     return CheckpointKeeper(
         base.event_log, base.executor, base.checkpoint_files, base.exchange, base.now, times, base.loops
     )
+
+
+def _results_keeper(base: Base) -> ResultsKeeper:
+    job = base.settings.job
+    limits = ResultLimits(
+        max_bytes=job.results_max_mb * MIB, keep_seconds=max(job.cleanup_interval, LEAST_KEEP_DAYS) * SECONDS_A_DAY
+    )
+    return ResultsKeeper(base.event_log, base.executor, base.result_files, base.exchange, base.now, limits, base.loops)
+
+
+def _results_receiver(base: Base) -> ResultsReceiver:
+    job = base.settings.job
+    limits = ReceiverLimits(
+        max_bytes=job.results_max_mb * MIB,
+        fetch_seconds=LEAST_KEEP_DAYS * SECONDS_A_DAY,
+        keep_seconds=job.results_keep_days * SECONDS_A_DAY,
+    )
+    return ResultsReceiver(
+        base.event_log,
+        base.network,
+        base.result_files,
+        base.checkpoint_files,
+        base.exchange,
+        _check_archive,
+        base.now,
+        limits,
+        base.loops,
+    )
+
+
+async def _open_archive(archive: Path, into: Path) -> Sequence[ArchivedFile]:
+    """Raises ArchiveRefused, ExecutionError, ExecutorUnavailable. What is here was checked when it came: only its own
+    size bounds it."""
+    return await asyncio.to_thread(open_archive, archive, into, LARGEST_BYTES)
 
 
 def _checkpoint_receiver(base: Base) -> CheckpointReceiver:

@@ -123,6 +123,9 @@ class Job(Struct, frozen=True, kw_only=True):
     # seconds that an input may not come, or be slower than 100 kB/s
     input_patience: Annotated[float, _lasting("s", "seconds", at_least=1)] = 600
     input_networks: Words = ()  # inner networks that inputs may be fetched from, such as 10.1.0.0/16; none by default
+    # MiB of what a job leaves that are given back, and of results that are fetched
+    results_max_mb: Annotated[int, Meta(ge=1, le=1_000_000, description="MiB")] = 4096
+    results_keep_days: Annotated[float, _lasting("d", "days", at_least=0.001)] = 30  # days that results stay here
     executor: Literal["auto", "docker", "process"] = "auto"  # auto: Docker where its daemon answers
     allow_process_for_peers: bool = False  # a bare process does not confine a stranger's job
     # Whether jobs that need it may reach public addresses: auto gives it where it was tried and holds

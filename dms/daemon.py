@@ -33,6 +33,8 @@ from projections.base import Projection
 from projections.checkpoints import OFFERED, Checkpoints
 from projections.erasures import REQUESTED, Erasures
 from projections.jobs import OPEN_STATUSES, Jobs
+from projections.results import OFFERED as RESULTS_OFFERED
+from projections.results import Results
 from projections.transfers import Transfers
 
 log = logging.getLogger("dms")
@@ -206,7 +208,7 @@ class Daemon:
         reactors = (
             *services.compute_provider.reactors, *services.service_provider.reactors, *parts.file_reactors,
         )  # fmt: skip
-        jobs = {*open_jobs, *await self._wanted_checkpoints(), *await self._failed_lately()}
+        jobs = {*open_jobs, *await self._wanted_archives(), *await self._failed_lately()}
         transfers = await self._open_transfers()
         await services.transfers.take_up(transfers)
         open_keys = {Deployment.KIND: open_jobs, Job.KIND: sorted(jobs), Transfer.KIND: transfers}
@@ -217,6 +219,9 @@ class Daemon:
             await self._begin(part)
         closing.push_async_callback(services.chats.close)
         services.checkpoints.tidy()
+        services.results.start()
+        closing.push_async_callback(services.results.close)
+        await self._begin(services.contents)
 
     async def _begin(self, part: Part) -> None:
         """It is closed also when its start fails half-way."""
@@ -242,8 +247,12 @@ class Daemon:
     async def _open_erasures(self) -> list[str]:
         return await self._keys(Erasures(), "state", (REQUESTED,), lambda row: row.erasure_id)
 
-    async def _wanted_checkpoints(self) -> list[str]:
-        return await self._keys(Checkpoints(), "state", (OFFERED,), lambda row: row.job_id)
+    async def _wanted_archives(self) -> list[str]:
+        """Jobs whose checkpoints or results are to be fetched."""
+        return [
+            *await self._keys(Checkpoints(), "state", (OFFERED,), lambda row: row.job_id),
+            *await self._keys(Results(), "state", (RESULTS_OFFERED,), lambda row: row.job_id),
+        ]
 
     async def _failed_lately(self) -> list[str]:
         """Jobs whose providers may not know yet that they, or an attempt of them, are over."""

@@ -115,6 +115,16 @@ def publish(draft: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
+def share(file: Path, path: Path) -> None:
+    """Gives a file, which is on the disk already, a second name; what had it is replaced. Raises OSError."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    os.link(file, draft, follow_symlinks=False)
+    try:
+        publish(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """So that names made or removed in it survive a power cut. Raises OSError."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

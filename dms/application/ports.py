@@ -324,6 +324,18 @@ class PackedWorkspace(Struct, frozen=True, kw_only=True):
     state: str
 
 
+class ArchivedFile(Struct, frozen=True, kw_only=True, gc=False):
+    """A file of an archive, whose content lies at `offset` of the opened one. path: below the workspace. mtime: Unix
+    seconds. sha256: hex, of its content."""
+
+    path: str
+    mode: int
+    mtime: int
+    offset: int
+    size_bytes: int
+    sha256: str
+
+
 class Executor(Protocol):
     """Every method is safe to repeat. Raises ExecutorUnavailable when the engine is away; ExecutorBroken, which is one,
     when the driver meets what nobody thought of."""

@@ -22,6 +22,8 @@ from dms.application.payments.transactions import Transactions
 from dms.application.ports import EventLog, Metrics, PeerNetwork, Relay, Signer
 from dms.application.records.erasures import Erasures
 from dms.application.records.retention import Retention
+from dms.application.results.contents import Contents
+from dms.application.results.results_receiver import ResultsReceiver
 from dms.application.writes import Writes
 from dms.domain.wallet import NewWallet
 
@@ -45,6 +47,8 @@ class Services:
     service_provider: ServiceProvider
     compute_provider: ComputeProvider
     checkpoints: CheckpointReceiver
+    results: ResultsReceiver
+    contents: Contents
     transfers: Transfers
     chats: Chats
     transactions: Transactions

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # A command may wait for a provider's answer or a commit; a stream may be silent for long.
 PATIENCE = httpx.Timeout(30.0, connect=5.0)
 STREAM_PATIENCE = httpx.Timeout(30.0, connect=5.0, read=None)
+CONTENT_PATIENCE = httpx.Timeout(120.0, connect=5.0)  # the daemon may have to open an archive first
 NDJSON = {"accept": "application/x-ndjson"}
 _EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
@@ -70,6 +71,10 @@ class Api:
     def get(self, path: str, **query: object) -> Any:
         return self._ask("GET", path, query)
 
+    def get_slowly(self, path: str, timeout_seconds: float, **query: object) -> Any:
+        """Where the answer may take longer than usual."""
+        return self._ask("GET", path, query, timeout_seconds=timeout_seconds)
+
     def post(self, path: str, body: object = None, *, timeout_seconds: float | None = None, **query: object) -> Any:
         """timeout_seconds: where the answer may take longer than usual."""
         return self._ask("POST", path, query, body, timeout_seconds)
@@ -109,6 +114,20 @@ class Api:
                 answer.read()
             _check(answer)
             yield from _lines(answer)
+
+    @contextmanager
+    def content(self, path: str, after: int = 0, tag: str = "") -> Iterator[tuple[int, Iterator[bytes]]]:
+        """(the first byte that comes, what comes) of a file; from byte `after` on where it still is the one with this
+        tag, else from its beginning. Raises Failure, also while it is read."""
+        headers = {"range": f"bytes={after}-", "if-range": f'"{tag}"'} if after else {}
+        with (
+            self._failures(),
+            self._http.stream("GET", path, headers=headers, timeout=CONTENT_PATIENCE) as answer,
+        ):
+            if answer.is_error:
+                answer.read()
+            _check(answer)
+            yield (after if answer.status_code == 206 else 0), answer.iter_raw()
 
     def _ask(
         self,

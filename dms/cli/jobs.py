@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import click
 
-from dms.cli import job_plot, job_run
+from dms.cli import job_plot, job_run, results
 from dms.cli.core import Group, State, command, pass_state
 from dms.cli.events import at_option
 from dms.cli.failure import Failure, say
@@ -35,6 +35,7 @@ def add_to(cli: Group) -> None:
     group = Group("job", help="Ask for jobs, watch them, read what happened.", example="nunet job list")
     cli.add_command(group)
     job_run.add_to(group)
+    results.add_to(group)
     for add in (_add_list, _add_describe, _add_history, _add_why):
         add(group)
     _add_logs(group)

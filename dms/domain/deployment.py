@@ -8,6 +8,7 @@ from dms.domain.aggregate import applies
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.deployment_events import DeploymentEvents
 from dms.domain.deployment_inputs import DeploymentInputs
+from dms.domain.deployment_results import DeploymentResults
 from dms.domain.deployment_rules import DEPLOYMENT_RULES, DeploymentState
 from dms.domain.event import Event
 from dms.domain.network import Network
@@ -22,7 +23,7 @@ __all__ = ["Deployment", "DeploymentState", "Fault", "outcome_of"]
 MICROSECONDS = 1_000_000
 
 
-class Deployment(DeploymentInputs):
+class Deployment(DeploymentResults, DeploymentInputs):
     KIND: ClassVar[str] = "deployment"
     RULES: ClassVar[Rules[DeploymentState]] = DEPLOYMENT_RULES
     PENDING, CLAIMED, SETTLED = (
@@ -45,7 +46,6 @@ class Deployment(DeploymentInputs):
         self.started_boot_us = 0
         self.stop: Deployment.StopRequested | None = None
         self.rejection = ""
-        self.log_sealed = False
         self.restored = False
         self.checkpoint: Deployment.CheckpointSaved | None = None
         self.checkpoint_trouble = ""  # why the newest could not be made
@@ -298,10 +298,6 @@ class Deployment(DeploymentInputs):
     @applies(DeploymentEvents.StopRequested)
     def _stop_requested(self, event: DeploymentEvents.StopRequested) -> None:
         self.stop = event
-
-    @applies(DeploymentEvents.LogSealed)
-    def _log_sealed(self, _: DeploymentEvents.LogSealed) -> None:
-        self.log_sealed = True
 
     @applies(DeploymentEvents.ContainerExited)
     def _exited(self, event: DeploymentEvents.ContainerExited) -> None:

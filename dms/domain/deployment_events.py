@@ -162,6 +162,42 @@ class DeploymentEvents:
         reason: str
 
     @register
+    class ResultsSaved(Event, frozen=True, kw_only=True, gc=False):
+        """What the job leaves is archived here, for the service provider to fetch. skipped: links, devices and the
+        like, which an archive never holds."""
+
+        TOPIC: ClassVar[str] = "deployment.results_saved"
+        name: str
+        size_bytes: int
+        sha256: str  # hex, of the archive's bytes
+        saved_at: int  # Unix time in microseconds
+        files: int = 0
+        skipped: int = 0
+
+    @register
+    class ResultsSkipped(Event, frozen=True, kw_only=True, gc=False):
+        """What the job leaves can't be given back. fault: the provider's where it lost what it had to keep; none where
+        it never said that it could."""
+
+        TOPIC: ClassVar[str] = "deployment.results_skipped"
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
+        reason: str
+        fault: Fault
+
+    @register
+    class ResultsDelivered(Event, frozen=True, kw_only=True, gc=False):
+        """The service provider says that it has them."""
+
+        TOPIC: ClassVar[str] = "deployment.results_delivered"
+
+    @register
+    class ResultsDeleted(Event, frozen=True, kw_only=True, gc=False):
+        """Their archive is no longer here. reason: "delivered" or "expired"."""
+
+        TOPIC: ClassVar[str] = "deployment.results_deleted"
+        reason: str
+
+    @register
     class StopRequested(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "deployment.stop_requested"
         VERSION: ClassVar[int] = 2

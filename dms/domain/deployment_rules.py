@@ -58,6 +58,10 @@ TABLE: dict[DeploymentState, Next[DeploymentState]] = {
         Events.CheckpointSkipped: RUNNING,
         Events.CheckpointDelivered: RUNNING,
         Events.CheckpointDeleted: RUNNING,
+        Events.ResultsSaved: RUNNING,
+        Events.ResultsSkipped: RUNNING,
+        Events.ResultsDelivered: RUNNING,
+        Events.ResultsDeleted: RUNNING,
         Events.StopRequested: STOPPING,
         Events.LogSealed: RUNNING,
         Events.ContainerExited: ENDED,
@@ -70,6 +74,10 @@ TABLE: dict[DeploymentState, Next[DeploymentState]] = {
         Events.CheckpointSkipped: STOPPING,
         Events.CheckpointDelivered: STOPPING,
         Events.CheckpointDeleted: STOPPING,
+        Events.ResultsSaved: STOPPING,
+        Events.ResultsSkipped: STOPPING,
+        Events.ResultsDelivered: STOPPING,
+        Events.ResultsDeleted: STOPPING,
         Events.LogSealed: STOPPING,
         Events.Stopped: ENDED,
         Events.Failed: ENDED,
@@ -77,6 +85,8 @@ TABLE: dict[DeploymentState, Next[DeploymentState]] = {
     ENDED: {
         Events.CheckpointDelivered: ENDED,
         Events.CheckpointDeleted: ENDED,
+        Events.ResultsDelivered: ENDED,
+        Events.ResultsDeleted: ENDED,
         Events.RewardClaimed: ENDED,
         Events.RewardSettled: ENDED,
     },
@@ -91,6 +101,7 @@ DEPLOYMENT_RULES = Rules(
     TABLE,
     {
         **once(Events.ImagePulled, Events.WorkspaceRestored, Events.RewardClaimed, Events.RewardSettled),
+        **once(Events.ResultsSaved, Events.ResultsSkipped, Events.ResultsDelivered, Events.ResultsDeleted),
         Events.FundingAccepted: frozenset((Events.FundingAccepted, Events.FundingPending)),
         Events.LogSealed: _ONLY_BEFORE_THE_SEAL,  # all that follows the end of the output is the end itself
     },

@@ -375,6 +375,7 @@ class Reservations:
 
     def __init__(self) -> None:
         self._held: dict[str, Held] = {}
+        self._left: dict[str, Resources] = {}  # by jobs that are over
         self.total = Resources()
 
     def hold(self, job_id: str, resources: Resources, gpu_uuids: Sequence[str] = (), *, shared: bool = False) -> None:
@@ -386,6 +387,22 @@ class Reservations:
         held = self._held.pop(job_id, None)
         if held is not None:
             self.total -= held.resources
+
+    def leave(self, job_id: str, memory_mb: int) -> None:
+        """The job is over, and what it left in its workspace still takes memory, until `clear`. A job that holds
+        nothing leaves nothing."""
+        if job_id in self._held:
+            self.release(job_id)
+            self.occupy(job_id, memory_mb)
+
+    def occupy(self, job_id: str, memory_mb: int) -> None:
+        """By what a job that is over left behind, until `clear`."""
+        self.clear(job_id)
+        self._left[job_id] = Resources(memory_mb=memory_mb)
+        self.total += self._left[job_id]
+
+    def clear(self, job_id: str) -> None:
+        self.total -= self._left.pop(job_id, Resources())
 
     def __len__(self) -> int:
         return len(self._held)

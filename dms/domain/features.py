@@ -2,12 +2,13 @@
 one of an earlier version names nothing, and would leave out in silence what it doesn't know.
 
 To add one: a line in FEATURES. What every DMS of this version can do is in UNDERSTOOD as well; what depends on how a
-machine is set up is told to `DeviceService` by its wiring, or follows from the device's state, as INTERNET.
+machine is set up is told to `DeviceService` by its wiring, or follows from the state of the device, as INTERNET and
+WORKSPACE.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from msgspec import Struct
 
@@ -16,14 +17,26 @@ from dms.domain.request import ServiceRequest
 
 
 class Feature(Struct, frozen=True, kw_only=True):
-    """name: as advertised. lacking: of a provider without it, as in "12D3Koo... is too old for ..."."""
+    """name: as advertised. lacking: of a provider without it, as in "12D3Koo... is too old for ...". presumed: of a
+    provider of an earlier version, which names no features at all."""
 
     name: str
     needed: Callable[[ServiceRequest], bool]
     lacking: str
+    presumed: bool = False
+
+    def is_in(self, advertised: Collection[str]) -> bool:
+        return self.name in advertised or (self.presumed and not advertised)
+
+
+def needs_workspace(request: ServiceRequest) -> bool:
+    """Whether it is of no use without one that the provider can read or fill."""
+    resume = request.params.resume_job
+    return bool(request.params.results or request.params.inputs) or (resume is not None and resume.resume)
 
 
 ARGUMENTS, INPUTS, ENVIRONMENT, INTERNET = "arguments", "inputs", "environment", "internet"
+RESULTS, WORKSPACE = "results", "workspace"
 
 FEATURES = (
     Feature(
@@ -46,9 +59,20 @@ FEATURES = (
         needed=lambda request: request.network is Network.INTERNET,
         lacking="gives jobs no internet",
     ),
+    Feature(
+        name=RESULTS,
+        needed=lambda request: bool(request.params.results),
+        lacking="runs an earlier version, which gives no results back",
+    ),
+    Feature(
+        name=WORKSPACE,
+        needed=needs_workspace,
+        lacking="can't read what a job leaves in its workspace, nor fill it",
+        presumed=True,
+    ),
 )
 
-UNDERSTOOD: frozenset[str] = frozenset({ARGUMENTS, INPUTS, ENVIRONMENT})
+UNDERSTOOD: frozenset[str] = frozenset({ARGUMENTS, INPUTS, ENVIRONMENT, RESULTS})
 
 
 def needed_by(request: ServiceRequest) -> tuple[Feature, ...]:

@@ -15,6 +15,7 @@ from dms.domain.deployment import Deployment
 from dms.domain.event import EVENT_TYPES, Event, Unknown
 from dms.domain.job_events import JobEvents, Refusal
 from dms.domain.job_inputs import JobInputs
+from dms.domain.job_results import JobResults
 from dms.domain.job_rules import JobState
 from dms.domain.provider_records import consequences
 from dms.domain.retry import may_be_repeated
@@ -26,7 +27,7 @@ MISBEHAVIOURS_KEPT = 8  # of one job: a provider could fill the log
 TOPIC_KEPT = 128  # characters of a peer's word
 
 
-class AttemptedJob(JobInputs):
+class AttemptedJob(JobResults, JobInputs):
     """The part of a job that its providers take part in."""
 
     def __init__(self, key: str) -> None:
@@ -140,6 +141,7 @@ class AttemptedJob(JobInputs):
         A checkpoint that is still to be fetched is not waited for any more."""
         if (wanted := self.checkpoint_wanted) is not None:
             self.lose_checkpoint(wanted.number, "the job goes on without it, at another provider")
+        self.lose_results("the job goes on at another provider")
         self.trigger(
             self.AttemptStarted(
                 attempt=self.attempt.number + 1,
@@ -214,6 +216,7 @@ class AttemptedJob(JobInputs):
     @applies(JobEvents.AttemptStarted)
     def _attempt_started(self, event: JobEvents.AttemptStarted) -> None:
         self.payee, self.resume, self.price = event.payee, event.resume, event.price
+        self.begin_results_anew()
         newest = self.checkpoint_offered.number if self.checkpoint_offered else 0
         self.attempts.append(
             Attempt(

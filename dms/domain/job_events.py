@@ -244,6 +244,43 @@ class JobEvents:
         reason: str
 
     @register
+    class ResultsOffered(Event, frozen=True, kw_only=True, gc=False):
+        """The provider has archived what the job leaves; it is to be fetched until `fetch_until`."""
+
+        TOPIC: ClassVar[str] = "job.results_offered"
+        name: str
+        size_bytes: int
+        sha256: str
+        saved_at: int  # by the provider's clock, Unix time in microseconds
+        fetch_until: int  # by ours
+        files: int = 0
+
+    @register
+    class ResultsReceived(Event, frozen=True, kw_only=True, gc=False):
+        """They are here, whole, and what they were announced to be."""
+
+        TOPIC: ClassVar[str] = "job.results_received"
+        name: str  # of the file in `received_results`
+        size_bytes: int
+        sha256: str
+        received_at: int  # Unix time in microseconds
+
+    @register
+    class ResultsLost(Event, frozen=True, kw_only=True, gc=False):
+        """There are none to be had, at the provider or any more."""
+
+        TOPIC: ClassVar[str] = "job.results_lost"
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
+        reason: str
+
+    @register
+    class ResultsRemoved(Event, frozen=True, kw_only=True, gc=False):
+        """They were here, and are no more. reason: "expired"."""
+
+        TOPIC: ClassVar[str] = "job.results_removed"
+        reason: str
+
+    @register
     class TerminationRequested(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "job.termination_requested"
         VERSION: ClassVar[int] = 2

@@ -41,6 +41,9 @@ def _after_response(event: Events.DeploymentResponded) -> JobState:
 _AFTER_THE_END: tuple[type[Event], ...] = (
     Events.CheckpointReceived,
     Events.CheckpointLost,
+    Events.ResultsReceived,
+    Events.ResultsLost,
+    Events.ResultsRemoved,
     Events.RewardClaimed,
     Events.RewardSettled,
 )
@@ -89,6 +92,9 @@ TABLE: dict[JobState, Next[JobState]] = {
         Events.CheckpointOffered: RUNNING,
         Events.CheckpointReceived: RUNNING,
         Events.CheckpointLost: RUNNING,
+        Events.ResultsOffered: RUNNING,
+        Events.ResultsReceived: RUNNING,
+        Events.ResultsLost: RUNNING,
         Events.TerminationRequested: RUNNING,
         Events.LogSealed: RUNNING,
         **dict.fromkeys(_TELLING, RUNNING),
@@ -99,6 +105,8 @@ TABLE: dict[JobState, Next[JobState]] = {
     RETRYING: {
         Events.CheckpointReceived: RETRYING,
         Events.CheckpointLost: RETRYING,
+        Events.ResultsReceived: RETRYING,
+        Events.ResultsLost: RETRYING,
         Events.TerminationRequested: RETRYING,
         **dict.fromkeys(_TELLING, RETRYING),
         Events.AttemptStarted: SUBMITTED,
@@ -109,9 +117,20 @@ TABLE: dict[JobState, Next[JobState]] = {
     EXPIRED: {},
 }
 
+_RESULTS: tuple[type[Event], ...] = (Events.ResultsOffered, Events.ResultsReceived, Events.ResultsLost)
+
 JOB_RULES = Rules(
     NEW,
     TABLE,
-    once(Events.TerminationRequested, Events.LogSealed, Events.RewardClaimed, Events.RewardSettled),
-    {Events.AttemptStarted: frozenset((Events.LogSealed,))},  # each attempt has an output of its own
+    once(
+        Events.TerminationRequested,
+        Events.LogSealed,
+        Events.RewardClaimed,
+        Events.RewardSettled,
+        Events.ResultsOffered,
+        Events.ResultsReceived,
+        Events.ResultsLost,
+        Events.ResultsRemoved,
+    ),
+    {Events.AttemptStarted: frozenset((Events.LogSealed, *_RESULTS))},  # each attempt has an output of its own
 )

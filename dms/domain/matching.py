@@ -308,7 +308,7 @@ def refusal(needs: Needs, offering: Offering, channel: str, price: Decimal) -> s
     if not offering.online:
         return "is offline"
     for feature in needs.features:
-        if feature.name not in offering.features:
+        if not feature.is_in(offering.features):
             return feature.lacking
     if wish and not offering.gpus:
         return "has no GPU"

@@ -41,6 +41,8 @@ def consequences(event: Event, *, ran: bool) -> tuple[Event, ...]:
             return (JobEvents.InputFailed(number=event.number, path=event.path, reason=event.reason),)
         case Deployment.LogSealed():
             return (JobEvents.LogSealed(lines=event.lines, sha256=event.sha256, truncated=event.truncated),)
+        case Deployment.ResultsSkipped():
+            return (JobEvents.ResultsLost(reason=event.reason),)
         case Deployment.ContainerExited():
             return (_exited(event),)
         case Deployment.Failed() | Deployment.Stopped():

@@ -15,6 +15,7 @@ from dms.domain.image import parse_image
 from dms.domain.inputs import MOST_INPUTS, Input, problems_of_inputs
 from dms.domain.network import Network, network_of
 from dms.domain.resources import LEAST_CPU_MHZ, LEAST_MEMORY_MB, Resources
+from dms.domain.results import MOST_PATTERNS, problem_of_pattern
 from dms.domain.retry import Retry
 from dms.domain.sealing import ERASED
 from dms.errors import InvalidInput
@@ -35,8 +36,9 @@ class ResumeJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Params(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """node_id: set by the client, it targets that compute provider. arguments: the container's own; unless they are
-    given it gets model_url and packages. inputs: are in /workspace before the container starts. env, secret_env:
-    variables of the container; the values of the latter stand sealed in events."""
+    given it gets model_url and packages. inputs: are in /workspace before the container starts. results: patterns of
+    what comes back, below /workspace; none: see `domain/results.py`. env, secret_env: variables of the container; the
+    values of the latter stand sealed in events."""
 
     image_id: Annotated[str, Meta(min_length=1, max_length=512)]
     model_url: LongText = ""
@@ -49,6 +51,7 @@ class Params(Struct, frozen=True, kw_only=True, omit_defaults=True):
     local_public_key: Text = ""
     resume_job: ResumeJob | None = None
     inputs: Annotated[tuple[Input, ...], Meta(max_length=MOST_INPUTS)] = ()
+    results: Annotated[tuple[Text, ...], Meta(max_length=MOST_PATTERNS)] = ()
     env: Variables = {}
     secret_env: Variables = {}
 
@@ -140,6 +143,7 @@ PERSONAL_FIELDS: Mapping[str, Any] = {
     "params.local_public_key": "",
     "params.resume_job": None,
     "params.inputs": [],
+    "params.results": [],
     "params.env": {},
     "params.secret_env": {},
 }
@@ -165,6 +169,11 @@ def problems_of(request: ServiceRequest) -> list[tuple[str, str]]:
         found.append(("/constraints/network", str(error)))
     params = request.params
     found += problems_of_inputs(params.inputs) + problems_of_environment(params.env, params.secret_env)
+    found += [
+        (f"/params/results/{number}", problem)
+        for number, pattern in enumerate(params.results)
+        if (problem := problem_of_pattern(pattern))
+    ]
     return found + _problems_of_arguments(request) + _below_floors(request.constraints)
 
 

@@ -26,6 +26,8 @@ from dms.application.inputs.input_fetcher import InputFetcher, Pace
 from dms.application.inputs.input_files import InputFiles
 from dms.application.inputs.input_keeper import InputKeeper
 from dms.application.ports import ExecutionState
+from dms.application.results.result_files import ResultFiles
+from dms.application.results.results_keeper import ResultLimits, ResultsKeeper
 from dms.clock import machine_clock
 from dms.domain.event import new_id
 from tests.fixtures.dms import Dms, Follower, pair, payment, request_body
@@ -101,10 +103,11 @@ async def test_it_cleans_again_after_each_interval_and_touches_no_strangers_cont
     device = DeviceService(event_log, FixedHardware(), identity.peer_id)
     exchange = FileExchange(LonelyNetwork(identity.peer_id))
     keeper = CheckpointKeeper(event_log, executor, CheckpointFiles(tmp_path), exchange, now_us, CheckpointTimes())
+    results = ResultsKeeper(event_log, executor, ResultFiles(tmp_path), exchange, now_us, ResultLimits())
     web, files = WebFiles(), InputFiles(tmp_path, 0)
     inputs = InputKeeper(event_log, executor, web, InputFetcher(web, exchange, files, Pace()), files, 0)
     compute = ComputeProvider(
-        event_log, device, executor, outputs, identity, keeper, inputs, machine_clock, confined=True
+        event_log, device, executor, outputs, identity, keeper, inputs, results, machine_clock, confined=True
     )
     cleaner = Cleaner(event_log, compute, executor, 0.1)
     stranger = "dms-test-" + new_id()

@@ -268,7 +268,8 @@ class DockerExecutor:
 
     async def list_jobs(self) -> Sequence[str]:
         gateways = set(await self._gateways.jobs()) - self._trial.running
-        return sorted({*await self._containers.jobs(), *await self._rooms.jobs(), *gateways})
+        found = {*await self._containers.jobs(), *await self._rooms.jobs(), *gateways}
+        return sorted(found - self._rooms.trials)
 
     async def close(self) -> None:
         await self._memory.close()

@@ -20,7 +20,7 @@ from dms.adapters.executors.profile import LABEL_PART
 from dms.errors import ExecutionError
 
 APPLETS = ("chmod", "chown", "date", "find", "head", "sh", "sha256sum", "sleep", "stat", "tar", "test", "timeout",
-           "touch", "true")  # fmt: skip
+           "touch", "true", "xargs")  # fmt: skip
 REPOSITORY = "dms-helper"
 MOST_BYTES = 64 * 1024 * 1024
 NO_BUSYBOX = "busybox-static is not installed on this machine (apt-get install busybox-static)"
@@ -37,7 +37,7 @@ class HelperImage:
         """Its name; imported if it is not there. Raises ExecutionError where there is no static busybox,
         ExecutorUnavailable."""
         program = self._program()
-        tag = hashlib.sha256(program).hexdigest()[:16]
+        tag = hashlib.sha256(program + repr(APPLETS).encode()).hexdigest()[:16]
         await self._calls.work("import the helper image", lambda api: _import(api, tag, program))
         return f"{REPOSITORY}:{tag}"
 

@@ -1,9 +1,10 @@
 """The archive of a workspace that only a container sees, read with the programs of a helper in it.
 
-First its list: what is to be taken is known by that, and what is too large is refused, before a byte of content is
-read. Then the content, once, into a file of this host without a name. A file that the job wrote meanwhile, in place,
-is looked at again: it counts when what was read is still what it holds, or begins with. One that was renamed to its
-name meanwhile was whole before. So each file is one state of it, as in `pack`.
+First its list, without names that have a line break in them: what is to be taken is known by that, and what is too
+large is refused, before a byte of content is read. Then the content, once, into a file of this host without a name. A
+file that the job wrote meanwhile, in place, is looked at again: it counts when what was read is still what it holds,
+or begins with. One that was renamed to its name meanwhile was whole before. So each file is one state of it, as in
+`pack`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ _HEADERS_OF_A_FILE = 4 * BLOCK + 2 * PATH_BYTES
 _LISTING = f"""
 [ -e /state/ready ] && cd /workspace || exit 0
 date +%s
-find . -mindepth 1 -exec stat -c '%i %f %s %Y %Z %n' {{}} + | head -c {_LIST_BYTES}
+find . -mindepth 1 -path '*
+*' -prune -o -exec stat -c '%i %f %s %Y %Z %n' {{}} + | head -c {_LIST_BYTES}
 """
 _ALL = """
 cd /workspace || exit 1
@@ -55,7 +57,7 @@ tar -c -f - . | head -c {most}
 """
 _SOME = """
 cd /workspace || exit 1
-head -c {input} | tar -c -f - -T - | head -c {most}
+head -c {input} | xargs -0 -r -n 512 tar -c -f - | head -c {most}
 """
 _DIGESTS = """
 cd /workspace || exit 1
@@ -164,17 +166,20 @@ class StreamedPack:
     ) -> list[_Read]:
         """Puts each file's content into the spool. only: None for all there is, folders included."""
         most = max_bytes + (len(selected) + ENTRIES) * _HEADERS_OF_A_FILE
-        names = b"".join(_encoded(f"{item.name}\n") for item in only or () if "\n" not in item.name)
+        names = b"".join(_encoded(f"{item.name}\0") for item in only or ())
         script = _ALL.format(most=most) if only is None else _SOME.format(most=most, input=len(names))
         with self._run(script) as stream:
             stream.send(names)
             return sorted(_TarSpool(stream, spool, max_bytes, self._stopped).entries(), key=lambda item: item.parts)
 
     def _check_again(self, began: int, before: Sequence[_Seen], found: Sequence[_Read]) -> None:
-        """Raises Changed when a file was written in place while it was read."""
+        """Raises Changed when a file was written in place while it was read, or was not read and is there."""
         inodes = {item.parts: item.inode for item in before}
         _, after = self._list()
         now = {item.parts: item for item in after}
+        read = {item.parts for item in found}
+        if any(item.parts in now and item.parts not in read for item in before):
+            raise Changed
         doubtful = [
             item
             for item in found
@@ -196,7 +201,8 @@ class StreamedPack:
 
 
 class _TarSpool:
-    """Reads a tar stream that busybox writes of what a stranger's job holds: in bounded memory, believing nothing."""
+    """Reads what busybox writes of what a stranger's job holds, one tar or several behind each other: in bounded
+    memory, believing nothing."""
 
     def __init__(self, stream: ExecStream, spool: BinaryIO, max_bytes: int, stopped: threading.Event) -> None:
         self._stream, self._spool, self._left, self._stopped = stream, spool, max_bytes, stopped
@@ -218,7 +224,6 @@ class _TarSpool:
             name = link = ""
             if found is not None:
                 yield found
-        self._stream.finish()
 
     def _entry(self, entry: tarfile.TarInfo, name: str, link: str) -> _Read | None:
         parts = tuple(part for part in name.split("/") if part not in ("", "."))
@@ -251,8 +256,9 @@ class _TarSpool:
         return offset, digest.hexdigest()
 
     def _header(self) -> tarfile.TarInfo | None:
-        block = self._exactly(BLOCK)
-        if block == bytes(BLOCK):
+        while (block := self._block()) == bytes(BLOCK):  # an end, and perhaps another tar behind it
+            pass
+        if not block:
             return None
         try:
             entry = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
@@ -261,6 +267,12 @@ class _TarSpool:
         if entry.size < 0:
             raise ExecutorUnavailable("what the helper reads has a file of negative size")
         return entry
+
+    def _block(self) -> bytes:
+        """b"" at the end of all."""
+        if not (begun := self._stream.read(BLOCK)):
+            return b""
+        return begun + self._exactly(BLOCK - len(begun))
 
     def _long_text(self, size: int) -> str:
         if size > LONG_HEADER_BYTES:
@@ -307,7 +319,7 @@ def _digest_of(seen: Sequence[_Seen], selection: Selection) -> str:
 
 
 def _seen(line: str) -> _Seen | None:
-    """None for a line of a name that has several."""
+    """None for a line that is cut off."""
     fields = line.split(" ", 5)
     if len(fields) != 6 or not fields[5].startswith("./"):
         return None

@@ -59,6 +59,10 @@ class Workspaces(Protocol):
 
     async def jobs(self) -> Sequence[str]: ...
 
+    @property
+    def trial(self) -> str:
+        """The id of a job that is only made to see whether there can be workspaces; empty for none just now."""
+
 
 class Rooms:
     """ways: the first that works here is taken for new jobs; none: each job has its workspace inside of its container.
@@ -108,11 +112,15 @@ class Rooms:
         return None if way is None else await way.pack(job_id, into, max_bytes, known_state, selection)
 
     async def remove(self, job_id: str) -> None:
-        for way in self._ways:
+        for way in reversed(self._ways):
             await way.remove(job_id)
 
     async def jobs(self) -> Sequence[str]:
         return [job_id for way in self._ways for job_id in await way.jobs()]
+
+    @property
+    def trials(self) -> frozenset[str]:
+        return frozenset(way.trial for way in self._ways)
 
     async def _of(self, job_id: str) -> Workspaces | None:
         for way in self._ways:

@@ -7,6 +7,7 @@ any claimed size into memory and whose own filter has been got round (CVE-2025-4
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import tarfile
@@ -18,6 +19,8 @@ from typing import BinaryIO, Protocol
 
 from msgspec import Struct
 
+from dms.application.ports import ArchivedFile
+from dms.disk import private
 from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable
 
 TOP = "workspace"
@@ -86,6 +89,37 @@ def check_archive(archive: Path, max_bytes: int) -> Unpacked:
         for entry in reader.entries():
             files, size = files + (not entry.folder), size + entry.size
     return Unpacked(files, size)
+
+
+def open_archive(archive: Path, into: Path, max_bytes: int) -> list[ArchivedFile]:
+    """Writes the content of all files, one behind the other, to `into`, which appears whole or not at all. Raises
+    ArchiveRefused, ExecutorUnavailable, ExecutionError."""
+    part = into.with_name(f"{into.name}.part")
+    found: list[ArchivedFile] = []
+    try:
+        with opened(archive, "archive") as file, open(part, "wb", opener=private) as out:
+            reader = ArchiveReader(file, max_bytes)
+            for entry in reader.entries():
+                if entry.folder:
+                    continue
+                offset, digest = out.tell(), hashlib.sha256()
+                for chunk in reader.chunks():
+                    digest.update(chunk)
+                    out.write(chunk)
+                found.append(
+                    ArchivedFile(
+                        path="/".join(entry.parts),
+                        mode=entry.mode,
+                        mtime=entry.mtime,
+                        offset=offset,
+                        size_bytes=entry.size,
+                        sha256=digest.hexdigest(),
+                    )
+                )
+        part.replace(into)
+    finally:
+        part.unlink(missing_ok=True)
+    return sorted(found, key=lambda one: one.path)
 
 
 def repack(content: Content, out: BinaryIO, below: str = ".", mark: str = "") -> None:

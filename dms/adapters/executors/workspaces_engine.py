@@ -74,7 +74,7 @@ class EngineWorkspaces:
         self._holders, self._helper, self._image_user = holders, helper, image_user
         self._trouble: str | None = None
         self._try_at = 0.0
-        self._trial = ""  # the id of the job that is one
+        self.trial = ""  # the id of the job that is one, while it is made: no sweep may take it away
         self._trying = asyncio.Lock()
         self._settled: dict[str, tuple[str, str]] = {}  # job id -> see StreamedPack; only spares work
 
@@ -170,15 +170,16 @@ class EngineWorkspaces:
     async def remove(self, job_id: str) -> None:
         """After the job's container."""
         self._settled.pop(job_id, None)
+        if not (names := await self._volumes(job_id)):  # made first, removed last
+            return
         for part in (KEEPER, HOLDER):
             await self._containers.remove_part(job_id, part)
-        for name in await self._volumes(job_id):
+        for name in names:
             with suppress(NotFound):
                 await self._calls.work(f"remove volume {name}", partial(APIClient.remove_volume, name=name))
 
     async def jobs(self) -> Sequence[str]:
-        """But for the trial that is being made."""
-        return sorted({str(each["Labels"][LABEL_JOB]) for each in await self._listed()} - {self._trial})
+        return sorted({str(each["Labels"][LABEL_JOB]) for each in await self._listed()})
 
     # --- volumes -----------------------------------------------------------------------------------
     def _names(self, job_id: str, volumes: Sequence[str]) -> Mapping[str, str]:
@@ -288,19 +289,19 @@ class EngineWorkspaces:
 
     # --- the trial ---------------------------------------------------------------------------------
     async def _try(self) -> str:
-        self._trial = f"{_TRIAL}{secrets.token_hex(4)}"
-        spec = ExecutionSpec(job_id=self._trial, node_id=self._node_id, image="", arguments=(), cpu_mhz=0, memory_mb=0)
-        names = self._names(self._trial, ())
+        self.trial = f"{_TRIAL}{secrets.token_hex(4)}"
+        spec = ExecutionSpec(job_id=self.trial, node_id=self._node_id, image="", arguments=(), cpu_mhz=0, memory_mb=0)
+        names = self._names(self.trial, ())
         try:
             helper = await self._helper.ready()
             await self._make_volumes(spec, names)
             await self._holders.start(spec, HOLDER, helper, _mounts(names), ())
-            await self._holders.run(self._trial, "true")
+            await self._holders.run(self.trial, "true")
         except ExecutionError as error:
             return f"the container engine can't keep one: {error}"
         finally:
-            await self.remove(self._trial)
-            self._trial = ""
+            await self.remove(self.trial)
+            self.trial = ""
         return ""
 
 

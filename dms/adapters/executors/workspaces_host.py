@@ -27,6 +27,8 @@ class HostWorkspaces:
     def __init__(self, workspaces: Workspaces, containers: Containers, *, image_user: bool) -> None:
         self._workspaces, self._containers, self._image_user = workspaces, containers, image_user
 
+    trial = ""  # it needs no job
+
     async def trouble(self) -> str:
         return await asyncio.to_thread(self._workspaces.trouble)
 

@@ -28,6 +28,7 @@ MEANINGS = {
     413: "The body is too large.",
     415: "The body must be JSON, in UTF-8.",
     421: "This server has another name; see the setting rest.allowed_hosts.",
+    416: "There is no such part of it.",
     422: "The job can't be run as asked.",
     426: "This address speaks websocket.",
     431: "The address and the headers are too long.",
@@ -37,6 +38,9 @@ MEANINGS = {
 }
 PATH_PARAMETERS: Mapping[str, Parameter] = {
     "job_id": Parameter("job_id", "The job.", JOB_ID),
+    "path": Parameter(
+        "path", "Of the file, below /workspace.", {"type": "string", "minLength": 1}, example="results/a"
+    ),
     "name": Parameter("name", "Its name.", {"type": "string", "minLength": 1}, example="jobs"),
 }
 NO_NUL = "^[^\\u0000]*$"

@@ -39,6 +39,7 @@ from dms.adapters.http import (
     pages,
     past,
     peers,
+    results,
     retired,
     transactions,
     wallets,
@@ -67,6 +68,7 @@ MODULES = (
     jobs,
     job_metrics,
     checkpoints,
+    results,
     gpu,
     transactions,
     events,
@@ -208,13 +210,20 @@ def _handler(route: Route, api: Api) -> Callable[..., Coroutine[Any, Any, HTTPRe
     return handle
 
 
+_STEP = re.compile(r"<\w+(:path)?>")
+
+
+def _pattern_of_step(step: re.Match[str]) -> str:
+    return ".+" if step[1] else "[^/]+"
+
+
 def _allow(routes: Iterable[Route]) -> Callable[[str], str]:
     """The methods that a path takes, as the Allow header has them."""
     methods: dict[str, set[str]] = {socket.address: {"GET"} for socket in WEBSOCKETS}
     for route in routes:
         also = {"HEAD"} if route.method == "GET" else set[str]()
         methods.setdefault(route.address, set()).update({route.method, *also})
-    patterns = [(re.compile(re.sub(r"<\w+>", "[^/]+", address)), found) for address, found in methods.items()]
+    patterns = [(re.compile(_STEP.sub(_pattern_of_step, address)), found) for address, found in methods.items()]
 
     def allow(path: str) -> str:
         fitting = [found for pattern, found in patterns if pattern.fullmatch(path)]

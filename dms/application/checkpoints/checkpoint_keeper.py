@@ -21,8 +21,9 @@ from dms.application.deadlines import Deadlines
 from dms.application.files.file_exchange import FileExchange, FileRef
 from dms.application.loops import Loop, Loops
 from dms.application.network.messages import CHECKPOINT, CheckpointNote, CheckpointNoted, decode_request, encode
-from dms.application.ports import EventLog, ExecutionSpec, Executor, PeerNetwork
+from dms.application.ports import EventLog, ExecutionSpec, Executor, PackedWorkspace, PeerNetwork
 from dms.application.reactors import News, Reactor
+from dms.disk import share
 from dms.domain.checkpoint import ResumeFrom, archive_bound
 from dms.domain.deployment import Deployment
 from dms.errors import (
@@ -42,6 +43,13 @@ KIND, RESUME_KIND = "checkpoint", "resume"
 TIDY_SECONDS = 3600.0
 BEING_READ_SECONDS = 30.0  # a periodic checkpoint waits for one that was read so short a time ago
 FETCH_SECONDS, FETCH_BYTES_A_SECOND = 600.0, 100_000.0  # how long fetching a checkpoint to go on from may take
+
+
+class Packed(Struct, frozen=True, kw_only=True):
+    """What was archived of a workspace, and where it lies."""
+
+    archive: Path
+    packed: PackedWorkspace
 
 
 class CheckpointTimes(Struct, frozen=True, kw_only=True):
@@ -100,18 +108,23 @@ class CheckpointKeeper:
         finally:
             await saving.close()
 
-    async def save_last(self, job_id: str) -> None:
+    async def save_last(self, job_id: str, results: Packed | None = None) -> None:
         """Of a job that was started and does not run any more. Never holds its end up: what can't be saved is
-        recorded as such."""
-        await self._save(job_id, last=True)
+        recorded as such. results: its archived results, which are the same archive where they are all there is."""
+        if results is None or self._states.get(job_id) != results.packed.state:
+            await self._save(job_id, last=True, results=results)
         self._states.pop(job_id, None)
         self._read_at.pop(job_id, None)
 
-    async def _save(self, job_id: str, *, last: bool) -> None:
+    async def _save(self, job_id: str, *, last: bool, results: Packed | None = None) -> None:
         target = self._files.created(job_id)
+        known_state = results.packed.state if results else self._states.get(job_id, "")
         try:
-            packed = await self._executor.pack(job_id, target, self._times.max_bytes, self._states.get(job_id, ""))
-        except (ArchiveRefused, ExecutorUnavailable) as error:
+            packed = await self._executor.pack(job_id, target, self._times.max_bytes, known_state)
+            if packed is None and results is not None:
+                await asyncio.to_thread(share, results.archive, target)
+                packed = results.packed
+        except (ArchiveRefused, ExecutorUnavailable, OSError) as error:
             reason = str(error)
             log.info("no checkpoint of job %s: %s", job_id, reason, extra={"job_id": job_id})
             if last or isinstance(error, ArchiveRefused):

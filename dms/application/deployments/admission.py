@@ -16,6 +16,7 @@ from dms.application.ports import EventLog, ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import vram_to_reserve
 from dms.domain.environment import unsealed_names
+from dms.domain.features import needs_workspace
 from dms.domain.gpus import GpuReading, GpuWish, choose
 from dms.domain.network import Network
 from dms.domain.payment import Payment
@@ -91,7 +92,11 @@ class Admission:
             return reason, Fault.PROVIDER
         if reason := self._of_request(deployment) or self._of_payment(deployment, payment):
             return reason, Fault.REQUESTER
-        reason = self._of_earlier_attempt(deployment, payment) or self._of_network(deployment)
+        reason = (
+            self._of_earlier_attempt(deployment, payment)
+            or self._of_network(deployment)
+            or self._of_workspace(deployment)
+        )
         return reason or self._of_capacity(deployment), Fault.PROVIDER
 
     def _of_device(self) -> str:
@@ -162,6 +167,11 @@ class Admission:
         needed = request_of(deployment).constraints.network
         if needed == Network.INTERNET and not self._gives_internet:
             return "the provider gives jobs no internet, which this one needs"
+        return ""
+
+    def _of_workspace(self, deployment: Deployment) -> str:
+        if (trouble := self._device.workspace_trouble) and needs_workspace(request_of(deployment)):
+            return f"the provider can't read or fill a job's workspace, which this one needs: {trouble}"
         return ""
 
     @property

@@ -40,6 +40,7 @@ from dms.application.payments.funding import PatientCheck
 from dms.application.payments.payments import payment_of
 from dms.application.ports import EventLog, Executor, OutputStore, PeerNetwork, Signer
 from dms.application.reactors import Reactor
+from dms.application.results.results_keeper import DeleteResults, ResultsKeeper
 from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.event import new_id
 from dms.domain.gpus import GpuReading
@@ -64,6 +65,7 @@ class ComputeProvider:
         signer: Signer,
         checkpoints: CheckpointKeeper,
         inputs: InputKeeper,
+        results: ResultsKeeper,
         clock: Callable[[], Instant],
         *,
         confined: bool,
@@ -74,7 +76,8 @@ class ComputeProvider:
         """confined: whether the executor isolates a stranger's job; one that does not runs jobs of
         peers only when the operator says so. clock: of this machine. funding: our own look at
         each payment, since the service provider's word for it is not enough; None: it is."""
-        self._log, self._device, self._checkpoints, self._funding = log, device, checkpoints, funding
+        self._log, self._device, self._funding = log, device, funding
+        self._checkpoints, self._results = checkpoints, results
         loops, self._furnishing = loops or Loops(), Furnishing(checkpoints, inputs)
         self._index = DeploymentIndex(log, device.reservations)
         self._admission = Admission(device, executor, signer, self._furnishing, self._index, log)
@@ -84,7 +87,7 @@ class ComputeProvider:
         self._engine = EngineWatch(executor, device, self.leftovers.sweep, loops, unfit)
         self._gpus = GpuWatch(device, loops)
         self._network = NetworkWatch(log, executor, device, loops)
-        endings = Endings(log, outputs, checkpoints)
+        endings = Endings(log, outputs, checkpoints, results)
         supervision = Supervision(log, executor, outputs, checkpoints, endings, clock)
         self.reactors: Sequence[Reactor[Any]] = (
             CheckPayments(log, signer, self._admission, self._engine, funding),
@@ -93,6 +96,7 @@ class ComputeProvider:
             ),
             RemoveContainers(self.leftovers, self._engine),
             DeleteCheckpoints(checkpoints),
+            DeleteResults(results),
             LookAtGpus(device),
         )
 
@@ -105,6 +109,7 @@ class ComputeProvider:
         network.serve_request(DEPLOYMENT_REQUEST, self._on_request)
         self._feed.serve(network)
         self._checkpoints.serve(network)
+        self._results.serve(network)
 
     def take_up(self, open_jobs: Iterable[str]) -> None:
         """What they hold is not given to others; before any peer is answered. open_jobs: the deployments that had not
@@ -124,6 +129,7 @@ class ComputeProvider:
             log.warning("leftover containers could not be looked for: %s", error)
         await self._furnishing.tidy()
         self._checkpoints.start()
+        self._results.start()
 
     async def close(self) -> None:
         """Containers go on running; the next start takes them up again."""
@@ -131,6 +137,7 @@ class ComputeProvider:
         await self._gpus.close()
         await self._network.close()
         await self._checkpoints.close()
+        await self._results.close()
 
     # --- commands ----------------------------------------------------------------------------------
     async def request(self, peer_id: str, message: DeploymentRequest) -> DeploymentAnswer:

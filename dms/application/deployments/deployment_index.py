@@ -44,7 +44,9 @@ class DeploymentIndex:
         self._reserve(job_id, deployment)
 
     def _reserve(self, job_id: str, deployment: Deployment | None) -> None:
-        if deployment is None or deployment.ended or deployment.reserved == Resources():
+        if deployment is None or deployment.reserved == Resources():
             self._reservations.release(job_id)
+        elif deployment.ended:
+            self._reservations.leave(job_id, deployment.reserved.memory_mb)
         else:
             self._reservations.hold(job_id, deployment.reserved, deployment.gpu_uuids, shared=deployment.gpus_shared)

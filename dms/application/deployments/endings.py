@@ -1,4 +1,4 @@
-"""How a deployment's end is recorded: behind its last checkpoint and its sealed output."""
+"""How a deployment's end is recorded: behind its results, its last checkpoint and its sealed output."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
 from dms.application.ports import EventLog, OutputStore
+from dms.application.results.results_keeper import ResultsKeeper
 from dms.domain.deployment import Deployment, Fault
 from dms.errors import DmsError, NotFound
 
@@ -14,13 +15,15 @@ log = logging.getLogger(__name__)
 
 
 class Endings:
-    def __init__(self, event_log: EventLog, outputs: OutputStore, checkpoints: CheckpointKeeper) -> None:
-        self._log, self._outputs, self._checkpoints = event_log, outputs, checkpoints
+    def __init__(
+        self, event_log: EventLog, outputs: OutputStore, checkpoints: CheckpointKeeper, results: ResultsKeeper
+    ) -> None:
+        self._log, self._outputs, self._checkpoints, self._results = event_log, outputs, checkpoints, results
 
     async def record(self, job_id: str, decide: Callable[[Deployment], None]) -> None:
-        """Saves the workspace, seals the output, then records the end; the capacity is free with it."""
+        """Saves the results and the workspace, seals the output, then records the end; the capacity is free with it."""
         if self.load(job_id).stops_at:  # it was started
-            await self._checkpoints.save_last(job_id)
+            await self._checkpoints.save_last(job_id, await self._results.save(job_id))
         sealed = await self._outputs.seal(job_id)
         deployment = self.load(job_id)
         if deployment.ended:

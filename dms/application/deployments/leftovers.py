@@ -30,6 +30,7 @@ class Leftovers:
     async def remove(self, job_id: str) -> None:
         """Raises ExecutorUnavailable, ExecutionError."""
         await self._executor.remove(job_id)
+        self._reservations.clear(job_id)
         await self._furnishing.forget(job_id)
 
     async def sweep(self, *, checks: bool = False) -> Sequence[str]:
@@ -45,6 +46,8 @@ class Leftovers:
                 await self.remove(job_id)
             except ExecutionError as error:
                 log.warning("container of job %s can't be removed: %s", job_id, error, extra={"job_id": job_id})
+                if (deployment := self._log.load(Deployment, job_id)) is not None:
+                    self._reservations.occupy(job_id, deployment.reserved.memory_mb)
                 left.append(job_id)
         return left
 

@@ -24,6 +24,7 @@ MIB = 1024 * 1024
 NETWORK_LOOK_SECONDS = 10.0
 STOP_GRACE_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 60.0  # between two looks at the limit: timers stand still while the machine sleeps
+LOST = "the provider lost what the job left"
 OVER_SECONDS = 1.0  # between two looks at a container at its limit, while what it printed is still read
 GROWING_PAUSES_SECONDS = (1.0, 5.0, 30.0, 120.0)  # between tries to watch lines that grow
 NOT_RUN = (ExecutionState.ABSENT, ExecutionState.CREATED)
@@ -180,6 +181,8 @@ def _end(deployment: Deployment, execution: Execution, use: NetworkUse | None, n
         error=execution.error,
     )
     seconds = _lasted_seconds(deployment, execution, now)
+    if verdict.end is not RunEnd.FAILED and deployment.results_fault.of_provider:
+        verdict = Verdict(RunEnd.FAILED, f"{LOST}: {deployment.results_trouble}")
     if verdict.end is RunEnd.EXITED and execution.exit_code and use is not None and use.trouble:
         verdict = Verdict(RunEnd.FAILED, use.trouble)
     if verdict.end is RunEnd.FAILED:

@@ -12,7 +12,7 @@ import msgspec
 from dms.application.ports import EventLog, Hardware
 from dms.domain.device import Capacity, Device, Offer, Reservations, check_offer
 from dms.domain.directory import Offering
-from dms.domain.features import INTERNET, UNDERSTOOD
+from dms.domain.features import INTERNET, UNDERSTOOD, WORKSPACE
 from dms.domain.gpus import GpuReading, recorded_anew, vram_total
 from dms.domain.network import Network
 from dms.domain.resources import Gpu, Resources
@@ -34,6 +34,9 @@ class DeviceService:
         """Why no GPU is offered although there may be some; empty for none. What follows from it, GPUs without free
         memory, is an event. The reason and its time are not: a start tries the GPUs again at once."""
         self._gpus_again_at = 0.0  # monotonic seconds
+        self.workspace_trouble = ""
+        """Why jobs have no workspace here that can be read or filled; empty when they have one, or until it is known.
+        What follows from it for a job, its refusal or that it gives nothing back, is an event."""
 
     @property
     def hindrance(self) -> str:
@@ -75,8 +78,16 @@ class DeviceService:
             blockchain=device.blockchain,
             payment_address=device.payment_address,
             allow_cardano=device.allow_cardano,
-            features=tuple(sorted({*self._features, *([INTERNET] if device.network == Network.INTERNET else [])})),
+            features=self._features_now(device),
         )
+
+    def _features_now(self, device: Device) -> tuple[str, ...]:
+        found = {*self._features}
+        if device.network == Network.INTERNET:
+            found.add(INTERNET)
+        if not self.workspace_trouble:
+            found.add(WORKSPACE)
+        return tuple(sorted(found))
 
     # --- GPUs --------------------------------------------------------------------------------------
     def gpus_left(self) -> tuple[Gpu, ...]:

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 PING_SECONDS = 3.0
 LOOK_SECONDS = 10.0
+WORKSPACE_SECONDS = 60.0
 SOON_SECONDS = 1.0  # between two looks while it is away, and until the next once something could not be removed
 SWEEP_LOOKS = (2, 60)  # from one try to remove what was left behind to the next: at first, and at most
 
@@ -43,6 +44,7 @@ class EngineWatch:
         self._owing = asyncio.Event()
         self._looks_to_wait, self._backoff = 0, Backoff(*SWEEP_LOOKS)  # what can't be removed is not tried every time
         self._looking: Loop | None = None
+        self._trying: Loop | None = None
         self._pinging: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -51,10 +53,13 @@ class EngineWatch:
         except LogUnavailable as error:  # the next look tells it
             log.warning("whether jobs can be run is not recorded: %s", error)
         self._looking = self._loops.start("engine watch", self._look_on)
+        self._trying = self._loops.every(WORKSPACE_SECONDS, "workspace watch", self._see_workspaces)
 
     async def close(self) -> None:
         if self._looking is not None:
             await self._looking.close()
+        if self._trying is not None:
+            await self._trying.close()
         if self._pinging is not None:
             await cancelled(self._pinging)
 
@@ -119,6 +124,17 @@ class EngineWatch:
         await self.ping()
         if self._owed and not self._away:
             await self._sweep_again()
+
+    async def _see_workspaces(self) -> None:
+        """Of an engine that is away, what was seen stands: it runs no job meanwhile."""
+        try:
+            trouble = await self._executor.workspace_trouble()
+        except (ExecutorUnavailable, NotFound) as error:
+            log.info("whether jobs can have workspaces is not known: %s", error)
+            return
+        if trouble != self._device.workspace_trouble:
+            log.warning("workspaces of jobs: %s", trouble or "they can be had now")
+            self._device.workspace_trouble = trouble
 
     async def _sweep_again(self) -> None:
         if self._looks_to_wait > 0:

@@ -16,6 +16,7 @@ from dms.application.loops import said
 from dms.application.network.messages import FEED, FeedItem, FeedRequest, decode_answer, encode
 from dms.application.ports import EventLog, OutputStore, PeerNetwork, Signer
 from dms.application.reactors import News, Reactor
+from dms.application.results.results_receiver import ResultsReceiver
 from dms.application.tasks import cancelled, either
 from dms.backoff import Backoff
 from dms.domain.attempt import Attempt
@@ -25,6 +26,7 @@ from dms.domain.deployment import Deployment
 from dms.domain.directory import Provider
 from dms.domain.event import Event
 from dms.domain.job import Job, JobState
+from dms.domain.job_results import check_results
 from dms.domain.overdue import Overdue, seconds_between
 from dms.domain.retry import job_of
 from dms.domain.reward import Fault
@@ -75,13 +77,15 @@ class FollowDeployments(Reactor[Job]):
         outputs: OutputStore,
         signer: Signer,
         checkpoints: CheckpointReceiver,
+        results: ResultsReceiver,
         submission: Submission,
         grace_seconds: float,
         clock: Callable[[], Instant],
     ) -> None:
         """grace_seconds: how long a provider may be away. clock: of this machine."""
         self._log, self._network, self._outputs, self._signer = log, network, outputs, signer
-        self._checkpoints, self._submission, self._grace_seconds = checkpoints, submission, grace_seconds
+        self._checkpoints, self._results = checkpoints, results
+        self._submission, self._grace_seconds = submission, grace_seconds
         self._clock = clock
 
     def due(self, aggregate: Job) -> bool:
@@ -214,6 +218,10 @@ class FollowDeployments(Reactor[Job]):
             job.check_checkpoint(event)
             job.report_from_provider(record, event, self._clock())
             self._checkpoints.offer(job, event)
+        elif record.version > job.provider_version and job.open and isinstance(event, Deployment.ResultsSaved):
+            check_results(job.key, event)
+            job.report_from_provider(record, event)
+            self._results.offer(job, event)
         else:
             job.report_from_provider(record, event, self._clock())
         await self._log.save(job)

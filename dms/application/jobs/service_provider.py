@@ -28,6 +28,7 @@ from dms.application.payments.funding import PatientCheck
 from dms.application.payments.payments import payment_of
 from dms.application.ports import EventLog, FundingCheck, OutputStore, PeerNetwork, Signer
 from dms.application.reactors import Reactor
+from dms.application.results.results_receiver import FetchResults, ResultsReceiver
 from dms.application.secret_environment import seal_secrets
 from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job
@@ -74,6 +75,7 @@ class ServiceProvider:
         signer: Signer,
         funding: FundingCheck,
         checkpoints: CheckpointReceiver,
+        results: ResultsReceiver,
         inputs: OwnInputs,
         now: Callable[[], int],
         clock: Callable[[], Instant],
@@ -92,10 +94,13 @@ class ServiceProvider:
         self.reactors: Sequence[Reactor[Any]] = (
             ExpireUnfunded(log, now, timeouts.funding_window),
             CheckFunding(log, signer, PatientCheck(funding, timeouts.funding_check, now), clock),
-            FollowDeployments(log, network, outputs, signer, checkpoints, submission, timeouts.provider_grace, clock),
+            FollowDeployments(
+                log, network, outputs, signer, checkpoints, results, submission, timeouts.provider_grace, clock
+            ),
             StopDeployments(network),
             RevokeDeployments(log, network),
             FetchCheckpoints(checkpoints),
+            FetchResults(results),
             DropResumes(checkpoints),
             RetryJobs(
                 log, outputs, checkpoints, self._search, lambda: self.default_provider, timeouts.next_provider, clock

@@ -23,6 +23,7 @@ DEPLOYMENT_REQUEST = "/nunet/dms/depreq/0.1.0"
 FEED = "/nunet/dms/feed/0.1.0"
 CONTROL = "/nunet/dms/control/0.1.0"
 CHECKPOINT = "/nunet/dms/checkpoint/0.1.0"
+RESULTS = "/nunet/dms/results/0.1.0"
 AD_SNAPSHOT = "/nunet/dms/ad-snapshot/0.1.0"
 FILE_OFFER = "/nunet/dms/file/offer/0.1.0"
 FILE_END = "/nunet/dms/file/end/0.1.0"
@@ -82,6 +83,19 @@ class Terminate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     job_id: JobId
     reason: Annotated[str, Meta(max_length=1024)]
     revoked: bool = False
+
+
+class ResultsNote(Struct, frozen=True, kw_only=True):
+    """SP to CP: it has the job's results. sha256: of their archive, hex."""
+
+    job_id: JobId
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class ResultsNoted(Struct, frozen=True, kw_only=True):
+    """known: whether these are the ones that the provider gave."""
+
+    known: bool = False
 
 
 class CheckpointNote(Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from dms.application.ports import EventLog, OutputStore, ViewStore
 from dms.application.reactors import News, Reactor
 from dms.application.records.personal import personal_texts
 from dms.application.records.redaction import black_out, forms
+from dms.application.results.result_files import ResultFiles
 from dms.domain.deployment import Deployment
 from dms.domain.device import Device
 from dms.domain.directory import Provider
@@ -46,11 +47,13 @@ class CarryOutErasures(Reactor[Erasure]):
         outputs: OutputStore,
         checkpoints: CheckpointFiles,
         inputs: InputFiles,
+        results: ResultFiles,
         inbox: Inbox,
         data_dir: Path,
     ) -> None:
         self._log, self._views, self._outputs = event_log, views, outputs
-        self._checkpoints, self._inputs, self._inbox, self._data_dir = checkpoints, inputs, inbox, data_dir
+        self._checkpoints, self._inputs, self._results = checkpoints, inputs, results
+        self._inbox, self._data_dir = inbox, data_dir
         self._at_work = asyncio.Lock()  # all of them rewrite the same files
         self._first: dict[str, asyncio.Future[Done]] = {}
 
@@ -130,6 +133,9 @@ class CarryOutErasures(Reactor[Erasure]):
         paths = (where.created(scope), where.received(scope), where.resume_out(scope), where.resume_in(scope))
         count += sum(path.exists() for path in paths)
         await asyncio.to_thread(where.drop, *paths, where.incoming(scope))
+        results = self._results
+        count += sum(path.exists() for path in (results.created(scope), results.received(scope)))
+        await asyncio.to_thread(results.drop_of, scope)
         return count + await asyncio.to_thread(self._remove_inputs, scope)
 
     def _remove_inputs(self, scope: str) -> int:

@@ -51,14 +51,16 @@ DEPLOYMENT = """
 DEPLOYMENT_PARTS = {
     "check": "<FundingPending>* <FundingAccepted>?",
     "making": "( <ImagePulled> | <WorkspaceRestored> | <InputStarted> | <InputDone> | <InputFailed> )*",
-    "kept": "( <CheckpointDelivered> | <CheckpointDeleted> )*",
-    "running": "( <CheckpointSaved> | <CheckpointSkipped> | <CheckpointDelivered> | <CheckpointDeleted> )*",
+    "kept": "( <CheckpointDelivered> | <CheckpointDeleted> | <ResultsDelivered> | <ResultsDeleted> )*",
+    "saved": """<CheckpointSaved> | <CheckpointSkipped> | <CheckpointDelivered> | <CheckpointDeleted>
+        | <ResultsSaved> | <ResultsSkipped> | <ResultsDelivered> | <ResultsDeleted>""",
+    "running": "{saved}*",
     "stopping": """
-        ( <ImagePulled> | <WorkspaceRestored> | <CheckpointSaved> | <CheckpointSkipped>
-        | <CheckpointDelivered> | <CheckpointDeleted> )*
+        ( <ImagePulled> | <WorkspaceRestored> | {saved} )*
         ( <LogSealed> {kept} )? ( <Stopped> | <Failed> ) {after}
     """,
-    "after": "( <CheckpointDelivered> | <CheckpointDeleted> | <RewardClaimed> | <RewardSettled> )*",
+    "after": """( <CheckpointDelivered> | <CheckpointDeleted> | <ResultsDelivered> | <ResultsDeleted>
+        | <RewardClaimed> | <RewardSettled> )*""",
 }
 JOB = """
     <ServiceRequested> {unpaid}
@@ -86,11 +88,11 @@ JOB_PARTS = {
         | <InputStarted> | <InputDone> | <InputFailed> )*""",
     "running": """( <ProviderReported> | <ProviderMisbehaved> | <ProviderUnreachable> | <ProviderReturned>
         | <TerminationRequested> | <LogSealed> | <CheckpointOffered> | <CheckpointReceived> | <CheckpointLost>
-        | <ProviderTold> | <TellingGivenUp> )*""",
-    "between": """( <CheckpointReceived> | <CheckpointLost> | <TerminationRequested> | <ProviderTold>
-        | <TellingGivenUp> )*""",
-    "told": """( <CheckpointReceived> | <CheckpointLost> | <RewardClaimed> | <RewardSettled> | <ProviderTold>
-        | <TellingGivenUp> )*""",
+        | <ResultsOffered> | <ResultsReceived> | <ResultsLost> | <ProviderTold> | <TellingGivenUp> )*""",
+    "between": """( <CheckpointReceived> | <CheckpointLost> | <ResultsReceived> | <ResultsLost>
+        | <TerminationRequested> | <ProviderTold> | <TellingGivenUp> )*""",
+    "told": """( <CheckpointReceived> | <CheckpointLost> | <ResultsReceived> | <ResultsLost> | <ResultsRemoved>
+        | <RewardClaimed> | <RewardSettled> | <ProviderTold> | <TellingGivenUp> )*""",
 }
 TRANSFER = "<Offered> ( <Failed> | <Cancelled> | <Accepted> ( <Completed> | <Failed> | <Cancelled> ) )"
 DEVICE = "{idle} ( <Onboarded> {onboarded} <Offboarded> {idle} )* ( <Onboarded> {onboarded} )?"
@@ -101,12 +103,30 @@ DEVICE_PARTS = {
         | <NetworkChanged> )*""",
 }
 ONCE = {
-    Deployment: ("ImagePulled", "WorkspaceRestored", "RewardClaimed", "RewardSettled"),
-    Job: ("TerminationRequested", "LogSealed", "RewardClaimed", "RewardSettled"),
+    Deployment: (
+        "ImagePulled",
+        "WorkspaceRestored",
+        "RewardClaimed",
+        "RewardSettled",
+        "ResultsSaved",
+        "ResultsSkipped",
+        "ResultsDelivered",
+        "ResultsDeleted",
+    ),
+    Job: (
+        "TerminationRequested",
+        "LogSealed",
+        "RewardClaimed",
+        "RewardSettled",
+        "ResultsOffered",
+        "ResultsReceived",
+        "ResultsLost",
+        "ResultsRemoved",
+    ),
     Transfer: (),
     Device: (),
 }
-RENEWED = {"AttemptStarted": {"LogSealed"}}  # what may come once more after it
+RENEWED = {"AttemptStarted": {"LogSealed", "ResultsOffered", "ResultsReceived", "ResultsLost"}}  # may come once more
 LIVES: dict[type[Aggregate], tuple[str, dict[str, str]]] = {
     Deployment: (DEPLOYMENT, DEPLOYMENT_PARTS),
     Job: (JOB, JOB_PARTS),

@@ -1,0 +1,201 @@
+"""Results on the service provider: fetched from the provider, checked, kept for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from dms.application.cause import caused_by
+from dms.application.checkpoints.checkpoint_files import CheckpointFiles
+from dms.application.files.file_exchange import FileExchange, FileRef
+from dms.application.files.file_parts import digest_of
+from dms.application.loops import Loop, Loops, said
+from dms.application.network.messages import RESULTS, ResultsNote, encode
+from dms.application.ports import EventLog, PeerNetwork
+from dms.application.reactors import News, Reactor
+from dms.application.results.result_files import ResultFiles
+from dms.application.results.results_keeper import KIND
+from dms.disk import publish, share
+from dms.domain.checkpoint import archive_bound
+from dms.domain.deployment import Deployment
+from dms.domain.event import new_id
+from dms.domain.job import Job
+from dms.errors import ArchiveRefused, Conflict, DmsError, Forbidden, InvalidInput, NotFound, PeerMisbehaved
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 5.0
+NOTE_SECONDS = 10.0
+TIDY_SECONDS = 3600.0
+WRONG_CONTENTS = 3  # as often we may be sent something else than was announced
+
+
+class ReceiverLimits(Struct, frozen=True, kw_only=True):
+    """max_bytes: of content. fetch_seconds: how long results are tried to be fetched. keep_seconds: how long they stay
+    here."""
+
+    max_bytes: int = 2**32
+    fetch_seconds: float = 3 * 86_400.0
+    keep_seconds: float = 30 * 86_400.0
+
+
+class ResultsReceiver:
+    def __init__(
+        self,
+        log: EventLog,
+        network: PeerNetwork,
+        files: ResultFiles,
+        checkpoints: CheckpointFiles,
+        exchange: FileExchange,
+        check: Callable[[Path, int], Awaitable[None]],
+        now: Callable[[], int],
+        limits: ReceiverLimits,
+        loops: Loops | None = None,
+    ) -> None:
+        """check: (archive, bytes of content at most) raises ArchiveRefused. now: Unix time in microseconds."""
+        self._log, self._network, self._files, self._checkpoints = log, network, files, checkpoints
+        self._exchange, self._check, self._now, self._limits = exchange, check, now, limits
+        self._loops = loops or Loops()
+        self._tidying: Loop | None = None
+
+    def start(self) -> None:
+        rest = min(TIDY_SECONDS, self._limits.keep_seconds)
+        self._tidying = self._loops.every(rest, "tidying of received results", self.tidy)
+
+    async def close(self) -> None:
+        if self._tidying is not None:
+            await self._tidying.close()
+
+    def offer(self, job: Job, saved: Deployment.ResultsSaved) -> None:
+        """Decides only; the caller saves the job. Raises PeerMisbehaved."""
+        until = self._now() + int(self._limits.fetch_seconds * 1_000_000)
+        job.offer_results(saved, until, archive_bound(self._limits.max_bytes))
+
+    # --- fetching -------------------------------------------------------------------------------
+    async def fetch(self, job_id: str, offered: Job.ResultsOffered, news: News) -> None:
+        """Until they are here or can't be had."""
+        clock = asyncio.get_running_loop().time
+        deadline, wrong = clock() + (offered.fetch_until - self._now()) / 1_000_000, 0
+        while self._job(job_id).results_wanted == offered:
+            if clock() >= deadline:
+                await self.lose(job_id, "they could not be fetched in time")
+                return
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._take(job_id, offered)
+            except TimeoutError:
+                continue
+            except NotFound as error:
+                await self.lose(job_id, f"the provider has them no more: {error}")
+            except PeerMisbehaved as error:
+                wrong += 1
+                if wrong >= WRONG_CONTENTS:
+                    await self.lose(job_id, str(error))
+            except (ArchiveRefused, Conflict, Forbidden, InvalidInput) as error:
+                await self.lose(job_id, str(error))
+            else:
+                return
+            await news.changed(RETRY_SECONDS)
+
+    async def _take(self, job_id: str, offered: Job.ResultsOffered) -> None:
+        incoming, target = self._files.incoming(job_id), self._files.received(job_id)
+        attempt = self._job(job_id).attempt
+        if not await self._shared(job_id, offered, incoming):
+            ref = FileRef(
+                kind=KIND,
+                id=attempt.deployment_id,
+                name=offered.name,
+                size_bytes=offered.size_bytes,
+                sha256=offered.sha256,
+            )
+            await self._exchange.fetch(attempt.provider, ref, incoming)
+        try:
+            await self._check(incoming, self._limits.max_bytes)
+        except ArchiveRefused:
+            self._files.drop(incoming)
+            raise
+        await asyncio.to_thread(publish, incoming, target)
+        job = self._job(job_id)
+        if job.results_are_here(target.name, self._now()):
+            with caused_by(new_id()):
+                await self._log.save(job)
+        await self._tell(attempt.provider, attempt.deployment_id, offered.sha256)
+
+    async def _shared(self, job_id: str, offered: Job.ResultsOffered, incoming: Path) -> bool:
+        """Whether they are the same archive as the job's checkpoint, which is here already, and now have both names."""
+        checkpoint = self._checkpoints.received(job_id)
+        received = self._job(job_id).checkpoint_received
+        if received is None or received.sha256 != offered.sha256:
+            return False
+        if await digest_of(checkpoint, offered.size_bytes) != offered.sha256:
+            return False
+        await asyncio.to_thread(share, checkpoint, incoming)
+        return True
+
+    async def lose(self, job_id: str, reason: str) -> None:
+        job = self._job(job_id)
+        if job.lose_results(reason):
+            log.warning("the results of job %s are lost: %s", job_id, reason)
+            with caused_by(new_id()):
+                await self._log.save(job)
+        self._files.drop(self._files.incoming(job_id))
+
+    async def _tell(self, provider: str, deployment: str, sha256: str) -> None:
+        """So that the provider needs not keep them; when it is not reached, it keeps them for some days."""
+        body = encode(ResultsNote(job_id=deployment, sha256=sha256))
+        try:
+            await self._network.request(provider, RESULTS, body, NOTE_SECONDS)
+        except DmsError as error:
+            log.info("provider %s was not told that the results of job %s are here: %s", provider, deployment, error)
+
+    # --- keeping --------------------------------------------------------------------------------
+    async def tidy(self) -> None:
+        """Removes what was kept for long enough, and what a crash left."""
+        for job_id, path, _ in self._files.list_received():
+            job = self._log.load(Job, job_id)
+            received = None if job is None else job.results_received
+            if job is None or received is None or job.results_removed:
+                if job is None or job.results_wanted is None:
+                    self._files.drop(path)
+            elif self._now() - received.received_at > self._limits.keep_seconds * 1_000_000:
+                if job.remove_results("expired"):  # the event first
+                    await self._log.save(job)
+                self._files.drop_of(job_id)
+        for job_id, path, _ in self._files.list_incoming():
+            job = self._log.load(Job, job_id)
+            if job is None or job.results_wanted is None:
+                self._files.drop(path)
+
+    def _job(self, job_id: str) -> Job:
+        job = self._log.load(Job, job_id)
+        if job is None:
+            raise NotFound(f"no job {job_id} here")
+        return job
+
+
+class FetchResults(Reactor[Job]):
+    """Once they were offered, whether the job is over or not; behind its last checkpoint where that is the same."""
+
+    name = "fetching of results"
+    kind = Job
+
+    def __init__(self, receiver: ResultsReceiver) -> None:
+        self._receiver = receiver
+
+    def due(self, aggregate: Job) -> bool:
+        wanted, checkpoint = aggregate.results_wanted, aggregate.checkpoint_wanted
+        if wanted is None or (aggregate.open and not aggregate.log_is_sealed):
+            return False  # its last checkpoint is told between the two
+        return checkpoint is None or checkpoint.sha256 != wanted.sha256
+
+    async def react(self, aggregate: Job, news: News) -> None:
+        if (offered := aggregate.results_wanted) is not None:
+            await self._receiver.fetch(aggregate.key, offered, news)
+
+    async def give_up(self, aggregate: Job, error: Exception) -> None:
+        if aggregate.results_wanted is not None:
+            await self._receiver.lose(aggregate.key, f"they could not be fetched here: {said(error)}")
