@@ -302,8 +302,8 @@ def _erasures(base: Base) -> Erasures:
         base.views,
         base.outputs,
         base.checkpoint_files,
-        base.input_files,
         base.result_files,
+        base.input_files,
         Inbox(base.received),
         base.data_dir,
     )

@@ -276,6 +276,14 @@ class PreparedImage(Struct, frozen=True, kw_only=True):
     fetched: bool = False
 
 
+class ImageFound(Struct, frozen=True, kw_only=True):
+    """present: it is on this machine; if not, its registry has it for a machine like this one. digest: of its manifest,
+    as the registry has it."""
+
+    present: bool
+    digest: str = ""
+
+
 class ExecutionState(StrEnum):
     ABSENT = "absent"  # never created, or removed
     CREATED = "created"
@@ -351,6 +359,10 @@ class Executor(Protocol):
     async def try_network(self) -> NetworkGiven:
         """What jobs can be given just now, tried out as a job would find it. Takes seconds.
         Raises ExecutorUnavailable."""
+
+    async def find_image(self, image: str) -> ImageFound:
+        """Whether the image is here or can be had, and may run here; nothing is fetched. Its registry is asked within a
+        few seconds, and not again at once. Raises ImageUnavailable; RegistryUnavailable when that can't be told."""
 
     async def network_use(self, job_id: str) -> NetworkUse | None:
         """Of a job that was given a network, until `remove`; None of another, and where it is not counted.

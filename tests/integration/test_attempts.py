@@ -357,3 +357,34 @@ async def test_a_payment_to_an_address_is_good_for_one_attempt_and_the_quote_say
     await compute.stop(job_id, "compute provider", "its machine is needed", Fault.PROVIDER)
     job = await trio.until(job_id, JobState.FAILED)
     assert len(job.attempts) == 1
+
+
+async def test_an_erasure_of_the_job_takes_what_all_its_attempts_left(trio: Trio, tmp_path: Path) -> None:
+    flag = tmp_path / "go"
+    job_id, first, _ = await running_at(trio, f"echo begun; {HOLD.format(flag=flag)}")
+    again = deployment_id(job_id, 2)
+    logs = tmp_path / "requester" / "logs"
+    await wait_for((logs / f"{job_id}.ndjson").exists)
+    compute = trio.daemons[first].services.compute_provider
+    await compute.stop(job_id, "compute provider", "its machine is needed", Fault.PROVIDER)
+    flag.touch()
+    await trio.until(job_id, JobState.COMPLETED)
+    assert (logs / f"{again}.ndjson").exists()
+    outcome = await trio.requester.services.erasures.erase(job_id, skip_open=False)
+    assert set(outcome.scopes) == {job_id, again}
+    assert outcome.keys == 2
+    assert list(logs.glob("*.ndjson")) == []
+
+
+async def test_each_attempt_is_sealed_under_a_key_of_its_own(trio: Trio, tmp_path: Path) -> None:
+    flag = tmp_path / "go"
+    job_id, first, second = await running_at(trio, HOLD.format(flag=flag))
+    compute = trio.daemons[first].services.compute_provider
+    await compute.stop(job_id, "compute provider", "its machine is needed", Fault.PROVIDER)
+    await wait_for(lambda: trio.job(job_id).attempt.number == 2)
+    flag.touch()
+    await trio.until(job_id, JobState.COMPLETED)
+    again = deployment_id(job_id, 2)
+    log = trio.requester.services.log
+    assert log.seal_key(job_id) != log.seal_key(again)
+    assert log.seal_key(again) == trio.daemons[second].services.log.seal_key(again)

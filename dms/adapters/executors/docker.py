@@ -49,6 +49,7 @@ from dms.application.ports import (
     Execution,
     ExecutionSpec,
     ExecutionState,
+    ImageFound,
     NetworkGiven,
     NetworkUse,
     OutputCursor,
@@ -126,6 +127,9 @@ class DockerExecutor:
         )
 
     # --- images ---
+
+    async def find_image(self, image: str) -> ImageFound:
+        return await self._images.find_anywhere(parse_reference(image))
 
     async def prepare(self, spec: ExecutionSpec) -> PreparedImage:
         return await self._images.prepare(parse_reference(spec.image))

@@ -30,6 +30,8 @@ class DeviceService:
         self._log, self._hardware, self._peer_id = log, hardware, peer_id
         self._features = tuple(sorted(features))
         self.reservations = Reservations()
+        self.holds = Reservations()
+        """Places that are kept for jobs which are not paid yet: from each other, and from nobody who pays."""
         self.gpu_hindrance = ""
         """Why no GPU is offered although there may be some; empty for none. What follows from it, GPUs without free
         memory, is an event. The reason and its time are not: a start tries the GPUs again at once."""

@@ -46,13 +46,13 @@ class CarryOutErasures(Reactor[Erasure]):
         views: ViewStore,
         outputs: OutputStore,
         checkpoints: CheckpointFiles,
-        inputs: InputFiles,
         results: ResultFiles,
+        inputs: InputFiles,
         inbox: Inbox,
         data_dir: Path,
     ) -> None:
         self._log, self._views, self._outputs = event_log, views, outputs
-        self._checkpoints, self._inputs, self._results = checkpoints, inputs, results
+        self._checkpoints, self._results, self._inputs = checkpoints, results, inputs
         self._inbox, self._data_dir = inbox, data_dir
         self._at_work = asyncio.Lock()  # all of them rewrite the same files
         self._first: dict[str, asyncio.Future[Done]] = {}
