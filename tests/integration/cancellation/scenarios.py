@@ -10,10 +10,12 @@ from dms.application.network.messages import (
     CONTROL,
     FILE_END,
     FILE_OFFER,
+    PREFLIGHT,
     RESULTS,
     CheckpointNote,
     FileEnd,
     FileOffer,
+    PreflightRequest,
     ResultsNote,
     Terminate,
 )
@@ -174,6 +176,11 @@ async def give_erasure(world: World) -> None:
     await world.requester.erasures.erase(world.key, skip_open=False)
 
 
+async def give_preflight(world: World) -> Any:
+    wanted = request(cpu=500, ram=64)
+    return await world.send(PREFLIGHT, PreflightRequest(job_id=world.key, request=wanted, price="1", hold_seconds=600))
+
+
 async def give_note(world: World) -> Any:
     return await world.send(CHECKPOINT, CheckpointNote(job_id=world.key, sha256=SHA))
 
@@ -214,6 +221,9 @@ SCENARIOS: dict[Method, Scenario] = {
         running,
         lambda w: w.provider.compute_provider.stop(w.key, "compute provider", "enough", Fault.PROVIDER),
         both_have_ended,
+    ),
+    Method("Preflights", "_on_request"): Scenario(
+        nothing, give_preflight, lambda w: w.key in w.provider.device.holds and is_free(w)
     ),
     Method(DEVICE, "onboard"): Scenario(
         nothing, give_onboard, lambda w: w.requester.device.state.onboarded and w.is_told("requester")
