@@ -332,6 +332,15 @@ class PackedWorkspace(Struct, frozen=True, kw_only=True):
     state: str
 
 
+class Usage(Struct, frozen=True, gc=False):
+    """Of a running execution. cpu_seconds: since its start, over all cores. memory_mb: MiB, without what the kernel
+    keeps of files and would give back. measured_at_seconds: of a clock that is not stepped."""
+
+    cpu_seconds: float
+    memory_mb: int
+    measured_at_seconds: float
+
+
 class ArchivedFile(Struct, frozen=True, kw_only=True, gc=False):
     """A file of an archive, whose content lies at `offset` of the opened one. path: below the workspace. mtime: Unix
     seconds. sha256: hex, of its content."""
@@ -412,6 +421,9 @@ class Executor(Protocol):
     def follow(self, job_id: str, after: OutputCursor | None) -> AsyncGenerator[Sequence[OutputLine], None]:
         """Batches of lines in the engine's order, as they come; ends once the execution has
         ended and everything was read, and at once when it is absent or was started again by somebody else."""
+
+    async def usage(self, job_id: str) -> Usage | None:
+        """None of one that does not run."""
 
     def growing(self, job_id: str) -> AsyncGenerator[GrowingLine, None]:
         """What the job shows of lines that have no end yet, a few times a second at most; what it misses comes with

@@ -23,6 +23,7 @@ from dms.application.deployments.leftovers import Leftovers, RemoveContainers
 from dms.application.deployments.preflights import Preflights
 from dms.application.deployments.run_containers import RunContainers
 from dms.application.deployments.supervision import Supervision
+from dms.application.deployments.usage import UsageWatch
 from dms.application.device.device import DeviceService
 from dms.application.device.engine import EngineWatch
 from dms.application.device.gpus import GpuWatch, LookAtGpus
@@ -93,7 +94,8 @@ class ComputeProvider:
         self._gpus = GpuWatch(device, loops)
         self._network = NetworkWatch(log, executor, device, loops)
         endings = Endings(log, outputs, checkpoints, results)
-        supervision = Supervision(log, executor, outputs, checkpoints, endings, clock)
+        self.usage = UsageWatch(executor, device.read_gpus, lambda: clock().wall_us)
+        supervision = Supervision(log, executor, outputs, checkpoints, endings, clock, self.usage)
         self.reactors: Sequence[Reactor[Any]] = (
             CheckPayments(log, signer, self._admission, self._engine, funding),
             RunContainers(

@@ -97,6 +97,10 @@ class DeviceService:
         device = self.state
         return self.reservations.left_of(device.total.gpus) if device.onboarded else ()
 
+    async def read_gpus(self) -> tuple[GpuReading, ...]:
+        """As they are now; nothing is recorded."""
+        return await self._hardware.read_gpus()
+
     async def see_gpus(self) -> tuple[GpuReading, ...]:
         """The GPUs as they are now; a notable change goes on record and to the network. Bounded in time."""
         readings = await self._hardware.read_gpus()
