@@ -10,9 +10,11 @@ from dms.application.network.messages import (
     CONTROL,
     FILE_END,
     FILE_OFFER,
+    PREFLIGHT,
     CheckpointNote,
     FileEnd,
     FileOffer,
+    PreflightRequest,
     Terminate,
 )
 from dms.domain.deployment import Deployment, DeploymentState, Fault
@@ -156,6 +158,11 @@ async def give_erasure(world: World) -> None:
     await world.requester.erasures.erase(world.key, skip_open=False)
 
 
+async def give_preflight(world: World) -> Any:
+    wanted = request(cpu=500, ram=64)
+    return await world.send(PREFLIGHT, PreflightRequest(job_id=world.key, request=wanted, price="1", hold_seconds=600))
+
+
 async def give_note(world: World) -> Any:
     return await world.send(CHECKPOINT, CheckpointNote(job_id=world.key, sha256=SHA))
 
@@ -192,6 +199,9 @@ SCENARIOS: dict[Method, Scenario] = {
         running,
         lambda w: w.provider.compute_provider.stop(w.key, "compute provider", "enough", Fault.PROVIDER),
         both_have_ended,
+    ),
+    Method("Preflights", "_on_request"): Scenario(
+        nothing, give_preflight, lambda w: w.key in w.provider.device.holds and is_free(w)
     ),
     Method(DEVICE, "onboard"): Scenario(
         nothing, give_onboard, lambda w: w.requester.device.state.onboarded and w.is_told("requester")
