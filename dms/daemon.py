@@ -26,10 +26,12 @@ from dms.application.records.heads import HeadExchange
 from dms.application.services import Services
 from dms.config import Settings
 from dms.domain.deployment import Deployment
+from dms.domain.hold import Hold
 from dms.domain.job import Job
 from dms.domain.transfer import OPEN_STATES, Transfer
 from dms.errors import LogCorrupt
 from projections.base import Projection
+from projections.capacity import OWN, Capacity
 from projections.checkpoints import OFFERED, Checkpoints
 from projections.erasures import REQUESTED, Erasures
 from projections.jobs import OPEN_STATUSES, Jobs
@@ -170,11 +172,12 @@ class Daemon:
         """Both roles go on with what was open at that position. Raises LogCorrupt."""
         self.parts.readiness.enter("joining the network")
         open_jobs = await self._open_jobs()
-        self.services.compute_provider.take_up(open_jobs)
+        holds = await self._open_holds()
+        self.services.compute_provider.take_up(open_jobs, holds)
         self.services.service_provider.take_up(open_jobs)
         self._serve_peers()
         await self._begin(self.parts.host)
-        await self._go_on(open_jobs, position)
+        await self._go_on(open_jobs, holds, position)
 
     async def _follow_log(self, position: int) -> None:
         """What needs no peers, with what was open at that position. Raises LogCorrupt."""
@@ -198,7 +201,7 @@ class Daemon:
         services.checkpoints.serve()
         services.service_provider.serve()
 
-    async def _go_on(self, open_jobs: Sequence[str], position: int) -> None:
+    async def _go_on(self, open_jobs: Sequence[str], holds: Sequence[str], position: int) -> None:
         """With what was open when the DMS stopped."""
         parts, services, closing = self.parts, self.services, self._closing
         closing.push_async_callback(parts.heads.close)
@@ -211,7 +214,7 @@ class Daemon:
         jobs = {*open_jobs, *await self._wanted_archives(), *await self._failed_lately()}
         transfers = await self._open_transfers()
         await services.transfers.take_up(transfers)
-        open_keys = {Deployment.KIND: open_jobs, Job.KIND: sorted(jobs), Transfer.KIND: transfers}
+        open_keys = {Deployment.KIND: open_jobs, Job.KIND: sorted(jobs), Transfer.KIND: transfers, Hold.KIND: holds}
         await parts.reactors.start(reactors, open_keys.__getitem__, position)
         for part in (
             parts.cleaner, services.retention, services.directory, services.advertisement, parts.availability,
@@ -240,6 +243,11 @@ class Daemon:
     async def _open_jobs(self) -> list[str]:
         """Job ids of both roles that had not ended, in the order requested (UUIDv7)."""
         return await self._keys(Jobs(), "status", (*OPEN_STATUSES, "requested"), lambda row: row.job_id)
+
+    async def _open_holds(self) -> list[str]:
+        """Ids of jobs for which a place is kept here."""
+        own = await self.parts.views.get(Capacity(), OWN)
+        return [] if own is None else list(own.on_hold)
 
     async def _open_transfers(self) -> list[str]:
         return await self._keys(Transfers(), "state", OPEN_STATES, lambda row: row.transfer_id)

@@ -25,6 +25,7 @@ DmsError
 │   ├── InputUnavailable  an input did not come in time: nobody's fault here
 │   └── NoPlaceForInput   this machine can't store one, or give it to a job: the provider's fault
 ├── PeerMisbehaved        the peer broke the protocol (bad frame, bad signature)
+│   └── ProtocolRefused   it is there, but does not speak the protocol: mostly an older version
 ├── AlreadyRunning        another process owns the data folder
 ├── LogCorrupt            the stored history does not verify; names the position
 │   └── ArchiveUnreadable  a segment file of the archive is missing or damaged; names file and positions (503)
@@ -148,6 +149,10 @@ class NoPlaceForInput(ExecutionError):
 
 
 class PeerMisbehaved(DmsError):
+    pass
+
+
+class ProtocolRefused(PeerMisbehaved):
     pass
 
 

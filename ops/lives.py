@@ -10,6 +10,7 @@ from dms.domain.aggregate import Aggregate
 from dms.domain.deployment import Deployment
 from dms.domain.device import Device
 from dms.domain.event import Event
+from dms.domain.hold import Hold
 from dms.domain.job import Job
 from dms.domain.transfer import Transfer
 
@@ -18,6 +19,8 @@ LIVES: dict[type[Aggregate], str] = {
     Job: "As the service provider sees it.",
     Deployment: "The job's execution, on its compute provider. The service provider holds each record of it against "
     "the same table before it believes it.",
+    Hold: "A place that a provider keeps for a job which is quoted and not paid yet. Its job may still come, and is "
+    "decided by itself.",
     Transfer: "A file that one user gives to another: the same on both sides.",
     Device: "The machine, as a compute provider. Whether it is hindered is a fact of its own, in either state.",
 }

@@ -16,6 +16,7 @@ from dms.domain.directory import Provider
 from dms.domain.event import AnyFact, Event, Unknown
 from dms.domain.features import INTERNET
 from dms.domain.gpus import GpuHold, left_of, vram_offered, vram_total
+from dms.domain.hold import Hold
 from dms.domain.network import Network
 from dms.domain.resources import Gpu, Resources
 from projections.base import Projection
@@ -26,8 +27,9 @@ OWN = "self"  # the row of this device: a deployment's event does not name the n
 class CapacityRow(Struct, frozen=True, kw_only=True, gc=False):
     """online: takes jobs. hindrance: why it can't just now, whatever its owner set. network: the most that its jobs are
     given, empty where it does not say; network_trouble: why it is no more (own device only). total: the hardware;
-    onboarded: offered to the network; reserved: held by jobs. held: job id -> what it holds (own device only). gpus:
-    that are offered, with what is free of them apart from those jobs."""
+    onboarded: offered to the network; reserved: held by jobs. held: job id -> what it holds; on_hold: job id -> what is
+    kept for it until it is paid (own device only). gpus: that are offered, with what is free of them apart from those
+    jobs."""
 
     provider: str  # peer id
     own: bool
@@ -42,6 +44,7 @@ class CapacityRow(Struct, frozen=True, kw_only=True, gc=False):
     ntx_price: str = "0"
     gpus: tuple[Gpu, ...] = ()
     held: dict[str, Held] = {}
+    on_hold: dict[str, Resources] = {}
     available: bool = False  # as the owner set it (own device only)
     position: int = 0
 
@@ -63,7 +66,12 @@ class CapacityRow(Struct, frozen=True, kw_only=True, gc=False):
         """For anybody: which jobs hold what stays private."""
         shown: dict[str, Any] = msgspec.to_builtins(self)
         del shown["held"]
-        return shown | {"free": msgspec.to_builtins(self.free), "gpus": msgspec.to_builtins(self.gpus_left)}
+        more = {
+            "free": self.free,
+            "gpus": self.gpus_left,
+            "on_hold": sum(self.on_hold.values(), start=Resources()),
+        }
+        return shown | {name: msgspec.to_builtins(value) for name, value in more.items()}
 
 
 class NetworkCapacity(Struct, frozen=True, kw_only=True):
@@ -75,22 +83,22 @@ class NetworkCapacity(Struct, frozen=True, kw_only=True):
     free: Resources
 
 
-_OWN_KINDS = (Device.KIND, Deployment.KIND)
+_OWN_KINDS = (Device.KIND, Deployment.KIND, Hold.KIND)
 _READ: frozenset[type[Event]] = frozenset((
     Provider.Advertised, Device.Onboarded, Device.ResourcesChanged, Device.GpusChanged, Device.AvailabilityChanged,
-    Device.Hindered, Device.NetworkChanged, Deployment.Accepted,
+    Device.Hindered, Device.NetworkChanged, Deployment.Accepted, Hold.Placed,
 ))  # fmt: skip
 _GONE: frozenset[type[Event]] = frozenset((Provider.Withdrawn, Provider.Lost))
 _FREED: frozenset[type[Event]] = frozenset((Deployment.ContainerExited, Deployment.Failed, Deployment.Stopped))
 # Of which no more counts than that they happened.
-_BARE: frozenset[type[Event]] = _GONE | _FREED | {Device.Offboarded, Device.Unhindered}
+_BARE: frozenset[type[Event]] = _GONE | _FREED | {Device.Offboarded, Device.Unhindered, Hold.Ended}
 
 
 class Capacity(Projection[CapacityRow]):
     name: ClassVar[str] = "capacity"
-    version = 5
+    version = 6
     event_types: ClassVar[frozenset[type[Event]]] = (
-        Provider.event_types() | Device.event_types() | Deployment.event_types() | {Unknown}
+        Provider.event_types() | Device.event_types() | Deployment.event_types() | Hold.event_types() | {Unknown}
     )
     places_only = event_types - _READ
     row_type = CapacityRow
@@ -158,6 +166,8 @@ def _apply(row: CapacityRow | None, recorded: AnyFact) -> CapacityRow | None:
         return None
     if event_type in _FREED:
         return _freed(row, recorded.key)
+    if event_type is Hold.Ended:
+        return replace(row, on_hold={job: kept for job, kept in row.on_hold.items() if job != recorded.key})
     if event_type is Device.Offboarded:
         return replace(row, online=False, available=False, onboarded=Resources(), gpus=())
     if event_type is Device.Unhindered:
@@ -174,6 +184,8 @@ def _apply(row: CapacityRow | None, recorded: AnyFact) -> CapacityRow | None:
             return replace(row, network=network, network_trouble=reason)
         case Device.AvailabilityChanged(available=available):
             return replace(row, online=available and not row.hindrance, available=available)
+        case Hold.Placed(reserved=kept):
+            return replace(row, on_hold={**row.on_hold, recorded.key: kept})
         case Deployment.Accepted(reserved=reserved, gpu_uuids=gpu_uuids, gpus_shared=shared):
             return _held(row, recorded.key, Held(resources=reserved, gpu_uuids=gpu_uuids, shared=shared))
     return row
@@ -202,6 +214,7 @@ def _onboarded(row: CapacityRow | None, event: Device.Onboarded, peer_id: str) -
         network=row.network,
         network_trouble=row.network_trouble,
         held=row.held,
+        on_hold=row.on_hold,
         reserved=row.reserved,
     )
 

@@ -45,7 +45,8 @@ class FailedAttempt(Struct, frozen=True, kw_only=True, gc=False):
 class JobRow(Struct, frozen=True, kw_only=True, gc=False):
     """role: "service provider" (we asked for it) or "compute provider" (we run it). Times: Unix µs,
     0 while unknown. peer: the other side. reason: of a bad end, or what an open job waits for. fault: whose
-    fault a bad end was. attempt: which one it is, of so many attempts at most; minutes: that it may run.
+    fault a bad end was. refund: it was paid for and never ran, so all of the price is owed back (as the service
+    provider). attempt: which one it is, of so many attempts at most; minutes: that it may run.
     log_lines: of all attempts; log_sha256: of the output of the newest one. resumed_from: the SHA-256 of the checkpoint
     that this attempt went on from."""
 
@@ -68,6 +69,7 @@ class JobRow(Struct, frozen=True, kw_only=True, gc=False):
     reason: str = ""
     fault: str = ""
     duration_seconds: float = 0.0
+    refund: bool = False
     log_lines: int | None = None
     log_sha256: str = ""
     log_truncated: bool = False
@@ -180,7 +182,7 @@ def _ends(status: str) -> Effect:
     return effect
 
 
-_ENDING = ("reason", "fault", "exit_code", "duration_seconds")
+_ENDING = ("reason", "fault", "exit_code", "duration_seconds", "refund")
 
 
 def _reported(event: Job.FundStatusReported, _time: int) -> dict[str, Any]:

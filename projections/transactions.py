@@ -64,14 +64,14 @@ _COUNTED: frozenset[type[Event]] = frozenset((
 
 class Transactions(Projection[TransactionRow]):
     name: ClassVar[str] = "transactions"
-    event_types = _COUNTED | {Payment.Hidden}
+    event_types = _COUNTED | {Payment.Hidden, Payment.Released}
     places_only = frozenset((Deployment.Accepted, Job.RewardClaimed, Deployment.RewardClaimed))
     row_type = TransactionRow
     columns: ClassVar[Mapping[str, str]] = {"shown": "TEXT", "transaction_type": "TEXT"}
 
     def key(self, recorded: AnyFact) -> str | None:
         event = recorded.event
-        if isinstance(event, Payment.Hidden):
+        if isinstance(event, Payment.Hidden | Payment.Released):
             return event.job_id
         return recorded.key if recorded.event_type in _COUNTED else None
 
@@ -141,6 +141,7 @@ def _of_type(kind: RewardType, time: int) -> dict[str, Any]:
 
 _EFFECTS: dict[type[Event], Callable[[TransactionRow, Any, int], dict[str, Any]]] = {
     Payment.Hidden: lambda _row, _event, _time: {"hidden": True},
+    Payment.Released: lambda _row, _event, _time: {"transaction_type": DONE},  # it pays for another job now
     Job.FundingAccepted: _funded,
     Job.AttemptStarted: lambda _row, event, _time: {"payee": event.payee, "minutes": event.minutes},
     Job.RewardClaimed: lambda _row, _event, _time: {"claimed": True},

@@ -276,6 +276,14 @@ class PreparedImage(Struct, frozen=True, kw_only=True):
     fetched: bool = False
 
 
+class ImageFound(Struct, frozen=True, kw_only=True):
+    """present: it is on this machine; if not, its registry has it for a machine like this one. digest: of its manifest,
+    as the registry has it."""
+
+    present: bool
+    digest: str = ""
+
+
 class ExecutionState(StrEnum):
     ABSENT = "absent"  # never created, or removed
     CREATED = "created"
@@ -324,6 +332,15 @@ class PackedWorkspace(Struct, frozen=True, kw_only=True):
     state: str
 
 
+class Usage(Struct, frozen=True, gc=False):
+    """Of a running execution. cpu_seconds: since its start, over all cores. memory_mb: MiB, without what the kernel
+    keeps of files and would give back. measured_at_seconds: of a clock that is not stepped."""
+
+    cpu_seconds: float
+    memory_mb: int
+    measured_at_seconds: float
+
+
 class ArchivedFile(Struct, frozen=True, kw_only=True, gc=False):
     """A file of an archive, whose content lies at `offset` of the opened one. path: below the workspace. mtime: Unix
     seconds. sha256: hex, of its content."""
@@ -351,6 +368,10 @@ class Executor(Protocol):
     async def try_network(self) -> NetworkGiven:
         """What jobs can be given just now, tried out as a job would find it. Takes seconds.
         Raises ExecutorUnavailable."""
+
+    async def find_image(self, image: str) -> ImageFound:
+        """Whether the image is here or can be had, and may run here; nothing is fetched. Its registry is asked within a
+        few seconds, and not again at once. Raises ImageUnavailable; RegistryUnavailable when that can't be told."""
 
     async def network_use(self, job_id: str) -> NetworkUse | None:
         """Of a job that was given a network, until `remove`; None of another, and where it is not counted.
@@ -400,6 +421,9 @@ class Executor(Protocol):
     def follow(self, job_id: str, after: OutputCursor | None) -> AsyncGenerator[Sequence[OutputLine], None]:
         """Batches of lines in the engine's order, as they come; ends once the execution has
         ended and everything was read, and at once when it is absent or was started again by somebody else."""
+
+    async def usage(self, job_id: str) -> Usage | None:
+        """None of one that does not run."""
 
     def growing(self, job_id: str) -> AsyncGenerator[GrowingLine, None]:
         """What the job shows of lines that have no end yet, a few times a second at most; what it misses comes with

@@ -12,6 +12,7 @@ import click
 from dms.cli.core import Group, State, command, pass_state
 from dms.cli.export_file import export_lines
 from dms.cli.failure import Failure, say
+from dms.cli.references import JobReference, PeerId, job_id_of
 from dms.cli.text import moment, printable
 from dms.disk import whole_file
 from dms.errors import Exit
@@ -37,8 +38,8 @@ def _add_tail(group: Group) -> None:
         "-n", "--limit", type=click.IntRange(1), help="At most this many  [default: 20; no limit with --after]."
     )
     @click.option("--type", "kind", metavar="TOPICS", help="Only these types, such as job.completed or deployment.*")
-    @click.option("--job", "job_id", metavar="JOB", help="Only this job.")
-    @click.option("--provider", metavar="PEER", help="Only this compute provider.")
+    @click.option("--job", "job_id", type=JobReference(), metavar="JOB", help="Only this job.")
+    @click.option("--provider", type=PeerId(), metavar="PEER", help="Only this compute provider.")
     @click.option("--since", metavar="TIME", help="Only events at or after this time.")
     @click.option("--until", metavar="TIME", help="Only events before this time.")
     @click.option("--personal", is_flag=True, help="Decrypt personal fields.")
@@ -66,6 +67,8 @@ def _add_tail(group: Group) -> None:
             _tail_nats(state, follow=follow, after=after, limit=limit, wanted=wanted)
             return
         api = state.api()
+        if wanted["job_id"]:
+            wanted["job_id"] = job_id_of(state, wanted["job_id"])
         if after is None:
             after = None if _is_filtered(wanted) else _before_newest(state, limit or 20)
         shown = 0
@@ -117,7 +120,9 @@ def _show(state: State, event: Mapping[str, Any]) -> None:
 
 def _add_exports(group: Group) -> None:
     @command(group, "export", "nunet events export -f log.ndjson\nnunet events export --job <job-id> -f job.ndjson")
-    @click.option("--job", "job_id", metavar="JOB", help="Only this job; this node signs each record.")
+    @click.option(
+        "--job", "job_id", type=JobReference(), metavar="JOB", help="Only this job; this node signs each record."
+    )
     @click.option(
         "-f",
         "--file",
@@ -131,6 +136,7 @@ def _add_exports(group: Group) -> None:
 
         The recipient checks the file without this node: nunet audit verify --export FILE.
         """  # fmt: skip
+        job_id = job_id_of(state, job_id) if job_id else None
         lines = state.api().raw_lines("/events/export", job_id=job_id)
         if path is None:
             for line in lines:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dms.cli.client import Api
     from dms.cli.output import Column
 
+ASK_SECONDS = 60.0  # providers are asked one after the other whether they can take the job
 _ARGUMENTS = "nunet.arguments"  # where the words behind -- are kept
 _RUN_EXAMPLE = """nunet job run job.yaml --tx-hash <hash> --wait
 nunet job run --image python:3.12 --time 10m --dry-run -- python -c 'print(1)'
@@ -236,7 +237,7 @@ def _check_payment(tx_hash: str | None, trust: bool) -> None:
 def _asked(api: Api, path: str, request: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
     """The answer. What may be a mistake in the request is told."""
     try:
-        answer: dict[str, Any] = api.post(path, request, strict=strict or None)
+        answer: dict[str, Any] = api.post(path, request, timeout_seconds=ASK_SECONDS, strict=strict or None)
     except Failure as failure:
         if failure.exit_code != Exit.NOT_FOUND:
             raise

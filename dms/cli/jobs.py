@@ -194,6 +194,9 @@ def _add_stopping(group: Group) -> None:
             state.output.record(answer)
 
 
+_REFUND = "the job never ran: all of its price is owed back, and its payment can pay for another job"
+
+
 def _status(row: Mapping[str, Any]) -> str:
     again = f", attempt {row['attempt']} of {row['attempts']}" if row.get("failed_attempts") else ""
     return str(row["status"]) + again + (", unreachable" if row.get("unreachable") else "")
@@ -208,6 +211,7 @@ def reasons_of(job: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> d
         "reason": job.get("reason") or "",
         "fault": job.get("fault") or "",
         "exit_code": job.get("exit_code"),
+        "money": _REFUND if job.get("refund") else "",
         "provider": quoted.get("provider", ""),
         "attempt": f"{job.get('attempt', 1)} of {job.get('attempts', 1)}",
         "failed_attempts": job.get("failed_attempts", []),

@@ -67,6 +67,10 @@ class Deployment(DeploymentResults, DeploymentInputs):
         return self.stops_at > 0
 
     @property
+    def may_still_run(self) -> bool:
+        return not self.ended
+
+    @property
     def checks_funding(self) -> bool:
         return self.state is DeploymentState.CHECKING
 

@@ -388,6 +388,14 @@ class Reservations:
         if held is not None:
             self.total -= held.resources
 
+    def beside(self, others: Reservations, but: str = "") -> Reservations:
+        """These and the others together. but: the job whose own hold does not count."""
+        found = Reservations()
+        for job_id, held in (*self._held.items(), *others._held.items()):
+            if job_id != but:
+                found.hold(job_id, held.resources, held.gpu_uuids, shared=held.shared)
+        return found
+
     def leave(self, job_id: str, memory_mb: int) -> None:
         """The job is over, and what it left in its workspace still takes memory, until `clear`. A job that holds
         nothing leaves nothing."""

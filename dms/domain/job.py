@@ -90,7 +90,8 @@ class Job(AttemptedJob):
         if self.state is not JobState.AWAITING:
             if self.tx_hash and self.tx_hash == status.tx_hash:
                 return False
-            raise Conflict(f"job {self.key} does not await funding: it is {self.state}")
+            unused = "; the payment is not used and can pay for a new request" if self.state is JobState.EXPIRED else ""
+            raise Conflict(f"job {self.key} does not await funding: it is {self.state}{unused}")
         # Words of the client's own may tell of a person, and these two fields are open in the log.
         kept = FundStatus(
             transaction_type=_one_of(TRANSACTION_TYPES, status.transaction_type),

@@ -65,6 +65,14 @@ class AttemptedJob(JobResults, JobInputs):
         return self.attempt.minutes
 
     @property
+    def ran(self) -> bool:
+        return any(attempt.responded for attempt in self.attempts)
+
+    @property
+    def may_still_run(self) -> bool:
+        return self.open or bool(self.attempts_to_tell)
+
+    @property
     def attempts_to_tell(self) -> list[Attempt]:
         """Those that ended by our own decision, and whose providers may still run them."""
         return [attempt for attempt in self.attempts if attempt.provider_to_tell]
@@ -103,6 +111,8 @@ class AttemptedJob(JobResults, JobInputs):
                     return [self._attempt_failed(one)]  # nor was the job refused
                 case self.LogSealed():
                     found.append(replace(one, attempt=self.attempt.number))
+                case self.Failed():
+                    found.append(replace(one, refund=self._refund_due))
                 case self.DeploymentResponded(success=True):
                     stops_at = event.stops_at if isinstance(event, Deployment.ContainerStarted) else 0
                     started_at = max(0, stops_at - self.minutes * 60_000_000)
@@ -111,6 +121,11 @@ class AttemptedJob(JobResults, JobInputs):
                 case _:
                     found.append(one)
         return found
+
+    @property
+    def _refund_due(self) -> bool:
+        """Whether all of the price is owed back, should it end now."""
+        return self.funded and not self.ran
 
     def _is_repeated_after(self, failed: JobEvents.Failed) -> bool:
         """Whether such an end is not that of the job: then it is tried again."""
@@ -193,11 +208,19 @@ class AttemptedJob(JobResults, JobInputs):
 
     # --- ends -------------------------------------------------------------------------------------
     def fail(self, reason: str, fault: Fault, exit_code: int | None = None, duration_seconds: float = 0.0) -> None:
-        self.trigger(self.Failed(reason=reason, fault=fault, exit_code=exit_code, duration_seconds=duration_seconds))
+        self.trigger(
+            self.Failed(
+                reason=reason,
+                fault=fault,
+                exit_code=exit_code,
+                duration_seconds=duration_seconds,
+                refund=self._refund_due,
+            )
+        )
 
     def fail_attempt(self, reason: str, fault: Fault) -> None:
         """By our own decision: the end of the job, unless it is tried again."""
-        failed = self.Failed(reason=reason, fault=fault)
+        failed = self.Failed(reason=reason, fault=fault, refund=self._refund_due)
         self.trigger(self._attempt_failed(failed) if self._is_repeated_after(failed) else failed)
 
     def not_repeated(self, reason: str) -> None:

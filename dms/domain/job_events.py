@@ -304,6 +304,7 @@ class JobEvents:
         fault: Fault
         exit_code: int | None = None
         duration_seconds: float = 0.0
+        refund: bool = False  # it was paid for and never ran: all of the price is owed back
 
     @register
     class Expired(Event, frozen=True, kw_only=True, gc=False):

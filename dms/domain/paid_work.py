@@ -87,6 +87,23 @@ class PaidWork(Aggregate, ABC):
         """Whether it waits for the check of its payment."""
 
     @property
+    @abstractmethod
+    def ran(self) -> bool:
+        """Whether its container was started: without that nothing is earned."""
+
+    @property
+    @abstractmethod
+    def may_still_run(self) -> bool:
+        """Whether it is not over, or somebody who runs it may not know yet that it is."""
+
+    @property
+    def payment_is_free(self) -> bool:
+        """Whether its payment may pay for another job: it is over and never ran, and what is owed back was neither
+        claimed nor paid back."""
+        over = self.outcome is not None and not self.may_still_run
+        return over and not (self.ran or self.claimed or self.settled)
+
+    @property
     def minutes(self) -> int:
         """Asked and paid for."""
         return self.request.constraints.time if self.request else 0

@@ -1,5 +1,6 @@
-"""A payment on a chain, and the one job it pays for. Its stream's first version is the proof:
-a second job with the same transaction hash can't be written. Of the attempts of a job the newest has it.
+"""A payment on a chain, and the one job it pays for. Its stream is the proof: while it pays for a job, a second one
+with the same transaction hash can't be written. Of the attempts of a job the newest has it; a job that is over and
+never ran leaves it to the next.
 
 The stream is not named by the hash, which tells of a person, but by a pseudonym of it that only this node can make: so
 a payment stays used when all else about its job is erased.
@@ -29,6 +30,13 @@ class Payment(Aggregate):
         job_id: str
 
     @register
+    class Released(Event, frozen=True, kw_only=True, gc=False):
+        """The job that it paid for is over and never ran: it pays for another one, in place of being paid back."""
+
+        TOPIC: ClassVar[str] = "payment.released"
+        job_id: str
+
+    @register
     class Hidden(Event, frozen=True, kw_only=True, gc=False):
         """Its job's transaction is left out of the list; the history keeps it."""
 
@@ -40,21 +48,27 @@ class Payment(Aggregate):
         self.job_id = ""
         self.hidden = False
 
-    def use(self, job_id: str) -> None:
-        """job_id: on a compute provider, of the deployment. Raises Conflict when it pays for another job already; again
-        for the same job is fine."""
-        refusal = self.refusal(job_id)
+    def use(self, job_id: str, *, free: bool = False) -> None:
+        """job_id: on a compute provider, of the deployment. free: whether the job that it pays for leaves it to others.
+        Raises Conflict when it pays for another job already; again for the same job is fine."""
+        refusal = self.refusal(job_id, free=free)
         if refusal:
             raise Conflict(refusal)
-        if self.job_id != job_id:
-            self.trigger(self.Used(job_id=job_id))
+        if self.job_id == job_id:
+            return
+        if self.job_id and not self._is_earlier(job_id):
+            self.trigger(self.Released(job_id=self.job_id))
+        self.trigger(self.Used(job_id=job_id))
 
-    def refusal(self, job_id: str) -> str:
+    def refusal(self, job_id: str, *, free: bool = False) -> str:
         """Why it can't pay for that job; empty when it can."""
-        later = job_of(self.job_id) == job_of(job_id) and attempt_of(self.job_id) < attempt_of(job_id)
-        if self.job_id in ("", job_id) or later:
+        if free or self.job_id in ("", job_id) or self._is_earlier(job_id):
             return ""
         return f"this transaction was used already: it pays for job {self.job_id}"
+
+    def _is_earlier(self, job_id: str) -> bool:
+        """Whether it pays for an earlier attempt of that job."""
+        return job_of(self.job_id) == job_of(job_id) and attempt_of(self.job_id) < attempt_of(job_id)
 
     def hide(self) -> bool:
         """Whether that is news."""
@@ -69,4 +83,8 @@ class Payment(Aggregate):
 
     @applies(Used)
     def _used(self, event: Used) -> None:
-        self.job_id = event.job_id
+        self.job_id, self.hidden = event.job_id, False
+
+    @applies(Released)
+    def _released(self, _: Released) -> None:
+        self.job_id = ""

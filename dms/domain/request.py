@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from dms.domain.environment import Variables, problems_of_environment
 from dms.domain.gpus import GpuWish
 from dms.domain.image import parse_image
-from dms.domain.inputs import MOST_INPUTS, Input, problems_of_inputs
+from dms.domain.inputs import MOST_INPUTS, Input, problems_of_inputs, shown
 from dms.domain.network import Network, network_of
 from dms.domain.resources import LEAST_CPU_MHZ, LEAST_MEMORY_MB, Resources
 from dms.domain.results import MOST_PATTERNS, problem_of_pattern
@@ -89,6 +89,17 @@ class ServiceRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def wants_gpu(self) -> bool:
         """Known clients send a VRAM figure with every job; only this decides whether it counts."""
         return self.params.machine_type.casefold() == "gpu"
+
+    def without_secrets(self) -> ServiceRequest:
+        """For who is only asked whether it could run it: not the values of secret variables, not what follows the path
+        of a URL (a signed link), not who pays."""
+        params = replace(
+            self.params,
+            model_url=shown(self.params.model_url),
+            inputs=tuple(replace(one, url=shown(one.url)) for one in self.params.inputs),
+            secret_env={},
+        )
+        return replace(self, params=params, address_user="", tx_hash="")
 
     @property
     def gpu_wish(self) -> GpuWish | None:

@@ -22,7 +22,7 @@ import pytest_asyncio
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.executors.profile import ContainerLimits
-from dms.application.ports import ExecutionState, Executor, OutputLine, Secrets
+from dms.application.ports import ExecutionState, Executor, OutputLine, Secrets, Usage
 from dms.domain.network import Network
 from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable, InvalidInput
 from tests.fixtures.images import demo_images
@@ -522,3 +522,27 @@ async def test_of_a_job_that_was_given_no_network_nothing_is_counted(executor: E
     await launch(executor, spec)
     assert await executor.network_use(spec.job_id) is None
     assert await executor.network_use(str(uuid4())) is None
+
+
+async def test_what_a_job_uses_is_told_while_it_runs(executor: Executor) -> None:
+    """It keeps a core busy."""
+    script = "while [ ! -e stop ]; do :; done"
+    job_id = await launch(executor, shell_spec(script))
+    assert await executor.usage(str(uuid4())) is None
+
+    async def used() -> Usage | None:
+        found = await executor.usage(job_id)
+        return found if found is not None and found.cpu_seconds > 0.2 else None
+
+    first = await until(used)
+    assert 0 <= first.memory_mb < 256
+    later = await until(lambda: later_than(executor, job_id, first))
+    assert later.measured_at_seconds > first.measured_at_seconds
+    await executor.stop(job_id, 0.0)
+    assert await executor.usage(job_id) is None
+    await executor.remove(job_id)
+
+
+async def later_than(executor: Executor, job_id: str, first: Usage) -> Usage | None:
+    found = await executor.usage(job_id)
+    return found if found is not None and found.cpu_seconds > first.cpu_seconds else None

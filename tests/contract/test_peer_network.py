@@ -19,6 +19,7 @@ from dms.errors import (
     NotFound,
     PeerMisbehaved,
     PeerUnreachable,
+    ProtocolRefused,
     Unavailable,
 )
 from tests.integration.p2p.waiting import wait_until
@@ -132,7 +133,7 @@ async def test_other_errors_arrive_as_misbehaviour_and_a_bug_tells_nothing(a: Li
 
 
 async def test_an_unknown_protocol_is_misbehaviour(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
-    with pytest.raises(PeerMisbehaved, match="does not speak"):
+    with pytest.raises(ProtocolRefused, match="does not speak"):
         await a.request(b.peer_id, "/test/unknown/1", b"1", 30)
 
 

@@ -66,6 +66,8 @@ async def test_after_erasure_no_byte_is_left_and_both_histories_verify(
 ) -> None:
     sp, _ = dmses
     job_id = await run_for(sp, ALICE, TX, f"echo {OUTPUT}; echo {OUTPUT} > /workspace/notes")
+    registry.publish(NO_IMAGE.removesuffix(":1"), "1")
+    registry.blobs.clear()  # it is there when it is asked for, and can't be fetched
     failed_id = await run_for(sp, ALICE, "0xA11CE001" + "6" * 56, "true", f"{registry.address}/{NO_IMAGE}")
     kept_id = await run_for(sp, ADDRESS, "0xB0B" + "7" * 61, "echo bob")
     for dms in dmses:

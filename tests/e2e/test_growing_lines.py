@@ -56,8 +56,12 @@ async def test_a_progress_bar_is_seen_while_it_is_drawn_and_by_who_asked_for_it_
         await socket.send(payment(f"tx-{job_id}", job_id))
         async with asyncio.timeout(120):
             await seen.wait()
+            while not (samples := (await cp.get(f"/deployments/{job_id}/usage"))["samples"]):
+                await asyncio.sleep(0.05)
             go(cp, job_id)
             watched, told = await watching, await plain
+    assert (samples[0]["cpu_cores"], samples[0]["gpus"]) == (None, [])  # the first look has nothing to compare with
+    assert samples[0]["memory_mb"] >= 0
     growing = [frame for frame in watched if frame["action"] == "log-progress"]
     assert {(frame["stream"], frame["job_id"]) for frame in growing} == {("stdout", job_id)}
     assert growing[0]["text"] == "10%"

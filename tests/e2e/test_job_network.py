@@ -4,16 +4,20 @@ internet, refused before payment where they give none."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 
 import pytest
 import pytest_asyncio
+from docker import APIClient
 
+from dms.adapters.executors.gateways import LABEL_GATEWAY_NODE
 from tests.fixtures.dms import Dms, pair, request_body
 from tests.fixtures.hostile import probe_image
 from tests.fixtures.oldest_client import OldestClient
 from tests.fixtures.public_internet import LAN, World, public_internet
+from tests.fixtures.waiting import wait_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("demo_images")]
 FETCHES = f"wget -q -O - http://model.example/model && probe tcp {LAN[0]} 80"
@@ -35,7 +39,7 @@ async def dmses(world: World, tmp_path_factory: pytest.TempPathFactory) -> Async
 
 
 async def test_the_originals_image_fetches_its_model_and_reaches_no_lan(dmses: tuple[Dms, Dms]) -> None:
-    sp, _ = dmses
+    sp, cp = dmses
     client = OldestClient(sp.rest_port)
     await client.request(probe_image(), FETCHES)
     async with asyncio.timeout(120), aclosing(client.run("tx-fetches")) as frames:
@@ -44,6 +48,9 @@ async def test_the_originals_image_fetches_its_model_and_reaches_no_lan(dmses: t
     assert "".join(text for action, text in seen if action == "log-stream-response") == (
         "weights\nrefused (No route to host)\n"
     )
+    ours = {"label": f"{LABEL_GATEWAY_NODE}={(await cp.get('/peers/self'))['ID']}"}
+    with contextlib.closing(APIClient(version="auto")) as api:
+        await wait_for(lambda: not (api.containers(all=True, filters=ours) or api.networks(filters=ours)))
 
 
 async def test_it_is_refused_before_payment_where_no_provider_gives_the_internet(

@@ -104,32 +104,53 @@ async def test_exit_code_3_fails_the_job_naming_it(shared: tuple[Dms, Dms]) -> N
 
 
 @pytest.mark.parametrize(
-    ("script", "constraints", "image", "reason"),
-    [
-        ("exit 1", {}, "there-is-no-such-image:1", "image"),
-        ("tail /dev/zero", {"RAM": 16}, None, "memory"),
-        ("/no/such/program", {}, None, "127"),
-    ],
-    ids=["image missing", "out of memory", "command not found"],
+    ("script", "constraints", "reason"),
+    [("tail /dev/zero", {"RAM": 16}, "memory"), ("/no/such/program", {}, "127")],
+    ids=["out of memory", "command not found"],
 )
 async def test_what_goes_wrong_in_the_container_is_one_job_failed_that_says_why(
-    shared: tuple[Dms, Dms],
-    registry: Registry,
-    script: str,
-    constraints: dict[str, Any],
-    image: str | None,
-    reason: str,
+    shared: tuple[Dms, Dms], script: str, constraints: dict[str, Any], reason: str
 ) -> None:
     sp, _ = shared
-    body = request_body(script, **constraints)
-    if image:
-        body["params"]["image_id"] = f"{registry.address}/{image}"
-    await sp.post("/run/request-service", body)
+    await sp.post("/run/request-service", request_body(script, **constraints))
     async with socket_of(sp, "/run/deploy") as socket:
         await socket.send(payment(f"tx-wrong-{reason}"))
         frames = await frames_until_over(socket)
     assert [f["action"] for f in frames if f["action"] == "job-failed"] == ["job-failed"]
     assert reason in frames[-1]["message"]
+
+
+async def test_an_image_that_nobody_has_is_refused_before_the_payment_with_its_field(
+    shared: tuple[Dms, Dms], registry: Registry
+) -> None:
+    sp, _ = shared
+    body = request_body("exit 1")
+    body["params"]["image_id"] = f"{registry.address}/there-is-no-such-image:1"
+    refused = await sp.post("/run/request-service", body, expect=400)
+    (error,) = refused["errors"]
+    assert error["pointer"] == "/params/image_id"
+    assert "there-is-no-such-image:1 can't be pulled" in error["detail"]
+    assert (await sp.get("/jobs?status=awaiting"))["items"] == [], "nothing is quoted, so nothing can be paid"
+
+
+async def test_a_job_that_never_ran_names_the_refund_and_its_payment_pays_for_the_next(
+    shared: tuple[Dms, Dms], registry: Registry
+) -> None:
+    sp, _ = shared
+    registry.publish("team/goes-away", "1")
+    body = request_body("exit 0")
+    body["params"]["image_id"] = f"{registry.address}/team/goes-away:1"
+    quote = await sp.post("/run/request-service", body)
+    assert (quote["held_until"] is not None, quote["warnings"]) == (True, [])
+    registry.blobs.clear()
+    async with socket_of(sp) as socket:
+        await socket.send(payment("tx-goes-away", quote["job_id"]))
+        frames = await frames_until_over(socket)
+    assert frames[-1]["action"] == "job-failed"
+    assert "all of its price is owed back, and its payment can pay for another job" in frames[-1]["message"]
+    assert (await sp.get(f"/jobs/{quote['job_id']}"))["refund"] is True
+    again = await run_job(sp, "echo ran", "tx-goes-away")
+    assert again[-1]["action"] == "job-completed"
 
 
 async def test_one_payment_pays_for_one_job(shared: tuple[Dms, Dms]) -> None:

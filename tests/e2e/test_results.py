@@ -4,6 +4,7 @@ provider that may mount, and with one that is only of the group docker, as the p
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import json
@@ -20,7 +21,7 @@ import httpx
 import pytest
 
 from tests.e2e.test_checkpoints import run, submit, until
-from tests.fixtures.dms import Dms, containers_of, pair, request_body, unlike_pair
+from tests.fixtures.dms import Dms, containers_of, pair, poll, request_body, unlike_pair
 from tests.fixtures.plain_http import NO_TLS
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
@@ -195,3 +196,42 @@ async def test_a_provider_that_lost_what_a_job_left_is_not_paid(tmp_path: Path) 
         assert (found["state"], found["files"]) == ("lost", 0)
         assert "workspace is gone" in found["reason"]
         await until(lambda: not containers_of(job.job_id) and not volumes_of(job.job_id))
+
+
+RESULT_MB = int(os.environ.get("DMS_TEST_RESULT_MB", "96"))  # 1024 was tried as well
+
+
+@pytest.mark.slow
+async def test_large_results_come_back_whole_over_a_requester_that_is_killed_at_half(tmp_path: Path) -> None:
+    """By a provider without the right to mount; what was there of them is gone on with."""
+    async with two("of group docker", tmp_path, job__checkpoint_max_mb="1") as (sp, cp):
+        script = (
+            f"mkdir /workspace/results; cd /workspace/results; head -c {RESULT_MB * 2**20} /dev/urandom > model.bin; "
+            "sha256sum model.bin | cut -d' ' -f1"
+        )
+        job = await submit(sp, request_body(script, RAM=2 * RESULT_MB + 200), "tx-large")
+        await job.until_over(600)
+        assert job.names[-1] == "job-completed", job.last_message
+        part = sp.folder / "received_results" / ".incoming" / f"{job.job_id}.tar.gz.part"
+        whole = (await event(cp, job.job_id, "deployment.results_saved"))["size_bytes"]
+        half = int(whole) // 2
+
+        def at_half() -> bool:
+            with contextlib.suppress(FileNotFoundError):
+                return part.stat().st_size >= half
+            return "job.results_received" in sp.topics(job.job_id)
+
+        await asyncio.to_thread(poll, at_half, "half of the results", 600)
+        sp.kill9()
+        kept = part.stat().st_size
+        assert half <= kept < whole
+        sp.start()
+        await sp.ready()
+        async with asyncio.timeout(600):
+            while (found := await sp.get(f"/jobs/{job.job_id}/results"))["state"] == "fetching":
+                assert found["done_bytes"] >= kept
+                await asyncio.sleep(0.1)
+        assert [item["sha256"] for item in found["items"]] == [job.text("stdout").strip()]
+        nunet(sp, "job", "results", job.job_id, "-d", "out", folder=tmp_path)
+        with (tmp_path / "out/results/model.bin").open("rb") as file:
+            assert hashlib.file_digest(file, "sha256").hexdigest() == job.text("stdout").strip()

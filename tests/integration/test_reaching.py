@@ -12,6 +12,7 @@ import pytest
 
 from dms.adapters.p2p.identity import Identity
 from dms.application.jobs import provider_search
+from dms.application.network.messages import PREFLIGHT, PreflightAnswer, encode
 from dms.application.ports import Heard
 from dms.domain.device import Offer
 from dms.domain.directory import Offering
@@ -32,6 +33,11 @@ class Line(LonelyNetwork):
         self.answers: dict[str, float] = {}
         self.slow: set[str] = set()
         self.pings: list[str] = []
+
+    async def request(self, peer_id: str, protocol: str, body: bytes, timeout_seconds: float) -> bytes:
+        """Who is there can take whatever job."""
+        assert protocol == PREFLIGHT
+        return encode(PreflightAnswer(possible=True, hold_seconds=600))
 
     def heard(self, peer_id: str) -> Heard | None:
         return self.kept.get(peer_id)

@@ -10,6 +10,7 @@ SHARED_LOOK = "a look before the decision, which those who come together share"
 FOR_THE_ANSWER = "the reactor does it whether or not its caller waits, who wants to know what came of it"
 NOT_RECORDED = "runs a container of the DMS's own, whose end its caller waits for; of it nothing is recorded"
 ASKED_AGAIN = "its caller wants to know whether the peer has it; when nobody waits, the reactor asks"
+ASKED_BEFORE = "its answer is what is decided on; a place that the peer keeps for nobody ends by itself"
 BESIDE_DECIDING: dict[tuple[str, str], str] = {
     ("EngineWatch.ping", "asyncio.create_task"): SHARED_LOOK,
     ("ProviderSearch._ping", "asyncio.create_task"): SHARED_LOOK,
@@ -19,6 +20,7 @@ BESIDE_DECIDING: dict[tuple[str, str], str] = {
     ("MlImages._follow", "self._executor.prepare"): NOT_RECORDED,
     ("MlImages._follow", "self._executor.start"): NOT_RECORDED,
     ("MlImages._run", "self._executor.remove"): NOT_RECORDED,
+    ("Preflight._ask", "self._network.request"): ASKED_BEFORE,
     ("Transfers.ask", "self._network.request"): ASKED_AGAIN,
     ("Transfers.offer", "await self.ask(transfer) behind its save"): ASKED_AGAIN,
 }

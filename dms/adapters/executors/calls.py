@@ -51,6 +51,10 @@ class EngineCalls:
     async def work(self, what: str, call: Callable[[APIClient], T]) -> T:
         return await self._run(what, self._work_seconds, call)
 
+    async def within(self, seconds: float, what: str, call: Callable[[APIClient], T]) -> T:
+        """For what asks others in its turn."""
+        return await self._run(what, seconds, call)
+
     async def version(self) -> str:
         """The API version that client and daemon agreed upon."""
         if self._version == "auto":

@@ -24,6 +24,7 @@ from dms.adapters.executors.engine_attach import Attached
 from dms.adapters.executors.engine_images import EngineImages, image_volumes
 from dms.adapters.executors.engine_memory import EngineMemory
 from dms.adapters.executors.engine_output import OUTPUT_LOST, OutputReader
+from dms.adapters.executors.engine_stats import usage_of
 from dms.adapters.executors.gateways import Gateways
 from dms.adapters.executors.helper_image import HelperImage
 from dms.adapters.executors.holders import Holders
@@ -49,6 +50,7 @@ from dms.application.ports import (
     Execution,
     ExecutionSpec,
     ExecutionState,
+    ImageFound,
     NetworkGiven,
     NetworkUse,
     OutputCursor,
@@ -57,6 +59,7 @@ from dms.application.ports import (
     PreparedImage,
     PullProgress,
     Secrets,
+    Usage,
 )
 from dms.domain.network import Network
 from dms.domain.results import EVERYTHING, Selection
@@ -126,6 +129,9 @@ class DockerExecutor:
         )
 
     # --- images ---
+
+    async def find_image(self, image: str) -> ImageFound:
+        return await self._images.find_anywhere(parse_reference(image))
 
     async def prepare(self, spec: ExecutionSpec) -> PreparedImage:
         return await self._images.prepare(parse_reference(spec.image))
@@ -239,6 +245,12 @@ class DockerExecutor:
         async with aclosing(self._output.follow(job_id, after)) as told:
             async for lines in told:
                 yield lines
+
+    async def usage(self, job_id: str) -> Usage | None:
+        found = await self._containers.find(job_id)
+        if found is None or execution_of(found).state is not ExecutionState.RUNNING:
+            return None
+        return await usage_of(self._calls, str(found["Id"]))
 
     async def growing(self, job_id: str) -> AsyncGenerator[GrowingLine, None]:
         async with aclosing(self._attached.growing(job_id)) as lines:

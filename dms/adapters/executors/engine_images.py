@@ -16,8 +16,9 @@ from dms.adapters.executors.docker_settings import DockerSettings
 from dms.adapters.executors.engine import Engine
 from dms.adapters.executors.images import inner_registry, parse_reference
 from dms.adapters.executors.pulls import Pull, steps
+from dms.adapters.executors.registries import ARCHITECTURES, Registries
 from dms.adapters.executors.volumes import volume_paths
-from dms.application.ports import PreparedImage, PullProgress
+from dms.application.ports import ImageFound, PreparedImage, PullProgress
 from dms.backoff import Backoff
 from dms.domain.image import ImageReference, host_of
 from dms.domain.inner_addresses import is_inner_address
@@ -25,7 +26,6 @@ from dms.errors import ExecutionError, ImageUnavailable, NoRoomForImage, NotFoun
 
 logger = logging.getLogger(__name__)
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # uname's words, as images say it
 _PULL_NEWS_SECONDS = 0.5
 _PULL_PAUSES = (0.5, 10.0)  # seconds between two tries: the first, and the longest
 _LOOKUP_SECONDS = 5.0
@@ -37,6 +37,7 @@ class EngineImages:
 
     def __init__(self, settings: DockerSettings, calls: EngineCalls, engine: Engine) -> None:
         self._settings, self._calls, self._engine = settings, calls, engine
+        self._registries = Registries(calls, sign_in=settings.sign_in)
         self._pulling = asyncio.Semaphore(_MOST_PULLS)
 
     async def find(self, reference: ImageReference) -> dict[str, Any] | None:
@@ -70,6 +71,18 @@ class EngineImages:
             await self._drop_image(reference)
             raise
         return _prepared(reference, image, fetched=True)
+
+    async def find_anywhere(self, reference: ImageReference) -> ImageFound:
+        """Here, or at its registry. Raises ImageUnavailable."""
+        self._settings.policy.check(reference)
+        image = await self.find(reference)
+        if image is None:
+            await self._check_registry(reference)
+            found = await self._registries.find(reference)
+            self._settings.policy.check(reference, [found.digest])
+            return found
+        await self.check(reference, image)
+        return ImageFound(present=True, digest=_digest(reference, image))
 
     async def pull(self, reference: ImageReference, image: str) -> AsyncGenerator[PullProgress, None]:
         """Tells how far it came. image: the name in what is told."""
@@ -131,7 +144,7 @@ class EngineImages:
             "tell its architecture",
             lambda api: api.version(),
         )
-        ours = _ARCHITECTURES.get(answer["Arch"], answer["Arch"])
+        ours = ARCHITECTURES.get(answer["Arch"], answer["Arch"])
         if built_for and built_for != ours:
             raise ImageUnavailable(f"image {reference} is built for {built_for}, this machine is {ours}")
 

@@ -47,6 +47,7 @@ class GatewayImage:
 
     def __init__(self, calls: EngineCalls) -> None:
         self._calls = calls
+        self._name = ""  # of the one that was there last: what it is made of is read anew only when it is gone
         self.legacy = False
 
     async def ready(self) -> str:
@@ -55,17 +56,26 @@ class GatewayImage:
         return await self._calls.work("import the gateways' image", self._import)
 
     def _import(self, api: APIClient) -> str:
+        if self._name and _is_there(api, self._name):
+            return self._name
         found = files()
         self.legacy = found.legacy
         content = {path: file.read_bytes() for path, file in found.paths.items()}
         name = f"{REPOSITORY}:{_digest(content)}"
-        try:
-            api.inspect_image(name)  # type: ignore[no-untyped-call]  # of types-docker
-        except ImageNotFound:
+        if not _is_there(api, name):
             changes = [f"ENV PATH=/bin XTABLES_LIBDIR={found.plugins}", f"LABEL {LABEL_GATEWAY_IMAGE}=true"]
             repository, _, tag = name.partition(":")
             api.import_image_from_data(_archive(content), repository=repository, tag=tag, changes=changes)
+        self._name = name
         return name
+
+
+def _is_there(api: APIClient, name: str) -> bool:
+    try:
+        api.inspect_image(name)  # type: ignore[no-untyped-call]  # of types-docker
+    except ImageNotFound:
+        return False
+    return True
 
 
 def files() -> Files:

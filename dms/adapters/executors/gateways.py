@@ -155,9 +155,10 @@ class Gateways:
     async def remove(self, job_id: str) -> None:
         """Once no container of the job's is in it. Safe to repeat. Raises ExecutorUnavailable, ExecutionError."""
         labels = [f"{LABEL_GATEWAY_NODE}={self._node_id}", f"{LABEL_GATEWAY}={job_id}"]
-        for container in await self._containers(labels):
+        containers, networks = await asyncio.gather(self._containers(labels), self._networks(labels))
+        for container in containers:
             await self._remove_container(str(container["Id"]))
-        for network in await self._networks(labels):
+        for network in networks:
             await self._gone("network", partial(APIClient.remove_network, net_id=network["Id"]))
 
     # --- making one ----------------------------------------------------------------------------------
@@ -277,7 +278,8 @@ class Gateways:
 
     # --- finding and removing ------------------------------------------------------------------------
     async def _everything(self, labels: Sequence[str]) -> list[dict[str, Any]]:
-        return [*await self._containers(labels), *await self._networks(labels)]
+        containers, networks = await asyncio.gather(self._containers(labels), self._networks(labels))
+        return [*containers, *networks]
 
     async def _containers(self, labels: Sequence[str]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = await self._calls.ask(

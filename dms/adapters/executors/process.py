@@ -19,7 +19,6 @@ import sys
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -29,6 +28,7 @@ from dms.adapters.executors.input_content import place_input
 from dms.adapters.executors.output import BATCH_LINES, Seeker
 from dms.adapters.executors.pack import pack
 from dms.adapters.executors.process_child import ProcessSpec, ProcessState
+from dms.adapters.executors.process_watch import shown_in, usage_below
 from dms.adapters.executors.threads import stoppable
 from dms.adapters.executors.trees import remove_tree
 from dms.adapters.executors.workspace_archive import unpack
@@ -38,6 +38,7 @@ from dms.application.ports import (
     Execution,
     ExecutionSpec,
     ExecutionState,
+    ImageFound,
     NetworkGiven,
     NetworkUse,
     OutputCursor,
@@ -45,6 +46,7 @@ from dms.application.ports import (
     PackedWorkspace,
     PreparedImage,
     Secrets,
+    Usage,
 )
 from dms.clock import machine_clock
 from dms.disk import make_folder, write_file
@@ -110,6 +112,10 @@ class ProcessExecutor:
             make_folder(self._data_dir)
             if not os.access(self._data_dir, os.W_OK | os.X_OK):
                 raise ExecutorUnavailable(f"the folder of jobs, {self._data_dir}, can't be written")
+
+    async def find_image(self, image: str) -> ImageFound:
+        """There is no image."""
+        return ImageFound(present=True, digest="process")
 
     async def prepare(self, spec: ExecutionSpec) -> PreparedImage:
         """There is no image."""
@@ -213,10 +219,17 @@ class ProcessExecutor:
         except UNREADABLE:
             return OutputLine("stderr", 0, "[dms] a line of the output is damaged and can't be shown")
 
+    async def usage(self, job_id: str) -> Usage | None:
+        folder = self._folder(job_id)
+        if (await self.inspect(job_id)).state is not ExecutionState.RUNNING:
+            return None
+        state = _stored_state(folder)
+        return None if state is None else await asyncio.to_thread(usage_below, state.supervisor_pid)
+
     async def growing(self, job_id: str) -> AsyncGenerator[GrowingLine, None]:
         folder, told = self._folder(job_id), dict[str, str]()
         while (await self.inspect(job_id)).state in {ExecutionState.CREATED, ExecutionState.RUNNING}:
-            shown = await asyncio.to_thread(_growing, folder / "growing.json")
+            shown = await asyncio.to_thread(shown_in, folder / "growing.json")
             for stream, text in shown.items():
                 if told.get(stream, "") != text:
                     told[stream] = text
@@ -339,15 +352,6 @@ def _stored_spec(folder: Path) -> ProcessSpec | None:
     except UNREADABLE as error:
         logger.warning("%s is damaged and not used: %s", path, error)
         return None
-
-
-def _growing(path: Path) -> dict[str, str]:
-    """Stream -> what is shown; nothing while there is no such file, or where it can't be read."""
-    try:
-        shown = msgspec.json.decode(path.read_bytes(), type=dict[Literal["stdout", "stderr"], str])
-    except (OSError, *UNREADABLE):
-        return {}
-    return {str(stream): text for stream, text in shown.items()}
 
 
 def _stored_state(folder: Path) -> ProcessState | None:

@@ -35,6 +35,9 @@ class Flavour(Struct, frozen=True):
     progress: bool = False  # version 2: lines that have no end yet, too
 
 
+REFUND = "the job never ran: all of its price is owed back, and its payment can pay for another job"
+
+
 def _submitted(_event: Job.Submitted, _log_url: str) -> Content:
     return {"action": "job-submitted"}
 
@@ -51,7 +54,8 @@ def _completed(_event: Job.Completed, _log_url: str) -> Content:
 
 
 def _failed(event: Job.Failed | Job.Expired, _log_url: str) -> Content:
-    return {"action": "job-failed", "message": event.reason}
+    refund = isinstance(event, Job.Failed) and event.refund
+    return {"action": "job-failed", "message": f"{event.reason}; {REFUND}" if refund else event.reason}
 
 
 def _funding_pending(event: Job.FundingPending, _log_url: str) -> Content:

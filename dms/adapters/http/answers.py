@@ -170,6 +170,9 @@ class QuoteAnswer(Struct, frozen=True, kw_only=True):
     refund_hash: Hash
     distribute_50_hash: Hash
     distribute_75_hash: Hash
+    held_until: Annotated[
+        str | None, Meta(description="so long the provider keeps a place for the job; null: not at all")
+    ]
     warnings: list[Finding]
 
 
@@ -226,6 +229,7 @@ class FailedAttemptAnswer(Struct, frozen=True, kw_only=True):
 
 class JobSummary(Struct, frozen=True, kw_only=True):
     """price: NTX, decimal text. peer: the other side. fault: whose fault a bad end was. minutes: asked for.
+    refund: it was paid for and never ran, so all of the price is owed back, and its payment can pay for another job.
     log_lines, log_sha256: of the sealed output; the digest is that of the newest attempt's. position: of the newest
     event counted in. attempt: which one it is, of so many attempts at most. lines_before: of output, by the attempts
     before this one. resumed_from: SHA-256 of the checkpoint that this attempt went on from."""
@@ -249,6 +253,7 @@ class JobSummary(Struct, frozen=True, kw_only=True):
     reason: str
     fault: str
     duration_seconds: float
+    refund: bool
     log_lines: int | None
     log_sha256: str
     log_truncated: bool
@@ -382,9 +387,10 @@ class Ready(Struct, frozen=True, kw_only=True):
 
 class ProviderCapacity(Struct, frozen=True, kw_only=True):
     """own: this node. available: as its owner set it (own node only); hindrance: why it can take no jobs just now all
-    the same; online: takes jobs. total: the hardware; onboarded: offered; reserved: held by jobs. gpus: with what jobs
-    leave of them. ntx_price: a minute. network: the most that its jobs are given, "none" or "internet"; empty where its
-    DMS does not say. network_trouble: why it is no more, of this node only."""
+    the same; online: takes jobs. total: the hardware; onboarded: offered; reserved: held by jobs; on_hold: kept for
+    jobs that are not paid yet (own node only). gpus: with what jobs leave of them. ntx_price: a minute. network: the
+    most that its jobs are given, "none" or "internet"; empty where its DMS does not say. network_trouble: why it is no
+    more, of this node only."""
 
     provider: str
     own: bool
@@ -395,6 +401,7 @@ class ProviderCapacity(Struct, frozen=True, kw_only=True):
     total: Resources
     onboarded: Resources
     reserved: Resources
+    on_hold: Resources
     free: Resources
     gpus: list[Gpu]
     ntx_price: str

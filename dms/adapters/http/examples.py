@@ -87,6 +87,7 @@ QUOTE: dict[str, Any] = {
     **{
         f"{outcome}_hash": "a7" * 32 for outcome in ("metadata", "withdraw", "refund", "distribute_50", "distribute_75")
     },
+    "held_until": "2026-01-31T12:10:00.000000+00:00",
     "warnings": [{"pointer": "/blokchain", "detail": "unknown key; did you mean blockchain?"}],
 }
 DRY_RUN: dict[str, Any] = {
@@ -119,6 +120,7 @@ JOB: dict[str, Any] = {
     "reason": "",
     "fault": "",
     "duration_seconds": 12.5,
+    "refund": False,
     "log_lines": 2,
     "log_sha256": "b1" * 32,
     "log_truncated": False,
@@ -160,6 +162,7 @@ CAPACITY: dict[str, Any] = {
             "total": HARDWARE,
             "onboarded": AMOUNT,
             "reserved": NOTHING,
+            "on_hold": NOTHING,
             "free": AMOUNT,
             "gpus": [],
             "ntx_price": "0.001",

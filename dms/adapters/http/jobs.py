@@ -77,7 +77,8 @@ async def request_service(request: Request, api: Api) -> HTTPResponse:
             "signature": quote.signature,
             "oracle_message": quote.oracle_message,
             **quote.hashes,
-            "warnings": _findings(warnings),
+            "held_until": iso(quote.held_until) if quote.held_until else None,
+            "warnings": _findings([*warnings, *quote.warnings]),
         }
     )
 

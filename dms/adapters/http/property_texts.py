@@ -85,6 +85,8 @@ _SHARED: Mapping[str, str] = {
     "price": "NTX for the whole time, decimal text",
     "public_key": "a public key, hex",
     "reason": "why, in words; empty where there is nothing to say",
+    "on_hold": "what is kept for jobs that are quoted and not paid yet, on this node only",
+    "refund": "whether it was paid for and never ran: all is owed back, and the payment can pay for another job",
     "reserved": "what running jobs hold",
     "reward_type": "how the payment is shared out: withdraw, refund, distribute-50 or distribute-75; empty until known",
     "role": "which side of the job this node is",

@@ -42,6 +42,7 @@ from dms.adapters.http import (
     results,
     retired,
     transactions,
+    usage,
     wallets,
 )
 from dms.adapters.http.connection import Connection
@@ -67,6 +68,7 @@ MODULES = (
     chat,
     jobs,
     job_metrics,
+    usage,
     checkpoints,
     results,
     gpu,

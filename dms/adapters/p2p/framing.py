@@ -15,7 +15,7 @@ from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.stream.net_stream import NetStream
 from libp2p.stream_muxer.yamux.yamux import YamuxStream
 
-from dms.errors import PeerMisbehaved, PeerSlow, PeerUnreachable
+from dms.errors import PeerMisbehaved, PeerSlow, PeerUnreachable, ProtocolRefused
 
 MAX_FRAME = 256 * 1024
 """Bytes; more is refused in either direction."""
@@ -26,10 +26,6 @@ _REFUSED = b"na\n"
 
 LINE_ERRORS = (BaseLibp2pError, OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 """What the library raises when a stream or its connection breaks."""
-
-
-class ProtocolRefused(PeerMisbehaved):
-    """The peer is there, but does not speak the protocol."""
 
 
 @contextmanager

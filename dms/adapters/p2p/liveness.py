@@ -10,10 +10,10 @@ from typing import cast
 import trio
 from libp2p.network.connection.swarm_connection import SwarmConn
 
-from dms.adapters.p2p.framing import ProtocolRefused, Wire, cut_as_unreachable
+from dms.adapters.p2p.framing import Wire, cut_as_unreachable
 from dms.adapters.p2p.links import open_on
 from dms.adapters.p2p.workarounds import HardenedYamux, kill
-from dms.errors import DmsError
+from dms.errors import DmsError, ProtocolRefused
 
 logger = logging.getLogger(__name__)
 

@@ -74,7 +74,10 @@ class WebFiles:
             with _troubles(_parsed(url).host):
                 async with asyncio.timeout(HEAD_SECONDS):
                     head = await self._follow(url, headers, answering)
-            yield _answer(url, head, after, validator)
+                    if after and _is_other_part(head, after, validator):
+                        await answering.aclose()
+                        head, after = await self._follow(url, self._headers, answering), 0
+            yield _answer(url, head, after)
 
     async def _follow(self, url: str, headers: Mapping[str, str], answering: AsyncExitStack) -> _Head:
         """The first answer that sends us nowhere else. answering: closes it."""
@@ -122,18 +125,20 @@ class WebAnswer:
             raise WebTrouble(f"{self._where} ended after {got} of {self.total_bytes} bytes")
 
 
-def _answer(url: str, head: _Head, after: int, validator: str) -> WebAnswer:
+def _is_other_part(head: _Head, after: int, validator: str) -> bool:
+    """Whether what was asked for is not there: of a file that has changed, or a server that knows no better."""
+    if head.status != 206:
+        return head.status == 416
+    return _range_of(head.headers)[0] != after or bool(validator and _validator(head.headers) not in ("", validator))
+
+
+def _answer(url: str, head: _Head, after: int) -> WebAnswer:
     where = shown(url)
     if head.status == 206 and after:
-        begins, total = _range_of(head.headers)
-        if begins != after or (validator and _validator(head.headers) not in ("", validator)):
-            raise WebTrouble(f"{where} was answered with another part than was asked for")
-        return WebAnswer(head, after, total, where)
+        return WebAnswer(head, after, _range_of(head.headers)[1], where)
     if head.status == 200:
         return WebAnswer(head, 0, _length(head.headers), where)
     said = f"{where} was answered with HTTP status {_status_text(head.status)}"
-    if head.status == 416 and after:
-        raise WebTrouble(said)
     if 400 <= head.status < 500 and head.status not in _PASSING:
         raise InputRefused(said)
     raise WebTrouble(said, _retry_after(head.headers))

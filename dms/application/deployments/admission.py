@@ -5,31 +5,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import NamedTuple
 
 import msgspec
 
 from dms.application.deployments.deployment_index import DeploymentIndex
 from dms.application.deployments.furnishing import Furnishing
+from dms.application.deployments.holds import Holds
 from dms.application.device.device import DeviceService
 from dms.application.payments.funding import request_of
-from dms.application.ports import EventLog, ExecutionSpec, Executor, Signer
+from dms.application.payments.payments import Paying
+from dms.application.ports import ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
-from dms.domain.device import vram_to_reserve
+from dms.domain.device import Held, Reservations, vram_to_reserve
 from dms.domain.environment import unsealed_names
 from dms.domain.features import needs_workspace
 from dms.domain.gpus import GpuReading, GpuWish, choose
+from dms.domain.hold import Hold
 from dms.domain.network import Network
-from dms.domain.payment import Payment
 from dms.domain.pricing import price_text, quote
 from dms.domain.request import ServiceRequest, problems_of, strangers_of
 from dms.domain.resources import Gpu
-from dms.domain.reward import RewardType, amount
-from dms.errors import InvalidInput
+from dms.domain.reward import amount
+from dms.errors import (
+    ExecutionError,
+    InputUnavailable,
+    InvalidInput,
+    NoPlaceForInput,
+    NoRoomForImage,
+    RegistryUnavailable,
+)
 
 MOST_CHECKED, MOST_CHECKED_OF_A_PEER = 256, 32  # payments waited for; nothing is reserved for them
 
-Refusal = tuple[str, Fault]
-"""The reason and whose fault it is; an empty reason for none."""
+
+class Refusal(NamedTuple):
+    """Why a job can't be taken. kind: what it is about: provider, request, image, price, payment, network,
+    workspace, gpu, capacity, busy. field: JSON pointer of what is wrong in the request."""
+
+    reason: str
+    fault: Fault
+    kind: str
+    field: str = ""
 
 
 class Admission:
@@ -40,153 +57,170 @@ class Admission:
         signer: Signer,
         furnishing: Furnishing,
         index: DeploymentIndex,
-        log: EventLog,
+        holds: Holds,
     ) -> None:
-        self._log = log
         self._device, self._executor, self._signer = device, executor, signer
-        self._furnishing, self._index = furnishing, index
+        self._furnishing, self._index, self._holds = furnishing, index, holds
 
-    def decide(self, deployment: Deployment, payment: Payment, readings: Sequence[GpuReading]) -> None:
-        """Grants or refuses it. readings: the GPUs as they were a moment ago. The caller saves deployment and payment
-        before it waits for anything."""
-        request = request_of(deployment)
-        reason, fault = self.refusal(deployment, payment)
-        wish, recorded = request.gpu_wish, self._device.state.total.gpus
-        gpus: tuple[Gpu, ...] = ()
-        if not reason and wish is not None:
-            gpus = self._device.reservations.free_gpus(recorded, readings, wish)
-            if not gpus:
-                reason, fault = self._no_gpus(recorded, readings, wish), Fault.PROVIDER
-        if reason:
-            deployment.refuse(reason, fault)
-            return
-        reserved = request.resources
-        if wish is not None:
-            reserved = msgspec.structs.replace(reserved, vram_mb=vram_to_reserve(recorded, gpus, wish))
-        payment.use(deployment.key)
+    def decide(self, deployment: Deployment, paying: Paying, readings: Sequence[GpuReading]) -> Sequence[Hold]:
+        """Grants or refuses it. readings: the GPUs as they were a moment ago. Answers the holds that end with it. The
+        caller saves deployment, payment and holds before it waits for anything."""
+        request, own = request_of(deployment), self._holds.taken(deployment.key, deployment.service_provider)
+        taken = self.refusal(deployment, paying) or self._place(deployment.key, request, readings)
+        if isinstance(taken, Refusal):
+            deployment.refuse(taken.reason, taken.fault)
+            return own
+        paying.use()
         deployment.grant(
-            reserved,
-            tuple(gpu.uuid for gpu in gpus),
-            gpus_shared=wish is not None and wish.shared,
+            taken.resources,
+            taken.gpu_uuids,
+            gpus_shared=taken.shared,
             network=Network.INTERNET if request.network is Network.INTERNET and self._gives_internet else Network.NONE,
         )
+        return [*own, *self._holds.yielding(deployment.key, taken)]
 
-    def _no_gpus(self, recorded: Sequence[Gpu], readings: Sequence[GpuReading], wish: GpuWish) -> str:
-        """What decides and is on no record is said: a small change of what is free on a GPU is not an event."""
-        reason = f"the provider does not have {wish} now"
-        if not choose(self._device.reservations.left_of(recorded), wish):
-            return reason
-        told = ", ".join(f"{reading.free_vram_mb} MB free on {reading.uuid}" for reading in readings) or "no GPU"
-        return f"{reason}: its driver tells of {told}"
+    def _place(self, job_id: str, request: ServiceRequest, readings: Sequence[GpuReading]) -> Held | Refusal:
+        """One that no hold of another's is for, if there is any."""
+        jobs = self._device.reservations
+        beside_holds = self.place_for(request, readings, jobs.beside(self._device.holds, job_id))
+        return beside_holds if isinstance(beside_holds, Held) else self.place_for(request, readings, jobs)
 
-    def of_channel(self, channel: str) -> Refusal:
+    def place_beside_holds(self, request: ServiceRequest, readings: Sequence[GpuReading]) -> Held | Refusal:
+        """One that nobody holds."""
+        wanted = msgspec.structs.replace(request.resources, vram_mb=0)
+        if short := (self._device.free() - self._device.holds.total).shortfalls(wanted):
+            return Refusal("; ".join(short), Fault.PROVIDER, "held")
+        return self.place_for(request, readings, self._device.reservations.beside(self._device.holds))
+
+    def place_for(self, request: ServiceRequest, readings: Sequence[GpuReading], held: Reservations) -> Held | Refusal:
+        """What it would hold of this machine, beside what is held."""
+        wish, recorded = request.gpu_wish, self._device.state.total.gpus
+        if wish is None:
+            return Held(resources=request.resources)
+        gpus = held.free_gpus(recorded, readings, wish)
+        if not gpus:
+            return Refusal(_no_gpus(held.left_of(recorded), readings, wish), Fault.PROVIDER, "gpu")
+        resources = msgspec.structs.replace(request.resources, vram_mb=vram_to_reserve(recorded, gpus, wish))
+        return Held(resources=resources, gpu_uuids=tuple(gpu.uuid for gpu in gpus), shared=wish.shared)
+
+    def of_channel(self, channel: str) -> Refusal | None:
         """channel: that the request was matched on; empty when it does not say."""
         device = self._device.state
         if device.onboarded and device.available and channel and channel != device.channel:
-            return f"the provider is on channel {device.channel}, not {channel}", Fault.PROVIDER
-        return "", Fault.NONE
+            reason = f"the provider is on channel {device.channel}, not {channel}"
+            return Refusal(reason, Fault.PROVIDER, "provider")
+        return None
 
-    def refusal(self, deployment: Deployment, payment: Payment) -> Refusal:
-        """Why it can't be taken, as far as that can be told at once."""
-        if reason := self._of_device():
-            return reason, Fault.PROVIDER
-        if reason := self._of_request(deployment) or self._of_payment(deployment, payment):
-            return reason, Fault.REQUESTER
-        reason = (
-            self._of_earlier_attempt(deployment, payment)
+    def refusal(self, deployment: Deployment, paying: Paying | None) -> Refusal | None:
+        """Why it can't be taken, as far as that can be told at once. paying: None while nothing is paid yet."""
+        return (
+            self._of_device()
+            or self._of_request(deployment)
+            or (None if paying is None else _of_payment(paying) or _of_earlier_attempt(paying))
             or self._of_network(deployment)
             or self._of_workspace(deployment)
+            or self._of_capacity(deployment)
+            or (None if paying is None else self._of_checks(deployment))
         )
-        return reason or self._of_capacity(deployment), Fault.PROVIDER
 
-    def _of_device(self) -> str:
+    def _of_device(self) -> Refusal | None:
         device = self._device.state
         if not device.onboarded:
-            return "the provider is not onboarded"
-        return device.hindrance if device.available else "the provider is offline"
+            return Refusal("the provider is not onboarded", Fault.PROVIDER, "provider")
+        reason = device.hindrance if device.available else "the provider is offline"
+        return Refusal(reason, Fault.PROVIDER, "provider") if reason else None
 
-    def _of_request(self, deployment: Deployment) -> str:
+    def _of_request(self, deployment: Deployment) -> Refusal | None:
         """What the request itself says wrongly: nothing in it is believed because a peer's DMS sent it."""
         request = request_of(deployment)
-        problems = problems_of(request)
-        if problems:
-            return "; ".join(text for _, text in problems)
+        if problems := problems_of(request):
+            text = "; ".join(text for _, text in problems)
+            return Refusal(text, Fault.REQUESTER, "request", problems[0][0])
         if readable := list(unsealed_names(request.params.secret_env)):
-            return f"secret_env {', '.join(readable)}: the values are not sealed under the job's key"
+            reason = f"secret_env {', '.join(readable)}: the values are not sealed under the job's key"
+            return Refusal(reason, Fault.REQUESTER, "request", "/params/secret_env")
         if objection := self._executor.objection(spec_of(deployment, self._signer.peer_id)):
-            return objection
-        return (
-            self._furnishing.refusal(deployment)
-            or self._of_parties(request, deployment.service_provider)
-            or self._of_price(request, deployment.price)
-        )
+            return Refusal(objection, Fault.REQUESTER, "request")
+        if reason := self._furnishing.refusal(deployment):
+            return Refusal(reason, Fault.REQUESTER, "request")
+        return self._of_parties(request, deployment.service_provider) or self._of_price(request, deployment.price)
 
-    def _of_parties(self, request: ServiceRequest, peer: str) -> str:
+    def _of_parties(self, request: ServiceRequest, peer: str) -> Refusal | None:
         key_of, own = self._signer.public_key, self._signer.peer_id
         strangers = strangers_of(request.params, (own, key_of(own)), (peer, key_of(peer)))
-        return f"the request is for others: {'; '.join(strangers)}" if strangers else ""
+        if not strangers:
+            return None
+        return Refusal(f"the request is for others: {'; '.join(strangers)}", Fault.REQUESTER, "request")
 
-    def _of_price(self, request: ServiceRequest, quoted: str) -> str:
+    def _of_price(self, request: ServiceRequest, quoted: str) -> Refusal | None:
+        reason = ""
         try:
             price, asked = amount(quoted), quote(request.constraints, self._device.state.ntx_price)
         except InvalidInput as error:
-            return str(error)
+            return Refusal(str(error), Fault.REQUESTER, "price")
         if price < asked:
-            return f"the price of {price_text(price)} NTX is below the {price_text(asked)} NTX that the job costs here"
-        if price > limit_of(request):
-            return f"the price of {price_text(price)} NTX is above the request's own max_ntx, {request.max_ntx:g}"
-        return ""
+            reason = (
+                f"the price of {price_text(price)} NTX is below the {price_text(asked)} NTX that the job costs here"
+            )
+        elif price > limit_of(request):
+            reason = f"the price of {price_text(price)} NTX is above the request's own max_ntx, {request.max_ntx:g}"
+        return Refusal(reason, Fault.REQUESTER, "price") if reason else None
 
-    def _of_payment(self, deployment: Deployment, payment: Payment) -> str:
-        if not payment.key:
-            return "the request names no transaction that pays for it"
-        if refusal := payment.refusal(deployment.key):
-            return refusal
-        before = self._earlier_attempt(deployment, payment)
-        if before is None or before.reward is None:
-            return ""
-        if before.service_provider != deployment.service_provider:
-            return f"this transaction pays for job {before.key} of another peer"
-        if before.reward.reward_type is not RewardType.REFUND:
-            return f"an earlier attempt of the job, {before.key}, has earned of this transaction"
-        return ""
-
-    def _earlier_attempt(self, deployment: Deployment, payment: Payment) -> Deployment | None:
-        """Of the same job, which the payment paid for here."""
-        known = payment.job_id not in ("", deployment.key)
-        return self._log.load(Deployment, payment.job_id) if known else None
-
-    def _of_earlier_attempt(self, deployment: Deployment, payment: Payment) -> str:
-        before = self._earlier_attempt(deployment, payment)
-        if before is None or before.ended:
-            return ""
-        return f"an earlier attempt of the job, {before.key}, has not ended here yet"
-
-    def _of_network(self, deployment: Deployment) -> str:
+    def _of_network(self, deployment: Deployment) -> Refusal | None:
         """Only where the request says what it needs: an older DMS does not, and asks whom it knows nothing of."""
         needed = request_of(deployment).constraints.network
         if needed == Network.INTERNET and not self._gives_internet:
-            return "the provider gives jobs no internet, which this one needs"
-        return ""
+            reason = "the provider gives jobs no internet, which this one needs"
+            return Refusal(reason, Fault.PROVIDER, "network", "/constraints/network")
+        return None
 
-    def _of_workspace(self, deployment: Deployment) -> str:
+    def _of_workspace(self, deployment: Deployment) -> Refusal | None:
         if (trouble := self._device.workspace_trouble) and needs_workspace(request_of(deployment)):
-            return f"the provider can't read or fill a job's workspace, which this one needs: {trouble}"
-        return ""
+            reason = f"the provider can't read or fill a job's workspace, which this one needs: {trouble}"
+            return Refusal(reason, Fault.PROVIDER, "workspace")
+        return None
 
     @property
     def _gives_internet(self) -> bool:
         return self._device.state.network == Network.INTERNET
 
-    def _of_capacity(self, deployment: Deployment) -> str:
-        # Memory of GPUs counts card by card, not as a sum.
+    def _of_capacity(self, deployment: Deployment) -> Refusal | None:
+        """Places that are only held do not count: who pays first gets them. Memory of GPUs counts card by card, not as
+        a sum."""
         wanted = msgspec.structs.replace(request_of(deployment).resources, vram_mb=0)
         if short := self._device.free().shortfalls(wanted):
-            return f"the provider has no capacity left: {'; '.join(short)}"
+            return Refusal(f"the provider has no capacity left: {'; '.join(short)}", Fault.PROVIDER, "capacity")
+        return None
+
+    def _of_checks(self, deployment: Deployment) -> Refusal | None:
         in_all, of_peer = self._index.payments_checked(deployment.service_provider, but=deployment.key)
         if not deployment.funded and (in_all >= MOST_CHECKED or of_peer >= MOST_CHECKED_OF_A_PEER):
-            return "the provider checks too many payments already; try again later"
-        return ""
+            reason = "the provider checks too many payments already; try again later"
+            return Refusal(reason, Fault.PROVIDER, "busy")
+        return None
+
+
+def _no_gpus(left: Sequence[Gpu], readings: Sequence[GpuReading], wish: GpuWish) -> str:
+    """What decides and is on no record is said: a small change of what is free on a GPU is no event. left: of the GPUs
+    on record."""
+    reason = f"the provider does not have {wish} now"
+    if not choose(left, wish):
+        return reason
+    told = ", ".join(f"{reading.free_vram_mb} MB free on {reading.uuid}" for reading in readings) or "no GPU"
+    return f"{reason}: its driver tells of {told}"
+
+
+def _of_payment(paying: Paying) -> Refusal | None:
+    if not paying.is_named:
+        return Refusal("the request names no transaction that pays for it", Fault.REQUESTER, "payment")
+    return Refusal(paying.refusal, Fault.REQUESTER, "payment") if paying.refusal else None
+
+
+def _of_earlier_attempt(paying: Paying) -> Refusal | None:
+    still_runs = paying.still_runs_for
+    if not still_runs:
+        return None
+    return Refusal(f"an earlier attempt of the job, {still_runs}, has not ended here yet", Fault.PROVIDER, "busy")
 
 
 def spec_of(deployment: Deployment, node_id: str) -> ExecutionSpec:
@@ -204,6 +238,13 @@ def spec_of(deployment: Deployment, node_id: str) -> ExecutionSpec:
         environment=tuple(request.params.env.items()),
         network=deployment.network,
     )
+
+
+def fault_of(error: ExecutionError) -> Fault:
+    """Whose fault it is that the executor can't run it as asked."""
+    if isinstance(error, RegistryUnavailable | InputUnavailable):
+        return Fault.NETWORK
+    return Fault.PROVIDER if isinstance(error, NoRoomForImage | NoPlaceForInput) else Fault.REQUESTER
 
 
 def limit_of(request: ServiceRequest) -> Decimal:

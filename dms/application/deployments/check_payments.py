@@ -10,7 +10,7 @@ from dms.application.deployments.admission import Admission
 from dms.application.device.engine import EngineWatch
 from dms.application.loops import said
 from dms.application.payments.funding import Decision, PatientCheck, claim_of, request_of
-from dms.application.payments.payments import payment_of
+from dms.application.payments.payments import Paying
 from dms.application.ports import EventLog, FundingState, FundingVerdict, Signer
 from dms.application.reactors import News, Reactor, still_due
 from dms.domain.deployment import Deployment, DeploymentState, Fault
@@ -56,14 +56,14 @@ class CheckPayments(Reactor[Deployment]):
 
     async def _conclude(self, deployment: Deployment, verdict: FundingVerdict, readings: Sequence[GpuReading]) -> None:
         """The payment is good. It is this job's even when the job can't be taken any more: then it is owed back."""
-        payment = payment_of(self._log, deployment.tx_hash)
-        if not payment.refusal(deployment.key):
+        paying = Paying(self._log, deployment.tx_hash, deployment.key, deployment.service_provider)
+        if not paying.refusal:
             if self._funding is not None:
                 deployment.accept_funding(self._funding.name, verdict.payer, verdict.units, verdict.block)
             if deployment.funded:
-                payment.use(deployment.key)
-        self._admission.decide(deployment, payment, readings)
-        await self._log.save(deployment, payment)
+                paying.use()
+        holds = self._admission.decide(deployment, paying, readings)
+        await self._log.save(deployment, paying.payment, *holds)
 
     async def give_up(self, aggregate: Deployment, error: Exception) -> None:
         aggregate.refuse(f"the provider could not check the payment: {said(error)}", Fault.PROVIDER)

@@ -18,9 +18,12 @@ from dms.application.deployments.deployment_feed import DeploymentFeed
 from dms.application.deployments.deployment_index import DeploymentIndex
 from dms.application.deployments.endings import Endings
 from dms.application.deployments.furnishing import Furnishing
+from dms.application.deployments.holds import ExpireHolds, Holds
 from dms.application.deployments.leftovers import Leftovers, RemoveContainers
+from dms.application.deployments.preflights import Preflights
 from dms.application.deployments.run_containers import RunContainers
 from dms.application.deployments.supervision import Supervision
+from dms.application.deployments.usage import UsageWatch
 from dms.application.device.device import DeviceService
 from dms.application.device.engine import EngineWatch
 from dms.application.device.gpus import GpuWatch, LookAtGpus
@@ -37,13 +40,14 @@ from dms.application.network.messages import (
     encode,
 )
 from dms.application.payments.funding import PatientCheck
-from dms.application.payments.payments import payment_of
+from dms.application.payments.payments import Paying
 from dms.application.ports import EventLog, Executor, OutputStore, PeerNetwork, Signer
 from dms.application.reactors import Reactor
 from dms.application.results.results_keeper import DeleteResults, ResultsKeeper
 from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.event import new_id
 from dms.domain.gpus import GpuReading
+from dms.domain.hold import Hold
 from dms.domain.run_time import Instant
 from dms.errors import ExecutorUnavailable, Forbidden, NotFound
 
@@ -80,15 +84,18 @@ class ComputeProvider:
         self._checkpoints, self._results = checkpoints, results
         loops, self._furnishing = loops or Loops(), Furnishing(checkpoints, inputs)
         self._index = DeploymentIndex(log, device.reservations)
-        self._admission = Admission(device, executor, signer, self._furnishing, self._index, log)
+        self._holds = Holds(log, device, lambda: clock().wall_us)
+        self._admission = Admission(device, executor, signer, self._furnishing, self._index, self._holds)
         self._feed = DeploymentFeed(log, outputs, signer)
         self.leftovers = Leftovers(log, executor, self._furnishing, device.reservations)
         unfit = "" if confined or run_unconfined_for_peers else UNCONFINED
         self._engine = EngineWatch(executor, device, self.leftovers.sweep, loops, unfit)
+        self.preflights = Preflights(log, device, executor, self._engine, self._admission, self._holds, signer.peer_id)
         self._gpus = GpuWatch(device, loops)
         self._network = NetworkWatch(log, executor, device, loops)
         endings = Endings(log, outputs, checkpoints, results)
-        supervision = Supervision(log, executor, outputs, checkpoints, endings, clock)
+        self.usage = UsageWatch(executor, device.read_gpus, lambda: clock().wall_us)
+        supervision = Supervision(log, executor, outputs, checkpoints, endings, clock, self.usage)
         self.reactors: Sequence[Reactor[Any]] = (
             CheckPayments(log, signer, self._admission, self._engine, funding),
             RunContainers(
@@ -98,6 +105,7 @@ class ComputeProvider:
             DeleteCheckpoints(checkpoints),
             DeleteResults(results),
             LookAtGpus(device),
+            ExpireHolds(log, lambda: clock().wall_us),
         )
 
     @property
@@ -107,14 +115,16 @@ class ComputeProvider:
 
     def serve(self, network: PeerNetwork) -> None:
         network.serve_request(DEPLOYMENT_REQUEST, self._on_request)
+        self.preflights.serve(network)
         self._feed.serve(network)
         self._checkpoints.serve(network)
         self._results.serve(network)
 
-    def take_up(self, open_jobs: Iterable[str]) -> None:
+    def take_up(self, open_jobs: Iterable[str], holds: Iterable[str] = ()) -> None:
         """What they hold is not given to others; before any peer is answered. open_jobs: the deployments that had not
-        ended when the log was last written."""
+        ended when the log was last written; holds: the jobs for which a place was kept then."""
         self._index.take_up(open_jobs)
+        self._holds.take_up(holds)
 
     async def start(self) -> None:
         """Watches this machine, and takes away what is left of jobs that are over."""
@@ -153,15 +163,17 @@ class ComputeProvider:
         self._log.adopt_seal_key(message.job_id, bytes.fromhex(message.seal_key))
         deployment = Deployment(message.job_id)
         deployment.ask(peer_id, message.request, message.price, self._device.state.payment_address, message.resume)
-        payment = payment_of(self._log, deployment.tx_hash)
-        reason, fault = self._admission.of_channel(message.channel)
-        if self._funding and not reason:
-            reason, fault = self._admission.refusal(deployment, payment)
-        if reason:
-            deployment.refuse(reason, fault)
+        paying = Paying(self._log, deployment.tx_hash, deployment.key, deployment.service_provider)
+        refusal = self._admission.of_channel(message.channel)
+        if self._funding and refusal is None:
+            refusal = self._admission.refusal(deployment, paying)
+        holds: Sequence[Hold] = ()
+        if refusal is not None:
+            deployment.refuse(refusal.reason, refusal.fault)
+            holds = self._holds.taken(deployment.key, peer_id)
         elif self._funding is None:
-            self._admission.decide(deployment, payment, readings)
-        await self._log.save(deployment, payment)
+            holds = self._admission.decide(deployment, paying, readings)
+        await self._log.save(deployment, paying.payment, *holds)
         return _answer(deployment)
 
     async def stop(self, job_id: str, by: str, reason: str, fault: Fault, peer_id: str = "") -> bool:

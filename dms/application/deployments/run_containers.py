@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from dms.application.deployments.admission import spec_of
+from dms.application.deployments.admission import fault_of, spec_of
 from dms.application.deployments.endings import Endings
 from dms.application.deployments.furnishing import Furnishing
 from dms.application.deployments.supervision import Supervision
@@ -29,11 +29,7 @@ from dms.errors import (
     ExecutionError,
     ExecutorUnavailable,
     GpuUnavailable,
-    InputUnavailable,
     NetworkUnavailable,
-    NoPlaceForInput,
-    NoRoomForImage,
-    RegistryUnavailable,
 )
 
 T = TypeVar("T")
@@ -79,7 +75,7 @@ class RunContainers(Reactor[Deployment]):
             await self._network.distrust(str(error))
             await self._endings.fail(job_id, str(error), Fault.PROVIDER)
         except ExecutionError as error:
-            await self._endings.fail(job_id, str(error), _fault_of(error))
+            await self._endings.fail(job_id, str(error), fault_of(error))
         except ExecutorUnavailable as error:
             await self._wait_for_engine(job_id, error, news)
             return
@@ -154,9 +150,3 @@ class RunContainers(Reactor[Deployment]):
             return
         await self._supervision.conclude_without_engine(job_id, f"the provider's container engine is away: {error}")
         self._away_since.pop(job_id, None)
-
-
-def _fault_of(error: ExecutionError) -> Fault:
-    if isinstance(error, RegistryUnavailable | InputUnavailable):
-        return Fault.NETWORK
-    return Fault.PROVIDER if isinstance(error, NoRoomForImage | NoPlaceForInput) else Fault.REQUESTER

@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 
 from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
 from dms.application.deployments.endings import Endings
+from dms.application.deployments.usage import UsageWatch
 from dms.application.ports import EventLog, Execution, ExecutionState, Executor, NetworkUse, OutputStore
 from dms.application.reactors import News
 from dms.application.tasks import background, cancelled, either
@@ -39,10 +40,11 @@ class Supervision:
         checkpoints: CheckpointKeeper,
         endings: Endings,
         clock: Callable[[], Instant],
+        usage: UsageWatch,
     ) -> None:
         """clock: of this machine, where the containers run."""
         self._log, self._executor, self._outputs, self._clock = log, executor, outputs, clock
-        self._checkpoints, self._endings = checkpoints, endings
+        self._checkpoints, self._endings, self._usage = checkpoints, endings, usage
 
     async def supervise(self, job_id: str, news: News) -> None:
         """Follows the container until it has ended; stops it when told to, or at its time limit."""
@@ -91,6 +93,7 @@ class Supervision:
         counting = asyncio.create_task(self._watch_network(job_id), name=f"network of {job_id}")
         saving = asyncio.create_task(self._checkpoints.watch(job_id), name=f"checkpoints of {job_id}")
         growing = background(self._watch_growing(job_id), f"growing lines of {job_id}")
+        using = background(self._usage.watch(job_id, self._endings.load(job_id).gpu_uuids), f"usage of {job_id}")
         try:
             yield following
         finally:
@@ -98,6 +101,7 @@ class Supervision:
             await cancelled(counting)
             await cancelled(saving)
             await cancelled(growing)
+            await cancelled(using)
             self._outputs.growing.end(job_id)
 
     async def _watch_growing(self, job_id: str) -> None:

@@ -30,6 +30,8 @@ class DeviceService:
         self._log, self._hardware, self._peer_id = log, hardware, peer_id
         self._features = tuple(sorted(features))
         self.reservations = Reservations()
+        self.holds = Reservations()
+        """Places that are kept for jobs which are not paid yet: from each other, and from nobody who pays."""
         self.gpu_hindrance = ""
         """Why no GPU is offered although there may be some; empty for none. What follows from it, GPUs without free
         memory, is an event. The reason and its time are not: a start tries the GPUs again at once."""
@@ -94,6 +96,10 @@ class DeviceService:
         """The GPUs on record, with what running jobs leave of them; none unless onboarded."""
         device = self.state
         return self.reservations.left_of(device.total.gpus) if device.onboarded else ()
+
+    async def read_gpus(self) -> tuple[GpuReading, ...]:
+        """As they are now; nothing is recorded."""
+        return await self._hardware.read_gpus()
 
     async def see_gpus(self) -> tuple[GpuReading, ...]:
         """The GPUs as they are now; a notable change goes on record and to the network. Bounded in time."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dms.application.deadlines import Deadlines
 from dms.application.loops import said
 from dms.application.payments.funding import PatientCheck, claim_of
-from dms.application.payments.payments import payment_of
+from dms.application.payments.payments import Paying
 from dms.application.ports import EventLog, FundingState, FundingVerdict, Signer
 from dms.application.reactors import News, Reactor, still_due
 from dms.domain.job import Job, JobState
@@ -65,14 +65,14 @@ class CheckFunding(Reactor[Job]):
             await self._conclude(job, decision.verdict)
 
     async def _conclude(self, job: Job, verdict: FundingVerdict) -> None:
-        payment = payment_of(self._log, job.tx_hash)
-        refusal = verdict.reason if verdict.state is FundingState.REFUSED else payment.refusal(job.key)
+        paying = Paying(self._log, job.tx_hash, job.key)
+        refusal = verdict.reason if verdict.state is FundingState.REFUSED else paying.refusal
         if refusal:
             job.reject_funding(refusal)
         else:
-            payment.use(job.key)
+            paying.use()
             job.accept_funding(self._funding.name, verdict.payer, verdict.units, verdict.block, self._clock())
-        await self._log.save(job, payment)
+        await self._log.save(job, paying.payment)
 
     async def give_up(self, aggregate: Job, error: Exception) -> None:
         aggregate.fail(f"the payment could not be checked here: {said(error)}", Fault.REQUESTER)

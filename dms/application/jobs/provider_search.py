@@ -34,11 +34,17 @@ class Reached(NamedTuple):
 
 
 class Found(NamedTuple):
-    """chosen: who gets the request. match: also why others can't take it. reached: who of them is there."""
+    """there: the candidates that are there, the best first. match: also why others can't take it. reached: who of them
+    is there."""
 
-    chosen: Candidate
+    there: Sequence[Candidate]
     match: Match
     reached: Reached
+
+    @property
+    def chosen(self) -> Candidate:
+        """Who gets the request."""
+        return self.there[0]
 
 
 class ProviderSearch:
@@ -52,8 +58,8 @@ class ProviderSearch:
         reached = await self.reach([candidate.peer_id for candidate in match.candidates])
         there = [c for c in match.candidates if c.peer_id in reached.seconds]
         if not there:
-            raise _nobody(match, target, reached.troubles)
-        return Found(min(there, key=lambda c: rank(c, reached.seconds[c.peer_id], rule)), match, reached)
+            raise nobody(match, target, reached.troubles)
+        return Found(sorted(there, key=lambda c: rank(c, reached.seconds[c.peer_id], rule)), match, reached)
 
     async def _match(self, request: ServiceRequest, target: str, rule: Rule) -> Match:
         """The cheapest that can take it, and why others can't; also those whose word does not count for their clock."""
@@ -115,7 +121,8 @@ class ProviderSearch:
             pinging.exception()  # read here: nobody may be waiting any more
 
 
-def _nobody(found: Match, target: str, troubles: Mapping[str, str]) -> NoProviderMatches:
+def nobody(found: Match, target: str, troubles: Mapping[str, str]) -> NoProviderMatches:
+    """troubles: peer id -> what is wrong with it, of candidates."""
     refusals = {refusal.peer_id: refusal.reason for refusal in found.refused} | dict(troubles)
     if target and not refusals:
         return NoProviderMatches(f"no peers found with matched specs: targeted peer {target} is not known", {})

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
+from dms.application.jobs.preflight import Preflight, Wanted
 from dms.application.jobs.provider_search import Found, ProviderSearch
 from dms.application.loops import said
 from dms.application.ports import EventLog, OutputStore
@@ -19,9 +20,10 @@ from dms.domain.job import Job, JobState
 from dms.domain.matching import Rule
 from dms.domain.retry import deployment_id
 from dms.domain.run_time import Instant
-from dms.errors import Conflict, NoProviderMatches
+from dms.errors import Conflict, InvalidInput, NoProviderMatches
 
 LOOK_SECONDS = (1.0, 30.0)  # first and longest pause between two looks for a provider
+HOLD_SECONDS = 60  # from the choice of a provider until the attempt is with it
 AGAIN_SECONDS = (5.0, 60.0)  # until one that failed the job may have it again: twice as long each time, at most
 CHECKPOINT_SECONDS, CHECKPOINT_BYTES_A_SECOND = 120.0, 100_000.0  # how long the last checkpoint is waited for
 
@@ -36,13 +38,15 @@ class RetryJobs(Reactor[Job]):
         outputs: OutputStore,
         checkpoints: CheckpointReceiver,
         search: ProviderSearch,
+        preflight: Preflight,
         default_target: Callable[[], str],
         patience_seconds: float,
         clock: Callable[[], Instant],
     ) -> None:
         """default_target: the only peer that jobs go to which name none; empty for any. patience_seconds: how long a
         provider is looked for. clock: of this machine."""
-        self._log, self._outputs, self._checkpoints, self._search = log, outputs, checkpoints, search
+        self._log, self._outputs, self._checkpoints = log, outputs, checkpoints
+        self._search, self._preflight = search, preflight
         self._default_target, self._patience_seconds, self._clock = default_target, patience_seconds, clock
 
     def due(self, aggregate: Job) -> bool:
@@ -57,7 +61,7 @@ class RetryJobs(Reactor[Job]):
             resume = await self._checkpoints.keep_for_next_attempt(job)
             try:
                 found = await self._find(job, resume, again=clock() - began >= again_after)
-            except NoProviderMatches as error:
+            except (NoProviderMatches, InvalidInput) as error:
                 if clock() - began >= self._patience_seconds:
                     await self._end(job.key, f"for {self._patience_seconds:g} s no provider could go on: {error}")
                     return
@@ -79,22 +83,27 @@ class RetryJobs(Reactor[Job]):
                 return
 
     async def _find(self, job: Job, resume: ResumeFrom | None, *, again: bool) -> Found:
-        """again: also one that failed the job, when no other can take it. Raises NoProviderMatches."""
+        """again: also one that failed the job, when no other can take it. Raises NoProviderMatches, InvalidInput."""
         if job.request is None:
             raise Conflict(f"job {job.key} has no request")
         minutes = job.minutes_to_give(resume)
         wanted = replace(job.request.for_attempt(minutes), max_ntx=float(job.price))  # what was paid is the limit
         target = wanted.params.node_id or self._default_target()
         others = Rule(excluded=frozenset(attempt.provider for attempt in job.attempts))
+        asked = Wanted(deployment_id(job.key, job.attempt.number + 1), wanted, resume, HOLD_SECONDS)
         try:
-            return await self._search.find(wanted, target, others)
+            return await self._placed(asked, target, others)
         except NoProviderMatches:
             if not again:
                 raise
-        untold = Rule(
-            excluded=frozenset(attempt.provider for attempt in job.attempts_to_tell)
-        )  # it may still run there
-        return await self._search.find(wanted, target, untold)
+        untold = frozenset(attempt.provider for attempt in job.attempts_to_tell)  # it may still run there
+        return await self._placed(asked, target, Rule(excluded=untold))
+
+    async def _placed(self, asked: Wanted, target: str, rule: Rule) -> Found:
+        """Who has said that it can take it, first. Raises NoProviderMatches, InvalidInput."""
+        found = await self._search.find(asked.request, target, rule)
+        placed = await self._preflight.place(asked, found, target)
+        return found._replace(there=[placed.candidate], match=placed.recorded_with(found.match))
 
     async def _start(self, job_id: str, found: Found, resume: ResumeFrom | None) -> None:
         job = self._retried(job_id)

@@ -7,7 +7,6 @@ provider, the following of the deployment) is done by the reactors, which the lo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
@@ -18,6 +17,7 @@ from dms.application.inputs.own_inputs import OwnInputs
 from dms.application.jobs.follow_deployments import FollowDeployments
 from dms.application.jobs.fund_jobs import CheckFunding, ExpireUnfunded
 from dms.application.jobs.job_index import JobIndex
+from dms.application.jobs.preflight import Placed, Preflight, Wanted
 from dms.application.jobs.provider_search import Found, ProviderSearch
 from dms.application.jobs.request_check import Problems, RequestCheck
 from dms.application.jobs.retry_jobs import RetryJobs
@@ -30,13 +30,17 @@ from dms.application.ports import EventLog, FundingCheck, OutputStore, PeerNetwo
 from dms.application.reactors import Reactor
 from dms.application.results.results_receiver import FetchResults, ResultsReceiver
 from dms.application.secret_environment import seal_secrets
+from dms.domain.checkpoint import ResumeFrom
 from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job
+from dms.domain.matching import Match
 from dms.domain.payment import payment_key
 from dms.domain.pricing import outcome_hashes, price_text, terms
 from dms.domain.request import ServiceRequest, settled
 from dms.domain.run_time import Instant
 from dms.errors import InvalidInput, NotFound
+
+SUBMISSION_SECONDS = 60  # from the report of a payment until its job is with the provider
 
 
 class Quote(Struct, frozen=True, kw_only=True):
@@ -50,6 +54,8 @@ class Quote(Struct, frozen=True, kw_only=True):
     oracle_message: str
     hashes: dict[str, str]
     attempts: int = 1  # how many times the job is tried on the one payment
+    held_until: int = 0  # Unix time in microseconds: the provider keeps the place so long; 0: not at all
+    warnings: Problems = ()
 
 
 class Timeouts(Struct, frozen=True, kw_only=True):
@@ -89,6 +95,7 @@ class ServiceProvider:
         self._index = JobIndex(log)
         self._checking = RequestCheck(signer)
         self._search = ProviderSearch(directory, device, network)
+        self._preflight = Preflight(network, device, signer)
         self._carries = funding.carries
         submission = Submission(log, device, network, signer, timeouts.answer)
         self.reactors: Sequence[Reactor[Any]] = (
@@ -103,7 +110,14 @@ class ServiceProvider:
             FetchResults(results),
             DropResumes(checkpoints),
             RetryJobs(
-                log, outputs, checkpoints, self._search, lambda: self.default_provider, timeouts.next_provider, clock
+                log,
+                outputs,
+                checkpoints,
+                self._search,
+                self._preflight,
+                lambda: self.default_provider,
+                timeouts.next_provider,
+                clock,
             ),
         )
 
@@ -149,7 +163,18 @@ class ServiceProvider:
         request = settled(request)
         source = self._checkpoints.source_of(request)
         request = await self._inputs.measured(request, caller_is_local=caller_is_local)
-        return await self._quote(request, await self._find(request), source)
+        found = await self._find(request)
+        job = Job(new_id())
+        resume = await self._checkpoints.keep(source, job.key) if source else None
+        seconds = int(self._timeouts.funding_window) + SUBMISSION_SECONDS
+        try:
+            placed = await self._preflight.place(
+                Wanted(job.key, request, resume, seconds), found, self._target(request)
+            )
+        except BaseException:
+            self._checkpoints.forget(job.key)
+            raise
+        return await self._quote(job, request, placed, found.match, resume)
 
     async def try_out(
         self, request: ServiceRequest, problems: Problems = (), *, caller_is_local: bool = False
@@ -159,17 +184,24 @@ class ServiceProvider:
         request = settled(request)
         self._checkpoints.source_of(request)
         request = await self._inputs.measured(request, caller_is_local=caller_is_local)
-        return await self._find(request)
+        found = await self._find(request)
+        placed = await self._preflight.place(Wanted(new_id(), request), found, self._target(request))
+        others = [one for one in found.there if one != placed.candidate]
+        return found._replace(there=[placed.candidate, *others], match=placed.recorded_with(found.match))
 
     async def _find(self, request: ServiceRequest) -> Found:
-        return await self._search.find(request, request.params.node_id or self.default_provider)
+        return await self._search.find(request, self._target(request))
 
-    async def _quote(self, request: ServiceRequest, found: Found, source: Path | None) -> Quote:
-        chosen, match = found.chosen, found.match
-        job = Job(new_id())
+    def _target(self, request: ServiceRequest) -> str:
+        """The only peer that may get it; empty for any."""
+        return request.params.node_id or self.default_provider
+
+    async def _quote(
+        self, job: Job, request: ServiceRequest, placed: Placed, found: Match, resume: ResumeFrom | None
+    ) -> Quote:
+        chosen, match, now = placed.candidate, placed.recorded_with(found), self._now()
+        expires_at = now + int(self._timeouts.funding_window * 1_000_000)
         request = seal_secrets(self._log, job.key, request)
-        resume = await self._checkpoints.keep(source, job.key) if source else None
-        expires_at = self._now() + int(self._timeouts.funding_window * 1_000_000)
         price = price_text(chosen.price)
         attempts = request.max_attempts if self._carries else 1
         job.request_service(
@@ -186,6 +218,8 @@ class ServiceProvider:
             signature=self._signer.sign(message.encode()).hex(),
             oracle_message=message,
             hashes=outcome_hashes(message),
+            held_until=now + placed.hold_seconds * 1_000_000 if placed.hold_seconds else 0,
+            warnings=[("", placed.doubt)] if placed.doubt else (),
             attempts=attempts,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-import msgspec
+from msgspec.structs import replace
 
 from dms.application.device.device import DeviceService
 from dms.application.inputs.own_inputs import as_sent
@@ -20,6 +20,7 @@ from dms.application.reactors import News
 from dms.application.secret_environment import handed_on
 from dms.backoff import Backoff
 from dms.domain.job import Job
+from dms.domain.request import ServiceRequest
 from dms.domain.reward import Fault
 from dms.errors import Conflict, ExecutionError, Forbidden, InvalidInput, NotFound, PeerMisbehaved, Unavailable
 
@@ -78,18 +79,11 @@ class Submission:
     def _request(self, job: Job, traceparent: str) -> bytes:
         if job.request is None:
             raise Conflict(f"job {job.key} has no request")
-        own = self._signer.peer_id
         request = handed_on(self._log, job.key, job.deployment_id, job.request.for_attempt(job.minutes))
-        params = msgspec.structs.replace(
-            request.params,
-            node_id=job.provider,
-            public_key=self._signer.public_key(job.provider),
-            local_node_id=own,
-            local_public_key=self._signer.public_key(own),
-        )
+        request = addressed_to(request, job.provider, self._signer)
         message = DeploymentRequest(
             job_id=job.deployment_id,
-            request=as_sent(msgspec.structs.replace(request, params=params, tx_hash=job.tx_hash)),
+            request=as_sent(replace(request, tx_hash=job.tx_hash)),
             price=job.price,
             traceparent=traceparent,
             channel=self._device.channel,
@@ -97,3 +91,16 @@ class Submission:
             seal_key=self._log.seal_key(job.deployment_id).hex(),
         )
         return encode(message)
+
+
+def addressed_to(request: ServiceRequest, provider: str, signer: Signer) -> ServiceRequest:
+    """With the ids and keys of both sides, which the provider checks. provider: its peer id."""
+    own = signer.peer_id
+    params = replace(
+        request.params,
+        node_id=provider,
+        public_key=signer.public_key(provider),
+        local_node_id=own,
+        local_public_key=signer.public_key(own),
+    )
+    return replace(request, params=params)

@@ -20,6 +20,7 @@ from dms.domain.transfer import TransferState
 from dms.errors import InvalidInput, PeerMisbehaved
 
 DEPLOYMENT_REQUEST = "/nunet/dms/depreq/0.1.0"
+PREFLIGHT = "/nunet/dms/preflight/0.1.0"
 FEED = "/nunet/dms/feed/0.1.0"
 CONTROL = "/nunet/dms/control/0.1.0"
 CHECKPOINT = "/nunet/dms/checkpoint/0.1.0"
@@ -56,6 +57,35 @@ class DeploymentAnswer(Struct, frozen=True, kw_only=True):
     accepted: bool
     reason: str = ""
     pending: bool = False
+
+
+class PreflightRequest(Struct, frozen=True, kw_only=True):
+    """SP to CP, before anything is paid: can you take this, and keep its place for me? request: as it would be sent to
+    be run, without what is secret or tells who pays. hold_seconds: how long; 0: only tell. May be repeated: the place
+    that is kept stays as it is."""
+
+    job_id: JobId
+    request: ServiceRequest
+    price: Annotated[str, Meta(max_length=64)]
+    hold_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 0
+    traceparent: Annotated[str, Meta(max_length=128)] = ""
+    channel: Annotated[str, Meta(max_length=64)] = ""
+    resume: ResumeFrom | None = None
+
+
+class PreflightAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """reason: why it can't take the job, or why it keeps no place for it. kind: what the reason is about (see
+    `Refusal`); fault: whose it is (a `Fault`); field: JSON pointer of what is wrong in the request. hold_seconds: how
+    long from now the place is kept. image_present: no need to fetch it. image_digest: of its manifest."""
+
+    possible: bool
+    reason: Annotated[str, Meta(max_length=1024)] = ""
+    kind: Annotated[str, Meta(max_length=32)] = ""
+    fault: Annotated[str, Meta(max_length=32)] = ""
+    field: Annotated[str, Meta(max_length=128)] = ""
+    hold_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 0
+    image_present: bool = False
+    image_digest: Annotated[str, Meta(max_length=128)] = ""
 
 
 class FeedRequest(Struct, frozen=True, kw_only=True):

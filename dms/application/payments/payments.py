@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from dms.application.ports import EventLog
+from dms.domain.deployment import Deployment
+from dms.domain.job import Job
 from dms.domain.payment import Payment, payment_key
+from dms.domain.reward import RewardType
 
 PAGE = 2000
 
@@ -16,6 +19,50 @@ def payment_of(log: EventLog, tx_hash: str) -> Payment:
     name = log.pseudonym(key) if key else ""
     # The second look: logs of format 1 named the stream by the hash itself.
     return log.load(Payment, name) or log.load(Payment, key) or Payment(name)
+
+
+class Paying:
+    """A payment that is to pay for a job. payment: to be saved with the decision."""
+
+    def __init__(self, log: EventLog, tx_hash: str, job_id: str, peer_id: str = "") -> None:
+        """job_id: on a compute provider, of the deployment; peer_id: who asks for it there."""
+        self.payment, self._job_id, self._peer_id = payment_of(log, tx_hash), job_id, peer_id
+        self._free = _is_free(log, self.payment)
+        moves = self.payment.job_id not in ("", job_id)
+        self._before = log.load(Deployment, self.payment.job_id) if peer_id and moves else None
+
+    @property
+    def is_named(self) -> bool:
+        return bool(self.payment.key)
+
+    @property
+    def refusal(self) -> str:
+        """Why it can't; empty when it can."""
+        refusal, before = self.payment.refusal(self._job_id, free=self._free), self._before
+        if refusal or before is None or before.reward is None:
+            return refusal
+        if before.service_provider != self._peer_id:
+            return f"this transaction pays for job {before.key} of another peer"
+        if before.reward.reward_type is not RewardType.REFUND:
+            return f"an earlier attempt of the job, {before.key}, has earned of this transaction"
+        return ""
+
+    @property
+    def still_runs_for(self) -> str:
+        """The deployment that it pays for here, an earlier attempt of the job, while that has not ended."""
+        return self._before.key if self._before is not None and not self._before.ended else ""
+
+    def use(self) -> None:
+        """Raises Conflict."""
+        self.payment.use(self._job_id, free=self._free)
+
+
+def _is_free(log: EventLog, payment: Payment) -> bool:
+    """Whether the job that it paid for leaves it to others, as far as this node knows: on either side its own word
+    counts."""
+    works = (log.load(Job, payment.job_id), log.load(Deployment, payment.job_id)) if payment.job_id else ()
+    known = [work for work in works if work is not None]
+    return bool(known) and all(work.payment_is_free for work in known)
 
 
 async def payments_of_jobs(log: EventLog, job_ids: Collection[str]) -> list[Payment]:

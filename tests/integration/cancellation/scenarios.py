@@ -10,9 +10,13 @@ from dms.application.network.messages import (
     CONTROL,
     FILE_END,
     FILE_OFFER,
+    PREFLIGHT,
+    RESULTS,
     CheckpointNote,
     FileEnd,
     FileOffer,
+    PreflightRequest,
+    ResultsNote,
     Terminate,
 )
 from dms.domain.deployment import Deployment, DeploymentState, Fault
@@ -74,6 +78,22 @@ async def over_with_a_checkpoint(world: World) -> None:
     deployment.exited(0, False, 1.0)
     await world.provider.log.save(deployment)
     await wait_for(lambda: not world.provider.device.reservations)
+
+
+async def over_with_results(world: World) -> None:
+    deployment = Deployment(world.key)
+    deployment.accept(world.requester_id, request(), "1", Resources(cpu_mhz=1, memory_mb=1), ())
+    deployment.container_created("c", "process")
+    deployment.container_started(world.provider.now())
+    results_of(world).write_bytes(b"archive")
+    deployment.save_results(results_of(world).name, 7, SHA, world.provider.now())
+    deployment.exited(0, False, 1.0)
+    await world.provider.log.save(deployment)
+    await wait_for(lambda: not world.provider.device.reservations)
+
+
+def results_of(world: World) -> Any:
+    return world.folder / "provider" / "created_results" / f"{world.key}.tar.gz"
 
 
 def checkpoint_of(world: World) -> Any:
@@ -156,8 +176,17 @@ async def give_erasure(world: World) -> None:
     await world.requester.erasures.erase(world.key, skip_open=False)
 
 
+async def give_preflight(world: World) -> Any:
+    wanted = request(cpu=500, ram=64)
+    return await world.send(PREFLIGHT, PreflightRequest(job_id=world.key, request=wanted, price="1", hold_seconds=600))
+
+
 async def give_note(world: World) -> Any:
     return await world.send(CHECKPOINT, CheckpointNote(job_id=world.key, sha256=SHA))
+
+
+async def give_results_note(world: World) -> Any:
+    return await world.send(RESULTS, ResultsNote(job_id=world.key, sha256=SHA))
 
 
 SP, CP, DEVICE, FILES, MONEY = (
@@ -193,6 +222,9 @@ SCENARIOS: dict[Method, Scenario] = {
         lambda w: w.provider.compute_provider.stop(w.key, "compute provider", "enough", Fault.PROVIDER),
         both_have_ended,
     ),
+    Method("Preflights", "_on_request"): Scenario(
+        nothing, give_preflight, lambda w: w.key in w.provider.device.holds and is_free(w)
+    ),
     Method(DEVICE, "onboard"): Scenario(
         nothing, give_onboard, lambda w: w.requester.device.state.onboarded and w.is_told("requester")
     ),
@@ -219,6 +251,9 @@ SCENARIOS: dict[Method, Scenario] = {
     ),
     Method("CheckpointKeeper", "_on_note"): Scenario(
         over_with_a_checkpoint, give_note, lambda w: not checkpoint_of(w).exists()
+    ),
+    Method("ResultsKeeper", "_on_note"): Scenario(
+        over_with_results, give_results_note, lambda w: not results_of(w).exists()
     ),
     Method("Erasures", "erase"): Scenario(completed, give_erasure, erased),
     Method(MONEY, "request_reward"): Scenario(

@@ -26,6 +26,7 @@ from dms.domain.deployment import Deployment, DeploymentState
 from dms.domain.device import Offer
 from dms.domain.directory import Offering, Provider
 from dms.domain.event import Recorded, new_id
+from dms.domain.hold import Hold
 from dms.domain.job import FundStatus, Job, JobState
 from tests.fixtures.histories import request
 from tests.fixtures.memory_network import MemoryLine, MemoryNetwork
@@ -185,11 +186,12 @@ class World:
         return found
 
     def _streams(self, side: str) -> list[Any]:
-        """The events of each aggregate. Of providers only who is known: how often each one tells of itself varies."""
+        """The events of each aggregate. Of providers only who is known: how often each one tells of itself varies.
+        Nothing of holds: each ends by itself, whatever becomes of its job."""
         streams: dict[str, list[Any]] = {}
         for recorded in self._recorded[side]:
             kind = recorded.originator_id.partition("-")[0]
-            if kind != Provider.KIND:
+            if kind not in (Provider.KIND, Hold.KIND):
                 body = self.plain(msgspec.to_builtins(recorded.event))
                 streams.setdefault(recorded.originator_id, []).append((recorded.topic, body))
         log = self.daemons[side].services.log
@@ -239,7 +241,7 @@ async def _daemon(folder: Path, shared: Path, line: MemoryLine, hardware: FixedH
 async def world(folder: Path, window_seconds: float = 600.0) -> AsyncIterator[World]:
     """Both daemons started; the provider is onboarded, and the requester knows it."""
     line, hardware, shared = MemoryLine(), FixedHardware(), folder / "shared"
-    shared.mkdir(parents=True)
+    shared.mkdir(parents=True, exist_ok=True)
     provider = await _daemon(folder / "provider", shared, line, hardware, window_seconds)
     try:
         requester = await _daemon(folder / "requester", shared, line, FixedHardware(), window_seconds)

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import pytest
 from docker import APIClient
+from msgspec.structs import replace
 
 from dms.adapters.executors import gateway_image, gateways, network_trial
 from dms.adapters.executors.calls import EngineCalls
@@ -23,11 +24,14 @@ from dms.adapters.executors.gateway_rules import closed_to_v6
 from dms.adapters.executors.gateways import LABEL_GATEWAY
 from dms.application.ports import ExecutionState
 from dms.domain.network import Network
+from dms.domain.run_end import EndedBy
 from dms.errors import ExecutorUnavailable, NetworkUnavailable
 from ops import leave
+from tests.fixtures.docker_executors import SETTINGS
+from tests.fixtures.engine import own_engine
 from tests.fixtures.gated import executor, gated, world
 from tests.fixtures.hostile import hostile_spec, open_network, side_by_side, tried
-from tests.fixtures.jobs import NODE, launch, read_all, texts
+from tests.fixtures.jobs import NODE, launch, read_all, shell_spec, texts
 from tests.fixtures.public_internet import LAN, PUBLIC, World
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("demo_images")]
@@ -376,3 +380,51 @@ async def test_no_right_is_needed_beyond_the_engines_socket(world: World) -> Non
         subprocess.run, [*command, str(world.range), str(world.resolver)], check=False, capture_output=True, text=True
     )
     assert done.stdout == "internet  []\n", done.stderr
+
+
+async def test_an_engine_that_was_restarted_leaves_nothing_of_a_gateway() -> None:
+    """Neither is started again by the engine; the next job gets a gateway of its own."""
+    with own_engine() as engine:
+        wanted = gateways.GatewaySettings(range=IPv4Network("10.218.255.0/24"), resolver=IPv4Address(LAN[0]))
+        executor = DockerExecutor(NODE, replace(SETTINGS, base_url=engine.base_url, gateways=wanted))
+        api = APIClient(base_url=engine.base_url, version="auto")
+        try:
+            spec = replace(shell_spec("sleep 300"), network=Network.INTERNET)
+            await launch(executor, spec)
+            await asyncio.to_thread(engine.stop)
+            await asyncio.to_thread(engine.start)
+            ended = await executor.inspect(spec.job_id)
+            assert (ended.state, ended.ended_by) == (ExecutionState.EXITED, EndedBy.ENGINE)
+            use = await executor.network_use(spec.job_id)
+            assert use is not None
+            assert "is gone" in use.trouble
+            assert spec.job_id in await executor.list_jobs()
+            await executor.remove(spec.job_id)
+            assert parts(api, spec.job_id) == ([], [])
+            another = replace(shell_spec("ip -4 addr show dev eth0 | grep -c inet"), network=Network.INTERNET)
+            await launch(executor, another)
+            assert texts(await read_all(executor, another.job_id)) == ["1"]
+        finally:
+            for job_id in await executor.list_jobs():
+                await executor.remove(job_id)
+            await executor.close()
+            api.close()
+
+
+async def test_a_try_that_a_crash_cut_off_is_removed_and_one_that_runs_is_not(
+    executor: DockerExecutor, api: APIClient
+) -> None:
+    cut_off, running = f"{network_trial.TRIAL_PREFIX}1", f"{network_trial.TRIAL_PREFIX}2"
+    try:
+        for job_id in (cut_off, running):
+            await executor._gateways.open(job_id)
+        executor._trial.running.add(running)
+        assert cut_off in await executor.list_jobs()
+        assert running not in await executor.list_jobs()
+        assert (await executor.inspect(cut_off)).state is ExecutionState.ABSENT  # so a sweep removes it
+        await executor.remove(cut_off)
+        assert (parts(api, cut_off), tuple(map(len, parts(api, running)))) == (([], []), (1, 1))
+    finally:
+        executor._trial.running.clear()
+        await executor._gateways.remove(running)
+        await executor._gateways.remove(cut_off)

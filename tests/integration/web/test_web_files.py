@@ -24,6 +24,7 @@ from tests.fixtures.web_server import (
     broken_after,
     chunked,
     content,
+    in_turn,
     redirect,
     status,
     web_server,
@@ -119,9 +120,26 @@ async def test_a_part_that_was_not_asked_for_is_not_taken(web: WebFiles, server:
     async def other_part(_: Asked, send: Send) -> None:
         await send(b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5\r\n\r\nabcde")
 
+    server.answers["/x"] = in_turn(other_part, content(DATA))
+    assert await fetched(web, server.url("/x"), 3) == (0, len(DATA), DATA)
     server.answers["/x"] = other_part
-    with pytest.raises(WebTrouble, match="another part"):
+    with pytest.raises(WebTrouble, match="206"):
         await fetched(web, server.url("/x"), 3)
+
+
+async def test_a_file_that_is_shorter_now_or_another_one_is_fetched_from_its_first_byte(
+    web: WebFiles, server: WebServer
+) -> None:
+    """Also of a server that gives a range of another version than was asked for."""
+    server.answers["/x"] = in_turn(status("416 Range Not Satisfiable"), content(DATA))
+    assert await fetched(web, server.url("/x"), len(DATA) + 1) == (0, len(DATA), DATA)
+
+    async def ignores_if_range(asked: Asked, send: Send) -> None:
+        asked.headers.pop("if-range", None)
+        await content(DATA, "v2")(asked, send)
+
+    server.answers["/x"] = ignores_if_range
+    assert await fetched(web, server.url("/x"), 10, '"v1"') == (0, len(DATA), DATA)
 
 
 # --- where nothing is fetched ----------------------------------------------------------------------

@@ -257,6 +257,16 @@ def test_a_job_is_named_by_its_id_its_beginning_or_as_the_last(tiny: TinyDms, na
     assert [query for path, query, _ in tiny.asked if path == "GET /jobs"] == ([asked_for] if asked_for else [])
 
 
+def test_events_of_a_job_are_asked_for_by_its_beginning_too(tiny: TinyDms) -> None:
+    jobs(tiny, ROW)
+    tiny.answers["GET /events"] = (200, ())
+    assert nunet("events", "tail", "--job", "@last", tiny=tiny).exit_code == 0
+    assert tiny.asked[-1][1]["job_id"] == JOB
+    tiny.answers["GET /events/export"] = (200, ())
+    assert nunet("events", "export", "--job", "0199", tiny=tiny).exit_code == 0
+    assert tiny.asked[-1][1]["job_id"] == JOB
+
+
 def test_a_beginning_that_several_have_names_them(tiny: TinyDms) -> None:
     jobs(tiny, ROW, ROW | {"job_id": OTHER})
     result = nunet("job", "stop", "0199", tiny=tiny)

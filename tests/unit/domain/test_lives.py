@@ -21,6 +21,7 @@ from dms.domain.aggregate import Aggregate
 from dms.domain.deployment import Deployment
 from dms.domain.device import Device
 from dms.domain.event import Event, Unknown
+from dms.domain.hold import Hold
 from dms.domain.job import Job
 from dms.domain.rules import Life
 from dms.domain.transfer import Transfer
@@ -95,6 +96,7 @@ JOB_PARTS = {
         | <RewardClaimed> | <RewardSettled> | <ProviderTold> | <TellingGivenUp> )*""",
 }
 TRANSFER = "<Offered> ( <Failed> | <Cancelled> | <Accepted> ( <Completed> | <Failed> | <Cancelled> ) )"
+HOLD = "<Placed> ( <Ended> <Placed> )* <Ended>"
 DEVICE = "{idle} ( <Onboarded> {onboarded} <Offboarded> {idle} )* ( <Onboarded> {onboarded} )?"
 DEVICE_PARTS = {
     "idle": "( <DefaultProviderChanged> | <Hindered> | <Unhindered> | <Offboarded> )*",
@@ -124,6 +126,7 @@ ONCE = {
         "ResultsRemoved",
     ),
     Transfer: (),
+    Hold: (),
     Device: (),
 }
 RENEWED = {"AttemptStarted": {"LogSealed", "ResultsOffered", "ResultsReceived", "ResultsLost"}}  # may come once more
@@ -131,6 +134,7 @@ LIVES: dict[type[Aggregate], tuple[str, dict[str, str]]] = {
     Deployment: (DEPLOYMENT, DEPLOYMENT_PARTS),
     Job: (JOB, JOB_PARTS),
     Transfer: (TRANSFER, {}),
+    Hold: (HOLD, {}),
     Device: (DEVICE, DEVICE_PARTS),
 }
 VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
@@ -268,8 +272,12 @@ def test_every_event_has_its_place_in_a_life(kind: type[Aggregate]) -> None:
 @pytest.mark.parametrize("kind", LIVES, ids=lambda kind: kind.__name__)
 def test_an_event_that_can_not_follow_changes_nothing_also_with_others_that_can(kind: type[Aggregate]) -> None:
     named = events(kind)
-    wrong = {Deployment: "Stopped", Job: "Completed", Transfer: "Completed", Device: "GpusChanged"}[kind]
-    first = {Deployment: "Requested", Job: "ServiceRequested", Transfer: "Offered", Device: "Hindered"}[kind]
+    wrong = {Deployment: "Stopped", Job: "Completed", Transfer: "Completed", Hold: "Placed", Device: "GpusChanged"}[
+        kind
+    ]
+    first = {Deployment: "Requested", Job: "ServiceRequested", Transfer: "Offered", Hold: "Placed", Device: "Hindered"}[
+        kind
+    ]
     aggregate = kind("key")
     before = (aggregate.life.state, aggregate.version)
     with pytest.raises(OutOfOrder):

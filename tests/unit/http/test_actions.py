@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from dms.adapters.http.action_frames import LARGEST_FRAME, Flavour, action_frame, line_frames
+from dms.adapters.http.action_frames import LARGEST_FRAME, REFUND, Flavour, action_frame, line_frames
 from dms.application.ports import LogLine
 from dms.domain.deployment import Fault
 from dms.domain.event import Event, Recorded
@@ -49,6 +49,10 @@ def shown_lines(lines: list[LogLine], flavour: Flavour) -> list[Any]:
         (Job.DeploymentResponded(success=False, content="no"), None),
         (Job.Completed(), {"action": "job-completed"}),
         (Job.Failed(reason="why", fault=Fault.JOB), {"action": "job-failed", "message": "why"}),
+        (
+            Job.Failed(reason="why", fault=Fault.PROVIDER, refund=True),
+            {"action": "job-failed", "message": f"why; {REFUND}"},
+        ),
         (Job.Expired(reason="late"), {"action": "job-failed", "message": "late"}),
         (Job.LogSealed(lines=1, sha256=""), None),
     ],

@@ -1,0 +1,75 @@
+"""Whether a registry has an image, asked through the engine before anything is fetched or paid.
+
+The engine tells the manifest's digest and the platforms, not how many bytes the layers have."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from docker import APIClient
+from docker.errors import APIError
+
+from dms.adapters.executors.calls import EngineCalls
+from dms.adapters.executors.pulls import failure
+from dms.application.ports import ImageFound
+from dms.domain.image import ImageReference
+from dms.errors import ExecutorUnavailable, ImageUnavailable, NotFound, RegistryUnavailable
+from dms.recent import Recent
+
+ASK_SECONDS = 5.0
+KNOWN_SECONDS, TROUBLE_SECONDS = 60.0, 5.0  # how long an answer holds; and that a registry is in trouble
+MOST_KNOWN, MOST_ASKED = 512, 4  # answers kept; registries asked at once
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # uname's words, as images say it
+
+Answer = ImageFound | ImageUnavailable
+
+
+class Registries:
+    def __init__(self, calls: EngineCalls, *, sign_in: bool) -> None:
+        """sign_in: with the credentials of this machine's user."""
+        self._calls, self._sign_in = calls, sign_in
+        self._known = Recent[str, tuple[float, Answer]](MOST_KNOWN)  # and until when, by the loop's clock
+        self._asking = asyncio.Semaphore(MOST_ASKED)
+
+    async def find(self, reference: ImageReference) -> ImageFound:
+        """Raises ImageUnavailable, RegistryUnavailable."""
+        clock, name = asyncio.get_running_loop().time, str(reference)
+        until, answer = self._known.get(name, (0.0, ImageFound(present=False)))
+        if until <= clock():
+            answer = await self._ask(reference)
+            holds = TROUBLE_SECONDS if isinstance(answer, RegistryUnavailable) else KNOWN_SECONDS
+            self._known[name] = clock() + holds, answer
+        if isinstance(answer, ImageUnavailable):
+            raise answer
+        return answer
+
+    async def _ask(self, reference: ImageReference) -> Answer:
+        credentials: dict[str, Any] | None = None if self._sign_in else {}
+
+        def ask(api: APIClient) -> Answer:
+            try:
+                answer = api.inspect_distribution(str(reference), credentials)  # type: ignore[no-untyped-call]
+                return _read(reference, answer, api.version())
+            except APIError as error:
+                words = str(error.explanation or error).strip()
+                return failure(reference, words, error.status_code or 0)
+
+        try:
+            async with asyncio.timeout(ASK_SECONDS), self._asking:
+                return await self._calls.within(ASK_SECONDS, f"ask for image {reference}", ask)
+        except NotFound as error:
+            return ImageUnavailable(str(error))
+        except (TimeoutError, ExecutorUnavailable):
+            return RegistryUnavailable(
+                f"image {reference}: its registry {reference.registry} did not answer within {ASK_SECONDS:g} s"
+            )
+
+
+def _read(reference: ImageReference, answer: dict[str, Any], engine: dict[str, Any]) -> Answer:
+    built_for = {str(platform.get("architecture") or "") for platform in answer.get("Platforms") or ()}
+    ours = ARCHITECTURES.get(engine["Arch"], engine["Arch"])
+    if built_for - {"", "unknown"} and ours not in built_for:
+        told = ", ".join(sorted(built_for - {"", "unknown"}))
+        return ImageUnavailable(f"image {reference} is built for {told}, this machine is {ours}")
+    return ImageFound(present=False, digest=str((answer.get("Descriptor") or {}).get("digest") or ""))

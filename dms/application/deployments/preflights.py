@@ -1,0 +1,144 @@
+"""What is told to who asks whether its job can be run here, before it pays: yes or why not, by the same checks that
+decide about the paid job, and whether its place is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dms.application.cause import caused_by
+from dms.application.deployments.admission import Admission, Refusal, fault_of, spec_of
+from dms.application.deployments.holds import Holds
+from dms.application.deployments.pace import Pace
+from dms.application.device.device import DeviceService
+from dms.application.device.engine import EngineWatch
+from dms.application.network.messages import (
+    PREFLIGHT,
+    PreflightAnswer,
+    PreflightRequest,
+    decode_request,
+    encode,
+)
+from dms.application.ports import EventLog, Executor, ImageFound, PeerNetwork
+from dms.domain.deployment import Deployment, Fault
+from dms.domain.device import Held
+from dms.domain.event import new_id
+from dms.domain.gpus import GpuReading
+from dms.domain.hold import Hold
+from dms.errors import (
+    Conflict,
+    ExecutorUnavailable,
+    Forbidden,
+    ImageUnavailable,
+    Unavailable,
+)
+
+MOST_ASKED, MOST_ASKED_BY_A_PEER, PACE_SECONDS = 1200, 240, 60.0
+LONGEST_REASON = 1000  # characters
+
+
+class Preflights:
+    def __init__(
+        self,
+        log: EventLog,
+        device: DeviceService,
+        executor: Executor,
+        engine: EngineWatch,
+        admission: Admission,
+        holds: Holds,
+        node_id: str,
+    ) -> None:
+        """node_id: peer id of this node."""
+        self._log, self._device, self._executor, self._engine = log, device, executor, engine
+        self._admission, self._holds, self._node_id = admission, holds, node_id
+        self._pace = Pace(MOST_ASKED, MOST_ASKED_BY_A_PEER, PACE_SECONDS)
+
+    def serve(self, network: PeerNetwork) -> None:
+        network.serve_request(PREFLIGHT, self._on_request)
+
+    async def _on_request(self, peer_id: str, body: bytes) -> bytes:
+        message = decode_request(body, PreflightRequest)
+        if not self._pace.allows(peer_id):
+            raise Unavailable("asked too often; try again in a minute")
+        with caused_by(new_id(), message.traceparent):
+            return encode(await self.answer(peer_id, message))
+
+    async def answer(self, peer_id: str, message: PreflightRequest) -> PreflightAnswer:
+        """Again is harmless: a place that is kept stays as it is. Raises Forbidden when the job id is another peer's,
+        Conflict when the job was asked for already."""
+        self._check_new(peer_id, message.job_id)
+        readings = await self._engine.look(gpus=message.request.wants_gpu)
+        asked = self._as_deployment(peer_id, message)
+        if (refusal := self._refusal(asked, message, readings)) is not None:
+            return _no(refusal)
+        image = await self._image(asked)
+        if isinstance(image, Refusal):
+            return _no(image)
+        # What was free may be gone by now: from here to the decision nothing is waited for.
+        if (refusal := self._refusal(asked, message, readings)) is not None:
+            return _no(refusal)
+        return await self._yes(peer_id, message, readings, image)
+
+    def _check_new(self, peer_id: str, job_id: str) -> None:
+        if self._log.load(Deployment, job_id) is not None:
+            raise Conflict(f"job {job_id} was asked for here already")
+        hold = self._log.load(Hold, job_id)
+        if hold is not None and hold.asker != self._log.pseudonym(peer_id):
+            raise Forbidden(f"job {job_id} belongs to another peer")
+
+    def _as_deployment(self, peer_id: str, message: PreflightRequest) -> Deployment:
+        """It is held against the rules of paid ones, and never saved."""
+        asked = Deployment(message.job_id)
+        asked.ask(peer_id, message.request, message.price, self._device.state.payment_address, message.resume)
+        return asked
+
+    def _refusal(self, asked: Deployment, message: PreflightRequest, readings: Sequence[GpuReading]) -> Refusal | None:
+        if refusal := self._admission.of_channel(message.channel) or self._admission.refusal(asked, None):
+            return refusal
+        place = self._admission.place_for(message.request, readings, self._device.reservations)
+        return place if isinstance(place, Refusal) else None
+
+    async def _image(self, asked: Deployment) -> ImageFound | Refusal:
+        try:
+            return await self._executor.find_image(spec_of(asked, self._node_id).image)
+        except ImageUnavailable as error:
+            return Refusal(str(error), fault_of(error), "image", "/params/image_id")
+        except ExecutorUnavailable as error:
+            return Refusal(f"the provider's container engine does not answer: {error}", Fault.PROVIDER, "provider")
+
+    async def _yes(
+        self, peer_id: str, message: PreflightRequest, readings: Sequence[GpuReading], image: ImageFound
+    ) -> PreflightAnswer:
+        """With the place that is kept, or why none is."""
+        hold, reason = self._hold(peer_id, message, readings)
+        if hold is not None:
+            await self._log.save(hold)
+        return PreflightAnswer(
+            possible=True,
+            reason=reason,
+            kind="held" if reason else "",
+            hold_seconds=self._holds.seconds_left(hold) if hold is not None else 0,
+            image_present=image.present,
+            image_digest=image.digest,
+        )
+
+    def _hold(self, peer_id: str, message: PreflightRequest, readings: Sequence[GpuReading]) -> tuple[Hold | None, str]:
+        if (hold := self._holds.of(message.job_id, peer_id)) is not None:
+            return hold, ""
+        if not message.hold_seconds:
+            return None, ""
+        place = self._admission.place_beside_holds(message.request, readings)
+        if not isinstance(place, Held):
+            return None, "it keeps what is free for another who has not paid yet; who pays first gets it"
+        if reason := self._holds.objection(peer_id):
+            return None, f"{reason}; who pays first gets it"
+        return self._holds.place(message.job_id, peer_id, place, message.hold_seconds), ""
+
+
+def _no(refusal: Refusal) -> PreflightAnswer:
+    return PreflightAnswer(
+        possible=False,
+        reason=refusal.reason[:LONGEST_REASON],
+        kind=refusal.kind,
+        fault=refusal.fault.value,
+        field=refusal.field[:128],
+    )

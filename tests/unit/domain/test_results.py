@@ -1,0 +1,100 @@
+"""Which files of a workspace are a job's results."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from dms.domain.device import Reservations
+from dms.domain.features import needed_by
+from dms.domain.request import ResumeJob
+from dms.domain.resources import Resources
+from dms.domain.results import EVERYTHING, Selection, chosen, problem_of_pattern
+from tests.fixtures.histories import request
+
+FILES = [("a",), ("out", "a", "1.bin"), ("out", "a", "2.txt"), ("out", "b.bin"), ("data", "in.csv"), ("log.txt",)]
+WITH_FOLDER = [*FILES, ("results", "model"), ("results", "deep", "x")]
+
+
+def taken(selection: Selection, files: list[tuple[str, ...]]) -> list[str]:
+    choose = chosen(selection, files)
+    return ["/".join(path) for path in files if choose is None or choose(path)]
+
+
+def test_without_a_word_of_it_the_folder_results_comes_back_or_else_all_but_inputs() -> None:
+    assert taken(Selection(), WITH_FOLDER) == ["results/model", "results/deep/x"]
+    assert taken(Selection(), FILES) == ["/".join(path) for path in FILES]
+    assert taken(Selection(inputs=("data", "a")), FILES) == ["out/a/1.bin", "out/a/2.txt", "out/b.bin", "log.txt"]
+    assert taken(Selection(inputs=("data/in.csv", "./out/a")), FILES) == ["a", "out/b.bin", "log.txt"]
+    assert taken(EVERYTHING, WITH_FOLDER) == ["/".join(path) for path in WITH_FOLDER]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("out", ["out/a/1.bin", "out/a/2.txt", "out/b.bin"]),
+        ("out/", ["out/a/1.bin", "out/a/2.txt", "out/b.bin"]),
+        ("out/*.bin", ["out/b.bin"]),
+        ("out/**/*.bin", ["out/a/1.bin", "out/b.bin"]),
+        ("**/*.bin", ["out/a/1.bin", "out/b.bin"]),
+        ("*.txt", ["log.txt"]),
+        ("./log.txt", ["log.txt"]),
+        ("out/[a-z]/?.bin", ["out/a/1.bin"]),
+        ("nothing", []),
+        ("log.txt/below", []),
+    ],
+)
+def test_a_pattern_names_files_and_folders_with_all_in_them(pattern: str, found: list[str]) -> None:
+    assert taken(Selection(patterns=(pattern,), inputs=("out",)), FILES) == found
+
+
+@pytest.mark.parametrize("pattern", ["", "/etc/passwd", "../x", "a/../../b", "a\0b", "x" * 513, "a/" * 40])
+def test_a_pattern_that_leads_out_or_is_too_large_is_named(pattern: str) -> None:
+    assert problem_of_pattern(pattern)
+    assert not problem_of_pattern("results/**/*.bin")
+
+
+def test_patterns_that_would_try_every_way_take_no_longer() -> None:
+    worst = Selection(patterns=("/".join(["**"] * 31 + ["b"]), "*a" * 200 + "b"))
+    choose = chosen(worst, FILES)
+    assert choose is not None
+    assert not choose(("a",) * 60)
+    assert not choose(("a" * 255,))
+
+
+def test_a_provider_without_workspaces_is_not_chosen_for_a_job_that_needs_one_and_an_older_one_may_have_them() -> None:
+    wanted = request()
+    needing = replace(wanted, params=replace(wanted.params, results=("out",)))
+    resuming = replace(wanted, params=replace(wanted.params, resume_job=ResumeJob(resume=True, progress_file="x")))
+    lacking = {
+        name: [feature.name for feature in needed_by(one) if not feature.is_in(advertised)]
+        for name, one, advertised in (
+            ("plain", wanted, ("results",)),
+            ("results, no workspace", needing, ("results",)),
+            ("results, workspace", needing, ("results", "workspace")),
+            ("results, older", needing, ()),
+            ("resume, older", resuming, ()),
+            ("resume, no workspace", resuming, ("results",)),
+        )
+    }
+    assert lacking == {
+        "plain": [],
+        "results, no workspace": ["workspace"],
+        "results, workspace": [],
+        "results, older": ["results"],
+        "resume, older": [],
+        "resume, no workspace": ["workspace"],
+    }
+
+
+def test_the_memory_of_a_workspace_is_held_until_it_is_removed() -> None:
+    held = Reservations()
+    held.hold("job", Resources(cpu_mhz=100, memory_mb=64))
+    held.leave("job", 64)
+    assert (len(held), held.total) == (0, Resources(memory_mb=64))
+    held.leave("job", 64)  # again, by a later event of the same job
+    held.leave("never held", 64)
+    assert held.total == Resources(memory_mb=64)
+    held.clear("job")
+    held.clear("job")
+    assert held.total == Resources()
