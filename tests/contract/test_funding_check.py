@@ -41,6 +41,7 @@ async def checked(kind: str, chain: Chain) -> AsyncIterator[tuple[FundingCheck, 
         await check.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_good_payment_is_accepted_as_often_as_asked(kind: str, chain: Chain) -> None:
     async with checked(kind, chain) as (check, claim):

@@ -103,6 +103,7 @@ SQLiteRecorder(Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["the same", "a link", "a link to the folder", "a hard link", "a relative path"])
 @pytest.mark.parametrize("where", ["here", "in another process"])
 def test_a_log_has_one_owner_by_whatever_name(

@@ -113,6 +113,7 @@ async def test_a_get_that_changes_something_is_known_as_one(node: Node) -> None:
     assert changing == {route.address for route in CHANGES}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", FOREIGN)
 async def test_no_page_of_elsewhere_may_ask_for_it(node: Node, what: str) -> None:
     await prepare(node)

@@ -55,6 +55,7 @@ async def raw(node: Node, text: str) -> bytes:
         writer.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origin", FOREIGN_ORIGINS)
 async def test_a_foreign_origin_is_refused_on_every_route(node: Node, origin: str) -> None:
     async with node.client(headers={"origin": origin}) as client:
@@ -90,6 +91,7 @@ async def test_own_and_configured_names_are_served(node: Node, host: str) -> Non
     assert answer.startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", WEBSOCKETS)
 @pytest.mark.parametrize("origin", FOREIGN_ORIGINS)
 async def test_a_foreign_page_gets_no_websocket(node: Node, path: str, origin: str) -> None:

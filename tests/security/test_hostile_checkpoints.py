@@ -172,6 +172,7 @@ async def sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     await log.close()
 
 
+@pytest.mark.slow
 async def test_an_honest_one_is_received_listed_and_confirmed(sides: Sides) -> None:
     job, content = await sides.job(), harmless()
     await sides.offer(job, content, saved(content, name="../../evil.tar.gz"))

@@ -14,6 +14,7 @@ def test_each_row_is_true_and_nothing_of_the_original_is_without_one() -> None:
     assert problems(sections()) == []
 
 
+@pytest.mark.slow
 def test_the_committed_page_is_made_from_the_rows() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(sections()), "run: python -m ops.compatibility"
 
@@ -26,6 +27,7 @@ def changed(name: str, change: dict[str, Any]) -> list[Section]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -84,6 +84,7 @@ def test_the_program_runs_with_the_versions_that_the_tests_run_with() -> None:
     assert all("--hash=sha256:" in entry for entry in ALL.values())
 
 
+@pytest.mark.slow
 def test_what_is_overridden_is_used_by_no_module_that_we_use() -> None:
     """libp2p works with fastecdsa 4 as far as imports go; its P-256 keys and SECIO would not."""
     assert set(OVERRIDES) == {"fastecdsa"}

@@ -86,6 +86,7 @@ def told(document: dict[str, Any], name: str) -> dict[str, Any]:
     return payload(document, f"run.deploy.{name}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -157,6 +157,7 @@ def test_a_bulk_read_gives_the_rows_that_whole_envelopes_give(cls: type[Projecti
     assert rows == fold(projection, {}, events)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", every_projection(), ids=lambda cls: str(cls.name))
 def test_every_event_alone_can_be_folded(cls: type[Projection[Any]]) -> None:
     """A log may begin in the middle: its older part was archived."""

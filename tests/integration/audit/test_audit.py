@@ -246,6 +246,7 @@ TAMPERINGS: dict[str, Callable[[list[bytes]], list[bytes]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of_job", [False, True])
 @pytest.mark.parametrize("name", TAMPERINGS)
 async def test_a_tampered_export_does_not_verify(tmp_path: Path, name: str, of_job: bool) -> None:

@@ -55,6 +55,7 @@ def test_an_untouched_log_verifies_in_batches(database: Path) -> None:
     assert list(verify(database)) == [5, 10, 12]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", COLUMNS)
 @pytest.mark.parametrize("value", ODD)
 def test_any_value_put_in_place_of_another_is_found(database: Path, column: str, value: str) -> None:

@@ -77,6 +77,7 @@ async def serve_meanwhile(node: Node, flood: asyncio.Task[None]) -> int:
     return most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/run/deploy", "/api/v1/events/ws"])
 @pytest.mark.parametrize("kind", FLOODS)
 async def test_a_flood_of_frames_is_closed_with_a_reason(

@@ -97,6 +97,7 @@ async def test_empty_lines_before_a_request_are_passed_over(node: Node, empty: s
     assert answer.count(b"HTTP/1.1 200 OK") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("request_text", "expected"),
     [

@@ -62,6 +62,7 @@ async def test_what_can_not_be_run_is_a_400_that_names_the_field(
     assert node.log.head == 0  # nothing was recorded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dotted", TEXTS)
 @pytest.mark.parametrize("value", ["\0", "a\0b", "\x1b[2J", "\u2028", "😀" * 128])
 async def test_no_text_of_a_request_is_an_error_of_ours(node: Node, dotted: str, value: str) -> None:

@@ -96,6 +96,7 @@ async def test_a_javascript_client_reads_valid_events_and_can_do_no_more(
     assert len(await stored(server, **READER)) == relayed
 
 
+@pytest.mark.slow
 async def test_the_documented_javascript_client_runs_as_it_is_written(
     server: NatsServer, relayed: int, js_folder: Path
 ) -> None:

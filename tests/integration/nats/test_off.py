@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 
+@pytest.mark.slow
 def test_without_a_url_nothing_of_nats_is_imported() -> None:
     code = (
         "import sys, dms.bootstrap, dms.cli.main; from dms.config import Settings; "

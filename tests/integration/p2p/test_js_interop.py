@@ -73,6 +73,7 @@ async def network() -> AsyncIterator[Libp2pNetwork]:
     await network.close()
 
 
+@pytest.mark.slow
 async def test_js_dials_identifies_pings_and_asks(js: JsPeer, network: Libp2pNetwork) -> None:
     address = network.listen_addresses[0]
     assert await js.ask("dial", address=address) == network.peer_id

@@ -53,6 +53,7 @@ def test_onboarding_asks_for_what_is_missing(tiny: TinyDms) -> None:
     assert (sent["memory"], sent["cpu"], sent["channel"], sent["payment_addr"]) == (4000, 8000, "nunet-test", "addr1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("typed", "code"), [("y\r", 0), ("n\r", 1), ("\r", 1)])
 def test_onboarding_again_asks_first(tiny: TinyDms, typed: str, code: int) -> None:
     tiny.answers["GET /onboarding/status"] = (200, {"onboarded": True})

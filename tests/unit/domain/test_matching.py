@@ -105,6 +105,7 @@ def test_the_same_candidates_under_any_policy(
     assert (list(found.candidates), found.refused_count) == (candidates, len(refused))
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(some.lists(some.tuples(some.text("ab", min_size=1, max_size=2), some.none() | OFFERINGS), max_size=60))
 def test_what_comes_and_goes_leaves_what_is_there(changes: list[tuple[str, Offering | None]]) -> None:

@@ -161,6 +161,7 @@ def test_a_provider_counts_as_the_log_knew_it_then(past: Past) -> None:
     assert [c.would_provider for c in past.under(excluded_providers=["a"]).changes] == ["b", "c"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [

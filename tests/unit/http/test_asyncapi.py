@@ -86,6 +86,7 @@ def test_each_action_is_a_message_of_its_version() -> None:
             message_of(channel, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVENTS)
 def test_an_event_fits_its_own_message_and_no_other(name: str) -> None:
     for personal in (False, True):

@@ -39,6 +39,7 @@ def fits(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
     Draft202012Validator(schema | {"components": document["components"]}).validate(value)
 
 
+@pytest.mark.slow
 def test_it_is_valid_openapi() -> None:
     validate(DOCUMENT)
     validate(describe((*ROUTES, *debug.ROUTES)))
