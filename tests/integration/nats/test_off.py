@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 
 @pytest.mark.slow
 def test_without_a_url_nothing_of_nats_is_imported() -> None:
