@@ -48,7 +48,7 @@ CHECKPOINT_MINUTES = 0.03
 PROVIDER_GRACE_SECONDS = 5
 JOB_SECONDS = 240.0
 GOOD_ACCURACY = 0.85  # guessing reads one digit of ten
-LOSS = re.compile(r"dms-metric name=loss value=\S+ step=(\d+)")
+LOSS = re.compile(r"dms-metric loss=\S+ step=(\d+)")
 
 
 def main() -> int:

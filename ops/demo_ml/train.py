@@ -34,7 +34,7 @@ def main() -> None:
         began = time.monotonic()
         model.partial_fit(values[:LEARN], digits[:LEARN], classes=range(10))
         save(epoch, model)
-        print(f"dms-metric name=loss value={model.loss_:.5f} step={epoch}", flush=True)
+        print(f"dms-metric loss={model.loss_:.5f} step={epoch}", flush=True)
         time.sleep(max(0.0, seconds_an_epoch - (time.monotonic() - began)))
     accuracy = float(model.score(values[LEARN:], digits[LEARN:]))
     write(model, accuracy)

@@ -106,7 +106,7 @@ def test_a_training_survives_the_death_of_its_provider_and_the_model_comes_back(
     with start_demo(tmp_path, "ops.demo_ml") as demo:
         output, _ = demo.communicate(timeout=400)
     assert demo.returncode == 0, output
-    steps = [int(step) for step in re.findall(r"name=loss value=\S+ step=(\d+)", output)]
+    steps = [int(step) for step in re.findall(r"dms-metric loss=\S+ step=(\d+)", output)]
     assert set(steps) == set(range(1, EPOCHS + 1)), output
     [resumed] = re.findall(r"goes on with epoch (\d+)", output)
     assert int(resumed) > 1, output  # from a checkpoint, not from the beginning
