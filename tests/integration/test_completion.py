@@ -64,7 +64,7 @@ def test_tab_completes_in_bash(env: Mapping[str, str], tmp_path: Path) -> None:
         shell.type("nunet job des\t")
         shell.expect("nunet job describe ")
         shell.type("--help\r")
-        shell.expect("Show all that is known about a job")
+        shell.expect("Show everything known about a job")
         shell.type("exit\r")
         assert shell.end() == 0
 
@@ -79,6 +79,6 @@ def test_tab_completes_in_zsh(env: Mapping[str, str], tmp_path: Path) -> None:
         shell.type("nunet job des\t")
         shell.expect("describe")
         shell.type("--help\r")
-        shell.expect("Show all that is known about a job")
+        shell.expect("Show everything known about a job")
         shell.type("exit\r")
         assert shell.end() == 0
