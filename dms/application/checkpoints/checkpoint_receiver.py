@@ -73,6 +73,7 @@ class CheckpointReceiver:
         clock = asyncio.get_running_loop().time
         left = self._deadlines.left_seconds(_key(job_id, offered.number), offered.fetch_until)
         deadline, wrong = clock() + left, 0
+        attempt = self._job(job_id).attempt
         while self._job(job_id).checkpoint_wanted == offered:
             if clock() >= deadline:
                 await self.lose(job_id, offered, f"it could not be fetched within {self._grace_seconds:g} s")
@@ -91,6 +92,7 @@ class CheckpointReceiver:
             except (ArchiveRefused, Forbidden, InvalidInput) as error:
                 await self.lose(job_id, offered, str(error))
             else:
+                await self._tell_if_here(job_id, attempt, offered)
                 return
             await news.changed(RETRY_SECONDS)
 
@@ -128,7 +130,6 @@ class CheckpointReceiver:
         if job.checkpoint_is_here(offered, target.name):
             with caused_by(new_id()):
                 await self._log.save(job)
-        await self._tell(attempt, offered.sha256)
 
     async def lose(self, job_id: str, offered: Job.CheckpointOffered, reason: str) -> None:
         job = self._job(job_id)
@@ -138,10 +139,13 @@ class CheckpointReceiver:
                 await self._log.save(job)
         self._files.drop(self._files.incoming(job_id))
 
-    async def _tell(self, attempt: Attempt, sha256: str) -> None:
+    async def _tell_if_here(self, job_id: str, attempt: Attempt, offered: Job.CheckpointOffered) -> None:
         """So that the provider needs not keep it; when it is not reached, it keeps it for some days."""
+        received = self._job(job_id).checkpoint_received
+        if received is None or received.number < offered.number:
+            return
         provider, deployment = attempt.provider, attempt.deployment_id
-        body = encode(CheckpointNote(job_id=deployment, sha256=sha256))
+        body = encode(CheckpointNote(job_id=deployment, sha256=offered.sha256))
         try:
             await self._network.request(provider, CHECKPOINT, body, NOTE_SECONDS)
         except DmsError as error:
