@@ -41,7 +41,7 @@ def read_key(path: Path, what: str) -> bytes | None:
 
 def _check(found: os.stat_result, path: Path, what: str, handle: int) -> None:
     if not stat.S_ISREG(found.st_mode):
-        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "not a regular file"
         raise ConfigError(f"{what} {path} is {kind}: put the file back from a backup, or move that away.")
     user = os.geteuid()
     if user != 0 and found.st_uid not in (user, 0):

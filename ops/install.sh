@@ -80,7 +80,7 @@ if [ -z "$package" ]; then
     fi
 fi
 [ -f "$package" ] || fail "there is no file $package"
-[ "$(dpkg-deb --field "$package" Package 2>/dev/null)" = nunet-dms ] || fail "$package is no package of nunet-dms"
+[ "$(dpkg-deb --field "$package" Package 2>/dev/null)" = nunet-dms ] || fail "$package is not a package of nunet-dms"
 case "$(dpkg-deb --field "$package" Architecture)" in
     "$arch" | all) ;;
     *) fail "$package is for $(dpkg-deb --field "$package" Architecture); this machine is $arch" ;;

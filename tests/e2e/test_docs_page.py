@@ -35,7 +35,7 @@ async def test_the_page_shows_all_operations_and_tries_one(dms: Dms, tmp_path: P
         await page.open(f"{dms.url}/docs")
         shown = await page.until(f"document.querySelectorAll('.opblock').length >= {described}")
         assert shown is True
-        operation = "document.querySelector('[id$=\"get_api_v1_peers_self\"]')"
+        operation = "document.querySelector('[id$=\"get_own_peer\"]')"
         await page.run(f"{operation}.querySelector('.opblock-summary-control').click()")
         await page.until(f"!!{operation}.querySelector('button.execute')")
         await page.run(f"{operation}.querySelector('button.execute').click()")

@@ -88,7 +88,7 @@ async def test_the_first_job_of_the_readme_works(tmp_path: Path) -> None:
     offering, asking = blocks(ROOT / "README.md", "\n## A first job\n")
     named = {
         "ADDRESS": ADDRESS, "IMAGE": SHELL_IMAGE, "HASH": "0x" + "7" * 64,
-        "ARGS": "'mkdir results; echo trained | tee results/model'",
+        "ARGS": "'mkdir /workspace/results; echo trained | tee /workspace/results/model'",
     }  # fmt: skip
     for name, value in named.items():
         offering, asking = re.sub(rf"\b{name}\b", value, offering), re.sub(rf"\b{name}\b", value, asking)

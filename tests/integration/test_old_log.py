@@ -31,11 +31,11 @@ ENDS = {  # the providers of the jobs are away for good, and of the containers n
     ("job", "funding"): ("job.failed", PROVIDER),
     ("job", "submitted"): ("job.failed", PROVIDER),
     ("job", "running"): ("job.failed", PROVIDER),
-    ("job", "stopping"): ("job.failed", PROVIDER),
+    ("job", "stopping"): ("job.failed", REQUESTER),  # whose order it was
     ("deployment", "checking"): ("deployment.container_exited", ""),
     ("deployment", "accepted"): ("deployment.container_exited", ""),
     ("deployment", "created"): ("deployment.failed", PROVIDER),
-    ("deployment", "running"): ("deployment.stopped", REQUESTER),  # its time was over
+    ("deployment", "running"): ("deployment.failed", PROVIDER),  # it is gone, and nobody had ordered its end
     ("deployment", "stopping"): ("deployment.stopped", REQUESTER),
 }
 

@@ -30,9 +30,15 @@ async def never_run(pair: World) -> str:
     await pair.provider.device.set_available(False)
     await pair.pay()
     await wait_for(lambda: pair.job_state() is JobState.FAILED)
+    await wait_for(lambda: is_told_online(pair) is False)  # else what it heard before would pass for the news
     await pair.provider.device.set_available(True)
-    await wait_for(lambda: (told := pair.told()) is not None and told.online)
+    await wait_for(lambda: is_told_online(pair) is True)
     return pair.key
+
+
+def is_told_online(pair: World) -> bool | None:
+    told = pair.told()
+    return None if told is None else told.online
 
 
 async def run_again(pair: World) -> Job:

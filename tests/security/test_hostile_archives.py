@@ -73,7 +73,7 @@ HOSTILE: dict[str, tuple[tuple[Build, ...], str]] = {
     "file then folder": ((member("workspace/a"), member("workspace/a", tarfile.DIRTYPE)), "twice"),
     "inside of a file": ((member("workspace/a"), member("workspace/a/b")), "inside of a file"),
     "folder turned file": ((member("workspace/a/b"), member("workspace/a")), "twice"),
-    "the workspace is a file": ((member("workspace", content=b"x"),), "no folder"),
+    "the workspace is a file": ((member("workspace", content=b"x"),), "not a folder"),
     "too deep": ((member("workspace/" + "d/" * DEPTH + "x"),), "deeper"),
     "too long a part": ((member("workspace/" + "n" * 256),), "longer than 255"),
     "too large": ((member("workspace/big", content=os.urandom(MIB + 1)),), "larger than 1 MiB"),
@@ -115,8 +115,8 @@ def zeros(count_mib: int, *before: bytes) -> bytes:
 END = bytes(1024)
 BYTES: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", "ends too early"),
-    "no gzip": (lambda: b"PK\3\4" * 100, "no gzip"),
-    "no tar": (lambda: gzipped(b"hello" * 300), "no tar"),
+    "no gzip": (lambda: b"PK\3\4" * 100, "not a gzip"),
+    "no tar": (lambda: gzipped(b"hello" * 300), "not a tar"),
     "cut gzip": (
         lambda: gzipped(raw_header(b"workspace/a", 5), b"12345".ljust(512, b"\0"), END)[:-20],
         "ends too early",
@@ -130,7 +130,7 @@ BYTES: dict[str, tuple[Callable[[], bytes], str]] = {
     "hidden behind the end": (lambda: gzipped(END, raw_header(b"workspace/b", 0), END), "more behind"),
     "negative size": (
         lambda: gzipped(raw_header(b"workspace/a", 0)[:124] + b"\xff" * 12 + bytes(376), END),
-        "no tar|negative",
+        "not a tar|negative",
     ),
     "huge size": (lambda: gzipped(raw_header(b"workspace/a", 2**60), END), "larger than"),
     "huge pax header": (lambda: zeros(4, raw_header(b"x", 2**40, b"x")), "header has"),

@@ -188,7 +188,7 @@ async def test_an_honest_one_is_received_listed_and_confirmed(sides: Sides) -> N
     ("sent", "announced", "reason"),
     [
         (with_link(), saved(with_link()), "symbolic link"),
-        (b"no archive", saved(b"no archive"), "no gzip"),
+        (b"no archive", saved(b"no archive"), "not a gzip"),
         (harmless(bytes(2 * MIB)), saved(harmless(bytes(2 * MIB))), "larger than 1 MiB"),
         (harmless(), saved(harmless(), sha256="0" * 64), "another content"),
         (harmless(), saved(harmless(), size_bytes=2**50), "checkpoint_max_mb"),

@@ -18,6 +18,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from dms.adapters.http import deploy, fanout, sockets
+from dms.adapters.http.action_frames import REFUND
 from dms.adapters.http.sockets import Sockets
 from dms.application.ports import OutputLine
 from dms.domain.job import Job
@@ -150,7 +151,7 @@ async def test_a_second_socket_can_not_end_another_clients_job(node: Node) -> No
         assert loaded.open
         assert loaded.termination is None
         await first.send('{"action":"terminate-job"}')
-        assert (await frames(first, is_last))[-1]["message"] == deploy.TERMINATED
+        assert (await frames(first, is_last))[-1]["message"] == f"{deploy.TERMINATED}; {REFUND}"
 
 
 async def test_core_sends_only_the_documented_actions(node: Node) -> None:

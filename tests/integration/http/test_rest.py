@@ -270,7 +270,7 @@ async def test_capacity_and_views(node: Node) -> None:
         assert [row["own"] for row in capacity["providers"]] == [True]
         views = (await client.get(f"{API}/projections")).json()["items"]
         behind = {view["name"]: view["behind"] for view in views}
-        names = ("capacity", "checkpoints", "device", "erasures", "jobs", "transfers", "transactions")
+        names = ("capacity", "checkpoints", "device", "erasures", "jobs", "results", "transfers", "transactions")
         assert behind == dict.fromkeys(names, 0)
         assert (await client.post(f"{API}/projections/jobs/rebuild")).json() == {"name": "jobs", "position": 1}
         assert (await client.post(f"{API}/projections/none/rebuild")).status_code == 404
