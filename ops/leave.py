@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 
 from docker import APIClient
-from docker.errors import DockerException
+from docker.errors import APIError, DockerException, NotFound
 
 from dms.adapters.executors.gateways import LABEL_GATEWAY_NODE
 from dms.adapters.executors.process import ProcessExecutor
@@ -42,9 +44,21 @@ def remove_gateways(api: APIClient, peer_id: str) -> None:
     """Of its jobs' networks nothing is kept."""
     ours = {"label": f"{LABEL_GATEWAY_NODE}={peer_id}"}
     for container in api.containers(all=True, filters=ours):
-        api.remove_container(container["Id"], force=True)
+        _remove(api, str(container["Id"]))
     for network in api.networks(filters=ours):
-        api.remove_network(network["Id"])
+        with suppress(NotFound):
+            api.remove_network(network["Id"])
+
+
+def _remove(api: APIClient, container: str) -> None:
+    """Waits for one that the engine is removing already: a network can't go before it."""
+    with suppress(NotFound):
+        try:
+            api.remove_container(container, force=True)
+        except APIError as error:
+            if error.status_code != HTTPStatus.CONFLICT:
+                raise
+            api.wait(container, timeout=GRACE_SECONDS, condition="removed")
 
 
 async def processes(peer_id: str, folder: Path) -> None:

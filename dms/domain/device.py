@@ -377,8 +377,12 @@ class Reservations:
         self._held: dict[str, Held] = {}
         self._left: dict[str, Resources] = {}  # by jobs that are over
         self.total = Resources()
+        self.left = Resources()
+        """What jobs that are over still take. It follows from what is on the machine, not from events, so it is no part
+        of `total` and nobody is told of it, but for who is refused for it."""
 
     def hold(self, job_id: str, resources: Resources, gpu_uuids: Sequence[str] = (), *, shared: bool = False) -> None:
+        self.clear(job_id)  # its end could not be recorded
         if job_id not in self._held:
             self._held[job_id] = Held(resources=resources, gpu_uuids=tuple(gpu_uuids), shared=shared)
             self.total += resources
@@ -407,10 +411,10 @@ class Reservations:
         """By what a job that is over left behind, until `clear`."""
         self.clear(job_id)
         self._left[job_id] = Resources(memory_mb=memory_mb)
-        self.total += self._left[job_id]
+        self.left += self._left[job_id]
 
     def clear(self, job_id: str) -> None:
-        self.total -= self._left.pop(job_id, Resources())
+        self.left -= self._left.pop(job_id, Resources())
 
     def __len__(self) -> int:
         return len(self._held)

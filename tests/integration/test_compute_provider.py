@@ -22,13 +22,15 @@ from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.device import Device
 from dms.domain.event import new_id
 from dms.domain.network import Network
+from dms.domain.resources import Resources
 from dms.errors import ExecutorUnavailable, LogUnavailable
 from tests.fixtures.histories import new_job, request
 from tests.fixtures.provider import SERVICE_PROVIDER, end_of, providing
 from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import ADDRESS, Node, running_node
 
-OFFER = {"cpu": 6000, "memory": 12_000, "channel": "nunet-test", "payment_addr": ADDRESS}
+OFFER_MEMORY_MB = 12_000
+OFFER = {"cpu": 6000, "memory": OFFER_MEMORY_MB, "channel": "nunet-test", "payment_addr": ADDRESS}
 QUICK = (0.001, 0.01)
 
 
@@ -124,6 +126,20 @@ async def test_a_failed_save_of_another_command_gives_away_no_capacity(
     late = await ask(node, wanted("sleep 300", cpu=4000))
     assert "no capacity left" in late.reason
     assert held.total.cpu_mhz == 4000
+
+
+async def test_what_a_job_that_is_over_left_in_memory_is_given_to_no_other_and_told_to_who_is_refused(
+    node: Node,
+) -> None:
+    device = node.services.device
+    device.reservations.occupy("a job that is over", OFFER_MEMORY_MB - 10)
+    answer = await ask(node, wanted())
+    assert answer.reason.startswith(
+        f"the provider has no capacity left until files of jobs that are over are removed, {OFFER_MEMORY_MB - 10} MB: "
+    )
+    assert device.offering().reserved == Resources(), "it is on no record"
+    device.reservations.clear("a job that is over")
+    assert (await ask(node, wanted())).accepted
 
 
 async def test_a_job_is_given_its_network_by_the_log_and_refused_where_there_is_none(node: Node) -> None:

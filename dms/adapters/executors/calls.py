@@ -76,7 +76,7 @@ class EngineCalls:
 
         def run() -> T:
             with engine_errors(what, self._address.base_url):
-                self._knock(seconds)
+                knock(self._address, seconds)
                 client = self._client()
                 client.timeout = math.ceil(min(seconds, self._work_seconds))
                 return call(client)
@@ -89,13 +89,6 @@ class EngineCalls:
                 f"Docker at {self._address.base_url} did not {what} within {seconds:g} s"
             ) from error
 
-    def _knock(self, seconds: float) -> None:
-        """Raises OSError when nobody listens: the SDK would leave a socket open for each such try."""
-        if self._address.path:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
-                door.settimeout(seconds)
-                door.connect(self._address.path)
-
     def _client(self) -> APIClient:
         client: APIClient | None = getattr(self._local, "client", None)
         if client is None:
@@ -105,6 +98,14 @@ class EngineCalls:
             with self._lock:
                 self._clients.append(client)
         return client
+
+
+def knock(address: EngineAddress, seconds: float) -> None:
+    """Raises OSError when nobody listens: the SDK would leave a socket open for each such try."""
+    if address.path:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+            door.settimeout(seconds)
+            door.connect(address.path)
 
 
 @contextmanager

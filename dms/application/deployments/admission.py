@@ -186,10 +186,14 @@ class Admission:
 
     def _of_capacity(self, deployment: Deployment) -> Refusal | None:
         """Places that are only held do not count: who pays first gets them. Memory of GPUs counts card by card, not as
-        a sum."""
+        a sum. What jobs that are over still take is on no record: so that is said."""
         wanted = msgspec.structs.replace(request_of(deployment).resources, vram_mb=0)
-        if short := self._device.free().shortfalls(wanted):
+        free, left = self._device.free(), self._device.reservations.left
+        if short := (free + left).shortfalls(wanted):
             return Refusal(f"the provider has no capacity left: {'; '.join(short)}", Fault.PROVIDER, "capacity")
+        if short := free.shortfalls(wanted):
+            reason = "the provider has no capacity left until files of jobs that are over are removed"
+            return Refusal(f"{reason}, {left.memory_mb} MB: {'; '.join(short)}", Fault.PROVIDER, "capacity")
         return None
 
     def _of_checks(self, deployment: Deployment) -> Refusal | None:

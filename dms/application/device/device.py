@@ -60,8 +60,8 @@ class DeviceService:
         return self._hardware.capacity()
 
     def free(self) -> Resources:
-        """What of the onboarded resources no job holds."""
-        return self.state.offered - self.reservations.total
+        """What of the onboarded resources no job holds, nor still takes though it is over."""
+        return self.state.offered - self.reservations.total - self.reservations.left
 
     def offering(self) -> Offering:
         """What the network is told."""

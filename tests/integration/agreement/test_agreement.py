@@ -216,7 +216,7 @@ def check_refusals(events: Sequence[Recorded], rows: Sequence[dict[str, Any] | N
             position, wanted = asked[recorded.key]
             reason = explanation(rows[position], wanted, channels[recorded.key], paid)
             said = event.reason if isinstance(event, Deployment.Rejected) else ""
-            follows = said.startswith(reason) if reason else not said or by_the_driver(said)
+            follows = said.startswith(reason) if reason else not said or by_the_driver(said) or by_what_is_left(said)
             assert follows, (recorded.position, said, reason)
             if isinstance(event, Deployment.Accepted):
                 paid.add(wanted.request.tx_hash)
@@ -225,6 +225,11 @@ def check_refusals(events: Sequence[Recorded], rows: Sequence[dict[str, Any] | N
 def by_the_driver(said: str) -> bool:
     """What its programs and others take of a GPU at the moment is not recorded where it is little: it is said."""
     return said.startswith("the provider does not have") and "its driver" in said
+
+
+def by_what_is_left(said: str) -> bool:
+    """What jobs that are over take until it is removed is not recorded either."""
+    return said.startswith("the provider has no capacity left until files of jobs that are over are removed")
 
 
 def explanation(row: dict[str, Any] | None, asked: Deployment.Requested, channel: str, paid: set[str]) -> str:

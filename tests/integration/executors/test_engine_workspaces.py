@@ -4,10 +4,12 @@ left of them after a crash at any step."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import tarfile
+import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -15,7 +17,9 @@ import pytest_asyncio
 from docker import APIClient
 
 from dms.adapters.executors.docker import DockerExecutor
+from dms.adapters.executors.engine import EngineAddress
 from dms.adapters.executors.helper_image import HelperImage, is_static
+from dms.adapters.executors.holders import Holders
 from dms.domain.results import Selection
 from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable
 from tests.fixtures.docker_executors import SETTINGS, api
@@ -170,3 +174,14 @@ def test_a_program_that_needs_a_loader_is_no_static_one() -> None:
     assert not is_static(Path("/bin/sh").read_bytes())
     assert not is_static(b"\x7fELF\x02\x01" + bytes(100_000)[:90])
     assert not is_static(b"#!/bin/sh\n")
+
+
+def test_a_program_that_an_engine_which_is_away_can_not_run_leaves_no_socket_open(tmp_path: Path) -> None:
+    path = f"{tmp_path}/nobody.sock"
+    holders = Holders(EngineAddress(base_url=f"unix://{path}", path=path), cast("Any", None), cast("Any", None))
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with pytest.raises(ExecutorUnavailable), holders.program("holder", "1.41", "true", "0:0"):
+            pass
+        gc.collect()
+    assert [str(one.message) for one in seen if issubclass(one.category, ResourceWarning)] == []

@@ -354,6 +354,20 @@ async def test_nothing_of_a_network_stays_when_the_package_goes(
         await stranger.remove(other.job_id)
 
 
+async def test_a_container_that_the_engine_removes_already_is_waited_for_when_the_package_goes(
+    executor: DockerExecutor, api: APIClient
+) -> None:
+    spec = hostile_spec("sleep 300")
+    await launch(executor, spec)
+    clients = [APIClient(version="auto") for _ in range(4)]
+    try:
+        await asyncio.gather(*(asyncio.to_thread(leave.remove_gateways, one, NODE) for one in clients))
+    finally:
+        for one in clients:
+            one.close()
+    assert parts(api, spec.job_id) == ([], [])
+
+
 _TRY = """
 import asyncio, sys
 from ipaddress import IPv4Address, IPv4Network

@@ -87,14 +87,22 @@ def test_a_provider_without_workspaces_is_not_chosen_for_a_job_that_needs_one_an
     }
 
 
-def test_the_memory_of_a_workspace_is_held_until_it_is_removed() -> None:
+def test_the_memory_of_a_workspace_is_taken_until_it_is_removed_and_no_job_holds_it() -> None:
     held = Reservations()
     held.hold("job", Resources(cpu_mhz=100, memory_mb=64))
     held.leave("job", 64)
-    assert (len(held), held.total) == (0, Resources(memory_mb=64))
+    assert (len(held), held.total, held.left) == (0, Resources(), Resources(memory_mb=64))
     held.leave("job", 64)  # again, by a later event of the same job
     held.leave("never held", 64)
-    assert held.total == Resources(memory_mb=64)
+    assert held.left == Resources(memory_mb=64)
     held.clear("job")
     held.clear("job")
-    assert held.total == Resources()
+    assert held.left == Resources()
+
+
+def test_a_job_whose_end_could_not_be_recorded_holds_what_it_held_and_leaves_nothing_beside_it() -> None:
+    held, resources = Reservations(), Resources(cpu_mhz=100, memory_mb=64)
+    held.hold("job", resources)
+    held.leave("job", 64)
+    held.hold("job", resources)
+    assert (held.total, held.left) == (resources, Resources())
