@@ -185,7 +185,8 @@ def _add_template(group: Group) -> None:
 
         It names its schema, served by the daemon, so that editors complete and check what you type.
         """
-        click.echo(template(name, state.base_url, as_json=state.format in ("json", "jsonl")), nl=False)
+        as_json, in_one_line = state.format in ("json", "jsonl"), state.format == "jsonl"
+        click.echo(template(name, state.base_url, as_json=as_json, in_one_line=in_one_line), nl=False)
 
 
 # --- steps ---------------------------------------------------------------------------------------------

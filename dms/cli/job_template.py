@@ -63,7 +63,7 @@ max_ntx: 1 # the most that it may cost
 }
 
 
-def template(name: str, url: str, *, as_json: bool) -> str:
+def template(name: str, url: str, *, as_json: bool, in_one_line: bool = False) -> str:
     """url: of the daemon, which serves the schema."""
     schema = url + SCHEMA_PATH
     if not as_json:
@@ -71,4 +71,4 @@ def template(name: str, url: str, *, as_json: bool) -> str:
     from dms.cli.yaml_text import parse
 
     described: dict[str, Any] = {"$schema": schema, **parse(TEMPLATES[name])}
-    return json.dumps(described, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(described, indent=None if in_one_line else 2, ensure_ascii=False) + "\n"

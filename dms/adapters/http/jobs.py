@@ -28,6 +28,7 @@ from dms.adapters.http.routes import FLAG, Api, Parameter, Route, choice, whole
 from dms.adapters.http.sockets import is_local
 from dms.adapters.http.strict_json import Findings, parse
 from dms.adapters.http.thorough import read_thoroughly
+from dms.application.jobs.request_check import ReadingFindings
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.event import Recorded, open_data
 from dms.domain.job import Job
@@ -65,8 +66,8 @@ class TerminateBody(Struct, frozen=True):
 
 async def request_service(request: Request, api: Api) -> HTTPResponse:
     """200 with the fields of both generations of the original; 404 says of each candidate why not."""
-    asked, problems, warnings = _read_request(request)
-    quote = await api.services.service_provider.request_service(asked, problems, caller_is_local=is_local(request))
+    asked, findings, warnings = _read_request(request)
+    quote = await api.services.service_provider.request_service(asked, findings, caller_is_local=is_local(request))
     return json_reply(
         {
             "job_id": quote.job_id,
@@ -83,20 +84,20 @@ async def request_service(request: Request, api: Api) -> HTTPResponse:
     )
 
 
-def _read_request(request: Request) -> tuple[ServiceRequest, Findings, Findings]:
-    """The request; what is wrong with it; what may be a mistake, which is wrong too when that is asked for."""
+def _read_request(request: Request) -> tuple[ServiceRequest, ReadingFindings, Findings]:
+    """The request; for what it is refused; what may be a mistake, and is refused too when that is asked for."""
     found = read_thoroughly(request.body, ServiceRequest, examples.SERVICE_REQUEST)
     unknown = [(at, what) for at, what in found.unknown if at not in _NOT_READ]
     warnings = unknown + doubts_of(found.value)
     if query_bool(request, "strict"):
-        return found.value, found.problems + warnings, []
-    return found.value, found.problems, warnings
+        return found.value, ReadingFindings(found.problems, warnings), []
+    return found.value, ReadingFindings(found.problems), warnings
 
 
 async def dry_run(request: Request, api: Api) -> HTTPResponse:
     """What a request would be answered with just now, and why; refused as the request itself would be."""
-    asked, problems, warnings = _read_request(request)
-    found = await api.services.service_provider.try_out(asked, problems, caller_is_local=is_local(request))
+    asked, findings, warnings = _read_request(request)
+    found = await api.services.service_provider.try_out(asked, findings, caller_is_local=is_local(request))
     chosen, match, reached = found.chosen, found.match, found.reached
     return json_reply(
         {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import NamedTuple
 
 from dms.application.ports import Signer
 from dms.application.secret_environment import resealed
@@ -15,17 +16,28 @@ Problems = Sequence[tuple[str, str]]
 """(JSON pointer, what is wrong there)."""
 
 
+class ReadingFindings(NamedTuple):
+    """When a request was read. misread: what could not be. doubted: what could, but may be a mistake, where that is not
+    to be taken."""
+
+    misread: Problems = ()
+    doubted: Problems = ()
+
+
+NO_FINDINGS = ReadingFindings()
+
+
 class RequestCheck:
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
 
-    def check(self, request: ServiceRequest, found: Problems = ()) -> None:
-        """found: what was wrong with it when it was read; what stands in these places is not looked at. Raises
-        InvalidInput with all that is wrong."""
-        more = (one for one in self._problems(request) if not _covered(one[0], found))
-        problems = [*found, *more]
+    def check(self, request: ServiceRequest, found: ReadingFindings = NO_FINDINGS) -> None:
+        """Raises InvalidInput with all that is wrong; what stands in the places found already is not looked at."""
+        told = [*found.misread, *found.doubted]
+        more = (one for one in self._problems(request) if not _covered(one[0], told))
+        problems = [*told, *more]
         if problems:
-            raise InvalidInput(_text(problems, read=bool(found)), problems)
+            raise InvalidInput(_text(problems, _lead(found)), problems)
 
     def _problems(self, request: ServiceRequest) -> Problems:
         return [*problems_of(request), *resealed(request), *self._strangers(request), *_of_price(request)]
@@ -59,9 +71,13 @@ def _covered(pointer: str, found: Problems) -> bool:
     return any(f"{pointer}/".startswith(f"{at}/") or at.startswith(f"{pointer}/") for at, _ in found)
 
 
-def _text(problems: Problems, *, read: bool) -> str:
-    """read: whether some were found when it was read."""
-    lead = "invalid request data" if read else ""
+def _lead(found: ReadingFindings) -> str:
+    if found.misread:
+        return "invalid request data"
+    return "refused as strict" if found.doubted else ""
+
+
+def _text(problems: Problems, lead: str) -> str:
     if len(problems) == 1:
         pointer, what = problems[0]
         return f"{lead} at {pointer}: {what}" if lead else what

@@ -19,7 +19,7 @@ from dms.application.jobs.fund_jobs import CheckFunding, ExpireUnfunded
 from dms.application.jobs.job_index import JobIndex
 from dms.application.jobs.preflight import Placed, Preflight, Wanted
 from dms.application.jobs.provider_search import Found, ProviderSearch
-from dms.application.jobs.request_check import Problems, RequestCheck
+from dms.application.jobs.request_check import NO_FINDINGS, Problems, ReadingFindings, RequestCheck
 from dms.application.jobs.retry_jobs import RetryJobs
 from dms.application.jobs.submission import Submission
 from dms.application.jobs.tell_providers import RevokeDeployments, StopDeployments
@@ -154,12 +154,12 @@ class ServiceProvider:
 
     # --- the commands ------------------------------------------------------------------------------
     async def request_service(
-        self, request: ServiceRequest, problems: Problems = (), *, caller_is_local: bool = False
+        self, request: ServiceRequest, findings: ReadingFindings = NO_FINDINGS, *, caller_is_local: bool = False
     ) -> Quote:
-        """problems: what was wrong with it when it was read. caller_is_local: only who is on this machine may make
+        """findings: of when it was read. caller_is_local: only who is on this machine may make
         files of it inputs. Raises InvalidInput (also when it can't be had for max_ntx), Forbidden,
         NoProviderMatches."""
-        self._checking.check(request, problems)
+        self._checking.check(request, findings)
         request = settled(request)
         source = self._checkpoints.source_of(request)
         request = await self._inputs.measured(request, caller_is_local=caller_is_local)
@@ -177,10 +177,10 @@ class ServiceProvider:
         return await self._quote(job, request, placed, found.match, resume)
 
     async def try_out(
-        self, request: ServiceRequest, problems: Problems = (), *, caller_is_local: bool = False
+        self, request: ServiceRequest, findings: ReadingFindings = NO_FINDINGS, *, caller_is_local: bool = False
     ) -> Found:
         """Who would get it just now; nothing is recorded, and nothing promised. Raises as `request_service` does."""
-        self._checking.check(request, problems)
+        self._checking.check(request, findings)
         request = settled(request)
         self._checkpoints.source_of(request)
         request = await self._inputs.measured(request, caller_is_local=caller_is_local)

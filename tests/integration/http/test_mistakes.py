@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from dms.adapters.http import examples
 from tests.fixtures.mistakes import MISTAKES, Mistake, body_of
 from tests.integration.http.node import Node, running_node
 
@@ -49,6 +50,16 @@ async def test_the_job_file_of_the_readme_is_refused_with_its_field(node: Node) 
         refused = await client.post(ASK, content=README, headers={"content-type": "application/json"})
     assert refused.status_code == 400
     assert refused.json()["errors"][0]["pointer"] == "/params/image_id"
+
+
+async def test_what_is_refused_as_strict_alone_is_not_called_misread(node: Node) -> None:
+    body = examples.SERVICE_REQUEST | {"blockchain": "Bitcoin"}
+    async with node.client() as client:
+        strict = (await client.post(ASK, json=body, params={"strict": "true"})).json()
+        misread = (await client.post(ASK, json=body | {"max_ntx": "ten"}, params={"strict": "true"})).json()
+    assert strict["error"] == "refused as strict at /blockchain: unknown blockchain 'Bitcoin'; Cardano or Ethereum"
+    assert misread["error"].startswith("invalid request data: ")
+    assert [one["pointer"] for one in misread["errors"]] == ["/max_ntx", "/blockchain"]
 
 
 async def test_all_that_is_wrong_is_told_at_once(node: Node) -> None:

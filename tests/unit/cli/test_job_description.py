@@ -176,6 +176,8 @@ def test_a_template_can_be_run_as_it_is_and_names_its_schema(tiny: TinyDms, tmp_
     assert problems_of(parse_request(described)) == []
     as_json = json.loads(nunet("job", "template", name, "-o", "json", tiny=tiny).stdout)
     assert as_json == {"$schema": f"{tiny.url}/schemas/job.json", **described}
+    (line,) = nunet("job", "template", name, "-o", "jsonl", tiny=tiny).stdout.splitlines()
+    assert json.loads(line) == as_json
     schema = Draft202012Validator(schema_of_job_files())
     assert list(schema.iter_errors(described)) == list(schema.iter_errors(as_json)) == []
     path = tmp_path / "job.yaml"
