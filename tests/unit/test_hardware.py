@@ -189,8 +189,8 @@ def test_a_hung_driver_hangs_nobody_and_may_recover(driver: Driver) -> None:
         while not (found := gpus.uuids()):  # the reading that was left behind comes to its end
             time.sleep(0.01)
         assert found == ["GPU-1"]
-        (line,) = gpus.close()
-    assert line == "WARNING the NVIDIA driver does not answer within 0.2 s"
+        lines = gpus.close()  # on a busy machine it may have come back, and hung, more than once
+    assert set(lines) == {"WARNING the NVIDIA driver does not answer within 0.2 s"}
 
 
 def test_a_driver_that_is_slow_for_a_moment_loses_no_gpu(driver: Driver) -> None:
