@@ -48,13 +48,25 @@ async def test_one_that_its_owner_has_holds_up_no_other(tmp_path: Path, monkeypa
         keeper = CheckpointKeeper(
             node.log, node.executor, files, exchange, now_us, CheckpointTimes(interval_seconds=0.01)
         )
+        looks, is_being_read = 0, keeper._is_being_read
+
+        def look(job_id: str) -> bool:
+            nonlocal looks
+            looks += 1
+            return is_being_read(job_id)
+
+        async def looked_again() -> None:
+            before = looks
+            await wait_for(lambda: looks > before + 3)
+
+        monkeypatch.setattr(keeper, "_is_being_read", look)
         job_id = await running(node)
         watching = asyncio.create_task(keeper.watch(job_id))
         await wait_for(lambda: packed > 0)
         keeper._served(SERVICE_PROVIDER, job_id, 7)
-        await asyncio.sleep(0.1)  # one may be in the making
+        await looked_again()  # one may have been in the making
         held = packed
-        await asyncio.sleep(0.1)  # long enough for some more, were it not being read
+        await looked_again()
         assert packed == held
         note = CheckpointNote(job_id=job_id, sha256=f"{held:064x}")
         await keeper._on_note(SERVICE_PROVIDER, encode(note))

@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from dms.application.checkpoints.checkpoint_keeper import Packed
+from dms.application.deadlines import Deadlines
 from dms.application.files.file_exchange import FileExchange
 from dms.application.loops import Loop, Loops
 from dms.application.network.messages import RESULTS, ResultsNote, ResultsNoted, decode_request, encode
@@ -55,6 +56,7 @@ class ResultsKeeper:
         """now: Unix time in microseconds."""
         self._log, self._executor, self._files, self._exchange = log, executor, files, exchange
         self._now, self._limits = now, limits
+        self._expiries = Deadlines(now, limits.keep_seconds)  # by job
         self._loops = loops or Loops()
         self._tidying: Loop | None = None
 
@@ -99,6 +101,7 @@ class ResultsKeeper:
                 target.name, packed.size_bytes, packed.sha256, saved_at, packed.files, packed.skipped
             ),
         )
+        self._expiries.begin(job_id)
         return Packed(archive=target, packed=packed)
 
     async def _pack(self, job_id: str, target: Path, selection: Selection) -> PackedWorkspace | None:
@@ -151,6 +154,7 @@ class ResultsKeeper:
     async def delete(self, job_id: str, reason: str) -> None:
         """The event first: a file that should be gone is found again by the next tidying."""
         await self._record(job_id, lambda deployment: deployment.delete_results(reason))
+        self._expiries.forget(job_id)
         self._files.drop(self._files.created(job_id))
 
     async def _tidy(self) -> None:
@@ -161,8 +165,12 @@ class ResultsKeeper:
                 self._files.drop(path)
             elif is_delivered(deployment):
                 await self.delete(job_id, "delivered")
-            elif deployment.ended and self._now() / 1e6 - changed > self._limits.keep_seconds:
+            elif deployment.ended and self._expiries.left_seconds(job_id, self._expires_at(changed)) < 0:
                 await self.delete(job_id, "expired")
+
+    def _expires_at(self, changed: float) -> int:
+        """Unix time in microseconds. changed: when the archive was, in seconds."""
+        return int((changed + self._limits.keep_seconds) * 1_000_000)
 
 
 def is_delivered(deployment: Deployment) -> bool:

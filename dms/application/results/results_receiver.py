@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from dms.application.cause import caused_by
 from dms.application.checkpoints.checkpoint_files import CheckpointFiles
+from dms.application.deadlines import Deadlines
 from dms.application.files.file_exchange import FileExchange, FileRef
 from dms.application.files.file_parts import digest_of
 from dms.application.loops import Loop, Loops, said
@@ -59,6 +60,8 @@ class ResultsReceiver:
         """check: (archive, bytes of content at most) raises ArchiveRefused. now: Unix time in microseconds."""
         self._log, self._network, self._files, self._checkpoints = log, network, files, checkpoints
         self._exchange, self._check, self._now, self._limits = exchange, check, now, limits
+        self._fetching = Deadlines(now, limits.fetch_seconds)  # by deployment
+        self._keeping = Deadlines(now, limits.keep_seconds)  # by job
         self._loops = loops or Loops()
         self._tidying: Loop | None = None
 
@@ -72,14 +75,15 @@ class ResultsReceiver:
 
     def offer(self, job: Job, saved: Deployment.ResultsSaved) -> None:
         """Decides only; the caller saves the job. Raises PeerMisbehaved."""
-        until = self._now() + int(self._limits.fetch_seconds * 1_000_000)
+        until = self._fetching.begin(job.attempt.deployment_id)
         job.offer_results(saved, until, archive_bound(self._limits.max_bytes))
 
     # --- fetching -------------------------------------------------------------------------------
     async def fetch(self, job_id: str, offered: Job.ResultsOffered, news: News) -> None:
         """Until they are here or can't be had."""
         clock = asyncio.get_running_loop().time
-        deadline, wrong = clock() + (offered.fetch_until - self._now()) / 1_000_000, 0
+        left = self._fetching.left_seconds(self._job(job_id).attempt.deployment_id, offered.fetch_until)
+        deadline, wrong = clock() + left, 0
         while self._job(job_id).results_wanted == offered:
             if clock() >= deadline:
                 await self.lose(job_id, "they could not be fetched in time")
@@ -123,6 +127,7 @@ class ResultsReceiver:
         if job.results_are_here(target.name, self._now()):
             with caused_by(new_id()):
                 await self._log.save(job)
+            self._keeping.begin(job_id)
         await self._tell(attempt.provider, attempt.deployment_id, offered.sha256)
 
     async def _shared(self, job_id: str, offered: Job.ResultsOffered, incoming: Path) -> bool:
@@ -161,14 +166,19 @@ class ResultsReceiver:
             if job is None or received is None or job.results_removed:
                 if job is None or job.results_wanted is None:
                     self._files.drop(path)
-            elif self._now() - received.received_at > self._limits.keep_seconds * 1_000_000:
-                if job.remove_results("expired"):  # the event first
+            elif self._keeping.left_seconds(job_id, self._kept_until(received.received_at)) < 0:
+                if job.remove_results("expired"):  # the event first; those of a job that goes on stay
                     await self._log.save(job)
-                self._files.drop_of(job_id)
+                    self._keeping.forget(job_id)
+                    self._files.drop_of(job_id)
         for job_id, path, _ in self._files.list_incoming():
             job = self._log.load(Job, job_id)
             if job is None or job.results_wanted is None:
                 self._files.drop(path)
+
+    def _kept_until(self, received_at: int) -> int:
+        """Both Unix time in microseconds."""
+        return received_at + int(self._limits.keep_seconds * 1_000_000)
 
     def _job(self, job_id: str) -> Job:
         job = self._log.load(Job, job_id)
