@@ -166,19 +166,18 @@ class ResultsReceiver:
             if job is None or received is None or job.results_removed:
                 if job is None or job.results_wanted is None:
                     self._files.drop(path)
-            elif self._keeping.left_seconds(job_id, self._kept_until(received.received_at)) < 0:
-                if job.remove_results("expired"):  # the event first; those of a job that goes on stay
-                    await self._log.save(job)
-                    self._keeping.forget(job_id)
-                    self._files.drop_of(job_id)
+            elif self._is_expired(job_id, received.received_at) and job.remove_results("expired"):
+                await self._log.save(job)  # the event first; those of a job that goes on stay
+                self._keeping.forget(job_id)
+                self._files.drop_of(job_id)
         for job_id, path, _ in self._files.list_incoming():
             job = self._log.load(Job, job_id)
             if job is None or job.results_wanted is None:
                 self._files.drop(path)
 
-    def _kept_until(self, received_at: int) -> int:
-        """Both Unix time in microseconds."""
-        return received_at + int(self._limits.keep_seconds * 1_000_000)
+    def _is_expired(self, job_id: str, received_at: int) -> bool:
+        """received_at: Unix time in microseconds."""
+        return self._keeping.left_seconds(job_id, received_at + int(self._limits.keep_seconds * 1_000_000)) < 0
 
     def _job(self, job_id: str) -> Job:
         job = self._log.load(Job, job_id)
