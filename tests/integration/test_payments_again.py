@@ -32,7 +32,7 @@ async def never_run(pair: World) -> str:
     await wait_for(lambda: pair.job_state() is JobState.FAILED)
     await wait_for(lambda: is_told_online(pair) is False)  # else what it heard before would pass for the news
     await pair.provider.device.set_available(True)
-    await wait_for(lambda: is_told_online(pair) is True)
+    await wait_for(lambda: is_told_online(pair) is True and pair.is_told())  # on record: what is not matches no job
     return pair.key
 
 
