@@ -98,7 +98,8 @@ lock: ## make the lock files anew from pyproject.toml (for Python >= 3.11 on Lin
 UPGRADE := --upgrade
 
 clean: ## remove all that make made, except the data of a running demo
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info dashboard/node_modules \
+		dms/adapters/http/dashboard_files dashboard/src/api/generated
 	find dms projections ops tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list
