@@ -79,3 +79,8 @@ function refusal(status: number, text: string): ApiError {
     return new ApiError({ status, title: `The DMS answered ${status}`, detail: text.slice(0, 300) });
   }
 }
+
+/** What went wrong, in words for people. */
+export function failure(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

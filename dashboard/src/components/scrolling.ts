@@ -1,15 +1,21 @@
 /** Which rows of a long list are in sight. Pure: pixels in, rows out. */
 
-/** rowPx: of a row that does not wrap. heightPx: of the box. */
+/**
+ * rowPx: of a row that does not wrap. heightPx: of the box. spareRows: as many rows longer the scrollbar is made, so that
+ * few rows which are tall can be scrolled as well.
+ */
 export interface Geometry {
   count: number;
   rowPx: number;
   heightPx: number;
+  spareRows: number;
 }
 
 export interface Look {
   /** Of the element that makes the scrollbar. */
   tallPx: number;
+  /** How far it is scrolled: from 0 to 1. */
+  part: number;
   /** In rows, with a fraction: what stands `anchorPx` below the upper edge. */
   position: number;
   anchorPx: number;
@@ -24,7 +30,7 @@ export interface Look {
 const TALLEST_PX = 15_000_000;
 const OVERSCAN = 6;
 
-const tallPx = ({ count, rowPx }: Geometry): number => Math.min(count * rowPx, TALLEST_PX);
+const tallPx = ({ count, rowPx, spareRows }: Geometry): number => Math.min((count + spareRows) * rowPx, TALLEST_PX);
 
 export function lookAt(geometry: Geometry, topPx: number): Look {
   const { count, rowPx, heightPx } = geometry;
@@ -36,7 +42,7 @@ export function lookAt(geometry: Geometry, topPx: number): Look {
   const after = Math.ceil((heightPx - anchorPx) / rowPx) + 1;
   const within = (row: number) => Math.min(count, Math.max(0, row));
   const [inSightFirst, inSightLast] = [within(Math.floor(position) - before), within(Math.floor(position) + after)];
-  return { tallPx: tall, position, anchorPx, inSightFirst, inSightLast, first: within(inSightFirst - OVERSCAN), last: within(inSightLast + OVERSCAN) };
+  return { tallPx: tall, part, position, anchorPx, inSightFirst, inSightLast, first: within(inSightFirst - OVERSCAN), last: within(inSightLast + OVERSCAN) };
 }
 
 /** How far to scroll so that the row begins `atPx` below the upper edge. */

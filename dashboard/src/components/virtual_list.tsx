@@ -9,7 +9,7 @@
 import { useEffect, useImperativeHandle, useLayoutEffect, useRef } from "preact/hooks";
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren, Ref } from "preact";
-import { lookAt, scrollFor, type Geometry } from "./scrolling";
+import { lookAt, scrollFor, type Geometry, type Look } from "./scrolling";
 
 /** What a list can be told to do. */
 export interface ListHandle {
@@ -30,7 +30,7 @@ interface Props {
   row: (index: number) => ComponentChildren;
   /** Told which rows are in sight, so that they can be fetched. */
   seen?: (first: number, last: number) => void;
-  /** Told after each scroll, whoever did it, whether the end is in sight. */
+  /** Told after the user scrolled, whether the end is in sight. */
   scrolled?: (atEnd: boolean) => void;
   /** The end stays in sight while rows are added. */
   sticky?: boolean;
@@ -45,14 +45,17 @@ export function VirtualList({ count, rowPx, label, row, seen, scrolled, sticky =
   const drawn = useRef<HTMLDivElement>(null);
   const top = useSignal(0);
   const height = useSignal(600);
-  const geometry: Geometry = { count, rowPx, heightPx: height.value };
+  const geometry: Geometry = { count, rowPx, heightPx: height.value, spareRows: wraps ? Math.ceil(height.value / rowPx) : 0 };
   const look = lookAt(geometry, top.value);
   const latest = useRef({ geometry, sticky, scrolled });
   latest.current = { geometry, sticky, scrolled };
 
+  const widest = useRef(0); // so that the scrollbar below does not come and go with the rows
+  const own = useRef(0); // how far we scrolled it
   const scrollTo = (to: number) => {
-    if (box.current) box.current.scrollTop = to;
-    if (box.current) top.value = box.current.scrollTop;
+    if (!box.current) return;
+    box.current.scrollTop = to;
+    own.current = top.value = box.current.scrollTop;
   };
   const current = () => lookAt(latest.current.geometry, box.current?.scrollTop ?? 0);
   useImperativeHandle(handle ?? null, () => ({
@@ -76,6 +79,8 @@ export function VirtualList({ count, rowPx, label, row, seen, scrolled, sticky =
     };
     const moved = () => {
       top.value = element.scrollTop;
+      if (Math.abs(element.scrollTop - own.current) < 1) return;
+      own.current = -1;
       latest.current.scrolled?.(element.scrollHeight - element.clientHeight - element.scrollTop <= 2);
     };
     const sizes = new ResizeObserver(measure);
@@ -90,11 +95,10 @@ export function VirtualList({ count, rowPx, label, row, seen, scrolled, sticky =
     if (sticky) scrollTo(Number.MAX_SAFE_INTEGER);
   }, [sticky, count]);
   useLayoutEffect(() => {
-    const element = drawn.current;
-    const anchor = element?.children[Math.min(Math.floor(look.position), count - 1) - look.first] as HTMLElement | undefined;
-    if (!element || !anchor) return;
-    const into = Math.min(1, look.position - (look.first + Array.prototype.indexOf.call(element.children, anchor)));
-    element.style.transform = `translateY(${look.anchorPx - anchor.offsetTop - into * anchor.offsetHeight}px)`;
+    if (!drawn.current) return;
+    drawn.current.style.transform = `translateY(${offsetOf(drawn.current, look, geometry)}px)`;
+    if (!wraps) widest.current = Math.max(widest.current, drawn.current.scrollWidth);
+    drawn.current.style.minWidth = wraps ? "" : `${widest.current}px`;
   });
   useEffect(() => seen?.(look.inSightFirst, look.inSightLast), [look.inSightFirst, look.inSightLast, count]);
 
@@ -108,4 +112,16 @@ export function VirtualList({ count, rowPx, label, row, seen, scrolled, sticky =
       </div>
     </div>
   );
+}
+
+/** How far down to move the rows that are drawn, so that each stands where it has to. */
+function offsetOf(drawn: HTMLElement, look: Look, { count, heightPx }: Geometry): number {
+  if (look.first === 0 && look.last === count) {
+    const tooTall = drawn.offsetHeight - heightPx; // all are drawn, so how tall they are is known
+    return tooTall > 0 ? -tooTall * look.part : 0;
+  }
+  const index = Math.min(Math.floor(look.position), count - 1);
+  const anchor = drawn.children[index - look.first];
+  if (!(anchor instanceof HTMLElement)) return 0;
+  return look.anchorPx - anchor.offsetTop - (look.position - index) * anchor.offsetHeight;
 }

@@ -19,13 +19,18 @@ export interface Gap {
   reason: string;
 }
 
-/** total_lines: of both streams, which is the number of the last one. sealed: there will be no more. */
+/**
+ * next: where the next page goes on, in the direction that was read; null: nothing is there. total_lines: of both
+ * streams, which is the number of the last one. sealed: there will be no more. damage: how it differs from what was sealed.
+ */
 export interface OutputPage {
   lines: OutputLine[];
+  next: number | null;
   total_lines: number;
   total_bytes: number;
   sealed: boolean;
   truncated: boolean;
+  damage: string;
   gaps: Gap[];
 }
 
@@ -38,9 +43,19 @@ export interface PageWanted {
   stream: StreamFilter;
 }
 
+/** count: of the lines that were looked at. next: where to search on. */
 export interface SearchPage {
-  hits: { seq: number }[];
-  total: number;
+  lines: { seq: number }[];
+  count: number;
+  next: number | null;
+}
+
+export interface SearchWanted {
+  q: string;
+  stream: StreamFilter;
+  match_case: boolean;
+  after: number;
+  limit: number;
 }
 
 /** What the viewer needs from outside. */
@@ -52,7 +67,7 @@ export interface OutputSource {
 
 export function outputOf(job: OutputJob): OutputSource & {
   wholeLine: (seq: number) => Promise<OutputLine | undefined>;
-  search: (q: string, options: { stream: StreamFilter; match_case: boolean; after: number; limit: number }, signal: AbortSignal) => Promise<SearchPage>;
+  search: (wanted: SearchWanted, signal: AbortSignal) => Promise<SearchPage>;
   downloadUrl: (stream: StreamFilter) => string;
 } {
   const path = `/jobs/${encodeURIComponent(job.job_id)}/output`;
@@ -63,7 +78,7 @@ export function outputOf(job: OutputJob): OutputSource & {
     page: ({ from_end, limit, ...rest }, signal) => page(from_end ? { ...rest, from_end: limit } : { ...rest, limit }, signal),
     follow: (after, take, failed) => onOutput({ job_id: job.job_id, after, progress: true }, take, failed),
     wholeLine: async (seq) => (await page({ after: seq - 1, limit: 1, max_line_bytes: LONGEST_LINE_BYTES })).lines[0],
-    search: async (q, options, signal) => (await get<SearchPage>(`${path}/search`, { q, ...options }, signal, headers)).body,
+    search: async (wanted, signal) => (await get<SearchPage>(`${path}/search`, { ...wanted }, signal, headers)).body,
     downloadUrl: (stream) => address(`${path}/download`, { stream, token }),
   };
 }

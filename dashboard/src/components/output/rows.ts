@@ -23,7 +23,13 @@ export interface Rows {
   take(wanted: PageWanted, page: OutputPage): number;
   /** Takes new lines at the end. */
   append(lines: readonly OutputLine[], total: number): void;
-  /** In memory. */
+  /** Whether the line, or the gap that it is in, can be shown at once. */
+  has(seq: number): boolean;
+  /** Whether nothing that was known when they were fetched lies behind the last row. */
+  readonly reachesEnd: boolean;
+  /** Whether each line has its place, wherever one is. */
+  readonly isNumbered: boolean;
+  /** Lines in memory. */
   readonly held: number;
 }
 
@@ -31,8 +37,14 @@ export interface Rows {
 export class NumberedRows implements Rows {
   private lines = new Map<number, OutputLine>();
   private gaps: Gap[] = [];
+  readonly isNumbered = true;
+  readonly reachesEnd = true;
 
   constructor(private total: number) {}
+
+  has(seq: number): boolean {
+    return this.lines.has(seq) || this.gaps.some(({ first, last }) => first <= seq && seq <= last);
+  }
 
   get held(): number {
     return this.lines.size;
@@ -65,17 +77,16 @@ export class NumberedRows implements Rows {
     const missing = near.flatMap((row) => (row.kind === "line" && !row.line ? [row.seq] : []));
     if (missing.length === 0) return null;
     const [from, until] = [Math.min(...missing), Math.max(...missing)];
-    const spare = Math.max(0, PAGE_LINES - (until - from + 1));
-    const upwards = this.lines.has(until + 1) || until === this.total; // what follows is here: the lines before it are next
-    const after = Math.max(0, from - 1 - (upwards ? spare : Math.floor(spare / 4)));
-    return { after, limit: PAGE_LINES, stream: "" };
+    // Pages may be short where lines are long: so they begin with what is missing.
+    const upwards = this.lines.has(until + 1) || until === this.total;
+    return { ...(upwards ? { before: until + 1 } : { after: from - 1 }), limit: PAGE_LINES, stream: "" };
   }
 
   take(wanted: PageWanted, page: OutputPage): number {
     this.total = Math.max(this.total, wanted.from_end ? page.total_lines : 0);
     for (const gap of page.gaps) this.addGap(gap);
     for (const line of page.lines) this.lines.set(line.seq, line);
-    if (wanted.after !== undefined) this.noticeMissing(wanted.after, wanted.limit, page);
+    if (!wanted.from_end) this.noticeMissing(wanted, page);
     this.trim(page.lines[Math.floor(page.lines.length / 2)]?.seq ?? this.total);
     return 0;
   }
@@ -87,10 +98,12 @@ export class NumberedRows implements Rows {
   }
 
   /** A line of the page's range that did not come, though nobody says why, would be asked for for ever. */
-  private noticeMissing(after: number, limit: number, page: OutputPage): void {
-    const until = page.lines.length < limit ? Math.min(after + limit, this.total) : (page.lines.at(-1)?.seq ?? after);
-    let next = after + 1;
-    for (const seq of [...page.lines.map((line) => line.seq), until + 1]) {
+  private noticeMissing({ after, before, limit }: PageWanted, page: OutputPage): void {
+    const [oldest, newest] = [page.lines[0]?.seq, page.lines.at(-1)?.seq];
+    const first = before === undefined ? (after ?? 0) + 1 : page.next === null ? Math.max(1, before - limit) : (oldest ?? before);
+    const last = before !== undefined ? before - 1 : page.next === null ? Math.min(first - 1 + limit, this.total) : (newest ?? first - 1);
+    let next = first;
+    for (const seq of [...page.lines.map((line) => line.seq), last + 1]) {
       if (seq > next && !this.gaps.some((gap) => gap.first <= next && seq - 1 <= gap.last)) this.addGap({ first: next, last: seq - 1, reason: "" });
       next = Math.max(next, seq + 1);
     }
@@ -115,10 +128,20 @@ export class NumberedRows implements Rows {
 /** The lines of one stream around a place; their numbers have holes, so there is no telling how many lie outside. */
 export class StreamRows implements Rows {
   private lines: OutputLine[] = [];
-  private moreBefore = true;
-  private moreAfter = true;
+  /** Where the next pages go on; null: nothing is there. */
+  private before: number | null = null;
+  private after: number | null = 0;
+  readonly isNumbered = false;
 
   constructor(private readonly stream: StreamFilter) {}
+
+  has(seq: number): boolean {
+    return this.lines.some((line) => line.seq === seq);
+  }
+
+  get reachesEnd(): boolean {
+    return this.after === null;
+  }
 
   get held(): number {
     return this.lines.length;
@@ -139,30 +162,32 @@ export class StreamRows implements Rows {
   }
 
   needs(first: number, last: number): PageWanted | null {
-    const [oldest, newest] = [this.lines[0], this.lines.at(-1)];
-    if (!oldest || !newest) return this.moreAfter ? { after: 0, limit: PAGE_LINES, stream: this.stream } : null;
-    if (this.moreBefore && first < AHEAD_ROWS) return { before: oldest.seq, limit: PAGE_LINES, stream: this.stream };
-    if (this.moreAfter && last > this.lines.length - AHEAD_ROWS) return { after: newest.seq, limit: PAGE_LINES, stream: this.stream };
+    const page = { limit: PAGE_LINES, stream: this.stream };
+    if (this.before !== null && first < AHEAD_ROWS) return { before: this.before, ...page };
+    if (this.after !== null && last > this.lines.length - AHEAD_ROWS) return { after: this.after, ...page };
     return null;
   }
 
   take(wanted: PageWanted, page: OutputPage): number {
-    const full = page.lines.length >= wanted.limit;
-    if (wanted.before !== undefined) {
-      const older = page.lines.filter((line) => line.seq < (this.lines[0]?.seq ?? Infinity));
-      this.moreBefore = full;
-      this.moreAfter ||= older.length + this.lines.length > MOST_LINES;
-      this.lines = [...older, ...this.lines].slice(0, MOST_LINES);
-      return older.length;
-    }
-    const joins = wanted.after !== undefined && wanted.after === this.lines.at(-1)?.seq;
-    if (!joins) [this.lines, this.moreBefore] = [[], wanted.from_end ? full : wanted.after !== 0];
-    this.moreAfter = wanted.from_end ? false : full;
+    if (wanted.before !== undefined) return wanted.before === this.before ? this.prepend(page) : 0;
+    if (wanted.from_end) [this.lines, this.before, this.after] = [[], page.next, null];
+    else if (wanted.after !== this.after) [this.lines, this.before] = [[], wanted.after ? wanted.after + 1 : null];
+    if (!wanted.from_end) this.after = page.next;
     return this.extend(page.lines);
   }
 
   append(lines: readonly OutputLine[]): void {
-    if (!this.moreAfter) this.extend(lines.filter(({ stream }) => stream === this.stream));
+    if (this.after === null) this.extend(lines.filter(({ stream }) => stream === this.stream));
+  }
+
+  private prepend(page: OutputPage): number {
+    this.before = page.next;
+    this.lines = [...page.lines, ...this.lines];
+    if (this.lines.length > MOST_LINES) {
+      this.lines = this.lines.slice(0, MOST_LINES);
+      this.after = this.lines.at(-1)?.seq ?? null;
+    }
+    return page.lines.length;
   }
 
   /** Returns what `take` does: less than nothing when rows before were let go. */
@@ -170,7 +195,8 @@ export class StreamRows implements Rows {
     const last = this.lines.at(-1)?.seq ?? 0;
     this.lines.push(...lines.filter(({ seq }) => seq > last));
     const tooMany = Math.max(0, this.lines.length - MOST_LINES);
-    if (tooMany > 0) [this.lines, this.moreBefore] = [this.lines.slice(tooMany), true];
+    if (tooMany > 0) this.lines = this.lines.slice(tooMany);
+    if (tooMany > 0) this.before = this.lines[0]?.seq ?? null;
     return -tooMany;
   }
 }
