@@ -70,7 +70,8 @@ async def _during(dms: Dms, pages: Sequence[Page]) -> tuple[Sequence[float], Seq
         for number in range(EVENTS):
             await dms.post("/device/status", {"is_available": number % 2 == 1})
             await asyncio.sleep(PAUSE_SECONDS)
-        await asyncio.wait_for(reading, 60)
+        async with asyncio.timeout(60):
+            await reading
     seen = [await _seen(page, max(committed)) for page in pages]
     bare = [heard[position] - at for position, at in committed.items()]
     shown = [times[position] - at for times in seen for position, at in committed.items()]
