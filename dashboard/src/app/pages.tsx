@@ -1,7 +1,6 @@
 /** Which page an address shows. `:name` matches one step. */
 import type { FunctionComponent } from "preact";
 import { href, place } from "./router";
-import { ComputeProviderEarnings } from "../pages/cp/earnings";
 import { DeploymentHistory } from "../pages/cp/history";
 import { ComputeProviderHome } from "../pages/cp/home";
 import { ComputeProviderJob } from "../pages/cp/job";
@@ -17,7 +16,6 @@ const PAGES: readonly (readonly [string, Page])[] = [
   ["/cp", ComputeProviderHome],
   ["/cp/jobs", DeploymentHistory],
   ["/cp/jobs/:id", ComputeProviderJob],
-  ["/cp/earnings", ComputeProviderEarnings],
   ["/cp/settings", ComputeProviderSettings],
   ["/peers", Peers],
 ];

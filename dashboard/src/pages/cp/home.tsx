@@ -25,7 +25,7 @@ export function ComputeProviderHome() {
       {machine.known.value && !onboarded(row) && (moment.value ? <NotThen /> : <Onboarding />)}
       {row && onboarded(row) && (
         <>
-          <div class="grid">
+          <div class="grid even">
             <Availability row={row} />
             <Today />
           </div>

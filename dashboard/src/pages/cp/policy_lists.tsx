@@ -40,7 +40,7 @@ function PolicyForm({ policy }: { policy: Policy }) {
   const same = samePolicy(policyOf(texts.value), policyOf(before));
   const save = () => run(async () => void (await send("PUT", "/device/policy", policyOf(texts.value))));
   return (
-    <form onSubmit={(event) => event.preventDefault()}>
+    <form class="wide" onSubmit={(event) => event.preventDefault()}>
       <div class="grid">
         {LIST_NAMES.map((name) => <EntriesField key={name} name={name} text={texts.value[name]} onChange={(text) => (texts.value = { ...texts.value, [name]: text })} />)}
       </div>
