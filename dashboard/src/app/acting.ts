@@ -1,12 +1,11 @@
-/** Whether what changes something can be done now, and if not, why: told where the button is. */
+/** Whether the page may change anything, and why not. */
 import { computed } from "@preact/signals";
 import { link } from "../live/live";
 import { moment } from "./router";
 
-/** Empty when one can act. */
-export const hindrance = computed(() => {
-  if (moment.value) return "You look at the past. Go back to now to change something.";
-  if (link.value.state === "live") return "";
-  if (link.value.state === "connecting") return "Not connected to the DMS yet.";
-  return "The DMS can't be reached, so what you see may be old. This works again as soon as it answers.";
+/** Empty when actions are on. */
+export const whyNoActions = computed((): string => {
+  if (moment.value) return "You look at the past, which can't be changed. Go back to now to act.";
+  if (link.value.state === "reconnecting") return "The connection to the DMS is lost, so what you see may be old. Actions come back with it.";
+  return "";
 });

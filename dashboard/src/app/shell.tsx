@@ -14,7 +14,7 @@ import { storedTheme, storeTheme, type Theme } from "./theme_choice";
 
 const ROLES = [
   { at: "/sp", name: "Service provider", pages: [["/sp", "Jobs"], ["/sp/new", "New job"]] },
-  { at: "/cp", name: "Compute provider", pages: [["/cp", "Machine"], ["/cp/earnings", "Earnings"], ["/cp/settings", "Settings"]] },
+  { at: "/cp", name: "Compute provider", pages: [["/cp", "Machine"], ["/cp/jobs", "Jobs"], ["/cp/earnings", "Earnings"], ["/cp/settings", "Settings"]] },
 ] as const;
 
 export function Shell({ children }: { children: ComponentChildren }) {

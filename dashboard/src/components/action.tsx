@@ -1,26 +1,60 @@
-/** A button that changes something. It is off, and says why, while what is shown is not the present. */
+/** Buttons that change something: off in the past and without a connection, and they say why. */
 import type { ComponentChildren } from "preact";
-import { useId } from "preact/hooks";
-import { hindrance } from "../app/acting";
+import { useSignal } from "@preact/signals";
+import { ApiError } from "../api/client";
+import { whyNoActions } from "../app/acting";
+import { moment } from "../app/router";
+import { setQuery } from "../app/router";
 
-interface Props {
+interface ActionProps {
   onClick: () => void;
-  /** Why it can't be done for a reason of its own; empty when it can. */
-  off?: string;
-  class?: string;
-  /** What it does, where its text alone does not say. */
+  kind?: "primary" | "danger" | "";
+  /** A reason of the page's own why it can't be done now. */
+  hindrance?: string;
+  busy?: boolean;
   label?: string;
   children: ComponentChildren;
 }
 
-/** It can be focused while it is off, so that a screen reader says why. */
-export function Action({ onClick, off = "", class: name = "", label, children }: Props) {
-  const id = useId();
-  const why = hindrance.value || off;
+export function Action({ onClick, kind = "", hindrance = "", busy = false, label, children }: ActionProps) {
+  const why = whyNoActions.value || hindrance;
   return (
-    <>
-      <button class={name} aria-label={label} aria-disabled={why ? "true" : undefined} aria-describedby={why ? id : undefined} title={why || undefined} onClick={() => why === "" && onClick()}>{children}</button>
-      {why && <span id={id} class="hidden">{why}</span>}
-    </>
+    <button class={kind || undefined} disabled={why !== "" || busy} aria-busy={busy} title={why || undefined} aria-label={label && why ? `${label}: ${why}` : label} onClick={onClick}>
+      {children}
+    </button>
   );
+}
+
+/** Says once on a page why its actions are off. */
+export function PastNotice() {
+  if (!moment.value) return null;
+  return (
+    <p class="notice" data-testid="past-notice">
+      {whyNoActions.value} <button onClick={() => setQuery({ at: "" }, false)}>Back to now</button>
+    </p>
+  );
+}
+
+/** Runs what changes something, and keeps what went wrong. */
+export function useDoing() {
+  const [busy, trouble, done] = [useSignal(false), useSignal(""), useSignal("")];
+  const run = async (work: () => Promise<string | void>): Promise<boolean> => {
+    [busy.value, trouble.value, done.value] = [true, "", ""];
+    try {
+      done.value = (await work()) ?? "";
+      return true;
+    } catch (error) {
+      trouble.value = error instanceof ApiError ? said(error) : String(error);
+      return false;
+    } finally {
+      busy.value = false;
+    }
+  };
+  return { busy, trouble, done, run };
+}
+
+/** The server's words, with each field that it names. */
+function said(error: ApiError): string {
+  const fields = error.errors.map(({ pointer = "", detail = "" }) => `${pointer} ${detail}`.trim()).filter((text) => text && !error.message.includes(text));
+  return [error.message, ...fields.slice(0, 5)].join("; ");
 }
