@@ -10,7 +10,7 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
 from dms.adapters.http.past import AS_OF, views_at
-from dms.adapters.http.replies import json_reply, query, query_int
+from dms.adapters.http.replies import json_reply, list_reply, query, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, whole
 from dms.errors import Unavailable
 from projections.base import LeftOut
@@ -76,9 +76,9 @@ async def providers(request: Request, api: Api) -> HTTPResponse:
     """{"items", "next_token"}: the compute providers by peer id, this device as `self`."""
     limit = query_int(request, "limit", PAGE, ROWS_A_READ, lowest=1)
     views = await views_at(request, api)
-    page = await views.page(_CAPACITY, limit=limit, after=query(request, "after"))
+    page = await views.page(_CAPACITY, limit=limit, after=query(request, "after"), counted=True)
     shown = _as_shown(page.rows, request, api)
-    return json_reply({"items": [row.public for row in shown], "next_token": page.next})
+    return list_reply({"items": [row.public for row in shown], "next_token": page.next}, page.total)
 
 
 async def projections(_request: Request, api: Api) -> HTTPResponse:
@@ -114,6 +114,7 @@ ROUTES = (
     ),
     Route(
         "GET", "/providers", providers, "The compute providers, by peer id.", answer=answers.ProviderPage,
+        counted=True,
         query=(
             Parameter("limit", "Most providers in the answer.", whole(ROWS_A_READ, lowest=1, default=PAGE)),
             Parameter("after", "Continue after this one: a page's next_token."),

@@ -184,6 +184,9 @@ def _guard(app: Sanic[Any, Any], gate: Gate) -> None:
         response.headers["x-request-id"] = request_id(request)
         response.headers["x-content-type-options"] = "nosniff"
         response.headers.setdefault("cache-control", "no-store")
+        position = getattr(request.ctx, "position", None)
+        if position is not None and response.status < 400:
+            response.headers["x-position"] = str(position)
         response.headers.update(gate.cors(request))
         if request.method == "OPTIONS":
             response.headers.update(gate.preflight(request))
