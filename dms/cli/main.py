@@ -21,6 +21,7 @@ from dms.cli import (
     settings,
     support,
     transactions,
+    usage,
     wallet,
 )
 from dms.cli.core import Root, shared_options
@@ -61,6 +62,7 @@ for module in (
     daemon,
     settings,
     device,
+    usage,
     gpu,
     wallet,
     peers,

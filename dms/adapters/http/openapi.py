@@ -45,7 +45,7 @@ PATH_PARAMETERS: Mapping[str, Parameter] = {
 }
 HEADERS: Mapping[str, Any] = {
     "x-position": {
-        "description": "Everything up to this position of the log is in the answer; the events behind it tell the rest.",
+        "description": "Everything up to this position of the log is in the answer; go on with the events behind it.",
         "schema": {"type": "integer", "minimum": 0},
     },
     "x-total": {

@@ -86,7 +86,7 @@ def query_int(request: Request, name: str, default: int, highest: int = LARGEST,
 
 
 def query_time(request: Request, name: str) -> int:
-    """An ISO 8601 time as Unix µs; 0 when it is not there. Raises InvalidInput."""
+    """RFC 3339 as Unix µs; 0 when absent. Raises InvalidInput."""
     text = query(request, name)
     if not text:
         return 0

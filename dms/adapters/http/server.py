@@ -23,6 +23,7 @@ from dms.adapters.http import (
     asyncapi,
     chat,
     checkpoints,
+    dashboard,
     debug,
     default_provider,
     deploy,
@@ -32,6 +33,7 @@ from dms.adapters.http import (
     gpu,
     job_metrics,
     jobs,
+    live,
     log_archive,
     metrics,
     onboarding,
@@ -49,6 +51,7 @@ from dms.adapters.http.connection import Connection
 from dms.adapters.http.deploy import DeployEndpoint
 from dms.adapters.http.fanout import Hub
 from dms.adapters.http.gate import Gate
+from dms.adapters.http.live import Live
 from dms.adapters.http.problems import Refused, answer
 from dms.adapters.http.replies import request_id
 from dms.adapters.http.routes import Api, Route, WebSocket, run
@@ -83,7 +86,13 @@ MODULES = (
     pages,
 )
 ROUTES: tuple[Route, ...] = tuple(route for module in MODULES for route in module.ROUTES)
-WEBSOCKETS: tuple[WebSocket, ...] = (*deploy.WEBSOCKETS, *events.WEBSOCKETS, *files.WEBSOCKETS, *chat.WEBSOCKETS)
+WEBSOCKETS: tuple[WebSocket, ...] = (
+    *deploy.WEBSOCKETS,
+    *events.WEBSOCKETS,
+    *live.WEBSOCKETS,
+    *files.WEBSOCKETS,
+    *chat.WEBSOCKETS,
+)
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -133,9 +142,11 @@ def build_app(
     )
     api = Api(services, views)
     app.ctx.hub = Hub(services.log, services.outputs, api.log_path, services.loops)
+    app.ctx.live = Live(api, services.loops)
     endpoints = (
         DeployEndpoint(services, app.ctx.hub).endpoint,
         events.endpoint(api),
+        app.ctx.live.endpoint,
         *files.endpoints(api),
         *chat.endpoints(api),
     )
@@ -144,10 +155,11 @@ def build_app(
     app.ctx.gate = Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins)
     _guard(app, app.ctx.gate)
     routes = (*ROUTES, *debug.ROUTES) if debug_routes else ROUTES
-    app.ctx.allow = _allow((*routes, *pages.PAGES))
+    all_routes = (*routes, *pages.PAGES, *dashboard.PAGES)
+    app.ctx.allow = _allow(all_routes)
     app.ctx.description = cache(lambda: describe(routes))
     app.ctx.stream_description = cache(lambda: describe_streams(streams()))
-    _add_routes(app, api, (*routes, *pages.PAGES))
+    _add_routes(app, api, all_routes)
     return app
 
 
@@ -187,7 +199,10 @@ def _guard(app: Sanic[Any, Any], gate: Gate) -> None:
         position = getattr(request.ctx, "position", None)
         if position is not None and response.status < 400:
             response.headers["x-position"] = str(position)
+        own_vary = response.headers.get("vary", "")
         response.headers.update(gate.cors(request))
+        if own_vary:
+            response.headers["vary"] = f"{own_vary}, Origin"
         if request.method == "OPTIONS":
             response.headers.update(gate.preflight(request))
 
@@ -267,6 +282,7 @@ class HttpServer:
         await server.startup()
         await server.before_start()
         self.app.ctx.hub.start()
+        self.app.ctx.live.start()
         self.app.ctx.sockets.start()
         self._server = server
         await server.start_serving()
@@ -285,6 +301,7 @@ class HttpServer:
         if closed is not None:
             await closed
         await self.app.ctx.hub.close()
+        await self.app.ctx.live.close()
         await server.after_stop()
         Sanic.unregister_app(self.app)
 
