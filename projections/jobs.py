@@ -3,7 +3,7 @@ events; on the compute provider the Deployment's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from msgspec import Struct
@@ -110,7 +110,7 @@ class Jobs(Projection[JobRow]):
     event_types: ClassVar[frozenset[type[Event]]] = _EVENTS | {Unknown}
     row_type = JobRow
     columns: ClassVar[Mapping[str, str]] = {**COLUMNS, BEGUN: "INTEGER", POSITION: "INTEGER"}
-    indexed = (*INDEXED, POSITION)
+    indexed: ClassVar[Sequence[str]] = (*INDEXED, POSITION)
 
     def key(self, recorded: AnyFact) -> str | None:
         return recorded.key if recorded.kind in _KINDS and recorded.event_type in self.event_types else None

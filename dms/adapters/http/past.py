@@ -31,6 +31,19 @@ async def views_at(request: Request, api: Api) -> Views:
     return api.views.at(position)
 
 
+async def moment_of(request: Request, api: Api) -> int:
+    """Unix µs: now, or when the newest event came that is counted in `as_of`; 0 before the first."""
+    if not query(request, "as_of"):
+        return api.services.now()
+    return await time_at(request.ctx.position, api)
+
+
+async def time_at(position: int, api: Api) -> int:
+    """When the event at that position was recorded, Unix µs; 0 at 0."""
+    found = await api.services.log.read(position - 1, 1) if position else ()
+    return found[0].time if found else 0
+
+
 async def position_of(text: str, name: str, api: Api) -> int:
     """A position, or a time: the newest position at it; archived ones as well. Raises InvalidInput."""
     log = api.services.log

@@ -19,6 +19,7 @@ from msgspec import Struct
 from dms.adapters.views.queries import Asked, Source
 from dms.adapters.views.table import ViewTable
 from dms.application.ports import EventLog
+from dms.database import connect_in_memory
 from dms.domain.event import Recorded
 from dms.errors import Conflict
 from dms.recent import Recent
@@ -58,7 +59,7 @@ class Whole:
     def __init__(self, table: ViewTable, rows: Mapping[str, Any]) -> None:
         self.rows, self._table = rows, table
         self._lock = threading.Lock()
-        self._connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+        self._connection = connect_in_memory()
         weakref.finalize(self, self._connection.close)
         _fill(self._connection, table, rows)
 
