@@ -1,6 +1,9 @@
 /** What every page has around it: where one can go, and how fresh what is shown is. */
 import type { ComponentChildren } from "preact";
 import { useSignal } from "@preact/signals";
+import { KeysHelp } from "../components/keys_help";
+import { Toasts } from "../components/toasts";
+import "../styles/shell.css";
 import { link } from "../live/live";
 import { href, moment, place } from "./router";
 import { storedTheme, storeTheme, type Theme } from "./theme_choice";
@@ -27,6 +30,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
           <a href={href("/peers")} aria-current={path === "/peers" ? "page" : undefined}>Peers</a>
         </nav>
         <Freshness />
+        <KeysHelp />
         <ThemeSwitch />
       </header>
       {role && (
@@ -37,6 +41,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
         </nav>
       )}
       <main id="main" tabIndex={-1} class={link.value.state === "live" ? undefined : "stale"}>{children}</main>
+      <Toasts />
     </>
   );
 }
