@@ -40,6 +40,7 @@ from dms.adapters.http import (
     pages,
     past,
     peers,
+    policy,
     results,
     retired,
     transactions,
@@ -62,6 +63,7 @@ from projections.base import LiveViews
 
 MODULES = (
     onboarding,
+    policy,
     wallets,
     peers,
     default_provider,
