@@ -40,9 +40,10 @@ def check_pattern(pattern: str) -> None:
         return
     if not pattern or len(pattern) > LONGEST_PATTERN:
         raise InvalidInput(f"a pattern has 1 to {LONGEST_PATTERN} characters, not {len(pattern)}")
-    name, at, digest = pattern.partition("@")
+    name, at, digest = pattern.replace("[[]", "[").partition("@")
+    plain = _WILD.sub("1", name)
     try:
-        parse_image(_WILD.sub("1", name) if at and _WILD.search(digest) else _WILD.sub("1", pattern))
+        parse_image(f"{plain}@{digest}" if at and not _WILD.search(digest) else plain)
     except InvalidInput as error:
         raise InvalidInput(
             f"{pattern[:80]!r} fits no image: expected a name such as busybox, ghcr.io/nunet/* or name:tag, or a "

@@ -152,6 +152,10 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "network_trouble": "why it is no more",
         "online": "as its owner set it",
     },
+    "DevicePolicy": {
+        "images": "patterns such as busybox, ghcr.io/nunet/*, name:tag and sha256:...",
+        "peers": "peer ids",
+    },
     "DiffAnswer": {
         "from": "the earlier position",
         "to": "the later position",
@@ -325,6 +329,7 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "warnings": "what may be a mistake in the request",
     },
     "ResourceBody": {"cpu": "MHz to offer", "memory": "MB to offer"},
+    "Lists": {"allow": "what alone is taken; empty for all", "deny": "what is never taken, even if it is allowed"},
     "Resources": {"cpu_mhz": "MHz over all cores", "memory_mb": "MB", "vram_mb": "MB over all GPUs"},
     "ResumeJob": {"progress_file": "name of the checkpoint", "resume": "whether to go on from it"},
     "Retry": {"max_attempts": "how many providers are tried, one after the other"},
