@@ -35,6 +35,18 @@ class PolicyBody(Struct, frozen=True, kw_only=True):
     peers: Annotated[ListsBody, Meta(description="peer ids")]
 
 
+class PolicyLists(Struct, frozen=True, kw_only=True):
+    allow: Annotated[tuple[str, ...], Meta(description="what alone is taken; empty for all")]
+    deny: Annotated[tuple[str, ...], Meta(description="what is never taken, even if it is allowed")]
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """Whose jobs, and which images, are taken, beside what the configuration says."""
+
+    images: Annotated[PolicyLists, Meta(description="patterns: busybox, ghcr.io/nunet/*, name:tag, sha256:...")]
+    peers: Annotated[PolicyLists, Meta(description="peer ids")]
+
+
 class RefusedPeer(Struct, frozen=True, kw_only=True):
     """What a peer wanted and did not get; the same again is counted."""
 
@@ -53,7 +65,7 @@ class RefusedList(Struct, frozen=True, kw_only=True):
 
 async def show(request: Request, api: Api) -> HTTPResponse:
     row = await (await views_at(request, api)).get(_VIEW, OWN)
-    return json_reply(DevicePolicy() if row is None else row.policy)
+    return json_reply(_shown(DevicePolicy() if row is None else row.policy))
 
 
 async def change(request: Request, api: Api) -> HTTPResponse:
@@ -61,7 +73,7 @@ async def change(request: Request, api: Api) -> HTTPResponse:
     body = parse(request.body, PolicyBody)
     policy = DevicePolicy(images=_lists(body.images), peers=_lists(body.peers))
     await api.services.device.change_policy(policy)
-    return json_reply(policy)
+    return json_reply(_shown(policy))
 
 
 async def refusals(_request: Request, api: Api) -> HTTPResponse:
@@ -80,6 +92,13 @@ async def refusals(_request: Request, api: Api) -> HTTPResponse:
     return json_reply(RefusedList(items=items))
 
 
+def _shown(policy: DevicePolicy) -> Policy:
+    images, peers = policy.images, policy.peers
+    return Policy(
+        images=PolicyLists(allow=images.allow, deny=images.deny), peers=PolicyLists(allow=peers.allow, deny=peers.deny)
+    )
+
+
 def _lists(body: ListsBody) -> Lists:
     return Lists(allow=body.allow, deny=body.deny)
 
@@ -94,12 +113,12 @@ _REFUSED: dict[str, Any] = {
 _TAGS = ("device",)
 ROUTES = (
     Route(
-        "GET", "/device/policy", show, "Whose jobs, and which images, are taken.", query=(AS_OF,), answer=DevicePolicy,
+        "GET", "/device/policy", show, "Whose jobs, and which images, are taken.", query=(AS_OF,), answer=Policy,
         answer_example=_POLICY, errors=(400,), tags=_TAGS,
     ),
     Route(
         "PUT", "/device/policy", change, "Change whose jobs, and which images, are taken.", PolicyBody,
-        body_example=_POLICY, answer=DevicePolicy, answer_example=_POLICY, errors=(400,), tags=_TAGS,
+        body_example=_POLICY, answer=Policy, answer_example=_POLICY, errors=(400,), tags=_TAGS,
         description="The whole of it: what is left out of a list is not on it any more. It holds at once for what is "
         "asked from then on, beside `job.image_allow` and `job.image_deny`; jobs that run go on. Of a denied peer "
         "nothing is taken: no job, file or chat, and no offer of its own.",

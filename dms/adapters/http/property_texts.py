@@ -98,6 +98,7 @@ _SHARED: Mapping[str, str] = {
     "status": "where it stands",
     "stream_id": "its place among those that wait; null for others",
     "subject": "what it is about",
+    "subscribe": "what is subscribed to",
     "time": "when it happened",
     "topic": "the event's type, such as job.submitted",
     "to_provider": "NTX that go to the provider, decimal text; empty while the job runs",
@@ -151,10 +152,6 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "network": "the most that jobs are given, none or internet",
         "network_trouble": "why it is no more",
         "online": "as its owner set it",
-    },
-    "DevicePolicy": {
-        "images": "patterns such as busybox, ghcr.io/nunet/*, name:tag and sha256:...",
-        "peers": "peer ids",
     },
     "DiffAnswer": {
         "from": "the earlier position",
@@ -329,7 +326,6 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "warnings": "what may be a mistake in the request",
     },
     "ResourceBody": {"cpu": "MHz to offer", "memory": "MB to offer"},
-    "Lists": {"allow": "what alone is taken; empty for all", "deny": "what is never taken, even if it is allowed"},
     "Resources": {"cpu_mhz": "MHz over all cores", "memory_mb": "MB", "vram_mb": "MB over all GPUs"},
     "ResumeJob": {"progress_file": "name of the checkpoint", "resume": "whether to go on from it"},
     "Retry": {"max_attempts": "how many providers are tried, one after the other"},
