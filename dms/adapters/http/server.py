@@ -33,6 +33,7 @@ from dms.adapters.http import (
     gpu,
     job_lists,
     job_metrics,
+    job_output,
     jobs,
     live,
     log_archive,
@@ -42,6 +43,7 @@ from dms.adapters.http import (
     pages,
     past,
     peers,
+    policy,
     results,
     retired,
     transactions,
@@ -65,6 +67,7 @@ from projections.base import LiveViews
 
 MODULES = (
     onboarding,
+    policy,
     wallets,
     peers,
     default_provider,
@@ -72,6 +75,7 @@ MODULES = (
     chat,
     job_lists,
     jobs,
+    job_output,
     job_metrics,
     usage,
     checkpoints,
