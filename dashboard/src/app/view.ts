@@ -27,6 +27,7 @@ export interface ViewOptions {
 
 /** The shortest time between two answers; events in between lead to one. */
 const SETTLE_MS = 120;
+const LONGEST_PAUSE_MS = 10_000;
 
 /**
  * GET of `path`, asked again when one of `types` happens, and when the DMS answers again after it was away. In the past
@@ -55,6 +56,8 @@ class Following<T> {
   private timer: ReturnType<typeof setTimeout> | undefined;
   private isRunning = false;
   private isDirty = false;
+  /** Doubles with each refusal of the stream, so that what can't be followed is not asked for all the time. */
+  private pauseMs = SETTLE_MS;
   private unsubscribe: (() => void) | null = null;
   private readonly unwatch: () => void;
 
@@ -90,7 +93,7 @@ class Following<T> {
 
   private soon(): void {
     this.isDirty = true;
-    if (!this.isRunning) this.timer ??= setTimeout(() => this.load(), SETTLE_MS);
+    if (!this.isRunning) this.timer ??= setTimeout(() => this.load(), this.pauseMs);
   }
 
   private async run(): Promise<void> {
@@ -118,11 +121,13 @@ class Following<T> {
     if (this.unsubscribe || this.isPast || !types) return;
     const failed = () => {
       this.unsubscribe = null;
+      this.pauseMs = Math.min(2 * this.pauseMs, LONGEST_PAUSE_MS);
       this.soon();
     };
     // An answer that names no position is followed from what is newest.
     const after = position || link.peek().position;
     this.unsubscribe = onEvents({ after, types, ...(jobId && { jobId }), failed }, (event) => {
+      this.pauseMs = SETTLE_MS;
       this.options().event?.(event);
       if (event.position > (this.view.answer.peek()?.position ?? 0)) this.soon();
     });
