@@ -66,7 +66,7 @@ export function Output({ job }: { job: OutputJob }) {
       <Damage text={viewer.facts.value?.damage ?? ""} />
       <Lines viewer={viewer} job={job} list={list} wraps={wraps.value} row={(index) => (
         <OutputRow key={keyOf(viewer, index)} shown={viewer.at(index)} of={viewer.count} position={index}
-          options={{ wanted: wanted.value, marked: marked.value, times: times.value, showWhole: (line) => (whole.value = line) }} />
+          options={{ wanted: wanted.value, marked: [marked.value, search.line.value], times: times.value, showWhole: (line) => (whole.value = line) }} />
       )} />
       {whole.value && <WholeLine line={whole.value} wanted={wanted.value} fetch={api.wholeLine} close={() => (whole.value = null)} />}
     </section>
