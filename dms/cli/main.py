@@ -8,6 +8,7 @@ from dms.cli import (
     chat,
     checkpoints,
     daemon,
+    dashboard,
     device,
     erasure,
     events,
@@ -16,11 +17,13 @@ from dms.cli import (
     jobs,
     log_archive,
     peers,
+    policy,
     records,
     replay,
     settings,
     support,
     transactions,
+    usage,
     wallet,
 )
 from dms.cli.core import Root, shared_options
@@ -61,6 +64,8 @@ for module in (
     daemon,
     settings,
     device,
+    policy,
+    usage,
     gpu,
     wallet,
     peers,
@@ -74,6 +79,7 @@ for module in (
     log_archive,
     records,
     replay,
+    dashboard,
     support,
 ):
     module.add_to(cli)

@@ -26,6 +26,11 @@ def json_reply(body: Any, status: int = 200, headers: Mapping[str, str] | None =
     return HTTPResponse(_encoder.encode(body), status, dict(headers or {}), "application/json")
 
 
+def list_reply(body: Any, total: int) -> HTTPResponse:
+    """A list, or a page of one that has so many rows in all."""
+    return json_reply(body, headers={"x-total": str(total)})
+
+
 def request_id(request: Request) -> str:
     """The caller's X-Request-ID when it is a plain one, else one of ours; the same for the whole request."""
     known: str | None = getattr(request.ctx, "request_id", None)
@@ -78,6 +83,19 @@ def query_int(request: Request, name: str, default: int, highest: int = LARGEST,
         what = f"expected a whole number from {lowest} to {highest}, got '{text[:64]}'"
         raise InvalidInput(f"query parameter {name}: {what}", [(f"?{name}", what)])
     return int(text)
+
+
+def query_time(request: Request, name: str) -> int:
+    """RFC 3339 as Unix µs; 0 when absent. Raises InvalidInput."""
+    text = query(request, name)
+    if not text:
+        return 0
+    try:
+        return time_us(text)
+    except ValueError as error:
+        raise InvalidInput(
+            f"{name} is '{text[:64]}'; a time such as 2026-01-31T12:00:00Z is expected", [(f"?{name}", "a time")]
+        ) from error
 
 
 def query_choice(request: Request, name: str, *words: str) -> str:

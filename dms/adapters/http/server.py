@@ -23,6 +23,7 @@ from dms.adapters.http import (
     asyncapi,
     chat,
     checkpoints,
+    dashboard,
     debug,
     default_provider,
     deploy,
@@ -30,8 +31,11 @@ from dms.adapters.http import (
     events,
     files,
     gpu,
+    job_lists,
     job_metrics,
+    job_output,
     jobs,
+    live,
     log_archive,
     metrics,
     onboarding,
@@ -39,6 +43,7 @@ from dms.adapters.http import (
     pages,
     past,
     peers,
+    policy,
     results,
     retired,
     transactions,
@@ -49,6 +54,7 @@ from dms.adapters.http.connection import Connection
 from dms.adapters.http.deploy import DeployEndpoint
 from dms.adapters.http.fanout import Hub
 from dms.adapters.http.gate import Gate
+from dms.adapters.http.live import Live
 from dms.adapters.http.problems import Refused, answer
 from dms.adapters.http.replies import request_id
 from dms.adapters.http.routes import Api, Route, WebSocket, run
@@ -61,12 +67,15 @@ from projections.base import LiveViews
 
 MODULES = (
     onboarding,
+    policy,
     wallets,
     peers,
     default_provider,
     files,
     chat,
+    job_lists,
     jobs,
+    job_output,
     job_metrics,
     usage,
     checkpoints,
@@ -83,7 +92,13 @@ MODULES = (
     pages,
 )
 ROUTES: tuple[Route, ...] = tuple(route for module in MODULES for route in module.ROUTES)
-WEBSOCKETS: tuple[WebSocket, ...] = (*deploy.WEBSOCKETS, *events.WEBSOCKETS, *files.WEBSOCKETS, *chat.WEBSOCKETS)
+WEBSOCKETS: tuple[WebSocket, ...] = (
+    *deploy.WEBSOCKETS,
+    *events.WEBSOCKETS,
+    *live.WEBSOCKETS,
+    *files.WEBSOCKETS,
+    *chat.WEBSOCKETS,
+)
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -133,9 +148,11 @@ def build_app(
     )
     api = Api(services, views)
     app.ctx.hub = Hub(services.log, services.outputs, api.log_path, services.loops)
+    app.ctx.live = Live(api, services.loops)
     endpoints = (
         DeployEndpoint(services, app.ctx.hub).endpoint,
         events.endpoint(api),
+        app.ctx.live.endpoint,
         *files.endpoints(api),
         *chat.endpoints(api),
     )
@@ -144,10 +161,11 @@ def build_app(
     app.ctx.gate = Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins)
     _guard(app, app.ctx.gate)
     routes = (*ROUTES, *debug.ROUTES) if debug_routes else ROUTES
-    app.ctx.allow = _allow((*routes, *pages.PAGES))
+    all_routes = (*routes, *pages.PAGES, *dashboard.PAGES)
+    app.ctx.allow = _allow(all_routes)
     app.ctx.description = cache(lambda: describe(routes))
     app.ctx.stream_description = cache(lambda: describe_streams(streams()))
-    _add_routes(app, api, (*routes, *pages.PAGES))
+    _add_routes(app, api, all_routes)
     return app
 
 
@@ -184,7 +202,13 @@ def _guard(app: Sanic[Any, Any], gate: Gate) -> None:
         response.headers["x-request-id"] = request_id(request)
         response.headers["x-content-type-options"] = "nosniff"
         response.headers.setdefault("cache-control", "no-store")
+        position = getattr(request.ctx, "position", None)
+        if position is not None and response.status < 400:
+            response.headers["x-position"] = str(position)
+        own_vary = response.headers.get("vary", "")
         response.headers.update(gate.cors(request))
+        if own_vary:
+            response.headers["vary"] = f"{own_vary}, Origin"
         if request.method == "OPTIONS":
             response.headers.update(gate.preflight(request))
 
@@ -264,6 +288,7 @@ class HttpServer:
         await server.startup()
         await server.before_start()
         self.app.ctx.hub.start()
+        self.app.ctx.live.start()
         self.app.ctx.sockets.start()
         self._server = server
         await server.start_serving()
@@ -282,6 +307,7 @@ class HttpServer:
         if closed is not None:
             await closed
         await self.app.ctx.hub.close()
+        await self.app.ctx.live.close()
         await server.after_stop()
         Sanic.unregister_app(self.app)
 

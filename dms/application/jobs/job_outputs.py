@@ -10,8 +10,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dms.application.growing_lines import GrowingLine
-from dms.application.ports import EventLog, LogLine, OutputStore
+from dms.application.ports import EventLog, LogLine, OutputGap, OutputStore, StoredOutput
+from dms.domain.deployment import Deployment
 from dms.domain.job import Job
+
+MOST_GAPS = 200
 
 
 class Part(Struct, frozen=True):
@@ -44,6 +47,27 @@ class JobOutputs:
         part = self._parts(job_id)[-1]
         return part.before + await self.store.last(part.output)
 
+    def is_known(self, job_id: str) -> bool:
+        """Whether this node asked for such a job, or was asked for it."""
+        return self._log.load(Job, job_id) is not None or self._log.load(Deployment, job_id) is not None
+
+    async def about(self, job_id: str) -> StoredOutput:
+        """What there is of all its attempts. Of more gaps than MOST_GAPS those first."""
+        parts = [(part, await self.store.about(part.output)) for part in self._parts(job_id)]
+        gaps = [
+            OutputGap(gap.first + part.before, gap.last + part.before, gap.reason)
+            for part, found in parts
+            for gap in found.gaps
+        ]
+        newest, its = parts[-1]
+        return StoredOutput(
+            lines=newest.before + its.lines,
+            size_bytes=sum(found.size_bytes for _, found in parts),
+            truncated=any(found.truncated for _, found in parts),
+            damage=next((found.damage for _, found in parts if found.damage), ""),
+            gaps=tuple(gaps[:MOST_GAPS]),
+        )
+
     async def damage(self, job_id: str) -> str:
         """See OutputStore.damage; of the first attempt's that has one."""
         for part in self._parts(job_id):
@@ -56,6 +80,11 @@ class JobOutputs:
         part = self._parts(job_id)[-1]
         if after >= part.before:
             await self.store.wait(part.output, after - part.before)
+
+    def is_complete(self, job_id: str) -> bool:
+        """Whether nothing follows. Ask before reading: all lines are stored before the end is recorded."""
+        job, deployment = self._log.load(Job, job_id), self._log.load(Deployment, job_id)
+        return not job.open if job is not None else deployment is None or deployment.ended
 
     def growing(self, job_id: str) -> tuple[GrowingLine, ...]:
         """What is shown of lines that have no end yet, of the newest attempt."""
