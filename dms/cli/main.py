@@ -24,6 +24,7 @@ from dms.cli import (
     wallet,
 )
 from dms.cli.core import Root, shared_options
+from dms.cli.top import command as top
 
 HELP = """Run and use a Device Management Service (DMS): ask other machines to run container jobs, or offer this one.
 
@@ -75,6 +76,7 @@ for module in (
     records,
     replay,
     support,
+    top,
 ):
     module.add_to(cli)
 
