@@ -133,6 +133,8 @@ class App:
             if done.stop:
                 self._feed.stop_job(done.stop, self._answered)
             self._follow_output()
+            if self._choice.mode is Mode.ASK_STOP:
+                return  # what was typed before the question could be read is no answer to it
 
     def _follow_output(self) -> None:
         wanted = self._choice.selected if self._choice.mode is Mode.OUTPUT else ""

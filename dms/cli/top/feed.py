@@ -57,10 +57,8 @@ class Feed:
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
         self._live: Live | None = None
         self._machine, self._peers = Due(MACHINE_SECONDS), Due(PEERS_SECONDS)
-        self._output_of, self._line = (
-            "",
-            _NOT_BEGUN,
-        )  # the job whose output is wanted, and its newest line that was told
+        self._output_of = ""  # the job whose output is wanted
+        self._line = _NOT_BEGUN  # the newest one of it that was told
 
     def start(self) -> None:
         self._thread.start()

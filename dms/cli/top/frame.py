@@ -91,7 +91,7 @@ def frame(scene: Scene, size: Size) -> list[Text]:
 def page_of(scene: Scene, size: Size) -> int:
     """Rows of jobs, or lines of output, on one screen."""
     if scene.choice.mode is Mode.OUTPUT:
-        return max(1, size.rows - 4)
+        return max(1, size.rows - 5)  # a note has its line too
     return max(LEAST_ROWS, size.rows - 3 - len(summary(scene, size.columns)) - 1)
 
 
@@ -242,16 +242,14 @@ def _output(scene: Scene, size: Size) -> list[Text]:
     end = len(output.lines) - back
     lines = [_output_line(stream, text) for stream, text in output.lines[max(0, end - room) : end]]
     follows = "" if not back else f"  {back} newer lines below; f follows them"
-    return [
-        head.append(follows, style="yellow"),
-        *([Text(cell(output.note), style="dim")] if output.note else []),
-        *lines,
-    ]
+    note = [Text(cell(output.note), style="dim")] if output.note else []
+    return [head.append(follows, style="yellow"), *note, *lines]
 
 
 def _output_line(stream: str, text: str) -> Text:
     """What came out as an error has a sign of its own at the left."""
-    line = Text.from_ansi(output_line(text[:LONGEST_LINE].expandtabs(), terminal=True))
+    one = text[:LONGEST_LINE].replace("\n", "\\n").expandtabs()
+    line = Text.from_ansi(output_line(one, terminal=True))
     mark = Text("! " if stream == "stderr" else "  ", style="red")
     return mark.append_text(line)
 

@@ -128,7 +128,7 @@ def read_peers(api: Api) -> tuple[Peer, ...]:
 def log_token(api: Api, job_id: str) -> str:
     """Knowing the job's own address of its output is the right to read it."""
     job = api.get(f"/jobs/{in_path(job_id)}")
-    return parse_qs(urlsplit(job["log_url"]).query)["token"][0]
+    return str(parse_qs(urlsplit(job["log_url"]).query)["token"][0])
 
 
 def read_end(api: Api, job_id: str, most: int) -> tuple[tuple[Line, ...], int]:

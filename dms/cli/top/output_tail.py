@@ -23,9 +23,7 @@ class OutputTail:
         self._told = True
         self._note = printed.note or self._note
         if len(self._lines) + len(printed.lines) > MOST_LINES:
-            self._note = (
-                f"only the newest {MOST_LINES:,} lines are kept here; all of them: nunet job logs {self.job_id}"
-            )
+            self._note = f"only the newest {MOST_LINES:,} lines are here; all of them: nunet job logs {self.job_id}"
         self._lines.extend(printed.lines)
         return len(printed.lines)
 

@@ -10,7 +10,6 @@ import shutil
 import signal
 import sys
 import termios
-import threading
 import tty
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -53,7 +52,7 @@ class Screen:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """The terminal is ours meanwhile. Ctrl-C raises KeyboardInterrupt as ever; SIGTERM and SIGHUP end it as well."""
+        """The terminal is ours meanwhile. Ctrl-C raises KeyboardInterrupt as ever; SIGTERM and SIGHUP end it too."""
         before = termios.tcgetattr(self._in)
         handlers = self._handle_signals(before)
         try:
@@ -136,7 +135,6 @@ class Screen:
             self._take()
             resized(0, None)
 
-        assert threading.current_thread() is threading.main_thread()
         handlers = {signal.SIGWINCH: resized, signal.SIGTERM: ended, signal.SIGHUP: ended, signal.SIGTSTP: suspended}
         return {number: signal.signal(number, handler) for number, handler in handlers.items()}
 
