@@ -636,6 +636,9 @@ class Hardware(Protocol):
     def capacity(self) -> Capacity:
         """CPU and memory; its GPUs are asked for with `read_gpus`."""
 
+    def usage(self) -> Usage:
+        """Of all that runs on it, ours or not. cpu_seconds: since its boot."""
+
     async def read_gpus(self) -> tuple[GpuReading, ...]:
         """Now, in bounded time. No driver, a hung or a broken one: no GPUs, never an error."""
 

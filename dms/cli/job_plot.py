@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,17 +47,9 @@ def add_to(group: Group) -> None:
 
 
 def _show(series: Mapping[str, Any], width: int, height: int) -> None:
-    from dms.cli.plot import plot
+    from dms.cli.plot import plot, shows_braille
 
     points = [(float(point["step"]), float(point["value"])) for point in series["points"]]
     click.echo(f"{printable(series['name'])}: {points[-1][1]:g} at step {points[-1][0]:g}, {series['count']} values")
-    for line in plot(points, width, height, braille=_shows_braille()):
+    for line in plot(points, width, height, braille=shows_braille()):
         click.echo(line.rstrip())
-
-
-def _shows_braille() -> bool:
-    try:
-        "\u28ff".encode(sys.stdout.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True

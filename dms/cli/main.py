@@ -21,6 +21,7 @@ from dms.cli import (
     settings,
     support,
     transactions,
+    usage,
     wallet,
 )
 from dms.cli.core import Root, shared_options
@@ -62,6 +63,7 @@ for module in (
     daemon,
     settings,
     device,
+    usage,
     gpu,
     wallet,
     peers,

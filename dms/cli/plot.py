@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # Unicode, block Braille Patterns: rows of 2 dots
 _BLANK = 0x2800
+_BLOCKS, _PLAIN_BLOCKS = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 _LEFT = 11  # characters of the labels on the left
 
 
@@ -29,6 +31,25 @@ def plot(points: Sequence[tuple[float, float]], width: int, height: int, *, brai
     shown = [f"{labels.get(number, ''):>{_LEFT}} |{line}" for number, line in enumerate(lines)]
     below = f"{_label(first)}{_label(last):>{max(1, columns - len(_label(first)))}}"
     return [*shown, f"{'':>{_LEFT}} +{'-' * columns}", f"{'':>{_LEFT}}  {below}"]
+
+
+def sparkline(values: Sequence[float], width: int, *, blocks: bool = True) -> str:
+    """One line from 0 to the highest value. More values than characters: their means."""
+    forms = _BLOCKS if blocks else _PLAIN_BLOCKS
+    each = max(1, math.ceil(len(values) / width))
+    parts = [values[first : first + each] for first in range(0, len(values), each)]
+    means = [sum(part) / len(part) for part in parts]
+    highest = max(means, default=0.0)
+    return "".join(forms[_place(mean, 0.0, highest, len(forms)) if highest > 0 else 0] for mean in means)
+
+
+def shows_braille() -> bool:
+    """Whether standard output can show dots and blocks."""
+    try:
+        "\u28ff".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 class _Canvas:

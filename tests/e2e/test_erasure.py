@@ -144,6 +144,7 @@ async def test_killed_while_it_erases_the_next_start_goes_on(dmses: tuple[Dms, D
     await erasing
     sp.start()
     await sp.ready()
+    await asyncio.to_thread(poll, lambda: "erasure.completed" in sp.written_topics(), "the next start goes on with it")
     (erasure,) = (await sp.get("/erasures"))["items"]
     assert (erasure["state"], erasure["scopes"]) == ("completed", 3)
     assert await asyncio.to_thread(holding, sp.folder, ALICE, OUTPUT, "0xA11CE") == []

@@ -36,7 +36,7 @@ KEPT_BY_DESIGN = {
     "Tail._events": "the newest events, KEPT_EVENTS",
     "NewNames._streams": "the numbers of streams, _REMEMBERED",
     "Keyring._by_scope": "the keys used last, REMEMBERED",
-    "UsageWatch._samples": "what jobs used, shown after their end too; MOST_JOBS of MOST_SAMPLES each",
+    "UsageWatch._jobs": "what jobs used, shown after their end too; MOST_JOBS of MOST_SAMPLES each, for an hour",
 }
 
 

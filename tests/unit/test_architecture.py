@@ -205,6 +205,7 @@ TASKS: dict[tuple[str, str], str] = {
     ("dms.application.deployments.deployment_feed", "DeploymentFeed._more_output"): WAITED_FOR,
     ("dms.application.deployments.run_containers", "RunContainers._unless_stopped"): WAITED_FOR,
     ("dms.application.deployments.supervision", "Supervision._following"): WAITED_FOR,
+    ("dms.application.deployments.usage", "_Gpus.read"): SHARED_BY,
     ("dms.application.device.engine", "EngineWatch.ping"): SHARED_BY,
     ("dms.application.jobs.provider_search", "ProviderSearch._ping"): SHARED_BY,
     ("dms.application.jobs.follow_deployments", "FollowDeployments.react"): WAITED_FOR,

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from pathlib import Path
 
 import psutil
 from msgspec import Struct
+
+from dms.application.ports import Usage
 
 _MIB = 1024 * 1024
 _CPUINFO = Path("/proc/cpuinfo")
@@ -48,6 +51,17 @@ class HardwareProbe:
                 cores=len(self._core_mhz),
                 memory_mb=psutil.virtual_memory().total // _MIB,
             )
+
+    def usage(self) -> Usage:
+        """Of the whole machine. Takes less than a tenth of a millisecond."""
+        memory = psutil.virtual_memory()
+        return Usage(_busy_seconds(), (memory.total - memory.available) // _MIB, time.monotonic())
+
+
+def _busy_seconds() -> float:
+    """Of all cores together since the boot. A guest's time is in its host's `user` and `nice` too."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + times.irq + times.softirq + times.steal)
 
 
 def _core_frequencies() -> list[int]:

@@ -6,6 +6,7 @@ import asyncio
 
 from dms.adapters.hardware.nvidia import NvidiaGpus
 from dms.adapters.hardware.probe import HardwareProbe
+from dms.application.ports import Usage
 from dms.domain.device import Capacity
 from dms.domain.gpus import GpuReading
 
@@ -19,6 +20,9 @@ class ProbedHardware:
     def capacity(self) -> Capacity:
         found = self._probe.read()
         return Capacity(cpu_mhz=found.cpu_mhz, memory_mb=found.memory_mb, cores=found.cores)
+
+    def usage(self) -> Usage:
+        return self._probe.usage()
 
     async def read_gpus(self) -> tuple[GpuReading, ...]:
         return await asyncio.to_thread(self._gpus.read)

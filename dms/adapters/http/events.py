@@ -16,7 +16,7 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http import examples
 from dms.adapters.http.connection import Socket, text_frame
-from dms.adapters.http.replies import LARGEST, checked_job_id, preferred, query, query_bool, query_int, time_us
+from dms.adapters.http.replies import LARGEST, checked_job_id, preferred, query, query_bool, query_int, query_time
 from dms.adapters.http.routes import FLAG, OPTIONAL_JOB_ID, Api, Parameter, Route, WebSocket, whole
 from dms.adapters.http.sockets import Endpoint
 from dms.application.records.cloudevents import CloudEvent, cloud_event
@@ -210,8 +210,8 @@ def _wanted(request: Request) -> EventFilter:
         types=_types(query(request, "type")),
         job_id=checked_job_id(job_id) if job_id else "",
         provider=query(request, "provider"),
-        since=_time(request, "since"),
-        until=_time(request, "until"),
+        since=query_time(request, "since"),
+        until=query_time(request, "until"),
     )
 
 
@@ -236,19 +236,6 @@ def _after(request: Request, otherwise: int) -> int:
     if not (last.isascii() and last.isdigit() and len(last) <= 19):
         raise InvalidInput(f"Last-Event-ID is '{last[:64]}'; a position is expected", [("Last-Event-ID", "a number")])
     return int(last)
-
-
-def _time(request: Request, name: str) -> int:
-    """RFC 3339 as Unix µs; 0 when absent."""
-    text = query(request, name)
-    if not text:
-        return 0
-    try:
-        return time_us(text)
-    except ValueError as error:
-        raise InvalidInput(
-            f"{name} is '{text[:64]}'; a time such as 2026-01-31T12:00:00Z is expected", [(f"?{name}", "a time")]
-        ) from error
 
 
 QUERY = (

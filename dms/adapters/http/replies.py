@@ -80,6 +80,19 @@ def query_int(request: Request, name: str, default: int, highest: int = LARGEST,
     return int(text)
 
 
+def query_time(request: Request, name: str) -> int:
+    """RFC 3339 as Unix µs; 0 when absent. Raises InvalidInput."""
+    text = query(request, name)
+    if not text:
+        return 0
+    try:
+        return time_us(text)
+    except ValueError as error:
+        raise InvalidInput(
+            f"{name} is '{text[:64]}'; a time such as 2026-01-31T12:00:00Z is expected", [(f"?{name}", "a time")]
+        ) from error
+
+
 def query_choice(request: Request, name: str, *words: str) -> str:
     """One of the words; empty when it is not there. Raises InvalidInput."""
     text = query(request, name)

@@ -23,6 +23,7 @@ from dms.adapters.http import (
     asyncapi,
     chat,
     checkpoints,
+    dashboard,
     debug,
     default_provider,
     deploy,
@@ -144,10 +145,11 @@ def build_app(
     app.ctx.gate = Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins)
     _guard(app, app.ctx.gate)
     routes = (*ROUTES, *debug.ROUTES) if debug_routes else ROUTES
-    app.ctx.allow = _allow((*routes, *pages.PAGES))
+    all_routes = (*routes, *pages.PAGES, *dashboard.PAGES)
+    app.ctx.allow = _allow(all_routes)
     app.ctx.description = cache(lambda: describe(routes))
     app.ctx.stream_description = cache(lambda: describe_streams(streams()))
-    _add_routes(app, api, (*routes, *pages.PAGES))
+    _add_routes(app, api, all_routes)
     return app
 
 
@@ -184,7 +186,10 @@ def _guard(app: Sanic[Any, Any], gate: Gate) -> None:
         response.headers["x-request-id"] = request_id(request)
         response.headers["x-content-type-options"] = "nosniff"
         response.headers.setdefault("cache-control", "no-store")
+        own_vary = response.headers.get("vary", "")
         response.headers.update(gate.cors(request))
+        if own_vary:
+            response.headers["vary"] = f"{own_vary}, Origin"
         if request.method == "OPTIONS":
             response.headers.update(gate.preflight(request))
 

@@ -94,7 +94,7 @@ class ComputeProvider:
         self._gpus = GpuWatch(device, loops)
         self._network = NetworkWatch(log, executor, device, loops)
         endings = Endings(log, outputs, checkpoints, results)
-        self.usage = UsageWatch(executor, device.read_gpus, lambda: clock().wall_us)
+        self.usage = UsageWatch(executor, device.usage, device.read_gpus, clock, loops)
         supervision = Supervision(log, executor, outputs, checkpoints, endings, clock, self.usage)
         self.reactors: Sequence[Reactor[Any]] = (
             CheckPayments(log, signer, self._admission, self._engine, funding),
@@ -128,6 +128,7 @@ class ComputeProvider:
 
     async def start(self) -> None:
         """Watches this machine, and takes away what is left of jobs that are over."""
+        self.usage.start()
         await self._engine.start()
         self._gpus.start()
         await self._network.start()
@@ -143,6 +144,7 @@ class ComputeProvider:
 
     async def close(self) -> None:
         """Containers go on running; the next start takes them up again."""
+        await self.usage.close()
         await self._engine.close()
         await self._gpus.close()
         await self._network.close()

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import msgspec
 
-from dms.application.ports import EventLog, Hardware
+from dms.application.ports import EventLog, Hardware, Usage
 from dms.domain.device import Capacity, Device, Offer, Reservations, check_offer
 from dms.domain.directory import Offering
 from dms.domain.features import INTERNET, UNDERSTOOD, WORKSPACE
@@ -58,6 +58,10 @@ class DeviceService:
     def capacity(self) -> Capacity:
         """Of the hardware, now."""
         return self._hardware.capacity()
+
+    def usage(self) -> Usage:
+        """Of all that runs on this machine."""
+        return self._hardware.usage()
 
     def free(self) -> Resources:
         """What of the onboarded resources no job holds, nor still takes though it is over."""

@@ -47,7 +47,8 @@ def image(api: APIClient) -> Iterator[NewImage]:
     made: list[str] = []
 
     def build(files: Mapping[str, bytes] | None = None, **config: Any) -> str:
-        name = f"dms-test/made-{uuid4().hex}:1"
+        unique = uuid4().hex  # of two images that are alike in all, removing one takes the other
+        name = f"dms-test/made-{unique}:1"
         layer = io.BytesIO(root_filesystem())
         with tarfile.open(fileobj=layer, mode="a") as tar:
             for path, content in (files or {}).items():
@@ -60,6 +61,7 @@ def image(api: APIClient) -> Iterator[NewImage]:
             "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
             "os": "linux",
             "config": {"Entrypoint": ["/bin/sh", "-c"], "Env": ["PATH=/bin"], **config},
+            "comment": unique,
             "rootfs": {"type": "layers", "diff_ids": [digest_of(layer.getvalue())]},
         }
         parts = {

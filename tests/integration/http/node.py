@@ -25,6 +25,7 @@ from dms.application.ports import (
     PeerInfo,
     RequestHandler,
     StreamHandler,
+    Usage,
 )
 from dms.bootstrap import Overrides, build
 from dms.clock import machine_clock
@@ -110,6 +111,9 @@ class FixedHardware:
 
     def capacity(self) -> Capacity:
         return Capacity(cpu_mhz=8000, memory_mb=16_000, cores=4)
+
+    def usage(self) -> Usage:
+        return Usage(cpu_seconds=time.monotonic(), memory_mb=4_000, measured_at_seconds=time.monotonic())
 
     async def read_gpus(self) -> tuple[GpuReading, ...]:
         return self.gpus

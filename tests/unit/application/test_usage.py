@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
 import pytest
 
 from dms.adapters.executors.engine_stats import usage_in
-from dms.application.deployments.usage import MOST_SAMPLES, UsageWatch
+from dms.application.deployments.usage import KEEP_SECONDS, MOST_SAMPLES, MOST_WAITING, UsageWatch
+from dms.application.loops import Loops
 from dms.application.ports import Executor, Usage
 from dms.domain.gpus import GpuReading
+from dms.domain.run_time import Instant
 from dms.errors import ExecutorUnavailable
 
 MIB = 1024 * 1024
@@ -37,11 +39,35 @@ class Looks:
         return answer
 
 
-async def watched(*answers: Usage | Exception | None, gpus: Sequence[str] = ()) -> UsageWatch:
-    async def read_gpus() -> Sequence[GpuReading]:
-        return (GPU,)
+class Clock:
+    """Of the machine, moved by the test. wall_us: as far ahead as it was stepped."""
 
-    watch = UsageWatch(cast("Executor", Looks(*answers)), read_gpus, lambda: 7, every_seconds=0)
+    def __init__(self) -> None:
+        self.seconds, self.stepped_seconds = 0.0, 0.0
+
+    def __call__(self) -> Instant:
+        boot_us = int(self.seconds * 1_000_000)
+        return Instant("boot", boot_us, boot_us + int(self.stepped_seconds * 1_000_000))
+
+
+async def one_gpu() -> Sequence[GpuReading]:
+    return (GPU,)
+
+
+def watch_of(
+    *answers: Usage | Exception | None,
+    clock: Callable[[], Instant] | None = None,
+    machine: Sequence[Usage] = (),
+    read_gpus: Callable[[], Awaitable[Sequence[GpuReading]]] = one_gpu,
+) -> UsageWatch:
+    left = list(machine)
+    return UsageWatch(
+        cast("Executor", Looks(*answers)), lambda: left.pop(0), read_gpus, clock or Clock(), Loops(), every_seconds=0
+    )
+
+
+async def watched(*answers: Usage | Exception | None, gpus: Sequence[str] = ()) -> UsageWatch:
+    watch = watch_of(*answers)
     with suppress(asyncio.CancelledError):
         await watch.watch("job", gpus)
     return watch
@@ -69,6 +95,53 @@ async def test_only_the_newest_are_kept() -> None:
     watch = await watched(*(Usage(float(n), n, float(n)) for n in range(MOST_SAMPLES + 5)))
     assert [sample.memory_mb for sample in watch.of("job")][:1] == [5]
     assert len(watch.of("job")) == MOST_SAMPLES
+
+
+async def test_none_is_older_than_an_hour_however_the_wall_clock_is_set() -> None:
+    clock = Clock()
+    watch = watch_of(Usage(1.0, 10, 1.0), Usage(2.0, 20, 2.0), clock=clock)
+    with suppress(asyncio.CancelledError):
+        await watch.watch("job", ())
+    clock.seconds, clock.stepped_seconds = KEEP_SECONDS - 1, 86_400.0
+    assert (len(watch.of("job")), watch.jobs()) == (2, ["job"])
+    clock.seconds = KEEP_SECONDS + 1
+    assert (watch.of("job"), watch.jobs()) == ((), [])
+
+
+async def test_of_the_machine_all_is_told_whatever_the_driver_does() -> None:
+    """A driver that hangs is asked once, and costs a sample no more than a moment."""
+    asked: list[asyncio.Event] = []
+
+    async def hangs() -> Sequence[GpuReading]:
+        asked.append(asyncio.Event())
+        await asked[-1].wait()
+        return (GPU,)
+
+    watch = watch_of(machine=[Usage(10.0, 100, 1.0), Usage(12.0, 200, 2.0), Usage(12.0, 200, 3.0)], read_gpus=hangs)
+    await watch._look_at_machine()
+    await watch._look_at_machine()
+    assert len(asked) == 1
+    assert [(one.cpu_cores, one.memory_mb, one.gpus) for one in watch.of_machine()] == [(None, 100, ()), (2.0, 200, ())]
+    asked[0].set()
+    await watch._look_at_machine()
+    assert [gpu.uuid for gpu in watch.of_machine()[-1].gpus] == ["GPU-1"]
+    await watch.close()
+
+
+async def test_who_follows_gets_each_new_sample_and_holds_up_nobody() -> None:
+    most = MOST_WAITING + 10
+    watch = watch_of(*(Usage(float(n), n, float(n)) for n in range(most)))
+    following = watch.follow()
+    first = asyncio.ensure_future(anext(following))
+    await asyncio.sleep(0)
+    with suppress(asyncio.CancelledError):
+        await watch.watch("job", ())
+    assert [used.sample.memory_mb for used in await first] == [0]
+    taken = await anext(following)
+    assert [used.sample.memory_mb for used in taken] == list(range(most - MOST_WAITING, most)), "the oldest are missed"
+    assert {used.job_id for used in taken} == {"job"}
+    await following.aclose()
+    assert not watch._readers
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from dms.cli.plot import plot
+from dms.cli.plot import plot, sparkline
 from tests.unit.cli.test_nunet import JOB, nunet
 from tests.unit.cli.tiny_dms import TinyDms
 
@@ -58,3 +58,15 @@ def test_a_job_without_figures_is_told_how_to_print_them(names: tuple[str, ...])
         tiny.answers[f"GET /jobs/{JOB}/metrics"] = (200, METRICS | {"series": []})
         result = nunet("job", "plot", JOB, *names, tiny=tiny)
     assert (result.exit_code, "dms-metric loss=0.25 step=100" in result.stderr) == (3, True)
+
+
+def test_a_sparkline_rises_from_nothing_to_the_highest_value() -> None:
+    assert sparkline([0, 1, 2, 4], 30) == "▁▃▅█"
+    assert sparkline([0, 4], 30, blocks=False) == "_#"
+    assert sparkline([], 30) == ""
+    assert sparkline([0, 0], 30) == "▁▁"
+
+
+def test_more_values_than_characters_are_shown_as_means() -> None:
+    assert sparkline([0, 0, 2, 2, 4, 4], 3) == "▁▅█"
+    assert len(sparkline(list(range(360)), 30)) == 30

@@ -1,0 +1,81 @@
+/** The API as the pages call it: JSON, errors with the server's own words, and the position that an answer shows. */
+import type { Problem } from "../live/protocol";
+
+export const API = "/api/v1";
+const PATIENCE_MS = 30_000;
+
+/** What the server said is wrong; `detail` says what to do. */
+export class ApiError extends Error {
+  constructor(
+    readonly problem: Problem,
+    readonly errors: readonly { pointer?: string; detail?: string }[] = [],
+  ) {
+    super(problem.detail || problem.title);
+  }
+}
+
+/** position: of the log, that the answer shows; total: of a list, without its page. */
+export interface Answer<T> {
+  body: T;
+  position: number;
+  total: number;
+}
+
+type Query = Record<string, string | number | boolean | readonly string[] | null | undefined>;
+
+/** Empty values are left out. */
+export function address(path: string, query: Query = {}): string {
+  const given = Object.entries(query).flatMap(([name, value]) => {
+    const text = Array.isArray(value) ? value.join(",") : String(value ?? "");
+    return text === "" ? [] : [[name, text] as [string, string]];
+  });
+  const search = new URLSearchParams(given).toString();
+  return `${API}${path}${search && `?${search}`}`;
+}
+
+export async function get<T>(path: string, query?: Query, signal?: AbortSignal): Promise<Answer<T>> {
+  return ask<T>("GET", address(path, query), undefined, signal);
+}
+
+export async function send<T>(method: "POST" | "PUT" | "DELETE", path: string, body?: unknown, query?: Query): Promise<T> {
+  return (await ask<T>(method, address(path, query), body)).body;
+}
+
+async function ask<T>(method: string, url: string, body?: unknown, signal?: AbortSignal): Promise<Answer<T>> {
+  const late = AbortSignal.timeout(PATIENCE_MS);
+  const response = await answered(url, {
+    method,
+    headers: { accept: "application/json", ...(body !== undefined && { "content-type": "application/json" }) },
+    ...(body !== undefined && { body: JSON.stringify(body) }),
+    signal: signal ? AbortSignal.any([signal, late]) : late,
+    cache: "no-store",
+    credentials: "same-origin",
+  });
+  const text = await response.text();
+  if (!response.ok) throw refusal(response.status, text);
+  return {
+    body: (text === "" ? null : JSON.parse(text)) as T,
+    position: Number(response.headers.get("x-position") ?? 0),
+    total: Number(response.headers.get("x-total") ?? 0),
+  };
+}
+
+async function answered(url: string, options: RequestInit): Promise<Response> {
+  try {
+    return await fetch(url, options);
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    const detail = "The DMS does not answer. Is it running? What you see may be old.";
+    throw new ApiError({ status: 0, title: "No answer", detail });
+  }
+}
+
+function refusal(status: number, text: string): ApiError {
+  try {
+    const found = JSON.parse(text) as Partial<Problem> & { error?: string; message?: string; errors?: [] };
+    const detail = found.detail ?? found.error ?? found.message ?? "";
+    return new ApiError({ status, title: found.title ?? "Refused", detail }, found.errors ?? []);
+  } catch {
+    return new ApiError({ status, title: `The DMS answered ${status}`, detail: text.slice(0, 300) });
+  }
+}

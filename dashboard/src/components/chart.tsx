@@ -1,0 +1,49 @@
+/** A line chart of uPlot that follows its data and its box. */
+import { useEffect, useRef } from "preact/hooks";
+import uPlot from "uplot";
+
+interface Props {
+  /** Unix seconds. */
+  times: readonly number[];
+  lines: readonly { name: string; values: readonly (number | null)[]; tone: string }[];
+  heightPx?: number;
+  /** What is on the vertical axis, for those who do not see it. */
+  label: string;
+  value: (value: number) => string;
+}
+
+export function Chart({ times, lines, heightPx = 140, label, value }: Props) {
+  const box = useRef<HTMLDivElement>(null);
+  const plot = useRef<uPlot | null>(null);
+  const names = lines.map(({ name }) => name).join("\n");
+  useEffect(() => {
+    const element = box.current;
+    if (!element) return;
+    const style = getComputedStyle(element);
+    const [ink, faint] = [style.getPropertyValue("--text-2").trim(), style.getPropertyValue("--border").trim()];
+    const axis = { stroke: ink, grid: { stroke: faint, width: 1 }, ticks: { stroke: faint } };
+    const made = new uPlot(
+      {
+        width: element.clientWidth || 300,
+        height: heightPx,
+        legend: { show: false },
+        cursor: { drag: { x: false, y: false } },
+        scales: { y: { range: (_self, low, high) => [Math.min(0, low), high > 0 ? high * 1.05 : 1] } },
+        axes: [axis, { ...axis, size: 62, values: (_self, ticks) => ticks.map((tick) => value(tick)) }],
+        series: [{}, ...lines.map(({ name, tone }) => ({ label: name, stroke: style.getPropertyValue(`--${tone}`).trim() || ink, width: 1.5, spanGaps: false }))],
+      },
+      [[], ...lines.map(() => [])] as unknown as uPlot.AlignedData,
+      element,
+    );
+    plot.current = made;
+    const sizes = new ResizeObserver(() => made.setSize({ width: element.clientWidth || 300, height: heightPx }));
+    sizes.observe(element);
+    return () => {
+      sizes.disconnect();
+      made.destroy();
+    };
+  }, [names, heightPx]);
+  useEffect(() => plot.current?.setData([[...times], ...lines.map(({ values }) => [...values])] as uPlot.AlignedData), [times, lines]);
+  const latest = lines.map(({ name, values }) => `${name} ${values.at(-1) == null ? "unknown" : value(Number(values.at(-1)))}`).join(", ");
+  return <div class="chart" ref={box} role="img" aria-label={`${label}: ${latest}`} />;
+}

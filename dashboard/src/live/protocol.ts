@@ -1,0 +1,90 @@
+/** What is said over `/api/v1/live/ws`, and between a page and the worker that holds that one websocket for all pages. */
+
+/** A CloudEvent of the log. `data` fits the schema that `dataschema` names; `src/api/events.ts` has the types. */
+export interface LogEvent {
+  id: string;
+  source: string;
+  type: string;
+  subject: string;
+  time: string;
+  position: number;
+  streamversion: number;
+  causationid?: string;
+  correlationid?: string;
+  hash: string;
+  dataschema: string;
+  data: Record<string, unknown>;
+}
+
+export interface OutputLine {
+  seq: number;
+  stream: "stdout" | "stderr";
+  time: string;
+  text: string;
+  cut: boolean;
+}
+
+export interface Problem {
+  status: number;
+  title: string;
+  detail: string;
+}
+
+/** types: topics such as `job.completed` or `job.*`; none: all. */
+export interface EventsWanted {
+  subscribe: "events";
+  after: number;
+  types?: string[];
+  job_id?: string;
+}
+
+export interface OutputWanted {
+  subscribe: "output";
+  job_id: string;
+  after: number;
+}
+
+export interface UsageWanted {
+  subscribe: "usage";
+}
+
+export type Wanted = EventsWanted | OutputWanted | UsageWanted;
+export type ToServer = ({ id: string } & Wanted) | { id: string; unsubscribe: true };
+
+/** One message of the server. Without `id` it is the heartbeat: the newest position of the log. */
+export interface FromServer {
+  id?: string;
+  event?: LogEvent;
+  caught_up?: number;
+  lines?: OutputLine[];
+  sealed?: boolean;
+  usage?: unknown;
+  error?: Problem;
+  position?: number;
+  time?: string;
+}
+
+/** How fresh the pages are. lastHeard: of `Date.now()`. */
+export interface Link {
+  state: "connecting" | "live" | "reconnecting";
+  position: number;
+  lastHeard: number;
+  /** Why it isn't live; empty when it is. */
+  reason: string;
+}
+
+export type FromPage = ToServer | { goodbye: true };
+export type ToPage = FromServer | { link: Link };
+
+/** `io.nunet.dms.job.completed.v1` -> `job.completed`. */
+export function topicOf(event: Pick<LogEvent, "type">): string {
+  return event.type.replace(/^io\.nunet\.dms\./, "").replace(/\.v[0-9]+$/, "");
+}
+
+export function fits(event: LogEvent, wanted: EventsWanted): boolean {
+  if (wanted.job_id && event.correlationid !== wanted.job_id && !event.subject.endsWith(wanted.job_id)) return false;
+  if (!wanted.types?.length) return true;
+  const topic = topicOf(event);
+  const kind = topic.split(".")[0];
+  return wanted.types.some((type) => type === topic || type === kind || type === `${kind}.*`);
+}

@@ -1,0 +1,15 @@
+// The SharedWorker: browsers allow few connections to one origin, so all pages share one socket.
+import { Hub, liveAddress, type Port } from "./hub";
+import type { FromPage, ToPage } from "./protocol";
+
+const scope = self as unknown as SharedWorkerGlobalScope;
+const hub = new Hub(() => new WebSocket(liveAddress(scope.location)));
+
+scope.onconnect = (event) => {
+  const channel = event.ports[0];
+  if (!channel) return;
+  const port: Port = { post: (message: ToPage) => channel.postMessage(message) };
+  channel.onmessage = ({ data }: MessageEvent<FromPage>) => hub.take(port, data);
+  hub.join(port);
+};
+scope.addEventListener("online", () => hub.retryNow());

@@ -1,0 +1,15 @@
+import "./styles/base.css";
+import "uplot/dist/uPlot.min.css";
+import { render } from "preact";
+import { CurrentPage } from "./app/pages";
+import { followLinks } from "./app/router";
+import { Shell } from "./app/shell";
+import { openLive } from "./live/live";
+
+document.addEventListener("click", followLinks);
+openLive();
+const root = document.getElementById("app");
+if (root) {
+  root.replaceChildren();
+  render(<Shell><CurrentPage /></Shell>, root);
+}

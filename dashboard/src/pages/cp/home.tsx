@@ -1,0 +1,3 @@
+export function ComputeProviderHome() {
+  return <section><h1>This machine</h1></section>;
+}
