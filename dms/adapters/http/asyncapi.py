@@ -32,7 +32,8 @@ def part(routes: Iterable[Route], sockets: Iterable[WebSocket]) -> Part:
         *(channel for socket in sockets for channel in _of_socket(socket, shapes)),
         *(_of_route(route, shapes) for route in routes if route.stream),
     )
-    return Part(servers=_servers(), channels=channels, schemas=shapes.components)
+    schemas = {name: schema for name, schema in shapes.components.items() if name != event_messages.ENVELOPE}
+    return Part(servers=_servers(), channels=channels, schemas=schemas)  # the envelope is described with the events
 
 
 def _servers() -> dict[str, Schema]:

@@ -217,15 +217,19 @@ def _wanted(request: Request) -> EventFilter:
 
 def _types(text: str) -> tuple[str, ...]:
     """Comma-separated: `job.completed`, `deployment.*`, `device`."""
-    names = tuple(name for name in text.split(",") if name)
+    return checked_types([name for name in text.split(",") if name], "?type")
+
+
+def checked_types(names: Sequence[str], pointer: str) -> tuple[str, ...]:
+    """Topics, or kinds of them. pointer: to them, for the error. Raises InvalidInput."""
     for name in names:
         if len(names) > MOST_TYPES or not _TYPE.fullmatch(name):
             raise InvalidInput(
-                f"type is '{text[:64]}'; expected topics such as job.completed or job.*, separated by commas, "
-                f"at most {MOST_TYPES}",
-                [("?type", "a topic")],
+                f"type is '{','.join(names)[:64]}'; expected topics such as job.completed or job.*, separated by "
+                f"commas, at most {MOST_TYPES}",
+                [(pointer, "a topic")],
             )
-    return names
+    return tuple(names)
 
 
 def _after(request: Request, otherwise: int) -> int:

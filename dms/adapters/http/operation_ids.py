@@ -20,6 +20,7 @@ _NAMES = {
     "GET /events/ws": "stream_events_by_websocket",
     "GET /jobs": "list_jobs",
     "GET /jobs/{}/logs": "get_job_output",
+    "GET /live/ws": "stream_live_by_websocket",
     "GET /ml-images": "list_ml_images",
     "GET /onboarding/address/new": "create_wallet",
     "GET /onboarding/provisioned": "get_hardware",

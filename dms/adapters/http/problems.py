@@ -83,10 +83,11 @@ def answer(request: Request, error: BaseException) -> HTTPResponse:
     return _answer_unexpected(request, error)
 
 
-def _answer_ours(request: Request, error: DmsError) -> HTTPResponse:
+def problem_of(error: DmsError) -> dict[str, Any]:
+    """The body that tells of it; one that we didn't expect is told without its words."""
     status = status_of(error)
     if status == 500:
-        return _answer_unexpected(request, error)
+        return body_of(500, "internal error; it is in the log of the DMS")
     more: dict[str, Any] = {}
     if isinstance(error, InvalidInput):
         more["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in error.problems]
@@ -94,8 +95,15 @@ def _answer_ours(request: Request, error: DmsError) -> HTTPResponse:
         more["first_position"] = error.first
     if isinstance(error, NoProviderMatches):
         more["refused"] = error.refusals
+    return body_of(status, str(error), **more)
+
+
+def _answer_ours(request: Request, error: DmsError) -> HTTPResponse:
+    status = status_of(error)
+    if status == 500:
+        return _answer_unexpected(request, error)
     headers = error.headers if isinstance(error, Refused) else {}
-    return json_reply(body_of(status, str(error), **more), status, headers)
+    return json_reply(problem_of(error), status, headers)
 
 
 def _answer_sanic(request: Request, error: SanicException) -> HTTPResponse:

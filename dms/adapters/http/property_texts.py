@@ -98,6 +98,7 @@ _SHARED: Mapping[str, str] = {
     "status": "where it stands",
     "stream_id": "its place among those that wait; null for others",
     "subject": "what it is about",
+    "subscribe": "what is subscribed to",
     "time": "when it happened",
     "topic": "the event's type, such as job.submitted",
     "to_provider": "NTX that go to the provider, decimal text; empty while the job runs",

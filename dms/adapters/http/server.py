@@ -33,6 +33,7 @@ from dms.adapters.http import (
     gpu,
     job_metrics,
     jobs,
+    live,
     log_archive,
     metrics,
     onboarding,
@@ -50,6 +51,7 @@ from dms.adapters.http.connection import Connection
 from dms.adapters.http.deploy import DeployEndpoint
 from dms.adapters.http.fanout import Hub
 from dms.adapters.http.gate import Gate
+from dms.adapters.http.live import Live
 from dms.adapters.http.problems import Refused, answer
 from dms.adapters.http.replies import request_id
 from dms.adapters.http.routes import Api, Route, WebSocket, run
@@ -84,7 +86,13 @@ MODULES = (
     pages,
 )
 ROUTES: tuple[Route, ...] = tuple(route for module in MODULES for route in module.ROUTES)
-WEBSOCKETS: tuple[WebSocket, ...] = (*deploy.WEBSOCKETS, *events.WEBSOCKETS, *files.WEBSOCKETS, *chat.WEBSOCKETS)
+WEBSOCKETS: tuple[WebSocket, ...] = (
+    *deploy.WEBSOCKETS,
+    *events.WEBSOCKETS,
+    *live.WEBSOCKETS,
+    *files.WEBSOCKETS,
+    *chat.WEBSOCKETS,
+)
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -134,9 +142,11 @@ def build_app(
     )
     api = Api(services, views)
     app.ctx.hub = Hub(services.log, services.outputs, api.log_path, services.loops)
+    app.ctx.live = Live(api, services.loops)
     endpoints = (
         DeployEndpoint(services, app.ctx.hub).endpoint,
         events.endpoint(api),
+        app.ctx.live.endpoint,
         *files.endpoints(api),
         *chat.endpoints(api),
     )
@@ -269,6 +279,7 @@ class HttpServer:
         await server.startup()
         await server.before_start()
         self.app.ctx.hub.start()
+        self.app.ctx.live.start()
         self.app.ctx.sockets.start()
         self._server = server
         await server.start_serving()
@@ -287,6 +298,7 @@ class HttpServer:
         if closed is not None:
             await closed
         await self.app.ctx.hub.close()
+        await self.app.ctx.live.close()
         await server.after_stop()
         Sanic.unregister_app(self.app)
 

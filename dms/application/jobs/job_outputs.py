@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from dms.application.growing_lines import GrowingLine
 from dms.application.ports import EventLog, LogLine, OutputStore
+from dms.domain.deployment import Deployment
 from dms.domain.job import Job
 
 
@@ -56,6 +57,11 @@ class JobOutputs:
         part = self._parts(job_id)[-1]
         if after >= part.before:
             await self.store.wait(part.output, after - part.before)
+
+    def is_complete(self, job_id: str) -> bool:
+        """Whether nothing follows. Ask before reading: all lines are stored before the end is recorded."""
+        job, deployment = self._log.load(Job, job_id), self._log.load(Deployment, job_id)
+        return not job.open if job is not None else deployment is None or deployment.ended
 
     def growing(self, job_id: str) -> tuple[GrowingLine, ...]:
         """What is shown of lines that have no end yet, of the newest attempt."""

@@ -46,11 +46,10 @@ async def events(
     """Batches of events behind position `after`, in order; following, for ever.
     Raises InvalidInput for a position the log has not reached, Gone for one whose next event is archived."""
     check_cursor(log, wanted, after)
-    fits = _predicate(log, wanted, own_peer_id)
+    fits = predicate(log, wanted, own_peer_id)
     position = after
-    async with aclosing(_past(log, wanted, after)) as pages:
-        async for page, position in pages:  # noqa: B007  the live part goes on behind the last one
-            found = [event for event in page if fits(event)]
+    async with aclosing(past_events(log, wanted, after, fits)) as pages:
+        async for found, position in pages:  # noqa: B007  the live part goes on behind the last one
             if found:
                 yield found
     if not follow:
@@ -60,6 +59,15 @@ async def events(
             found = [event for event in batch if fits(event)]
             if found:
                 yield found
+
+
+async def past_events(
+    log: EventLog, wanted: EventFilter, after: int, fits: Predicate
+) -> AsyncGenerator[tuple[Sequence[Recorded], int], None]:
+    """(events that fit, the position up to which nothing is left out) up to the head at the time of the last read."""
+    async with aclosing(_past(log, wanted, after)) as pages:
+        async for page, position in pages:
+            yield [event for event in page if fits(event)], position
 
 
 def check_cursor(log: EventLog, wanted: EventFilter, after: int) -> None:
@@ -97,9 +105,10 @@ async def _past(log: EventLog, wanted: EventFilter, after: int) -> AsyncGenerato
             return
 
 
-def _predicate(log: EventLog, wanted: EventFilter, own_peer_id: str) -> Predicate:
+def predicate(log: EventLog, wanted: EventFilter, own_peer_id: str) -> Predicate:
+    """Whether an event is wanted."""
     tests: list[Predicate] = []
-    if wanted.types and not wanted.topics:
+    if wanted.types:
         exact = frozenset(wanted.types)
         heads = tuple(name.removesuffix("*").removesuffix(".") + "." for name in wanted.types)
         tests.append(lambda event: event.topic in exact or event.topic.startswith(heads))
