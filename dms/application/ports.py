@@ -212,17 +212,6 @@ class OutputStore(Protocol):
     async def close(self) -> None: ...
 
 
-class UsageSamples(Protocol):
-    """What this machine and its jobs use just now, sampled every few seconds and held in memory alone."""
-
-    @property
-    def newest(self) -> Struct | None:
-        """None: none was taken yet."""
-
-    async def newer(self, known: Struct | None) -> Struct:
-        """The newest sample, once it is another than that."""
-
-
 # --- running containers ------------------------------------------------------------------------
 LARGEST_PACKET = 65_536  # bytes, as the kernel joins them
 

@@ -19,7 +19,7 @@ from dms.application.network.chats import Chats
 from dms.application.network.directory import Directory
 from dms.application.network.own_advertisement import OwnAdvertisement
 from dms.application.payments.transactions import Transactions
-from dms.application.ports import EventLog, Metrics, PeerNetwork, Relay, Signer, UsageSamples
+from dms.application.ports import EventLog, Metrics, PeerNetwork, Relay, Signer
 from dms.application.records.erasures import Erasures
 from dms.application.records.retention import Retention
 from dms.application.results.contents import Contents
@@ -65,7 +65,6 @@ class Services:
     job_metrics: JobMetrics
     retention: Retention
     relay: Relay | None = None
-    usage: UsageSamples | None = None
     phase: Callable[[], str | None] = lambda: None
     loops: Loops = field(default_factory=Loops)
     writes: Writes = field(default_factory=Writes)

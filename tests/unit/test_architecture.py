@@ -219,6 +219,7 @@ TASKS: dict[tuple[str, str], str] = {
     ("dms.adapters.http.conversation", "Conversation.run"): "closes its socket with a word, whatever ends it",
     ("dms.adapters.http.events", "_with_pauses"): WAITED_FOR,
     ("dms.adapters.http.fanout", "JobStream._changed"): WAITED_FOR,
+    ("dms.adapters.http.live_output", "OutputFeed._something_new"): WAITED_FOR,
     ("dms.adapters.http.sockets", "Sockets.close"): WAITED_FOR,
     ("dms.adapters.nats.relay", "NatsRelay._session"): WAITED_FOR,
     ("dms.adapters.p2p.exchange", "consume"): WAITED_FOR,

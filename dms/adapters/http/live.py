@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,9 +41,10 @@ from dms.adapters.http.replies import checked_job_id
 from dms.adapters.http.routes import Api, WebSocket
 from dms.adapters.http.sockets import Endpoint
 from dms.adapters.http.strict_json import convert, load
+from dms.adapters.http.usage import usage_news
 from dms.application.loops import Loop, Loops
 from dms.application.records.event_stream import EventFilter
-from dms.application.tasks import cancelled
+from dms.application.tasks import background, cancelled
 from dms.domain.deployment import Deployment
 from dms.domain.job import Job
 from dms.errors import Conflict, DmsError, InvalidInput, NotFound, Unavailable
@@ -167,7 +169,7 @@ class LiveSession:
             )
         if len(self._running) >= MOST_SUBSCRIPTIONS:
             raise Unavailable(f"this connection has {MOST_SUBSCRIPTIONS} subscriptions already; end one first")
-        self._running[asked.id] = asyncio.create_task(self._guarded(asked), name=f"live subscription {asked.id}")
+        self._running[asked.id] = background(self._guarded(asked), f"live subscription {asked.id}")
 
     async def _guarded(self, asked: Asked) -> None:
         """The outermost loop of a subscription: its end is told, whatever the reason."""
@@ -204,13 +206,10 @@ class LiveSession:
         await self._live.outputs.follow(asked.id, job_id, after, self.send, progress=asked.progress)
 
     async def _usage(self, asked: SubscribeUsage) -> None:
-        samples = self._live.api.services.usage
-        if samples is None:
-            raise Unavailable("this DMS takes no samples of what is used")
-        sample = samples.newest or await samples.newer(None)
-        while True:
-            await self.send(text_frame(b'{"id":"%s","usage":%s}' % (asked.id.encode(), _encode(sample))))
-            sample = await samples.newer(sample)
+        async with aclosing(self._live.api.services.compute_provider.usage.follow()) as batches:
+            async for batch in batches:
+                frames = [_encode(UsageFrame(id=asked.id, usage=usage_news(used))) for used in batch]
+                await self.send(b"".join(map(text_frame, frames)))
 
 
 def _name_in(tree: Any) -> str:

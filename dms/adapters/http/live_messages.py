@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -10,6 +10,7 @@ from dms.adapters.http.events import MOST_TYPES
 from dms.adapters.http.output_lines import ShownLine
 from dms.adapters.http.problems import Problem
 from dms.adapters.http.replies import LARGEST
+from dms.adapters.http.usage import UsageNews
 from dms.application.growing_lines import LONGEST
 from dms.application.records.cloudevents import CloudEvent
 
@@ -44,7 +45,7 @@ class SubscribeOutput(Struct, frozen=True, kw_only=True, tag_field="subscribe", 
 
 
 class SubscribeUsage(Struct, frozen=True, kw_only=True, tag_field="subscribe", tag="usage"):
-    """What this machine and its jobs use: the newest sample, then each new one."""
+    """What this machine and its jobs use: each new sample. `/device/usage` has those of the last hour."""
 
     id: Name
 
@@ -97,7 +98,7 @@ class UsageFrame(Struct, frozen=True, kw_only=True):
     """A sample of what is used."""
 
     id: Name
-    usage: Annotated[dict[str, Any], Meta(description="the sample")]
+    usage: Annotated[UsageNews, Meta(description="of one job, or of the whole machine")]
 
 
 class UnsubscribedFrame(Struct, frozen=True, kw_only=True):

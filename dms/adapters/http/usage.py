@@ -56,7 +56,7 @@ class UsageNews(Struct, frozen=True, kw_only=True):
     """A new sample."""
 
     job_id: Annotated[JobId | None, Meta(description="null for the whole machine's")]
-    sample: UsageSample
+    sample: Annotated[UsageSample, Meta(description="what was used")]
 
 
 def usage_news(used: Used) -> UsageNews:

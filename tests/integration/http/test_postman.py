@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dms.adapters.http.server import ROUTES
-from tests.fixtures.npm import installed
+from tests.fixtures.npm import NODE, installed
 from tests.integration.http.node import running_node
 
 NEWMAN = Path(__file__).parents[2] / "fixtures" / "js_postman"
@@ -24,7 +24,7 @@ async def test_each_request_of_the_collection_is_answered_as_described(tmp_path:
         async with node.client() as client:
             (tmp_path / "collection.json").write_bytes((await client.get("/postman.json")).content)
         process = await asyncio.create_subprocess_exec(
-            "node", folder / "node_modules" / "newman" / "bin" / "newman.js", "run", tmp_path / "collection.json",
+            NODE, folder / "node_modules" / "newman" / "bin" / "newman.js", "run", tmp_path / "collection.json",
             "--reporters", "json", "--reporter-json-export", report, "--timeout-request", "20000",
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip

@@ -19,7 +19,7 @@ from dms.adapters.nats.relay import NatsRelay, inbox_of
 from dms.config import Nats
 from tests.fixtures.histories import new_job
 from tests.fixtures.nats import PROGRAM, NatsServer, stored
-from tests.fixtures.npm import installed
+from tests.fixtures.npm import NODE, installed
 from tests.fixtures.waiting import wait_for
 
 ROOT = Path(__file__).parents[3]
@@ -78,7 +78,7 @@ async def test_a_javascript_client_reads_valid_events_and_can_do_no_more(
     server: NatsServer, relayed: int, js_folder: Path
 ) -> None:
     process = await asyncio.create_subprocess_exec(
-        *("node", str(js_folder / "reader.mjs"), server.url, "monitor", MONITOR, "_INBOX_MONITOR"),
+        *(str(NODE), str(js_folder / "reader.mjs"), server.url, "monitor", MONITOR, "_INBOX_MONITOR"),
         *(str(ROOT / "schemas"), str(relayed)),
         stdout=asyncio.subprocess.PIPE,
     )
@@ -106,7 +106,7 @@ async def test_the_documented_javascript_client_runs_as_it_is_written(
     assert "job.*.failed" in snippet
     program = snippet.replace("nats://127.0.0.1:4222", server.url).replace(".failed", ".termination_requested")
     process = await asyncio.create_subprocess_exec(
-        *("node", "--input-type=module", "--eval", program),
+        *(str(NODE), "--input-type=module", "--eval", program),
         cwd=js_folder,
         env={**os.environ, "DMS_NATS_PASSWORD": MONITOR},
         stdout=asyncio.subprocess.PIPE,

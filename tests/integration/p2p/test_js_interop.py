@@ -14,7 +14,7 @@ from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.errors import NotFound
 from tests.fixtures.local_peers import LOCAL
-from tests.fixtures.npm import installed
+from tests.fixtures.npm import NODE, installed
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "js_peer"
 ECHO, COUNT, FAIL = "/test/echo/1", "/test/count/1", "/test/fail/1"
@@ -44,7 +44,7 @@ def js_folder() -> Path:
 @pytest.fixture
 async def js(js_folder: Path) -> AsyncIterator[JsPeer]:
     process = await asyncio.create_subprocess_exec(
-        *("node", str(js_folder / "peer.mjs")), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        *(str(NODE), str(js_folder / "peer.mjs")), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     yield JsPeer(process)
     process.kill()

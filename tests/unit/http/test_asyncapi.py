@@ -17,7 +17,7 @@ from dms.application.records.asyncapi import Part, component, document
 from dms.application.records.cloudevents import cloud_event
 from dms.domain.event import EVENT_TYPES, Recorded, decode
 from tests.fixtures.described import channel_of, message_of
-from tests.fixtures.npm import installed
+from tests.fixtures.npm import NODE, installed
 
 DOCUMENT = describe_streams([nats.part()])
 CORPUS, FIXTURES = (Path(__file__).parents[2] / name for name in ("corpus", "fixtures"))
@@ -47,7 +47,7 @@ def test_asyncapis_own_parser_finds_nothing_wrong() -> None:
     folder = installed(FIXTURES / "js_asyncapi")
     given = msgspec.json.encode(DOCUMENT)
     answer = subprocess.run(
-        ["node", folder / "validate.mjs"], input=given, stdout=subprocess.PIPE, timeout=120, check=True
+        [NODE, folder / "validate.mjs"], input=given, stdout=subprocess.PIPE, timeout=120, check=True
     ).stdout
     found = msgspec.json.decode(answer)
     assert [fault["code"] for fault in found["diagnostics"]] == ["asyncapi-latest-version"], found["diagnostics"]

@@ -1,0 +1,102 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { SocketLike } from "../src/live/connection";
+import { Hub } from "../src/live/hub";
+import type { FromServer, LogEvent, ToPage, ToServer } from "../src/live/protocol";
+
+class FakeSocket implements SocketLike {
+  readyState: number = WebSocket.CONNECTING;
+  sent: ToServer[] = [];
+  onopen: SocketLike["onopen"] = null;
+  onmessage: SocketLike["onmessage"] = null;
+  onclose: SocketLike["onclose"] = null;
+  send(data: string): void { this.sent.push(JSON.parse(data) as ToServer); }
+  close(): void { this.readyState = WebSocket.CLOSED; }
+  opened(): void { this.readyState = WebSocket.OPEN; this.onopen?.(new Event("open")); }
+  says(message: FromServer): void { this.onmessage?.({ data: JSON.stringify(message) } as MessageEvent); }
+  lost(): void { this.readyState = WebSocket.CLOSED; this.onclose?.({ reason: "" } as CloseEvent); }
+}
+
+const event = (position: number, type = "job.submitted", job = "j1"): LogEvent =>
+  ({ position, type: `io.nunet.dms.${type}.v1`, subject: `job-${job}`, correlationid: job }) as LogEvent;
+
+let sockets: FakeSocket[];
+let hub: Hub;
+const page = () => {
+  const got: ToPage[] = [];
+  const port = { post: (message: ToPage) => got.push(message) };
+  hub.join(port);
+  const positions = () => got.flatMap((message) => ("event" in message && message.event ? [message.event.position] : []));
+  return { port, got, positions };
+};
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  vi.stubGlobal("WebSocket", { CONNECTING: 0, OPEN: 1, CLOSED: 3 });
+  sockets = [];
+  hub = new Hub(() => {
+    const socket = new FakeSocket();
+    sockets.push(socket);
+    return socket;
+  });
+});
+afterEach(() => vi.useRealTimers());
+
+describe("one stream for all pages", () => {
+  it("feeds a page that joins now without asking the server again", () => {
+    sockets[0]?.opened();
+    sockets[0]?.says({ position: 10 });
+    sockets[0]?.says({ id: "shared", event: event(11) });
+    const { port, positions } = page();
+    hub.take(port, { id: "a", subscribe: "events", after: 10 });
+    sockets[0]?.says({ id: "shared", event: event(12) });
+    expect(positions()).toEqual([11, 12]);
+    expect(sockets[0]?.sent.length).toBe(1);
+  });
+
+  it("lets a page that is behind catch up, then goes on with the shared stream, each event once", () => {
+    sockets[0]?.opened();
+    sockets[0]?.says({ position: 10 });
+    const { port, positions } = page();
+    hub.take(port, { id: "a", subscribe: "events", after: 8 });
+    const asked = sockets[0]?.sent.at(-1) as { id: string };
+    sockets[0]?.says({ id: asked.id, event: event(9) });
+    sockets[0]?.says({ id: "shared", event: event(11) });
+    sockets[0]?.says({ id: asked.id, event: event(10) });
+    sockets[0]?.says({ id: asked.id, event: event(11) });
+    sockets[0]?.says({ id: asked.id, caught_up: 11 });
+    sockets[0]?.says({ id: "shared", event: event(12) });
+    expect(positions()).toEqual([9, 10, 11, 12]);
+  });
+
+  it("goes on after the last event when the line breaks", () => {
+    sockets[0]?.opened();
+    sockets[0]?.says({ position: 10 });
+    const { port, positions } = page();
+    hub.take(port, { id: "a", subscribe: "events", after: 10 });
+    sockets[0]?.says({ id: "shared", event: event(11) });
+    sockets[0]?.lost();
+    vi.advanceTimersByTime(1000);
+    sockets[1]?.opened();
+    expect(sockets[1]?.sent).toContainEqual({ id: "shared", subscribe: "events", after: 11 });
+    sockets[1]?.says({ id: "shared", event: event(12) });
+    expect(positions()).toEqual([11, 12]);
+  });
+
+  it("gives each page only what it asked for", () => {
+    sockets[0]?.opened();
+    sockets[0]?.says({ position: 1 });
+    const [one, other] = [page(), page()];
+    hub.take(one.port, { id: "a", subscribe: "events", after: 1, types: ["device"] });
+    hub.take(other.port, { id: "a", subscribe: "events", after: 1, job_id: "j2" });
+    sockets[0]?.says({ id: "shared", event: event(2) });
+    sockets[0]?.says({ id: "shared", event: event(3, "device.onboarded", "") });
+    sockets[0]?.says({ id: "shared", event: event(4, "job.submitted", "j2") });
+    expect([one.positions(), other.positions()]).toEqual([[3], [4]]);
+  });
+
+  it("notices a line that says nothing", () => {
+    sockets[0]?.opened();
+    vi.advanceTimersByTime(20_000);
+    expect(sockets.length).toBeGreaterThan(1);
+  });
+});

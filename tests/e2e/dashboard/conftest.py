@@ -1,0 +1,39 @@
+"""For tests of the dashboards: two real daemons that know each other, and a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
+
+from tests.fixtures.browser import Watched, chromium, watched
+from tests.fixtures.dms import Dms, pair
+
+
+class Dmses(NamedTuple):
+    """provider: onboarded, and known to the requester."""
+
+    requester: Dms
+    provider: Dms
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def dmses(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Dmses]:
+    async with pair(tmp_path_factory.mktemp("dashboard")) as (requester, provider):
+        yield Dmses(requester, provider)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as started:
+        yield started
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def pages(browser: Browser) -> AsyncIterator[Watched]:
+    """A context of the test's own; what its consoles complain of fails the test."""
+    async with watched(browser) as made:
+        yield made
