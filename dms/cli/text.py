@@ -47,3 +47,10 @@ def moment(value: object) -> str:
         except ValueError:
             return value
     return ""
+
+
+def clock(seconds: float) -> str:
+    """4:05, 1:04:05."""
+    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -187,4 +186,4 @@ def test_without_a_daemon_it_says_so(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 7
     assert "nothing answers" in done.stderr
-    assert cast("str", done.stdout) == ""
+    assert done.stdout == ""

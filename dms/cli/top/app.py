@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from dms.cli.client import Api
+from dms.cli.glyphs import Glyphs
 from dms.cli.top.board import Board
 from dms.cli.top.choice import Choice, Mode, pressed, shown
 from dms.cli.top.feed import Feed
 from dms.cli.top.frame import Link, Scene, frame, page_of
-from dms.cli.top.glyphs import Glyphs
 from dms.cli.top.keys import keys_in
 from dms.cli.top.output_tail import OutputTail
 from dms.cli.top.screen import Screen

@@ -50,9 +50,9 @@ def _add_top(cli: Group) -> Command:
 
 
 def _watch(state: State, side: str | None) -> None:
+    from dms.cli.glyphs import glyphs_for
     from dms.cli.top.app import App
     from dms.cli.top.choice import Choice
-    from dms.cli.top.glyphs import glyphs_for
     from dms.cli.top.screen import Screen
 
     if not _is_terminal():
@@ -77,8 +77,8 @@ def _side(api: Api, asked: str | None) -> Side:
 
 
 def _print_frame(state: State, asked: str | None) -> None:
+    from dms.cli.glyphs import glyphs_for
     from dms.cli.top.choice import Choice
-    from dms.cli.top.glyphs import glyphs_for
     from dms.cli.top.once import lines_of, read
     from dms.cli.top.screen import styled
 

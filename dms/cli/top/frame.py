@@ -10,10 +10,10 @@ from statistics import median
 from msgspec import Struct
 from rich.text import Text
 
+from dms.cli.glyphs import Glyphs
 from dms.cli.text import cell, output_line
 from dms.cli.top.board import Board
 from dms.cli.top.choice import Choice, Mode, Side, selected, shown
-from dms.cli.top.glyphs import Glyphs
 from dms.cli.top.rows import Shown, heading, job_line, short_id
 from dms.domain.resources import Gpu
 from projections.jobs import JobRow

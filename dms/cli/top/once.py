@@ -10,11 +10,11 @@ import msgspec
 from rich.text import Text
 
 from dms.cli.client import Api
+from dms.cli.glyphs import Glyphs
 from dms.cli.top import live
 from dms.cli.top.board import OPEN, Board
 from dms.cli.top.choice import Choice, Side
 from dms.cli.top.frame import Link, Scene, job_lines, summary, title
-from dms.cli.top.glyphs import Glyphs
 from projections.jobs import JobRow
 
 MOST_ENDED = 50  # in the data; `nunet job list` has the others

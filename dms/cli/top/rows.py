@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from msgspec import Struct
 from rich.text import Text
 
-from dms.cli.text import cell
+from dms.cli.glyphs import Glyphs
+from dms.cli.text import cell, clock
 from dms.cli.top.board import OPEN, Use
 from dms.cli.top.choice import Side
-from dms.cli.top.glyphs import Glyphs
 from projections.jobs import JobRow
 
 SHORT_ID = 13  # characters: the time in a job's id to the millisecond, which `nunet job` takes for the whole
@@ -44,13 +44,6 @@ def short_peer(peer: str) -> str:
     """The first of them are alike."""
     text = cell(peer)
     return text if len(text) <= 12 else f"{text[:4]}..{text[-6:]}"
-
-
-def clock(seconds: float) -> str:
-    """4:05, 1:04:05."""
-    minutes, rest = divmod(int(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def elapsed(shown: Shown) -> str:

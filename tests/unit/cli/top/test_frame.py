@@ -9,10 +9,10 @@ import pytest
 from msgspec.structs import replace
 from rich.cells import cell_len
 
+from dms.cli.glyphs import PLAIN, glyphs_for
 from dms.cli.top.board import Board, Machine, Peer, Use
 from dms.cli.top.choice import Choice, Mode, Side
 from dms.cli.top.frame import Link, OutputLines, Scene, Size, frame
-from dms.cli.top.glyphs import PLAIN, glyphs_for
 from dms.cli.top.screen import styled
 from dms.domain.resources import Gpu, Resources
 from projections.jobs import JobRow

@@ -1,4 +1,4 @@
-"""The signs of the live view, and what stands in their place where the terminal's encoding has none."""
+"""The signs of the live views, and what stands in their place where the terminal's encoding has none."""
 
 from __future__ import annotations
 
