@@ -8,6 +8,7 @@ from dms.cli import (
     chat,
     checkpoints,
     daemon,
+    dashboard,
     device,
     erasure,
     events,
@@ -77,6 +78,7 @@ for module in (
     log_archive,
     records,
     replay,
+    dashboard,
     support,
     top,
 ):
