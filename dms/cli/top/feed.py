@@ -159,13 +159,12 @@ class Feed:
     # --- a job's output ------------------------------------------------------------------------------------
     def _begin_output(self, job_id: str) -> None:
         try:
-            lines, before = live.read_end(self._api, job_id, LINES_READ)
+            lines, note = live.read_end(self._api, job_id, LINES_READ)
         except Failure as failure:
             self._tell(Printed(job_id, (), failure.message))
             return
         if self._output_of != job_id:  # another one is looked at by now
             return
-        note = f"{before:,} lines before these: nunet job logs {job_id}" if before else ""
         self._line = lines[-1].seq if lines else 0
         self._tell(Printed(job_id, tuple((line.stream, line.text) for line in lines), note))
         self._subscribe_output()

@@ -268,7 +268,18 @@ def _said(scene: Scene) -> Text:
         return Text(cell(scene.link.trouble), style="yellow")
     if scene.message:
         return Text(cell(scene.message), style="yellow")
-    return Text(f"filter: {cell(choice.filter)}" if choice.filter else "", style="dim")
+    if choice.filter:
+        return Text(f"filter: {cell(choice.filter)}", style="dim")
+    return _of_selected(scene)
+
+
+def _of_selected(scene: Scene) -> Text:
+    """What had no room in its line."""
+    rows = shown(scene.board.jobs.values(), scene.choice) if scene.choice.mode is Mode.LIST else []
+    if not rows:
+        return Text()
+    row = rows[selected(rows, scene.choice)]
+    return Text("  ".join(part for part in (cell(row.job_id), cell(row.reason, 300)) if part), style="dim")
 
 
 def _keys(scene: Scene) -> Text:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -18,6 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from dms.cli.client import Api, unreachable
 from dms.cli.failure import Failure
 from dms.cli.follow import CONNECT_SECONDS, MAX_FRAME, refused
+from dms.cli.job_text import log_token
 from dms.cli.text import in_path
 from dms.cli.top.board import OPEN, Machine, Peer, StreamedEvent, machine_of, row_of
 from dms.cli.top.updates import Snapshot
@@ -125,15 +125,12 @@ def read_peers(api: Api) -> tuple[Peer, ...]:
     return tuple(Peer(str(peer["id"]), peer.get("rtt_ms")) for peer in found)
 
 
-def log_token(api: Api, job_id: str) -> str:
-    """Knowing the job's own address of its output is the right to read it."""
-    job = api.get(f"/jobs/{in_path(job_id)}")
-    return str(parse_qs(urlsplit(job["log_url"]).query)["token"][0])
-
-
-def read_end(api: Api, job_id: str, most: int) -> tuple[tuple[Line, ...], int]:
-    """(the newest lines of a job's output, how many stand before them)."""
-    path = f"/jobs/{in_path(job_id)}/output"
-    page = api.get(path, token=log_token(api, job_id), from_end=most, limit=most)
+def read_end(api: Api, job_id: str, most: int) -> tuple[tuple[Line, ...], str]:
+    """(the newest lines of a job's output, what is not among them)."""
+    path = f"/jobs/{in_path(job_id)}"
+    page = api.get(f"{path}/output", token=log_token(api.get(path)), from_end=most)
     lines = msgspec.convert(page["lines"], tuple[Line, ...])
-    return lines, max(0, int(page["total_lines"]) - len(lines))
+    notes = [f"lines {gap['first']:,} to {gap['last']:,} are not here: {gap['reason']}" for gap in page["gaps"][-1:]]
+    if lines and lines[0].seq > 1:
+        notes.append(f"{lines[0].seq - 1:,} lines stand before these: nunet job logs {job_id}")
+    return lines, "; ".join(notes)
