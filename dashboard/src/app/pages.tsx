@@ -1,7 +1,11 @@
 /** Which page an address shows. `:name` matches one step. */
 import type { FunctionComponent } from "preact";
 import { href, place } from "./router";
+import { DeploymentHistory } from "../pages/cp/history";
 import { ComputeProviderHome } from "../pages/cp/home";
+import { ComputeProviderJob } from "../pages/cp/job";
+import { ComputeProviderSettings } from "../pages/cp/settings";
+import { Peers } from "../pages/peers";
 import { ServiceProviderJobs } from "../pages/sp/jobs";
 
 type Page = FunctionComponent<{ params: Record<string, string> }>;
@@ -10,6 +14,10 @@ const PAGES: readonly (readonly [string, Page])[] = [
   ["/", Start],
   ["/sp", ServiceProviderJobs],
   ["/cp", ComputeProviderHome],
+  ["/cp/jobs", DeploymentHistory],
+  ["/cp/jobs/:id", ComputeProviderJob],
+  ["/cp/settings", ComputeProviderSettings],
+  ["/peers", Peers],
 ];
 
 export function CurrentPage() {
