@@ -1,10 +1,10 @@
-import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { EMPTY, forStorage, fromRequest, hasPreset, ofDraft, PRESETS, restored, toRequest, withPreset, type Draft } from "../src/domain/job_draft";
 import { findings, partAt, type Schema } from "../src/domain/json_schema";
 import { join, split } from "../src/domain/words";
+import jobSchema from "../../schemas/job.json";
 
-const schema = JSON.parse(readFileSync(new URL("../../schemas/job.json", import.meta.url), "utf8")) as Schema;
+const schema: Schema = jobSchema as Schema;
 const good: Draft = { ...EMPTY, image: "python:3.12", command: "python -c 'print(1)'" };
 const wrong = (change: Partial<Draft>) => findings(schema, toRequest({ ...good, ...change })).map(({ pointer, detail }) => `${pointer} ${detail}`);
 

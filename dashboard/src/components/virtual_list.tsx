@@ -14,10 +14,12 @@ interface Props {
   row: (index: number) => ComponentChildren;
   /** Told which rows are in sight, so that they can be fetched. */
   seen?: (first: number, last: number) => void;
+  /** The row that is to be in sight whenever this changes; none: wherever one scrolled to. */
+  inSight?: number;
   class?: string;
 }
 
-export function VirtualList({ count, rowPx, label, row, seen, class: name = "" }: Props) {
+export function VirtualList({ count, rowPx, label, row, seen, inSight, class: name = "" }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const top = useSignal(0);
   const height = useSignal(600);
@@ -33,6 +35,15 @@ export function VirtualList({ count, rowPx, label, row, seen, class: name = "" }
       element.removeEventListener("scroll", look);
     };
   }, []);
+  useEffect(() => {
+    const element = box.current;
+    if (!element || inSight === undefined || inSight < 0) return;
+    const [full, tall] = [count * rowPx, Math.min(count * rowPx, TALLEST_PX)];
+    const scale = tall > element.clientHeight ? (full - element.clientHeight) / (tall - element.clientHeight) : 1;
+    const [above, below] = [inSight * rowPx, (inSight + 1) * rowPx - element.clientHeight];
+    if (element.scrollTop * scale > above) element.scrollTop = above / scale;
+    else if (element.scrollTop * scale < below) element.scrollTop = below / scale;
+  }, [inSight]);
   const full = count * rowPx;
   const tall = Math.min(full, TALLEST_PX);
   const scale = tall > height.value ? (full - height.value) / (tall - height.value) : 1;
