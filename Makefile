@@ -68,7 +68,7 @@ format: ## put the code into the common form
 	@$(PY) -m ruff format .
 
 bench: ## measure against the references in the same run
-	@ops/setup.sh demo
+	@ops/setup.sh test
 	@$(PY) -m ops.bench $(BENCH_ARGS)
 
 setup: ## only make .venv and look for the parts the tests need

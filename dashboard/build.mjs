@@ -40,6 +40,7 @@ const index = (await readFile(path.join(here, "src/index.html"), "utf8"))
   .replace("{{worker.js}}", named("worker", ".js"));
 const files = new Map(result.outputFiles.map(({ path: at, contents }) => [path.relative(outdir, at), contents]));
 files.set("index.html", Buffer.from(index));
+files.set("licences.txt", Buffer.from(await licences(Object.keys(result.metafile.inputs))));
 files.set("icon.svg", await readFile(path.join(here, "src/icon.svg")));
 
 await rm(outdir, { recursive: true, force: true });
@@ -49,8 +50,19 @@ for (const [name, contents] of [...files].sort()) {
   const packed = gzipSync(contents, { level: 9 });
   await writeFile(path.join(outdir, name), contents);
   if (packed.length < contents.length) await writeFile(path.join(outdir, `${name}.gz`), packed);
-  firstLoad += Math.min(packed.length, contents.length);
+  if (name !== "licences.txt") firstLoad += Math.min(packed.length, contents.length);
   console.log(`${name.padEnd(32)} ${String(contents.length).padStart(8)} B ${String(packed.length).padStart(8)} B gzip`);
 }
 console.log(`first load: ${firstLoad} B compressed of ${FIRST_LOAD_BYTES} B`);
 if (firstLoad > FIRST_LOAD_BYTES) throw new Error("the first load is larger than it may be");
+
+/** The texts that the packages in the bundle want to have passed on. */
+async function licences(inputs) {
+  const names = new Set(inputs.flatMap((input) => /node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(input)?.[1] ?? []));
+  const texts = [...names].sort().map(async (name) => {
+    const folder = path.join(here, "node_modules", name);
+    const { version, license } = JSON.parse(await readFile(path.join(folder, "package.json"), "utf8"));
+    return `${name} ${version} (${license})\n\n${await readFile(path.join(folder, "LICENSE"), "utf8")}`;
+  });
+  return (await Promise.all(texts)).join(`\n${"-".repeat(80)}\n\n`);
+}

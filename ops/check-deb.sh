@@ -72,6 +72,10 @@ start() {
 stop() { kill "$(cat $root/tmp/daemon.pid)"; wait $daemon || fail "the daemon ended with $?"; }
 start
 cp /mnt/self /mnt/first
+as_nunet /usr/lib/nunet-dms/bin/python -c '
+import httpx
+page = httpx.get("http://127.0.0.1:9999/dashboard/").raise_for_status()
+assert "/dashboard/assets/main-" in page.text' || fail "the dashboards are missing"
 memory=$(as_nunet /usr/lib/nunet-dms/bin/python -c 'import psutil; print(psutil.virtual_memory().total >> 21)')
 cpu=$(as_nunet nunet -o json capacity --full | sed -n 's/.*"cpu_mhz": \([0-9]*\).*/\1/p' | head -1)
 as_nunet nunet onboard --yes -m "$memory" -c $((cpu / 2)) -n nunet-test \

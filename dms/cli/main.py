@@ -8,6 +8,7 @@ from dms.cli import (
     chat,
     checkpoints,
     daemon,
+    dashboard,
     device,
     erasure,
     events,
@@ -76,6 +77,7 @@ for module in (
     log_archive,
     records,
     replay,
+    dashboard,
     support,
 ):
     module.add_to(cli)

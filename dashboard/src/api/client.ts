@@ -35,19 +35,19 @@ export function address(path: string, query: Query = {}): string {
   return `${API}${path}${search && `?${search}`}`;
 }
 
-export async function get<T>(path: string, query?: Query, signal?: AbortSignal): Promise<Answer<T>> {
-  return ask<T>("GET", address(path, query), undefined, signal);
+export async function get<T>(path: string, query?: Query, signal?: AbortSignal, headers?: Record<string, string>): Promise<Answer<T>> {
+  return ask<T>("GET", address(path, query), undefined, signal, headers);
 }
 
 export async function send<T>(method: "POST" | "PUT" | "DELETE", path: string, body?: unknown, query?: Query, signal?: AbortSignal): Promise<T> {
   return (await ask<T>(method, address(path, query), body, signal)).body;
 }
 
-async function ask<T>(method: string, url: string, body?: unknown, signal?: AbortSignal): Promise<Answer<T>> {
+async function ask<T>(method: string, url: string, body?: unknown, signal?: AbortSignal, headers?: Record<string, string>): Promise<Answer<T>> {
   const late = AbortSignal.timeout(PATIENCE_MS);
   const response = await answered(url, {
     method,
-    headers: { accept: "application/json", ...(body !== undefined && { "content-type": "application/json" }) },
+    headers: { accept: "application/json", ...(body !== undefined && { "content-type": "application/json" }), ...headers },
     ...(body !== undefined && { body: JSON.stringify(body) }),
     signal: signal ? AbortSignal.any([signal, late]) : late,
     cache: "no-store",
@@ -80,4 +80,9 @@ function refusal(status: number, text: string): ApiError {
   } catch {
     return new ApiError({ status, title: `The DMS answered ${status}`, detail: text.slice(0, 300) });
   }
+}
+
+/** What went wrong, in words for people. */
+export function failure(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -1,15 +1,27 @@
 /** Which page an address shows. `:name` matches one step. */
 import type { FunctionComponent } from "preact";
 import { href, place } from "./router";
+import { DeploymentHistory } from "../pages/cp/history";
 import { ComputeProviderHome } from "../pages/cp/home";
+import { ComputeProviderJob } from "../pages/cp/job";
+import { ComputeProviderSettings } from "../pages/cp/settings";
+import { Peers } from "../pages/peers";
+import { ServiceProviderJob } from "../pages/sp/job";
 import { ServiceProviderJobs } from "../pages/sp/jobs";
+import { NewJob } from "../pages/sp/new";
 
 type Page = FunctionComponent<{ params: Record<string, string> }>;
 
 const PAGES: readonly (readonly [string, Page])[] = [
   ["/", Start],
   ["/sp", ServiceProviderJobs],
+  ["/sp/new", NewJob],
+  ["/sp/jobs/:id", ServiceProviderJob],
   ["/cp", ComputeProviderHome],
+  ["/cp/jobs", DeploymentHistory],
+  ["/cp/jobs/:id", ComputeProviderJob],
+  ["/cp/settings", ComputeProviderSettings],
+  ["/peers", Peers],
 ];
 
 export function CurrentPage() {

@@ -1,6 +1,9 @@
 /** What every page has around it: where one can go, and how fresh what is shown is. */
 import type { ComponentChildren } from "preact";
 import { useSignal } from "@preact/signals";
+import { KeysHelp } from "../components/keys_help";
+import { Toasts } from "../components/toasts";
+import "../styles/shell.css";
 import { link } from "../live/live";
 import { href, moment, place } from "./router";
 import { storedTheme, storeTheme, type Theme } from "./theme_choice";
@@ -9,7 +12,7 @@ import { now } from "./view";
 
 const ROLES = [
   { at: "/sp", name: "Service provider", pages: [["/sp", "Jobs"], ["/sp/new", "New job"]] },
-  { at: "/cp", name: "Compute provider", pages: [["/cp", "Machine"], ["/cp/earnings", "Earnings"], ["/cp/settings", "Settings"]] },
+  { at: "/cp", name: "Compute provider", pages: [["/cp", "Machine"], ["/cp/jobs", "Jobs"], ["/cp/earnings", "Earnings"], ["/cp/settings", "Settings"]] },
 ] as const;
 
 export function Shell({ children }: { children: ComponentChildren }) {
@@ -27,6 +30,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
           <a href={href("/peers")} aria-current={path === "/peers" ? "page" : undefined}>Peers</a>
         </nav>
         <Freshness />
+        <KeysHelp />
         <ThemeSwitch />
       </header>
       {role && (
@@ -37,6 +41,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
         </nav>
       )}
       <main id="main" tabIndex={-1} class={link.value.state === "live" ? undefined : "stale"}>{children}</main>
+      <Toasts />
     </>
   );
 }

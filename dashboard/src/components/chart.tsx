@@ -1,10 +1,11 @@
-/** A line chart of uPlot that follows its data and its box. */
+/** A line chart of uPlot that follows its data and its box. Times are the viewer's own, by the 24-hour clock. */
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 
 interface Props {
-  /** Unix seconds. */
+  /** Unix seconds, or steps. */
   times: readonly number[];
+  x?: "time" | "step";
   lines: readonly { name: string; values: readonly (number | null)[]; tone: string }[];
   heightPx?: number;
   /** What is on the vertical axis, for those who do not see it. */
@@ -12,7 +13,13 @@ interface Props {
   value: (value: number) => string;
 }
 
-export function Chart({ times, lines, heightPx = 140, label, value }: Props) {
+/** Hours and minutes, with seconds where ticks are closer than a minute. */
+const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const CLOCK_SECONDS = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const clock = (_self: uPlot, ticks: number[], _axis: number, _space: number, step: number): string[] =>
+  ticks.map((tick) => (step < 60 ? CLOCK_SECONDS : CLOCK).format(tick * 1000));
+
+export function Chart({ times, x = "time", lines, heightPx = 140, label, value }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const names = lines.map(({ name }) => name).join("\n");
@@ -28,9 +35,9 @@ export function Chart({ times, lines, heightPx = 140, label, value }: Props) {
         height: heightPx,
         legend: { show: false },
         cursor: { drag: { x: false, y: false } },
-        scales: { y: { range: (_self, low, high) => [Math.min(0, low), high > 0 ? high * 1.05 : 1] } },
-        axes: [axis, { ...axis, size: 62, values: (_self, ticks) => ticks.map((tick) => value(tick)) }],
-        series: [{}, ...lines.map(({ name, tone }) => ({ label: name, stroke: style.getPropertyValue(`--${tone}`).trim() || ink, width: 1.5, spanGaps: false }))],
+        scales: { x: { time: x === "time" }, y: { range: (_self, low, high) => [Math.min(0, low), high > 0 ? high * 1.05 : 1] } },
+        axes: [{ ...axis, space: 74, ...(x === "time" && { values: clock }) }, { ...axis, size: 76, values: (_self, ticks) => ticks.map((tick) => value(tick)) }],
+        series: [{}, ...lines.map(({ name, tone }) => ({ label: name, stroke: style.getPropertyValue(`--${tone}`).trim() || ink, width: 1.5, spanGaps: false, points: { show: false } }))],
       },
       [[], ...lines.map(() => [])] as unknown as uPlot.AlignedData,
       element,

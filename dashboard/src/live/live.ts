@@ -1,7 +1,7 @@
 /** The page's side of the live stream: subscriptions as callbacks, and how fresh what is shown is. */
 import { signal } from "@preact/signals";
 import { Hub, liveAddress } from "./hub";
-import type { FromPage, FromServer, Link, LogEvent, OutputLine, OutputWanted, Problem, ToPage, ToServer, Wanted } from "./protocol";
+import type { FromPage, FromServer, GrowingLine, Link, LogEvent, OutputLine, OutputWanted, Problem, ToPage, ToServer, Wanted } from "./protocol";
 
 export const link = signal<Link>({ state: "connecting", position: 0, lastHeard: 0, reason: "" });
 
@@ -63,14 +63,14 @@ export function onEvents(options: EventsOptions, take: (event: LogEvent) => void
   });
 }
 
-/** Calls `take` with the lines of a job after `after`, as they come; sealed: there will be no more. */
+/** Calls `take` with the lines of a job behind `after`, as they come; sealed: there will be no more. */
 export function onOutput(
   wanted: Omit<OutputWanted, "subscribe">,
-  take: (lines: OutputLine[], sealed: boolean) => void,
+  take: (told: { lines?: OutputLine[]; sealed?: boolean; growing?: GrowingLine[] }) => void,
   failed?: (problem: Problem) => void,
 ): () => void {
   return subscribe({ subscribe: "output", ...wanted }, (message) => {
-    if (message.lines) take(message.lines, message.sealed ?? false);
+    if (message.lines || message.growing) take(message);
     if (message.error) failed?.(message.error);
   });
 }

@@ -21,7 +21,18 @@ export interface OutputLine {
   stream: "stdout" | "stderr";
   time: string;
   text: string;
+  /** Its end is left out. */
   cut: boolean;
+  /** Of the whole line. */
+  size_bytes?: number;
+  /** It was longer than what is kept as one line: the stream's next one is more of it. */
+  goes_on?: boolean;
+}
+
+/** A line that has no end yet, as a progress bar draws it. Empty: it has ended. */
+export interface GrowingLine {
+  stream: "stdout" | "stderr";
+  text: string;
 }
 
 export interface Problem {
@@ -42,6 +53,8 @@ export interface OutputWanted {
   subscribe: "output";
   job_id: string;
   after: number;
+  /** Also lines that have no end yet. */
+  progress?: boolean;
 }
 
 export interface UsageWanted {
@@ -58,6 +71,7 @@ export interface FromServer {
   caught_up?: number;
   lines?: OutputLine[];
   sealed?: boolean;
+  growing?: GrowingLine[];
   usage?: unknown;
   error?: Problem;
   position?: number;

@@ -10,11 +10,11 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
 from dms.adapters.http.past import AS_OF, views_at
-from dms.adapters.http.replies import json_reply, query, query_int
-from dms.adapters.http.routes import Api, Parameter, Route, whole
+from dms.adapters.http.replies import json_reply, query, query_bool, query_int
+from dms.adapters.http.routes import FLAG, Api, Parameter, Route, whole
 from dms.errors import Unavailable
 from projections.base import LeftOut
-from projections.capacity import Capacity, CapacityRow, network_sum
+from projections.capacity import OWN, Capacity, CapacityRow, network_sum
 
 _CAPACITY = Capacity()
 ROWS_A_READ = 1000
@@ -76,6 +76,10 @@ async def providers(request: Request, api: Api) -> HTTPResponse:
     """{"items", "next_token"}: the compute providers by peer id, this device as `self`."""
     limit = query_int(request, "limit", PAGE, ROWS_A_READ, lowest=1)
     views = await views_at(request, api)
+    if query_bool(request, "own"):
+        row = await views.get(_CAPACITY, OWN)
+        found = [] if row is None else _as_shown([row], request, api)
+        return json_reply({"items": [each.public for each in found], "next_token": ""})
     page = await views.page(_CAPACITY, limit=limit, after=query(request, "after"))
     shown = _as_shown(page.rows, request, api)
     return json_reply({"items": [row.public for row in shown], "next_token": page.next})
@@ -117,6 +121,7 @@ ROUTES = (
         query=(
             Parameter("limit", "Most providers in the answer.", whole(ROWS_A_READ, lowest=1, default=PAGE)),
             Parameter("after", "Continue after this one: a page's next_token."),
+            Parameter("own", "Only this machine.", FLAG),
             AS_OF,
         ),
         errors=(400,), tags=_OPERATORS,

@@ -36,6 +36,7 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
 }
 _INDEX, _PACKED = "index.html", ".gz"
 _FOR_EVER = "public, max-age=31536000, immutable"  # the name of an asset holds its digest

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from playwright.async_api import expect
@@ -14,6 +18,40 @@ from tests.fixtures.browser import Watched
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 FIRST_LOAD_BYTES = 150_000
+NOT_LOADED = ("licences.txt", ".built-from")
+ATTACK = """async (target) => {
+  const read = await fetch(`${target}/api/v1/jobs`).then((answer) => answer.text(), () => "refused");
+  const sent = await fetch(`${target}/api/v1/device/status`, {method: "POST", body: '{"available": false}',
+    headers: {"content-type": "application/json"}}).then((answer) => answer.text(), () => "refused");
+  const plain = await fetch(`${target}/api/v1/device/status`, {method: "POST", mode: "no-cors", body: "{}"})
+    .then((answer) => answer.type, () => "refused");
+  const socket = await new Promise((told) => {
+    const tried = new WebSocket(`${target.replace("http", "ws")}/api/v1/live/ws`);
+    tried.onmessage = () => told("open");
+    tried.onclose = () => told("closed");
+  });
+  const frame = document.createElement("iframe");
+  frame.src = `${target}/dashboard/`;
+  const loaded = new Promise((done) => { frame.onload = done; });
+  document.body.append(frame);
+  await loaded;
+  let framed = false;
+  try { framed = frame.contentDocument !== null && frame.contentDocument.title === "DMS"; } catch { framed = false; }
+  return {read, sent, socket, framed};
+}"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[str]:
+    """A page of another origin."""
+    (tmp_path / "index.html").write_text("<!doctype html><link rel=icon href=data:,><title>Elsewhere</title>")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        serving = Thread(target=server.serve_forever)
+        serving.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        serving.join()
 
 
 async def test_the_page_needs_nobody_else_and_says_how_fresh_it_is(dmses: Dmses, pages: Watched) -> None:
@@ -24,8 +62,20 @@ async def test_the_page_needs_nobody_else_and_says_how_fresh_it_is(dmses: Dmses,
     assert pages.elsewhere(dmses.requester.url) == []
 
 
-def test_the_first_load_is_small() -> None:
-    assert 0 < sum(packed(path) for path in FILES.rglob("*") if path.is_file()) < FIRST_LOAD_BYTES
+async def test_a_page_of_elsewhere_reads_and_changes_nothing(dmses: Dmses, pages: Watched, elsewhere: str) -> None:
+    """In the same browser, where the dashboards are open."""
+    await pages.open(f"{dmses.provider.url}/dashboard/")
+    stranger = await pages.open(elsewhere)
+    before = dmses.provider.head()
+    pages.allowed += ["CORS", "403", "ERR_FAILED", "WebSocket connection", "ERR_BLOCKED", "frame-ancestors", "Framing"]
+    found = await stranger.evaluate(ATTACK, dmses.provider.url)
+    assert found == {"read": "refused", "sent": "refused", "socket": "closed", "framed": False}
+    assert dmses.provider.head() == before
+
+
+async def test_the_first_load_is_small() -> None:
+    loaded = [path for path in FILES.rglob("*") if path.is_file() and path.name not in NOT_LOADED]
+    assert 0 < sum(map(packed, loaded)) < FIRST_LOAD_BYTES
 
 
 def packed(path: Path) -> int:

@@ -19,6 +19,7 @@ from dms.adapters.http import events as events_module
 from dms.adapters.http import routes
 from dms.application.records.cloudevents import CloudEvent
 from dms.domain.device import Device
+from dms.domain.directory import Provider
 from tests.integration.http.node import ADDRESS, PROVIDER, Node, running_node
 
 API = "/api/v1"
@@ -273,6 +274,14 @@ async def test_as_of_a_position_or_a_time(node: Node) -> None:
         ]
         assert online == [0, 1, 0, 1]
         assert (await client.get(f"{API}/providers?as_of=2")).json()["items"][0]["online"] is False
+        other = Provider("12D3KooWOther")
+        other.advertise(node.services.device.offering(), ())
+        await node.log.save(other)
+        providers = (await client.get(f"{API}/providers")).json()["items"]
+        own = (await client.get(f"{API}/providers?own=true")).json()
+        assert own == {"items": [row for row in providers if row["own"]], "next_token": ""}
+        assert len(own["items"]) == 1 < len(providers)
+        assert (await client.get(f"{API}/providers?own=true&as_of=0")).json()["items"] == []
 
 
 @pytest.mark.parametrize("moment", ["99", "2999-01-01T00:00:00Z", "soon", "-1"])

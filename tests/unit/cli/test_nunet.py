@@ -653,3 +653,12 @@ def test_a_difference_has_times_for_people(tiny: TinyDms) -> None:
     shown = nunet("diff", "1", tiny=tiny, TZ="UTC").stdout
     assert "duration_seconds: 0 to 1.5" in shown
     assert "ended_at: nothing to 2026-01-31" in shown
+
+
+def test_the_dashboards_address_is_told_only_where_a_daemon_answers(tiny: TinyDms) -> None:
+    assert nunet("dashboard", DMS_URL="http://127.0.0.1:1").exit_code == 7
+    tiny.answers["GET /livez"] = (200, {"status": "alive"})
+    assert nunet("dashboard", tiny=tiny).output == f"{tiny.url}/dashboard/\n"
+    assert json.loads(nunet("dashboard", "-o", "json", tiny=tiny).output) == {"url": f"{tiny.url}/dashboard/"}
+    unopened = nunet("dashboard", "--open", tiny=tiny, BROWSER="false", PATH="/nowhere")
+    assert (unopened.exit_code, f"open {tiny.url}/dashboard/ in one" in unopened.output) == (1, True)

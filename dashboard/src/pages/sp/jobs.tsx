@@ -2,13 +2,13 @@
 import { useRef } from "preact/hooks";
 import { useSignal } from "@preact/signals";
 import { whole } from "../../app/format";
-import { useKeys, type Key } from "../../app/keys";
+import { whyNoActions } from "../../app/acting";
+import { useKeys } from "../../app/keys";
 import { narrow } from "../../app/narrow";
 import { go, href, moment, queryValue, setQuery } from "../../app/router";
-import { KeyHelp } from "../../components/key_help";
+import { PastNotice } from "../../components/action";
 import { Empty, Trouble } from "../../components/parts";
-import { VirtualList } from "../../components/virtual_list";
-import { link } from "../../live/live";
+import { VirtualList, type ListHandle } from "../../components/virtual_list";
 import { Counts, OfAll } from "./counts";
 import { FilterBar } from "./filter_bar";
 import { areFiltered, CLEARED, clock, stoppable, wanted, wantedOfAnyStatus } from "./filters";
@@ -28,25 +28,27 @@ export function ServiceProviderJobs() {
   const selection = useSelection(() => shown.peek());
   const cursor = useSignal(-1);
   const stopping = useSignal<readonly string[] | null>(null);
-  const help = useSignal(false);
   const search = useRef<HTMLInputElement>(null);
+  const list = useRef<ListHandle>(null);
+  const sight = useRef<[first: number, last: number]>([0, 0]);
   const total = rows?.list.total ?? 0;
-  const hindrance = moment.value ? "you look at the past" : link.value.state === "live" ? "" : "the DMS does not answer";
+  const hindrance = whyNoActions.value;
   const open = () => {
     const row = rows?.list.get(cursor.value);
     if (row) go(`/sp/jobs/${row.job_id}`);
   };
-  const move = (by: number) => (cursor.value = Math.max(0, Math.min(total - 1, cursor.value + by)));
-  const keys: Key[] = [
-    { key: "/", does: "search", act: () => search.current?.focus() },
-    { key: "j", does: "next job", act: () => move(1) },
-    { key: "k", does: "job before", act: () => move(-1) },
-    { key: "Enter", does: "open the job", act: open },
-    { key: "x", does: "select the job", act: () => selection.toggle(cursor.value, false) },
-    { key: "n", does: "new job", act: () => go("/sp/new") },
-    { key: "?", does: "this help", act: () => (help.value = true) },
-  ];
-  useKeys(keys);
+  const move = (by: number) => {
+    cursor.value = Math.max(0, Math.min(total - 1, cursor.value + by));
+    if (cursor.value < sight.current[0] || cursor.value >= sight.current[1] - 1) list.current?.toRow(cursor.value);
+  };
+  useKeys({
+    "/": ["search", () => search.current?.focus()],
+    j: ["next job", () => move(1)],
+    k: ["job before", () => move(-1)],
+    Enter: ["open the job", open],
+    x: ["select the job", () => selection.toggle(cursor.value, false)],
+    n: ["new job", () => go("/sp/new")],
+  });
   const filtered = areFiltered();
   const known = new Map(selection.ids.value);
   const nameOf = (jobId: string) => known.get(jobId) ?? rows?.list.get(rows.list.indexOf(jobId))?.image ?? "";
@@ -56,7 +58,8 @@ export function ServiceProviderJobs() {
   };
   return (
     <section class="sp-jobs">
-      <div class="row title"><h1>Jobs</h1><a class="button primary push" href={href("/sp/new")}>New job</a><button class="quiet" aria-label="Keys" title="Keys" onClick={() => (help.value = true)}>?</button></div>
+      <div class="row title"><h1>Jobs</h1><a class="button primary push" href={href("/sp/new")}>New job</a></div>
+      <PastNotice />
       <Counts />
       <FilterBar search={search} />
       <Trouble text={rows?.error.value ?? ""} retry={() => rows?.reload()} />
@@ -74,8 +77,11 @@ export function ServiceProviderJobs() {
       )}
       {total > 0 && rows && (
         <VirtualList
-          class="jobs" label="Jobs" count={total} rowPx={narrow.value ? NARROW_ROW_PX : ROW_PX} inSight={cursor.value}
-          seen={(first, last) => rows.seen(first, last)}
+          class="jobs" label="Jobs" count={total} rowPx={narrow.value ? NARROW_ROW_PX : ROW_PX} handle={list}
+          seen={(first, last) => {
+            sight.current = [first, last];
+            rows.seen(first, last);
+          }}
           row={(index) => {
             const job = rows.list.get(index);
             if (!job) return <MissingRow key={`missing${index}`} />;
@@ -89,7 +95,6 @@ export function ServiceProviderJobs() {
         />
       )}
       {stopping.value && <StopDialog jobIds={stopping.value} nameOf={nameOf} close={closed} />}
-      {help.value && <KeyHelp keys={keys} close={() => (help.value = false)} />}
     </section>
   );
 }

@@ -1,6 +1,5 @@
 /** The job as it is now, above all that it was: state, reason, whose fault, the money, what comes next. */
 import { duration, localTime, ntx, plain } from "../../app/format";
-import { href } from "../../app/router";
 import { now as clock } from "../../app/view";
 import { Peer, Time } from "../../components/parts";
 import { Status } from "../../components/status";
@@ -53,10 +52,3 @@ function PastFailures({ job }: { job: JobRow }) {
   );
 }
 
-export function Again({ job }: { job: JobRow }) {
-  return (
-    <>
-      <a class="button" href={href("/sp/new", { from: job.job_id })}>{isOver(job.status) ? "Run again" : "Run one like this"}</a>
-    </>
-  );
-}

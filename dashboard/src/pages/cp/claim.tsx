@@ -1,0 +1,77 @@
+/** Claiming rewards: the DMS signs who gets what; it never moves money itself. */
+import { useSignal, type Signal } from "@preact/signals";
+import { send } from "../../api/client";
+import { ntx, plain, whole } from "../../app/format";
+import { useDoing } from "../../components/action";
+import { Trouble } from "../../components/parts";
+import { sum } from "./rewards";
+import type { Transaction } from "./types";
+
+/** The signed answer to a claim. */
+export interface Reward {
+  job_id: string;
+  reward_type: string;
+  price: string;
+  to_provider: string;
+  to_requester: string;
+  datum: string;
+  signature_datum: string;
+  action: string;
+  signature_action: string;
+}
+
+export interface Claims {
+  rewards: Signal<readonly Reward[]>;
+  busy: Signal<boolean>;
+  trouble: Signal<string>;
+  claim: (open: readonly Transaction[]) => Promise<void>;
+}
+
+/** One after the other: each claim is an event of its own. What was claimed before one fails stays claimed. */
+export function useClaims(): Claims {
+  const rewards = useSignal<readonly Reward[]>([]);
+  const { busy, trouble, run } = useDoing();
+  const claim = async (open: readonly Transaction[]): Promise<void> => {
+    rewards.value = [];
+    await run(async () => {
+      for (const { tx_hash } of open) {
+        const reward = await send<Reward>("POST", "/transactions/request-reward", { tx_hash });
+        rewards.value = [...rewards.value, reward];
+      }
+    });
+  };
+  return { rewards, busy, trouble, claim };
+}
+
+export function ClaimResult({ claims }: { claims: Claims }) {
+  const found = claims.rewards.value;
+  return (
+    <>
+      <Trouble text={claims.trouble.value} />
+      {found.length > 0 && (
+        <div class="notice" role="status" data-testid="claimed">
+          <p>
+            Claimed {ntx(sum(found.map(({ to_provider }) => to_provider)))} of {whole(found.length)} {found.length === 1 ? "job" : "jobs"}. A DMS never moves
+            money: under a contract, hand it the signed texts below; where you were paid to your own address already, nothing is left to do.
+          </p>
+          <details>
+            <summary>Signed texts</summary>
+            {found.map((reward) => <SignedTexts key={reward.job_id} reward={reward} />)}
+          </details>
+        </div>
+      )}
+    </>
+  );
+}
+
+function SignedTexts({ reward }: { reward: Reward }) {
+  const texts = [["datum", reward.datum], ["signature of datum", reward.signature_datum], ["action", reward.action], ["signature of action", reward.signature_action]] as const;
+  return (
+    <>
+      <p>Job {plain(reward.job_id)}: {plain(reward.reward_type)}, {ntx(reward.to_provider)} to you, {ntx(reward.to_requester)} back.</p>
+      {texts.map(([name, text]) => (
+        <label class="field"><span>{name}</span><input readOnly value={plain(text)} onFocus={(event) => event.currentTarget.select()} /></label>
+      ))}
+    </>
+  );
+}

@@ -1,0 +1,68 @@
+/** `/cp/jobs`: all jobs that ran here, with filters that the address keeps. */
+import "../../styles/provider.css";
+import { duration, ntx, plain, whole } from "../../app/format";
+import { href, queryValue, setQuery } from "../../app/router";
+import { PastNotice } from "../../components/action";
+import { Empty, Peer, Time, Trouble } from "../../components/parts";
+import { Status } from "../../components/status";
+import { VirtualList } from "../../components/virtual_list";
+import { ALL_STATUSES, OPEN_STATUSES } from "./deployments";
+import { usePagedJobs } from "./paged_jobs";
+import type { Deployment } from "./types";
+
+const ROW_PX = 44;
+const GROUPS: readonly (readonly [string, string])[] = [["", "any state"], [OPEN_STATUSES.join(","), "not over"], ...ALL_STATUSES.slice(4).map((status) => [status, status] as const)];
+const SORTS = [["", "newest first"], ["ended_at", "last ended first"], ["price", "dearest first"], ["status", "by state"]] as const;
+
+export function DeploymentHistory() {
+  const [q, status, sort] = [queryValue("q"), queryValue("status"), queryValue("sort")];
+  const jobs = usePagedJobs({ role: "compute provider", q, status, sort });
+  const filtered = q !== "" || status !== "";
+  return (
+    <section>
+      <h1>Jobs that ran here</h1>
+      <PastNotice />
+      <Filters q={q} status={status} sort={sort} />
+      <Trouble text={jobs.error.value} />
+      {jobs.loaded.value && jobs.total.value === 0 && (
+        <Empty title={filtered ? "No job fits" : "No job has run here yet"}>
+          {filtered ? <button onClick={() => setQuery({ q: "", status: "" })}>Clear the filters</button> : <p>Onboard this machine and switch it online; jobs come by themselves. <a href={href("/cp")}>This machine</a></p>}
+        </Empty>
+      )}
+      {jobs.total.value > 0 && (
+        <>
+          <p class="faint" role="status" data-testid="count">{whole(jobs.total.value)} {jobs.total.value === 1 ? "job" : "jobs"}{filtered && <> fit · <button class="quiet" onClick={() => setQuery({ q: "", status: "" })}>clear</button></>}</p>
+          <VirtualList class="rows deployments" count={jobs.total.value} rowPx={ROW_PX} label="Jobs that ran here" seen={jobs.seen} row={(index) => <Row key={index} job={jobs.row(index)} />} />
+        </>
+      )}
+    </section>
+  );
+}
+
+function Filters({ q, status, sort }: { q: string; status: string; sort: string }) {
+  return (
+    <p class="row">
+      <input type="search" aria-label="Search by id, image, peer or reason" placeholder="id, image, peer, reason" value={q} onInput={(event) => setQuery({ q: event.currentTarget.value })} />
+      <select aria-label="State" value={status} onChange={(event) => setQuery({ status: event.currentTarget.value })}>
+        {GROUPS.map(([value, name]) => <option value={value}>{name}</option>)}
+      </select>
+      <select aria-label="Order" value={sort} onChange={(event) => setQuery({ sort: event.currentTarget.value })}>
+        {SORTS.map(([value, name]) => <option value={value}>{name}</option>)}
+      </select>
+    </p>
+  );
+}
+
+function Row({ job }: { job: Deployment | undefined }) {
+  if (!job) return <div class="item faint" role="listitem">…</div>;
+  return (
+    <div class="item" role="listitem">
+      <Status status={job.status} />
+      <a href={href(`/cp/jobs/${job.job_id}`)} title={plain(job.reason || job.image)}>{plain(job.image || job.service_type)}</a>
+      <span>{ntx(job.price)}</span>
+      <Peer id={job.peer} />
+      <span>{job.duration_seconds ? duration(job.duration_seconds) : "–"}</span>
+      <Time at={job.ended_at ?? job.requested_at} />
+    </div>
+  );
+}

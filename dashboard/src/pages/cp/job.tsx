@@ -1,0 +1,81 @@
+/** `/cp/jobs/:id`: a provider's page of one job. */
+import "../../styles/provider.css";
+import { cpu, memory, ntx, plain } from "../../app/format";
+import { href, moment } from "../../app/router";
+import { now, useView } from "../../app/view";
+import { Action, PastNotice } from "../../components/action";
+import { Peer, Time, Trouble } from "../../components/parts";
+import { Status } from "../../components/status";
+import { endWords, isOpen, leftWords, secondsLeft } from "./deployments";
+import { EndDialog } from "./end_job";
+import { JobTabs } from "./job_tabs";
+import { endingJob, useUsage } from "./machine";
+import { expected, rewardWords } from "./rewards";
+import { useTransactions } from "./today";
+import type { Deployment, Step } from "./types";
+import { JobUsage } from "./usage_view";
+
+export type DeploymentDetail = Deployment & { timeline: Step[] };
+
+export function ComputeProviderJob({ params }: { params: Record<string, string> }) {
+  const jobId = params["id"] ?? "";
+  const view = useView<DeploymentDetail>(`/jobs/${encodeURIComponent(jobId)}`, { types: ["deployment.*"], jobId });
+  const job = view.answer.value?.body;
+  return (
+    <section>
+      <p><a href={href("/cp")}>This machine</a> / <a href={href("/cp/jobs")}>jobs</a></p>
+      <PastNotice />
+      <Trouble text={view.error.value} retry={view.reload} />
+      {job && <JobSummary job={job} />}
+      {job && <JobTabs job={job} />}
+      <EndDialog />
+    </section>
+  );
+}
+
+function JobSummary({ job }: { job: DeploymentDetail }) {
+  const { usage } = useUsage();
+  const open = isOpen(job);
+  return (
+    <>
+      <div class="row">
+        <h1>{plain(job.image || job.service_type)}</h1>
+        <Status status={job.status} />
+        {open && !moment.value && <span>{leftWords(secondsLeft(job, now.value))}</span>}
+        {open && <span class="push"><Action kind="danger" hindrance={job.status === "stopping" ? "It is being stopped." : ""} onClick={() => (endingJob.value = job)}>End</Action></span>}
+      </div>
+      <div class="card" data-testid="summary">
+        {!open && <p><b>{plain(endWords(job))}</b></p>}
+        {open && job.reason && <p>{plain(job.reason)}</p>}
+        <div class="figures">
+          <Figure title="for" value={<Peer id={job.peer} />} />
+          <Figure title="reserved" value={`${cpu(job.cpu_mhz)}, ${memory(job.memory_mb)}${job.vram_mb ? `, ${memory(job.vram_mb)} of GPU` : ""}`} />
+          <Figure title="asked for" value={<Time at={job.requested_at} />} />
+          <Figure title="started" value={<Time at={job.started_at} />} />
+          <Figure title={open ? "time limit" : "ended"} value={open ? `${job.minutes} min` : <Time at={job.ended_at} />} />
+          <Reward job={job} />
+        </div>
+      </div>
+      {!moment.value && (
+        <div class="card" data-testid="job-usage">
+          <h2>Used in the last hour</h2>
+          <JobUsage samples={usage.value.jobs.get(job.job_id) ?? []} cpuMhz={job.cpu_mhz} memoryMb={job.memory_mb} />
+        </div>
+      )}
+    </>
+  );
+}
+
+function Figure({ title, value }: { title: string; value: preact.ComponentChildren }) {
+  return <div><b>{value}</b><span>{title}</span></div>;
+}
+
+/** Expected while it runs, known when it is over. */
+function Reward({ job }: { job: Deployment }) {
+  const transactions = useTransactions();
+  const found = transactions.answer.value?.body.find(({ job_id }) => job_id === job.job_id);
+  if (found?.reward_type) return <Figure title={`earned: ${rewardWords(found)}`} value={ntx(found.to_provider || "0")} />;
+  if (!isOpen(job)) return <Figure title="earned: it was not paid for, or refunded" value={ntx("0")} />;
+  const { completed, rule } = expected(job, moment.value ? NaN : now.value);
+  return <Figure title={`expected when it completes. ${rule}`} value={completed ? ntx(completed) : plain(job.price)} />;
+}

@@ -1,0 +1,66 @@
+/** Which images and peers are taken or refused; it holds beside the configuration file. */
+import { useId } from "preact/hooks";
+import { useSignal } from "@preact/signals";
+import { send } from "../../api/client";
+import { moment } from "../../app/router";
+import { useView } from "../../app/view";
+import { Action, useDoing } from "../../components/action";
+import { Trouble } from "../../components/parts";
+import { effect, entriesOf, LIST_NAMES, policyOf, samePolicy, textsOf, wrongList, type ListName, type Policy, type Texts } from "./policy";
+
+const TITLES: Record<ListName, string> = {
+  "images.deny": "Images refused",
+  "images.allow": "Images allowed",
+  "peers.deny": "Peers refused",
+  "peers.allow": "Peers allowed",
+};
+
+export function PolicyLists() {
+  const policy = useView<Policy>("/device/policy", { types: ["device.*"], presentOnly: true });
+  if (moment.value) return null; // it is told of the present alone
+  const found = policy.answer.value?.body;
+  return (
+    <div class="card" data-testid="policy">
+      <h2>Whose jobs are taken</h2>
+      <p class="faint">
+        One entry a line. Images as <code>name</code>, <code>registry/name:tag</code>, with <code>*</code>, or by digest. It holds beside
+        <code> job.image_allow</code> and <code>job.image_deny</code> of the configuration: both must allow. Running jobs go on.
+      </p>
+      <Trouble text={policy.error.value} retry={policy.reload} />
+      {found && <PolicyForm key={JSON.stringify(textsOf(found))} policy={found} />}
+    </div>
+  );
+}
+
+function PolicyForm({ policy }: { policy: Policy }) {
+  const before = textsOf(policy);
+  const texts = useSignal<Texts>(before);
+  const { busy, trouble, run } = useDoing();
+  const wrong = LIST_NAMES.map((name) => wrongList(name, texts.value[name])).find((one) => one !== "") ?? "";
+  const same = samePolicy(policyOf(texts.value), policyOf(before));
+  const save = () => run(async () => void (await send("PUT", "/device/policy", policyOf(texts.value))));
+  return (
+    <form class="wide" onSubmit={(event) => event.preventDefault()}>
+      <div class="grid">
+        {LIST_NAMES.map((name) => <EntriesField key={name} name={name} text={texts.value[name]} onChange={(text) => (texts.value = { ...texts.value, [name]: text })} />)}
+      </div>
+      <Trouble text={trouble.value} />
+      <p class="row">
+        <Action kind="primary" busy={busy.value} hindrance={wrong || (same ? "Nothing is changed." : "")} onClick={() => void save()}>Save lists</Action>
+        {!same && <button type="button" onClick={() => (texts.value = before)}>Undo</button>}
+      </p>
+    </form>
+  );
+}
+
+function EntriesField({ name, text, onChange }: { name: ListName; text: string; onChange: (text: string) => void }) {
+  const id = useId();
+  const wrong = wrongList(name, text);
+  return (
+    <div class="field">
+      <label for={id}>{TITLES[name]}</label>
+      <textarea id={id} class="entries" value={text} spellcheck={false} aria-invalid={wrong !== ""} aria-describedby={`${id}-rule`} onInput={(event) => onChange(event.currentTarget.value)} />
+      <span id={`${id}-rule`} class={wrong ? "wrong" : "faint"}>{wrong || effect(name, entriesOf(text).length)}</span>
+    </div>
+  );
+}

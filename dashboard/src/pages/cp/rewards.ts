@@ -1,0 +1,66 @@
+/** What a provider's jobs earn: the rule of docs/rewards.md, and sums in exact decimals. */
+import type { Deployment, Transaction } from "./types";
+
+const PLACES = 8;
+const UNIT = 10n ** BigInt(PLACES);
+
+/** Whole smallest units of decimal text; null where it is no amount. */
+export function units(text: string): bigint | null {
+  const found = /^([0-9]+)(?:\.([0-9]+))?$/.exec(text.trim());
+  if (!found) return null;
+  const part = (found[2] ?? "").slice(0, PLACES).padEnd(PLACES, "0");
+  return BigInt(found[1] ?? "0") * UNIT + BigInt(part);
+}
+
+/** Decimal text without trailing zeros. */
+export function amountText(value: bigint): string {
+  const part = String(value % UNIT).padStart(PLACES, "0").replace(/0+$/, "");
+  return part ? `${value / UNIT}.${part}` : String(value / UNIT);
+}
+
+export function sum(amounts: readonly string[]): string {
+  return amountText(amounts.reduce((total, text) => total + (units(text) ?? 0n), 0n));
+}
+
+const SETTLED = ["done", "withdrawn", "refunded", "distributed"];
+
+export const isSettled = ({ transaction_type }: Transaction): boolean => SETTLED.includes(transaction_type);
+
+/** Jobs that ran here, earned something, and whose reward nobody asked for yet. */
+export function toClaim(transactions: readonly Transaction[]): Transaction[] {
+  return transactions.filter(
+    (one) => one.role === "compute provider" && one.reward_type !== "" && !one.claimed && !isSettled(one) && (units(one.to_provider) ?? 0n) > 0n,
+  );
+}
+
+/** What a job earns if it ends by itself with exit code 0, and what its provider has of it when it is stopped by others. */
+export interface Expected {
+  /** NTX, decimal text. */
+  completed: string;
+  /** What an end by an error, a stop or the time limit would earn now. */
+  cutShort: string;
+  rule: string;
+}
+
+export function expected(job: Pick<Deployment, "price" | "minutes" | "started_at">, nowMs: number): Expected {
+  const ran = job.started_at ? Math.max(0, nowMs - Date.parse(job.started_at)) / 60_000 : 0;
+  const percent = ran >= job.minutes * 0.75 ? 75n : ran >= job.minutes * 0.5 ? 50n : 0n;
+  const price = units(job.price);
+  return {
+    completed: price === null ? "" : amountText(price),
+    cutShort: price === null ? "" : amountText((price * percent) / 100n),
+    rule:
+      percent === 0n
+        ? "An error, a stop by its requester or the time limit earns nothing before half of its time."
+        : `An error, a stop by its requester or the time limit earns ${percent} % now.`,
+  };
+}
+
+/** What the reward is called in words. */
+export function rewardWords(transaction: Transaction): string {
+  const kind = transaction.reward_type;
+  if (kind === "") return transaction.transaction_type === "running" ? "not over yet" : transaction.transaction_type;
+  const share = { withdraw: "all of the price", refund: "nothing: refunded", "distribute-50": "half of the price", "distribute-75": "three quarters of the price" }[kind] ?? kind;
+  if (isSettled(transaction)) return `${share}, paid out`;
+  return transaction.claimed ? `${share}, claimed` : share;
+}

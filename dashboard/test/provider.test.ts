@@ -1,0 +1,145 @@
+import { describe, expect, test } from "vitest";
+import { endWords, leftWords, secondsLeft, timeline } from "../src/pages/cp/deployments";
+import { limits, wrongAmount, wrongOffer, wrongPrice, type Offer } from "../src/pages/cp/offer_rules";
+import { effect, entriesOf, policyOf, textsOf, wrongList } from "../src/pages/cp/policy";
+import { takingJobs } from "../src/pages/cp/reasons";
+import { amountText, expected, sum, toClaim, units } from "../src/pages/cp/rewards";
+import type { Deployment, Provider, Sample, Transaction } from "../src/pages/cp/types";
+import { linesOf, NO_USAGE, usageOf, withSample } from "../src/pages/cp/usage";
+import { median, peerRows } from "../src/pages/peer_rows";
+
+const PEER = "12D3KooWC8G7JfwSddM9Qczbv3re1ZNyURgf8L6Pe6Tf62CSiTvb";
+const NONE = { cpu_mhz: 0, memory_mb: 0, vram_mb: 0 };
+const UNITS = { cpu: (mhz: number) => `${mhz} MHz`, memory: (mb: number) => `${mb} MB` };
+
+describe("what is offered", () => {
+  test("lies between a tenth and nine tenths of the machine, both taken", () => {
+    const [low, high] = [519, 4672];
+    expect(limits(5192)).toMatchObject({ low, high });
+    const wrong = (value: number, needed = 0) => wrongAmount("CPU", value, limits(5192, needed), UNITS.cpu);
+    expect([low, high].map((value) => wrong(value))).toEqual(["", ""]);
+    expect(wrong(low - 1)).toContain("at least 519 MHz");
+    expect(wrong(high + 1)).toContain("at most 4672 MHz");
+    expect(wrong(1000, 1200)).toContain("running jobs hold 1200 MHz");
+    expect(wrong(Number.NaN)).toContain("whole number");
+  });
+
+  test("has a price from 0 to a million", () => {
+    expect(["0", "0.002", "1000000"].map(wrongPrice)).toEqual(["", "", ""]);
+    for (const text of ["", "-1", "1e3", "much", "1000001", "1,5"]) expect(wrongPrice(text)).not.toBe("");
+  });
+
+  test("names each field that would be refused", () => {
+    const offer: Offer = { cpu: 100, memory: 99_999, price: "x", address: "addr1", channel: "nunet-test", cardano: true };
+    expect(Object.keys(wrongOffer(offer, { cpu: 5192, memory: 24_105, total_cores: 2 }, NONE, UNITS))).toEqual(["cpu", "memory", "price", "address", "cardano"]);
+    const good: Offer = { cpu: 2600, memory: 12_000, price: "0", address: "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", channel: "nunet-test", cardano: false };
+    expect(wrongOffer(good, { cpu: 5192, memory: 24_105, total_cores: 2 }, NONE, UNITS)).toEqual({});
+  });
+});
+
+describe("why no jobs are taken", () => {
+  const row = { available: true, hindrance: "", onboarded: { ...NONE, memory_mb: 10 }, free: { cpu_mhz: 5, memory_mb: 5, vram_mb: 0 }, network_trouble: "", network: "" } as Provider;
+
+  test("is what the DMS says", () => {
+    expect(takingJobs(row, { online: true, accepting: false, reasons: ["the disk is full"] })).toMatchObject({ taking: false, reasons: ["the disk is full"] });
+    expect(takingJobs(row, { online: true, accepting: true })).toMatchObject({ taking: true, reasons: [] });
+    expect(takingJobs(row, { online: true, accepting: false }).taking).toBe(false);
+  });
+
+  test("is what the events say where the DMS's answer is older than the owner's switch, or tells no reason", () => {
+    expect(takingJobs({ ...row, available: false }, { online: true, accepting: true }).reasons[0]).toContain("switched offline");
+    expect(takingJobs({ ...row, hindrance: "Docker is away" }, null).reasons).toEqual(["Docker is away"]);
+    expect(takingJobs({ ...row, free: { ...NONE, cpu_mhz: 5 } }, null).reasons[0]).toContain("All memory on offer");
+    expect(takingJobs(row, null).taking).toBe(true);
+  });
+});
+
+describe("usage", () => {
+  const at = (seconds: number): string => new Date(Date.UTC(2026, 0, 31, 12, 0, seconds)).toISOString().replace("Z", "000+00:00");
+  const sample = (seconds: number, cpu_cores: number | null = 1): Sample => ({ time: at(seconds), cpu_cores, memory_mb: 100, gpus: [] });
+
+  test("joins the answer and what came live meanwhile, each sample once", () => {
+    const live = withSample(NO_USAGE, { job_id: null, sample: sample(20) });
+    const joined = usageOf({ every_seconds: 10, cores: 2, memory_mb: 1000, machine: [sample(0, null), sample(10), sample(20)], jobs: [{ job_id: "a", samples: [sample(10)] }] }, live);
+    expect(joined.machine.map(({ time }) => time)).toEqual([at(0), at(10), at(20)]);
+    expect(withSample(joined, { job_id: "a", sample: sample(20) }).jobs.get("a")).toHaveLength(2);
+  });
+
+  test("keeps an hour, and draws a pause as a gap", () => {
+    let usage = NO_USAGE;
+    for (let second = 0; second <= 7200; second += 10) usage = withSample(usage, { job_id: null, sample: sample(second) });
+    expect(usage.machine.length).toBe(361);
+    expect(linesOf([sample(0), sample(10), sample(300)]).cores).toEqual([1, 1, null, 1]);
+  });
+});
+
+describe("a job here", () => {
+  const job = { price: "0.4", minutes: 10, started_at: "2026-01-31T12:00:00.000000+00:00", ended_at: null } as Deployment;
+  const after = (minutes: number): number => Date.UTC(2026, 0, 31, 12) + minutes * 60_000;
+
+  test("has a time that runs out", () => {
+    expect(secondsLeft(job, after(4))).toBe(360);
+    expect(leftWords(secondsLeft(job, after(9.5)))).toBe("30 s left");
+    expect(leftWords(secondsLeft(job, after(60)))).toBe("time is over");
+    expect(leftWords(secondsLeft({ ...job, started_at: null }, after(1)))).toBe("not started");
+  });
+
+  test("earns by the rule of rewards", () => {
+    expect([4, 5, 7.5].map((minutes) => expected(job, after(minutes)).cutShort)).toEqual(["0", "0.2", "0.3"]);
+    expect(expected(job, after(1)).completed).toBe("0.4");
+    expect(expected({ ...job, price: "a lot" }, after(1)).completed).toBe("");
+  });
+
+  test("ends with a reason, and whose fault it was", () => {
+    expect(endWords({ status: "failed", fault: "provider", exit_code: null, reason: "Docker went away" } as Deployment)).toBe("failed by this machine's fault: Docker went away");
+    expect(endWords({ status: "failed", fault: "", exit_code: 3, reason: "" } as Deployment)).toBe("failed with exit code 3");
+  });
+
+  test("has steps with the time between them; an unknown one keeps its name", () => {
+    const rows = timeline([
+      { event: "deployment.requested", position: 1, time: "2026-01-31T12:00:00+00:00" },
+      { event: "deployment.teleported", position: 2, time: "2026-01-31T12:00:02.5+00:00" },
+    ]);
+    expect(rows.map(({ words, seconds }) => [words, seconds])).toEqual([["asked for", null], ["deployment.teleported", 2.5]]);
+  });
+});
+
+describe("rewards", () => {
+  test("are summed to the last place", () => {
+    expect(sum(["0.1", "0.2", "999999999999999.00000001"])).toBe("999999999999999.30000001");
+    expect(amountText(units("12.50000000") ?? 0n)).toBe("12.5");
+    expect(["", "-1", "x"].map(units)).toEqual([null, null, null]);
+  });
+
+  test("can be claimed of jobs that are over, earned something here, and were not claimed", () => {
+    const paid: Transaction = { tx_hash: "a", transaction_type: "withdraw", paid_at: null, ended_at: null, job_id: "j", role: "compute provider", price: "1", minutes: 1, payee: "", payer: "", reward_type: "withdraw", to_provider: "1", to_requester: "0", claimed: false, settled_by: "" };
+    expect(toClaim([paid, { ...paid, claimed: true }, { ...paid, transaction_type: "done" }, { ...paid, role: "service provider" }, { ...paid, to_provider: "0" }, { ...paid, reward_type: "" }])).toEqual([paid]);
+  });
+});
+
+describe("lists of whom and what is taken", () => {
+  test("are entries a line, there and back", () => {
+    const policy = { images: { allow: ["a/b:*"], deny: [] }, peers: { allow: [], deny: [PEER] } };
+    expect(policyOf(textsOf(policy))).toEqual(policy);
+    expect(entriesOf(" a \n\n b,c ")).toEqual(["a", "b", "c"]);
+  });
+
+  test("are checked before they are sent", () => {
+    expect(wrongList("peers.deny", `${PEER}\nnobody`)).toContain("nobody is no peer id");
+    expect(wrongList("images.deny", "a\na")).toContain("twice");
+    expect(wrongList("images.deny", Array.from({ length: 1001 }, (_, index) => `i${index}`).join("\n"))).toContain("at most 1000");
+    expect(wrongList("images.allow", "docker.io/library/alpine:*")).toBe("");
+    expect(effect("images.allow", 1)).toContain("every other image is refused");
+  });
+});
+
+describe("peers", () => {
+  test("are one list: the default first, then by distance, providers that are away last", () => {
+    const provider = { provider: "far", own: false, channel: "nunet-test", online: true } as Provider;
+    const rows = peerRows([{ ID: "b", Addrs: [], rtt_ms: 9 }, { ID: "a", Addrs: [], rtt_ms: 2 }, { ID: "c", Addrs: [] }], [provider, { ...provider, provider: "a" }], "c");
+    expect(rows.map(({ peerId }) => peerId)).toEqual(["c", "a", "b", "far"]);
+    expect(rows[1]?.provider?.provider).toBe("a");
+    expect(median([9, null, 2, 4])).toBe(4);
+    expect(median([null])).toBeNull();
+  });
+});

@@ -1,0 +1,99 @@
+"""From an event's commit to the text of a dashboard's page: many open pages of one browser, against a bare reader of
+the event stream that hears the same events on the same machine."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from statistics import quantiles
+
+import orjson
+import websockets
+from playwright.async_api import Page
+
+from ops.bench.report import Row
+from tests.fixtures.browser import chromium, watched
+from tests.fixtures.dms import Dms
+
+PAGES, EVENTS = 50, 40
+PAUSE_SECONDS = 0.25  # between events: each is to be seen by itself
+_WATCH = """() => {
+  window.seenAt = {};
+  const shown = document.querySelector('[data-testid="freshness"]');
+  const look = () => {
+    const position = Number(/position ([0-9,]+)/.exec(shown.textContent)?.[1].replaceAll(",", ""));
+    if (position && !(position in window.seenAt)) window.seenAt[position] = performance.timeOrigin + performance.now();
+  };
+  new MutationObserver(look).observe(shown, {subtree: true, childList: true, characterData: true});
+}"""
+Seen = Mapping[int, float]
+"""Position -> Unix time in ms."""
+
+
+def run() -> Iterator[Row]:
+    bare, shown = asyncio.run(_measured())
+    yield Row(
+        f"commit to text, {PAGES} pages, p99",
+        f"one bare websocket: {_p99(bare):.1f} ms",
+        f"{_p99(shown):.1f} ms (median {sorted(shown)[len(shown) // 2]:.1f}, worst {max(shown):.1f})",
+        _p99(shown) / _p99(bare),
+        "p99 < 200 ms",
+    )
+
+
+async def _measured() -> tuple[Sequence[float], Sequence[float]]:
+    """Delays in ms: of the bare reader, and of all pages."""
+    with tempfile.TemporaryDirectory() as folder:
+        dms = Dms(Path(folder), settings={"job.executor": "process"})
+        dms.start()
+        try:
+            await dms.ready()
+            await dms.onboard()
+            async with chromium() as browser, watched(browser) as pages:
+                opened = [await pages.open(f"{dms.url}/dashboard/cp") for _ in range(PAGES)]
+                await asyncio.gather(*(page.locator(".fresh.live").wait_for() for page in opened))
+                return await _during(dms, opened)
+        finally:
+            dms.end()
+
+
+async def _during(dms: Dms, pages: Sequence[Page]) -> tuple[Sequence[float], Sequence[float]]:
+    await asyncio.gather(*(page.evaluate(_WATCH) for page in pages))
+    heard: dict[int, float] = {}
+    committed: dict[int, float] = {}
+    async with websockets.connect(f"ws://127.0.0.1:{dms.rest_port}/api/v1/events/ws?after={dms.head()}") as socket:
+        reading = asyncio.create_task(_read(socket, heard, committed))
+        for number in range(EVENTS):
+            await dms.post("/device/status", {"is_available": number % 2 == 1})
+            await asyncio.sleep(PAUSE_SECONDS)
+        async with asyncio.timeout(60):
+            await reading
+    seen = [await _seen(page, max(committed)) for page in pages]
+    bare = [heard[position] - at for position, at in committed.items()]
+    shown = [times[position] - at for times in seen for position, at in committed.items()]
+    return bare, shown
+
+
+async def _read(socket: websockets.ClientConnection, heard: dict[int, float], committed: dict[int, float]) -> None:
+    async for text in socket:
+        now = time.time() * 1000
+        event = orjson.loads(text)
+        heard[event["position"]] = now
+        committed[event["position"]] = datetime.fromisoformat(event["time"]).timestamp() * 1000
+        if len(heard) == EVENTS:
+            return
+
+
+async def _seen(page: Page, last: int) -> Seen:
+    """Once the page shows the last event."""
+    await page.wait_for_function("(last) => last in window.seenAt", arg=last)
+    found = await page.evaluate("() => window.seenAt")
+    return {int(position): at for position, at in found.items()}
+
+
+def _p99(values: Sequence[float]) -> float:
+    return quantiles(values, n=100)[98]
