@@ -5,57 +5,57 @@
 import { signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
-/** Key, or two of them one after the other ("g j"), as `KeyboardEvent.key` names them -> what it does, in words, and doing it. */
-export type Keys = Readonly<Record<string, readonly [text: string, run: () => void]>>;
+/** key: as `KeyboardEvent.key` names it, or two of them one after the other ("g j"). does: for the help. */
+export interface Key {
+  key: string;
+  does: string;
+  act: () => void;
+}
 
-const OFF = "dms.keys";
+const STORED = "dms.keys";
 const SECOND_KEY_MS = 1_500;
 
-/** Those of the pages that are open; the last ones win. */
-export const registered = signal<readonly Keys[]>([]);
-export const keysAreOn = signal(localStorage.getItem(OFF) !== "off");
+/** Those of what is open; the last ones win. */
+export const registered = signal<readonly (readonly Key[])[]>([]);
+export const keysOn = signal(localStorage.getItem(STORED) !== "off");
 let [first, firstAt] = ["", 0];
 
 export function switchKeys(on: boolean): void {
-  localStorage.setItem(OFF, on ? "on" : "off");
-  keysAreOn.value = on;
+  localStorage.setItem(STORED, on ? "on" : "off");
+  keysOn.value = on;
 }
 
-/** While the component is there. What `run` does may change with each render; which keys there are may not. */
-export function useKeys(keys: Keys): void {
+/** While the component is there. What a key does may change with each render; which keys there are may not. */
+export function useKeys(keys: readonly Key[]): void {
   const newest = useRef(keys);
   newest.current = keys;
   useEffect(() => {
-    const mine: Keys = Object.fromEntries(Object.entries(keys).map(([key, [text]]) => [key, [text, () => newest.current[key]?.[1]()] as const]));
+    const mine = keys.map(({ key, does }) => ({ key, does, act: () => newest.current.find((one) => one.key === key)?.act() }));
     registered.value = [...registered.peek(), mine];
     return () => void (registered.value = registered.peek().filter((one) => one !== mine));
   }, []);
 }
 
-/** What a key means now; null: nothing. before: the key pressed just before, which may begin one of two. */
-export function meaning(all: readonly Keys[], before: string, key: string): (() => void) | null {
-  for (const wanted of [`${before} ${key}`, key])
-    for (const keys of [...all].reverse()) if (keys[wanted]) return keys[wanted][1];
-  return null;
+/** What a key means now. before: the key pressed just before, which may begin one of two. */
+export function meaning(all: readonly (readonly Key[])[], before: string, key: string): Key | undefined {
+  const newestFirst = [...all].reverse().flat();
+  return newestFirst.find((one) => one.key === `${before} ${key}`) ?? newestFirst.find((one) => one.key === key);
 }
 
 export function takeKey(event: KeyboardEvent): void {
-  if (!keysAreOn.peek() || event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey || isTyping(event.target) || isPressed(event)) return;
-  if (document.querySelector("dialog[open]")) return;
+  if (!keysOn.peek() || event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey || isTaken(event.target, event.key)) return;
   const now = performance.now();
-  const run = meaning(registered.peek(), now - firstAt < SECOND_KEY_MS ? first : "", event.key);
-  [first, firstAt] = [run ? "" : event.key, now];
-  if (!run) return;
+  const found = meaning(registered.peek(), now - firstAt < SECOND_KEY_MS ? first : "", event.key);
+  [first, firstAt] = [found ? "" : event.key, now];
+  if (!found) return;
   event.preventDefault();
-  run();
+  found.act();
 }
 
-/** Enter on what can be pressed presses it. */
-const isPressed = ({ key, target }: KeyboardEvent): boolean => key === "Enter" && target instanceof Element && target.closest("a, button, summary, input, label") !== null;
-
-function isTyping(target: EventTarget | null): boolean {
-  if (!(target instanceof HTMLElement)) return false;
-  return target.isContentEditable || target instanceof HTMLTextAreaElement || target instanceof HTMLSelectElement || (target instanceof HTMLInputElement && !NOT_TYPED.has(target.type));
+/** Where keys are text, or mean something else: in fields, in dialogs, and Enter on what can be pressed. */
+function isTaken(target: EventTarget | null, key: string): boolean {
+  if (document.querySelector("dialog[open]")) return true;
+  const element = target instanceof Element ? target : null;
+  if (element?.closest("textarea, select, [contenteditable], input:not([type=checkbox], [type=radio])")) return true;
+  return key === "Enter" && element?.closest("a, button, summary, input") != null;
 }
-
-const NOT_TYPED = new Set(["checkbox", "radio", "button", "submit", "reset"]);

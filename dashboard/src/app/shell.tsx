@@ -4,11 +4,13 @@ import { useSignal } from "@preact/signals";
 import { KeysHelp } from "../components/keys_help";
 import { Toasts } from "../components/toasts";
 import "../styles/shell.css";
-import { link } from "../live/live";
-import { href, moment, place } from "./router";
+import { ErrorBoundary } from "./error_boundary";
+import { Freshness } from "./freshness";
+import { JobNotices } from "./job_notices";
+import { useKeys } from "./keys";
+import { go, href, place } from "./router";
+import { StaleNotice } from "./stale_notice";
 import { storedTheme, storeTheme, type Theme } from "./theme_choice";
-import { duration, whole } from "./format";
-import { now } from "./view";
 
 const ROLES = [
   { at: "/sp", name: "Service provider", pages: [["/sp", "Jobs"], ["/sp/new", "New job"]] },
@@ -17,6 +19,11 @@ const ROLES = [
 
 export function Shell({ children }: { children: ComponentChildren }) {
   const { path } = place.value;
+  useKeys([
+    { key: "g j", does: "go to the jobs that you asked for", act: () => go("/sp") },
+    { key: "g c", does: "go to this machine", act: () => go("/cp") },
+    { key: "g p", does: "go to the peers", act: () => go("/peers") },
+  ]);
   const role = ROLES.find(({ at }) => path === at || path.startsWith(`${at}/`));
   return (
     <>
@@ -30,6 +37,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
           <a href={href("/peers")} aria-current={path === "/peers" ? "page" : undefined}>Peers</a>
         </nav>
         <Freshness />
+        <JobNotices />
         <KeysHelp />
         <ThemeSwitch />
       </header>
@@ -40,21 +48,11 @@ export function Shell({ children }: { children: ComponentChildren }) {
           ))}
         </nav>
       )}
-      <main id="main" tabIndex={-1} class={link.value.state === "live" ? undefined : "stale"}>{children}</main>
+      <StaleNotice />
+      <main id="main" tabIndex={-1}><ErrorBoundary at={path}>{children}</ErrorBoundary></main>
       <Toasts />
     </>
   );
-}
-
-/** "live · position 1,234 · 0.2 s ago", or how long nothing was heard. */
-export function Freshness() {
-  const { state, position, lastHeard, reason } = link.value;
-  const seconds = Math.max(0, (Math.max(now.value, lastHeard) - lastHeard) / 1000);
-  if (moment.value) return <span class="fresh past">the past</span>;
-  if (state === "live")
-    return <span class="fresh live" data-testid="freshness"><i aria-hidden="true" /> live · position {whole(position)} · {seconds.toFixed(1)} s ago</span>;
-  const since = lastHeard ? `, last seen ${duration(seconds)} ago` : "";
-  return <span class="fresh lost" data-testid="freshness" role="status" title={reason}><i aria-hidden="true" /> {state}{since}</span>;
 }
 
 function ThemeSwitch() {

@@ -30,6 +30,8 @@ interface Props {
   row: (index: number) => ComponentChildren;
   /** Told which rows are in sight, so that they can be fetched. */
   seen?: (first: number, last: number) => void;
+  /** The row that is to be in sight whenever this changes; none: wherever one scrolled to. */
+  inSight?: number;
   /** Told after the user scrolled, whether the end is in sight. */
   scrolled?: (atEnd: boolean) => void;
   /** The end stays in sight while rows are added. */
@@ -40,7 +42,7 @@ interface Props {
   class?: string;
 }
 
-export function VirtualList({ count, rowPx, label, row, seen, scrolled, sticky = false, wraps = false, handle, class: name = "" }: Props) {
+export function VirtualList({ count, rowPx, label, row, seen, inSight, scrolled, sticky = false, wraps = false, handle, class: name = "" }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const drawn = useRef<HTMLDivElement>(null);
   const top = useSignal(0);
@@ -94,6 +96,13 @@ export function VirtualList({ count, rowPx, label, row, seen, scrolled, sticky =
   useLayoutEffect(() => {
     if (sticky) scrollTo(Number.MAX_SAFE_INTEGER);
   }, [sticky, count]);
+  useLayoutEffect(() => {
+    if (inSight === undefined || inSight < 0) return;
+    const { position, anchorPx } = current();
+    const atPx = anchorPx + (inSight - position) * rowPx;
+    if (atPx < 0) scrollTo(scrollFor(geometry, inSight, 0));
+    else if (atPx + rowPx > geometry.heightPx) scrollTo(scrollFor(geometry, inSight, geometry.heightPx - rowPx));
+  }, [inSight]);
   useLayoutEffect(() => {
     if (!drawn.current) return;
     drawn.current.style.transform = `translateY(${offsetOf(drawn.current, look, geometry)}px)`;

@@ -47,13 +47,13 @@ export function Output({ job }: { job: OutputJob }) {
     if (line > 0 && viewer.facts.peek()) void viewer.goTo(line);
   });
   useMoves(viewer, list);
-  useKeys({
-    f: ["follow the output, or pause it", () => viewer.toggle()],
-    "/": ["search in the output", () => document.getElementById("output-search")?.focus()],
-    n: ["next hit of the search", () => void search.step(1)],
-    N: ["previous hit of the search", () => void search.step(-1)],
-    w: ["wrap long lines, or not", () => (wraps.value = !wraps.value)],
-  });
+  useKeys([
+    { key: "f", does: "follow the output, or pause it", act: () => viewer.toggle() },
+    { key: "/", does: "search in the output", act: () => document.getElementById("output-search")?.focus() },
+    { key: "n", does: "next hit of the search", act: () => void search.step(1) },
+    { key: "N", does: "previous hit of the search", act: () => void search.step(-1) },
+    { key: "w", does: "wrap long lines, or not", act: () => (wraps.value = !wraps.value) },
+  ]);
 
   const choose = (stream: StreamFilter) => {
     setQuery({ stream });

@@ -15,7 +15,7 @@ export function FilterBar({ search }: { search: Ref<HTMLInputElement> }) {
   const peers = known.filter(({ own }) => !own).map(({ provider }) => provider);
   if (peer && !peers.includes(peer)) peers.unshift(peer);
   return (
-    <form class="row filters" role="search" onSubmit={(event) => event.preventDefault()}>
+    <form class="row filters wide" role="search" onSubmit={(event) => event.preventDefault()}>
       <input ref={search} type="search" maxLength={200} placeholder="Search id, image, provider, reason" aria-label="Search" value={queryValue("q")} onInput={({ currentTarget }) => setQuery({ q: currentTarget.value })} />
       <Choice label="State" value={status} options={[["", "any state"], ...STATES, ...(STATES.some(([value]) => value === status) || !status ? [] : [[status, status.replaceAll(",", ", ")] as const])]} take={(value) => setQuery({ status: value })} />
       <Choice label="Provider" value={peer} options={[["", "any provider"], ...peers.map((id) => [id, plain(short(id))] as const)]} take={(value) => setQuery({ peer: value })} />

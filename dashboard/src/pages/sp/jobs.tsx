@@ -41,14 +41,14 @@ export function ServiceProviderJobs() {
     cursor.value = Math.max(0, Math.min(total - 1, cursor.value + by));
     if (cursor.value < sight.current[0] || cursor.value >= sight.current[1] - 1) list.current?.toRow(cursor.value);
   };
-  useKeys({
-    "/": ["search", () => search.current?.focus()],
-    j: ["next job", () => move(1)],
-    k: ["job before", () => move(-1)],
-    Enter: ["open the job", open],
-    x: ["select the job", () => selection.toggle(cursor.value, false)],
-    n: ["new job", () => go("/sp/new")],
-  });
+  useKeys([
+    { key: "/", does: "search", act: () => search.current?.focus() },
+    { key: "j", does: "next job", act: () => move(1) },
+    { key: "k", does: "job before", act: () => move(-1) },
+    { key: "Enter", does: "open the job", act: open },
+    { key: "x", does: "select the job", act: () => selection.toggle(cursor.value, false) },
+    { key: "n", does: "new job", act: () => go("/sp/new") },
+  ]);
   const filtered = areFiltered();
   const known = new Map(selection.ids.value);
   const nameOf = (jobId: string) => known.get(jobId) ?? rows?.list.get(rows.list.indexOf(jobId))?.image ?? "";

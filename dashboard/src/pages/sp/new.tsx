@@ -28,7 +28,7 @@ export function NewJob() {
     go(`/sp/jobs/${quote.job_id}`);
   };
   return (
-    <form class="new-job" onSubmit={(event) => void ask(event)} noValidate>
+    <form class="new-job wide" onSubmit={(event) => void ask(event)} noValidate>
       <div>
         <div class="row title"><h1>New job</h1>
           {form.origin.value && <span class="faint">as <a href={href(`/sp/jobs/${form.origin.value}`)}>{form.origin.value.slice(0, 8)}…</a> was asked for</span>}

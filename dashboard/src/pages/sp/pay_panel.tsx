@@ -65,7 +65,7 @@ function Report({ jobId, hindrance }: { jobId: string; hindrance: string }) {
   };
   const busy = told.value !== null && !told.value.final;
   return (
-    <form onSubmit={report} class="report">
+    <form onSubmit={report} class="report wide">
       <div class="field"><label for="tx-hash">Then paste the transaction's hash</label>
         <span class="with-unit"><input id="tx-hash" maxLength={512} spellcheck={false} autocomplete="off" value={hash.value} aria-invalid={error.value ? "true" : undefined} onInput={({ currentTarget }) => (hash.value = currentTarget.value)} />
           <button class="primary" disabled={busy || hindrance !== ""} title={hindrance}>Report the payment</button></span></div>

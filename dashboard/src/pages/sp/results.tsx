@@ -4,8 +4,7 @@ import { address, ApiError, get } from "../../api/client";
 import { bytes, plain, whole } from "../../app/format";
 import { href } from "../../app/router";
 import { useView } from "../../app/view";
-import { Empty, Time, Trouble } from "../../components/parts";
-import { isOver } from "../../domain/job_now";
+import { Time, Trouble } from "../../components/parts";
 import { MetricPlots } from "./metric_plots";
 import type { Checkpoint, JobRow, Results } from "./shapes";
 
@@ -15,10 +14,15 @@ const TYPES = ["job.checkpoint_received", "job.results_offered", "job.results_re
 const STATES: Record<string, string> = {
   awaited: "The job is not over; what it leaves comes when it ends.",
   fetching: "They are being fetched from the provider.",
-  none: "The job left no files.",
+  none: "There are none",
   lost: "They are lost",
   expired: "They were removed after their time",
 };
+
+function standing({ state, reason }: Results): string {
+  const words = STATES[state] ?? plain(state);
+  return reason && !words.endsWith(".") ? `${words}: ${plain(reason)}.` : words;
+}
 
 export function ResultsTab({ job }: { job: JobRow }) {
   const path = `/jobs/${encodeURIComponent(job.job_id)}`;
@@ -31,9 +35,9 @@ export function ResultsTab({ job }: { job: JobRow }) {
           {body && body.files > 0 && <><span class="faint">{whole(body.files)}, {bytes(body.content_bytes)}{body.origin === "checkpoint" && `, of checkpoint ${body.checkpoint}`}</span>
             <a class="button push" href={address(`${path}/results.tar`)} download={`${job.job_id}.tar`}>Download all</a></>}</div>
         <Trouble text={results.error.value} retry={results.reload} />
-        {body && body.state !== "here" && <p class="faint">{STATES[body.state] ?? plain(body.state)}{body.reason && `: ${plain(body.reason)}`}{body.state === "fetching" && body.size_bytes > 0 && ` ${bytes(body.done_bytes)} of ${bytes(body.size_bytes)}.`}</p>}
+        {body && body.state !== "here" && <p class="faint">{standing(body)}{body.state === "fetching" && body.size_bytes > 0 && ` ${bytes(body.done_bytes)} of ${bytes(body.size_bytes)}.`}</p>}
         {body && body.files > 0 && <Files jobId={job.job_id} first={body} />}
-        {body && body.files === 0 && isOver(job.status) && <Empty title="No files"><p>A job's files below /workspace come back; params.results says which.</p></Empty>}
+        {body?.state === "none" && <p class="faint">What a job leaves in /workspace/results comes back, or what the patterns of its request say.</p>}
       </section>
       <Checkpoints job={job} />
       <MetricPlots job={job} />

@@ -1,0 +1,42 @@
+/** How fresh what is shown is: "live · position 1,234 · 0.2 s ago". */
+import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { link } from "../live/live";
+import type { Link } from "../live/protocol";
+import { duration, whole } from "./format";
+import { moment, setQuery } from "./router";
+
+const TICK_MS = 250;
+
+/** The age is a text node of its own, so that its tick renders nothing again. */
+export function Freshness() {
+  const state = useComputed(() => link.value.state);
+  const nowMs = useSignal(Date.now());
+  const words = useComputed(() => freshness(link.value, nowMs.value));
+  const reason = useComputed(() => link.value.reason);
+  useEffect(() => {
+    const timer = setInterval(() => document.hidden || (nowMs.value = Date.now()), TICK_MS);
+    return () => clearInterval(timer);
+  }, []);
+  useLost();
+  const lost = state.value !== "live";
+  return (
+    <span class={`fresh ${lost ? "lost" : "live"}`}>
+      {moment.value && <button class="quiet" onClick={() => setQuery({ at: "" }, false)}>Back to now</button>}
+      <span data-testid="freshness" title={reason}><i aria-hidden="true" /> {words}</span>
+      {/* Read out when it changes, not with each tick. */}
+      <span class="hidden" role="status">{lost ? `${state.value}. ${reason.value}` : ""}</span>
+    </span>
+  );
+}
+
+/** What is shown may be old: the whole page says so. */
+function useLost(): void {
+  useSignalEffect(() => void document.documentElement.classList.toggle("is-stale", link.value.state === "reconnecting"));
+}
+
+export function freshness({ state, position, lastHeard }: Link, nowMs: number): string {
+  const seconds = Math.max(0, nowMs - lastHeard) / 1000;
+  if (state === "live") return `live · position ${whole(position)} · ${duration(seconds)} ago`;
+  return lastHeard ? `${state}, last seen ${duration(seconds)} ago` : state;
+}

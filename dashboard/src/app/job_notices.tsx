@@ -1,0 +1,38 @@
+/** Tells when a job ends, on whatever page one is. */
+import { useEffect } from "preact/hooks";
+import { link, onEvents } from "../live/live";
+import { topicOf, type LogEvent } from "../live/protocol";
+import { short } from "./format";
+import { notices, notify, switchNotices, type Notices } from "./notifications";
+import { href } from "./router";
+
+const ENDS: Readonly<Record<string, string>> = {
+  "job.completed": "✔ Your job has completed", "job.failed": "✖ Your job has failed", "job.expired": "■ Your job was not paid in time",
+  "deployment.container_exited": "■ A job on this machine has ended", "deployment.failed": "✖ A job on this machine has failed", "deployment.stopped": "■ A job on this machine was stopped",
+};
+const WORDS: Readonly<Record<Notices, string>> = {
+  on: "You are told when a job ends", off: "Tell me when a job ends", refused: "The browser does not allow notifications of this page; its settings do",
+  impossible: "Notifications need https, or a browser on the machine itself",
+};
+
+export function JobNotices() {
+  const state = notices.value;
+  useEffect(() => {
+    if (state !== "on") return undefined;
+    return onEvents({ after: link.peek().position, types: Object.keys(ENDS) }, tell);
+  }, [state]);
+  const off = state === "refused" || state === "impossible";
+  return (
+    <button class="quiet" aria-pressed={state === "on"} aria-disabled={off ? "true" : undefined} title={WORDS[state]} aria-label={WORDS[state]} onClick={() => !off && void switchNotices(state !== "on")}>
+      {state === "on" ? "🔔" : "🔕"}
+    </button>
+  );
+}
+
+function tell(event: LogEvent): void {
+  const topic = topicOf(event);
+  const job = event.subject.replace(/^[a-z]+-/, "");
+  const { reason = "" } = event.data as { reason?: string };
+  const role = topic.startsWith("job.") ? "sp" : "cp";
+  notify(ENDS[topic] ?? "", `${short(job)}${reason && `: ${reason}`}`, event.id, href(`/${role}/jobs/${job}`));
+}
