@@ -3,7 +3,7 @@ import { computed, effect, signal, type ReadonlySignal } from "@preact/signals";
 import { ApiError, get, send } from "../../api/client";
 import { forStorage, fromRequest, ofDraft, restored, toRequest, type Draft } from "../../domain/job_draft";
 import { findings, type Finding, type Schema } from "../../domain/json_schema";
-import type { DryRun, Quote } from "./shapes";
+import type { DryRun, Quote, RequestAgain } from "./shapes";
 
 const STORED = "dms.job-draft";
 /** Providers themselves are asked, so not with each key. */
@@ -71,8 +71,9 @@ export class JobForm {
   /** With what a job was asked with; change: over it. */
   async fillFrom(jobId: string, change: Partial<Draft>): Promise<void> {
     try {
-      const { body } = await get<Record<string, unknown>>(`/jobs/${encodeURIComponent(jobId)}/request`);
-      this.draft.value = { ...fromRequest(body), ...change };
+      const { body } = await get<RequestAgain>(`/jobs/${encodeURIComponent(jobId)}/request`, { personal: true });
+      const secrets = body.secrets.map((name) => ({ name, value: "" }));
+      this.draft.value = { ...fromRequest(body.request), secrets, ...change };
       this.origin.value = jobId;
       this.error.value = "";
     } catch (problem) {

@@ -20,7 +20,7 @@ export function Record({ jobId, events }: { jobId: string; events: readonly JobE
   const byId = new Map(events.map((event) => [event.event_id, event]));
   return (
     <section aria-label="Record">
-      <Verification jobId={jobId} newest={events.at(-1)?.position ?? 0} />
+      <Verification jobId={jobId} />
       <p class="row"><a class="button" href={address("/events/export", { job_id: jobId })} download={`job-${jobId}.jsonl`}>Export, with its proofs</a>
         <span class="faint">{whole(events.length)} events; <code>nunet audit verify --export FILE</code> checks them without this node</span></p>
       <ol class="record">{events.map((event) => <Event key={event.position} event={event} cause={byId.get(event.causation_id)} />)}</ol>

@@ -13,3 +13,7 @@ export type JobEvent = Omit<Schemas["JobEvent"], "data"> & { data: Record<string
 export type Results = Schemas["ResultsAnswer"];
 export type Checkpoint = Schemas["CheckpointAnswer"];
 export type Metrics = Schemas["MetricsAnswer"];
+/** secrets: variables whose values are not kept. */
+export interface RequestAgain { request: Record<string, unknown>; secrets: string[] }
+export type CheckResult = "verified" | "open" | string;
+export interface Verification { result: CheckResult; position: number; events: number; checked_at: string | null; checks: { name: string; result: CheckResult; detail: string }[] }
