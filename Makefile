@@ -39,6 +39,10 @@ side-by-side: ## two DMSes by two dms_config.json, onboarded and known to each o
 	@ops/setup.sh demo
 	@$(PY) -m ops.side_by_side
 
+pictures: ## take the README's pictures of the dashboards anew (look at them before you commit them)
+	@ops/setup.sh test
+	@TAKE_PICTURES=1 $(PY) -m pytest -q tests/e2e/dashboard/test_pictures.py
+
 fuzz: ## 2,000 generated requests for each operation of the API (FUZZ_EXAMPLES, FUZZ_SECONDS; an hour at most)
 	@ops/setup.sh test
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} FUZZ_SECONDS=$${FUZZ_SECONDS:-3600} \
@@ -106,5 +110,5 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 # `tests` is also a folder.
-.PHONY: demo dashboard dashboard-types test tests check quick-tests test-security side-by-side fuzz lint types format bench setup stop-docker \
+.PHONY: demo dashboard dashboard-types test tests check quick-tests test-security side-by-side pictures fuzz lint types format bench setup stop-docker \
 	test-fresh deb lock clean help
