@@ -4,7 +4,7 @@ import { useView } from "../../app/view";
 import { Time, Trouble } from "../../components/parts";
 import type { Verification as Answer } from "./shapes";
 
-const SIGNS: Record<string, readonly [sign: string, words: string]> = { verified: ["✔", "verified"], open: ["◔", "nothing tells yet"], broken: ["✖", "does not hold"] };
+const SIGNS: Record<string, readonly [sign: string, words: string]> = { verified: ["✔", "verified"], open: ["◔", "nothing tells yet"], wrong: ["✖", "does not hold"] };
 const NAMES: Record<string, string> = { history: "This node's events", provider: "The provider's signatures", output: "The output", witnesses: "Other peers' signatures" };
 
 export function Verification({ jobId }: { jobId: string }) {
