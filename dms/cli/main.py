@@ -17,6 +17,7 @@ from dms.cli import (
     jobs,
     log_archive,
     peers,
+    policy,
     records,
     replay,
     settings,
@@ -26,6 +27,7 @@ from dms.cli import (
     wallet,
 )
 from dms.cli.core import Root, shared_options
+from dms.cli.top import command as top
 
 HELP = """Run and use a Device Management Service (DMS): ask other machines to run container jobs, or offer this one.
 
@@ -63,6 +65,7 @@ for module in (
     daemon,
     settings,
     device,
+    policy,
     usage,
     gpu,
     wallet,
@@ -79,6 +82,7 @@ for module in (
     replay,
     dashboard,
     support,
+    top,
 ):
     module.add_to(cli)
 

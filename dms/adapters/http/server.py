@@ -31,6 +31,7 @@ from dms.adapters.http import (
     events,
     files,
     gpu,
+    job_lists,
     job_metrics,
     job_output,
     job_record,
@@ -43,6 +44,7 @@ from dms.adapters.http import (
     pages,
     past,
     peers,
+    policy,
     results,
     retired,
     transactions,
@@ -66,11 +68,13 @@ from projections.base import LiveViews
 
 MODULES = (
     onboarding,
+    policy,
     wallets,
     peers,
     default_provider,
     files,
     chat,
+    job_lists,
     jobs,
     job_output,
     job_record,
@@ -200,6 +204,9 @@ def _guard(app: Sanic[Any, Any], gate: Gate) -> None:
         response.headers["x-request-id"] = request_id(request)
         response.headers["x-content-type-options"] = "nosniff"
         response.headers.setdefault("cache-control", "no-store")
+        position = getattr(request.ctx, "position", None)
+        if position is not None and response.status < 400:
+            response.headers["x-position"] = str(position)
         own_vary = response.headers.get("vary", "")
         response.headers.update(gate.cors(request))
         if own_vary:
