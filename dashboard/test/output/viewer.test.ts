@@ -45,12 +45,14 @@ describe("the output view", () => {
     const [count, version, asked] = [viewer.count, viewer.version.value, output.asked.length];
     for (let round = 0; round < 20; round++) output.print(13);
     output.grows("50 %");
-    output.seal();
     viewer.scrolled(true);
     await settled();
     expect([viewer.count, viewer.version.value, output.asked.length, viewer.unseen.value]).toEqual([count, version, asked, 260]);
     await viewer.toEnd();
-    expect([viewer.count, viewer.unseen.value, viewer.mode.value]).toEqual([1260, 0, "follow"]);
+    expect([viewer.count, viewer.unseen.value, viewer.mode.value]).toEqual([1261, 0, "follow"]);
+    expect(viewer.at(1260)).toEqual({ kind: "growing", growing: { stream: "stdout", text: "50 %" } });
+    output.seal();
+    expect(viewer.count).toBe(1260);
   });
 
   it("is held by scrolling up, and goes on at the end", async () => {

@@ -40,6 +40,8 @@ export class OutputViewer {
   readonly loading = signal(true);
   readonly following = computed(() => this.mode.value === "follow");
   rows: Rows = rowsOf("", 0);
+  /** As they are now, and those that are shown. */
+  private newestGrowing: GrowingLine[] = [];
   private growing: GrowingLine[] = [];
   private asked: AbortController | null = null;
   private restTimer: ReturnType<typeof setTimeout> | undefined;
@@ -115,6 +117,7 @@ export class OutputViewer {
       this.rows.take(wanted, page);
       this.rows.append(arrived, Math.max(page.total_lines, arrived.at(-1)?.seq ?? 0));
       this.unseen.value = 0;
+      this.showGrowing();
       this.move.value = { to: "end" };
     });
     this.arrived = null;
@@ -208,17 +211,21 @@ export class OutputViewer {
     const bytes = fresh.reduce((sum, line) => sum + (line.size_bytes ?? line.text.length), 0);
     this.facts.value = { ...facts, total: fresh.at(-1)?.seq ?? facts.total, bytes: facts.bytes + bytes, sealed: facts.sealed || (sealed ?? false) };
     const stream = this.stream.peek();
+    if (sealed) this.newestGrowing = [];
+    else this.newestGrowing = (growing ?? this.newestGrowing).filter((line) => !fresh.some((ended) => ended.stream === line.stream));
     if (this.arrived) this.arrived = [...this.arrived, ...fresh].slice(-MOST_LINES);
     if (this.mode.peek() !== "follow") this.unseen.value += fresh.filter((line) => stream === "" || line.stream === stream).length;
-    else if (!this.arrived) this.show(fresh, growing, sealed ?? false);
+    else if (!this.arrived) this.show(fresh);
   }
 
-  private show(fresh: readonly OutputLine[], growing: GrowingLine[] | undefined, sealed: boolean): void {
-    const stream = this.stream.peek();
-    if (sealed) this.growing = [];
-    else if (growing) this.growing = growing.filter((line) => line.text !== "" && (stream === "" || line.stream === stream));
-    else this.growing = this.growing.filter((line) => !fresh.some((ended) => ended.stream === line.stream));
+  private show(fresh: readonly OutputLine[]): void {
+    this.showGrowing();
     this.rows.append(fresh, this.facts.peek()?.total ?? 0);
     this.version.value++;
+  }
+
+  private showGrowing(): void {
+    const stream = this.stream.peek();
+    this.growing = this.newestGrowing.filter((line) => line.text !== "" && (stream === "" || line.stream === stream));
   }
 }
