@@ -155,7 +155,7 @@ def machine_of(
     own: Mapping[str, Any] = next((row for row in capacity["providers"] if row["own"]), {})
     network = capacity["network"]
     due = [_amount(row.get("to_provider")) for row in owed if _is_due(row)]
-    why_not = tuple(status.get("reasons") or _hindrances(status, own))
+    why_not = tuple(str(closed["reason"]) for closed in status.get("reasons") or ()) or _hindrances(status, own)
     return Machine(
         onboarded=bool(own.get("channel")) and any(own.get("onboarded", {}).values()),
         accepting=bool(status.get("accepting", status["online"] and not why_not)),
@@ -174,12 +174,13 @@ def machine_of(
     )
 
 
-def _hindrances(status: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+def _hindrances(status: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[str, ...]:
+    """As far as a daemon tells them that gives no reasons."""
     if not own.get("channel"):
-        return ["it is not onboarded: nunet onboard"]
+        return ("it is not onboarded: nunet onboard",)
     if status.get("hindrance"):
-        return [str(status["hindrance"])]
-    return [] if status["online"] else ["its owner set it offline: nunet device set online"]
+        return (str(status["hindrance"]),)
+    return () if status["online"] else ("its owner set it offline: nunet device set online",)
 
 
 def _is_due(row: Mapping[str, Any]) -> bool:
