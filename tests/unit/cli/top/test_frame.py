@@ -183,6 +183,20 @@ def test_output_shows_streams_apart_and_only_what_fits() -> None:
     assert "  line 40" in lines
 
 
+def test_peers_stand_with_their_round_trips_the_nearest_first() -> None:
+    lines = texts(scene(choice=Choice(mode=Mode.PEERS)))
+    assert [line.split() for line in lines[2:5]] == [
+        ["4.0", "ms", "12D3KooWx"],
+        ["12.0", "ms", "12D3KooWy"],
+        ["12D3KooWz"],
+    ]
+
+
+def test_what_matters_most_stays_on_eighty_columns() -> None:
+    lines = texts(scene(row()))
+    assert lines[5].split() == ["STATE", "JOB", "CPU", "MHz", "MEMORY", "MB", "LEFT/END", "REASON,", "IMAGE"]
+
+
 def test_an_empty_list_tells_the_first_step() -> None:
     assert any("nunet job run" in line for line in texts(scene(choice=Choice(side=Side.REQUESTER))))
     assert any("nunet onboard" in line for line in texts(scene(machine=Machine())))

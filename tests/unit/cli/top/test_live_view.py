@@ -41,10 +41,12 @@ def test_text_of_strangers_does_not_steer_the_terminal(tiny: TinyDms) -> None:
     job = answer(image=EVIL, peer=EVIL, reason=EVIL)
     tiny.answers["GET /jobs"] = (200, {"items": [job], "next_token": ""})
     tiny.answers["GET /device/status"] = (200, {"online": True, "accepting": False, "reasons": [{"reason": EVIL}]})
-    tiny.scripts = [[BEAT, HEAR, HEAR, {"error": {"status": 500, "detail": EVIL}, "id": "events"}, WAIT], [WAIT]]
+    tiny.scripts = [[BEAT, HEAR, HEAR, WAIT, CUT], *([[BEAT]] * 200)]
     with nunet_at(tiny, "top", columns=300) as shell:
         shell.see_text("takes no jobs: evil\\x1b]0;title")
-        shell.see_text("the daemon sends no events: evil\\x1b]0;")
+        tiny.answers["GET /jobs"] = (500, {"error": EVIL})
+        tiny.go_on.set()
+        shell.see(lambda lines: lines[-2].startswith("evil\\x1b]0;title\\x07\\x1b[2J"))
         for forbidden in ("\x1b]0", "\x07", "\u202e", "\u200f", "\u2028", "\x9b"):
             assert forbidden not in shell.shown
         assert shell.shown.count("\x1b[2J") == 2  # at the beginning, and for the first frame
@@ -63,8 +65,7 @@ def test_after_each_break_it_asks_anew_and_goes_on_from_there(tiny: TinyDms) -> 
     assert [path for path, _, _ in tiny.asked].count("GET /jobs") == 4  # those that are open, and the others, twice
 
 
-def test_an_older_daemon_is_told_apart_from_none(tiny: TinyDms) -> None:
-    tiny.answers["GET /onboarding/status"] = (200, {"onboarded": False})
+def test_what_can_not_be_read_is_told_in_one_line(tiny: TinyDms) -> None:
     tiny.scripts = [["nonsense"]]  # type: ignore[list-item]
     with nunet_at(tiny, "top", "--once") as shell:
         assert shell.end() == 1
