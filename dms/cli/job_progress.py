@@ -103,9 +103,8 @@ class Progress:
             why = cell(str(told.get("reason", "")), 500)
             return self._step("retrying", f"{attempt} failed: {why}", at, now, good=False)
         resumed = ", from its checkpoint" if told.get("resumed") else ""
-        return self._step(
-            "submitted again", f"{attempt} goes to {cell(str(told.get('provider', '')))}{resumed}", at, now
-        )
+        where = cell(str(told.get("provider", "")))
+        return self._step("submitted again", f"{attempt} goes to {where}{resumed}", at, now)
 
     def _step(self, status: str, said: str, at: float, now: float, *, good: bool = True) -> Said:
         """Two clocks are never compared: they may differ by much."""

@@ -172,9 +172,8 @@ def _of_machine(scene: Scene, columns: int) -> list[Text]:
     lines += [_gpu_bar(place, gpu, columns, glyphs) for place, gpu in enumerate(machine.gpus[:MOST_GPUS])]
     if len(machine.gpus) > MOST_GPUS:
         lines.append(Text(f"and {len(machine.gpus) - MOST_GPUS} more GPUs", style="dim"))
-    jobs = "job" if machine.claims == 1 else "jobs"
-    to_claim = f"to claim {machine.to_claim:f} NTX of {machine.claims} {jobs}" if machine.claims else "nothing to claim"
-    lines.append(Text(glyphs.between.join((to_claim, peers_text(scene)))))
+    money = (f"earned {cell(machine.earned_ntx, 30)} NTX", f"to claim {cell(machine.to_claim_ntx, 30)} NTX")
+    lines.append(Text(glyphs.between.join((*money, peers_text(scene)))))
     return lines
 
 

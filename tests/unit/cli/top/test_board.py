@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -100,16 +99,14 @@ CAPACITY = {
     ],
     "network": {"providers": 3, "online": 2},
 }
+EARNINGS = {"total": {"earned_ntx": "9.5", "to_claim_ntx": "1.5"}}
 HARDWARE = {"cpu": 10000.0, "total_cores": 4}
 
 
 def test_the_machine_is_read_from_what_the_api_answers() -> None:
-    owed = {"role": "compute provider", "transaction_type": "withdraw", "reward_type": "withdraw", "to_provider": "1.5"}
-    done = owed | {"transaction_type": "withdrawn"}
-    mine = owed | {"role": "service provider"}
-    found = machine_of({"online": True}, HARDWARE, CAPACITY, [owed, owed | {"claimed": True}, done, mine])
+    found = machine_of({"online": True}, HARDWARE, CAPACITY, EARNINGS)
     assert (found.accepting, found.onboarded, found.core_mhz) == (True, True, 2500)
-    assert (found.to_claim, found.claims) == (Decimal("1.5"), 1)
+    assert (found.earned_ntx, found.to_claim_ntx) == ("9.5", "1.5")
     assert (found.providers, found.providers_online) == (3, 2)
 
 
@@ -122,13 +119,13 @@ def test_the_machine_is_read_from_what_the_api_answers() -> None:
     ],
 )
 def test_why_no_jobs_are_taken(status: dict[str, Any], why: str) -> None:
-    found = machine_of(status, HARDWARE, CAPACITY, [])
+    found = machine_of(status, HARDWARE, CAPACITY, EARNINGS)
     assert not found.accepting
     assert why in found.why_not[0]
 
 
 def test_a_machine_that_was_never_onboarded_says_how() -> None:
-    found = machine_of({"online": False}, HARDWARE, {**CAPACITY, "providers": []}, [])
+    found = machine_of({"online": False}, HARDWARE, {**CAPACITY, "providers": []}, EARNINGS)
     assert found.why_not == ("it is not onboarded: nunet onboard",)
 
 
