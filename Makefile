@@ -6,8 +6,10 @@ NODE := .venv/bin/node
 # Where a machine forbids it, each start of Python would compile our modules anew, and tests start hundreds.
 unexport PYTHONDONTWRITEBYTECODE
 # Tests mostly wait, so there are more of them at once than cores. `pytest` alone, for a single test, runs one by one.
-WORKERS := $(shell echo $$(( $$(nproc) * 3 > 16 ? 16 : $$(nproc) * 3 )))
-BESIDE := -n $(WORKERS) --dist loadgroup
+# The order is ours: see tests/fixtures/order.py.
+WORKERS := $(shell echo $$(( $$(nproc) * 4 > 16 ? 16 : $$(nproc) * 4 )))
+QUICK_WORKERS := $(shell echo $$(( $$(nproc) * 2 > 16 ? 16 : $$(nproc) * 2 )))  # those compute, and each loads all tests
+BESIDE := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 # Docker may be missing for the demo (it then says what it left out); the tests need every part.
 demo: ## try it: a small network on this machine, a job from request to result (KEEP=1 leaves it running)
@@ -52,7 +54,7 @@ tests: # more of them than of types, so their summary comes last
 	@$(PY) -m pytest $(BESIDE) $(PYTEST_ARGS)
 
 quick-tests:
-	@$(PY) -m pytest $(BESIDE) -m "not docker and not slow" --ignore=tests/e2e --ignore=tests/faults $(PYTEST_ARGS)
+	@$(PY) -m pytest $(BESIDE) -n $(QUICK_WORKERS) -m "not docker and not slow" --ignore=tests/e2e --ignore=tests/faults $(PYTEST_ARGS)
 
 lint:
 	@$(PY) -m ruff check .
