@@ -369,13 +369,18 @@ def check_offer(offer: Offer, total: Capacity) -> None:
     check_ntx_price(offer.ntx_price)
 
 
+def offer_limits(whole: int) -> tuple[int, int]:
+    """The least and the most that may be offered of it."""
+    return whole // 10, whole * 9 // 10
+
+
 def check_ranges(cpu_mhz: int, memory_mb: int, total: Capacity) -> None:
     """Between a tenth and nine tenths of the total, both inclusive."""
     for name, pointer, value, whole in (
         ("CPU", "/cpu", cpu_mhz, total.cpu_mhz),
         ("memory", "/memory", memory_mb, total.memory_mb),
     ):
-        low, high = whole // 10, whole * 9 // 10
+        low, high = offer_limits(whole)
         if not low <= value <= high:
             text = f"{name} should be between 10% and 90% of the available {name} ({low} and {high})"
             raise InvalidInput(text, [(pointer, f"{value} is not between {low} and {high}")])

@@ -11,14 +11,15 @@ from msgspec import Meta, Struct
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
-from dms.adapters.http.replies import json_reply, query_bool
-from dms.adapters.http.routes import FLAG, Api, Parameter, Route
+from dms.adapters.http.replies import json_reply
+from dms.adapters.http.routes import Api, Route
 from dms.adapters.http.strict_json import parse
-from dms.domain.device import Offer
+from dms.domain.bounds import MAX_NTX_PRICE
+from dms.domain.device import CARDANO_NEEDS, CHANNELS, Offer, offer_limits
 from dms.domain.directory import Offering
 from dms.domain.resources import Gpu
 from dms.domain.wallet import blockchain_of
-from dms.errors import Conflict, NotFound
+from dms.errors import NotFound
 from projections.device import OWN, DeviceView, metadata
 
 _VIEW = DeviceView()
@@ -49,10 +50,6 @@ class ResourceBody(Struct, frozen=True, kw_only=True):
 
 class StatusBody(Struct, frozen=True):
     is_available: bool
-
-
-class OffboardBody(Struct, frozen=True):
-    force: bool = False
 
 
 async def onboard(request: Request, api: Api) -> HTTPResponse:
@@ -117,20 +114,33 @@ async def status(_request: Request, api: Api) -> HTTPResponse:
 
 
 async def provisioned(_request: Request, api: Api) -> HTTPResponse:
-    total = api.services.device.capacity()
-    return json_reply({"cpu": float(total.cpu_mhz), "memory": total.memory_mb, "total_cores": total.cores})
-
-
-async def offboard(request: Request, api: Api) -> HTTPResponse:
-    """force: in the query, as the original reads it, or in the body, as its command line sends it."""
-    if query_bool(request, "forget_identity"):
-        raise Conflict(
-            "the identity can't be forgotten while the DMS runs: stop it, then: nunet offboard --forget-identity"
+    """Read from the machine for this answer."""
+    device = api.services.device
+    total, offered, held = device.capacity(), device.state.offered, device.reservations.total
+    readings = await device.read_gpus()
+    return json_reply(
+        answers.Provisioned(
+            cpu=float(total.cpu_mhz),
+            memory=total.memory_mb,
+            total_cores=total.cores,
+            cpu_limits=_limits(total.cpu_mhz, offered.cpu_mhz, held.cpu_mhz),
+            memory_limits=_limits(total.memory_mb, offered.memory_mb, held.memory_mb),
+            gpus=[
+                answers.DetectedGpu(
+                    name=gpu.name, uuid=gpu.uuid, total_vram_mb=gpu.total_vram_mb, free_vram_mb=gpu.free_vram_mb
+                )
+                for gpu in readings
+            ],
+            cardano_needs=answers.Amount(cpu=CARDANO_NEEDS.cpu_mhz, memory=CARDANO_NEEDS.memory_mb),
+            channels=list(CHANNELS),
+            most_ntx_price=float(MAX_NTX_PRICE),
         )
-    in_body = parse(request.body, OffboardBody).force if request.body else False
-    forced = query_bool(request, "force") or in_body
-    await api.services.device.offboard(forced)
-    return json_reply({"message": "Successfully Offboarded", "forced": forced})
+    )
+
+
+def _limits(total: int, offered: int, reserved: int) -> answers.OfferLimits:
+    least, most = offer_limits(total)
+    return answers.OfferLimits(least=least, most=most, offered=offered, reserved=reserved)
 
 
 async def device_status(_request: Request, api: Api) -> HTTPResponse:
@@ -140,7 +150,15 @@ async def device_status(_request: Request, api: Api) -> HTTPResponse:
         "network": device.state.network,
         "network_trouble": device.state.network_trouble,
     }
-    return json_reply({"online": device.state.available, **{name: words for name, words in told.items() if words}})
+    closed = api.services.compute_provider.closed()
+    return json_reply(
+        answers.DeviceStatus(
+            online=device.state.available,
+            accepting=not closed,
+            reasons=[answers.ClosedFor(kind=refusal.kind, reason=refusal.reason) for refusal in closed],
+            **{name: words for name, words in told.items() if words},
+        )
+    )
 
 
 async def set_device_status(request: Request, api: Api) -> HTTPResponse:
@@ -174,20 +192,6 @@ def free_resources(offering: Offering) -> dict[str, Any]:
 
 
 _ONBOARDING, _DEVICE = ("onboarding",), ("device",)
-_FORCE = (
-    Parameter("force", "Also while jobs run here; they go on.", FLAG),
-    Parameter("forget_identity", "Refused while the DMS runs: the answer says how it is done.", FLAG),
-)
-_OFFBOARD: dict[str, Any] = {
-    "body": OffboardBody,
-    "query": _FORCE,
-    "body_optional": True,
-    "body_example": {"force": False},
-    "answer": answers.Offboarded,
-    "answer_example": {"message": "Successfully Offboarded", "forced": False},
-    "errors": (400, 409),
-    "tags": _ONBOARDING,
-}
 
 ROUTES = (
     Route(
@@ -204,15 +208,13 @@ ROUTES = (
         tags=_ONBOARDING,
     ),
     Route(
-        "GET", "/onboarding/provisioned", provisioned, "What the hardware has in all.", answer=answers.Provisioned,
-        answer_example={"cpu": 10000.0, "memory": 16000, "total_cores": 4}, tags=_ONBOARDING,
+        "GET", "/onboarding/provisioned", provisioned, "What the hardware has in all, and what of it may be offered.",
+        answer=answers.Provisioned, answer_example=examples.PROVISIONED, tags=_ONBOARDING,
     ),
     Route(
         "GET", "/onboarding/metadata", get_metadata, "What is onboarded.", answer=answers.Metadata,
         answer_example=examples.METADATA, errors=(404,), tags=_ONBOARDING,
     ),
-    Route("DELETE", "/onboarding/offboard", offboard, "Leave the network.", **_OFFBOARD),
-    Route("POST", "/onboarding/offboard", offboard, "Leave the network.", **_OFFBOARD),
     Route(
         "POST", "/onboarding/resource-config", resource_config, "Change what is offered.", ResourceBody,
         body_example={"memory": 4000, "cpu": 4000, "ntx_price": 0.002}, answer=answers.Metadata,
@@ -220,7 +222,11 @@ ROUTES = (
     ),
     Route(
         "GET", "/device/status", device_status, "Whether jobs are taken.", answer=answers.DeviceStatus,
-        answer_example={"online": True}, tags=_DEVICE,
+        answer_example={
+            "online": True, "accepting": False,
+            "reasons": [{"kind": "capacity", "reason": "the provider has no capacity left: 6 MB memory asked, 0 free"}],
+        },
+        tags=_DEVICE,
     ),
     Route(
         "POST", "/device/status", set_device_status, "Take jobs, or not for now.", StatusBody,

@@ -37,6 +37,7 @@ from dms.adapters.http import (
     live,
     log_archive,
     metrics,
+    offboarding,
     onboarding,
     openapi,
     pages,
@@ -66,6 +67,7 @@ from projections.base import LiveViews
 
 MODULES = (
     onboarding,
+    offboarding,
     policy,
     wallets,
     peers,
