@@ -369,6 +369,19 @@ def check_offer(offer: Offer, total: Capacity) -> None:
     check_ntx_price(offer.ntx_price)
 
 
+def why_closed(onboarded: bool, available: bool, hindrance: str) -> list[str]:
+    """Why a machine takes no job at all, as a peer is told it that asks: the first one. available: as its owner set
+    it."""
+    if not onboarded:
+        return ["the provider is not onboarded"]
+    return [reason for reason in ("" if available else "the provider is offline", hindrance) if reason]
+
+
+def no_capacity(short: Iterable[str]) -> str:
+    """short: what there is too little of, in words."""
+    return f"the provider has no capacity left: {'; '.join(short)}"
+
+
 def offer_limits(whole: int) -> tuple[int, int]:
     """The least and the most that may be offered of it."""
     return whole // 10, whole * 9 // 10

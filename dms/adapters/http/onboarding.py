@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import NAMESPACE_OID, uuid5
@@ -11,18 +12,20 @@ from msgspec import Meta, Struct
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
-from dms.adapters.http.replies import json_reply
+from dms.adapters.http.past import AS_OF, views_at
+from dms.adapters.http.replies import json_reply, query
 from dms.adapters.http.routes import Api, Route
 from dms.adapters.http.strict_json import parse
 from dms.domain.bounds import MAX_NTX_PRICE
-from dms.domain.device import CARDANO_NEEDS, CHANNELS, Offer, offer_limits
+from dms.domain.device import CARDANO_NEEDS, CHANNELS, Device, Offer, no_capacity, offer_limits, why_closed
 from dms.domain.directory import Offering
-from dms.domain.resources import Gpu
+from dms.domain.resources import LEAST, Gpu, Resources
 from dms.domain.wallet import blockchain_of
 from dms.errors import NotFound
+from projections.capacity import Capacity, CapacityRow
 from projections.device import OWN, DeviceView, metadata
 
-_VIEW = DeviceView()
+_VIEW, _CAPACITY = DeviceView(), Capacity()
 
 
 Amount = Annotated[int, Meta(ge=-(2**62), le=2**62)]  # the device says what is too little or too much
@@ -143,22 +146,34 @@ def _limits(total: int, offered: int, reserved: int) -> answers.OfferLimits:
     return answers.OfferLimits(least=least, most=most, offered=offered, reserved=reserved)
 
 
-async def device_status(_request: Request, api: Api) -> HTTPResponse:
+async def device_status(request: Request, api: Api) -> HTTPResponse:
+    if query(request, "as_of"):
+        row = await (await views_at(request, api)).get(_CAPACITY, OWN)
+        row = row or CapacityRow(provider="", own=True, online=False, channel="")
+        return json_reply(_status(row, row.hindrance, _closed_then(row)))
     device = api.services.device
-    told = {
-        "hindrance": device.hindrance,
-        "network": device.state.network,
-        "network_trouble": device.state.network_trouble,
-    }
-    closed = api.services.compute_provider.closed()
-    return json_reply(
-        answers.DeviceStatus(
-            online=device.state.available,
-            accepting=not closed,
-            reasons=[answers.ClosedFor(kind=refusal.kind, reason=refusal.reason) for refusal in closed],
-            **{name: words for name, words in told.items() if words},
-        )
+    closed = [(refusal.kind, refusal.reason) for refusal in api.services.compute_provider.closed()]
+    return json_reply(_status(device.state, device.hindrance, closed))
+
+
+def _status(of: Device | CapacityRow, hindrance: str, closed: Iterable[tuple[str, str]]) -> answers.DeviceStatus:
+    """closed: (kind, reason) why no job is taken."""
+    told = {"hindrance": hindrance, "network": of.network, "network_trouble": of.network_trouble}
+    reasons = [answers.ClosedFor(kind=kind, reason=reason) for kind, reason in closed]
+    return answers.DeviceStatus(
+        online=of.available,
+        accepting=not reasons,
+        reasons=reasons,
+        **{name: words for name, words in told.items() if words},
     )
+
+
+def _closed_then(row: CapacityRow) -> list[tuple[str, str]]:
+    """As far as it is on record."""
+    onboarded = row.onboarded != Resources()
+    found = [("provider", reason) for reason in why_closed(onboarded, row.available, row.hindrance)]
+    short = row.free.shortfalls(LEAST) if onboarded else []
+    return [*found, *([("capacity", no_capacity(short))] if short else [])]
 
 
 async def set_device_status(request: Request, api: Api) -> HTTPResponse:
@@ -221,7 +236,8 @@ ROUTES = (
         answer_example=examples.METADATA, errors=(400, 409), tags=_ONBOARDING,
     ),
     Route(
-        "GET", "/device/status", device_status, "Whether jobs are taken.", answer=answers.DeviceStatus,
+        "GET", "/device/status", device_status, "Whether jobs are taken.", query=(AS_OF,),
+        answer=answers.DeviceStatus, errors=(400,),
         answer_example={
             "online": True, "accepting": False,
             "reasons": [{"kind": "capacity", "reason": "the provider has no capacity left: 6 MB memory asked, 0 free"}],

@@ -18,6 +18,7 @@ from dms.application.payments.funding import request_of
 from dms.application.payments.payments import Paying
 from dms.application.ports import ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
+from dms.domain.device import no_capacity, why_closed
 from dms.domain.environment import unsealed_names
 from dms.domain.features import needs_workspace
 from dms.domain.gpus import GpuReading, GpuWish, choose
@@ -147,10 +148,8 @@ class Admission:
 
     def _of_device(self) -> Sequence[Refusal]:
         device = self._device.state
-        if not device.onboarded:
-            return [Refusal("the provider is not onboarded", Fault.PROVIDER, "provider")]
-        reasons = ("" if device.available else "the provider is offline", device.hindrance)
-        return [Refusal(reason, Fault.PROVIDER, "provider") for reason in reasons if reason]
+        reasons = why_closed(device.onboarded, device.available, device.hindrance)
+        return [Refusal(reason, Fault.PROVIDER, "provider") for reason in reasons]
 
     def _of_policy(self, deployment: Deployment) -> Refusal | None:
         """What the owner's lists say. Another provider may take the job: so it is not the requester's fault."""
@@ -223,7 +222,7 @@ class Admission:
         wanted = msgspec.structs.replace(wanted, vram_mb=0)
         free, left = self._device.free(), self._device.reservations.left
         if short := (free + left).shortfalls(wanted):
-            return Refusal(f"the provider has no capacity left: {'; '.join(short)}", Fault.PROVIDER, "capacity")
+            return Refusal(no_capacity(short), Fault.PROVIDER, "capacity")
         if short := free.shortfalls(wanted):
             reason = "the provider has no capacity left until files of jobs that are over are removed"
             return Refusal(f"{reason}, {left.memory_mb} MB: {'; '.join(short)}", Fault.PROVIDER, "capacity")
