@@ -57,6 +57,10 @@ class EventLog(Protocol):
     async def position_at(self, time: int) -> int:
         """The newest position whose event is not younger than that time (Unix µs); 0 for none."""
 
+    def time_at(self, position: int) -> int:
+        """When the event at that position was recorded (Unix µs); of an archived one, at most a block's length before.
+        Blocking, for one row."""
+
     def subscribe(
         self, after: int, *, topics: Sequence[str] = (), stream: str = ""
     ) -> AsyncGenerator[Sequence[Recorded], None]:
@@ -524,10 +528,12 @@ class Web(Protocol):
 
 # --- the peer-to-peer network ------------------------------------------------------------------
 class PeerInfo(Struct, frozen=True):
-    """A connected peer. addresses: multiaddrs that end in /p2p/<peer id>."""
+    """A connected peer. addresses: multiaddrs that end in /p2p/<peer id>. since: Unix time in seconds from which on it
+    is connected; 0 when unknown."""
 
     peer_id: str
     addresses: tuple[str, ...]
+    since: int = 0
 
 
 class Heard(Struct, frozen=True):

@@ -27,7 +27,9 @@ from dms.adapters.http import (
     debug,
     default_provider,
     deploy,
+    earnings,
     erasures,
+    event_times,
     events,
     files,
     gpu,
@@ -39,6 +41,7 @@ from dms.adapters.http import (
     live,
     log_archive,
     metrics,
+    offboarding,
     onboarding,
     openapi,
     pages,
@@ -68,6 +71,7 @@ from projections.base import LiveViews
 
 MODULES = (
     onboarding,
+    offboarding,
     policy,
     wallets,
     peers,
@@ -84,7 +88,9 @@ MODULES = (
     results,
     gpu,
     transactions,
+    earnings,
     events,
+    event_times,
     log_archive,
     past,
     erasures,
@@ -121,6 +127,8 @@ class RestSettings(Protocol):
     def allowed_hosts(self) -> Sequence[str]: ...
     @property
     def allowed_origins(self) -> Sequence[str]: ...
+    @property
+    def public_url(self) -> str: ...
 
 
 def build_app(
@@ -160,7 +168,7 @@ def build_app(
     )
     app.ctx.sockets = Sockets(services.phase, endpoints, services.loops)
     app.exception(Exception)(answer)
-    app.ctx.gate = Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins)
+    app.ctx.gate = Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins, rest.public_url)
     _guard(app, app.ctx.gate)
     routes = (*ROUTES, *debug.ROUTES) if debug_routes else ROUTES
     all_routes = (*routes, *pages.PAGES, *dashboard.PAGES)
