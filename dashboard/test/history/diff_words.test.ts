@@ -7,14 +7,14 @@ const job = { job_id: "1f5a-0001-aaaa-bbbb", role: "service provider", status: "
 describe("what changed between two moments", () => {
   it("is told of a new job", () => {
     expect(jobsTold(diff({ jobs: [{ key: job.job_id, before: null, after: job }] }))).toEqual([
-      { key: job.job_id, title: "New job train:1 (1f5a…bbbb): submitted", details: ["on 12D3…vo1G, price 1.50 NTX"] },
+      { page: `/sp/jobs/${job.job_id}`, title: "New job train:1 (1f5a…bbbb): submitted", details: ["on 12D3…vo1G, price 1.50 NTX"] },
     ]);
   });
 
   it("is told of a job that went on", () => {
     const after = { ...job, status: "completed", exit_code: 0, log_lines: 1200, position: 9, timeline: [1] };
     expect(jobsTold(diff({ jobs: [{ key: job.job_id, before: job, after }] }))).toEqual([
-      { key: job.job_id, title: "Job train:1 (1f5a…bbbb): submitted → completed", details: ["exit code: 0", "log lines: 1,200"] },
+      { page: `/sp/jobs/${job.job_id}`, title: "Job train:1 (1f5a…bbbb): submitted → completed", details: ["exit code: 0", "log lines: 1,200"] },
     ]);
     expect(jobsTold(diff({ jobs: [{ key: job.job_id, before: job, after: { ...job, unreachable: true, reason: "no answer" } }] }))[0]).toMatchObject({
       title: "Job train:1 (1f5a…bbbb): still submitted", details: ["unreachable: yes", "reason: no answer"],
@@ -25,7 +25,7 @@ describe("what changed between two moments", () => {
     const before = { own: true, online: true, onboarded: { cpu_mhz: 4000, memory_mb: 2048 }, reserved: { cpu_mhz: 0, memory_mb: 0 }, ntx_price: "0.10", gpus: [] };
     const after = { ...before, online: false, reserved: { cpu_mhz: 500, memory_mb: 64 }, ntx_price: "0.20", gpus: [{ uuid: "a" }] };
     expect(capacityTold(diff({ capacity: [{ key: "self", before, after }] }))).toEqual([
-      { key: "self", title: "This machine", details: ["online: no longer", "reserved cpu: 0 MHz → 500 MHz", "reserved memory: 0 MB → 64 MB", "ntx price: 0.10 NTX → 0.20 NTX", "gpus changed"] },
+      { page: "", title: "This machine", details: ["online: no longer", "reserved cpu: 0 MHz → 500 MHz", "reserved memory: 0 MB → 64 MB", "ntx price: 0.10 NTX → 0.20 NTX", "gpus changed"] },
     ]);
   });
 

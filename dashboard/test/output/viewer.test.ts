@@ -154,6 +154,18 @@ describe("the output view", () => {
     expect(viewer.error.value).toBe("");
   });
 
+  it("finds the lines of a stream wherever a link leads", async () => {
+    for (const line of [1, 50, 1500, 3000]) {
+      const output = new FakeOutput(3000, 1000);
+      const viewer = await opened(output, line, "stderr");
+      viewer.seen(0, viewer.count);
+      await settled();
+      viewer.seen(0, viewer.count);
+      await settled();
+      expect(seqs(viewer, 0, viewer.count), `line ${line}`).toEqual([1000, 2000, 3000]);
+    }
+  });
+
   it("says which lines are not here, and why", async () => {
     const output = new FakeOutput(2000);
     output.gaps = [{ first: 501, last: 900, reason: "damaged" }, { first: 1999, last: 2000, reason: "lost" }];

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-import websockets
 from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.e2e.dashboard.conftest import Dmses
 from tests.fixtures.browser import Watched, watched
-from tests.fixtures.dms import Dms, pair, payment, request_body
+from tests.fixtures.dms import Dms, pair
+from tests.fixtures.process_jobs import PROCESSES, begin, over, touch
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 MILLION = "seq 1000000"
@@ -47,8 +45,7 @@ FRAMES = """async () => {
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def dmses(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Dmses]:
     """Jobs are plain processes: what they print is what these tests are about."""
-    settings = {"job__executor": "process", "job__allow_process_for_peers": "true"}
-    async with pair(tmp_path_factory.mktemp("output"), **settings) as (requester, provider):
+    async with pair(tmp_path_factory.mktemp("output"), **PROCESSES) as (requester, provider):
         yield Dmses(requester, provider)
 
 
@@ -63,31 +60,6 @@ async def hostile(dmses: Dmses, million: str) -> str:
     job_id = await begin(dmses.requester, HOSTILE)
     await over(dmses.requester, job_id)
     return job_id
-
-
-async def begin(sp: Dms, script: str) -> str:
-    """Pays for a job, and waits until its provider has started it."""
-    job_id: str = (await sp.post("/run/request-service", request_body(script, CPU=200)))["job_id"]
-    async with websockets.connect(f"ws://127.0.0.1:{sp.rest_port}/api/v1/run/deploy", open_timeout=120) as socket:
-        await socket.send(payment(f"tx-{job_id}", job_id))
-        await until(sp, job_id, lambda status: status in ("running", "completed"))
-    return job_id
-
-
-async def over(sp: Dms, job_id: str) -> None:
-    await until(sp, job_id, lambda status: status == "completed")
-
-
-async def until(sp: Dms, job_id: str, fits: Callable[[str], bool]) -> None:
-    async with asyncio.timeout(240):
-        while not fits((await sp.get(f"/jobs/{job_id}"))["status"]):
-            await asyncio.sleep(0.05)
-
-
-def touch(cp: Dms, job_id: str, name: str) -> None:
-    """What the job waits for."""
-    (work,) = Path(cp.folder).rglob(f"{job_id}/work")
-    (work / name).touch()
 
 
 def address(dms: Dms, job_id: str, rest: str = "", role: str = "sp") -> str:
@@ -138,7 +110,7 @@ async def test_output_moves_is_held_paused_and_goes_on(dmses: Dmses, pages: Watc
     await expect(page.locator(".growing")).to_have_count(0)
     touch(cp, job_id, "e")
     await expect(line(page, "over")).to_be_visible()
-    await expect(page.get_by_text("563 lines")).to_contain_text("complete")
+    await expect(page.get_by_text("564 lines")).to_contain_text("complete")
 
 
 async def test_a_daemon_restarted_under_the_page_is_nothing_but_a_pause(

@@ -18,9 +18,9 @@ export interface Diff {
   capacity: Changed[];
 }
 
-/** key: of the job or the provider. details: one after the other. */
+/** page: where there is more of it; empty: nowhere. details: one after the other. */
 export interface Told {
-  key: string;
+  page: string;
   title: string;
   details: string[];
 }
@@ -30,23 +30,25 @@ const LEFT_OUT = new Set(["position", "timeline", "log_sha256", "job_id", "provi
 const MOST_DETAILS = 12;
 
 export const jobsTold = ({ jobs }: Diff): Told[] => jobs.map(jobTold);
-export const capacityTold = ({ capacity }: Diff): Told[] => capacity.map(providerTold);
+export const capacityTold = ({ capacity }: Diff): Told[] => capacity.map(providerTold).filter(({ page, details }) => page !== "" || details.length > 0);
 
 function jobTold({ key, before, after }: Changed): Told {
   const row = after ?? before ?? {};
+  const page = `/${row["role"] === "compute provider" ? "cp" : "sp"}/jobs/${key}`;
   const name = `${text(row["image"]) || text(row["service_type"]) || "job"} (${short(key)})`;
-  if (!before) return { key, title: `New job ${name}: ${text(row["status"])}`, details: [`${row["role"] === "compute provider" ? "for" : "on"} ${short(text(row["peer"])) || "nobody yet"}, price ${ntx(text(row["price"]) || 0)}`] };
-  if (!after) return { key, title: `Job ${name} was not there any more`, details: [] };
+  if (!before) return { page, title: `New job ${name}: ${text(row["status"])}`, details: [`${row["role"] === "compute provider" ? "for" : "on"} ${short(text(row["peer"])) || "nobody yet"}, price ${ntx(text(row["price"]) || 0)}`] };
+  if (!after) return { page, title: `Job ${name} was not there any more`, details: [] };
   const status = before["status"] === after["status"] ? `still ${text(after["status"])}` : `${text(before["status"])} → ${text(after["status"])}`;
-  return { key, title: `Job ${name}: ${status}`, details: changes(before, after, ["status"]) };
+  return { page, title: `Job ${name}: ${status}`, details: changes(before, after, ["status"]) };
 }
 
 function providerTold({ key, before, after }: Changed): Told {
   const row = after ?? before ?? {};
   const name = row["own"] === true || key === "self" ? "This machine" : `Provider ${short(key)}`;
-  if (!before) return { key, title: `${name} is known`, details: [] };
-  if (!after) return { key, title: `${name} is not known any more`, details: [] };
-  return { key, title: name, details: changes(before, after, []) };
+  const page = before && after ? "" : "/peers";
+  if (!before) return { page, title: `${name} is known`, details: [] };
+  if (!after) return { page, title: `${name} is not known any more`, details: [] };
+  return { page, title: name, details: changes(before, after, []) };
 }
 
 function changes(before: Row, after: Row, told: readonly string[]): string[] {

@@ -43,12 +43,12 @@ function Words({ diff }: { diff: Diff }) {
   return (
     <>
       <p>{whole(diff.events)} events from position {whole(diff.from)} to {whole(diff.to)}:</p>
-      <ul>{jobs.slice(0, MOST_SHOWN).map((told) => <Item told={told} at={href(`/sp/jobs/${told.key}`)} />)}{capacity.slice(0, MOST_SHOWN).map((told) => <Item told={told} />)}</ul>
+      <ul>{jobs.slice(0, MOST_SHOWN).map((told) => <Item told={told} />)}{capacity.slice(0, MOST_SHOWN).map((told) => <Item told={told} />)}</ul>
       {Math.max(jobs.length, capacity.length) > MOST_SHOWN && <p class="faint">Only the first {MOST_SHOWN} of each are shown.</p>}
     </>
   );
 }
 
-function Item({ told: { title, details }, at }: { told: Told; at?: string }) {
-  return <li>{at ? <a href={at}>{plain(title)}</a> : <b>{plain(title)}</b>}{details.length > 0 && <span class="faint"> {details.map(plain).join("; ")}</span>}</li>;
+function Item({ told: { page, title, details } }: { told: Told }) {
+  return <li>{page ? <a href={href(page)}>{plain(title)}</a> : <b>{plain(title)}</b>}{details.length > 0 && <span class="faint"> {details.map(plain).join("; ")}</span>}</li>;
 }

@@ -85,6 +85,7 @@ function Lines({ viewer, job, list, wraps, row }: LinesProps) {
   void viewer.version.value;
   const facts = viewer.facts.value;
   if (!facts) return viewer.error.value ? null : <p class="faint" aria-busy="true">Loading the output…</p>;
+  if (viewer.isLooking) return <p class="faint" aria-busy="true">Looking for lines of {viewer.stream.value}…</p>;
   if (viewer.count === 0) return <Nothing viewer={viewer} job={job} />;
   const up = (event: WheelEvent) => event.deltaY < 0 && (list.current?.top().index ?? 0) > 0 && viewer.hold();
   return (

@@ -56,6 +56,7 @@ export class OutputViewer {
   /** line: that it begins at; 0: the end. */
   async open(stream: StreamFilter, line = 0): Promise<void> {
     this.stream.value = stream;
+    this.rows = rowsOf(stream, 0);
     await (line > 0 ? this.goTo(line) : this.toEnd());
   }
 
@@ -68,6 +69,11 @@ export class OutputViewer {
 
   get count(): number {
     return this.rows.count + this.growing.length + (this.facts.peek()?.truncated ? 1 : 0);
+  }
+
+  /** No row was found yet, but not all lines were looked at. */
+  get isLooking(): boolean {
+    return this.rows.count === 0 && this.rows.needs(0, 0) !== null;
   }
 
   at(index: number): Shown {
@@ -127,7 +133,8 @@ export class OutputViewer {
   async goTo(seq: number): Promise<void> {
     this.hold();
     if (this.facts.peek() && this.rows.has(seq)) return this.moved({ to: "line", seq });
-    const wanted = { after: Math.max(0, seq - 1 - FIRST_LINES / 2), limit: FIRST_LINES, stream: this.stream.peek() };
+    const from = this.rows.isNumbered ? { after: Math.max(0, seq - 1 - FIRST_LINES / 2) } : { before: seq + 1 };
+    const wanted = { ...from, limit: FIRST_LINES, stream: this.stream.peek() };
     await this.fetch(wanted, (_, page) => {
       if (!this.rows.isNumbered || !this.facts.peek()) this.rows = rowsOf(this.stream.peek(), page.total_lines);
       this.rows.append([], Math.min(seq, page.total_lines));
@@ -165,6 +172,7 @@ export class OutputViewer {
       const page = await this.source.page(wanted, asked.signal);
       if (asked.signal.aborted) return false;
       batch(() => this.take(wanted, page, before));
+      if (this.isLooking) this.seen(0, 0);
       return true;
     } catch (error) {
       if (!asked.signal.aborted) this.error.value = failure(error);
