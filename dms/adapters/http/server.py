@@ -41,6 +41,7 @@ from dms.adapters.http import (
     live,
     log_archive,
     metrics,
+    offboarding,
     onboarding,
     openapi,
     pages,
@@ -53,6 +54,7 @@ from dms.adapters.http import (
     usage,
     wallets,
 )
+from dms.adapters.http.compression import compress
 from dms.adapters.http.connection import Connection
 from dms.adapters.http.deploy import DeployEndpoint
 from dms.adapters.http.fanout import Hub
@@ -70,6 +72,7 @@ from projections.base import LiveViews
 
 MODULES = (
     onboarding,
+    offboarding,
     policy,
     wallets,
     peers,
@@ -125,6 +128,8 @@ class RestSettings(Protocol):
     def allowed_hosts(self) -> Sequence[str]: ...
     @property
     def allowed_origins(self) -> Sequence[str]: ...
+    @property
+    def public_url(self) -> str: ...
 
 
 def build_app(
@@ -164,7 +169,7 @@ def build_app(
     )
     app.ctx.sockets = Sockets(services.phase, endpoints, services.loops)
     app.exception(Exception)(answer)
-    app.ctx.gate = Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins)
+    app.ctx.gate = Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins, rest.public_url)
     _guard(app, app.ctx.gate)
     routes = (*ROUTES, *debug.ROUTES) if debug_routes else ROUTES
     all_routes = (*routes, *pages.PAGES, *dashboard.PAGES)
@@ -211,6 +216,7 @@ def _guard(app: Sanic[Any, Any], gate: Gate) -> None:
         position = getattr(request.ctx, "position", None)
         if position is not None and response.status < 400:
             response.headers["x-position"] = str(position)
+        await compress(request, response)
         own_vary = response.headers.get("vary", "")
         response.headers.update(gate.cors(request))
         if own_vary:
@@ -227,7 +233,14 @@ def _add_routes(app: Sanic[Any, Any], api: Api, routes: Sequence[Route]) -> None
     one, which takes a third of the start of this server."""
     for number, route in enumerate(routes):
         methods = ["GET", "HEAD"] if route.method == "GET" else [route.method]
-        app.add_route(_handler(route, api), route.address, methods=methods, name=f"route-{number}", error_format="json")
+        app.add_route(
+            _handler(route, api),
+            route.address,
+            methods=methods,
+            name=f"route-{number}",
+            error_format="json",
+            ctx_secret=route.secret,
+        )
     for number, address in enumerate(sorted({route.address for route in routes})):
         app.add_route(_options, address, methods=["OPTIONS"], name=f"options-{number}", error_format="json")
     app.ctx.sockets.add_to(app)
