@@ -57,7 +57,7 @@ export function ServiceProviderJob({ params }: { params: Record<string, string> 
 
 const Trail = ({ jobId }: { jobId: string }) => <p class="trail"><a href={href("/sp")}>Jobs</a> / <code>{plain(jobId)}</code></p>;
 
-const TABS = [["timeline", "Timeline"], ["output", "Output"], ["record", "Record"], ["results", "Results and checkpoints"]] as const;
+const TABS = [["timeline", "Timeline"], ["output", "Output"], ["record", "Record"], ["results", "Results"]] as const;
 type Tab = (typeof TABS)[number][0];
 
 /** A link to an event opens the record, one to a line the output. */
