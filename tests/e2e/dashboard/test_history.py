@@ -59,7 +59,7 @@ async def test_the_list_shows_the_past_framed_and_nothing_can_be_changed_there(
     await expect(page.get_by_test_id("moment")).to_contain_text("job.deployment_responded")
     await expect(jobs.get_by_role("button", name=re.compile("^Stop")).first).to_be_disabled()
     await page.get_by_role("button", name="Back to now").click()
-    await expect(jobs.get_by_role("button", name="Run again")).to_be_visible()
+    await expect(jobs.get_by_role("link", name="Run again")).to_be_visible()
     await expect(page).to_have_url(f"{dmses.requester.url}/dashboard/sp")
     await expect(page.get_by_test_id("past-notice")).to_have_count(0)
 
