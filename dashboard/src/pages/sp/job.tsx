@@ -7,7 +7,7 @@ import { whyNoActions } from "../../app/acting";
 import { notices, switchNotices } from "../../app/notifications";
 import { usePageTitle } from "../../app/title";
 import { href, moment, place, queryValue, setQuery } from "../../app/router";
-import { Action, PastNotice } from "../../components/action";
+import { Action } from "../../components/action";
 import { Output } from "../../components/output/output";
 import { Trouble } from "../../components/parts";
 import { signOf } from "../../components/status";
@@ -39,7 +39,6 @@ export function ServiceProviderJob({ params }: { params: Record<string, string> 
   return (
     <section class="sp-job">
       <Trail jobId={jobId} />
-      <PastNotice />
       <div class="row title">
         <h1>{plain(job.image)}</h1>
         <span class="row push">
