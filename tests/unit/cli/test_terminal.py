@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -240,6 +241,12 @@ def test_a_pipe_gets_plain_lines(tiny: TinyDms) -> None:
     assert b"\x1b" not in done.stderr
 
 
+def until_asleep(pid: int) -> None:
+    """Python looks for signals just before it waits: one that comes between the two is heard once the wait is over."""
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+        time.sleep(0.01)
+
+
 def test_an_interrupt_while_the_daemon_thinks_ends_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(20)
@@ -250,6 +257,7 @@ def test_an_interrupt_while_the_daemon_thinks_ends_at_once() -> None:
             connection, _ = silent.accept()
             with connection:
                 assert connection.recv(10)  # its question: now it waits for the answer
+                until_asleep(waiting.pid)
                 waiting.send_signal(signal.SIGINT)
                 assert waiting.wait(120) == 130
             assert waiting.stderr is not None
