@@ -5,7 +5,7 @@ import { useSignal } from "@preact/signals";
 import { plain, whole } from "../../app/format";
 import { whyNoActions } from "../../app/acting";
 import { href, moment, place, queryValue, setQuery } from "../../app/router";
-import { Action, PastNotice } from "../../components/action";
+import { Action } from "../../components/action";
 import { Output } from "../../components/output/output";
 import { Trouble } from "../../components/parts";
 import { isOver } from "../../domain/job_now";
@@ -35,7 +35,6 @@ export function ServiceProviderJob({ params }: { params: Record<string, string> 
   return (
     <section class="sp-job">
       <Trail jobId={jobId} />
-      <PastNotice />
       <div class="row title">
         <h1>{plain(job.image)}</h1>
         <span class="row push">
