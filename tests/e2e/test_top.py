@@ -126,7 +126,7 @@ def test_it_goes_on_by_itself_when_the_daemon_was_killed_and_started_again(netwo
             node.process = start(["--config", str(node.config), "run"], log, environment())
         wait_for("the node to be ready", 120, node.ready, [node])
         nunet(node, "device", "set", "offline")
-        shell.see_text("takes no jobs: its owner set it offline")
+        shell.see_text("takes no jobs: the provider is offline; change that with: nunet device set online")
         assert position_of(shell.see_text("live · position")) > before
         nunet(node, "device", "set", "online")
         shell.see(lambda lines: lines[1].endswith("takes jobs"))

@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import { send } from "../api/client";
 import { cpu, duration, memory, plain, whole } from "../app/format";
 import { now, useView } from "../app/view";
-import { Action, PastNotice, useDoing } from "../components/action";
+import { Action, useDoing } from "../components/action";
 import { Empty, Peer, Trouble } from "../components/parts";
 import { median, peerRows, type ConnectedPeer, type PeerRow } from "./peer_rows";
 import type { Provider } from "./cp/types";
@@ -22,7 +22,6 @@ export function Peers() {
   return (
     <section>
       <h1>Peers</h1>
-      <PastNotice />
       <Trouble text={peers.error.value || providers.error.value} retry={peers.reload} />
       <p>
         {whole(connected.length)} connected{middle !== null && <> (median {middle.toFixed(1)} ms there and back)</>}, {whole(rows.filter(({ provider }) => provider?.online).length)} providers

@@ -153,11 +153,11 @@ def machine_of(
     """Of the answers of /device/status, /onboarding/provisioned, /capacity and /earnings."""
     own: Mapping[str, Any] = next((row for row in capacity["providers"] if row["own"]), {})
     network = capacity["network"]
-    why_not = tuple(str(closed["reason"]) for closed in status.get("reasons") or ()) or _hindrances(status, own)
+    onboarded = bool(own.get("channel")) and any(own.get("onboarded", {}).values())
     return Machine(
-        onboarded=bool(own.get("channel")) and any(own.get("onboarded", {}).values()),
-        accepting=bool(status.get("accepting", status["online"] and not why_not)),
-        why_not=why_not,
+        onboarded=onboarded,
+        accepting=bool(status["accepting"]),
+        why_not=_why_not(status, onboarded=onboarded),
         trouble=str(status.get("network_trouble") or ""),
         core_mhz=float(hardware["cpu"]) / max(1.0, float(hardware["total_cores"])),
         **{
@@ -172,13 +172,12 @@ def machine_of(
     )
 
 
-def _hindrances(status: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[str, ...]:
-    """As far as a daemon tells them that gives no reasons."""
-    if not own.get("channel"):
-        return ("it is not onboarded: nunet onboard",)
-    if status.get("hindrance"):
-        return (str(status["hindrance"]),)
-    return () if status["online"] else ("its owner set it offline: nunet device set online",)
+def _why_not(status: Mapping[str, Any], *, onboarded: bool) -> tuple[str, ...]:
+    """With what its owner can do about it."""
+    reasons = tuple(str(closed["reason"]) for closed in status["reasons"])
+    if not onboarded:
+        return (*reasons, "offer it with: nunet onboard")
+    return reasons if status["online"] else (*reasons, "change that with: nunet device set online")
 
 
 def _time_us(text: object) -> int:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dms.cli.glyphs import Glyphs
 from dms.cli.text import cell, output_line
-from dms.cli.top.board import Board
+from dms.cli.top.board import OPEN, Board
 from dms.cli.top.choice import Choice, Mode, Side, selected, shown
 from dms.cli.top.rows import Shown, heading, job_line, short_id
 from dms.domain.resources import Gpu
@@ -142,7 +142,8 @@ def job_lines(scene: Scene, columns: int, most: int) -> list[Text]:
 
 
 def _line_of(row: JobRow, scene: Scene, columns: int, *, chosen: bool) -> Text:
-    facts = Shown(row, scene.board.uses.get(row.job_id), scene.now_us, scene.board.machine.core_mhz)
+    use = scene.board.uses.get(row.job_id) if row.status in OPEN else None  # of one that is over it is the past
+    facts = Shown(row, use, scene.now_us, scene.board.machine.core_mhz)
     line = job_line(facts, scene.choice.side, columns, scene.glyphs)
     if chosen:
         line.pad_right(max(0, columns - line.cell_len))

@@ -55,7 +55,8 @@ async def test_answers_fit_their_schemas(node: Node) -> None:
         fits("rest/post.jobs.job_id.terminate.response", ended.json())
         for path in (
             "onboarding/metadata", "onboarding/status", "onboarding/provisioned", "onboarding/address/new",
-            "device/status", "device/usage", "device/policy", "device/refusals", "onboarding/offboard", "telemetry/free", "peers", "peers/self", "peers/dht", "peers/kad-dht", "peers/dht/dump",
+            "device/status", "device/usage", "device/policy", "device/refusals", "onboarding/offboard",
+            "telemetry/free", "peers", "peers/self", "peers/dht", "peers/kad-dht", "peers/dht/dump",
             "jobs", "capacity", "projections", "livez", "readyz",
         ):  # fmt: skip
             answer = await client.get(f"{API}/{path}")

@@ -2,7 +2,6 @@
 import "../../styles/provider.css";
 import { duration, ntx, plain, whole } from "../../app/format";
 import { href, queryValue, setQuery } from "../../app/router";
-import { PastNotice } from "../../components/action";
 import { Empty, Peer, Time, Trouble } from "../../components/parts";
 import { Status } from "../../components/status";
 import { VirtualList } from "../../components/virtual_list";
@@ -21,7 +20,6 @@ export function DeploymentHistory() {
   return (
     <section>
       <h1>Jobs that ran here</h1>
-      <PastNotice />
       <Filters q={q} status={status} sort={sort} />
       <Trouble text={jobs.error.value} />
       {jobs.loaded.value && jobs.total.value === 0 && (

@@ -3,7 +3,7 @@ import "../../styles/provider.css";
 import { cpu, memory, ntx, plain } from "../../app/format";
 import { href, moment } from "../../app/router";
 import { now, useView } from "../../app/view";
-import { Action, PastNotice } from "../../components/action";
+import { Action } from "../../components/action";
 import { Peer, Time, Trouble } from "../../components/parts";
 import { Status } from "../../components/status";
 import { endWords, isOpen, leftWords, secondsLeft } from "./deployments";
@@ -24,7 +24,6 @@ export function ComputeProviderJob({ params }: { params: Record<string, string> 
   return (
     <section>
       <p><a href={href("/cp")}>This machine</a> / <a href={href("/cp/jobs")}>jobs</a></p>
-      <PastNotice />
       <Trouble text={view.error.value} retry={view.reload} />
       {job && <JobSummary job={job} />}
       {job && <JobTabs job={job} />}

@@ -100,33 +100,31 @@ CAPACITY = {
     "network": {"providers": 3, "online": 2},
 }
 EARNINGS = {"total": {"earned_ntx": "9.5", "to_claim_ntx": "1.5"}}
+TAKES_JOBS = {"online": True, "accepting": True, "reasons": []}
 HARDWARE = {"cpu": 10000.0, "total_cores": 4}
 
 
 def test_the_machine_is_read_from_what_the_api_answers() -> None:
-    found = machine_of({"online": True}, HARDWARE, CAPACITY, EARNINGS)
+    found = machine_of(TAKES_JOBS, HARDWARE, CAPACITY, EARNINGS)
     assert (found.accepting, found.onboarded, found.core_mhz) == (True, True, 2500)
     assert (found.earned_ntx, found.to_claim_ntx) == ("9.5", "1.5")
     assert (found.providers, found.providers_online) == (3, 2)
 
 
 @pytest.mark.parametrize(
-    ("status", "why"),
-    [
-        ({"online": False}, "its owner set it offline"),
-        ({"online": True, "hindrance": "no engine"}, "no engine"),
-        ({"online": True, "accepting": False, "reasons": [{"kind": "capacity", "reason": "full"}]}, "full"),
-    ],
+    ("online", "why"),
+    [(True, ("it is full",)), (False, ("it is full", "change that with: nunet device set online"))],
 )
-def test_why_no_jobs_are_taken(status: dict[str, Any], why: str) -> None:
+def test_why_no_jobs_are_taken(online: bool, why: tuple[str, ...]) -> None:
+    status = {"online": online, "accepting": False, "reasons": [{"kind": "capacity", "reason": "it is full"}]}
     found = machine_of(status, HARDWARE, CAPACITY, EARNINGS)
-    assert not found.accepting
-    assert why in found.why_not[0]
+    assert (found.accepting, found.why_not) == (False, why)
 
 
 def test_a_machine_that_was_never_onboarded_says_how() -> None:
-    found = machine_of({"online": False}, HARDWARE, {**CAPACITY, "providers": []}, EARNINGS)
-    assert found.why_not == ("it is not onboarded: nunet onboard",)
+    status = {"online": False, "accepting": False, "reasons": []}
+    found = machine_of(status, HARDWARE, {**CAPACITY, "providers": []}, EARNINGS)
+    assert found.why_not == ("offer it with: nunet onboard",)
 
 
 def test_only_some_events_are_a_reason_to_read_the_machine_again() -> None:

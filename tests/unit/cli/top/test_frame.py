@@ -65,7 +65,7 @@ def texts(shown: Scene, columns: int = 80, rows: int = 24) -> list[str]:
 
 def test_a_provider_sees_its_machine_its_jobs_and_how_fresh_that_is() -> None:
     shown = scene(row(1), row(2, status="completed", ended_at=NOW_US - 1_000_000, duration_seconds=5.0))
-    shown.board.uses[row(1).job_id] = Use(0.5, 300)
+    shown.board.uses = {row(number).job_id: Use(0.5, 300) for number in (1, 2)}
     lines = texts(shown, columns=120)
     assert lines[0].startswith("nunet top · provider")
     assert lines[0].endswith("● live · position 1,234 · 0.2 s")
@@ -77,6 +77,7 @@ def test_a_provider_sees_its_machine_its_jobs_and_how_fresh_that_is() -> None:
     for part in ("▶ running", "01990001-0000", "12D3..klmnop", "1,250/1,000", "300/512", "1:00", "9:00", "python:3.12"):
         assert part in lines[6]
     assert "✔ completed" in lines[7]
+    assert "300/512" not in lines[7]
     assert "0:05" in lines[7]
     assert "q quit" in lines[-1]
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.cli.test_terminal import nunet_at
 from tests.unit.cli.tiny_dms import CUT, HEAR, WAIT, TinyDms
-from tests.unit.cli.top.test_board import CAPACITY, EARNINGS, HARDWARE
+from tests.unit.cli.top.test_board import CAPACITY, EARNINGS, HARDWARE, TAKES_JOBS
 from tests.unit.cli.top.test_frame import EVIL, row
 
 BEAT = {"position": 7, "time": "2026-01-31T12:00:00.000+00:00"}
@@ -22,7 +22,7 @@ def tiny() -> Iterator[TinyDms]:
         server.answers |= {
             "GET /onboarding/status": (200, {"onboarded": True}),
             "GET /onboarding/provisioned": (200, HARDWARE),
-            "GET /device/status": (200, {"online": True}),
+            "GET /device/status": (200, TAKES_JOBS),
             "GET /capacity": (200, CAPACITY),
             "GET /earnings": (200, EARNINGS),
             "GET /peers": (200, {"message": "nobody"}),
