@@ -2,6 +2,7 @@
 import "../../styles/provider.css";
 import { cpu, memory, ntx, plain } from "../../app/format";
 import { href, moment } from "../../app/router";
+import { usePageTitle } from "../../app/title";
 import { now, useView } from "../../app/view";
 import { Action, PastNotice } from "../../components/action";
 import { Peer, Time, Trouble } from "../../components/parts";

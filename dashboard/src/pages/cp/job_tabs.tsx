@@ -1,6 +1,7 @@
 /** What there is of a job beyond its figures: steps, output, record. Which one is shown is in the address. */
 import { duration, plain } from "../../app/format";
 import { queryValue, setQuery } from "../../app/router";
+import { Output } from "../../components/output/output";
 import { Time } from "../../components/parts";
 import { timeline } from "./deployments";
 import type { DeploymentDetail } from "./job";
@@ -18,7 +19,7 @@ export function JobTabs({ job }: { job: DeploymentDetail }) {
         ))}
       </div>
       <div role="tabpanel" aria-labelledby={`tab-${shown}`}>
-        {shown === "output" ? <JobOutput job={job} /> : shown === "record" ? <JobRecord job={job} /> : <JobTimeline job={job} />}
+        {shown === "output" ? <Output key={job.job_id} job={job} /> : shown === "record" ? <JobRecord job={job} /> : <JobTimeline job={job} />}
       </div>
     </div>
   );
@@ -37,8 +38,4 @@ function JobTimeline({ job }: { job: DeploymentDetail }) {
       ))}
     </ol>
   );
-}
-
-function JobOutput({ job }: { job: DeploymentDetail }) {
-  return <p class="faint">{job.log_lines ?? 0} lines.</p>;
 }

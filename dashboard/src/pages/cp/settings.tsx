@@ -4,6 +4,7 @@ import { useSignal } from "@preact/signals";
 import { send } from "../../api/client";
 import { cpu, memory } from "../../app/format";
 import { href, moment } from "../../app/router";
+import { usePageTitle } from "../../app/title";
 import { useView } from "../../app/view";
 import { Action, PastNotice, useDoing } from "../../components/action";
 import { Empty, Trouble } from "../../components/parts";
@@ -14,11 +15,13 @@ import { Offboarding } from "./offboarding";
 import { AmountFields } from "./offer_form";
 import { wrongOffer, type Offer } from "./offer_rules";
 import { PolicyLists } from "./policy_lists";
+import { RefusedLately } from "./refused_lately";
 import type { Hardware, Provider } from "./types";
 
 const UNITS = { cpu, memory };
 
 export function ComputeProviderSettings() {
+  usePageTitle("Settings of this machine");
   const machine = useMachine();
   const row = machine.row.value;
   const ready = onboarded(row);
@@ -34,6 +37,7 @@ export function ComputeProviderSettings() {
       )}
       {row && ready && <OfferChange key={`${row.onboarded.cpu_mhz} ${row.onboarded.memory_mb} ${row.ntx_price}`} row={row} />}
       <PolicyLists />
+      {!moment.value && <RefusedLately />}
       {row && ready && <Offboarding running={machine.running.value.length} />}
     </section>
   );
@@ -62,6 +66,7 @@ function OfferChange({ row }: { row: Provider }) {
         <p class="row">
           <Action kind="primary" busy={busy.value} hindrance={first || (same ? "Nothing is changed." : "")} onClick={() => void save()}>Save</Action>
           {!same && <button type="button" onClick={() => (change.value = {})}>Undo</button>}
+          {first && <span class="wrong">{first}</span>}
           <span class="faint">Running jobs keep what they hold. Another payment address: onboard anew with it, by <code>nunet onboard</code>.</span>
         </p>
       </form>
