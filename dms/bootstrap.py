@@ -50,6 +50,7 @@ from dms.application.deployments.cleanup import Cleaner
 from dms.application.deployments.compute_provider import ComputeProvider
 from dms.application.device.device import DeviceService
 from dms.application.device.ml_images import MlImages
+from dms.application.device.refusals import Door, Refusals
 from dms.application.files import move_files
 from dms.application.files.file_exchange import FileExchange
 from dms.application.files.transfers import TransferLimits, Transfers
@@ -136,6 +137,7 @@ class Base:
     outputs: FileOutputStore
     views: SQLiteViews
     device: DeviceService
+    refusals: Refusals
     executor: Executor
     funding: FundingCheck
     network: Host
@@ -206,6 +208,7 @@ def _base(settings: Settings, overrides: Overrides, closing: AsyncExitStack) -> 
         outputs=outputs,
         views=views,
         device=DeviceService(event_log, hardware, identity.peer_id),
+        refusals=Refusals(overrides.now),
         executor=executor,
         funding=funding,
         network=network,
@@ -267,6 +270,7 @@ def _services(
         network=base.network,
         signer=base.identity,
         device=base.device,
+        refusals=base.refusals,
         advertisement=own,
         directory=directory,
         service_provider=_service_provider(base, directory, receiver, results),
@@ -275,7 +279,7 @@ def _services(
         results=results,
         contents=Contents(event_log, base.checkpoint_files, base.result_files, _open_archive, base.loops),
         transfers=_transfers(base, Inbox(base.received)),
-        chats=Chats(base.network, base.now),
+        chats=Chats(base.network, Door(base.device, base.refusals), base.now),
         transactions=Transactions(event_log, base.identity, base.funding),
         erasures=_erasures(base),
         log_token=_log_tokens(base),
@@ -324,6 +328,7 @@ def _compute_provider(base: Base) -> ComputeProvider:
         _input_keeper(base),
         _results_keeper(base),
         base.clock,
+        base.refusals,
         confined=base.executor.name == "docker",
         run_unconfined_for_peers=settings.job.allow_process_for_peers,
         funding=patient if settings.funding.check != "trust" else None,
@@ -438,6 +443,7 @@ def _transfers(base: Base, inbox: Inbox) -> Transfers:
         _outbox(base),
         inbox,
         base.clock,
+        Door(base.device, base.refusals),
         TransferLimits(max_bytes=files.max_mb * MIB, max_offers=files.max_offers),
     )
 

@@ -11,13 +11,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dms.domain.deployment import Deployment
-from dms.domain.device import Device, Held
+from dms.domain.device import Device
 from dms.domain.directory import Provider
 from dms.domain.event import AnyFact, Event, Unknown
 from dms.domain.features import INTERNET
 from dms.domain.gpus import GpuHold, left_of, vram_offered, vram_total
 from dms.domain.hold import Hold
 from dms.domain.network import Network
+from dms.domain.reservations import Held
 from dms.domain.resources import Gpu, Resources
 from projections.base import Projection
 

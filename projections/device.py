@@ -8,21 +8,22 @@ import msgspec
 from msgspec import Struct
 
 from dms.domain.device import Capacity, Device
+from dms.domain.device_policy import DevicePolicy
 from dms.domain.event import AnyFact, Event, Unknown
 from projections.base import Projection
 
 OWN = "self"
 _COUNTED: frozenset[type[Event]] = frozenset((
     Device.Onboarded, Device.ResourcesChanged, Device.GpusChanged, Device.AvailabilityChanged,
-    Device.PaymentAddressChanged, Device.Hindered, Device.Unhindered, Device.Offboarded,
+    Device.PaymentAddressChanged, Device.PolicyChanged, Device.Hindered, Device.Unhindered, Device.Offboarded,
 ))  # fmt: skip
-_COMES_AND_GOES = frozenset((Device.Hindered, Device.Unhindered))
+_NOT_OF_THE_OFFER = frozenset((Device.Hindered, Device.Unhindered, Device.PolicyChanged))
 TOPICS = tuple(sorted(event_type.TOPIC for event_type in _COUNTED))
 
 
 class DeviceRow(Struct, frozen=True, kw_only=True, gc=False):
     """available: as the owner set it. hindrance: why no job can be run just now all the same. changed_at: Unix time
-    in microseconds of the last change that somebody made. position: of the newest event."""
+    in microseconds of the last change that somebody made to what is offered. position: of the newest event."""
 
     peer_id: str
     onboarded: bool
@@ -37,6 +38,7 @@ class DeviceRow(Struct, frozen=True, kw_only=True, gc=False):
     allow_cardano: bool = False
     ntx_price: str = "0"
     plugins: tuple[str, ...] = ()
+    policy: DevicePolicy = DevicePolicy()
     changed_at: int = 0
     position: int = 0
 
@@ -53,7 +55,7 @@ class DeviceView(Projection[DeviceRow]):
     """One row, kept when the machine is offboarded."""
 
     name: ClassVar[str] = "device"
-    version = 2
+    version = 3
     row_type = DeviceRow
     event_types = _COUNTED | {Unknown}  # a change that a newer program made counts as one
 
@@ -63,7 +65,7 @@ class DeviceView(Projection[DeviceRow]):
     def apply(self, row: DeviceRow | None, recorded: AnyFact) -> DeviceRow | None:
         before = row or DeviceRow(peer_id=recorded.key, onboarded=False)
         after = _apply(before, recorded)
-        changed_at = before.changed_at if recorded.event_type in _COMES_AND_GOES else recorded.time
+        changed_at = before.changed_at if recorded.event_type in _NOT_OF_THE_OFFER else recorded.time
         return msgspec.structs.replace(after, changed_at=changed_at, position=recorded.position)
 
 
@@ -84,6 +86,7 @@ def _apply(row: DeviceRow, recorded: AnyFact) -> DeviceRow:
                 allow_cardano=event.allow_cardano,
                 ntx_price=event.ntx_price,
                 plugins=event.plugins,
+                policy=row.policy,
             )
         case Device.ResourcesChanged() as event:
             return msgspec.structs.replace(
@@ -99,6 +102,8 @@ def _apply(row: DeviceRow, recorded: AnyFact) -> DeviceRow:
             return msgspec.structs.replace(row, hindrance=reason)
         case Device.Unhindered():
             return msgspec.structs.replace(row, hindrance="")
+        case Device.PolicyChanged(images=images, peers=peers):
+            return msgspec.structs.replace(row, policy=DevicePolicy(images=images, peers=peers))
         case Device.Offboarded():
             return msgspec.structs.replace(row, onboarded=False, available=False)
     return row

@@ -176,6 +176,25 @@ class SealedLog(Struct, frozen=True):
     truncated: bool
 
 
+class OutputGap(Struct, frozen=True):
+    """Lines that were there and are not here. reason: a part of a sentence."""
+
+    first: int
+    last: int
+    reason: str
+
+
+class StoredOutput(Struct, frozen=True, kw_only=True):
+    """lines: how many there are, those in gaps included. size_bytes: as stored. truncated: the size limit was met.
+    damage: see OutputStore.damage."""
+
+    lines: int
+    size_bytes: int
+    truncated: bool = False
+    damage: str = ""
+    gaps: tuple[OutputGap, ...] = ()
+
+
 class OutputStore(Protocol):
     """The output of jobs, on disk, apart from the event log. growing: of lines that have no end yet, in memory."""
 
@@ -189,7 +208,11 @@ class OutputStore(Protocol):
         """Of a peer's execution: lines known already are skipped. Raises PeerMisbehaved on a gap."""
 
     async def read(self, job_id: str, after: int, limit: int) -> Sequence[LogLine]:
-        """At most `limit` lines behind line `after`. Where a sealed output is damaged, lines of ours say so."""
+        """At most `limit` lines behind line `after`, fewer where they are long, none only at the end. Where a sealed
+        output is damaged, lines of ours say so."""
+
+    async def about(self, job_id: str) -> StoredOutput:
+        """What there is of it, without reading the lines."""
 
     async def damage(self, job_id: str) -> str:
         """How the output differs from what was sealed; empty when it does not, or was erased."""

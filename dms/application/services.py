@@ -10,6 +10,7 @@ from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
 from dms.application.deployments.compute_provider import ComputeProvider
 from dms.application.device.device import DeviceService
 from dms.application.device.ml_images import MlImages
+from dms.application.device.refusals import Refusals
 from dms.application.files.transfers import Transfers
 from dms.application.jobs.job_metrics import JobMetrics
 from dms.application.jobs.job_outputs import JobOutputs
@@ -42,6 +43,7 @@ class Services:
     network: PeerNetwork
     signer: Signer
     device: DeviceService
+    refusals: Refusals
     advertisement: OwnAdvertisement
     directory: Directory
     service_provider: ServiceProvider

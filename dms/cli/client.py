@@ -79,6 +79,9 @@ class Api:
         """timeout_seconds: where the answer may take longer than usual."""
         return self._ask("POST", path, query, body, timeout_seconds)
 
+    def put(self, path: str, body: object) -> Any:
+        return self._ask("PUT", path, {}, body)
+
     def delete(self, path: str, **query: object) -> Any:
         return self._ask("DELETE", path, query)
 

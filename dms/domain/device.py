@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -12,8 +12,9 @@ from msgspec import Struct
 
 from dms.domain.aggregate import Aggregate, applies
 from dms.domain.bounds import check_ntx_price
+from dms.domain.device_policy import EVERYTHING, DevicePolicy, Lists
 from dms.domain.event import Event, Upcaster, register, unchanged
-from dms.domain.gpus import GpuHold, GpuReading, GpuWish, choose, left_of, recorded_anew, there_now, vram_offered
+from dms.domain.gpus import GpuReading, recorded_anew, vram_offered
 from dms.domain.network import Network
 from dms.domain.resources import Gpu, Resources
 from dms.domain.rules import Rules
@@ -136,6 +137,14 @@ class Device(Aggregate):
         reason: str = ""
 
     @register
+    class PolicyChanged(Event, frozen=True, kw_only=True, gc=False):
+        """Whose jobs and which images are taken, as a whole, beside what the configuration says."""
+
+        TOPIC: ClassVar[str] = "device.policy_changed"
+        images: Lists
+        peers: Lists
+
+    @register
     class Offboarded(Event, frozen=True, kw_only=True, gc=False):
         TOPIC: ClassVar[str] = "device.offboarded"
         forced: bool = False
@@ -146,6 +155,7 @@ class Device(Aggregate):
             DeviceState.ABSENT: {
                 Onboarded: DeviceState.ONBOARDED,
                 DefaultProviderChanged: DeviceState.ABSENT,
+                PolicyChanged: DeviceState.ABSENT,
                 Hindered: DeviceState.ABSENT,
                 Unhindered: DeviceState.ABSENT,
                 Offboarded: DeviceState.ABSENT,  # by force, to be sure
@@ -160,6 +170,7 @@ class Device(Aggregate):
                 Hindered: DeviceState.ONBOARDED,
                 Unhindered: DeviceState.ONBOARDED,
                 NetworkChanged: DeviceState.ONBOARDED,
+                PolicyChanged: DeviceState.ONBOARDED,
                 Offboarded: DeviceState.ABSENT,
             },
         },
@@ -179,6 +190,7 @@ class Device(Aggregate):
         self.ntx_price = Decimal(0)
         self.hostname = ""
         self.default_provider = ""
+        self.policy = EVERYTHING
         self.total = Capacity(cpu_mhz=0, memory_mb=0, cores=0)
         self.offered = Resources()
 
@@ -272,6 +284,14 @@ class Device(Aggregate):
         self.trigger(self.DefaultProviderChanged(peer_id=peer_id))
         return True
 
+    def change_policy(self, policy: DevicePolicy) -> bool:
+        """Whether anything changed. Also of a machine that is not onboarded. Raises InvalidInput, naming the entry."""
+        policy.check(own_peer_id=self.key)
+        if policy == self.policy:
+            return False
+        self.trigger(self.PolicyChanged(images=policy.images, peers=policy.peers))
+        return True
+
     def offboard(self, forced: bool) -> None:
         if not self.onboarded and not forced:
             raise Conflict("machine is not onboarded")
@@ -325,6 +345,10 @@ class Device(Aggregate):
     def _network_changed(self, event: NetworkChanged) -> None:
         self.network, self.network_trouble = event.network, event.reason
 
+    @applies(PolicyChanged)
+    def _policy_changed(self, event: PolicyChanged) -> None:
+        self.policy = DevicePolicy(images=event.images, peers=event.peers)
+
     @applies(Offboarded)
     def _offboarded(self, event: Offboarded) -> None:
         self.available = False
@@ -355,97 +379,3 @@ def check_ranges(cpu_mhz: int, memory_mb: int, total: Capacity) -> None:
         if not low <= value <= high:
             text = f"{name} should be between 10% and 90% of the available {name} ({low} and {high})"
             raise InvalidInput(text, [(pointer, f"{value} is not between {low} and {high}")])
-
-
-class Held(Struct, frozen=True, kw_only=True, gc=False):
-    """What one job holds. shared: it has its GPUs together with other jobs."""
-
-    resources: Resources
-    gpu_uuids: tuple[str, ...] = ()
-    shared: bool = False
-
-    @property
-    def of_each_gpu(self) -> GpuHold:
-        return GpuHold(shared=self.shared, vram_mb=self.resources.vram_mb // max(1, len(self.gpu_uuids)))
-
-
-class Reservations:
-    """What running deployments hold of the device: one entry a job. A fold of the deployments'
-    events, kept beside the decisions so that two of them can't take the same capacity."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, Held] = {}
-        self._left: dict[str, Resources] = {}  # by jobs that are over
-        self.total = Resources()
-        self.left = Resources()
-        """What jobs that are over still take. It follows from what is on the machine, not from events, so it is no part
-        of `total` and nobody is told of it, but for who is refused for it."""
-
-    def hold(self, job_id: str, resources: Resources, gpu_uuids: Sequence[str] = (), *, shared: bool = False) -> None:
-        self.clear(job_id)  # its end could not be recorded
-        if job_id not in self._held:
-            self._held[job_id] = Held(resources=resources, gpu_uuids=tuple(gpu_uuids), shared=shared)
-            self.total += resources
-
-    def release(self, job_id: str) -> None:
-        held = self._held.pop(job_id, None)
-        if held is not None:
-            self.total -= held.resources
-
-    def beside(self, others: Reservations, but: str = "") -> Reservations:
-        """These and the others together. but: the job whose own hold does not count."""
-        found = Reservations()
-        for job_id, held in (*self._held.items(), *others._held.items()):
-            if job_id != but:
-                found.hold(job_id, held.resources, held.gpu_uuids, shared=held.shared)
-        return found
-
-    def leave(self, job_id: str, memory_mb: int) -> None:
-        """The job is over, and what it left in its workspace still takes memory, until `clear`. A job that holds
-        nothing leaves nothing."""
-        if job_id in self._held:
-            self.release(job_id)
-            self.occupy(job_id, memory_mb)
-
-    def occupy(self, job_id: str, memory_mb: int) -> None:
-        """By what a job that is over left behind, until `clear`."""
-        self.clear(job_id)
-        self._left[job_id] = Resources(memory_mb=memory_mb)
-        self.left += self._left[job_id]
-
-    def clear(self, job_id: str) -> None:
-        self.left -= self._left.pop(job_id, Resources())
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def __contains__(self, job_id: str) -> bool:
-        return job_id in self._held
-
-    def gpu_jobs(self) -> dict[str, tuple[str, ...]]:
-        """uuid -> the jobs that hold that GPU."""
-        found: dict[str, list[str]] = {}
-        for job_id, held in self._held.items():
-            for uuid in held.gpu_uuids:
-                found.setdefault(uuid, []).append(job_id)
-        return {uuid: tuple(jobs) for uuid, jobs in found.items()}
-
-    def left_of(self, gpus: Iterable[Gpu]) -> tuple[Gpu, ...]:
-        """The GPUs on record, with what the jobs leave of them."""
-        holds: dict[str, list[GpuHold]] = {}
-        for held in self._held.values():
-            for uuid in held.gpu_uuids:
-                holds.setdefault(uuid, []).append(held.of_each_gpu)
-        return left_of(gpus, holds)
-
-    def free_gpus(self, gpus: Sequence[Gpu], readings: Iterable[GpuReading], wish: GpuWish) -> tuple[Gpu, ...]:
-        """The GPUs for a job, or none when the wish can't be met. gpus: on record; readings: of now."""
-        return choose(there_now(self.left_of(gpus), readings), wish)
-
-
-def vram_to_reserve(recorded: Iterable[Gpu], chosen: Iterable[Gpu], wish: GpuWish) -> int:
-    """MB over all chosen GPUs: what was asked for where they are shared, else all that is offered of them."""
-    uuids = {gpu.uuid for gpu in chosen}
-    if wish.shared:
-        return wish.vram_mb * len(uuids)
-    return vram_offered(gpu for gpu in recorded if gpu.uuid in uuids)

@@ -21,6 +21,7 @@ from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper, Chec
 from dms.application.deployments.cleanup import Cleaner
 from dms.application.deployments.compute_provider import ComputeProvider
 from dms.application.device.device import DeviceService
+from dms.application.device.refusals import Refusals
 from dms.application.files.file_exchange import FileExchange
 from dms.application.inputs.input_fetcher import InputFetcher, Pace
 from dms.application.inputs.input_files import InputFiles
@@ -107,7 +108,17 @@ async def test_it_cleans_again_after_each_interval_and_touches_no_strangers_cont
     web, files = WebFiles(), InputFiles(tmp_path, 0)
     inputs = InputKeeper(event_log, executor, web, InputFetcher(web, exchange, files, Pace()), files, 0)
     compute = ComputeProvider(
-        event_log, device, executor, outputs, identity, keeper, inputs, results, machine_clock, confined=True
+        event_log,
+        device,
+        executor,
+        outputs,
+        identity,
+        keeper,
+        inputs,
+        results,
+        machine_clock,
+        Refusals(now_us),
+        confined=True,
     )
     cleaner = Cleaner(event_log, compute, executor, 0.1)
     stranger = "dms-test-" + new_id()

@@ -10,6 +10,8 @@ import pytest
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.p2p.identity import Identity
+from dms.application.device.device import DeviceService
+from dms.application.device.refusals import Door, Refusals
 from dms.application.files.file_exchange import FileExchange
 from dms.application.files.move_files import reactors_of
 from dms.application.files.transfers import Snapshot, Transfers
@@ -22,7 +24,7 @@ from dms.domain.event import new_id
 from dms.domain.run_time import Instant
 from dms.domain.transfer import Direction, Transfer, TransferState
 from tests.fixtures.waiting import wait_for
-from tests.integration.http.node import LonelyNetwork, now_us
+from tests.integration.http.node import FixedHardware, LonelyNetwork, now_us
 
 PEER = Identity.generate().peer_id
 DAY_US = 24 * 3600 * 1_000_000
@@ -42,7 +44,9 @@ class Side:
     def __init__(self, folder: Path, log: SQLiteEventLog, network: LonelyNetwork) -> None:
         inbox, exchange = Inbox(folder / "received"), FileExchange(network)
         self.ahead_us = 0  # of the wall clock
-        self.transfers = Transfers(log, network, exchange, Outbox([folder], [], folder / "received"), inbox, self.clock)
+        outbox = Outbox([folder], [], folder / "received")
+        door = Door(DeviceService(log, FixedHardware(), network.peer_id), Refusals(now_us))
+        self.transfers = Transfers(log, network, exchange, outbox, inbox, self.clock, door)
         self._effects = reactors_of(self.transfers, log, network, exchange, inbox, self.clock)
         self.reactors = Reactors(log, Loops())
 

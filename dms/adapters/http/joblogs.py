@@ -11,12 +11,11 @@ from functools import partial
 import msgspec
 from sanic import HTTPResponse, Request
 
-from dms.adapters.http.replies import checked_job_id, preferred, query, query_bool, query_int
+from dms.adapters.http.replies import checked_job_id, preferred, query, query_bool, query_choice, query_int
 from dms.adapters.http.routes import Api
 from dms.application.ports import OUTPUT_DAMAGED, LogLine
 from dms.domain.bounds import time_text
-from dms.errors import Forbidden, InvalidInput, NotFound
-from projections.jobs import JobRow, Jobs
+from dms.errors import Forbidden, NotFound
 
 LINES_A_READ = 512
 SEND_SECONDS = 60.0  # a reader that takes nothing for so long is cut
@@ -25,27 +24,46 @@ TEXT = "text/plain; charset=utf-8"
 NDJSON = "application/x-ndjson"
 DAMAGE = "Output-Damage"  # a header: how what follows differs from what was sealed
 OURS = "[dms] "
+HEADER = "x-log-token"  # or the query parameter token
+STREAMS = ("stdout", "stderr")
 
-_JOBS = Jobs()
 _encoder = msgspec.json.Encoder()
+
+
+async def readable_job(request: Request, api: Api) -> str:
+    """Its id, for who may read its output. Raises Forbidden without the job's token; NotFound."""
+    job_id = checked_job_id(request.match_info["job_id"])
+    token = query(request, "token") or request.headers.get(HEADER, "")
+    if not hmac.compare_digest(token.encode(errors="replace"), api.services.log_token(job_id).encode()):
+        raise Forbidden("the output is only for who has the job's token: use the log_url of the job")
+    if not api.services.outputs.is_known(job_id):
+        raise NotFound(f"no job {job_id} here")
+    return job_id
 
 
 async def logs(request: Request, api: Api) -> HTTPResponse | None:
     """200 text, or JSON lines when `Accept: application/x-ndjson`. 403 without the job's token."""
-    job_id = checked_job_id(request.match_info["job_id"])
-    token = query(request, "token")
-    if not hmac.compare_digest(token.encode(), api.services.log_token(job_id).encode()):
-        raise Forbidden("the output is only for who has the job's token: use the log_url of the job")
-    after, follow, stream = query_int(request, "after", 0), query_bool(request, "follow"), query(request, "stream")
-    if stream not in ("", "stdout", "stderr"):
-        raise InvalidInput(f"stream is '{stream[:64]}'; stdout or stderr", [("?stream", "stdout or stderr")])
-    await api.settled()
-    if await api.views.get(_JOBS, job_id) is None:
-        raise NotFound(f"no job {job_id} here")
+    job_id = await readable_job(request, api)
+    after, follow = query_int(request, "after", 0), query_bool(request, "follow")
     as_json = preferred(request, "text/plain", NDJSON) == NDJSON
+    return await _answer(request, api, job_id, after=after, follow=follow, as_json=as_json, headers={})
+
+
+async def download(request: Request, api: Api) -> HTTPResponse | None:
+    """200 the text of all lines that are there, to be saved as a file."""
+    job_id = await readable_job(request, api)
+    name = "-".join(filter(None, (f"job-{job_id}", query_choice(request, "stream", *STREAMS))))
+    headers = {"content-disposition": f'attachment; filename="{name}.txt"'}
+    return await _answer(request, api, job_id, after=0, follow=False, as_json=False, headers=headers)
+
+
+async def _answer(
+    request: Request, api: Api, job_id: str, *, after: int, follow: bool, as_json: bool, headers: dict[str, str]
+) -> HTTPResponse | None:
+    stream = query_choice(request, "stream", *STREAMS)
     damage = await api.services.outputs.damage(job_id)
-    headers = {DAMAGE: damage} if damage else {}
-    response = await request.respond(content_type=NDJSON if as_json else TEXT, headers=headers)
+    more = {DAMAGE: damage} if damage else {}
+    response = await request.respond(content_type=NDJSON if as_json else TEXT, headers=headers | more)
     if response is None or request.method == "HEAD":
         return None
     await response.send(b"")  # the head at once: a silent job's follower knows that it was let in
@@ -60,31 +78,27 @@ async def logs(request: Request, api: Api) -> HTTPResponse | None:
 
 
 async def _lines(api: Api, job_id: str, after: int, follow: bool) -> AsyncGenerator[Sequence[LogLine], None]:
-    """Batches behind line `after`. Following, until the output is sealed or the job is over. The last line of an output
-    that is damaged says so."""
+    """Batches behind line `after`. Following, until the job is over. The last line of an output that is damaged says
+    so."""
     told = False
     read = partial(api.services.outputs.read, job_id, limit=LINES_A_READ)
+    outputs = api.services.outputs
     while True:
         # Looked at before the read: all lines are stored before the end is recorded.
-        row = await api.views.get(_JOBS, job_id) if follow else None
+        complete = not follow or outputs.is_complete(job_id)
         lines = await read(after=after)
         if lines:
             after = lines[-1].seq
             yield lines
             told = told or any(_tells_damage(line) for line in lines)
-        elif row is None or _is_complete(row):
-            if not told and (damage := await api.services.outputs.damage(job_id)):
+        elif complete:
+            if not told and (damage := await outputs.damage(job_id)):
                 yield [LogLine(after + 1, "stderr", 0, OUTPUT_DAMAGED + damage)]
             return
         else:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
-                    await api.services.outputs.wait(job_id, after)
-
-
-def _is_complete(row: JobRow) -> bool:
-    """The seal alone does not tell where another attempt may follow."""
-    return (row.log_lines is not None and row.attempt == row.attempts) or row.ended_at > 0
+                    await outputs.wait(job_id, after)
 
 
 def _tells_damage(line: LogLine) -> bool:

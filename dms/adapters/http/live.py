@@ -45,8 +45,6 @@ from dms.adapters.http.usage import usage_news
 from dms.application.loops import Loop, Loops
 from dms.application.records.event_stream import EventFilter
 from dms.application.tasks import background, cancelled
-from dms.domain.deployment import Deployment
-from dms.domain.job import Job
 from dms.errors import Conflict, DmsError, InvalidInput, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
@@ -196,7 +194,7 @@ class LiveSession:
 
     async def _output(self, asked: SubscribeOutput) -> None:
         services, job_id = self._live.api.services, checked_job_id(asked.job_id)
-        if services.log.load(Job, job_id) is None and services.log.load(Deployment, job_id) is None:
+        if not services.outputs.is_known(job_id):
             raise NotFound(f"no job {job_id} here")
         newest = await services.outputs.last(job_id)
         after = newest if asked.after is None else asked.after

@@ -30,6 +30,7 @@ import msgspec
 from dms.adapters.outputs.sealed import (
     INDEX_EVERY,
     LONGEST_RAW,
+    READ_BYTES,
     SealedOutput,
     identity_of,
     is_truncation,
@@ -38,7 +39,7 @@ from dms.adapters.outputs.sealed import (
 )
 from dms.application.growing_lines import GrowingLines
 from dms.application.ports import OUTPUT_TRUNCATED as TRUNCATED
-from dms.application.ports import LogLine, OutputCursor, OutputLine, SealedLog
+from dms.application.ports import LogLine, OutputCursor, OutputGap, OutputLine, SealedLog, StoredOutput
 from dms.application.wakeup import Wakeup
 from dms.application.writes import Writes
 from dms.disk import FILE_MODE, append_to, make_folder, private
@@ -49,6 +50,7 @@ logger = logging.getLogger(__name__)
 
 OPEN_FILES = 256
 RECENT_LINES = 2048
+ERASED = "erased as it was asked for"
 
 _encoder = msgspec.json.Encoder()
 
@@ -159,6 +161,7 @@ class _Output:
 
     def read(self, after: int, limit: int) -> Sequence[LogLine]:
         found: list[LogLine] = []
+        size = 0
         with self.path.open("rb") as file:
             file.seek(self.offsets[after // INDEX_EVERY])
             for raw in iter(lambda: file.readline(LONGEST_RAW), b""):
@@ -168,9 +171,14 @@ class _Output:
                     line = LogLine(seq, "stderr", 0, f"[dms] line {seq} is damaged or missing here")
                 if line.seq > after:
                     found.append(line)
-                if len(found) >= limit:
+                    size += len(line.text)
+                if len(found) >= limit or size >= READ_BYTES:
                     break
         return found
+
+    @property
+    def about(self) -> StoredOutput:
+        return StoredOutput(lines=self.last, size_bytes=self.size, truncated=self.truncated, damage=self.damage)
 
     def cursor(self) -> OutputCursor | None:
         """Reads the whole file: an engine's stamps need be neither unique nor in order."""
@@ -258,6 +266,14 @@ class FileOutputStore:
             return known
         with _readable(output.path):
             return await asyncio.to_thread(output.read, after, limit)
+
+    async def about(self, job_id: str) -> StoredOutput:
+        found = (await self._output(job_id)).about
+        if found.lines or not await self._seals.erased(job_id):
+            return found
+        sealed = await self._seals.sealed(job_id)
+        gaps = (OutputGap(1, sealed.lines, ERASED),) if sealed is not None and sealed.lines else ()
+        return StoredOutput(lines=sealed.lines if sealed is not None else 0, size_bytes=0, gaps=gaps)
 
     async def damage(self, job_id: str) -> str:
         return (await self._output(job_id)).damage

@@ -16,16 +16,29 @@ from typing import BinaryIO
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from dms.application.ports import OUTPUT_DAMAGED, OUTPUT_TRUNCATED, LogLine, OutputCursor, SealedLog
+from dms.application.ports import (
+    OUTPUT_DAMAGED,
+    OUTPUT_TRUNCATED,
+    LogLine,
+    OutputCursor,
+    OutputGap,
+    SealedLog,
+    StoredOutput,
+)
 from dms.application.wakeup import Wakeup
 from dms.domain.decoding import UNREADABLE
 
 INDEX_EVERY = 256  # lines between two remembered offsets
+BLOCK_BYTES = 64 * 1024
+READ_BYTES = 1024 * 1024  # of a file, for one answer
+MOST_GAPS = 100  # that are told one by one
 STREAMS = ("stdout", "stderr")
 LATEST_NS = 2**63  # in the year 2262
 LONGEST_RAW = 1024 * 1024  # bytes: more than any line of ours takes; damage can join lines
 
+MISSING = "its file is missing"
 _TRUNCATED = re.compile(re.escape(OUTPUT_TRUNCATED).replace(re.escape("{limit}"), "[0-9]+"))
 _decoder = msgspec.json.Decoder(LogLine)
 
@@ -52,11 +65,22 @@ class SealedOutput:
         self.changed = Wakeup()
         self.identity = identity_of(path)
         self._index: list[tuple[int, int]] = []  # (line before it, offset), ascending
+        self.gaps: list[OutputGap] = []
         self._scan()
 
     @property
     def damage(self) -> str:
         return self.state.damage
+
+    @property
+    def about(self) -> StoredOutput:
+        return StoredOutput(
+            lines=self._lines_sealed,
+            size_bytes=self.identity[1],
+            truncated=self.truncated,
+            damage=self.damage,
+            gaps=tuple(self.gaps),
+        )
 
     @property
     def truncated(self) -> bool:
@@ -68,20 +92,34 @@ class SealedOutput:
         self.last = self.state.lines
         if self.damage:
             index.clear()
+            before = 0
             for line, offset in self._lines_from(0, 0):
-                if offset is not None and (not index or line.seq - 1 >= index[-1][0] + INDEX_EVERY):
+                if offset is None:
+                    self._add_gap(before + 1, min(line.seq, self._lines_sealed))
+                elif not index or line.seq - 1 >= index[-1][0] + INDEX_EVERY:
                     index.append((line.seq - 1, offset))
-                self.last = line.seq
+                self.last = before = line.seq
         self._index = index
+
+    def _add_gap(self, first: int, last: int) -> None:
+        """Behind MOST_GAPS the last one stands for all that follow."""
+        if last < first:
+            return  # the word at the end
+        if len(self.gaps) < MOST_GAPS:
+            self.gaps.append(OutputGap(first, last, "damaged or missing here" if self.path.exists() else MISSING))
+        else:
+            self.gaps[-1] = replace(self.gaps[-1], last=last, reason="partly damaged or missing here")
 
     def read(self, after: int, limit: int) -> Sequence[LogLine]:
         at = bisect_right(self._index, (after, 1 << 62)) - 1
         last, offset = self._index[at] if at >= 0 else (0, 0)
         found: list[LogLine] = []
+        size = 0
         for line, _ in self._lines_from(last, offset):
             if line.seq > after:
                 found.append(line)
-            if len(found) >= limit:
+                size += len(line.text)
+            if len(found) >= limit or size >= READ_BYTES:
                 break
         return found
 
@@ -124,25 +162,37 @@ class SealedOutput:
 
 
 def file_state(path: Path, sealed: SealedLog, index: list[tuple[int, int]] | None = None) -> FileState:
-    """index: gets each INDEX_EVERY-th line's predecessor and offset."""
-    digest, lines, offset, last = sha256(), 0, 0, b""
+    """index: gets a line's predecessor and offset for each block of the file."""
     if not path.exists():
-        gone = "its file is missing" if sealed.lines else ""
-        return FileState(lines=0, sha256=digest.hexdigest(), damage=_words(sealed, gone) if gone else "")
+        gone = MISSING if sealed.lines else ""
+        return FileState(lines=0, sha256=sha256().hexdigest(), damage=_words(sealed, gone) if gone else "")
     with path.open("rb") as file:
-        for raw in iter(lambda: file.readline(LONGEST_RAW), b""):
-            if index is not None and lines % INDEX_EVERY == 0:
-                index.append((lines, offset))
-            lines, offset, last = lines + 1, offset + len(raw), raw
-            digest.update(raw)
-    found = digest.hexdigest()
-    if (lines, found) == (sealed.lines, sealed.sha256):
-        return FileState(lines=lines, sha256=found)
-    end = parsed(last)
+        lines, found = _scanned(file, index)
+        if (lines, found) == (sealed.lines, sealed.sha256):
+            return FileState(lines=lines, sha256=found)
+        end = parsed(_last_line(file))
     if end is not None and end.seq == lines <= sealed.lines and not sealed.truncated and is_truncation(end):
         return FileState(lines=lines, sha256=found, uncheckable=True)
     what = f"its file has {lines} lines with SHA-256 {found}"
     return FileState(lines=lines, sha256=found, damage=_words(sealed, what))
+
+
+def _scanned(file: BinaryIO, index: list[tuple[int, int]] | None) -> tuple[int, str]:
+    """How many lines there are, and the digest. By blocks: a million lines one by one take too long."""
+    digest, lines, offset, ending = sha256(), 0, 0, b"\n"
+    while block := file.read(BLOCK_BYTES):
+        digest.update(block)
+        begin = 0 if ending == b"\n" else block.find(b"\n") + 1
+        if index is not None and (begin or ending == b"\n"):
+            index.append((lines + (begin > 0), offset + begin))
+        lines, offset, ending = lines + block.count(b"\n"), offset + len(block), block[-1:]
+    return lines + (ending != b"\n"), digest.hexdigest()
+
+
+def _last_line(file: BinaryIO) -> bytes:
+    file.seek(max(0, file.seek(0, os.SEEK_END) - LONGEST_RAW))
+    tail = file.read()
+    return tail[tail.rfind(b"\n", 0, -1) + 1 :]
 
 
 def identity_of(path: Path) -> Identity:

@@ -13,11 +13,11 @@ from dms.application.deployments.deployment_index import DeploymentIndex
 from dms.application.deployments.furnishing import Furnishing
 from dms.application.deployments.holds import Holds
 from dms.application.device.device import DeviceService
+from dms.application.device.refusals import Refusals
 from dms.application.payments.funding import request_of
 from dms.application.payments.payments import Paying
 from dms.application.ports import ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
-from dms.domain.device import Held, Reservations, vram_to_reserve
 from dms.domain.environment import unsealed_names
 from dms.domain.features import needs_workspace
 from dms.domain.gpus import GpuReading, GpuWish, choose
@@ -25,6 +25,7 @@ from dms.domain.hold import Hold
 from dms.domain.network import Network
 from dms.domain.pricing import price_text, quote
 from dms.domain.request import ServiceRequest, problems_of, strangers_of
+from dms.domain.reservations import Held, Reservations, vram_to_reserve
 from dms.domain.resources import Gpu
 from dms.domain.reward import amount
 from dms.errors import (
@@ -40,7 +41,7 @@ MOST_CHECKED, MOST_CHECKED_OF_A_PEER = 256, 32  # payments waited for; nothing i
 
 
 class Refusal(NamedTuple):
-    """Why a job can't be taken. kind: what it is about: provider, request, image, price, payment, network,
+    """Why a job can't be taken. kind: what it is about: provider, peer, request, image, price, payment, network,
     workspace, gpu, capacity, busy. field: JSON pointer of what is wrong in the request."""
 
     reason: str
@@ -58,9 +59,10 @@ class Admission:
         furnishing: Furnishing,
         index: DeploymentIndex,
         holds: Holds,
+        refusals: Refusals,
     ) -> None:
         self._device, self._executor, self._signer = device, executor, signer
-        self._furnishing, self._index, self._holds = furnishing, index, holds
+        self._furnishing, self._index, self._holds, self._refusals = furnishing, index, holds, refusals
 
     def decide(self, deployment: Deployment, paying: Paying, readings: Sequence[GpuReading]) -> Sequence[Hold]:
         """Grants or refuses it. readings: the GPUs as they were a moment ago. Answers the holds that end with it. The
@@ -68,7 +70,7 @@ class Admission:
         request, own = request_of(deployment), self._holds.taken(deployment.key, deployment.service_provider)
         taken = self.refusal(deployment, paying) or self._place(deployment.key, request, readings)
         if isinstance(taken, Refusal):
-            deployment.refuse(taken.reason, taken.fault)
+            self.refuse(deployment, taken)
             return own
         paying.use()
         deployment.grant(
@@ -78,6 +80,11 @@ class Admission:
             network=Network.INTERNET if request.network is Network.INTERNET and self._gives_internet else Network.NONE,
         )
         return [*own, *self._holds.yielding(deployment.key, taken)]
+
+    def refuse(self, deployment: Deployment, refusal: Refusal) -> None:
+        """Also shown to the owner."""
+        deployment.refuse(refusal.reason, refusal.fault)
+        self._refusals.note(deployment.service_provider, refusal.kind, refusal.reason, deployment.key)
 
     def _place(self, job_id: str, request: ServiceRequest, readings: Sequence[GpuReading]) -> Held | Refusal:
         """One that no hold of another's is for, if there is any."""
@@ -115,6 +122,7 @@ class Admission:
         """Why it can't be taken, as far as that can be told at once. paying: None while nothing is paid yet."""
         return (
             self._of_device()
+            or self._of_policy(deployment)
             or self._of_request(deployment)
             or (None if paying is None else _of_payment(paying) or _of_earlier_attempt(paying))
             or self._of_network(deployment)
@@ -129,6 +137,17 @@ class Admission:
             return Refusal("the provider is not onboarded", Fault.PROVIDER, "provider")
         reason = device.hindrance if device.available else "the provider is offline"
         return Refusal(reason, Fault.PROVIDER, "provider") if reason else None
+
+    def _of_policy(self, deployment: Deployment) -> Refusal | None:
+        """What the owner's lists say. Another provider may take the job: so it is not the requester's fault."""
+        if reason := self._device.state.policy.objection_to_peer(deployment.service_provider):
+            return Refusal(reason, Fault.PROVIDER, "peer")
+        return self.of_image(request_of(deployment).params.image_id)
+
+    def of_image(self, image: str, digest: str = "") -> Refusal | None:
+        """What the owner's list of images says. digest: where it is known."""
+        reason = self._device.objection_to_image(image, digest)
+        return Refusal(reason, Fault.PROVIDER, "image", "/params/image_id") if reason else None
 
     def _of_request(self, deployment: Deployment) -> Refusal | None:
         """What the request itself says wrongly: nothing in it is believed because a peer's DMS sent it."""

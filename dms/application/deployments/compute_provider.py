@@ -28,6 +28,7 @@ from dms.application.device.device import DeviceService
 from dms.application.device.engine import EngineWatch
 from dms.application.device.gpus import GpuWatch, LookAtGpus
 from dms.application.device.network import NetworkWatch
+from dms.application.device.refusals import Refusals
 from dms.application.inputs.input_keeper import InputKeeper
 from dms.application.loops import Loops
 from dms.application.network.messages import (
@@ -71,6 +72,7 @@ class ComputeProvider:
         inputs: InputKeeper,
         results: ResultsKeeper,
         clock: Callable[[], Instant],
+        refusals: Refusals,
         *,
         confined: bool,
         run_unconfined_for_peers: bool = False,
@@ -85,12 +87,14 @@ class ComputeProvider:
         loops, self._furnishing = loops or Loops(), Furnishing(checkpoints, inputs)
         self._index = DeploymentIndex(log, device.reservations)
         self._holds = Holds(log, device, lambda: clock().wall_us)
-        self._admission = Admission(device, executor, signer, self._furnishing, self._index, self._holds)
+        self._admission = Admission(device, executor, signer, self._furnishing, self._index, self._holds, refusals)
         self._feed = DeploymentFeed(log, outputs, signer)
         self.leftovers = Leftovers(log, executor, self._furnishing, device.reservations)
         unfit = "" if confined or run_unconfined_for_peers else UNCONFINED
         self._engine = EngineWatch(executor, device, self.leftovers.sweep, loops, unfit)
-        self.preflights = Preflights(log, device, executor, self._engine, self._admission, self._holds, signer.peer_id)
+        self.preflights = Preflights(
+            log, device, executor, self._engine, self._admission, self._holds, refusals, signer.peer_id
+        )
         self._gpus = GpuWatch(device, loops)
         self._network = NetworkWatch(log, executor, device, loops)
         endings = Endings(log, outputs, checkpoints, results)
@@ -171,7 +175,7 @@ class ComputeProvider:
             refusal = self._admission.refusal(deployment, paying)
         holds: Sequence[Hold] = ()
         if refusal is not None:
-            deployment.refuse(refusal.reason, refusal.fault)
+            self._admission.refuse(deployment, refusal)
             holds = self._holds.taken(deployment.key, peer_id)
         elif self._funding is None:
             holds = self._admission.decide(deployment, paying, readings)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from dms.application.ports import EventLog
 from dms.domain.deployment import Deployment, DeploymentState
-from dms.domain.device import Reservations
+from dms.domain.reservations import Reservations
 from dms.domain.resources import Resources
 
 

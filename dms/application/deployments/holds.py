@@ -19,8 +19,8 @@ from dms.application.device.device import DeviceService
 from dms.application.loops import said
 from dms.application.ports import EventLog
 from dms.application.reactors import News, Reactor, still_due
-from dms.domain.device import Held
 from dms.domain.hold import EXPIRED, PAID, YIELDED, Hold
+from dms.domain.reservations import Held
 from dms.domain.resources import Resources
 
 log = logging.getLogger(__name__)

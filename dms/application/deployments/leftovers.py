@@ -14,7 +14,7 @@ from dms.application.device.ml_images import CHECK_PREFIX
 from dms.application.ports import EventLog, ExecutionState, Executor
 from dms.application.reactors import News, Reactor
 from dms.domain.deployment import Deployment
-from dms.domain.device import Reservations
+from dms.domain.reservations import Reservations
 from dms.errors import ExecutionError, ExecutorUnavailable
 
 log = logging.getLogger(__name__)

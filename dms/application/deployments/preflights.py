@@ -11,6 +11,7 @@ from dms.application.deployments.holds import Holds
 from dms.application.deployments.pace import Pace
 from dms.application.device.device import DeviceService
 from dms.application.device.engine import EngineWatch
+from dms.application.device.refusals import Refusals
 from dms.application.network.messages import (
     PREFLIGHT,
     PreflightAnswer,
@@ -20,10 +21,10 @@ from dms.application.network.messages import (
 )
 from dms.application.ports import EventLog, Executor, ImageFound, PeerNetwork
 from dms.domain.deployment import Deployment, Fault
-from dms.domain.device import Held
 from dms.domain.event import new_id
 from dms.domain.gpus import GpuReading
 from dms.domain.hold import Hold
+from dms.domain.reservations import Held
 from dms.errors import (
     Conflict,
     ExecutorUnavailable,
@@ -45,11 +46,13 @@ class Preflights:
         engine: EngineWatch,
         admission: Admission,
         holds: Holds,
+        refusals: Refusals,
         node_id: str,
     ) -> None:
         """node_id: peer id of this node."""
         self._log, self._device, self._executor, self._engine = log, device, executor, engine
         self._admission, self._holds, self._node_id = admission, holds, node_id
+        self._refusals = refusals
         self._pace = Pace(MOST_ASKED, MOST_ASKED_BY_A_PEER, PACE_SECONDS)
 
     def serve(self, network: PeerNetwork) -> None:
@@ -69,13 +72,14 @@ class Preflights:
         readings = await self._engine.look(gpus=message.request.wants_gpu)
         asked = self._as_deployment(peer_id, message)
         if (refusal := self._refusal(asked, message, readings)) is not None:
-            return _no(refusal)
+            return self._no(peer_id, message, refusal)
         image = await self._image(asked)
         if isinstance(image, Refusal):
-            return _no(image)
+            return self._no(peer_id, message, image)
         # What was free may be gone by now: from here to the decision nothing is waited for.
-        if (refusal := self._refusal(asked, message, readings)) is not None:
-            return _no(refusal)
+        found = self._admission.of_image(message.request.params.image_id, image.digest)
+        if (refusal := found or self._refusal(asked, message, readings)) is not None:
+            return self._no(peer_id, message, refusal)
         return await self._yes(peer_id, message, readings, image)
 
     def _check_new(self, peer_id: str, job_id: str) -> None:
@@ -133,12 +137,12 @@ class Preflights:
             return None, f"{reason}; who pays first gets it"
         return self._holds.place(message.job_id, peer_id, place, message.hold_seconds), ""
 
-
-def _no(refusal: Refusal) -> PreflightAnswer:
-    return PreflightAnswer(
-        possible=False,
-        reason=refusal.reason[:LONGEST_REASON],
-        kind=refusal.kind,
-        fault=refusal.fault.value,
-        field=refusal.field[:128],
-    )
+    def _no(self, peer_id: str, message: PreflightRequest, refusal: Refusal) -> PreflightAnswer:
+        self._refusals.note(peer_id, refusal.kind, refusal.reason, message.job_id)
+        return PreflightAnswer(
+            possible=False,
+            reason=refusal.reason[:LONGEST_REASON],
+            kind=refusal.kind,
+            fault=refusal.fault.value,
+            field=refusal.field[:128],
+        )

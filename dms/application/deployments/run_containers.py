@@ -101,6 +101,9 @@ class RunContainers(Reactor[Deployment]):
         image = await self._unless_stopped(job_id, self._executor.prepare(spec), news)
         if image is None:
             return
+        if objection := self._device.objection_to_image(spec.image, image.digest):  # a list may tell only by the digest
+            await self._endings.fail(job_id, objection, Fault.PROVIDER)
+            return
         deployment = self._endings.load(job_id)
         deployment.image_pulled(image.digest, image.image, image.image_id, fetched=image.fetched)
         await self._log.save(deployment)

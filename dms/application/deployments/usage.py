@@ -23,6 +23,7 @@ EVERY_SECONDS = 10.0
 KEEP_SECONDS = 3600
 MOST_SAMPLES = 360  # of one job, and of the machine
 MOST_JOBS = 100
+LOOKS_AT_ONCE = 8  # an engine may take a second for each, and has other work
 GPU_SECONDS = 1.0  # that a sample waits for the driver: one that hangs costs it the GPUs' figures
 MOST_WAITING = 500  # samples that one reader has not taken yet; then it misses the oldest
 
@@ -69,8 +70,8 @@ class Ring:
 
 
 class UsageWatch:
-    """Each job is looked at by itself, and the machine too: an engine that does not answer for one holds up no
-    other."""
+    """Each job is looked at by itself, and the machine too: an engine that is slow, or away, holds up neither the
+    machine's samples nor its own work."""
 
     def __init__(
         self,
@@ -86,6 +87,7 @@ class UsageWatch:
         self._gpus, self.every_seconds = _Gpus(read_gpus, every_seconds / 2), every_seconds
         self._machine = Ring()
         self._machine_before: Usage | None = None
+        self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
         self._jobs: Recent[str, Ring] = Recent(MOST_JOBS)
         self._readers: set[_Reader] = set()
         self._looking: Loop | None = None
@@ -130,7 +132,8 @@ class UsageWatch:
         before: Usage | None = None
         while True:
             try:
-                usage = await self._executor.usage(job_id)
+                async with self._looks:
+                    usage = await self._executor.usage(job_id)
             except ExecutorUnavailable as error:
                 log.debug("what job %s uses can't be looked at now: %s", job_id, error)
                 usage = None

@@ -10,13 +10,16 @@ from decimal import Decimal
 import msgspec
 
 from dms.application.ports import EventLog, Hardware, Usage
-from dms.domain.device import Capacity, Device, Offer, Reservations, check_offer
+from dms.domain.device import Capacity, Device, Offer, check_offer
+from dms.domain.device_policy import DevicePolicy
 from dms.domain.directory import Offering
 from dms.domain.features import INTERNET, UNDERSTOOD, WORKSPACE
 from dms.domain.gpus import GpuReading, recorded_anew, vram_total
+from dms.domain.image import parse_image
 from dms.domain.network import Network
+from dms.domain.reservations import Reservations
 from dms.domain.resources import Gpu, Resources
-from dms.errors import Conflict
+from dms.errors import Conflict, InvalidInput
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +161,26 @@ class DeviceService:
         device = self.state
         device.change_default_provider(peer_id)
         await self._log.save(device)
+
+    def denies(self, peer_id: str) -> bool:
+        """Whether its owner wants nothing of that peer."""
+        return self.state.policy.denies(peer_id)
+
+    def objection_to_image(self, image: str, digest: str = "") -> str:
+        """By the owner's list; empty when there is none. digest: where it is known. What is no image's name is refused
+        for that elsewhere."""
+        try:
+            reference = parse_image(image)
+        except InvalidInput:
+            return ""
+        return self.state.policy.objection_to_image(reference, [digest])
+
+    async def change_policy(self, policy: DevicePolicy) -> bool:
+        """Whether anything changed. Raises InvalidInput, naming each entry that is wrong."""
+        device = self.state
+        changed = device.change_policy(policy)
+        await self._log.save(device)
+        return changed
 
     async def offboard(self, forced: bool) -> None:
         """Raises Conflict when not onboarded, or while jobs run (unless forced)."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from dms.application.device.refusals import Door
 from dms.application.files.file_exchange import FileExchange
 from dms.application.files.file_parts import digest_of
 from dms.application.files.user_files import Inbox, Outbox
@@ -74,11 +75,13 @@ class Transfers:
         outbox: Outbox,
         inbox: Inbox,
         clock: Callable[[], Instant],
+        door: Door,
         limits: TransferLimits | None = None,
     ) -> None:
         """clock: of this machine."""
         self._log, self._network, self._exchange = log, network, exchange
         self._outbox, self._inbox, self._clock, self._limits = outbox, inbox, clock, limits or TransferLimits()
+        self._door = door
         self._open: dict[str, None] = {}  # in the order offered; kept by the log
         self._progress: dict[str, tuple[int, int, float]] = {}  # bytes at first, bytes now, loop time at first
         self._offers: dict[str, deque[float]] = {}
@@ -203,6 +206,7 @@ class Transfers:
         return encode(FileOfferAnswer(state=transfer.state, reason=transfer.reason))
 
     def _check_offer(self, peer_id: str, message: FileOffer) -> None:
+        self._door.check(peer_id, "file")
         if message.size_bytes > self._limits.max_bytes:
             raise InvalidInput(
                 f"the file has {message.size_bytes} bytes; this peer takes {self._limits.max_bytes} at most"

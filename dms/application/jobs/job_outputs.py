@@ -10,9 +10,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dms.application.growing_lines import GrowingLine
-from dms.application.ports import EventLog, LogLine, OutputStore
+from dms.application.ports import EventLog, LogLine, OutputGap, OutputStore, StoredOutput
 from dms.domain.deployment import Deployment
 from dms.domain.job import Job
+
+MOST_GAPS = 200
 
 
 class Part(Struct, frozen=True):
@@ -44,6 +46,27 @@ class JobOutputs:
     async def last(self, job_id: str) -> int:
         part = self._parts(job_id)[-1]
         return part.before + await self.store.last(part.output)
+
+    def is_known(self, job_id: str) -> bool:
+        """Whether this node asked for such a job, or was asked for it."""
+        return self._log.load(Job, job_id) is not None or self._log.load(Deployment, job_id) is not None
+
+    async def about(self, job_id: str) -> StoredOutput:
+        """What there is of all its attempts. Of more gaps than MOST_GAPS those first."""
+        parts = [(part, await self.store.about(part.output)) for part in self._parts(job_id)]
+        gaps = [
+            OutputGap(gap.first + part.before, gap.last + part.before, gap.reason)
+            for part, found in parts
+            for gap in found.gaps
+        ]
+        newest, its = parts[-1]
+        return StoredOutput(
+            lines=newest.before + its.lines,
+            size_bytes=sum(found.size_bytes for _, found in parts),
+            truncated=any(found.truncated for _, found in parts),
+            damage=next((found.damage for _, found in parts if found.damage), ""),
+            gaps=tuple(gaps[:MOST_GAPS]),
+        )
 
     async def damage(self, job_id: str) -> str:
         """See OutputStore.damage; of the first attempt's that has one."""

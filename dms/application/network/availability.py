@@ -11,7 +11,7 @@ from dms.domain.deployment import Deployment
 from dms.domain.device import Device
 
 TOPICS = sorted({
-    *(event.TOPIC for event in Device.event_types() - {Device.DefaultProviderChanged}),
+    *(event.TOPIC for event in Device.event_types() - {Device.DefaultProviderChanged, Device.PolicyChanged}),
     Deployment.Accepted.TOPIC, Deployment.ContainerExited.TOPIC, Deployment.Failed.TOPIC, Deployment.Stopped.TOPIC,
 })  # fmt: skip
 

@@ -16,6 +16,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from dms.application.device.refusals import Door
 from dms.application.network.messages import JobId, decode_answer, decode_request, encode
 from dms.application.ports import PeerNetwork
 from dms.application.tasks import background, cancelled
@@ -129,9 +130,9 @@ class Chat:
 
 
 class Chats:
-    def __init__(self, network: PeerNetwork, now: Callable[[], int]) -> None:
+    def __init__(self, network: PeerNetwork, door: Door, now: Callable[[], int]) -> None:
         """now: Unix time in microseconds."""
-        self._network, self._now = network, now
+        self._network, self._door, self._now = network, door, now
         self._incoming: dict[str, Chat] = {}  # in the order opened
         self._outgoing: dict[str, asyncio.Task[None]] = {}
 
@@ -221,6 +222,7 @@ class Chats:
 
     async def _on_open(self, peer_id: str, body: bytes) -> AsyncGenerator[bytes, None]:
         chat_id = decode_request(body, ChatOpen).chat_id
+        self._door.check(peer_id, "chat")
         if len(self.waiting()) >= MOST_WAITING or len(self._incoming) >= MOST_OPEN or chat_id in self._incoming:
             raise Conflict("Unable to Accept Chat Request. Closing.")
         chat = self._incoming[chat_id] = Chat(chat_id, peer_id, self._now())

@@ -98,7 +98,7 @@ class Directory:
         self._listen()
         self._running = [
             self._loops.start("recording of providers", self._record),
-            self._loops.start("channel of providers", self._follow_channel),
+            self._loops.start("channel of providers", self._follow_device),
             self._loops.every(EXPIRY_SECONDS, "expiry of providers", self._expire, at_once=False),
         ]
         await self._snapshots.start()
@@ -149,13 +149,19 @@ class Directory:
     def signed(self, peer_id: str) -> SignedAdvertisement:
         return self._table[peer_id].signed
 
-    # --- the channel ---------------------------------------------------------------------------------
-    async def _follow_channel(self) -> None:
-        batches = self._log.subscribe(self._log.head, topics=(Device.Onboarded.TOPIC,))
+    # --- the channel, and who is denied --------------------------------------------------------------
+    async def _follow_device(self) -> None:
+        batches = self._log.subscribe(self._log.head, topics=(Device.Onboarded.TOPIC, Device.PolicyChanged.TOPIC))
         async with aclosing(batches):
             self._move()  # to where it was onboarded before
             async for _ in batches:
                 self._move()
+                await self._drop_denied()
+
+    async def _drop_denied(self) -> None:
+        for peer_id in self._device.state.policy.peers.deny:
+            if self._drop(peer_id):
+                await self._save(peer_id, lambda provider: provider.lose("denied by the owner of this node"))
 
     def _move(self) -> None:
         """What is shown and matched is that of the channel which this node is on now."""
@@ -202,6 +208,8 @@ class Directory:
         advertisement = read_advertisement(signed)
         peer_id = advertisement.peer_id
         if peer_id == self._signer.peer_id:
+            return
+        if self._device.denies(peer_id):
             return
         known = self._table.get(peer_id)
         if known is not None and known.advertisement.sequence >= advertisement.sequence:
@@ -286,6 +294,8 @@ class Directory:
                 log.exception("%s is not recorded", heard.peer_id, extra={"action": "ad_failed"})
 
     async def _record_one(self, advertisement: Advertisement) -> None:
+        if self._device.denies(advertisement.peer_id):  # since it was heard
+            return
         offering, addresses = advertisement.offering, advertisement.addresses
         here = offering.channel == self._device.channel
         await self._save(advertisement.peer_id, lambda p: p.advertise(offering, addresses) if here else p.withdraw())

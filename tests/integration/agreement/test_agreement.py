@@ -19,7 +19,7 @@ from msgspec import Struct
 from dms.application.device import gpus as gpu_watch
 from dms.application.network import own_advertisement
 from dms.domain.deployment import Deployment
-from dms.domain.device import Device, Reservations
+from dms.domain.device import Device
 from dms.domain.directory import Advertisement
 from dms.domain.event import Recorded
 from dms.domain.features import INTERNET
@@ -27,6 +27,7 @@ from dms.domain.gpus import GpuReading, choose
 from dms.domain.network import Network
 from dms.domain.pricing import price_text, quote
 from dms.domain.request import ServiceRequest
+from dms.domain.reservations import Reservations
 from dms.domain.resources import Gpu, Resources
 from tests.fixtures.waiting import wait_for
 from tests.integration.agreement.station import TX_USED_BEFORE, Heard, Shown, Station, station

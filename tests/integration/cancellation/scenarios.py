@@ -20,6 +20,7 @@ from dms.application.network.messages import (
     Terminate,
 )
 from dms.domain.deployment import Deployment, DeploymentState, Fault
+from dms.domain.device_policy import DevicePolicy, Lists
 from dms.domain.erasure import Erasure
 from dms.domain.gpus import GpuReading
 from dms.domain.job import JobState
@@ -160,6 +161,11 @@ async def give_resources(world: World) -> None:
     await world.provider.device.change_resources(5000, 10_000)
 
 
+async def give_policy(world: World) -> None:
+    policy = DevicePolicy(images=Lists(allow=("busybox",)), peers=Lists(deny=(world.requester_id,)))
+    await world.provider.device.change_policy(policy)
+
+
 async def give_offer_of_peer(world: World) -> Any:
     return await world.send(FILE_OFFER, FileOffer(transfer_id=world.key, name="a.txt", size_bytes=1, sha256=SHA))
 
@@ -236,6 +242,7 @@ SCENARIOS: dict[Method, Scenario] = {
         lambda w: w.provider.device.set_available(False),
         lambda w: not w.provider.device.state.available and w.is_told(),
     ),
+    Method(DEVICE, "change_policy"): Scenario(nothing, give_policy, lambda w: w.provider.device.denies(w.requester_id)),
     Method(DEVICE, "offboard"): Scenario(
         nothing,
         lambda w: w.provider.device.offboard(forced=False),

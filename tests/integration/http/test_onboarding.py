@@ -249,3 +249,22 @@ async def test_a_file_that_can_not_be_written_is_tried_again(
     await asyncio.to_thread(path.rmdir)
     await wait_for(path.is_file)
     assert (await status(node))["metadata_path"] == str(path)
+
+
+async def test_the_policy_is_put_as_a_whole_and_what_is_wrong_in_it_is_named(node: Node) -> None:
+    nothing: dict[str, list[str]] = {"allow": [], "deny": []}
+    wanted = {"images": {"allow": ["busybox", "ghcr.io/nunet/*"], "deny": []}, "peers": nothing}
+    async with node.client() as client:
+        assert (await client.put(f"{API}/device/policy", json=wanted)).json() == wanted
+        before = node.log.head
+        wrong = {"images": {"allow": ["busybox", "Not An Image"], "deny": []}, "peers": {"allow": ["me"], "deny": []}}
+        refused = await client.put(f"{API}/device/policy", json=wrong)
+        assert refused.status_code == 400
+        assert [one["pointer"] for one in refused.json()["errors"]] == ["/images/allow/1", "/peers/allow/0"]
+        for partial in ({"images": nothing}, {"images": {"allow": []}, "peers": nothing}):
+            assert (await client.put(f"{API}/device/policy", json=partial)).status_code == 400
+        too_many = {"images": {"allow": ["x"] * 1001, "deny": []}, "peers": nothing}
+        assert (await client.put(f"{API}/device/policy", json=too_many)).status_code == 400
+        assert (await client.get(f"{API}/device/policy")).json() == wanted
+        assert (await client.put(f"{API}/device/policy", json=wanted)).json() == wanted
+    assert node.log.head == before, "what is no change is no event"

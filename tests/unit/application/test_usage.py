@@ -10,9 +10,10 @@ from typing import Any, cast
 import pytest
 
 from dms.adapters.executors.engine_stats import usage_in
-from dms.application.deployments.usage import KEEP_SECONDS, MOST_SAMPLES, MOST_WAITING, UsageWatch
+from dms.application.deployments.usage import KEEP_SECONDS, LOOKS_AT_ONCE, MOST_SAMPLES, MOST_WAITING, UsageWatch
 from dms.application.loops import Loops
 from dms.application.ports import Executor, Usage
+from dms.application.tasks import cancelled
 from dms.domain.gpus import GpuReading
 from dms.domain.run_time import Instant
 from dms.errors import ExecutorUnavailable
@@ -126,6 +127,25 @@ async def test_of_the_machine_all_is_told_whatever_the_driver_does() -> None:
     await watch._look_at_machine()
     assert [gpu.uuid for gpu in watch.of_machine()[-1].gpus] == ["GPU-1"]
     await watch.close()
+
+
+async def test_an_engine_that_hangs_is_asked_little_and_holds_up_no_look_at_the_machine() -> None:
+    class Hangs:
+        asked = 0
+
+        async def usage(self, job_id: str) -> Usage | None:
+            self.asked += 1
+            await asyncio.Event().wait()
+            return None
+
+    engine = Hangs()
+    watch = UsageWatch(cast("Executor", engine), lambda: Usage(1.0, 100, 1.0), one_gpu, Clock(), Loops(), 0)
+    looking = [asyncio.ensure_future(watch.watch(f"job-{number}", ())) for number in range(LOOKS_AT_ONCE + 5)]
+    await asyncio.sleep(0)
+    await watch._look_at_machine()
+    assert (engine.asked, len(watch.of_machine()), watch.jobs()) == (LOOKS_AT_ONCE, 1, [])
+    for look in looking:
+        await cancelled(look)
 
 
 async def test_who_follows_gets_each_new_sample_and_holds_up_nobody() -> None:

@@ -59,6 +59,9 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer()
 
+    def do_PUT(self) -> None:
+        self._answer()
+
     def do_POST(self) -> None:
         self._answer()
 

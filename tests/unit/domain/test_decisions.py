@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dms.domain.chain import GENESIS, SignedRecord, check_record, id_bytes, id_text, link
 from dms.domain.deployment import Deployment, Fault
-from dms.domain.device import Capacity, Offer, Reservations, check_offer
+from dms.domain.device import Capacity, Offer, check_offer
 from dms.domain.directory import Offering
 from dms.domain.event import Unknown, decode, new_id
 from dms.domain.job import FundStatus, Job, JobState
@@ -20,6 +20,7 @@ from dms.domain.matching import match
 from dms.domain.payment import Payment, payment_key
 from dms.domain.pricing import estimate, price_text, quote
 from dms.domain.request import Constraints, Params, ServiceRequest
+from dms.domain.reservations import Reservations
 from dms.domain.resources import Resources
 from dms.errors import Conflict, InvalidInput, PeerMisbehaved
 

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dms.domain.deployment import Deployment, Fault
-from dms.domain.device import Device, Offer, Reservations, vram_to_reserve
+from dms.domain.device import Device, Offer
 from dms.domain.directory import Offering
 from dms.domain.event import Event, Recorded, decode, encode, new_id
 from dms.domain.gpus import GpuReading, GpuWish, choose, recorded_anew
 from dms.domain.matching import match
 from dms.domain.request import ServiceRequest, problems_of
+from dms.domain.reservations import Reservations, vram_to_reserve
 from dms.domain.resources import Gpu, Resources
 from projections.capacity import Capacity as CapacityView
 from projections.capacity import CapacityRow

@@ -99,10 +99,10 @@ TRANSFER = "<Offered> ( <Failed> | <Cancelled> | <Accepted> ( <Completed> | <Fai
 HOLD = "<Placed> ( <Ended> <Placed> )* <Ended>"
 DEVICE = "{idle} ( <Onboarded> {onboarded} <Offboarded> {idle} )* ( <Onboarded> {onboarded} )?"
 DEVICE_PARTS = {
-    "idle": "( <DefaultProviderChanged> | <Hindered> | <Unhindered> | <Offboarded> )*",
+    "idle": "( <DefaultProviderChanged> | <PolicyChanged> | <Hindered> | <Unhindered> | <Offboarded> )*",
     "onboarded": """( <Onboarded> | <PaymentAddressChanged> | <ResourcesChanged> | <GpusChanged>
         | <AvailabilityChanged> | <DefaultProviderChanged> | <Hindered> | <Unhindered>
-        | <NetworkChanged> )*""",
+        | <NetworkChanged> | <PolicyChanged> )*""",
 }
 ONCE = {
     Deployment: (

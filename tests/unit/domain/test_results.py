@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from dms.domain.device import Reservations
 from dms.domain.features import needed_by
 from dms.domain.request import ResumeJob
+from dms.domain.reservations import Reservations
 from dms.domain.resources import Resources
 from dms.domain.results import EVERYTHING, Selection, chosen, problem_of_pattern
 from tests.fixtures.histories import request
