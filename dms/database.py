@@ -35,6 +35,11 @@ def connect(database: Path, *, read_only: bool = False) -> sqlite3.Connection:
         raise sqlite3.OperationalError(f"{database} can't be opened: {error.strerror}") from error
 
 
+def connect_in_memory() -> sqlite3.Connection:
+    """A database of its own, in autocommit mode, that is gone with its connection."""
+    return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+
+
 def real_path(database: Path) -> Path:
     """The file that SQLite opens: it follows links, and keeps its other files beside that."""
     return Path(os.path.realpath(database))

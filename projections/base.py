@@ -34,7 +34,10 @@ class Projection(Generic[R]):
     version: ClassVar[int] = 1
     row_type: type[R]
     columns: ClassVar[Mapping[str, str]] = {}
-    """SQL columns beside key and body, for filters and order: name -> SQLite type."""
+    """SQL columns beside key and body, for filters, order and sums: name -> SQLite type."""
+
+    indexed: ClassVar[Sequence[str] | None] = None
+    """Those of them with an index; None: all. A column that is only looked at beside another's index needs none."""
 
     event_types: ClassVar[frozenset[type[Event]]]
     """Those that `key` has a use for; a fold shows it no others."""
@@ -58,7 +61,8 @@ class Projection(Generic[R]):
 
     def streams(self, key: str) -> tuple[str, ...] | None:
         """The aggregates that this row is folded from, so that its past can be folded from them alone.
-        None: from many; then the whole view leaves snapshots. The same for every key."""
+        None: from many; then the whole view leaves snapshots. The same for every key. One that names them has the
+        columns BEGUN and POSITION, of the oldest and of the newest event that is counted in, and deletes no row."""
         del key
         return None
 
@@ -139,11 +143,41 @@ class _Interested(dict[type[Event], list[tuple[Projection[Any], Rows]]]):
         return found
 
 
+KEY = "key"  # may stand for a column
+BEGUN, POSITION = "begun", "position"
+
+
+class Between(Struct, frozen=True, kw_only=True):
+    """From the least on, and below the other one; None: no bound."""
+
+    least: int | str | None = None
+    below: int | str | None = None
+
+
+class Begins(Struct, frozen=True):
+    """With that text."""
+
+    text: str
+
+
+class Contains(Struct, frozen=True):
+    """That text somewhere, letter for letter."""
+
+    text: str
+
+
+Condition = str | Sequence[str] | Between | Begins | Contains
+"""On a column: its value, one of several, or as the types say."""
+Where = Mapping[str, Condition]
+
+
 class Page(Struct, frozen=True, kw_only=True):
-    """rows: in the order asked for. next: the key to go on after, empty at the end."""
+    """rows: in the order asked for. next: what to go on after, empty at the end. total: how many rows fit on all pages,
+    where that was asked for."""
 
     rows: Sequence[Any]
     next: str = ""
+    total: int = 0
 
 
 class Views(Protocol):
@@ -160,10 +194,20 @@ class Views(Protocol):
         *,
         limit: int,
         after: str = "",
-        where: Mapping[str, Any] | None = None,
+        where: Where | None = None,
         newest_first: bool = False,
+        order_by: str = "",
+        offset: int = 0,
+        counted: bool = False,
     ) -> Page:
-        """Rows by key. after: a key. where: column -> value, or a sequence of values."""
+        """Rows by key, or by a column and the key, upwards or (newest_first) downwards. after: a key, or with a column
+        the `next` of the page before. offset: so many rows behind it are passed over. counted: with the total. Raises
+        InvalidInput for a column that there is not, and for an `after` that is none."""
+
+    async def totals(
+        self, projection: Projection[Any], columns: Sequence[str], where: Where, sums: Sequence[str] = ()
+    ) -> Mapping[tuple[Any, ...], tuple[int, ...]]:
+        """Of the rows that have the same values in those columns: how many, and the sums of others."""
 
     async def rebuild(self, name: str) -> int:
         """Empties the view and folds the log again from position 0; answers the position reached.
@@ -175,11 +219,6 @@ class Views(Protocol):
 
 class LiveViews(Views, Protocol):
     """The views that follow the log, and those of its past."""
-
-    async def counts(
-        self, projection: Projection[Any], columns: Sequence[str], where: Mapping[str, Sequence[str]]
-    ) -> Mapping[tuple[Any, ...], int]:
-        """How many rows have the same values in those columns; where: column -> the values that count."""
 
     def left_out(self) -> Mapping[str, LeftOut]:
         """View name -> what it could not take in; views that took in everything are not named."""

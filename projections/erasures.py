@@ -36,9 +36,6 @@ class Erasures(Projection[ErasureRow]):
     def key(self, recorded: AnyFact) -> str | None:
         return recorded.key if recorded.kind == Erasure.KIND and recorded.event_type in self.event_types else None
 
-    def streams(self, key: str) -> tuple[str, ...] | None:
-        return (f"{Erasure.KIND}-{key}",)
-
     def column_values(self, row: ErasureRow) -> tuple[Any, ...]:
         return (row.state,)
 

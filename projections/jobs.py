@@ -3,18 +3,23 @@ events; on the compute provider the Deployment's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from dms.domain.deployment import Deployment
+from dms.domain.deployment import outcome_of as deployment_outcome
 from dms.domain.event import AnyFact, Event, Unknown
 from dms.domain.job import Job
+from dms.domain.job import outcome_of as job_outcome
 from dms.domain.request import ServiceRequest
 from dms.domain.retry import MOST_ATTEMPTS, attempt_of
-from projections.base import Projection
+from dms.domain.reward import Outcome, reward
+from dms.errors import InvalidInput
+from projections.base import BEGUN, POSITION, Projection
+from projections.job_columns import COLUMNS, INDEXED, column_values
 
 STEPS_KEPT = 200  # of a job whose provider comes and goes for ever; its history has them all
 OPEN_STATUSES = ("awaiting", "funding", "submitted", "retrying", "accepted", "created", "running", "stopping")
@@ -48,7 +53,9 @@ class JobRow(Struct, frozen=True, kw_only=True, gc=False):
     fault a bad end was. refund: it was paid for and never ran, so all of the price is owed back (as the service
     provider). attempt: which one it is, of so many attempts at most; minutes: that it may run.
     log_lines: of all attempts; log_sha256: of the output of the newest one. resumed_from: the SHA-256 of the checkpoint
-    that this attempt went on from."""
+    that this attempt went on from. checkpoints: how many there were that the service provider has, or that this compute
+    provider saved. paid: whether it was paid for. cost: what the compute provider gets of the price, NTX, decimal text;
+    empty until a job that was paid for is over. claimed: the reward was asked for; settled: it was paid out."""
 
     job_id: str
     role: str
@@ -78,6 +85,11 @@ class JobRow(Struct, frozen=True, kw_only=True, gc=False):
     failed_attempts: tuple[FailedAttempt, ...] = ()
     lines_before: int = 0  # of output, by the attempts before this one
     resumed_from: str = ""
+    checkpoints: int = 0
+    paid: bool = False
+    cost: str = ""
+    claimed: bool = False
+    settled: bool = False
     position: int = 0  # of the newest event counted in
     timeline: tuple[Step, ...] = ()
 
@@ -94,9 +106,11 @@ _NOTES = {
 
 class Jobs(Projection[JobRow]):
     name: ClassVar[str] = "jobs"
+    version = 2
     event_types: ClassVar[frozenset[type[Event]]] = _EVENTS | {Unknown}
     row_type = JobRow
-    columns: ClassVar[Mapping[str, str]] = {"status": "TEXT", "role": "TEXT", "peer": "TEXT"}
+    columns: ClassVar[Mapping[str, str]] = {**COLUMNS, BEGUN: "INTEGER", POSITION: "INTEGER"}
+    indexed: ClassVar[Sequence[str]] = (*INDEXED, POSITION)
 
     def key(self, recorded: AnyFact) -> str | None:
         return recorded.key if recorded.kind in _KINDS and recorded.event_type in self.event_types else None
@@ -105,7 +119,7 @@ class Jobs(Projection[JobRow]):
         return f"{Job.KIND}-{key}", f"{Deployment.KIND}-{key}"
 
     def column_values(self, row: JobRow) -> tuple[Any, ...]:
-        return row.status, row.role, row.peer
+        return *column_values(row), row.timeline[0].position, row.position
 
     def apply(self, row: JobRow | None, recorded: AnyFact) -> JobRow | None:
         if row is None:
@@ -116,8 +130,8 @@ class Jobs(Projection[JobRow]):
         steps = row.timeline if len(row.timeline) <= STEPS_KEPT else row.timeline[:STEPS_KEPT]
         timeline = (*steps, _step(recorded))  # the newest is always there
         effect = _EFFECTS.get(event_type)
-        if event_type in _ATTEMPTS:
-            changes = _ATTEMPTS[event_type](row, recorded.event, recorded.time)
+        if event_type in _BY_ROW:
+            changes = _BY_ROW[event_type](row, recorded.event, recorded.time)
             return replace(row, position=position, timeline=timeline, **changes)
         if effect is None:
             return replace(row, position=position, timeline=timeline)
@@ -197,6 +211,10 @@ def _sealed(event: Deployment.LogSealed, _time: int) -> dict[str, Any]:
     return {"log_lines": event.lines, "log_sha256": event.sha256, "log_truncated": event.truncated}
 
 
+def _funded(_event: Any, _time: int) -> dict[str, Any]:
+    return {"paid": True, "reason": ""}
+
+
 def _exited(event: Deployment.ContainerExited, time: int) -> dict[str, Any]:
     good = event.exit_code == 0 and not event.oom_killed
     return _ends("completed" if good else "failed")(event, time)
@@ -205,24 +223,23 @@ def _exited(event: Deployment.ContainerExited, time: int) -> dict[str, Any]:
 _EFFECTS: dict[type[Event], Effect] = {
     Job.FundStatusReported: _reported,
     Job.FundingPending: lambda event, _time: {"reason": event.reason},
-    Job.FundingAccepted: lambda _event, _time: {"reason": ""},
+    Job.FundingAccepted: _funded,
     Job.Submitted: _becomes("submitted"),
     Job.DeploymentResponded: _responded,
     Job.ProviderUnreachable: lambda _event, _time: {"unreachable": True},
     Job.ProviderReturned: lambda _event, _time: {"unreachable": False},
-    Job.Completed: lambda event, time: {"exit_code": 0, **_ends("completed")(event, time)},
-    Job.Failed: _ends("failed"),
     Job.Expired: _ends("expired"),
+    Job.RewardClaimed: lambda _event, _time: {"claimed": True},
+    Job.RewardSettled: lambda _event, _time: {"settled": True},
     Deployment.FundingPending: lambda event, _time: {"reason": event.reason},
-    Deployment.Accepted: lambda _event, _time: {"status": "accepted", "reason": ""},
-    Deployment.Rejected: _ends("rejected"),
+    Deployment.FundingAccepted: lambda _event, _time: {"paid": True},
+    Deployment.Accepted: lambda _event, _time: {"status": "accepted", "paid": True, "reason": ""},
     Deployment.ContainerCreated: _becomes("created"),
     Deployment.ContainerStarted: lambda _event, time: {"status": "running", "started_at": time},
     Deployment.StopRequested: _becomes("stopping"),
     Deployment.LogSealed: _sealed,
-    Deployment.ContainerExited: _exited,
-    Deployment.Failed: _ends("failed"),
-    Deployment.Stopped: _ends("stopped"),
+    Deployment.RewardClaimed: lambda _event, _time: {"claimed": True},
+    Deployment.RewardSettled: lambda _event, _time: {"settled": True},
 }
 
 
@@ -260,13 +277,41 @@ def _attempt_started(_row: JobRow, event: Job.AttemptStarted, _time: int) -> dic
     }
 
 
-_ATTEMPTS: dict[type[Event], Callable[[JobRow, Any, int], dict[str, Any]]] = {
+def _checkpointed(row: JobRow, _event: Any, _time: int) -> dict[str, Any]:
+    return {"checkpoints": row.checkpoints + 1}
+
+
+def _costs(effect: Effect, outcome_of: Callable[[Any], Outcome | None]) -> RowEffect:
+    """An end, with what the job costs by it."""
+
+    def with_cost(row: JobRow, event: Any, time: int) -> dict[str, Any]:
+        changes, outcome = effect(event, time), outcome_of(event)
+        if outcome is None or not row.paid:
+            return changes  # never paid for, as far as we know; a stranger's request may name any price
+        try:
+            return changes | {"cost": reward(row.price, row.minutes, outcome).to_provider}
+        except InvalidInput:  # of a version that took any text for a price
+            return changes
+
+    return with_cost
+
+
+RowEffect = Callable[[JobRow, Any, int], dict[str, Any]]
+_BY_ROW: dict[type[Event], RowEffect] = {
     Job.LogSealed: _job_sealed,
     Job.AttemptFailed: _attempt_failed,
     Job.AttemptStarted: _attempt_started,
+    Job.CheckpointReceived: _checkpointed,
+    Job.Completed: _costs(lambda event, time: {"exit_code": 0, **_ends("completed")(event, time)}, job_outcome),
+    Job.Failed: _costs(_ends("failed"), job_outcome),
+    Deployment.CheckpointSaved: _checkpointed,
+    Deployment.Rejected: _costs(_ends("rejected"), deployment_outcome),
+    Deployment.ContainerExited: _costs(_exited, deployment_outcome),
+    Deployment.Failed: _costs(_ends("failed"), deployment_outcome),
+    Deployment.Stopped: _costs(_ends("stopped"), deployment_outcome),
 }
 
 # The rest of the job's events are steps of its timeline, and say nothing else here.
 Jobs.places_only = (
-    _EVENTS - _EFFECTS.keys() - _ATTEMPTS.keys() - _NOTES.keys() - {Job.ServiceRequested, Deployment.Requested}
+    _EVENTS - _EFFECTS.keys() - _BY_ROW.keys() - _NOTES.keys() - {Job.ServiceRequested, Deployment.Requested}
 )

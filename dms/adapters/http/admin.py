@@ -10,7 +10,7 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
 from dms.adapters.http.past import AS_OF, views_at
-from dms.adapters.http.replies import json_reply, query, query_bool, query_int
+from dms.adapters.http.replies import json_reply, list_reply, query, query_bool, query_int
 from dms.adapters.http.routes import FLAG, Api, Parameter, Route, whole
 from dms.errors import Unavailable
 from projections.base import LeftOut
@@ -79,10 +79,10 @@ async def providers(request: Request, api: Api) -> HTTPResponse:
     if query_bool(request, "own"):
         row = await views.get(_CAPACITY, OWN)
         found = [] if row is None else _as_shown([row], request, api)
-        return json_reply({"items": [each.public for each in found], "next_token": ""})
-    page = await views.page(_CAPACITY, limit=limit, after=query(request, "after"))
+        return list_reply({"items": [each.public for each in found], "next_token": ""}, len(found))
+    page = await views.page(_CAPACITY, limit=limit, after=query(request, "after"), counted=True)
     shown = _as_shown(page.rows, request, api)
-    return json_reply({"items": [row.public for row in shown], "next_token": page.next})
+    return list_reply({"items": [row.public for row in shown], "next_token": page.next}, page.total)
 
 
 async def projections(_request: Request, api: Api) -> HTTPResponse:
@@ -118,6 +118,7 @@ ROUTES = (
     ),
     Route(
         "GET", "/providers", providers, "The compute providers, by peer id.", answer=answers.ProviderPage,
+        counted=True,
         query=(
             Parameter("limit", "Most providers in the answer.", whole(ROWS_A_READ, lowest=1, default=PAGE)),
             Parameter("after", "Continue after this one: a page's next_token."),

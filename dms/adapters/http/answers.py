@@ -232,7 +232,9 @@ class JobSummary(Struct, frozen=True, kw_only=True):
     refund: it was paid for and never ran, so all of the price is owed back, and its payment can pay for another job.
     log_lines, log_sha256: of the sealed output; the digest is that of the newest attempt's. position: of the newest
     event counted in. attempt: which one it is, of so many attempts at most. lines_before: of output, by the attempts
-    before this one. resumed_from: SHA-256 of the checkpoint that this attempt went on from."""
+    before this one. resumed_from: SHA-256 of the checkpoint that this attempt went on from. checkpoints: how many the
+    service provider has, or this compute provider saved. cost: NTX that the compute provider gets, decimal text; empty
+    until a job that was paid for is over. claimed: the reward was asked for; settled: it was paid out."""
 
     job_id: JobId
     role: Literal["service provider", "compute provider"]
@@ -262,6 +264,11 @@ class JobSummary(Struct, frozen=True, kw_only=True):
     failed_attempts: list[FailedAttemptAnswer]
     lines_before: int
     resumed_from: str
+    checkpoints: int
+    paid: bool
+    cost: str
+    claimed: bool
+    settled: bool
     position: int
     log_url: str
 
@@ -275,6 +282,39 @@ class JobPage(Struct, frozen=True, kw_only=True):
 
     items: list[JobSummary]
     next_token: str
+
+
+class JobsSummary(Struct, frozen=True, kw_only=True):
+    """Amounts: NTX, decimal text, of the jobs that are over."""
+
+    position: Annotated[int, Meta(description="the position of the log that it shows")]
+    total: Annotated[int, Meta(description="how many jobs")]
+    by_status: Annotated[dict[str, int], Meta(description="how many in each state; left out where there are none")]
+    failed_in_24_hours: Annotated[int, Meta(description="how many failed in the 24 hours before")]
+    spent_ntx: Annotated[str, Meta(description="NTX that compute providers get for jobs of this node")]
+    earned_ntx: Annotated[str, Meta(description="NTX that this node gets for jobs of others")]
+    to_claim_ntx: Annotated[str, Meta(description="NTX of that which were not asked for yet")]
+
+
+class StopOutcome(Struct, frozen=True, kw_only=True):
+    """What became of one job that was to be stopped."""
+
+    job_id: JobId
+    status: Annotated[str, Meta(description="of the job now; empty for an unknown one")] = ""
+    outcome: Annotated[
+        Literal["stopping", "would_stop", "stopping_already", "over", "unknown", "failed"],
+        Meta(
+            description="stopping: it is told to stop; would_stop: it would be (dry_run); stopping_already: it was "
+            "told before; over: nothing is left to stop; unknown: no such job here; failed: see the message"
+        ),
+    ]
+    message: Annotated[str, Meta(description="the same in words")]
+
+
+class StopOutcomes(Struct, frozen=True, kw_only=True):
+    """One for each job that was named, in that order."""
+
+    jobs: list[StopOutcome]
 
 
 class JobEvent(Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import examples
-from dms.adapters.http.replies import json_reply
+from dms.adapters.http.replies import list_reply
 from dms.adapters.http.routes import Api, Route
 
 
@@ -24,17 +24,16 @@ class CheckpointAnswer(Struct, frozen=True, kw_only=True):
 async def list_checkpoints(request: Request, api: Api) -> HTTPResponse:
     """A list by file name, empty for none."""
     del request
-    return json_reply(
-        [
-            CheckpointAnswer(
-                checkpoint_dir=stored.folder,
-                filename_path=stored.name,
-                last_modified=stored.last_modified,
-                size_bytes=stored.size_bytes,
-            )
-            for stored in await api.services.checkpoints.listed()
-        ]
-    )
+    found = [
+        CheckpointAnswer(
+            checkpoint_dir=stored.folder,
+            filename_path=stored.name,
+            last_modified=stored.last_modified,
+            size_bytes=stored.size_bytes,
+        )
+        for stored in await api.services.checkpoints.listed()
+    ]
+    return list_reply(found, len(found))
 
 
 ROUTES = (
@@ -49,7 +48,7 @@ ROUTES = (
                 "size_bytes": 20480,
             }
         ],
-        tags=("run",),
+        tags=("run",), counted=True,
         description="Archives of /workspace, fetched from the providers while the jobs run and when they end. A "
         'request with `params.resume_job` `{"resume": true, "progress_file": "<filename_path>"}` goes on from one.',
     ),

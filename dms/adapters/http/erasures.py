@@ -9,7 +9,7 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http import examples
 from dms.adapters.http.answers import JobId, Time
-from dms.adapters.http.replies import iso, json_reply, query, query_int
+from dms.adapters.http.replies import iso, json_reply, list_reply, query, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, whole
 from dms.adapters.http.strict_json import parse
 from dms.application.records.erasures import Open
@@ -81,7 +81,7 @@ async def list_erasures(request: Request, api: Api) -> HTTPResponse:
     """{"items", "next_token"}, newest first."""
     limit = query_int(request, "limit", PAGE, LARGEST_PAGE, lowest=1)
     await api.settled()
-    page = await api.views.page(_ERASURES, limit=limit, after=query(request, "after"), newest_first=True)
+    page = await api.views.page(_ERASURES, limit=limit, after=query(request, "after"), newest_first=True, counted=True)
     items = [
         ErasureItem(
             erasure_id=row.erasure_id, state=row.state, scopes=row.scopes, requested_at=iso(row.requested_at) or "",
@@ -89,7 +89,7 @@ async def list_erasures(request: Request, api: Api) -> HTTPResponse:
         )
         for row in page.rows
     ]  # fmt: skip
-    return json_reply(ErasurePage(items=items, next_token=page.next))
+    return list_reply(ErasurePage(items=items, next_token=page.next), page.total)
 
 
 _TAGS = ("operators",)
@@ -108,7 +108,7 @@ ROUTES = (
         "could not be carried out at once: it goes on by itself.",
     ),
     Route(
-        "GET", "/erasures", list_erasures, "Erasures, newest first.",
+        "GET", "/erasures", list_erasures, "Erasures, newest first.", counted=True,
         query=(
             Parameter("limit", "Most erasures in the answer.", whole(LARGEST_PAGE, lowest=1, default=PAGE)),
             Parameter("after", "Continue after this one: a page's next_token."),

@@ -129,6 +129,11 @@ JOB: dict[str, Any] = {
     "failed_attempts": [],
     "lines_before": 0,
     "resumed_from": "",
+    "checkpoints": 0,
+    "paid": True,
+    "cost": "0.02728",
+    "claimed": False,
+    "settled": False,
     "position": 17,
     "log_url": f"http://localhost:9999/api/v1/jobs/{JOB_ID}/logs?token={'c2' * 16}",
 }

@@ -13,7 +13,7 @@ from sanic import HTTPResponse, Request
 from dms.adapters.http import answers, examples
 from dms.adapters.http.connection import Socket
 from dms.adapters.http.conversation import Conversation, Talk
-from dms.adapters.http.replies import checked_job_id, iso, json_reply, query, query_choice, query_int
+from dms.adapters.http.replies import checked_job_id, iso, json_reply, list_reply, query, query_choice, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, WebSocket, choice, whole
 from dms.adapters.http.sockets import Endpoint, is_local
 from dms.adapters.http.strict_json import parse
@@ -133,10 +133,11 @@ async def list_transfers(request: Request, api: Api) -> HTTPResponse:
         after=query(request, "after"),
         where=where,
         newest_first=True,
+        counted=True,
     )
     places = _places(api)
     items = [_row(api, row, places) for row in page.rows]
-    return json_reply(TransferPage(items=items, next_token=page.next))
+    return list_reply(TransferPage(items=items, next_token=page.next), page.total)
 
 
 async def show(request: Request, api: Api) -> HTTPResponse:
@@ -344,6 +345,7 @@ ROUTES = (
             Parameter("after", "The next_token of the page before."),
         ),
         answer=TransferPage, answer_example={"items": [_EXAMPLE], "next_token": ""}, errors=(400,), tags=_TAGS,
+        counted=True,
     ),
     Route(
         "GET", "/peers/files/<transfer_id>", show, "One transfer.", answer=TransferAnswer, answer_example=_EXAMPLE,

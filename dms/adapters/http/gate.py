@@ -25,7 +25,7 @@ _PARAMETER = re.compile(r"""\s*;\s*(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|
 _UTF_8 = ("utf-8", "utf8")
 _METHODS = "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"
 _HEADERS = "Origin, Content-Length, Content-Type, X-Request-ID, Traceparent, X-Log-Token"
-_EXPOSED = "X-Request-ID, Link, X-Position, X-Total"
+_EXPOSED = "X-Request-ID, Link, X-Position, X-Total, X-Head"
 _PREFLIGHT_SECONDS = 12 * 3600
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 
 import msgspec
@@ -10,6 +9,7 @@ from msgspec import Meta, Struct
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
+from dms.adapters.http.job_lists import LARGEST_PAGE, job_answer, stop_one
 from dms.adapters.http.joblogs import NDJSON, logs
 from dms.adapters.http.joblogs import TEXT as TEXT_MEDIA
 from dms.adapters.http.past import AS_OF, views_at
@@ -17,7 +17,6 @@ from dms.adapters.http.problems import Finding
 from dms.adapters.http.replies import (
     LARGEST,
     checked_job_id,
-    dated,
     iso,
     json_reply,
     query,
@@ -29,17 +28,15 @@ from dms.adapters.http.sockets import is_local
 from dms.adapters.http.strict_json import Findings, parse
 from dms.adapters.http.thorough import read_thoroughly
 from dms.application.jobs.request_check import ReadingFindings
-from dms.domain.deployment import Deployment, Fault
+from dms.domain.deployment import Deployment
 from dms.domain.event import Recorded, open_data
 from dms.domain.job import Job
 from dms.domain.request import ServiceRequest
 from dms.domain.request_doubts import doubts_of
-from dms.errors import InvalidInput, NotFound
-from projections.jobs import STATUSES, JobRow, Jobs
+from dms.errors import NotFound
+from projections.jobs import JobRow, Jobs
 
 _JOBS = Jobs()
-_ROLES = {"sp": "service provider", "cp": "compute provider"}
-PAGE, LARGEST_PAGE = 50, 1000
 _NOT_READ = frozenset(
     f"/{key}"
     for key in (
@@ -54,10 +51,6 @@ _NOT_READ = frozenset(
         "distribute_75_hash",
     )
 )  # for editors; and what known clients send, which the original overwrote
-_ID_BEGINS = re.compile("[0-9a-f-]{0,36}")
-_BEHIND = "\U0010ffff"  # every id that begins so stands before it
-TERMINATED = "terminated by its owner"
-TERMINATED_BY_PROVIDER = "terminated by its compute provider"
 
 
 class TerminateBody(Struct, frozen=True):
@@ -130,54 +123,8 @@ def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
 
 
-async def list_jobs(request: Request, api: Api) -> HTTPResponse:
-    """{"items", "next_token"}, newest first; next_token goes into `after`, and is empty at the end."""
-    limit = query_int(request, "limit", PAGE, LARGEST_PAGE, lowest=1)
-    where: dict[str, Any] = {}
-    if status := query(request, "status"):
-        where["status"] = _statuses(status)
-    if role := query(request, "role"):
-        where["role"] = _role(role)
-    if peer := query(request, "peer"):
-        where["peer"] = peer
-    views = await views_at(request, api)
-    begins = _beginning(query(request, "id"))
-    after = query(request, "after") or (begins + _BEHIND if begins else "")
-    page = await views.page(_JOBS, limit=limit, after=after, where=where, newest_first=True)
-    found = [row for row in page.rows if row.job_id.startswith(begins)]  # they stand together: ids are in order
-    rows = [_job_answer(row, request, api) for row in found]
-    for row in rows:
-        del row["timeline"]
-    return json_reply({"items": rows, "next_token": page.next if len(found) == len(page.rows) else ""})
-
-
-def _beginning(text: str) -> str:
-    """Of job ids. Raises InvalidInput."""
-    if not _ID_BEGINS.fullmatch(text):
-        what = f"expected the beginning of a job id, got '{text[:64]}'"
-        raise InvalidInput(f"query parameter id: {what}", [("?id", what)])
-    return text
-
-
-def _statuses(text: str) -> tuple[str, ...]:
-    """Raises InvalidInput, naming those that there are."""
-    found = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
-    for part in found:
-        if part not in STATUSES:
-            known = ", ".join(STATUSES)
-            raise InvalidInput(f"status is '{part[:64]}'; one of {known}", [("?status", f"one of {known}")])
-    return found
-
-
-def _role(text: str) -> str:
-    role = _ROLES.get(text.casefold(), text)
-    if role not in _ROLES.values():
-        raise InvalidInput(f"role is '{text[:64]}'; sp or cp", [("?role", "sp or cp")])
-    return role
-
-
 async def show_job(request: Request, api: Api) -> HTTPResponse:
-    return json_reply(_job_answer(await _row(request, api), request, api))
+    return json_reply(job_answer(await _row(request, api), request, api))
 
 
 async def _row(request: Request, api: Api) -> JobRow:
@@ -188,12 +135,6 @@ async def _row(request: Request, api: Api) -> JobRow:
     if row is None:
         raise NotFound(f"no job {job_id} here{' then' if query(request, 'as_of') else ''}")
     return row
-
-
-def _job_answer(row: JobRow, request: Request, api: Api) -> dict[str, Any]:
-    shown = dated(msgspec.to_builtins(row))
-    shown["log_url"] = f"http://{request.headers['host']}{api.log_path(row.job_id)}"
-    return shown
 
 
 async def history(request: Request, api: Api) -> HTTPResponse:
@@ -234,20 +175,12 @@ async def terminate(request: Request, api: Api) -> HTTPResponse:
     """Of either role: our own job, or one that runs here for another peer. 409 when it is over."""
     job_id = checked_job_id(request.match_info["job_id"])
     reason = parse(request.body, TerminateBody).reason if request.body else ""
-    services = api.services
-    if services.log.load(Job, job_id) is not None:
-        reason = reason or TERMINATED
-        await services.service_provider.terminate(job_id, reason)
-    else:
-        reason = reason or TERMINATED_BY_PROVIDER  # what the other side's user reads
-        await services.compute_provider.stop(job_id, "compute provider", reason, Fault.PROVIDER)
+    reason = await stop_one(api, job_id, reason)
     return json_reply({"message": f"job {job_id} is told to stop", "job_id": job_id, "reason": reason})
 
 
 _JOB_TAG = ("jobs",)
-_SOME_STATUSES = {"type": "string", "pattern": f"^$|^({'|'.join(STATUSES)})(,({'|'.join(STATUSES)}))*$"}
 _STRICT = (Parameter("strict", "Treat warnings, such as of unknown keys and likely mistakes, as errors.", FLAG),)
-_AFTER = Parameter("after", "Continue after this one: a page's next_token.")
 _TERMINATE: dict[str, Any] = {
     "body": TerminateBody,
     "body_optional": True,
@@ -275,23 +208,6 @@ ROUTES = (
         body_example=examples.SERVICE_REQUEST, answer=answers.DryRun, answer_example=examples.DRY_RUN,
         errors=(400, 404), tags=("run",),
         description="Nothing is recorded, held or promised. What can't be run is refused as by `/run/request-service`.",
-    ),
-    Route(
-        "GET", "/jobs", list_jobs, "Jobs of both roles, newest first.",
-        query=(
-            Parameter("status", f"One or more, with commas between, of {', '.join(STATUSES)}.", _SOME_STATUSES,
-                      example="running,failed"),
-            Parameter("id", "How the ids begin.", {"type": "string", "pattern": f"^{_ID_BEGINS.pattern}$"},
-                      example="0199"),
-            Parameter("role", "As service provider or as compute provider.",
-                      choice("sp", "cp", "service provider", "compute provider")),
-            Parameter("peer", "Peer id of the other side."),
-            Parameter("limit", "Most jobs in the answer.", whole(LARGEST_PAGE, lowest=1, default=PAGE)),
-            _AFTER,
-            AS_OF,
-        ),
-        answer=answers.JobPage, answer_example={"items": [examples.JOB], "next_token": ""}, errors=(400,),
-        tags=_JOB_TAG,
     ),
     Route(
         "GET", "/jobs/<job_id>", show_job, "One job.", query=(AS_OF,), answer=answers.JobDetail,

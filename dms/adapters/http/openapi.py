@@ -43,6 +43,17 @@ PATH_PARAMETERS: Mapping[str, Parameter] = {
     ),
     "name": Parameter("name", "Its name.", {"type": "string", "minLength": 1}, example="jobs"),
 }
+HEADERS: Mapping[str, Any] = {
+    "x-position": {
+        "description": "Everything up to this position of the log is in the answer; go on with the events behind it.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "x-total": {
+        "description": "How many there are in all, on this page and others.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+}
+_WITH_HEADER = {"x-position": "shows_position", "x-total": "counted"}  # which property of a route says so
 NO_NUL = "^[^\\u0000]*$"
 _STEP = re.compile(r"<(\w+)(?::\w+)?>")
 _ABOUT = """Runs container jobs on the machines of a decentralised network.
@@ -196,7 +207,12 @@ def _answer(route: Route, shapes: Shapes) -> dict[str, Any]:
         first = content[next(iter(content))]
         plain = first["schema"] != {"type": "string"} or isinstance(route.answer_example, str)
         first["example" if plain else "x-item-example"] = route.answer_example
-    return {"description": route.summary, **({"content": content} if content else {})}
+    headers = {name: header for name, header in HEADERS.items() if getattr(route, _WITH_HEADER[name])}
+    return {
+        "description": route.summary,
+        **({"headers": headers} if headers else {}),
+        **({"content": content} if content else {}),
+    }
 
 
 def _path_parameters(address: str) -> list[dict[str, Any]]:

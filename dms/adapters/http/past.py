@@ -9,7 +9,7 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
 from dms.adapters.http.replies import LARGEST, dated, json_reply, query, time_us
-from dms.adapters.http.routes import Api, Parameter, Route
+from dms.adapters.http.routes import Api, Parameter, Route, show_position
 from dms.errors import InvalidInput
 from projections.base import Projection, Views
 from projections.capacity import Capacity, CapacityRow
@@ -23,10 +23,25 @@ PAGE = 5000
 async def views_at(request: Request, api: Api) -> Views:
     """The views as they are, or as they were `as_of`. Raises InvalidInput, Unavailable."""
     text = query(request, "as_of")
+    position = await position_of(text, "as_of", api) if text else 0
+    await api.settled()
     if not text:
-        await api.settled()
         return api.views
-    return api.views.at(await position_of(text, "as_of", api))
+    show_position(request, position)
+    return api.views.at(position)
+
+
+async def moment_of(request: Request, api: Api) -> int:
+    """Unix µs: now, or when the newest event came that is counted in `as_of`; 0 before the first."""
+    if not query(request, "as_of"):
+        return api.services.now()
+    return await time_at(request.ctx.position, api)
+
+
+async def time_at(position: int, api: Api) -> int:
+    """When the event at that position was recorded, Unix µs; 0 at 0."""
+    found = await api.services.log.read(position - 1, 1) if position else ()
+    return found[0].time if found else 0
 
 
 async def position_of(text: str, name: str, api: Api) -> int:

@@ -225,6 +225,11 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "failed_attempts": "the attempts before this one",
         "lines_before": "lines of output by the attempts before this one",
         "resumed_from": "SHA-256 of the checkpoint that this attempt went on from; empty for none",
+        "checkpoints": "how many the service provider has, or this compute provider saved",
+        "paid": "whether it was paid for",
+        "cost": "NTX that the compute provider gets, decimal text; empty until a job that was paid for is over",
+        "claimed": "whether the reward was asked for",
+        "settled": "whether the reward was paid out",
         "log_url": "its output, with the token that is the right to read it",
         "peer": "peer id of the other side",
         "position": "of the newest event that is counted in",
@@ -366,6 +371,11 @@ _OWN: Mapping[str, Mapping[str, str]] = {
     "StatusBody": {"is_available": "whether to take jobs"},
     "SyncBody": {"address": "the wallet whose transactions are looked up"},
     "Synchronized": {"updated": "how many transactions were found paid out"},
+    "StopBody": {
+        "job_ids": "the jobs to stop; no others are",
+        "reason": "recorded, and told the other sides",
+    },
+    "StopOutcomes": {"jobs": "one for each job that was named, in that order"},
     "TerminateBody": {"reason": "recorded, and told the other side"},
     "TimelineStep": {"event": "the event's type", "note": "its reason, where it has one"},
     "Transaction": {

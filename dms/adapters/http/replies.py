@@ -26,6 +26,11 @@ def json_reply(body: Any, status: int = 200, headers: Mapping[str, str] | None =
     return HTTPResponse(_encoder.encode(body), status, dict(headers or {}), "application/json")
 
 
+def list_reply(body: Any, total: int) -> HTTPResponse:
+    """A list, or a page of one that has so many rows in all."""
+    return json_reply(body, headers={"x-total": str(total)})
+
+
 def request_id(request: Request) -> str:
     """The caller's X-Request-ID when it is a plain one, else one of ours; the same for the whole request."""
     known: str | None = getattr(request.ctx, "request_id", None)

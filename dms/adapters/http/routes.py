@@ -106,6 +106,7 @@ class Route:
     media: for an answer that is not (only) JSON: content type -> type or schema, of one item where it is a stream;
     a tuple where items differ.
     changes: a GET that changes something, as some of the original's do: web pages of elsewhere may not ask for it.
+    counted: its header x-total says how many there are in all.
     errors: statuses beyond those of every route (`openapi.COMMON`). body_example, answer_example: JSON values.
     """
 
@@ -129,10 +130,16 @@ class Route:
     stream: bool = False
     deprecated: bool = False
     changes: bool = False
+    counted: bool = False
 
     @property
     def address(self) -> str:
         return self.path if self.root else PREFIX + self.path
+
+    @property
+    def shows_position(self) -> bool:
+        """Whether its header x-position says which events its answer has counted in. A stream has them in itself."""
+        return self.method == "GET" and not (self.early or self.stream)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,10 +173,18 @@ async def run(route: Route, request: Request, api: Api) -> HTTPResponse | None:
         request.app.ctx.gate.check_change(request)
         if request.method == "HEAD":  # it may never change anything
             return HTTPResponse(None, 200, content_type="application/json")
+    if route.shows_position:
+        show_position(request, api.services.log.head)
     if route.stream and query_bool(request, "follow"):
         connection_of(request).follow()
     with caused_by(new_id(), traceparent(request)):
         return await route.handler(request, api)
+
+
+def show_position(request: Request, position: int) -> None:
+    """Everything up to that position of the log is in the answer: whoever goes on with the events behind it misses
+    none."""
+    request.ctx.position = position
 
 
 def traceparent(request: Request) -> str:

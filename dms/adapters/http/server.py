@@ -31,6 +31,7 @@ from dms.adapters.http import (
     events,
     files,
     gpu,
+    job_lists,
     job_metrics,
     job_output,
     jobs,
@@ -72,6 +73,7 @@ MODULES = (
     default_provider,
     files,
     chat,
+    job_lists,
     jobs,
     job_output,
     job_metrics,
@@ -200,6 +202,9 @@ def _guard(app: Sanic[Any, Any], gate: Gate) -> None:
         response.headers["x-request-id"] = request_id(request)
         response.headers["x-content-type-options"] = "nosniff"
         response.headers.setdefault("cache-control", "no-store")
+        position = getattr(request.ctx, "position", None)
+        if position is not None and response.status < 400:
+            response.headers["x-position"] = str(position)
         own_vary = response.headers.get("vary", "")
         response.headers.update(gate.cors(request))
         if own_vary:

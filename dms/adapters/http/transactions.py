@@ -12,7 +12,7 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
 from dms.adapters.http.past import AS_OF, views_at
-from dms.adapters.http.replies import LARGEST, iso, json_reply, query, query_int
+from dms.adapters.http.replies import LARGEST, iso, json_reply, list_reply, query, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, choice, whole
 from dms.adapters.http.strict_json import parse
 from dms.application.payments.transactions import SYNC_AFTER_SECONDS
@@ -61,7 +61,8 @@ async def list_transactions(request: Request, api: Api) -> HTTPResponse:
     rows = await _rows(await views_at(request, api))
     done = [row.job_id for row in rows if row.transaction_type == DONE]
     left_out = set(done[size_done:]) if size_done else set()
-    return json_reply([_transaction_answer(row) for row in rows if row.job_id not in left_out])
+    shown = [_transaction_answer(row) for row in rows if row.job_id not in left_out]
+    return list_reply(shown, len(shown))
 
 
 def _size_done(request: Request) -> int:
@@ -167,7 +168,7 @@ ROUTES = (
             AS_OF,
         ),
         answer=list[answers.Transaction], answer_example=[examples.TRANSACTION], errors=(400,), tags=_TAGS,
-        changes=True,
+        changes=True, counted=True,
     ),
     Route(
         "POST", "/transactions/request-reward", request_reward, "Claim the reward of a job that is over.",

@@ -95,9 +95,11 @@ class Figures(Collector):
         self._readers, self._clients = readers, clients
         with suppress(LogUnavailable):  # what was read last is shown until the views are there again
             self._own = await self._views.get(Capacity(), OWN)
-            self._open = await self._views.counts(Jobs(), ("status", "role"), {"status": ("requested", *OPEN_STATUSES)})
-            counts = await self._views.counts(Capacity(), (), {})
-            self._known = sum(counts.values()) - (self._own is not None)
+            still_open = {"status": ("requested", *OPEN_STATUSES)}
+            totals = await self._views.totals(Jobs(), ("status", "role"), still_open)
+            self._open = {values: jobs for values, (jobs,) in totals.items()}
+            ((known,),) = (await self._views.totals(Capacity(), (), {})).values()
+            self._known = known - (self._own is not None)
         encode, content_type = exposition.choose_encoder(accept)
         return encode(self._registry), content_type
 

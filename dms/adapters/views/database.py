@@ -86,6 +86,7 @@ def _prepare(connection: sqlite3.Connection, database: Path) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     # Lost at a power cut are at most views of events that the log still has: they are folded again.
     connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA temp_store = MEMORY")  # rows of past moments belong in no other file
     connection.execute("PRAGMA secure_delete = ON")  # an erased person must not live on in free pages
     [(found,)] = connection.execute("PRAGMA quick_check(1)").fetchall()
     if found != "ok":
@@ -99,7 +100,7 @@ def _prepare(connection: sqlite3.Connection, database: Path) -> None:
 def _foreign(connection: sqlite3.Connection) -> Iterator[str]:
     for kind, name in connection.execute("SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view')"):
         columns = [row[1] for row in connection.execute(f'PRAGMA table_info("{name.replace(chr(34), chr(34) * 2)}")')]
-        ours = name.startswith("view_") and columns[:2] == ["key", "body"]
+        ours = name.startswith("view_") and columns[:1] == ["key"] and "body" in columns
         if not (name.startswith("sqlite_") or (kind == "table" and (ours or OUR_TABLES.get(name) == columns))):
             yield str(name)
 

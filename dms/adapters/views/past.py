@@ -1,39 +1,76 @@
-"""The views as they were at a position of the log: the same folds, over the events up to it.
+"""The views as they were at a position of the log: the same folds, over the events up to it, and asked in the same SQL.
 
-A row of one or two aggregates is folded from their streams alone. A view whose rows come from many is folded whole,
-from the newest snapshot before the position, which the live view left on its way.
+A row of one or two aggregates is now as it was then, unless events came since; those that changed are folded from their
+streams alone, and stand in for the live rows. A view whose rows come from many is folded whole, from the newest
+snapshot before the position, which the live view left on its way.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+import asyncio
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from msgspec import Struct
 
+from dms.adapters.views.queries import Asked, Source
+from dms.adapters.views.table import ViewTable
 from dms.application.ports import EventLog
+from dms.database import connect_in_memory
 from dms.domain.event import Recorded
-from dms.errors import Conflict, InvalidInput
+from dms.errors import Conflict
 from dms.recent import Recent
-from projections.base import Page, Projection, fold
+from projections.base import BEGUN, KEY, POSITION, Page, Projection, Where, fold
 
 S = TypeVar("S", bound=Struct)
+T = TypeVar("T")
 PAGE = 5000
-FOLDS_KEPT = 4  # whole views at a past position, in memory: the pages of one list ask for the same
+FOLDS_KEPT = 4  # views at a past position, in memory: the pages of one list ask for the same
 
 
 class Kept(Protocol):
     """What the live views keep for those of the past."""
 
-    async def keys(self, projection: Projection[Any], after: str, limit: int, *, newest_first: bool) -> Sequence[str]:
-        """Keys of rows behind a key, in order."""
+    def table(self, projection: Projection[Any]) -> ViewTable: ...
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T: ...
 
     async def snapshot(self, projection: Projection[Any], position: int) -> tuple[int, dict[str, Any]]:
         """(position, rows by key) of the newest one that is not behind `position`; (0, {}) for none."""
 
 
-Folds = Recent[tuple[str, int], dict[str, Any]]
-"""Whole folds that were asked for last: (view, position) -> rows by key."""
+class Rows(NamedTuple):
+    """Where the rows of a moment are found. folded: those that are not the live table's own."""
+
+    connection: sqlite3.Connection
+    source: Source
+    folded: Mapping[str, Any]
+
+
+Look = Callable[[ViewTable, Rows], T]
+
+
+class Whole:
+    """All rows of a view at one moment, in memory."""
+
+    def __init__(self, table: ViewTable, rows: Mapping[str, Any]) -> None:
+        self.rows, self._table = rows, table
+        self._lock = threading.Lock()
+        self._connection = connect_in_memory()
+        weakref.finalize(self, self._connection.close)
+        _fill(self._connection, table, rows)
+
+    def look(self, look: Look[T]) -> T:
+        """Blocking."""
+        with self._lock:
+            return look(self._table, Rows(self._connection, Source(_name(self._table)), self.rows))
+
+
+Folds = Recent[tuple[str, int], Any]
+"""What was folded for those who asked last: (view, position) -> Whole, or rows by key."""
 
 
 class PastViews:
@@ -48,7 +85,7 @@ class PastViews:
     async def get(self, projection: Projection[S], key: str) -> S | None:
         streams = projection.streams(key)
         if streams is None:
-            found: S | None = (await self._whole(projection)).get(key)
+            found: S | None = (await self._whole(projection)).rows.get(key)
             return found
         return await self._row(projection, key, streams)
 
@@ -58,18 +95,23 @@ class PastViews:
         *,
         limit: int,
         after: str = "",
-        where: Mapping[str, Any] | None = None,
+        where: Where | None = None,
         newest_first: bool = False,
+        order_by: str = "",
+        offset: int = 0,
+        counted: bool = False,
     ) -> Page:
-        fits = _fits(projection, where or {})
-        found: list[tuple[str, S]] = []
-        async for key, row in self._rows(projection, after, newest_first):
-            if fits(row):
-                found.append((key, row))
-            if len(found) > limit:
-                break
-        rows = [row for _, row in found[:limit]]
-        return Page(rows=rows, next=found[limit - 1][0] if len(found) > limit else "")
+        asked = Asked(limit, after, where or {}, newest_first, order_by, offset, counted)
+        return await self._look(
+            projection, lambda table, rows: table.page(rows.connection, asked, rows.source, rows.folded)
+        )
+
+    async def totals(
+        self, projection: Projection[Any], columns: Sequence[str], where: Where, sums: Sequence[str] = ()
+    ) -> Mapping[tuple[Any, ...], tuple[int, ...]]:
+        return await self._look(
+            projection, lambda table, rows: table.totals(rows.connection, columns, where, sums, rows.source)
+        )
 
     async def rebuild(self, name: str) -> int:
         raise Conflict(f"view {name} of position {self.position} is made anew each time")
@@ -77,20 +119,44 @@ class PastViews:
     def positions(self) -> Mapping[str, int]:
         return {}
 
-    # --- rows in order -----------------------------------------------------------------------------
-    async def _rows(self, projection: Projection[S], after: str, newest_first: bool) -> AsyncIterator[tuple[str, S]]:
+    async def _look(self, projection: Projection[Any], look: Look[T]) -> T:
         if projection.streams("") is None:
-            rows = await self._whole(projection)
-            for key in sorted(rows, reverse=newest_first):
-                if not after or (key < after if newest_first else key > after):
-                    yield key, rows[key]
-            return
-        while keys := await self._kept.keys(projection, after, 200, newest_first=newest_first):
-            for key in keys:
-                row = await self._row(projection, key, projection.streams(key) or ())
-                if row is not None:
-                    yield key, row
-            after = keys[-1]
+            return await asyncio.to_thread((await self._whole(projection)).look, look)
+        return await self._look_over_live(projection, look)
+
+    # --- rows of their own streams -------------------------------------------------------------------
+    async def _look_over_live(self, projection: Projection[Any], look: Look[T]) -> T:
+        table = self._kept.table(projection)
+        folded: dict[str, Any] = self._folds.get((projection.name, self.position)) or {}
+        self._folds[projection.name, self.position] = folded
+        while True:  # a row may change while the others are folded
+            missing, found = await self._kept.read(lambda connection: self._over(connection, table, folded, look))
+            if found is not None:
+                return found
+            for key in missing:
+                folded[key] = await self._row(projection, key, projection.streams(key) or ())
+
+    def _over(
+        self, connection: sqlite3.Connection, table: ViewTable, folded: Mapping[str, Any], look: Look[T]
+    ) -> tuple[Sequence[str], T | None]:
+        """What was looked for, or the keys of rows that have to be folded first."""
+        live, past = table.source.sql, _name(table)
+        changed = [
+            key
+            for (key,) in connection.execute(
+                f"SELECT {KEY} FROM {live} WHERE {POSITION} > ? AND {BEGUN} <= ?", (self.position, self.position)
+            )
+        ]
+        missing = [key for key in changed if key not in folded]
+        if missing:
+            return missing, None
+        columns = ", ".join((KEY, *table.projection.columns))
+        both = f"(SELECT {columns} FROM {live} WHERE {POSITION} <= ? UNION ALL SELECT {columns} FROM temp.{past})"
+        try:
+            _fill(connection, table, {key: folded[key] for key in changed}, "TEMP")
+            return (), look(table, Rows(connection, Source(both, (self.position,)), folded))
+        finally:
+            connection.execute(f"DROP TABLE IF EXISTS temp.{past}")
 
     async def _row(self, projection: Projection[S], key: str, streams: Sequence[str]) -> S | None:
         events: list[Recorded] = []
@@ -108,31 +174,32 @@ class PastViews:
             if len(page) < PAGE or page[-1].position > self.position:
                 return found
 
-    async def _whole(self, projection: Projection[Any]) -> dict[str, Any]:
-        rows = self._folds.get((projection.name, self.position))
-        if rows is not None:
-            return rows
+    # --- rows of many --------------------------------------------------------------------------------
+    async def _whole(self, projection: Projection[Any]) -> Whole:
+        whole: Whole | None = self._folds.get((projection.name, self.position))
+        if whole is not None:
+            return whole
         position, rows = await self._kept.snapshot(projection, self.position)
         while position < self.position:
             page = await self._log.read(position, min(PAGE, self.position - position))
             fold(projection, rows, page)
             position = page[-1].position
-        self._folds[projection.name, self.position] = rows
-        return rows
+        whole = await asyncio.to_thread(Whole, self._kept.table(projection), rows)
+        self._folds[projection.name, self.position] = whole
+        return whole
 
 
-def _fits(projection: Projection[Any], where: Mapping[str, Any]) -> Callable[[Any], bool]:
-    """The same filters as the live view's columns."""
-    names = list(projection.columns)
-    for column in where:
-        if column not in names:
-            raise InvalidInput(f"{projection.name} can't be filtered by {column}")
-    wanted = [
-        (names.index(column), {value} if isinstance(value, str) else set(value)) for column, value in where.items()
-    ]
+def _name(table: ViewTable) -> str:
+    return f"past_{table.projection.name}"
 
-    def fits(row: Any) -> bool:
-        values = projection.column_values(row)
-        return all(values[index] in choices for index, choices in wanted)
 
-    return fits
+def _fill(connection: sqlite3.Connection, table: ViewTable, rows: Mapping[str, Any], kind: str = "") -> None:
+    """A new table with the columns of the rows; they themselves stay where they are."""
+    columns = table.projection.columns
+    names = "".join(f", {column} {sort}" for column, sort in columns.items())
+    connection.execute(f"CREATE {kind} TABLE {_name(table)} ({KEY} TEXT PRIMARY KEY{names}) WITHOUT ROWID")
+    values = table.projection.column_values
+    connection.executemany(
+        f"INSERT INTO {_name(table)} VALUES ({','.join('?' * (1 + len(columns)))})",
+        [(key, *values(row)) for key, row in rows.items() if row is not None],
+    )

@@ -17,6 +17,7 @@ from dms.adapters.views.database import Damaged, forget_aside
 from dms.adapters.views.file import ViewFile
 from dms.adapters.views.folding import TableFolds
 from dms.adapters.views.past import FOLDS_KEPT, Folds, PastViews
+from dms.adapters.views.queries import Asked
 from dms.adapters.views.table import ViewTable
 from dms.application.loops import Loop, Loops, Patience
 from dms.application.ports import EventLog
@@ -25,7 +26,7 @@ from dms.application.wakeup import Wakeup
 from dms.domain.event import Recorded
 from dms.errors import Conflict, LogCorrupt, LogUnavailable, NotFound
 from dms.recent import Recent
-from projections.base import LeftOut, Page, Projection
+from projections.base import LeftOut, Page, Projection, Where
 
 S = TypeVar("S", bound=Struct)
 T = TypeVar("T")
@@ -147,9 +148,6 @@ class SQLiteViews:
         return f"{error}; it is set aside as {aside}, and the views are made anew from the log"
 
     # --- look-ups ------------------------------------------------------------------------------------
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await asyncio.to_thread(self._file.look_up, work)
-
     def positions(self) -> Mapping[str, int]:
         return {name: view.position for name, view in self._views.items()}
 
@@ -167,29 +165,33 @@ class SQLiteViews:
         *,
         limit: int,
         after: str = "",
-        where: Mapping[str, Any] | None = None,
+        where: Where | None = None,
         newest_first: bool = False,
+        order_by: str = "",
+        offset: int = 0,
+        counted: bool = False,
     ) -> Page:
-        view = self._views[projection.name]
-        return await self._read(lambda connection: view.page(connection, limit, after, where or {}, newest_first))
+        asked = Asked(limit, after, where or {}, newest_first, order_by, offset, counted)
+        return await self.read(lambda connection: self.table(projection).page(connection, asked))
 
-    async def counts(
-        self, projection: Projection[Any], columns: Sequence[str], where: Mapping[str, Sequence[str]]
-    ) -> Mapping[tuple[Any, ...], int]:
-        view = self._views[projection.name]
-        return await self._read(lambda connection: view.counts(connection, columns, where))
+    async def totals(
+        self, projection: Projection[Any], columns: Sequence[str], where: Where, sums: Sequence[str] = ()
+    ) -> Mapping[tuple[Any, ...], tuple[int, ...]]:
+        return await self.read(lambda connection: self.table(projection).totals(connection, columns, where, sums))
 
     # --- for the views of the past -------------------------------------------------------------------
     def at(self, position: int) -> PastViews:
         return PastViews(self, self._log, self._folds, position)
 
-    async def keys(self, projection: Projection[Any], after: str, limit: int, *, newest_first: bool) -> Sequence[str]:
-        view = self._views[projection.name]
-        return await self._read(lambda connection: view.keys(connection, after, limit, newest_first))
+    def table(self, projection: Projection[Any]) -> ViewTable:
+        return self._views[projection.name]
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Raises LogUnavailable."""
+        return await asyncio.to_thread(self._file.look_up, work)
 
     async def snapshot(self, projection: Projection[Any], position: int) -> tuple[int, dict[str, Any]]:
-        view = self._views[projection.name]
-        return await self._read(lambda connection: view.snapshot(connection, position))
+        return await self.read(lambda connection: self.table(projection).snapshot(connection, position))
 
     # --- made anew -----------------------------------------------------------------------------------
     async def rebuild(self, name: str) -> int:

@@ -11,16 +11,17 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from dms.adapters.views import queries
 from dms.adapters.views.database import Damaged, is_of_the_value
+from dms.adapters.views.queries import Asked, Source
 from dms.domain.event import Recorded
-from dms.errors import InvalidInput, LogUnavailable
-from projections.base import LeftOut, Page, Projection
+from dms.errors import LogUnavailable
+from projections.base import LeftOut, Page, Projection, Where
 
 log = logging.getLogger(__name__)
 
 SNAPSHOT_EVENTS = 20_000  # between two snapshots of a view whose past can't be folded row by row
 SNAPSHOTS_KEPT = 64  # of one view; beyond it every other one goes
-_LAST_KEY = "\U0010ffff"
 
 
 class ChangedRows:
@@ -52,8 +53,10 @@ class ViewTable:
         self._connection: sqlite3.Connection
         self._encode = msgspec.json.Encoder().encode
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(projection.row_type)
+        self.source = Source(f"view_{projection.name}")
+        names = ", ".join(("key", *projection.columns, "body"))
         marks = ",".join("?" * (2 + len(projection.columns)))
-        self._upsert = f"INSERT OR REPLACE INTO view_{projection.name} VALUES ({marks})"
+        self._upsert = f"INSERT OR REPLACE INTO view_{projection.name} ({names}) VALUES ({marks})"
         self._select = f"SELECT body FROM view_{projection.name} WHERE key = ?"
         self._delete = f"DELETE FROM view_{projection.name} WHERE key = ?"
 
@@ -73,12 +76,9 @@ class ViewTable:
 
     def reset(self) -> None:
         name = self.projection.name
-        columns = "".join(f", {column} {kind}" for column, kind in self.projection.columns.items())
-        indexes = "".join(f"CREATE INDEX view_{name}_{c} ON view_{name} ({c}, key);" for c in self.projection.columns)
         self._connection.executescript(
-            f"BEGIN; DROP TABLE IF EXISTS view_{name};"
-            f"CREATE TABLE view_{name} (key TEXT PRIMARY KEY, body BLOB NOT NULL{columns}) WITHOUT ROWID;"
-            f"{indexes} DELETE FROM view WHERE name = '{name}'; DELETE FROM snapshot WHERE name = '{name}';"
+            f"BEGIN; DROP TABLE IF EXISTS view_{name}; {table_of(self.projection)}"
+            f"DELETE FROM view WHERE name = '{name}'; DELETE FROM snapshot WHERE name = '{name}';"
             f"DELETE FROM left_out WHERE name = '{name}'; COMMIT;"
         )
         self.position, self.left_out = 0, None
@@ -134,7 +134,7 @@ class ViewTable:
 
     def _write(self, rows: Mapping[str, Any]) -> None:
         values = self.projection.column_values
-        kept = [(k, self._encode(r), *values(r)) for k, r in rows.items() if r is not None]
+        kept = [(k, *values(r), self._encode(r)) for k, r in rows.items() if r is not None]
         self._connection.executemany(self._upsert, kept)
         self._connection.executemany(self._delete, [(k,) for k, r in rows.items() if r is None])
 
@@ -170,49 +170,53 @@ class ViewTable:
     def get(self, key: str, connection: sqlite3.Connection) -> Any:
         """As stored; None for no such row. Raises Damaged."""
         row = connection.execute(self._select, (key,)).fetchone()
+        return None if row is None else self.decoded(key, row[0])
+
+    def totals(
+        self,
+        connection: sqlite3.Connection,
+        columns: Sequence[str],
+        where: Where,
+        sums: Sequence[str],
+        source: Source | None = None,
+    ) -> Mapping[tuple[Any, ...], tuple[int, ...]]:
+        """See Views.totals."""
+        found = connection.execute(*queries.totals(self.projection, source or self.source, columns, where, sums))
+        return queries.as_totals(found.fetchall(), len(columns))
+
+    def page(
+        self,
+        connection: sqlite3.Connection,
+        asked: Asked,
+        source: Source | None = None,
+        others: Mapping[str, Any] | None = None,
+    ) -> Page:
+        """See Views.page. others: rows of the source that are not the table's own. The keys are found first, by columns
+        alone, so that what is passed over is not read."""
+        rows = source or self.source
+        found = connection.execute(*queries.page(self.projection, rows, asked)).fetchall()
+        total = 0
+        if asked.counted:
+            total = connection.execute(*queries.count(self.projection, rows, asked.where)).fetchone()[0]
+        keys, known = [key for key, _ in found[: asked.limit]], others or {}
+        return Page(
+            rows=[known[key] if key in known else self.get(key, connection) for key in keys],
+            next=queries.token(asked, *found[asked.limit - 1]) if len(found) > asked.limit else "",
+            total=total,
+        )
+
+    def decoded(self, key: str, body: bytes) -> Any:
+        """Raises Damaged."""
         try:
-            return None if row is None else self._decoder.decode(row[0])
+            return self._decoder.decode(body)
         except (msgspec.DecodeError, TypeError) as error:
             raise Damaged(f"row {key} of the view {self.projection.name} can't be read: {error}") from error
 
-    def keys(self, connection: sqlite3.Connection, after: str, limit: int, newest_first: bool) -> list[str]:
-        compare, order = ("<", "DESC") if newest_first else (">", "ASC")
-        found = connection.execute(
-            f"SELECT key FROM view_{self.projection.name} WHERE key {compare} ? ORDER BY key {order} LIMIT ?",
-            (after or (_LAST_KEY if newest_first else ""), limit),
-        )
-        return [key for (key,) in found]
 
-    def counts(
-        self, connection: sqlite3.Connection, columns: Sequence[str], where: Mapping[str, Sequence[str]]
-    ) -> dict[tuple[Any, ...], int]:
-        names = "".join(f"{column}, " for column in columns)
-        filters = " AND ".join(f"{column} IN ({','.join('?' * len(wanted))})" for column, wanted in where.items())
-        groups = f" GROUP BY {', '.join(columns)}" if columns else ""
-        found = connection.execute(
-            f"SELECT {names}count(*) FROM view_{self.projection.name}{' WHERE ' if filters else ''}{filters}{groups}",
-            [value for wanted in where.values() for value in wanted],
-        )
-        return {tuple(row[:-1]): row[-1] for row in found}
-
-    def page(
-        self, connection: sqlite3.Connection, limit: int, after: str, where: Mapping[str, Any], newest_first: bool
-    ) -> Page:
-        compare, order = ("<", "DESC") if newest_first else (">", "ASC")
-        clauses, arguments = [f"key {compare} ?"], [after or (_LAST_KEY if newest_first else "")]
-        for column, wanted in where.items():
-            if column not in self.projection.columns:
-                raise InvalidInput(f"{self.projection.name} can't be filtered by {column}")
-            choices = [wanted] if isinstance(wanted, str) else list(wanted)
-            clauses.append(f"{column} IN ({','.join('?' * len(choices))})")
-            arguments += choices
-        found = connection.execute(
-            f"SELECT key, body FROM view_{self.projection.name} WHERE {' AND '.join(clauses)} "
-            f"ORDER BY key {order} LIMIT ?",
-            [*arguments, limit + 1],
-        ).fetchall()
-        try:
-            rows = [self._decoder.decode(body) for _, body in found[:limit]]
-        except (msgspec.DecodeError, TypeError) as error:
-            raise Damaged(f"a row of the view {self.projection.name} can't be read: {error}") from error
-        return Page(rows=rows, next=found[limit - 1][0] if len(found) > limit else "")
+def table_of(projection: Projection[Any]) -> str:
+    """SQL that makes the view's table. The columns stand before the body, which reaches into other pages: to look at
+    them alone is quick."""
+    name, indexed = projection.name, projection.columns if projection.indexed is None else projection.indexed
+    columns = "".join(f", {column} {kind}" for column, kind in projection.columns.items())
+    indexes = "".join(f"CREATE INDEX view_{name}_{c} ON view_{name} ({c}, key);" for c in indexed)
+    return f"CREATE TABLE view_{name} (key TEXT PRIMARY KEY{columns}, body BLOB NOT NULL) WITHOUT ROWID;{indexes}"

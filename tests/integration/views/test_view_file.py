@@ -15,6 +15,7 @@ import pytest
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.views import database
+from dms.adapters.views.queries import Asked
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.adapters.views.table import ViewTable
 from dms.domain.deployment import Fault
@@ -244,7 +245,7 @@ async def test_nothing_is_shown_of_a_file_before_it_is_known_to_be_ours(
 
     def looked_at_meanwhile(views: SQLiteViews, view: ViewTable, *, again: bool) -> None:
         with pytest.raises(LogUnavailable, match="the views are not kept"):
-            views._file.look_up(lambda connection: view.page(connection, 10, "", {}, False))
+            views._file.look_up(lambda connection: view.page(connection, Asked(10)))
         looked.append(view.projection.name)
         check(views, view, again=again)
 

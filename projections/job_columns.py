@@ -1,0 +1,109 @@
+"""What a list of jobs is filtered, sorted and summed by: columns beside the jobs view's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from dms.domain.reward import PLACES, amount, from_units, to_units
+from dms.errors import InvalidInput
+
+COLUMNS: Mapping[str, str] = {
+    "status": "TEXT",
+    "role": "TEXT",
+    "peer": "TEXT",
+    "image": "TEXT",
+    "requested_at": "INTEGER",
+    "ended_at": "INTEGER",
+    "ended_day": "TEXT",
+    "price": "TEXT",
+    "reward": "TEXT",
+    "cost_thousands": "INTEGER",
+    "cost_rest": "INTEGER",
+    "searched": "TEXT",
+}
+"""ended_day: in UTC, as in 2026-01-31; empty while the job is not over. price: in an order of text. reward: of a job
+that was paid for and is over, one of REWARDS; else empty. cost_*: two numbers whose sums are exact; see `ntx`.
+searched: see `searchable`."""
+INDEXED = ("status", "peer", "requested_at", "ended_at", "price")
+TO_CLAIM, CLAIMED, PAID_OUT = REWARDS = ("to claim", "claimed", "paid out")
+COST = ("cost_thousands", "cost_rest")
+
+_THOUSANDS = 1000 * 10**PLACES
+_DIGITS = 24  # of the largest price in whole smallest units
+_DAY_US = 86_400 * 1_000_000
+_LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp() * 1_000_000
+
+
+class Listed(Protocol):
+    """What of a row of the view counts here."""
+
+    job_id: str
+    role: str
+    status: str
+    peer: str
+    price: str
+    image: str
+    requested_at: int
+    ended_at: int
+    reason: str
+    paid: bool
+    cost: str
+    claimed: bool
+    settled: bool
+
+
+def column_values(row: Any) -> tuple[Any, ...]:
+    """In the order of COLUMNS. row: Listed."""
+    listed: Listed = row
+    thousands, rest = divmod(_units(listed.cost) or 0, _THOUSANDS)
+    return (
+        listed.status,
+        listed.role,
+        listed.peer,
+        listed.image,
+        listed.requested_at,
+        listed.ended_at,
+        day_of(listed.ended_at),
+        in_order(listed.price),
+        reward_of(listed),
+        thousands,
+        rest,
+        searchable("\n".join((listed.job_id, listed.image, listed.peer, listed.reason))),
+    )
+
+
+def searchable(text: str) -> str:
+    """Text as it is searched: upper and lower case are the same."""
+    return text.casefold()
+
+
+def day_of(time_us: int) -> str:
+    if not 0 < time_us <= _LATEST:
+        return ""
+    return datetime.fromtimestamp(time_us // _DAY_US * 86_400, UTC).strftime("%Y-%m-%d")
+
+
+def in_order(price: str) -> str:
+    """The price so that the order of texts is that of amounts; what is no amount comes first."""
+    units = _units(price)
+    return "" if units is None else f"{units:0{_DIGITS}d}"
+
+
+def reward_of(row: Listed) -> str:
+    if not row.cost:
+        return ""
+    return PAID_OUT if row.settled else CLAIMED if row.claimed else TO_CLAIM
+
+
+def ntx(thousands: int, rest: int) -> str:
+    """What the sums of the COST columns come to, decimal text."""
+    return from_units(thousands * _THOUSANDS + rest, PLACES)
+
+
+def _units(price: str) -> int | None:
+    try:
+        return to_units(amount(price), PLACES) if price else None
+    except InvalidInput:  # a stranger's request may name any text for a price
+        return None
