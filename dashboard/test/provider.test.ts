@@ -2,8 +2,10 @@ import { describe, expect, test } from "vitest";
 import { endWords, leftWords, secondsLeft, timeline } from "../src/pages/cp/deployments";
 import { limits, wrongAmount, wrongOffer, wrongPrice, type Offer } from "../src/pages/cp/offer_rules";
 import { effect, entriesOf, policyOf, textsOf, wrongList } from "../src/pages/cp/policy";
+import { earnedByGpu, withCards } from "../src/pages/cp/earned_gpus";
+import { daily, midnight, NOTHING_EARNED, sinceDays } from "../src/pages/cp/earnings_days";
 import { takingJobs } from "../src/pages/cp/reasons";
-import { amountText, expected, sum, toClaim, units } from "../src/pages/cp/rewards";
+import { amountText, expected, rewardWords, sum, toClaim, units } from "../src/pages/cp/rewards";
 import type { Deployment, Provider, Sample, Transaction } from "../src/pages/cp/types";
 import { linesOf, NO_USAGE, usageOf, withSample } from "../src/pages/cp/usage";
 import { median, peerRows } from "../src/pages/peer_rows";
@@ -114,6 +116,41 @@ describe("rewards", () => {
   test("can be claimed of jobs that are over, earned something here, and were not claimed", () => {
     const paid: Transaction = { tx_hash: "a", transaction_type: "withdraw", paid_at: null, ended_at: null, job_id: "j", role: "compute provider", price: "1", minutes: 1, payee: "", payer: "", reward_type: "withdraw", to_provider: "1", to_requester: "0", claimed: false, settled_by: "" };
     expect(toClaim([paid, { ...paid, claimed: true }, { ...paid, transaction_type: "done" }, { ...paid, role: "service provider" }, { ...paid, to_provider: "0" }, { ...paid, reward_type: "" }])).toEqual([paid]);
+  });
+});
+
+describe("earnings", () => {
+  const earned = (group: string, earned_ntx: string) => ({ ...NOTHING_EARNED, group, jobs: 1, earned_ntx });
+
+  test("have a bar for each day, also for one without a job", () => {
+    const found = daily([earned("2026-01-03", "2"), earned("2026-01-01", "0.5")]);
+    expect(found.earned).toEqual([0.5, 0, 2]);
+    expect(found.times[0]).toBe(Date.UTC(2026, 0, 1) / 1000);
+    expect(daily([])).toEqual({ times: [], earned: [] });
+  });
+
+  test("are asked for since a day began", () => {
+    const noon = Date.UTC(2026, 0, 31, 12);
+    expect(sinceDays(1, noon)).toBe("2026-01-31T00:00:00.000Z");
+    expect(sinceDays(30, noon)).toBe("2026-01-02T00:00:00.000Z");
+    expect(sinceDays(0, noon)).toBe("");
+    expect(new Date(midnight(noon)).getHours()).toBe(0);
+  });
+
+  test("are shared among the GPUs of a job, to the last place", () => {
+    const taken = (job: string, gpu_uuids: string[]) => ({ subject: `deployment-${job}`, data: { gpu_uuids } }) as unknown as Parameters<typeof withCards>[1];
+    const cards = [taken("a", ["GPU-1", "GPU-2", "GPU-3"]), taken("b", ["GPU-1"]), taken("c", [])].reduce(withCards, new Map());
+    expect(earnedByGpu([earned("a", "1"), earned("b", "2"), earned("c", "0.1")], cards)).toEqual([
+      { gpu: "GPU-1", jobs: 2, earned: "2.33333334" }, { gpu: "GPU-2", jobs: 1, earned: "0.33333333" }, { gpu: "GPU-3", jobs: 1, earned: "0.33333333" }, { gpu: "", jobs: 1, earned: "0.1" },
+    ]);
+  });
+
+  test("are told in words", () => {
+    const job = { paid: true, price: "1", cost: "0.75", claimed: false, settled: false };
+    expect(rewardWords(job)).toBe("75 % of the price, to claim");
+    expect(rewardWords({ ...job, cost: "1", claimed: true })).toBe("all of the price, claimed");
+    expect(rewardWords({ ...job, cost: "0" })).toContain("owed back");
+    expect(rewardWords({ ...job, paid: false, cost: "" })).toContain("not paid for");
   });
 });
 

@@ -1,6 +1,7 @@
 /** Which page an address shows. `:name` matches one step. */
 import type { FunctionComponent } from "preact";
 import { href, place } from "./router";
+import { ComputeProviderEarnings } from "../pages/cp/earnings";
 import { DeploymentHistory } from "../pages/cp/history";
 import { ComputeProviderHome } from "../pages/cp/home";
 import { ComputeProviderJob } from "../pages/cp/job";
@@ -14,6 +15,7 @@ const PAGES: readonly (readonly [string, Page])[] = [
   ["/", Start],
   ["/sp", ServiceProviderJobs],
   ["/cp", ComputeProviderHome],
+  ["/cp/earnings", ComputeProviderEarnings],
   ["/cp/jobs", DeploymentHistory],
   ["/cp/jobs/:id", ComputeProviderJob],
   ["/cp/settings", ComputeProviderSettings],

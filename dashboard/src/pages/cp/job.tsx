@@ -12,7 +12,6 @@ import { EndDialog } from "./end_job";
 import { JobTabs } from "./job_tabs";
 import { endingJob, useUsage } from "./machine";
 import { expected, rewardWords } from "./rewards";
-import { useTransactions } from "./today";
 import type { Deployment, Step } from "./types";
 import { JobUsage } from "./usage_view";
 
@@ -22,6 +21,7 @@ export function ComputeProviderJob({ params }: { params: Record<string, string> 
   const jobId = params["id"] ?? "";
   const view = useView<DeploymentDetail>(`/jobs/${encodeURIComponent(jobId)}`, { types: ["deployment.*"], jobId });
   const job = view.answer.value?.body;
+  usePageTitle(job?.image || "Job", job?.status ?? "");
   return (
     <section>
       <p><a href={href("/cp")}>This machine</a> / <a href={href("/cp/jobs")}>jobs</a></p>
@@ -73,10 +73,7 @@ function Figure({ title, value }: { title: string; value: preact.ComponentChildr
 
 /** Expected while it runs, known when it is over. */
 function Reward({ job }: { job: Deployment }) {
-  const transactions = useTransactions();
-  const found = transactions.answer.value?.body.find(({ job_id }) => job_id === job.job_id);
-  if (found?.reward_type) return <Figure title={`earned: ${rewardWords(found)}`} value={ntx(found.to_provider || "0")} />;
-  if (!isOpen(job)) return <Figure title="earned: it was not paid for, or refunded" value={ntx("0")} />;
+  if (!isOpen(job)) return <Figure title={`earned: ${rewardWords(job)}`} value={ntx(job.cost || "0")} />;
   const { completed, rule } = expected(job, moment.value ? NaN : now.value);
   return <Figure title={`expected when it completes. ${rule}`} value={completed ? ntx(completed) : plain(job.price)} />;
 }

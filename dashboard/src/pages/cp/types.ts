@@ -64,6 +64,12 @@ export interface Deployment {
   attempt: number;
   position: number;
   log_url: string;
+  /** Whether it was paid for, as far as this machine knows. */
+  paid: boolean;
+  /** What it earned, NTX; empty until a paid job is over. */
+  cost: string;
+  claimed: boolean;
+  settled: boolean;
 }
 
 export interface Step {
