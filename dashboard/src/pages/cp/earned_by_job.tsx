@@ -20,6 +20,9 @@ export function EarnedByJob() {
       <ClaimResult claims={claims} />
       <p class="faint">All jobs that are over, the last ended first.</p>
       {jobs.total.value > 0 && (
+        <div class="rows earned-jobs heads" aria-hidden="true"><div class="item"><span>Earned</span><span>Image</span><span>Which is</span><span>For</span><span>Ended</span><span /></div></div>
+      )}
+      {jobs.total.value > 0 && (
         <VirtualList class="rows earned-jobs" count={jobs.total.value} rowPx={44} label="Earnings by job" seen={jobs.seen} row={(index) => <Row key={index} job={jobs.row(index)} claims={claims} />} />
       )}
     </>

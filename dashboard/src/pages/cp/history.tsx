@@ -34,6 +34,7 @@ export function DeploymentHistory() {
       {jobs.total.value > 0 && (
         <>
           <p class="faint" role="status" data-testid="count">{counted(jobs.total.value, "job")}{filtered && <> fit · <button class="quiet" onClick={() => setQuery({ q: "", status: "" })}>clear</button></>}</p>
+          <div class="rows deployments heads" aria-hidden="true"><div class="item"><span>State</span><span>Image</span><span>Price</span><span>For</span><span>Ran</span><span>Ended, or asked for</span></div></div>
           <VirtualList class="rows deployments" count={jobs.total.value} rowPx={ROW_PX} label="Jobs that ran here" seen={jobs.seen} row={(index) => <Row key={index} job={jobs.row(index)} />} />
         </>
       )}

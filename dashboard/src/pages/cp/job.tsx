@@ -24,7 +24,7 @@ export function ComputeProviderJob({ params }: { params: Record<string, string> 
   usePageTitle(job?.image || "Job", job?.status ?? "");
   return (
     <section>
-      <p><a href={href("/cp")}>This machine</a> / <a href={href("/cp/jobs")}>jobs</a></p>
+      <p class="crumbs"><a href={href("/cp")}>This machine</a> / <a href={href("/cp/jobs")}>jobs</a></p>
       <PastNotice />
       <Trouble text={view.error.value} retry={view.reload} />
       {job && <JobSummary job={job} />}

@@ -40,7 +40,7 @@ function PolicyForm({ policy }: { policy: Policy }) {
   const save = () => run(async () => void (await send("PUT", "/device/policy", policyOf(texts.value))));
   return (
     <form class="wide" onSubmit={(event) => event.preventDefault()}>
-      <div class="grid">
+      <div class="lists">
         {LIST_NAMES.map((name) => <EntriesField key={name} name={name} text={texts.value[name]} onChange={(text) => (texts.value = { ...texts.value, [name]: text })} />)}
       </div>
       <Trouble text={trouble.value} />
