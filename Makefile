@@ -6,8 +6,10 @@ NODE := .venv/bin/node
 # Where a machine forbids it, each start of Python would compile our modules anew, and tests start hundreds.
 unexport PYTHONDONTWRITEBYTECODE
 # Tests mostly wait, so there are more of them at once than cores. `pytest` alone, for a single test, runs one by one.
-WORKERS := $(shell echo $$(( $$(nproc) * 3 > 16 ? 16 : $$(nproc) * 3 )))
-BESIDE := -n $(WORKERS) --dist loadgroup
+# The order is ours: see tests/fixtures/order.py.
+WORKERS := $(shell echo $$(( $$(nproc) * 4 > 16 ? 16 : $$(nproc) * 4 )))
+QUICK_WORKERS := $(shell echo $$(( $$(nproc) * 2 > 16 ? 16 : $$(nproc) * 2 )))  # those compute, and each loads all tests
+BESIDE := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 # Docker may be missing for the demo (it then says what it left out); the tests need every part.
 demo: ## try it: a small network on this machine, a job from request to result (KEEP=1 leaves it running)
@@ -39,6 +41,10 @@ side-by-side: ## two DMSes by two dms_config.json, onboarded and known to each o
 	@ops/setup.sh demo
 	@$(PY) -m ops.side_by_side
 
+pictures: ## take the README's pictures of the dashboards anew (look at them before you commit them)
+	@ops/setup.sh test
+	@TAKE_PICTURES=1 $(PY) -m pytest -q tests/e2e/dashboard/test_pictures.py
+
 fuzz: ## 2,000 generated requests for each operation of the API (FUZZ_EXAMPLES, FUZZ_SECONDS; an hour at most)
 	@ops/setup.sh test
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} FUZZ_SECONDS=$${FUZZ_SECONDS:-3600} \
@@ -48,7 +54,7 @@ tests: # more of them than of types, so their summary comes last
 	@$(PY) -m pytest $(BESIDE) $(PYTEST_ARGS)
 
 quick-tests:
-	@$(PY) -m pytest $(BESIDE) -m "not docker and not slow" --ignore=tests/e2e --ignore=tests/faults $(PYTEST_ARGS)
+	@$(PY) -m pytest $(BESIDE) -n $(QUICK_WORKERS) -m "not docker and not slow" --ignore=tests/e2e --ignore=tests/faults $(PYTEST_ARGS)
 
 lint:
 	@$(PY) -m ruff check .
@@ -106,5 +112,5 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 # `tests` is also a folder.
-.PHONY: demo dashboard dashboard-types test tests check quick-tests test-security side-by-side fuzz lint types format bench setup stop-docker \
+.PHONY: demo dashboard dashboard-types test tests check quick-tests test-security side-by-side pictures fuzz lint types format bench setup stop-docker \
 	test-fresh deb lock clean help

@@ -72,6 +72,8 @@ scenario_root() {
     cd /root/nunet-dms
     try "root: make demo" "it answers; image" as_root make demo
     try "root: make demo, again" "it answers; image" as_root make demo
+    try "root: the dashboards are built" "assets/main-" cat dms/adapters/http/dashboard_files/index.html
+    try "root: make demo-ml" "digits are read rightly" as_root make demo-ml
     [ "$TESTS" = none ] || try "root: make test${TESTS:+ PYTEST_ARGS=\"$TESTS\"}" " passed" as_root make test PYTEST_ARGS="$TESTS"
 }
 

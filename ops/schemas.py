@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ FOLDER = Path(__file__).parent.parent / "schemas"
 PAST = Path(event_schemas.__file__).with_name(event_schemas.PAST_FILE)
 
 
+@cache
 def schemas() -> dict[str, dict[str, Any]]:
     """Path below `schemas/` -> schema."""
     events = {f"events/{name}.json": schema for name, schema in event_schemas.event_schemas().items()}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
 import pytest
+from _pytest.nodeid import NodeId
 from hypothesis import HealthCheck, settings
 
+from tests.fixtures import order
 from tests.fixtures.engine_starts import engine_starts
 from tests.fixtures.ethereum import chain, own_chain
 from tests.fixtures.event_logs import log
@@ -23,6 +26,9 @@ __all__ = ["chain", "demo_images", "engine_starts", "log", "own_chain"]
 # A shell starts its background jobs with Ctrl-C ignored, and children inherit that: run so, too, the tests see what
 # a person sees who presses it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What is loaded stays: nobody looks through it for garbage, neither meanwhile nor (see below) in each test.
+gc.disable()
 
 T = TypeVar("T")
 
@@ -55,25 +61,55 @@ def _docker_answers() -> bool:
     return done.returncode == 0
 
 
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_sessionstart() -> None:
     unmount_left_workspaces()
 
 
 @pytest.hookimpl(trylast=True)  # after pytest's own sorting by fixtures
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Side by side, as the Makefile runs them (`-n 8 --dist loadgroup`): tests that share something of their module
-    stay on one worker, any other is taken by whichever is free. What takes long comes first, so that it isn't last."""
+    """Side by side, as the Makefile runs them: tests that share something of their module stay on one worker, any
+    other is taken by whichever is free."""
     if not hasattr(config, "workerinput"):
         return
+    units: dict[str, list[pytest.Item]] = {}
     for item in items:
-        if _shares_something(item) and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+        units.setdefault(_module(item) if _shares_something(item) else item.nodeid, []).append(item)
+    known = order.recorded()
+    spread = order.spread(units.items(), lambda unit: _seconds(known, unit[1]))
+    items[:] = [item for _, unit in spread for item in unit]
+    for name, unit in spread:
+        if name == _module(unit[0]):
+            _keep_together(unit, name)
+
+
+def _keep_together(unit: Sequence[pytest.Item], name: str) -> None:
+    """By what pytest-xdist looks at. Its marker `xdist_group` would do it, but for pytest 9.2, where it sets in vain
+    what holds the node's id no longer."""
+    for item in unit:
+        item._id = NodeId.parse(f"{item.nodeid}@{name}")
 
 
 def _shares_something(item: pytest.Item) -> bool:
     found: dict[str, list[Any]] = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009  # pytest tells it nowhere else
     return any(definitions[-1].scope in ("module", "class", "package") for definitions in found.values())
+
+
+def _module(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
+
+
+def _seconds(known: Mapping[str, float], unit: Sequence[pytest.Item]) -> float:
+    """How long they take one after the other, as far as we know."""
+    return sum(known.get(item.nodeid, _guess(item)) for item in unit)
+
+
+def _guess(item: pytest.Item) -> float:
+    return order.SLOW_SECONDS if item.get_closest_marker("slow") else order.QUICK_SECONDS
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from dms.cli.text import output_line
 
@@ -18,6 +19,11 @@ def progress(frame: Mapping[str, Any]) -> str:
     message = frame.get("message")
     text = "" if message is None else message if isinstance(message, str) else json.dumps(message)
     return f"{time.strftime('%H:%M:%S')} {frame['action']} {text}".rstrip()
+
+
+def log_token(job: Mapping[str, Any]) -> str:
+    """Knowing the job's own address of its output is the right to read it."""
+    return str(parse_qs(urlsplit(job["log_url"]).query)["token"][0])
 
 
 def print_line(stream: str, text: str, end: str = "\n") -> None:

@@ -12,28 +12,22 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from dms.cli.job_text import PROGRESS, progress
+from dms.cli.glyphs import glyphs_for
+from dms.cli.job_progress import About, Progress
+from dms.cli.job_text import PROGRESS
 from dms.cli.text import output_line, printable
 
 REFRESHES_A_SECOND = 4
-STATES = {
-    "job-submitted": "submitted",
-    "job-attempt-failed": "retrying",
-    "job-attempt-started": "submitted again",
-    "job-completed": "completed",
-    "job-failed": "failed",
-}
 
 
 class LiveView:
-    """about: provider and price of the quote, as far as they are known."""
+    """Steps that are over and the output scroll by, in the order in which they come, and stay when it ends."""
 
-    def __init__(self, job_id: str, about: Mapping[str, Any], *, colour: bool) -> None:
-        self._about, self._job_id = about, job_id
-        self._status, self._since = "paying", time.monotonic()
-        self._inputs = ""
+    def __init__(self, job_id: str, about: About, *, colour: bool) -> None:
+        self._job_id, self._progress = job_id, Progress(about, time.time())
         self._unfinished: dict[str, str] = {}
         self._console = Console(no_color=not colour, highlight=False)
+        self._glyphs = glyphs_for(self._console.encoding)
         self._live = self._new_live()
 
     def __enter__(self) -> Self:
@@ -62,14 +56,10 @@ class LiveView:
             self._live.start()
 
     def _told(self, frame: Mapping[str, Any]) -> None:
-        action, message = frame["action"], frame.get("message")
-        started = action == "deployment-response" and isinstance(message, dict) and message.get("success") is True
-        status = "running" if started else STATES.get(action, self._status)
-        if status != self._status:
-            self._status, self._since = status, time.monotonic()
-        if action.startswith("input"):
-            self._inputs = printable(progress(frame).partition(" ")[2])
-        self._console.print(Text(printable(progress(frame)), style="dim"), soft_wrap=True)
+        said = self._progress.take(frame, time.time())
+        if said is not None:
+            sign, style = (self._glyphs.completed, "dim") if said.good else (self._glyphs.failed, "red")
+            self._console.print(Text(f"{sign} {said.text}", style=style), soft_wrap=True)
 
     def _print(self, frame: Mapping[str, Any]) -> None:
         for stream in ("stdout", "stderr"):
@@ -91,22 +81,9 @@ class LiveView:
     def _below(self) -> Group:
         """What stands below the output."""
         parts = [Text.from_ansi(output_line(text, terminal=True)) for text in self._unfinished.values() if text]
-        now = [f"{self._status} {_lasted(time.monotonic() - self._since)}"]
-        if self._about.get("price") is not None:
-            now.append(f"{self._about['price']} NTX")
-        now += [self._inputs] if self._inputs else []
-        where = [
-            f"job {self._job_id}",
-            *([f"provider {self._about['provider']}"] if self._about.get("provider") else []),
-        ]
-        lines = ([*now, "Ctrl-C leaves it, or stops it"], where)
-        parts += [Text(printable(" · ".join(facts)), style="reverse") for facts in lines]
+        now, where = self._progress.now_lines(time.time())
+        lines = ([*now, "Ctrl-C leaves it, or stops it"], [f"job {self._job_id}", *where])
+        parts += [Text(printable(self._glyphs.between.join(facts)), style="reverse") for facts in lines]
         for part in parts:
             part.no_wrap, part.overflow = True, "ellipsis"
         return Group(*parts)
-
-
-def _lasted(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -12,6 +12,7 @@ import click
 
 from dms.cli.core import State, can_ask
 from dms.cli.failure import Failure, say
+from dms.cli.job_progress import About
 from dms.cli.job_text import PROGRESS, print_line, progress
 from dms.cli.text import in_path
 from dms.errors import Exit
@@ -35,10 +36,9 @@ class Display(Protocol):
 
 
 class Watched:
-    """A job that is followed. wait: until it has ended; else until it is submitted. about: what is known of it
-    beforehand, for those who watch."""
+    """A job that is followed. wait: until it has ended; else until it is submitted."""
 
-    def __init__(self, state: State, job_id: str, about: Mapping[str, Any], *, wait: bool) -> None:
+    def __init__(self, state: State, job_id: str, about: About, *, wait: bool) -> None:
         self._state, self.job_id, self._about, self._wait = state, job_id, about, wait
         self._api = state.api()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
 
 import click
 
@@ -12,7 +11,7 @@ from dms.cli import job_plot, job_run, results
 from dms.cli.core import Group, State, command, pass_state
 from dms.cli.events import at_option
 from dms.cli.failure import Failure, say
-from dms.cli.job_text import print_line
+from dms.cli.job_text import log_token, print_line
 from dms.cli.references import Statuses, job_argument
 from dms.cli.text import in_path, moment
 from dms.errors import Exit
@@ -155,12 +154,10 @@ def _add_logs(group: Group) -> None:
         Exits with 1 if the stored output is damaged, that is, differs from what was sealed when the job ended.
         """
         api = state.api()
-        # Knowing the job's own address of its output is the right to read it.
         job = api.get(f"/jobs/{in_path(job_id)}")
-        token = parse_qs(urlsplit(job["log_url"]).query)["token"][0]
         path = f"/jobs/{in_path(job_id)}/logs"
         nothing, damaged = True, False
-        for line in api.lines(path, token=token, after=after, follow=follow, stream=stream):
+        for line in api.lines(path, token=log_token(job), after=after, follow=follow, stream=stream):
             nothing = False
             damaged = damaged or line.get("damaged", False)
             if state.output.for_people:

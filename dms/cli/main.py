@@ -27,6 +27,7 @@ from dms.cli import (
     wallet,
 )
 from dms.cli.core import Root, shared_options
+from dms.cli.top import command as top
 
 HELP = """Run and use a Device Management Service (DMS): ask other machines to run container jobs, or offer this one.
 
@@ -81,6 +82,7 @@ for module in (
     replay,
     dashboard,
     support,
+    top,
 ):
     module.add_to(cli)
 

@@ -6,13 +6,20 @@ import re
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
 def printable(text: str) -> str:
-    """Control characters, and others that end a line, as escapes: what a stranger wrote must not drive the terminal."""
+    """Control characters, and others that end a line or turn its direction, as escapes: what a stranger wrote must not
+    drive the terminal."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def cell(text: str, longest: int = 200) -> str:
+    """Text as a part of one line. longest: in characters, of which many may share one place on the terminal."""
+    cut = text if len(text) <= longest else text[:longest] + "…"
+    return printable(" ".join(cut.split()))
 
 
 def output_line(text: str, *, terminal: bool) -> str:
@@ -40,3 +47,10 @@ def moment(value: object) -> str:
         except ValueError:
             return value
     return ""
+
+
+def clock(seconds: float) -> str:
+    """4:05, 1:04:05."""
+    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

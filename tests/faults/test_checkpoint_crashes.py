@@ -16,6 +16,7 @@ from tests.faults.test_crashes import nothing_left, pay_until_taken
 from tests.fixtures.dms import Dms, Follower, pair, poll, request_body
 from tests.fixtures.engine_starts import EngineStarts
 from tests.fixtures.jobs import file_in
+from tests.fixtures.waiting import wait_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("demo_images")]
 
@@ -62,7 +63,7 @@ async def test_killed_around_a_checkpoint_the_last_one_arrives_whole(
             while not archive.exists() or file_in(archive, "workspace/state") != b"%d\n" % STEPS:
                 await asyncio.sleep(0.1)
         await nothing_left(job_id)
-        assert list((cp.folder / "workspaces").iterdir()) == []
+        await wait_for(lambda: not list((cp.folder / "workspaces").iterdir()))
 
 
 @pytest.mark.parametrize(("point", "where", "victim"), RESUMING, ids=names(RESUMING))

@@ -73,9 +73,11 @@ def state(node: Node, job_id: str) -> DeploymentState:
 
 
 async def end_all(node: Node) -> None:
-    executor, compute = node.executor, node.services.compute_provider
-    for job_id in await executor.list_jobs():
-        await compute.stop(job_id, "operator", "the test is over", Fault.PROVIDER)
+    """By the log: what was accepted just now is not yet in the engine."""
+    recorded = await node.log.read(0, 10_000, topics=(Deployment.Accepted.TOPIC,))
+    for job_id in (one.originator_id.removeprefix(f"{Deployment.KIND}-") for one in recorded):
+        if state(node, job_id) is not DeploymentState.ENDED:
+            await node.services.compute_provider.stop(job_id, "operator", "the test is over", Fault.PROVIDER)
         await wait_for(lambda job_id=job_id: state(node, job_id) is DeploymentState.ENDED)  # type: ignore[misc]
     await nothing_left(node)
 

@@ -4,11 +4,13 @@ import type { Problem } from "../live/protocol";
 export const API = "/api/v1";
 const PATIENCE_MS = 30_000;
 
-/** What the server said is wrong; `detail` says what to do. */
+/** What the server said is wrong; `detail` says what to do. errors: JSON pointers into the body, or ?name, and what is wrong there. */
 export class ApiError extends Error {
   constructor(
     readonly problem: Problem,
-    readonly errors: readonly { pointer?: string; detail?: string }[] = [],
+    readonly errors: readonly { pointer: string; detail: string }[] = [],
+    /** Peer id of a provider -> why it can't take the job; some of them. */
+    readonly refused: Readonly<Record<string, string>> = {},
   ) {
     super(problem.detail || problem.title);
   }
@@ -37,8 +39,8 @@ export async function get<T>(path: string, query?: Query, signal?: AbortSignal, 
   return ask<T>("GET", address(path, query), undefined, signal, headers);
 }
 
-export async function send<T>(method: "POST" | "PUT" | "DELETE", path: string, body?: unknown, query?: Query): Promise<T> {
-  return (await ask<T>(method, address(path, query), body)).body;
+export async function send<T>(method: "POST" | "PUT" | "DELETE", path: string, body?: unknown, query?: Query, signal?: AbortSignal): Promise<T> {
+  return (await ask<T>(method, address(path, query), body, signal)).body;
 }
 
 async function ask<T>(method: string, url: string, body?: unknown, signal?: AbortSignal, headers?: Record<string, string>): Promise<Answer<T>> {
@@ -72,9 +74,9 @@ async function answered(url: string, options: RequestInit): Promise<Response> {
 
 function refusal(status: number, text: string): ApiError {
   try {
-    const found = JSON.parse(text) as Partial<Problem> & { error?: string; message?: string; errors?: [] };
+    const found = JSON.parse(text) as Partial<Problem> & { error?: string; message?: string; errors?: []; refused?: Record<string, string> };
     const detail = found.detail ?? found.error ?? found.message ?? "";
-    return new ApiError({ status, title: found.title ?? "Refused", detail }, found.errors ?? []);
+    return new ApiError({ status, title: found.title ?? "Refused", detail }, found.errors ?? [], found.refused ?? {});
   } catch {
     return new ApiError({ status, title: `The DMS answered ${status}`, detail: text.slice(0, 300) });
   }

@@ -7,13 +7,17 @@ import { ComputeProviderHome } from "../pages/cp/home";
 import { ComputeProviderJob } from "../pages/cp/job";
 import { ComputeProviderSettings } from "../pages/cp/settings";
 import { Peers } from "../pages/peers";
+import { ServiceProviderJob } from "../pages/sp/job";
 import { ServiceProviderJobs } from "../pages/sp/jobs";
+import { NewJob } from "../pages/sp/new";
 
 type Page = FunctionComponent<{ params: Record<string, string> }>;
 
 const PAGES: readonly (readonly [string, Page])[] = [
   ["/", Start],
   ["/sp", ServiceProviderJobs],
+  ["/sp/new", NewJob],
+  ["/sp/jobs/:id", ServiceProviderJob],
   ["/cp", ComputeProviderHome],
   ["/cp/earnings", ComputeProviderEarnings],
   ["/cp/jobs", DeploymentHistory],

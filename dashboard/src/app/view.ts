@@ -1,8 +1,8 @@
 /** Views of the API that stay true: a snapshot with its position, then the events after it. */
 import { useEffect, useRef } from "preact/hooks";
-import { signal, useSignal, type Signal } from "@preact/signals";
-import { ApiError, get, type Answer } from "../api/client";
-import { onEvents } from "../live/live";
+import { effect, signal, useSignal, type Signal } from "@preact/signals";
+import { failure, get, type Answer } from "../api/client";
+import { link, onEvents } from "../live/live";
 import type { LogEvent } from "../live/protocol";
 import { moment } from "./router";
 
@@ -16,7 +16,7 @@ export interface View<T> {
 
 export interface ViewOptions {
   query?: Record<string, string | number | boolean | readonly string[] | null | undefined>;
-  /** Events that may change what is shown; none: never asked again by itself. */
+  /** Events that may change what is shown; none: asked again only when the DMS was away. */
   types?: string[];
   jobId?: string;
   /** Not a view of the log, such as the peers: `as_of` means nothing to it. */
@@ -27,64 +27,113 @@ export interface ViewOptions {
 
 /** The shortest time between two answers; events in between lead to one. */
 const SETTLE_MS = 120;
+const LONGEST_PAUSE_MS = 10_000;
 
 /**
- * GET of `path`, asked again when one of `types` happens. In the past (`?at=`) it is asked once: that does not change. What
- * was shown stays while something newer loads.
+ * GET of `path`, asked again when one of `types` happens, and when the DMS answers again after it was away. In the past
+ * (`?at=`) it is asked once: that does not change. What was shown stays while something newer loads.
  */
 export function useView<T>(path: string, options: ViewOptions = {}): View<T> {
   const view: View<T> = { answer: useSignal<Answer<T> | null>(null), error: useSignal(""), loading: useSignal(true), reload: () => undefined };
-  const take = useRef(options.event);
-  take.current = options.event;
+  const newest = useRef(options);
+  newest.current = options;
   const at = options.presentOnly ? "" : moment.value;
   const query = { ...options.query, ...(at && { as_of: at }) };
-  const again = useRef<() => void>(() => undefined);
-  view.reload = () => again.current();
+  const following = useRef<Following<T> | null>(null);
+  view.reload = () => following.current?.load();
   useEffect(() => {
-    const asked = new AbortController();
-    let [timer, running, dirty, ended, listening]: [ReturnType<typeof setTimeout> | undefined, boolean, boolean, boolean, (() => void) | null] = [undefined, false, false, false, null];
-    const soon = () => {
-      dirty = true;
-      if (!running && timer === undefined) timer = setTimeout(() => void load(), SETTLE_MS);
-    };
-    const listen = (after: number) => {
-      if (listening || at || !options.types) return;
-      const wanted = { after, types: options.types, ...(options.jobId && { jobId: options.jobId }), failed: () => { listening = null; soon(); } };
-      listening = onEvents(wanted, (event) => {
-        take.current?.(event);
-        if (event.position > (view.answer.peek()?.position ?? 0)) soon();
-      });
-    };
-    const load = async () => {
-      [timer, running, dirty] = [undefined, true, false];
-      view.loading.value = true;
-      try {
-        const answer = await get<T>(path, query, asked.signal);
-        if (ended) return;
-        view.answer.value = answer;
-        view.error.value = "";
-        listen(answer.position);
-      } catch (error) {
-        if (ended) return;
-        view.error.value = error instanceof ApiError ? error.message : String(error);
-      } finally {
-        running = false;
-        if (!ended) view.loading.value = false;
-        if (dirty && !ended) soon();
-      }
-    };
-    again.current = () => void load();
-    void load();
-    return () => {
-      ended = true;
-      asked.abort();
-      clearTimeout(timer);
-      listening?.();
-    };
-  }, [path, JSON.stringify(query)]);
+    const made = new Following<T>(path, query, at !== "", () => newest.current, view);
+    following.current = made;
+    made.load();
+    return () => made.end();
+  }, [path, JSON.stringify([query, options.types, options.jobId])]);
   return view;
 }
 
-/** Ticks once a second while something shows it: elapsed times, staleness. */
+/** One question, as long as it is shown. */
+class Following<T> {
+  private readonly asked = new AbortController();
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private isRunning = false;
+  private isDirty = false;
+  /** Doubles with each refusal of the stream, so that what can't be followed is not asked for all the time. */
+  private pauseMs = SETTLE_MS;
+  private unsubscribe: (() => void) | null = null;
+  private readonly unwatch: () => void;
+
+  constructor(
+    private readonly path: string,
+    private readonly query: NonNullable<ViewOptions["query"]>,
+    private readonly isPast: boolean,
+    private readonly options: () => ViewOptions,
+    private readonly view: View<T>,
+  ) {
+    let wasLive = link.peek().state === "live";
+    this.unwatch = effect(() => {
+      const isLive = link.value.state === "live";
+      if (isLive && !wasLive && (!this.isPast || this.view.error.peek())) this.soon();
+      wasLive = isLive;
+    });
+  }
+
+  /** Now, or right after the answer that is on its way. */
+  load(): void {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    this.isDirty = true;
+    if (!this.isRunning) void this.run();
+  }
+
+  end(): void {
+    this.asked.abort();
+    clearTimeout(this.timer);
+    this.unsubscribe?.();
+    this.unwatch();
+  }
+
+  private soon(): void {
+    this.isDirty = true;
+    if (!this.isRunning) this.timer ??= setTimeout(() => this.load(), this.pauseMs);
+  }
+
+  private async run(): Promise<void> {
+    const { view, asked } = this;
+    [this.isRunning, this.isDirty, view.loading.value] = [true, false, true];
+    try {
+      const answer = await get<T>(this.path, this.query, asked.signal);
+      if (asked.signal.aborted) return;
+      view.answer.value = answer;
+      view.error.value = "";
+      this.listen(answer.position);
+    } catch (error) {
+      if (!asked.signal.aborted) view.error.value = failure(error);
+    } finally {
+      this.isRunning = false;
+      if (!asked.signal.aborted) {
+        view.loading.value = false;
+        if (this.isDirty) this.soon();
+      }
+    }
+  }
+
+  private listen(position: number): void {
+    const { types, jobId } = this.options();
+    if (this.unsubscribe || this.isPast || !types) return;
+    const failed = () => {
+      this.unsubscribe = null;
+      this.pauseMs = Math.min(2 * this.pauseMs, LONGEST_PAUSE_MS);
+      this.soon();
+    };
+    // An answer that names no position is followed from what is newest.
+    const after = position || link.peek().position;
+    this.unsubscribe = onEvents({ after, types, ...(jobId && { jobId }), failed }, (event) => {
+      this.pauseMs = SETTLE_MS;
+      this.options().event?.(event);
+      if (event.position > (this.view.answer.peek()?.position ?? 0)) this.soon();
+    });
+  }
+}
+
+/** Ticks once a second, for what shows elapsed times. */
 export const now = signal(Date.now());
-setInterval(() => (now.value = Date.now()), 1000);
+setInterval(() => document.hidden || (now.value = Date.now()), 1000);

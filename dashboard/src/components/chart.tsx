@@ -3,8 +3,9 @@ import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 
 interface Props {
-  /** Unix seconds. */
+  /** Unix seconds, or steps. */
   times: readonly number[];
+  x?: "time" | "step";
   lines: readonly { name: string; values: readonly (number | null)[]; tone: string }[];
   heightPx?: number;
   /** What is on the vertical axis, for those who do not see it. */
@@ -18,7 +19,7 @@ const CLOCK_SECONDS = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute
 const clock = (_self: uPlot, ticks: number[], _axis: number, _space: number, step: number): string[] =>
   ticks.map((tick) => (step < 60 ? CLOCK_SECONDS : CLOCK).format(tick * 1000));
 
-export function Chart({ times, lines, heightPx = 140, label, value }: Props) {
+export function Chart({ times, x = "time", lines, heightPx = 140, label, value }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const names = lines.map(({ name }) => name).join("\n");
@@ -34,8 +35,8 @@ export function Chart({ times, lines, heightPx = 140, label, value }: Props) {
         height: heightPx,
         legend: { show: false },
         cursor: { drag: { x: false, y: false } },
-        scales: { y: { range: (_self, low, high) => [Math.min(0, low), high > 0 ? high * 1.05 : 1] } },
-        axes: [{ ...axis, space: 74, values: clock }, { ...axis, size: 76, values: (_self, ticks) => ticks.map((tick) => value(tick)) }],
+        scales: { x: { time: x === "time" }, y: { range: (_self, low, high) => [Math.min(0, low), high > 0 ? high * 1.05 : 1] } },
+        axes: [{ ...axis, space: 74, ...(x === "time" && { values: clock }) }, { ...axis, size: 76, values: (_self, ticks) => ticks.map((tick) => value(tick)) }],
         series: [{}, ...lines.map(({ name, tone }) => ({ label: name, stroke: style.getPropertyValue(`--${tone}`).trim() || ink, width: 1.5, spanGaps: false, points: { show: false } }))],
       },
       [[], ...lines.map(() => [])] as unknown as uPlot.AlignedData,

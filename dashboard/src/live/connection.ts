@@ -11,13 +11,19 @@ export type SocketLike = Pick<WebSocket, "send" | "close" | "readyState"> & {
   onclose: ((event: CloseEvent) => void) | null;
 };
 
+interface Subscription {
+  wanted: Wanted;
+  /** All that it wants up to the head was sent on this socket, so a heartbeat's position is its own as well. */
+  caughtUp: boolean;
+}
+
 /**
  * One websocket that comes back by itself. Each subscription goes on after the last event or line that came, so nothing
  * is missed and nothing comes twice.
  */
 export class LiveConnection {
   private socket: SocketLike | null = null;
-  private readonly wanted = new Map<string, Wanted>();
+  private readonly subscriptions = new Map<string, Subscription>();
   private retryMs = FIRST_RETRY_MS;
   private retryTimer: ReturnType<typeof setTimeout> | undefined;
   private silenceTimer: ReturnType<typeof setTimeout> | undefined;
@@ -32,19 +38,26 @@ export class LiveConnection {
   }
 
   subscribe(id: string, wanted: Wanted): void {
-    this.wanted.set(id, { ...wanted });
+    this.subscriptions.set(id, { wanted: { ...wanted }, caughtUp: false });
     this.say({ id, ...wanted });
   }
 
   unsubscribe(id: string): void {
-    if (this.wanted.delete(id)) this.say({ id, unsubscribe: true });
+    if (this.subscriptions.delete(id)) this.say({ id, unsubscribe: true });
   }
 
-  /** At once, for example when the browser says that it is online again. */
-  retryNow(): void {
-    if (this.socket) return;
-    this.retryMs = FIRST_RETRY_MS;
-    this.connect();
+  /** All events that the subscription wants, up to this position, were told. */
+  passed(id: string): number {
+    const wanted = this.subscriptions.get(id)?.wanted;
+    return wanted?.subscribe === "events" ? wanted.after : 0;
+  }
+
+  /** After a sleep, or when the browser says that it is online again: a line that may be dead is not waited for. */
+  check(): void {
+    if (!this.socket) {
+      this.retryMs = FIRST_RETRY_MS;
+      this.connect();
+    } else if (this.link.state === "live" && Date.now() - this.link.lastHeard > SILENT_MS) this.drop("the DMS says nothing");
   }
 
   private connect(): void {
@@ -52,38 +65,62 @@ export class LiveConnection {
     const socket = this.open();
     this.socket = socket;
     socket.onopen = () => {
-      this.retryMs = FIRST_RETRY_MS;
-      this.heard({ state: "live", reason: "" });
-      for (const [id, wanted] of this.wanted) this.say({ id, ...wanted });
+      if (socket !== this.socket) return;
+      for (const [id, { wanted }] of this.subscriptions) this.say({ id, ...wanted });
+      this.heard({});
     };
-    socket.onmessage = (event) => this.receive(JSON.parse(String(event.data)) as FromServer);
+    socket.onmessage = (event) => {
+      if (socket === this.socket) this.receive(String(event.data));
+    };
     socket.onclose = (event) => this.lost(socket, event.reason || "the DMS can't be reached");
     this.watchSilence();
   }
 
-  private receive(message: FromServer): void {
-    const wanted = message.id === undefined ? undefined : this.wanted.get(message.id);
-    let { position } = this.link;
-    if (message.id === undefined) position = message.position ?? position;
-    else if (wanted === undefined) return this.heard({}); // of a subscription that ended meanwhile
-    if (message.event && wanted?.subscribe === "events") {
-      wanted.after = message.event.position;
-      position = Math.max(position, message.event.position);
+  private receive(text: string): void {
+    let message: FromServer;
+    try {
+      message = JSON.parse(text) as FromServer;
+    } catch {
+      return this.drop("the DMS said something that is not understood");
     }
-    if (message.caught_up !== undefined && wanted?.subscribe === "events") {
-      wanted.after = Math.max(wanted.after, message.caught_up);
-      position = Math.max(position, message.caught_up);
-    }
-    const lastLine = message.lines?.at(-1);
-    if (lastLine && wanted?.subscribe === "output") wanted.after = lastLine.seq;
-    this.heard({ position });
-    if (message.id !== undefined) this.told(message);
+    this.retryMs = FIRST_RETRY_MS;
+    if (message.id === undefined) this.beat(message.position);
+    else if (this.subscriptions.has(message.id)) this.pass(message.id, message);
+    else this.heard({}); // of a subscription that ended meanwhile
+  }
+
+  /** The first one says that the server is there: a socket that only opened may be a proxy's. */
+  private beat(position = this.link.position): void {
+    for (const { wanted, caughtUp } of this.subscriptions.values())
+      if (caughtUp && wanted.subscribe === "events") wanted.after = Math.max(wanted.after, position);
+    this.heard({ state: "live", reason: "", position });
+  }
+
+  private pass(id: string, message: FromServer): void {
+    const subscription = this.subscriptions.get(id);
+    if (!subscription) return;
+    const { wanted } = subscription;
+    const position = message.event?.position ?? message.caught_up ?? 0;
+    if (wanted.subscribe === "events") wanted.after = Math.max(wanted.after, position);
+    if (message.caught_up !== undefined) subscription.caughtUp = true;
+    if (message.lines?.length && wanted.subscribe === "output") wanted.after = message.lines.at(-1)?.seq ?? wanted.after;
+    if (message.error || message.sealed) this.subscriptions.delete(id); // the server has ended it
+    this.heard({ state: "live", reason: "", position: Math.max(this.link.position, position) });
+    this.told(message);
+  }
+
+  private drop(reason: string): void {
+    const socket = this.socket;
+    if (!socket) return;
+    this.lost(socket, reason);
+    socket.close();
   }
 
   private lost(socket: SocketLike, reason: string): void {
     if (socket !== this.socket) return;
     this.socket = null;
     clearTimeout(this.silenceTimer);
+    for (const subscription of this.subscriptions.values()) subscription.caughtUp = false;
     this.link = { ...this.link, state: this.link.lastHeard ? "reconnecting" : "connecting", reason };
     this.linkChanged(this.link);
     this.retryTimer = setTimeout(() => this.connect(), this.retryMs * (0.75 + Math.random() / 2));
@@ -99,12 +136,7 @@ export class LiveConnection {
   /** A connection that says nothing is dead, whatever the operating system thinks of it. */
   private watchSilence(): void {
     clearTimeout(this.silenceTimer);
-    const socket = this.socket;
-    this.silenceTimer = setTimeout(() => {
-      if (!socket || socket !== this.socket) return;
-      socket.close();
-      this.lost(socket, "the DMS says nothing");
-    }, SILENT_MS);
+    this.silenceTimer = setTimeout(() => this.drop("the DMS says nothing"), SILENT_MS);
   }
 
   private say(message: ToServer): void {

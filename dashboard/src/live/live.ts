@@ -1,48 +1,44 @@
 /** The page's side of the live stream: subscriptions as callbacks, and how fresh what is shown is. */
 import { signal } from "@preact/signals";
-import { Hub, liveAddress } from "./hub";
-import type { FromPage, FromServer, GrowingLine, Link, LogEvent, OutputLine, OutputWanted, Problem, ToPage, ToServer, Wanted } from "./protocol";
+import { Hub, liveAddress, TICK_MS as HUB_TICK_MS } from "./hub";
+import type { FromServer, GrowingLine, Link, LogEvent, OutputLine, OutputWanted, Problem, ToPage, Wanted } from "./protocol";
+import { Subscriber, type Channel } from "./subscriber";
 
 export const link = signal<Link>({ state: "connecting", position: 0, lastHeard: 0, reason: "" });
 
-type Listener = (message: FromServer) => void;
-const listeners = new Map<string, Listener>();
-let send: ((message: FromPage) => void) | null = null;
-let nextId = 0;
+const TICK_MS = 5_000;
+const address = globalThis.document?.querySelector<HTMLMetaElement>('meta[name="live-worker"]')?.content;
+let workerIsBroken = false;
 
-function receive(message: ToPage): void {
-  if ("link" in message) link.value = message.link;
-  else listeners.get(message.id ?? "")?.(message);
-}
+const subscriber = new Subscriber(
+  (receive, broken) => (address && "SharedWorker" in globalThis && !workerIsBroken ? ofWorker(address, receive, broken) : ofOwn(receive)),
+  (heard) => (link.value = heard),
+);
 
-/** By the worker that all pages share; a browser without such workers has a socket for each page. */
-function connected(): (message: FromPage) => void {
-  if (send) return send;
-  const address = document.querySelector<HTMLMetaElement>('meta[name="live-worker"]')?.content;
-  if (address && "SharedWorker" in globalThis) {
-    const { port } = new SharedWorker(address, { type: "module", name: "dms-live" });
-    port.onmessage = ({ data }: MessageEvent<ToPage>) => receive(data);
-    addEventListener("pagehide", () => port.postMessage({ goodbye: true } satisfies FromPage));
-    send = (message) => port.postMessage(message);
-  } else {
-    const hub = new Hub(() => new WebSocket(liveAddress(location)));
-    const port = { post: receive };
-    hub.join(port);
-    send = (message) => hub.take(port, message);
-  }
-  return send;
-}
-
-function subscribe(wanted: Wanted, listener: Listener): () => void {
-  const say = connected();
-  const id = `s${nextId++}`;
-  listeners.set(id, listener);
-  say({ id, ...wanted } as ToServer);
-  return () => {
-    listeners.delete(id);
-    say({ id, unsubscribe: true });
+/** By the worker that all pages share. A page of an older build has the worker of that build, or none any more. */
+function ofWorker(address: string, receive: (message: ToPage) => void, broken: () => void): Channel {
+  const worker = new SharedWorker(address, { type: "module", name: "dms-live" });
+  worker.port.onmessage = ({ data }: MessageEvent<ToPage>) => receive(data);
+  worker.onerror = () => {
+    workerIsBroken = true;
+    broken();
   };
+  return { post: (message) => worker.port.postMessage(message), close: () => worker.port.close() };
 }
+
+/** A socket of the page's own, where there are no such workers. */
+let ownHub: Hub | null = null;
+function ofOwn(receive: (message: ToPage) => void): Channel {
+  if (!ownHub) {
+    const made = (ownHub = new Hub(() => new WebSocket(liveAddress(location))));
+    setInterval(() => made.tick(), HUB_TICK_MS);
+  }
+  const [hub, port] = [ownHub, { post: receive }];
+  hub.join(port);
+  return { post: (message) => hub.take(port, message), close: () => hub.leave(port) };
+}
+
+const subscribe = (wanted: Wanted, listener: (message: FromServer) => void) => subscriber.subscribe(wanted, listener);
 
 export interface EventsOptions {
   after: number;
@@ -81,7 +77,12 @@ export function onUsage(take: (usage: unknown) => void): () => void {
   });
 }
 
-/** Opens the stream though nothing is subscribed to yet, so that its freshness is known. */
+/** Opens the stream though nothing is subscribed to yet, so that its freshness is known, and keeps it over sleeps. */
 export function openLive(): void {
-  connected();
+  subscriber.join();
+  setInterval(() => subscriber.tick(), TICK_MS);
+  window.addEventListener("pagehide", () => subscriber.leave());
+  window.addEventListener("pageshow", ({ persisted }) => persisted && subscriber.rejoin());
+  window.addEventListener("online", () => subscriber.awake());
+  document.addEventListener("visibilitychange", () => document.hidden || subscriber.awake());
 }

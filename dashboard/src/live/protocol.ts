@@ -87,8 +87,14 @@ export interface Link {
   reason: string;
 }
 
-export type FromPage = ToServer | { goodbye: true };
-export type ToPage = FromServer | { link: Link };
+/** awake: it is looked at again. alive: the answer to a tick. */
+export type FromPage = ToServer | { goodbye: true } | { awake: true } | { alive: true };
+
+/**
+ * passed: subscriptions to events that have caught up were told all up to that position. tick: is to be answered.
+ * rejoin: the page is not known here (any more), and subscribes anew.
+ */
+export type ToPage = FromServer | { link: Link; passed: number; tick?: boolean } | { rejoin: true };
 
 /** `io.nunet.dms.job.completed.v1` -> `job.completed`. */
 export function topicOf(event: Pick<LogEvent, "type">): string {
@@ -99,6 +105,5 @@ export function fits(event: LogEvent, wanted: EventsWanted): boolean {
   if (wanted.job_id && event.correlationid !== wanted.job_id && !event.subject.endsWith(wanted.job_id)) return false;
   if (!wanted.types?.length) return true;
   const topic = topicOf(event);
-  const kind = topic.split(".")[0];
-  return wanted.types.some((type) => type === topic || type === kind || type === `${kind}.*`);
+  return wanted.types.some((type) => type === topic || topic.startsWith(`${type.replace(/\.?\*$/, "")}.`));
 }

@@ -1,5 +1,5 @@
 // The SharedWorker: browsers allow few connections to one origin, so all pages share one socket.
-import { Hub, liveAddress, type Port } from "./hub";
+import { Hub, liveAddress, TICK_MS, type Port } from "./hub";
 import type { FromPage, ToPage } from "./protocol";
 
 const scope = self as unknown as SharedWorkerGlobalScope;
@@ -12,4 +12,5 @@ scope.onconnect = (event) => {
   channel.onmessage = ({ data }: MessageEvent<FromPage>) => hub.take(port, data);
   hub.join(port);
 };
-scope.addEventListener("online", () => hub.retryNow());
+setInterval(() => hub.tick(), TICK_MS);
+scope.addEventListener("online", () => hub.check());

@@ -85,6 +85,12 @@ def _input_fields(event: Job.InputStarted | Job.InputDone | Job.InputFailed) -> 
     return {"number": event.number, "path": event.path}
 
 
+def _checkpoint_received(event: Job.CheckpointReceived, _log_url: str) -> Content:
+    text = f"checkpoint {event.number} is kept here: {event.size_bytes} bytes, SHA-256 {event.sha256[:12]}"
+    more = {"number": event.number, "size_bytes": event.size_bytes, "sha256": event.sha256}
+    return {"action": "checkpoint-received", "message": text, **more}
+
+
 def _attempt_failed(event: Job.AttemptFailed, _log_url: str) -> Content:
     message = {"attempt": event.attempt, "reason": event.reason, "fault": event.fault}
     return {"action": "job-attempt-failed", "message": message}
@@ -100,6 +106,7 @@ ACTIONS: dict[type[Event], Callable[[Any, str], Content | None]] = {
     Job.InputStarted: _input_started,
     Job.InputDone: _input_done,
     Job.InputFailed: _input_failed,
+    Job.CheckpointReceived: _checkpoint_received,
     Job.AttemptFailed: _attempt_failed,
     Job.AttemptStarted: _attempt_started,
     Job.Submitted: _submitted,
@@ -113,6 +120,7 @@ OF_VERSION_2 = (
     Job.InputStarted,
     Job.InputDone,
     Job.InputFailed,
+    Job.CheckpointReceived,
     Job.AttemptFailed,
     Job.AttemptStarted,
 )

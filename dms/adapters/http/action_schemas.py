@@ -26,6 +26,11 @@ _OF_INPUT: Schema = {
     "number": {"type": "integer", "minimum": 1, "description": "of the input, as the request lists them"},
     "path": {"type": "string", "description": "below /workspace"},
 }
+_CHECKPOINT: Schema = {
+    "number": {"type": "integer", "minimum": 1, "description": "of the checkpoint, among those of the job"},
+    "size_bytes": {"type": "integer", "minimum": 0},
+    "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "of the archive"},
+}
 _FETCHED: Schema = {
     "size_bytes": {"type": "integer", "minimum": 0},
     "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "of what was fetched"},
@@ -92,6 +97,10 @@ OUTGOING: dict[str, dict[str, Any]] = {
         "input-failed", "Version 2 only: an input can't be had; the message says why, and the job's end follows.",
         {"message": TEXT, **_OF_INPUT, **_OF_EVENT}, ["message", *_OF_INPUT],
     ),
+    "checkpoint-received": _action(
+        "checkpoint-received", "Version 2 only: a checkpoint of the job is here; a new job can go on from it.",
+        {"message": TEXT, **_CHECKPOINT, **_OF_EVENT}, ["message", *_CHECKPOINT],
+    ),
     "job-submitted": _action("job-submitted", "The payment counts; the provider is asked to run the job.", _OF_EVENT),
     "deployment-response": _action(
         "deployment-response", "The container runs.", {"message": _RESPONSE, **_OF_EVENT}, ["message"]
@@ -126,6 +135,7 @@ _VERSION_2_ONLY = (
     "input-started",
     "input-done",
     "input-failed",
+    "checkpoint-received",
     "job-attempt-failed",
     "job-attempt-started",
     "log-progress",

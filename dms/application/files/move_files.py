@@ -26,6 +26,7 @@ from dms.errors import Conflict, DmsError, Forbidden, InvalidInput, NotFound, Pe
 
 log = logging.getLogger(__name__)
 
+OWN_CALL_SECONDS = ASK_SECONDS  # in which the user's own call has asked the peer, or was cut off
 POLL_SECONDS = 60.0
 LOOK_SECONDS = 3600.0  # of an offer that nobody accepts
 
@@ -48,7 +49,7 @@ class SendFiles(Reactor[Transfer]):
 
     async def react(self, aggregate: Transfer, news: News) -> None:
         if news.newest is not None and isinstance(news.newest.event, Transfer.Offered):
-            await news.changed(ASK_SECONDS)  # the user's own call asks
+            await news.changed(OWN_CALL_SECONDS)
         elif aggregate.is_late(self._clock()):
             await record_end(self._log, aggregate, TransferState.FAILED, "the peer did not fetch it in time")
             return

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
+from tests.e2e.dashboard.jobs import ENDLESS, TRAINING, Dmses, Shown, begin, run, until
 from tests.fixtures.browser import Watched, chromium, watched
-from tests.fixtures.dms import Dms, pair
+from tests.fixtures.dms import pair
 
-
-class Dmses(NamedTuple):
-    """provider: onboarded, and known to the requester."""
-
-    requester: Dms
-    provider: Dms
+__all__ = ["Dmses"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -37,3 +32,12 @@ async def pages(browser: Browser) -> AsyncIterator[Watched]:
     """A context of the test's own; what its consoles complain of fails the test."""
     async with watched(browser) as made:
         yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shown(dmses: Dmses) -> AsyncIterator[Shown]:
+    completed, failed = await run(dmses, TRAINING, "a1"), await run(dmses, "echo no such file >&2; exit 3", "a2")
+    running = await begin(dmses, ENDLESS, "a3")
+    yield Shown(completed, failed, running)
+    await dmses.requester.post(f"/jobs/{running}/stop", {})
+    await until(dmses, running, "failed")

@@ -3,19 +3,15 @@ console, in both themes, on a phone and on a wide screen. Its pictures are in bu
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page
 
 from tests.e2e.dashboard.conftest import Dmses
-from tests.e2e.test_main_job import frames_until_over, socket_of
+from tests.e2e.dashboard.jobs import Shown, settled
 from tests.fixtures.browser import watched
-from tests.fixtures.dms import payment, request_body
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,52 +23,6 @@ ROOT = Path(__file__).parents[3]
 AXE = ROOT / "dashboard" / "node_modules" / "axe-core" / "axe.min.js"
 SCREENSHOTS = ROOT / "build" / "screenshots"
 WIDE, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
-TRAINING = r"""
-for epoch in 1 2 3 4 5 6 7 8; do echo "epoch $epoch: loss=0.$((90 / epoch)) accuracy=0.$((80 + epoch))"; done
-printf '\033[32msaved\033[0m model.bin\n'; echo 'a warning of the library' >&2
-"""
-ENDLESS = "i=0; while true; do i=$((i+1)); echo step $i; sleep 1; done"
-
-
-class Shown(NamedTuple):
-    """The jobs that the pages show."""
-
-    completed: str
-    failed: str
-    running: str
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shown(dmses: Dmses) -> AsyncIterator[Shown]:
-    completed, failed = await run(dmses, TRAINING, "a1"), await run(dmses, "echo no such file >&2; exit 3", "a2")
-    running = await begin(dmses, ENDLESS, "a3")
-    yield Shown(completed, failed, running)
-    await dmses.requester.post(f"/jobs/{running}/stop", {})
-    await until(dmses, running, "failed")
-
-
-async def run(dmses: Dmses, script: str, tx_hash: str) -> str:
-    async with socket_of(dmses.requester) as socket:
-        quote = await dmses.requester.post("/run/request-service", request_body(script))
-        await socket.send(payment(tx_hash * 32, quote["job_id"]))
-        await frames_until_over(socket)
-    return str(quote["job_id"])
-
-
-async def begin(dmses: Dmses, script: str, tx_hash: str) -> str:
-    async with socket_of(dmses.requester) as socket:
-        quote = await dmses.requester.post("/run/request-service", request_body(script))
-        await socket.send(payment(tx_hash * 32, quote["job_id"]))
-        await until(dmses, quote["job_id"], "running")
-    return str(quote["job_id"])
-
-
-async def until(dmses: Dmses, job_id: str, status: str) -> None:
-    async with asyncio.timeout(120):
-        while (await dmses.requester.get(f"/jobs/{job_id}"))["status"] != status:
-            await asyncio.sleep(0.05)
-
-
 PLACES = {
     "start": "/",
     "jobs": "/sp",
@@ -108,13 +58,6 @@ async def test_it_is_usable_by_all(dmses: Dmses, browser: Browser, shown: Shown,
         assert pages.elsewhere(dms.url) == []
     assert found == []
     assert wider <= 0, "the page scrolls sideways on a phone"
-
-
-async def settled(page: Page) -> None:
-    """Live, and all that it fetched is there."""
-    await page.locator(".fresh.live").wait_for()
-    await page.locator("main h1").first.wait_for()
-    await page.wait_for_function("() => !document.querySelector('[aria-busy=\"true\"]')")
 
 
 async def findings(page: Page) -> list[str]:

@@ -145,7 +145,7 @@ def test_ctrl_c_while_a_job_runs_says_how_to_go_on(tiny: TinyDms, tmp_path: Path
     tiny.answers["POST /run/request-service"] = (200, OFFER)
     tiny.scripts = [[CONNECTED, HEAR, SUBMITTED]]
     with nunet_at(tiny, "job", "run", str(path), "--tx-hash", "5a3f", "--wait") as shell:
-        shell.expect("job-submitted")
+        shell.expect("payment counts")
         shell.interrupt()
         assert shell.end() == 130
         assert f"nunet job logs -f {JOB}" in shell.shown
@@ -185,7 +185,7 @@ def test_ctrl_c_on_a_terminal_may_stop_the_job_and_waits_for_its_end(tiny: TinyD
     tiny.answers[f"GET /jobs/{JOB}"] = (200, {"job_id": JOB, "status": "failed", "exit_code": 143})
     tiny.scripts = [[CONNECTED, HEAR, SUBMITTED], [CONNECTED, FAILED]]
     with nunet_at(tiny, "job", "run", "--image", "a", "--tx-hash", "5a3f", "--wait") as shell:
-        shell.expect("job-submitted")
+        shell.expect("payment counts")
         shell.type("\x03")
         shell.expect("Stop the job too?")
         shell.type("y\r")

@@ -77,8 +77,17 @@ def test_inputs_are_told_in_words_and_in_fields() -> None:
     assert frames[2]["message"] == "input 1, a/b: not there"
 
 
-@pytest.mark.parametrize("event", INPUTS)
-def test_a_client_of_the_original_is_not_told_of_inputs(event: Event) -> None:
+CHECKPOINT = Job.CheckpointReceived(number=2, name="a.tar", size_bytes=5, sha256="ab" * 32)
+
+
+def test_a_checkpoint_that_is_here_is_told_of() -> None:
+    frame = shown(CHECKPOINT, V2)
+    assert frame["message"] == "checkpoint 2 is kept here: 5 bytes, SHA-256 abababababab"
+    assert (frame["action"], frame["number"], frame["size_bytes"]) == ("checkpoint-received", 2, 5)
+
+
+@pytest.mark.parametrize("event", [*INPUTS, CHECKPOINT])
+def test_a_client_of_the_original_is_not_told_of_inputs_and_checkpoints(event: Event) -> None:
     assert [shown(event, V1), shown(event, CORE)] == [None, None]
 
 

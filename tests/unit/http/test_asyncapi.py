@@ -75,7 +75,7 @@ def test_each_action_is_a_message_of_its_version() -> None:
     first, second = DOCUMENT["channels"]["run.deploy"], DOCUMENT["channels"]["run.deploy.dms.actions.v2"]
     assert first["address"] == second["address"] == "/run/deploy"
     newer = {"funding-pending", "job-attempt-failed", "job-attempt-started", "log-progress"}
-    newer |= {"input-started", "input-done", "input-failed"}
+    newer |= {"input-started", "input-done", "input-failed", "checkpoint-received"}
     assert set(second["messages"]) - set(first["messages"]) == newer
     assert second["bindings"]["ws"]["headers"]["required"] == ["Sec-WebSocket-Protocol"]
     plain, numbered = {"action": "job-submitted"}, {"job_id": JOB, "position": 7, "time": "2026-01-31T12:00:00Z"}

@@ -1,17 +1,100 @@
-import { href } from "../../app/router";
-import { useView } from "../../app/view";
-import { Empty, Time, Trouble } from "../../components/parts";
-import { Status } from "../../components/status";
+/** The service provider's jobs: what they do now, what they cost, and what can be done with them. */
+import { useRef } from "preact/hooks";
+import { useSignal } from "@preact/signals";
+import { whole } from "../../app/format";
+import { whyNoActions } from "../../app/acting";
+import { useKeys } from "../../app/keys";
+import { narrow } from "../../app/narrow";
+import { go, href, moment, queryValue, setQuery } from "../../app/router";
+import { PastNotice } from "../../components/action";
+import { Empty, Trouble } from "../../components/parts";
+import { VirtualList, type ListHandle } from "../../components/virtual_list";
+import { Counts, OfAll } from "./counts";
+import { FilterBar } from "./filter_bar";
+import { areFiltered, CLEARED, clock, stoppable, wanted, wantedOfAnyStatus } from "./filters";
+import { JobListRow, MissingRow } from "./job_row";
+import { useJobRows } from "./rows";
+import { useSelection } from "./selection";
+import { SelectionBar } from "./selection_bar";
+import { StopDialog } from "./stop_dialog";
+import "../../styles/sp.css";
+
+const [ROW_PX, NARROW_ROW_PX] = [46, 74];
 
 export function ServiceProviderJobs() {
-  const jobs = useView<{ items: { job_id: string; status: string; image: string; unreachable: boolean; requested_at: string | null }[] }>("/jobs", { query: { role: "service provider", limit: 100 }, types: ["job"] });
-  const items = jobs.answer.value?.body.items ?? [];
+  const shown = useJobRows(wanted(clock()), moment.value);
+  const rows = shown.value;
+  void rows?.version.value;
+  const selection = useSelection(() => shown.peek());
+  const cursor = useSignal(-1);
+  const stopping = useSignal<readonly string[] | null>(null);
+  const search = useRef<HTMLInputElement>(null);
+  const list = useRef<ListHandle>(null);
+  const sight = useRef<[first: number, last: number]>([0, 0]);
+  const total = rows?.list.total ?? 0;
+  const hindrance = whyNoActions.value;
+  const open = () => {
+    const row = rows?.list.get(cursor.value);
+    if (row) go(`/sp/jobs/${row.job_id}`);
+  };
+  const move = (by: number) => {
+    cursor.value = Math.max(0, Math.min(total - 1, cursor.value + by));
+    if (cursor.value < sight.current[0] || cursor.value >= sight.current[1] - 1) list.current?.toRow(cursor.value);
+  };
+  useKeys([
+    { key: "/", does: "search", act: () => search.current?.focus() },
+    { key: "j", does: "next job", act: () => move(1) },
+    { key: "k", does: "job before", act: () => move(-1) },
+    { key: "Enter", does: "open the job", act: open },
+    { key: "x", does: "select the job", act: () => selection.toggle(cursor.value, false) },
+    { key: "n", does: "new job", act: () => go("/sp/new") },
+  ]);
+  const filtered = areFiltered();
+  const known = new Map(selection.ids.value);
+  const nameOf = (jobId: string) => known.get(jobId) ?? rows?.list.get(rows.list.indexOf(jobId))?.image ?? "";
+  const closed = (stopped: boolean) => {
+    stopping.value = null;
+    if (stopped) selection.clear();
+  };
   return (
-    <section>
-      <h1>Jobs</h1>
-      <Trouble text={jobs.error.value} retry={jobs.reload} />
-      {jobs.answer.value && items.length === 0 && <Empty title="No jobs yet"><p><a class="button primary" href={href("/sp/new")}>New job</a></p></Empty>}
-      <ul>{items.map((job) => <li key={job.job_id}><Status status={job.status} unreachable={job.unreachable} /> {job.image} <Time at={job.requested_at} /></li>)}</ul>
+    <section class="sp-jobs">
+      <div class="row title"><h1>Jobs</h1><a class="button primary push" href={href("/sp/new")}>New job</a></div>
+      <PastNotice />
+      <Counts />
+      <FilterBar search={search} />
+      <Trouble text={rows?.error.value ?? ""} retry={() => rows?.reload()} />
+      <p class="row found" aria-live="polite">
+        {rows?.ready.value && filtered && <OfAll shown={total} />}
+        {rows?.ready.value && filtered && total === 0 && <>· <button class="link" onClick={() => setQuery(CLEARED, false)}>clear</button></>}
+        {rows?.ready.value && !filtered && total > 0 && `${whole(total)} job${total === 1 ? "" : "s"}`}
+      </p>
+      <SelectionBar selection={selection} hindrance={hindrance} stop={(ids) => (stopping.value = ids)} openOnes={{ ...wantedOfAnyStatus(clock()), status: stoppable(queryValue("status")) }} />
+      {rows?.ready.value && total === 0 && !filtered && (
+        <Empty title="No jobs yet">
+          <p>Say what is to be run; then you see who would run it, and for how much, before anything is paid.</p>
+          <p><a class="button primary" href={href("/sp/new")}>New job</a></p>
+        </Empty>
+      )}
+      {total > 0 && rows && (
+        <VirtualList
+          class="jobs" label="Jobs" count={total} rowPx={narrow.value ? NARROW_ROW_PX : ROW_PX} handle={list}
+          seen={(first, last) => {
+            sight.current = [first, last];
+            rows.seen(first, last);
+          }}
+          row={(index) => {
+            const job = rows.list.get(index);
+            if (!job) return <MissingRow key={`missing${index}`} />;
+            return (
+              <JobListRow
+                key={job.job_id} job={job} current={index === cursor.value} selected={selection.ids.value.has(job.job_id)} hindrance={hindrance}
+                select={(range) => selection.toggle(index, range)} stop={() => (stopping.value = [job.job_id])}
+              />
+            );
+          }}
+        />
+      )}
+      {stopping.value && <StopDialog jobIds={stopping.value} nameOf={nameOf} close={closed} />}
     </section>
   );
 }

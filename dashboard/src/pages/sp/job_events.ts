@@ -1,0 +1,114 @@
+/** A job's row and its events, following the live stream: each event is there at once, and whole a moment later. */
+import { signal } from "@preact/signals";
+import { ApiError, get } from "../../api/client";
+import { isOver } from "../../domain/job_now";
+import { jobOf, patched } from "../../domain/job_patch";
+import type { Happening } from "../../domain/job_steps";
+import { onEvents } from "../../live/live";
+import { topicOf, type LogEvent } from "../../live/protocol";
+import type { JobEvent, JobRow } from "./shapes";
+
+const PAGE_EVENTS = 1000;
+/** Of a job whose provider comes and goes for ever. */
+const MOST_EVENTS = 20_000;
+const SETTLE_MS = 60;
+
+export class JobEvents {
+  readonly job = signal<JobRow | null>(null);
+  readonly events = signal<readonly JobEvent[]>([]);
+  readonly error = signal("");
+  /** Told of each new event, once. */
+  onNew: ((event: LogEvent) => void) | null = null;
+  private readonly asked = new AbortController();
+  private stop: (() => void) | null = null;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private asking = false;
+  private dirty = false;
+  /** Of the log: all of the job's events up to it are here whole. */
+  private reached = 0;
+
+  constructor(private readonly jobId: string, private readonly at: string) {
+    void this.load();
+  }
+
+  close(): void {
+    this.asked.abort();
+    clearTimeout(this.timer);
+    this.stop?.();
+  }
+
+  reload(): void {
+    void this.load();
+  }
+
+  private async load(): Promise<void> {
+    if (this.asking) {
+      this.dirty = true;
+      return;
+    }
+    [this.asking, this.dirty, this.timer] = [true, false, undefined];
+    try {
+      const path = `/jobs/${encodeURIComponent(this.jobId)}`;
+      const { body, position } = await get<JobRow>(path, this.at ? { as_of: this.at } : {}, this.asked.signal);
+      if (!this.stop && !this.at) this.listen(position);
+      if (body.position >= (this.job.peek()?.position ?? 0)) this.job.value = body;
+      await this.readHistory(`${path}/history`, this.at ? position : Number.POSITIVE_INFINITY);
+      this.error.value = "";
+    } catch (error) {
+      if (this.asked.signal.aborted) return;
+      this.error.value = error instanceof ApiError ? error.message : String(error);
+    } finally {
+      this.asking = false;
+    }
+    if (this.dirty) this.soon();
+  }
+
+  /** until: a position; what came after it is not shown. */
+  private async readHistory(path: string, until: number): Promise<void> {
+    let after = this.reached;
+    for (;;) {
+      const { body } = await get<{ items: JobEvent[]; next_token: string }>(path, { after, limit: PAGE_EVENTS }, this.asked.signal);
+      const whole = this.events.peek().filter(({ position }) => position <= after);
+      const newest = body.items.at(-1)?.position ?? after;
+      const hasty = this.events.peek().filter(({ position }) => position > newest);
+      this.events.value = [...whole, ...body.items, ...hasty].filter(({ position }) => position <= until).slice(-MOST_EVENTS);
+      this.reached = after = newest;
+      if (!body.next_token) return;
+    }
+  }
+
+  private listen(after: number): void {
+    const failed = () => {
+      this.stop = null;
+      this.soon();
+    };
+    this.stop = onEvents({ after, jobId: this.jobId, failed }, (event) => this.take(event));
+  }
+
+  private take(event: LogEvent): void {
+    if (jobOf(event) !== this.jobId || event.position <= (this.events.peek().at(-1)?.position ?? 0)) return;
+    const job = this.job.peek();
+    if (job) this.job.value = patched(job, event);
+    this.events.value = [...this.events.peek(), asHistoryHasIt(event)];
+    this.onNew?.(event);
+    this.soon();
+  }
+
+  private soon(): void {
+    this.dirty = true;
+    if (!this.asking && this.timer === undefined && !this.asked.signal.aborted) this.timer = setTimeout(() => void this.load(), SETTLE_MS);
+  }
+}
+
+/** Without what is sealed of a person, until the history is asked. */
+const asHistoryHasIt = (event: LogEvent): JobEvent => ({
+  position: event.position, time: event.time, topic: topicOf(event), schema_version: Number(event.type.split(".v").at(-1)), aggregate_id: event.subject,
+  aggregate_version: event.streamversion, event_id: event.id, causation_id: event.causationid ?? "", correlation_id: event.correlationid ?? "", traceparent: "",
+  hash: event.hash, data: event.data,
+});
+
+/** Of the job itself; a deployment's, of a job that runs on the same node, are not steps of it. */
+export const happenings = (events: readonly JobEvent[]): Happening[] => events.filter(({ topic }) => topic.startsWith("job.")).map(({ position, time, topic, data }) => ({ position, time, topic, data }));
+
+/** Whether the event ends the job. */
+export const endsIt = (topic: string): boolean => topic.startsWith("job.") && isOver(topic.slice(4));

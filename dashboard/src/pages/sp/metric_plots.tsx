@@ -1,0 +1,36 @@
+/** The figures that the job prints (`dms-metric loss=0.25 step=100`), one plot each. */
+import { useEffect } from "preact/hooks";
+import { whole } from "../../app/format";
+import { plain } from "../../app/format";
+import { useView } from "../../app/view";
+import { Chart } from "../../components/chart";
+import { isOver } from "../../domain/job_now";
+import type { JobRow, Metrics } from "./shapes";
+
+const REFRESH_MS = 5000;
+const figure = new Intl.NumberFormat("en", { maximumSignificantDigits: 5 });
+
+export function MetricPlots({ job }: { job: JobRow }) {
+  const metrics = useView<Metrics>(`/jobs/${encodeURIComponent(job.job_id)}/metrics`, { types: ["job.log_sealed", "job.completed", "job.failed"], jobId: job.job_id, presentOnly: true });
+  const running = !isOver(job.status);
+  useEffect(() => {
+    if (!running) return; // output lines are no events
+    const timer = setInterval(metrics.reload, REFRESH_MS);
+    return () => clearInterval(timer);
+  }, [running]);
+  const body = metrics.answer.value?.body;
+  if (!body?.series.length) return null;
+  return (
+    <section class="card" aria-label="Figures"><h2>Figures</h2>
+      <div class="grid">
+        {body.series.map(({ name, count, points }) => (
+          <figure key={name}>
+            <figcaption><b>{plain(name)}</b> <span class="faint">{whole(count)} values{points.at(-1) && `, step ${points.at(-1)?.step}`}</span></figcaption>
+            <Chart label={plain(name)} x="step" times={points.map(({ step }) => step)} lines={[{ name: plain(name), values: points.map(({ value }) => value), tone: "accent" }]} value={(value) => figure.format(value)} />
+          </figure>
+        ))}
+      </div>
+      {body.left_out > 0 && <p class="faint">{whole(body.left_out)} more names are not kept.</p>}
+    </section>
+  );
+}

@@ -1,0 +1,128 @@
+/** The list of jobs: pages of it as they come into sight, each row following the events at once. */
+import { effect, signal, useSignal, type Signal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { ApiError, get } from "../../api/client";
+import type { JobRow } from "./shapes";
+import { patched, jobOf } from "../../domain/job_patch";
+import { SparseRows } from "../../domain/sparse_rows";
+import { onEvents } from "../../live/live";
+import type { LogEvent } from "../../live/protocol";
+
+export type JobQuery = Record<string, string>;
+
+const PAGE_ROWS = 100;
+/** The shortest time between two answers; an answer that took long is followed by a longer pause. */
+const SETTLE_MS = 150;
+const RETRY_MS = 3000;
+/** Events kept for answers that were made before them. */
+const KEPT_EVENTS = 500;
+
+export class JobRows {
+  readonly list = new SparseRows<JobRow>(PAGE_ROWS);
+  /** Changes whenever a row or the total does. */
+  readonly version = signal(0);
+  readonly error = signal("");
+  readonly ready = signal(false);
+  private readonly asked = new AbortController();
+  private readonly recent: LogEvent[] = [];
+  private sight: [first: number, last: number] = [0, 40];
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private asking = false;
+  private tookMs = 0;
+  private stop: (() => void) | null = null;
+
+  /** at: the moment of the past that is shown; empty: now. */
+  constructor(private readonly query: JobQuery, private readonly at: string) {
+    void this.fetch();
+  }
+
+  close(): void {
+    this.asked.abort();
+    clearTimeout(this.timer);
+    this.stop?.();
+  }
+
+  seen(first: number, last: number): void {
+    this.sight = [first, last];
+    if (this.list.wanted(first, last).length > 0) this.soon(0);
+  }
+
+  reload(): void {
+    this.list.expire();
+    this.soon(0);
+  }
+
+  private soon(pauseMs: number): void {
+    if (this.asking || this.asked.signal.aborted) return;
+    if (pauseMs === 0) clearTimeout(this.timer);
+    else if (this.timer !== undefined) return;
+    this.timer = setTimeout(() => void this.fetch(), pauseMs);
+  }
+
+  private async fetch(): Promise<void> {
+    [this.timer, this.asking] = [undefined, true];
+    try {
+      const pages = this.ready.peek() ? this.list.wanted(...this.sight) : [0];
+      for (const page of pages) if (this.list.wanted(...this.sight).includes(page)) await this.ask(page);
+      this.error.value = "";
+    } catch (error) {
+      this.error.value = this.asked.signal.aborted ? "" : error instanceof ApiError ? error.message : String(error);
+    } finally {
+      this.asking = false;
+    }
+    const left = this.list.wanted(...this.sight);
+    if (this.error.peek()) this.soon(RETRY_MS);
+    else if (left.length > 0) this.soon(left.some((page) => !this.list.get(page * PAGE_ROWS)) ? 0 : this.pauseMs);
+  }
+
+  private get pauseMs(): number {
+    return Math.max(SETTLE_MS, 3 * this.tookMs);
+  }
+
+  private async ask(page: number): Promise<void> {
+    const began = performance.now();
+    const query = { ...this.query, offset: page * PAGE_ROWS, limit: PAGE_ROWS, ...(this.at && { as_of: this.at }) };
+    const { body, position, total } = await get<{ items: JobRow[] }>("/jobs", query, this.asked.signal);
+    this.tookMs = performance.now() - began;
+    const missed = this.recent.filter((event) => event.position > position);
+    const newer = new Set(missed.map(jobOf));
+    const rows = body.items.map((row) => (newer.has(row.job_id) ? missed.reduce((latest, event) => patched(latest, event), row) : row));
+    this.list.put(page, rows, total);
+    this.ready.value = true;
+    this.version.value++;
+    if (!this.stop && !this.at) this.listen(position);
+  }
+
+  private listen(after: number): void {
+    const failed = () => {
+      this.stop = null;
+      this.reload();
+    };
+    this.stop = onEvents({ after, types: ["job"], failed }, (event) => this.take(event));
+  }
+
+  private take(event: LogEvent): void {
+    this.recent.push(event);
+    if (this.recent.length > KEPT_EVENTS) this.recent.splice(0, KEPT_EVENTS / 2);
+    this.list.change(jobOf(event), (row) => patched(row, event));
+    this.list.expire();
+    this.version.value++;
+    this.soon(this.pauseMs);
+  }
+}
+
+/** What was shown stays until the first answer to another query is here. */
+export function useJobRows(query: JobQuery, at: string): Signal<JobRows | null> {
+  const shown = useSignal<JobRows | null>(null);
+  useEffect(() => {
+    const made = new JobRows(query, at);
+    const unwatch = effect(() => {
+      if (made.ready.value || made.error.value || shown.peek() === null) shown.value = made;
+    });
+    return () => {
+      unwatch();
+      made.close();
+    };
+  }, [JSON.stringify(query), at]);
+  return shown;
+}

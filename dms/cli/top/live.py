@@ -1,0 +1,136 @@
+"""One connection to the daemon's `/live/ws`, and what is read beside it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.sync.client import ClientConnection, connect
+
+from dms.cli.client import Api, unreachable
+from dms.cli.failure import Failure
+from dms.cli.follow import CONNECT_SECONDS, MAX_FRAME, refused
+from dms.cli.job_text import log_token
+from dms.cli.text import in_path
+from dms.cli.top.board import OPEN, Machine, Peer, StreamedEvent, machine_of, row_of
+from dms.cli.top.updates import Snapshot
+from dms.errors import Exit
+from projections.jobs import OPEN_STATUSES, STATUSES
+
+EVENTS, USAGE = "events", "usage"
+TYPES = ("job", "deployment", "device", "hold")
+MOST_OPEN, ENDED_READ = 5000, 200
+SILENT_SECONDS = 20.0  # the daemon beats every five
+_OPEN = ",".join(("requested", *OPEN_STATUSES))
+_ENDED = ",".join(status for status in STATUSES if status not in OPEN)
+
+
+class Line(Struct, frozen=True):
+    seq: int
+    stream: str
+    text: str
+    cut: bool = False
+
+
+class Frame(Struct, frozen=True):
+    """Whatever comes; fields of other kinds of frames are None."""
+
+    id: str = ""
+    event: StreamedEvent | None = None
+    caught_up: int | None = None
+    position: int | None = None
+    lines: tuple[Line, ...] | None = None
+    usage: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+
+
+_decoder = msgspec.json.Decoder(Frame)
+
+
+class Live:
+    """position: of the log when the connection was made. Raises Failure, also when it breaks."""
+
+    def __init__(self, socket: ClientConnection, url: str) -> None:
+        self._socket, self._url, self._turn = socket, url, threading.Lock()
+        first = self.next(CONNECT_SECONDS)
+        if first is None or first.position is None:
+            raise Failure(f"{url} did not say where its log stands")
+        self.position = first.position
+
+    def next(self, seconds: float) -> Frame | None:
+        """The next frame, or None when none comes in that time."""
+        try:
+            return _decoder.decode(self._socket.recv(max(0.0, seconds)))
+        except TimeoutError:
+            return None
+        except msgspec.MsgspecError as error:
+            raise Failure(f"{self._url} sent something that can't be read: {error}") from error
+
+    def follow(self) -> None:
+        """All events behind the position, and what jobs use."""
+        self.ask(id=EVENTS, subscribe="events", after=self.position, types=TYPES, personal=True)
+        self.ask(id=USAGE, subscribe="usage")
+
+    def ask(self, **message: Any) -> None:
+        """From any thread."""
+        with self._turn:
+            self._socket.send(json.dumps(message))
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@contextmanager
+def connected(api: Api) -> Iterator[Live]:
+    """Raises Failure: there is no daemon, it refuses, or the connection broke."""
+    url = f"ws{api.url.removeprefix('http')}/api/v1/live/ws"
+    try:
+        with connect(url, open_timeout=CONNECT_SECONDS, close_timeout=1.0, max_size=MAX_FRAME, proxy=None) as socket:
+            yield Live(socket, api.url)
+    except InvalidStatus as error:
+        raise refused(error) from error
+    except InvalidURI as error:
+        raise Failure(f"{api.url} is not the address of a DMS", Exit.USAGE) from error
+    except ConnectionClosed as error:
+        raise Failure(f"the connection to {api.url} broke: {error}", Exit.UNREACHABLE) from error
+    except (OSError, InvalidHandshake) as error:
+        raise unreachable(api.url, str(error) or type(error).__name__) from error
+
+
+# --- what is read over REST ------------------------------------------------------------------------------
+def read_jobs(api: Api, position: int) -> Snapshot:
+    """position: one that the log has passed. The rows may be of later ones, and say so."""
+    rows = list(islice(api.items("/jobs", status=_OPEN, limit=1000), MOST_OPEN))
+    rows += api.get("/jobs", status=_ENDED, limit=ENDED_READ)["items"]
+    return Snapshot([row_of(row) for row in rows], position)
+
+
+def read_machine(api: Api) -> Machine:
+    return machine_of(
+        api.get("/device/status"), api.get("/onboarding/provisioned"), api.get("/capacity"), api.get("/transactions")
+    )
+
+
+def read_peers(api: Api) -> tuple[Peer, ...]:
+    found = api.get("/peers")
+    if not isinstance(found, list):  # an empty network is an object with a message
+        return ()
+    return tuple(Peer(str(peer["id"]), peer.get("rtt_ms")) for peer in found)
+
+
+def read_end(api: Api, job_id: str, most: int) -> tuple[tuple[Line, ...], str]:
+    """(the newest lines of a job's output, what is not among them)."""
+    path = f"/jobs/{in_path(job_id)}"
+    page = api.get(f"{path}/output", token=log_token(api.get(path)), from_end=most)
+    lines = msgspec.convert(page["lines"], tuple[Line, ...])
+    notes = [f"lines {gap['first']:,} to {gap['last']:,} are not here: {gap['reason']}" for gap in page["gaps"][-1:]]
+    if lines and lines[0].seq > 1:
+        notes.append(f"{lines[0].seq - 1:,} lines stand before these: nunet job logs {job_id}")
+    return lines, "; ".join(notes)
