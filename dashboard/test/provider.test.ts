@@ -99,10 +99,11 @@ describe("a job here", () => {
 
   test("has steps with the time between them; an unknown one keeps its name", () => {
     const rows = timeline([
-      { event: "deployment.requested", position: 1, time: "2026-01-31T12:00:00+00:00" },
-      { event: "deployment.teleported", position: 2, time: "2026-01-31T12:00:02.5+00:00" },
+      { topic: "deployment.requested", position: 1, time: "2026-01-31T12:00:00+00:00", data: {} },
+      { topic: "job.completed", position: 2, time: "2026-01-31T12:00:01+00:00", data: {} },
+      { topic: "deployment.teleported", position: 3, time: "2026-01-31T12:00:02.5+00:00", data: { reason: "why not" } },
     ]);
-    expect(rows.map(({ words, seconds }) => [words, seconds])).toEqual([["asked for", null], ["deployment.teleported", 2.5]]);
+    expect(rows.map(({ words, note, seconds }) => [words, note, seconds])).toEqual([["asked for", "", null], ["deployment.teleported", "why not", 2.5]]);
   });
 });
 

@@ -1,40 +1,49 @@
 /** `/cp/jobs/:id`: a provider's page of one job. */
 import "../../styles/provider.css";
-import { cpu, memory, ntx, plain } from "../../app/format";
+import { useEffect, useMemo } from "preact/hooks";
+import { cpu, memory, ntx, plain, whole } from "../../app/format";
 import { href, moment } from "../../app/router";
 import { usePageTitle } from "../../app/title";
-import { now, useView } from "../../app/view";
+import { now } from "../../app/view";
 import { Action, PastNotice } from "../../components/action";
+import { Output } from "../../components/output/output";
 import { Peer, Time, Trouble } from "../../components/parts";
 import { Status } from "../../components/status";
+import { Tabs } from "../../components/tabs";
+import { JobEvents } from "../sp/job_events";
+import { Record } from "../sp/record";
 import { endWords, isOpen, leftWords, secondsLeft } from "./deployments";
 import { EndDialog } from "./end_job";
-import { JobTabs } from "./job_tabs";
+import { JobTimeline } from "./job_timeline";
 import { endingJob, useUsage } from "./machine";
 import { expected, rewardWords } from "./rewards";
-import type { Deployment, Step } from "./types";
+import type { Deployment } from "./types";
 import { JobUsage } from "./usage_view";
-
-export type DeploymentDetail = Deployment & { timeline: Step[] };
 
 export function ComputeProviderJob({ params }: { params: Record<string, string> }) {
   const jobId = params["id"] ?? "";
-  const view = useView<DeploymentDetail>(`/jobs/${encodeURIComponent(jobId)}`, { types: ["deployment.*"], jobId });
-  const job = view.answer.value?.body;
+  const at = moment.value;
+  const follow = useMemo(() => new JobEvents(jobId, at), [jobId, at]);
+  useEffect(() => () => follow.close(), [follow]);
+  const [job, events] = [follow.job.value, follow.events.value];
   usePageTitle(job?.image || "Job", job?.status ?? "");
   return (
     <section>
-      <p class="crumbs"><a href={href("/cp")}>This machine</a> / <a href={href("/cp/jobs")}>jobs</a></p>
+      <p class="crumbs"><a href={href("/cp")}>This machine</a> / <a href={href("/cp/jobs")}>jobs</a> / <code>{plain(jobId)}</code></p>
       <PastNotice />
-      <Trouble text={view.error.value} retry={view.reload} />
+      <Trouble text={follow.error.value} retry={() => follow.reload()} />
       {job && <JobSummary job={job} />}
-      {job && <JobTabs job={job} />}
+      {job && (
+        <Tabs label="Of this job" first="timeline" tabs={[{ id: "timeline", name: "Timeline" }, { id: "output", name: "Output", count: job.log_lines ? whole(job.log_lines) : "" }, { id: "record", name: "Record", count: whole(events.length) }]}>
+          {(tab) => (tab === "output" ? <Output key={jobId} job={job} /> : tab === "record" ? <Record jobId={jobId} events={events} /> : <JobTimeline events={events} />)}
+        </Tabs>
+      )}
       <EndDialog />
     </section>
   );
 }
 
-function JobSummary({ job }: { job: DeploymentDetail }) {
+function JobSummary({ job }: { job: Deployment }) {
   const { usage } = useUsage();
   const open = isOpen(job);
   return (

@@ -72,13 +72,6 @@ export interface Deployment {
   settled: boolean;
 }
 
-export interface Step {
-  event: string;
-  position: number;
-  time: string;
-  note?: string;
-}
-
 /** A paid job of `/transactions`: what is earned by it, and whether that was claimed or paid out. */
 export interface Transaction {
   tx_hash: string;
