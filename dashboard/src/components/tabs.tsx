@@ -1,5 +1,6 @@
 /** Tabs whose choice is in the address. A link to an event (`#E12`) opens the record, one to a line (`#L12`) the output. */
 import type { ComponentChildren } from "preact";
+import "../styles/tabs.css";
 import { place, queryValue, setQuery } from "../app/router";
 
 export interface Tab {
