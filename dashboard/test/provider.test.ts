@@ -1,12 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { endWords, leftWords, secondsLeft, timeline } from "../src/pages/cp/deployments";
-import { limits, wrongAmount, wrongOffer, wrongPrice, type Offer } from "../src/pages/cp/offer_rules";
+import { wrongAmount, wrongOffer, wrongPrice, type Offer } from "../src/pages/cp/offer_rules";
 import { effect, entriesOf, policyOf, textsOf, wrongList } from "../src/pages/cp/policy";
 import { earnedByGpu, withCards } from "../src/pages/cp/earned_gpus";
 import { daily, midnight, NOTHING_EARNED, sinceDays } from "../src/pages/cp/earnings_days";
 import { takingJobs } from "../src/pages/cp/reasons";
 import { amountText, expected, rewardWords, sum, toClaim, units } from "../src/pages/cp/rewards";
-import type { Deployment, Provider, Sample, Transaction } from "../src/pages/cp/types";
+import type { Deployment, Hardware, Provider, Sample, Transaction } from "../src/pages/cp/types";
 import { linesOf, NO_USAGE, usageOf, withSample } from "../src/pages/cp/usage";
 import { median, peerRows } from "../src/pages/peer_rows";
 
@@ -17,8 +17,7 @@ const UNITS = { cpu: (mhz: number) => `${mhz} MHz`, memory: (mb: number) => `${m
 describe("what is offered", () => {
   test("lies between a tenth and nine tenths of the machine, both taken", () => {
     const [low, high] = [519, 4672];
-    expect(limits(5192)).toMatchObject({ low, high });
-    const wrong = (value: number, needed = 0) => wrongAmount("CPU", value, limits(5192, needed), UNITS.cpu);
+    const wrong = (value: number, reserved = 0) => wrongAmount("CPU", value, { least: low, most: high, offered: 0, reserved }, UNITS.cpu);
     expect([low, high].map((value) => wrong(value))).toEqual(["", ""]);
     expect(wrong(low - 1)).toContain("at least 519 MHz");
     expect(wrong(high + 1)).toContain("at most 4672 MHz");
@@ -27,15 +26,20 @@ describe("what is offered", () => {
   });
 
   test("has a price from 0 to a million", () => {
-    expect(["0", "0.002", "1000000"].map(wrongPrice)).toEqual(["", "", ""]);
-    for (const text of ["", "-1", "1e3", "much", "1000001", "1,5"]) expect(wrongPrice(text)).not.toBe("");
+    const wrong = (text: string) => wrongPrice(text, 1_000_000);
+    expect(["0", "0.002", "1000000"].map(wrong)).toEqual(["", "", ""]);
+    for (const text of ["", "-1", "1e3", "much", "1000001", "1,5"]) expect(wrong(text)).not.toBe("");
   });
 
   test("names each field that would be refused", () => {
-    const offer: Offer = { cpu: 100, memory: 99_999, price: "x", address: "addr1", channel: "nunet-test", cardano: true };
-    expect(Object.keys(wrongOffer(offer, { cpu: 5192, memory: 24_105, total_cores: 2 }, NONE, UNITS))).toEqual(["cpu", "memory", "price", "address", "cardano"]);
+    const hardware: Hardware = {
+      cpu: 5192, memory: 24_105, total_cores: 2, cpu_limits: { least: 519, most: 4672, offered: 0, reserved: 0 }, memory_limits: { least: 2410, most: 21_694, offered: 0, reserved: 0 },
+      gpus: [], cardano_needs: { cpu: 6000, memory: 10_000 }, channels: ["nunet-test"], most_ntx_price: 1_000_000,
+    };
+    const offer: Offer = { cpu: 100, memory: 99_999, price: "x", address: "addr1", channel: "nunet-rest", cardano: true };
+    expect(Object.keys(wrongOffer(offer, hardware, UNITS))).toEqual(["cpu", "memory", "price", "address", "channel", "cardano"]);
     const good: Offer = { cpu: 2600, memory: 12_000, price: "0", address: "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", channel: "nunet-test", cardano: false };
-    expect(wrongOffer(good, { cpu: 5192, memory: 24_105, total_cores: 2 }, NONE, UNITS)).toEqual({});
+    expect(wrongOffer(good, hardware, UNITS)).toEqual({});
   });
 });
 
@@ -43,7 +47,7 @@ describe("why no jobs are taken", () => {
   const row = { available: true, hindrance: "", onboarded: { ...NONE, memory_mb: 10 }, free: { cpu_mhz: 5, memory_mb: 5, vram_mb: 0 }, network_trouble: "", network: "" } as Provider;
 
   test("is what the DMS says", () => {
-    expect(takingJobs(row, { online: true, accepting: false, reasons: ["the disk is full"] })).toMatchObject({ taking: false, reasons: ["the disk is full"] });
+    expect(takingJobs(row, { online: true, accepting: false, reasons: [{ kind: "provider", reason: "the disk is full" }] })).toMatchObject({ taking: false, reasons: ["the disk is full"] });
     expect(takingJobs(row, { online: true, accepting: true })).toMatchObject({ taking: true, reasons: [] });
     expect(takingJobs(row, { online: true, accepting: false }).taking).toBe(false);
   });

@@ -1,6 +1,7 @@
 /** `/peers`: who this node is connected to, and which of them are providers. */
 import { send } from "../api/client";
 import { cpu, duration, memory, plain, whole } from "../app/format";
+import "../styles/provider.css";
 import { useRegularly } from "../app/regularly";
 import { usePageTitle } from "../app/title";
 import { now, useView } from "../app/view";
@@ -30,7 +31,7 @@ export function Peers() {
       <Trouble text={peers.error.value || providers.error.value} retry={peers.reload} />
       <p>
         {whole(connected.length)} connected{middle !== null && <> (median {middle.toFixed(1)} ms there and back)</>}, {counted(rows.filter(({ provider }) => provider?.online).length, "provider")} online.
-        This node: <code>{plain(self.answer.value?.body.ID ?? "")}</code>
+        This node: <code class="whole">{plain(self.answer.value?.body.ID ?? "")}</code>
       </p>
       {providers.answer.value?.body.next_token && <p class="faint">There are more providers; the first 1,000 are shown.</p>}
       {rows.length === 0 && peers.answer.value && (
@@ -50,7 +51,7 @@ function PeerTable({ rows }: { rows: readonly PeerRow[] }) {
     <>
       <Trouble text={trouble.value} />
       <div class="scroll card">
-        <table data-testid="peers">
+        <table data-testid="peers" class="stack">
           <thead>
             <tr><th>Peer</th><th class="number">Round trip</th><th>Connected</th><th>Provider</th><th>Free</th><th class="number">NTX a minute</th><th>Gets jobs that name none</th></tr>
           </thead>
@@ -69,11 +70,11 @@ function PeerTableRow({ row, busy, choose }: { row: PeerRow; busy: boolean; choo
   return (
     <tr>
       <td><Peer id={row.peerId} />{row.own && " (this node)"}</td>
-      <td class="number">{connected?.rtt_ms == null ? "–" : `${connected.rtt_ms.toFixed(1)} ms`}</td>
-      <td>{row.own ? "–" : !connected ? "no" : since === null ? "yes" : `for ${duration(Math.max(0, Math.floor(since)))}`}</td>
-      <td>{!provider ? <span class="none">no</span> : provider.online ? "✔ takes jobs" : `⚠ offline${provider.hindrance ? `: ${plain(provider.hindrance)}` : ""}`}</td>
-      <td>{provider ? `${cpu(provider.free.cpu_mhz)}, ${memory(provider.free.memory_mb)}${gpusOf(provider)}` : "–"}</td>
-      <td class="number">{provider ? plain(provider.ntx_price) : "–"}</td>
+      <td class="number" data-label="Round trip">{connected?.rtt_ms == null ? "–" : `${connected.rtt_ms.toFixed(1)} ms`}</td>
+      <td data-label="Connected">{row.own ? "–" : !connected ? "no" : since === null ? "yes" : `for ${duration(Math.max(0, Math.floor(since)))}`}</td>
+      <td data-label="Provider">{!provider ? <span class="none">no</span> : provider.online ? "✔ takes jobs" : `⚠ offline${provider.hindrance ? `: ${plain(provider.hindrance)}` : ""}`}</td>
+      <td data-label="Free">{provider ? `${cpu(provider.free.cpu_mhz)}, ${memory(provider.free.memory_mb)}${gpusOf(provider)}` : "–"}</td>
+      <td class="number" data-label="NTX a minute">{provider ? plain(provider.ntx_price) : "–"}</td>
       <td>
         {row.isDefault && <b>default </b>}
         {row.isDefault && <Action busy={busy} label="Have no default provider" onClick={() => choose("")}>Clear</Action>}
