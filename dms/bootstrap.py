@@ -77,6 +77,7 @@ from dms.application.records.erasures import Erasures
 from dms.application.records.heads import HeadExchange
 from dms.application.records.retention import Retention
 from dms.application.records.seals import Seals
+from dms.application.records.verification import JobVerifier
 from dms.application.results.contents import Contents
 from dms.application.results.result_files import ResultFiles
 from dms.application.results.results_keeper import ResultLimits, ResultsKeeper
@@ -228,8 +229,9 @@ def _parts(base: Base, readiness: Readiness) -> Parts:
     figures = _figures(base, readiness, relay)
     reactors = Reactors(event_log, loops)
     base.network.on_peer(reactors.on_peer)
-    services = _services(base, readiness, metadata_file, figures, relay)
-    heads = HeadFile(base.data_dir, base.identity.peer_id, base.writes)
+    head_file = HeadFile(base.data_dir, base.identity.peer_id, base.writes)
+    heads = HeadExchange(event_log, base.network, base.identity, head_file, base.now, loops=loops)
+    services = _services(base, readiness, metadata_file, figures, heads, relay)
     interval = settings.job.cleanup_interval * SECONDS_A_DAY
     return Parts(
         settings=settings,
@@ -242,7 +244,7 @@ def _parts(base: Base, readiness: Readiness) -> Parts:
         host=base.network,
         executor=base.executor,
         exchange=base.exchange,
-        heads=HeadExchange(event_log, base.network, base.identity, heads, base.now, loops=loops),
+        heads=heads,
         reactors=reactors,
         file_reactors=move_files.reactors_of(
             services.transfers, event_log, base.network, base.exchange, Inbox(base.received), base.clock
@@ -256,7 +258,12 @@ def _parts(base: Base, readiness: Readiness) -> Parts:
 
 
 def _services(
-    base: Base, readiness: Readiness, metadata_file: MetadataFile, figures: Figures, relay: NatsRelay | None
+    base: Base,
+    readiness: Readiness,
+    metadata_file: MetadataFile,
+    figures: Figures,
+    heads: HeadExchange,
+    relay: NatsRelay | None,
 ) -> Services:
     event_log, executor, peer_id = base.event_log, base.executor, base.identity.peer_id
     own = OwnAdvertisement(event_log, base.device, base.network, base.identity, base.now, base.loops)
@@ -295,6 +302,7 @@ def _services(
         metrics=figures,
         job_metrics=JobMetrics(outputs),
         retention=Retention(archive, archive_after, base.now, base.loops),
+        verifier=JobVerifier(event_log, outputs, base.identity, heads.own_heads, base.now),
         relay=relay,
         writes=base.writes,
     )

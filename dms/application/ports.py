@@ -57,6 +57,10 @@ class EventLog(Protocol):
     async def position_at(self, time: int) -> int:
         """The newest position whose event is not younger than that time (Unix µs); 0 for none."""
 
+    def time_at(self, position: int) -> int:
+        """When the event at that position was recorded (Unix µs); of an archived one, at most a block's length before.
+        Blocking, for one row."""
+
     def subscribe(
         self, after: int, *, topics: Sequence[str] = (), stream: str = ""
     ) -> AsyncGenerator[Sequence[Recorded], None]:

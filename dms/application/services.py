@@ -23,6 +23,7 @@ from dms.application.payments.transactions import Transactions
 from dms.application.ports import EventLog, Metrics, PeerNetwork, Relay, Signer
 from dms.application.records.erasures import Erasures
 from dms.application.records.retention import Retention
+from dms.application.records.verification import JobVerifier
 from dms.application.results.contents import Contents
 from dms.application.results.results_receiver import ResultsReceiver
 from dms.application.writes import Writes
@@ -66,6 +67,7 @@ class Services:
     metrics: Metrics
     job_metrics: JobMetrics
     retention: Retention
+    verifier: JobVerifier
     relay: Relay | None = None
     phase: Callable[[], str | None] = lambda: None
     loops: Loops = field(default_factory=Loops)

@@ -71,6 +71,11 @@ class Api:
     def get(self, path: str, **query: object) -> Any:
         return self._ask("GET", path, query)
 
+    def get_counted(self, path: str, **query: object) -> tuple[Any, int]:
+        """(a page of a list, how many there are in all; 0 where an older daemon does not say)"""
+        answer = self._answered("GET", path, query)
+        return _decoded(answer), int(answer.headers.get("x-total", 0))
+
     def get_slowly(self, path: str, timeout_seconds: float, **query: object) -> Any:
         """Where the answer may take longer than usual."""
         return self._ask("GET", path, query, timeout_seconds=timeout_seconds)
@@ -140,11 +145,22 @@ class Api:
         body: object = None,
         timeout_seconds: float | None = None,
     ) -> Any:
+        return _decoded(self._answered(method, path, query, body, timeout_seconds))
+
+    def _answered(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object],
+        body: object = None,
+        timeout_seconds: float | None = None,
+    ) -> httpx.Response:
+        """Raises Failure."""
         patience = httpx.Timeout(timeout_seconds, connect=5.0) if timeout_seconds else PATIENCE
         with self._failures():
             answer = self._http.request(method, path, params=_given(query), json=body, timeout=patience)
         _check(answer)
-        return _decoded(answer)
+        return answer
 
     @contextmanager
     def _failures(self) -> Iterator[None]:

@@ -145,17 +145,8 @@ def _awaited(api: Api, job_id: str) -> dict[str, Any]:
 
 def _request_of(api: Api, job_id: str) -> dict[str, Any]:
     """As it was asked for, without the payment. Raises Failure when it can't be asked for again."""
-    events = api.items(f"/jobs/{in_path(job_id)}/history")
-    found = next((event["data"] for event in events if event["topic"] == "job.service_requested"), None)
-    if found is None:
-        raise Failure(
-            f"job {job_id} was not asked for by this node: only its requester can run it again", Exit.CONFLICT
-        )
-    request: dict[str, Any] = copy.deepcopy(found["request"])
-    params: dict[str, Any] = request["params"]
-    if params.get("image_id") == "erased":
-        raise Failure(f"what job {job_id} was asked with was erased", Exit.CONFLICT, "nunet erasure list")
-    request.pop("tx_hash", None)
-    for name in params.pop("secret_env", None) or ():
+    found = api.get(f"/jobs/{in_path(job_id)}/request", personal=True)
+    for name in found["secrets"]:
         say(f"the value of {name} is secret and not kept: set it with --set params.secret_env.{name}=VALUE")
+    request: dict[str, Any] = found["request"]
     return request

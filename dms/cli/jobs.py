@@ -1,4 +1,4 @@
-"""`nunet job`: see what there is, read what happened, stop it. Asking and paying is in `job_run.py`."""
+"""`nunet job`: read what happened to one. Asking and paying is in `job_run.py`, lists of jobs in `job_lists.py`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dms.cli import job_plot, job_run, results
+from dms.cli import job_lists, job_plot, job_run, results
 from dms.cli.core import Group, State, command, pass_state
 from dms.cli.events import at_option
-from dms.cli.failure import Failure, say
+from dms.cli.failure import Failure
 from dms.cli.job_text import log_token, print_line
-from dms.cli.references import Statuses, job_argument
+from dms.cli.references import job_argument
 from dms.cli.text import in_path, moment
 from dms.errors import Exit
 
@@ -35,37 +35,11 @@ def add_to(cli: Group) -> None:
     cli.add_command(group)
     job_run.add_to(group)
     results.add_to(group)
-    for add in (_add_list, _add_describe, _add_history, _add_why):
+    job_lists.add_to(group)
+    for add in (_add_describe, _add_history, _add_why):
         add(group)
     _add_logs(group)
     job_plot.add_to(group)
-    _add_stopping(group)
-
-
-def _add_list(group: Group) -> None:
-    @command(group, "list", "nunet job list --status running --limit 20")
-    @click.option("--status", type=Statuses(), metavar="STATUS", help="Only jobs in these states (comma-separated).")
-    @click.option("--role", type=click.Choice(["sp", "cp"]), help="Only jobs this node requested (sp) or runs (cp).")
-    @click.option(
-        "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many, newest first."
-    )
-    @at_option
-    @pass_state
-    def list_jobs(state: State, status: str | None, role: str | None, limit: int, as_of: str | None) -> None:
-        """List the jobs that this node requested or runs, newest first."""
-        found = state.api().get("/jobs", status=status, role=role, limit=limit, as_of=as_of)["items"]
-        asked_for_some = status or role or as_of
-        empty = "no such jobs" if asked_for_some else "no jobs yet; run one with: nunet job run job.json"
-        columns: list[Column] = [
-            ("JOB", "job_id"),
-            ("ROLE", "role"),
-            ("STATUS", _status),
-            ("REQUESTED", lambda row: moment(row.get("requested_at"))),
-            ("EXIT", "exit_code"),
-            ("PRICE", "price"),
-            ("IMAGE", "image"),
-        ]
-        state.output.rows(found, columns, empty=empty)
 
 
 def _add_describe(group: Group) -> None:
@@ -177,26 +151,7 @@ def _add_logs(group: Group) -> None:
         return Exit.OK
 
 
-def _add_stopping(group: Group) -> None:
-    @command(group, "stop", 'nunet job stop <job-id> --reason "wrong data"')
-    @click.option("--reason", default="", help="Recorded, and sent to the other side  [default: who stopped it].")
-    @pass_state
-    @job_argument
-    def stop(state: State, *, job_id: str, reason: str) -> None:
-        """Stop a job that this node requested, or one that it runs for another node. The job counts as failed, with the
-        reason."""
-        answer = state.api().post(f"/jobs/{in_path(job_id)}/stop", {"reason": reason})
-        say(f"job {job_id} was told to stop")
-        if answer and not state.output.for_people:
-            state.output.record(answer)
-
-
 _REFUND = "the job never ran: all of its price is owed back, and its payment can pay for another job"
-
-
-def _status(row: Mapping[str, Any]) -> str:
-    again = f", attempt {row['attempt']} of {row['attempts']}" if row.get("failed_attempts") else ""
-    return str(row["status"]) + again + (", unreachable" if row.get("unreachable") else "")
 
 
 def reasons_of(job: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -165,6 +165,9 @@ class DurableEventLog:
     async def position_at(self, time: int) -> int:
         return min(await asyncio.to_thread(self.recorder.position_at, time), self.head)
 
+    def time_at(self, position: int) -> int:
+        return self.recorder.time_at(position)
+
     def previous_hash(self, position: int) -> bytes:
         return self.recorder.previous_hash(position)
 

@@ -146,6 +146,10 @@ class LogRecorder(WakingRecorder):
         """The newest position whose event is not younger than that (Unix µs)."""
 
     @abstractmethod
+    def time_at(self, position: int) -> int:
+        """See EventLog.time_at. Raises LogCorrupt when there is no such position."""
+
+    @abstractmethod
     def note(self, name: str) -> bytes | None:
         """What is kept about the log; None when there is none. Raises LogCorrupt for one that nobody of us wrote."""
 

@@ -174,6 +174,9 @@ class SQLiteRecorder(LogRecorder):
     def position_at(self, time: int) -> int:
         return self.reader.position_at(time)
 
+    def time_at(self, position: int) -> int:
+        return self.reader.time_at(position)
+
     def previous_hash(self, position: int) -> bytes:
         return self.reader.previous_hash(position)
 

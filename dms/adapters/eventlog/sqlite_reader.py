@@ -20,6 +20,7 @@ from dms.domain.chain import GENESIS, SignedRecord, id_bytes
 from dms.errors import ArchiveUnreadable, LogCorrupt
 
 Row = tuple[Any, ...]
+STEP = 50_000  # positions that are looked at in one go
 
 
 @errors_of_the_library
@@ -175,10 +176,28 @@ class SQLiteReader:
 
     def position_at(self, time: int) -> int:
         """The newest position whose event is not younger than that (Unix µs). Looks from the newest back, since a
-        clock that was set back lets times and positions disagree."""
-        rows = self.ask("SELECT position FROM event WHERE time <= ? ORDER BY position DESC LIMIT 1", (time,))
-        found = int(rows[0][0]) if rows else 0
-        return found if found > self.archived.last() else self.archived.newest_at(time)
+        clock that was set back lets times and positions disagree; and in steps, between which others may read."""
+        end, archived = self.newest(), self.archived.last()
+        while end > archived:
+            rows = self.ask(
+                "SELECT position FROM event WHERE position > ? AND position <= ? AND time <= ? "
+                "ORDER BY position DESC LIMIT 1",
+                (max(end - STEP, archived), end, time),
+            )
+            if rows:
+                return int(rows[0][0])
+            end -= STEP
+        return self.archived.newest_at(time)
+
+    def time_at(self, position: int) -> int:
+        """See LogRecorder.time_at."""
+        rows = self.ask("SELECT time FROM event WHERE position = ?", (position,))
+        if rows:
+            return int(rows[0][0])
+        block = self.archived.index.block_at(position)
+        if block is None:
+            raise LogCorrupt(f"{self.database}: no event at position {position}")
+        return block.oldest
 
     def older_until(self, time: int, most: int) -> int:
         """See LogRecorder.older_until."""

@@ -138,12 +138,15 @@ async def _row(request: Request, api: Api) -> JobRow:
 
 
 async def history(request: Request, api: Api) -> HTTPResponse:
-    """{"items", "next_token"}: every event of the job on this node, as the log has it, personal fields open."""
+    """{"items", "next_token"}: every event of the job on this node, as the log has it, personal fields open; those
+    up to `as_of`."""
     row = await _row(request, api)
+    until = request.ctx.position if query(request, "as_of") else LARGEST
     after, limit = query_int(request, "after", 0), query_int(request, "limit", LARGEST_PAGE, LARGEST_PAGE, lowest=1)
     found: list[Recorded] = []
     for kind in (Job.KIND, Deployment.KIND):
-        found += await api.services.log.read(after, limit + 1, stream=f"{kind}-{row.job_id}")
+        read = await api.services.log.read(after, limit + 1, stream=f"{kind}-{row.job_id}")
+        found += (recorded for recorded in read if recorded.position <= until)
     found.sort(key=lambda recorded: recorded.position)
     shown = found[:limit]
     return json_reply(
@@ -218,6 +221,7 @@ ROUTES = (
         query=(
             Parameter("after", "Only events after this position.", whole(LARGEST)),
             Parameter("limit", "Most events in the answer.", whole(LARGEST_PAGE, lowest=1, default=LARGEST_PAGE)),
+            AS_OF,
         ),
         answer=answers.EventPage, answer_example={"items": [examples.EVENT], "next_token": ""}, errors=(400, 404),
         tags=_JOB_TAG,

@@ -11,7 +11,8 @@ from msgspec import Meta, Struct
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
-from dms.adapters.http.replies import json_reply, query_bool
+from dms.adapters.http.past import AS_OF, views_at
+from dms.adapters.http.replies import json_reply, query, query_bool
 from dms.adapters.http.routes import FLAG, Api, Parameter, Route
 from dms.adapters.http.strict_json import parse
 from dms.domain.device import Offer
@@ -19,9 +20,10 @@ from dms.domain.directory import Offering
 from dms.domain.resources import Gpu
 from dms.domain.wallet import blockchain_of
 from dms.errors import Conflict, NotFound
+from projections.capacity import Capacity
 from projections.device import OWN, DeviceView, metadata
 
-_VIEW = DeviceView()
+_VIEW, _CAPACITY = DeviceView(), Capacity()
 
 
 Amount = Annotated[int, Meta(ge=-(2**62), le=2**62)]  # the device says what is too little or too much
@@ -133,14 +135,23 @@ async def offboard(request: Request, api: Api) -> HTTPResponse:
     return json_reply({"message": "Successfully Offboarded", "forced": forced})
 
 
-async def device_status(_request: Request, api: Api) -> HTTPResponse:
+async def device_status(request: Request, api: Api) -> HTTPResponse:
+    if query(request, "as_of"):
+        row = await (await views_at(request, api)).get(_CAPACITY, OWN)
+        return json_reply(_status(row.available, row) if row is not None else {"online": False})
     device = api.services.device
-    told = {
-        "hindrance": device.hindrance,
-        "network": device.state.network,
-        "network_trouble": device.state.network_trouble,
-    }
-    return json_reply({"online": device.state.available, **{name: words for name, words in told.items() if words}})
+    return json_reply(_status(device.state.available, device.state) | _told(hindrance=device.hindrance))
+
+
+def _status(online: bool, of: Any) -> dict[str, Any]:
+    """of: the device, or the row that shows it."""
+    told = _told(hindrance=of.hindrance, network=of.network, network_trouble=of.network_trouble)
+    return {"online": online, **told}
+
+
+def _told(**words: str) -> dict[str, str]:
+    """Those that say something."""
+    return {name: text for name, text in words.items() if text}
 
 
 async def set_device_status(request: Request, api: Api) -> HTTPResponse:
@@ -219,7 +230,8 @@ ROUTES = (
         answer_example=examples.METADATA, errors=(400, 409), tags=_ONBOARDING,
     ),
     Route(
-        "GET", "/device/status", device_status, "Whether jobs are taken.", answer=answers.DeviceStatus,
+        "GET", "/device/status", device_status, "Whether jobs are taken.", query=(AS_OF,),
+        answer=answers.DeviceStatus, errors=(400,),
         answer_example={"online": True}, tags=_DEVICE,
     ),
     Route(

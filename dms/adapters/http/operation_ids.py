@@ -17,6 +17,8 @@ _NAMES = {
     "GET /diff": "compare_positions",
     "GET /erasures": "list_erasures",
     "GET /events": "stream_events",
+    "GET /events/density": "get_event_density",
+    "GET /events/position": "find_position",
     "GET /events/export": "export_events",
     "GET /events/ws": "stream_events_by_websocket",
     "GET /jobs": "list_jobs",

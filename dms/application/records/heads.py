@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from dms.application.loops import Loop, Loops
 from dms.application.network.messages import CONTROL, HeadShown, HeadWitnessed, decode_answer, decode_request, encode
@@ -92,6 +92,10 @@ class HeadExchange:
             await loop.close()
         for task in list(self._showing.values()):
             await cancelled(task)
+
+    def own_heads(self) -> Sequence[Countersignature]:
+        """The newest of ours that each peer has signed."""
+        return self._book.newest_own()
 
     def _check_own(self) -> None:
         """A cut tail is told at once, while somebody may still have a copy of it."""

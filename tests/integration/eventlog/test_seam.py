@@ -41,6 +41,7 @@ READINGS: dict[str, Callable[[LogRecorder], Any]] = {
     "streams_between": lambda log: log.streams_between(0, 9, 9),
     "unchecked": lambda log: log.unchecked(0, 9),
     "position_at": lambda log: log.position_at(9),
+    "time_at": lambda log: log.time_at(2),
     "previous_hash": lambda log: log.previous_hash(2),
     "a key of a scope": lambda log: log.keys.secret("job-2"),
     "a key by its id": lambda log: log.keys.open(f"{bytes(16).hex()}.AAAA", "job.failed"),

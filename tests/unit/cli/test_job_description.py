@@ -218,28 +218,21 @@ def test_a_dry_run_shows_price_provider_and_why_and_asks_for_nothing(tiny: TinyD
 
 
 def test_a_job_is_asked_for_again_with_changes(tiny: TinyDms) -> None:
-    kept = {**REQUEST, "tx_hash": "paid", "params": {"image_id": "busybox", "env": {"A.b": "1"}}}
-    tiny.answers[f"GET /jobs/{JOB}/history"] = (
-        200, {"items": [{"topic": "job.service_requested", "data": {"request": kept}}], "next_token": ""},
-    )  # fmt: skip
+    kept = {**REQUEST, "params": {"image_id": "busybox", "env": {"A.b": "1"}}}
+    tiny.answers[f"GET /jobs/{JOB}/request"] = (200, {"request": kept, "secrets": ["KEY"], "left_out": []})
     result = nunet("job", "rerun", JOB, "--set", "constraints.time=20", "--set", "params.arguments=[a, 'b c']",
                    "--quote", tiny=tiny)  # fmt: skip
     assert result.exit_code == 0
+    assert "params.secret_env.KEY=VALUE" in result.stderr
+    assert [query for path, query, _ in tiny.asked if path.startswith("GET")] == [{"personal": "true"}]
     params = {"image_id": "busybox", "env": {"A.b": "1"}, "arguments": ["a", "b c"]}
     assert tiny.asked[-1][2] == {**REQUEST, "params": params, "constraints": {"time": 20}}
 
 
-@pytest.mark.parametrize(
-    ("events", "says"),
-    [
-        ([{"topic": "deployment.requested", "data": {}}], "was not asked for by this node"),
-        ([{"topic": "job.service_requested", "data": {"request": {"params": {"image_id": "erased"}}}}], "was erased"),
-    ],
-)
-def test_what_can_not_be_asked_for_again_says_why(tiny: TinyDms, events: list[Any], says: str) -> None:
-    tiny.answers[f"GET /jobs/{JOB}/history"] = (200, {"items": events, "next_token": ""})
+def test_what_can_not_be_asked_for_again_says_why(tiny: TinyDms) -> None:
+    tiny.answers[f"GET /jobs/{JOB}/request"] = (409, {"error": f"what job {JOB} was asked with was erased"})
     result = nunet("job", "rerun", JOB, tiny=tiny)
-    assert (result.exit_code, says in result.stderr) == (5, True)
+    assert (result.exit_code, "was erased" in result.stderr) == (5, True)
 
 
 # --- how a job is named --------------------------------------------------------------------------------

@@ -174,7 +174,7 @@ JOBS: list[dict[str, Any]] = [
 def test_a_list_is_a_table_or_a_document_or_lines(tiny: TinyDms) -> None:
     tiny.answers["GET /jobs"] = (200, {"items": JOBS, "next_token": ""})
     table = nunet("job", "list", tiny=tiny).stdout
-    assert table.splitlines()[0].split() == ["JOB", "ROLE", "STATUS", "REQUESTED", "EXIT", "PRICE", "IMAGE"]
+    assert table.splitlines()[0].split() == ["JOB", "ROLE", "STATUS", "REQUESTED", "EXIT", "PRICE", "COST", "IMAGE"]
     assert JOB in table
     assert "\x1b" not in table
     assert json.loads(nunet("-o", "json", "job", "list", tiny=tiny).stdout) == JOBS
