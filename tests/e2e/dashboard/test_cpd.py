@@ -145,12 +145,24 @@ async def test_what_a_job_earned_is_shown_and_claimed(dmses: Dmses, pages: Watch
     await expect(page.get_by_test_id("claimed")).to_contain_text(f"Claimed {price} NTX of 1 job")
     await expect(page.get_by_test_id("to-claim")).to_have_text("0 NTX")
 
+    await page.get_by_role("link", name="Earnings by day and job").click()
+    await expect(page.get_by_test_id("earned-total")).to_have_text(f"{price} NTX by 2 jobs")  # one was ended by us
+    await expect(page.get_by_test_id("earned").locator("tbody tr")).to_have_count(1)
+    async with page.expect_download() as download:
+        await page.get_by_role("link", name="CSV").click()
+    rows = (await (await download.value).path()).read_text().splitlines()
+    assert rows[0].startswith("day,jobs,earned_ntx") and f",2,{price}," in rows[1]
+    await page.get_by_role("button", name="by job").click()
+    await expect(page.get_by_role("listitem").filter(has_text="all of the price, claimed")).to_have_count(1)
+
     await page.goto(f"{dmses.provider.url}/dashboard/cp/jobs/{job_id}")
     await expect(page.get_by_test_id("summary")).to_contain_text("completed with exit code 0")
     await expect(page.get_by_test_id("summary")).to_contain_text("all of the price, claimed")
     await expect(page.get_by_test_id("timeline")).to_contain_text("container ended")
     await page.get_by_role("tab", name="Output").click()
     await expect(page.get_by_text("done", exact=True)).to_be_visible()
+    await page.get_by_role("tab", name="Record").click()
+    await expect(page.get_by_role("region", name="Verification")).to_contain_text("verified")
 
 
 async def test_jobs_that_ran_here_are_found_by_filters_that_a_reload_keeps(dmses: Dmses, pages: Watched) -> None:
