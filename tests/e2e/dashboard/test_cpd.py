@@ -151,7 +151,8 @@ async def test_what_a_job_earned_is_shown_and_claimed(dmses: Dmses, pages: Watch
     async with page.expect_download() as download:
         await page.get_by_role("link", name="CSV").click()
     rows = (await (await download.value).path()).read_text().splitlines()
-    assert rows[0].startswith("day,jobs,earned_ntx") and f",2,{price}," in rows[1]
+    assert rows[0].startswith("day,jobs,earned_ntx")
+    assert f",2,{price}," in rows[1]
     await page.get_by_role("button", name="by job").click()
     await expect(page.get_by_role("listitem").filter(has_text="all of the price, claimed")).to_have_count(1)
 
