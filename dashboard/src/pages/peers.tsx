@@ -77,8 +77,8 @@ function PeerTableRow({ row, busy, choose }: { row: PeerRow; busy: boolean; choo
       <td class="number" data-label="NTX a minute">{provider ? plain(provider.ntx_price) : "–"}</td>
       <td>
         {row.isDefault && <b>default </b>}
-        {row.isDefault && <Action busy={busy} label="Have no default provider" onClick={() => choose("")}>Clear</Action>}
-        {!row.isDefault && provider && !row.own && <Action busy={busy} label={`Make ${row.peerId} the default provider`} onClick={() => choose(row.peerId)}>Make default</Action>}
+        {row.isDefault && <Action busy={busy} label="Clear the default provider" onClick={() => choose("")}>Clear</Action>}
+        {!row.isDefault && provider && !row.own && <Action busy={busy} label={`Make default: ${row.peerId}`} onClick={() => choose(row.peerId)}>Make default</Action>}
       </td>
     </tr>
   );
