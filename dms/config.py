@@ -64,6 +64,13 @@ TokenAddress = Annotated[
 ]
 
 
+PublicUrl = Annotated[
+    str,
+    Meta(
+        pattern=r"^($|https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?/?$)",
+        description="empty, or http(s)://NAME or http(s)://NAME:PORT",
+    ),
+]
 Ipv4Address = Annotated[
     str, Meta(pattern=r"^($|[0-9]{1,3}(\.[0-9]{1,3}){3}$)", description="empty, or an IPv4 address")
 ]
@@ -95,6 +102,9 @@ class Rest(Struct, frozen=True, kw_only=True):
     allowed_hosts: Words = ()  # Host headers beyond the loopback names and `addr`
     # Web pages that may call: the two dashboards of the original. The server adds its own origin.
     allowed_origins: Words = ("http://localhost:9991", "http://localhost:9992")
+    # Where browsers reach this server through a proxy, such as https://dms.example.org. Its pages count as our own, and
+    # nobody as a caller on this machine: a proxy here makes all callers look like that.
+    public_url: PublicUrl = ""
 
 
 class P2p(Struct, frozen=True, kw_only=True):

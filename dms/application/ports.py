@@ -528,10 +528,12 @@ class Web(Protocol):
 
 # --- the peer-to-peer network ------------------------------------------------------------------
 class PeerInfo(Struct, frozen=True):
-    """A connected peer. addresses: multiaddrs that end in /p2p/<peer id>."""
+    """A connected peer. addresses: multiaddrs that end in /p2p/<peer id>. since: Unix time in seconds from which on it
+    is connected; 0 when unknown."""
 
     peer_id: str
     addresses: tuple[str, ...]
+    since: int = 0
 
 
 class Heard(Struct, frozen=True):

@@ -10,6 +10,7 @@ import click
 from dms.cli.core import Group, State, can_ask, command, pass_state
 from dms.cli.events import at_option
 from dms.cli.failure import Failure, say
+from dms.cli.text import printable
 from dms.errors import Exit
 
 if TYPE_CHECKING:
@@ -90,16 +91,17 @@ def _add_onboard(cli: Group) -> None:
 
 
 def _add_offboard(cli: Group) -> None:
-    @command(cli, "offboard", "nunet offboard --yes")
+    @command(cli, "offboard", "nunet offboard --dry-run\nnunet offboard --yes")
     @click.option("-f", "--force", is_flag=True, help="Even if jobs are running or the state is damaged.")
     @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+    @click.option("--dry-run", is_flag=True, help="Only tell what it would mean now.")
     @click.option(
         "--forget-identity",
         is_flag=True,
         help="With the daemon stopped: give up the node's key for good, and do nothing else.",
     )
     @pass_state
-    def offboard(state: State, *, force: bool, yes: bool, forget_identity: bool) -> None:
+    def offboard(state: State, *, force: bool, yes: bool, dry_run: bool, forget_identity: bool) -> None:
         """Withdraw this machine from the network. Its history and identity are kept.
 
         To give up the identity as well, stop the daemon and use --forget-identity: the next start creates a new one.
@@ -107,9 +109,26 @@ def _add_offboard(cli: Group) -> None:
         if forget_identity:
             _forget_identity(state, yes)
             return
+        if dry_run:
+            _forecast(state)
+            return
+        if not yes and can_ask():
+            for meaning in state.api().get("/onboarding/offboard")["means"]:
+                say(f"- {meaning}")
         _confirm("Are you sure you want to offboard?", yes, "Exiting...", "offboarding was not confirmed")
         answer = state.api().post("/onboarding/offboard", force=force)
         say(answer["message"])
+
+
+def _forecast(state: State) -> None:
+    found = state.api().get("/onboarding/offboard")
+    if not state.output.for_people:
+        state.output.record(found)
+        return
+    if not found["onboarded"]:
+        say("the machine is not onboarded")
+    for meaning in found["means"]:
+        click.echo(printable(meaning))
 
 
 def _add_resource_config(cli: Group) -> None:
@@ -200,8 +219,9 @@ def _add_availability(cli: Group) -> None:
         """Show whether this machine takes jobs."""
         answer = state.api().get("/device/status")
         state.output.record(answer, [("status", lambda row: "online" if row["online"] else "offline")])
-        if answer.get("hindrance") and answer["online"] and state.output.for_people:
-            say(f"but no jobs of peers are taken: {answer['hindrance']}")
+        if state.output.for_people:
+            for why in answer["reasons"]:
+                say(f"no jobs of peers are taken: {why['reason']}")
         if answer.get("network_trouble") and state.output.for_people:
             say(f"jobs that need the internet are not taken: {answer['network_trouble']}")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import click
 
 from dms.cli.core import Group, State, command, pass_state
-from dms.cli.text import printable
+from dms.cli.text import moment, printable
 
 
 def add_to(cli: Group) -> None:
@@ -21,14 +21,16 @@ def add_to(cli: Group) -> None:
     def list_peers(state: State, dht: bool) -> None:
         """List the connected peers, then the compute providers that advertise themselves."""
         api = state.api()
-        connected: dict[str, list[str]] = {peer["ID"]: peer["Addrs"] for peer in _listed(api.get("/peers"))}
+        connected: dict[str, dict[str, Any]] = {peer["ID"]: peer for peer in _listed(api.get("/peers"))}
         advertised = set(_listed(api.get("/peers/dht")))
         rows = [
             {
                 "id": peer,
                 "connected": peer in connected,
                 "provider": peer in advertised,
-                "addresses": connected.get(peer, []),
+                "addresses": connected.get(peer, {}).get("Addrs", []),
+                "rtt_ms": connected.get(peer, {}).get("rtt_ms"),
+                "since": connected.get(peer, {}).get("since"),
             }
             for peer in sorted(connected.keys() | advertised)
         ]
@@ -36,7 +38,7 @@ def add_to(cli: Group) -> None:
             state.output.rows([row for row in rows if row["provider"] or not dht], [])
             return
         if not dht:
-            _print_ids("Bootstrap peers", list(connected))
+            _print_ids("Bootstrap peers", [_line(peer, advertised) for peer in connected.values()])
             click.echo()
         _print_ids("DHT peers", sorted(advertised))
 
@@ -62,6 +64,13 @@ def add_to(cli: Group) -> None:
             click.echo(printable(answer["message"]))
         else:
             state.output.record(answer)
+
+
+def _line(peer: Mapping[str, Any], providers: Collection[str]) -> str:
+    """The id, then what is known of the connection."""
+    rtt, since = peer.get("rtt_ms"), moment(peer.get("since"))
+    told = ["provider" if peer["ID"] in providers else "", "" if rtt is None else f"{rtt:g} ms"]
+    return "  ".join(part for part in (peer["ID"], *told, f"since {since}" if since else "") if part)
 
 
 def _print_ids(heading: str, ids: Sequence[str]) -> None:

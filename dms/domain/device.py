@@ -369,13 +369,31 @@ def check_offer(offer: Offer, total: Capacity) -> None:
     check_ntx_price(offer.ntx_price)
 
 
+def why_closed(onboarded: bool, available: bool, hindrance: str) -> list[str]:
+    """Why a machine takes no job at all, as a peer is told it that asks: the first one. available: as its owner set
+    it."""
+    if not onboarded:
+        return ["the provider is not onboarded"]
+    return [reason for reason in ("" if available else "the provider is offline", hindrance) if reason]
+
+
+def no_capacity(short: Iterable[str]) -> str:
+    """short: what there is too little of, in words."""
+    return f"the provider has no capacity left: {'; '.join(short)}"
+
+
+def offer_limits(whole: int) -> tuple[int, int]:
+    """The least and the most that may be offered of it."""
+    return whole // 10, whole * 9 // 10
+
+
 def check_ranges(cpu_mhz: int, memory_mb: int, total: Capacity) -> None:
     """Between a tenth and nine tenths of the total, both inclusive."""
     for name, pointer, value, whole in (
         ("CPU", "/cpu", cpu_mhz, total.cpu_mhz),
         ("memory", "/memory", memory_mb, total.memory_mb),
     ):
-        low, high = whole // 10, whole * 9 // 10
+        low, high = offer_limits(whole)
         if not low <= value <= high:
             text = f"{name} should be between 10% and 90% of the available {name} ({low} and {high})"
             raise InvalidInput(text, [(pointer, f"{value} is not between {low} and {high}")])

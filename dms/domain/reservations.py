@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
@@ -71,6 +71,10 @@ class Reservations:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def __iter__(self) -> Iterator[str]:
+        """Ids of the jobs that hold something."""
+        return iter(tuple(self._held))
 
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._held

@@ -46,6 +46,10 @@ class Resources(Struct, frozen=True, kw_only=True, gc=False):
         return [f"{asked} {unit} {name} asked, {free} free" for name, unit, asked, free in pairs if asked > free]
 
 
+LEAST = Resources(cpu_mhz=LEAST_CPU_MHZ, memory_mb=LEAST_MEMORY_MB)
+"""What no job asks for less than, on whatever machine."""
+
+
 class Gpu(Struct, frozen=True, kw_only=True, gc=False):
     """uuid: the driver's own, stable over reboots. taken: nothing of it can be had. shared: jobs that
     share hold it, and only another such job can have what is free."""

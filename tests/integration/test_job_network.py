@@ -126,5 +126,5 @@ async def test_the_device_says_what_it_gives(node: Node) -> None:
     async with node.client() as client:
         answer = (await client.get("/api/v1/device/status")).json()
         capacity = (await client.get(f"/api/v1/capacity?as_of={node.log.head}")).json()
-    assert answer == {"online": True, "network": "internet"}
+    assert answer == {"online": True, "accepting": True, "reasons": [], "network": "internet"}
     assert [(row["network"], row["network_trouble"]) for row in capacity["providers"]] == [("internet", "")]

@@ -372,6 +372,7 @@ def another(value: object, key: str) -> str:
     """A text that sets the key to something else than its default."""
     chosen = {
         "job.executor": "process",
+        "rest.public_url": "https://dms.example.org:8443",
         "job.network": "none",
         "job.network_range": "192.168.240.0/24",
         "job.resolver": "192.168.1.1",

@@ -61,12 +61,36 @@ class Metadata(Struct, frozen=True, kw_only=True):
     plugins: list[str] | UnsetType = UNSET
 
 
+class OfferLimits(Struct, frozen=True, kw_only=True):
+    """Of CPU in MHz, or of memory in MB. Less than `reserved` can't be offered either, until those jobs have ended."""
+
+    least: Annotated[int, Meta(description="a tenth of all, the least that may be offered")]
+    most: Annotated[int, Meta(description="nine tenths of all, the most that may be offered")]
+    offered: Annotated[int, Meta(description="what is offered now; 0 when the machine is not onboarded")]
+    reserved: Annotated[int, Meta(description="what running jobs hold of it")]
+
+
+class DetectedGpu(Struct, frozen=True, kw_only=True):
+    """A GPU as the driver has it now. All of it is offered."""
+
+    name: Annotated[str, Meta(description="its maker's name for it")]
+    uuid: Annotated[str, Meta(description="the driver's id of it")]
+    total_vram_mb: Megabytes
+    free_vram_mb: Megabytes
+
+
 class Provisioned(Struct, frozen=True, kw_only=True):
-    """cpu in MHz over all cores, memory in MB."""
+    """cpu in MHz over all cores, memory in MB: what there is, and the rules that an offer of it must keep."""
 
     cpu: float
     memory: int
     total_cores: int
+    cpu_limits: Annotated[OfferLimits, Meta(description="MHz")]
+    memory_limits: Annotated[OfferLimits, Meta(description="MB")]
+    gpus: Annotated[list[DetectedGpu], Meta(description="those that the driver has now")]
+    cardano_needs: Annotated[Amount, Meta(description="what must be offered at least for a Cardano node")]
+    channels: Annotated[list[str], Meta(description="those that may be joined")]
+    most_ntx_price: Annotated[float, Meta(description="the highest price a minute, NTX")]
 
 
 class OnboardStatus(Struct, frozen=True, kw_only=True):
@@ -85,11 +109,20 @@ class Offboarded(Struct, frozen=True, kw_only=True):
     forced: bool
 
 
+class ClosedFor(Struct, frozen=True, kw_only=True):
+    """Why no job is taken just now."""
+
+    kind: Annotated[str, Meta(description="what it is about: provider, capacity, busy")]
+    reason: Annotated[str, Meta(description="what a peer is told that asks")]
+
+
 class DeviceStatus(Struct, frozen=True, kw_only=True):
     """online: as its owner set it. hindrance: why peers are told that it is offline all the same. network: the most
     that jobs are given; network_trouble: why it is no more."""
 
     online: bool
+    accepting: Annotated[bool, Meta(description="whether a job is taken now, if only a small one")]
+    reasons: Annotated[list[ClosedFor], Meta(description="why none is taken, in the order of the checks")]
     hindrance: str | UnsetType = UNSET
     network: str | UnsetType = UNSET
     network_trouble: str | UnsetType = UNSET
@@ -120,12 +153,19 @@ class Wallet(Struct, frozen=True, kw_only=True):
 
 # --- peers -------------------------------------------------------------------------------------------
 class Peer(Struct, frozen=True, kw_only=True):
-    """Keys in both spellings that the original has had."""
+    """Keys in both spellings that the original has had. Of this node itself there is no more than those."""
 
     upper_id: str = field(name="ID")
     upper_addrs: list[str] = field(name="Addrs")
     id: str
     addrs: list[str]
+    provider: Annotated[bool | UnsetType, Meta(description="whether it is known as a compute provider")] = UNSET
+    rtt_ms: Annotated[
+        float | UnsetType | None, Meta(description="milliseconds to it and back, as measured last; null: not yet")
+    ] = UNSET
+    since: Annotated[
+        str | UnsetType | None, Meta(description="since when it is connected, ISO 8601; null: not known")
+    ] = UNSET
 
 
 class PeerData(Struct, frozen=True, kw_only=True):

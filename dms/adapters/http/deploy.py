@@ -17,6 +17,7 @@ from dms.adapters.http.action_frames import SUBPROTOCOL_V2, Flavour, connected_f
 from dms.adapters.http.action_schemas import DEPLOY
 from dms.adapters.http.connection import Socket, text_frame
 from dms.adapters.http.fanout import Follower, Hub
+from dms.adapters.http.gate import base_url
 from dms.adapters.http.replies import checked_job_id, query, query_bool, query_int
 from dms.adapters.http.sockets import Endpoint
 from dms.adapters.http.strict_json import convert, load
@@ -81,7 +82,7 @@ class DeployEndpoint:
         actions = query(request, "actions", "all")
         if actions not in ("all", "core"):
             raise InvalidInput(f"actions is '{actions[:64]}'; all or core", [("?actions", "all or core")])
-        core, base = actions == "core", f"http://{request.headers['host']}"
+        core, base = actions == "core", base_url(request)
         progress = query_bool(request, "progress") and version >= 2 and not core
         flavour = Flavour(version, core, base, progress)
         job_id = query(request, "job_id")

@@ -45,6 +45,17 @@ FREE: dict[str, Any] = {
     "price_disk": 0,
     "ntx_price": 0.001,
 }
+PROVISIONED: dict[str, Any] = {
+    "cpu": 10000.0, "memory": 16000, "total_cores": 4,
+    "cpu_limits": {"least": 1000, "most": 9000, "offered": 5000, "reserved": 500},
+    "memory_limits": {"least": 1600, "most": 14400, "offered": 8000, "reserved": 64},
+    "gpus": [
+        {"name": "NVIDIA RTX A4000", "uuid": "GPU-5f3c1c6e-7d0a-4d5c-9f1b-2f6a8c1d0e42", "total_vram_mb": 16376,
+         "free_vram_mb": 16063},
+    ],
+    "cardano_needs": {"cpu": 6000, "memory": 10000},
+    "channels": ["nunet-staging", "nunet-test", "nunet-team", "nunet-edge"], "most_ntx_price": 1000000.0,
+}  # fmt: skip
 PEER: dict[str, Any] = {
     "ID": PEER_ID,
     "Addrs": [f"/ip4/192.0.2.7/tcp/9000/p2p/{PEER_ID}"],

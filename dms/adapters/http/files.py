@@ -13,9 +13,10 @@ from sanic import HTTPResponse, Request
 from dms.adapters.http import answers, examples
 from dms.adapters.http.connection import Socket
 from dms.adapters.http.conversation import Conversation, Talk
+from dms.adapters.http.gate import is_local
 from dms.adapters.http.replies import checked_job_id, iso, json_reply, list_reply, query, query_choice, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, WebSocket, choice, whole
-from dms.adapters.http.sockets import Endpoint, is_local
+from dms.adapters.http.sockets import Endpoint
 from dms.adapters.http.strict_json import parse
 from dms.application.files.transfers import Transfers
 from dms.domain.peer_id import is_peer_id
@@ -235,7 +236,11 @@ def endpoints(api: Api) -> tuple[Endpoint, ...]:
     transfers = api.services.transfers
 
     async def admit_send(request: Request) -> tuple[tuple[str, Path, bool], None]:
-        asked = checked_peer(query(request, "peerID")), _path(query(request, "filePath")), is_local(request)
+        asked = (
+            checked_peer(query(request, "peerID")),
+            _path(query(request, "filePath")),
+            is_local(request),
+        )
         await transfers.check(asked[0], asked[1], caller_is_local=asked[2])
         return asked, None
 
@@ -246,8 +251,8 @@ def endpoints(api: Api) -> tuple[Endpoint, ...]:
 
     def begin_send(request: Request, socket: Socket, asked: tuple[str, Path, bool]) -> Conversation:
         async def act(talk: Talk) -> None:
-            peer_id, path, is_local = asked
-            transfer = await transfers.offer(peer_id, path, caller_is_local=is_local)
+            peer_id, path, local = asked
+            transfer = await transfers.offer(peer_id, path, caller_is_local=local)
             await talk.json({"message": INITIATED})
             await _follow(transfers, transfer.key, talk)
 

@@ -5,6 +5,9 @@ A web page of a stranger can reach a server on loopback in three ways: by a name
 127.0.0.1 (refused by Host), by a cross-site request or websocket (refused by Origin; where a browser sends none,
 as for an image, by Sec-Fetch-Site and Referer), and by a body that needs no preflight (refused by Content-Type).
 Programs send none of these and are not affected.
+
+Behind a proxy, only what is configured says where browsers reach this server (`rest.public_url`). What a request says
+of that itself, as `Forwarded` and `X-Forwarded-*` do, anybody can write: it is not read.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from sanic import Request
 
 from dms.adapters.http.problems import Refused
 
+LOOPBACK = ("127.0.0.1", "::1")
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _SITES = ("none", "same-origin")  # typed by the user, or from a page of ours
@@ -30,11 +34,17 @@ _PREFLIGHT_SECONDS = 12 * 3600
 
 
 class Gate:
-    def __init__(self, addr: str, allowed_hosts: Iterable[str], allowed_origins: Iterable[str]) -> None:
-        """addr: what the server listens on; a wildcard address is not a name of its own."""
+    def __init__(
+        self, addr: str, allowed_hosts: Iterable[str], allowed_origins: Iterable[str], public_url: str = ""
+    ) -> None:
+        """addr: what the server listens on; a wildcard address is not a name of its own. public_url: of the proxy in
+        front of it, empty for none."""
         own = f"[{addr}]" if ":" in addr and not addr.startswith("[") else addr
         wildcard = own in ("0.0.0.0", "[::]")
-        names = (*LOOPBACK_NAMES, *allowed_hosts, *(() if wildcard else (own,)))
+        self.public_origin = _without_usual_port(public_url.rstrip("/").casefold())
+        self._public_name = _name_of(self.public_origin.partition("://")[2])
+        proxied = (self._public_name,) if self._public_name else ()
+        names = (*LOOPBACK_NAMES, *allowed_hosts, *(() if wildcard else (own,)), *proxied)
         self._hosts = {name.casefold() for name in names}
         self._origins = frozenset(origin.rstrip("/") for origin in allowed_origins)
 
@@ -73,11 +83,29 @@ class Gate:
     def _check_origin(self, request: Request, host: str) -> None:
         origins = request.headers.getall("origin", [])
         if origins and (len(origins) > 1 or not self.allows(origins[0], host)):
-            raise Refused(403, f"web pages of '{origins[0][:128]}' may not call this DMS; see rest.allowed_origins")
+            setting = "rest.public_url" if origins == [f"https://{host}"] else "rest.allowed_origins"
+            raise Refused(403, f"web pages of '{origins[0][:128]}' may not call this DMS; see {setting}")
 
     def allows(self, origin: str, host: str) -> bool:
-        """Own pages (the origin is the Host that was asked for), and the configured ones, exactly."""
-        return origin == f"http://{host}" or origin in self._origins
+        """Own pages (the origin is the Host that was asked for, or the public one), and the configured ones, exactly.
+        Under the public name, pages of another scheme or port are somebody else's: whoever is on the way to a reader
+        can write plain http ones."""
+        if origin in self._origins or (self.public_origin and origin == self.public_origin):
+            return True
+        return origin == f"http://{host}" and not self._is_public(host)
+
+    def _is_public(self, host: str) -> bool:
+        return bool(self._public_name) and _name_of(host) == self._public_name
+
+    def base_url(self, request: Request) -> str:
+        """Of this server as the caller knows it, for the links that it is given."""
+        host = request.headers["host"].strip().casefold()
+        public = self._is_public(host) or request.headers.get("origin", "") == self.public_origin
+        return self.public_origin if self.public_origin and public else f"http://{host}"
+
+    def is_local(self, request: Request) -> bool:
+        """Whether the caller is surely on this machine."""
+        return request.ip in LOOPBACK and not self.public_origin
 
     def cors(self, request: Request) -> dict[str, str]:
         """The headers that let a page of an allowed origin read the answer."""
@@ -98,6 +126,33 @@ class Gate:
             "access-control-allow-headers": _HEADERS,
             "access-control-max-age": str(_PREFLIGHT_SECONDS),
         }
+
+
+def base_url(request: Request) -> str:
+    """Of the server, as the caller knows it."""
+    return _gate_of(request).base_url(request)
+
+
+def is_local(request: Request) -> bool:
+    """Whether the caller is surely on this machine."""
+    return _gate_of(request).is_local(request)
+
+
+def _gate_of(request: Request) -> Gate:
+    gate: Gate = request.app.ctx.gate
+    return gate
+
+
+def _without_usual_port(origin: str) -> str:
+    """As browsers write an origin. Source: RFC 6454, section 6.2."""
+    scheme, _, host = origin.partition("://")
+    usual = {"http": ":80", "https": ":443"}.get(scheme, "")
+    return origin.removesuffix(usual) if usual and host.endswith(usual) else origin
+
+
+def _name_of(host: str) -> str:
+    """Without the port."""
+    return host if host.endswith("]") else host.rpartition(":")[0] or host
 
 
 def _origin_of(address: str) -> str:

@@ -13,6 +13,7 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
 from dms.adapters.http.answers import JobId
+from dms.adapters.http.gate import base_url
 from dms.adapters.http.past import AS_OF, moment_of, views_at
 from dms.adapters.http.replies import (
     dated,
@@ -140,7 +141,7 @@ async def list_jobs(request: Request, api: Api) -> HTTPResponse:
 
 def job_answer(row: JobRow, request: Request, api: Api) -> dict[str, Any]:
     shown = dated(msgspec.to_builtins(row))
-    shown["log_url"] = f"http://{request.headers['host']}{api.log_path(row.job_id)}"
+    shown["log_url"] = f"{base_url(request)}{api.log_path(row.job_id)}"
     return shown
 
 

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
+from dms.adapters.http.gate import is_local
 from dms.adapters.http.job_lists import LARGEST_PAGE, job_answer, stop_one
 from dms.adapters.http.joblogs import NDJSON, logs
 from dms.adapters.http.joblogs import TEXT as TEXT_MEDIA
@@ -24,7 +25,6 @@ from dms.adapters.http.replies import (
     query_int,
 )
 from dms.adapters.http.routes import FLAG, Api, Parameter, Route, choice, whole
-from dms.adapters.http.sockets import is_local
 from dms.adapters.http.strict_json import Findings, parse
 from dms.adapters.http.thorough import read_thoroughly
 from dms.application.jobs.request_check import ReadingFindings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import NAMESPACE_OID, uuid5
@@ -12,15 +13,16 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
 from dms.adapters.http.past import AS_OF, views_at
-from dms.adapters.http.replies import json_reply, query, query_bool
-from dms.adapters.http.routes import FLAG, Api, Parameter, Route
+from dms.adapters.http.replies import json_reply, query
+from dms.adapters.http.routes import Api, Route
 from dms.adapters.http.strict_json import parse
-from dms.domain.device import Offer
+from dms.domain.bounds import MAX_NTX_PRICE
+from dms.domain.device import CARDANO_NEEDS, CHANNELS, Device, Offer, no_capacity, offer_limits, why_closed
 from dms.domain.directory import Offering
-from dms.domain.resources import Gpu
+from dms.domain.resources import LEAST, Gpu, Resources
 from dms.domain.wallet import blockchain_of
-from dms.errors import Conflict, NotFound
-from projections.capacity import Capacity
+from dms.errors import NotFound
+from projections.capacity import Capacity, CapacityRow
 from projections.device import OWN, DeviceView, metadata
 
 _VIEW, _CAPACITY = DeviceView(), Capacity()
@@ -51,10 +53,6 @@ class ResourceBody(Struct, frozen=True, kw_only=True):
 
 class StatusBody(Struct, frozen=True):
     is_available: bool
-
-
-class OffboardBody(Struct, frozen=True):
-    force: bool = False
 
 
 async def onboard(request: Request, api: Api) -> HTTPResponse:
@@ -119,39 +117,63 @@ async def status(_request: Request, api: Api) -> HTTPResponse:
 
 
 async def provisioned(_request: Request, api: Api) -> HTTPResponse:
-    total = api.services.device.capacity()
-    return json_reply({"cpu": float(total.cpu_mhz), "memory": total.memory_mb, "total_cores": total.cores})
-
-
-async def offboard(request: Request, api: Api) -> HTTPResponse:
-    """force: in the query, as the original reads it, or in the body, as its command line sends it."""
-    if query_bool(request, "forget_identity"):
-        raise Conflict(
-            "the identity can't be forgotten while the DMS runs: stop it, then: nunet offboard --forget-identity"
+    """Read from the machine for this answer."""
+    device = api.services.device
+    total, offered, held = device.capacity(), device.state.offered, device.reservations.total
+    readings = await device.read_gpus()
+    return json_reply(
+        answers.Provisioned(
+            cpu=float(total.cpu_mhz),
+            memory=total.memory_mb,
+            total_cores=total.cores,
+            cpu_limits=_limits(total.cpu_mhz, offered.cpu_mhz, held.cpu_mhz),
+            memory_limits=_limits(total.memory_mb, offered.memory_mb, held.memory_mb),
+            gpus=[
+                answers.DetectedGpu(
+                    name=gpu.name, uuid=gpu.uuid, total_vram_mb=gpu.total_vram_mb, free_vram_mb=gpu.free_vram_mb
+                )
+                for gpu in readings
+            ],
+            cardano_needs=answers.Amount(cpu=CARDANO_NEEDS.cpu_mhz, memory=CARDANO_NEEDS.memory_mb),
+            channels=list(CHANNELS),
+            most_ntx_price=float(MAX_NTX_PRICE),
         )
-    in_body = parse(request.body, OffboardBody).force if request.body else False
-    forced = query_bool(request, "force") or in_body
-    await api.services.device.offboard(forced)
-    return json_reply({"message": "Successfully Offboarded", "forced": forced})
+    )
+
+
+def _limits(total: int, offered: int, reserved: int) -> answers.OfferLimits:
+    least, most = offer_limits(total)
+    return answers.OfferLimits(least=least, most=most, offered=offered, reserved=reserved)
 
 
 async def device_status(request: Request, api: Api) -> HTTPResponse:
     if query(request, "as_of"):
         row = await (await views_at(request, api)).get(_CAPACITY, OWN)
-        return json_reply(_status(row.available, row) if row is not None else {"online": False})
+        row = row or CapacityRow(provider="", own=True, online=False, channel="")
+        return json_reply(_status(row, row.hindrance, _closed_then(row)))
     device = api.services.device
-    return json_reply(_status(device.state.available, device.state) | _told(hindrance=device.hindrance))
+    closed = [(refusal.kind, refusal.reason) for refusal in api.services.compute_provider.closed()]
+    return json_reply(_status(device.state, device.hindrance, closed))
 
 
-def _status(online: bool, of: Any) -> dict[str, Any]:
-    """of: the device, or the row that shows it."""
-    told = _told(hindrance=of.hindrance, network=of.network, network_trouble=of.network_trouble)
-    return {"online": online, **told}
+def _status(of: Device | CapacityRow, hindrance: str, closed: Iterable[tuple[str, str]]) -> answers.DeviceStatus:
+    """closed: (kind, reason) why no job is taken."""
+    told = {"hindrance": hindrance, "network": of.network, "network_trouble": of.network_trouble}
+    reasons = [answers.ClosedFor(kind=kind, reason=reason) for kind, reason in closed]
+    return answers.DeviceStatus(
+        online=of.available,
+        accepting=not reasons,
+        reasons=reasons,
+        **{name: words for name, words in told.items() if words},
+    )
 
 
-def _told(**words: str) -> dict[str, str]:
-    """Those that say something."""
-    return {name: text for name, text in words.items() if text}
+def _closed_then(row: CapacityRow) -> list[tuple[str, str]]:
+    """As far as it is on record."""
+    onboarded = row.onboarded != Resources()
+    found = [("provider", reason) for reason in why_closed(onboarded, row.available, row.hindrance)]
+    short = row.free.shortfalls(LEAST) if onboarded else []
+    return [*found, *([("capacity", no_capacity(short))] if short else [])]
 
 
 async def set_device_status(request: Request, api: Api) -> HTTPResponse:
@@ -185,20 +207,6 @@ def free_resources(offering: Offering) -> dict[str, Any]:
 
 
 _ONBOARDING, _DEVICE = ("onboarding",), ("device",)
-_FORCE = (
-    Parameter("force", "Also while jobs run here; they go on.", FLAG),
-    Parameter("forget_identity", "Refused while the DMS runs: the answer says how it is done.", FLAG),
-)
-_OFFBOARD: dict[str, Any] = {
-    "body": OffboardBody,
-    "query": _FORCE,
-    "body_optional": True,
-    "body_example": {"force": False},
-    "answer": answers.Offboarded,
-    "answer_example": {"message": "Successfully Offboarded", "forced": False},
-    "errors": (400, 409),
-    "tags": _ONBOARDING,
-}
 
 ROUTES = (
     Route(
@@ -215,15 +223,13 @@ ROUTES = (
         tags=_ONBOARDING,
     ),
     Route(
-        "GET", "/onboarding/provisioned", provisioned, "What the hardware has in all.", answer=answers.Provisioned,
-        answer_example={"cpu": 10000.0, "memory": 16000, "total_cores": 4}, tags=_ONBOARDING,
+        "GET", "/onboarding/provisioned", provisioned, "What the hardware has in all, and what of it may be offered.",
+        answer=answers.Provisioned, answer_example=examples.PROVISIONED, tags=_ONBOARDING,
     ),
     Route(
         "GET", "/onboarding/metadata", get_metadata, "What is onboarded.", answer=answers.Metadata,
         answer_example=examples.METADATA, errors=(404,), tags=_ONBOARDING,
     ),
-    Route("DELETE", "/onboarding/offboard", offboard, "Leave the network.", **_OFFBOARD),
-    Route("POST", "/onboarding/offboard", offboard, "Leave the network.", **_OFFBOARD),
     Route(
         "POST", "/onboarding/resource-config", resource_config, "Change what is offered.", ResourceBody,
         body_example={"memory": 4000, "cpu": 4000, "ntx_price": 0.002}, answer=answers.Metadata,
@@ -232,7 +238,11 @@ ROUTES = (
     Route(
         "GET", "/device/status", device_status, "Whether jobs are taken.", query=(AS_OF,),
         answer=answers.DeviceStatus, errors=(400,),
-        answer_example={"online": True}, tags=_DEVICE,
+        answer_example={
+            "online": True, "accepting": False,
+            "reasons": [{"kind": "capacity", "reason": "the provider has no capacity left: 6 MB memory asked, 0 free"}],
+        },
+        tags=_DEVICE,
     ),
     Route(
         "POST", "/device/status", set_device_status, "Take jobs, or not for now.", StatusBody,

@@ -30,6 +30,7 @@ _NAMES = {
     "GET /live/ws": "stream_live_by_websocket",
     "GET /ml-images": "list_ml_images",
     "GET /onboarding/address/new": "create_wallet",
+    "GET /onboarding/offboard": "forecast_offboarding",
     "GET /onboarding/provisioned": "get_hardware",
     "GET /onboarding/status": "get_onboarding_status",
     "GET /peers": "list_peers",

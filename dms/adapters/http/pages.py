@@ -9,6 +9,7 @@ from pathlib import Path
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import openapi
+from dms.adapters.http.gate import base_url
 from dms.adapters.http.job_schema import schema_of_job_files
 from dms.adapters.http.postman import collection
 from dms.adapters.http.replies import json_reply
@@ -67,7 +68,7 @@ async def streams(request: Request, _api: Api) -> HTTPResponse:
 
 async def postman(request: Request, _api: Api) -> HTTPResponse:
     """Its requests go where this one came to."""
-    return json_reply(collection(request.app.ctx.description(), f"{request.scheme}://{request.host}"))
+    return json_reply(collection(request.app.ctx.description(), base_url(request)))
 
 
 async def job_schema(_request: Request, _api: Api) -> HTTPResponse:

@@ -6,19 +6,21 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
 from dms.adapters.http.onboarding import free_resources, gpu_info
-from dms.adapters.http.replies import json_reply
+from dms.adapters.http.replies import iso, json_reply
 from dms.adapters.http.routes import Api, Route
+from dms.application.ports import PeerInfo
 from dms.domain.directory import Advertisement
 
 _ROWS_AT_ONCE = 500
 
 
 async def peers(_request: Request, api: Api) -> HTTPResponse:
-    return json_reply([_peer(peer.peer_id, peer.addresses) for peer in api.services.network.peers()])
+    return json_reply([_connected(peer, api) for peer in api.services.network.peers()])
 
 
 async def own(_request: Request, api: Api) -> HTTPResponse:
@@ -29,6 +31,16 @@ async def own(_request: Request, api: Api) -> HTTPResponse:
 def _peer(peer_id: str, addresses: Sequence[str]) -> answers.Peer:
     found = list(addresses)
     return answers.Peer(upper_id=peer_id, upper_addrs=found, id=peer_id, addrs=found)
+
+
+def _connected(peer: PeerInfo, api: Api) -> answers.Peer:
+    heard = api.services.network.heard(peer.peer_id)
+    return msgspec.structs.replace(
+        _peer(peer.peer_id, peer.addresses),
+        provider=api.services.directory.knows(peer.peer_id),
+        rtt_ms=round(heard.rtt_seconds * 1000, 3) if heard is not None and heard.rtt_seconds else None,
+        since=iso(peer.since * 1_000_000),
+    )
 
 
 async def known(_request: Request, api: Api) -> HTTPResponse:
@@ -68,7 +80,10 @@ _PEERS = ("peers",)
 
 ROUTES = (
     Route(
-        "GET", "/peers", peers, "Connected peers.", answer=list[answers.Peer], answer_example=[examples.PEER],
+        "GET", "/peers", peers, "Connected peers.", answer=list[answers.Peer],
+        answer_example=[
+            examples.PEER | {"provider": True, "rtt_ms": 4.2, "since": "2026-01-31T12:00:00.000000+00:00"},
+        ],
         tags=_PEERS,
     ),
     Route(

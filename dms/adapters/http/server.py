@@ -41,6 +41,7 @@ from dms.adapters.http import (
     live,
     log_archive,
     metrics,
+    offboarding,
     onboarding,
     openapi,
     pages,
@@ -70,6 +71,7 @@ from projections.base import LiveViews
 
 MODULES = (
     onboarding,
+    offboarding,
     policy,
     wallets,
     peers,
@@ -125,6 +127,8 @@ class RestSettings(Protocol):
     def allowed_hosts(self) -> Sequence[str]: ...
     @property
     def allowed_origins(self) -> Sequence[str]: ...
+    @property
+    def public_url(self) -> str: ...
 
 
 def build_app(
@@ -164,7 +168,7 @@ def build_app(
     )
     app.ctx.sockets = Sockets(services.phase, endpoints, services.loops)
     app.exception(Exception)(answer)
-    app.ctx.gate = Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins)
+    app.ctx.gate = Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins, rest.public_url)
     _guard(app, app.ctx.gate)
     routes = (*ROUTES, *debug.ROUTES) if debug_routes else ROUTES
     all_routes = (*routes, *pages.PAGES, *dashboard.PAGES)

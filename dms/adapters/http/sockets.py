@@ -11,20 +11,15 @@ from sanic import Request, Sanic
 from sanic.server.websockets.impl import WebsocketImplProtocol
 
 from dms.adapters.http.connection import Socket, connection_of
+from dms.adapters.http.gate import LOOPBACK
 from dms.adapters.http.problems import Refused
 from dms.application.loops import Loop, Loops
 from dms.errors import Unavailable
 
 MOST_SOCKETS = 10_100
 MOST_SOCKETS_OF_AN_ADDRESS = 1_000  # off loopback
-LOOPBACK = ("127.0.0.1", "::1")
 PING_SECONDS = 20.0
 SILENT_SECONDS = 65.0  # three pings unanswered: the client is dead
-
-
-def is_local(request: Request) -> bool:
-    """Whether the caller is on this machine."""
-    return request.ip in LOOPBACK
 
 
 class Session(Protocol):

@@ -66,7 +66,7 @@ class Libp2pNetwork:
         self._servers: dict[str, Callable[[Server], StreamServer]] = {}
         self._topics: dict[str, GossipHandler] = {}
         self._callbacks: list[PeerCallback] = []
-        self._connected: dict[str, Sequence[str]] = {}
+        self._connected: dict[str, tuple[Sequence[str], int]] = {}  # observed addresses; since when, Unix seconds
         self._gossip_waiting = 0
         self._thread: TrioThread | None = None
         self._node: Node | None = None
@@ -269,9 +269,10 @@ class Libp2pNetwork:
         return [self._info(peer_id) for peer_id in sorted(self._connected)]
 
     def _info(self, peer_id: str) -> PeerInfo:
-        known = self._book.of(peer_id) or self._connected[peer_id]
+        observed, since = self._connected[peer_id]
+        known = self._book.of(peer_id) or observed
         bare = dict.fromkeys(address.partition("/p2p/")[0] for address in known)
-        return PeerInfo(peer_id, tuple(f"{address}/p2p/{peer_id}" for address in bare))
+        return PeerInfo(peer_id, tuple(f"{address}/p2p/{peer_id}" for address in bare), since)
 
     def on_peer(self, callback: PeerCallback) -> None:
         """Calls callback(peer_id, connected), on the asyncio loop, for each peer that comes or goes."""
@@ -281,7 +282,7 @@ class Libp2pNetwork:
         if connected == (peer_id in self._connected):
             return
         if connected:
-            self._connected[peer_id] = observed
+            self._connected[peer_id] = observed, int(time.time())
             self._saw(peer_id)
         else:
             del self._connected[peer_id]

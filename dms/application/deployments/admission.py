@@ -18,6 +18,7 @@ from dms.application.payments.funding import request_of
 from dms.application.payments.payments import Paying
 from dms.application.ports import ExecutionSpec, Executor, Signer
 from dms.domain.deployment import Deployment, Fault
+from dms.domain.device import no_capacity, why_closed
 from dms.domain.environment import unsealed_names
 from dms.domain.features import needs_workspace
 from dms.domain.gpus import GpuReading, GpuWish, choose
@@ -26,7 +27,7 @@ from dms.domain.network import Network
 from dms.domain.pricing import price_text, quote
 from dms.domain.request import ServiceRequest, problems_of, strangers_of
 from dms.domain.reservations import Held, Reservations, vram_to_reserve
-from dms.domain.resources import Gpu
+from dms.domain.resources import Gpu, Resources
 from dms.domain.reward import amount
 from dms.errors import (
     ExecutionError,
@@ -120,23 +121,35 @@ class Admission:
 
     def refusal(self, deployment: Deployment, paying: Paying | None) -> Refusal | None:
         """Why it can't be taken, as far as that can be told at once. paying: None while nothing is paid yet."""
+        to_be_checked = paying is not None and not deployment.funded
         return (
-            self._of_device()
+            next(iter(self._of_device()), None)
             or self._of_policy(deployment)
             or self._of_request(deployment)
             or (None if paying is None else _of_payment(paying) or _of_earlier_attempt(paying))
             or self._of_network(deployment)
             or self._of_workspace(deployment)
-            or self._of_capacity(deployment)
-            or (None if paying is None else self._of_checks(deployment))
+            or self._of_capacity(request_of(deployment).resources)
+            or (self._of_checks(deployment.service_provider, deployment.key) if to_be_checked else None)
         )
 
-    def _of_device(self) -> Refusal | None:
+    def of_all(self) -> Sequence[Refusal]:
+        """Why no job at all is taken just now, however little it asks for, in the order in which one would be refused;
+        empty while jobs are taken."""
+        found = [*self._of_device(), self.of_log()]
+        if self._device.state.onboarded:
+            found += [self._of_capacity(self._device.least()), self._of_checks("")]
+        return [refusal for refusal in found if refusal is not None]
+
+    def of_log(self) -> Refusal | None:
+        """What can't be recorded is not promised. A paid job is tried to be recorded all the same."""
+        trouble = self._device.recording_trouble
+        return Refusal(trouble, Fault.PROVIDER, "provider") if trouble else None
+
+    def _of_device(self) -> Sequence[Refusal]:
         device = self._device.state
-        if not device.onboarded:
-            return Refusal("the provider is not onboarded", Fault.PROVIDER, "provider")
-        reason = device.hindrance if device.available else "the provider is offline"
-        return Refusal(reason, Fault.PROVIDER, "provider") if reason else None
+        reasons = why_closed(device.onboarded, device.available, device.hindrance)
+        return [Refusal(reason, Fault.PROVIDER, "provider") for reason in reasons]
 
     def _of_policy(self, deployment: Deployment) -> Refusal | None:
         """What the owner's lists say. Another provider may take the job: so it is not the requester's fault."""
@@ -203,21 +216,22 @@ class Admission:
     def _gives_internet(self) -> bool:
         return self._device.state.network == Network.INTERNET
 
-    def _of_capacity(self, deployment: Deployment) -> Refusal | None:
+    def _of_capacity(self, wanted: Resources) -> Refusal | None:
         """Places that are only held do not count: who pays first gets them. Memory of GPUs counts card by card, not as
         a sum. What jobs that are over still take is on no record: so that is said."""
-        wanted = msgspec.structs.replace(request_of(deployment).resources, vram_mb=0)
+        wanted = msgspec.structs.replace(wanted, vram_mb=0)
         free, left = self._device.free(), self._device.reservations.left
         if short := (free + left).shortfalls(wanted):
-            return Refusal(f"the provider has no capacity left: {'; '.join(short)}", Fault.PROVIDER, "capacity")
+            return Refusal(no_capacity(short), Fault.PROVIDER, "capacity")
         if short := free.shortfalls(wanted):
             reason = "the provider has no capacity left until files of jobs that are over are removed"
             return Refusal(f"{reason}, {left.memory_mb} MB: {'; '.join(short)}", Fault.PROVIDER, "capacity")
         return None
 
-    def _of_checks(self, deployment: Deployment) -> Refusal | None:
-        in_all, of_peer = self._index.payments_checked(deployment.service_provider, but=deployment.key)
-        if not deployment.funded and (in_all >= MOST_CHECKED or of_peer >= MOST_CHECKED_OF_A_PEER):
+    def _of_checks(self, peer_id: str, but: str = "") -> Refusal | None:
+        """Of payments that are looked up now. but: a job that does not count."""
+        in_all, of_peer = self._index.payments_checked(peer_id, but)
+        if in_all >= MOST_CHECKED or of_peer >= MOST_CHECKED_OF_A_PEER:
             reason = "the provider checks too many payments already; try again later"
             return Refusal(reason, Fault.PROVIDER, "busy")
         return None

@@ -12,7 +12,7 @@ from typing import Any
 
 from dms.application.cause import caused_by
 from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper, DeleteCheckpoints
-from dms.application.deployments.admission import Admission
+from dms.application.deployments.admission import Admission, Refusal
 from dms.application.deployments.check_payments import CheckPayments
 from dms.application.deployments.deployment_feed import DeploymentFeed
 from dms.application.deployments.deployment_index import DeploymentIndex
@@ -154,6 +154,10 @@ class ComputeProvider:
         await self._network.close()
         await self._checkpoints.close()
         await self._results.close()
+
+    def closed(self) -> Sequence[Refusal]:
+        """Why no job at all is taken just now; empty while jobs are taken."""
+        return self._admission.of_all()
 
     # --- commands ----------------------------------------------------------------------------------
     async def request(self, peer_id: str, message: DeploymentRequest) -> DeploymentAnswer:

@@ -96,7 +96,8 @@ class Preflights:
         return asked
 
     def _refusal(self, asked: Deployment, message: PreflightRequest, readings: Sequence[GpuReading]) -> Refusal | None:
-        if refusal := self._admission.of_channel(message.channel) or self._admission.refusal(asked, None):
+        admission = self._admission
+        if refusal := admission.of_channel(message.channel) or admission.refusal(asked, None) or admission.of_log():
             return refusal
         place = self._admission.place_for(message.request, readings, self._device.reservations)
         return place if isinstance(place, Refusal) else None

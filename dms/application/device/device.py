@@ -18,7 +18,7 @@ from dms.domain.gpus import GpuReading, recorded_anew, vram_total
 from dms.domain.image import parse_image
 from dms.domain.network import Network
 from dms.domain.reservations import Reservations
-from dms.domain.resources import Gpu, Resources
+from dms.domain.resources import LEAST_MEMORY_MB, Gpu, Resources, least_cpu_mhz
 from dms.errors import Conflict, InvalidInput
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,12 @@ class DeviceService:
     def hindrance(self) -> str:
         """Why no job can be run here just now, whatever the owner set; empty when one can. That nothing can be recorded
         is the only part of it which is not an event, for it can't be."""
-        return self.state.hindrance or (f"nothing can be recorded: {self._log.trouble}" if self._log.trouble else "")
+        return self.state.hindrance or self.recording_trouble
+
+    @property
+    def recording_trouble(self) -> str:
+        """Why nothing can be recorded; empty when it can."""
+        return f"nothing can be recorded: {self._log.trouble}" if self._log.trouble else ""
 
     @property
     def state(self) -> Device:
@@ -65,6 +70,11 @@ class DeviceService:
     def usage(self) -> Usage:
         """Of all that runs on this machine."""
         return self._hardware.usage()
+
+    def least(self) -> Resources:
+        """What the smallest job asks for."""
+        total = self.state.total
+        return Resources(cpu_mhz=least_cpu_mhz(total.cpu_mhz // max(1, total.cores)), memory_mb=LEAST_MEMORY_MB)
 
     def free(self) -> Resources:
         """What of the onboarded resources no job holds, nor still takes though it is over."""

@@ -29,7 +29,10 @@ class Outbox:
     def check(self, path: Path, *, caller_is_local: bool) -> Path:
         """The file's resolved path. Blocking. Raises InvalidInput, NotFound, Forbidden."""
         if not self._folders and not caller_is_local:
-            raise Forbidden("files can be sent by callers on this machine only; for others set files.send_folders")
+            raise Forbidden(
+                "files can be sent by callers on this machine only, and behind a proxy (rest.public_url) by none; for "
+                "others set files.send_folders"
+            )
         if not path.is_absolute():
             raise InvalidInput(f"filePath {str(path)[:256]!r} must be an absolute path", [("/filePath", "absolute")])
         try:

@@ -52,7 +52,7 @@ async def test_a_machine_is_offboarded_and_onboarded_in_the_page(dmses: Dmses, p
     page = await pages.open(f"{dmses.provider.url}/dashboard/cp/settings")
     await page.get_by_role("button", name="Offboard…").click()
     dialog = page.get_by_role("dialog")
-    await expect(dialog).to_contain_text("its offer is withdrawn")
+    await expect(dialog).to_contain_text("offers nothing any more")
     await dialog.get_by_role("button", name="Offboard").click()
     await page.get_by_role("link", name="Offer this machine").click()
 

@@ -96,7 +96,11 @@ async def test_a_device_that_can_run_no_jobs_is_not_online(node: Node) -> None:
         assert (await client.get("/api/v1/device/status")).json()["hindrance"] == "the engine is away"
         await node.services.device.hinder("")
         await online_is(node, 1)
-        assert (await client.get("/api/v1/device/status")).json() == {"online": True}
+        assert (await client.get("/api/v1/device/status")).json() == {
+            "online": True,
+            "accepting": True,
+            "reasons": [],
+        }
 
 
 async def test_open_websockets_are_counted(node: Node) -> None:

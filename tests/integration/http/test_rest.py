@@ -91,7 +91,11 @@ async def test_device_status(node: Node) -> None:
     async with node.client() as client:
         assert (await client.post(f"{API}/device/status", json={"is_available": True})).status_code == 409
         await client.post(f"{API}/onboarding/onboard", json=ONBOARD | {"is_available": False})
-        assert (await client.get(f"{API}/device/status")).json() == {"online": False}
+        assert (await client.get(f"{API}/device/status")).json() == {
+            "online": False,
+            "accepting": False,
+            "reasons": [{"kind": "provider", "reason": "the provider is offline"}],
+        }
         changed = await client.post(f"{API}/device/status", json={"is_available": True})
         assert changed.json() == {"message": "Device status successfully changed to online"}
         unchanged = await client.post(f"{API}/device/status", json={"is_available": True})

@@ -204,10 +204,24 @@ def test_the_node_itself_says_who_stopped_a_job(tiny: TinyDms) -> None:
 
 
 def test_a_device_that_can_run_no_jobs_just_now_says_why(tiny: TinyDms) -> None:
-    tiny.answers["GET /device/status"] = (200, {"online": True, "hindrance": "the engine is away"})
+    tiny.answers["GET /device/status"] = (
+        200,
+        {
+            "online": True,
+            "hindrance": "the engine is away",
+            "accepting": False,
+            "reasons": [
+                {"kind": "provider", "reason": "the engine is away"},
+                {"kind": "capacity", "reason": "nothing is free"},
+            ],
+        },
+    )
     result = nunet("device", "status", tiny=tiny)
     assert result.stdout == "status  online\n"
-    assert result.stderr == "but no jobs of peers are taken: the engine is away\n"
+    assert result.stderr.splitlines() == [
+        "no jobs of peers are taken: the engine is away",
+        "no jobs of peers are taken: nothing is free",
+    ]
     assert json.loads(nunet("device", "status", "-o", "json", tiny=tiny).stdout)["hindrance"] == "the engine is away"
 
 

@@ -70,3 +70,22 @@ def test_usage_is_a_row_each_with_curves(tiny: TinyDms) -> None:
     assert json.loads(nunet("usage", "-o", "json", tiny=tiny).stdout) == found
     nunet("usage", "--job", "00000000-0000-0000-0000-000000000000", tiny=tiny)
     assert tiny.asked[-1][1] == {"job_id": "00000000-0000-0000-0000-000000000000"}
+
+
+def test_what_offboarding_means_is_told_and_nothing_is_done(tiny: TinyDms) -> None:
+    found = {"onboarded": True, "needs_force": False, "running_jobs": [], "kept_places": 0,
+             "unclaimed": {"jobs": 1, "ntx": "0.4"}, "means": ["0.4 NTX of 1 job(s) are not claimed yet"]}  # fmt: skip
+    tiny.answers["GET /onboarding/offboard"] = (200, found)
+    assert nunet("offboard", "--dry-run", tiny=tiny).stdout.splitlines() == found["means"]
+    assert json.loads(nunet("offboard", "--dry-run", "-o", "json", tiny=tiny).stdout) == found
+    assert {asked for asked, _, _ in tiny.asked} == {"GET /onboarding/offboard"}
+
+
+def test_peers_are_listed_with_their_distance(tiny: TinyDms) -> None:
+    one = {"ID": PEER, "Addrs": [], "provider": True, "rtt_ms": 4.2, "since": "2026-01-31T12:00:00+00:00"}
+    tiny.answers["GET /peers"] = (200, [one])
+    tiny.answers["GET /peers/dht"] = (200, [PEER])
+    line = nunet("peer", "list", tiny=tiny).stdout.splitlines()[1]
+    assert line.startswith(f"{PEER}  provider  4.2 ms  since 2026-01-31 ")
+    (row,) = json.loads(nunet("peer", "list", "-o", "json", tiny=tiny).stdout)
+    assert (row["rtt_ms"], row["since"]) == (4.2, "2026-01-31T12:00:00+00:00")

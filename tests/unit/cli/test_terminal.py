@@ -67,12 +67,14 @@ def test_onboarding_again_asks_first(tiny: TinyDms, typed: str, code: int) -> No
 
 
 def test_offboarding_asks_first_and_ctrl_c_means_no(tiny: TinyDms) -> None:
+    tiny.answers["GET /onboarding/offboard"] = (200, {"means": ["2 job(s) run here"]})
     tiny.answers["POST /onboarding/offboard"] = (200, {"message": "Successfully Offboarded"})
     with nunet_at(tiny, "offboard") as shell:
+        shell.expect("2 job(s) run here")
         shell.expect("Are you sure you want to offboard?")
         shell.interrupt()
         assert shell.end() == 130
-    assert tiny.asked == []
+    assert [asked for asked, _, _ in tiny.asked] == ["GET /onboarding/offboard"]
     with nunet_at(tiny, "offboard") as shell:
         shell.expect("Are you sure you want to offboard?")
         shell.type("y\r")
