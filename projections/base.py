@@ -37,7 +37,8 @@ class Projection(Generic[R]):
     """SQL columns beside key and body, for filters, order and sums: name -> SQLite type."""
 
     indexed: ClassVar[Sequence[str] | None] = None
-    """Those of them with an index; None: all. A column that is only looked at beside another's index needs none."""
+    """Those of them with an index, several with commas between; None: each with one. A column that is only looked at
+    beside another's index needs none."""
 
     event_types: ClassVar[frozenset[type[Event]]]
     """Those that `key` has a use for; a fold shows it no others."""

@@ -26,7 +26,13 @@ COLUMNS: Mapping[str, str] = {
 """ended_day: in UTC, as in 2026-01-31; empty while the job is not over. price: in an order of text. reward: of a job
 that was paid for and is over, one of REWARDS; else empty. cost_*: two numbers whose sums are exact; see `ntx`.
 searched: see `searchable`."""
-INDEXED = ("status", "peer", "requested_at", "ended_at", "price")
+INDEXED = (
+    "status, role, reward, ended_day, ended_at, peer, cost_thousands, cost_rest",  # for sums without a look at rows
+    "peer",
+    "requested_at",
+    "ended_at",
+    "price",
+)
 TO_CLAIM, CLAIMED, PAID_OUT = REWARDS = ("to claim", "claimed", "paid out")
 COST = ("cost_thousands", "cost_rest")
 

@@ -110,7 +110,7 @@ class Jobs(Projection[JobRow]):
     event_types: ClassVar[frozenset[type[Event]]] = _EVENTS | {Unknown}
     row_type = JobRow
     columns: ClassVar[Mapping[str, str]] = {**COLUMNS, BEGUN: "INTEGER", POSITION: "INTEGER"}
-    indexed: ClassVar[Sequence[str]] = (*INDEXED, POSITION)
+    indexed: ClassVar[Sequence[str]] = (*INDEXED, f"{POSITION}, {BEGUN}")
 
     def key(self, recorded: AnyFact) -> str | None:
         return recorded.key if recorded.kind in _KINDS and recorded.event_type in self.event_types else None

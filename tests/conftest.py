@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import pytest
@@ -78,29 +78,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     units: dict[str, list[pytest.Item]] = {}
     for item in items:
-        units.setdefault(_module(item) if _shares_something(item) else item.nodeid, []).append(item)
+        units.setdefault(_group(item) or item.nodeid, []).append(item)
     known = order.recorded()
-    spread = order.spread(units.items(), lambda unit: _seconds(known, unit[1]))
-    items[:] = [item for _, unit in spread for item in unit]
-    for name, unit in spread:
-        if name == _module(unit[0]):
-            _keep_together(unit, name)
+    items[:] = [item for unit in order.spread(units.values(), partial(_seconds, known)) for item in unit]
+    for item in items:
+        if group := _group(item):
+            # By what pytest-xdist looks at. It would do so itself by its marker, but for pytest 9.2, where it sets in
+            # vain what holds the node's id no longer.
+            item._id = NodeId.parse(f"{item.nodeid}@{group}")
 
 
-def _keep_together(unit: Sequence[pytest.Item], name: str) -> None:
-    """By what pytest-xdist looks at. Its marker `xdist_group` would do it, but for pytest 9.2, where it sets in vain
-    what holds the node's id no longer."""
-    for item in unit:
-        item._id = NodeId.parse(f"{item.nodeid}@{name}")
+def _group(item: pytest.Item) -> str:
+    """Of the tests that stay on one worker with it; empty for none."""
+    marker = item.get_closest_marker("xdist_group")
+    if marker is not None:
+        return str(marker.args[0])
+    return item.nodeid.partition("::")[0] if _shares_something(item) else ""
 
 
 def _shares_something(item: pytest.Item) -> bool:
     found: dict[str, list[Any]] = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009  # pytest tells it nowhere else
     return any(definitions[-1].scope in ("module", "class", "package") for definitions in found.values())
-
-
-def _module(item: pytest.Item) -> str:
-    return item.nodeid.partition("::")[0]
 
 
 def _seconds(known: Mapping[str, float], unit: Sequence[pytest.Item]) -> float:

@@ -36,7 +36,8 @@ class Progress:
     def __init__(self, about: About, now: float) -> None:
         """now: Unix seconds, as everywhere here."""
         self._about, self.status = about, "paying"
-        self._began = self._since = now
+        self._began = self._since = now  # by our clock
+        self._before: float | None = None  # when the step before was over, by the daemon's clock
         self._fetched_since: dict[int, float] = {}  # input -> when that began
         self._inputs_done, self._fetching = 0, ""  # the one that is fetched now
         self._checkpoints = 0
@@ -46,7 +47,7 @@ class Progress:
         at = _time_of(frame, now)
         match frame["action"]:
             case "job-submitted":
-                return self._step("submitted", "payment counts", at)
+                return self._step("submitted", "payment counts", at, now)
             case "funding-pending":
                 return Said(f"payment waits: {_words(frame)}")
             case "input-started":
@@ -60,16 +61,16 @@ class Progress:
                 return Said(_words(frame), good=False)
             case "deployment-response":
                 self._fetching = ""
-                return self._step("running", "container started", at)
+                return self._step("running", "container started", at, now)
             case "checkpoint-received":
                 self._checkpoints += 1
                 return Said(_words(frame))
             case "job-attempt-failed" | "job-attempt-started":
-                return self._attempt(frame, at)
+                return self._attempt(frame, at, now)
             case "job-completed":
-                return self._step("completed", "completed", at)
+                return self._step("completed", "completed", at, now)
             case "job-failed":
-                return self._step("failed", f"failed: {_words(frame)}", at, good=False)
+                return self._step("failed", f"failed: {_words(frame)}", at, now, good=False)
         return Said(_words(frame))
 
     def now_lines(self, now: float) -> tuple[list[str], list[str]]:
@@ -92,22 +93,24 @@ class Progress:
     def _input_done(self, frame: Mapping[str, Any], at: float) -> Said:
         self._inputs_done += 1
         self._fetching = ""
-        return Said(f"{_words(frame)}  {_lasted(at - self._fetched_since.pop(_number(frame), at))}")
+        return Said(f"{_words(frame)}  {_lasted(max(0.0, at - self._fetched_since.pop(_number(frame), at)))}")
 
-    def _attempt(self, frame: Mapping[str, Any], at: float) -> Said:
+    def _attempt(self, frame: Mapping[str, Any], at: float, now: float) -> Said:
         message = frame.get("message")
         told: Mapping[str, Any] = message if isinstance(message, dict) else {}
         attempt = f"attempt {told.get('attempt', '')}"
         if frame["action"] == "job-attempt-failed":
             why = cell(str(told.get("reason", "")), 500)
-            return self._step("retrying", f"{attempt} failed: {why}", at, good=False)
+            return self._step("retrying", f"{attempt} failed: {why}", at, now, good=False)
         resumed = ", from its checkpoint" if told.get("resumed") else ""
-        return self._step("submitted again", f"{attempt} goes to {cell(str(told.get('provider', '')))}{resumed}", at)
+        where = cell(str(told.get("provider", "")))
+        return self._step("submitted again", f"{attempt} goes to {where}{resumed}", at, now)
 
-    def _step(self, status: str, said: str, at: float, *, good: bool = True) -> Said:
-        lasted = max(0.0, at - self._since)
-        self.status, self._since = status, max(at, self._since)
-        return Said(f"{said}  {_lasted(lasted)}", good)
+    def _step(self, status: str, said: str, at: float, now: float, *, good: bool = True) -> Said:
+        """Two clocks are never compared: they may differ by much."""
+        lasted = now - self._since if self._before is None else at - self._before
+        self.status, self._since, self._before = status, now, at
+        return Said(f"{said}  {_lasted(max(0.0, lasted))}", good)
 
 
 def _number(frame: Mapping[str, Any]) -> int:

@@ -31,7 +31,7 @@ def add_to(cli: Group) -> None:
 
 
 def _add_show(group: Group) -> None:
-    @command(group, "show", "nunet policy show\nnunet policy show -o json > policy.json")
+    @command(group, "show", "nunet policy show\nnunet policy show -o json")
     @at_option
     @pass_state
     def show(state: State, as_of: str | None) -> None:

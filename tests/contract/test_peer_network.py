@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
@@ -266,11 +267,13 @@ async def test_ping_measures_a_round_trip(a: Libp2pNetwork, b: Libp2pNetwork) ->
 
 async def test_peers_that_come_and_go_are_told(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
     changes: list[tuple[str, bool]] = []
+    before = int(time.time())
     a.on_peer(lambda peer_id, connected: changes.append((peer_id, connected)))
     await a.ping(b.peer_id, 30)
     await wait_until(lambda: [peer.peer_id for peer in b.peers()] == [a.peer_id])
     assert [peer.peer_id for peer in a.peers()] == [b.peer_id]
     assert a.peers()[0].addresses == tuple(b.listen_addresses)
+    assert before <= a.peers()[0].since <= time.time()
     await b.close()
     await wait_until(lambda: not a.peers())
     assert changes == [(b.peer_id, True), (b.peer_id, False)]

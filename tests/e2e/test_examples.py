@@ -254,6 +254,16 @@ def own_offer(world: World) -> Mapping[str, str]:
     return {"01990000-0000-7000-8000-000000000001": world.offer(world.service, world.compute)}
 
 
+def stranger(_: World) -> Mapping[str, str]:
+    return {"12D3KooW...": "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"}
+
+
+def denied(world: World) -> Mapping[str, str]:
+    places = stranger(world)
+    nunet(world.service, "policy", "deny", "peer", *places.values())
+    return places
+
+
 def a_file(world: World) -> Mapping[str, str]:
     path = world.shared / "results.tar.gz"
     path.write_bytes(b"results")
@@ -343,9 +353,13 @@ CASES: dict[str, Case] = {
     "offboard": Case(onboarded, compute=True),
     "onboard": Case(offboarded, compute=True),
     "onboard-ml": Case(codes=(5,)),  # images are only used with Docker
+    "policy allow": Case(stranger),
+    "policy deny": Case(stranger),
+    "policy remove": Case(denied),
     "replay": Case(policy),
     "resource-config": Case(onboarded, compute=True),
     "run": Case(free_place, runs_on=third_daemon_is_ready),
+    "usage": Case(ended, compute=True),
     "shell": Case(lambda world: {"<peer-id>": world.compute.peer_id}, codes=(1,)),
 }
 

@@ -73,6 +73,28 @@ def test_a_running_job_is_seen_to_begin_to_move_and_to_end(network: Network) -> 
         assert shell.shown.rstrip().endswith(GIVEN_BACK)
 
 
+def test_the_output_of_a_job_is_opened_and_followed(network: Network, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = f"seq 3000; echo bad >&2; until [ -e {go} ]; do sleep 0.05; done; printf 'last\\033[2J\\n'"
+    job_id = ask_for(network, script)
+    with top(network.service, "--side", "requester") as shell:
+        shell.see(lambda lines: "running" in line_of(job_id, lines))
+        shell.type("\r")
+        lines = shell.see_text("! bad")
+        assert "  3000" in lines
+        assert "1,001 lines stand before these" in lines[2]
+        shell.type("\x1b[5~")
+        shell.see_text("newer lines below")
+        go.touch()
+        shell.type("f")
+        shell.see_text("  last\\x1b[2J")
+        shell.see(lambda lines: lines[1].endswith("completed"))
+        shell.type("\x1b")
+        shell.see(lambda lines: "completed" in line_of(job_id, lines))
+        shell.type("q")
+        assert shell.end() == 0
+
+
 def test_a_job_is_stopped_from_the_list_after_a_question(network: Network) -> None:
     job_id = ask_for(network, "sleep 100")
     with top(network.service, "--side", "requester", columns=80) as shell:
@@ -104,7 +126,7 @@ def test_it_goes_on_by_itself_when_the_daemon_was_killed_and_started_again(netwo
             node.process = start(["--config", str(node.config), "run"], log, environment())
         wait_for("the node to be ready", 120, node.ready, [node])
         nunet(node, "device", "set", "offline")
-        shell.see_text("takes no jobs: its owner set it offline")
+        shell.see_text("takes no jobs: the provider is offline; change that with: nunet device set online")
         assert position_of(shell.see_text("live · position")) > before
         nunet(node, "device", "set", "online")
         shell.see(lambda lines: lines[1].endswith("takes jobs"))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import httpx
 import pytest
 
 from tests.fixtures import event_reader, nats_event_reader, prepared
@@ -75,38 +75,61 @@ def readers(dms: Dms, server: NatsServer, tmp_path: Path) -> Iterator[list[Reade
         reader.end()
 
 
+class Switch:
+    """Makes events: the device is offline, online, offline ... One connection, many requests at a time on it."""
+
+    def __init__(self, dms: Dms) -> None:
+        self._dms = dms
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def toggle(self, times: int) -> None:
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(self._dms.host, self._dms.rest_port)
+        reader, writer = self._streams
+        writer.write(b"".join(self._request(available=bool(number % 2)) for number in range(times)))
+        for _ in range(times):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+            assert length is not None, head
+            body = await reader.readexactly(int(length[1]))
+            assert head.startswith(b"HTTP/1.1 200 "), (head, body)
+
+    def _request(self, *, available: bool) -> bytes:
+        body = b'{"is_available": %s}' % (b"true" if available else b"false")
+        head = f"POST /api/v1/device/status HTTP/1.1\r\nHost: {self._dms.host}:{self._dms.rest_port}\r\n"
+        return head.encode() + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+    def close(self) -> None:
+        """Before the DMS goes."""
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+
 async def test_every_position_once_and_in_order_whoever_is_killed(dms: Dms, readers: list[Reader]) -> None:
     rng = random.Random(11)
     await dms.ready()
     await dms.onboard()
-    recorded = 1
+    recorded, switch = 1, Switch(dms)
     reader_kills = sorted(rng.sample(range(2, EVENTS), READER_KILLS))
     dms_kills = sorted(rng.sample(range(EVENTS // 20, EVENTS), DMS_KILLS))
-    async with httpx.AsyncClient(base_url=f"{dms.url}/api/v1", timeout=120) as client:
-        while recorded < EVENTS:
-            recorded = await toggled(client, recorded)
-            while reader_kills and recorded >= reader_kills[0]:
-                reader_kills.pop(0)
-                for reader in readers:
-                    reader.kill()
-            if dms_kills and recorded >= dms_kills[0]:
-                dms_kills.pop(0)
-                dms.kill9()
-                dms.start()
-                await dms.ready()
+    while recorded < EVENTS:
+        await switch.toggle(50)
+        recorded = int((await dms.get("/readyz"))["head"])
+        while reader_kills and recorded >= reader_kills[0]:
+            reader_kills.pop(0)
+            for reader in readers:
+                reader.kill()
+        if dms_kills and recorded >= dms_kills[0]:
+            dms_kills.pop(0)
+            switch.close()
+            dms.kill9()
+            dms.start()
+            await dms.ready()
+    switch.close()
     async with asyncio.timeout(120):
         while any(len(reader.positions()) < EVENTS for reader in readers):
             await asyncio.sleep(0.1)
     for reader in readers:
         assert reader.kills == READER_KILLS
         assert reader.positions()[:EVENTS] == list(range(1, EVENTS + 1))
-
-
-async def toggled(client: httpx.AsyncClient, recorded: int) -> int:
-    """Some events more; how many there are now."""
-    for _ in range(25):
-        for available in (False, True):
-            answer = await client.post("/device/status", json={"is_available": available})
-            assert answer.status_code == 200, answer.text
-    answer = await client.get("/readyz")
-    return int(answer.json()["head"])

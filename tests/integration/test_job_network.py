@@ -123,6 +123,7 @@ async def test_a_network_that_can_not_be_made_fails_the_job_and_is_advertised_no
 
 
 async def test_the_device_says_what_it_gives(node: Node) -> None:
+    await node.log.written()
     async with node.client() as client:
         answer = (await client.get("/api/v1/device/status")).json()
         capacity = (await client.get(f"/api/v1/capacity?as_of={node.log.head}")).json()

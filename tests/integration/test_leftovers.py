@@ -1,13 +1,21 @@
-"""A run of the tests that was killed does not keep the next ones from deleting its folder."""
+"""A run of the tests that was killed does not keep the next ones from deleting its folder, and no daemon of a test
+leaves anything in the engine."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+from secrets import token_hex
 
-from tests.fixtures.leftovers import unmount_left_workspaces
+import pytest
+from docker import APIClient
+
+from dms.adapters.executors.profile import LABEL_NODE
+from tests.fixtures.images import SHELL_IMAGE
+from tests.fixtures.leftovers import remove_of_node, unmount_left_workspaces
 
 
 def test_workspaces_of_a_run_that_is_over_are_unmounted_and_those_of_one_that_goes_on_stay(tmp_path: Path) -> None:
@@ -26,3 +34,25 @@ def test_workspaces_of_a_run_that_is_over_are_unmounted_and_those_of_one_that_go
     finally:
         for folder in folders:
             subprocess.run(["umount", "--lazy", "--quiet", folder], check=False, timeout=120)
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("demo_images")
+def test_of_a_daemon_that_is_gone_nothing_stays_in_the_engine_and_of_others_everything() -> None:
+    gone, other = f"gone-{token_hex(8)}", f"other-{token_hex(8)}"
+    with closing(APIClient(version="auto", timeout=120)) as api:
+
+        def left(node: str) -> tuple[int, int]:
+            ours = {"label": f"{LABEL_NODE}={node}"}
+            return len(api.containers(all=True, filters=ours)), len(api.volumes(filters=ours)["Volumes"] or [])
+
+        try:
+            for node in (gone, other):
+                made = api.create_container(SHELL_IMAGE, ["sleep", "600"], labels={LABEL_NODE: node})
+                api.start(made["Id"])
+                api.create_volume(node, labels={LABEL_NODE: node})
+            remove_of_node(gone)
+            assert (left(gone), left(other)) == ((0, 0), (1, 1))
+        finally:
+            for node in (gone, other):
+                remove_of_node(node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -66,5 +67,5 @@ async def test_a_provider_among_the_peers_is_known_as_one(pair: World) -> None:
     async with httpx.AsyncClient(verify=NO_TLS, timeout=120) as client:
         answer = await client.get(f"http://127.0.0.1:{pair.daemons['requester'].port}/api/v1/peers")
     (peer,) = answer.json()
-    assert (peer["ID"], peer["provider"]) == (pair.provider_id, True)
-    assert {"rtt_ms", "since"} <= peer.keys()
+    assert (peer["ID"], peer["provider"], peer["rtt_ms"]) == (pair.provider_id, True, 1.0)
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(peer["since"])) < timedelta(hours=1)

@@ -141,6 +141,7 @@ async def settled(node: Node, job_id: str) -> Event:
 # --- a provider that answers and never comes to an end ----------------------------------------------
 async def test_one_that_only_sends_heartbeats_must_begin_in_time(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overdue, "BEGIN_SECONDS", 0.05)
+    monkeypatch.setattr(follow_deployments, "MOST_LOOK_SECONDS", 0.1)
     async with requesting(node):
         job_id = await submitted(node)
         fault, reason = await end_of(node, job_id)
@@ -157,6 +158,7 @@ async def test_one_that_only_sends_heartbeats_must_keep_the_time_limit(
     await node.respond(job_id)
     assert job_of(node, job_id).state is JobState.RUNNING
     monkeypatch.setattr(overdue, "MARGIN_SECONDS", 0.05 - 60 * job_of(node, job_id).minutes)
+    monkeypatch.setattr(follow_deployments, "MOST_LOOK_SECONDS", 0.1)
     async with requesting(node, job_id):
         fault, reason = await end_of(node, job_id)
     assert (fault, "did not end it at its time limit of 5 min" in reason) == (Fault.PROVIDER, True)
@@ -325,7 +327,10 @@ async def submitted_ago(node: Node, hours: float) -> str:
     return job_id
 
 
-async def test_a_restart_gives_a_provider_that_never_begins_no_time_anew(node: Node) -> None:
+async def test_a_restart_gives_a_provider_that_never_begins_no_time_anew(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow_deployments, "MOST_LOOK_SECONDS", 0.1)
     job_id = await submitted_ago(node, 3)
     async with requesting(node, job_id):
         assert await end_of(node, job_id) == (Fault.PROVIDER, "the provider did not start it within 2 h")

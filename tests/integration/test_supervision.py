@@ -21,14 +21,14 @@ from tests.fixtures.dms import ADDRESS
 from tests.fixtures.own_daemon import own_settings
 from tests.fixtures.waiting import wait_for
 
-NEEDED = {"event log writer", "views", "websocket actions", "peer-to-peer host", "reactors", "erasures"}
+NEEDED = {"event log writer", "views", "websocket actions", "live events", "peer-to-peer host", "reactors", "erasures"}
 OTHERS = {
     "metadata file", "metrics", "websocket pings", "engine watch", "GPU watch", "tidying of checkpoints", "cleanup",
     "tidying of results", "tidying of received results", "tidying of opened archives", "workspace watch",
     "retention", "own advertisement", "recording of providers", "expiry of providers", "asking of neighbours",
     "heads at the end of jobs", "heads of running jobs", "event log watch", "event log check", "remembering of peers",
     "news of availability", "channel of providers", "network watch", "network of a machine just onboarded",
-    "usage of the machine",
+    "usage of the machine", "live heartbeats",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from sanic import HTTPResponse, Request
 
+from dms.adapters.http.compression import takes_gzip
 from dms.adapters.http.routes import Api, Route
 from dms.errors import NotFound
 
@@ -103,18 +104,9 @@ def _served(request: Request, file: StaticFile) -> HTTPResponse:
     known = request.headers.get("if-none-match", "")
     if file.etag in {tag.strip().removeprefix("W/") for tag in known.split(",")}:
         return HTTPResponse(None, 304, headers)
-    if file.packed and _takes_gzip(request.headers.get("accept-encoding", "")):
+    if file.packed and takes_gzip(request):
         return HTTPResponse(file.packed, 200, {**headers, "content-encoding": "gzip"}, file.media)
     return HTTPResponse(file.body, 200, headers, file.media)
-
-
-def _takes_gzip(accepted: str) -> bool:
-    """Whether the header names gzip, and not with `q=0`."""
-    for part in accepted.casefold().split(","):
-        coding, _, quality = part.partition(";")
-        if coding.strip() in ("gzip", "x-gzip"):
-            return quality.replace(" ", "").removeprefix("q=").strip("0.") != "" or not quality
-    return False
 
 
 PAGES = (

@@ -16,7 +16,7 @@ from dms.adapters.http.past import AS_OF, views_at
 from dms.adapters.http.replies import list_reply, preferred, query, query_choice, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, choice, whole
 from dms.errors import InvalidInput
-from projections.base import KEY, Between, Condition
+from projections.base import KEY, Condition
 from projections.job_columns import CLAIMED, COST, PAID_OUT, REWARDS, TO_CLAIM, ntx
 from projections.jobs import Jobs
 
@@ -26,7 +26,6 @@ PAGE, LARGEST_PAGE = 1000, 10_000
 JSON, CSV = "application/json", "text/csv"
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _COLUMNS = {"day": "ended_day", "month": "ended_day", "peer": "peer", "device": "peer", "job": KEY}
-_FIRST_US = 1  # of jobs that are over
 
 
 class Earnings(Struct, frozen=True, kw_only=True):
@@ -94,12 +93,9 @@ def _format(request: Request) -> str:
 
 def _wanted(request: Request) -> dict[str, Condition]:
     """Raises InvalidInput."""
-    period = between(request) or Between()
-    least = period.least if isinstance(period.least, int) else 0
-    where: dict[str, Condition] = {
-        "reward": REWARDS,
-        "ended_at": Between(least=max(_FIRST_US, least), below=period.below),
-    }
+    where: dict[str, Condition] = {"reward": REWARDS}
+    if period := between(request):
+        where["ended_at"] = period
     if role := query(request, "role"):
         where["role"] = checked_role(role)
     if peer := query(request, "peer"):

@@ -17,7 +17,7 @@ from dms.application.ports import OUTPUT_DAMAGED, LogLine
 from dms.domain.bounds import time_text
 from dms.errors import Forbidden, NotFound
 
-LINES_A_READ = 512
+LINES_A_READ = 4096
 SEND_SECONDS = 60.0  # a reader that takes nothing for so long is cut
 LOOK_SECONDS = 0.5  # how often a silent job is looked at for its end
 TEXT = "text/plain; charset=utf-8"

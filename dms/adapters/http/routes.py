@@ -107,6 +107,7 @@ class Route:
     a tuple where items differ.
     changes: a GET that changes something, as some of the original's do: web pages of elsewhere may not ask for it.
     counted: its header x-total says how many there are in all.
+    secret: its answer tells one, so it is never compressed.
     errors: statuses beyond those of every route (`openapi.COMMON`). body_example, answer_example: JSON values.
     """
 
@@ -130,6 +131,7 @@ class Route:
     stream: bool = False
     deprecated: bool = False
     changes: bool = False
+    secret: bool = False
     counted: bool = False
 
     @property

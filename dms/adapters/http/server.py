@@ -54,6 +54,7 @@ from dms.adapters.http import (
     usage,
     wallets,
 )
+from dms.adapters.http.compression import compress
 from dms.adapters.http.connection import Connection
 from dms.adapters.http.deploy import DeployEndpoint
 from dms.adapters.http.fanout import Hub
@@ -215,6 +216,7 @@ def _guard(app: Sanic[Any, Any], gate: Gate) -> None:
         position = getattr(request.ctx, "position", None)
         if position is not None and response.status < 400:
             response.headers["x-position"] = str(position)
+        await compress(request, response)
         own_vary = response.headers.get("vary", "")
         response.headers.update(gate.cors(request))
         if own_vary:
@@ -231,7 +233,14 @@ def _add_routes(app: Sanic[Any, Any], api: Api, routes: Sequence[Route]) -> None
     one, which takes a third of the start of this server."""
     for number, route in enumerate(routes):
         methods = ["GET", "HEAD"] if route.method == "GET" else [route.method]
-        app.add_route(_handler(route, api), route.address, methods=methods, name=f"route-{number}", error_format="json")
+        app.add_route(
+            _handler(route, api),
+            route.address,
+            methods=methods,
+            name=f"route-{number}",
+            error_format="json",
+            ctx_secret=route.secret,
+        )
     for number, address in enumerate(sorted({route.address for route in routes})):
         app.add_route(_options, address, methods=["OPTIONS"], name=f"options-{number}", error_format="json")
     app.ctx.sockets.add_to(app)

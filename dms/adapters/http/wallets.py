@@ -31,6 +31,6 @@ ROUTES = (
             Parameter("blockchain", "cardano (the default) or ethereum.", choice("cardano", "ethereum")),
             Parameter("network", "Of Cardano: a test network unless mainnet.", choice("preprod", "preview", "mainnet")),
         ),
-        answer=answers.Wallet, answer_example=examples.WALLET, errors=(400,), tags=("onboarding",),
+        answer=answers.Wallet, answer_example=examples.WALLET, errors=(400,), tags=("onboarding",), secret=True,
     ),
 )  # fmt: skip

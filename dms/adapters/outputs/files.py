@@ -157,7 +157,7 @@ class _Output:
     def in_memory(self, after: int, limit: int) -> Sequence[LogLine] | None:
         """None when the file must be read."""
         first = self.last - len(self.recent)
-        return self.recent[after - first : after - first + limit] if after >= first else None
+        return _bounded(self.recent[after - first : after - first + limit]) if after >= first else None
 
     def read(self, after: int, limit: int) -> Sequence[LogLine]:
         found: list[LogLine] = []
@@ -362,6 +362,16 @@ class FileOutputStore:
     def _close_oldest(self) -> None:
         for job_id in [j for j in self._open if j not in self._waiting][: max(0, len(self._open) - _most_open())]:
             self._open.pop(job_id).close()
+
+
+def _bounded(lines: Sequence[LogLine]) -> Sequence[LogLine]:
+    """Those that one answer holds: where they are long, the first of them."""
+    size = 0
+    for count, line in enumerate(lines, 1):
+        size += len(line.text)
+        if size >= READ_BYTES:
+            return lines[:count]
+    return lines
 
 
 @contextlib.contextmanager

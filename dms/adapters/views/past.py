@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from msgspec import Struct
 
-from dms.adapters.views.queries import Asked, Source
+from dms.adapters.views.queries import Asked, Source, Sources
 from dms.adapters.views.table import ViewTable
 from dms.application.ports import EventLog
 from dms.database import connect_in_memory
@@ -46,7 +46,7 @@ class Rows(NamedTuple):
     """Where the rows of a moment are found. folded: those that are not the live table's own."""
 
     connection: sqlite3.Connection
-    source: Source
+    sources: Sources
     folded: Mapping[str, Any]
 
 
@@ -66,7 +66,7 @@ class Whole:
     def look(self, look: Look[T]) -> T:
         """Blocking."""
         with self._lock:
-            return look(self._table, Rows(self._connection, Source(_name(self._table)), self.rows))
+            return look(self._table, Rows(self._connection, (Source(_name(self._table)),), self.rows))
 
 
 Folds = Recent[tuple[str, int], Any]
@@ -103,14 +103,14 @@ class PastViews:
     ) -> Page:
         asked = Asked(limit, after, where or {}, newest_first, order_by, offset, counted)
         return await self._look(
-            projection, lambda table, rows: table.page(rows.connection, asked, rows.source, rows.folded)
+            projection, lambda table, rows: table.page(rows.connection, asked, rows.sources, rows.folded)
         )
 
     async def totals(
         self, projection: Projection[Any], columns: Sequence[str], where: Where, sums: Sequence[str] = ()
     ) -> Mapping[tuple[Any, ...], tuple[int, ...]]:
         return await self._look(
-            projection, lambda table, rows: table.totals(rows.connection, columns, where, sums, rows.source)
+            projection, lambda table, rows: table.totals(rows.connection, columns, where, sums, rows.sources)
         )
 
     async def rebuild(self, name: str) -> int:
@@ -140,7 +140,10 @@ class PastViews:
         self, connection: sqlite3.Connection, table: ViewTable, folded: Mapping[str, Any], look: Look[T]
     ) -> tuple[Sequence[str], T | None]:
         """What was looked for, or the keys of rows that have to be folded first."""
-        live, past = table.source.sql, _name(table)
+        (live,) = (source.table for source in table.sources)
+        ((newest,),) = connection.execute(f"SELECT max({POSITION}) FROM {live}")
+        if (newest or 0) <= self.position:  # nothing came since
+            return (), look(table, Rows(connection, table.sources, {}))
         changed = [
             key
             for (key,) in connection.execute(
@@ -150,13 +153,13 @@ class PastViews:
         missing = [key for key in changed if key not in folded]
         if missing:
             return missing, None
-        columns = ", ".join((KEY, *table.projection.columns))
-        both = f"(SELECT {columns} FROM {live} WHERE {POSITION} <= ? UNION ALL SELECT {columns} FROM temp.{past})"
+        past = f"temp.{_name(table)}"
+        sources = (Source(live, f"{POSITION} <= ?", (self.position,)), Source(past))
         try:
             _fill(connection, table, {key: folded[key] for key in changed}, "TEMP")
-            return (), look(table, Rows(connection, Source(both, (self.position,)), folded))
+            return (), look(table, Rows(connection, sources, folded))
         finally:
-            connection.execute(f"DROP TABLE IF EXISTS temp.{past}")
+            connection.execute(f"DROP TABLE IF EXISTS {past}")
 
     async def _row(self, projection: Projection[S], key: str, streams: Sequence[str]) -> S | None:
         events: list[Recorded] = []

@@ -14,10 +14,15 @@ _BETWEEN = "~"  # a column's value and the key, in what a sorted page goes on af
 
 
 class Source(NamedTuple):
-    """Where the rows are: a table, or a query in brackets, with what that is given."""
+    """A table with rows; which of them: a condition in SQL, with its arguments."""
 
-    sql: str
+    table: str
+    only: str = ""
     arguments: tuple[object, ...] = ()
+
+
+Sources = Sequence[Source]
+"""Tables that hold a view's rows together, each row in one of them."""
 
 
 _ALL: Where = MappingProxyType({})
@@ -40,7 +45,7 @@ class Query(NamedTuple):
     arguments: list[object]
 
 
-def page(projection: Projection[Any], source: Source, asked: Asked) -> Query:
+def page(projection: Projection[Any], sources: Sources, asked: Asked) -> Query:
     """Gives (key, what it is sorted by), one row more than a page has. Raises InvalidInput."""
     clauses, arguments = _filters(projection, asked.where)
     column = _checked(projection, asked.order_by) if asked.order_by else KEY
@@ -49,29 +54,23 @@ def page(projection: Projection[Any], source: Source, asked: Asked) -> Query:
         begins, values = _behind(projection, asked, compare)
         clauses, arguments = [*clauses, begins], [*arguments, *values]
     order = ", ".join(f"{name} {direction}" for name in dict.fromkeys((column, KEY)))
-    return Query(
-        f"SELECT {KEY}, {column} FROM {source.sql}{_where(clauses)} ORDER BY {order} LIMIT ? OFFSET ?",
-        [*source.arguments, *arguments, asked.limit + 1, asked.offset],
-    )
+    sql, given = _of_all(f"{KEY}, {column}", sources, clauses, arguments)
+    return Query(f"{sql} ORDER BY {order} LIMIT ? OFFSET ?", [*given, asked.limit + 1, asked.offset])
 
 
-def count(projection: Projection[Any], source: Source, where: Where) -> Query:
-    """How many rows fit. Raises InvalidInput."""
-    clauses, arguments = _filters(projection, where)
-    return Query(f"SELECT count(*) FROM {source.sql}{_where(clauses)}", [*source.arguments, *arguments])
+def count(projection: Projection[Any], sources: Sources, where: Where) -> Query:
+    """Gives how many rows fit, of each source. Raises InvalidInput."""
+    return Query(*_of_all("count(*)", sources, *_filters(projection, where)))
 
 
 def totals(
-    projection: Projection[Any], source: Source, columns: Sequence[str], where: Where, sums: Sequence[str]
+    projection: Projection[Any], sources: Sources, columns: Sequence[str], where: Where, sums: Sequence[str]
 ) -> Query:
-    """Gives the columns' values, how many rows have them, and the sums. Raises InvalidInput."""
-    clauses, arguments = _filters(projection, where)
+    """Gives the columns' values, how many rows have them, and the sums, of each source. Raises InvalidInput."""
     names = [_checked(projection, column) for column in columns]
     wanted = [*names, "count(*)", *(f"sum({_checked(projection, column)})" for column in sums)]
     groups = f" GROUP BY {', '.join(names)}" if names else ""
-    return Query(
-        f"SELECT {', '.join(wanted)} FROM {source.sql}{_where(clauses)}{groups}", [*source.arguments, *arguments]
-    )
+    return Query(*_of_all(", ".join(wanted), sources, *_filters(projection, where), groups))
 
 
 def token(asked: Asked, key: str, value: object) -> str:
@@ -127,10 +126,25 @@ def _behind(projection: Projection[Any], asked: Asked, compare: str) -> tuple[st
     return f"({asked.order_by}, {KEY}) {compare} (?, ?)", (value, key)
 
 
-def _where(clauses: Sequence[str]) -> str:
-    return f" WHERE {' AND '.join(clauses)}" if clauses else ""
+def _of_all(
+    columns: str, sources: Sources, clauses: Sequence[str], arguments: Sequence[object], behind: str = ""
+) -> tuple[str, list[object]]:
+    """The same of each source, and the arguments of all."""
+    selects: list[str] = []
+    given: list[object] = []
+    for source in sources:
+        all_of = [*((source.only,) if source.only else ()), *clauses]
+        where = f" WHERE {' AND '.join(all_of)}" if all_of else ""
+        selects.append(f"SELECT {columns} FROM {source.table}{where}{behind}")
+        given += [*source.arguments, *arguments]
+    return " UNION ALL ".join(selects), given
 
 
 def as_totals(found: Sequence[Sequence[Any]], columns: int) -> Mapping[tuple[Any, ...], tuple[int, ...]]:
-    """The rows of `totals`, by the values of so many columns."""
-    return {tuple(row[:columns]): tuple(value or 0 for value in row[columns:]) for row in found}
+    """What `totals` gave, by the values of so many columns, over all sources."""
+    added: dict[tuple[Any, ...], tuple[int, ...]] = {}
+    for row in found:
+        values, sums = tuple(row[:columns]), [number or 0 for number in row[columns:]]
+        before = added.get(values, (0,) * len(sums))
+        added[values] = tuple(map(sum, zip(before, sums, strict=True)))
+    return added

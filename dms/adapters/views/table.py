@@ -13,7 +13,7 @@ from msgspec import structs
 
 from dms.adapters.views import queries
 from dms.adapters.views.database import Damaged, is_of_the_value
-from dms.adapters.views.queries import Asked, Source
+from dms.adapters.views.queries import Asked, Source, Sources
 from dms.domain.event import Recorded
 from dms.errors import LogUnavailable
 from projections.base import LeftOut, Page, Projection, Where
@@ -53,7 +53,7 @@ class ViewTable:
         self._connection: sqlite3.Connection
         self._encode = msgspec.json.Encoder().encode
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(projection.row_type)
-        self.source = Source(f"view_{projection.name}")
+        self.sources: Sources = (Source(f"view_{projection.name}"),)
         names = ", ".join(("key", *projection.columns, "body"))
         marks = ",".join("?" * (2 + len(projection.columns)))
         self._upsert = f"INSERT OR REPLACE INTO view_{projection.name} ({names}) VALUES ({marks})"
@@ -178,26 +178,27 @@ class ViewTable:
         columns: Sequence[str],
         where: Where,
         sums: Sequence[str],
-        source: Source | None = None,
+        sources: Sources | None = None,
     ) -> Mapping[tuple[Any, ...], tuple[int, ...]]:
         """See Views.totals."""
-        found = connection.execute(*queries.totals(self.projection, source or self.source, columns, where, sums))
+        found = connection.execute(*queries.totals(self.projection, sources or self.sources, columns, where, sums))
         return queries.as_totals(found.fetchall(), len(columns))
 
     def page(
         self,
         connection: sqlite3.Connection,
         asked: Asked,
-        source: Source | None = None,
+        sources: Sources | None = None,
         others: Mapping[str, Any] | None = None,
     ) -> Page:
-        """See Views.page. others: rows of the source that are not the table's own. The keys are found first, by columns
-        alone, so that what is passed over is not read."""
-        rows = source or self.source
+        """See Views.page. others: rows of the sources that are not the table's own. The keys are found first, by
+        columns alone, so that what is passed over is not read."""
+        rows = sources or self.sources
         found = connection.execute(*queries.page(self.projection, rows, asked)).fetchall()
         total = 0
         if asked.counted:
-            total = connection.execute(*queries.count(self.projection, rows, asked.where)).fetchone()[0]
+            counts = connection.execute(*queries.count(self.projection, rows, asked.where)).fetchall()
+            total = sum(count for (count,) in counts)
         keys, known = [key for key, _ in found[: asked.limit]], others or {}
         return Page(
             rows=[known[key] if key in known else self.get(key, connection) for key in keys],
@@ -217,6 +218,8 @@ def table_of(projection: Projection[Any]) -> str:
     """SQL that makes the view's table. The columns stand before the body, which reaches into other pages: to look at
     them alone is quick."""
     name, indexed = projection.name, projection.columns if projection.indexed is None else projection.indexed
-    columns = "".join(f", {column} {kind}" for column, kind in projection.columns.items())
-    indexes = "".join(f"CREATE INDEX view_{name}_{c} ON view_{name} ({c}, key);" for c in indexed)
-    return f"CREATE TABLE view_{name} (key TEXT PRIMARY KEY{columns}, body BLOB NOT NULL) WITHOUT ROWID;{indexes}"
+    declared = "".join(f", {column} {kind}" for column, kind in projection.columns.items())
+    indexes = "".join(
+        f"CREATE INDEX view_{name}_{columns.replace(', ', '_')} ON view_{name} ({columns}, key);" for columns in indexed
+    )
+    return f"CREATE TABLE view_{name} (key TEXT PRIMARY KEY{declared}, body BLOB NOT NULL) WITHOUT ROWID;{indexes}"

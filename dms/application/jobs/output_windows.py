@@ -12,7 +12,7 @@ from msgspec import Struct
 from dms.application.jobs.job_outputs import JobOutputs
 from dms.application.ports import LogLine
 
-LINES_A_READ = 1024
+LINES_A_READ = 4096
 MOST_LOOKED_AT = 100_000  # lines, for one answer
 MOST_CHARACTERS_LOOKED_AT = 32 * 1024 * 1024
 MOST_CHARACTERS_HELD = 4 * 1024 * 1024
@@ -67,10 +67,12 @@ async def ahead(
     one line comes always. Raises LogUnavailable."""
     taking = _Taking(fits, limit, most_bytes, line_bytes)
     taking.edge = after
-    while lines := await outputs.read(job_id, taking.edge, LINES_A_READ):
+    step = min(limit, LINES_A_READ)  # without a filter just those
+    while lines := await outputs.read(job_id, taking.edge, step):
         for line in lines:
             if not taking.take(line):
                 return _window(taking, more=taking.edge < await outputs.last(job_id))
+        step = LINES_A_READ
         await asyncio.sleep(0)
     return _window(taking, more=False)
 

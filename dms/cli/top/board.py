@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -49,8 +48,8 @@ class Peer(Struct, frozen=True):
 
 
 class Machine(Struct, frozen=True, kw_only=True):
-    """This machine as a provider. why_not: why it takes no jobs. to_claim: NTX, of so many jobs. providers: that are
-    known of the network, and how many of them take jobs."""
+    """This machine as a provider. why_not: why it takes no jobs. earned_ntx, to_claim_ntx: decimal text, in all, and of
+    that what was not asked for yet. providers: that are known of the network, and how many of them take jobs."""
 
     onboarded: bool = False
     accepting: bool = False
@@ -61,8 +60,8 @@ class Machine(Struct, frozen=True, kw_only=True):
     offered: Resources = Resources()
     reserved: Resources = Resources()
     gpus: tuple[Gpu, ...] = ()
-    to_claim: Decimal = Decimal(0)
-    claims: int = 0
+    earned_ntx: str = "0"
+    to_claim_ntx: str = "0"
     providers: int = 0
     providers_online: int = 0
 
@@ -149,17 +148,16 @@ def machine_of(
     status: Mapping[str, Any],
     hardware: Mapping[str, Any],
     capacity: Mapping[str, Any],
-    owed: Iterable[Mapping[str, Any]],
+    earnings: Mapping[str, Any],
 ) -> Machine:
-    """Of the answers of /device/status, /onboarding/provisioned, /capacity and /transactions."""
+    """Of the answers of /device/status, /onboarding/provisioned, /capacity and /earnings."""
     own: Mapping[str, Any] = next((row for row in capacity["providers"] if row["own"]), {})
     network = capacity["network"]
-    due = [_amount(row.get("to_provider")) for row in owed if _is_due(row)]
-    why_not = tuple(status.get("reasons") or _hindrances(status, own))
+    onboarded = bool(own.get("channel")) and any(own.get("onboarded", {}).values())
     return Machine(
-        onboarded=bool(own.get("channel")) and any(own.get("onboarded", {}).values()),
-        accepting=bool(status.get("accepting", status["online"] and not why_not)),
-        why_not=why_not,
+        onboarded=onboarded,
+        accepting=bool(status["accepting"]),
+        why_not=_why_not(status, onboarded=onboarded),
         trouble=str(status.get("network_trouble") or ""),
         core_mhz=float(hardware["cpu"]) / max(1.0, float(hardware["total_cores"])),
         **{
@@ -167,32 +165,19 @@ def machine_of(
             for name, key in (("total", "total"), ("offered", "onboarded"), ("reserved", "reserved"))
         },
         gpus=msgspec.convert(own.get("gpus", ()), tuple[Gpu, ...]),
-        to_claim=sum(due, start=Decimal(0)),
-        claims=len(due),
+        earned_ntx=str(earnings["total"]["earned_ntx"]),
+        to_claim_ntx=str(earnings["total"]["to_claim_ntx"]),
         providers=int(network["providers"]),
         providers_online=int(network["online"]),
     )
 
 
-def _hindrances(status: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
-    if not own.get("channel"):
-        return ["it is not onboarded: nunet onboard"]
-    if status.get("hindrance"):
-        return [str(status["hindrance"])]
-    return [] if status["online"] else ["its owner set it offline: nunet device set online"]
-
-
-def _is_due(row: Mapping[str, Any]) -> bool:
-    """Whether something of a job that ran here is still to be claimed."""
-    ended = row.get("reward_type") and row.get("transaction_type") == row.get("reward_type")
-    return bool(row.get("role") == RUN_HERE and ended and not row.get("claimed") and _amount(row.get("to_provider")))
-
-
-def _amount(text: object) -> Decimal:
-    try:
-        return Decimal(str(text or 0))
-    except ArithmeticError:
-        return Decimal(0)
+def _why_not(status: Mapping[str, Any], *, onboarded: bool) -> tuple[str, ...]:
+    """With what its owner can do about it."""
+    reasons = tuple(str(closed["reason"]) for closed in status["reasons"])
+    if not onboarded:
+        return (*reasons, "offer it with: nunet onboard")
+    return reasons if status["online"] else (*reasons, "change that with: nunet device set online")
 
 
 def _time_us(text: object) -> int:

@@ -34,6 +34,7 @@ class Mode(StrEnum):
     FILTER = "filter"  # a filter is typed
     ASK_STOP = "ask stop"  # a question is open: whether to stop the selected job
     OUTPUT = "output"  # of the selected job
+    PEERS = "peers"
     HELP = "help"
 
 
@@ -103,6 +104,8 @@ def _in_list(key: str, choice: Choice, rows: Sequence[JobRow], page: int) -> Don
         return Done(replace(choice, mode=Mode.FILTER))
     if key == keys.ESCAPE:
         return Done(replace(choice, filter=""))
+    if key == "p":
+        return Done(replace(choice, mode=Mode.PEERS))
     if key in ("?", "h"):
         return Done(replace(choice, mode=Mode.HELP))
     return Done(_on_job(key, choice, rows))
@@ -155,7 +158,7 @@ def _in_output(key: str, choice: Choice, _rows: Sequence[JobRow], page: int) -> 
     return Done(choice)
 
 
-def _in_help(_key: str, choice: Choice, _rows: Sequence[JobRow], _page: int) -> Done:
+def _in_text(_key: str, choice: Choice, _rows: Sequence[JobRow], _page: int) -> Done:
     return Done(replace(choice, mode=Mode.LIST))
 
 
@@ -164,7 +167,8 @@ _MODES = {
     Mode.FILTER: _in_filter,
     Mode.ASK_STOP: _in_question,
     Mode.OUTPUT: _in_output,
-    Mode.HELP: _in_help,
+    Mode.PEERS: _in_text,
+    Mode.HELP: _in_text,
 }
 
 

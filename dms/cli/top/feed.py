@@ -127,6 +127,7 @@ class Feed:
         if self._peers.begin():
             self._tell(PeersRead(live.read_peers(self._api)))
             self._peers.want()
+            self._machine.want()  # that it is just too busy is in no log either
 
     def _take(self, frame: Frame) -> None:
         if frame.event is not None:

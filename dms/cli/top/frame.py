@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dms.cli.glyphs import Glyphs
 from dms.cli.text import cell, output_line
-from dms.cli.top.board import Board
+from dms.cli.top.board import OPEN, Board
 from dms.cli.top.choice import Choice, Mode, Side, selected, shown
 from dms.cli.top.rows import Shown, heading, job_line, short_id
 from dms.domain.resources import Gpu
@@ -21,10 +21,11 @@ from projections.jobs import JobRow
 MOST_GPUS = 4  # with a bar of their own
 LEAST_ROWS = 3  # of jobs, however low the terminal
 _KEYS = {
-    Mode.LIST: "q quit  Tab {other}  s sort: {order}  / filter  Enter output  x stop  ? help",
+    Mode.LIST: "q quit  Tab {other}  s sort: {order}  / filter  Enter output  x stop  p peers  ? help",
     Mode.FILTER: "Enter keep it  Esc no filter",
     Mode.ASK_STOP: "y stop it  any other key: leave it",
     Mode.OUTPUT: "Esc back  Up/Down/PgUp/PgDn scroll  f follow",
+    Mode.PEERS: "any key: back",
     Mode.HELP: "any key: back",
 }
 _HELP = """q, Ctrl-C      quit
@@ -32,6 +33,7 @@ Tab, v         the provider's view, or the requester's
 Up/Down, j/k   select a job; PgUp, PgDn, Home, End
 Enter, o       the job's output; f follows it again
 x              stop the job, after a question
+p              the peers, with their round trips
 s              another order
 /              only jobs with these words in id, state, peer, image, reason
 Esc            no filter
@@ -79,6 +81,8 @@ def frame(scene: Scene, size: Size) -> list[Text]:
     mode = scene.choice.mode
     if mode is Mode.OUTPUT:
         body = _output(scene, size)
+    elif mode is Mode.PEERS:
+        body = _peers(scene)
     elif mode is Mode.HELP:
         body = [Text(line) for line in _HELP.splitlines()]
     else:
@@ -138,7 +142,8 @@ def job_lines(scene: Scene, columns: int, most: int) -> list[Text]:
 
 
 def _line_of(row: JobRow, scene: Scene, columns: int, *, chosen: bool) -> Text:
-    facts = Shown(row, scene.board.uses.get(row.job_id), scene.now_us, scene.board.machine.core_mhz)
+    use = scene.board.uses.get(row.job_id) if row.status in OPEN else None  # of one that is over it is the past
+    facts = Shown(row, use, scene.now_us, scene.board.machine.core_mhz)
     line = job_line(facts, scene.choice.side, columns, scene.glyphs)
     if chosen:
         line.pad_right(max(0, columns - line.cell_len))
@@ -168,9 +173,8 @@ def _of_machine(scene: Scene, columns: int) -> list[Text]:
     lines += [_gpu_bar(place, gpu, columns, glyphs) for place, gpu in enumerate(machine.gpus[:MOST_GPUS])]
     if len(machine.gpus) > MOST_GPUS:
         lines.append(Text(f"and {len(machine.gpus) - MOST_GPUS} more GPUs", style="dim"))
-    jobs = "job" if machine.claims == 1 else "jobs"
-    to_claim = f"to claim {machine.to_claim:f} NTX of {machine.claims} {jobs}" if machine.claims else "nothing to claim"
-    lines.append(Text(glyphs.between.join((to_claim, peers_text(scene)))))
+    money = (f"earned {cell(machine.earned_ntx, 30)} NTX", f"to claim {cell(machine.to_claim_ntx, 30)} NTX")
+    lines.append(Text(glyphs.between.join((*money, peers_text(scene)))))
     return lines
 
 
@@ -189,6 +193,13 @@ def peers_text(scene: Scene) -> str:
     known = [peer.rtt_ms for peer in peers if peer.rtt_ms is not None]
     trips = f" (round trip {min(known):.0f} to {max(known):.0f} ms, median {median(known):.0f})" if known else ""
     return f"{len(peers)} {'peer' if len(peers) == 1 else 'peers'}{trips}"
+
+
+def _peers(scene: Scene) -> list[Text]:
+    """The nearest first."""
+    peers = sorted(scene.board.peers, key=lambda peer: (peer.rtt_ms is None, peer.rtt_ms or 0.0, peer.id))
+    lines = [f"{'' if peer.rtt_ms is None else f'{peer.rtt_ms:,.1f} ms':>14}  {cell(peer.id)}" for peer in peers]
+    return [Text(f"{'ROUND TRIP':>14}  PEER", style="bold underline"), *map(Text, lines)]
 
 
 def bar(name: str, amounts: tuple[int, int, int], unit: str, columns: int, glyphs: Glyphs) -> Text:

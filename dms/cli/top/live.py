@@ -114,7 +114,10 @@ def read_jobs(api: Api, position: int) -> Snapshot:
 
 def read_machine(api: Api) -> Machine:
     return machine_of(
-        api.get("/device/status"), api.get("/onboarding/provisioned"), api.get("/capacity"), api.get("/transactions")
+        api.get("/device/status"),
+        api.get("/onboarding/provisioned"),
+        api.get("/capacity"),
+        api.get("/earnings", by="month", role="cp", limit=1),
     )
 
 

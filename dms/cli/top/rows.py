@@ -91,18 +91,18 @@ _ID = Column("JOB", SHORT_ID, lambda shown: short_id(shown.row.job_id))
 COLUMNS = {
     Side.PROVIDER: (
         _ID,
-        Column("FOR", 12, lambda shown: short_peer(shown.row.peer), spare=1),
-        Column("CPU MHz", 12, cpu, spare=2),
-        Column("MEMORY MB", 12, memory, spare=3),
+        Column("FOR", 12, lambda shown: short_peer(shown.row.peer), spare=3),
+        Column("CPU MHz", 12, cpu, spare=1),
+        Column("MEMORY MB", 12, memory, spare=2),
         Column("TIME", 8, elapsed, spare=4),
-        Column("LEFT", 8, left),
+        Column("LEFT/END", 8, left),
         Column("NTX", 10, cost, spare=5),
     ),
     Side.REQUESTER: (
         _ID,
         Column("PROVIDER", 12, lambda shown: short_peer(shown.row.peer), spare=1),
         Column("TIME", 8, elapsed),
-        Column("LEFT", 8, left, spare=3),
+        Column("LEFT/END", 8, left, spare=3),
         Column("NTX", 10, cost, spare=2),
     ),
 }

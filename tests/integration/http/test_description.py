@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from dms.adapters.http import debug, pages
+from dms.adapters.http import dashboard, debug, pages
 from dms.adapters.http.openapi import path_of
 from tests.fixtures import described
 from tests.fixtures.described import message_of
@@ -37,7 +37,7 @@ async def test_all_that_the_server_answers_is_described(node: Node) -> None:
     async with node.client() as client:
         document = (await client.get("/openapi.json")).json()
     served = {path_of(f"/{route.path}") for route in node.app.router.routes}
-    assert served - {path_of(page.address) for page in pages.PAGES} == set(document["paths"])
+    assert served - {path_of(page.address) for page in (*pages.PAGES, *dashboard.PAGES)} == set(document["paths"])
 
 
 async def test_answers_fit_their_schemas(node: Node) -> None:
@@ -55,7 +55,8 @@ async def test_answers_fit_their_schemas(node: Node) -> None:
         fits("rest/post.jobs.job_id.terminate.response", ended.json())
         for path in (
             "onboarding/metadata", "onboarding/status", "onboarding/provisioned", "onboarding/address/new",
-            "device/status", "telemetry/free", "peers", "peers/self", "peers/dht", "peers/kad-dht", "peers/dht/dump",
+            "device/status", "device/usage", "device/policy", "device/refusals", "onboarding/offboard",
+            "telemetry/free", "peers", "peers/self", "peers/dht", "peers/kad-dht", "peers/dht/dump",
             "jobs", "capacity", "projections", "livez", "readyz",
         ):  # fmt: skip
             answer = await client.get(f"{API}/{path}")

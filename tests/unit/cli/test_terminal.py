@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -181,6 +182,38 @@ def test_a_terminal_shows_where_the_job_is_below_its_output(tiny: TinyDms) -> No
     assert tiny.sockets[0]["progress"] == "true"
 
 
+def test_a_terminal_shows_each_step_with_its_duration_above_the_output(tiny: TinyDms) -> None:
+    def at(second: int, **frame: object) -> dict[str, object]:
+        return {**frame, "job_id": JOB, "position": second, "time": f"2026-01-31T12:00:{second:02}+00:00"}
+
+    tiny.answers["POST /run/request-service"] = (200, OFFER)
+    tiny.answers[f"GET /jobs/{JOB}"] = (200, {"job_id": JOB, "status": "completed", "exit_code": 0})
+    tiny.scripts = [
+        [
+            CONNECTED, HEAR, at(10, action="job-submitted"),
+            at(11, action="input-started", number=1, path="data.csv", message="input 1, data.csv is fetched"), WAIT,
+            at(14, action="input-done", number=1, path="data.csv", message="input 1, data.csv: 5 bytes, fetched"),
+            at(20, action="deployment-response", message={"success": True, "content": "http://x"}),
+            line(1, "stdout", "epoch 1"),
+            at(30, action="checkpoint-received", number=1, message="checkpoint 1 is kept here: 5 bytes"),
+            at(50, action="job-completed"),
+        ]
+    ]  # fmt: skip
+    run = ("job", "run", "--image", "a", "--input", "http://x/data.csv", "--tx-hash", "5a3f", "--wait")
+    with nunet_at(tiny, *run, columns=160) as shell:
+        shell.see(lambda lines: any("input 1 of 1: data.csv" in text and "at most 10" in text for text in lines))
+        tiny.go_on.set()
+        assert shell.end() == 0
+        left = [text for text in shell.lines if text]
+    assert left[-5:] == [
+        "✔ input 1, data.csv: 5 bytes, fetched  3.0 s",
+        "✔ container started  10.0 s",
+        "epoch 1",
+        "✔ checkpoint 1 is kept here: 5 bytes",
+        "✔ completed  30.0 s",
+    ]
+
+
 def test_ctrl_c_on_a_terminal_may_stop_the_job_and_waits_for_its_end(tiny: TinyDms) -> None:
     tiny.answers["POST /run/request-service"] = (200, OFFER)
     tiny.answers[f"POST /jobs/{JOB}/stop"] = (200, {"message": "told"})
@@ -208,6 +241,12 @@ def test_a_pipe_gets_plain_lines(tiny: TinyDms) -> None:
     assert b"\x1b" not in done.stderr
 
 
+def until_asleep(pid: int) -> None:
+    """Python looks for signals just before it waits: one that comes between the two is heard once the wait is over."""
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+        time.sleep(0.01)
+
+
 def test_an_interrupt_while_the_daemon_thinks_ends_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(20)
@@ -218,6 +257,7 @@ def test_an_interrupt_while_the_daemon_thinks_ends_at_once() -> None:
             connection, _ = silent.accept()
             with connection:
                 assert connection.recv(10)  # its question: now it waits for the answer
+                until_asleep(waiting.pid)
                 waiting.send_signal(signal.SIGINT)
                 assert waiting.wait(120) == 130
             assert waiting.stderr is not None

@@ -97,7 +97,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Upgrade", "websocket")
         self.send_header("Connection", "Upgrade")
         self.send_header("Sec-WebSocket-Accept", base64.b64encode(accept).decode())
-        self.send_header("Sec-WebSocket-Protocol", self.headers["Sec-WebSocket-Protocol"])
+        if "Sec-WebSocket-Protocol" in self.headers:
+            self.send_header("Sec-WebSocket-Protocol", self.headers["Sec-WebSocket-Protocol"])
         self.end_headers()
         self.close_connection = True
         protocol = ServerProtocol(state=State.OPEN, max_size=None)

@@ -35,5 +35,5 @@ export function Counts() {
 /** "0 of 9,000 match": of all jobs, however few the filters leave. */
 export function OfAll({ shown }: { shown: number }) {
   const summary = useView<JobsSummary>("/jobs/summary", { query: all, types: TYPES }).answer.value?.body;
-  return <span>{whole(shown)} of {summary ? whole(summary.total) : "–"} match</span>;
+  return <span>{whole(shown)}{summary && ` of ${whole(summary.total)}`} match</span>;
 }

@@ -71,7 +71,7 @@ export function Variables({ form, at, name }: { form: JobForm; at: string; name:
   const put = (index: number, change: Partial<Variable>) => form.set({ [name]: rows.map((row, at) => (at === index ? { ...row, ...change } : row)) });
   const kind = name === "secrets" ? "Secret" : "Variable";
   return (
-    <fieldset class="rows" id={idOf(at)} onFocusOut={() => form.touch(at)}>
+    <fieldset class="entries" id={idOf(at)} onFocusOut={() => form.touch(at)}>
       <legend>{kind}s of the container{name === "secrets" && <small class="faint"> – sealed before anything is recorded; not kept in this form</small>}</legend>
       {rows.map((row, index) => (
         <div class="row" key={index}>
@@ -96,7 +96,7 @@ export function Inputs({ form }: { form: JobForm }) {
     <input aria-label={`Input ${index + 1}, ${field}`} class={field} placeholder={placeholder} value={row[field]} spellcheck={false} autocomplete="off" onInput={({ currentTarget }) => put(index, { [field]: currentTarget.value })} />
   );
   return (
-    <fieldset class="rows" id={idOf(at)} onFocusOut={() => form.touch(at)}>
+    <fieldset class="entries" id={idOf(at)} onFocusOut={() => form.touch(at)}>
       <legend>Inputs<small class="faint"> – are in /workspace before it starts; with its digest a provider may have a file already</small></legend>
       {rows.map((row, index) => (
         <div class="row" key={index}>

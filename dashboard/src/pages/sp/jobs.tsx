@@ -33,6 +33,7 @@ export function ServiceProviderJobs() {
   const sight = useRef<[first: number, last: number]>([0, 0]);
   const total = rows?.list.total ?? 0;
   const hindrance = whyNoActions.value;
+  const rowPx = narrow.value ? NARROW_ROW_PX : ROW_PX;
   const open = () => {
     const row = rows?.list.get(cursor.value);
     if (row) go(`/sp/jobs/${row.job_id}`);
@@ -76,8 +77,8 @@ export function ServiceProviderJobs() {
         </Empty>
       )}
       {total > 0 && rows && (
-        <VirtualList
-          class="jobs" label="Jobs" count={total} rowPx={narrow.value ? NARROW_ROW_PX : ROW_PX} handle={list}
+        <div style={{ "--rows": `${total * rowPx + 2}px` }}><VirtualList
+          class="jobs" label="Jobs" count={total} rowPx={rowPx} handle={list}
           seen={(first, last) => {
             sight.current = [first, last];
             rows.seen(first, last);
@@ -92,7 +93,7 @@ export function ServiceProviderJobs() {
               />
             );
           }}
-        />
+        /></div>
       )}
       {stopping.value && <StopDialog jobIds={stopping.value} nameOf={nameOf} close={closed} />}
     </section>

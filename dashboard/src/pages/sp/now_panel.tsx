@@ -18,7 +18,7 @@ export function NowPanel({ job, stopping }: { job: JobRow; stopping: boolean }) 
       <dl class="facts">
         <div><dt>Money</dt><dd>{money}</dd></div>
         <div><dt>Next</dt><dd>{next}</dd></div>
-        <div><dt>Cost</dt><dd><CostLine job={job} seconds={seconds} /></dd></div>
+        {!over && <div><dt>Cost so far</dt><dd><CostLine job={job} seconds={seconds} /></dd></div>}
         <div><dt>Provider</dt><dd><Peer id={job.peer} />{job.attempts > 1 && ` · attempt ${job.attempt} of ${job.attempts}`}</dd></div>
         <div><dt>Time</dt><dd>asked for <Time at={job.requested_at} />{job.started_at && <>, started <Time at={job.started_at} /></>}{job.ended_at && <>, ended <Time at={job.ended_at} /></>}
           {job.started_at && <> · {job.ended_at ? "ran" : "runs for"} {duration(seconds)} of {job.minutes} min</>}</dd></div>
@@ -32,14 +32,12 @@ export function NowPanel({ job, stopping }: { job: JobRow; stopping: boolean }) 
 
 /** So far against the bound, with the moment from which a stop costs more. */
 function CostLine({ job, seconds }: { job: JobRow; seconds: number }) {
-  if (job.cost !== "") return <>{ntx(job.cost)} of {ntx(job.price)}</>;
-  if (isOver(job.status)) return <>nothing of {ntx(job.price)}</>;
-  if (job.status !== "running") return <>{ntx(job.price)} at most</>;
+  if (job.status !== "running") return <>nothing of {ntx(job.price)} at most</>;
   const { cost } = ifStopped(job, seconds);
   const more = nextShare(job.minutes, seconds);
   return (
     <span class="cost-line"><meter min={0} max={job.minutes * 60} value={Math.min(seconds, job.minutes * 60)} aria-label="Time used" />
-      {" "}{ntx(cost)} of {ntx(job.price)} so far, if it were stopped{more && job.started_at && <span class="faint"> · {more.percent} % from {localTime(Date.parse(job.started_at) + more.atSeconds * 1000)} on</span>}</span>
+      {" "}{ntx(cost)} of {ntx(job.price)} if it were stopped now{more && job.started_at && <span class="faint"> · {more.percent} % from {localTime(Date.parse(job.started_at) + more.atSeconds * 1000)} on</span>}</span>
   );
 }
 

@@ -10,7 +10,7 @@ import type { LogEvent } from "../../live/protocol";
 
 export type JobQuery = Record<string, string>;
 
-const PAGE_ROWS = 100;
+const PAGE_ROWS = 50;
 /** The shortest time between two answers; an answer that took long is followed by a longer pause. */
 const SETTLE_MS = 150;
 const RETRY_MS = 3000;

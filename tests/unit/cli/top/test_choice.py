@@ -60,6 +60,12 @@ def test_the_selection_moves_within_the_list() -> None:
     assert press("down", rows=[]).choice.selected == ""
 
 
+def test_any_key_leads_back_from_peers_and_help() -> None:
+    for key in ("p", "?"):
+        assert press(key).choice.mode is not Mode.LIST
+        assert press(key, "q") == Done(Choice())
+
+
 def test_tab_changes_sides() -> None:
     assert press("tab").choice.side is Side.REQUESTER
     assert press("tab", "tab").choice.side is Side.PROVIDER

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -44,7 +43,7 @@ def row(number: int = 1, **more: Any) -> JobRow:
 MACHINE = Machine(
     onboarded=True, accepting=True, core_mhz=2500,
     total=Resources(cpu_mhz=10_000, memory_mb=16_000), offered=Resources(cpu_mhz=5000, memory_mb=8000),
-    reserved=Resources(cpu_mhz=1000, memory_mb=512), to_claim=Decimal("2.5"), claims=3,
+    reserved=Resources(cpu_mhz=1000, memory_mb=512), earned_ntx="9.25", to_claim_ntx="2.5",
 )  # fmt: skip
 
 
@@ -66,18 +65,19 @@ def texts(shown: Scene, columns: int = 80, rows: int = 24) -> list[str]:
 
 def test_a_provider_sees_its_machine_its_jobs_and_how_fresh_that_is() -> None:
     shown = scene(row(1), row(2, status="completed", ended_at=NOW_US - 1_000_000, duration_seconds=5.0))
-    shown.board.uses[row(1).job_id] = Use(0.5, 300)
+    shown.board.uses = {row(number).job_id: Use(0.5, 300) for number in (1, 2)}
     lines = texts(shown, columns=120)
     assert lines[0].startswith("nunet top · provider")
     assert lines[0].endswith("● live · position 1,234 · 0.2 s")
     assert lines[1] == "● takes jobs"
     assert "1,000 of 5,000 MHz held, 4,000 free, 10,000 in all" in lines[2]
     assert "512 of 8,000 MB held" in lines[3]
-    assert lines[4] == "to claim 2.5 NTX of 3 jobs · 3 peers (round trip 4 to 12 ms, median 8)"
+    assert lines[4] == "earned 9.25 NTX · to claim 2.5 NTX · 3 peers (round trip 4 to 12 ms, median 8)"
     assert lines[5].split()[:4] == ["STATE", "JOB", "FOR", "CPU"]
     for part in ("▶ running", "01990001-0000", "12D3..klmnop", "1,250/1,000", "300/512", "1:00", "9:00", "python:3.12"):
         assert part in lines[6]
     assert "✔ completed" in lines[7]
+    assert "300/512" not in lines[7]
     assert "0:05" in lines[7]
     assert "q quit" in lines[-1]
 
@@ -181,6 +181,20 @@ def test_output_shows_streams_apart_and_only_what_fits() -> None:
     lines = texts(scene(job, choice=Choice(mode=Mode.OUTPUT, selected=job.job_id, back=50), output=output))
     assert "50 newer lines below" in lines[1]
     assert "  line 40" in lines
+
+
+def test_peers_stand_with_their_round_trips_the_nearest_first() -> None:
+    lines = texts(scene(choice=Choice(mode=Mode.PEERS)))
+    assert [line.split() for line in lines[2:5]] == [
+        ["4.0", "ms", "12D3KooWx"],
+        ["12.0", "ms", "12D3KooWy"],
+        ["12D3KooWz"],
+    ]
+
+
+def test_what_matters_most_stays_on_eighty_columns() -> None:
+    lines = texts(scene(row()))
+    assert lines[5].split() == ["STATE", "JOB", "CPU", "MHz", "MEMORY", "MB", "LEFT/END", "REASON,", "IMAGE"]
 
 
 def test_an_empty_list_tells_the_first_step() -> None:
