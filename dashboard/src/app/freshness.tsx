@@ -4,7 +4,6 @@ import { useEffect } from "preact/hooks";
 import { link } from "../live/live";
 import type { Link } from "../live/protocol";
 import { duration, whole } from "./format";
-import { moment, setQuery } from "./router";
 
 const TICK_MS = 250;
 
@@ -22,7 +21,6 @@ export function Freshness() {
   const lost = state.value !== "live";
   return (
     <span class={`fresh ${lost ? "lost" : "live"}`}>
-      {moment.value && <button class="quiet" onClick={() => setQuery({ at: "" }, false)}>Back to now</button>}
       <span data-testid="freshness" title={reason}><i aria-hidden="true" /> {words}</span>
       {/* Read out when it changes, not with each tick. */}
       <span class="hidden" role="status">{lost ? `${state.value}. ${reason.value}` : ""}</span>

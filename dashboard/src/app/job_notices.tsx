@@ -24,7 +24,7 @@ export function JobNotices() {
   const off = state === "refused" || state === "impossible";
   return (
     <button class="quiet" aria-pressed={state === "on"} aria-disabled={off ? "true" : undefined} title={WORDS[state]} aria-label={WORDS[state]} onClick={() => !off && void switchNotices(state !== "on")}>
-      {state === "on" ? "🔔" : "🔕"}
+      <svg class="bell" viewBox="0 0 16 16" aria-hidden="true"><path d="M8 1.5a4.5 4.5 0 0 0-4.5 4.5v3L2 11.5h12L12.5 9V6A4.5 4.5 0 0 0 8 1.5zM6.5 13a1.5 1.5 0 0 0 3 0z" />{state !== "on" && <path class="off" d="M2 2l12 12" />}</svg>
     </button>
   );
 }

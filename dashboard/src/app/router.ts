@@ -23,8 +23,9 @@ export function href(path: string, query: Record<string, string> = {}): string {
   return `${BASE}${path}${search && `?${search}`}`;
 }
 
+/** Who looks at the past goes on doing so on the next page. */
 export function go(path: string, query: Record<string, string> = {}): void {
-  history.pushState(null, "", href(path, query));
+  history.pushState(null, "", href(path, { at: moment.peek(), ...query }));
   place.value = here();
   scrollTo(0, 0);
 }
@@ -51,6 +52,7 @@ export function followLinks(event: MouseEvent): void {
   if (to.origin !== location.origin || !to.pathname.startsWith(`${BASE}/`) || link.target || link.download) return;
   if (to.pathname === location.pathname && to.hash) return;
   event.preventDefault();
+  if (moment.peek() && !to.searchParams.has("at")) to.searchParams.set("at", moment.peek());
   history.pushState(null, "", to.pathname + to.search + to.hash);
   place.value = here();
   if (!to.hash) scrollTo(0, 0);

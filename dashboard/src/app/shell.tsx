@@ -1,6 +1,7 @@
 /** What every page has around it: where one can go, and how fresh what is shown is. */
 import type { ComponentChildren } from "preact";
-import { useSignal } from "@preact/signals";
+import { useSignal, useSignalEffect } from "@preact/signals";
+import { History, PastFrame, useHistoryKeys } from "../components/history/history";
 import { KeysHelp } from "../components/keys_help";
 import { Toasts } from "../components/toasts";
 import "../styles/shell.css";
@@ -8,7 +9,7 @@ import { ErrorBoundary } from "./error_boundary";
 import { Freshness } from "./freshness";
 import { JobNotices } from "./job_notices";
 import { useKeys } from "./keys";
-import { go, href, place } from "./router";
+import { go, href, moment, place, setQuery } from "./router";
 import { StaleNotice } from "./stale_notice";
 import { storedTheme, storeTheme, type Theme } from "./theme_choice";
 
@@ -24,6 +25,16 @@ export function Shell({ children }: { children: ComponentChildren }) {
     { key: "g c", does: "go to this machine", act: () => go("/cp") },
     { key: "g p", does: "go to the peers", act: () => go("/peers") },
   ]);
+  const history = useSignal(moment.peek() !== "");
+  const toggleHistory = () => {
+    if (history.peek()) setQuery({ at: "" }, false);
+    history.value = !history.peek();
+  };
+  useHistoryKeys(toggleHistory);
+  useSignalEffect(() => {
+    document.documentElement.classList.toggle("is-past", moment.value !== "");
+    if (moment.value) history.value = true;
+  });
   const role = ROLES.find(({ at }) => path === at || path.startsWith(`${at}/`));
   return (
     <>
@@ -37,6 +48,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
           <a href={href("/peers")} aria-current={path === "/peers" ? "page" : undefined}>Peers</a>
         </nav>
         <Freshness />
+        <button class="quiet" aria-expanded={history.value} onClick={toggleHistory}>History</button>
         <JobNotices />
         <KeysHelp />
         <ThemeSwitch />
@@ -48,7 +60,9 @@ export function Shell({ children }: { children: ComponentChildren }) {
           ))}
         </nav>
       )}
+      {history.value && <History close={() => (history.value = false)} />}
       <StaleNotice />
+      <PastFrame />
       <main id="main" tabIndex={-1}><ErrorBoundary at={path}>{children}</ErrorBoundary></main>
       <Toasts />
     </>

@@ -3,8 +3,6 @@ import type { ComponentChildren } from "preact";
 import { useSignal } from "@preact/signals";
 import { ApiError } from "../api/client";
 import { whyNoActions } from "../app/acting";
-import { moment } from "../app/router";
-import { setQuery } from "../app/router";
 
 interface ActionProps {
   onClick: () => void;
@@ -22,16 +20,6 @@ export function Action({ onClick, kind = "", hindrance = "", busy = false, label
     <button class={kind || undefined} disabled={why !== "" || busy} aria-busy={busy} title={why || undefined} aria-label={label && why ? `${label}: ${why}` : label} onClick={onClick}>
       {children}
     </button>
-  );
-}
-
-/** Says once on a page why its actions are off. */
-export function PastNotice() {
-  if (!moment.value) return null;
-  return (
-    <p class="notice" data-testid="past-notice">
-      {whyNoActions.value} <button onClick={() => setQuery({ at: "" }, false)}>Back to now</button>
-    </p>
   );
 }
 

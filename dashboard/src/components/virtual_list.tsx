@@ -62,7 +62,7 @@ export function VirtualList({ count, rowPx, label, row, seen, inSight, scrolled,
   const current = () => lookAt(latest.current.geometry, box.current?.scrollTop ?? 0);
   useImperativeHandle(handle ?? null, () => ({
     toEnd: () => scrollTo(Number.MAX_SAFE_INTEGER),
-    toRow: (index, where = 0.4) => scrollTo(scrollFor(latest.current.geometry, index, where * latest.current.geometry.heightPx)),
+    toRow: (index, where = 0.4) => scrollTo(placeOf(latest.current.geometry, index, where)),
     top: () => {
       const { position, anchorPx } = current();
       const atTop = Math.max(0, position - anchorPx / rowPx);
@@ -121,6 +121,12 @@ export function VirtualList({ count, rowPx, label, row, seen, inSight, scrolled,
       </div>
     </div>
   );
+}
+
+/** How far to scroll to a row. Among rows of unknown heights it can only be had in sight: it is the one that is anchored. */
+function placeOf(geometry: Geometry, index: number, where: number): number {
+  const { count, heightPx, spareRows } = geometry;
+  return spareRows > 0 ? ((index + 0.5) / count) * (lookAt(geometry, 0).tallPx - heightPx) : scrollFor(geometry, index, where * heightPx);
 }
 
 /** How far down to move the rows that are drawn, so that each stands where it has to. */

@@ -5,7 +5,7 @@ import "../styles/provider.css";
 import { useRegularly } from "../app/regularly";
 import { usePageTitle } from "../app/title";
 import { now, useView } from "../app/view";
-import { Action, PastNotice, useDoing } from "../components/action";
+import { Action, useDoing } from "../components/action";
 import { Empty, Peer, Trouble } from "../components/parts";
 import { counted } from "./cp/deployments";
 import { median, peerRows, type ConnectedPeer, type PeerRow } from "./peer_rows";
@@ -27,7 +27,6 @@ export function Peers() {
   return (
     <section>
       <h1>Peers</h1>
-      <PastNotice />
       <Trouble text={peers.error.value || providers.error.value} retry={peers.reload} />
       <p>
         {whole(connected.length)} connected{middle !== null && <> (median {middle.toFixed(1)} ms there and back)</>}, {counted(rows.filter(({ provider }) => provider?.online).length, "provider")} online.

@@ -45,12 +45,14 @@ describe("the output view", () => {
     const [count, version, asked] = [viewer.count, viewer.version.value, output.asked.length];
     for (let round = 0; round < 20; round++) output.print(13);
     output.grows("50 %");
-    output.seal();
     viewer.scrolled(true);
     await settled();
     expect([viewer.count, viewer.version.value, output.asked.length, viewer.unseen.value]).toEqual([count, version, asked, 260]);
     await viewer.toEnd();
-    expect([viewer.count, viewer.unseen.value, viewer.mode.value]).toEqual([1260, 0, "follow"]);
+    expect([viewer.count, viewer.unseen.value, viewer.mode.value]).toEqual([1261, 0, "follow"]);
+    expect(viewer.at(1260)).toEqual({ kind: "growing", growing: { stream: "stdout", text: "50 %" } });
+    output.seal();
+    expect(viewer.count).toBe(1260);
   });
 
   it("is held by scrolling up, and goes on at the end", async () => {
@@ -150,6 +152,18 @@ describe("the output view", () => {
     expect(seqs(viewer, 100_002, 100_003)).toEqual([100_003]);
     await viewer.goTo(2_000_000);
     expect(viewer.error.value).toBe("");
+  });
+
+  it("finds the lines of a stream wherever a link leads", async () => {
+    for (const line of [1, 50, 1500, 3000]) {
+      const output = new FakeOutput(3000, 1000);
+      const viewer = await opened(output, line, "stderr");
+      viewer.seen(0, viewer.count);
+      await settled();
+      viewer.seen(0, viewer.count);
+      await settled();
+      expect(seqs(viewer, 0, viewer.count), `line ${line}`).toEqual([1000, 2000, 3000]);
+    }
   });
 
   it("says which lines are not here, and why", async () => {

@@ -5,9 +5,7 @@ const NAMED: Readonly<Record<number, string>> = {
   0x202a: "LRE", 0x202b: "RLE", 0x202c: "PDF", 0x202d: "LRO", 0x202e: "RLO", 0x2060: "WJ", 0x2066: "LRI", 0x2067: "RLI",
   0x2068: "FSI", 0x2069: "PDI", 0xfeff: "BOM",
 };
-const CONTROL_PICTURES = 0x2400;
 const DELETE = 0x7f;
-const DELETE_PICTURE = "\u2421";
 const LOST = "\ufffd";
 
 /** The joiners U+200C and U+200D are left as they are: scripts and emoji need them, and they turn nothing round. */
@@ -21,13 +19,12 @@ const INVISIBLE = [
 /** Runs of such characters. */
 export const INVISIBLE_RUN = new RegExp(`[${INVISIBLE}]+`, "gu");
 
-/** "\u202e" -> "⟨RLO⟩", "\u0007" -> "␇". */
+/** "\u202e" -> "[RLO]", "\u0007" -> "^G": signs that every font has. */
 export function signOf(character: string): string {
   const code = character.codePointAt(0) ?? 0;
-  if (code < 0x20) return String.fromCharCode(CONTROL_PICTURES + code);
-  if (code === DELETE) return DELETE_PICTURE;
+  if (code < 0x20 || code === DELETE) return `^${String.fromCharCode(code ^ 0x40)}`;
   if (code >= 0xd800 && code <= 0xdfff) return LOST;
-  return `⟨${NAMED[code] ?? code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
+  return `[${NAMED[code] ?? code.toString(16).toUpperCase().padStart(4, "0")}]`;
 }
 
 export const signsOf = (run: string): string => Array.from(run, signOf).join("");

@@ -9,8 +9,8 @@ import type { Shown } from "./viewer";
 export interface RowOptions {
   /** What is searched for. */
   wanted: RegExp | null;
-  /** The line of the address. */
-  marked: number;
+  /** The line of the address, and that of the hit one is at. */
+  marked: readonly number[];
   times: boolean;
   showWhole: (line: OutputLine) => void;
 }
@@ -35,7 +35,7 @@ export function OutputRow({ shown, options, of, position }: { shown: Shown; opti
     return <div class={`line growing ${shown.growing.stream}`} {...place}><span class="number" aria-hidden="true">…</span><Text line={shown.growing} options={options} /></div>;
   const { seq, line } = shown;
   return (
-    <div class={`line ${line?.stream ?? "awaited"} ${options.marked === seq ? "marked" : ""}`} {...place}>
+    <div class={`line ${line?.stream ?? "awaited"} ${options.marked.includes(seq) ? "marked" : ""}`} {...place}>
       <a class="number" href={`#L${seq}`} tabIndex={-1} aria-label={`Line ${seq}${line?.stream === "stderr" ? ", error output" : ""}`}>{seq}</a>
       {options.times && <time dateTime={line?.time ?? ""} title={line ? utcTime(line.time) : ""}>{line ? clock(line.time) : ""}</time>}
       {line && <Text line={line} options={options} />}

@@ -66,7 +66,7 @@ export function Output({ job }: { job: OutputJob }) {
       <Damage text={viewer.facts.value?.damage ?? ""} />
       <Lines viewer={viewer} job={job} list={list} wraps={wraps.value} row={(index) => (
         <OutputRow key={keyOf(viewer, index)} shown={viewer.at(index)} of={viewer.count} position={index}
-          options={{ wanted: wanted.value, marked: marked.value, times: times.value, showWhole: (line) => (whole.value = line) }} />
+          options={{ wanted: wanted.value, marked: [marked.value, search.line.value], times: times.value, showWhole: (line) => (whole.value = line) }} />
       )} />
       {whole.value && <WholeLine line={whole.value} wanted={wanted.value} fetch={api.wholeLine} close={() => (whole.value = null)} />}
     </section>
@@ -85,6 +85,7 @@ function Lines({ viewer, job, list, wraps, row }: LinesProps) {
   void viewer.version.value;
   const facts = viewer.facts.value;
   if (!facts) return viewer.error.value ? null : <p class="faint" aria-busy="true">Loading the output…</p>;
+  if (viewer.isLooking) return <p class="faint" aria-busy="true">Looking for lines of {viewer.stream.value}…</p>;
   if (viewer.count === 0) return <Nothing viewer={viewer} job={job} />;
   const up = (event: WheelEvent) => event.deltaY < 0 && (list.current?.top().index ?? 0) > 0 && viewer.hold();
   return (

@@ -169,7 +169,8 @@ export class StreamRows implements Rows {
   }
 
   take(wanted: PageWanted, page: OutputPage): number {
-    if (wanted.before !== undefined) return wanted.before === this.before ? this.prepend(page) : 0;
+    if (wanted.before !== undefined && wanted.before !== this.before) [this.lines, this.after] = [[], wanted.before - 1];
+    if (wanted.before !== undefined) return this.prepend(page);
     if (wanted.from_end) [this.lines, this.before, this.after] = [[], page.next, null];
     else if (wanted.after !== this.after) [this.lines, this.before] = [[], wanted.after ? wanted.after + 1 : null];
     if (!wanted.from_end) this.after = page.next;

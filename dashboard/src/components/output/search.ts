@@ -19,6 +19,7 @@ export class OutputSearch {
   readonly count = signal(0);
   /** Which of the hits one is at; -1: none yet. */
   readonly at = signal(-1);
+  readonly line = computed(() => this.hits.value[this.at.value] ?? 0);
   readonly words = computed(() => this.told());
   private asked = new AbortController();
   private timer: ReturnType<typeof setTimeout> | undefined;

@@ -40,6 +40,8 @@ export class OutputViewer {
   readonly loading = signal(true);
   readonly following = computed(() => this.mode.value === "follow");
   rows: Rows = rowsOf("", 0);
+  /** As they are now, and those that are shown. */
+  private newestGrowing: GrowingLine[] = [];
   private growing: GrowingLine[] = [];
   private asked: AbortController | null = null;
   private restTimer: ReturnType<typeof setTimeout> | undefined;
@@ -54,6 +56,7 @@ export class OutputViewer {
   /** line: that it begins at; 0: the end. */
   async open(stream: StreamFilter, line = 0): Promise<void> {
     this.stream.value = stream;
+    this.rows = rowsOf(stream, 0);
     await (line > 0 ? this.goTo(line) : this.toEnd());
   }
 
@@ -66,6 +69,11 @@ export class OutputViewer {
 
   get count(): number {
     return this.rows.count + this.growing.length + (this.facts.peek()?.truncated ? 1 : 0);
+  }
+
+  /** No row was found yet, but not all lines were looked at. */
+  get isLooking(): boolean {
+    return this.rows.count === 0 && this.rows.needs(0, 0) !== null;
   }
 
   at(index: number): Shown {
@@ -115,6 +123,7 @@ export class OutputViewer {
       this.rows.take(wanted, page);
       this.rows.append(arrived, Math.max(page.total_lines, arrived.at(-1)?.seq ?? 0));
       this.unseen.value = 0;
+      this.showGrowing();
       this.move.value = { to: "end" };
     });
     this.arrived = null;
@@ -124,7 +133,8 @@ export class OutputViewer {
   async goTo(seq: number): Promise<void> {
     this.hold();
     if (this.facts.peek() && this.rows.has(seq)) return this.moved({ to: "line", seq });
-    const wanted = { after: Math.max(0, seq - 1 - FIRST_LINES / 2), limit: FIRST_LINES, stream: this.stream.peek() };
+    const from = this.rows.isNumbered ? { after: Math.max(0, seq - 1 - FIRST_LINES / 2) } : { before: seq + 1 };
+    const wanted = { ...from, limit: FIRST_LINES, stream: this.stream.peek() };
     await this.fetch(wanted, (_, page) => {
       if (!this.rows.isNumbered || !this.facts.peek()) this.rows = rowsOf(this.stream.peek(), page.total_lines);
       this.rows.append([], Math.min(seq, page.total_lines));
@@ -162,6 +172,7 @@ export class OutputViewer {
       const page = await this.source.page(wanted, asked.signal);
       if (asked.signal.aborted) return false;
       batch(() => this.take(wanted, page, before));
+      if (this.isLooking) this.seen(0, 0);
       return true;
     } catch (error) {
       if (!asked.signal.aborted) this.error.value = failure(error);
@@ -208,17 +219,21 @@ export class OutputViewer {
     const bytes = fresh.reduce((sum, line) => sum + (line.size_bytes ?? line.text.length), 0);
     this.facts.value = { ...facts, total: fresh.at(-1)?.seq ?? facts.total, bytes: facts.bytes + bytes, sealed: facts.sealed || (sealed ?? false) };
     const stream = this.stream.peek();
+    if (sealed) this.newestGrowing = [];
+    else this.newestGrowing = (growing ?? this.newestGrowing).filter((line) => !fresh.some((ended) => ended.stream === line.stream));
     if (this.arrived) this.arrived = [...this.arrived, ...fresh].slice(-MOST_LINES);
     if (this.mode.peek() !== "follow") this.unseen.value += fresh.filter((line) => stream === "" || line.stream === stream).length;
-    else if (!this.arrived) this.show(fresh, growing, sealed ?? false);
+    else if (!this.arrived) this.show(fresh);
   }
 
-  private show(fresh: readonly OutputLine[], growing: GrowingLine[] | undefined, sealed: boolean): void {
-    const stream = this.stream.peek();
-    if (sealed) this.growing = [];
-    else if (growing) this.growing = growing.filter((line) => line.text !== "" && (stream === "" || line.stream === stream));
-    else this.growing = this.growing.filter((line) => !fresh.some((ended) => ended.stream === line.stream));
+  private show(fresh: readonly OutputLine[]): void {
+    this.showGrowing();
     this.rows.append(fresh, this.facts.peek()?.total ?? 0);
     this.version.value++;
+  }
+
+  private showGrowing(): void {
+    const stream = this.stream.peek();
+    this.growing = this.newestGrowing.filter((line) => line.text !== "" && (stream === "" || line.stream === stream));
   }
 }

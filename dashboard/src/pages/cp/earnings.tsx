@@ -5,7 +5,7 @@ import { ntx, plain } from "../../app/format";
 import { href, moment, queryValue, setQuery } from "../../app/router";
 import { usePageTitle } from "../../app/title";
 import { useView } from "../../app/view";
-import { Action, PastNotice } from "../../components/action";
+import { Action } from "../../components/action";
 import { DayBars } from "../../components/day_bars";
 import { Empty, Trouble } from "../../components/parts";
 import { ClaimResult, useClaims } from "./claim";
@@ -30,7 +30,6 @@ export function ComputeProviderEarnings() {
   return (
     <section>
       <h1>Earnings</h1>
-      <PastNotice />
       <ClaimCard />
       <div class="row">
         <Choice name="Period" query="period" values={PERIODS} chosen={period} />

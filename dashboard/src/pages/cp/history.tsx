@@ -3,7 +3,6 @@ import "../../styles/provider.css";
 import { duration, ntx, plain } from "../../app/format";
 import { href, queryValue, setQuery } from "../../app/router";
 import { usePageTitle } from "../../app/title";
-import { PastNotice } from "../../components/action";
 import { Empty, Peer, Time, Trouble } from "../../components/parts";
 import { Status } from "../../components/status";
 import { VirtualList } from "../../components/virtual_list";
@@ -23,7 +22,6 @@ export function DeploymentHistory() {
   return (
     <section>
       <h1>Jobs that ran here</h1>
-      <PastNotice />
       <Filters q={q} status={status} sort={sort} />
       <Trouble text={jobs.error.value} />
       {jobs.loaded.value && jobs.total.value === 0 && (

@@ -2,7 +2,6 @@
 import "../../styles/provider.css";
 import { href, moment } from "../../app/router";
 import { usePageTitle } from "../../app/title";
-import { PastNotice } from "../../components/action";
 import { Trouble } from "../../components/parts";
 import { Availability } from "./availability";
 import { onboarded } from "./capacity";
@@ -22,7 +21,6 @@ export function ComputeProviderHome() {
   return (
     <section>
       <h1>This machine</h1>
-      <PastNotice />
       <Trouble text={machine.capacity.error.value} retry={machine.capacity.reload} />
       {machine.known.value && !onboarded(row) && (moment.value ? <NotThen /> : <Onboarding />)}
       {row && onboarded(row) && (

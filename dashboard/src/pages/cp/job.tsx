@@ -5,7 +5,7 @@ import { cpu, memory, ntx, plain, whole } from "../../app/format";
 import { href, moment } from "../../app/router";
 import { usePageTitle } from "../../app/title";
 import { now } from "../../app/view";
-import { Action, PastNotice } from "../../components/action";
+import { Action } from "../../components/action";
 import { Output } from "../../components/output/output";
 import { Peer, Time, Trouble } from "../../components/parts";
 import { Status } from "../../components/status";
@@ -30,7 +30,6 @@ export function ComputeProviderJob({ params }: { params: Record<string, string> 
   return (
     <section>
       <p class="crumbs"><a href={href("/cp")}>This machine</a> / <a href={href("/cp/jobs")}>jobs</a> / <code>{plain(jobId)}</code></p>
-      <PastNotice />
       <Trouble text={follow.error.value} retry={() => follow.reload()} />
       {job && <JobSummary job={job} />}
       {job && (

@@ -6,7 +6,7 @@ import { cpu, memory } from "../../app/format";
 import { href, moment } from "../../app/router";
 import { usePageTitle } from "../../app/title";
 import { useView } from "../../app/view";
-import { Action, PastNotice, useDoing } from "../../components/action";
+import { Action, useDoing } from "../../components/action";
 import { Empty, Trouble } from "../../components/parts";
 import { onboarded } from "./capacity";
 import { GpusOffered } from "./gpus_offered";
@@ -28,7 +28,6 @@ export function ComputeProviderSettings() {
   return (
     <section>
       <h1>Settings of this machine</h1>
-      <PastNotice />
       <Trouble text={machine.capacity.error.value} retry={machine.capacity.reload} />
       {machine.known.value && !ready && (
         <Empty title={moment.value ? "This machine was not onboarded then" : "This machine is not onboarded"}>

@@ -4,7 +4,7 @@ import { useSignal } from "@preact/signals";
 import { plain, whole } from "../../app/format";
 import { whyNoActions } from "../../app/acting";
 import { href, moment } from "../../app/router";
-import { Action, PastNotice } from "../../components/action";
+import { Action } from "../../components/action";
 import { Output } from "../../components/output/output";
 import { Trouble } from "../../components/parts";
 import { Tabs, type Tab } from "../../components/tabs";
@@ -37,7 +37,6 @@ export function ServiceProviderJob({ params }: { params: Record<string, string> 
   return (
     <section class="sp-job">
       <Trail jobId={jobId} />
-      <PastNotice />
       <div class="row title">
         <h1>{plain(job.image)}</h1>
         <span class="row push">

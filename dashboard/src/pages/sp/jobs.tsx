@@ -6,7 +6,6 @@ import { whyNoActions } from "../../app/acting";
 import { useKeys } from "../../app/keys";
 import { narrow } from "../../app/narrow";
 import { go, href, moment, queryValue, setQuery } from "../../app/router";
-import { PastNotice } from "../../components/action";
 import { Empty, Trouble } from "../../components/parts";
 import { VirtualList, type ListHandle } from "../../components/virtual_list";
 import { Counts, OfAll } from "./counts";
@@ -60,7 +59,6 @@ export function ServiceProviderJobs() {
   return (
     <section class="sp-jobs">
       <div class="row title"><h1>Jobs</h1><a class="button primary push" href={href("/sp/new")}>New job</a></div>
-      <PastNotice />
       <Counts />
       <FilterBar search={search} />
       <Trouble text={rows?.error.value ?? ""} retry={() => rows?.reload()} />
