@@ -8,8 +8,8 @@ import { now, useView } from "../app/view";
 import { Action, useDoing } from "../components/action";
 import { Empty, Peer, Trouble } from "../components/parts";
 import { counted } from "./cp/deployments";
-import { median, peerRows, type ConnectedPeer, type PeerRow } from "./peer_rows";
-import type { Provider } from "./cp/types";
+import { median, peerRows, type PeerRow } from "./peer_rows";
+import type { ConnectedPeer, Provider } from "../api/answers";
 
 /** Connections and their round trips are no events. */
 const EVERY_MS = 15_000;

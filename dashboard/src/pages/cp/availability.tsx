@@ -7,8 +7,8 @@ import { moment } from "../../app/router";
 import { useView } from "../../app/view";
 import { useDoing } from "../../components/action";
 import { Trouble } from "../../components/parts";
-import { takingJobs, type DeviceStatus } from "./reasons";
-import type { Provider } from "./types";
+import { takingJobs } from "./reasons";
+import type { DeviceStatus, Provider } from "../../api/answers";
 
 export function Availability({ row }: { row: Provider }) {
   const status = useView<DeviceStatus>("/device/status", { types: ["device.*", "deployment.*", "hold.*"], presentOnly: true });

@@ -2,7 +2,7 @@
 import { cpu, memory } from "../../app/format";
 import { Chart } from "../../components/chart";
 import { Trouble } from "../../components/parts";
-import type { Sample } from "./types";
+import type { Sample } from "../../api/answers";
 import { gpuLines, linesOf, type Usage } from "./usage";
 
 const coresText = (cores: number): string => `${cores.toFixed(cores < 10 ? 2 : 1)} cores`;

@@ -2,7 +2,7 @@
 import { effect, signal, useSignal, type Signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { ApiError, get } from "../../api/client";
-import type { JobRow } from "./shapes";
+import type { JobRow } from "../../api/answers";
 import { patched, jobOf } from "../../domain/job_patch";
 import { SparseRows } from "../../domain/sparse_rows";
 import { onEvents, onReturn } from "../../live/live";
