@@ -46,7 +46,6 @@ export type Earnings = Schemas["EarningsAnswer"];
 
 export type ConnectedPeer = Schemas["Peer"];
 export type Density = Schemas["DensityAnswer"];
-export type Bucket = Schemas["BucketAnswer"];
 export type Difference = Schemas["DiffAnswer"];
 export type OutputWindow = Schemas["OutputWindow"];
 export type OutputSearch = Schemas["OutputSearch"];
