@@ -12,7 +12,7 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 from tests.e2e.dashboard.conftest import Dmses
-from tests.fixtures.browser import Watched
+from tests.fixtures.browser import AWAY, Watched
 from tests.fixtures.dms import request_body
 from tests.fixtures.images import SHELL_IMAGE
 
@@ -228,7 +228,7 @@ async def test_of_a_long_list_only_what_is_in_sight_is_fetched_and_in_the_page(d
 
 
 async def test_a_daemon_that_was_away_is_nothing_but_a_pause(dmses: Dmses, pages: Watched) -> None:
-    pages.allowed += ["ERR_CONNECTION", "WebSocket connection to"]
+    pages.allowed += AWAY
     sp, job_id = dmses.requester, await asked(dmses)
     page = await pages.open(f"{sp.url}/dashboard/sp?q={job_id}")
     row = page.get_by_role("listitem").filter(has=page.locator(f'a[href$="{job_id}"]'))
