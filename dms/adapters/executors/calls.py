@@ -20,6 +20,7 @@ import requests
 from docker import APIClient
 from docker.errors import APIError, DockerException
 from docker.errors import NotFound as EngineNotFound
+from docker.transport.unixconn import UnixHTTPConnection
 
 from dms.adapters.executors.engine import EngineAddress
 from dms.errors import ExecutionError, ExecutorUnavailable, NotFound
@@ -76,7 +77,6 @@ class EngineCalls:
 
         def run() -> T:
             with engine_errors(what, self._address.base_url):
-                knock(self._address, seconds)
                 client = self._client()
                 client.timeout = math.ceil(min(seconds, self._work_seconds))
                 return call(client)
@@ -100,12 +100,19 @@ class EngineCalls:
         return client
 
 
-def knock(address: EngineAddress, seconds: float) -> None:
-    """Raises OSError when nobody listens: the SDK would leave a socket open for each such try."""
-    if address.path:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
-            door.settimeout(seconds)
-            door.connect(address.path)
+def _connect(connection: UnixHTTPConnection) -> None:
+    """As the SDK's own, which leaves the socket open when nobody listens: one for each try while the engine is away."""
+    connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connecting.settimeout(connection.timeout)
+        connecting.connect(connection.unix_socket)
+    except OSError:
+        connecting.close()
+        raise
+    connection.sock = connecting
+
+
+UnixHTTPConnection.connect = _connect  # type: ignore[method-assign, assignment]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 from docker import APIClient
 from docker.types import LogConfig, Mount
 
-from dms.adapters.executors.calls import EngineCalls, engine_errors, knock
+from dms.adapters.executors.calls import EngineCalls, engine_errors
 from dms.adapters.executors.containers import Containers, execution_of
 from dms.adapters.executors.engine import EngineAddress
 from dms.adapters.executors.engine_exec import ExecStream, started
@@ -112,7 +112,6 @@ class Holders:
     @contextmanager
     def _client(self, version: str) -> Iterator[APIClient]:
         with engine_errors("run a program in a holder", self._address.base_url):
-            knock(self._address, _QUIET_SECONDS)
             api = APIClient(self._address.base_url, version=version, timeout=int(_QUIET_SECONDS))
             try:
                 yield api
