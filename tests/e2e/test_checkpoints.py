@@ -101,7 +101,9 @@ async def test_a_job_cut_off_by_its_time_limit_goes_on_and_ends_with_the_same_re
     assert listed[archive.name]["checkpoint_dir"] == str(archive.parent)
     assert abs(listed[archive.name]["last_modified"] - archive.stat().st_mtime) < 2
 
-    rest = await run(sp, resuming(request_body(counting(0)), archive.name), "tx-rest")
+    again = resuming(request_body(counting(0)), archive.name)
+    assert len((await sp.post("/run/request-service/dry-run", again))["candidates"]) == 1
+    rest = await run(sp, again, "tx-rest")
     assert rest.names[-1] == "job-completed"
     assert rest.text("stdout") == f"from {reached}\nsum {SUM}\n"
     assert rest.text("stdout").splitlines()[-1] == whole.text("stdout").splitlines()[-1]

@@ -34,6 +34,17 @@ include-path = ["/api/v1/jobs/{{job_id}}/logs"]
 "query.follow" = "false"
 "path.job_id" = {{ dictionary = "jobs", probability = 0.8 }}
 "query.token" = {{ dictionary = "tokens", probability = 0.8 }}
+
+[[operations]]
+include-path-regex = "/output"
+[operations.parameters]
+"path.job_id" = {{ dictionary = "jobs", probability = 0.8 }}
+"query.token" = {{ dictionary = "tokens", probability = 0.8 }}
+
+[[operations]]
+include-path-regex = "/(request|verification)$"
+[operations.parameters]
+"path.job_id" = {{ dictionary = "jobs", probability = 0.8 }}
 """
 
 

@@ -184,4 +184,4 @@ async def test_a_driver_that_hangs_from_the_start_holds_up_nothing(tmp_path: Pat
     finally:
         dms.end()
     said = [line for line in dms.log_tail(200).splitlines() if "driver does not answer" in line]
-    assert len(said) == 1
+    assert 1 <= len(said) <= 2, "once for each time that it began to hang"

@@ -40,7 +40,7 @@ def run_as_script(script: str, folder: Path) -> tuple[int | None, str]:
             process.wait(SECONDS)
         for found in left_running(process.pid):
             os.kill(found, signal.SIGKILL)
-        process.wait(10)
+        process.wait(120)
     return process.returncode, (folder / "output").read_text(errors="replace")
 
 

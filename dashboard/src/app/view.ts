@@ -1,8 +1,8 @@
 /** Views of the API that stay true: a snapshot with its position, then the events after it. */
 import { useEffect, useRef } from "preact/hooks";
-import { effect, signal, useSignal, type Signal } from "@preact/signals";
+import { signal, useSignal, type Signal } from "@preact/signals";
 import { failure, get, type Answer } from "../api/client";
-import { link, onEvents } from "../live/live";
+import { link, onEvents, onReturn } from "../live/live";
 import type { LogEvent } from "../live/protocol";
 import { moment } from "./router";
 
@@ -68,11 +68,8 @@ class Following<T> {
     private readonly options: () => ViewOptions,
     private readonly view: View<T>,
   ) {
-    let wasLive = link.peek().state === "live";
-    this.unwatch = effect(() => {
-      const isLive = link.value.state === "live";
-      if (isLive && !wasLive && (!this.isPast || this.view.error.peek())) this.soon();
-      wasLive = isLive;
+    this.unwatch = onReturn(() => {
+      if (!this.isPast || this.view.error.peek()) this.soon();
     });
   }
 

@@ -5,6 +5,8 @@ const SIGNS: Record<string, readonly [sign: string, tone: string]> = {
   terminated: ["■", "stopped"], expired: ["■", "stopped"], rejected: ["■", "stopped"], unreachable: ["⚠", "lost"],
 };
 
+export const signOf = (status: string): string => SIGNS[status]?.[0] ?? "◔";
+
 /** word: what is said in place of the state's own name. */
 export function Status({ status, unreachable = false, word = status }: { status: string; unreachable?: boolean; word?: string }) {
   const [sign, tone] = unreachable ? (["⚠", "lost"] as const) : (SIGNS[status] ?? (["◔", "waiting"] as const));

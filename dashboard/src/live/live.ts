@@ -1,5 +1,5 @@
 /** The page's side of the live stream: subscriptions as callbacks, and how fresh what is shown is. */
-import { signal } from "@preact/signals";
+import { effect, signal, untracked } from "@preact/signals";
 import { Hub, liveAddress, TICK_MS as HUB_TICK_MS } from "./hub";
 import type { FromServer, GrowingLine, Link, LogEvent, OutputLine, OutputWanted, Problem, ToPage, Wanted } from "./protocol";
 import { Subscriber, type Channel } from "./subscriber";
@@ -74,6 +74,17 @@ export function onOutput(
 export function onUsage(take: (usage: unknown) => void): () => void {
   return subscribe({ subscribe: "usage" }, (message) => {
     if (message.usage) take(message.usage);
+  });
+}
+
+/** Calls `act` each time that the DMS answers again after it was away. Returns what ends it. */
+export function onReturn(act: () => void): () => void {
+  let wasLive = link.peek().state === "live";
+  return effect(() => {
+    const isLive = link.value.state === "live";
+    const returned = isLive && !wasLive;
+    wasLive = isLive;
+    if (returned) untracked(act);
   });
 }
 

@@ -110,13 +110,14 @@ class EventFeed:
                 await asyncio.sleep(0)
 
     def _write(self, recorded: Recorded) -> int:
-        """To how many. All in one turn with the position."""
-        self.position = recorded.position
-        bodies: dict[bool, bytes] = {}
+        """To how many. All in one turn with the position, and nothing of it when it can't be told who wants it."""
         wanting = [one for one, fits in self._following.items() if one.position < recorded.position and fits(recorded)]
+        bodies = {
+            personal: cloud_event(recorded, self._own, personal=personal)
+            for personal in {one.personal for one in wanting}
+        }
+        self.position = recorded.position
         for one in wanting:
-            if one.personal not in bodies:
-                bodies[one.personal] = cloud_event(recorded, self._own, personal=one.personal)
             one.reader.write(one.frame(bodies[one.personal]))
             one.position = recorded.position
         return len(wanting)

@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -107,14 +107,16 @@ class CheckpointFiles:
         """Keeps a received archive for a job that goes on from it, also when a newer one replaces it.
         Raises InvalidInput when it is gone, Unavailable."""
         target = self.resume_out(job_id)
-        try:
+        with _readable(source):
             target.unlink(missing_ok=True)
             os.link(source, target, follow_symlinks=False)
             size, sha256 = digest(target)
-        except FileNotFoundError as error:
-            raise InvalidInput(f"checkpoint {source.name} is not there any more") from error
-        except OSError as error:
-            raise Unavailable(f"checkpoint {source.name} can't be read: {error.strerror}") from error
+        return ResumeFrom(name=source.name, size_bytes=size, sha256=sha256)
+
+    def described(self, source: Path) -> ResumeFrom:
+        """A received archive as it is now. Raises InvalidInput when it is gone, Unavailable."""
+        with _readable(source):
+            size, sha256 = digest(source)
         return ResumeFrom(name=source.name, size_bytes=size, sha256=sha256)
 
     def drop(self, *paths: Path) -> None:
@@ -134,6 +136,16 @@ class CheckpointFiles:
             for path, _ in _children(folder):
                 if not is_open(path.name.partition(".")[0]):
                     self.drop(path)
+
+
+@contextmanager
+def _readable(source: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InvalidInput(f"checkpoint {source.name} is not there any more") from error
+    except OSError as error:
+        raise Unavailable(f"checkpoint {source.name} can't be read: {error.strerror}") from error
 
 
 def digest(path: Path) -> tuple[int, str]:

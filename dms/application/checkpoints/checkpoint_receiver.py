@@ -163,6 +163,14 @@ class CheckpointReceiver:
             return None
         return self._files.find_received(resume.progress_file)
 
+    async def described(self, source: Path) -> ResumeFrom:
+        """What a provider is asked whether it can begin with, while nothing is kept for it: as it was received; a file
+        that was put there, as it is now. Raises InvalidInput when it is gone, Unavailable."""
+        of = self._log.load(Job, source.name.removesuffix(SUFFIX))
+        if of is not None and (received := of.checkpoint_received) is not None:
+            return ResumeFrom(name=source.name, size_bytes=received.size_bytes, sha256=received.sha256)
+        return await asyncio.to_thread(self._files.described, source)
+
     async def keep(self, source: Path, job_id: str) -> ResumeFrom:
         """For the provider to fetch, until the job is over. Raises InvalidInput, Unavailable."""
         kept = await asyncio.to_thread(self._files.take, source, job_id)

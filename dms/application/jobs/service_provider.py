@@ -182,10 +182,11 @@ class ServiceProvider:
         """Who would get it just now; nothing is recorded, and nothing promised. Raises as `request_service` does."""
         self._checking.check(request, findings)
         request = settled(request)
-        self._checkpoints.source_of(request)
+        source = self._checkpoints.source_of(request)
         request = await self._inputs.measured(request, caller_is_local=caller_is_local)
         found = await self._find(request)
-        placed = await self._preflight.place(Wanted(new_id(), request), found, self._target(request))
+        resume = await self._checkpoints.described(source) if source else None
+        placed = await self._preflight.place(Wanted(new_id(), request, resume), found, self._target(request))
         others = [one for one in found.there if one != placed.candidate]
         return found._replace(there=[placed.candidate, *others], match=placed.recorded_with(found.match))
 

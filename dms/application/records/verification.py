@@ -109,8 +109,11 @@ class JobVerifier:
             records = [signed_record(event, self._log.previous_hash(event.position), None) for event in events]
         except LogCorrupt as error:
             return [Check("history", Result.WRONG, f"{error}; see nunet audit verify")]
-        last = events[-1].position
-        return [_history(records), _provider(records, self._signer), self._witnesses(last, heads)]
+        try:
+            witnesses = self._witnesses(events[-1].position, heads)
+        except LogCorrupt as error:
+            witnesses = Check("witnesses", Result.WRONG, f"{error}; see nunet audit verify")
+        return [_history(records), _provider(records, self._signer), witnesses]
 
     def _witnesses(self, last: int, heads: Sequence[Countersignature]) -> Check:
         """Of heads that peers signed at or behind the job's newest event."""

@@ -73,11 +73,17 @@ async def test_a_job_is_described_paid_and_watched_to_its_end(dmses: Dmses, page
     timeline = page.locator("table.timeline")
     for step in ("Waits for its payment", "Payment is checked", "Provider makes it ready", "Runs", "Completed"):
         await expect(timeline.get_by_role("row", name=step)).to_have_class("done")
-    assert await page.evaluate("window.told") == ["Job completed"]
+    assert await page.evaluate("window.told") == ["✔ Your job has completed"]
 
     await page.get_by_role("tab", name="Results").click()
-    await expect(page.get_by_label("Files")).to_contain_text("a b.txt")
     await expect(page.get_by_label("Figures")).to_contain_text("loss")
+    async with page.expect_download() as download:
+        await page.get_by_label("Files").get_by_role("link", name="a b.txt").click()
+    assert (await (await download.value).path()).read_text() == "1\n"
+    await page.evaluate("sessionStorage.clear()")
+    await page.get_by_role("link", name="Go on from it").click()
+    await expect(page.get_by_text("It goes on from the checkpoint")).to_be_visible()
+    await expect(page.get_by_label("Offers")).to_contain_text("1 can take it")
 
 
 async def test_what_is_wrong_is_named_before_anybody_is_asked(dmses: Dmses, pages: Watched) -> None:

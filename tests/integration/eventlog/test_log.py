@@ -294,7 +294,7 @@ class Gate(SimpleQueue[None]):
 
     def put(self, item: None, block: bool = True, timeout: float | None = None) -> None:
         self.reached.set()
-        self.opened.wait(20)
+        self.opened.wait(120)
 
 
 async def test_a_commit_just_made_in_a_thread_does_not_make_subscribers_spin(database: Path) -> None:

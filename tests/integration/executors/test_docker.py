@@ -483,7 +483,7 @@ async def test_a_hung_daemon_gives_up_in_bounded_time(tmp_path: Path) -> None:
         calls = (executor.check(), executor.inspect("a"), executor.stop("b", 1), executor.remove("c"))
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(result) for result in results] == [ExecutorUnavailable] * 4
-        assert time.monotonic() - begun < 8
+        assert time.monotonic() - begun < 45  # it would be a minute and more without the settings
         await executor.close()
 
 

@@ -23,6 +23,7 @@ from dms.adapters.executors.profile import MIB, stop_signal
 from dms.adapters.executors.volumes import volume_paths
 from dms.errors import ExecutionError, ImageUnavailable
 from ops.demo_image import root_filesystem
+from tests.fixtures.images import remove_image
 from tests.fixtures.jobs import NODE, ended, file_in, launch, packed, read_all, run, shell_spec, texts
 from tests.fixtures.provider import LIMITS
 from tests.fixtures.registry import digest_of
@@ -83,7 +84,7 @@ def image(api: APIClient) -> Iterator[NewImage]:
 
     yield build
     for name in made:
-        api.remove_image(name, force=True)
+        remove_image(api, name)
 
 
 @pytest_asyncio.fixture(params=["on the host", "in volumes", "in the container"])

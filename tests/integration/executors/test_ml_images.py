@@ -22,7 +22,7 @@ from dms.application.device.ml_images import ON_CPU, PYTORCH, TENSORFLOW, MlImag
 from dms.application.ports import Executor, PullProgress
 from dms.domain.resources import Resources
 from dms.errors import Conflict, GpuUnavailable, NotFound
-from tests.fixtures.images import PLAIN_IMAGE, demo_images
+from tests.fixtures.images import PLAIN_IMAGE, demo_images, remove_image
 from tests.fixtures.registry import Registry, serve_registry
 from tests.integration.http.node import FixedHardware, now_us
 from tests.integration.http.test_gpu import reading
@@ -40,7 +40,7 @@ def registry() -> Iterator[Registry]:
         for image in api.images():
             for name in image["RepoTags"] or ():
                 if name.startswith(served.address):
-                    api.remove_image(name, force=True)
+                    remove_image(api, name)
         api.close()
 
 

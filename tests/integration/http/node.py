@@ -249,7 +249,7 @@ async def running_node(
 
 
 async def frames(
-    socket: ClientConnection, until: Callable[[dict[str, Any]], bool], seconds: float = 10
+    socket: ClientConnection, until: Callable[[dict[str, Any]], bool], seconds: float = 120
 ) -> list[dict[str, Any]]:
     """All frames up to the first that fits."""
     found: list[dict[str, Any]] = []

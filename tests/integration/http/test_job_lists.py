@@ -153,6 +153,19 @@ async def test_failures_count_for_24_hours(tmp_path: Path) -> None:
             assert await failed(f"?as_of={at}&status=completed") == 0
 
 
+@pytest.mark.parametrize("name", ["q", "image", "peer", "id", "status", "after", "sort", "since"])
+async def test_bytes_that_are_no_text_are_no_fault_of_ours(node: Node, name: str) -> None:
+    await node.job()
+    async with node.client() as client:
+        for value in ("%FF%FE", "%ED%A0%80", "%00", "%F0%9F%98%80", "%27%3B--", "*", "~", "1~2"):
+            for more in ("", "&sort=price", "&as_of=0"):
+                if more.startswith(f"&{name}"):
+                    continue
+                for path in ("/jobs", "/jobs/summary", "/earnings"):
+                    answer = await client.get(f"{API}{path}?{name}={value}{more}")
+                    assert answer.status_code in (200, 400), (path, answer.text)
+
+
 # --- stopping several ----------------------------------------------------------------------------------
 async def stop(client: httpx.AsyncClient, **body: Any) -> dict[str, tuple[str, str]]:
     answer = await client.post(f"{API}/jobs/stop", json=body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -9,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -214,3 +216,29 @@ async def test_what_peers_have_signed_is_held_against_the_log(node: Node) -> Non
     assert "end is missing" in (await witnessed(signed(head + 2, link)))[1]
     forged = replace(signed(head + 1, link), signature="00" * 64)
     assert "is not its own" in (await witnessed(forged))[1]
+
+
+async def test_of_a_job_whose_events_are_archived_all_can_be_had(node: Node) -> None:
+    job = await node.job()
+    await node.submit(job)
+    await node.respond(job)
+    await node.print_lines(job, ("stdout", "one"))
+    await node.complete(job)
+    before = await verified(node, job)
+    async with node.client(headers={"x-log-token": node.services.log_token(job)}) as client:
+        run = await client.post(f"{API}/archive/run", json={"older_than_days": 0})
+        assert run.json()["first_position"] == node.log.head + 1
+        assert (await client.get(f"{API}/jobs/{job}/request")).status_code == 200
+        shown = (await client.get(f"{API}/jobs/{job}/output")).json()
+        assert ([line["text"] for line in shown["lines"]], shown["sealed"]) == (["one"], True)
+    assert await verified(node, job) == before
+    async with node.connect(path=f"{API}/live/ws") as socket:
+        await socket.send(f'{{"id":"e","subscribe":"events","after":0,"job_id":"{job}"}}')
+        await socket.send(f'{{"id":"o","subscribe":"output","after":0,"job_id":"{job}"}}')
+        heard: dict[str, list[Any]] = {"event": [], "lines": [], "caught_up": [], "sealed": []}
+        async with asyncio.timeout(120):
+            while not (heard["caught_up"] and any(heard["sealed"])):
+                for name, value in msgspec.json.decode(await socket.recv()).items():
+                    heard.setdefault(name, []).append(value)
+    assert heard["event"][-1]["type"] == "io.nunet.dms.job.completed.v1"
+    assert heard["lines"][0][0]["text"] == "one"

@@ -309,3 +309,32 @@ async def test_a_reader_that_takes_nothing_is_let_go_and_goes_on_where_it_was(
     async with page_of(node) as page:
         await page.say(id="e", subscribe="events", after=got[-1])
         assert positions(await page.heard(caught_up)) == list(range(got[-1] + 1, node.log.head + 1))
+
+
+async def test_many_follow_one_output_and_each_gets_every_line_once(node: Node) -> None:
+    job = await started_job(node)
+    await node.print_lines(job, *[("stdout", f"line {n}") for n in range(3000)])
+    async with contextlib.AsyncExitStack() as stack:
+        pages = [await stack.enter_async_context(page_of(node)) for _ in range(10)]
+        for number, page in enumerate(pages):
+            await page.say(id="o", subscribe="output", job_id=job, after=300 * number)
+        for n in range(100):
+            await node.print_lines(job, ("stdout", f"late {n}"))
+            await asyncio.sleep(0)
+        await node.complete(job)
+        found = [await page.heard(is_sealed, check=False) for page in pages]
+    for number, frames in enumerate(found):
+        assert seqs(frames) == list(range(300 * number + 1, 3101))
+
+
+async def test_a_client_goes_on_behind_its_last_position_after_a_restart(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        await grown(node, 5)
+        async with page_of(node) as page:
+            await page.say(id="e", subscribe="events", after=2)
+            last = positions(await page.heard(caught_up))[-1]
+    async with running_node(tmp_path) as node:
+        await grown(node, 2)
+        async with page_of(node) as page:
+            await page.say(id="e", subscribe="events", after=last)
+            assert positions(await page.heard(caught_up)) == [6, 7]

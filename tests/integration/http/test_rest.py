@@ -34,9 +34,8 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
 async def test_onboarding_from_beginning_to_end(node: Node) -> None:
     async with node.client() as client:
         assert (await client.get(f"{API}/onboarding/status")).json()["onboarded"] is False
-        assert (await client.get(f"{API}/onboarding/provisioned")).json() == {
-            "cpu": 8000.0, "memory": 16000, "total_cores": 4,
-        }  # fmt: skip
+        hardware = (await client.get(f"{API}/onboarding/provisioned")).json()
+        assert {"cpu": 8000.0, "memory": 16000, "total_cores": 4}.items() <= hardware.items()
         assert (await client.get(f"{API}/onboarding/metadata")).status_code == 404
         onboarded = await client.post(f"{API}/onboarding/onboard", json={"CPU": 4000, **ONBOARD_WITHOUT_CPU})
         assert onboarded.status_code == 200

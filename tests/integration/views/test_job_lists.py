@@ -222,3 +222,31 @@ async def test_a_page_goes_on_where_it_ended_although_jobs_were_added_and_moved(
         await views.wait(log.head)
         again = await views.page(Jobs(), limit=1000, order_by="requested_at", newest_first=True, after=first.next)
         assert [row.job_id for row in again.rows] == [row.job_id for row in rest.rows]
+
+
+async def test_a_moment_stays_as_it_was_while_its_jobs_go_on(tmp_path: Path) -> None:
+    async with world(tmp_path, 6, 300) as (log, views):
+        past = views.at(log.head)
+        order: dict[str, Any] = {"limit": 1000, "order_by": "status", "counted": True}
+        before = await past.page(Jobs(), **order)
+        waiting = [row.job_id for row in before.rows if row.status == "awaiting"]
+        assert waiting
+
+        async def go_on() -> None:
+            for job_id in waiting:
+                job = log.load(Job, job_id)
+                assert job is not None
+                job.expire("not funded in time")
+                await log.save(job)
+
+        going_on = asyncio.ensure_future(go_on())
+        while not going_on.done():
+            assert await past.page(Jobs(), **order) == before
+        await going_on
+        await views.wait(log.head)
+        assert await past.page(Jobs(), **order) == before
+        assert await past.totals(Jobs(), ("status",), {}) == {
+            (status,): (sum(row.status == status for row in before.rows),) for status in {r.status for r in before.rows}
+        }
+        now = await views.page(Jobs(), limit=1000, where={"status": "awaiting"})
+        assert now.rows == []

@@ -249,7 +249,7 @@ def until_asleep(pid: int) -> None:
 
 def test_an_interrupt_while_the_daemon_thinks_ends_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(20)
+        silent.settimeout(120)
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with subprocess.Popen(
             [sys.executable, "-m", "dms.cli", "info"], env=environment(DMS_URL=url), stderr=subprocess.PIPE, text=True

@@ -2,6 +2,7 @@
 import type { JobsSummary } from "./shapes";
 import { ntx, whole } from "../../app/format";
 import { queryValue, setQuery } from "../../app/router";
+import { usePageTitle } from "../../app/title";
 import { useView } from "../../app/view";
 import { Status } from "../../components/status";
 import { all, clock, GROUPS, wantedOfAnyStatus } from "./filters";
@@ -13,6 +14,8 @@ export function Counts() {
   const query = wantedOfAnyStatus(clock());
   const summary = useView<JobsSummary>("/jobs/summary", { query, types: TYPES }).answer.value?.body;
   const chosen = queryValue("status");
+  const running = summary?.by_status["running"] ?? 0;
+  usePageTitle("Jobs", running > 0 ? `▶ ${whole(running)} running` : "");
   return (
     <div class="row counts" role="group" aria-label="Jobs by state">
       {GROUPS.map(({ name, statuses, shown }) => {

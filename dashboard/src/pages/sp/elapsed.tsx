@@ -1,6 +1,8 @@
 /** What of a job changes with each second. */
 import { duration, ntx } from "../../app/format";
+import { moment } from "../../app/router";
 import { now } from "../../app/view";
+import { Time } from "../../components/parts";
 import { ifStopped } from "../../domain/job_money";
 import type { JobRow } from "./shapes";
 
@@ -9,6 +11,7 @@ export const ranSeconds = (job: Pick<JobRow, "started_at" | "ended_at" | "durati
 
 export function Elapsed({ job }: { job: JobRow }) {
   if (!job.started_at) return <span class="none">–</span>;
+  if (moment.value && !job.ended_at) return <small>since <Time at={job.started_at} /></small>;
   return <span>{duration(ranSeconds(job, job.ended_at ? 0 : now.value))}</span>;
 }
 
@@ -16,7 +19,7 @@ export function Elapsed({ job }: { job: JobRow }) {
 export function Cost({ job }: { job: JobRow }) {
   if (job.cost !== "") return <span title="what it cost">{ntx(job.cost)}</span>;
   if (job.ended_at) return <span class="none" title="nothing was paid for it">–</span>;
-  if (job.status !== "running") return <span class="faint" title="what it costs at most">≤ {ntx(job.price)}</span>;
+  if (job.status !== "running" || moment.value) return <span class="faint" title="what it costs at most">≤ {ntx(job.price)}</span>;
   const { cost } = ifStopped(job, ranSeconds(job, now.value));
   return <span title={`stopped now it costs ${ntx(cost)}, completed ${ntx(job.price)}`}>{ntx(cost).replace(" NTX", "")} of {ntx(job.price)}</span>;
 }

@@ -4,14 +4,16 @@ import { useEffect, useMemo, useRef } from "preact/hooks";
 import { useSignal } from "@preact/signals";
 import { plain, whole } from "../../app/format";
 import { whyNoActions } from "../../app/acting";
+import { notices, switchNotices } from "../../app/notifications";
+import { usePageTitle } from "../../app/title";
 import { href, moment, place, queryValue, setQuery } from "../../app/router";
 import { Action } from "../../components/action";
 import { Output } from "../../components/output/output";
 import { Trouble } from "../../components/parts";
+import { signOf } from "../../components/status";
 import { isOver } from "../../domain/job_now";
 import { timelineOf } from "../../domain/job_steps";
 import { happenings, JobEvents } from "./job_events";
-import { NotifyButton } from "./notify";
 import { NowPanel } from "./now_panel";
 import { PayPanel } from "./pay_panel";
 import { Record } from "./record";
@@ -30,6 +32,8 @@ export function ServiceProviderJob({ params }: { params: Record<string, string> 
   const job = follow.job.value;
   const events = follow.events.value;
   const timeline = useMemo(() => timelineOf(happenings(events)), [events]);
+  const pastMs = at ? Date.parse(events.at(-1)?.time ?? "") || 0 : 0;
+  usePageTitle(job ? plain(job.image) : "Job", job ? `${signOf(job.status)} ${job.status}` : "");
   if (!job) return <section><Trail jobId={jobId} /><Trouble text={follow.error.value} retry={() => follow.reload()} />{!follow.error.value && <p class="faint" aria-busy="true">The job is being loaded.</p>}</section>;
   const over = isOver(job.status);
   return (
@@ -38,16 +42,16 @@ export function ServiceProviderJob({ params }: { params: Record<string, string> 
       <div class="row title">
         <h1>{plain(job.image)}</h1>
         <span class="row push">
-          {!over && !at && <NotifyButton jobId={jobId} image={job.image} follow={follow} />}
+          {!over && !at && notices.value === "off" && <button onClick={() => void switchNotices(true)}>Tell me when it ends</button>}
           <a class="button" href={href("/sp/new", { from: jobId })}>{over ? "Run again" : "Run one like this"}</a>
           {!over && <Action kind="danger" hindrance={timeline.stopping ? "It was told to stop; its provider has not ended it yet." : ""} onClick={() => (stopping.value = true)}>Stop…</Action>}
         </span>
       </div>
       <Trouble text={follow.error.value} retry={() => follow.reload()} />
-      <NowPanel job={job} stopping={timeline.stopping} />
+      <NowPanel job={job} stopping={timeline.stopping} pastMs={pastMs} />
       {job.status === "awaiting" && !at && <PayPanel job={job} asked={events.find(({ topic }) => topic === "job.service_requested")} hindrance={whyNoActions.value} />}
       <Tabs job={job} counts={{ record: events.length, output: job.log_lines }}>
-        {(tab) => tab === "output" ? <Output job={job} key={jobId} /> : tab === "record" ? <Record jobId={jobId} events={events} /> : tab === "results" ? <ResultsTab job={job} /> : <TimelineView timeline={timeline} />}
+        {(tab) => tab === "output" ? <Output job={job} key={jobId} /> : tab === "record" ? <Record jobId={jobId} events={events} /> : tab === "results" ? <ResultsTab job={job} /> : <TimelineView timeline={timeline} pastMs={pastMs} />}
       </Tabs>
       {stopping.value && <StopDialog jobIds={[jobId]} nameOf={() => job.image} close={() => (stopping.value = false)} />}
     </section>

@@ -1,10 +1,9 @@
 /** A job's row and its events, following the live stream: each event is there at once, and whole a moment later. */
 import { signal } from "@preact/signals";
 import { ApiError, get } from "../../api/client";
-import { isOver } from "../../domain/job_now";
 import { jobOf, patched } from "../../domain/job_patch";
 import type { Happening } from "../../domain/job_steps";
-import { onEvents } from "../../live/live";
+import { onEvents, onReturn } from "../../live/live";
 import { topicOf, type LogEvent } from "../../live/protocol";
 import type { JobEvent, JobRow } from "./shapes";
 
@@ -17,10 +16,9 @@ export class JobEvents {
   readonly job = signal<JobRow | null>(null);
   readonly events = signal<readonly JobEvent[]>([]);
   readonly error = signal("");
-  /** Told of each new event, once. */
-  onNew: ((event: LogEvent) => void) | null = null;
   private readonly asked = new AbortController();
   private stop: (() => void) | null = null;
+  private readonly unwatch = onReturn(() => this.soon());
   private timer: ReturnType<typeof setTimeout> | undefined;
   private asking = false;
   private dirty = false;
@@ -35,6 +33,7 @@ export class JobEvents {
     this.asked.abort();
     clearTimeout(this.timer);
     this.stop?.();
+    this.unwatch();
   }
 
   reload(): void {
@@ -90,7 +89,6 @@ export class JobEvents {
     const job = this.job.peek();
     if (job) this.job.value = patched(job, event);
     this.events.value = [...this.events.peek(), asHistoryHasIt(event)];
-    this.onNew?.(event);
     this.soon();
   }
 
@@ -109,6 +107,3 @@ const asHistoryHasIt = (event: LogEvent): JobEvent => ({
 
 /** Of the job itself; a deployment's, of a job that runs on the same node, are not steps of it. */
 export const happenings = (events: readonly JobEvent[]): Happening[] => events.filter(({ topic }) => topic.startsWith("job.")).map(({ position, time, topic, data }) => ({ position, time, topic, data }));
-
-/** Whether the event ends the job. */
-export const endsIt = (topic: string): boolean => topic.startsWith("job.") && isOver(topic.slice(4));

@@ -2,6 +2,7 @@
 import { useEffect, useMemo } from "preact/hooks";
 import { plain } from "../../app/format";
 import { go, href, queryValue, setQuery } from "../../app/router";
+import { usePageTitle } from "../../app/title";
 import { Trouble } from "../../components/parts";
 import { hasPreset, PRESETS, withPreset } from "../../domain/job_draft";
 import { fieldOf, nameOf } from "../../domain/job_fields";
@@ -14,6 +15,7 @@ import "../../styles/job_form.css";
 export function NewJob() {
   const form = useMemo(() => new JobForm(), []);
   useEffect(() => form.start(), []);
+  usePageTitle("New job");
   useEffect(() => {
     const [from, resume] = [queryValue("from"), queryValue("resume")];
     if (!from) return;

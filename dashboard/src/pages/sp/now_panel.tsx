@@ -8,9 +8,10 @@ import { isOver, now } from "../../domain/job_now";
 import { ranSeconds } from "./elapsed";
 import type { JobRow } from "./shapes";
 
-export function NowPanel({ job, stopping }: { job: JobRow; stopping: boolean }) {
+/** pastMs: the moment that is shown, Unix milliseconds; 0: now. */
+export function NowPanel({ job, stopping, pastMs }: { job: JobRow; stopping: boolean; pastMs: number }) {
   const over = isOver(job.status);
-  const seconds = job.status === "running" ? ranSeconds(job, clock.value) : job.duration_seconds;
+  const seconds = job.status === "running" ? ranSeconds(job, pastMs || clock.value) : job.duration_seconds;
   const { headline, fault, money, next } = now(job, seconds, stopping);
   return (
     <section class={`card now ${over ? job.status : "open"}`} aria-label="Now">

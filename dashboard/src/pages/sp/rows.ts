@@ -5,7 +5,7 @@ import { ApiError, get } from "../../api/client";
 import type { JobRow } from "./shapes";
 import { patched, jobOf } from "../../domain/job_patch";
 import { SparseRows } from "../../domain/sparse_rows";
-import { onEvents } from "../../live/live";
+import { onEvents, onReturn } from "../../live/live";
 import type { LogEvent } from "../../live/protocol";
 
 export type JobQuery = Record<string, string>;
@@ -30,6 +30,7 @@ export class JobRows {
   private asking = false;
   private tookMs = 0;
   private stop: (() => void) | null = null;
+  private readonly unwatch = onReturn(() => this.reload());
 
   /** at: the moment of the past that is shown; empty: now. */
   constructor(private readonly query: JobQuery, private readonly at: string) {
@@ -40,6 +41,7 @@ export class JobRows {
     this.asked.abort();
     clearTimeout(this.timer);
     this.stop?.();
+    this.unwatch();
   }
 
   seen(first: number, last: number): void {

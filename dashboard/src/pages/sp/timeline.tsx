@@ -7,9 +7,10 @@ import "../../styles/timeline.css";
 const SIGNS: Record<Step["tone"], string> = { done: "✔", going: "▶", failed: "✖", past: "·", gap: "…" };
 const WORDS: Record<Step["tone"], string> = { done: "done", going: "goes on", failed: "failed", past: "got over", gap: "gap" };
 
-export function TimelineView({ timeline }: { timeline: Folded }) {
+/** pastMs: the moment that is shown, Unix milliseconds; 0: now. */
+export function TimelineView({ timeline, pastMs }: { timeline: Folded; pastMs: number }) {
   const { steps, over } = timeline;
-  const nowMs = over ? 0 : now.value;
+  const nowMs = over ? 0 : pastMs || now.value;
   const scale = spanOf(steps, over, nowMs);
   return (
     <div class="scroll"><table class="timeline">
