@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { LogEvent } from "../src/live/protocol";
-import { machineOf, moved, onboarded } from "../src/pages/cp/capacity";
+import { moved, onboarded, seenBefore } from "../src/pages/cp/capacity";
 import { gpuBar, resourceBar } from "../src/pages/cp/capacity_bars";
 import type { Deployment, Gpu, Provider } from "../src/pages/cp/types";
 
@@ -24,7 +24,7 @@ function event(topic: string, data: Record<string, unknown> = {}, key = JOB): Lo
 
 const accepted = (cpu_mhz: number, memory_mb: number, more: Record<string, unknown> = {}, vram_mb = 0) =>
   event("deployment.accepted", { reserved: amount(cpu_mhz, memory_mb, vram_mb), ...more });
-const after = (...events: LogEvent[]): Provider => moved(machineOf(ROW, []), events, 10).row;
+const after = (...events: LogEvent[]): Provider => moved(ROW, 10, [], events);
 
 describe("the bars move with the events", () => {
   test("a job that is taken reserves, and gives back when it ends", () => {
@@ -38,14 +38,20 @@ describe("the bars move with the events", () => {
 
   test("an event that the answer has already moves nothing, nor one that is told twice", () => {
     const taken = accepted(700, 2000);
-    expect(moved(machineOf(ROW, []), [taken], taken.position).row).toEqual(ROW);
+    expect(moved(ROW, taken.position, [], [taken])).toEqual(ROW);
     expect(after(taken, accepted(700, 2000)).reserved).toEqual(amount(1200, 3000));
   });
 
   test("a job that began before the page was opened gives back what it asked for", () => {
     const before = { job_id: OTHER, status: "running", cpu_mhz: 500, memory_mb: 1000, vram_mb: 0 } as Deployment;
-    const ended = moved(machineOf(ROW, [before]), [event("deployment.container_exited", {}, OTHER)], 10).row;
+    const ended = moved(ROW, 10, [before], [event("deployment.container_exited", {}, OTHER)]);
     expect(ended.reserved).toEqual(amount(0, 0));
+    expect(seenBefore(seenBefore([], [before]), [])).toEqual([before]); // also when the list has dropped it already
+  });
+
+  test("a job that the list has before the bars' answer counts once", () => {
+    const listed = { job_id: JOB, status: "accepted", cpu_mhz: 700, memory_mb: 2000, vram_mb: 0 } as Deployment;
+    expect(moved(ROW, 10, [listed], [accepted(700, 2000)]).reserved).toEqual(amount(1200, 3000));
   });
 
   test("the end of a job that holds nothing moves nothing", () => expect(after(event("deployment.failed", {}, OTHER))).toEqual(ROW));

@@ -1,10 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { endWords, leftWords, secondsLeft, timeline } from "../src/pages/cp/deployments";
-import { limits, wrongAmount, wrongOffer, wrongPrice, type Offer } from "../src/pages/cp/offer_rules";
+import { wrongAmount, wrongOffer, wrongPrice, type Offer } from "../src/pages/cp/offer_rules";
 import { effect, entriesOf, policyOf, textsOf, wrongList } from "../src/pages/cp/policy";
+import { earnedByGpu, withCards } from "../src/pages/cp/earned_gpus";
+import { daily, midnight, NOTHING_EARNED, sinceDays } from "../src/pages/cp/earnings_days";
 import { takingJobs } from "../src/pages/cp/reasons";
-import { amountText, expected, sum, toClaim, units } from "../src/pages/cp/rewards";
-import type { Deployment, Provider, Sample, Transaction } from "../src/pages/cp/types";
+import { amountText, expected, rewardWords, sum, toClaim, units } from "../src/pages/cp/rewards";
+import type { Deployment, Hardware, Provider, Sample, Transaction } from "../src/pages/cp/types";
 import { linesOf, NO_USAGE, usageOf, withSample } from "../src/pages/cp/usage";
 import { median, peerRows } from "../src/pages/peer_rows";
 
@@ -15,8 +17,7 @@ const UNITS = { cpu: (mhz: number) => `${mhz} MHz`, memory: (mb: number) => `${m
 describe("what is offered", () => {
   test("lies between a tenth and nine tenths of the machine, both taken", () => {
     const [low, high] = [519, 4672];
-    expect(limits(5192)).toMatchObject({ low, high });
-    const wrong = (value: number, needed = 0) => wrongAmount("CPU", value, limits(5192, needed), UNITS.cpu);
+    const wrong = (value: number, reserved = 0) => wrongAmount("CPU", value, { least: low, most: high, offered: 0, reserved }, UNITS.cpu);
     expect([low, high].map((value) => wrong(value))).toEqual(["", ""]);
     expect(wrong(low - 1)).toContain("at least 519 MHz");
     expect(wrong(high + 1)).toContain("at most 4672 MHz");
@@ -25,15 +26,20 @@ describe("what is offered", () => {
   });
 
   test("has a price from 0 to a million", () => {
-    expect(["0", "0.002", "1000000"].map(wrongPrice)).toEqual(["", "", ""]);
-    for (const text of ["", "-1", "1e3", "much", "1000001", "1,5"]) expect(wrongPrice(text)).not.toBe("");
+    const wrong = (text: string) => wrongPrice(text, 1_000_000);
+    expect(["0", "0.002", "1000000"].map(wrong)).toEqual(["", "", ""]);
+    for (const text of ["", "-1", "1e3", "much", "1000001", "1,5"]) expect(wrong(text)).not.toBe("");
   });
 
   test("names each field that would be refused", () => {
-    const offer: Offer = { cpu: 100, memory: 99_999, price: "x", address: "addr1", channel: "nunet-test", cardano: true };
-    expect(Object.keys(wrongOffer(offer, { cpu: 5192, memory: 24_105, total_cores: 2 }, NONE, UNITS))).toEqual(["cpu", "memory", "price", "address", "cardano"]);
+    const hardware: Hardware = {
+      cpu: 5192, memory: 24_105, total_cores: 2, cpu_limits: { least: 519, most: 4672, offered: 0, reserved: 0 }, memory_limits: { least: 2410, most: 21_694, offered: 0, reserved: 0 },
+      gpus: [], cardano_needs: { cpu: 6000, memory: 10_000 }, channels: ["nunet-test"], most_ntx_price: 1_000_000,
+    };
+    const offer: Offer = { cpu: 100, memory: 99_999, price: "x", address: "addr1", channel: "nunet-rest", cardano: true };
+    expect(Object.keys(wrongOffer(offer, hardware, UNITS))).toEqual(["cpu", "memory", "price", "address", "channel", "cardano"]);
     const good: Offer = { cpu: 2600, memory: 12_000, price: "0", address: "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", channel: "nunet-test", cardano: false };
-    expect(wrongOffer(good, { cpu: 5192, memory: 24_105, total_cores: 2 }, NONE, UNITS)).toEqual({});
+    expect(wrongOffer(good, hardware, UNITS)).toEqual({});
   });
 });
 
@@ -41,7 +47,7 @@ describe("why no jobs are taken", () => {
   const row = { available: true, hindrance: "", onboarded: { ...NONE, memory_mb: 10 }, free: { cpu_mhz: 5, memory_mb: 5, vram_mb: 0 }, network_trouble: "", network: "" } as Provider;
 
   test("is what the DMS says", () => {
-    expect(takingJobs(row, { online: true, accepting: false, reasons: ["the disk is full"] })).toMatchObject({ taking: false, reasons: ["the disk is full"] });
+    expect(takingJobs(row, { online: true, accepting: false, reasons: [{ kind: "provider", reason: "the disk is full" }] })).toMatchObject({ taking: false, reasons: ["the disk is full"] });
     expect(takingJobs(row, { online: true, accepting: true })).toMatchObject({ taking: true, reasons: [] });
     expect(takingJobs(row, { online: true, accepting: false }).taking).toBe(false);
   });
@@ -97,10 +103,11 @@ describe("a job here", () => {
 
   test("has steps with the time between them; an unknown one keeps its name", () => {
     const rows = timeline([
-      { event: "deployment.requested", position: 1, time: "2026-01-31T12:00:00+00:00" },
-      { event: "deployment.teleported", position: 2, time: "2026-01-31T12:00:02.5+00:00" },
+      { topic: "deployment.requested", position: 1, time: "2026-01-31T12:00:00+00:00", data: {} },
+      { topic: "job.completed", position: 2, time: "2026-01-31T12:00:01+00:00", data: {} },
+      { topic: "deployment.teleported", position: 3, time: "2026-01-31T12:00:02.5+00:00", data: { reason: "why not" } },
     ]);
-    expect(rows.map(({ words, seconds }) => [words, seconds])).toEqual([["asked for", null], ["deployment.teleported", 2.5]]);
+    expect(rows.map(({ words, note, seconds }) => [words, note, seconds])).toEqual([["asked for", "", null], ["deployment.teleported", "why not", 2.5]]);
   });
 });
 
@@ -114,6 +121,41 @@ describe("rewards", () => {
   test("can be claimed of jobs that are over, earned something here, and were not claimed", () => {
     const paid: Transaction = { tx_hash: "a", transaction_type: "withdraw", paid_at: null, ended_at: null, job_id: "j", role: "compute provider", price: "1", minutes: 1, payee: "", payer: "", reward_type: "withdraw", to_provider: "1", to_requester: "0", claimed: false, settled_by: "" };
     expect(toClaim([paid, { ...paid, claimed: true }, { ...paid, transaction_type: "done" }, { ...paid, role: "service provider" }, { ...paid, to_provider: "0" }, { ...paid, reward_type: "" }])).toEqual([paid]);
+  });
+});
+
+describe("earnings", () => {
+  const earned = (group: string, earned_ntx: string) => ({ ...NOTHING_EARNED, group, jobs: 1, earned_ntx });
+
+  test("have a bar for each day, also for one without a job", () => {
+    const found = daily([earned("2026-01-03", "2"), earned("2026-01-01", "0.5")]);
+    expect(found.earned).toEqual([0.5, 0, 2]);
+    expect(found.times[0]).toBe(Date.UTC(2026, 0, 1) / 1000);
+    expect(daily([])).toEqual({ times: [], earned: [] });
+  });
+
+  test("are asked for since a day began", () => {
+    const noon = Date.UTC(2026, 0, 31, 12);
+    expect(sinceDays(1, noon)).toBe("2026-01-31T00:00:00.000Z");
+    expect(sinceDays(30, noon)).toBe("2026-01-02T00:00:00.000Z");
+    expect(sinceDays(0, noon)).toBe("");
+    expect(new Date(midnight(noon)).getHours()).toBe(0);
+  });
+
+  test("are shared among the GPUs of a job, to the last place", () => {
+    const taken = (job: string, gpu_uuids: string[]) => ({ subject: `deployment-${job}`, data: { gpu_uuids } }) as unknown as Parameters<typeof withCards>[1];
+    const cards = [taken("a", ["GPU-1", "GPU-2", "GPU-3"]), taken("b", ["GPU-1"]), taken("c", [])].reduce(withCards, new Map());
+    expect(earnedByGpu([earned("a", "1"), earned("b", "2"), earned("c", "0.1")], cards)).toEqual([
+      { gpu: "GPU-1", jobs: 2, earned: "2.33333334" }, { gpu: "GPU-2", jobs: 1, earned: "0.33333333" }, { gpu: "GPU-3", jobs: 1, earned: "0.33333333" }, { gpu: "", jobs: 1, earned: "0.1" },
+    ]);
+  });
+
+  test("are told in words", () => {
+    const job = { paid: true, price: "1", cost: "0.75", claimed: false, settled: false };
+    expect(rewardWords(job)).toBe("75 % of the price, to claim");
+    expect(rewardWords({ ...job, cost: "1", claimed: true })).toBe("all of the price, claimed");
+    expect(rewardWords({ ...job, cost: "0" })).toContain("owed back");
+    expect(rewardWords({ ...job, paid: false, cost: "" })).toContain("not paid for");
   });
 });
 

@@ -1,6 +1,7 @@
 /** Which page an address shows. `:name` matches one step. */
 import type { FunctionComponent } from "preact";
 import { href, place } from "./router";
+import { ComputeProviderEarnings } from "../pages/cp/earnings";
 import { DeploymentHistory } from "../pages/cp/history";
 import { ComputeProviderHome } from "../pages/cp/home";
 import { ComputeProviderJob } from "../pages/cp/job";
@@ -18,6 +19,7 @@ const PAGES: readonly (readonly [string, Page])[] = [
   ["/sp/new", NewJob],
   ["/sp/jobs/:id", ServiceProviderJob],
   ["/cp", ComputeProviderHome],
+  ["/cp/earnings", ComputeProviderEarnings],
   ["/cp/jobs", DeploymentHistory],
   ["/cp/jobs/:id", ComputeProviderJob],
   ["/cp/settings", ComputeProviderSettings],

@@ -7,16 +7,16 @@ interface Props {
   unit: string;
   value: number;
   total: number;
-  low: number;
-  high: number;
+  least: number;
+  most: number;
   /** What running jobs hold; 0: nothing. */
-  needed: number;
+  reserved: number;
   wrong: string;
   text: (value: number) => string;
   onChange: (value: number) => void;
 }
 
-export function AmountSlider({ name, unit, value, total, low, high, needed, wrong, text, onChange }: Props) {
+export function AmountSlider({ name, unit, value, total, least, most, reserved, wrong, text, onChange }: Props) {
   const id = useId();
   const percent = (amount: number): number => (amount / (total || 1)) * 100;
   const change = (event: Event): void => onChange(Number((event.currentTarget as HTMLInputElement).value));
@@ -28,20 +28,20 @@ export function AmountSlider({ name, unit, value, total, low, high, needed, wron
         <div class="scale">
           <input id={id} type="range" min={0} max={total} step={1} value={value} aria-invalid={wrong !== ""} aria-valuetext={`${text(value)}, ${part} %`} aria-describedby={`${id}-rule`} onInput={change} />
           <svg class="marks" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">
-            <rect class="taken" x={percent(low)} width={percent(high - low)} height="4" />
-            {needed > 0 && <rect class="needed" x="0" width={percent(needed)} height="4" />}
+            <rect class="taken" x={percent(least)} width={percent(most - least)} height="4" />
+            {reserved > 0 && <rect class="needed" x="0" width={percent(reserved)} height="4" />}
           </svg>
           <div class="ticks" aria-hidden="true">
-            <span style={{ left: `${percent(low)}%` }}>10 %</span>
-            <span style={{ left: `${percent(high)}%` }}>90 %</span>
+            <span style={{ left: `${percent(least)}%` }}>10 %</span>
+            <span style={{ left: `${percent(most)}%` }}>90 %</span>
           </div>
         </div>
         <span class="typed">
-          <input type="number" min={low} max={high} step={1} value={value} aria-label={`${name} in ${unit}`} aria-invalid={wrong !== ""} onInput={change} /> {unit}
+          <input type="number" min={least} max={most} step={1} value={value} aria-label={`${name} in ${unit}`} aria-invalid={wrong !== ""} onInput={change} /> {unit}
         </span>
       </div>
       <span id={`${id}-rule`} class={wrong ? "wrong" : "faint"}>
-        {wrong || `From ${text(low)} to ${text(high)}${needed > 0 ? `; running jobs hold ${text(needed)}` : ""}.`}
+        {wrong || `From ${text(least)} to ${text(most)}${reserved > 0 ? `; running jobs hold ${text(reserved)}` : ""}.`}
       </span>
     </div>
   );

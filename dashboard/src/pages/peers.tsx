@@ -1,13 +1,17 @@
 /** `/peers`: who this node is connected to, and which of them are providers. */
-import { useSignal } from "@preact/signals";
 import { send } from "../api/client";
 import { cpu, duration, memory, plain, whole } from "../app/format";
+import "../styles/provider.css";
+import { useRegularly } from "../app/regularly";
+import { usePageTitle } from "../app/title";
 import { now, useView } from "../app/view";
 import { Action, useDoing } from "../components/action";
 import { Empty, Peer, Trouble } from "../components/parts";
+import { counted } from "./cp/deployments";
 import { median, peerRows, type ConnectedPeer, type PeerRow } from "./peer_rows";
 import type { Provider } from "./cp/types";
 
+/** Connections and their round trips are no events. */
 const EVERY_MS = 15_000;
 
 export function Peers() {
@@ -15,7 +19,8 @@ export function Peers() {
   const providers = useView<{ items: Provider[]; next_token: string }>("/providers", { query: { limit: 1000 }, types: ["provider.*", "device.*"] });
   const fallback = useView<{ peer_id: string }>("/peers/depreq", { presentOnly: true, types: ["device.default_provider_changed"] });
   const self = useView<ConnectedPeer>("/peers/self", { presentOnly: true });
-  useRegularly(peers.reload);
+  usePageTitle("Peers", peers.answer.value ? String(peers.answer.value.body.length) : "");
+  useRegularly(peers.reload, EVERY_MS);
   const connected = peers.answer.value?.body ?? [];
   const rows = peerRows(connected, providers.answer.value?.body.items ?? [], fallback.answer.value?.body.peer_id ?? "");
   const middle = median(connected.map(({ rtt_ms }) => rtt_ms ?? null));
@@ -24,8 +29,8 @@ export function Peers() {
       <h1>Peers</h1>
       <Trouble text={peers.error.value || providers.error.value} retry={peers.reload} />
       <p>
-        {whole(connected.length)} connected{middle !== null && <> (median {middle.toFixed(1)} ms there and back)</>}, {whole(rows.filter(({ provider }) => provider?.online).length)} providers
-        online. This node: <code>{plain(self.answer.value?.body.ID ?? "")}</code>
+        {whole(connected.length)} connected{middle !== null && <> (median {middle.toFixed(1)} ms there and back)</>}, {counted(rows.filter(({ provider }) => provider?.online).length, "provider")} online.
+        This node: <code class="whole">{plain(self.answer.value?.body.ID ?? "")}</code>
       </p>
       {providers.answer.value?.body.next_token && <p class="faint">There are more providers; the first 1,000 are shown.</p>}
       {rows.length === 0 && peers.answer.value && (
@@ -45,7 +50,7 @@ function PeerTable({ rows }: { rows: readonly PeerRow[] }) {
     <>
       <Trouble text={trouble.value} />
       <div class="scroll card">
-        <table data-testid="peers">
+        <table data-testid="peers" class="stack">
           <thead>
             <tr><th>Peer</th><th class="number">Round trip</th><th>Connected</th><th>Provider</th><th>Free</th><th class="number">NTX a minute</th><th>Gets jobs that name none</th></tr>
           </thead>
@@ -64,15 +69,15 @@ function PeerTableRow({ row, busy, choose }: { row: PeerRow; busy: boolean; choo
   return (
     <tr>
       <td><Peer id={row.peerId} />{row.own && " (this node)"}</td>
-      <td class="number">{connected?.rtt_ms == null ? "–" : `${connected.rtt_ms.toFixed(1)} ms`}</td>
-      <td>{row.own ? "–" : !connected ? "no" : since === null ? "yes" : `for ${duration(Math.max(0, Math.floor(since)))}`}</td>
-      <td>{!provider ? <span class="none">no</span> : provider.online ? "✔ takes jobs" : `⚠ offline${provider.hindrance ? `: ${plain(provider.hindrance)}` : ""}`}</td>
-      <td>{provider ? `${cpu(provider.free.cpu_mhz)}, ${memory(provider.free.memory_mb)}${gpusOf(provider)}` : "–"}</td>
-      <td class="number">{provider ? plain(provider.ntx_price) : "–"}</td>
+      <td class="number" data-label="Round trip">{connected?.rtt_ms == null ? "–" : `${connected.rtt_ms.toFixed(1)} ms`}</td>
+      <td data-label="Connected">{row.own ? "–" : !connected ? "no" : since === null ? "yes" : `for ${duration(Math.max(0, Math.floor(since)))}`}</td>
+      <td data-label="Provider">{!provider ? <span class="none">no</span> : provider.online ? "✔ takes jobs" : `⚠ offline${provider.hindrance ? `: ${plain(provider.hindrance)}` : ""}`}</td>
+      <td data-label="Free">{provider ? `${cpu(provider.free.cpu_mhz)}, ${memory(provider.free.memory_mb)}${gpusOf(provider)}` : "–"}</td>
+      <td class="number" data-label="NTX a minute">{provider ? plain(provider.ntx_price) : "–"}</td>
       <td>
         {row.isDefault && <b>default </b>}
-        {row.isDefault && <Action busy={busy} label="Have no default provider" onClick={() => choose("")}>Clear</Action>}
-        {!row.isDefault && provider && !row.own && <Action busy={busy} label={`Make ${row.peerId} the default provider`} onClick={() => choose(row.peerId)}>Make default</Action>}
+        {row.isDefault && <Action busy={busy} label="Clear the default provider" onClick={() => choose("")}>Clear</Action>}
+        {!row.isDefault && provider && !row.own && <Action busy={busy} label={`Make default: ${row.peerId}`} onClick={() => choose(row.peerId)}>Make default</Action>}
       </td>
     </tr>
   );
@@ -81,13 +86,4 @@ function PeerTableRow({ row, busy, choose }: { row: PeerRow; busy: boolean; choo
 function gpusOf({ gpus }: Provider): string {
   const free = gpus.filter(({ taken }) => !taken);
   return gpus.length === 0 ? "" : `, ${free.length} of ${gpus.length} ${gpus.length === 1 ? "GPU" : "GPUs"}`;
-}
-
-/** Connections are no events: they are looked at now and then, while the page is in sight. */
-function useRegularly(look: () => void): void {
-  const last = useSignal(Date.now());
-  if (now.value - last.peek() >= EVERY_MS && document.visibilityState === "visible") {
-    last.value = now.value;
-    queueMicrotask(look);
-  }
 }

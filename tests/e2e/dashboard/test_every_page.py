@@ -35,6 +35,7 @@ PLACES = {
     "job-running": "/sp/jobs/{running}",
     "machine": "/cp",
     "deployment": "/cp/jobs/{running}",
+    "deployments": "/cp/jobs",
     "earnings": "/cp/earnings",
     "settings": "/cp/settings",
     "peers": "/peers",

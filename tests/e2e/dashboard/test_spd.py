@@ -100,6 +100,9 @@ async def test_what_is_wrong_is_named_before_anybody_is_asked(dmses: Dmses, page
 async def test_a_draft_survives_a_reload_and_its_secrets_do_not(dmses: Dmses, pages: Watched) -> None:
     page = await filled_form(pages, dmses, "true")
     await page.get_by_text("Inputs, variables, results, payment").click()
+    await page.get_by_role(
+        "button", name="Add an input"
+    ).click()  # without a URL it is wrong, and left by the next click
     await page.get_by_role("button", name="Add a secret").click()
     await page.get_by_label("Secret 1, name").fill("TOKEN")
     await page.get_by_label("Secret 1, value").fill("hf_not_for_the_store")

@@ -6,14 +6,14 @@ import { topicOf, type LogEvent } from "../../live/protocol";
 import type { Deployment, Gpu, Provider, Resources } from "./types";
 
 /** What one job holds. shared: it has its GPUs together with other jobs. */
-export interface Held {
+interface Held {
   resources: Resources;
   gpuUuids: readonly string[];
   shared: boolean;
 }
 
 /** held: job id -> what it holds. onHold: job id -> what is kept for it until it is paid, as far as that is known. */
-export interface Machine {
+interface Machine {
   row: Provider;
   held: ReadonlyMap<string, Held>;
   onHold: ReadonlyMap<string, Resources>;
@@ -25,19 +25,24 @@ const MOST_EVENTS = 500;
 
 export const onboarded = (row: Provider | null | undefined): boolean => (row?.onboarded.memory_mb ?? 0) > 0;
 
-/** The machine as an answer has it, with the jobs that hold something of it. */
-export function machineOf(row: Provider, deployments: readonly Deployment[]): Machine {
-  const holding = deployments.filter(({ status }) => ["accepted", "created", "running", "stopping"].includes(status));
-  const held = holding.map(({ job_id, cpu_mhz, memory_mb, vram_mb }): [string, Held] => [
-    job_id,
-    { resources: { cpu_mhz, memory_mb, vram_mb }, gpuUuids: [], shared: false },
-  ]);
-  return { row, held: new Map(held), onHold: new Map() };
+/**
+ * The answer `row` of that position, with the events that it does not have yet. deployments: jobs that are or were seen
+ * here; what they hold is in the answer unless they were taken after it. events: in the order of the log.
+ */
+export function moved(row: Provider, position: number, deployments: readonly Deployment[], events: readonly LogEvent[]): Provider {
+  const news = events.filter((event) => event.position > position);
+  const takenSince = new Set(news.filter((event) => topicOf(event) === "deployment.accepted").map(keyOf));
+  const held = deployments
+    .filter(({ job_id }) => !takenSince.has(job_id))
+    .map(({ job_id, cpu_mhz, memory_mb, vram_mb }): [string, Held] => [job_id, { resources: { cpu_mhz, memory_mb, vram_mb }, gpuUuids: [], shared: false }]);
+  return news.reduce(after, { row, held: new Map(held), onHold: new Map() }).row;
 }
 
-/** The answer, with the events that it does not have yet. events: in the order of the log. */
-export function moved(machine: Machine, events: readonly LogEvent[], position: number): Machine {
-  return events.filter((event) => event.position > position).reduce(after, machine);
+/** Those that hold or held something, newest last; the oldest make room. */
+export function seenBefore(seen: readonly Deployment[], running: readonly Deployment[]): readonly Deployment[] {
+  const holding = running.filter(({ status }) => ["accepted", "created", "running", "stopping"].includes(status));
+  const fresh = new Set(holding.map(({ job_id }) => job_id));
+  return [...seen.filter(({ job_id }) => !fresh.has(job_id)), ...holding].slice(-MOST_EVENTS);
 }
 
 /** The newest events, for answers that are older than they are. */
@@ -45,7 +50,7 @@ export function remembered(events: readonly LogEvent[], event: LogEvent): readon
   return [...events, event].slice(-MOST_EVENTS);
 }
 
-export function after(machine: Machine, event: LogEvent): Machine {
+function after(machine: Machine, event: LogEvent): Machine {
   const key = keyOf(event);
   const data = event.data as Record<string, unknown>;
   switch (topicOf(event)) {

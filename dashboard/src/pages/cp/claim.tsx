@@ -1,10 +1,11 @@
 /** Claiming rewards: the DMS signs who gets what; it never moves money itself. */
 import { useSignal, type Signal } from "@preact/signals";
-import { send } from "../../api/client";
-import { ntx, plain, whole } from "../../app/format";
+import { get, send } from "../../api/client";
+import { ntx, plain } from "../../app/format";
 import { useDoing } from "../../components/action";
 import { Trouble } from "../../components/parts";
-import { sum } from "./rewards";
+import { counted } from "./deployments";
+import { sum, toClaim } from "./rewards";
 import type { Transaction } from "./types";
 
 /** The signed answer to a claim. */
@@ -24,17 +25,18 @@ export interface Claims {
   rewards: Signal<readonly Reward[]>;
   busy: Signal<boolean>;
   trouble: Signal<string>;
-  claim: (open: readonly Transaction[]) => Promise<void>;
+  claim: (jobId?: string) => Promise<void>;
 }
 
-/** One after the other: each claim is an event of its own. What was claimed before one fails stays claimed. */
+/** One after the other: each claim is an event of its own. What was claimed before one fails stays claimed. jobId: of one alone. */
 export function useClaims(): Claims {
   const rewards = useSignal<readonly Reward[]>([]);
   const { busy, trouble, run } = useDoing();
-  const claim = async (open: readonly Transaction[]): Promise<void> => {
+  const claim = async (jobId?: string): Promise<void> => {
     rewards.value = [];
     await run(async () => {
-      for (const { tx_hash } of open) {
+      const open = toClaim((await get<Transaction[]>("/transactions")).body);
+      for (const { tx_hash } of open.filter(({ job_id }) => jobId === undefined || job_id === jobId)) {
         const reward = await send<Reward>("POST", "/transactions/request-reward", { tx_hash });
         rewards.value = [...rewards.value, reward];
       }
@@ -51,7 +53,7 @@ export function ClaimResult({ claims }: { claims: Claims }) {
       {found.length > 0 && (
         <div class="notice" role="status" data-testid="claimed">
           <p>
-            Claimed {ntx(sum(found.map(({ to_provider }) => to_provider)))} of {whole(found.length)} {found.length === 1 ? "job" : "jobs"}. A DMS never moves
+            Claimed {ntx(sum(found.map(({ to_provider }) => to_provider)))} of {counted(found.length, "job")}. A DMS never moves
             money: under a contract, hand it the signed texts below; where you were paid to your own address already, nothing is left to do.
           </p>
           <details>

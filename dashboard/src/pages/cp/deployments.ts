@@ -1,11 +1,15 @@
 /** What a provider wants to know of a job that runs here. */
-import { duration } from "../../app/format";
-import type { Deployment, Step } from "./types";
+import { duration, whole } from "../../app/format";
+import type { Happening } from "../../domain/job_steps";
+import type { Deployment } from "./types";
 
 export const OPEN_STATUSES = ["requested", "awaiting", "funding", "submitted", "accepted", "created", "running", "stopping"];
 export const ALL_STATUSES = [...OPEN_STATUSES, "completed", "failed", "stopped", "rejected"];
 
 export const isOpen = ({ status }: Pick<Deployment, "status">): boolean => OPEN_STATUSES.includes(status);
+
+/** "1 job", "1,200 jobs". */
+export const counted = (count: number, one: string): string => `${whole(count)} ${count === 1 ? one : `${one}s`}`;
 
 /** Until its time limit, in seconds; null before its container was started. */
 export function secondsLeft(job: Pick<Deployment, "started_at" | "minutes" | "ended_at">, nowMs: number): number | null {
@@ -34,9 +38,13 @@ export function endWords(job: Deployment): string {
   return `${job.status}${fault}${code}${job.reason ? `: ${job.reason}` : ""}`;
 }
 
-/** One row of a timeline. seconds: since the step before. */
-export interface TimelineRow extends Step {
+/** One row of a timeline. seconds: since the event before. */
+export interface TimelineRow {
+  position: number;
+  time: string;
+  topic: string;
   words: string;
+  note: string;
   seconds: number | null;
 }
 
@@ -70,11 +78,19 @@ const WORDS: Record<string, string> = {
   "deployment.reward_settled": "reward paid out",
 };
 
-/** Unknown events keep their own name. */
-export function timeline(steps: readonly Step[]): TimelineRow[] {
-  return steps.map((step, index) => {
-    const before = steps[index - 1];
-    const seconds = before ? (Date.parse(step.time) - Date.parse(before.time)) / 1000 : null;
-    return { ...step, words: WORDS[step.event] ?? step.event, seconds };
+/** Unknown events keep their own name; those of another kind, of a job that runs on its requester's node, are left out. */
+export function timeline(events: readonly Happening[]): TimelineRow[] {
+  const ours = events.filter(({ topic }) => topic.startsWith("deployment."));
+  return ours.map(({ position, time, topic, data }, index) => {
+    const before = ours[index - 1];
+    const seconds = before ? (Date.parse(time) - Date.parse(before.time)) / 1000 : null;
+    return { position, time, topic, words: WORDS[topic] ?? topic, note: noteOf(data), seconds };
   });
+}
+
+/** A reason, or what else is worth seeing at a glance. */
+function noteOf({ reason, exit_code, image, path, name }: Record<string, unknown>): string {
+  if (typeof reason === "string" && reason) return reason;
+  if (typeof exit_code === "number") return `exit code ${exit_code}`;
+  return [image, path, name].find((text): text is string => typeof text === "string" && text !== "") ?? "";
 }

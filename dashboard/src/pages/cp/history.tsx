@@ -1,11 +1,12 @@
 /** `/cp/jobs`: all jobs that ran here, with filters that the address keeps. */
 import "../../styles/provider.css";
-import { duration, ntx, plain, whole } from "../../app/format";
+import { duration, ntx, plain } from "../../app/format";
 import { href, queryValue, setQuery } from "../../app/router";
+import { usePageTitle } from "../../app/title";
 import { Empty, Peer, Time, Trouble } from "../../components/parts";
 import { Status } from "../../components/status";
 import { VirtualList } from "../../components/virtual_list";
-import { ALL_STATUSES, OPEN_STATUSES } from "./deployments";
+import { ALL_STATUSES, counted, OPEN_STATUSES } from "./deployments";
 import { usePagedJobs } from "./paged_jobs";
 import type { Deployment } from "./types";
 
@@ -16,6 +17,7 @@ const SORTS = [["", "newest first"], ["ended_at", "last ended first"], ["price",
 export function DeploymentHistory() {
   const [q, status, sort] = [queryValue("q"), queryValue("status"), queryValue("sort")];
   const jobs = usePagedJobs({ role: "compute provider", q, status, sort });
+  usePageTitle("Jobs that ran here");
   const filtered = q !== "" || status !== "";
   return (
     <section>
@@ -29,7 +31,8 @@ export function DeploymentHistory() {
       )}
       {jobs.total.value > 0 && (
         <>
-          <p class="faint" role="status" data-testid="count">{whole(jobs.total.value)} {jobs.total.value === 1 ? "job" : "jobs"}{filtered && <> fit · <button class="quiet" onClick={() => setQuery({ q: "", status: "" })}>clear</button></>}</p>
+          <p class="faint" role="status" data-testid="count">{counted(jobs.total.value, "job")}{filtered && <> fit · <button class="quiet" onClick={() => setQuery({ q: "", status: "" })}>clear</button></>}</p>
+          <div class="rows deployments heads" aria-hidden="true"><div class="item"><span>State</span><span>Image</span><span>Price</span><span>For</span><span>Ran</span><span>Ended, or asked for</span></div></div>
           <VirtualList class="rows deployments" count={jobs.total.value} rowPx={ROW_PX} label="Jobs that ran here" seen={jobs.seen} row={(index) => <Row key={index} job={jobs.row(index)} />} />
         </>
       )}

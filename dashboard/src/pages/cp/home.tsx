@@ -1,6 +1,7 @@
 /** `/cp`: this machine as a compute provider, now. */
 import "../../styles/provider.css";
 import { href, moment } from "../../app/router";
+import { usePageTitle } from "../../app/title";
 import { Trouble } from "../../components/parts";
 import { Availability } from "./availability";
 import { onboarded } from "./capacity";
@@ -16,6 +17,7 @@ export function ComputeProviderHome() {
   const machine = useMachine();
   const { usage, error } = useUsage();
   const row = machine.row.value;
+  usePageTitle("This machine", machine.running.value.length ? `▶ ${machine.running.value.length} running` : "");
   return (
     <section>
       <h1>This machine</h1>

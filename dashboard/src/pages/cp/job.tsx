@@ -1,38 +1,48 @@
 /** `/cp/jobs/:id`: a provider's page of one job. */
 import "../../styles/provider.css";
-import { cpu, memory, ntx, plain } from "../../app/format";
+import { useEffect, useMemo } from "preact/hooks";
+import { cpu, memory, ntx, plain, whole } from "../../app/format";
 import { href, moment } from "../../app/router";
-import { now, useView } from "../../app/view";
+import { usePageTitle } from "../../app/title";
+import { now } from "../../app/view";
 import { Action } from "../../components/action";
+import { Output } from "../../components/output/output";
 import { Peer, Time, Trouble } from "../../components/parts";
 import { Status } from "../../components/status";
+import { Tabs } from "../../components/tabs";
+import { JobEvents } from "../sp/job_events";
+import { Record } from "../sp/record";
 import { endWords, isOpen, leftWords, secondsLeft } from "./deployments";
 import { EndDialog } from "./end_job";
-import { JobTabs } from "./job_tabs";
+import { JobTimeline } from "./job_timeline";
 import { endingJob, useUsage } from "./machine";
 import { expected, rewardWords } from "./rewards";
-import { useTransactions } from "./today";
-import type { Deployment, Step } from "./types";
+import type { Deployment } from "./types";
 import { JobUsage } from "./usage_view";
-
-export type DeploymentDetail = Deployment & { timeline: Step[] };
 
 export function ComputeProviderJob({ params }: { params: Record<string, string> }) {
   const jobId = params["id"] ?? "";
-  const view = useView<DeploymentDetail>(`/jobs/${encodeURIComponent(jobId)}`, { types: ["deployment.*"], jobId });
-  const job = view.answer.value?.body;
+  const at = moment.value;
+  const follow = useMemo(() => new JobEvents(jobId, at), [jobId, at]);
+  useEffect(() => () => follow.close(), [follow]);
+  const [job, events] = [follow.job.value, follow.events.value];
+  usePageTitle(job?.image || "Job", job?.status ?? "");
   return (
     <section>
-      <p><a href={href("/cp")}>This machine</a> / <a href={href("/cp/jobs")}>jobs</a></p>
-      <Trouble text={view.error.value} retry={view.reload} />
+      <p class="crumbs"><a href={href("/cp")}>This machine</a> / <a href={href("/cp/jobs")}>jobs</a> / <code>{plain(jobId)}</code></p>
+      <Trouble text={follow.error.value} retry={() => follow.reload()} />
       {job && <JobSummary job={job} />}
-      {job && <JobTabs job={job} />}
+      {job && (
+        <Tabs label="Of this job" first="timeline" tabs={[{ id: "timeline", name: "Timeline" }, { id: "output", name: "Output", count: job.log_lines ? whole(job.log_lines) : "" }, { id: "record", name: "Record", count: whole(events.length) }]}>
+          {(tab) => (tab === "output" ? <Output key={jobId} job={job} /> : tab === "record" ? <Record jobId={jobId} events={events} /> : <JobTimeline events={events} />)}
+        </Tabs>
+      )}
       <EndDialog />
     </section>
   );
 }
 
-function JobSummary({ job }: { job: DeploymentDetail }) {
+function JobSummary({ job }: { job: Deployment }) {
   const { usage } = useUsage();
   const open = isOpen(job);
   return (
@@ -71,10 +81,7 @@ function Figure({ title, value }: { title: string; value: preact.ComponentChildr
 
 /** Expected while it runs, known when it is over. */
 function Reward({ job }: { job: Deployment }) {
-  const transactions = useTransactions();
-  const found = transactions.answer.value?.body.find(({ job_id }) => job_id === job.job_id);
-  if (found?.reward_type) return <Figure title={`earned: ${rewardWords(found)}`} value={ntx(found.to_provider || "0")} />;
-  if (!isOpen(job)) return <Figure title="earned: it was not paid for, or refunded" value={ntx("0")} />;
+  if (!isOpen(job)) return <Figure title={`earned: ${rewardWords(job)}`} value={ntx(job.cost || "0")} />;
   const { completed, rule } = expected(job, moment.value ? NaN : now.value);
   return <Figure title={`expected when it completes. ${rule}`} value={completed ? ntx(completed) : plain(job.price)} />;
 }

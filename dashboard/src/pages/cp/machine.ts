@@ -1,12 +1,12 @@
 /** What the provider's pages follow: this machine's row, the jobs that run on it, and what they use. */
 import { useEffect } from "preact/hooks";
-import { signal, useComputed, useSignal, type ReadonlySignal } from "@preact/signals";
+import { signal, useComputed, useSignal, useSignalEffect, type ReadonlySignal } from "@preact/signals";
 import { get } from "../../api/client";
 import { moment } from "../../app/router";
 import { useView, type View } from "../../app/view";
 import { link, onUsage } from "../../live/live";
 import type { LogEvent } from "../../live/protocol";
-import { CAPACITY_EVENTS, machineOf, moved, remembered } from "./capacity";
+import { CAPACITY_EVENTS, moved, remembered, seenBefore } from "./capacity";
 import { OPEN_STATUSES } from "./deployments";
 import type { Deployment, DeviceUsage, Provider, UsageNews } from "./types";
 import { NO_USAGE, usageOf, withSample, type Usage } from "./usage";
@@ -35,11 +35,13 @@ export function useMachine(): FollowedMachine {
     types: ["deployment.*"],
   });
   const running = useComputed(() => deployments.answer.value?.body.items ?? []);
+  const seen = useSignal<readonly Deployment[]>([]);
+  useSignalEffect(() => void (seen.value = seenBefore(seen.peek(), running.value)));
   const row = useComputed(() => {
     const answer = capacity.answer.value;
     const found = answer?.body.items.find(({ own }) => own);
     if (!answer || !found) return null;
-    return moment.value ? found : moved(machineOf(found, running.value), events.value, answer.position).row;
+    return moment.value ? found : moved(found, answer.position, seen.value, events.value);
   });
   const known = useComputed(() => capacity.answer.value !== null);
   return { row, known, running, capacity, deployments };

@@ -2,39 +2,48 @@
 import { useSignal } from "@preact/signals";
 import { send } from "../../api/client";
 import { whyNoActions } from "../../app/acting";
+import { plain } from "../../app/format";
+import { useView } from "../../app/view";
 import { Action, useDoing } from "../../components/action";
 import { Dialog } from "../../components/dialog";
 import { Trouble } from "../../components/parts";
 
-export function Offboarding({ running }: { running: number }) {
+/** As the DMS foresees it. means: in words. */
+interface Forecast {
+  needs_force: boolean;
+  means: string[];
+}
+
+export function Offboarding() {
   const asking = useSignal(false);
   return (
     <div class="card" data-testid="offboarding">
       <h2>Offboard</h2>
       <p>Withdraws this machine: it is offered to nobody and takes no jobs until it is onboarded again. To pause for a while, switch it offline instead.</p>
       <Action kind="danger" onClick={() => (asking.value = true)}>Offboard…</Action>
-      {asking.value && <OffboardDialog running={running} close={() => (asking.value = false)} />}
+      {asking.value && <OffboardDialog close={() => (asking.value = false)} />}
     </div>
   );
 }
 
-function OffboardDialog({ running, close }: { running: number; close: () => void }) {
+function OffboardDialog({ close }: { close: () => void }) {
+  const forecast = useView<Forecast>("/onboarding/offboard", { types: ["deployment.*", "hold.*"], presentOnly: true });
   const force = useSignal(false);
   const { busy, trouble, run } = useDoing();
-  const needed = running > 0 && !force.value;
-  const hindrance = whyNoActions.value || (needed ? "Jobs run here: wait for them, or say that they go on." : busy.value ? "It is under way." : "");
+  const found = forecast.answer.value?.body;
+  const needed = found?.needs_force && !force.value;
+  const hindrance = whyNoActions.value || (!found ? "What it means is being looked up." : needed ? "Jobs run here: wait for them, or say that they go on." : busy.value ? "It is under way." : "");
   const offboard = async () => {
-    if (await run(async () => void (await send("POST", "/onboarding/offboard", { force: running > 0 && force.value })))) close();
+    if (await run(async () => void (await send("POST", "/onboarding/offboard", { force: found?.needs_force === true && force.value })))) close();
   };
   return (
     <Dialog title="Offboard this machine?" confirm="Offboard" danger hindrance={hindrance} onConfirm={() => void offboard()} onCancel={close}>
+      <Trouble text={forecast.error.value} retry={forecast.reload} />
       <ul>
-        <li>Peers are told that its offer is withdrawn; no further job comes.</li>
-        <li>{running > 0 ? `${running} running ${running === 1 ? "job goes" : "jobs go"} on to the end, and what they earn stays yours.` : "No job runs here just now."}</li>
-        <li>Rewards can be claimed later as well; the history stays, and so does this node’s identity.</li>
-        <li>What you chose (resources, price, address) has to be chosen again when you come back; the lists of images and peers stay.</li>
+        {found?.means.map((words) => <li key={words}>{plain(words)}</li>)}
+        <li>what you chose (resources, price, address) has to be chosen again when you come back</li>
       </ul>
-      {running > 0 && (
+      {found?.needs_force && (
         <label><input type="checkbox" checked={force.value} onChange={(event) => (force.value = event.currentTarget.checked)} /> Offboard although jobs run here</label>
       )}
       <Trouble text={trouble.value} />

@@ -5,12 +5,12 @@ import { cpu, memory } from "../../app/format";
 import { useView } from "../../app/view";
 import { Action, useDoing } from "../../components/action";
 import { Trouble } from "../../components/parts";
-import { NOTHING } from "./capacity";
 import { GpusOffered } from "./gpus_offered";
 import { AddressField, AmountFields, ChannelField } from "./offer_form";
-import { CHANNELS, wrongOffer, type Offer } from "./offer_rules";
+import { cardanoWords, wrongOffer, type Offer } from "./offer_rules";
 import type { Hardware } from "./types";
 
+const USUAL_CHANNEL = "nunet-test";
 const UNITS = { cpu, memory };
 
 export function Onboarding() {
@@ -32,23 +32,23 @@ function OnboardingForm({ hardware }: { hardware: Hardware }) {
     memory: Math.floor(hardware.memory / 2),
     price: "0.0001",
     address: "",
-    channel: CHANNELS[0],
+    channel: hardware.channels.includes(USUAL_CHANNEL) ? USUAL_CHANNEL : (hardware.channels[0] ?? ""),
     cardano: false,
   });
   const { busy, trouble, run } = useDoing();
-  const wrong = wrongOffer(offer.value, hardware, NOTHING, UNITS);
+  const wrong = wrongOffer(offer.value, hardware, UNITS);
   const change = (part: Partial<Offer>) => (offer.value = { ...offer.value, ...part });
   const first = Object.values(wrong)[0] ?? "";
   const onboard = () => run(async () => void (await send("POST", "/onboarding/onboard", bodyOf(offer.value))));
   return (
     <form onSubmit={(event) => event.preventDefault()}>
-      <AmountFields offer={offer.value} hardware={hardware} reserved={NOTHING} wrong={wrong} onChange={change} />
-      <GpusOffered onboarded={false} />
+      <AmountFields offer={offer.value} hardware={hardware} wrong={wrong} onChange={change} />
+      <GpusOffered gpus={hardware.gpus} onboarded={false} />
       <AddressField value={offer.value.address} wrong={wrong.address ?? ""} onChange={(address) => change({ address })} />
-      <ChannelField value={offer.value.channel} onChange={(channel) => change({ channel })} />
+      <ChannelField value={offer.value.channel} channels={hardware.channels} onChange={(channel) => change({ channel })} />
       <div class="field">
         <label><input type="checkbox" checked={offer.value.cardano} onChange={(event) => change({ cardano: event.currentTarget.checked })} /> Also for a Cardano node</label>
-        <span class={wrong.cardano ? "wrong" : "faint"}>{wrong.cardano ?? `Needs ${cpu(6000)} and ${memory(10_000)}.`}</span>
+        <span class={wrong.cardano ? "wrong" : "faint"}>{wrong.cardano ?? `It ${cardanoWords(hardware.cardano_needs, UNITS)}`}</span>
       </div>
       <Trouble text={trouble.value} />
       <p class="row">

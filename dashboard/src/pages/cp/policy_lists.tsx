@@ -2,7 +2,6 @@
 import { useId } from "preact/hooks";
 import { useSignal } from "@preact/signals";
 import { send } from "../../api/client";
-import { moment } from "../../app/router";
 import { useView } from "../../app/view";
 import { Action, useDoing } from "../../components/action";
 import { Trouble } from "../../components/parts";
@@ -16,15 +15,15 @@ const TITLES: Record<ListName, string> = {
 };
 
 export function PolicyLists() {
-  const policy = useView<Policy>("/device/policy", { types: ["device.*"], presentOnly: true });
-  if (moment.value) return null; // it is told of the present alone
+  const policy = useView<Policy>("/device/policy", { types: ["device.*"] });
   const found = policy.answer.value?.body;
   return (
     <div class="card" data-testid="policy">
       <h2>Whose jobs are taken</h2>
       <p class="faint">
-        One entry a line. Images as <code>name</code>, <code>registry/name:tag</code>, with <code>*</code>, or by digest. It holds beside
-        <code> job.image_allow</code> and <code>job.image_deny</code> of the configuration: both must allow. Running jobs go on.
+        One entry a line. Images as <code>busybox</code>, <code>ghcr.io/nunet/*</code>, <code>name:tag</code> or <code>sha256:…</code>. The
+        configuration’s <code>job.image_allow</code> and <code>job.image_deny</code> hold beside it: both must allow. Running jobs go on. Of a
+        refused peer nothing is taken: no job, no file, no chat.
       </p>
       <Trouble text={policy.error.value} retry={policy.reload} />
       {found && <PolicyForm key={JSON.stringify(textsOf(found))} policy={found} />}
@@ -41,7 +40,7 @@ function PolicyForm({ policy }: { policy: Policy }) {
   const save = () => run(async () => void (await send("PUT", "/device/policy", policyOf(texts.value))));
   return (
     <form class="wide" onSubmit={(event) => event.preventDefault()}>
-      <div class="grid">
+      <div class="lists">
         {LIST_NAMES.map((name) => <EntriesField key={name} name={name} text={texts.value[name]} onChange={(text) => (texts.value = { ...texts.value, [name]: text })} />)}
       </div>
       <Trouble text={trouble.value} />

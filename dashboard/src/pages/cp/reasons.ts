@@ -6,7 +6,7 @@ import type { Provider } from "./types";
 export interface DeviceStatus {
   online: boolean;
   accepting?: boolean;
-  reasons?: readonly (string | { reason?: string; detail?: string; message?: string })[];
+  reasons?: readonly { kind: string; reason: string }[];
   hindrance?: string;
   network?: string;
   network_trouble?: string;
@@ -43,7 +43,6 @@ function full(row: Provider): string[] {
 }
 
 function told(status: DeviceStatus): string[] {
-  const found = (status.reasons ?? []).map((one) => (typeof one === "string" ? one : (one.detail ?? one.reason ?? one.message ?? "")));
-  const said = found.filter((reason) => reason !== "");
+  const said = (status.reasons ?? []).map(({ reason }) => reason);
   return said.length ? said : [status.hindrance || "The DMS takes no job just now; its log says why."];
 }

@@ -22,9 +22,11 @@ export function sum(amounts: readonly string[]): string {
   return amountText(amounts.reduce((total, text) => total + (units(text) ?? 0n), 0n));
 }
 
+export const isNothing = (text: string | undefined): boolean => (units(text ?? "") ?? 0n) === 0n;
+
 const SETTLED = ["done", "withdrawn", "refunded", "distributed"];
 
-export const isSettled = ({ transaction_type }: Transaction): boolean => SETTLED.includes(transaction_type);
+const isSettled = ({ transaction_type }: Transaction): boolean => SETTLED.includes(transaction_type);
 
 /** Jobs that ran here, earned something, and whose reward nobody asked for yet. */
 export function toClaim(transactions: readonly Transaction[]): Transaction[] {
@@ -56,11 +58,11 @@ export function expected(job: Pick<Deployment, "price" | "minutes" | "started_at
   };
 }
 
-/** What the reward is called in words. */
-export function rewardWords(transaction: Transaction): string {
-  const kind = transaction.reward_type;
-  if (kind === "") return transaction.transaction_type === "running" ? "not over yet" : transaction.transaction_type;
-  const share = { withdraw: "all of the price", refund: "nothing: refunded", "distribute-50": "half of the price", "distribute-75": "three quarters of the price" }[kind] ?? kind;
-  if (isSettled(transaction)) return `${share}, paid out`;
-  return transaction.claimed ? `${share}, claimed` : share;
+/** Which part of its price a job that is over earned, and what became of it. */
+export function rewardWords({ paid, cost, price, claimed, settled }: Pick<Deployment, "paid" | "cost" | "price" | "claimed" | "settled">): string {
+  if (!paid || cost === "") return "it was not paid for";
+  const [earned, whole] = [units(cost) ?? 0n, units(price) ?? 0n];
+  if (earned === 0n) return "nothing: all of the price is owed back";
+  const share = earned >= whole ? "all of the price" : `${Number((earned * 100n) / (whole || 1n))} % of the price`;
+  return settled ? `${share}, paid out` : claimed ? `${share}, claimed` : `${share}, to claim`;
 }

@@ -28,7 +28,7 @@ export function Running({ machine, usage }: { machine: FollowedMachine; usage: U
       )}
       {jobs.length > 0 && (
         <div class="scroll">
-          <table data-testid="running">
+          <table data-testid="running" class="stack">
             <thead>
               <tr><th>State</th><th>Job</th><th>For</th><th>CPU</th><th>Memory</th><th>Time</th><th class="number">Price</th><th><span class="faint">End</span></th></tr>
             </thead>
@@ -49,9 +49,9 @@ function RunningRow({ job, samples, coreMhz }: { job: Deployment; samples: reado
     <tr data-job={job.job_id}>
       <td><Status status={job.status} /></td>
       <td><a href={href(`/cp/jobs/${job.job_id}`)} title={job.job_id}>{plain(job.image || job.service_type)}</a></td>
-      <td><Peer id={job.peer} /></td>
-      <td><CpuSpark samples={recent} coreMhz={coreMhz} reservedMhz={job.cpu_mhz} /></td>
-      <td><MemorySpark samples={recent} reservedMb={job.memory_mb} /></td>
+      <td data-label="for"><Peer id={job.peer} /></td>
+      <td data-label="CPU"><CpuSpark samples={recent} coreMhz={coreMhz} reservedMhz={job.cpu_mhz} /></td>
+      <td data-label="Memory"><MemorySpark samples={recent} reservedMb={job.memory_mb} /></td>
       <td data-testid="left">{Number.isNaN(nowMs) ? `${job.minutes} min asked for` : leftWords(secondsLeft(job, nowMs))}</td>
       <td class="number">{ntx(job.price)}</td>
       <td>

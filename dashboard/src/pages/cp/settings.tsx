@@ -4,6 +4,7 @@ import { useSignal } from "@preact/signals";
 import { send } from "../../api/client";
 import { cpu, memory } from "../../app/format";
 import { href, moment } from "../../app/router";
+import { usePageTitle } from "../../app/title";
 import { useView } from "../../app/view";
 import { Action, useDoing } from "../../components/action";
 import { Empty, Trouble } from "../../components/parts";
@@ -14,11 +15,13 @@ import { Offboarding } from "./offboarding";
 import { AmountFields } from "./offer_form";
 import { wrongOffer, type Offer } from "./offer_rules";
 import { PolicyLists } from "./policy_lists";
+import { RefusedLately } from "./refused_lately";
 import type { Hardware, Provider } from "./types";
 
 const UNITS = { cpu, memory };
 
 export function ComputeProviderSettings() {
+  usePageTitle("Settings of this machine");
   const machine = useMachine();
   const row = machine.row.value;
   const ready = onboarded(row);
@@ -33,21 +36,22 @@ export function ComputeProviderSettings() {
       )}
       {row && ready && <OfferChange key={`${row.onboarded.cpu_mhz} ${row.onboarded.memory_mb} ${row.ntx_price}`} row={row} />}
       <PolicyLists />
-      {row && ready && <Offboarding running={machine.running.value.length} />}
+      {!moment.value && <RefusedLately />}
+      {row && ready && <Offboarding />}
     </section>
   );
 }
 
 /** Begins anew when the offer changes, here or elsewhere. */
 function OfferChange({ row }: { row: Provider }) {
-  const hardware = useView<Hardware>("/onboarding/provisioned", { presentOnly: true });
+  const hardware = useView<Hardware>("/onboarding/provisioned", { types: ["deployment.*", "device.*"], presentOnly: true });
   const given = { cpu: row.onboarded.cpu_mhz, memory: row.onboarded.memory_mb, price: row.ntx_price };
   const change = useSignal<Partial<Offer>>({});
   const { busy, trouble, run } = useDoing();
   const found = hardware.answer.value?.body;
   if (!found) return <Trouble text={hardware.error.value} retry={hardware.reload} />;
   const offer: Offer = { address: "-", channel: row.channel, cardano: false, ...given, ...change.value };
-  const { address: _, ...wrong } = wrongOffer(offer, found, row.reserved, UNITS);
+  const { address: _, ...wrong } = wrongOffer(offer, found, UNITS);
   const first = Object.values(wrong)[0] ?? "";
   const same = offer.cpu === given.cpu && offer.memory === given.memory && Number(offer.price) === Number(given.price);
   const save = () => run(async () => void (await send("POST", "/onboarding/resource-config", { cpu: offer.cpu, memory: offer.memory, ntx_price: Number(offer.price) })));
@@ -55,12 +59,13 @@ function OfferChange({ row }: { row: Provider }) {
     <div class="card" data-testid="offer">
       <h2>What is offered</h2>
       <form onSubmit={(event) => event.preventDefault()}>
-        <AmountFields offer={offer} hardware={found} reserved={row.reserved} wrong={wrong} onChange={(part) => (change.value = { ...change.value, ...part })} />
-        <GpusOffered onboarded />
+        <AmountFields offer={offer} hardware={found} wrong={wrong} onChange={(part) => (change.value = { ...change.value, ...part })} />
+        <GpusOffered gpus={found.gpus} onboarded />
         <Trouble text={trouble.value} />
         <p class="row">
           <Action kind="primary" busy={busy.value} hindrance={first || (same ? "Nothing is changed." : "")} onClick={() => void save()}>Save</Action>
           {!same && <button type="button" onClick={() => (change.value = {})}>Undo</button>}
+          {first && <span class="wrong">{first}</span>}
           <span class="faint">Running jobs keep what they hold. Another payment address: onboard anew with it, by <code>nunet onboard</code>.</span>
         </p>
       </form>

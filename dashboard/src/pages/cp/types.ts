@@ -64,13 +64,12 @@ export interface Deployment {
   attempt: number;
   position: number;
   log_url: string;
-}
-
-export interface Step {
-  event: string;
-  position: number;
-  time: string;
-  note?: string;
+  /** Whether it was paid for, as far as this machine knows. */
+  paid: boolean;
+  /** What it earned, NTX; empty until a paid job is over. */
+  cost: string;
+  claimed: boolean;
+  settled: boolean;
 }
 
 /** A paid job of `/transactions`: what is earned by it, and whether that was claimed or paid out. */
@@ -114,9 +113,23 @@ export interface UsageNews {
   sample: Sample;
 }
 
-/** What the hardware has: cpu in MHz over all cores, memory in MB. */
+/** What of CPU (MHz) or memory (MB) may be offered. reserved: what running jobs hold. */
+export interface OfferLimits {
+  least: number;
+  most: number;
+  offered: number;
+  reserved: number;
+}
+
+/** What the hardware has, cpu in MHz over all cores, memory in MB, and the rules that an offer of it must keep. */
 export interface Hardware {
   cpu: number;
   memory: number;
   total_cores: number;
+  cpu_limits: OfferLimits;
+  memory_limits: OfferLimits;
+  gpus: { name: string; uuid: string; total_vram_mb: number; free_vram_mb: number }[];
+  cardano_needs: { cpu: number; memory: number };
+  channels: string[];
+  most_ntx_price: number;
 }

@@ -13,14 +13,14 @@ export function MachineUsage({ usage, error }: { usage: Usage; error: string }) 
       <h2>Used in the last hour</h2>
       <p class="faint">By all that runs on this machine, jobs or not. A restart of the DMS begins anew.</p>
       <Trouble text={error} />
-      <UsageCharts samples={usage.machine} coresNote={`of ${usage.cores} cores`} memoryNote={`of ${memory(usage.memoryMb)}`} />
+      <UsageCharts samples={usage.machine} coresNote={` of ${usage.cores} cores`} memoryNote={` of ${memory(usage.memoryMb)}`} />
     </div>
   );
 }
 
 /** reserved: a job's own, of which it can take no more. */
 export function JobUsage({ samples, cpuMhz, memoryMb }: { samples: readonly Sample[]; cpuMhz: number; memoryMb: number }) {
-  return <UsageCharts samples={samples} coresNote={`${cpu(cpuMhz)} reserved`} memoryNote={`${memory(memoryMb)} reserved`} />;
+  return <UsageCharts samples={samples} coresNote={`, ${cpu(cpuMhz)} reserved`} memoryNote={`, ${memory(memoryMb)} reserved`} />;
 }
 
 function UsageCharts({ samples, coresNote, memoryNote }: { samples: readonly Sample[]; coresNote: string; memoryNote: string }) {
@@ -28,10 +28,10 @@ function UsageCharts({ samples, coresNote, memoryNote }: { samples: readonly Sam
   const lines = linesOf(samples);
   return (
     <div class="grid">
-      <Titled title="CPU" note={`${lastOf(lines.cores, coresText)} ${coresNote}`}>
+      <Titled title="CPU" note={`${lastOf(lines.cores, coresText)}${coresNote}`}>
         <Chart times={lines.times} lines={[{ name: "CPU", values: lines.cores, tone: "running" }]} label="CPU" value={coresText} />
       </Titled>
-      <Titled title="Memory" note={`${lastOf(lines.memoryMb, memory)} ${memoryNote}`}>
+      <Titled title="Memory" note={`${lastOf(lines.memoryMb, memory)}${memoryNote}`}>
         <Chart times={lines.times} lines={[{ name: "Memory", values: lines.memoryMb, tone: "completed" }]} label="Memory" value={memory} />
       </Titled>
       {[...gpuLines(samples)].map(([uuid, { times, percent, memoryMb }]) => (

@@ -1,5 +1,6 @@
 /** Fields of the job form: each with its label, what the schema says of it, and what is wrong with it. */
 import type { ComponentChildren } from "preact";
+import { afterClick } from "../../app/pointer";
 import type { Draft, InputDraft, Variable } from "../../domain/job_draft";
 import { fieldOf, nameOf } from "../../domain/job_fields";
 import { partAt } from "../../domain/json_schema";
@@ -15,6 +16,9 @@ interface FieldProps {
 }
 
 export const idOf = (pointer: string): string => `f${pointer.replace(/[^\w]+/g, "-")}`;
+
+/** What is wrong is told below the field, which moves what follows: not while that is being clicked. */
+const leave = (form: JobForm, at: string): void => afterClick(() => form.touch(at));
 
 /** Of a field or in it, once it was touched. */
 function shownProblems(form: JobForm, at: string): string[] {
@@ -42,7 +46,7 @@ function ariaOf(form: JobForm, at: string) {
 
 export function TextField({ form, at, name, lines = 1, placeholder = "", hint, unit }: FieldProps & { lines?: number; placeholder?: string; hint?: string; unit?: string }) {
   const common = {
-    ...ariaOf(form, at), value: form.draft.value[name], placeholder, spellcheck: false, autocomplete: "off", onBlur: () => form.touch(at),
+    ...ariaOf(form, at), value: form.draft.value[name], placeholder, spellcheck: false, autocomplete: "off", onBlur: () => leave(form, at),
   };
   const take = (value: string) => form.set({ [name]: value });
   return (
@@ -71,7 +75,7 @@ export function Variables({ form, at, name }: { form: JobForm; at: string; name:
   const put = (index: number, change: Partial<Variable>) => form.set({ [name]: rows.map((row, at) => (at === index ? { ...row, ...change } : row)) });
   const kind = name === "secrets" ? "Secret" : "Variable";
   return (
-    <fieldset class="entries" id={idOf(at)} onFocusOut={() => form.touch(at)}>
+    <fieldset class="entries" id={idOf(at)} onFocusOut={() => leave(form, at)}>
       <legend>{kind}s of the container{name === "secrets" && <small class="faint"> – sealed before anything is recorded; not kept in this form</small>}</legend>
       {rows.map((row, index) => (
         <div class="row" key={index}>
@@ -96,7 +100,7 @@ export function Inputs({ form }: { form: JobForm }) {
     <input aria-label={`Input ${index + 1}, ${field}`} class={field} placeholder={placeholder} value={row[field]} spellcheck={false} autocomplete="off" onInput={({ currentTarget }) => put(index, { [field]: currentTarget.value })} />
   );
   return (
-    <fieldset class="entries" id={idOf(at)} onFocusOut={() => form.touch(at)}>
+    <fieldset class="entries" id={idOf(at)} onFocusOut={() => leave(form, at)}>
       <legend>Inputs<small class="faint"> – are in /workspace before it starts; with its digest a provider may have a file already</small></legend>
       {rows.map((row, index) => (
         <div class="row" key={index}>

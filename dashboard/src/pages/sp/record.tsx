@@ -22,7 +22,7 @@ export function Record({ jobId, events }: { jobId: string; events: readonly JobE
     <section aria-label="Record">
       <Verification jobId={jobId} />
       <p class="row"><a class="button" href={address("/events/export", { job_id: jobId })} download={`job-${jobId}.jsonl`}>Export, with its proofs</a>
-        <span class="faint">{whole(events.length)} events; <code>nunet audit verify --export FILE</code> checks them without this node</span></p>
+        <span class="faint">{whole(events.length)} event{events.length === 1 ? "" : "s"}; <code>nunet audit verify --export FILE</code> checks them without this node</span></p>
       <ol class="record">{events.map((event) => <Event key={event.position} event={event} cause={byId.get(event.causation_id)} />)}</ol>
     </section>
   );

@@ -8,7 +8,7 @@ const SIGNS: Record<string, readonly [sign: string, words: string]> = { verified
 const NAMES: Record<string, string> = { history: "This node's events", provider: "The provider's signatures", output: "The output", witnesses: "Other peers' signatures" };
 
 export function Verification({ jobId }: { jobId: string }) {
-  const found = useView<Answer>(`/jobs/${encodeURIComponent(jobId)}/verification`, { types: ["job.*"], jobId, presentOnly: true });
+  const found = useView<Answer>(`/jobs/${encodeURIComponent(jobId)}/verification`, { types: ["job.*", "deployment.*"], jobId, presentOnly: true });
   const body = found.answer.value?.body;
   if (!body) return <Trouble text={found.error.value} retry={found.reload} />;
   return (

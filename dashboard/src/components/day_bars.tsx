@@ -1,0 +1,53 @@
+/** A bar for each day, by uPlot. */
+import { useEffect, useRef } from "preact/hooks";
+import uPlot from "uplot";
+
+interface Props {
+  /** Unix seconds of the days' beginnings, in UTC. */
+  times: readonly number[];
+  values: readonly number[];
+  label: string;
+  value: (value: number) => string;
+}
+
+const HEIGHT_PX = 190;
+const DAY_SECONDS = 86_400;
+const DAY = new Intl.DateTimeFormat("en-GB", { day: "2-digit", month: "short", timeZone: "UTC" });
+
+export function DayBars({ times, values, label, value }: Props) {
+  const box = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    const element = box.current;
+    if (!element) return;
+    const style = getComputedStyle(element);
+    const [ink, faint, fill] = ["--text-2", "--border", "--running"].map((name) => style.getPropertyValue(name).trim());
+    const axis = { stroke: ink ?? "", grid: { stroke: faint ?? "", width: 1 }, ticks: { stroke: faint ?? "" } };
+    const plot = new uPlot(
+      {
+        width: element.clientWidth || 300,
+        height: HEIGHT_PX,
+        legend: { show: false },
+        cursor: { show: false },
+        scales: {
+          x: { range: (_self, first, last) => [first - DAY_SECONDS, last + DAY_SECONDS] },
+          y: { range: (_self, _low, high) => [0, high > 0 ? high * 1.1 : 1] },
+        },
+        axes: [
+          { ...axis, space: 70, incrs: [1, 2, 7, 14, 30, 60, 120, 365].map((days) => days * DAY_SECONDS), values: (_self, ticks) => ticks.map((tick) => DAY.format(tick * 1000)) },
+          { ...axis, size: 90, values: (_self, ticks) => ticks.map(value) },
+        ],
+        series: [{}, { label, stroke: fill ?? "", fill: fill ?? "", points: { show: false }, paths: uPlot.paths.bars?.({ size: [0.7, 40], align: 0 }) ?? null }],
+      } as uPlot.Options,
+      [[...times], [...values]],
+      element,
+    );
+    const sizes = new ResizeObserver(() => plot.setSize({ width: element.clientWidth || 300, height: HEIGHT_PX }));
+    sizes.observe(element);
+    return () => {
+      sizes.disconnect();
+      plot.destroy();
+    };
+  }, [JSON.stringify(times), JSON.stringify(values)]);
+  const most = Math.max(...values, 0);
+  return <div class="chart" ref={box} role="img" aria-label={`${label}: ${values.length} days, at most ${value(most)} a day`} />;
+}
