@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -71,6 +72,38 @@ async def test_a_page_of_elsewhere_reads_and_changes_nothing(dmses: Dmses, pages
     found = await stranger.evaluate(ATTACK, dmses.provider.url)
     assert found == {"read": "refused", "sent": "refused", "socket": "closed", "framed": False}
     assert dmses.provider.head() == before
+
+
+async def test_a_page_that_fails_says_so_and_the_rest_goes_on(dmses: Dmses, pages: Watched) -> None:
+    page = await pages.open(f"{dmses.requester.url}/dashboard/")
+    await page.route("**/api/v1/jobs/summary*", lambda route: route.fulfill(json={"by_status": None}))
+    await page.goto(f"{dmses.requester.url}/dashboard/sp")
+    await expect(page.get_by_role("heading", name="This page does not work")).to_be_visible()
+    await expect(page.get_by_test_id("freshness")).to_contain_text("live · position")
+    await page.get_by_role("link", name="Peers").click()
+    await expect(page.get_by_role("heading", name="Peers")).to_be_visible()
+
+
+async def test_keys_are_listed_work_outside_of_fields_and_can_be_off(dmses: Dmses, pages: Watched) -> None:
+    page = await pages.open(f"{dmses.requester.url}/dashboard/")
+    await expect(page.get_by_test_id("freshness")).to_contain_text("live · position")
+    await page.keyboard.press("?")
+    help_of_keys = page.get_by_role("dialog", name="Keys")
+    await expect(help_of_keys).to_contain_text("go to this machine")
+    await help_of_keys.get_by_role("button", name="Close").click()
+    await page.keyboard.press("g")
+    await page.keyboard.press("j")
+    await expect(page).to_have_url(f"{dmses.requester.url}/dashboard/sp")
+    await page.get_by_placeholder("Search").press("?")
+    await expect(help_of_keys).to_have_count(0)
+    await page.get_by_role("button", name="Keys").click()
+    await help_of_keys.get_by_label("Pages of this browser take single keys").uncheck()
+    await help_of_keys.get_by_role("button", name="Close").click()
+    await page.keyboard.press("g")
+    await page.keyboard.press("c")
+    await page.keyboard.press("?")
+    await expect(help_of_keys).to_have_count(0)
+    await expect(page).to_have_url(re.compile("/dashboard/sp"))
 
 
 async def test_the_first_load_is_small() -> None:
