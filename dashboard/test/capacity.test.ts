@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { LogEvent } from "../src/live/protocol";
 import { moved, onboarded, seenBefore } from "../src/pages/cp/capacity";
 import { gpuBar, resourceBar } from "../src/pages/cp/capacity_bars";
-import type { Deployment, Gpu, Provider } from "../src/pages/cp/types";
+import type { Deployment, Gpu, Provider } from "../src/api/answers";
 
 const JOB = "01a22743-a28d-7000-b8d7-45570fe1cfa1";
 const OTHER = "01a22743-afc7-7000-a487-c3ff1c3c1777";

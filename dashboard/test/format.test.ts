@@ -7,7 +7,7 @@ describe("figures as people read them", () => {
   });
   it.each([[512, "512 MB"], [1536, "1.5 GB"], [20_480, "20 GB"]])("%d MB", (mb, text) => expect(memory(mb)).toBe(text));
   it.each([[999, "999 B"], [1500, "1.5 kB"], [123_456_789, "123 MB"]])("%d B", (count, text) => expect(bytes(count)).toBe(text));
-  it.each([["0.4", "0.40 NTX"], ["12", "12 NTX"], ["1234.56780", "1,234.5678 NTX"]])("%s NTX", (amount, text) => expect(ntx(amount)).toBe(text));
+  it.each([["0.4", "0.40 NTX"], ["12", "12 NTX"], ["1234.56780", "1,234.5678 NTX"], ["1E-7", "0.0000001 NTX"]])("%s NTX", (amount, text) => expect(ntx(amount)).toBe(text));
 });
 
 describe("names of strangers", () => {

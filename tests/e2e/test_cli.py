@@ -114,7 +114,9 @@ def test_the_device_goes_offline_and_online(network: Network) -> None:
     nunet(network.compute, "device", "set", "offline")
     assert nunet(network.compute, "device", "status").stdout.split() == ["status", "offline"]
     nunet(network.compute, "device", "set", "online")
-    assert nunet_json(network.compute, "device", "status") == {"online": True, "network": "internet"}
+    assert nunet_json(network.compute, "device", "status") == {
+        "online": True, "accepting": True, "reasons": [], "network": "internet",
+    }  # fmt: skip
 
 
 def test_views_are_listed_and_made_anew(network: Network) -> None:

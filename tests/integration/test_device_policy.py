@@ -119,6 +119,7 @@ async def test_an_image_that_only_its_digest_tells_is_not_begun_and_that_is_nobo
     await change(pair, images=Lists(deny=(DIGEST,)))
     assert (await asked_with_payment(pair))[0], "it is not known yet"
     await wait_for(lambda: pair.deployment_state() is DeploymentState.ENDED)
+    await pair.provider.log.written()
     events = [one.event for one in await pair.provider.log.read(0, 1000, topics=(Deployment.Failed.TOPIC,))]
     (failed,) = (event for event in events if isinstance(event, Deployment.Failed))
     assert (failed.fault, DIGEST in failed.reason) == (Fault.PROVIDER, True)

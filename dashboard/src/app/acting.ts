@@ -6,6 +6,6 @@ import { moment } from "./router";
 /** Empty when actions are on. */
 export const whyNoActions = computed((): string => {
   if (moment.value) return "You look at the past, which can't be changed. Go back to now to act.";
-  if (link.value.state === "reconnecting") return "The connection to the DMS is lost, so what you see may be old. Actions come back with it.";
+  if (link.value.reason) return "There is no connection to the DMS, so what you see may be old. Actions come back with it.";
   return "";
 });

@@ -23,7 +23,8 @@ export function cpu(mhz: number): string {
 
 /** Decimal text of the API, without needless zeros: "0.40". */
 export function ntx(amount: string | number): string {
-  const [units = "0", part = ""] = String(amount).split(".");
+  const text = String(amount);
+  const [units = "0", part = ""] = (/e/i.test(text) ? Number(text).toFixed(15) : text).split(".");
   return `${whole(Number(units))}${part.replace(/0+$/, "") === "" ? "" : `.${part.replace(/0+$/, "").padEnd(2, "0")}`} NTX`;
 }
 

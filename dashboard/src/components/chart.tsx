@@ -16,6 +16,13 @@ interface Props {
 /** Hours and minutes, with seconds where ticks are closer than a minute. */
 const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 const CLOCK_SECONDS = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+/** Two minutes at least: few samples are no reason for a scale of years. */
+const SHORTEST_SECONDS = 120;
+const shownTime = (self: uPlot): [number, number] => {
+  const times = self.data[0] ?? [];
+  const last = times.at(-1) ?? 0;
+  return [Math.min(times[0] ?? last, last - SHORTEST_SECONDS), last];
+};
 const clock = (_self: uPlot, ticks: number[], _axis: number, _space: number, step: number): string[] =>
   ticks.map((tick) => (step < 60 ? CLOCK_SECONDS : CLOCK).format(tick * 1000));
 
@@ -35,7 +42,7 @@ export function Chart({ times, x = "time", lines, heightPx = 140, label, value }
         height: heightPx,
         legend: { show: false },
         cursor: { drag: { x: false, y: false } },
-        scales: { x: { time: x === "time" }, y: { range: (_self, low, high) => [Math.min(0, low), high > 0 ? high * 1.05 : 1] } },
+        scales: { x: { time: x === "time", ...(x === "time" && { range: shownTime }) }, y: { range: (_self, low, high) => [Math.min(0, low), high > 0 ? high * 1.05 : 1] } },
         axes: [{ ...axis, space: 74, ...(x === "time" && { values: clock }) }, { ...axis, size: 76, values: (_self, ticks) => ticks.map((tick) => value(tick)) }],
         series: [{}, ...lines.map(({ name, tone }) => ({ label: name, stroke: style.getPropertyValue(`--${tone}`).trim() || ink, width: 1.5, spanGaps: false, points: { show: false } }))],
       },

@@ -12,7 +12,14 @@ interface Props {
 
 const HEIGHT_PX = 190;
 const DAY_SECONDS = 86_400;
+const FEWEST_DAYS = 14;
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "2-digit", month: "short", timeZone: "UTC" });
+
+/** A fortnight at least, so that a bar is a day wide however few there are. */
+function shownDays(times: readonly number[]): [number, number] {
+  const [first, last] = [times[0] ?? 0, times.at(-1) ?? 0];
+  return [Math.min(first, last - FEWEST_DAYS * DAY_SECONDS) - DAY_SECONDS / 2, last + DAY_SECONDS / 2];
+}
 
 export function DayBars({ times, values, label, value }: Props) {
   const box = useRef<HTMLDivElement>(null);
@@ -29,7 +36,7 @@ export function DayBars({ times, values, label, value }: Props) {
         legend: { show: false },
         cursor: { show: false },
         scales: {
-          x: { range: (_self, first, last) => [first - DAY_SECONDS, last + DAY_SECONDS] },
+          x: { range: () => shownDays(times) },
           y: { range: (_self, _low, high) => [0, high > 0 ? high * 1.1 : 1] },
         },
         axes: [

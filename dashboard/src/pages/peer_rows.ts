@@ -1,13 +1,5 @@
 /** Connected peers and known providers as one list: who is connected first, the nearest first. */
-import type { Provider } from "./cp/types";
-
-/** As `/peers` has it. rtt_ms, since: where the connection tells. */
-export interface ConnectedPeer {
-  ID: string;
-  Addrs: string[];
-  rtt_ms?: number | null;
-  since?: string | null;
-}
+import type { ConnectedPeer, Provider } from "../api/answers";
 
 export interface PeerRow {
   peerId: string;

@@ -1,6 +1,6 @@
 /** `/peers`: who this node is connected to, and which of them are providers. */
 import { send } from "../api/client";
-import { cpu, duration, memory, plain, whole } from "../app/format";
+import { cpu, duration, memory, ntx, plain, whole } from "../app/format";
 import "../styles/provider.css";
 import { useRegularly } from "../app/regularly";
 import { usePageTitle } from "../app/title";
@@ -8,8 +8,8 @@ import { now, useView } from "../app/view";
 import { Action, useDoing } from "../components/action";
 import { Empty, Peer, Trouble } from "../components/parts";
 import { counted } from "./cp/deployments";
-import { median, peerRows, type ConnectedPeer, type PeerRow } from "./peer_rows";
-import type { Provider } from "./cp/types";
+import { median, peerRows, type PeerRow } from "./peer_rows";
+import type { ConnectedPeer, Provider } from "../api/answers";
 
 /** Connections and their round trips are no events. */
 const EVERY_MS = 15_000;
@@ -73,7 +73,7 @@ function PeerTableRow({ row, busy, choose }: { row: PeerRow; busy: boolean; choo
       <td data-label="Connected">{row.own ? "–" : !connected ? "no" : since === null ? "yes" : `for ${duration(Math.max(0, Math.floor(since)))}`}</td>
       <td data-label="Provider">{!provider ? <span class="none">no</span> : provider.online ? "✔ takes jobs" : `⚠ offline${provider.hindrance ? `: ${plain(provider.hindrance)}` : ""}`}</td>
       <td data-label="Free">{provider ? `${cpu(provider.free.cpu_mhz)}, ${memory(provider.free.memory_mb)}${gpusOf(provider)}` : "–"}</td>
-      <td class="number" data-label="NTX a minute">{provider ? plain(provider.ntx_price) : "–"}</td>
+      <td class="number" data-label="NTX a minute">{provider ? ntx(provider.ntx_price).replace(" NTX", "") : "–"}</td>
       <td>
         {row.isDefault && <b>default </b>}
         {row.isDefault && <Action busy={busy} label="Clear the default provider" onClick={() => choose("")}>Clear</Action>}

@@ -271,6 +271,8 @@ def _allow(routes: Iterable[Route]) -> Callable[[str], str]:
     patterns = [(re.compile(_STEP.sub(_pattern_of_step, address)), found) for address, found in methods.items()]
 
     def allow(path: str) -> str:
+        if path in methods:  # as the description has it: an address without parameters comes first
+            return ", ".join(sorted(methods[path] | {"OPTIONS"}))
         fitting = [found for pattern, found in patterns if pattern.fullmatch(path)]
         return ", ".join(sorted(set().union(*fitting) | {"OPTIONS"}))
 

@@ -50,6 +50,7 @@ async def test_it_is_usable_by_all(dmses: Dmses, browser: Browser, shown: Shown,
     async with watched(browser, color_scheme=theme, viewport=WIDE) as pages:
         page = await pages.open(f"{dms.url}/dashboard{PLACES[place].format(**shown._asdict())}")
         await settled(page)
+        assert (await page.locator("main h1").first.inner_text() == "No such page") is (place == "no-such-page")
         found = [*await findings(page)]
         await page.screenshot(path=SCREENSHOTS / f"{place}-{theme}.png", full_page=True)
         await page.set_viewport_size(PHONE)  # type: ignore[arg-type]

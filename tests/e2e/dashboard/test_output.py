@@ -10,7 +10,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.e2e.dashboard.conftest import Dmses
-from tests.fixtures.browser import Watched, watched
+from tests.fixtures.browser import AWAY, Watched, watched
 from tests.fixtures.dms import Dms, pair
 from tests.fixtures.process_jobs import PROCESSES, begin, over, touch
 
@@ -120,7 +120,7 @@ async def test_a_daemon_restarted_under_the_page_is_nothing_but_a_pause(
     job_id = await begin(sp, MOVING)
     page = await pages.open(address(sp, job_id))
     await expect(line(page, "first 199")).to_be_visible()
-    pages.allowed += ["WebSocket connection", "ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET"]
+    pages.allowed += AWAY
     sp.kill9()
     await expect(page.get_by_test_id("freshness")).to_contain_text("reconnecting, last seen")
     await expect(page.locator(".stale-notice")).to_be_visible()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shlex
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 from tests.e2e.dashboard.conftest import Dmses
-from tests.fixtures.browser import Watched
+from tests.fixtures.browser import AWAY, Watched
 from tests.fixtures.dms import request_body
 from tests.fixtures.images import SHELL_IMAGE
 
@@ -206,3 +207,38 @@ async def test_a_payment_that_is_refused_is_told_so(dmses: Dmses, pages: Watched
         await expect(page.get_by_label("Payment", exact=True)).to_have_count(0)
     await expect(now(page)).to_contain_text("The job failed")
     await expect(now(page)).to_contain_text("No payment was accepted for this job.")
+
+
+async def test_of_a_long_list_only_what_is_in_sight_is_fetched_and_in_the_page(dmses: Dmses, pages: Watched) -> None:
+    oldest = await asked(dmses)
+    for _ in range(15):
+        await asyncio.gather(*(asked(dmses) for _ in range(8)))
+    newest = await asked(dmses)
+    page = await pages.open(f"{dmses.requester.url}/dashboard/sp")
+    await expect(page.locator(f'a[href$="{newest}"]')).to_be_visible()
+    assert await page.locator(".job-row").count() < 50
+    assert [url for url in pages.requested if "offset=100" in url] == []
+    await page.locator(".virtual.jobs").evaluate("box => box.scrollTop = box.scrollHeight * 0.7")
+    await expect(page.locator(".job-row.missing")).to_have_count(0)
+    await page.get_by_label("Order").select_option("requested_at.asc")
+    await page.get_by_label("Search").fill(oldest)
+    await expect(page.locator(f'a[href$="{oldest}"]')).to_be_visible()
+    assert [url for url in pages.requested if "offset=100" in url] != []
+    assert await page.locator(".job-row").count() < 50
+
+
+async def test_a_daemon_that_was_away_is_nothing_but_a_pause(dmses: Dmses, pages: Watched) -> None:
+    pages.allowed += AWAY
+    sp, job_id = dmses.requester, await asked(dmses)
+    page = await pages.open(f"{sp.url}/dashboard/sp?q={job_id}")
+    row = page.get_by_role("listitem").filter(has=page.locator(f'a[href$="{job_id}"]'))
+    stop = row.get_by_role("button", name="Stop")
+    await expect(stop).to_be_enabled()
+    sp.kill9()
+    await expect(stop).to_be_disabled()
+    await expect(row).to_contain_text("awaiting")  # what was shown stays
+    sp.start()
+    await sp.ready()
+    await expect(stop).to_be_enabled()
+    await sp.post(f"/jobs/{job_id}/stop", {})
+    await expect(row).to_contain_text("failed")

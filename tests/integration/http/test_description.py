@@ -160,6 +160,7 @@ async def test_a_method_that_is_not_there_is_told_which_are(node: Node) -> None:
         for path, allowed in (
             (f"{API}/jobs", "GET, HEAD, OPTIONS"),
             (f"{API}/jobs/{job}", "GET, HEAD, OPTIONS"),
+            (f"{API}/jobs/stop", "OPTIONS, POST"),
             (f"{API}/device/status", "GET, HEAD, OPTIONS, POST"),
             (f"{API}/projections/jobs/rebuild", "OPTIONS, POST"),
             ("/run/deploy", "GET"),

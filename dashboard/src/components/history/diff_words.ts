@@ -1,22 +1,12 @@
 /** What changed between two moments, in sentences. Pure. */
+import type { Difference } from "../../api/answers";
 import { cpu, duration, memory, ntx, short, whole } from "../../app/format";
 
 type Row = Readonly<Record<string, unknown>>;
 
-export interface Changed {
-  key: string;
-  before: Row | null;
-  after: Row | null;
-}
-
-/** Answer of `/diff`. */
-export interface Diff {
-  from: number;
-  to: number;
-  events: number;
-  jobs: Changed[];
-  capacity: Changed[];
-}
+/** before, after: rows of a view. */
+export type Changed = Omit<Difference["jobs"][number], "before" | "after"> & { before: Row | null; after: Row | null };
+export type Diff = Omit<Difference, "jobs" | "capacity"> & { jobs: Changed[]; capacity: Changed[] };
 
 /** page: where there is more of it; empty: nowhere. details: one after the other. */
 export interface Told {

@@ -1,20 +1,9 @@
 /** The log as a line of positions with times. Pure. */
 
-/** A span of time. position: of its first event. */
-export interface Bucket {
-  position: number;
-  time: string | null;
-  count: number;
-}
+import type { Density } from "../../api/answers";
 
-/** Answer of `/events/density`. */
-export interface LogSpan {
-  first_position: number;
-  head: number;
-  first_time: string | null;
-  last_time: string | null;
-  buckets: Bucket[];
-}
+/** Each bucket is a span of time; position: of its first event. */
+export type LogSpan = Density;
 
 export interface Bar {
   /** From 0 to 1000, over all positions. */

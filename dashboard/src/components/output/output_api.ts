@@ -1,4 +1,5 @@
 /** A job's output as the API gives it. */
+import type { OutputGap, OutputSearch, OutputWindow } from "../../api/answers";
 import { address, get } from "../../api/client";
 import { onOutput } from "../../live/live";
 import type { GrowingLine, OutputLine, Problem } from "../../live/protocol";
@@ -13,26 +14,13 @@ export interface OutputJob {
 }
 
 /** Lines `first` to `last` are not here. */
-export interface Gap {
-  first: number;
-  last: number;
-  reason: string;
-}
+export type Gap = OutputGap;
 
 /**
  * next: where the next page goes on, in the direction that was read; null: nothing is there. total_lines: of both
  * streams, which is the number of the last one. sealed: there will be no more. damage: how it differs from what was sealed.
  */
-export interface OutputPage {
-  lines: OutputLine[];
-  next: number | null;
-  total_lines: number;
-  total_bytes: number;
-  sealed: boolean;
-  truncated: boolean;
-  damage: string;
-  gaps: Gap[];
-}
+export type OutputPage = Omit<OutputWindow, "lines"> & { lines: OutputLine[] };
 
 /** Lines behind `after`, or the last ones before `before`, or the last ones of all. */
 export interface PageWanted {
@@ -44,11 +32,7 @@ export interface PageWanted {
 }
 
 /** count: of the lines that were looked at. next: where to search on. */
-export interface SearchPage {
-  lines: { seq: number }[];
-  count: number;
-  next: number | null;
-}
+export type SearchPage = OutputSearch;
 
 export interface SearchWanted {
   q: string;

@@ -2,13 +2,13 @@
 import { useSignal } from "@preact/signals";
 import { send } from "../../api/client";
 import { whyNoActions } from "../../app/acting";
-import { plain } from "../../app/format";
+import { ntx, plain } from "../../app/format";
 import { moment } from "../../app/router";
 import { useView } from "../../app/view";
 import { useDoing } from "../../components/action";
 import { Trouble } from "../../components/parts";
-import { takingJobs, type DeviceStatus } from "./reasons";
-import type { Provider } from "./types";
+import { takingJobs } from "./reasons";
+import type { DeviceStatus, Provider } from "../../api/answers";
 
 export function Availability({ row }: { row: Provider }) {
   const status = useView<DeviceStatus>("/device/status", { types: ["device.*", "deployment.*", "hold.*"], presentOnly: true });
@@ -21,7 +21,7 @@ export function Availability({ row }: { row: Provider }) {
       </div>
       {reasons.length > 0 && <ul class="reasons" aria-label="Why no jobs are taken">{reasons.map((reason) => <li>{plain(reason)}</li>)}</ul>}
       {remarks.map((remark) => <p class="faint">{plain(remark)}</p>)}
-      <p class="faint">At least {row.ntx_price} NTX a minute, channel {plain(row.channel)}{row.network && <>, jobs’ network: {plain(row.network)}</>}.</p>
+      <p class="faint">At least {ntx(row.ntx_price)} a minute, channel {plain(row.channel)}{row.network && <>, jobs’ network: {plain(row.network)}</>}.</p>
     </div>
   );
 }

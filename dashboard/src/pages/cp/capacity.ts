@@ -3,7 +3,7 @@
  * them. As `projections/capacity.py` folds them, with as much as the page knows of jobs that began before it was opened.
  */
 import { topicOf, type LogEvent } from "../../live/protocol";
-import type { Deployment, Gpu, Provider, Resources } from "./types";
+import type { Deployment, Gpu, Provider, Resources } from "../../api/answers";
 
 /** What one job holds. shared: it has its GPUs together with other jobs. */
 interface Held {

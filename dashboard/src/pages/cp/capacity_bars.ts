@@ -1,6 +1,6 @@
 /** A machine's capacity as parts of bars that add up to what it has. */
 import type { Segment } from "../../components/parts";
-import type { Gpu, Provider } from "./types";
+import type { Gpu, Provider } from "../../api/answers";
 
 export interface CapacityBar {
   label: string;

@@ -5,7 +5,7 @@ import { moment } from "../../app/router";
 import { useView } from "../../app/view";
 import { Bar } from "../../components/parts";
 import { gpuBar, resourceBar } from "./capacity_bars";
-import type { Provider } from "./types";
+import type { GpuStatus, Provider } from "../../api/answers";
 
 const LEGEND = [["reserved", "reserved by jobs"], ["held", "on hold for jobs not paid yet"], ["free", "free"], ["rest", "not offered"]] as const;
 
@@ -27,18 +27,9 @@ export function CapacityBars({ row }: { row: Provider }) {
   );
 }
 
-interface GpuNow {
-  uuid: string;
-  present: boolean;
-  utilization_percent: number | null;
-  temperature_celsius: number | null;
-  power_watts: number | null;
-  jobs: string[];
-}
-
 function GpuBars({ row }: { row: Provider }) {
-  const now = useView<GpuNow[]>("/gpu/status", { types: ["device.gpus_changed", "deployment.accepted", "deployment.container_exited", "deployment.failed", "deployment.stopped"], presentOnly: true });
-  const of = (uuid: string): GpuNow | undefined => (moment.value ? undefined : now.answer.value?.body.find((gpu) => gpu.uuid === uuid));
+  const now = useView<GpuStatus[]>("/gpu/status", { types: ["device.gpus_changed", "deployment.accepted", "deployment.container_exited", "deployment.failed", "deployment.stopped"], presentOnly: true });
+  const of = (uuid: string): GpuStatus | undefined => (moment.value ? undefined : now.answer.value?.body.find((gpu) => gpu.uuid === uuid));
   return (
     <>
       {row.gpus.map((gpu) => {
@@ -54,7 +45,7 @@ function GpuBars({ row }: { row: Provider }) {
   );
 }
 
-function gpuWords({ present, utilization_percent, temperature_celsius, power_watts }: GpuNow): string {
+function gpuWords({ present, utilization_percent, temperature_celsius, power_watts }: GpuStatus): string {
   if (!present) return "The driver lost this card while a job holds it.";
   const parts = [
     utilization_percent === null ? "" : `${utilization_percent} % busy`,

@@ -6,20 +6,7 @@ import { useDoing } from "../../components/action";
 import { Trouble } from "../../components/parts";
 import { counted } from "./deployments";
 import { sum, toClaim } from "./rewards";
-import type { Transaction } from "./types";
-
-/** The signed answer to a claim. */
-export interface Reward {
-  job_id: string;
-  reward_type: string;
-  price: string;
-  to_provider: string;
-  to_requester: string;
-  datum: string;
-  signature_datum: string;
-  action: string;
-  signature_action: string;
-}
+import type { Reward, Transaction } from "../../api/answers";
 
 export interface Claims {
   rewards: Signal<readonly Reward[]>;

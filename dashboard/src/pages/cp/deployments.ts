@@ -1,7 +1,7 @@
 /** What a provider wants to know of a job that runs here. */
 import { duration, whole } from "../../app/format";
 import type { Happening } from "../../domain/job_steps";
-import type { Deployment } from "./types";
+import type { Deployment } from "../../api/answers";
 
 export const OPEN_STATUSES = ["requested", "awaiting", "funding", "submitted", "accepted", "created", "running", "stopping"];
 export const ALL_STATUSES = [...OPEN_STATUSES, "completed", "failed", "stopped", "rejected"];

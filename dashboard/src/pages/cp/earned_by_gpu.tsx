@@ -6,7 +6,7 @@ import { useView } from "../../app/view";
 import { Trouble } from "../../components/parts";
 import { onEvents } from "../../live/live";
 import { earnedByGpu, MOST_JOBS, withCards, WITHOUT_GPU, type CardsOfJobs } from "./earned_gpus";
-import type { Earnings } from "./earnings_days";
+import type { Earnings } from "../../api/answers";
 import { EARNING_EVENTS } from "./today";
 
 export function EarnedByGpu({ since }: { since: string }) {

@@ -7,7 +7,7 @@ import { VirtualList } from "../../components/virtual_list";
 import { ClaimResult, useClaims, type Claims } from "./claim";
 import { usePagedJobs } from "./paged_jobs";
 import { isNothing, rewardWords } from "./rewards";
-import type { Deployment } from "./types";
+import type { Deployment } from "../../api/answers";
 
 const ENDED = "completed,failed,stopped";
 

@@ -1,6 +1,6 @@
 /** Which GPU earned what: the jobs' amounts, by the cards that the event says which took them. */
 import type { LogEvent } from "../../live/protocol";
-import type { Earned } from "./earnings_days";
+import type { Earned } from "../../api/answers";
 import { amountText, units } from "./rewards";
 
 export const MOST_JOBS = 10_000;

@@ -2,7 +2,7 @@
 import { ntx, plain, whole } from "../../app/format";
 import { useView } from "../../app/view";
 import { Peer, Trouble } from "../../components/parts";
-import type { Earned, Earnings } from "./earnings_days";
+import type { Earned, Earnings } from "../../api/answers";
 import { EARNING_EVENTS } from "./today";
 
 /** items: where they are known already. */

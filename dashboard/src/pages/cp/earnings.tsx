@@ -9,7 +9,9 @@ import { Action } from "../../components/action";
 import { DayBars } from "../../components/day_bars";
 import { Empty, Trouble } from "../../components/parts";
 import { ClaimResult, useClaims } from "./claim";
-import { daily, NOTHING_EARNED, sinceDays, type Earnings } from "./earnings_days";
+import { counted } from "./deployments";
+import type { Earnings } from "../../api/answers";
+import { daily, NOTHING_EARNED, sinceDays } from "./earnings_days";
 import { EarnedByGpu } from "./earned_by_gpu";
 import { EarnedByJob } from "./earned_by_job";
 import { EarnedTable } from "./earned_table";
@@ -31,7 +33,7 @@ export function ComputeProviderEarnings() {
     <section>
       <h1>Earnings</h1>
       <ClaimCard />
-      <div class="row">
+      <div class="row choices-row">
         <Choice name="Period" query="period" values={PERIODS} chosen={period} />
         <Choice name="Rows" query="by" values={GROUPS} chosen={group} />
         <a class="push" href={csv(group, since)} download>CSV</a>
@@ -44,7 +46,7 @@ export function ComputeProviderEarnings() {
       )}
       {items.length > 0 && (
         <div class="card">
-          <p class="chart-title"><b>Earned by day (UTC)</b><span data-testid="earned-total">{ntx(total.earned_ntx)} by {total.jobs} jobs</span></p>
+          <p class="chart-title"><b>Earned by day (UTC)</b><span data-testid="earned-total">{ntx(total.earned_ntx)} by {counted(total.jobs, "job")}</span></p>
           <DayBars {...bars(items)} label="Earned by day" value={(value) => `${Number(value.toPrecision(3))} NTX`} />
         </div>
       )}

@@ -1,22 +1,8 @@
 /** What was earned, as `/earnings` groups it, in the shape of charts and periods. */
 
-/** Amounts: NTX, decimal text. group: a day (UTC), a peer id or a job id. */
-export interface Earned {
-  group: string;
-  jobs: number;
-  earned_ntx: string;
-  claimed_ntx: string;
-  paid_ntx: string;
-  to_claim_ntx: string;
-}
+import type { Earned } from "../../api/answers";
 
-export interface Earnings {
-  items: Earned[];
-  total: Earned;
-  next_token: string;
-}
-
-export const NOTHING_EARNED: Earned = { group: "", jobs: 0, earned_ntx: "0", claimed_ntx: "0", paid_ntx: "0", to_claim_ntx: "0" };
+export const NOTHING_EARNED: Earned = { group: "", jobs: 0, earned_ntx: "0", claimed_ntx: "0", paid_ntx: "0", to_claim_ntx: "0", spent_ntx: "0" };
 
 /** When the viewer's own day began, as the API takes a time. */
 export function midnight(nowMs: number): string {

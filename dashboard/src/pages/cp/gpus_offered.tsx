@@ -1,7 +1,7 @@
 /** Which GPUs are offered, and why one is not. */
 import { memory, plain } from "../../app/format";
 import { useView } from "../../app/view";
-import type { Hardware } from "./types";
+import type { Hardware } from "../../api/answers";
 
 export function GpusOffered({ gpus, onboarded }: { gpus: Hardware["gpus"]; onboarded: boolean }) {
   const capacity = useView<{ hindrance: string }>("/gpu/capacity", { types: ["device.*"], presentOnly: true });

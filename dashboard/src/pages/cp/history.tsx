@@ -8,7 +8,7 @@ import { Status } from "../../components/status";
 import { VirtualList } from "../../components/virtual_list";
 import { ALL_STATUSES, counted, OPEN_STATUSES } from "./deployments";
 import { usePagedJobs } from "./paged_jobs";
-import type { Deployment } from "./types";
+import type { Deployment } from "../../api/answers";
 
 const ROW_PX = 44;
 const GROUPS: readonly (readonly [string, string])[] = [["", "any state"], [OPEN_STATUSES.join(","), "not over"], ...ALL_STATUSES.slice(4).map((status) => [status, status] as const)];

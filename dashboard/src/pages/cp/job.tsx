@@ -17,7 +17,7 @@ import { EndDialog } from "./end_job";
 import { JobTimeline } from "./job_timeline";
 import { endingJob, useUsage } from "./machine";
 import { expected, rewardWords } from "./rewards";
-import type { Deployment } from "./types";
+import type { Deployment } from "../../api/answers";
 import { JobUsage } from "./usage_view";
 
 export function ComputeProviderJob({ params }: { params: Record<string, string> }) {

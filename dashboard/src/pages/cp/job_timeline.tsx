@@ -1,7 +1,7 @@
 /** What happened to a job here, event by event, with the time between. */
 import { duration, plain } from "../../app/format";
 import { Time } from "../../components/parts";
-import type { JobEvent } from "../sp/shapes";
+import type { JobEvent } from "../../api/answers";
 import { timeline } from "./deployments";
 
 export function JobTimeline({ events }: { events: readonly JobEvent[] }) {

@@ -8,7 +8,7 @@ import { link, onUsage } from "../../live/live";
 import type { LogEvent } from "../../live/protocol";
 import { CAPACITY_EVENTS, moved, remembered, seenBefore } from "./capacity";
 import { OPEN_STATUSES } from "./deployments";
-import type { Deployment, DeviceUsage, Provider, UsageNews } from "./types";
+import type { Deployment, DeviceUsage, Provider, UsageNews } from "../../api/answers";
 import { NO_USAGE, usageOf, withSample, type Usage } from "./usage";
 
 const MOST_RUNNING = 200;

@@ -1,5 +1,6 @@
 /** Taking the machine off the network, with what that means told before. */
 import { useSignal } from "@preact/signals";
+import type { OffboardForecast } from "../../api/answers";
 import { send } from "../../api/client";
 import { whyNoActions } from "../../app/acting";
 import { plain } from "../../app/format";
@@ -7,12 +8,6 @@ import { useView } from "../../app/view";
 import { Action, useDoing } from "../../components/action";
 import { Dialog } from "../../components/dialog";
 import { Trouble } from "../../components/parts";
-
-/** As the DMS foresees it. means: in words. */
-interface Forecast {
-  needs_force: boolean;
-  means: string[];
-}
 
 export function Offboarding() {
   const asking = useSignal(false);
@@ -27,7 +22,7 @@ export function Offboarding() {
 }
 
 function OffboardDialog({ close }: { close: () => void }) {
-  const forecast = useView<Forecast>("/onboarding/offboard", { types: ["deployment.*", "hold.*"], presentOnly: true });
+  const forecast = useView<OffboardForecast>("/onboarding/offboard", { types: ["deployment.*", "hold.*"], presentOnly: true });
   const force = useSignal(false);
   const { busy, trouble, run } = useDoing();
   const found = forecast.answer.value?.body;

@@ -4,7 +4,7 @@ import { cpu, memory, whole } from "../../app/format";
 import { AmountSlider } from "../../components/slider";
 import { checkAddress } from "../../domain/wallet";
 import type { Offer, OfferField } from "./offer_rules";
-import type { Hardware } from "./types";
+import type { Hardware } from "../../api/answers";
 
 interface Props {
   offer: Offer;

@@ -1,6 +1,6 @@
 /** Holds an offer of this machine against the rules that the DMS told, so that they are shown before it refuses. */
 import { checkAddress } from "../../domain/wallet";
-import type { Hardware, OfferLimits } from "./types";
+import type { Hardware, OfferLimits } from "../../api/answers";
 
 /** Why the amount would be refused, or "". */
 export function wrongAmount(name: string, value: number, { least, most, reserved }: OfferLimits, unit: (value: number) => string): string {

@@ -8,7 +8,7 @@ import { Trouble } from "../../components/parts";
 import { GpusOffered } from "./gpus_offered";
 import { AddressField, AmountFields, ChannelField } from "./offer_form";
 import { cardanoWords, wrongOffer, type Offer } from "./offer_rules";
-import type { Hardware } from "./types";
+import type { Hardware } from "../../api/answers";
 
 const USUAL_CHANNEL = "nunet-test";
 const UNITS = { cpu, memory };

@@ -5,7 +5,7 @@ import { ApiError, get } from "../../api/client";
 import { moment } from "../../app/router";
 import { SparseRows } from "../../domain/sparse_rows";
 import { onEvents } from "../../live/live";
-import type { Deployment } from "./types";
+import type { Deployment } from "../../api/answers";
 
 const PAGE = 50;
 const SETTLE_MS = 250;

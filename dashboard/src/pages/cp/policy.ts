@@ -1,18 +1,9 @@
 /** Lists of images and peers whose jobs are taken or refused, as text with an entry a line. */
 
-export interface Lists {
-  allow: string[];
-  deny: string[];
-}
-
-/** As `/device/policy` has it. */
-export interface Policy {
-  images: Lists;
-  peers: Lists;
-}
+import type { Policy, PolicyLists } from "../../api/answers";
 
 export const MOST_ENTRIES = 1000;
-export type ListName = `${keyof Policy}.${keyof Lists}`;
+export type ListName = `${keyof Policy}.${keyof PolicyLists}`;
 export type Texts = Record<ListName, string>;
 
 export const LIST_NAMES: readonly ListName[] = ["images.deny", "images.allow", "peers.deny", "peers.allow"];
@@ -25,7 +16,7 @@ export function textsOf(policy: Policy): Texts {
 export const entriesOf = (text: string): string[] => text.split(/[\n,]/).map((line) => line.trim()).filter((line) => line !== "");
 
 export function policyOf(texts: Texts): Policy {
-  const of = (kind: keyof Policy): Lists => ({ allow: entriesOf(texts[`${kind}.allow`]), deny: entriesOf(texts[`${kind}.deny`]) });
+  const of = (kind: keyof Policy): PolicyLists => ({ allow: entriesOf(texts[`${kind}.allow`]), deny: entriesOf(texts[`${kind}.deny`]) });
   return { images: of("images"), peers: of("peers") };
 }
 

@@ -2,10 +2,11 @@
 import { useId } from "preact/hooks";
 import { useSignal } from "@preact/signals";
 import { send } from "../../api/client";
+import type { Policy } from "../../api/answers";
 import { useView } from "../../app/view";
 import { Action, useDoing } from "../../components/action";
 import { Trouble } from "../../components/parts";
-import { effect, entriesOf, LIST_NAMES, policyOf, samePolicy, textsOf, wrongList, type ListName, type Policy, type Texts } from "./policy";
+import { effect, entriesOf, LIST_NAMES, policyOf, samePolicy, textsOf, wrongList, type ListName, type Texts } from "./policy";
 
 const TITLES: Record<ListName, string> = {
   "images.deny": "Images refused",

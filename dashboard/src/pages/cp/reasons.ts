@@ -1,16 +1,6 @@
 /** Whether jobs are taken, and if not, why, and what to do about it. */
 import { onboarded } from "./capacity";
-import type { Provider } from "./types";
-
-/** As `/device/status` has it. online: as its owner set it. reasons: why no job is taken; older DMSes tell none. */
-export interface DeviceStatus {
-  online: boolean;
-  accepting?: boolean;
-  reasons?: readonly { kind: string; reason: string }[];
-  hindrance?: string;
-  network?: string;
-  network_trouble?: string;
-}
+import type { DeviceStatus, Provider } from "../../api/answers";
 
 export interface Taking {
   taking: boolean;

@@ -1,24 +1,16 @@
 /** What peers wanted of this machine of late, and why they did not get it: also what was refused before any payment. */
+import type { RefusedPeer } from "../../api/answers";
 import { plain } from "../../app/format";
 import { useRegularly } from "../../app/regularly";
 import { useView } from "../../app/view";
 import { Peer, Time, Trouble } from "../../components/parts";
 import { counted } from "./deployments";
 
-interface Refused {
-  peer_id: string;
-  kind: string;
-  reason: string;
-  job_id: string;
-  count: number;
-  last_at: string;
-}
-
 /** A refusal before payment is no event. */
 const EVERY_MS = 10_000;
 
 export function RefusedLately() {
-  const refused = useView<{ items: Refused[] }>("/device/refusals", { presentOnly: true, types: ["deployment.rejected", "device.*"] });
+  const refused = useView<{ items: RefusedPeer[] }>("/device/refusals", { presentOnly: true, types: ["deployment.rejected", "device.*"] });
   useRegularly(refused.reload, EVERY_MS);
   const items = refused.answer.value?.body.items ?? [];
   return (

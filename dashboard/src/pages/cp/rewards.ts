@@ -1,5 +1,5 @@
 /** What a provider's jobs earn: the rule of docs/rewards.md, and sums in exact decimals. */
-import type { Deployment, Transaction } from "./types";
+import type { Deployment, Transaction } from "../../api/answers";
 
 const PLACES = 8;
 const UNIT = 10n ** BigInt(PLACES);

@@ -8,7 +8,7 @@ import { Sparkline } from "../../components/sparkline";
 import { Status } from "../../components/status";
 import { leftWords, secondsLeft } from "./deployments";
 import { endingJob, type FollowedMachine } from "./machine";
-import type { Deployment, Sample } from "./types";
+import type { Deployment, Sample } from "../../api/answers";
 import type { Usage } from "./usage";
 
 /** Of a sparkline: ten minutes at a sample every ten seconds. */

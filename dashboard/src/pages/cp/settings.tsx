@@ -16,7 +16,7 @@ import { AmountFields } from "./offer_form";
 import { wrongOffer, type Offer } from "./offer_rules";
 import { PolicyLists } from "./policy_lists";
 import { RefusedLately } from "./refused_lately";
-import type { Hardware, Provider } from "./types";
+import type { Hardware, Provider } from "../../api/answers";
 
 const UNITS = { cpu, memory };
 

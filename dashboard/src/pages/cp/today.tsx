@@ -7,7 +7,8 @@ import { Action } from "../../components/action";
 import { Trouble } from "../../components/parts";
 import { ClaimResult, useClaims } from "./claim";
 import { counted } from "./deployments";
-import { midnight, NOTHING_EARNED, type Earnings } from "./earnings_days";
+import type { Earnings } from "../../api/answers";
+import { midnight, NOTHING_EARNED } from "./earnings_days";
 import { isNothing } from "./rewards";
 
 export const EARNING_EVENTS = ["deployment.*", "payment.*"];

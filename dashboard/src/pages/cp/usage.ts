@@ -1,5 +1,5 @@
 /** What the machine and its jobs used in the last hour: the answer of `/device/usage`, moved on by each new sample. */
-import type { DeviceUsage, Sample, UsageNews } from "./types";
+import type { DeviceUsage, Sample, UsageNews } from "../../api/answers";
 
 const KEPT_MS = 3_600_000;
 const MOST_SAMPLES = 400;

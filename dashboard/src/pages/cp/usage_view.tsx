@@ -2,7 +2,7 @@
 import { cpu, memory } from "../../app/format";
 import { Chart } from "../../components/chart";
 import { Trouble } from "../../components/parts";
-import type { Sample } from "./types";
+import type { Sample } from "../../api/answers";
 import { gpuLines, linesOf, type Usage } from "./usage";
 
 const coresText = (cores: number): string => `${cores.toFixed(cores < 10 ? 2 : 1)} cores`;
@@ -29,7 +29,7 @@ function UsageCharts({ samples, coresNote, memoryNote }: { samples: readonly Sam
   return (
     <div class="grid">
       <Titled title="CPU" note={`${lastOf(lines.cores, coresText)}${coresNote}`}>
-        <Chart times={lines.times} lines={[{ name: "CPU", values: lines.cores, tone: "running" }]} label="CPU" value={coresText} />
+        <Chart times={lines.times} lines={[{ name: "CPU", values: lines.cores, tone: "running" }]} label="CPU, in cores" value={(cores) => cores.toFixed(2)} />
       </Titled>
       <Titled title="Memory" note={`${lastOf(lines.memoryMb, memory)}${memoryNote}`}>
         <Chart times={lines.times} lines={[{ name: "Memory", values: lines.memoryMb, tone: "completed" }]} label="Memory" value={memory} />

@@ -1,5 +1,5 @@
 /** How many jobs are in which state at present, and what they cost; each count filters the list. */
-import type { JobsSummary } from "./shapes";
+import type { JobsSummary } from "../../api/answers";
 import { ntx, whole } from "../../app/format";
 import { queryValue, setQuery } from "../../app/router";
 import { usePageTitle } from "../../app/title";

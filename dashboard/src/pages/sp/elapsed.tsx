@@ -4,7 +4,7 @@ import { moment } from "../../app/router";
 import { now } from "../../app/view";
 import { Time } from "../../components/parts";
 import { ifStopped } from "../../domain/job_money";
-import type { JobRow } from "./shapes";
+import type { JobRow } from "../../api/answers";
 
 export const ranSeconds = (job: Pick<JobRow, "started_at" | "ended_at" | "duration_seconds">, nowMs: number): number =>
   job.ended_at ? job.duration_seconds : job.started_at ? Math.max(0, (nowMs - Date.parse(job.started_at)) / 1000) : 0;

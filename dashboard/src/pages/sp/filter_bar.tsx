@@ -1,6 +1,6 @@
 /** The list's filters, each in the address. */
 import type { Ref } from "preact";
-import type { Provider } from "./shapes";
+import type { Provider } from "../../api/answers";
 import { plain, short } from "../../app/format";
 import { queryValue, setQuery } from "../../app/router";
 import { useView } from "../../app/view";

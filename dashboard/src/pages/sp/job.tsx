@@ -20,7 +20,7 @@ import { Record } from "./record";
 import { ResultsTab } from "./results";
 import { StopDialog } from "./stop_dialog";
 import { TimelineView } from "./timeline";
-import type { JobRow } from "./shapes";
+import type { JobRow } from "../../api/answers";
 import "../../styles/sp_job.css";
 
 export function ServiceProviderJob({ params }: { params: Record<string, string> }) {

@@ -5,7 +5,7 @@ import { jobOf, patched } from "../../domain/job_patch";
 import type { Happening } from "../../domain/job_steps";
 import { onEvents, onReturn } from "../../live/live";
 import { topicOf, type LogEvent } from "../../live/protocol";
-import type { JobEvent, JobRow } from "./shapes";
+import type { JobEvent, JobRow } from "../../api/answers";
 
 const PAGE_EVENTS = 1000;
 /** Of a job whose provider comes and goes for ever. */

@@ -3,7 +3,7 @@ import { computed, effect, signal, type ReadonlySignal } from "@preact/signals";
 import { ApiError, get, send } from "../../api/client";
 import { forStorage, fromRequest, ofDraft, restored, toRequest, type Draft } from "../../domain/job_draft";
 import { findings, type Finding, type Schema } from "../../domain/json_schema";
-import type { DryRun, Quote, RequestAgain } from "./shapes";
+import type { DryRun, Quote, RequestAgain } from "../../api/answers";
 
 const STORED = "dms.job-draft";
 /** Providers themselves are asked, so not with each key. */

@@ -5,7 +5,7 @@ import { Peer, Time } from "../../components/parts";
 import { Status } from "../../components/status";
 import { isOver } from "../../domain/job_now";
 import { Cost, Elapsed } from "./elapsed";
-import type { JobRow } from "./shapes";
+import type { JobRow } from "../../api/answers";
 
 interface Props {
   job: JobRow;

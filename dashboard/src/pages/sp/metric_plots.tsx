@@ -5,7 +5,7 @@ import { plain } from "../../app/format";
 import { useView } from "../../app/view";
 import { Chart } from "../../components/chart";
 import { isOver } from "../../domain/job_now";
-import type { JobRow, Metrics } from "./shapes";
+import type { JobRow, Metrics } from "../../api/answers";
 
 const REFRESH_MS = 5000;
 const figure = new Intl.NumberFormat("en", { maximumSignificantDigits: 5 });

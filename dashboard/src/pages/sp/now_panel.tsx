@@ -6,7 +6,7 @@ import { Status } from "../../components/status";
 import { ifStopped, nextShare } from "../../domain/job_money";
 import { isOver, now } from "../../domain/job_now";
 import { ranSeconds } from "./elapsed";
-import type { JobRow } from "./shapes";
+import type { JobRow } from "../../api/answers";
 
 /** pastMs: the moment that is shown, Unix milliseconds; 0: now. */
 export function NowPanel({ job, stopping, pastMs }: { job: JobRow; stopping: boolean; pastMs: number }) {

@@ -3,7 +3,7 @@ import { ntx, plain, whole } from "../../app/format";
 import { Peer } from "../../components/parts";
 import { nameOf } from "../../domain/job_fields";
 import type { JobForm } from "./job_form";
-import type { DryRun } from "./shapes";
+import type { DryRun } from "../../api/answers";
 
 export function Offers({ form }: { form: JobForm }) {
   const offer = form.offer.value;

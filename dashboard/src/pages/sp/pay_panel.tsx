@@ -6,7 +6,7 @@ import { now } from "../../app/view";
 import { Peer, Time, Trouble } from "../../components/parts";
 import { reportPayment, type Told } from "./pay";
 import { quoteOf } from "./quotes";
-import type { JobEvent, JobRow, Quote } from "./shapes";
+import type { JobEvent, JobRow, Quote } from "../../api/answers";
 
 interface Terms {
   payee: string;

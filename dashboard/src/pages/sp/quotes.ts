@@ -1,5 +1,5 @@
 /** The terms of quotes that this tab was given: what the log does not have of them, for the payment step. */
-import type { Quote } from "./shapes";
+import type { Quote } from "../../api/answers";
 
 const STORED = "dms.quotes";
 const MOST_KEPT = 20;

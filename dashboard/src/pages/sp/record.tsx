@@ -6,7 +6,7 @@ import { plain, whole } from "../../app/format";
 import { place } from "../../app/router";
 import { Time } from "../../components/parts";
 import { Verification } from "./verification";
-import type { JobEvent } from "./shapes";
+import type { JobEvent } from "../../api/answers";
 import "../../styles/record.css";
 
 interface Signed {

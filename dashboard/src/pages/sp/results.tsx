@@ -6,7 +6,7 @@ import { href } from "../../app/router";
 import { useView } from "../../app/view";
 import { Time, Trouble } from "../../components/parts";
 import { MetricPlots } from "./metric_plots";
-import type { Checkpoint, JobRow, Results } from "./shapes";
+import type { Checkpoint, JobRow, Results } from "../../api/answers";
 
 const PAGE_FILES = 200;
 const TYPES = ["job.checkpoint_received", "job.results_offered", "job.results_received", "job.results_lost", "job.results_removed", "job.completed", "job.failed"];

@@ -2,7 +2,7 @@
 import { effect, signal, useSignal, type Signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { ApiError, get } from "../../api/client";
-import type { JobRow } from "./shapes";
+import type { JobRow } from "../../api/answers";
 import { patched, jobOf } from "../../domain/job_patch";
 import { SparseRows } from "../../domain/sparse_rows";
 import { onEvents, onReturn } from "../../live/live";
@@ -11,6 +11,8 @@ import type { LogEvent } from "../../live/protocol";
 export type JobQuery = Record<string, string>;
 
 const PAGE_ROWS = 50;
+/** Rows before and behind those in sight that are there before one scrolls to them. */
+const MARGIN_ROWS = 16;
 /** The shortest time between two answers; an answer that took long is followed by a longer pause. */
 const SETTLE_MS = 150;
 const RETRY_MS = 3000;
@@ -45,8 +47,8 @@ export class JobRows {
   }
 
   seen(first: number, last: number): void {
-    this.sight = [first, last];
-    if (this.list.wanted(first, last).length > 0) this.soon(0);
+    this.sight = [first - MARGIN_ROWS, last + MARGIN_ROWS];
+    if (this.wanted().length > 0) this.soon(0);
   }
 
   reload(): void {
@@ -64,17 +66,24 @@ export class JobRows {
   private async fetch(): Promise<void> {
     [this.timer, this.asking] = [undefined, true];
     try {
-      const pages = this.ready.peek() ? this.list.wanted(...this.sight) : [0];
-      for (const page of pages) if (this.list.wanted(...this.sight).includes(page)) await this.ask(page);
+      const pages = this.wanted();
+      for (const page of pages) if (this.wanted().includes(page)) await this.ask(page);
       this.error.value = "";
     } catch (error) {
       this.error.value = this.asked.signal.aborted ? "" : error instanceof ApiError ? error.message : String(error);
     } finally {
       this.asking = false;
     }
-    const left = this.list.wanted(...this.sight);
+    const left = this.wanted();
     if (this.error.peek()) this.soon(RETRY_MS);
     else if (left.length > 0) this.soon(left.some((page) => !this.list.get(page * PAGE_ROWS)) ? 0 : this.pauseMs);
+  }
+
+  /** Pages to ask for. Rows behind the end are none, whatever was in sight before the list grew shorter. */
+  private wanted(): number[] {
+    const rows = this.ready.peek() ? Math.max(1, this.list.total) : PAGE_ROWS;
+    const [first, last] = this.sight.map((row) => Math.min(Math.max(0, row), rows)) as [number, number];
+    return this.list.wanted(Math.min(first, rows - 1), last);
   }
 
   private get pauseMs(): number {

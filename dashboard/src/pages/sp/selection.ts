@@ -2,7 +2,7 @@
 import { useSignal, type Signal } from "@preact/signals";
 import { get } from "../../api/client";
 import type { JobQuery, JobRows } from "./rows";
-import type { JobRow } from "./shapes";
+import type { JobRow } from "../../api/answers";
 
 /** As many as are stopped at once. */
 export const MOST_SELECTED = 1000;

@@ -2,7 +2,7 @@
 import { useEffect } from "preact/hooks";
 import { useSignal } from "@preact/signals";
 import { ApiError, send } from "../../api/client";
-import type { StopOutcome as Outcome } from "./shapes";
+import type { StopOutcome as Outcome } from "../../api/answers";
 import { plain, whole } from "../../app/format";
 import { Dialog } from "../../components/dialog";
 import { Trouble } from "../../components/parts";

@@ -2,7 +2,7 @@
 import { plain } from "../../app/format";
 import { useView } from "../../app/view";
 import { Time, Trouble } from "../../components/parts";
-import type { Verification as Answer } from "./shapes";
+import type { Verification as Answer } from "../../api/answers";
 
 const SIGNS: Record<string, readonly [sign: string, words: string]> = { verified: ["✔", "verified"], open: ["◔", "nothing tells yet"], wrong: ["✖", "does not hold"] };
 const NAMES: Record<string, string> = { history: "This node's events", provider: "The provider's signatures", output: "The output", witnesses: "Other peers' signatures" };
