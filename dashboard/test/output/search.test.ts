@@ -20,11 +20,11 @@ class FakeSearch {
     this.asked.push(wanted);
     await new Promise((done) => setTimeout(done, 10));
     signal.throwIfAborted();
-    let [seq, found] = [wanted.after, [] as { seq: number }[]];
+    let [seq, found] = [wanted.after, [] as SearchPage["lines"]];
     let count = 0;
     const until = Math.min(this.lines, wanted.after + this.part);
-    while (seq < until && (wanted.limit === 0 || found.length < wanted.limit)) if (++seq % 10 === 0 && ++count && wanted.limit) found.push({ seq });
-    return { lines: found, count, next: seq < this.lines ? seq : null };
+    while (seq < until && (wanted.limit === 0 || found.length < wanted.limit)) if (++seq % 10 === 0 && ++count && wanted.limit) found.push({ seq, at: 0, cut: false, goes_on: false, size_bytes: 1, stream: "stdout", text: "x", time: "" });
+    return { lines: found, count, next: seq < this.lines ? seq : null, looked_at: seq - wanted.after, total_lines: this.lines };
   }
 }
 
