@@ -1,6 +1,7 @@
 /** A line chart of uPlot that follows its data and its box. Times are the viewer's own, by the 24-hour clock. */
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
+import { colourOf, onThemeChange } from "../app/theme_news";
 
 interface Props {
   /** Unix seconds, or steps. */
@@ -33,8 +34,7 @@ export function Chart({ times, x = "time", lines, heightPx = 140, label, value }
   useEffect(() => {
     const element = box.current;
     if (!element) return;
-    const style = getComputedStyle(element);
-    const [ink, faint] = [style.getPropertyValue("--text-2").trim(), style.getPropertyValue("--border").trim()];
+    const [ink, faint] = [() => colourOf(element, "text-2"), () => colourOf(element, "border")];
     const axis = { stroke: ink, grid: { stroke: faint, width: 1 }, ticks: { stroke: faint } };
     const made = new uPlot(
       {
@@ -44,7 +44,7 @@ export function Chart({ times, x = "time", lines, heightPx = 140, label, value }
         cursor: { drag: { x: false, y: false } },
         scales: { x: { time: x === "time", ...(x === "time" && { range: shownTime }) }, y: { range: (_self, low, high) => [Math.min(0, low), high > 0 ? high * 1.05 : 1] } },
         axes: [{ ...axis, space: 74, ...(x === "time" && { values: clock }) }, { ...axis, size: 76, values: (_self, ticks) => ticks.map((tick) => value(tick)) }],
-        series: [{}, ...lines.map(({ name, tone }) => ({ label: name, stroke: style.getPropertyValue(`--${tone}`).trim() || ink, width: 1.5, spanGaps: false, points: { show: false } }))],
+        series: [{}, ...lines.map(({ name, tone }) => ({ label: name, stroke: () => colourOf(element, tone), width: 1.5, spanGaps: false, points: { show: false } }))],
       },
       [[], ...lines.map(() => [])] as unknown as uPlot.AlignedData,
       element,
@@ -52,7 +52,9 @@ export function Chart({ times, x = "time", lines, heightPx = 140, label, value }
     plot.current = made;
     const sizes = new ResizeObserver(() => made.setSize({ width: element.clientWidth || 300, height: heightPx }));
     sizes.observe(element);
+    const endOfThemes = onThemeChange(() => made.redraw());
     return () => {
+      endOfThemes();
       sizes.disconnect();
       made.destroy();
     };

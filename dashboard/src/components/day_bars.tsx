@@ -1,6 +1,7 @@
 /** A bar for each day, by uPlot. */
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
+import { colourOf, onThemeChange } from "../app/theme_news";
 
 interface Props {
   /** Unix seconds of the days' beginnings, in UTC. */
@@ -26,9 +27,8 @@ export function DayBars({ times, values, label, value }: Props) {
   useEffect(() => {
     const element = box.current;
     if (!element) return;
-    const style = getComputedStyle(element);
-    const [ink, faint, fill] = ["--text-2", "--border", "--running"].map((name) => style.getPropertyValue(name).trim());
-    const axis = { stroke: ink ?? "", grid: { stroke: faint ?? "", width: 1 }, ticks: { stroke: faint ?? "" } };
+    const [ink, faint, fill] = [() => colourOf(element, "text-2"), () => colourOf(element, "border"), () => colourOf(element, "running")];
+    const axis = { stroke: ink, grid: { stroke: faint, width: 1 }, ticks: { stroke: faint } };
     const plot = new uPlot(
       {
         width: element.clientWidth || 300,
@@ -43,14 +43,16 @@ export function DayBars({ times, values, label, value }: Props) {
           { ...axis, space: 70, incrs: [1, 2, 7, 14, 30, 60, 120, 365].map((days) => days * DAY_SECONDS), values: (_self, ticks) => ticks.map((tick) => DAY.format(tick * 1000)) },
           { ...axis, size: 90, values: (_self, ticks) => ticks.map(value) },
         ],
-        series: [{}, { label, stroke: fill ?? "", fill: fill ?? "", points: { show: false }, paths: uPlot.paths.bars?.({ size: [0.7, 40], align: 0 }) ?? null }],
+        series: [{}, { label, stroke: fill, fill, points: { show: false }, paths: uPlot.paths.bars?.({ size: [0.7, 40], align: 0 }) ?? null }],
       } as uPlot.Options,
       [[...times], [...values]],
       element,
     );
     const sizes = new ResizeObserver(() => plot.setSize({ width: element.clientWidth || 300, height: HEIGHT_PX }));
     sizes.observe(element);
+    const endOfThemes = onThemeChange(() => plot.redraw());
     return () => {
+      endOfThemes();
       sizes.disconnect();
       plot.destroy();
     };
