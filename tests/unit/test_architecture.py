@@ -20,6 +20,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "dms.backoff": (),
     "dms.durations": (),
     "dms.recent": (),
+    "dms.struct_types": (),
     "dms.config": ("dms.config", "dms.config_json", "dms.durations", "dms.json_schema"),
     "dms.config_json": ("dms.masking",),
     "dms.masking": (),
@@ -41,6 +42,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "dms.json_schema",
         "dms.key_file",
         "dms.recent",
+        "dms.struct_types",
         "projections",
     ),  # and its own package
 }

@@ -16,6 +16,7 @@ from dms.adapters.eventlog.recorder import LogRecorder
 from dms.domain.event import Event, Recorded, Unknown, decode, encode
 from dms.domain.sealing import scope_of
 from dms.errors import LogCorrupt
+from dms.struct_types import complete
 
 
 class EventMapper(Mapper[str]):
@@ -89,6 +90,7 @@ class LogStore(EventStore[str]):
     recorder: LogRecorder
 
     def __init__(self, recorder: LogRecorder) -> None:
+        complete()  # reads are made by many threads
         super().__init__(EventMapper(recorder.keys), recorder)
 
     def max_notification_id(self) -> int | None:
