@@ -3,6 +3,7 @@ import type { Problem } from "../live/protocol";
 
 export const API = "/api/v1";
 const PATIENCE_MS = 30_000;
+const PAUSES_MS = [100, 500];
 
 /** What the server said is wrong; `detail` says what to do. errors: JSON pointers into the body, or ?name, and what is wrong there. */
 export class ApiError extends Error {
@@ -62,14 +63,28 @@ async function ask<T>(method: string, url: string, body?: unknown, signal?: Abor
   };
 }
 
+/** Asks again for what may be asked twice. A browser gives up what it has just begun whenever a network of its machine
+ *  changes, and on a provider's machine each job that starts or ends changes one. */
 async function answered(url: string, options: RequestInit): Promise<Response> {
+  for (const pause of options.method === "GET" ? PAUSES_MS : []) {
+    try {
+      return await fetch(url, options);
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw unreachable(error); // ended by the page, or out of patience
+      await new Promise((passed) => setTimeout(passed, pause));
+    }
+  }
   try {
     return await fetch(url, options);
   } catch (error) {
-    if (error instanceof DOMException && error.name === "AbortError") throw error;
-    const detail = "The DMS does not answer. Is it running? What you see may be old.";
-    throw new ApiError({ status: 0, title: "No answer", detail });
+    throw unreachable(error);
   }
+}
+
+function unreachable(error: unknown): unknown {
+  if (error instanceof DOMException && error.name === "AbortError") return error;
+  const detail = "The DMS does not answer. Is it running? What you see may be old.";
+  return new ApiError({ status: 0, title: "No answer", detail });
 }
 
 function refusal(status: number, text: string): ApiError {

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from dms.adapters.http.dashboard import FILES
 from tests.e2e.dashboard.conftest import Dmses
@@ -82,6 +82,24 @@ async def test_a_page_that_fails_says_so_and_the_rest_goes_on(dmses: Dmses, page
     await expect(page.get_by_test_id("freshness")).to_contain_text("live · position")
     await page.get_by_role("link", name="Peers").click()
     await expect(page.get_by_role("heading", name="Peers")).to_be_visible()
+
+
+async def test_a_request_that_the_browser_gives_up_is_made_again(dmses: Dmses, pages: Watched) -> None:
+    """As it does when a network of its machine changes, which each container of a job does."""
+    pages.allowed.append("ERR_FAILED")
+    page = await pages.open(f"{dmses.requester.url}/dashboard/")
+    given_up: list[str] = []
+
+    async def give_up_once(route: Route) -> None:
+        first = route.request.url not in given_up
+        given_up.append(route.request.url)
+        await (route.abort() if first else route.continue_())
+
+    await page.route("**/api/v1/**", give_up_once)
+    await page.get_by_role("link", name="Peers").click()
+    await expect(page.get_by_test_id("peers")).to_contain_text("takes jobs")
+    assert given_up
+    await expect(page.get_by_text("does not answer")).to_have_count(0)
 
 
 async def test_keys_are_listed_work_outside_of_fields_and_can_be_off(dmses: Dmses, pages: Watched) -> None:

@@ -1,0 +1,50 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { ApiError, get, send } from "../src/api/client";
+
+const gaveUp = () => Promise.reject(new TypeError("Failed to fetch"));
+const answer = () => Promise.resolve(new Response("[1]", { headers: { "x-position": "7" } }));
+const fetched = vi.fn<typeof fetch>();
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  vi.stubGlobal("fetch", fetched);
+});
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+  fetched.mockReset();
+});
+
+async function settled<T>(asked: Promise<T>): Promise<T | unknown> {
+  const end = asked.catch((error: unknown) => error);
+  await vi.runAllTimersAsync();
+  return end;
+}
+
+describe("a connection that the browser gives up", () => {
+  test("is made again for what only reads", async () => {
+    fetched.mockImplementationOnce(gaveUp).mockImplementationOnce(gaveUp).mockImplementationOnce(answer);
+    expect(await settled(get("/jobs"))).toEqual({ body: [1], position: 7, total: 0 });
+  });
+
+  test("is told when it is given up each time", async () => {
+    fetched.mockImplementation(gaveUp);
+    const error = await settled(get("/jobs"));
+    expect(error).toBeInstanceOf(ApiError);
+    expect((error as ApiError).message).toContain("does not answer");
+    expect(fetched).toHaveBeenCalledTimes(3);
+  });
+
+  test.each(["POST", "PUT", "DELETE"] as const)("is told at once for %s, which may have been done", async (method) => {
+    fetched.mockImplementation(gaveUp);
+    expect(await settled(send(method, "/jobs"))).toBeInstanceOf(ApiError);
+    expect(fetched).toHaveBeenCalledTimes(1);
+  });
+
+  test("ends with the page that asked", async () => {
+    const ended = new DOMException("The page was left", "AbortError");
+    fetched.mockRejectedValue(ended);
+    expect(await settled(get("/jobs"))).toBe(ended);
+    expect(fetched).toHaveBeenCalledTimes(1);
+  });
+});
