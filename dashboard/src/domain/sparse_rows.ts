@@ -53,9 +53,4 @@ export class SparseRows<Row extends { job_id: string }> {
   change(jobId: string, how: (row: Row) => Row): void {
     for (const page of this.pages.values()) page.rows = page.rows.map((row) => (row.job_id === jobId ? how(row) : row));
   }
-
-  clear(): void {
-    this.pages.clear();
-    this.total = 0;
-  }
 }

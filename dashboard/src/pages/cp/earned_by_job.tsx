@@ -1,29 +1,31 @@
 /** Earnings job by job, the last ended first, of any number. */
 import { ntx, plain } from "../../app/format";
-import { href } from "../../app/router";
+import { DEPLOYED, useJobRows } from "../../app/job_rows";
+import { href, moment } from "../../app/router";
 import { Action } from "../../components/action";
 import { Peer, Time, Trouble } from "../../components/parts";
 import { VirtualList } from "../../components/virtual_list";
 import { ClaimResult, useClaims, type Claims } from "./claim";
-import { usePagedJobs } from "./paged_jobs";
 import { isNothing, rewardWords } from "./rewards";
 import type { Deployment } from "../../api/answers";
 
 const ENDED = "completed,failed,stopped";
 
 export function EarnedByJob() {
-  const jobs = usePagedJobs({ role: "compute provider", status: ENDED, sort: "ended_at" });
+  const jobs = useJobRows({ role: "compute provider", status: ENDED, sort: "ended_at" }, moment.value, DEPLOYED).value;
+  void jobs?.version.value;
+  const total = jobs?.list.total ?? 0;
   const claims = useClaims();
   return (
     <>
-      <Trouble text={jobs.error.value} />
+      <Trouble text={jobs?.error.value ?? ""} />
       <ClaimResult claims={claims} />
       <p class="faint">All jobs that are over, the last ended first.</p>
-      {jobs.total.value > 0 && (
+      {total > 0 && (
         <div class="rows earned-jobs heads" aria-hidden="true"><div class="item"><span>Earned</span><span>Image</span><span>Which is</span><span>For</span><span>Ended</span><span /></div></div>
       )}
-      {jobs.total.value > 0 && (
-        <VirtualList class="rows earned-jobs" count={jobs.total.value} rowPx={44} label="Earnings by job" seen={jobs.seen} row={(index) => <Row key={index} job={jobs.row(index)} claims={claims} />} />
+      {jobs && total > 0 && (
+        <VirtualList class="rows earned-jobs" count={total} rowPx={44} label="Earnings by job" seen={(first, last) => jobs.seen(first, last)} row={(index) => <Row key={index} job={jobs.list.get(index)} claims={claims} />} />
       )}
     </>
   );

@@ -1,13 +1,13 @@
 /** `/cp/jobs`: all jobs that ran here, with filters that the address keeps. */
 import "../../styles/provider.css";
 import { duration, ntx, plain } from "../../app/format";
-import { href, queryValue, setQuery } from "../../app/router";
+import { DEPLOYED, useJobRows } from "../../app/job_rows";
+import { href, moment, queryValue, setQuery } from "../../app/router";
 import { usePageTitle } from "../../app/title";
 import { Empty, Peer, Time, Trouble } from "../../components/parts";
 import { Status } from "../../components/status";
 import { VirtualList } from "../../components/virtual_list";
 import { ALL_STATUSES, counted, OPEN_STATUSES } from "./deployments";
-import { usePagedJobs } from "./paged_jobs";
 import type { Deployment } from "../../api/answers";
 
 const ROW_PX = 44;
@@ -16,24 +16,26 @@ const SORTS = [["", "newest first"], ["ended_at", "last ended first"], ["price",
 
 export function DeploymentHistory() {
   const [q, status, sort] = [queryValue("q"), queryValue("status"), queryValue("sort")];
-  const jobs = usePagedJobs({ role: "compute provider", q, status, sort });
+  const jobs = useJobRows({ role: "compute provider", q, status, sort }, moment.value, DEPLOYED).value;
+  void jobs?.version.value;
+  const total = jobs?.list.total ?? 0;
   usePageTitle("Jobs that ran here");
   const filtered = q !== "" || status !== "";
   return (
     <section>
       <h1>Jobs that ran here</h1>
       <Filters q={q} status={status} sort={sort} />
-      <Trouble text={jobs.error.value} />
-      {jobs.loaded.value && jobs.total.value === 0 && (
+      <Trouble text={jobs?.error.value ?? ""} />
+      {jobs?.ready.value && total === 0 && (
         <Empty title={filtered ? "No job fits" : "No job has run here yet"}>
           {filtered ? <button onClick={() => setQuery({ q: "", status: "" })}>Clear the filters</button> : <p>Onboard this machine and switch it online; jobs come by themselves. <a href={href("/cp")}>This machine</a></p>}
         </Empty>
       )}
-      {jobs.total.value > 0 && (
+      {jobs && total > 0 && (
         <>
-          <p class="faint" role="status" data-testid="count">{counted(jobs.total.value, "job")}{filtered && <> fit · <button class="quiet" onClick={() => setQuery({ q: "", status: "" })}>clear</button></>}</p>
+          <p class="faint" role="status" data-testid="count">{counted(total, "job")}{filtered && <> fit · <button class="quiet" onClick={() => setQuery({ q: "", status: "" })}>clear</button></>}</p>
           <div class="rows deployments heads" aria-hidden="true"><div class="item"><span>State</span><span>Image</span><span>Price</span><span>For</span><span>Ran</span><span>Ended, or asked for</span></div></div>
-          <VirtualList class="rows deployments" count={jobs.total.value} rowPx={ROW_PX} label="Jobs that ran here" seen={jobs.seen} row={(index) => <Row key={index} job={jobs.row(index)} />} />
+          <VirtualList class="rows deployments" count={total} rowPx={ROW_PX} label="Jobs that ran here" seen={(first, last) => jobs.seen(first, last)} row={(index) => <Row key={index} job={jobs.list.get(index)} />} />
         </>
       )}
     </section>

@@ -2,7 +2,7 @@
 import { queryValue } from "../../app/router";
 import { now } from "../../app/view";
 import { OPEN } from "../../domain/job_now";
-import type { JobQuery } from "./rows";
+import type { JobQuery } from "../../app/job_rows";
 
 /** States that belong together for who looks at them. */
 export const GROUPS: readonly { name: string; statuses: readonly string[]; shown: string }[] = [

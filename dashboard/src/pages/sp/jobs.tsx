@@ -12,7 +12,7 @@ import { Counts, OfAll } from "./counts";
 import { FilterBar } from "./filter_bar";
 import { areFiltered, CLEARED, clock, stoppable, wanted, wantedOfAnyStatus } from "./filters";
 import { JobListRow, MissingRow } from "./job_row";
-import { useJobRows } from "./rows";
+import { REQUESTED, useJobRows } from "../../app/job_rows";
 import { useSelection } from "./selection";
 import { SelectionBar } from "./selection_bar";
 import { StopDialog } from "./stop_dialog";
@@ -21,7 +21,7 @@ import "../../styles/sp.css";
 const [ROW_PX, NARROW_ROW_PX] = [46, 74];
 
 export function ServiceProviderJobs() {
-  const shown = useJobRows(wanted(clock()), moment.value);
+  const shown = useJobRows(wanted(clock()), moment.value, REQUESTED);
   const rows = shown.value;
   void rows?.version.value;
   const selection = useSelection(() => shown.peek());

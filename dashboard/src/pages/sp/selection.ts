@@ -1,7 +1,7 @@
 /** Which jobs are selected: ids, so that neither news nor a reload makes a selection grow. */
 import { useSignal, type Signal } from "@preact/signals";
 import { get } from "../../api/client";
-import type { JobQuery, JobRows } from "./rows";
+import type { JobQuery, JobRows } from "../../app/job_rows";
 import type { JobRow } from "../../api/answers";
 
 /** As many as are stopped at once. */

@@ -4,7 +4,7 @@ import { ApiError } from "../../api/client";
 import { whole } from "../../app/format";
 import { href } from "../../app/router";
 import { Trouble } from "../../components/parts";
-import type { JobQuery } from "./rows";
+import type { JobQuery } from "../../app/job_rows";
 import { MOST_SELECTED, type Selection } from "./selection";
 
 interface Props {

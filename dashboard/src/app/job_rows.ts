@@ -1,14 +1,23 @@
-/** The list of jobs: pages of it as they come into sight, each row following the events at once. */
+/** A list of jobs of any length: pages of it as they come into sight, each row following the events. */
 import { effect, signal, useSignal, type Signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { ApiError, get } from "../../api/client";
-import type { JobRow } from "../../api/answers";
-import { patched, jobOf } from "../../domain/job_patch";
-import { SparseRows } from "../../domain/sparse_rows";
-import { onEvents, onReturn } from "../../live/live";
-import type { LogEvent } from "../../live/protocol";
+import { ApiError, get } from "../api/client";
+import type { Deployment, JobRow } from "../api/answers";
+import { jobOf, patched } from "../domain/job_patch";
+import { SparseRows } from "../domain/sparse_rows";
+import { onEvents, onReturn } from "../live/live";
+import type { LogEvent } from "../live/protocol";
 
 export type JobQuery = Record<string, string>;
+
+/** Events that change a list, and what a row is after one; a new answer is asked for anyway. */
+interface Followed<Row> {
+  types: string[];
+  patched: (row: Row, event: LogEvent) => Row;
+}
+
+export const REQUESTED: Followed<JobRow> = { types: ["job"], patched };
+export const DEPLOYED: Followed<Deployment> = { types: ["deployment"], patched: (row) => row };
 
 const PAGE_ROWS = 50;
 /** Rows before and behind those in sight that are there before one scrolls to them. */
@@ -19,8 +28,8 @@ const RETRY_MS = 3000;
 /** Events kept for answers that were made before them. */
 const KEPT_EVENTS = 500;
 
-export class JobRows {
-  readonly list = new SparseRows<JobRow>(PAGE_ROWS);
+export class JobRows<Row extends { job_id: string } = JobRow> {
+  readonly list = new SparseRows<Row>(PAGE_ROWS);
   /** Changes whenever a row or the total does. */
   readonly version = signal(0);
   readonly error = signal("");
@@ -35,7 +44,7 @@ export class JobRows {
   private readonly unwatch = onReturn(() => this.reload());
 
   /** at: the moment of the past that is shown; empty: now. */
-  constructor(private readonly query: JobQuery, private readonly at: string) {
+  constructor(private readonly query: JobQuery, private readonly at: string, private readonly followed: Followed<Row>) {
     void this.fetch();
   }
 
@@ -93,11 +102,11 @@ export class JobRows {
   private async ask(page: number): Promise<void> {
     const began = performance.now();
     const query = { ...this.query, offset: page * PAGE_ROWS, limit: PAGE_ROWS, ...(this.at && { as_of: this.at }) };
-    const { body, position, total } = await get<{ items: JobRow[] }>("/jobs", query, this.asked.signal);
+    const { body, position, total } = await get<{ items: Row[] }>("/jobs", query, this.asked.signal);
     this.tookMs = performance.now() - began;
     const missed = this.recent.filter((event) => event.position > position);
     const newer = new Set(missed.map(jobOf));
-    const rows = body.items.map((row) => (newer.has(row.job_id) ? missed.reduce((latest, event) => patched(latest, event), row) : row));
+    const rows = body.items.map((row) => (newer.has(row.job_id) ? missed.reduce(this.followed.patched, row) : row));
     this.list.put(page, rows, total);
     this.ready.value = true;
     this.version.value++;
@@ -109,13 +118,13 @@ export class JobRows {
       this.stop = null;
       this.reload();
     };
-    this.stop = onEvents({ after, types: ["job"], failed }, (event) => this.take(event));
+    this.stop = onEvents({ after, types: this.followed.types, failed }, (event) => this.take(event));
   }
 
   private take(event: LogEvent): void {
     this.recent.push(event);
     if (this.recent.length > KEPT_EVENTS) this.recent.splice(0, KEPT_EVENTS / 2);
-    this.list.change(jobOf(event), (row) => patched(row, event));
+    this.list.change(jobOf(event), (row) => this.followed.patched(row, event));
     this.list.expire();
     this.version.value++;
     this.soon(this.pauseMs);
@@ -123,10 +132,10 @@ export class JobRows {
 }
 
 /** What was shown stays until the first answer to another query is here. */
-export function useJobRows(query: JobQuery, at: string): Signal<JobRows | null> {
-  const shown = useSignal<JobRows | null>(null);
+export function useJobRows<Row extends { job_id: string }>(query: JobQuery, at: string, followed: Followed<Row>): Signal<JobRows<Row> | null> {
+  const shown = useSignal<JobRows<Row> | null>(null);
   useEffect(() => {
-    const made = new JobRows(query, at);
+    const made = new JobRows(query, at, followed);
     const unwatch = effect(() => {
       if (made.ready.value || made.error.value || shown.peek() === null) shown.value = made;
     });
