@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from statistics import quantiles
@@ -16,7 +17,7 @@ import websockets
 from playwright.async_api import Page
 
 from ops.bench.report import Row
-from tests.fixtures.browser import chromium, watched
+from tests.fixtures.browser import Watched, chromium, watched
 from tests.fixtures.dms import Dms
 
 FIRST_LOAD_KB, MAIN_THREAD_MS = 150, 1000
@@ -61,28 +62,29 @@ def run() -> Iterator[Row]:
 
 async def _first_load() -> tuple[float, float]:
     """kB that came over the wire, and ms of the main thread, of a first visit to a page with live figures."""
-    with tempfile.TemporaryDirectory() as folder:
-        dms = Dms(Path(folder), settings={"job.executor": "process"})
-        dms.start()
-        try:
-            await dms.ready()
-            await dms.onboard()
-            async with chromium() as browser, watched(browser) as pages:
-                page = await pages.context.new_page()
-                devtools = await pages.context.new_cdp_session(page)
-                await devtools.send("Performance.enable")
-                await page.goto(f"{dms.url}/dashboard/cp")
-                await page.locator(".fresh.live").wait_for()
-                await page.locator(".chart canvas").first.wait_for()
-                sizes = await page.evaluate(_SIZES)
-                metrics = (await devtools.send("Performance.getMetrics"))["metrics"]
-        finally:
-            dms.end()
+    async with _onboarded() as (dms, pages):
+        page = await pages.context.new_page()
+        devtools = await pages.context.new_cdp_session(page)
+        await devtools.send("Performance.enable")
+        await page.goto(f"{dms.url}/dashboard/cp")
+        await page.locator(".fresh.live").wait_for()
+        await page.locator(".chart canvas").first.wait_for()
+        sizes = await page.evaluate(_SIZES)
+        metrics = (await devtools.send("Performance.getMetrics"))["metrics"]
     return sizes / 1000, next(one["value"] for one in metrics if one["name"] == "TaskDuration") * 1000
 
 
 async def _measured() -> tuple[Sequence[float], Sequence[float]]:
     """Delays in ms: of the bare reader, and of all pages."""
+    async with _onboarded() as (dms, pages):
+        opened = [await pages.open(f"{dms.url}/dashboard/cp") for _ in range(PAGES)]
+        await asyncio.gather(*(page.locator(".fresh.live").wait_for() for page in opened))
+        return await _during(dms, opened)
+
+
+@asynccontextmanager
+async def _onboarded() -> AsyncIterator[tuple[Dms, Watched]]:
+    """A DMS that offers its machine, and a browser."""
     with tempfile.TemporaryDirectory() as folder:
         dms = Dms(Path(folder), settings={"job.executor": "process"})
         dms.start()
@@ -90,9 +92,7 @@ async def _measured() -> tuple[Sequence[float], Sequence[float]]:
             await dms.ready()
             await dms.onboard()
             async with chromium() as browser, watched(browser) as pages:
-                opened = [await pages.open(f"{dms.url}/dashboard/cp") for _ in range(PAGES)]
-                await asyncio.gather(*(page.locator(".fresh.live").wait_for() for page in opened))
-                return await _during(dms, opened)
+                yield dms, pages
         finally:
             dms.end()
 
