@@ -34,6 +34,7 @@ from dms.config import Job as JobSettings
 from dms.daemon import Daemon
 from dms.domain.deployment import Fault
 from dms.domain.device import Capacity
+from dms.domain.erasure import Erasure
 from dms.domain.event import new_id
 from dms.domain.gpus import GpuReading
 from dms.domain.job import FundStatus, Job
@@ -41,6 +42,7 @@ from dms.domain.request import Constraints, Params, ServiceRequest
 from dms.domain.run_time import Instant
 from dms.errors import PeerUnreachable
 from tests.fixtures.plain_http import NO_TLS
+from tests.fixtures.waiting import wait_for
 
 ADDRESS = "addr_test1vzpwq95z3xyum8vqndgdd9mdnmafh3djcxnc6jemlgdmswcve6tkw"  # CIP-19's test vector
 PROVIDER = "12D3KooWProvider"
@@ -171,6 +173,18 @@ class Node:
         job = self._load(job_id)
         job.fail(reason, Fault.JOB, 3)
         await self.log.save(job)
+
+    async def erase(self, job_id: str) -> None:
+        """Returns once its personal data are gone."""
+        erasure = Erasure(new_id())
+        erasure.request((job_id,))
+        await self.log.save(erasure)
+
+        def is_done() -> bool:
+            found = self.log.load(Erasure, erasure.key)
+            return found is not None and found.completed
+
+        await wait_for(is_done)
 
     async def _trigger(self, job_id: str, event: Any) -> None:
         job = self._load(job_id)

@@ -16,9 +16,6 @@ from click.testing import CliRunner, Result
 
 from dms.application.ports import OUTPUT_DAMAGED
 from dms.cli.main import cli
-from dms.domain.erasure import Erasure
-from dms.domain.event import new_id
-from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import Node, running_node
 
 API = "/api/v1"
@@ -84,20 +81,12 @@ async def test_every_reader_is_told_and_the_file_stays_as_it_is(node: Node, tmp_
     assert (tmp_path / "logs" / f"{job}.ndjson").read_bytes() == left
 
 
-def is_completed(node: Node, erasure_id: str) -> bool:
-    erasure = node.log.load(Erasure, erasure_id)
-    return erasure is not None and erasure.completed
-
-
 async def test_the_audit_names_the_job_and_the_file(node: Node, tmp_path: Path) -> None:
     job, _ = await sealed_job(node, *[f"line {number}" for number in range(1, 11)])
     lost, _ = await sealed_job(node, "one")
     erased, _ = await sealed_job(node, "two")
     await sealed_job(node)
-    erasure = Erasure(new_id())
-    erasure.request((erased,))
-    await node.log.save(erasure)
-    await wait_for(lambda: is_completed(node, erasure.key))  # it destroys keys and makes the views anew
+    await node.erase(erased)  # it destroys keys and makes the views anew
     (tmp_path / "logs" / f"{lost}.ndjson").unlink()
     verify = ("audit", "verify", "--database", str(tmp_path / "events.db"))
 

@@ -15,10 +15,8 @@ from dms.adapters.outputs import sealed as sealed_module
 from dms.application.jobs import output_windows
 from dms.application.ports import LogLine, OutputLine, SealedLog
 from dms.domain.deployment import Fault
-from dms.domain.erasure import Erasure
 from dms.domain.event import new_id
 from dms.domain.job import Job
-from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import Node, running_node
 
 API = "/api/v1"
@@ -173,15 +171,7 @@ async def test_of_very_many_gaps_the_last_stands_for_the_rest(tmp_path: Path, mo
 async def test_an_erased_output_says_so(node: Node) -> None:
     job = await job_with(node, "one", "two")
     await node.complete(job)
-    erasure = Erasure(new_id())
-    erasure.request((job,))
-    await node.log.save(erasure)
-
-    def is_done() -> bool:
-        found = node.log.load(Erasure, erasure.key)
-        return found is not None and found.completed
-
-    await wait_for(is_done)
+    await node.erase(job)
     found = await window(node, job)
     assert (found["lines"], found["total_lines"]) == ([], 2)
     assert found["gaps"] == [{"first": 1, "last": 2, "reason": "erased as it was asked for"}]

@@ -18,13 +18,11 @@ from dms.adapters.p2p.identity import Identity
 from dms.application.records import verification
 from dms.application.records.verification import JobVerifier
 from dms.domain.deployment import Deployment
-from dms.domain.erasure import Erasure
 from dms.domain.event import new_id
 from dms.domain.heads import Countersignature, countersign, sign_head
 from dms.domain.job import Job
 from dms.domain.request import Params
 from tests.fixtures.histories import Author, submitted_job
-from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import ADDRESS, PROVIDER, REQUEST, Node, now_us, running_node
 
 API = "/api/v1"
@@ -74,15 +72,7 @@ async def test_what_tells_of_a_person_comes_only_when_it_is_asked_for(node: Node
 async def test_what_can_not_be_asked_again_says_why(node: Node) -> None:
     job = await node.job()
     await node.fail(job, "it was")
-    erasure = Erasure(new_id())
-    erasure.request((job,))
-    await node.log.save(erasure)
-
-    def is_done() -> bool:
-        found = node.log.load(Erasure, erasure.key)
-        return found is not None and found.completed
-
-    await wait_for(is_done)
+    await node.erase(job)
     status, found = await got(node, f"{job}/request?personal=true")
     assert (status, "was erased" in found["error"]) == (409, True)
     assert (await got(node, f"{new_id()}/request"))[0] == 404

@@ -7,8 +7,8 @@ import asyncio
 import itertools
 import random
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from projections.base import KEY, Begins, Between, Condition, Contains, Views, f
 from projections.job_columns import COST, ntx, searchable
 from projections.jobs import STATUSES, JobRow, Jobs
 from tests.fixtures.histories import START, new_job
-from tests.fixtures.worlds import IMAGES, PEERS, history
+from tests.fixtures.worlds import IMAGES, PEERS, recorded_history
 
 HOUR = 3_600_000_000  # microseconds
 WORLDS, QUESTIONS = 8, 40
@@ -154,24 +154,8 @@ def plain(amount: Decimal | int) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-@asynccontextmanager
-async def world(folder: Path, seed: int, steps: int) -> AsyncIterator[tuple[SQLiteEventLog, SQLiteViews]]:
-    times = itertools.count(START, HOUR)
-    log = SQLiteEventLog(folder / "events.db", lambda: next(times))
-    await log.start()
-    views = SQLiteViews(folder / "views.db", log, [Jobs()])
-    await views.start()
-    saves = []
-    for aggregate in history(random.Random(seed), steps):
-        saves.append(asyncio.ensure_future(log.save(aggregate)))
-        await asyncio.sleep(0)  # it takes what is decided so far: the lives stand between each other in the log
-    await asyncio.gather(*saves)
-    await views.wait(log.head)
-    try:
-        yield log, views
-    finally:
-        await views.close()
-        await log.close()
+def world(folder: Path, seed: int, steps: int) -> AbstractAsyncContextManager[tuple[SQLiteEventLog, SQLiteViews]]:
+    return recorded_history(folder, seed, steps, itertools.count(START, HOUR), [Jobs()])
 
 
 async def ask_much(seed: int) -> None:

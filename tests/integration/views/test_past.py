@@ -6,8 +6,7 @@ import asyncio
 import itertools
 import random
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +22,15 @@ from projections.all import all_projections
 from projections.base import Projection, Views, fold
 from projections.capacity import Capacity
 from projections.jobs import Jobs
-from tests.fixtures.worlds import history
+from tests.fixtures.worlds import history, recorded_history
 
 ALL: tuple[Projection[Any], ...] = tuple(all_projections())
 HISTORIES, POSITIONS = 20, 50  # 1,000 positions
 State = dict[str, dict[str, Any]]
 
 
-@asynccontextmanager
-async def world(folder: Path, seed: int, steps: int) -> AsyncIterator[tuple[SQLiteEventLog, SQLiteViews]]:
-    times = itertools.count(1_000_000, 10)
-    log = SQLiteEventLog(folder / "events.db", lambda: next(times))
-    await log.start()
-    views = SQLiteViews(folder / "views.db", log, ALL)
-    await views.start()
-    for aggregate in history(random.Random(seed), steps):
-        await log.save(aggregate)
-    await views.wait(log.head)
-    try:
-        yield log, views
-    finally:
-        await views.close()
-        await log.close()
+def world(folder: Path, seed: int, steps: int) -> AbstractAsyncContextManager[tuple[SQLiteEventLog, SQLiteViews]]:
+    return recorded_history(folder, seed, steps, itertools.count(1_000_000, 10), ALL)
 
 
 async def whole(views: Views, projection: Projection[Any], **asked: Any) -> list[Any]:
