@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from dms.adapters.eventlog.archive_writer import SegmentArchive
 from dms.adapters.eventlog.durable_log import DurableEventLog
-from dms.adapters.eventlog.log import SQLiteEventLog
+from dms.adapters.eventlog.recorder import LogRecorder
+from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.adapters.eventlog.watch import LogWatch
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.gateways import GatewaySettings, job_range
@@ -86,7 +87,7 @@ from dms.application.services import Services
 from dms.application.writes import Writes
 from dms.clock import machine_clock
 from dms.config import Funding, Job, Settings
-from dms.daemon import Daemon, Parts, Readiness
+from dms.daemon import Daemon, Parts, Readiness, Server
 from dms.disk import make_folder
 from dms.domain.checkpoint import LARGEST_BYTES
 from dms.domain.device import Capacity
@@ -114,7 +115,7 @@ def now_us() -> int:
 @dataclass(frozen=True)
 class Overrides:
     """What tests put in the place of parts; None leaves the daemon's own. now: Unix time, microseconds; clock: of this
-    machine, for the time of runs; executor: by the id of this node."""
+    machine, for the time of runs; executor: by the id of this node; recorder: of the log in that file."""
 
     now: Callable[[], int] = now_us
     clock: Callable[[], Instant] = machine_clock
@@ -122,6 +123,8 @@ class Overrides:
     network: Callable[[Identity], Host] | None = None
     executor: Callable[[str], Executor] | None = None
     funding: FundingCheck | None = None
+    recorder: Callable[[Path], LogRecorder] = SQLiteRecorder
+    server: Server | None = None
 
 
 @dataclass(frozen=True)
@@ -165,8 +168,9 @@ async def build(
     Raises DmsError: AlreadyRunning, LogCorrupt, LogUnavailable, ConfigError."""
     closing = AsyncExitStack()
     try:
-        base = _base(settings, overrides or Overrides(), closing)
-        return Daemon(_parts(base, Readiness(base.event_log, base.loops, tell)), closing)
+        overrides = overrides or Overrides()
+        base = _base(settings, overrides, closing)
+        return Daemon(_parts(base, Readiness(base.event_log, base.loops, tell), overrides.server), closing)
     except BaseException:
         await closing.aclose()
         raise
@@ -175,7 +179,7 @@ async def build(
 def _base(settings: Settings, overrides: Overrides, closing: AsyncExitStack) -> Base:
     data_dir, work_dir = _folder(settings.general.data_dir), _folder(settings.general.work_dir)
     loops, writes = Loops(), Writes()
-    event_log = _event_log(settings, overrides.now, loops)
+    event_log = _event_log(settings, overrides, loops)
     closing.push_async_callback(event_log.close)
     identity = node_identity(work_dir / NODE_KEY, event_log.recorder, data_dir)
     outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb, Seals(event_log), writes)
@@ -221,7 +225,7 @@ def _base(settings: Settings, overrides: Overrides, closing: AsyncExitStack) -> 
     )
 
 
-def _parts(base: Base, readiness: Readiness) -> Parts:
+def _parts(base: Base, readiness: Readiness, server: Server | None) -> Parts:
     settings, event_log, loops = base.settings, base.event_log, base.loops
     relay = _relay(settings, event_log, base.identity.peer_id, loops)
     traces = tracer(settings, event_log, base.identity.peer_id, loops)
@@ -240,7 +244,7 @@ def _parts(base: Base, readiness: Readiness) -> Parts:
         event_log=event_log,
         log_watch=LogWatch(event_log, loops),
         views=base.views,
-        server=_server(services, base.views, settings),
+        server=server or _server(services, base.views, settings),
         host=base.network,
         executor=base.executor,
         exchange=base.exchange,
@@ -462,10 +466,10 @@ def _outbox(base: Base) -> Outbox:
 
 
 # --- adapters ----------------------------------------------------------------------------------------
-def _event_log(settings: Settings, now: Callable[[], int], loops: Loops) -> DurableEventLog:
+def _event_log(settings: Settings, overrides: Overrides, loops: Loops) -> DurableEventLog:
     if settings.eventlog.url:
         raise ConfigError("eventlog.url: this version keeps its log in general.data_dir; leave the setting empty")
-    return SQLiteEventLog(settings.events_db, now, loops=loops)
+    return DurableEventLog(overrides.recorder(settings.events_db), overrides.now, loops=loops)
 
 
 def _network(settings: Settings, identity: Identity, loops: Loops) -> Libp2pNetwork:

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from dms.adapters.eventlog.durable_log import DurableEventLog
 from dms.adapters.eventlog.watch import LogWatch
-from dms.adapters.http.server import HttpServer
 from dms.adapters.metadata.file import MetadataFile
 from dms.adapters.metrics.figures import Figures
 from dms.adapters.views.sqlite import SQLiteViews
@@ -49,6 +48,15 @@ class Part(Protocol):
     """What is started, and closed again."""
 
     async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Server(Protocol):
+    """Of the API."""
+
+    async def start(self) -> int:
+        """The port."""
 
     async def close(self) -> None: ...
 
@@ -93,7 +101,7 @@ class Parts:
     event_log: DurableEventLog
     log_watch: LogWatch
     views: SQLiteViews
-    server: HttpServer
+    server: Server
     host: Host
     executor: Executor
     exchange: FileExchange

@@ -257,11 +257,16 @@ class _Ids:
     this process. Random bytes are fetched many at a time: a system call each would cost most of it."""
 
     def __init__(self) -> None:
+        self.draw_from(time.time_ns, os.urandom)
+
+    def draw_from(self, clock_ns: Callable[[], int], random_bytes: Callable[[int], bytes]) -> None:
+        """From other sources, anew. clock_ns: Unix time in nanoseconds."""
+        self._clock_ns, self._random_bytes = clock_ns, random_bytes
         self._millisecond = self._counter = self._used = 0
         self._random = b""
 
     def next(self) -> bytes:
-        millisecond = time.time_ns() // 1_000_000
+        millisecond = self._clock_ns() // 1_000_000
         if millisecond > self._millisecond:
             self._millisecond, self._counter = millisecond, 0
         elif self._counter < 0xFFF:
@@ -269,7 +274,7 @@ class _Ids:
         else:
             self._millisecond, self._counter = self._millisecond + 1, 0
         if self._used >= len(self._random):
-            self._random, self._used = os.urandom(4096), 0
+            self._random, self._used = self._random_bytes(4096), 0
         tail = int.from_bytes(self._random[self._used : self._used + 8], "big")
         self._used += 8
         head = self._millisecond << 16 | 0x7000 | self._counter
@@ -277,8 +282,12 @@ class _Ids:
 
 
 _VARIANT_MASK, _VARIANT = (1 << 62) - 1, 1 << 63
-new_id_bytes = _Ids().next
+_ids = _Ids()
+new_id_bytes = _ids.next
 """A new UUIDv7 as 16 bytes."""
+draw_ids_from = _ids.draw_from
+"""draw_ids_from(clock_ns, random_bytes): what ids are made of in this process from now on, for a run that can be
+repeated. clock_ns: Unix time in nanoseconds."""
 
 
 def new_id() -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,7 +112,7 @@ class CheckpointKeeper:
         deployment = self._log.load(Deployment, job_id)
         if deployment is None or deployment.checkpoint is None or deployment.delivered == deployment.checkpoint.number:
             return False
-        return time.monotonic() - self._read_at.get(job_id, -BEING_READ_SECONDS) < BEING_READ_SECONDS
+        return asyncio.get_running_loop().time() - self._read_at.get(job_id, -BEING_READ_SECONDS) < BEING_READ_SECONDS
 
     async def save_last(self, job_id: str, results: Packed | None = None) -> None:
         """Of a job that was started and does not run any more. Never holds its end up: what can't be saved is
@@ -162,7 +161,7 @@ class CheckpointKeeper:
         return self._files.created(deployment.key)
 
     def _served(self, _peer_id: str, job_id: str, _size: int) -> None:
-        self._read_at[job_id] = time.monotonic()
+        self._read_at[job_id] = asyncio.get_running_loop().time()
 
     async def _on_note(self, peer_id: str, body: bytes) -> bytes:
         note = decode_request(body, CheckpointNote)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
+import asyncio
 from collections.abc import Collection
 from decimal import Decimal
 
@@ -121,7 +121,7 @@ class DeviceService:
     async def see_gpus(self) -> tuple[GpuReading, ...]:
         """The GPUs as they are now; a notable change goes on record and to the network. Bounded in time."""
         readings = await self._hardware.read_gpus()
-        if self.gpu_hindrance and time.monotonic() >= self._gpus_again_at:
+        if self.gpu_hindrance and asyncio.get_running_loop().time() >= self._gpus_again_at:
             self.gpu_hindrance = ""
         device = self.state
         if device.see_gpus(readings, self.reservations.gpu_jobs(), usable=not self.gpu_hindrance):
@@ -136,7 +136,7 @@ class DeviceService:
             "no GPU is offered for %g min: %s", GPU_RETRY_SECONDS / 60, reason, extra={"action": "gpus_withdrawn"}
         )
         self.gpu_hindrance = reason
-        self._gpus_again_at = time.monotonic() + GPU_RETRY_SECONDS
+        self._gpus_again_at = asyncio.get_running_loop().time() + GPU_RETRY_SECONDS
 
     async def onboard(self, offer: Offer) -> Device:
         """Raises InvalidInput; Conflict when running jobs hold more than is offered now."""
