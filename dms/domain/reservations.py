@@ -66,6 +66,11 @@ class Reservations:
         self._left[job_id] = Resources(memory_mb=memory_mb)
         self.left += self._left[job_id]
 
+    @property
+    def left_by(self) -> Sequence[str]:
+        """Ids of the jobs that are over and still take something."""
+        return tuple(self._left)
+
     def clear(self, job_id: str) -> None:
         self.left -= self._left.pop(job_id, Resources())
 

@@ -15,6 +15,7 @@ from dms.domain.job import Job
 from dms.domain.reservations import Reservations
 from dms.domain.resources import Resources
 from dms.domain.retry import job_of
+from dms.domain.reward import RewardType
 
 JOB_ENDS = frozenset((Job.Completed.TOPIC, Job.Failed.TOPIC, Job.Expired.TOPIC))
 DEPLOYMENT_ENDS = frozenset(
@@ -70,15 +71,14 @@ class Durable:
             self._pays(node, key)
         if "record" in body:
             self._agrees(body["record"])
-        if draft.topic == Job.RewardClaimed.TOPIC:
+        if draft.topic == Job.RewardClaimed.TOPIC and body["reward_type"] != RewardType.REFUND:
             require(Job.DeploymentResponded.TOPIC in topics, f"job {key} has a reward and never ran")
 
     def _of_deployment(self, node: str, key: str, draft: Draft) -> None:
-        topics = self.topics(node, draft.originator_id)
+        topics, body = self.topics(node, draft.originator_id), msgspec.json.decode(draft.state)
         require(sum(topic in DEPLOYMENT_ENDS for topic in topics) <= 1, f"deployment {key} ended twice: {topics}")
         if draft.topic == Deployment.Accepted.TOPIC:
             require(Deployment.FundingAccepted.TOPIC in topics, f"deployment {key} is accepted and not paid for")
-            body = msgspec.json.decode(draft.state)
             self._reserved[node][key] = msgspec.convert(body["reserved"], Resources)
             held = sum(self._reserved[node].values(), start=Resources())
             short = self._offered.shortfalls(held)
@@ -87,7 +87,7 @@ class Durable:
             self._pays(node, job_of(key))
         if draft.topic in DEPLOYMENT_ENDS:
             self._reserved[node].pop(key, None)
-        if draft.topic == Deployment.RewardClaimed.TOPIC:
+        if draft.topic == Deployment.RewardClaimed.TOPIC and body["reward_type"] != RewardType.REFUND:
             require(Deployment.ContainerStarted.TOPIC in topics, f"deployment {key} has a reward and never ran")
 
     def _pays(self, node: str, job_id: str) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import heapq
+import sys
 from asyncio import events
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from random import Random
 from typing import Any, TypeVar
 
@@ -39,11 +41,12 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.now_seconds = 0.0
         self.thread_seconds: Callable[[], float] = lambda: 0.0
         """How long what is given to a thread seems to take, asked for each."""
-        self.after_step: Callable[[], None] = lambda: None
         self.steps = 0
         self.errors: list[str] = []  # that nobody took
         self._random = random
-        self._made: list[asyncio.Task[Any]] = []  # held, so that none is collected, which would run its `finally`
+        self._made: list[tuple[asyncio.Task[Any], Context]] = []
+        """Held, so that none is collected, which would run its `finally`."""
+        self._many = _MANY
         self.set_task_factory(self._make_task)
         self.set_exception_handler(self._note)
 
@@ -66,14 +69,22 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         return self.call_soon(callback, *args, context=context)
 
     def end(self) -> None:
-        """Nothing goes on. What a task that is still there does when it is closed has no effect any more."""
-        for task in self._made:
-            if not task.done():
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
-                with contextlib.suppress(BaseException):
-                    task.get_coro().close()
-        self._made.clear()
-        self.close()
+        """Nothing goes on. What tasks that are still there do when they are closed has no effect any more, and what
+        they can't do any more is not told."""
+        told, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        try:
+            for task, context in self._made:
+                if not task.done():
+                    task._log_destroy_pending = False  # type: ignore[attr-defined]
+                    with contextlib.suppress(BaseException):
+                        context.run(task.get_coro().close)  # type: ignore[union-attr]
+            self._made.clear()
+            self._ready.clear()
+            self._scheduled.clear()
+            self.close()
+            gc.collect()
+        finally:
+            sys.unraisablehook = told
 
     def _run_once(self) -> None:
         self._take_timers()
@@ -85,7 +96,6 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             if not handle._cancelled and _lives(handle):  # an earlier one may have killed it
                 handle._run()
         self.steps += 1
-        self.after_step()
 
     def _take_timers(self) -> None:
         """Those that are due; while nothing else is to do, time passes until the next is."""
@@ -102,14 +112,19 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self._ready.append(handle)
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, coro: Any, context: Any = None) -> asyncio.Task[Any]:
+        context = copy_context() if context is None else context
         task = asyncio.Task(coro, loop=loop, context=context)
-        self._made.append(task)
-        if len(self._made) > _MANY:
-            self._made = [one for one in self._made if not one.done()]
+        self._made.append((task, context))
+        if len(self._made) > self._many:
+            self._made = [made for made in self._made if not made[0].done()]
+            self._many = 2 * len(self._made) + _MANY
         return task
 
     def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.errors.append(f"{context['message']}: {context.get('exception')!r}")
+
+    def _check_closed(self) -> None:
+        """What is collected after the end may still ask for something."""
 
     def _process_events(self, event_list: Any) -> None: ...
 

@@ -30,7 +30,7 @@ from tests.simulation.world import OFFER, PROVIDERS, World
 
 BEGIN_SECONDS = 1000.0  # behind the time at which the folders were prepared
 CALM_SECONDS = 1500.0  # within which all is over once nothing fails any more
-LOOK_SECONDS = 10.0
+LOOK_SECONDS = 5.0
 IN_MEMORY = Path("/dev/shm")
 
 
@@ -85,7 +85,7 @@ def prepared() -> Path:
     import atexit
 
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    with _world(0, folder, lambda _: None, 0.0) as (world, loop):
+    with _world(0, folder, lambda _: None, 0.0, len(PROVIDERS)) as (world, loop):
         for number, node in enumerate(world.nodes.values(), 1):
             node.folder.mkdir()
             key = Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)
@@ -95,6 +95,7 @@ def prepared() -> Path:
         failure = _run(loop, world, _meet(world))
         if failure:
             raise Violation(failure)
+    gc.freeze()  # what is loaded stays: the end of each run need not look through it
     return folder
 
 
@@ -114,17 +115,18 @@ def _run(loop: SimulatedLoop, world: World, work: object) -> str:
 
 @contextmanager
 def _world(
-    seed: int, folder: Path, tell: Callable[[str], None], begin: float
+    seed: int, folder: Path, tell: Callable[[str], None], begin: float, providers: int = 0
 ) -> Iterator[tuple[World, SimulatedLoop]]:
     loop = SimulatedLoop(Random(f"{seed} turns"))  # noqa: S311  guards nothing
     loop.now_seconds = begin
     asyncio.set_event_loop(loop)
-    world = World(seed, folder, loop, tell)
+    world = World(seed, folder, loop, tell, providers)
     ids = world.stream("ids")
     draw_ids_from(lambda: world.now_us() * 1000, ids.randbytes)
     random.seed(seed)
     logger, handler = logging.getLogger("dms"), _Unexpected(world)
-    before = logger.propagate, logger.level
+    before = logger.propagate, logger.level, gc.isenabled()
+    gc.disable()  # what it collects would have its `finally` run
     logger.propagate = False
     logger.setLevel(logging.WARNING)
     logger.addHandler(handler)
@@ -132,14 +134,17 @@ def _world(
         yield world, loop
     finally:
         logger.removeHandler(handler)
-        logger.propagate = before[0]
-        logger.setLevel(before[1])
+        logging.disable()
         world.wires.hosts.clear()
         for node in world.nodes.values():
             node.kill()
         loop.end()
         asyncio.set_event_loop(None)
-        gc.collect(0)
+        logging.disable(logging.NOTSET)
+        logger.propagate = before[0]
+        logger.setLevel(before[1])
+        if before[2]:
+            gc.enable()
 
 
 async def _meet(world: World) -> None:
@@ -166,6 +171,7 @@ async def _seed(world: World) -> None:
     for node in world.nodes.values():
         node.start()
     await _until(lambda: all(node.daemon for node in world.nodes.values()))
+    await asyncio.sleep(2.0)  # the peers have met
     client, chaos = Client(world), Chaos(world)
     asking = asyncio.ensure_future(client.work())
     await chaos.work()
@@ -197,8 +203,6 @@ def _unfinished(world: World) -> str:
             return f"{node.name} still has containers: {', '.join(sorted(node.engine.containers))}"
         if len(device.reservations) or device.reservations.left.memory_mb:
             return f"{node.name} still holds {device.reservations.total} and {device.reservations.left}"
-        if len(device.holds):
-            return f"{node.name} still keeps places"
     return _untold(world)
 
 

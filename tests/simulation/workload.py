@@ -15,10 +15,10 @@ from dms.domain.request import ServiceRequest
 from dms.domain.retry import Retry
 from dms.errors import Conflict, DmsError, NotFound
 from tests.fixtures.histories import request
-from tests.simulation.world import ADDRESS, PROVIDERS, REQUESTER, World
+from tests.simulation.world import ADDRESS, REQUESTER, World
 
 T = TypeVar("T")
-TROUBLED_SECONDS = 60.0  # how long things go wrong
+TROUBLED_SECONDS = 40.0  # how long things go wrong
 MOST_JOBS = 3
 TRIES = 8  # of a client, for one answer
 
@@ -40,7 +40,7 @@ class Client:
 
     async def _job(self, number: int) -> None:
         random = self._random
-        await asyncio.sleep(random.random() * 15)
+        await asyncio.sleep(random.random() * 8)
         wanted = self._request()
         try:
             quote = await self._told(lambda services: services.service_provider.request_service(wanted))
@@ -74,7 +74,7 @@ class Client:
         self._world.durable.acknowledged(REQUESTER, f"{Job.KIND}-{job_id}", Job.FundStatusReported.TOPIC)
 
     async def _terminate(self, job_id: str) -> None:
-        await asyncio.sleep(self._random.random() * 50)
+        await asyncio.sleep(self._random.random() * 40)
         try:
             await self._told(lambda services: services.service_provider.terminate(job_id, "no longer wanted"))
         except (DmsError, Cut):
@@ -129,7 +129,7 @@ class Chaos:
             self._chain_away,
         ]  # fmt: skip
         self._kinds = self._random.sample(kinds, self._random.randint(0, 4))
-        self._pause_seconds = self._random.choice((4.0, 10.0, 25.0))
+        self._pause_seconds = self._random.choice((3.0, 8.0, 20.0))
         self._kill_at_commit = self._random.choice((0.0, 0.0, 0.01, 0.05))
         self._undo: list[Callable[[], Any]] = []
         world.wires.trouble = self._random.choice((0.0, 0.0, 0.02, 0.1))
@@ -181,7 +181,7 @@ class Chaos:
             self._world.nodes[name].start()
 
     def _node(self) -> str:
-        return self._random.choice((REQUESTER, *PROVIDERS))
+        return self._random.choice((REQUESTER, *self._world.providers))
 
     # --- the kinds: what it is called, and what ends it --------------------------------------------------
     def _kill(self) -> tuple[str, Callable[[], Any]]:
@@ -197,12 +197,12 @@ class Chaos:
         )
 
     def _cut(self) -> tuple[str, Callable[[], Any]]:
-        one, other = (self._world.nodes[name].peer_id for name in self._random.sample((REQUESTER, *PROVIDERS), 2))
+        one, other = (self._world.nodes[name].peer_id for name in self._random.sample((REQUESTER, *self._world.providers), 2))
         self._world.wires.cut(one, other)
         return "a line is cut", self._world.wires.mend
 
     def _engine_away(self) -> tuple[str, Callable[[], Any]]:
-        engine = self._world.nodes[self._random.choice(PROVIDERS)].engine
+        engine = self._world.nodes[self._random.choice(self._world.providers)].engine
         engine.away = True
         return "an engine is away", lambda: setattr(engine, "away", False)
 

@@ -207,21 +207,24 @@ class World:
     """seed: all that is drawn follows from it. Each part draws from a stream of its own, so that a new draw in one does
     not move the others."""
 
-    def __init__(self, seed: int, folder: Path, loop: SimulatedLoop, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, seed: int, folder: Path, loop: SimulatedLoop, tell: Callable[[str], None], providers: int = 0
+    ) -> None:
+        """providers: how many; 0 for as many as the seed says."""
         self.seed, self._loop, self._tell = seed, loop, tell
         self.names: dict[str, str] = {}  # peer id -> node
         self.durable = Durable(OFFER)
         self.wires = Wires(self.stream("wires"))
         self.wires.on_answer = self._answered
         self.chain = Chain(self.stream("chain"))
-        self.nodes = {name: Node(self, name, folder / name) for name in (REQUESTER, *PROVIDERS)}
+        self.providers = PROVIDERS[: providers or self.stream("size").choice((1, 1, 2))]
+        self.nodes = {name: Node(self, name, folder / name) for name in (REQUESTER, *self.providers)}
         self.on_commit: Callable[[str], None] = lambda node: None
         self.met: dict[str, int] = self.wires.met
         self.digest = sha256()
         self._failure: BaseException | None = None
         self.cuts = 0.0  # how often the client gives up before it is answered
         self.context = copy_context()  # of no life
-        loop.after_step = self._after_step
 
     def stream(self, name: str) -> Random:
         return Random(f"{self.seed} {name}")  # noqa: S311  guards nothing
@@ -242,6 +245,7 @@ class World:
         for draft in drafts:
             self.trace(f"{node}: {draft.topic} {draft.originator_id.partition('-')[2]} {draft.originator_version}")
         self.hold(self.durable.committed, node, drafts)
+        self.hold(self.nodes[node].check)
         self.on_commit(node)
 
     def hold(self, check: Callable[..., None], *args: Any) -> None:
@@ -270,7 +274,3 @@ class World:
             job_id = msgspec.json.decode(body, type=DeploymentRequest).job_id
             topic = Deployment.Requested if told.pending or told.accepted else Deployment.Rejected
             self.hold(self.durable.acknowledged, self.names[peer_id], f"{Deployment.KIND}-{job_id}", topic.TOPIC)
-
-    def _after_step(self) -> None:
-        for node in self.nodes.values():
-            self.hold(node.check)
