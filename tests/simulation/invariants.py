@@ -22,6 +22,8 @@ DEPLOYMENT_ENDS = frozenset(
     kind.TOPIC for kind in (Deployment.Rejected, Deployment.ContainerExited, Deployment.Failed, Deployment.Stopped)
 )
 
+RAN = frozenset((Job.Completed.TOPIC, Deployment.ContainerStarted.TOPIC))
+
 
 class Violation(AssertionError):
     """Something that must never be, is."""
@@ -91,9 +93,16 @@ class Durable:
             require(Deployment.ContainerStarted.TOPIC in topics, f"deployment {key} has a reward and never ran")
 
     def _pays(self, node: str, job_id: str) -> None:
+        """A payment pays for one job; one that is over and never ran leaves it to the next."""
         tx_hash = self.payments[job_id]
-        first = self._paid.setdefault((node, tx_hash), job_id)
-        require(first == job_id, f"{node} lets one payment pay for {first} and for {job_id}")
+        before = self._paid.get((node, tx_hash), job_id)
+        self._paid[node, tx_hash] = job_id
+        for (where, stream), drafts in self.streams.items():
+            kind, _, key = stream.partition("-")
+            if where == node and before != job_id and kind in (Job.KIND, Deployment.KIND) and job_of(key) == before:
+                topics = {draft.topic for draft in drafts}
+                left = topics & (JOB_ENDS | DEPLOYMENT_ENDS) and not topics & RAN
+                require(left, f"{node} lets one payment pay for {before} and for {job_id}")
 
     def _agrees(self, record: Mapping[str, Any]) -> None:
         """What a job's log has of its provider's is what that one's own log has."""

@@ -171,6 +171,8 @@ class SimulatedNetwork:
                     other._begin(_answer(handler, self.peer_id, body))  # its answer is not heard
                 answering = other._begin(_answer(handler, self.peer_id, body))
                 with self._wires.connection(self.peer_id, peer_id, answering) as reset:
+                    if self._wires.meets("reset"):
+                        asyncio.get_running_loop().call_later(self._wires.delay(), _fail, reset)
                     await asyncio.wait([answering, reset], return_when=asyncio.FIRST_COMPLETED)
                     if not answering.done() or answering.cancelled():
                         raise PeerUnreachable(f"{peer_id} went away")

@@ -167,7 +167,7 @@ async def _seed(world: World) -> None:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimulatedLoop)
     world.context = copy_context()
-    loop.thread_seconds = world.nodes["alice"].disk.thread_seconds
+    loop.thread_seconds = world.thread_seconds
     for node in world.nodes.values():
         node.start()
     await _until(lambda: all(node.daemon for node in world.nodes.values()))

@@ -19,7 +19,7 @@ from tests.simulation.world import ADDRESS, REQUESTER, World
 
 T = TypeVar("T")
 TROUBLED_SECONDS = 40.0  # how long things go wrong
-MOST_JOBS = 3
+MOST_JOBS = 4
 TRIES = 8  # of a client, for one answer
 
 
@@ -33,6 +33,7 @@ class Client:
     def __init__(self, world: World) -> None:
         self._world, self._random = world, world.stream("client")
         self._paid_with: list[str] = []
+        self._all_at_once = self._random.random() < 0.5
 
     async def work(self) -> None:
         jobs = [self._job(number) for number in range(self._random.randint(1, MOST_JOBS))]
@@ -40,7 +41,7 @@ class Client:
 
     async def _job(self, number: int) -> None:
         random = self._random
-        await asyncio.sleep(random.random() * 8)
+        await asyncio.sleep(0 if self._all_at_once else random.random() * 8)
         wanted = self._request()
         try:
             quote = await self._told(lambda services: services.service_provider.request_service(wanted))
@@ -55,17 +56,17 @@ class Client:
 
     def _request(self) -> ServiceRequest:
         random = self._random
-        wanted = request(cpu=random.randint(1500, 4000), ram=random.randint(500, 7000), address_user=ADDRESS)
+        wanted = request(cpu=random.randint(2500, 4500), ram=random.randint(500, 7000), address_user=ADDRESS)
         return replace(wanted, retry=Retry(max_attempts=random.choice((1, 1, 2))))
 
     async def _pay(self, job_id: str, number: int) -> None:
         random = self._random
-        again = self._paid_with and random.random() < 0.15
+        again = self._paid_with and random.random() < 0.3
         tx_hash = random.choice(self._paid_with) if again else f"0x{self._world.seed:032x}{number:032x}"
         self._paid_with.append(tx_hash)
         self._world.durable.payments[job_id] = tx_hash
-        await asyncio.sleep(random.random() * 10)
-        self._world.chain.pay(tx_hash)
+        await asyncio.sleep(2.0 if self._all_at_once else random.random() * 10)
+        self._world.chain.pay(tx_hash, 0.0 if self._all_at_once else random.random() * 15)
         status = FundStatus(transaction_type="fund", transaction_status="success", tx_hash=tx_hash)
         try:
             await self._told(lambda services: services.service_provider.report_fund_status(status, job_id))
@@ -97,7 +98,9 @@ class Client:
                 return await self._call(REQUESTER, command)
             except (Conflict, NotFound):
                 raise
-            except (DmsError, Cut):
+            except Cut:
+                await asyncio.sleep(self._random.random())
+            except DmsError:
                 await asyncio.sleep(self._random.random() * 5)
         raise Cut
 
@@ -132,10 +135,11 @@ class Chaos:
         self._pause_seconds = self._random.choice((3.0, 8.0, 20.0))
         self._kill_at_commit = self._random.choice((0.0, 0.0, 0.01, 0.05))
         self._undo: list[Callable[[], Any]] = []
-        world.wires.trouble = self._random.choice((0.0, 0.0, 0.02, 0.1))
+        world.wires.trouble = self._random.choice((0.0, 0.0, 0.05, 0.2))
         world.cuts = self._random.choice((0.0, 0.3))
         for node in world.nodes.values():
-            node.engine.trouble = self._random.choice((0.0, 0.0, 0.05, 0.2))
+            node.disk.slow = self._random.random() < 0.35
+            node.engine.trouble = self._random.choice((0.0, 0.0, 0.1, 0.3))
         world.on_commit = self._committed
 
     async def work(self) -> None:

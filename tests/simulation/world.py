@@ -77,8 +77,8 @@ class Chain:
         self._random, self.away = random, False
         self._seen_at: dict[str, float] = {}
 
-    def pay(self, tx_hash: str) -> None:
-        self._seen_at.setdefault(tx_hash, asyncio.get_running_loop().time() + self._random.random() * 20)
+    def pay(self, tx_hash: str, seen_after_seconds: float) -> None:
+        self._seen_at.setdefault(tx_hash, asyncio.get_running_loop().time() + seen_after_seconds)
 
     async def check(self, claim: PaymentClaim) -> FundingVerdict:
         await asyncio.sleep(self._random.random() * 0.2)
@@ -235,6 +235,11 @@ class World:
     @property
     def requester(self) -> Node:
         return self.nodes[REQUESTER]
+
+    def thread_seconds(self) -> float:
+        """How long what is given to a thread just now seems to take."""
+        life = LIFE.get()
+        return 0.0 if life is None else self.nodes[life.name].disk.thread_seconds()
 
     def trace(self, text: str) -> None:
         line = f"{self._loop.now_seconds:10.3f}  {text}"
