@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakSet
 
 from pytest import MonkeyPatch
 
@@ -96,7 +97,7 @@ BUGS: Sequence[Callable[[MonkeyPatch], None]] = (
 def _wake_by_command(patch: MonkeyPatch, reactor: str, topic: str, service: type, command: str) -> None:
     """The event wakes nobody any more; the command does, once it is answered, and again changes nothing."""
     take, start, decide = Reaction.take, Reaction.start, getattr(service, command)
-    reactions: list[Reaction[Any]] = []
+    reactions: WeakSet[Reaction[Any]] = WeakSet()
     begun = set[tuple[int, str]]()
 
     def take_unless_new(self: Reaction[Any], event: Recorded) -> None:
@@ -105,7 +106,7 @@ def _wake_by_command(patch: MonkeyPatch, reactor: str, topic: str, service: type
 
     def start_and_keep(self: Reaction[Any], keys: Any) -> None:
         if self._reactor.name == reactor:
-            reactions.append(self)
+            reactions.add(self)
         start(self, keys)
 
     async def decide_and_wake(self: Any, *args: Any, **named: Any) -> Any:

@@ -18,7 +18,7 @@ from tests.fixtures.histories import request
 from tests.simulation.world import ADDRESS, REQUESTER, World
 
 T = TypeVar("T")
-TROUBLED_SECONDS = 40.0  # how long things go wrong
+TROUBLED_SECONDS = 45.0  # how long things go wrong
 MOST_JOBS = 4
 TRIES = 8  # of a client, for one answer
 
@@ -65,8 +65,8 @@ class Client:
         tx_hash = random.choice(self._paid_with) if again else f"0x{self._world.seed:032x}{number:032x}"
         self._paid_with.append(tx_hash)
         self._world.durable.payments[job_id] = tx_hash
-        await asyncio.sleep(2.0 if self._all_at_once else random.random() * 10)
-        self._world.chain.pay(tx_hash, 0.0 if self._all_at_once else random.random() * 15)
+        await asyncio.sleep(2.0 if self._all_at_once else random.random() * 6)
+        self._world.chain.pay(tx_hash, 0.0 if self._all_at_once else random.random() * 10)
         status = FundStatus(transaction_type="fund", transaction_status="success", tx_hash=tx_hash)
         try:
             await self._told(lambda services: services.service_provider.report_fund_status(status, job_id))

@@ -42,7 +42,7 @@ OFFER = Offer(
     cpu_mhz=6000, memory_mb=12_000, channel="nunet-test", payment_address=ADDRESS, blockchain="Cardano",
     ntx_price=Decimal("0.0001"), hostname="provider",
 )  # fmt: skip
-LASTING_SECONDS = 80.0  # of the longest job, whose limit is a minute
+LASTING_SECONDS = 70.0  # of the longest job, whose limit is a minute
 
 class Hardware:
     def __init__(self, now: Callable[[], float]) -> None:
