@@ -74,7 +74,7 @@ class Engine:
     def create(self, job_id: str, lasting_us: int) -> None:
         if job_id not in self.containers:
             code = self.random.choice((0, 0, 0, 3))
-            runs_us = int(self.random.random() ** 2 * lasting_us)
+            runs_us = int(self.random.random() * self.random.choice((0.2, 1.0)) * lasting_us)
             self.containers[job_id] = Container(job_id, runs_us, code, self.random.randrange(4))
             self._on_change("create", job_id)
 

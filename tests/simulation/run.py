@@ -184,6 +184,7 @@ async def _seed(world: World) -> None:
             world.durable.check_ends()
             raise Violation(f"forgotten: {unfinished}")
         await asyncio.sleep(LOOK_SECONDS)
+        chaos.start_all()  # who was still stopping
     await client.claim()
     world.durable.check_ends()
 

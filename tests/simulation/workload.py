@@ -163,9 +163,9 @@ class Chaos:
         world.chain.away = False
         for node in world.nodes.values():
             node.engine.trouble, node.engine.away, node.disk.full, node.disk.slow = 0.0, False, False, False
-        self._start_all()
+        self.start_all()
 
-    def _start_all(self) -> None:
+    def start_all(self) -> None:
         for node in self._world.nodes.values():
             if node.is_down:
                 node.start()

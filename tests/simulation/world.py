@@ -27,6 +27,7 @@ from dms.daemon import Daemon
 from dms.domain.deployment import Deployment
 from dms.domain.device import Capacity, Offer
 from dms.domain.gpus import GpuReading
+from dms.domain.payment import Payment
 from dms.domain.run_time import Instant
 from dms.errors import DmsError, Unavailable
 from tests.simulation.disk import Disk, SimulatedRecorder
@@ -42,6 +43,7 @@ OFFER = Offer(
     cpu_mhz=6000, memory_mb=12_000, channel="nunet-test", payment_address=ADDRESS, blockchain="Cardano",
     ntx_price=Decimal("0.0001"), hostname="provider",
 )  # fmt: skip
+STOP_SECONDS = 90.0
 LASTING_SECONDS = 70.0  # of the longest job, whose limit is a minute
 
 class Hardware:
@@ -109,10 +111,11 @@ class Node:
         self._built: Daemon | None = None
         self._starting: asyncio.Task[None] | None = None
         self.died: asyncio.Future[None] | None = None
+        self._stopping = False
 
     @property
     def is_down(self) -> bool:
-        return self._starting is None or (self._starting.done() and self.daemon is None)
+        return not self._stopping and (self._starting is None or (self._starting.done() and self.daemon is None))
 
     def start(self) -> None:
         self.life, self.died = Life(self.name), asyncio.get_running_loop().create_future()
@@ -129,15 +132,18 @@ class Node:
         if self.died is not None and not self.died.done() and not self.died.get_loop().is_closed():
             self.died.set_result(None)
         self.daemon = self._starting = None
+        self._stopping = False
         self._world.wires.remove(self.peer_id)
         self._let_go()
 
     async def stop(self) -> None:
-        """As it is told to."""
-        daemon, self.daemon = self.daemon, None
-        if daemon is not None:
-            await self.run(daemon.close())
-        self.kill()
+        """As it is told to; who looks after it kills it when that takes too long."""
+        daemon, self.daemon, self._stopping = self.daemon, None, True
+        if daemon is not None and self.died is not None:
+            closing = self.run(daemon.close())
+            await asyncio.wait([closing, self.died], timeout=STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if self._stopping:
+            self.kill()
 
     def check(self) -> None:
         if self.daemon is not None:
@@ -211,7 +217,7 @@ class World:
         self, seed: int, folder: Path, loop: SimulatedLoop, tell: Callable[[str], None], providers: int = 0
     ) -> None:
         """providers: how many; 0 for as many as the seed says."""
-        self.seed, self._loop, self._tell = seed, loop, tell
+        self.seed, self._folder, self._loop, self._tell = seed, folder, loop, tell
         self.names: dict[str, str] = {}  # peer id -> node
         self.durable = Durable(OFFER)
         self.wires = Wires(self.stream("wires"))
@@ -222,6 +228,7 @@ class World:
         self.on_commit: Callable[[str], None] = lambda node: None
         self.met: dict[str, int] = self.wires.met
         self.digest = sha256()
+        self._payments: dict[str, int] = {}
         self._failure: BaseException | None = None
         self.cuts = 0.0  # how often the client gives up before it is answered
         self.context = copy_context()  # of no life
@@ -242,16 +249,21 @@ class World:
         return 0.0 if life is None else self.nodes[life.name].disk.thread_seconds()
 
     def trace(self, text: str) -> None:
-        line = f"{self._loop.now_seconds:10.3f}  {text}"
+        line = f"{self._loop.now_seconds:10.3f}  {text.replace(str(self._folder), '')}"
         self.digest.update(line.encode())
         self._tell(line)
 
     def committed(self, node: str, drafts: Sequence[Draft]) -> None:
         for draft in drafts:
-            self.trace(f"{node}: {draft.topic} {draft.originator_id.partition('-')[2]} {draft.originator_version}")
+            self.trace(f"{node}: {draft.topic} {self._name(draft.originator_id)} {draft.originator_version}")
         self.hold(self.durable.committed, node, drafts)
         self.hold(self.nodes[node].check)
         self.on_commit(node)
+
+    def _name(self, stream: str) -> str:
+        """Of an aggregate, always the same: names of payments are made with keys that are not."""
+        kind, _, key = stream.partition("-")
+        return f"{self._payments.setdefault(key, len(self._payments) + 1)}" if kind == Payment.KIND else key
 
     def hold(self, check: Callable[..., None], *args: Any) -> None:
         """From within the program, which would take the error for its own: it is raised after the step."""
