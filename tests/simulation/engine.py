@@ -206,7 +206,7 @@ class SimulatedExecutor:
 
     async def growing(self, job_id: str) -> AsyncGenerator[GrowingLine, None]:
         await asyncio.Event().wait()
-        yield GrowingLine("stdout", 0, "")
+        yield GrowingLine("stdout", "")
 
     async def stop(self, job_id: str, grace_seconds: float) -> None:
         await self._reach()

@@ -129,7 +129,9 @@ class Durable:
 
     def acknowledged(self, node: str, stream: str, topic: str) -> None:
         """Somebody was told so."""
-        require(topic in self.topics(node, stream), f"{node} has acknowledged {topic} of {stream}, and does not have it")
+        require(
+            topic in self.topics(node, stream), f"{node} has acknowledged {topic} of {stream}, and does not have it"
+        )
 
     # --- at the end -------------------------------------------------------------------------------------
     def check_ends(self) -> None:
@@ -156,5 +158,6 @@ def check_capacity(node: str, held: Reservations, offer: Offer) -> None:
     total = held.total
     require(total.cpu_mhz >= 0 and total.memory_mb >= 0, f"{node} holds less than nothing: {total}")
     require(
-        total.cpu_mhz <= offer.cpu_mhz and total.memory_mb <= offer.memory_mb, f"{node} has given more than it has: {total}"
+        total.cpu_mhz <= offer.cpu_mhz and total.memory_mb <= offer.memory_mb,
+        f"{node} has given more than it has: {total}",
     )

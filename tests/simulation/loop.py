@@ -9,12 +9,14 @@ import gc
 import heapq
 import sys
 from asyncio import events
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 T = TypeVar("T")
+A = TypeVarTuple("A")
 _MANY = 2000
 
 LIFE: ContextVar[Life | None] = ContextVar("life", default=None)
@@ -35,6 +37,10 @@ class Deadlock(Exception):
 class SimulatedLoop(asyncio.BaseEventLoop):
     """It stands on `BaseEventLoop._ready`, `_scheduled` and `_run_once`, which are private: test_loop.py holds what it
     needs of them."""
+
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+    _stopping: bool
 
     def __init__(self, random: Random) -> None:
         super().__init__()
@@ -64,7 +70,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self.call_later(self.thread_seconds(), _unless_done(done, done.set_result), result)
         return done
 
-    def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any, context: Any = None) -> asyncio.Handle:
+    def call_soon_threadsafe(
+        self, callback: Callable[[Unpack[A]], object], *args: Unpack[A], context: Context | None = None
+    ) -> asyncio.Handle:
         """There is one thread."""
         return self.call_soon(callback, *args, context=context)
 
@@ -75,7 +83,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         try:
             for task, context in self._made:
                 if not task.done():
-                    task._log_destroy_pending = False  # type: ignore[attr-defined]
+                    task._log_destroy_pending = False
                     with contextlib.suppress(BaseException):
                         context.run(task.get_coro().close)  # type: ignore[union-attr]
             self._made.clear()
@@ -136,5 +144,5 @@ def _unless_done(future: asyncio.Future[Any], tell: Callable[[Any], None]) -> Ca
 
 
 def _lives(handle: events.Handle) -> bool:
-    life = handle._context.get(LIFE)
+    life: Life | None = handle._context.get(LIFE)  # type: ignore[attr-defined]
     return life is None or life.alive

@@ -89,7 +89,11 @@ class Wires:
     def _tell(self, one: str, other: str, *, connected: bool) -> None:
         for told, about in ((one, other), (other, one)):
             host = self.hosts.get(told)
-            if host is not None and (about in self.hosts or not connected) and (not connected or self.reaches(one, other)):
+            if (
+                host is not None
+                and (about in self.hosts or not connected)
+                and (not connected or self.reaches(one, other))
+            ):
                 host.tell(about, connected=connected)
 
     # --- what is under way ------------------------------------------------------------------------------
@@ -116,7 +120,9 @@ class Wires:
                 self._end_soon(task, after)
 
     def _end_soon(self, task: asyncio.Task[Any], after: float = 0.0) -> None:
-        Context().run(asyncio.get_running_loop().call_later, after + self._random.random() * LIKELY_SECONDS, task.cancel)
+        Context().run(
+            asyncio.get_running_loop().call_later, after + self._random.random() * LIKELY_SECONDS, lambda: task.cancel()
+        )
 
 
 def _fail(reset: asyncio.Future[None]) -> None:
@@ -173,10 +179,10 @@ class SimulatedNetwork:
                 with self._wires.connection(self.peer_id, peer_id, answering) as reset:
                     if self._wires.meets("reset"):
                         asyncio.get_running_loop().call_later(self._wires.delay(), _fail, reset)
-                    await asyncio.wait([answering, reset], return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait(_both(answering, reset), return_when=asyncio.FIRST_COMPLETED)
                     if not answering.done() or answering.cancelled():
                         raise PeerUnreachable(f"{peer_id} went away")
-                    answer = answering.result()
+                    answer: bytes | DmsError = answering.result()
                     if not isinstance(answer, DmsError):
                         self._wires.on_answer(peer_id, protocol, body, answer)
                     if self._wires.meets("lost answer"):
@@ -249,6 +255,10 @@ class SimulatedNetwork:
         return asyncio.get_running_loop().create_task(work, context=self._context.copy())
 
 
+def _both(*futures: asyncio.Future[Any]) -> list[asyncio.Future[Any]]:
+    return list(futures)
+
+
 async def _answer(handler: RequestHandler, peer_id: str, body: bytes) -> bytes | DmsError:
     try:
         return await handler(peer_id, body)
@@ -274,7 +284,7 @@ async def _next(frames: asyncio.Queue[bytes | DmsError | None], reset: asyncio.F
         return frames.get_nowait()
     taking = asyncio.ensure_future(frames.get())
     try:
-        await asyncio.wait([taking, reset], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(_both(taking, reset), return_when=asyncio.FIRST_COMPLETED)
         if taking.done():
             return taking.result()
         raise PeerUnreachable("the peer went away")

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from msgspec import Struct
 
-from dms.domain.event import draw_ids_from, new_id_bytes
+from dms.domain.event import draw_ids_from
 from dms.domain.job import Job
 from dms.errors import DmsError
 from dms.keys import NODE_KEY
@@ -117,7 +117,7 @@ def _run(loop: SimulatedLoop, world: World, work: object) -> str:
 def _world(
     seed: int, folder: Path, tell: Callable[[str], None], begin: float, providers: int = 0
 ) -> Iterator[tuple[World, SimulatedLoop]]:
-    loop = SimulatedLoop(Random(f"{seed} turns"))  # noqa: S311  guards nothing
+    loop = SimulatedLoop(Random(f"{seed} turns"))
     loop.now_seconds = begin
     asyncio.set_event_loop(loop)
     world = World(seed, folder, loop, tell, providers)

@@ -1,10 +1,11 @@
-"""What is asked of the network, and what goes wrong in it. Which kinds of faults there are differs from seed to seed: few
-at a time find more than all at once."""
+"""What is asked of the network, and what goes wrong in it. Which kinds of faults there are differs from seed to seed:
+few at a time find more than all at once."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -87,7 +88,7 @@ class Client:
         for node in self._world.nodes.values():
             for tx_hash in dict.fromkeys(self._paid_with):
                 try:
-                    await self._call(node.name, lambda services, tx=tx_hash: services.transactions.request_reward(tx))
+                    await self._call(node.name, partial(_claim, tx_hash))
                 except (NotFound, Conflict):
                     continue
 
@@ -111,11 +112,16 @@ class Client:
         assert node.died is not None
         calling: asyncio.Task[T] = node.run(_awaited(command(node.daemon.services)))
         patience = random.random() * 0.1 if random.random() < self._world.cuts else 60.0
-        await asyncio.wait([calling, node.died], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [calling, node.died]
+        await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if not calling.done():
             calling.cancel()
             raise Cut
         return calling.result()
+
+
+def _claim(tx_hash: str, services: Services) -> Awaitable[object]:
+    return services.transactions.request_reward(tx_hash)
 
 
 async def _awaited(command: Awaitable[T]) -> T:
@@ -196,12 +202,15 @@ class Chaos:
     def _stop(self) -> tuple[str, Callable[[], Any]]:
         name = self._node()
         stopping = asyncio.get_running_loop().create_task(self._world.nodes[name].stop())
-        return f"{name} is stopped", lambda: self._start(name) if stopping.done() else stopping.add_done_callback(
-            lambda _: self._start(name)
+        return (
+            f"{name} is stopped",
+            lambda: self._start(name) if stopping.done() else stopping.add_done_callback(lambda _: self._start(name)),
         )
 
     def _cut(self) -> tuple[str, Callable[[], Any]]:
-        one, other = (self._world.nodes[name].peer_id for name in self._random.sample((REQUESTER, *self._world.providers), 2))
+        one, other = (
+            self._world.nodes[name].peer_id for name in self._random.sample((REQUESTER, *self._world.providers), 2)
+        )
         self._world.wires.cut(one, other)
         return "a line is cut", self._world.wires.mend
 

@@ -1,5 +1,5 @@
-"""A small network in one thread and no time: a DMS that asks for jobs, DMSs that run them, a client, and what goes wrong
-between them. The daemons are wired by `dms.bootstrap.build`, as for users; only what is around them is made up."""
+"""A small network in one thread and no time: a DMS that asks for jobs, DMSs that run them, a client, and what goes
+wrong between them. The daemons are wired by `dms.bootstrap.build`, as for users; only what is around them is made up."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ OFFER = Offer(
 )  # fmt: skip
 STOP_SECONDS = 90.0
 LASTING_SECONDS = 70.0  # of the longest job, whose limit is a minute
+
 
 class Hardware:
     def __init__(self, now: Callable[[], float]) -> None:
@@ -234,7 +235,7 @@ class World:
         self.context = copy_context()  # of no life
 
     def stream(self, name: str) -> Random:
-        return Random(f"{self.seed} {name}")  # noqa: S311  guards nothing
+        return Random(f"{self.seed} {name}")
 
     def now_us(self) -> int:
         return EPOCH_US + int(self._loop.now_seconds * 1_000_000)

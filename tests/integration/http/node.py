@@ -16,6 +16,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from dms.adapters.http.connection import Connection
+from dms.adapters.http.server import HttpServer
 from dms.application.ports import (
     Executor,
     GossipHandler,
@@ -131,7 +132,9 @@ class Node:
     def __init__(self, daemon: Daemon) -> None:
         self._reactors = daemon.parts.reactors
         self.services, self.port, self.readiness = daemon.services, daemon.port, daemon.parts.readiness
-        self.views, self.executor, self._server = daemon.parts.views, daemon.parts.executor, daemon.parts.server
+        self.views, self.executor, server = daemon.parts.views, daemon.parts.executor, daemon.parts.server
+        assert isinstance(server, HttpServer)
+        self._server = server
         self.log, self.outputs, self.app = self.services.log, self.services.outputs.store, self._server.app
         self.url = f"http://127.0.0.1:{self.port}"
 
