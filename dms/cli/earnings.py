@@ -59,5 +59,5 @@ def add_to(cli: Group) -> None:
 
 
 def _print_csv(state: State, by: str, wanted: dict[str, str | None]) -> None:
-    for line in state.api().raw_lines("/earnings", by=by, limit=LARGEST_PAGE, format="csv", **wanted):
+    for line in state.api().raw_lines("/earnings", by=by, format="csv", **wanted):
         click.echo(line, nl=False)
