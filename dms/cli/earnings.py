@@ -35,7 +35,7 @@ def add_to(cli: Group) -> None:
         It counts jobs that were paid for and are over. The device is the machine that ran the job.
         """
         if as_csv and not state.output.for_people:
-            raise Failure("--csv and --output are two forms", Exit.USAGE, "give one of them")
+            raise Failure("--csv and --output exclude each other", Exit.USAGE)
         if as_csv:
             _print_csv(state, by, wanted)
             return

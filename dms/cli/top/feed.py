@@ -119,7 +119,7 @@ class Feed:
                     self._take(frame)
                     backoff.reset()
                 elif time.monotonic() - heard > live.SILENT_SECONDS:
-                    raise Failure("the daemon has said nothing for long")
+                    raise Failure(f"nothing was heard of the daemon for {live.SILENT_SECONDS:g} s")
 
     def _read_what_is_due(self) -> None:
         if self._machine.begin():
