@@ -73,6 +73,11 @@ format: ## put the code into the common form
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
+soak: ## 100,000 seeds of the simulation (SOAK_SEEDS, SOAK_FIRST; some two hours on two cores)
+	@ops/setup.sh check
+	@first=$${SOAK_FIRST:-0}; $(PY) -m tests.simulation --workers $$(nproc) \
+		--seeds $$first:$$((first + $${SOAK_SEEDS:-100000}))
+
 bench: ## measure against the references in the same run
 	@ops/setup.sh test
 	@$(PY) -m ops.bench $(BENCH_ARGS)

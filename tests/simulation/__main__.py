@@ -1,36 +1,63 @@
-"""Replays one seed and prints what happened, or runs many: python -m tests.simulation --seed 7; --seeds 0:1000."""
+"""Replays one seed and prints what happened, or runs many: --seed 7; --seeds 0:1000 --workers 2."""
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation.run import run_seed
+from tests.simulation.run import Outcome, run_seed
+
+SEEDS_A_TASK = 100
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="replay this one and print its trace")
-    parser.add_argument("--steps", type=int, default=0, help="print that many lines of the trace at most")
-    parser.add_argument("--seeds", default="0:100", help="FIRST:END, each run once")
+    parser.add_argument("--steps", type=int, default=0, help="print only that many lines of the trace; 0: all")
+    parser.add_argument("--seeds", default="0:100", metavar="FIRST:END", help="run each of these once")
+    parser.add_argument("--workers", type=int, default=1, help="processes that run them")
     args = parser.parse_args()
     if args.seed is not None:
-        lines: list[str] = []
-        outcome = run_seed(args.seed, lines.append)
-        sys.stdout.writelines(f"{line}\n" for line in (lines[: args.steps] if args.steps else lines))
-        sys.stdout.write(f"{outcome.failure or 'passed'}\n{outcome.digest}\n")
-        return 1 if outcome.failure else 0
+        return replay(args.seed, args.steps)
     first, end = map(int, args.seeds.split(":"))
-    began, failed = time.process_time(), 0
-    for seed in range(first, end):
-        outcome = run_seed(seed)
-        if outcome.failure:
-            failed += 1
-            sys.stdout.write(f"seed {seed} failed: {outcome.failure}\n  {outcome.replay}\n")
-    seconds = time.process_time() - began
-    sys.stdout.write(f"{end - first} seeds, {failed} failed, {(end - first) / seconds:.1f} seeds a second of CPU\n")
+    return run_all(range(first, end), args.workers)
+
+
+def replay(seed: int, steps: int) -> int:
+    lines: list[str] = []
+    outcome = run_seed(seed, lines.append)
+    for line in (*lines[: steps or None], outcome.failure or "passed", outcome.digest):
+        print(line)
+    return 1 if outcome.failure else 0
+
+
+def run_all(seeds: range, workers: int) -> int:
+    began, failed = time.monotonic(), 0
+    for outcome in _failures(seeds, workers):
+        failed += 1
+        print(f"seed {outcome.seed} failed: {outcome.failure}\n  replay it: {outcome.replay}", flush=True)
+    seconds = max(0.001, time.monotonic() - began)
+    print(f"{len(seeds)} seeds, {failed} failed, {len(seeds) / seconds:.1f} seeds a second")
     return 1 if failed else 0
+
+
+def _failures(seeds: range, workers: int) -> Iterator[Outcome]:
+    """Each process is used for one task: what seeds leave in it does not add up."""
+    tasks = [seeds[at : at + SEEDS_A_TASK] for at in range(0, len(seeds), SEEDS_A_TASK)]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
+        for found in pool.map(_run, tasks):
+            yield from found
+
+
+def _run(seeds: Sequence[int]) -> list[Outcome]:
+    os.nice(5)
+    return [outcome for outcome in map(run_seed, seeds) if outcome.failure]
 
 
 if __name__ == "__main__":

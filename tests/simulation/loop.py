@@ -11,6 +11,7 @@ import sys
 from asyncio import events
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Executor
 from contextvars import Context, ContextVar, copy_context
 from random import Random
 from typing import Any, TypeVar, TypeVarTuple, Unpack
@@ -59,7 +60,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self.now_seconds
 
-    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[A]], T], *args: *A
+    ) -> asyncio.Future[T]:
         """Done at once; who waits for it hears of it after a while, or never when it is killed first."""
         done: asyncio.Future[T] = self.create_future()
         try:
@@ -71,7 +74,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         return done
 
     def call_soon_threadsafe(
-        self, callback: Callable[[Unpack[A]], object], *args: Unpack[A], context: Context | None = None
+        self, callback: Callable[[Unpack[A]], object], *args: *A, context: Context | None = None
     ) -> asyncio.Handle:
         """There is one thread."""
         return self.call_soon(callback, *args, context=context)
@@ -83,9 +86,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         try:
             for task, context in self._made:
                 if not task.done():
-                    task._log_destroy_pending = False
+                    task._log_destroy_pending = False  # type: ignore[attr-defined]
                     with contextlib.suppress(BaseException):
-                        context.run(task.get_coro().close)  # type: ignore[union-attr]
+                        context.run(task.get_coro().close)
             self._made.clear()
             self._ready.clear()
             self._scheduled.clear()
@@ -109,15 +112,13 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Those that are due; while nothing else is to do, time passes until the next is."""
         timers = self._scheduled
         while timers and (timers[0]._cancelled or not _lives(timers[0])):
-            heapq.heappop(timers)._scheduled = False
+            _taken(timers)
         if not self._ready and not self._stopping:
             if not timers:
                 raise Deadlock("nothing is left to do, and the end is not reached")
-            self.now_seconds = max(self.now_seconds, timers[0]._when)
-        while timers and timers[0]._when <= self.now_seconds:
-            handle = heapq.heappop(timers)
-            handle._scheduled = False
-            self._ready.append(handle)
+            self.now_seconds = max(self.now_seconds, timers[0].when())
+        while timers and timers[0].when() <= self.now_seconds:
+            self._ready.append(_taken(timers))
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, coro: Any, context: Any = None) -> asyncio.Task[Any]:
         context = copy_context() if context is None else context
@@ -137,6 +138,13 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def _process_events(self, event_list: Any) -> None: ...
 
     def _write_to_self(self) -> None: ...
+
+
+def _taken(timers: list[asyncio.TimerHandle]) -> asyncio.TimerHandle:
+    """The next one, which is no longer in the heap: so it says when it is cancelled."""
+    timer = heapq.heappop(timers)
+    timer._scheduled = False  # type: ignore[attr-defined]
+    return timer
 
 
 def _unless_done(future: asyncio.Future[Any], tell: Callable[[Any], None]) -> Callable[[Any], None]:

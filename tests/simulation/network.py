@@ -120,9 +120,12 @@ class Wires:
                 self._end_soon(task, after)
 
     def _end_soon(self, task: asyncio.Task[Any], after: float = 0.0) -> None:
-        Context().run(
-            asyncio.get_running_loop().call_later, after + self._random.random() * LIKELY_SECONDS, lambda: task.cancel()
-        )
+        after += self._random.random() * LIKELY_SECONDS
+        Context().run(asyncio.get_running_loop().call_later, after, _cancel, task)
+
+
+def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
 
 
 def _fail(reset: asyncio.Future[None]) -> None:

@@ -1,5 +1,5 @@
 """A small network in one thread and no time: a DMS that asks for jobs, DMSs that run them, a client, and what goes
-wrong between them. The daemons are wired by `dms.bootstrap.build`, as for users; only what is around them is made up."""
+wrong between them. The daemons are wired by `dms.bootstrap.build`, as for users; what is around them is made up."""
 
 from __future__ import annotations
 
