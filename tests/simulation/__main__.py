@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation.run import Outcome, run_seed
+from tests.simulation.run import Outcome, failures_of, run_seed
 
 SEEDS_A_TASK = 100
 
@@ -51,13 +50,8 @@ def _failures(seeds: range, workers: int) -> Iterator[Outcome]:
     tasks = [seeds[at : at + SEEDS_A_TASK] for at in range(0, len(seeds), SEEDS_A_TASK)]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
-        for found in pool.map(_run, tasks):
+        for found in pool.map(failures_of, tasks):
             yield from found
-
-
-def _run(seeds: Sequence[int]) -> list[Outcome]:
-    os.nice(5)
-    return [outcome for outcome in map(run_seed, seeds) if outcome.failure]
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import logging
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
@@ -78,12 +79,14 @@ def run_seed(seed: int, tell: Callable[[str], None] = lambda _: None) -> Outcome
             )
 
 
+def failures_of(seeds: Sequence[int]) -> list[Outcome]:
+    return [outcome for outcome in map(run_seed, seeds) if outcome.failure]
+
+
 @cache
 def prepared() -> Path:
     """The folders of nodes that were onboarded and know each other, made once in a process."""
     folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=_roomy()))
-    import atexit
-
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with _world(0, folder, lambda _: None, 0.0, len(PROVIDERS)) as (world, loop):
         for number, node in enumerate(world.nodes.values(), 1):

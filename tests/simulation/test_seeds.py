@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation.__main__ import run_all
 from tests.simulation.put_back import BUGS
 from tests.simulation.run import Outcome, run_seed
 
@@ -48,6 +49,11 @@ def test_a_seed_is_the_same_run_in_another_process_and_prints_it() -> None:
     ).stdout.splitlines()
     assert there[-2:] == ["passed", here.digest]
     assert any("deployment.container_started" in line for line in there)
+
+
+def test_many_seeds_are_run_by_processes_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_all(range(2), workers=1) == 0
+    assert capsys.readouterr().out.startswith("2 seeds, 0 failed")
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)

@@ -36,9 +36,9 @@ class Leftovers:
     async def sweep(self, *, checks: bool = False) -> Sequence[str]:
         """Containers of deployments that have ended (we died between the record and the removal, or the engine was
         away), of checks that hold no GPU any more, and those that do not run and that our log no longer knows, or what
-        is left of their making; and what is still counted of jobs whose removal worked without the engine's word for it.
-        checks: all of checks, which nobody waits for when we have only just started. Tells
-        what can't be removed. Raises ExecutorUnavailable."""
+        is left of their making; and what still counts of jobs whose removal worked without the engine's word for it.
+        checks: all of checks, which nobody waits for when we have only just started. Tells what can't be removed.
+        Raises ExecutorUnavailable."""
         left: list[str] = []
         for job_id in dict.fromkeys((*await self._executor.list_jobs(), *self._reservations.left_by)):
             if not await self._over(job_id, checks=checks):
