@@ -25,7 +25,7 @@ export function DeploymentHistory() {
     <section>
       <h1>Jobs that ran here</h1>
       <Filters q={q} status={status} sort={sort} />
-      <Trouble text={jobs?.error.value ?? ""} />
+      <Trouble text={jobs?.error.value ?? ""} retry={() => jobs?.reload()} />
       {jobs?.ready.value && total === 0 && (
         <Empty title={filtered ? "No job fits" : "No job has run here yet"}>
           {filtered ? <button onClick={() => setQuery({ q: "", status: "" })}>Clear the filters</button> : <p>Onboard this machine and switch it online; jobs come by themselves. <a href={href("/cp")}>This machine</a></p>}

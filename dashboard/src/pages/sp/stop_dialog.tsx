@@ -1,7 +1,7 @@
 /** Stops exactly the jobs that it shows: their ids are frozen when it is opened, and no news adds one. */
 import { useEffect } from "preact/hooks";
 import { useSignal } from "@preact/signals";
-import { ApiError, send } from "../../api/client";
+import { failure, send } from "../../api/client";
 import type { StopOutcome as Outcome } from "../../api/answers";
 import { plain, whole } from "../../app/format";
 import { Dialog } from "../../components/dialog";
@@ -33,7 +33,7 @@ export function StopDialog({ jobIds, nameOf, close }: Props) {
       error.value = "";
       return true;
     } catch (problem) {
-      error.value = problem instanceof ApiError ? problem.message : String(problem);
+      error.value = failure(problem);
       return false;
     } finally {
       busy.value = false;
