@@ -15,9 +15,11 @@ interface ModalProps {
 export function Modal({ title, class: name, close, children }: ModalProps) {
   const element = useRef<HTMLDialogElement>(null);
   useEffect(() => {
-    const dialog = element.current;
-    dialog?.showModal();
-    return () => dialog?.close(); // what is only removed leaves the focus nowhere
+    const before = document.activeElement;
+    element.current?.showModal();
+    return () => {
+      if (before instanceof HTMLElement) before.focus({ preventScroll: true }); // a dialog that is removed takes the focus with it
+    };
   }, []);
   const closed = (): void => {
     if (element.current) close(); // not after it was removed
