@@ -1,13 +1,13 @@
 /** `/cp/jobs`: all jobs that ran here, with filters that the address keeps. */
 import "../../styles/provider.css";
-import { duration, ntx, plain } from "../../app/format";
+import { counted, duration, ntx, plain } from "../../app/format";
 import { DEPLOYED, useJobRows } from "../../app/job_rows";
 import { href, moment, queryValue, setQuery } from "../../app/router";
 import { usePageTitle } from "../../app/title";
 import { Empty, Peer, Time, Trouble } from "../../components/parts";
 import { Status } from "../../components/status";
 import { VirtualList } from "../../components/virtual_list";
-import { ALL_STATUSES, counted, OPEN_STATUSES } from "./deployments";
+import { ALL_STATUSES, OPEN_STATUSES } from "./deployments";
 import type { Deployment } from "../../api/answers";
 
 const ROW_PX = 44;

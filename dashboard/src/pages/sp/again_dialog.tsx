@@ -1,7 +1,7 @@
 /** Asks again for exactly the jobs that it shows, once it is known what each would cost and who would run it. */
 import { useEffect } from "preact/hooks";
 import { useSignal } from "@preact/signals";
-import { ntx, plain, whole } from "../../app/format";
+import { counted, ntx, plain } from "../../app/format";
 import { href } from "../../app/router";
 import { Dialog } from "../../components/dialog";
 import { Peer } from "../../components/parts";
@@ -41,7 +41,7 @@ export function AgainDialog({ jobIds, nameOf, close }: Props) {
   };
   const waiting = all.some(([, { state }]) => state === "asking");
   const hindrance = busy.value || waiting ? "Providers are asked…" : !done.value && ready.length === 0 ? "None of them can be asked for." : "";
-  const count = `${whole(ready.length)} job${ready.length === 1 ? "" : "s"}`;
+  const count = counted(ready.length, "job");
   return (
     <Dialog title={done.value ? "Asked for" : "Run again?"} confirm={done.value ? "Done" : `Ask for ${count}`} hindrance={hindrance} onConfirm={() => void confirm()} onCancel={() => close(done.peek())}>
       <p>{done.value ? "Each waits for its payment, on its own page." : <>Each is asked for as it was, and then waits for its payment: <b>{sumOf(outlooks.value.values())}</b> for {count}. Nothing is paid yet.</>}</p>

@@ -1,7 +1,7 @@
 /** The service provider's jobs: what they do now, what they cost, and what can be done with them. */
 import { useRef } from "preact/hooks";
 import { useSignal } from "@preact/signals";
-import { whole } from "../../app/format";
+import { counted } from "../../app/format";
 import { useKeys } from "../../app/keys";
 import { narrow } from "../../app/narrow";
 import { go, href, moment, queryValue, setQuery } from "../../app/router";
@@ -65,7 +65,7 @@ export function ServiceProviderJobs() {
       <p class="row found" aria-live="polite">
         {rows?.ready.value && filtered && <OfAll shown={total} />}
         {rows?.ready.value && filtered && total === 0 && <>· <button class="link" onClick={() => setQuery(CLEARED, false)}>clear</button></>}
-        {rows?.ready.value && !filtered && total > 0 && `${whole(total)} job${total === 1 ? "" : "s"}`}
+        {rows?.ready.value && !filtered && total > 0 && counted(total, "job")}
       </p>
       <SelectionBar selection={selection} stop={(ids) => (stopping.value = ids)} again={(ids) => (again.value = ids)} openOnes={{ ...wantedOfAnyStatus(clock()), status: stoppable(queryValue("status")) }} />
       {rows?.ready.value && total === 0 && !filtered && (
