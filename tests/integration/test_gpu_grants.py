@@ -10,7 +10,7 @@ from secrets import token_hex
 import msgspec
 import pytest
 
-from dms.adapters.eventlog.log import SQLiteEventLog
+from dms.adapters.eventlog.durable_log import DurableEventLog
 from dms.adapters.executors.process import ProcessExecutor
 from dms.application.device.ml_images import CHECK_PREFIX
 from dms.application.network.messages import DeploymentAnswer, DeploymentRequest
@@ -109,7 +109,7 @@ async def test_a_card_that_something_took_since_it_was_offered_is_refused(node: 
 async def test_what_was_decided_but_could_not_be_written_holds_nothing(node: Node) -> None:
     held = node.services.device.reservations
     assert (await ask(node)).accepted
-    assert isinstance(node.log, SQLiteEventLog)
+    assert isinstance(node.log, DurableEventLog)
     with broken_disk(node.log), pytest.raises(LogUnavailable):
         await ask(node)
     await wait_for(lambda: not node.log.trouble, 120)
