@@ -44,6 +44,7 @@ class Durable:
         self._reserved: dict[str, dict[str, Resources]] = defaultdict(dict)  # node -> open deployment -> what it holds
         self.payments: dict[str, str] = {}  # job id -> the transaction it was paid with
         self._paid: dict[tuple[str, str], str] = {}  # (node, transaction) -> the job that it paid for there
+        self._made: Counter[tuple[str, str]] = Counter()  # (node, deployment) -> containers
         self._starts: Counter[tuple[str, str]] = Counter()
 
     def topics(self, node: str, stream: str) -> list[str]:
@@ -126,6 +127,8 @@ class Durable:
     def created(self, node: str, job_id: str) -> None:
         topics = self.topics(node, f"{Deployment.KIND}-{job_id}")
         require(Deployment.Accepted.TOPIC in topics, f"{node} made a container of {job_id}, which it has not accepted")
+        self._made[node, job_id] += 1
+        require(self._made[node, job_id] == 1, f"{node} made a second container of {job_id}")
 
     def acknowledged(self, node: str, stream: str, topic: str) -> None:
         """Somebody was told so."""
