@@ -21,6 +21,10 @@ from tests.fixtures.dms import request_body
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 FIRST_LOAD_BYTES = 150_000
 NOT_LOADED = ("licences.txt", ".built-from")
+ASKED_TWICE = (
+    "() => performance.getEntriesByType('resource').filter(({name}) => name.includes('/providers')).length > 1"
+)
+"""For what no event makes the page ask for."""
 ATTACK = """async (target) => {
   const read = await fetch(`${target}/api/v1/jobs`).then((answer) => answer.text(), () => "refused");
   const sent = await fetch(`${target}/api/v1/device/status`, {method: "POST", body: '{"available": false}',
@@ -170,6 +174,7 @@ async def test_a_page_that_one_comes_back_to_is_the_same_and_goes_on(dmses: Dmse
             await expect(page.locator(f'a[href$="{quote["job_id"]}"]')).to_be_visible()
             await dmses.requester.post(f"/jobs/{quote['job_id']}/stop", {})
         await expect(page.get_by_test_id("freshness")).to_contain_text("live · position")
+        await page.wait_for_function(ASKED_TWICE)
 
 
 async def test_the_first_load_is_small() -> None:
