@@ -161,6 +161,7 @@ async def test_a_button_that_is_off_is_reached_by_keyboard_and_says_why(dmses: D
 async def test_a_page_that_one_comes_back_to_is_the_same_and_goes_on(dmses: Dmses) -> None:
     """The browser had put it to sleep as it was; it has missed nothing."""
     async with chromium(without=["--disable-back-forward-cache"]) as browser, watched(browser) as sleeping:
+        await sleeping.open(f"{dmses.requester.url}/dashboard/")  # keeps the worker, whose line never breaks
         page = await sleeping.open(f"{dmses.requester.url}/dashboard/sp")
         await page.locator(".fresh.live").wait_for()
         await page.evaluate("() => { window.isTheSame = true; }")
