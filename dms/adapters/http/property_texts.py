@@ -230,6 +230,7 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "cost": "NTX that the compute provider gets, decimal text; empty until a job that was paid for is over",
         "claimed": "whether the reward was asked for",
         "settled": "whether the reward was paid out",
+        "client": "whose job it is: the name of a token; empty: the operator's",
         "log_url": "its output, with the token that is the right to read it",
         "peer": "peer id of the other side",
         "position": "of the newest event that is counted in",

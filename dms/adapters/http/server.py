@@ -6,10 +6,12 @@ import asyncio
 import logging
 import re
 import socket
+import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from functools import cache
 from importlib import metadata
 from itertools import count
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -50,13 +52,17 @@ from dms.adapters.http import (
     policy,
     results,
     retired,
+    sign_in,
+    tokens,
     transactions,
     usage,
     wallets,
 )
+from dms.adapters.http.access import Access
 from dms.adapters.http.compression import compress
 from dms.adapters.http.connection import Connection
 from dms.adapters.http.deploy import DeployEndpoint
+from dms.adapters.http.exposure import check_exposure
 from dms.adapters.http.fanout import Hub
 from dms.adapters.http.gate import Gate
 from dms.adapters.http.live import Live
@@ -64,6 +70,8 @@ from dms.adapters.http.problems import Refused, answer
 from dms.adapters.http.replies import request_id
 from dms.adapters.http.routes import Api, Route, WebSocket, run
 from dms.adapters.http.sockets import Sockets
+from dms.adapters.http.tls import Certificate
+from dms.application.loops import Loops
 from dms.application.records import event_messages
 from dms.application.records.asyncapi import Part, document
 from dms.application.services import Services
@@ -95,6 +103,8 @@ MODULES = (
     log_archive,
     past,
     erasures,
+    tokens,
+    sign_in,
     admin,
     metrics,
     retired,
@@ -130,6 +140,20 @@ class RestSettings(Protocol):
     def allowed_origins(self) -> Sequence[str]: ...
     @property
     def public_url(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def tls_cert(self) -> str: ...
+    @property
+    def tls_key(self) -> str: ...
+    @property
+    def tls_by_proxy(self) -> bool: ...
+    @property
+    def require_token(self) -> bool: ...
+    @property
+    def requests_a_minute(self) -> int: ...
+    @property
+    def max_sockets(self) -> int: ...
 
 
 def build_app(
@@ -167,12 +191,13 @@ def build_app(
         *files.endpoints(api),
         *chat.endpoints(api),
     )
-    app.ctx.sockets = Sockets(services.phase, endpoints, services.loops)
+    app.ctx.sockets = Sockets(services.phase, endpoints, services.loops, rest.max_sockets)
     app.exception(Exception)(answer)
-    app.ctx.gate = Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins, rest.public_url)
+    app.ctx.gate = Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins, rest.public_url, tls=bool(rest.tls_cert))
+    app.ctx.access = Access(services.tokens, services.log, rest, services.network.peer_id, time.monotonic)
     _guard(app, app.ctx.gate)
     routes = (*ROUTES, *debug.ROUTES) if debug_routes else ROUTES
-    all_routes = (*routes, *pages.PAGES, *dashboard.PAGES)
+    all_routes = (*routes, *pages.PAGES, *dashboard.PAGES, *sign_in.PAGES)
     app.ctx.allow = _allow(all_routes)
     app.ctx.description = cache(lambda: describe(routes))
     app.ctx.stream_description = cache(lambda: describe_streams(streams()))
@@ -286,10 +311,11 @@ async def _options(request: Request, **_path: str) -> HTTPResponse:
 class HttpServer:
     """Runs an application of `build_app` in the loop that calls `start`."""
 
-    def __init__(self, app: Sanic[Any, Any], addr: str, port: int) -> None:
-        """port 0: one that is free."""
-        self.app, self._addr, self._port = app, addr, port
+    def __init__(self, app: Sanic[Any, Any], rest: RestSettings, loops: Loops, has_token: Callable[[], bool]) -> None:
+        """has_token: whether one is in force."""
+        self.app, self._rest, self._loops, self._has_token = app, rest, loops, has_token
         self._server: AsyncioServer | None = None
+        self._certificate: Certificate | None = None
 
     @property
     def connections(self) -> Collection[Connection]:
@@ -297,10 +323,19 @@ class HttpServer:
         return self._server.connections if self._server is not None else ()
 
     async def start(self) -> int:
-        """The port. Raises ConfigError when the address can't be had."""
-        listening = _bound(self._addr, self._port)
+        """The port. Raises ConfigError when the address can't be had, or must not be listened on like this."""
+        rest = self._rest
+        check_exposure(rest, has_token=self._has_token())
+        if rest.tls_cert:
+            self._certificate = Certificate(Path(rest.tls_cert), Path(rest.tls_key), self._loops)
+            self._certificate.start()
+        listening = _bound(rest.addr, rest.port)
         server = await self.app.create_server(
-            sock=listening, protocol=Connection, backlog=1024, asyncio_server_kwargs={"start_serving": False}
+            sock=listening,
+            protocol=Connection,
+            backlog=1024,
+            ssl=self._certificate.context if self._certificate is not None else None,
+            asyncio_server_kwargs={"start_serving": False},
         )
         if server is None:
             raise ConfigError("the HTTP server could not be made")
@@ -318,6 +353,8 @@ class HttpServer:
 
     async def close(self) -> None:
         """Takes no new connections, says goodbye on the open ones, and cuts what is left."""
+        if self._certificate is not None:
+            await self._certificate.close()
         server, self._server = self._server, None
         if server is None:
             return
