@@ -58,7 +58,7 @@ class Access:
         event_log: EventLog,
         settings: AccessSettings,
         own_peer_id: str,
-        seconds: Callable[[], float],
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         """seconds: of a clock that no one sets."""
         self._tokens, self._log, self._settings = tokens, event_log, settings
@@ -68,11 +68,11 @@ class Access:
         self._counted: OrderedDict[str, Allowance] = OrderedDict()
 
     async def admit(self, request: Request, need: Need) -> None:
-        """`caller_of(request)` is known from here on. Raises Refused (401, 403), TooMany; NotFound for a job that is not
-        the caller's."""
+        """`caller_of(request)` is known from here on. Raises Refused (401, 403), TooMany; NotFound for a job that is
+        not the caller's."""
         caller = request.ctx.caller = await self._caller(request)
         self._count(caller, request)
-        require(caller, need, request)
+        require(caller, need)
         job_id = request.match_info.get("job_id")
         if job_id is not None and need is not Need.NOTHING:
             self.check_job(caller, checked_job_id(job_id))
@@ -88,6 +88,11 @@ class Access:
             known = True
         if not known:
             raise NotFound(f"no job {job_id} here")
+
+    @property
+    def has_token(self) -> bool:
+        """Whether one is in force."""
+        return self._tokens.any_in_force
 
     def find(self, text: str) -> ApiToken | None:
         return self._tokens.find(text)
@@ -162,7 +167,7 @@ def _is_of_group(uid: int) -> bool:
 _CHALLENGE = {"www-authenticate": 'Bearer realm="DMS"'}
 
 
-def require(caller: Caller, need: Need, request: Request) -> None:
+def require(caller: Caller, need: Need) -> None:
     """Raises Refused: 401 for who is unknown, 403 for who is known and may not."""
     if caller.meets(need):
         return
@@ -171,8 +176,8 @@ def require(caller: Caller, need: Need, request: Request) -> None:
         raise Refused(403, f"a token of the role {caller.role} may not {need}: that takes one of {roles}")
     if caller.local:
         text = (
-            f"user {caller.uid} of this machine may not {need} here without a token: {_HOW}. Root, the DMS's own user and "
-            f"members of the group {GROUP} need none (adduser USER {GROUP})"
+            f"user {caller.uid} of this machine may not {need} here without a token: {_HOW}. Root, the DMS's own "
+            f"user and members of the group {GROUP} need none (adduser USER {GROUP})"
         )
     else:
         text = f"a token is needed to {need} ({_HOW}); {_MADE_BY}"

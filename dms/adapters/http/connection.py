@@ -242,8 +242,8 @@ class Socket:
 
 class Connection(WebSocketProtocol):
     """Sanic builds one a TCP connection. socket: set once it was upgraded. half_closed: the client sends no more,
-    which is no reason not to answer what it has sent. peer_uid: the user of this machine who made the other end's socket;
-    None when it is of elsewhere, or that can't be told."""
+    which is no reason not to answer what it has sent. peer_uid: the user of this machine who made the other end's
+    socket; None when it is of elsewhere, or that can't be told."""
 
     __slots__ = ("_endless", "_stuck", "half_closed", "peer_uid", "socket")
     HTTP_CLASS = Http1

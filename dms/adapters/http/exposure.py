@@ -42,6 +42,6 @@ def check_exposure(rest: ExposureSettings, *, has_token: bool) -> None:
         )
     if not rest.tls_cert and not rest.tls_by_proxy:
         raise ConfigError(
-            f"{where}, where tokens must not be sent in the clear. Set rest.tls_cert and rest.tls_key; or, where a proxy "
-            "in front of it speaks TLS, rest.tls_by_proxy; or listen on 127.0.0.1 only"
+            f"{where}, where tokens must not be sent in the clear. Set rest.tls_cert and rest.tls_key; or, where a "
+            "proxy in front of it speaks TLS, rest.tls_by_proxy; or listen on 127.0.0.1 only"
         )

@@ -1,5 +1,6 @@
-"""The gate: which pages may speak to this server at all; who may do what is the matter of `access.py`. Every request and
-every websocket handshake passes it before it is routed; a GET that changes something passes `check_change` as well (see Route.changes).
+"""The gate: which pages may speak to this server at all; who may do what is the matter of `access.py`. Every request
+and every websocket handshake passes it before it is routed; a GET that changes something passes `check_change` as well
+(see Route.changes).
 
 A web page of a stranger can reach a server on loopback in three ways: by a name that it turned to
 127.0.0.1 (refused by Host), by a cross-site request or websocket (refused by Origin; where a browser sends none,

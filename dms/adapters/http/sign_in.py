@@ -43,7 +43,8 @@ members of the group <code>nunet</code> need none.</p>
 </body>
 </html>
 """
-_STYLE = """body { font: 1rem/1.5 system-ui, sans-serif; margin: 0; background: Canvas; color: CanvasText; color-scheme: light dark }
+_STYLE = """:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif }
+body { margin: 0; background: Canvas; color: CanvasText }
 main { max-width: 28rem; margin: 12vh auto; padding: 0 1rem }
 h1 { font-size: 1.4rem }
 label { display: block; font-weight: 600 }

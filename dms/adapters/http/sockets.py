@@ -35,8 +35,8 @@ class Session(Protocol):
 
 class Endpoint(NamedTuple):
     """described: its addresses, and what each needs. admit: before the upgrade, what the client asks for, and the
-    subprotocol to speak; raises DmsError, which is the answer. begin: the session of a socket that was let in, with what
-    `admit` answered."""
+    subprotocol to speak; raises DmsError, which is the answer. begin: the session of a socket that was let in, with
+    what `admit` answered."""
 
     described: tuple[WebSocket, ...]
     admit: Callable[[Request], Awaitable[tuple[Any, Sequence[str] | None]]]

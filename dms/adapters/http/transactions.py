@@ -58,7 +58,7 @@ async def list_transactions(request: Request, api: Api) -> HTTPResponse:
         what = "the past can't be cleaned: leave out one of clean_tx and as_of"
         raise InvalidInput(what, [("?clean_tx", what)])
     if clean:
-        require(caller_of(request), Need.STEER_PROVIDER, request)
+        require(caller_of(request), Need.STEER_PROVIDER)
         await api.settled()
         await _hide(api, clean)
     rows = await _rows(await views_at(request, api))
