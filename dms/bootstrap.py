@@ -493,7 +493,7 @@ def _server(services: Services, views: SQLiteViews, settings: Settings) -> HttpS
         debug_routes="NUNET_DEBUG" in os.environ,
         streams=_streams,
     )
-    return HttpServer(app, rest, services.loops, lambda: services.tokens.any_in_force)
+    return HttpServer(app, rest, services.loops)
 
 
 def _figures(base: Base, readiness: Readiness, relay: NatsRelay | None) -> Figures:

@@ -18,13 +18,5 @@ from projections.transfers import Transfers
 
 def all_projections() -> list[Projection[Any]]:
     return [
-        Jobs(),
-        Capacity(),
-        DeviceView(),
-        Transfers(),
-        Transactions(),
-        Checkpoints(),
-        Results(),
-        Erasures(),
-        Tokens(),
-    ]
+        Jobs(), Capacity(), DeviceView(), Transfers(), Transactions(), Checkpoints(), Results(), Erasures(), Tokens(),
+    ]  # fmt: skip

@@ -55,8 +55,8 @@ class JobRow(Struct, frozen=True, kw_only=True, gc=False):
     log_lines: of all attempts; log_sha256: of the output of the newest one. resumed_from: the SHA-256 of the checkpoint
     that this attempt went on from. checkpoints: how many there were that the service provider has, or that this compute
     provider saved. paid: whether it was paid for. cost: what the compute provider gets of the price, NTX, decimal text;
-    empty until a job that was paid for is over. claimed: the reward was asked for; settled: it was paid out. client: whose
-    job it is; empty: the operator's."""
+    empty until a job that was paid for is over. claimed: the reward was asked for; settled: it was paid out. client:
+    whose job it is; empty: the operator's."""
 
     job_id: str
     role: str

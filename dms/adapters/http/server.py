@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 import socket
-import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from functools import cache
 from importlib import metadata
@@ -194,7 +193,7 @@ def build_app(
     app.ctx.sockets = Sockets(services.phase, endpoints, services.loops, rest.max_sockets)
     app.exception(Exception)(answer)
     app.ctx.gate = Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins, rest.public_url, tls=bool(rest.tls_cert))
-    app.ctx.access = Access(services.tokens, services.log, rest, services.network.peer_id, time.monotonic)
+    app.ctx.access = Access(services.tokens, services.log, rest, services.network.peer_id)
     _guard(app, app.ctx.gate)
     routes = (*ROUTES, *debug.ROUTES) if debug_routes else ROUTES
     all_routes = (*routes, *pages.PAGES, *dashboard.PAGES, *sign_in.PAGES)
@@ -311,9 +310,9 @@ async def _options(request: Request, **_path: str) -> HTTPResponse:
 class HttpServer:
     """Runs an application of `build_app` in the loop that calls `start`."""
 
-    def __init__(self, app: Sanic[Any, Any], rest: RestSettings, loops: Loops, has_token: Callable[[], bool]) -> None:
-        """has_token: whether one is in force."""
-        self.app, self._rest, self._loops, self._has_token = app, rest, loops, has_token
+    def __init__(self, app: Sanic[Any, Any], rest: RestSettings, loops: Loops) -> None:
+        """rest: port 0 is one that is free."""
+        self.app, self._rest, self._loops = app, rest, loops
         self._server: AsyncioServer | None = None
         self._certificate: Certificate | None = None
 
@@ -325,7 +324,7 @@ class HttpServer:
     async def start(self) -> int:
         """The port. Raises ConfigError when the address can't be had, or must not be listened on like this."""
         rest = self._rest
-        check_exposure(rest, has_token=self._has_token())
+        check_exposure(rest, has_token=self.app.ctx.access.has_token)
         if rest.tls_cert:
             self._certificate = Certificate(Path(rest.tls_cert), Path(rest.tls_key), self._loops)
             self._certificate.start()

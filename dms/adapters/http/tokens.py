@@ -99,8 +99,8 @@ ROUTES = (
             "token": f"dms_{examples.JOB_ID}_c2VjcmV0", "token_id": examples.JOB_ID, "name": "team-a", "role": "spd",
         },
         errors=(400, 409), tags=_TAGS, secret=True, needs=Need.ADMINISTER,
-        description="Its role says what may be done with it: `admin` all; `spd` asks for jobs, sees and steers its own; "
-        "`cpd` this machine as a provider; `read` sees all, and changes nothing. It is sent as "
+        description="Its role says what may be done with it: `admin` all; `spd` asks for jobs, sees and steers its "
+        "own; `cpd` this machine as a provider; `read` sees all, and changes nothing. It is sent as "
         "`Authorization: Bearer`.",
     ),
     Route(

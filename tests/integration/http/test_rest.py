@@ -328,7 +328,7 @@ async def test_every_get_answers_head_as_well(node: Node) -> None:
 
 
 async def test_a_taken_port_names_the_address(node: Node) -> None:
-    other = HttpServer(build_app(node.services, node.views, Rest()), "127.0.0.1", node.port)
+    other = HttpServer(build_app(node.services, node.views, Rest()), Rest(port=node.port), Loops())
     with pytest.raises(ConfigError, match=f"127.0.0.1:{node.port}"):
         await other.start()
 
