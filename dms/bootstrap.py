@@ -11,8 +11,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -309,6 +309,19 @@ def _services(
         relay=relay,
         writes=base.writes,
     )
+
+
+@asynccontextmanager
+async def stored_tokens(settings: Settings) -> AsyncIterator[Tokens]:
+    """The tokens of a DMS that does not run, to be made before its first start. Raises DmsError: AlreadyRunning,
+    LogCorrupt, ConfigError."""
+    _folder(settings.general.data_dir)
+    event_log = _event_log(settings, now_us, Loops())
+    try:
+        await event_log.start()
+        yield _tokens(event_log, now_us)
+    finally:
+        await event_log.close()
 
 
 def _tokens(event_log: DurableEventLog, now: Callable[[], int]) -> Tokens:

@@ -236,7 +236,7 @@ class Daemon:
         hindrance = device.hindrance  # the engine was asked by now
         how = f"no jobs of peers: {hindrance}" if hindrance else f"jobs run with {self.services.executor_name}"
         log.info(
-            "ready: REST on http://%s:%d, peer %s, %s", rest.addr, self.port, self.parts.host.peer_id, how,
+            "ready: REST on %s://%s:%d, peer %s, %s", "https" if rest.tls_cert else "http", rest.addr, self.port, self.parts.host.peer_id, how,
             extra={"action": "ready"},
         )  # fmt: skip
 

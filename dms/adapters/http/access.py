@@ -94,11 +94,6 @@ class Access:
         """Whether one is in force."""
         return self._tokens.any_in_force
 
-    @property
-    def has_token(self) -> bool:
-        """Whether one is in force."""
-        return self._tokens.any_in_force
-
     def find(self, text: str) -> ApiToken | None:
         return self._tokens.find(text)
 

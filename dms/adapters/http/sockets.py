@@ -17,7 +17,6 @@ from dms.adapters.http.gate import LOOPBACK
 from dms.adapters.http.problems import Refused
 from dms.adapters.http.routes import WebSocket
 from dms.application.loops import Loop, Loops
-from dms.domain.access import Need
 from dms.errors import TooMany, Unavailable
 
 MOST_SOCKETS = 10_100
@@ -53,7 +52,7 @@ class Sockets:
     ) -> None:
         """phase: why nobody can be served yet, or None. most_of_a_client: sockets of one token."""
         self._phase, self._loops, self._most_of_a_client = phase, loops or Loops(), most_of_a_client
-        self._endpoints = endpoints
+        self._routes = [(endpoint, socket) for endpoint in endpoints for socket in endpoint.described]
         self._open: set[Socket] = set()
         self._addresses: Counter[str] = Counter()
         self._clients: Counter[str] = Counter()
@@ -61,14 +60,12 @@ class Sockets:
 
     def add_to(self, app: Sanic[Any, Any]) -> None:
         app.ctx.admit_websocket = self.admit
-        pairs = [(endpoint, socket) for endpoint in self._endpoints for socket in endpoint.described]
-        for number, (endpoint, socket) in enumerate(pairs):  # the router knows one path in several spellings
+        for number, (_, socket) in enumerate(self._routes):  # the router knows one path in several spellings
             app.add_websocket_route(
                 self.serve,
                 socket.address,
                 name=f"websocket-{number}",
-                ctx_endpoint=endpoint,
-                ctx_needs=socket.needs,
+                ctx_number=number,
                 error_format="json",
             )
 
@@ -97,8 +94,8 @@ class Sockets:
         """Before the upgrade; the subprotocol to speak. Raises DmsError."""
         if request.headers.get("upgrade", "").casefold() != "websocket":
             raise Refused(426, "this address speaks websocket", {"upgrade": "websocket", "connection": "upgrade"})
-        endpoint, needs = _routed(request)
-        await access_of(request).admit(request, needs)
+        endpoint, described = self._routed(request)
+        await access_of(request).admit(request, described.needs)
         reason = self._phase()
         if reason is not None:
             raise Unavailable(f"the DMS can't serve yet: {reason}")
@@ -117,13 +114,19 @@ class Sockets:
         socket = connection_of(request).socket
         if socket is None:
             raise TypeError("only what was upgraded comes here")
-        session = _routed(request)[0].begin(request, socket, request.ctx.asked)
+        session = self._routed(request)[0].begin(request, socket, request.ctx.asked)
         self._open.add(socket)
         try:
             with counted(self._addresses, request.ip), counted(self._clients, caller_of(request).client):
                 await session.run()
         finally:
             self._open.discard(socket)
+
+    def _routed(self, request: Request) -> tuple[Endpoint, WebSocket]:
+        if request.route is None:
+            raise TypeError("only what was routed comes here")
+        number: int = request.route.ctx.number
+        return self._routes[number]
 
     async def _sweep(self) -> None:
         """One loop pings them all, so that dead clients don't stay, and a socket costs no task for it."""
@@ -146,9 +149,3 @@ def counted(counter: Counter[str], name: str) -> Iterator[None]:
         counter[name] -= 1
         if not counter[name]:
             del counter[name]
-
-
-def _routed(request: Request) -> tuple[Endpoint, Need]:
-    if request.route is None:
-        raise TypeError("only what was routed comes here")
-    return request.route.ctx.endpoint, request.route.ctx.needs
