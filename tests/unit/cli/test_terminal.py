@@ -156,6 +156,15 @@ def test_ctrl_c_while_a_job_runs_says_how_to_go_on(tiny: TinyDms, tmp_path: Path
         assert not re.search(r"Traceback|KeyboardInterrupt", shell.shown)
 
 
+def test_ctrl_c_held_down_is_an_interruption_too(tiny: TinyDms) -> None:
+    tiny.answers["POST /run/request-service"] = (200, OFFER)
+    tiny.scripts = [[CONNECTED, HEAR, SUBMITTED]]
+    with nunet_at(tiny, "job", "run", "--image", "a", "--tx-hash", "5a3f", "--wait") as shell:
+        shell.expect("payment counts")
+        shell.hold_interrupt()
+        assert shell.end() == 130
+
+
 def growing(text: str) -> dict[str, object]:
     return {"action": "log-progress", "job_id": JOB, "stream": "stderr", "text": text}
 
