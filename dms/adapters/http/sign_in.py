@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http.access import access_of, caller_of
+from dms.adapters.http.answers import Message
 from dms.adapters.http.gate import base_url
 from dms.adapters.http.pages import CONTENT_SECURITY_POLICY
 from dms.adapters.http.problems import Refused
@@ -85,7 +86,7 @@ _FILES = {"login.js": (_SCRIPT, "text/javascript; charset=utf-8"), "login.css": 
 
 
 class LoginBody(Struct, frozen=True):
-    token: Annotated[str, Meta(max_length=256)]
+    token: Annotated[str, Meta(max_length=256, description="as `nunet token create` printed it")]
 
 
 class SessionAnswer(Struct, frozen=True, kw_only=True):
@@ -148,7 +149,7 @@ ROUTES = (
         early=True, needs=Need.NOTHING,
     ),
     Route(
-        "DELETE", "/session", logout, "Log the browser out.", answer={"type": "object", "required": ["message"]},
+        "DELETE", "/session", logout, "Log the browser out.", answer=Message,
         answer_example=_LOGGED_OUT, tags=_TAGS, early=True, needs=Need.NOTHING,
     ),
 )  # fmt: skip
