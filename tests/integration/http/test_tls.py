@@ -88,7 +88,7 @@ async def test_a_renewed_certificate_is_taken_up_and_a_broken_one_is_not(
     first = serial(certificate.context, pem)
     await certificate.look()
     assert serial(certificate.context, pem) == first
-    shutil.copy(newer, tmp_path / "copy.pem").replace(pem)
+    Path(shutil.copy(newer, tmp_path / "copy.pem")).replace(pem)
     await certificate.look()
     second = serial(certificate.context, newer)
     assert second != first
