@@ -353,7 +353,11 @@ async def test_a_token_is_in_force_until_it_is_revoked_and_its_secret_is_nowhere
         assert (await world.ask("", "GET", f"{API}/jobs", headers=foreign)).status == 403
         with pytest.raises(Conflict, match="another role"):
             await node.services.tokens.create("a", Role.ADMIN)
-        assert (await ask(world.address, "DELETE", f"{API}/tokens/{made['token_id']}", uid=0)).status == 200
+        async with world.connect("a", "/api/v1/live/ws") as live:
+            revoked = await ask(world.address, "DELETE", f"{API}/tokens/{made['token_id']}", uid=0)
+            assert revoked.status == 200
+            await asyncio.wait_for(live.wait_closed(), 120)
+            assert live.close_code == 1008, "what is open ends with it"
         assert (await world.ask("a", "GET", f"{API}/jobs")).status == 401
         assert (await world.ask("", "GET", f"{API}/jobs", headers=cookie)).status == 401, "its sessions end with it"
         listed = (await ask(world.address, "GET", f"{API}/tokens", uid=0)).json["items"]

@@ -14,12 +14,12 @@ import os
 import pwd
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from sanic import Request
 
-from dms.adapters.http.connection import Allowance, connection_of
+from dms.adapters.http.connection import Allowance, Connection, connection_of
 from dms.adapters.http.problems import Refused
 from dms.adapters.http.replies import checked_job_id
 from dms.adapters.http.sessions import Sessions
@@ -71,6 +71,7 @@ class Access:
         """`caller_of(request)` is known from here on. Raises Refused (401, 403), TooMany; NotFound for a job that is
         not the caller's."""
         caller = request.ctx.caller = await self._caller(request)
+        connection_of(request).token_id = caller.token_id
         self._count(caller, request)
         require(caller, need)
         job_id = request.match_info.get("job_id")
@@ -93,6 +94,12 @@ class Access:
     def has_token(self) -> bool:
         """Whether one is in force."""
         return self._tokens.any_in_force
+
+    def cut_off(self, connections: Iterable[Connection]) -> None:
+        """Those whose token is over: also streams end with it."""
+        for connection in list(connections):
+            if connection.token_id and self._tokens.get(connection.token_id) is None:
+                connection.cut_off()
 
     def find(self, text: str) -> ApiToken | None:
         return self._tokens.find(text)

@@ -243,9 +243,9 @@ class Socket:
 class Connection(WebSocketProtocol):
     """Sanic builds one a TCP connection. socket: set once it was upgraded. half_closed: the client sends no more,
     which is no reason not to answer what it has sent. peer_uid: the user of this machine who made the other end's
-    socket; None when it is of elsewhere, or that can't be told."""
+    socket; None when it is of elsewhere, or that can't be told. token_id: of its newest request; empty for none."""
 
-    __slots__ = ("_endless", "_stuck", "half_closed", "peer_uid", "socket")
+    __slots__ = ("_endless", "_stuck", "half_closed", "peer_uid", "socket", "token_id")
     HTTP_CLASS = Http1
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -254,6 +254,7 @@ class Connection(WebSocketProtocol):
         self.half_closed = self._endless = False
         self._stuck: asyncio.TimerHandle | None = None
         self.peer_uid: int | None = None
+        self.token_id = ""
 
     def connection_made(self, transport: Any) -> None:
         """The user is looked up at once: of a connection that has ended nothing can be told, and its ports may become
@@ -322,6 +323,13 @@ class Connection(WebSocketProtocol):
         self._endless = True
         if self.half_closed:
             raise Refused(400, "what is followed ends with the connection: keep it open for sending as well")
+
+    def cut_off(self) -> None:
+        """Its token is over."""
+        if self.socket is not None:
+            self.socket.close(1008, "the token is revoked or has expired")
+        else:
+            self.abort()  # type: ignore[no-untyped-call]
 
     @property
     def _request(self) -> Http1 | None:

@@ -80,7 +80,7 @@ ROUTES = (
         ),
         answer=PositionAnswer, answer_example={"position": 17, "time": examples.TIME}, errors=(400,), tags=("events",),
         description="As `as_of` takes it. Where a clock was set back, the newest of the positions that fit.",
-        needs=Need.AUDIT,
+        needs=Need.SEE,
     ),
     Route(
         "GET", "/events/density", densities, "How many events there were when.",
@@ -91,6 +91,6 @@ ROUTES = (
             "buckets": [{"position": 1, "time": examples.TIME, "count": 17}],
         },
         description="From a few events that are looked at, so that it is quick over a million of them.",
-        needs=Need.AUDIT,
+        needs=Need.SEE,
     ),
 )  # fmt: skip

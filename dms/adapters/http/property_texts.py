@@ -162,6 +162,8 @@ _OWN: Mapping[str, Mapping[str, str]] = {
     },
     "EraseBody": {"skip_open": "leave what has not ended, erase the rest"},
     "ErasureItem": {"scopes": "how many jobs and streams", "completed_at": "when it was done; null until then"},
+    "TokenBody": {"days": "that it is in force; 0: until it is revoked"},
+    "TokenItem": {"expires_at": "null for one that does not expire", "revoked_at": "null while it is not revoked"},
     "FreeResources": {
         "ram": "MB of memory",
         "tot_cpu_hz": "MHz over all cores, whatever the name says",

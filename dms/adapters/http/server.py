@@ -70,7 +70,7 @@ from dms.adapters.http.replies import request_id
 from dms.adapters.http.routes import Api, Route, WebSocket, run
 from dms.adapters.http.sockets import Sockets
 from dms.adapters.http.tls import Certificate
-from dms.application.loops import Loops
+from dms.application.loops import Loop, Loops
 from dms.application.records import event_messages
 from dms.application.records.asyncapi import Part, document
 from dms.application.services import Services
@@ -124,6 +124,7 @@ ARRIVE_SECONDS = 10  # for a request's head, and again for its body
 IDLE_SECONDS = 60  # of a kept connection
 STREAM_SECONDS = 366 * 24 * 3600  # a followed log may be silent for as long as its job
 GOODBYE_SECONDS = 2.0
+LOOK_SECONDS = 20.0  # how often connections are looked at whose token has expired
 _LOGGERS = ("sanic.root", "sanic.server", "sanic.error", "sanic.access", "sanic.websockets")
 _numbers = count(1)
 
@@ -315,6 +316,7 @@ class HttpServer:
         self.app, self._rest, self._loops = app, rest, loops
         self._server: AsyncioServer | None = None
         self._certificate: Certificate | None = None
+        self._looking: Loop | None = None
 
     @property
     def connections(self) -> Collection[Connection]:
@@ -346,14 +348,21 @@ class HttpServer:
         self.app.ctx.live.start()
         self.app.ctx.sockets.start()
         self._server = server
+        self.app.ctx.cut_off = lambda: self.app.ctx.access.cut_off(self.connections)
+        self._looking = self._loops.every(LOOK_SECONDS, "expired tokens", self._cut_off, at_once=False)
         await server.start_serving()
         await server.after_start()
         return int(listening.getsockname()[1])
+
+    async def _cut_off(self) -> None:
+        self.app.ctx.cut_off()
 
     async def close(self) -> None:
         """Takes no new connections, says goodbye on the open ones, and cuts what is left."""
         if self._certificate is not None:
             await self._certificate.close()
+        if self._looking is not None:
+            await self._looking.close()
         server, self._server = self._server, None
         if server is None:
             return

@@ -82,6 +82,7 @@ async def revoke(request: Request, api: Api) -> HTTPResponse:
     """It is not taken any more from this answer on."""
     token_id = request.match_info["token_id"]
     await api.services.tokens.revoke(token_id)
+    request.app.ctx.cut_off()
     return json_reply({"message": f"token {token_id} is revoked"})
 
 

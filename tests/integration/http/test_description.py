@@ -37,7 +37,9 @@ async def test_all_that_the_server_answers_is_described(node: Node) -> None:
     async with node.client() as client:
         document = (await client.get("/openapi.json")).json()
     served = {path_of(f"/{route.path}") for route in node.app.router.routes}
-    assert served - {path_of(page.address) for page in (*pages.PAGES, *dashboard.PAGES)} == set(document["paths"])
+    assert served - {path_of(page.address) for page in (*pages.PAGES, *dashboard.PAGES, *sign_in.PAGES)} == set(
+        document["paths"]
+    )
 
 
 async def test_answers_fit_their_schemas(node: Node) -> None:
