@@ -28,8 +28,8 @@ def add_to(cli: Group) -> None:
     )
     cli.add_command(group)
     _add_show(group)
-    for word, text in (("allow", "Take only what is on this list."), ("deny", "Never take it, even if it is allowed.")):
-        _add_change(group, word, text)
+    _add_change(group, "allow", "Take only what is on this list.")
+    _add_change(group, "deny", "Never take these, even if they are allowed.")
     _add_remove(group)
     _add_refused(group)
 

@@ -11,7 +11,7 @@ from dms.application.deployments.holds import Holds
 from dms.application.deployments.pace import Pace
 from dms.application.device.device import DeviceService
 from dms.application.device.engine import EngineWatch
-from dms.application.device.refusals import Refusals
+from dms.application.device.refusals import LONGEST_REASON, Refusals
 from dms.application.network.messages import (
     PREFLIGHT,
     PreflightAnswer,
@@ -34,7 +34,6 @@ from dms.errors import (
 )
 
 MOST_ASKED, MOST_ASKED_BY_A_PEER, PACE_SECONDS = 1200, 240, 60.0
-LONGEST_REASON = 1000  # characters
 
 
 class Preflights:

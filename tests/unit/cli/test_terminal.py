@@ -237,6 +237,20 @@ def test_ctrl_c_on_a_terminal_may_stop_the_job_and_waits_for_its_end(tiny: TinyD
     assert [path for path, _, _ in tiny.asked if path.startswith("POST /jobs")] == [f"POST /jobs/{JOB}/stop"]
 
 
+def test_a_job_that_ends_before_it_is_told_to_stop_ends_as_it_did(tiny: TinyDms) -> None:
+    tiny.answers["POST /run/request-service"] = (200, OFFER)
+    tiny.answers[f"POST /jobs/{JOB}/stop"] = (409, {"error": "the job is over"})
+    tiny.answers[f"GET /jobs/{JOB}"] = (200, {"job_id": JOB, "status": "completed", "exit_code": 0})
+    tiny.scripts = [[CONNECTED, HEAR, SUBMITTED], [CONNECTED, COMPLETED]]
+    with nunet_at(tiny, "job", "run", "--image", "a", "--tx-hash", "5a3f", "--wait") as shell:
+        shell.expect("payment counts")
+        shell.type("\x03")
+        shell.expect("Stop the job too?")
+        shell.type("y\r")
+        shell.expect("it is not stopped: the job is over")
+        assert shell.end() == 0
+
+
 def test_a_pipe_gets_plain_lines(tiny: TinyDms) -> None:
     tiny.answers["POST /run/request-service"] = (200, OFFER)
     tiny.answers[f"GET /jobs/{JOB}"] = (200, {"job_id": JOB, "status": "completed", "exit_code": 0})
