@@ -85,19 +85,34 @@ def _recorded(state: State, body: dict[str, Any]) -> dict[str, Any]:
     from dms.domain.api_token import Role, TokenText
 
     settings = state.load().settings
-    folder = settings.general.data_dir
-    if os.geteuid() == 0 and folder.exists() and (owner := folder.stat()).st_uid != 0:
-        os.setgroups([])
-        os.setgid(owner.st_gid)
-        os.setuid(owner.st_uid)
     os.umask(DAEMON_UMASK)
 
     async def create() -> TokenText:
         async with stored_tokens(settings) as tokens:
             return await tokens.create(body["name"], Role(body["role"]), body["days"])
 
-    text = asyncio.run(create())
+    with _as_owner_of(settings.general.data_dir):
+        text = asyncio.run(create())
     return {"token": str(text), "token_id": text.token_id, "name": body["name"], "role": body["role"]}
+
+
+@contextmanager
+def _as_owner_of(folder: Path) -> Iterator[None]:
+    """For root: the service could not go on with files of root's."""
+    owner = folder.stat() if folder.exists() else None
+    if os.geteuid() != 0 or owner is None or owner.st_uid == 0:
+        yield
+        return
+    group, groups = os.getegid(), os.getgroups()
+    os.setgroups([])
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
 
 
 @contextmanager

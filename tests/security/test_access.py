@@ -8,7 +8,8 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from dms.errors import ConfigError, Conflict, NotFound, TooMany
 from tests.fixtures.dms import user_of_docker_group
 from tests.fixtures.netns import other_host
 from tests.fixtures.other_users import NOBODY, Answer, ask, socket_of
+from tests.fixtures.ports import free_port
 from tests.integration.http.node import PROVIDER, REQUEST, Node, now_us, running_node
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -365,6 +367,43 @@ async def test_a_token_is_in_force_until_it_is_revoked_and_its_secret_is_nowhere
         short = await node.services.tokens.create("short", Role.READ, days=1e-9)
         assert node.services.tokens.find(str(short)) is None
     assert files_with(made["token"].rpartition("_")[2], tmp_path) == []
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder to which others have a way, as they have not to pytest's."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.slow
+async def test_a_token_is_made_before_the_first_start_for_the_user_who_owns_the_data(
+    reachable: Path, tmp_path: Path
+) -> None:
+    folder, file, owner = reachable / "data", tmp_path / "ops.token", 61_235
+    env = {
+        **os.environ, "DMS_URL": "", "DMS_REST_PORT": str(free_port()), "DMS_GENERAL_DATA_DIR": str(folder),
+        "DMS_GENERAL_WORK_DIR": str(folder),
+    }  # fmt: skip
+    made = await asyncio.to_thread(made_offline, folder, owner, env, file)
+    assert made.returncode == 0, made.stderr
+    assert {path.stat().st_uid for path in folder.iterdir()} == {owner}, "the service could not start with root's files"
+    assert file.stat().st_mode & 0o777 == 0o600
+    async with running_node(folder) as node:
+        found = node.services.tokens.find(file.read_text())
+        assert found is not None
+        assert (found.name, found.role) == ("ops", Role.ADMIN)
+        again = await asyncio.to_thread(made_offline, folder, owner, env, tmp_path / "second")
+        assert again.returncode == 5, again.stderr  # its log is in use
+        assert not (tmp_path / "second").exists()
+
+
+def made_offline(folder: Path, owner: int, env: dict[str, str], file: Path) -> subprocess.CompletedProcess[str]:
+    folder.mkdir(exist_ok=True)
+    os.chown(folder, owner, owner)
+    command = [sys.executable, "-m", "dms.cli", "token", "create", "ops", "--role", "admin", "--to", str(file)]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
 def files_with(text: str, folder: Path) -> list[Path]:
