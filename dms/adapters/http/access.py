@@ -70,7 +70,11 @@ class Access:
     async def admit(self, request: Request, need: Need) -> None:
         """`caller_of(request)` is known from here on. Raises Refused (401, 403), TooMany; NotFound for a job that is
         not the caller's."""
-        caller = request.ctx.caller = await self._caller(request)
+        try:
+            caller = request.ctx.caller = await self._caller(request)
+        except Refused:
+            self._count(Caller(), request)
+            raise
         connection_of(request).token_id = caller.token_id
         self._count(caller, request)
         require(caller, need)
