@@ -11,8 +11,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -44,6 +44,7 @@ from dms.adapters.p2p.network import Libp2pNetwork
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.adapters.wallets.maker import new_wallet
 from dms.adapters.web.files import WebFiles
+from dms.application.access.tokens import Tokens
 from dms.application.checkpoints.checkpoint_files import CheckpointFiles
 from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper, CheckpointTimes
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
@@ -89,6 +90,7 @@ from dms.clock import machine_clock
 from dms.config import Funding, Job, Settings
 from dms.daemon import Daemon, Parts, Readiness, Server
 from dms.disk import make_folder
+from dms.domain.api_token import ApiToken
 from dms.domain.checkpoint import LARGEST_BYTES
 from dms.domain.device import Capacity
 from dms.domain.run_time import Instant
@@ -293,6 +295,7 @@ def _services(
         chats=Chats(base.network, Door(base.device, base.refusals), base.now),
         transactions=Transactions(event_log, base.identity, base.funding),
         erasures=_erasures(base),
+        tokens=_tokens(base.event_log, base.now),
         log_token=_log_tokens(base),
         metadata_path=metadata_file.path,
         database_path=base.settings.events_db,
@@ -310,6 +313,26 @@ def _services(
         relay=relay,
         writes=base.writes,
     )
+
+
+@asynccontextmanager
+async def stored_tokens(settings: Settings) -> AsyncIterator[Tokens]:
+    """The tokens of a DMS that does not run, to be made before its first start. Raises DmsError: AlreadyRunning,
+    LogCorrupt, ConfigError."""
+    _folder(settings.general.data_dir)
+    event_log = _event_log(settings, now_us, Loops())
+    try:
+        await event_log.start()
+        yield _tokens(event_log, now_us)
+    finally:
+        await event_log.close()
+
+
+def _tokens(event_log: DurableEventLog, now: Callable[[], int]) -> Tokens:
+    """Those that were made before are known from the first moment."""
+    tokens = Tokens(event_log, now)
+    tokens.take_up(name.partition("-")[2] for name in event_log.recorder.streams(ApiToken.KIND))
+    return tokens
 
 
 def _erasures(base: Base) -> Erasures:
@@ -374,6 +397,7 @@ def _service_provider(
         base.clock,
         timeouts,
         job.target_peer,
+        base.settings.rest.max_unpaid_jobs,
     )
 
 
@@ -487,7 +511,7 @@ def _server(services: Services, views: SQLiteViews, settings: Settings) -> HttpS
         debug_routes="NUNET_DEBUG" in os.environ,
         streams=_streams,
     )
-    return HttpServer(app, rest.addr, rest.port)
+    return HttpServer(app, rest, services.loops)
 
 
 def _figures(base: Base, readiness: Readiness, relay: NatsRelay | None) -> Figures:

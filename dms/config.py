@@ -105,6 +105,15 @@ class Rest(Struct, frozen=True, kw_only=True):
     # Where browsers reach this server through a proxy, such as https://dms.example.org. Its pages count as our own, and
     # nobody as a caller on this machine: a proxy here makes all callers look like that.
     public_url: PublicUrl = ""
+    # Certificate chain and key, PEM, for https; both are read again when they change
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_by_proxy: bool = False  # at another address than loopback: a proxy in front speaks TLS, so plain http will do
+    require_token: bool = False  # also of root and the group nunet on this machine
+    # Of each token, and of each address without one. The operator on this machine has no such limits.
+    requests_a_minute: Annotated[int, Meta(ge=1, le=1_000_000, description="a number")] = 1200
+    max_sockets: Annotated[int, Meta(ge=1, le=10_000, description="websockets of one token")] = 100
+    max_unpaid_jobs: Annotated[int, Meta(ge=1, le=100_000, description="jobs of one token that are not paid yet")] = 100
 
 
 class P2p(Struct, frozen=True, kw_only=True):

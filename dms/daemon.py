@@ -241,10 +241,10 @@ class Daemon:
 
     def _say_ready(self) -> None:
         rest, device = self.parts.settings.rest, self.services.device
-        hindrance = device.hindrance  # the engine was asked by now
+        scheme, hindrance = "https" if rest.tls_cert else "http", device.hindrance  # the engine was asked by now
         how = f"no jobs of peers: {hindrance}" if hindrance else f"jobs run with {self.services.executor_name}"
         log.info(
-            "ready: REST on http://%s:%d, peer %s, %s", rest.addr, self.port, self.parts.host.peer_id, how,
+            "ready: REST on %s://%s:%d, peer %s, %s", scheme, rest.addr, self.port, self.parts.host.peer_id, how,
             extra={"action": "ready"},
         )  # fmt: skip
 

@@ -6,6 +6,7 @@ DmsError
 ├── NotFound              no such thing (404)
 │   └── NoProviderMatches no compute provider fits the request; says why for each (404)
 ├── Gone                  it was there, and was archived (410)
+├── TooMany               the caller has its share already; fewer, or later (429)
 ├── Conflict              not in this state (409)
 │   └── OutOfOrder        an event can't follow what came before: a peer's misbehaviour, or a command too late
 ├── Unavailable           something we need is away; try again (503)
@@ -74,6 +75,10 @@ class Gone(DmsError):
     def __init__(self, message: str, first: int) -> None:
         super().__init__(message)
         self.first = first
+
+
+class TooMany(DmsError):
+    pass
 
 
 class Conflict(DmsError):
@@ -216,6 +221,7 @@ TOLD = (  # the first that fits counts
     Told(Outdated, 412, "", Exit.CONFLICT),
     Told(Conflict, 409, "conflict", Exit.CONFLICT),
     Told(Gone, 410, "", Exit.NOT_FOUND),
+    Told(TooMany, 429),
     Told(ExecutionError, 422),
     Told(PeerMisbehaved, 502),
     Told(Unavailable, 503, "unavailable"),

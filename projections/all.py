@@ -11,9 +11,12 @@ from projections.device import DeviceView
 from projections.erasures import Erasures
 from projections.jobs import Jobs
 from projections.results import Results
+from projections.tokens import Tokens
 from projections.transactions import Transactions
 from projections.transfers import Transfers
 
 
 def all_projections() -> list[Projection[Any]]:
-    return [Jobs(), Capacity(), DeviceView(), Transfers(), Transactions(), Checkpoints(), Results(), Erasures()]
+    return [
+        Jobs(), Capacity(), DeviceView(), Transfers(), Transactions(), Checkpoints(), Results(), Erasures(), Tokens(),
+    ]  # fmt: skip

@@ -22,6 +22,7 @@ COLUMNS: Mapping[str, str] = {
     "cost_thousands": "INTEGER",
     "cost_rest": "INTEGER",
     "searched": "TEXT",
+    "client": "TEXT",
 }
 """ended_day: in UTC, as in 2026-01-31; empty while the job is not over. price: in an order of text. reward: of a job
 that was paid for and is over, one of REWARDS; else empty. cost_*: two numbers whose sums are exact; see `ntx`.
@@ -32,6 +33,7 @@ INDEXED = (
     "requested_at",
     "ended_at",
     "price",
+    "client",
 )
 TO_CLAIM, CLAIMED, PAID_OUT = REWARDS = ("to claim", "claimed", "paid out")
 COST = ("cost_thousands", "cost_rest")
@@ -58,6 +60,7 @@ class Listed(Protocol):
     cost: str
     claimed: bool
     settled: bool
+    client: str
 
 
 def column_values(row: Any) -> tuple[Any, ...]:
@@ -77,6 +80,7 @@ def column_values(row: Any) -> tuple[Any, ...]:
         thousands,
         rest,
         searchable("\n".join((listed.job_id, listed.image, listed.peer, listed.reason))),
+        listed.client,
     )
 
 

@@ -55,7 +55,8 @@ class JobRow(Struct, frozen=True, kw_only=True, gc=False):
     log_lines: of all attempts; log_sha256: of the output of the newest one. resumed_from: the SHA-256 of the checkpoint
     that this attempt went on from. checkpoints: how many there were that the service provider has, or that this compute
     provider saved. paid: whether it was paid for. cost: what the compute provider gets of the price, NTX, decimal text;
-    empty until a job that was paid for is over. claimed: the reward was asked for; settled: it was paid out."""
+    empty until a job that was paid for is over. claimed: the reward was asked for; settled: it was paid out. client:
+    whose job it is; empty: the operator's."""
 
     job_id: str
     role: str
@@ -90,6 +91,7 @@ class JobRow(Struct, frozen=True, kw_only=True, gc=False):
     cost: str = ""
     claimed: bool = False
     settled: bool = False
+    client: str = ""
     position: int = 0  # of the newest event counted in
     timeline: tuple[Step, ...] = ()
 
@@ -106,7 +108,7 @@ _NOTES = {
 
 class Jobs(Projection[JobRow]):
     name: ClassVar[str] = "jobs"
-    version = 2
+    version = 3
     event_types: ClassVar[frozenset[type[Event]]] = _EVENTS | {Unknown}
     row_type = JobRow
     columns: ClassVar[Mapping[str, str]] = {**COLUMNS, BEGUN: "INTEGER", POSITION: "INTEGER"}
@@ -140,9 +142,10 @@ class Jobs(Projection[JobRow]):
 
 def _begin(recorded: AnyFact) -> JobRow | None:
     match recorded.event:
-        case Job.ServiceRequested(request=request, provider=peer, price=price, attempts=attempts, resume=resume):
+        case Job.ServiceRequested(request=request, provider=peer, price=price, resume=resume) as asked:
             row = _new(recorded, "service provider", "awaiting", peer, price, request)
-            return replace(row, attempts=attempts, resumed_from=resume.sha256 if resume else "")
+            resumed_from = resume.sha256 if resume else ""
+            return replace(row, attempts=asked.attempts, resumed_from=resumed_from, client=asked.client)
         case Deployment.Requested(request=request, service_provider=peer, price=price, resume=resume):
             row = _new(recorded, "compute provider", "requested", peer, price, request)
             number = attempt_of(row.job_id)

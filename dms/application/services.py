@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dms.application.access.tokens import Tokens
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
 from dms.application.deployments.compute_provider import ComputeProvider
 from dms.application.device.device import DeviceService
@@ -56,6 +57,7 @@ class Services:
     chats: Chats
     transactions: Transactions
     erasures: Erasures
+    tokens: Tokens
     log_token: Callable[[str], str]
     metadata_path: Callable[[], Awaitable[str]]
     database_path: Path

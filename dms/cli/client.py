@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -27,7 +27,8 @@ _EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 def url_of(rest: Rest) -> str:
     host = _EVERYWHERE.get(rest.addr, rest.addr)
-    return f"http://[{host}]:{rest.port}" if ":" in host and not host.startswith("[") else f"http://{host}:{rest.port}"
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return f"{'https' if rest.tls_cert else 'http'}://{host}:{rest.port}"
 
 
 def checked_url(text: str) -> str:
@@ -54,19 +55,33 @@ def unreachable(url: str, why: str) -> Failure:
 
 
 class Api:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str = "", certificate: str = "") -> None:
+        """token: sent with each request; empty: none. certificate: a file of certificates to trust besides the
+        system's, such as the daemon's own; empty: none."""
         self.url = url
+        self._headers = {"authorization": f"Bearer {token}"} if token else {}
         # A proxy for the web must not see what goes to a daemon on this machine. Certificates are read only where
         # they are needed: it takes longer than most commands.
-        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if url.startswith("http://") else True
-        self._http = httpx.Client(base_url=f"{url}/api/v1", timeout=PATIENCE, trust_env=False, verify=verify)
+        plain = url.startswith("http://")
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else _trusting(certificate)
+        self._http = httpx.Client(
+            base_url=f"{url}/api/v1", timeout=PATIENCE, trust_env=False, verify=self._tls, headers=self._headers
+        )
 
     def close(self) -> None:
         self._http.close()
 
+    def websocket_url(self, path: str) -> str:
+        return "ws" + self.url.removeprefix("http") + "/api/v1" + path
+
     @property
-    def websocket_url(self) -> str:
-        return "ws" + self.url.removeprefix("http") + "/api/v1/run/deploy"
+    def websocket_options(self) -> dict[str, Any]:
+        """Of a connection, for `websockets`."""
+        return {
+            "proxy": None,
+            "additional_headers": self._headers,
+            "ssl": None if self.url.startswith("http://") else self._tls,
+        }
 
     def get(self, path: str, **query: object) -> Any:
         return self._ask("GET", path, query)
@@ -181,6 +196,14 @@ class Api:
             raise Failure(f"{self.url} did not answer in time", Exit.TIMED_OUT) from error
         except (httpx.HTTPError, httpx.InvalidURL, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise Failure(f"{self.url} broke the connection: {str(error) or type(error).__name__}") from error
+
+
+def _trusting(certificate: str) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if certificate:
+        with suppress(OSError):  # of the daemon's user alone: then the system's have to do
+            context.load_verify_locations(certificate)
+    return context
 
 
 def _lines(answer: httpx.Response) -> Iterator[bytes]:

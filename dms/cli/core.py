@@ -40,6 +40,7 @@ class State:
 
     config: Path | None = None
     url: str | None = None
+    token_file: Path | None = None
     format: str = "table"
     colour: bool = field(default_factory=lambda: not os.environ.get("NO_COLOR"))
     _loaded: Loaded | None = None
@@ -55,11 +56,16 @@ class State:
         return self._loaded
 
     @property
+    def given_url(self) -> str:
+        """--url, else DMS_URL; empty for neither."""
+        return self.url or os.environ.get("DMS_URL", "")
+
+    @property
     def base_url(self) -> str:
-        """Where the daemon answers: --url, else DMS_URL, else as it is configured."""
+        """Where the daemon answers: as it was given, else as it is configured."""
         from dms.cli.client import checked_url, url_of
 
-        given = self.url or os.environ.get("DMS_URL")
+        given = self.given_url
         if given and not streams.is_utf_8(given):
             raise Failure("the address of the DMS (--url or DMS_URL) is not UTF-8", Exit.USAGE)
         return checked_url(given) if given else url_of(self.load().settings.rest)
@@ -68,15 +74,31 @@ class State:
         """Its connections are closed with the command."""
         from dms.cli.client import Api
 
-        api = Api(self.base_url)
+        certificate = "" if self.given_url else self.load().settings.rest.tls_cert
+        api = Api(self.base_url, self._token(), certificate)
         click.get_current_context().call_on_close(api.close)
         return api
+
+    def _token(self) -> str:
+        """Of --token-file, else DMS_TOKEN; empty for none: then it counts which user this is. Raises Failure."""
+        if self.token_file is None:
+            return _plain(os.environ.get("DMS_TOKEN", ""), "DMS_TOKEN")
+        return _plain(self.token_file.read_text(encoding="ascii", errors="replace"), str(self.token_file))
 
     @property
     def output(self) -> Output:
         from dms.cli.output import Output
 
         return Output(self.format, colour=self.colour)
+
+
+def _plain(text: str, where: str) -> str:
+    """Without blanks at its ends. Raises Failure, which does not show it."""
+    token = text.strip()
+    if not all("!" <= character <= "~" for character in token):
+        hint = "it is one line such as dms_0199..._Gb3..., as `nunet token create` printed it"
+        raise Failure(f"what {where} holds is no token", Exit.USAGE, hint)
+    return token
 
 
 pass_state = click.make_pass_decorator(State, ensure=True)
@@ -113,6 +135,14 @@ def shared_options() -> list[click.Option]:
             help="The daemon to talk to  [default: DMS_URL, else rest.addr and rest.port].",
             expose_value=False,
             callback=_keep("url"),
+        ),
+        click.Option(
+            ["--token-file"],
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="File with the token to present  [default: DMS_TOKEN, else none].",
+            expose_value=False,
+            callback=_keep("token_file"),
         ),
         click.Option(
             ["-o", "--output"],

@@ -107,12 +107,12 @@ class Follower:
             query["progress"] = "true"
         try:
             return connect(
-                f"{self._api.websocket_url}?{urlencode(query)}",
+                f"{self._api.websocket_url('/run/deploy')}?{urlencode(query)}",
                 subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]  # a NewType of str
                 open_timeout=CONNECT_SECONDS,
                 close_timeout=1.0,
                 max_size=MAX_FRAME,
-                proxy=None,
+                **self._api.websocket_options,
             )
         except InvalidURI as error:
             raise Failure(f"{self._api.url} is not the address of a DMS", Exit.USAGE) from error

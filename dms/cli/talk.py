@@ -25,13 +25,14 @@ FROM_PEER = "Peer: "
 
 def talk(state: State, path: str, **query: object) -> None:
     """Until either side leaves. Lines of the peer on standard output, as objects unless for people."""
-    url = "ws" + state.base_url.removeprefix("http") + f"/api/v1/peers/chat/{path}?{urlencode(query)}"
+    api = state.api()
+    url = f"{api.websocket_url(f'/peers/chat/{path}')}?{urlencode(query)}"
     try:
-        socket = connect(url, open_timeout=CONNECT_SECONDS, close_timeout=1.0, proxy=None)
+        socket = connect(url, open_timeout=CONNECT_SECONDS, close_timeout=1.0, **api.websocket_options)
     except InvalidStatus as error:
         raise refused(error) from error
     except (OSError, InvalidHandshake) as error:
-        raise unreachable(state.base_url, str(error) or type(error).__name__) from error
+        raise unreachable(api.url, str(error) or type(error).__name__) from error
     with socket:
         threading.Thread(target=_send_what_is_typed, args=(socket,), daemon=True).start()
         for frame in _frames(socket):

@@ -50,6 +50,7 @@ class Job(AttemptedJob):
         self.tx_hash = ""
         self.stop_since: Instant | None = None  # since when it is to stop
         self.last_status: FundStatus | None = None
+        self.client = ""  # whose it is; empty: this node's operator
 
     @property
     def checks_funding(self) -> bool:
@@ -67,8 +68,9 @@ class Job(AttemptedJob):
         payee: str = "",
         resume: ResumeFrom | None = None,
         attempts: int = 1,
+        client: str = "",
     ) -> None:
-        """attempts: how many times it may be tried on the one payment."""
+        """attempts: how many times it may be tried on the one payment. client: see ServiceRequested."""
         self.trigger(
             self.ServiceRequested(
                 request=request,
@@ -80,6 +82,7 @@ class Job(AttemptedJob):
                 payee=payee,
                 resume=resume,
                 attempts=attempts,
+                client=client,
             )
         )
 
@@ -145,7 +148,7 @@ class Job(AttemptedJob):
     def _service_requested(self, event: JobEvents.ServiceRequested) -> None:
         self.request, self.expires_at, self.max_attempts = event.request, event.expires_at, event.attempts
         self.price, self.payee, self.resume = event.price, event.payee, event.resume
-        self.minutes_left = event.request.constraints.time
+        self.minutes_left, self.client = event.request.constraints.time, event.client
         self.attempts = [Attempt(self.key, 1, event.provider, self.minutes_left, event.resume)]
 
     @applies(JobEvents.FundStatusReported)

@@ -42,6 +42,7 @@ class JobEvents:
         payee: str = ""  # the provider's payment address, as it advertised it
         resume: ResumeFrom | None = None  # the checkpoint that it goes on from
         attempts: int = 1  # how many times it may be tried on the one payment
+        client: str = ""  # whose it is: the name of the token that it was asked for with; empty: this node's operator
 
     @register
     class FundStatusReported(Event, frozen=True, kw_only=True, gc=False):

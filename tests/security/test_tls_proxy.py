@@ -11,6 +11,7 @@ import pytest
 import websockets
 
 from dms.config import Rest
+from dms.domain.api_token import Role
 from tests.fixtures.browser import chromium, watched
 from tests.fixtures.plain_http import NO_TLS
 from tests.fixtures.tls_proxy import TlsProxy, tls_proxy
@@ -21,15 +22,24 @@ PUBLIC = f"https://{NAME}"
 ONBOARD = {"memory": 8000, "cpu": 4000, "channel": "nunet-test", "payment_addr": ADDRESS}
 
 
+TOKENS: list[str] = []
+
+
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
     async with running_node(tmp_path, Rest(public_url=PUBLIC)) as running:
+        TOKENS[:] = [str(await running.services.tokens.create("ops", Role.ADMIN))]
         yield running
+
+
+def authorization() -> dict[str, str]:
+    """Of the newest node's administrator: behind a proxy nobody is let in for who they are on this machine."""
+    return {"authorization": f"Bearer {TOKENS[0]}"}
 
 
 async def ask(proxy: TlsProxy, method: str, path: str, origin: str = "", body: Any = None) -> httpx.Response:
     """As a client that found the proxy under its name."""
-    headers = {"host": NAME, **({"origin": origin} if origin else {})}
+    headers = {"host": NAME, **authorization(), **({"origin": origin} if origin else {})}
     async with httpx.AsyncClient(verify=proxy.trust, timeout=120) as client:
         return await client.request(
             method, f"https://127.0.0.1:{proxy.port}{path}", headers=headers, json=body,
@@ -40,7 +50,7 @@ async def ask(proxy: TlsProxy, method: str, path: str, origin: str = "", body: A
 def connect(proxy: TlsProxy, origin: str) -> Any:
     return websockets.connect(
         f"wss://{NAME}/api/v1/run/deploy", host="127.0.0.1", port=proxy.port, ssl=proxy.trust,
-        additional_headers={"Origin": origin},
+        additional_headers={"Origin": origin, **authorization()},
     )  # fmt: skip
 
 
@@ -103,7 +113,9 @@ async def test_behind_a_proxy_no_caller_counts_as_one_on_this_machine(tmp_path: 
     peer = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"
     async with httpx.AsyncClient(verify=NO_TLS, timeout=120) as client:
         body = {"peerID": peer, "filePath": str(secret)}
-        answer = await client.post(f"{node.url}/api/v1/peers/file/send", json=body)
+        nobody = await client.post(f"{node.url}/api/v1/peers/file/send", json=body)
+        assert nobody.status_code == 401, "root on this machine, as far as anybody can tell"
+        answer = await client.post(f"{node.url}/api/v1/peers/file/send", json=body, headers=authorization())
     assert answer.status_code == 403
     assert "files.send_folders" in answer.json()["detail"]
 
@@ -115,6 +127,9 @@ async def test_a_browsers_page_of_the_public_address_works_and_one_of_its_plain_
     onboard = """body => fetch("/api/v1/onboarding/onboard", {
         method: "POST", headers: {"content-type": "application/json"}, body: JSON.stringify(body),
     }).then(answer => answer.status)"""
+    login = """token => fetch("/api/v1/session", {
+        method: "POST", headers: {"content-type": "application/json"}, body: JSON.stringify({token}),
+    }).then(answer => answer.status)"""
     socket = """address => new Promise(tell => {
         const socket = new WebSocket(address);
         socket.onmessage = () => tell("open");
@@ -125,6 +140,7 @@ async def test_a_browsers_page_of_the_public_address_works_and_one_of_its_plain_
         async with chromium(f"--host-resolver-rules={rules}") as browser:
             async with watched(browser, ignore_https_errors=True) as pages:
                 page = await pages.open(f"{PUBLIC}/docs")
+                assert await page.evaluate(login, TOKENS[0]) == 200
                 assert await page.evaluate(onboard, ONBOARD) == 200
                 assert await page.evaluate(socket, f"wss://{NAME}/api/v1/run/deploy") == "open"
             async with watched(browser, ignore_https_errors=True) as pages:

@@ -55,12 +55,18 @@ async function ask<T>(method: string, url: string, body?: unknown, signal?: Abor
     credentials: "same-origin",
   });
   const text = await response.text().catch((error: unknown) => Promise.reject(unreachable(error))); // it broke off
+  if (response.status === 401) toLogin();
   if (!response.ok) throw refusal(response.status, text);
   return {
     body: understood<T>(text),
     position: Number(response.headers.get("x-position") ?? 0),
     total: Number(response.headers.get("x-total") ?? 0),
   };
+}
+
+/** To the page where a token is given, and from there back to here. */
+function toLogin(): void {
+  location.replace(`/login?${new URLSearchParams({ next: location.pathname }).toString()}`);
 }
 
 /** Asks again for what may be asked twice. A browser gives up what it has just begun whenever a network of its machine

@@ -10,6 +10,7 @@ import { ErrorBoundary } from "./error_boundary";
 import { Freshness } from "./freshness";
 import { JobNotices } from "./job_notices";
 import { useKeys } from "./keys";
+import { LogOut } from "./log_out";
 import { go, href, moment, place, setQuery } from "./router";
 import { StaleNotice } from "./stale_notice";
 import { storedTheme, storeTheme, type Theme } from "./theme_choice";
@@ -58,6 +59,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
         <JobNotices />
         <KeysHelp />
         <ThemeSwitch />
+        <LogOut />
       </header>
       {role && (
         <nav class="pages" aria-label={role.name}>

@@ -13,6 +13,7 @@ from dms.adapters.http.action_frames import SUBPROTOCOL_V2
 from dms.adapters.http.answers import Time
 from dms.adapters.http.openapi import Shapes
 from dms.adapters.http.routes import FLAG, JOB_ID, OPTIONAL_JOB_ID, TEXT, Parameter, WebSocket, choice, whole
+from dms.domain.access import Need
 from dms.domain.retry import MOST_ATTEMPTS
 from dms.domain.reward import Fault
 
@@ -221,6 +222,7 @@ DEPLOY = tuple(
         incoming=INCOMING,
         outgoing=OUTGOING,
         subprotocols=SUBPROTOCOLS,
+        needs=Need.ASK_FOR_JOBS,
     )
     for root in (False, True)
 )

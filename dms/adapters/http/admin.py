@@ -12,6 +12,7 @@ from dms.adapters.http import answers, examples
 from dms.adapters.http.past import AS_OF, views_at
 from dms.adapters.http.replies import json_reply, list_reply, query, query_bool, query_int
 from dms.adapters.http.routes import FLAG, Api, Parameter, Route, whole
+from dms.domain.access import Need
 from dms.errors import Unavailable
 from projections.base import LeftOut
 from projections.capacity import OWN, Capacity, CapacityRow, network_sum
@@ -115,6 +116,7 @@ ROUTES = (
     Route(
         "GET", "/capacity", capacity, "What providers and the network have.", answer=answers.CapacityAnswer,
         query=(AS_OF,), errors=(400,), answer_example=examples.CAPACITY, tags=_OPERATORS,
+        needs=Need.LOCAL,
     ),
     Route(
         "GET", "/providers", providers, "The compute providers, by peer id.", answer=answers.ProviderPage,
@@ -127,19 +129,22 @@ ROUTES = (
         ),
         errors=(400,), tags=_OPERATORS,
         answer_example={"items": examples.CAPACITY["providers"], "next_token": ""},
+        needs=Need.SEE,
     ),
     Route(
         "GET", "/projections", projections, "The views and how far they are.", answer=answers.ViewList,
         answer_example={"items": [{"name": "jobs", "position": 17, "head": 17, "behind": 0, "left_out": None}]},
         tags=_OPERATORS,
+        needs=Need.LOCAL,
     ),
     Route(
         "POST", "/projections/<name>/rebuild", rebuild, "Rebuild a view from the log.", answer=answers.Rebuilt,
         answer_example={"name": "jobs", "position": 17}, errors=(404,), tags=_OPERATORS,
+        needs=Need.ADMINISTER,
     ),
     *(
         Route("GET", path, handler, summary, root=root, early=True, answer=kind, answer_example=example,
-              tags=_OPERATORS)
+              tags=_OPERATORS, needs=Need.NOTHING)
         for root in (True, False)
         for path, handler, summary, kind, example in (
             ("/livez", live, "Whether the process answers.", answers.Live, {"status": "ok"}),

@@ -274,7 +274,8 @@ class JobSummary(Struct, frozen=True, kw_only=True):
     event counted in. attempt: which one it is, of so many attempts at most. lines_before: of output, by the attempts
     before this one. resumed_from: SHA-256 of the checkpoint that this attempt went on from. checkpoints: how many the
     service provider has, or this compute provider saved. cost: NTX that the compute provider gets, decimal text; empty
-    until a job that was paid for is over. claimed: the reward was asked for; settled: it was paid out."""
+    until a job that was paid for is over. claimed: the reward was asked for; settled: it was paid out. client:
+    whose job it is, by the name of a token; empty: the operator's of this node."""
 
     job_id: JobId
     role: Literal["service provider", "compute provider"]
@@ -309,6 +310,7 @@ class JobSummary(Struct, frozen=True, kw_only=True):
     cost: str
     claimed: bool
     settled: bool
+    client: str
     position: int
     log_url: str
 

@@ -15,6 +15,7 @@ from dms.adapters.http.replies import iso, json_reply, query
 from dms.adapters.http.routes import Api, Parameter, Route, WebSocket
 from dms.adapters.http.sockets import Endpoint
 from dms.application.network.chats import Chat
+from dms.domain.access import Need
 from dms.errors import DmsError, InvalidInput
 
 CLEARED = "Successfully Cleard Inbound Chat Requests."  # as the original spells it
@@ -79,8 +80,8 @@ def endpoints(api: Api) -> tuple[Endpoint, ...]:
         return _conversation(request, socket, chat, "Enter the message that you wish to send and press return.")
 
     return (
-        Endpoint((WEBSOCKETS[0].address,), admit_start, begin_start),
-        Endpoint((WEBSOCKETS[1].address,), admit_join, begin_join),
+        Endpoint((WEBSOCKETS[0],), admit_start, begin_start),
+        Endpoint((WEBSOCKETS[1],), admit_join, begin_join),
     )
 
 
@@ -132,14 +133,17 @@ ROUTES = (
             }
         ],
         tags=_TAGS,
+        needs=Need.ADMINISTER,
     ),
     Route(
         "GET", "/peers/chat/clear", clear, "End all chats that wait; POST does the same.", answer=ChatsCleared,
         answer_example=_CLEARED, changes=True, tags=_TAGS, deprecated=True,
+        needs=Need.ADMINISTER,
     ),
     Route(
         "POST", "/peers/chat/clear", clear, "End all chats that wait.", answer=ChatsCleared, answer_example=_CLEARED,
         tags=_TAGS,
+        needs=Need.ADMINISTER,
     ),
 )  # fmt: skip
 
@@ -149,6 +153,7 @@ WEBSOCKETS = (
         query=(Parameter("peerID", "Who is called.", required=True, example=examples.PEER_ID),),
         errors=(400,), tags=_TAGS, incoming=_TEXT, outgoing=_TOLD,
         description="A text message is a line, at most 4096 characters; the peer's lines begin with `Peer: `.",
+        needs=Need.ADMINISTER,
     ),
     WebSocket(
         path="/peers/chat/join", summary="Join a chat that a peer began.",
@@ -159,5 +164,6 @@ WEBSOCKETS = (
         ),
         errors=(400,), tags=_TAGS, incoming=_TEXT, outgoing=_TOLD,
         description="A text message is a line, at most 4096 characters; the peer's lines begin with `Peer: `.",
+        needs=Need.ADMINISTER,
     ),
 )  # fmt: skip

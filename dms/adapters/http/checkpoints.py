@@ -8,8 +8,12 @@ from msgspec import Meta, Struct
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import examples
+from dms.adapters.http.access import caller_of
 from dms.adapters.http.replies import list_reply
 from dms.adapters.http.routes import Api, Route
+from dms.application.checkpoints.checkpoint_files import SUFFIX
+from dms.domain.access import Need
+from dms.domain.job import Job
 
 
 class CheckpointAnswer(Struct, frozen=True, kw_only=True):
@@ -22,8 +26,13 @@ class CheckpointAnswer(Struct, frozen=True, kw_only=True):
 
 
 async def list_checkpoints(request: Request, api: Api) -> HTTPResponse:
-    """A list by file name, empty for none."""
-    del request
+    """A list by file name, empty for none. A client sees those of its own jobs."""
+    owner, log = caller_of(request).owner, api.services.log
+
+    def is_seen(name: str) -> bool:
+        job = None if owner is None else log.load(Job, name.removesuffix(SUFFIX))
+        return owner is None or (job is not None and job.client == owner)
+
     found = [
         CheckpointAnswer(
             checkpoint_dir=stored.folder,
@@ -32,6 +41,7 @@ async def list_checkpoints(request: Request, api: Api) -> HTTPResponse:
             size_bytes=stored.size_bytes,
         )
         for stored in await api.services.checkpoints.listed()
+        if is_seen(stored.name)
     ]
     return list_reply(found, len(found))
 
@@ -51,5 +61,6 @@ ROUTES = (
         tags=("run",), counted=True,
         description="Archives of /workspace, fetched from the providers while the jobs run and when they end. A "
         'request with `params.resume_job` `{"resume": true, "progress_file": "<filename_path>"}` goes on from one.',
+        needs=Need.SEE_JOBS,
     ),
 )  # fmt: skip

@@ -25,6 +25,7 @@ from websockets.protocol import State
 
 from dms.adapters.http.http1 import Http1
 from dms.adapters.http.problems import Refused
+from dms.adapters.http.socket_owner import end_of, owner_of
 
 MAX_UNSENT_BYTES = 1_000_000  # of one client; beyond it the client is told to come back later
 MAX_UNHEARD_BYTES = 1_000_000  # of messages that came faster than their session takes them
@@ -180,7 +181,7 @@ class Socket:
         """No more from us. The connection itself stays a moment: were it closed with bytes in it that nobody has
         read, the kernel would reset it, and what we said last would be lost."""
         transport = self._connection.transport
-        if transport is not None and not transport.is_closing():
+        if transport is not None and not transport.is_closing() and transport.can_write_eof():  # TLS has no such end
             transport.write_eof()
 
     def _drop(self, size: int) -> None:
@@ -241,9 +242,10 @@ class Socket:
 
 class Connection(WebSocketProtocol):
     """Sanic builds one a TCP connection. socket: set once it was upgraded. half_closed: the client sends no more,
-    which is no reason not to answer what it has sent."""
+    which is no reason not to answer what it has sent. peer_uid: the user of this machine who made the other end's
+    socket; None when it is of elsewhere, or that can't be told. token_id: of its newest request; empty for none."""
 
-    __slots__ = ("_endless", "_stuck", "half_closed", "socket")
+    __slots__ = ("_endless", "_stuck", "half_closed", "peer_uid", "socket", "token_id")
     HTTP_CLASS = Http1
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -251,6 +253,16 @@ class Connection(WebSocketProtocol):
         self.socket: Socket | None = None
         self.half_closed = self._endless = False
         self._stuck: asyncio.TimerHandle | None = None
+        self.peer_uid: int | None = None
+        self.token_id = ""
+
+    def connection_made(self, transport: Any) -> None:
+        """The user is looked up at once: of a connection that has ended nothing can be told, and its ports may become
+        somebody else's."""
+        peer, own = (end_of(transport.get_extra_info(name)) for name in ("peername", "sockname"))
+        if peer is not None and own is not None:
+            self.peer_uid = owner_of(peer, own)
+        super().connection_made(transport)  # type: ignore[no-untyped-call]
 
     async def websocket_handshake(
         self, request: Request, subprotocols: Sequence[str] | None = None
@@ -311,6 +323,13 @@ class Connection(WebSocketProtocol):
         self._endless = True
         if self.half_closed:
             raise Refused(400, "what is followed ends with the connection: keep it open for sending as well")
+
+    def cut_off(self) -> None:
+        """Its token is over."""
+        if self.socket is not None:
+            self.socket.close(1008, "the token is revoked or has expired")
+        else:
+            self.abort()  # type: ignore[no-untyped-call]
 
     @property
     def _request(self) -> Http1 | None:

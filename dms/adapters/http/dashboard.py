@@ -16,6 +16,7 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http.compression import takes_gzip
 from dms.adapters.http.routes import Api, Route
+from dms.domain.access import Need
 from dms.errors import NotFound
 
 FILES = Path(__file__).parent / "dashboard_files"
@@ -110,6 +111,14 @@ def _served(request: Request, file: StaticFile) -> HTTPResponse:
 
 
 PAGES = (
-    Route("GET", "/dashboard", page, "The dashboards.", root=True, early=True),
-    Route("GET", "/dashboard/<path:path>", page, "A file, or a place in them.", root=True, early=True),
+    Route("GET", "/dashboard", page, "The dashboards.", root=True, early=True, needs=Need.NOTHING),
+    Route(
+        "GET",
+        "/dashboard/<path:path>",
+        page,
+        "A file, or a place in them.",
+        root=True,
+        early=True,
+        needs=Need.NOTHING,
+    ),
 )

@@ -7,6 +7,7 @@ from sanic import HTTPResponse, Request
 from dms.adapters.http import answers, examples, peers
 from dms.adapters.http.replies import json_reply, query
 from dms.adapters.http.routes import Api, Parameter, Route
+from dms.domain.access import Need
 from dms.errors import InvalidInput
 
 PING_SECONDS = 10.0
@@ -49,23 +50,27 @@ ROUTES = (
     Route(
         "GET", "/dht", peers.dump, "All that providers say of themselves.", answer=list[answers.PeerData],
         answer_example=[examples.PEER_DATA], tags=_TAGS,
+        needs=Need.SEE,
     ),
     Route(
         "GET", "/kad-dht", peers.known, "Peer ids of known providers.", answer=list[str],
         answer_example=[examples.PEER_ID], tags=_TAGS,
+        needs=Need.SEE,
     ),
     Route(
         "GET", "/dht/update", update, "Renew the table of providers.", answer=answers.Message,
         answer_example={"message": "the table of providers is being renewed"}, tags=_TAGS,
+        needs=Need.ADMINISTER,
     ),
     *(
         Route("GET", path, ping, "Ping a peer.", query=_PEER, answer=answers.Ping, answer_example=_PONG, errors=(400,),
-              tags=_TAGS)
+              tags=_TAGS, needs=Need.ADMINISTER)
         for path in ("/ping", "/oldping")
     ),
     Route(
         "GET", "/cleanup", cleanup, "Forget a provider until it is heard of again.", query=_PEER,
         answer=answers.Message, answer_example={"message": f"{examples.PEER_ID} is forgotten"}, errors=(400, 404),
         tags=_TAGS,
+        needs=Need.ADMINISTER,
     ),
 )  # fmt: skip

@@ -10,6 +10,7 @@ from dms.adapters.http.files import checked_peer
 from dms.adapters.http.replies import json_reply, query
 from dms.adapters.http.routes import Api, Parameter, Route
 from dms.adapters.http.strict_json import parse
+from dms.domain.access import Need
 from dms.domain.request import Text
 
 CLEAR = "0"  # as a peer id: none
@@ -68,14 +69,17 @@ ROUTES = (
         "GET", "/peers/depreq", show_or_set, "The default provider; with peerID it is set, as by POST.",
         query=(Parameter("peerID", "The new one, 0 for none; absent to see it.", example=examples.PEER_ID),),
         answer=DefaultProvider, answer_example=_EXAMPLE, errors=(400,), changes=True, tags=_TAGS,
+        needs=Need.ADMINISTER,
     ),
     Route(
         "POST", "/peers/depreq", change, "Set the default provider.", DefaultProviderBody, answer=DefaultProvider,
         body_example={"peerid": examples.PEER_ID}, answer_example=_EXAMPLE, errors=(400,), tags=_TAGS,
         description="It must be a known compute provider that answers a ping. It is kept over restarts.",
+        needs=Need.ADMINISTER,
     ),
     Route(
         "DELETE", "/peers/depreq", clear, "Have no default provider.", answer=DefaultProvider, answer_example=_NONE,
         tags=_TAGS, description="`job.target_peer` of the configuration, if any, counts again.",
+        needs=Need.ADMINISTER,
     ),
 )  # fmt: skip

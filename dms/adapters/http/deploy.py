@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from msgspec import Struct
 from sanic import Request
 
+from dms.adapters.http.access import access_of, caller_of
 from dms.adapters.http.action_frames import SUBPROTOCOL_V2, Flavour, connected_frame, error_frame
 from dms.adapters.http.action_schemas import DEPLOY
 from dms.adapters.http.connection import Socket, text_frame
@@ -62,13 +64,21 @@ class Asked(Struct, frozen=True):
     log_after: int = 0
 
 
+class Mine(NamedTuple):
+    """client: whose jobs are asked for and paid on the socket; empty: the operator's. check: raises NotFound for a job
+    that the caller may not know of."""
+
+    client: str
+    check: Callable[[str], None]
+
+
 class DeployEndpoint:
     def __init__(self, services: Services, hub: Hub) -> None:
         self.services, self.hub = services, hub
 
     @property
     def endpoint(self) -> Endpoint:
-        return Endpoint(ROUTES, self._admit, self._begin)
+        return Endpoint(WEBSOCKETS, self._admit, self._begin)
 
     async def _admit(self, request: Request) -> tuple[Asked, Sequence[str] | None]:
         offered = [name.strip() for name in request.headers.get("sec-websocket-protocol", "").split(",")]
@@ -76,7 +86,9 @@ class DeployEndpoint:
         return await self._asked(request, version), [SUBPROTOCOL_V2] if version == 2 else None
 
     def _begin(self, request: Request, socket: Socket, asked: Asked) -> Session:
-        return Session(self, socket, asked, request.headers.get("traceparent", ""))
+        caller, check = caller_of(request), access_of(request).check_job
+        mine = Mine(caller.owner or "", lambda job_id: check(caller, job_id))
+        return Session(self, socket, asked, mine, request.headers.get("traceparent", ""))
 
     async def _asked(self, request: Request, version: int) -> Asked:
         actions = query(request, "actions", "all")
@@ -92,7 +104,8 @@ class DeployEndpoint:
             if after is not None or log_after:
                 raise InvalidInput("after and log_after need job_id", [("?job_id", "is missing")])
             return Asked(flavour)
-        if self.services.log.load(Job, checked_job_id(job_id)) is None:
+        access_of(request).check_job(caller_of(request), checked_job_id(job_id))
+        if self.services.log.load(Job, job_id) is None:
             raise NotFound(f"no job {job_id} here")
         for name, given, newest in (
             ("after", after or 0, self.services.log.head),
@@ -108,8 +121,8 @@ class DeployEndpoint:
 class Session:
     """One client's socket: the jobs that it follows, and the ones that it paid for."""
 
-    def __init__(self, endpoint: DeployEndpoint, socket: Socket, asked: Asked, traceparent: str) -> None:
-        self.socket = socket
+    def __init__(self, endpoint: DeployEndpoint, socket: Socket, asked: Asked, mine: Mine, traceparent: str) -> None:
+        self.socket, self._mine = socket, mine
         self._services, self._hub = endpoint.services, endpoint.hub
         self._asked, self._traceparent = asked, traceparent
         self._following: dict[str, asyncio.Task[None]] = {}
@@ -166,14 +179,18 @@ class Session:
             transaction_status=message.transaction_status,
             tx_hash=message.tx_hash,
         )
-        job_id = await self._services.service_provider.report_fund_status(status, message.job_id)
+        if message.job_id:
+            self._mine.check(message.job_id)
+        provider = self._services.service_provider
+        job_id = await provider.report_fund_status(status, message.job_id, self._mine.client)
         self._funded[job_id] = None
         self._follow(job_id, 0, 0)
 
     async def _terminate(self, message: TerminateMessage) -> None:
         provider = self._services.service_provider
         if message.job_id:
-            await provider.terminate(checked_job_id(message.job_id), TERMINATED)
+            self._mine.check(checked_job_id(message.job_id))
+            await provider.terminate(message.job_id, TERMINATED)
             return
         if not self._funded:
             raise Conflict("nothing to terminate: this connection funded no job; name one by message.job_id")

@@ -16,6 +16,7 @@ from dms.adapters.http.job_lists import PEER, ROLE, ROLES, SINCE, UNTIL, between
 from dms.adapters.http.past import AS_OF, views_at
 from dms.adapters.http.replies import LARGEST, list_reply, preferred, query, query_choice, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, choice, whole
+from dms.domain.access import Need
 from dms.errors import InvalidInput
 from projections.base import KEY, Condition
 from projections.job_columns import CLAIMED, COST, PAID_OUT, REWARDS, TO_CLAIM, ntx
@@ -210,5 +211,6 @@ ROUTES = (
         },
         description="Of jobs that were paid for and are over; `since` and `until` are of their ends. With "
         "`format=csv` or `Accept: text/csv` as CSV with a line of headings, whose first one is what `by` says.",
+        needs=Need.SEE_PROVIDER,
     ),
 )  # fmt: skip

@@ -13,6 +13,7 @@ from dms.adapters.http.replies import iso, json_reply, list_reply, query, query_
 from dms.adapters.http.routes import Api, Parameter, Route, whole
 from dms.adapters.http.strict_json import parse
 from dms.application.records.erasures import Open
+from dms.domain.access import Need
 from projections.erasures import Erasures
 
 _ERASURES = Erasures()
@@ -106,6 +107,7 @@ ROUTES = (
         "and removes outputs, checkpoints and received files. The events stay, and the history stays provable. It "
         "can't be taken back. 409 while something of it has not ended, unless `skip_open`. 503 when it was decided and "
         "could not be carried out at once: it goes on by itself.",
+        needs=Need.ADMINISTER,
     ),
     Route(
         "GET", "/erasures", list_erasures, "Erasures, newest first.", counted=True,
@@ -124,5 +126,6 @@ ROUTES = (
             "next_token": "",
         },
         errors=(400,), tags=_TAGS,
+        needs=Need.AUDIT,
     ),
 )  # fmt: skip

@@ -14,6 +14,7 @@ from dms.adapters.http.past import position_of, time_at
 from dms.adapters.http.replies import iso, json_reply, query, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, show_position, whole
 from dms.application.records.density import density
+from dms.domain.access import Need
 from dms.errors import InvalidInput
 
 BUCKETS, MOST_BUCKETS = 200, 1000
@@ -79,6 +80,7 @@ ROUTES = (
         ),
         answer=PositionAnswer, answer_example={"position": 17, "time": examples.TIME}, errors=(400,), tags=("events",),
         description="As `as_of` takes it. Where a clock was set back, the newest of the positions that fit.",
+        needs=Need.SEE,
     ),
     Route(
         "GET", "/events/density", densities, "How many events there were when.",
@@ -89,5 +91,6 @@ ROUTES = (
             "buckets": [{"position": 1, "time": examples.TIME, "count": 17}],
         },
         description="From a few events that are looked at, so that it is quick over a million of them.",
+        needs=Need.SEE,
     ),
 )  # fmt: skip

@@ -12,9 +12,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
+from msgspec.structs import replace
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import examples
+from dms.adapters.http.access import Access, access_of, caller_of
 from dms.adapters.http.connection import Socket, text_frame
 from dms.adapters.http.replies import LARGEST, checked_job_id, preferred, query, query_bool, query_int, query_time
 from dms.adapters.http.routes import FLAG, OPTIONAL_JOB_ID, Api, Parameter, Route, WebSocket, whole
@@ -23,6 +25,7 @@ from dms.application.records.cloudevents import CloudEvent, cloud_event
 from dms.application.records.event_stream import EventFilter, check_cursor, events
 from dms.application.records.export import export_job, export_log
 from dms.application.tasks import background, cancelled
+from dms.domain.access import Caller, Need
 from dms.domain.chain import SignedRecord
 from dms.domain.event import Recorded
 from dms.domain.export import Footer, Header
@@ -117,7 +120,7 @@ def endpoint(api: Api) -> Endpoint:
             return asked, None
 
     return Endpoint(
-        tuple(socket.address for socket in WEBSOCKETS),
+        WEBSOCKETS,
         admit,
         lambda _request, socket, asked: EventSession(api, socket, asked),
     )
@@ -199,9 +202,16 @@ def _server_sent(event: Recorded, body: bytes) -> bytes:
 def _asked(request: Request, api: Api, *, follow: bool) -> Asked:
     """Who names no position gets all that is there; of one job the archived events as well."""
     limit = query_int(request, "limit", 0 if follow else PAGE, LARGEST_PAGE, lowest=1)
-    wanted = _wanted(request)
+    wanted = seen_by(caller_of(request), access_of(request), _wanted(request))
     after = _after(request, 0 if wanted.job_id else api.services.log.first - 1)
     return Asked(wanted, after, follow, limit, query_bool(request, "personal"))
+
+
+def seen_by(caller: Caller, access: Access, wanted: EventFilter) -> EventFilter:
+    """What of it the caller may see. Raises NotFound for another's job."""
+    if wanted.job_id:
+        access.check_job(caller, wanted.job_id)
+    return replace(wanted, client=caller.owner, deployments_only=caller.only_deployments)
 
 
 def _wanted(request: Request) -> EventFilter:
@@ -262,6 +272,7 @@ ROUTES = (
         description="One CloudEvent a line, or with `Accept: text/event-stream` as Server-Sent Events, whose ids are "
         "positions. A reader continues after `after`, or after `Last-Event-ID`. 410 tells the first position that "
         "is still there.",
+        needs=Need.SEE_JOBS,
     ),
     Route(
         "GET", "/events/export", export, "The log, or one job of it, as lines that prove themselves.",
@@ -270,6 +281,7 @@ ROUTES = (
         stream=True, tags=("events",),
         description="A header, one signed record a line, and a footer with the node's signature of the head. "
         "`nunet audit verify --export FILE` checks it without this node.",
+        needs=Need.AUDIT,
     ),
 )  # fmt: skip
 
@@ -279,5 +291,6 @@ WEBSOCKETS = (
         errors=(400, 404, 410), tags=("events",), outgoing={"event": CloudEvent},
         description="Follows unless told `follow=false`. Closed with 1013 and the last position when the reader is "
         "too slow.",
+        needs=Need.SEE_JOBS,
     ),
 )  # fmt: skip

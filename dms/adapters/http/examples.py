@@ -145,6 +145,7 @@ JOB: dict[str, Any] = {
     "cost": "0.02728",
     "claimed": False,
     "settled": False,
+    "client": "",
     "position": 17,
     "log_url": f"http://localhost:9999/api/v1/jobs/{JOB_ID}/logs?token={'c2' * 16}",
 }

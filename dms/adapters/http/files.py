@@ -11,14 +11,15 @@ from msgspec import Meta, Struct, field
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
+from dms.adapters.http.access import is_local
 from dms.adapters.http.connection import Socket
 from dms.adapters.http.conversation import Conversation, Talk
-from dms.adapters.http.gate import is_local
 from dms.adapters.http.replies import checked_job_id, iso, json_reply, list_reply, query, query_choice, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, WebSocket, choice, whole
 from dms.adapters.http.sockets import Endpoint
 from dms.adapters.http.strict_json import parse
 from dms.application.files.transfers import Transfers
+from dms.domain.access import Need
 from dms.domain.peer_id import is_peer_id
 from dms.domain.request import LongText, Text
 from dms.domain.transfer import Transfer, TransferState
@@ -268,8 +269,8 @@ def endpoints(api: Api) -> tuple[Endpoint, ...]:
         return Conversation(request, socket, act)
 
     return (
-        Endpoint((WEBSOCKETS[0].address,), admit_send, begin_send),
-        Endpoint((WEBSOCKETS[1].address,), admit_accept, begin_accept),
+        Endpoint((WEBSOCKETS[0],), admit_send, begin_send),
+        Endpoint((WEBSOCKETS[1],), admit_accept, begin_accept),
     )
 
 
@@ -320,26 +321,31 @@ ROUTES = (
         answer={"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": 0}]},
         answer_example="Time: 2026-01-31 12:00:00+00:00\nFile Name: weights.bin\nFile Size: 1000000000 bytes\n",
         tags=_TAGS,
+        needs=Need.ADMINISTER,
     ),
     Route(
         "GET", "/peers/file/clear", clear, "Refuse all offers that wait; POST does the same.", answer=Cleared,
         answer_example={"message": CLEARED, "cleared": 1}, changes=True, tags=_TAGS, deprecated=True,
+        needs=Need.ADMINISTER,
     ),
     Route(
         "POST", "/peers/file/clear", clear, "Refuse all offers that wait.", answer=Cleared,
         answer_example={"message": CLEARED, "cleared": 1}, tags=_TAGS,
+        needs=Need.ADMINISTER,
     ),
     Route(
         "POST", "/peers/file/send", send, "Offer a file to a peer.", SendBody, answer=TransferAnswer,
         body_example={"peerid": examples.PEER_ID, "filepath": "/srv/share/weights.bin"}, status=202,
         answer_example=_EXAMPLE | {"direction": "out", "stream_id": None}, errors=(400, 403, 404, 409), tags=_TAGS,
         description="GET on this address is a websocket that also reports progress.",
+        needs=Need.ADMINISTER,
     ),
     Route(
         "POST", "/peers/file/accept", accept, "Take a file that was offered.", AcceptBody, answer=TransferAnswer,
         body_example={"streamid": 0}, answer_example=_EXAMPLE | {"state": "accepted", "stream_id": None}, status=202,
         errors=(400, 404, 409), tags=_TAGS, body_optional=True,
         description="GET on this address is a websocket that also reports progress.",
+        needs=Need.ADMINISTER,
     ),
     Route(
         "GET", "/peers/files", list_transfers, "Files given to and taken from peers, newest first.",
@@ -351,14 +357,17 @@ ROUTES = (
         ),
         answer=TransferPage, answer_example={"items": [_EXAMPLE], "next_token": ""}, errors=(400,), tags=_TAGS,
         counted=True,
+        needs=Need.ADMINISTER,
     ),
     Route(
         "GET", "/peers/files/<transfer_id>", show, "One transfer.", answer=TransferAnswer, answer_example=_EXAMPLE,
         errors=(404,), tags=_TAGS,
+        needs=Need.ADMINISTER,
     ),
     Route(
         "DELETE", "/peers/files/<transfer_id>", cancel, "Stop a transfer, on both sides.", answer=TransferAnswer,
         answer_example=_EXAMPLE | {"state": "cancelled", "stream_id": None}, errors=(404, 409), tags=_TAGS,
+        needs=Need.ADMINISTER,
     ),
 )  # fmt: skip
 
@@ -375,6 +384,7 @@ WEBSOCKETS = (
         ),
         errors=(400, 403, 404, 409), tags=_TAGS, outgoing={**_TOLD, "text": _AT_ITS_END},
         description="Closing it does not stop the transfer; DELETE /peers/files/{transfer_id} does.",
+        needs=Need.ADMINISTER,
     ),
     WebSocket(
         path="/peers/file/accept", summary="Take a file that was offered, and be told how it goes.",
@@ -386,5 +396,6 @@ WEBSOCKETS = (
         ),
         errors=(400, 404), tags=_TAGS, outgoing={**_TOLD, "text": _AT_EITHER_END},
         description="The last text is `File saved to: <path>`. Closing it does not stop the transfer.",
+        needs=Need.ADMINISTER,
     ),
 )  # fmt: skip

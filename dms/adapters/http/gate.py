@@ -1,5 +1,6 @@
-"""The gate: who may speak to this server at all. Every request and every websocket handshake passes
-it before it is routed; a GET that changes something passes `check_change` as well (see Route.changes).
+"""The gate: which pages may speak to this server at all; who may do what is the matter of `access.py`. Every request
+and every websocket handshake passes it before it is routed; a GET that changes something passes `check_change` as well
+(see Route.changes).
 
 A web page of a stranger can reach a server on loopback in three ways: by a name that it turned to
 127.0.0.1 (refused by Host), by a cross-site request or websocket (refused by Origin; where a browser sends none,
@@ -28,17 +29,24 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 _PARAMETER = re.compile(r"""\s*;\s*(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^\s;"]*))?\s*""")
 _UTF_8 = ("utf-8", "utf8")
 _METHODS = "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"
-_HEADERS = "Origin, Content-Length, Content-Type, X-Request-ID, Traceparent, X-Log-Token, If-Match"
+_HEADERS = "Origin, Authorization, Content-Length, Content-Type, X-Request-ID, Traceparent, X-Log-Token, If-Match"
 _EXPOSED = "X-Request-ID, Link, X-Position, X-Total, X-Head, ETag"
 _PREFLIGHT_SECONDS = 12 * 3600
 
 
 class Gate:
     def __init__(
-        self, addr: str, allowed_hosts: Iterable[str], allowed_origins: Iterable[str], public_url: str = ""
+        self,
+        addr: str,
+        allowed_hosts: Iterable[str],
+        allowed_origins: Iterable[str],
+        public_url: str = "",
+        *,
+        tls: bool = False,
     ) -> None:
         """addr: what the server listens on; a wildcard address is not a name of its own. public_url: of the proxy in
-        front of it, empty for none."""
+        front of it, empty for none. tls: the server itself speaks it."""
+        self._scheme = "https" if tls else "http"
         own = f"[{addr}]" if ":" in addr and not addr.startswith("[") else addr
         wildcard = own in ("0.0.0.0", "[::]")
         self.public_origin = _without_usual_port(public_url.rstrip("/").casefold())
@@ -92,7 +100,7 @@ class Gate:
         can write plain http ones."""
         if origin in self._origins or (self.public_origin and origin == self.public_origin):
             return True
-        return origin == f"http://{host}" and not self._is_public(host)
+        return origin == f"{self._scheme}://{host}" and not self._is_public(host)
 
     def _is_public(self, host: str) -> bool:
         return bool(self._public_name) and _name_of(host) == self._public_name
@@ -101,11 +109,7 @@ class Gate:
         """Of this server as the caller knows it, for the links that it is given."""
         host = request.headers["host"].strip().casefold()
         public = self._is_public(host) or request.headers.get("origin", "") == self.public_origin
-        return self.public_origin if self.public_origin and public else f"http://{host}"
-
-    def is_local(self, request: Request) -> bool:
-        """Whether the caller is surely on this machine."""
-        return request.ip in LOOPBACK and not self.public_origin
+        return self.public_origin if self.public_origin and public else f"{self._scheme}://{host}"
 
     def cors(self, request: Request) -> dict[str, str]:
         """The headers that let a page of an allowed origin read the answer."""
@@ -131,11 +135,6 @@ class Gate:
 def base_url(request: Request) -> str:
     """Of the server, as the caller knows it."""
     return _gate_of(request).base_url(request)
-
-
-def is_local(request: Request) -> bool:
-    """Whether the caller is surely on this machine."""
-    return _gate_of(request).is_local(request)
 
 
 def _gate_of(request: Request) -> Gate:

@@ -14,6 +14,7 @@ from dms.adapters.http.replies import json_reply
 from dms.adapters.http.routes import Api, Route
 from dms.application.device.ml_images import PROJECT, PYTORCH, GpuCheck, ImageState
 from dms.application.ports import PullProgress
+from dms.domain.access import Need
 from dms.domain.gpus import vram_offered, vram_total
 
 NDJSON = "application/x-ndjson"
@@ -168,23 +169,28 @@ ROUTES = (
     Route(
         "GET", "/gpu/status", status, "What the GPUs of this machine do now, and which jobs hold them.",
         answer=list[GpuStatus], answer_example=[_STATUS], tags=_TAGS,
+        needs=Need.LOCAL,
     ),
     Route(
         "GET", "/gpu/capacity", capacity, "What is detected and offered of the GPUs.", answer=GpuCapacity,
         answer_example=_CAPACITY, tags=_TAGS,
+        needs=Need.LOCAL,
     ),
     Route(
         "POST", "/gpu/check", check, "Try CUDA on the free GPUs, in a container.", answer=GpuCheck,
         answer_example={"image": _IMAGE, "gpu_uuids": [_UUID], "exit_code": 0, "output": ["CUDA is available"]},
         errors=(404, 409, 422), tags=_TAGS,
+        needs=Need.STEER_PROVIDER,
     ),
     Route(
         "GET", "/ml-images", images, "The images for machine learning that jobs here will want.",
         answer=list[ImageState], answer_example=[{"image": _IMAGE, "present": False}], errors=(409,), tags=_TAGS,
+        needs=Need.LOCAL,
     ),
     Route(
         "POST", "/ml-images/fetch", fetch_images, "Pull those that are missing; tells how far it is.",
         media={NDJSON: PullProgress}, stream=True, errors=(409,), tags=_TAGS,
         answer_example={"image": _IMAGE, "status": "pulling", "done_mb": 512, "total_mb": 3801, "error": ""},
+        needs=Need.STEER_PROVIDER,
     ),
 )  # fmt: skip

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
+from dms.adapters.http.access import caller_of
 from dms.adapters.http.answers import JobId
 from dms.adapters.http.gate import base_url
 from dms.adapters.http.past import AS_OF, moment_of, views_at
@@ -26,6 +27,7 @@ from dms.adapters.http.replies import (
 )
 from dms.adapters.http.routes import Api, Parameter, Route, choice, whole
 from dms.adapters.http.strict_json import parse
+from dms.domain.access import Need
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.job import Job
 from dms.errors import Conflict, DmsError, InvalidInput
@@ -66,7 +68,17 @@ def wanted_jobs(request: Request) -> dict[str, Condition]:
         where["searched"] = Contains(_search(text))
     if period := between(request):
         where["requested_at"] = period
-    return where
+    return where | _seen_by(request, where.get("role"))
+
+
+def _seen_by(request: Request, role: Condition | None = None) -> dict[str, Condition]:
+    """The caller's own jobs, where it sees no others. role: that is asked for."""
+    caller = caller_of(request)
+    if caller.owner is None and not caller.only_deployments:
+        return {}
+    own = ROLES["cp" if caller.only_deployments else "sp"]
+    seen: dict[str, Condition] = {"role": own if role in (None, own) else ()}
+    return seen | ({} if caller.owner is None else {"client": caller.owner})
 
 
 def between(request: Request) -> Between | None:
@@ -214,14 +226,15 @@ async def stop_several(request: Request, api: Api) -> HTTPResponse:
     """What became of each, or with dry_run what would."""
     body = parse(request.body, StopBody)
     job_ids = list(dict.fromkeys(body.job_ids))
-    rows = await _rows(api, job_ids)
+    seen = _seen_by(request)
+    rows = await _rows(api, job_ids, seen)
     found = {job_id: _outlook(job_id, rows.get(job_id)) for job_id in job_ids}
     if not body.dry_run:
         ready = [job_id for job_id, told in found.items() if told.outcome == "would_stop"]
         for start in range(0, len(ready), STOPPED_AT_ONCE):
             some = ready[start : start + STOPPED_AT_ONCE]
             found |= zip(some, await asyncio.gather(*(_stop(api, job_id, body.reason) for job_id in some)), strict=True)
-        rows = await _rows(api, job_ids)
+        rows = await _rows(api, job_ids, seen)
     shown = [
         msgspec.structs.replace(told, status=rows[job_id].status if job_id in rows else "")
         for job_id, told in found.items()
@@ -229,9 +242,9 @@ async def stop_several(request: Request, api: Api) -> HTTPResponse:
     return json_reply({"jobs": shown})
 
 
-async def _rows(api: Api, job_ids: Sequence[str]) -> dict[str, JobRow]:
+async def _rows(api: Api, job_ids: Sequence[str], seen: Where) -> dict[str, JobRow]:
     await api.settled()
-    page = await api.views.page(_JOBS, limit=MOST_STOPPED, where={KEY: job_ids})
+    page = await api.views.page(_JOBS, limit=MOST_STOPPED, where={KEY: job_ids, **seen})
     return {row.job_id: row for row in page.rows}
 
 
@@ -292,6 +305,7 @@ ROUTES = (
         answer=answers.JobPage, answer_example={"items": [examples.JOB], "next_token": ""}, errors=(400,), tags=_TAGS,
         description="`after` goes on where a page ended, also when jobs were added since; `offset` begins anywhere. "
         "By `ended_at`, jobs that are not over count as those that ended first.",
+        needs=Need.SEE_JOBS,
     ),
     Route(
         "GET", "/jobs/summary", summary, "How many jobs there are in each state, and what they come to.",
@@ -300,6 +314,7 @@ ROUTES = (
             "position": 17, "total": 3, "by_status": {"running": 1, "completed": 2}, "failed_in_24_hours": 0,
             "spent_ntx": "0.05456", "earned_ntx": "0", "to_claim_ntx": "0", "open_ntx": "0.02728",
         },
+        needs=Need.SEE_JOBS,
     ),
     Route(
         "POST", "/jobs/stop", stop_several, "End several jobs, or see what that would do.", StopBody,
@@ -313,5 +328,6 @@ ROUTES = (
         },
         description="Only the jobs that are named. Each has its own outcome: one that can't be stopped keeps none "
         "of the others from it.",
+        needs=Need.STEER_JOBS,
     ),
 )  # fmt: skip

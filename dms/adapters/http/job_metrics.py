@@ -11,6 +11,7 @@ from dms.adapters.http.answers import JobId, Time
 from dms.adapters.http.examples import JOB_ID
 from dms.adapters.http.replies import checked_job_id, json_reply, query
 from dms.adapters.http.routes import Api, Parameter, Route
+from dms.domain.access import Need
 from dms.domain.bounds import time_text
 from dms.domain.metrics import Series
 from dms.errors import NotFound
@@ -72,5 +73,6 @@ ROUTES = (
         },
         errors=(400, 404), tags=("jobs",),
         description="A job prints lines such as `dms-metric loss=0.25 step=100`.",
+        needs=Need.SEE_JOBS,
     ),
 )  # fmt: skip

@@ -15,6 +15,7 @@ from dms.adapters.http.replies import LARGEST, json_reply, query, query_bool, qu
 from dms.adapters.http.routes import FLAG, Api, Parameter, Route, choice, whole
 from dms.application.jobs.output_windows import Window, ahead, back
 from dms.application.ports import LogLine, StoredOutput
+from dms.domain.access import Need
 from dms.errors import InvalidInput
 
 PAGE, LARGEST_PAGE = 200, 2000
@@ -188,6 +189,7 @@ ROUTES = (
         description="Of either role, while the job runs and afterwards. One answer holds 1 MiB of text at most, and "
         "looks at 100,000 lines at most for those of one stream; `next` goes on. `after`, `before` and `from_end` "
         "exclude each other; without one of them it begins at the first line.",
+        needs=Need.NOTHING,
     ),
     Route(
         "GET", "/jobs/<job_id>/output/search", search, "Lines of a job's output that hold a text.",
@@ -206,11 +208,13 @@ ROUTES = (
         },
         errors=(400, 403, 404), tags=("jobs",),
         description="One answer looks at 100,000 lines at most: go on with `next` until it is null.",
+        needs=Need.NOTHING,
     ),
     Route(
         "GET", "/jobs/<job_id>/output/download", download, "A job's output as a file.",
         query=(_TOKEN, _STREAM), media={TEXT: {"type": "string"}}, answer_example="first line\nsecond line\n",
         errors=(400, 403, 404), tags=("jobs",),
         description="As plain text, to be saved under a name with the job's id.",
+        needs=Need.NOTHING,
     ),
 )  # fmt: skip

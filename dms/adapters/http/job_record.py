@@ -12,6 +12,7 @@ from dms.adapters.http.answers import JobId, Time
 from dms.adapters.http.replies import checked_job_id, iso, json_reply, query_bool
 from dms.adapters.http.routes import FLAG, Api, Parameter, Route
 from dms.application.records.verification import Result, Verification
+from dms.domain.access import Need
 from dms.domain.deployment import Deployment
 from dms.domain.job import Job
 from dms.domain.request_again import is_erased, request_again
@@ -93,6 +94,7 @@ ROUTES = (
         },
         errors=(400, 404, 409), tags=("jobs",),
         description="On the node that asked for it. Without the payment, and without the values of secret variables.",
+        needs=Need.SEE_JOBS,
     ),
     Route(
         "GET", "/jobs/<job_id>/verification", show_verification, "Whether the record of a job verifies.",
@@ -108,5 +110,6 @@ ROUTES = (
         description="Of either role: its events against their hashes, the provider's signatures, the output against "
         "what was sealed, and whether peers have signed this log since. It is looked at anew when something of the job "
         "changes, and every ten minutes. `nunet audit verify` recomputes the whole chain.",
+        needs=Need.SEE_JOBS,
     ),
 )  # fmt: skip

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
-from dms.adapters.http.gate import is_local
+from dms.adapters.http.access import caller_of, is_local
 from dms.adapters.http.job_lists import LARGEST_PAGE, job_answer, stop_one
 from dms.adapters.http.joblogs import NDJSON, logs
 from dms.adapters.http.joblogs import TEXT as TEXT_MEDIA
@@ -28,6 +28,7 @@ from dms.adapters.http.routes import FLAG, Api, Parameter, Route, choice, whole
 from dms.adapters.http.strict_json import Findings, parse
 from dms.adapters.http.thorough import read_thoroughly
 from dms.application.jobs.request_check import ReadingFindings
+from dms.domain.access import Need
 from dms.domain.deployment import Deployment
 from dms.domain.event import Recorded, open_data
 from dms.domain.job import Job
@@ -60,7 +61,9 @@ class TerminateBody(Struct, frozen=True):
 async def request_service(request: Request, api: Api) -> HTTPResponse:
     """200 with the fields of both generations of the original; 404 says of each candidate why not."""
     asked, findings, warnings = _read_request(request)
-    quote = await api.services.service_provider.request_service(asked, findings, caller_is_local=is_local(request))
+    quote = await api.services.service_provider.request_service(
+        asked, findings, caller_is_local=is_local(request), client=caller_of(request).owner or ""
+    )
     return json_reply(
         {
             "job_id": quote.job_id,
@@ -90,7 +93,9 @@ def _read_request(request: Request) -> tuple[ServiceRequest, ReadingFindings, Fi
 async def dry_run(request: Request, api: Api) -> HTTPResponse:
     """What a request would be answered with just now, and why; refused as the request itself would be."""
     asked, findings, warnings = _read_request(request)
-    found = await api.services.service_provider.try_out(asked, findings, caller_is_local=is_local(request))
+    found = await api.services.service_provider.try_out(
+        asked, findings, caller_is_local=is_local(request), client=caller_of(request).owner or ""
+    )
     chosen, match, reached = found.chosen, found.match, found.reached
     return json_reply(
         {
@@ -204,6 +209,7 @@ ROUTES = (
         errors=(400, 404), tags=("run",),
         description="Answers with a price and the provider that would run it. Pay, then report the payment as "
         "`send-status` on the websocket `/run/deploy`. A 404 says of each candidate why not.",
+        needs=Need.ASK_FOR_JOBS,
     ),
     Route(
         "POST", "/run/request-service/dry-run", dry_run, "Who would run a job, for how much, and why.", ServiceRequest,
@@ -211,10 +217,12 @@ ROUTES = (
         body_example=examples.SERVICE_REQUEST, answer=answers.DryRun, answer_example=examples.DRY_RUN,
         errors=(400, 404), tags=("run",),
         description="Nothing is recorded, held or promised. What can't be run is refused as by `/run/request-service`.",
+        needs=Need.ASK_FOR_JOBS,
     ),
     Route(
         "GET", "/jobs/<job_id>", show_job, "One job.", query=(AS_OF,), answer=answers.JobDetail,
         answer_example=examples.JOB | {"timeline": [examples.STEP]}, errors=(400, 404), tags=_JOB_TAG,
+        needs=Need.SEE_JOBS,
     ),
     Route(
         "GET", "/jobs/<job_id>/history", history, "A job's events on this node, as the log has them.",
@@ -225,6 +233,7 @@ ROUTES = (
         ),
         answer=answers.EventPage, answer_example={"items": [examples.EVENT], "next_token": ""}, errors=(400, 404),
         tags=_JOB_TAG,
+        needs=Need.SEE_JOBS,
     ),
     Route(
         "GET", "/jobs/<job_id>/logs", logs, "A job's output.",
@@ -237,7 +246,8 @@ ROUTES = (
         media={TEXT_MEDIA: {"type": "string"}, NDJSON: answers.OutputLineAnswer},
         answer_example="first line\nsecond line\n", errors=(400, 403, 404), stream=True, tags=_JOB_TAG,
         description="Text, or with `Accept: application/x-ndjson` one JSON object a line.",
+        needs=Need.NOTHING,
     ),
-    Route("POST", "/jobs/<job_id>/terminate", terminate, "End a job.", **_TERMINATE),
-    Route("POST", "/jobs/<job_id>/stop", terminate, "End a job: the same.", **_TERMINATE),
+    Route("POST", "/jobs/<job_id>/terminate", terminate, "End a job.", **_TERMINATE, needs=Need.STEER_JOBS),
+    Route("POST", "/jobs/<job_id>/stop", terminate, "End a job: the same.", **_TERMINATE, needs=Need.STEER_JOBS),
 )  # fmt: skip

@@ -16,8 +16,9 @@ import msgspec
 from msgspec import UNSET, Struct
 from sanic import Request
 
+from dms.adapters.http.access import Access, access_of, caller_of
 from dms.adapters.http.connection import MAX_UNSENT_BYTES, Socket, text_frame
-from dms.adapters.http.events import SEND_SECONDS, checked_types
+from dms.adapters.http.events import SEND_SECONDS, checked_types, seen_by
 from dms.adapters.http.live_events import EventFeed, Subscription
 from dms.adapters.http.live_messages import (
     Asked,
@@ -45,7 +46,8 @@ from dms.adapters.http.usage import usage_news
 from dms.application.loops import Loop, Loops
 from dms.application.records.event_stream import EventFilter
 from dms.application.tasks import background, cancelled
-from dms.errors import Conflict, DmsError, InvalidInput, NotFound, Unavailable
+from dms.domain.access import Caller, Need
+from dms.errors import Conflict, DmsError, Forbidden, InvalidInput, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +70,10 @@ class Live:
 
     @property
     def endpoint(self) -> Endpoint:
-        return Endpoint((WEBSOCKETS[0].address,), self._admit, lambda _request, socket, _: LiveSession(self, socket))
+        return Endpoint(WEBSOCKETS, self._admit, self._begin)
+
+    def _begin(self, request: Request, socket: Socket, _asked: None) -> LiveSession:
+        return LiveSession(self, socket, caller_of(request), access_of(request))
 
     async def _admit(self, _request: Request) -> tuple[None, None]:
         with self.api.streams.one():
@@ -98,8 +103,8 @@ class Live:
 class LiveSession:
     """One socket's subscriptions. Implements the port of the feeds: Reader."""
 
-    def __init__(self, live: Live, socket: Socket) -> None:
-        self._live, self._socket = live, socket
+    def __init__(self, live: Live, socket: Socket, caller: Caller, access: Access) -> None:
+        self._live, self._socket, self._caller, self._access = live, socket, caller, access
         self._running: dict[str, asyncio.Task[None]] = {}
         self._turn = asyncio.Lock()
 
@@ -186,7 +191,10 @@ class LiveSession:
     async def _serve(self, asked: Asked) -> None:
         match asked:
             case SubscribeEvents():
-                await self._live.events.follow(_subscription(asked, self, self._live.events.position))
+                wanted = seen_by(self._caller, self._access, _wanted(asked))
+                after = self._live.events.position if asked.after is None else asked.after
+                subscription = Subscription(asked.id, wanted, after, self, personal=asked.personal)
+                await self._live.events.follow(subscription)
             case SubscribeOutput():
                 await self._output(asked)
             case SubscribeUsage():
@@ -194,6 +202,7 @@ class LiveSession:
 
     async def _output(self, asked: SubscribeOutput) -> None:
         services, job_id = self._live.api.services, checked_job_id(asked.job_id)
+        self._access.check_job(self._caller, job_id)
         if not services.outputs.is_known(job_id):
             raise NotFound(f"no job {job_id} here")
         newest = await services.outputs.last(job_id)
@@ -204,6 +213,8 @@ class LiveSession:
         await self._live.outputs.follow(asked.id, job_id, after, self.send, progress=asked.progress)
 
     async def _usage(self, asked: SubscribeUsage) -> None:
+        if not self._caller.meets(Need.SEE_PROVIDER):
+            raise Forbidden(f"a token of the role {self._caller.role} may not {Need.SEE_PROVIDER}")
         async with aclosing(self._live.api.services.compute_provider.usage.follow()) as batches:
             async for batch in batches:
                 frames = [_encode(UsageFrame(id=asked.id, usage=usage_news(used))) for used in batch]
@@ -218,15 +229,13 @@ def _name_in(tree: Any) -> str:
         return ""
 
 
-def _subscription(asked: SubscribeEvents, session: LiveSession, newest: int) -> Subscription:
+def _wanted(asked: SubscribeEvents) -> EventFilter:
     """Raises InvalidInput, NotFound."""
-    wanted = EventFilter(
+    return EventFilter(
         types=checked_types(asked.types, "/types"),
         job_id=checked_job_id(asked.job_id) if asked.job_id else "",
         provider=asked.provider,
     )
-    after = newest if asked.after is None else asked.after
-    return Subscription(asked.id, wanted, after, session, personal=asked.personal)
 
 
 WEBSOCKETS = (
@@ -244,5 +253,6 @@ WEBSOCKETS = (
             "event": EventFrame, "caught-up": CaughtUpFrame, "lines": LinesFrame, "growing": GrowingFrame,
             "usage": UsageFrame, "unsubscribed": UnsubscribedFrame, "error": ErrorFrame, "beat": Beat,
         },
+        needs=Need.SEE_JOBS,
     ),
 )  # fmt: skip

@@ -11,6 +11,7 @@ from dms.adapters.http.replies import LARGEST, iso, json_reply, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, whole
 from dms.adapters.http.strict_json import parse
 from dms.application.ports import ArchivedSegment
+from dms.domain.access import Need
 
 MOST_SEGMENTS = 1000
 PAGE = 100
@@ -114,6 +115,7 @@ ROUTES = (
         ),
         answer_example={"after_days": 90, "first_position": 50_001, "items": [_EXAMPLE], "next_token": ""},
         tags=("events",),
+        needs=Need.AUDIT,
     ),
     Route(
         "POST", "/archive/run", run, "Move old events to a file of the archive.", body=ArchiveBody,
@@ -122,5 +124,6 @@ ROUTES = (
         description="Events are archived in order, up to the first that is younger; those of jobs, deployments and "
         "transfers that ended leave the database. One file a request: ask again while `more`. All that reads the "
         "log reads the files too, only the stream's cursors behind them get a 410.",
+        needs=Need.ADMINISTER,
     ),
 )  # fmt: skip

@@ -6,6 +6,7 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http.replies import preferred
 from dms.adapters.http.routes import TEXT, Api, Route
+from dms.domain.access import Need
 
 OPEN_METRICS = "application/openmetrics-text"
 
@@ -25,5 +26,6 @@ ROUTES = (
     Route(
         "GET", "/metrics", metrics, "Figures for Prometheus, in its text format.", root=True,
         media={"text/plain": TEXT}, tags=("operators",), answer_example="dms_ready 1.0\n",
+        needs=Need.LOCAL,
     ),
 )  # fmt: skip

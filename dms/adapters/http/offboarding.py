@@ -14,6 +14,7 @@ from dms.adapters.http.answers import JobId, Time
 from dms.adapters.http.replies import iso, json_reply, query_bool
 from dms.adapters.http.routes import FLAG, Api, Parameter, Route
 from dms.adapters.http.strict_json import parse
+from dms.domain.access import Need
 from dms.domain.deployment import Deployment
 from dms.domain.reward import RewardType
 from dms.errors import Conflict
@@ -130,6 +131,7 @@ _OFFBOARD: dict[str, Any] = {
     "answer_example": {"message": "Successfully Offboarded", "forced": False},
     "errors": (400, 409),
     "tags": _TAGS,
+    "needs": Need.STEER_PROVIDER,
 }
 _FORECAST: dict[str, Any] = {
     "onboarded": True, "needs_force": True, "kept_places": 0, "unclaimed": {"jobs": 2, "ntx": "0.4"},
@@ -142,6 +144,7 @@ ROUTES = (
     Route(
         "GET", "/onboarding/offboard", forecast, "What leaving the network would mean now.", answer=OffboardForecast,
         answer_example=_FORECAST, tags=_TAGS,
+        needs=Need.SEE_PROVIDER,
     ),
     Route("DELETE", "/onboarding/offboard", offboard, "Leave the network.", **_OFFBOARD),
     Route("POST", "/onboarding/offboard", offboard, "Leave the network.", **_OFFBOARD),

@@ -16,6 +16,7 @@ from dms.adapters.http.past import AS_OF, views_at
 from dms.adapters.http.replies import json_reply, query
 from dms.adapters.http.routes import Api, Route
 from dms.adapters.http.strict_json import parse
+from dms.domain.access import Need
 from dms.domain.bounds import MAX_NTX_PRICE
 from dms.domain.device import CARDANO_NEEDS, CHANNELS, Device, Offer, no_capacity, offer_limits, why_closed
 from dms.domain.directory import Offering
@@ -213,6 +214,7 @@ ROUTES = (
         "POST", "/onboarding/onboard", onboard, "Offer this machine to the network.", OnboardBody,
         body_example=examples.OFFER, answer=answers.Metadata, answer_example=examples.METADATA,
         errors=(400, 409), tags=_ONBOARDING,
+        needs=Need.STEER_PROVIDER,
     ),
     Route(
         "GET", "/onboarding/status", status, "Whether this machine is onboarded.", answer=answers.OnboardStatus,
@@ -221,19 +223,23 @@ ROUTES = (
             "metadata_path": "/etc/nunet/metadataV2.json", "database_path": "/var/nunet/events.db",
         },
         tags=_ONBOARDING,
+        needs=Need.SEE_PROVIDER,
     ),
     Route(
         "GET", "/onboarding/provisioned", provisioned, "What the hardware has in all, and what of it may be offered.",
         answer=answers.Provisioned, answer_example=examples.PROVISIONED, tags=_ONBOARDING,
+        needs=Need.LOCAL,
     ),
     Route(
         "GET", "/onboarding/metadata", get_metadata, "What is onboarded.", answer=answers.Metadata,
         answer_example=examples.METADATA, errors=(404,), tags=_ONBOARDING,
+        needs=Need.SEE_PROVIDER,
     ),
     Route(
         "POST", "/onboarding/resource-config", resource_config, "Change what is offered.", ResourceBody,
         body_example={"memory": 4000, "cpu": 4000, "ntx_price": 0.002}, answer=answers.Metadata,
         answer_example=examples.METADATA, errors=(400, 409), tags=_ONBOARDING,
+        needs=Need.STEER_PROVIDER,
     ),
     Route(
         "GET", "/device/status", device_status, "Whether jobs are taken.", query=(AS_OF,),
@@ -243,14 +249,17 @@ ROUTES = (
             "reasons": [{"kind": "capacity", "reason": "the provider has no capacity left: 6 MB memory asked, 0 free"}],
         },
         tags=_DEVICE,
+        needs=Need.LOCAL,
     ),
     Route(
         "POST", "/device/status", set_device_status, "Take jobs, or not for now.", StatusBody,
         body_example={"is_available": True}, answer=answers.Message,
         answer_example={"message": "Device status successfully changed to online"}, errors=(400, 409), tags=_DEVICE,
+        needs=Need.STEER_PROVIDER,
     ),
     Route(
         "GET", "/telemetry/free", free, "What of the onboarded resources is free.", answer=answers.FreeResources,
         answer_example=examples.FREE, tags=_DEVICE,
+        needs=Need.LOCAL,
     ),
 )  # fmt: skip

@@ -12,15 +12,17 @@ from dms.adapters.http.operation_ids import operation_id
 from dms.adapters.http.problems import Problem, body_of, title_of
 from dms.adapters.http.property_texts import described, narrowed
 from dms.adapters.http.routes import JOB_ID, TEXT, Parameter, Route, WebSocket
+from dms.domain.access import ROLES, Need
 from dms.json_schema import in_one_line
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 JSON = "application/json"
-COMMON = (403, 421, 431)  # any request may meet the gate, or be too long
+COMMON = (401, 403, 421, 429, 431)  # any request may meet the gate, come too often, or be too long
 CHANGING = (408, 413, 415)  # and one with a body its limits
 MEANINGS = {
     400: "The input can't be taken; `errors` points to what is wrong.",
-    403: "Not allowed: a web page of a foreign origin, or a wrong token.",
+    401: "A token is needed, or the one that was sent is over; the text says how to get one.",
+    403: "Not allowed: a web page of a foreign origin, a token of another role, or a wrong token of a job.",
     404: "There is no such thing here.",
     408: "The request did not arrive in time.",
     409: "Not in this state.",
@@ -32,6 +34,7 @@ MEANINGS = {
     416: "There is no such part of it.",
     422: "The job can't be run as asked.",
     426: "This address speaks websocket.",
+    429: "More than the caller's share; try again later.",
     431: "The address and the headers are too long.",
     501: "Not done by this DMS; the text says what replaces it.",
     502: "A peer broke the protocol.",
@@ -65,6 +68,9 @@ _WITH_HEADER = {"x-position": "shows_position", "x-total": "counted", "etag": "t
 """Which property of a route says so."""
 NO_NUL = "^[^\\u0000]*$"
 _STEP = re.compile(r"<(\w+)(?::\w+)?>")
+SCHEME = "token"
+_ABOUT_TOKENS = """Made by `nunet token create`. On the machine itself root, the DMS's own user and the group `nunet`
+need none. `x-roles` says whose token does for an operation."""
 _ABOUT = """Runs container jobs on the machines of a decentralised network.
 
 Keys of request bodies are matched without regard to case at every depth, `null` counts as absent, and unknown keys
@@ -92,10 +98,12 @@ def document(routes: Iterable[Route], sockets: Iterable[WebSocket], version: str
             "license": {"name": "AGPL-3.0-only", "identifier": "AGPL-3.0-only"},
         },
         "servers": [{"url": "/", "description": "This DMS."}],
+        "security": [{}, {SCHEME: []}],
         "tags": [{"name": name} for name in sorted({tag for operation in operations for tag in operation["tags"]})],
         "paths": paths,
         "components": {
             "schemas": dict(sorted(shapes.components.items())),
+            "securitySchemes": {SCHEME: {"type": "http", "scheme": "bearer", "description": _ABOUT_TOKENS}},
             "responses": {
                 _name(status): _problem_response(status, problem) for status in sorted(statuses) if status >= 400
             },
@@ -186,6 +194,8 @@ def _operation(route: Route, shapes: Shapes) -> dict[str, Any]:
     }
     if route.takes_tags:
         found["parameters"].append(_parameter_object(IF_MATCH, "header"))
+    if route.needs is not Need.NOTHING:
+        found["x-roles"] = sorted(ROLES[route.needs])
     if route.description:
         found["description"] = route.description
     if route.deprecated:
@@ -265,6 +275,7 @@ def _upgrade(socket: WebSocket, shapes: Shapes) -> dict[str, Any]:
             **{str(status): {"$ref": f"#/components/responses/{_name(status)}"} for status in errors},
         },
         "x-websocket": messages,
+        "x-roles": sorted(ROLES[socket.needs]),
     }
 
 

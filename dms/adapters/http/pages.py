@@ -14,6 +14,7 @@ from dms.adapters.http.job_schema import schema_of_job_files
 from dms.adapters.http.postman import collection
 from dms.adapters.http.replies import json_reply
 from dms.adapters.http.routes import Api, Route
+from dms.domain.access import Need
 from dms.errors import NotFound
 
 DOCUMENT, STREAMS, POSTMAN, JOB = "/openapi.json", "/asyncapi.json", "/postman.json", "/schemas/job.json"
@@ -108,7 +109,7 @@ def _asset(name: str) -> bytes:
 ROUTES = tuple(
     Route(
         "GET", path, handler, summary, root=root, early=True, answer={"type": "object", "required": [kind]},
-        answer_example={kind: example}, tags=("operators",),
+        answer_example={kind: example}, tags=("operators",), needs=Need.NOTHING,
     )
     for path, handler, summary, kind, example in (
         (DOCUMENT, document, "This description.", "openapi", "3.1.1"),
@@ -119,11 +120,11 @@ ROUTES = tuple(
     for root in (True, False)
 )  # fmt: skip
 PAGES = (
-    Route("GET", "/docs", page, "The description as a page.", root=True, early=True),
-    Route("GET", "/docs/start.js", start, "Of the page.", root=True, early=True),
-    Route("GET", "/docs/<file>", asset, "Of the page.", root=True, early=True),
-    Route("GET", "/", to_page, "Where a browser begins.", root=True, early=True),
-    Route("GET", "/swagger", to_page, "Where the original had it.", root=True, early=True),
-    Route("GET", "/swagger/<file>", to_page, "Where the original had it.", root=True, early=True),
+    Route("GET", "/docs", page, "The description as a page.", root=True, early=True, needs=Need.NOTHING),
+    Route("GET", "/docs/start.js", start, "Of the page.", root=True, early=True, needs=Need.NOTHING),
+    Route("GET", "/docs/<file>", asset, "Of the page.", root=True, early=True, needs=Need.NOTHING),
+    Route("GET", "/", to_page, "Where a browser begins.", root=True, early=True, needs=Need.NOTHING),
+    Route("GET", "/swagger", to_page, "Where the original had it.", root=True, early=True, needs=Need.NOTHING),
+    Route("GET", "/swagger/<file>", to_page, "Where the original had it.", root=True, early=True, needs=Need.NOTHING),
 )
 """Pages are no part of the API, so they are not described."""

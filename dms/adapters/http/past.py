@@ -10,6 +10,7 @@ from sanic import HTTPResponse, Request
 from dms.adapters.http import answers, examples
 from dms.adapters.http.replies import LARGEST, dated, json_reply, query, time_us
 from dms.adapters.http.routes import Api, Parameter, Route, show_position
+from dms.domain.access import Need
 from dms.errors import InvalidInput
 from projections.base import Projection, Views
 from projections.capacity import Capacity, CapacityRow
@@ -121,5 +122,6 @@ ROUTES = (
             "from": 3, "to": 17, "events": 14, "capacity": [],
             "jobs": [{"key": examples.JOB_ID, "before": None, "after": {"status": "completed"}}],
         },
+        needs=Need.AUDIT,
     ),
 )  # fmt: skip

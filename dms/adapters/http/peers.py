@@ -14,6 +14,7 @@ from dms.adapters.http.onboarding import free_resources, gpu_info
 from dms.adapters.http.replies import iso, json_reply
 from dms.adapters.http.routes import Api, Route
 from dms.application.ports import PeerInfo
+from dms.domain.access import Need
 from dms.domain.directory import Advertisement
 
 _ROWS_AT_ONCE = 500
@@ -85,21 +86,26 @@ ROUTES = (
             examples.PEER | {"provider": True, "rtt_ms": 4.2, "since": "2026-01-31T12:00:00.000000+00:00"},
         ],
         tags=_PEERS,
+        needs=Need.SEE,
     ),
     Route(
         "GET", "/peers/self", own, "This node's peer id and addresses.", answer=answers.Peer,
         answer_example=examples.PEER, tags=_PEERS,
+        needs=Need.SEE,
     ),
     Route(
         "GET", "/peers/dht", known, "Peer ids of known compute providers, without this node.", answer=list[str],
         answer_example=[examples.PEER_ID], tags=_PEERS,
+        needs=Need.SEE,
     ),
     Route(
         "GET", "/peers/kad-dht", known, "The same: this DMS keeps one table.", answer=list[str],
         answer_example=[examples.PEER_ID], tags=_PEERS,
+        needs=Need.SEE,
     ),
     Route(
         "GET", "/peers/dht/dump", dump, "All that compute providers say of themselves, this node first.",
         answer=list[answers.PeerData], answer_example=[examples.PEER_DATA], tags=_PEERS,
+        needs=Need.SEE,
     ),
 )  # fmt: skip

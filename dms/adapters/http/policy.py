@@ -13,6 +13,7 @@ from dms.adapters.http.past import AS_OF, views_at
 from dms.adapters.http.replies import iso, json_reply, known_tags
 from dms.adapters.http.routes import Api, Route
 from dms.adapters.http.strict_json import parse
+from dms.domain.access import Need
 from dms.domain.device_policy import MOST_ENTRIES, DevicePolicy, Lists
 from dms.domain.image_patterns import LONGEST_PATTERN
 from projections.device import OWN, DeviceView
@@ -119,6 +120,7 @@ ROUTES = (
     Route(
         "GET", "/device/policy", show, "Whose jobs, and which images, are taken.", query=(AS_OF,), answer=Policy,
         answer_example=_POLICY, errors=(400,), tags=_TAGS, tagged=True,
+        needs=Need.SEE_PROVIDER,
     ),
     Route(
         "PUT", "/device/policy", change, "Change whose jobs, and which images, are taken.", PolicyBody,
@@ -128,9 +130,11 @@ ROUTES = (
         "that were read as `If-Match`, nothing that others changed meanwhile is lost. It holds at once for what is "
         "asked from then on, beside `job.image_allow` and `job.image_deny`; jobs that run go on. Of a denied peer "
         "nothing is taken: no job, file or chat, and no offer of its own.",
+        needs=Need.STEER_PROVIDER,
     ),
     Route(
         "GET", "/device/refusals", refusals, "What peers wanted of late and did not get.", answer=RefusedList,
         answer_example={"items": [_REFUSED]}, tags=_TAGS,
+        needs=Need.SEE_PROVIDER,
     ),
 )  # fmt: skip

@@ -162,6 +162,8 @@ _OWN: Mapping[str, Mapping[str, str]] = {
     },
     "EraseBody": {"skip_open": "leave what has not ended, erase the rest"},
     "ErasureItem": {"scopes": "how many jobs and streams", "completed_at": "when it was done; null until then"},
+    "TokenBody": {"days": "that it is in force; 0: until it is revoked"},
+    "TokenItem": {"expires_at": "null for one that does not expire", "revoked_at": "null while it is not revoked"},
     "FreeResources": {
         "ram": "MB of memory",
         "tot_cpu_hz": "MHz over all cores, whatever the name says",
@@ -230,6 +232,7 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "cost": "NTX that the compute provider gets, decimal text; empty until a job that was paid for is over",
         "claimed": "whether the reward was asked for",
         "settled": "whether the reward was paid out",
+        "client": "whose job it is: the name of a token; empty: the operator's",
         "log_url": "its output, with the token that is the right to read it",
         "peer": "peer id of the other side",
         "position": "of the newest event that is counted in",

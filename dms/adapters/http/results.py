@@ -21,6 +21,7 @@ from dms.adapters.http.replies import checked_job_id, iso, json_reply, query, qu
 from dms.adapters.http.routes import Api, Parameter, Route, whole
 from dms.application.ports import ArchivedFile
 from dms.application.results.contents import Content
+from dms.domain.access import Need
 from dms.errors import InvalidInput, NotFound
 
 PAGE, LARGEST_PAGE = 1_000, 10_000
@@ -231,15 +232,18 @@ ROUTES = (
             Parameter("after", "Only files behind this path."),
         ),
         answer_example=_EXAMPLE, errors=(400, 404), tags=("jobs",), description=_WHERE,
+        needs=Need.SEE_JOBS,
     ),
     Route(
         "GET", "/jobs/<job_id>/results/<path:path>", one_file, "A file that a job left.",
         media={FILE: _BYTES}, answer_example="the file's bytes", errors=(400, 404, 416), tags=("jobs",),
         description=f"{_WHERE} A `Range` header gets a part of it (206). The ETag is the file's SHA-256.",
+        needs=Need.SEE_JOBS,
     ),
     Route(
         "GET", "/jobs/<job_id>/results.tar", all_files, "All files that a job left.",
         media={TAR: _BYTES}, answer_example="a tar archive's bytes", errors=(400, 404), tags=("jobs",),
         description=_WHERE,
+        needs=Need.SEE_JOBS,
     ),
 )  # fmt: skip

@@ -7,6 +7,7 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http.problems import Problem, Refused, body_of
 from dms.adapters.http.routes import Api, Handler, Parameter, Route
+from dms.domain.access import Need
 
 _MACHINE = (
     "this DMS runs no virtual machines: ask for a container with POST /api/v1/run/request-service, which bounds CPU, "
@@ -47,6 +48,7 @@ ROUTES = (
         Route(
             "POST", path, _refusing(_MACHINE), summary, body, body_example=example, answer=Problem,
             answer_example=body_of(501, _MACHINE), status=501, deprecated=True, tags=("retired",), body_optional=True,
+            needs=Need.LOCAL,
         )
         for path, summary, body, example in (
             ("/vm/start-default", "Start a virtual machine: not done.", StartDefaultBody, _IMAGES),
@@ -58,7 +60,7 @@ ROUTES = (
         Route(
             "GET", path, _refusing(_REMOTE), "A shell on a peer: not done.",
             query=(Parameter("nodeID", "Peer id."),), answer=Problem, answer_example=body_of(501, _REMOTE), status=501,
-            deprecated=True, tags=("retired",),
+            deprecated=True, tags=("retired",), needs=Need.LOCAL,
         )
         for path in ("/peers/ws", "/peers/shell", "/peers/log")
     ),

@@ -16,6 +16,7 @@ from dms.adapters.http.replies import query_bool
 from dms.application.cause import caused_by
 from dms.application.network.messages import UUID_PATTERN
 from dms.application.services import Services
+from dms.domain.access import Need
 from dms.domain.event import new_id
 from dms.errors import Unavailable
 from projections.base import LiveViews
@@ -109,6 +110,7 @@ class Route:
     counted: its header x-total says how many there are in all.
     tagged: its header etag names this version of what it answers; a change of it takes that as If-Match.
     secret: its answer tells one, so it is never compressed.
+    needs: what a caller must be; of a route with `<job_id>` in its path, the job must be the caller's as well.
     errors: statuses beyond those of every route (`openapi.COMMON`). body_example, answer_example: JSON values.
     """
 
@@ -135,6 +137,7 @@ class Route:
     secret: bool = False
     counted: bool = False
     tagged: bool = False
+    needs: Need = field(kw_only=True)
 
     @property
     def address(self) -> str:
@@ -166,6 +169,7 @@ class WebSocket:
     incoming: Mapping[str, Any] = field(default_factory=dict)
     outgoing: Mapping[str, Any] = field(default_factory=dict)
     subprotocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    needs: Need
 
     @property
     def address(self) -> str:
@@ -173,7 +177,8 @@ class WebSocket:
 
 
 async def run(route: Route, request: Request, api: Api) -> HTTPResponse | None:
-    """The handler, as one cause of events."""
+    """The handler, as one cause of events, once the caller is let in."""
+    await request.app.ctx.access.admit(request, route.needs)
     reason = None if route.early else api.services.phase()
     if reason is not None:
         raise Unavailable(f"the DMS can't serve yet: {reason}")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, 
 from functools import cache
 from importlib import metadata
 from itertools import count
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -50,13 +51,17 @@ from dms.adapters.http import (
     policy,
     results,
     retired,
+    sign_in,
+    tokens,
     transactions,
     usage,
     wallets,
 )
+from dms.adapters.http.access import Access
 from dms.adapters.http.compression import compress
 from dms.adapters.http.connection import Connection
 from dms.adapters.http.deploy import DeployEndpoint
+from dms.adapters.http.exposure import check_exposure
 from dms.adapters.http.fanout import Hub
 from dms.adapters.http.gate import Gate
 from dms.adapters.http.live import Live
@@ -64,6 +69,8 @@ from dms.adapters.http.problems import Refused, answer
 from dms.adapters.http.replies import request_id
 from dms.adapters.http.routes import Api, Route, WebSocket, run
 from dms.adapters.http.sockets import Sockets
+from dms.adapters.http.tls import Certificate
+from dms.application.loops import Loop, Loops
 from dms.application.records import event_messages
 from dms.application.records.asyncapi import Part, document
 from dms.application.services import Services
@@ -95,6 +102,8 @@ MODULES = (
     log_archive,
     past,
     erasures,
+    tokens,
+    sign_in,
     admin,
     metrics,
     retired,
@@ -115,6 +124,7 @@ ARRIVE_SECONDS = 10  # for a request's head, and again for its body
 IDLE_SECONDS = 60  # of a kept connection
 STREAM_SECONDS = 366 * 24 * 3600  # a followed log may be silent for as long as its job
 GOODBYE_SECONDS = 2.0
+LOOK_SECONDS = 20.0  # how often connections are looked at whose token has expired
 _LOGGERS = ("sanic.root", "sanic.server", "sanic.error", "sanic.access", "sanic.websockets")
 _numbers = count(1)
 
@@ -130,6 +140,20 @@ class RestSettings(Protocol):
     def allowed_origins(self) -> Sequence[str]: ...
     @property
     def public_url(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def tls_cert(self) -> str: ...
+    @property
+    def tls_key(self) -> str: ...
+    @property
+    def tls_by_proxy(self) -> bool: ...
+    @property
+    def require_token(self) -> bool: ...
+    @property
+    def requests_a_minute(self) -> int: ...
+    @property
+    def max_sockets(self) -> int: ...
 
 
 def build_app(
@@ -167,12 +191,13 @@ def build_app(
         *files.endpoints(api),
         *chat.endpoints(api),
     )
-    app.ctx.sockets = Sockets(services.phase, endpoints, services.loops)
+    app.ctx.sockets = Sockets(services.phase, endpoints, services.loops, rest.max_sockets)
     app.exception(Exception)(answer)
-    app.ctx.gate = Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins, rest.public_url)
+    app.ctx.gate = Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins, rest.public_url, tls=bool(rest.tls_cert))
+    app.ctx.access = Access(services.tokens, services.log, rest, services.network.peer_id)
     _guard(app, app.ctx.gate)
     routes = (*ROUTES, *debug.ROUTES) if debug_routes else ROUTES
-    all_routes = (*routes, *pages.PAGES, *dashboard.PAGES)
+    all_routes = (*routes, *pages.PAGES, *dashboard.PAGES, *sign_in.PAGES)
     app.ctx.allow = _allow(all_routes)
     app.ctx.description = cache(lambda: describe(routes))
     app.ctx.stream_description = cache(lambda: describe_streams(streams()))
@@ -281,10 +306,12 @@ def _allow(routes: Iterable[Route]) -> Callable[[str], str]:
 class HttpServer:
     """Runs an application of `build_app` in the loop that calls `start`."""
 
-    def __init__(self, app: Sanic[Any, Any], addr: str, port: int) -> None:
-        """port 0: one that is free."""
-        self.app, self._addr, self._port = app, addr, port
+    def __init__(self, app: Sanic[Any, Any], rest: RestSettings, loops: Loops) -> None:
+        """rest: port 0 is one that is free."""
+        self.app, self._rest, self._loops = app, rest, loops
         self._server: AsyncioServer | None = None
+        self._certificate: Certificate | None = None
+        self._looking: Loop | None = None
 
     @property
     def connections(self) -> Collection[Connection]:
@@ -292,10 +319,19 @@ class HttpServer:
         return self._server.connections if self._server is not None else ()
 
     async def start(self) -> int:
-        """The port. Raises ConfigError when the address can't be had."""
-        listening = _bound(self._addr, self._port)
+        """The port. Raises ConfigError when the address can't be had, or must not be listened on like this."""
+        rest = self._rest
+        check_exposure(rest, has_token=self.app.ctx.access.has_token)
+        if rest.tls_cert:
+            self._certificate = Certificate(Path(rest.tls_cert), Path(rest.tls_key), self._loops)
+            self._certificate.start()
+        listening = _bound(rest.addr, rest.port)
         server = await self.app.create_server(
-            sock=listening, protocol=Connection, backlog=1024, asyncio_server_kwargs={"start_serving": False}
+            sock=listening,
+            protocol=Connection,
+            backlog=1024,
+            ssl=self._certificate.context if self._certificate is not None else None,
+            asyncio_server_kwargs={"start_serving": False},
         )
         if server is None:
             raise ConfigError("the HTTP server could not be made")
@@ -307,12 +343,21 @@ class HttpServer:
         self.app.ctx.live.start()
         self.app.ctx.sockets.start()
         self._server = server
+        self.app.ctx.cut_off = lambda: self.app.ctx.access.cut_off(self.connections)
+        self._looking = self._loops.every(LOOK_SECONDS, "expired tokens", self._cut_off, at_once=False)
         await server.start_serving()
         await server.after_start()
         return int(listening.getsockname()[1])
 
+    async def _cut_off(self) -> None:
+        self.app.ctx.cut_off()
+
     async def close(self) -> None:
         """Takes no new connections, says goodbye on the open ones, and cuts what is left."""
+        if self._certificate is not None:
+            await self._certificate.close()
+        if self._looking is not None:
+            await self._looking.close()
         server, self._server = self._server, None
         if server is None:
             return

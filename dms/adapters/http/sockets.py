@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from sanic import Request, Sanic
 from sanic.server.websockets.impl import WebsocketImplProtocol
 
+from dms.adapters.http.access import access_of, caller_of
 from dms.adapters.http.connection import Socket, connection_of
 from dms.adapters.http.gate import LOOPBACK
 from dms.adapters.http.problems import Refused
+from dms.adapters.http.routes import WebSocket
 from dms.application.loops import Loop, Loops
-from dms.errors import Unavailable
+from dms.errors import TooMany, Unavailable
 
 MOST_SOCKETS = 10_100
 MOST_SOCKETS_OF_AN_ADDRESS = 1_000  # off loopback
@@ -30,31 +33,40 @@ class Session(Protocol):
 
 
 class Endpoint(NamedTuple):
-    """admit: before the upgrade, what the client asks for, and the subprotocol to speak; raises DmsError, which is
-    the answer. begin: the session of a socket that was let in, with what `admit` answered."""
+    """described: its addresses, and what each needs. admit: before the upgrade, what the client asks for, and the
+    subprotocol to speak; raises DmsError, which is the answer. begin: the session of a socket that was let in, with
+    what `admit` answered."""
 
-    paths: tuple[str, ...]
+    described: tuple[WebSocket, ...]
     admit: Callable[[Request], Awaitable[tuple[Any, Sequence[str] | None]]]
     begin: Callable[[Request, Socket, Any], Session]
 
 
 class Sockets:
     def __init__(
-        self, phase: Callable[[], str | None], endpoints: Sequence[Endpoint], loops: Loops | None = None
+        self,
+        phase: Callable[[], str | None],
+        endpoints: Sequence[Endpoint],
+        loops: Loops | None = None,
+        most_of_a_client: int = 100,
     ) -> None:
-        """phase: why nobody can be served yet, or None."""
-        self._phase, self._loops = phase, loops or Loops()
-        self._endpoints = endpoints
+        """phase: why nobody can be served yet, or None. most_of_a_client: sockets of one token."""
+        self._phase, self._loops, self._most_of_a_client = phase, loops or Loops(), most_of_a_client
+        self._routes = [(endpoint, socket) for endpoint in endpoints for socket in endpoint.described]
         self._open: set[Socket] = set()
         self._addresses: Counter[str] = Counter()
+        self._clients: Counter[str] = Counter()
         self._sweeping: Loop | None = None
 
     def add_to(self, app: Sanic[Any, Any]) -> None:
         app.ctx.admit_websocket = self.admit
-        pairs = [(endpoint, path) for endpoint in self._endpoints for path in endpoint.paths]
-        for number, (endpoint, path) in enumerate(pairs):  # the router knows one path in several spellings
+        for number, (_, socket) in enumerate(self._routes):  # the router knows one path in several spellings
             app.add_websocket_route(
-                self.serve, path, name=f"websocket-{number}", ctx_endpoint=endpoint, error_format="json"
+                self.serve,
+                socket.address,
+                name=f"websocket-{number}",
+                ctx_number=number,
+                error_format="json",
             )
 
     def start(self) -> None:
@@ -82,6 +94,8 @@ class Sockets:
         """Before the upgrade; the subprotocol to speak. Raises DmsError."""
         if request.headers.get("upgrade", "").casefold() != "websocket":
             raise Refused(426, "this address speaks websocket", {"upgrade": "websocket", "connection": "upgrade"})
+        endpoint, described = self._routed(request)
+        await access_of(request).admit(request, described.needs)
         reason = self._phase()
         if reason is not None:
             raise Unavailable(f"the DMS can't serve yet: {reason}")
@@ -89,7 +103,10 @@ class Sockets:
             raise Unavailable(f"{MOST_SOCKETS} websockets are open already; try again later")
         if request.ip not in LOOPBACK and self._addresses[request.ip] >= MOST_SOCKETS_OF_AN_ADDRESS:
             raise Unavailable(f"{MOST_SOCKETS_OF_AN_ADDRESS} websockets of {request.ip} are open already")
-        request.ctx.asked, spoken = await _endpoint(request).admit(request)
+        client = caller_of(request).client
+        if client and self._clients[client] >= self._most_of_a_client:
+            raise TooMany(f"{client} has {self._most_of_a_client} websockets open already; see rest.max_sockets")
+        request.ctx.asked, spoken = await endpoint.admit(request)
         return spoken
 
     async def serve(self, request: Request, _ws: WebsocketImplProtocol) -> None:
@@ -97,16 +114,19 @@ class Sockets:
         socket = connection_of(request).socket
         if socket is None:
             raise TypeError("only what was upgraded comes here")
-        session = _endpoint(request).begin(request, socket, request.ctx.asked)
+        session = self._routed(request)[0].begin(request, socket, request.ctx.asked)
         self._open.add(socket)
-        self._addresses[request.ip] += 1
         try:
-            await session.run()
+            with counted(self._addresses, request.ip), counted(self._clients, caller_of(request).client):
+                await session.run()
         finally:
             self._open.discard(socket)
-            self._addresses[request.ip] -= 1
-            if not self._addresses[request.ip]:
-                del self._addresses[request.ip]
+
+    def _routed(self, request: Request) -> tuple[Endpoint, WebSocket]:
+        if request.route is None:
+            raise TypeError("only what was routed comes here")
+        number: int = request.route.ctx.number
+        return self._routes[number]
 
     async def _sweep(self) -> None:
         """One loop pings them all, so that dead clients don't stay, and a socket costs no task for it."""
@@ -120,8 +140,12 @@ class Sockets:
                 await asyncio.sleep(0)
 
 
-def _endpoint(request: Request) -> Endpoint:
-    if request.route is None:
-        raise TypeError("only what was routed comes here")
-    found: Endpoint = request.route.ctx.endpoint
-    return found
+@contextmanager
+def counted(counter: Counter[str], name: str) -> Iterator[None]:
+    counter[name] += 1
+    try:
+        yield
+    finally:
+        counter[name] -= 1
+        if not counter[name]:
+            del counter[name]

@@ -11,11 +11,13 @@ from msgspec import Struct
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
+from dms.adapters.http.access import caller_of, require
 from dms.adapters.http.past import AS_OF, views_at
 from dms.adapters.http.replies import LARGEST, iso, json_reply, list_reply, query, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, choice, whole
 from dms.adapters.http.strict_json import parse
 from dms.application.payments.transactions import SYNC_AFTER_SECONDS
+from dms.domain.access import Need
 from dms.domain.request import Text
 from dms.domain.reward import RewardType
 from dms.domain.sealing import ERASED
@@ -56,6 +58,7 @@ async def list_transactions(request: Request, api: Api) -> HTTPResponse:
         what = "the past can't be cleaned: leave out one of clean_tx and as_of"
         raise InvalidInput(what, [("?clean_tx", what)])
     if clean:
+        require(caller_of(request), Need.STEER_PROVIDER)
         await api.settled()
         await _hide(api, clean)
     rows = await _rows(await views_at(request, api))
@@ -169,16 +172,19 @@ ROUTES = (
         ),
         answer=list[answers.Transaction], answer_example=[examples.TRANSACTION], errors=(400,), tags=_TAGS,
         changes=True, counted=True,
+        needs=Need.SEE_PROVIDER,
     ),
     Route(
         "POST", "/transactions/request-reward", request_reward, "Claim the reward of a job that is over.",
         RewardBody, answer=answers.Reward, answer_example=examples.REWARD, errors=(400, 404, 409), tags=_TAGS,
         body_example={"compute_provider_address": examples.ADDRESS, "tx_hash": examples.TX_HASH},
+        needs=Need.STEER_PROVIDER,
     ),
     *(
         Route(
             "POST", path, send_status, "Report that a reward was paid out.", PaidOutBody, answer=answers.Message,
             answer_example=_ACKNOWLEDGED, errors=(400, 404, 409), tags=_TAGS, body_example=examples.STATUS,
+            needs=Need.STEER_PROVIDER,
         )
         for path in ("/transactions/send-status", "/run/send-status")
     ),
@@ -186,5 +192,6 @@ ROUTES = (
         "POST", "/transactions/update-status", update_status, "Look up on the chain what was paid out.", SyncBody,
         body_optional=True, body_example={"address": examples.ADDRESS}, answer=answers.Synchronized,
         answer_example={"message": SYNCHRONIZED, "updated": 1}, errors=(400, 503), tags=_TAGS,
+        needs=Need.STEER_PROVIDER,
     ),
 )  # fmt: skip

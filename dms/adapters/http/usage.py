@@ -14,6 +14,7 @@ from dms.adapters.http.examples import JOB_ID
 from dms.adapters.http.replies import checked_job_id, iso, json_reply, query, query_time
 from dms.adapters.http.routes import OPTIONAL_JOB_ID, Api, Parameter, Route
 from dms.application.deployments.usage import Sample, Used
+from dms.domain.access import Need
 from dms.domain.deployment import Deployment
 from dms.errors import NotFound
 
@@ -132,10 +133,12 @@ ROUTES = (
         },
         description="Of the last hour, in memory alone: a restart begins anew. Of jobs it tells this machine's owner "
         "alone, not who asked for them.",
+        needs=Need.SEE_PROVIDER,
     ),
     Route(
         "GET", "/deployments/<job_id>/usage", usage_of_job, "CPU, memory and GPUs that a job on this machine uses.",
         answer=UsageAnswer, answer_example=_JOB, errors=(404,), tags=("jobs",),
         description="Of a job that this machine runs for another node; its requester is not told.",
+        needs=Need.SEE_PROVIDER,
     ),
 )  # fmt: skip

@@ -9,6 +9,7 @@ from sanic import HTTPResponse, Request
 from dms.adapters.http import answers, examples
 from dms.adapters.http.replies import json_reply, query
 from dms.adapters.http.routes import Api, Parameter, Route, choice
+from dms.domain.access import Need
 
 
 async def new_address(request: Request, api: Api) -> HTTPResponse:
@@ -32,5 +33,6 @@ ROUTES = (
             Parameter("network", "Of Cardano: a test network unless mainnet.", choice("preprod", "preview", "mainnet")),
         ),
         answer=answers.Wallet, answer_example=examples.WALLET, errors=(400,), tags=("onboarding",), secret=True,
+        needs=Need.LOCAL,
     ),
 )  # fmt: skip

@@ -163,6 +163,10 @@ class CheckpointReceiver:
             return None
         return self._files.find_received(resume.progress_file)
 
+    def job_of(self, source: Path) -> str:
+        """The id of the job whose archive it is, as its name says."""
+        return source.name.removesuffix(SUFFIX)
+
     async def described(self, source: Path) -> ResumeFrom:
         """What a provider is asked whether it can begin with, while nothing is kept for it: as it was received; a file
         that was put there, as it is now. Raises InvalidInput when it is gone, Unavailable."""

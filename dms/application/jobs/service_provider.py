@@ -7,6 +7,7 @@ provider, the following of the deployment) is done by the reactors, which the lo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
@@ -38,7 +39,7 @@ from dms.domain.payment import payment_key
 from dms.domain.pricing import outcome_hashes, price_text, terms
 from dms.domain.request import ServiceRequest, settled
 from dms.domain.run_time import Instant
-from dms.errors import InvalidInput, NotFound
+from dms.errors import InvalidInput, NotFound, TooMany
 
 SUBMISSION_SECONDS = 60  # from the report of a payment until its job is with the provider
 
@@ -87,11 +88,13 @@ class ServiceProvider:
         clock: Callable[[], Instant],
         timeouts: Timeouts,
         default_target: str = "",
+        most_unpaid: int = 100,
     ) -> None:
-        """now: Unix time in microseconds. clock: of this machine."""
+        """now: Unix time in microseconds. clock: of this machine. most_unpaid: jobs of one client that await their
+        payment; the operator's own are not counted."""
         self._log, self._device, self._directory, self._clock = log, device, directory, clock
         self._signer, self._checkpoints, self._inputs, self._now = signer, checkpoints, inputs, now
-        self._timeouts, self._default_target = timeouts, default_target
+        self._timeouts, self._default_target, self._most_unpaid = timeouts, default_target, most_unpaid
         self._index = JobIndex(log)
         self._checking = RequestCheck(signer)
         self._search = ProviderSearch(directory, device, network)
@@ -154,14 +157,20 @@ class ServiceProvider:
 
     # --- the commands ------------------------------------------------------------------------------
     async def request_service(
-        self, request: ServiceRequest, findings: ReadingFindings = NO_FINDINGS, *, caller_is_local: bool = False
+        self,
+        request: ServiceRequest,
+        findings: ReadingFindings = NO_FINDINGS,
+        *,
+        caller_is_local: bool = False,
+        client: str = "",
     ) -> Quote:
         """findings: of when it was read. caller_is_local: only who is on this machine may make
-        files of it inputs. Raises InvalidInput (also when it can't be had for max_ntx), Forbidden,
-        NoProviderMatches."""
+        files of it inputs. client: whose the job will be. Raises InvalidInput (also when it can't be had for max_ntx),
+        Forbidden, NoProviderMatches, TooMany."""
         self._checking.check(request, findings)
+        self._check_share(client)
         request = settled(request)
-        source = self._checkpoints.source_of(request)
+        source = self._source_of(request, client)
         request = await self._inputs.measured(request, caller_is_local=caller_is_local)
         found = await self._find(request)
         job = Job(new_id())
@@ -174,21 +183,45 @@ class ServiceProvider:
         except BaseException:
             self._checkpoints.forget(job.key)
             raise
-        return await self._quote(job, request, placed, found.match, resume)
+        return await self._quote(job, request, placed, found.match, resume, client)
 
     async def try_out(
-        self, request: ServiceRequest, findings: ReadingFindings = NO_FINDINGS, *, caller_is_local: bool = False
+        self,
+        request: ServiceRequest,
+        findings: ReadingFindings = NO_FINDINGS,
+        *,
+        caller_is_local: bool = False,
+        client: str = "",
     ) -> Found:
         """Who would get it just now; nothing is recorded, and nothing promised. Raises as `request_service` does."""
         self._checking.check(request, findings)
         request = settled(request)
-        source = self._checkpoints.source_of(request)
+        source = self._source_of(request, client)
         request = await self._inputs.measured(request, caller_is_local=caller_is_local)
         found = await self._find(request)
         resume = await self._checkpoints.described(source) if source else None
         placed = await self._preflight.place(Wanted(new_id(), request, resume), found, self._target(request))
         others = [one for one in found.there if one != placed.candidate]
         return found._replace(there=[placed.candidate, *others], match=placed.recorded_with(found.match))
+
+    def _check_share(self, client: str) -> None:
+        """Raises TooMany."""
+        if client and self._index.awaiting(client) >= self._most_unpaid:
+            raise TooMany(
+                f"{self._most_unpaid} jobs of {client} await their payment already: pay for them, stop them, or wait "
+                "until they expire"
+            )
+
+    def _source_of(self, request: ServiceRequest, client: str) -> Path | None:
+        """The checkpoint that the request goes on from, which a client has of its own jobs alone. Raises
+        InvalidInput."""
+        source = self._checkpoints.source_of(request)
+        if source is not None and client:
+            of = self._log.load(Job, self._checkpoints.job_of(source))
+            if of is None or of.client != client:
+                what = f"there is no checkpoint {source.name} of a job of yours"
+                raise InvalidInput(what, [("/params/resume_job/progress_file", what)])
+        return source
 
     async def _find(self, request: ServiceRequest) -> Found:
         return await self._search.find(request, self._target(request))
@@ -198,7 +231,13 @@ class ServiceProvider:
         return request.params.node_id or self.default_provider
 
     async def _quote(
-        self, job: Job, request: ServiceRequest, placed: Placed, found: Match, resume: ResumeFrom | None
+        self,
+        job: Job,
+        request: ServiceRequest,
+        placed: Placed,
+        found: Match,
+        resume: ResumeFrom | None,
+        client: str,
     ) -> Quote:
         chosen, match, now = placed.candidate, placed.recorded_with(found), self._now()
         expires_at = now + int(self._timeouts.funding_window * 1_000_000)
@@ -207,7 +246,7 @@ class ServiceProvider:
         attempts = request.max_attempts if self._carries else 1
         job.request_service(
             request, chosen.peer_id, price, expires_at, match.refused, match.refused_count, chosen.payee, resume,
-            attempts,
+            attempts, client,
         )  # fmt: skip
         await self._log.save(job)
         message = terms(job.key, chosen.peer_id, self._signer.peer_id, chosen.price, request.constraints.time)
@@ -224,24 +263,24 @@ class ServiceProvider:
             attempts=attempts,
         )
 
-    async def report_fund_status(self, status: FundStatus, job_id: str = "") -> str:
-        """The job it was counted for. Without a job id: the latest request that awaits funding.
+    async def report_fund_status(self, status: FundStatus, job_id: str = "", client: str = "") -> str:
+        """The job it was counted for. Without a job id: the latest request of the client that awaits funding.
         Raises InvalidInput, NotFound, Conflict."""
         if not payment_key(status.tx_hash) and status.transaction_status == "success":
             raise InvalidInput(
                 "tx_hash is missing: a successful payment needs the hash of its transaction",
                 [("/message/tx_hash", "text expected")],
             )
-        job = self._job(job_id) if job_id else self._latest_awaiting(status)
+        job = self._job(job_id) if job_id else self._latest_awaiting(status, client)
         job.report_fund_status(status)
         await self._log.save(job)
         return job.key
 
-    def _latest_awaiting(self, status: FundStatus) -> Job:
+    def _latest_awaiting(self, status: FundStatus, client: str) -> Job:
         """A payment reported again, in place of a new one, must not pay for an older request."""
         paid = self._paid_by(status.tx_hash)
-        latest = self._index.latest_awaiting
-        if paid and latest < paid:  # UUIDv7s sort by age
+        latest = self._index.latest_awaiting(client)
+        if paid and latest < paid and self._job(paid).client == client:  # UUIDv7s sort by age
             return self._job(paid)
         if not latest:
             raise NotFound("no request awaits funding: ask for a service first (POST /api/v1/run/request-service)")

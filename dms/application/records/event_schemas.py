@@ -8,13 +8,22 @@ from typing import Any
 import msgspec
 
 from dms.application.records.cloudevents import CloudEvent
-from dms.domain import deployment, device, directory, erasure, job, payment, transfer
+from dms.domain import api_token, deployment, device, directory, erasure, job, payment, transfer
 from dms.domain.event import EVENT_TYPES, Event
 from dms.domain.sealing import SEALED
 from dms.json_schema import in_one_line
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-SOURCES = (deployment, device, directory, erasure, job, payment, transfer)  # imported for the events they register
+SOURCES = (
+    api_token,
+    deployment,
+    device,
+    directory,
+    erasure,
+    job,
+    payment,
+    transfer,
+)  # imported for the events they register
 SEALED_PATTERN = "^[0-9a-f]{32}\\.[A-Za-z0-9+/]+=*$"
 SEALED_SAYS = "what the event tells of a person, encrypted: <key id>.<base64>; see docs/audit.md"
 PAST_FILE = "past_events.json"

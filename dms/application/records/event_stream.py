@@ -26,13 +26,16 @@ Predicate = Callable[[Recorded], bool]
 
 class EventFilter(Struct, frozen=True, kw_only=True):
     """types: topics (`job.completed`), or aggregates (`job`, `job.*`); empty: all. provider: peer id of the compute
-    provider that an event is about. since, until: Unix µs, from the first on, before the second; 0: unbounded."""
+    provider that an event is about. since, until: Unix µs, from the first on, before the second; 0: unbounded. client:
+    only of the jobs of that one; None: of all. deployments_only: of this machine as a provider."""
 
     types: tuple[str, ...] = ()
     job_id: str = ""
     provider: str = ""
     since: int = 0
     until: int = 0
+    client: str | None = None
+    deployments_only: bool = False
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -116,11 +119,21 @@ def predicate(log: EventLog, wanted: EventFilter, own_peer_id: str) -> Predicate
         tests.append(lambda event: event.correlation_id == wanted.job_id)
     if wanted.provider:
         tests.append(lambda event: _provider_of(log, event, own_peer_id) == wanted.provider)
+    if wanted.client is not None:
+        tests.append(lambda event: _client_of(log, event) == wanted.client)
+    if wanted.deployments_only:
+        tests.append(lambda event: event.kind in (Deployment.KIND, Device.KIND))
     if wanted.since:
         tests.append(lambda event: event.time >= wanted.since)
     if wanted.until:
         tests.append(lambda event: event.time < wanted.until)
     return lambda event: all(test(event) for test in tests)
+
+
+def _client_of(log: EventLog, event: Recorded) -> str | None:
+    """Whose job the event is of; None where it is of none that was asked for here."""
+    job = log.load(Job, event.key) if event.kind == Job.KIND else None
+    return job.client if job is not None else None
 
 
 def _provider_of(log: EventLog, event: Recorded, own_peer_id: str) -> str:

@@ -90,9 +90,9 @@ class Live:
 @contextmanager
 def connected(api: Api) -> Iterator[Live]:
     """Raises Failure: there is no daemon, it refuses, or the connection broke."""
-    url = f"ws{api.url.removeprefix('http')}/api/v1/live/ws"
+    url, options = api.websocket_url("/live/ws"), api.websocket_options
     try:
-        with connect(url, open_timeout=CONNECT_SECONDS, close_timeout=1.0, max_size=MAX_FRAME, proxy=None) as socket:
+        with connect(url, open_timeout=CONNECT_SECONDS, close_timeout=1.0, max_size=MAX_FRAME, **options) as socket:
             yield Live(socket, api.url)
     except InvalidStatus as error:
         raise refused(error) from error

@@ -19,6 +19,7 @@ from dms.application.network.messages import (
     ResultsNote,
     Terminate,
 )
+from dms.domain.api_token import ApiToken, Role
 from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.device_policy import DevicePolicy, Lists
 from dms.domain.erasure import Erasure
@@ -105,6 +106,10 @@ async def with_a_file_offered(world: World) -> None:
     await world.offer_file()
 
 
+async def with_a_token(world: World) -> None:
+    world.key = (await world.requester.tokens.create("team-a", Role.SPD)).token_id
+
+
 async def with_a_default(world: World) -> None:
     await world.requester.service_provider.set_default_provider(world.provider_id)
 
@@ -180,6 +185,11 @@ async def give_fetch(world: World) -> None:
 
 async def give_erasure(world: World) -> None:
     await world.requester.erasures.erase(world.key, skip_open=False)
+
+
+async def give_new_token(world: World) -> None:
+    """Its secret is another each time."""
+    await world.requester.tokens.create("team-a", Role.SPD)
 
 
 async def give_preflight(world: World) -> Any:
@@ -263,6 +273,14 @@ SCENARIOS: dict[Method, Scenario] = {
         over_with_results, give_results_note, lambda w: not results_of(w).exists()
     ),
     Method("Erasures", "erase"): Scenario(completed, give_erasure, erased),
+    Method("Tokens", "create"): Scenario(
+        nothing, give_new_token, lambda w: ApiToken.Created.TOPIC in w.topics("requester")
+    ),
+    Method("Tokens", "revoke"): Scenario(
+        with_a_token,
+        lambda w: w.requester.tokens.revoke(w.key),
+        lambda w: ApiToken.Revoked.TOPIC in w.topics("requester"),
+    ),
     Method(MONEY, "request_reward"): Scenario(
         completed,
         lambda w: w.requester.transactions.request_reward(w.tx_hash),

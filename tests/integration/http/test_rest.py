@@ -15,6 +15,7 @@ import pytest
 
 from dms.adapters.http import server as server_module
 from dms.adapters.http.server import ROUTES, HttpServer, build_app
+from dms.application.loops import Loops
 from dms.config import Rest
 from dms.domain.directory import Offering
 from dms.domain.resources import Resources
@@ -273,7 +274,17 @@ async def test_capacity_and_views(node: Node) -> None:
         assert [row["own"] for row in capacity["providers"]] == [True]
         views = (await client.get(f"{API}/projections")).json()["items"]
         behind = {view["name"]: view["behind"] for view in views}
-        names = ("capacity", "checkpoints", "device", "erasures", "jobs", "results", "transfers", "transactions")
+        names = (
+            "capacity",
+            "checkpoints",
+            "device",
+            "erasures",
+            "jobs",
+            "results",
+            "tokens",
+            "transfers",
+            "transactions",
+        )
         assert behind == dict.fromkeys(names, 0)
         assert (await client.post(f"{API}/projections/jobs/rebuild")).json() == {"name": "jobs", "position": 1}
         assert (await client.post(f"{API}/projections/none/rebuild")).status_code == 404
@@ -328,7 +339,7 @@ async def test_every_get_answers_head_as_well(node: Node) -> None:
 
 
 async def test_a_taken_port_names_the_address(node: Node) -> None:
-    other = HttpServer(build_app(node.services, node.views, Rest()), "127.0.0.1", node.port)
+    other = HttpServer(build_app(node.services, node.views, Rest()), Rest(port=node.port), Loops())
     with pytest.raises(ConfigError, match=f"127.0.0.1:{node.port}"):
         await other.start()
 

@@ -1,0 +1,211 @@
+"""Who calls, and whether they may: every route and every websocket passes here, once it is known which it is.
+
+A caller is known by a token (`Authorization: Bearer`), by the session of a browser that logged in with one, or, on
+loopback, by the user of the other end's socket: root, the DMS's own user and the group nunet are the operator. Whoever
+presents a token is that token's caller alone, on loopback too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import logging
+import os
+import pwd
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from sanic import Request
+
+from dms.adapters.http.connection import Allowance, Connection, connection_of
+from dms.adapters.http.problems import Refused
+from dms.adapters.http.replies import checked_job_id
+from dms.adapters.http.sessions import Sessions
+from dms.application.access.tokens import Tokens
+from dms.application.ports import EventLog
+from dms.domain.access import ROLES, Caller, Need
+from dms.domain.api_token import ApiToken, Role
+from dms.domain.deployment import Deployment
+from dms.domain.job import Job
+from dms.errors import NotFound, TooMany
+
+log = logging.getLogger(__name__)
+
+GROUP = "nunet"
+KEPT_SECONDS = 60.0  # what a user's groups were
+MOST_COUNTED = 10_000  # callers whose requests are counted
+_HOW = "Authorization: Bearer TOKEN; the command takes --token-file FILE or DMS_TOKEN, a browser logs in at /login"
+_MADE_BY = "whoever runs the DMS makes one: nunet token create NAME --role admin|spd|cpd|read"
+
+
+class AccessSettings(Protocol):
+    """What of the settings matters here."""
+
+    @property
+    def public_url(self) -> str: ...
+    @property
+    def require_token(self) -> bool: ...
+    @property
+    def requests_a_minute(self) -> int: ...
+
+
+class Access:
+    def __init__(
+        self,
+        tokens: Tokens,
+        event_log: EventLog,
+        settings: AccessSettings,
+        own_peer_id: str,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """seconds: of a clock that no one sets."""
+        self._tokens, self._log, self._settings = tokens, event_log, settings
+        self.sessions = Sessions(own_peer_id, seconds)
+        self._seconds = seconds
+        self._operators = Operators()
+        self._counted: OrderedDict[str, Allowance] = OrderedDict()
+
+    async def admit(self, request: Request, need: Need) -> None:
+        """`caller_of(request)` is known from here on. Raises Refused (401, 403), TooMany; NotFound for a job that is
+        not the caller's."""
+        try:
+            caller = request.ctx.caller = await self._caller(request)
+        except Refused:
+            self._count(Caller(), request)
+            raise
+        connection_of(request).token_id = caller.token_id
+        self._count(caller, request)
+        require(caller, need)
+        job_id = request.match_info.get("job_id")
+        if job_id is not None and need is not Need.NOTHING:
+            self.check_job(caller, checked_job_id(job_id))
+
+    def check_job(self, caller: Caller, job_id: str) -> None:
+        """Raises NotFound for a job that the caller may not know of."""
+        if caller.owner is not None:
+            job = self._log.load(Job, job_id)
+            known = job is not None and job.client == caller.owner
+        elif caller.only_deployments:
+            known = self._log.load(Deployment, job_id) is not None
+        else:
+            known = True
+        if not known:
+            raise NotFound(f"no job {job_id} here")
+
+    @property
+    def has_token(self) -> bool:
+        """Whether one is in force."""
+        return self._tokens.any_in_force
+
+    def cut_off(self, connections: Iterable[Connection]) -> None:
+        """Those whose token is over: also streams end with it."""
+        for connection in list(connections):
+            if connection.token_id and self._tokens.get(connection.token_id) is None:
+                connection.cut_off()
+
+    def find(self, text: str) -> ApiToken | None:
+        return self._tokens.find(text)
+
+    async def _caller(self, request: Request) -> Caller:
+        uid = self._uid(request)
+        token = self._presented(request)
+        if token is not None:
+            return Caller(role=token.role, client=token.name, token_id=token.key, local=uid is not None, uid=uid)
+        if uid is None:
+            return Caller()
+        return Caller(role=Role.ADMIN if await self._operators.has(uid) else None, local=True, uid=uid)
+
+    def _uid(self, request: Request) -> int | None:
+        """Behind a proxy everybody looks as if they were on this machine: then nobody counts as such."""
+        if self._settings.require_token or self._settings.public_url:
+            return None
+        return connection_of(request).peer_uid
+
+    def _presented(self, request: Request) -> ApiToken | None:
+        """Raises Refused (401) for a token that is none; a session that is over is as if it were not there."""
+        for header in request.headers.getall("authorization", []):
+            scheme, _, text = header.partition(" ")
+            if scheme.casefold() == "bearer":
+                if (token := self._tokens.find(text)) is None:
+                    raise Refused(401, f"this DMS knows no such token, or it is over: {_MADE_BY}", _CHALLENGE)
+                return token
+        token_id = self.sessions.token_of(request)
+        return self._tokens.get(token_id) if token_id else None
+
+    def _count(self, caller: Caller, request: Request) -> None:
+        """Raises TooMany."""
+        if caller.role is Role.ADMIN and not caller.token_id:
+            return
+        name, now = caller.client or str(request.ip), self._seconds()
+        allowance = self._counted.pop(name, None) or Allowance(self._settings.requests_a_minute, now)
+        self._counted[name] = allowance
+        if len(self._counted) > MOST_COUNTED:
+            self._counted.popitem(last=False)
+        if not allowance.take(now):
+            raise TooMany(f"more than {self._settings.requests_a_minute} requests a minute; see rest.requests_a_minute")
+
+
+class Operators:
+    """Which users of this machine are its DMS's operators."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[float, bool]] = {}
+
+    async def has(self, uid: int) -> bool:
+        if uid in (0, os.geteuid()):
+            return True
+        since, found = self._known.get(uid, (float("-inf"), False))
+        if time.monotonic() - since < KEPT_SECONDS:
+            return found
+        found = await asyncio.to_thread(_is_of_group, uid)
+        if len(self._known) >= MOST_COUNTED:
+            self._known.clear()
+        self._known[uid] = (time.monotonic(), found)
+        return found
+
+
+def _is_of_group(uid: int) -> bool:
+    """Blocking: a directory service may be asked."""
+    try:
+        user, group = pwd.getpwuid(uid), grp.getgrnam(GROUP)
+    except KeyError:
+        return False
+    return group.gr_gid in os.getgrouplist(user.pw_name, user.pw_gid)
+
+
+_CHALLENGE = {"www-authenticate": 'Bearer realm="DMS"'}
+
+
+def require(caller: Caller, need: Need) -> None:
+    """Raises Refused: 401 for who is unknown, 403 for who is known and may not."""
+    if caller.meets(need):
+        return
+    if caller.role is not None:
+        roles = ", ".join(sorted(ROLES[need]))
+        raise Refused(403, f"a token of the role {caller.role} may not {need}: that takes one of {roles}")
+    if caller.local:
+        text = (
+            f"user {caller.uid} of this machine may not {need} here without a token: {_HOW}. Root, the DMS's own "
+            f"user and members of the group {GROUP} need none (adduser USER {GROUP})"
+        )
+    else:
+        text = f"a token is needed to {need} ({_HOW}); {_MADE_BY}"
+    raise Refused(401, text, _CHALLENGE)
+
+
+def caller_of(request: Request) -> Caller:
+    """Of a request that was let in."""
+    caller: Caller = request.ctx.caller
+    return caller
+
+
+def is_local(request: Request) -> bool:
+    """Whether the caller is surely on this machine."""
+    return caller_of(request).local
+
+
+def access_of(request: Request) -> Access:
+    access: Access = request.app.ctx.access
+    return access

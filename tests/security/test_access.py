@@ -1,0 +1,498 @@
+"""Who may do what: other users of this machine, other hosts, and the clients that have tokens of each role."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+import websockets
+
+from dms.adapters.http import dashboard, debug, pages, sign_in
+from dms.adapters.http.routes import Route
+from dms.adapters.http.server import ROUTES, WEBSOCKETS
+from dms.adapters.http.socket_owner import End, owner_of
+from dms.config import Rest
+from dms.domain.access import Caller, Need
+from dms.domain.api_token import Role
+from dms.domain.event import new_id
+from dms.domain.job import FundStatus, Job
+from dms.errors import ConfigError, Conflict, NotFound, TooMany
+from tests.fixtures.dms import user_of_docker_group
+from tests.fixtures.netns import other_host
+from tests.fixtures.other_users import NOBODY, Answer, ask, socket_of
+from tests.fixtures.ports import free_port
+from tests.integration.http.node import PROVIDER, REQUEST, Node, now_us, running_node
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ALL_ROUTES = (*ROUTES, *debug.ROUTES, *pages.PAGES, *dashboard.PAGES, *sign_in.PAGES)
+API = "/api/v1"
+BOTH = ("team-a", "team-b")
+
+
+class World:
+    """A node with a token of each role, two clients that ask for jobs, and a job of each and of the operator."""
+
+    def __init__(self, node: Node) -> None:
+        self.node, self.address = node, ("127.0.0.1", node.port)
+        self.tokens: dict[str, str] = {}
+        self.jobs: dict[str, str] = {}
+
+    async def make(self) -> None:
+        for name, role in (("ops", Role.ADMIN), ("machine", Role.CPD), ("auditor", Role.READ)):
+            self.tokens[name] = str(await self.node.services.tokens.create(name, role))
+        for name in BOTH:
+            self.tokens[name] = str(await self.node.services.tokens.create(name, Role.SPD))
+        for name in (*BOTH, ""):
+            self.jobs[name] = await self.job(name)
+
+    async def job(self, client: str) -> str:
+        job = Job(new_id())
+        job.request_service(REQUEST, PROVIDER, "0.1", now_us() + 600_000_000, (), 0, client=client)
+        await self.node.log.save(job)
+        return job.key
+
+    async def ask(self, client: str, method: str, path: str, body: Any = None, **more: Any) -> Answer:
+        """client: with its token; empty: nobody, without one."""
+        headers = {"authorization": f"Bearer {self.tokens[client]}"} if client else {}
+        return await ask(self.address, method, path, body, headers=headers | more.pop("headers", {}), **more)
+
+    def connect(self, client: str, path: str) -> Any:
+        return websockets.connect(
+            f"ws://localhost:{self.node.port}{path}", sock=self._connected(), compression=None,
+            additional_headers={"authorization": f"Bearer {self.tokens[client]}"} if client else {},
+        )  # fmt: skip
+
+    def _connected(self) -> socket.socket:
+        made = socket_of(NOBODY)
+        made.setblocking(True)
+        made.connect(self.address)
+        return made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    os.environ["NUNET_DEBUG"] = "1"
+    try:
+        async with running_node(tmp_path_factory.mktemp("access"), Rest(requests_a_minute=1_000_000)) as node:
+            made = World(node)
+            await made.make()
+            yield made
+    finally:
+        del os.environ["NUNET_DEBUG"]
+
+
+def filled(address: str, job_id: str) -> str:
+    """A path with its parameters."""
+    return re.sub(r"<(\w+)(?::\w+)?>", lambda found: job_id if found[1] == "job_id" else "x", address)
+
+
+def refused_to(caller: Caller) -> list[Route]:
+    return [route for route in ALL_ROUTES if not caller.meets(route.needs)]
+
+
+CALLERS = {
+    "": Caller(local=True, uid=NOBODY),
+    "team-a": Caller(role=Role.SPD, client="team-a", local=True),
+    "machine": Caller(role=Role.CPD, client="machine", local=True),
+    "auditor": Caller(role=Role.READ, client="auditor", local=True),
+}
+
+
+# --- what each role may ----------------------------------------------------------------------------
+@pytest.mark.parametrize("client", CALLERS)
+async def test_what_a_route_needs_is_asked_for_at_each_of_them_and_what_is_refused_changes_nothing(
+    world: World, client: str
+) -> None:
+    refused, head = refused_to(CALLERS[client]), world.node.log.head
+    for route in refused:
+        answer = await world.ask(client, route.method, filled(route.address, world.jobs["team-a"]))
+        assert answer.status == (403 if client else 401), (route.method, route.address, answer.body)
+    assert len(refused) > 20
+    assert world.node.log.head == head
+
+
+async def test_nobody_changes_anything_and_reads_nothing_of_a_person(world: World) -> None:
+    """Of what nobody may ask nothing changes anything, and the answers tell of no job, token or peer."""
+    nobody = CALLERS[""]
+    open_ones = [route for route in ALL_ROUTES if nobody.meets(route.needs)]
+    changing = {(route.method, route.path) for route in open_ones if route.method != "GET" or route.changes}
+    refusing = {("POST", "/vm/start-default"), ("POST", "/vm/start-custom")}  # answered with 501, whoever asks
+    assert changing - refusing == {("POST", "/session"), ("DELETE", "/session")}
+    head, secrets = world.node.log.head, [*world.jobs.values(), *world.tokens.values(), PROVIDER]
+    for route in open_ones:
+        answer = await world.ask("", route.method, filled(route.address, new_id()))
+        assert not any(secret.encode() in answer.body for secret in secrets), route.path
+    assert world.node.log.head == head
+
+
+async def test_roles_are_what_they_say() -> None:
+    needs = {(route.method, route.path): route.needs for route in ALL_ROUTES}
+    may = {role: {key for key, need in needs.items() if Caller(role=role).meets(need)} for role in Role}
+    assert may[Role.ADMIN] == needs.keys()
+    offering, asking = ("POST", "/onboarding/onboard"), ("POST", "/run/request-service")
+    erasing, exporting = ("POST", "/erasures"), ("GET", "/events/export")
+    assert {role for role in Role if offering in may[role]} == {Role.ADMIN, Role.CPD}
+    assert {role for role in Role if asking in may[role]} == {Role.ADMIN, Role.SPD}
+    assert {role for role in Role if erasing in may[role]} == {Role.ADMIN}
+    assert {role for role in Role if exporting in may[role]} == {Role.ADMIN, Role.READ}
+    changing = {key for key in may[Role.READ] if key[0] != "GET"}
+    assert changing - {("POST", "/vm/start-default"), ("POST", "/vm/start-custom")} == {
+        ("POST", "/session"), ("DELETE", "/session"),
+    }  # fmt: skip
+    read_by_get = [route for route in ALL_ROUTES if route.changes and Caller(role=Role.READ).meets(route.needs)]
+    assert [route.path for route in read_by_get] == ["/transactions"], "whose one change asks for more"
+
+
+async def test_a_reader_can_hide_no_transactions(world: World) -> None:
+    answer = await world.ask("auditor", "GET", f"{API}/transactions?clean_tx=done")
+    assert answer.status == 403, answer.body
+
+
+@pytest.mark.parametrize("socket", WEBSOCKETS, ids=lambda socket: socket.address)
+async def test_a_websocket_needs_what_it_says(world: World, socket: Any) -> None:
+    for client, caller in CALLERS.items():
+        if caller.meets(socket.needs):
+            continue
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await world.connect(client, socket.address)
+        assert refused.value.response.status_code == (403 if client else 401), client
+
+
+# --- who is on this machine ------------------------------------------------------------------------
+@pytest.mark.parametrize("uid", [0, NOBODY])
+async def test_the_kernel_says_whose_a_connection_is_until_it_is_closed(uid: int) -> None:
+    for host in ("127.0.0.1", "::1"):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, 0), family=family) as server, socket_of(uid, family) as client:
+            client.setblocking(True)
+            client.connect(server.getsockname())
+            with server.accept()[0] as accepted:
+                peer, own = End(*accepted.getpeername()[:2]), End(*accepted.getsockname()[:2])
+                assert owner_of(peer, own) == uid
+                client.shutdown(socket.SHUT_WR)
+                assert owner_of(peer, own) == uid, "it only sends no more"
+                client.close()
+                assert owner_of(peer, own) is None, "the kernel now says 0"
+
+
+async def test_old_clients_of_the_operator_go_on_without_a_token(world: World) -> None:
+    async with world.node.client() as client:
+        assert (await client.get(f"{API}/jobs")).status_code == 200
+        assert (await client.get(f"{API}/session")).json() == {"role": "admin", "client": "", "by": "user"}
+
+
+async def test_the_group_nunet_is_the_operator(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another group's name, since this machine may have none of that one: Debian's games is in its own."""
+    monkeypatch.setattr("dms.adapters.http.access.GROUP", "games")
+    member, other, unknown = pwd.getpwnam("games").pw_uid, pwd.getpwnam("man").pw_uid, 61_234
+    assert (await world.ask("", "GET", f"{API}/jobs", uid=member)).status == 200
+    assert (await world.ask("", "GET", f"{API}/jobs", uid=other)).status == 401
+    assert (await world.ask("", "GET", f"{API}/jobs", uid=unknown)).status == 401
+
+
+async def test_a_token_counts_before_the_user_and_a_wrong_one_is_refused_to_root_too(world: World) -> None:
+    assert (await world.ask("auditor", "POST", f"{API}/device/status", {"is_available": False}, uid=0)).status == 403
+    wrong = world.tokens["ops"][:-1] + ("A" if world.tokens["ops"][-1] != "A" else "B")
+    for text in (wrong, "dms_", "x" * 300, ""):
+        answer = await ask(world.address, "GET", f"{API}/jobs", uid=0, headers={"authorization": f"Bearer {text}"})
+        assert answer.status == 401
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert text not in answer.body.decode() or not text
+
+
+async def test_the_command_says_what_to_do(world: World, tmp_path: Path) -> None:
+    env = {**os.environ, "DMS_URL": world.node.url, "HOME": str(tmp_path)}
+    command = [*user_of_docker_group(), sys.executable, "-m", "dms.cli", "job", "list"]
+
+    async def run(**more: str) -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(
+            subprocess.run, command, env=env | more, capture_output=True, text=True, timeout=300, check=False
+        )
+
+    refused = await run()
+    assert refused.returncode == 4
+    assert "--token-file" in refused.stderr
+    assert "group nunet" in refused.stderr
+    allowed = await run(DMS_TOKEN=world.tokens["team-a"])
+    assert allowed.returncode == 0, allowed.stderr
+    assert world.jobs["team-a"] in allowed.stdout
+    assert world.jobs["team-b"] not in allowed.stdout
+
+
+# --- clients see and steer their own jobs alone ------------------------------------------------------
+async def test_a_client_sees_nothing_of_the_jobs_of_others(world: World) -> None:
+    seen_by = Caller(role=Role.SPD, client="team-b")
+    foreign = [world.jobs["team-a"], world.jobs[""]]
+    for route in (r for r in ALL_ROUTES if r.method == "GET" and seen_by.meets(r.needs) and r.needs != Need.NOTHING):
+        for job_id in foreign:
+            answer = await world.ask("team-b", "GET", filled(route.address, job_id))
+            if "<job_id>" in route.address:
+                assert answer.status == 404, (route.address, answer.body)
+            else:
+                assert job_id.encode() not in answer.body, route.address
+    jobs = (await world.ask("team-b", "GET", f"{API}/jobs")).json["items"]
+    assert [job["job_id"] for job in jobs] == [world.jobs["team-b"]]
+    assert (await world.ask("team-b", "GET", f"{API}/jobs/summary")).json["total"] == 1
+    assert (await world.ask("team-b", "GET", f"{API}/jobs?role=cp")).json["items"] == []
+
+
+async def test_a_client_steers_no_job_of_another(world: World) -> None:
+    head, theirs = world.node.log.head, world.jobs["team-a"]
+    assert (await world.ask("team-b", "POST", f"{API}/jobs/{theirs}/stop", {})).status == 404
+    told = (await world.ask("team-b", "POST", f"{API}/jobs/stop", {"job_ids": [theirs]})).json["jobs"]
+    assert [one["outcome"] for one in told] == ["unknown"]
+    async with world.connect("team-b", "/api/v1/run/deploy") as talk:
+        await talk.recv()
+        for message in (
+            {"action": "terminate-job", "message": {"job_id": theirs}},
+            {"action": "send-status", "message": {"transaction_status": "success", "tx_hash": "1", "job_id": theirs}},
+        ):
+            await talk.send(msgspec.json.encode(message).decode())
+            assert "no job" in str(await talk.recv())
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        await world.connect("team-b", f"/api/v1/run/deploy?job_id={theirs}")
+    assert refused.value.response.status_code == 404
+    assert world.node.log.head == head
+
+
+async def test_the_events_of_a_client_are_those_of_its_jobs(world: World) -> None:
+    mine, theirs = world.jobs["team-b"], world.jobs["team-a"]
+    for path, first in (("/api/v1/events/ws?after=0&follow=false", None),
+                        ("/api/v1/live/ws", {"subscribe": "events", "id": "all", "after": 0})):  # fmt: skip
+        async with world.connect("team-b", path) as stream:
+            if first is not None:
+                await stream.send(msgspec.json.encode(first).decode())
+            heard = ""
+            try:
+                async with asyncio.timeout(120):
+                    while '"caught_up"' not in heard:
+                        heard += str(await stream.recv())
+            except websockets.ConnectionClosedOK:
+                pass
+        assert mine in heard, path
+        assert theirs not in heard, path
+        assert "token.created" not in heard, path
+
+
+async def test_output_of_anothers_job_and_the_machines_usage_are_no_clients(world: World) -> None:
+    async with world.connect("team-b", "/api/v1/live/ws") as live:
+        await live.recv()
+        for asked in (
+            {"subscribe": "output", "id": "o", "job_id": world.jobs["team-a"]},
+            {"subscribe": "usage", "id": "u"},
+        ):
+            await live.send(msgspec.json.encode(asked).decode())
+            while '"error"' not in (told := str(await live.recv())):
+                continue
+            assert '"status":40' in told, told
+
+
+async def test_a_payment_without_a_job_funds_only_a_job_of_the_same_client(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        world = World(node)
+        theirs, older = await world.job("team-a"), await world.job("")
+        provider, paid = node.services.service_provider, FundStatus(
+            transaction_type="fund", transaction_status="success", tx_hash="ab01"
+        )  # fmt: skip
+        with pytest.raises(NotFound, match="no request awaits funding"):
+            await provider.report_fund_status(paid, client="team-b")
+        mine = await world.job("team-b")
+        newest = await world.job("team-a")
+        assert await provider.report_fund_status(paid, client="team-b") == mine
+        assert await provider.report_fund_status(paid, client="team-b") == mine, "it is reported again"
+        another = msgspec.structs.replace(paid, tx_hash="ab04")
+        with pytest.raises(NotFound):
+            await provider.report_fund_status(another, client="team-b")
+        assert await provider.report_fund_status(msgspec.structs.replace(paid, tx_hash="ab02")) == older
+        again = msgspec.structs.replace(paid, tx_hash="ab03")
+        assert await provider.report_fund_status(again, client="team-a") == newest
+        assert newest != theirs
+
+
+# --- limits ------------------------------------------------------------------------------------------
+async def test_each_client_has_its_share_and_no_more(tmp_path: Path) -> None:
+    async with running_node(tmp_path, Rest(requests_a_minute=20, max_sockets=1, max_unpaid_jobs=1)) as node:
+        world = World(node)
+        await world.make()
+        async with world.connect("team-a", "/api/v1/live/ws"):
+            with pytest.raises(websockets.InvalidStatus) as refused:
+                await world.connect("team-a", "/api/v1/live/ws")
+            assert refused.value.response.status_code == 429
+            async with world.connect("team-b", "/api/v1/live/ws"):
+                pass
+        with pytest.raises(TooMany, match="await their payment"):
+            await node.services.service_provider.request_service(REQUEST, client="team-a")
+        statuses = [(await world.ask("team-a", "GET", f"{API}/session")).status for _ in range(25)]
+        assert 429 in statuses
+        assert (await world.ask("team-b", "GET", f"{API}/session")).status == 200
+        guesses = [
+            await ask(world.address, "GET", f"{API}/session", headers={"authorization": "Bearer x"}) for _ in range(25)
+        ]
+        assert {guess.status for guess in guesses} == {401, 429}
+        async with node.client() as operator:
+            assert {(await operator.get(f"{API}/session")).status_code for _ in range(25)} == {200}
+
+
+# --- tokens and sessions -----------------------------------------------------------------------------
+async def test_a_token_is_in_force_until_it_is_revoked_and_its_secret_is_nowhere(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        made = (await ask(("127.0.0.1", node.port), "POST", f"{API}/tokens", {"name": "a", "role": "read"}, uid=0)).json
+        world = World(node)
+        world.tokens["a"] = made["token"]
+        assert (await world.ask("a", "GET", f"{API}/jobs")).status == 200
+        login = await world.ask("", "POST", f"{API}/session", {"token": made["token"]})
+        cookie = {"cookie": login.headers["set-cookie"].partition(";")[0]}
+        assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(login.headers["set-cookie"].split("; "))
+        assert (await world.ask("", "GET", f"{API}/jobs", headers=cookie)).status == 200
+        foreign = cookie | {"origin": "https://evil.example"}
+        assert (await world.ask("", "GET", f"{API}/jobs", headers=foreign)).status == 403
+        with pytest.raises(Conflict, match="another role"):
+            await node.services.tokens.create("a", Role.ADMIN)
+        async with world.connect("a", "/api/v1/live/ws") as live:
+            revoked = await ask(world.address, "DELETE", f"{API}/tokens/{made['token_id']}", uid=0)
+            assert revoked.status == 200
+            await asyncio.wait_for(live.wait_closed(), 120)
+            assert live.close_code == 1008, "what is open ends with it"
+        assert (await world.ask("a", "GET", f"{API}/jobs")).status == 401
+        assert (await world.ask("", "GET", f"{API}/jobs", headers=cookie)).status == 401, "its sessions end with it"
+        listed = (await ask(world.address, "GET", f"{API}/tokens", uid=0)).json["items"]
+        assert [(row["name"], row["state"]) for row in listed] == [("a", "revoked")]
+        short = await node.services.tokens.create("short", Role.READ, days=1e-9)
+        assert node.services.tokens.find(str(short)) is None
+    assert files_with(made["token"].rpartition("_")[2], tmp_path) == []
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder to which others have a way, as they have not to pytest's."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.slow
+async def test_a_token_is_made_before_the_first_start_for_the_user_who_owns_the_data(
+    reachable: Path, tmp_path: Path
+) -> None:
+    folder, file, owner = reachable / "data", tmp_path / "ops.token", 61_235
+    env = {
+        **os.environ, "DMS_URL": "", "DMS_REST_PORT": str(free_port()), "DMS_GENERAL_DATA_DIR": str(folder),
+        "DMS_GENERAL_WORK_DIR": str(folder),
+    }  # fmt: skip
+    made = await asyncio.to_thread(made_offline, folder, owner, env, file)
+    assert made.returncode == 0, made.stderr
+    assert {path.stat().st_uid for path in folder.iterdir()} == {owner}, "the service could not start with root's files"
+    assert file.stat().st_mode & 0o777 == 0o600
+    async with running_node(folder) as node:
+        found = node.services.tokens.find(file.read_text())
+        assert found is not None
+        assert (found.name, found.role) == ("ops", Role.ADMIN)
+        again = await asyncio.to_thread(made_offline, folder, owner, env, tmp_path / "second")
+        assert again.returncode == 5, again.stderr  # its log is in use
+        assert not (tmp_path / "second").exists()
+
+
+def made_offline(folder: Path, owner: int, env: dict[str, str], file: Path) -> subprocess.CompletedProcess[str]:
+    folder.mkdir(exist_ok=True)
+    os.chown(folder, owner, owner)
+    command = [sys.executable, "-m", "dms.cli", "token", "create", "ops", "--role", "admin", "--to", str(file)]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+
+
+def files_with(text: str, folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
+
+
+async def test_tokens_are_known_after_a_restart_and_everybody_needs_one_where_that_is_wanted(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        token = str(await node.services.tokens.create("ops", Role.ADMIN))
+    async with running_node(tmp_path, Rest(require_token=True)) as node:
+        world = World(node)
+        world.tokens["ops"] = token
+        assert (await world.ask("", "GET", f"{API}/capacity", uid=0)).status == 401
+        assert (await world.ask("ops", "GET", f"{API}/capacity", uid=0)).status == 200
+        login = await world.ask("", "POST", f"{API}/session", {"token": token})
+        cookie = {"cookie": login.headers["set-cookie"].partition(";")[0]}
+        assert (await world.ask("", "DELETE", f"{API}/session", headers=cookie)).status == 200
+        assert (await world.ask("", "GET", f"{API}/jobs", headers=cookie)).status == 401
+
+
+# --- other hosts -------------------------------------------------------------------------------------
+@pytest.mark.slow
+async def test_from_another_network_namespace_nothing_is_read_or_changed_without_a_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUNET_DEBUG", "1")  # its routes too
+    with other_host() as host:
+        async with running_node(tmp_path) as node:
+            token = str(await node.services.tokens.create("ops", Role.ADMIN))
+            assert await asked_from(host.name, f"http://{host.ours}:{node.port}/livez") == "no answer", "the default"
+        exposed = Rest(addr=host.ours, tls_by_proxy=True, requests_a_minute=1_000_000)
+        async with running_node(tmp_path, exposed) as node:
+            world = World(node)
+            world.address = (host.ours, node.port)
+            head = node.log.head
+            url = f"http://{host.ours}:{node.port}"
+            for path, status in (("/livez", "200"), ("/metrics", "401"), (f"{API}/jobs", "401")):
+                assert await asked_from(host.name, url + path) == status
+            assert await asked_from(host.name, f"{url}{API}/jobs", token) == "200"
+            for route in ALL_ROUTES:  # from this host over the other address: root, and yet nobody
+                if not Caller().meets(route.needs):
+                    path = filled(route.address, new_id())
+                    answer = await ask(world.address, route.method, path, uid=0, host=host.ours)
+                    assert answer.status == 401, (route.method, route.path)
+            assert node.log.head == head
+
+
+async def asked_from(namespace: str, url: str, token: str = "") -> str:
+    """The status that a client in there gets."""
+    client = (
+        "import sys, urllib.request as r, urllib.error as e\n"
+        "q = r.Request(sys.argv[1], headers={'Authorization': 'Bearer ' + sys.stdin.read()} if sys.argv[2] else {})\n"
+        "try: print(r.urlopen(q, timeout=60).status)\n"
+        "except e.HTTPError as x: print(x.code)\n"
+        "except OSError: print('no answer')\n"
+    )
+    done = await asyncio.to_thread(
+        subprocess.run, ["ip", "netns", "exec", namespace, sys.executable, "-c", client, url, "x" if token else ""],
+        input=token, capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("rest", "missing"),
+    [
+        (Rest(addr="0.0.0.0", tls_by_proxy=True), "no token"),
+        (Rest(addr="::", tls_by_proxy=True), "no token"),
+        (Rest(tls_cert="/x"), "belong together"),
+        (Rest(tls_cert="/no/such", tls_key="/no/such"), "can't be used"),
+    ],
+)
+async def test_a_start_that_would_let_strangers_in_is_refused_with_the_way_out(
+    tmp_path: Path, rest: Rest, missing: str
+) -> None:
+    with pytest.raises(ConfigError, match=missing):
+        async with running_node(tmp_path, rest):
+            pass
+
+
+async def test_a_token_alone_is_not_sent_in_the_clear(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        await node.services.tokens.create("ops", Role.ADMIN)
+    with pytest.raises(ConfigError, match=r"rest\.tls_cert"):
+        async with running_node(tmp_path, Rest(addr="0.0.0.0")):
+            pass
