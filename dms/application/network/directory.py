@@ -22,6 +22,8 @@ from msgspec import Struct
 from dms.application.device.device import DeviceService
 from dms.application.loops import Loop, Loops
 from dms.application.network.ad_snapshots import Snapshots
+from dms.application.network.ad_space import MOST_AD_BYTES, AdSpace
+from dms.application.network.budgets import ADVERTISEMENTS, EVENT_BYTES, SNAPSHOTS, Budgets
 from dms.application.network.messages import AD_TOPIC
 from dms.application.network.own_advertisement import OwnAdvertisement
 from dms.application.ports import EventLog, PeerNetwork, Signer
@@ -45,16 +47,18 @@ log = logging.getLogger(__name__)
 MOST_PROVIDERS = 200_000  # a bound on what strangers can make us remember
 EXPIRY_SECONDS = 5.0
 CLOCK_KNOWN_SECONDS = 180.0  # how long it is remembered that a provider's clock is another than ours
+OWED_SECONDS, OWED_AT_ONCE = 1.0, 200  # how often what is owed to the log is looked at, and how much of it
 MOST_TOLD = 1000  # peers of whose bad advertisements the log has a word, and providers whose clocks are known
 
 
 class Entry(Struct, frozen=True, gc=False):
     """What one provider last said. ends_at: µs of this machine's boot clock, so that a step of the wall clock, by which
-    it was found valid when it came, ends no entry, and keeps none."""
+    it was found valid when it came, ends no entry, and keeps none. teller: the peer that it was heard from."""
 
     advertisement: Advertisement
     signed: SignedAdvertisement
     ends_at: int
+    teller: str
 
 
 class Directory:
@@ -71,6 +75,7 @@ class Directory:
         signer: Signer,
         own: OwnAdvertisement,
         clock: Callable[[], Instant],
+        budgets: Budgets,
         loops: Loops | None = None,
     ) -> None:
         """clock: of this machine."""
@@ -78,6 +83,8 @@ class Directory:
         self._loops = loops or Loops()
         self._snapshots = Snapshots(network, own, self, self.now, self._loops)
         self._table: dict[str, Entry] = {}
+        self._budgets, self._space = budgets, AdSpace(budgets.is_known)
+        self._owed: dict[str, None] = {}  # peers whose newest word waits for a budget before it is recorded
         self.offers = Offers()
         log.index(Provider, self._restate)
         self._ids: list[str] = []  # of the table, in order
@@ -99,6 +106,7 @@ class Directory:
         self._running = [
             self._loops.start("recording of providers", self._record),
             self._loops.start("channel of providers", self._follow_device),
+            self._loops.every(OWED_SECONDS, "providers over their budget", self._record_owed, at_once=False),
             self._loops.every(EXPIRY_SECONDS, "expiry of providers", self._expire, at_once=False),
         ]
         await self._snapshots.start()
@@ -205,6 +213,9 @@ class Directory:
 
     def _take(self, teller: str, signed: SignedAdvertisement) -> None:
         """Newest sequence wins. Raises PeerMisbehaved on one that is not its provider's word."""
+        size = len(signed.body)
+        if size > MOST_AD_BYTES:
+            raise PeerMisbehaved(f"an advertisement has {size} characters; at most {MOST_AD_BYTES} are taken")
         advertisement = read_advertisement(signed)
         peer_id = advertisement.peer_id
         if peer_id == self._signer.peer_id:
@@ -221,11 +232,12 @@ class Directory:
             if teller == peer_id:  # what others pass on may only be old
                 self._clocks[peer_id] = error.behind_seconds, now.boot_us
             raise
-        if known is None and len(self._table) >= MOST_PROVIDERS:
-            raise PeerMisbehaved(f"{peer_id} is not remembered: {MOST_PROVIDERS} providers are known already")
+        full = known is None and len(self._table) >= MOST_PROVIDERS
+        if full or not self._space.take(peer_id, teller, size):
+            raise PeerMisbehaved(f"{peer_id} is not remembered: as many providers are known as there is room for")
         if teller == peer_id:
             self._clocks.pop(peer_id, None)
-        self._put(Entry(advertisement, signed, now.boot_us + advertisement.expires_at - now.wall_us))
+        self._put(Entry(advertisement, signed, now.boot_us + advertisement.expires_at - now.wall_us, teller))
         before = known.advertisement if known is not None else None
         if before is None or before.addresses != advertisement.addresses:
             self._network.add_addresses(peer_id, advertisement.addresses)
@@ -272,6 +284,8 @@ class Directory:
         """Whether it was known. What is left of it in the heap is met when its time comes."""
         if self._table.pop(peer_id, None) is None:
             return False
+        self._space.drop(peer_id)
+        self._owed.pop(peer_id, None)
         del self._ids[bisect_left(self._ids, peer_id)]
         self.offers.drop(peer_id)
         return True
@@ -298,7 +312,38 @@ class Directory:
             return
         offering, addresses = advertisement.offering, advertisement.addresses
         here = offering.channel == self._device.channel
-        await self._save(advertisement.peer_id, lambda p: p.advertise(offering, addresses) if here else p.withdraw())
+        if not here:
+            await self._save(advertisement.peer_id, lambda provider: provider.withdraw())
+            return
+        await self._save(
+            advertisement.peer_id,
+            lambda provider: provider.advertise(offering, addresses),
+            lambda provider: (
+                not provider.would_advertise(offering, addresses) or self._has_budget(advertisement.peer_id)
+            ),
+        )
+
+    def _has_budget(self, peer_id: str) -> bool:
+        """Whether what is known of it may be recorded now. Else it is owed: then its newest word, once there is."""
+        entry = self._table.get(peer_id)
+        if entry is None:
+            return False
+        kind = ADVERTISEMENTS if entry.teller == peer_id else SNAPSHOTS
+        if self._budgets.allows(kind, entry.teller, len(entry.signed.body) + EVENT_BYTES):
+            self._owed.pop(peer_id, None)
+            return True
+        self._owed[peer_id] = None
+        return False
+
+    async def _record_owed(self) -> None:
+        """Those that we know first, the others in turn."""
+        known = [peer_id for peer_id in self._owed if self._budgets.is_known(peer_id)]
+        for peer_id in [*known, *self._owed][:OWED_AT_ONCE]:
+            if self._owed.pop(peer_id, self) is self:
+                continue
+            entry = self._table.get(peer_id)
+            if entry is not None:
+                await self._record_one(entry.advertisement)
 
     async def _expire(self) -> None:
         while (peer_id := self._next_ended()) is not None:
@@ -319,9 +364,16 @@ class Directory:
                 return peer_id
         return None
 
-    async def _save(self, peer_id: str, change: Callable[[Provider], bool]) -> None:
+    async def _save(
+        self,
+        peer_id: str,
+        change: Callable[[Provider], bool],
+        may_change: Callable[[Provider], bool] = lambda _: True,
+    ) -> None:
         try:
             provider = self._log.load(Provider, peer_id) or Provider(peer_id)
+            if not may_change(provider):
+                return
             if change(provider):
                 await self._log.save(provider)
             else:
