@@ -593,7 +593,7 @@ class PeerNetwork(Protocol):
         """How many of others were refused before their handshakes, for their number."""
 
     def is_local(self, peer_id: str) -> bool:
-        """Whether it is connected from this very machine."""
+        """Whether it is connected from this very machine, or was when it was last connected in this run."""
 
     def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None:
         """Remembers where a peer can be dialled (from an advertisement)."""

@@ -70,6 +70,7 @@ class Libp2pNetwork:
         self._topics: dict[str, GossipHandler] = {}
         self._callbacks: list[PeerCallback] = []
         self._connected: dict[str, tuple[Sequence[str], int]] = {}  # observed addresses; since when, Unix seconds
+        self._local: Recent[str, bool] = Recent(4096)  # whether it was last connected from this machine
         self._gossip_waiting = 0
         self._guard = InboundGuard(inbound)
         self._thread: TrioThread | None = None
@@ -269,8 +270,7 @@ class Libp2pNetwork:
         return self._guard.refused
 
     def is_local(self, peer_id: str) -> bool:
-        observed, _ = self._connected.get(peer_id, ((), 0))
-        return bool(observed) and all(of_this_machine(address) for address in observed)
+        return self._local.get(peer_id, False)
 
     # --- who is there ----------------------------------------------------------------------------
     def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None:
@@ -295,6 +295,7 @@ class Libp2pNetwork:
             return
         if connected:
             self._connected[peer_id] = observed, int(time.time())
+            self._local[peer_id] = bool(observed) and all(of_this_machine(address) for address in observed)
             self._saw(peer_id)
         else:
             del self._connected[peer_id]

@@ -117,7 +117,7 @@ class Admission:
         return (
             next(iter(self._of_device()), None)
             or self._of_policy(deployment)
-            or self._strangers.never(deployment)
+            or (None if deployment.funded else self._strangers.never(deployment))
             or self._of_request(deployment)
             or (None if paying is None else _of_payment(paying) or _of_earlier_attempt(paying))
             or self._of_network(deployment)

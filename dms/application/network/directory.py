@@ -17,15 +17,14 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable
 from contextlib import aclosing
 
-from msgspec import Struct
-
 from dms.application.device.device import DeviceService
 from dms.application.loops import Loop, Loops
 from dms.application.network.ad_snapshots import Snapshots
 from dms.application.network.ad_space import MOST_AD_BYTES, AdSpace
-from dms.application.network.budgets import ADVERTISEMENTS, EVENT_BYTES, SNAPSHOTS, Budgets
+from dms.application.network.budgets import Budgets
 from dms.application.network.messages import AD_TOPIC
 from dms.application.network.own_advertisement import OwnAdvertisement
+from dms.application.network.provider_recorder import Entry, ProviderRecorder
 from dms.application.ports import EventLog, PeerNetwork, Signer
 from dms.domain.bounds import Unreadable, read
 from dms.domain.device import Device
@@ -47,18 +46,8 @@ log = logging.getLogger(__name__)
 MOST_PROVIDERS = 200_000  # a bound on what strangers can make us remember
 EXPIRY_SECONDS = 5.0
 CLOCK_KNOWN_SECONDS = 180.0  # how long it is remembered that a provider's clock is another than ours
-OWED_SECONDS, OWED_AT_ONCE = 1.0, 200  # how often what is owed to the log is looked at, and how much of it
+OWED_SECONDS = 1.0  # between two looks at what is still to be recorded
 MOST_TOLD = 1000  # peers of whose bad advertisements the log has a word, and providers whose clocks are known
-
-
-class Entry(Struct, frozen=True, gc=False):
-    """What one provider last said. ends_at: µs of this machine's boot clock, so that a step of the wall clock, by which
-    it was found valid when it came, ends no entry, and keeps none. teller: the peer that it was heard from."""
-
-    advertisement: Advertisement
-    signed: SignedAdvertisement
-    ends_at: int
-    teller: str
 
 
 class Directory:
@@ -84,7 +73,7 @@ class Directory:
         self._snapshots = Snapshots(network, own, self, self.now, self._loops)
         self._table: dict[str, Entry] = {}
         self._budgets, self._space = budgets, AdSpace(budgets.is_known)
-        self._owed: dict[str, None] = {}  # peers whose newest word waits for a budget before it is recorded
+        self._recorder = ProviderRecorder(log, device, budgets, self._table.get, self._restate)
         self.offers = Offers()
         log.index(Provider, self._restate)
         self._ids: list[str] = []  # of the table, in order
@@ -92,7 +81,6 @@ class Directory:
         self._queued: set[str] = set()  # peers with an entry in the heap
         self._clocks: Recent[str, tuple[int, int]] = Recent(MOST_TOLD)  # peer id -> (seconds behind, heard at)
         self._told: Recent[str, None] = Recent(MOST_TOLD)
-        self._heard: asyncio.Queue[Advertisement] = asyncio.Queue(maxsize=10_000)
         self._running: list[Loop] = []
         self._topics: set[str] = set()
         self._channel = ""
@@ -104,9 +92,9 @@ class Directory:
         self._channel = self._device.channel
         self._listen()
         self._running = [
-            self._loops.start("recording of providers", self._record),
+            self._loops.start("recording of providers", self._recorder.run),
             self._loops.start("channel of providers", self._follow_device),
-            self._loops.every(OWED_SECONDS, "providers over their budget", self._record_owed, at_once=False),
+            self._loops.every(OWED_SECONDS, "providers over their budget", self._recorder.record_owed, at_once=False),
             self._loops.every(EXPIRY_SECONDS, "expiry of providers", self._expire, at_once=False),
         ]
         await self._snapshots.start()
@@ -148,7 +136,7 @@ class Directory:
         """Until it is heard of again. Raises NotFound."""
         if not self._drop(peer_id):
             raise NotFound(f"no compute provider {peer_id[:128]} is known")
-        await self._save(peer_id, lambda provider: provider.lose("forgotten on request"))
+        await self._recorder.save(peer_id, lambda provider: provider.lose("forgotten on request"))
 
     def ids_after(self, peer_id: str, most: int) -> tuple[list[str], int]:
         start = bisect_right(self._ids, peer_id)
@@ -169,7 +157,7 @@ class Directory:
     async def _drop_denied(self) -> None:
         for peer_id in self._device.state.policy.peers.deny:
             if self._drop(peer_id):
-                await self._save(peer_id, lambda provider: provider.lose("denied by the owner of this node"))
+                await self._recorder.save(peer_id, lambda provider: provider.lose("denied by the owner of this node"))
 
     def _move(self) -> None:
         """What is shown and matched is that of the channel which this node is on now."""
@@ -285,70 +273,20 @@ class Directory:
         if self._table.pop(peer_id, None) is None:
             return False
         self._space.drop(peer_id)
-        self._owed.pop(peer_id, None)
+        self._recorder.forget(peer_id)
         del self._ids[bisect_left(self._ids, peer_id)]
         self.offers.drop(peer_id)
         return True
 
     # --- what is recorded ----------------------------------------------------------------------------
     def _note(self, advertisement: Advertisement) -> None:
-        """Queued for the log. When the queue is full it is left out; its renewal is heard again."""
-        if self._heard.full():
+        if not self._recorder.note(advertisement):
             self._drop(advertisement.peer_id)
-            return
-        self._heard.put_nowait(advertisement)
-
-    async def _record(self) -> None:
-        """Writes what changed into the log."""
-        while True:
-            heard = await self._heard.get()
-            try:
-                await self._record_one(heard)
-            except Exception:  # one provider must not keep the others from being recorded
-                log.exception("%s is not recorded", heard.peer_id, extra={"action": "ad_failed"})
-
-    async def _record_one(self, advertisement: Advertisement) -> None:
-        if self._device.denies(advertisement.peer_id):  # since it was heard
-            return
-        offering, addresses = advertisement.offering, advertisement.addresses
-        here = offering.channel == self._device.channel
-        if not here:
-            await self._save(advertisement.peer_id, lambda provider: provider.withdraw())
-            return
-        await self._save(
-            advertisement.peer_id,
-            lambda provider: provider.advertise(offering, addresses),
-            lambda provider: (
-                not provider.would_advertise(offering, addresses) or self._has_budget(advertisement.peer_id)
-            ),
-        )
-
-    def _has_budget(self, peer_id: str) -> bool:
-        """Whether what is known of it may be recorded now. Else it is owed: then its newest word, once there is."""
-        entry = self._table.get(peer_id)
-        if entry is None:
-            return False
-        kind = ADVERTISEMENTS if entry.teller == peer_id else SNAPSHOTS
-        if self._budgets.allows(kind, entry.teller, len(entry.signed.body) + EVENT_BYTES):
-            self._owed.pop(peer_id, None)
-            return True
-        self._owed[peer_id] = None
-        return False
-
-    async def _record_owed(self) -> None:
-        """Those that we know first, the others in turn."""
-        known = [peer_id for peer_id in self._owed if self._budgets.is_known(peer_id)]
-        for peer_id in [*known, *self._owed][:OWED_AT_ONCE]:
-            if self._owed.pop(peer_id, self) is self:
-                continue
-            entry = self._table.get(peer_id)
-            if entry is not None:
-                await self._record_one(entry.advertisement)
 
     async def _expire(self) -> None:
         while (peer_id := self._next_ended()) is not None:
             self._drop(peer_id)
-            await self._save(peer_id, lambda p: p.lose("its advertisement was not renewed"))
+            await self._recorder.save(peer_id, lambda p: p.lose("its advertisement was not renewed"))
             await asyncio.sleep(0)
 
     def _next_ended(self) -> str | None:
@@ -363,20 +301,3 @@ class Directory:
             if known is not None:
                 return peer_id
         return None
-
-    async def _save(
-        self,
-        peer_id: str,
-        change: Callable[[Provider], bool],
-        may_change: Callable[[Provider], bool] = lambda _: True,
-    ) -> None:
-        try:
-            provider = self._log.load(Provider, peer_id) or Provider(peer_id)
-            if not may_change(provider):
-                return
-            if change(provider):
-                await self._log.save(provider)
-            else:
-                self._restate(peer_id, provider)  # after a restart the log knows what we only hear of again
-        except DmsError as error:  # of this one: the others' news is recorded all the same
-            log.warning("what changed of %s is not recorded: %s", peer_id, error)

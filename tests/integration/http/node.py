@@ -232,7 +232,9 @@ def settings(
         p2p=P2p(mdns=False),
         job=JobSettings(executor="process", allow_process_for_peers=runs_for_peers, **job),
         funding=funding or Funding(),
-        strangers=Strangers(trust_payments=True),  # tests ask for jobs by hand, as peers that are not connected
+        strangers=Strangers(
+            trust_payments=True, max_share=100
+        ),  # tests ask for jobs by hand, as peers that are not connected
     )
 
 
