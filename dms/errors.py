@@ -84,6 +84,10 @@ class OutOfOrder(Conflict):
     pass
 
 
+class Outdated(Conflict):
+    """What was to be changed is not what the caller knew any more."""
+
+
 class Unavailable(DmsError):
     pass
 
@@ -209,6 +213,7 @@ TOLD = (  # the first that fits counts
     Told(InvalidInput, 400, "invalid"),
     Told(Forbidden, 403, "forbidden", Exit.DENIED),
     Told(NotFound, 404, "not_found", Exit.NOT_FOUND),
+    Told(Outdated, 412, "", Exit.CONFLICT),
     Told(Conflict, 409, "conflict", Exit.CONFLICT),
     Told(Gone, 410, "", Exit.NOT_FOUND),
     Told(ExecutionError, 422),

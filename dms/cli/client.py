@@ -76,6 +76,11 @@ class Api:
         answer = self._answered("GET", path, query)
         return _decoded(answer), int(answer.headers.get("x-total", 0))
 
+    def get_tagged(self, path: str) -> tuple[Any, str]:
+        """(what is there, the name of this version of it; empty where an older daemon gives none)"""
+        answer = self._answered("GET", path, {})
+        return _decoded(answer), answer.headers.get("etag", "")
+
     def get_slowly(self, path: str, timeout_seconds: float, **query: object) -> Any:
         """Where the answer may take longer than usual."""
         return self._ask("GET", path, query, timeout_seconds=timeout_seconds)
@@ -84,8 +89,9 @@ class Api:
         """timeout_seconds: where the answer may take longer than usual."""
         return self._ask("POST", path, query, body, timeout_seconds)
 
-    def put(self, path: str, body: object) -> Any:
-        return self._ask("PUT", path, {}, body)
+    def put(self, path: str, body: object, tag: str) -> Any:
+        """tag: of the version that it replaces, as `get_tagged` told. Raises Failure, Exit.CONFLICT for another."""
+        return _decoded(self._answered("PUT", path, {}, body, headers={"if-match": tag} if tag else {}))
 
     def delete(self, path: str, **query: object) -> Any:
         return self._ask("DELETE", path, query)
@@ -154,11 +160,14 @@ class Api:
         query: Mapping[str, object],
         body: object = None,
         timeout_seconds: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """Raises Failure."""
         patience = httpx.Timeout(timeout_seconds, connect=5.0) if timeout_seconds else PATIENCE
         with self._failures():
-            answer = self._http.request(method, path, params=_given(query), json=body, timeout=patience)
+            answer = self._http.request(
+                method, path, params=_given(query), json=body, timeout=patience, headers=headers
+            )
         _check(answer)
         return answer
 

@@ -208,8 +208,11 @@ class Root(Group):
         del standalone_mode, windows_expand_args
         streams.prepare()
         name = prog_name or "nunet"
-        code = self._code(list(sys.argv[1:] if args is None else args), name, complete_var, extra)
-        sys.exit(_flushed(code))
+        try:
+            code = _flushed(self._code(list(sys.argv[1:] if args is None else args), name, complete_var, extra))
+        except KeyboardInterrupt:  # again, while it was ending: all was said
+            code = Exit.INTERRUPTED
+        sys.exit(code)
 
     def _code(self, args: list[str], name: str, complete_var: str | None, extra: Mapping[str, Any]) -> int:
         """Runs the command, and tells how it failed."""

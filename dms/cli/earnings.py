@@ -35,7 +35,7 @@ def add_to(cli: Group) -> None:
         It counts jobs that were paid for and are over. The device is the machine that ran the job.
         """
         if as_csv and not state.output.for_people:
-            raise Failure("--csv and --output are two forms", Exit.USAGE, "give one of them")
+            raise Failure("--csv and --output exclude each other", Exit.USAGE)
         if as_csv:
             _print_csv(state, by, wanted)
             return
@@ -59,5 +59,5 @@ def add_to(cli: Group) -> None:
 
 
 def _print_csv(state: State, by: str, wanted: dict[str, str | None]) -> None:
-    for line in state.api().raw_lines("/earnings", by=by, limit=LARGEST_PAGE, format="csv", **wanted):
+    for line in state.api().raw_lines("/earnings", by=by, format="csv", **wanted):
         click.echo(line, nl=False)

@@ -74,12 +74,21 @@ class Watched:
     def _interrupted(self) -> None:
         """Returns when the job is told to stop, and its end is waited for. Raises KeyboardInterrupt to leave it."""
         if self._wait and can_ask() and self._wants_stop():
-            self._api.post(f"/jobs/{in_path(self.job_id)}/stop", {"reason": ""})
-            say(f"job {self.job_id} was told to stop; waiting for its end")
+            self._stop()
             return
         job = self.job_id
         say(f"\njob {job} goes on; watch it: nunet job logs -f {job}    stop it: nunet job stop {job}")
         raise KeyboardInterrupt
+
+    def _stop(self) -> None:
+        try:
+            self._api.post(f"/jobs/{in_path(self.job_id)}/stop", {"reason": ""})
+        except Failure as failure:
+            if failure.exit_code != Exit.CONFLICT:
+                raise
+            say(f"it is not stopped: {failure.message}")  # it ended meanwhile, and how is told next
+        else:
+            say(f"job {self.job_id} was told to stop; waiting for its end")
 
     def _wants_stop(self) -> bool:
         try:

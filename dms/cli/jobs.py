@@ -19,7 +19,7 @@ from dms.errors import Exit
 if TYPE_CHECKING:
     from dms.cli.output import Column
 
-
+VERIFY_SECONDS = 120.0  # the output may be long
 ATTEMPTS: list[Column] = [
     ("FAILED ATTEMPT", "attempt"),
     ("PROVIDER", "peer"),
@@ -36,7 +36,7 @@ def add_to(cli: Group) -> None:
     job_run.add_to(group)
     results.add_to(group)
     job_lists.add_to(group)
-    for add in (_add_describe, _add_history, _add_why):
+    for add in (_add_describe, _add_history, _add_verify, _add_why):
         add(group)
     _add_logs(group)
     job_plot.add_to(group)
@@ -84,6 +84,28 @@ def _add_history(group: Group) -> None:
             ("HASH", lambda row: str(row["hash"])[:16]),
         ]
         state.output.rows(events, columns)
+
+
+def _add_verify(group: Group) -> None:
+    @command(group, "verify", "nunet job verify @last\nnunet job verify <job-id> -o json")
+    @pass_state
+    @job_argument
+    def verify(state: State, *, job_id: str) -> None:
+        """Check the record of a job: its events, the provider's signatures, its output, and peers' signatures since.
+
+        Exits with 1 if anything is not as it was recorded. What nothing can tell of yet is open, and no failure.
+        `nunet audit verify` checks the whole history.
+        """
+        found = state.api().get_slowly(f"/jobs/{in_path(job_id)}/verification", VERIFY_SECONDS)
+        if state.output.for_people:
+            state.output.rows(found["checks"], [("CHECK", "name"), ("RESULT", "result"), ("FOUND", "detail")])
+        else:
+            state.output.record(found)
+        if found["result"] == "wrong":
+            raise Failure(
+                f"the record of job {job_id} is not what was recorded",
+                hint="the other side of the job has its own copy; nunet audit verify checks all that is stored here",
+            )
 
 
 def _add_why(group: Group) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import click
 
 from dms.cli import (
@@ -91,4 +93,7 @@ for module in (
 
 def main() -> None:
     """Never returns: exits with one of the codes above."""
-    cli.main(prog_name="nunet")
+    try:
+        cli.main(prog_name="nunet")
+    finally:  # what is left takes a moment; Ctrl-C in it would show a traceback, and change the code
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,9 @@ from dms.errors import Exit
 if TYPE_CHECKING:
     from dms.cli.client import Api
 
+MOST_TRIES = 20  # while others change the lists each time
+Lists = dict[str, list[str]]
+"""allow, deny: entries"""
 _KINDS = {"image": "images", "peer": "peers"}
 
 
@@ -24,8 +28,8 @@ def add_to(cli: Group) -> None:
     )
     cli.add_command(group)
     _add_show(group)
-    for word, text in (("allow", "Take only what is on this list."), ("deny", "Never take it, even if it is allowed.")):
-        _add_change(group, word, text)
+    _add_change(group, "allow", "Take only what is on this list.")
+    _add_change(group, "deny", "Never take these, even if they are allowed.")
     _add_remove(group)
     _add_refused(group)
 
@@ -57,12 +61,11 @@ def _add_change(group: Group, word: str, text: str) -> None:
     @click.argument("entries", nargs=-1, required=True, metavar="ENTRY...")
     @pass_state
     def change(state: State, kind: str, entries: tuple[str, ...]) -> None:
-        api = state.api()
-        policy = api.get("/device/policy")
-        kept = policy[_KINDS[kind]][word]
-        kept += [entry for entry in dict.fromkeys(entries) if entry not in kept]
-        _put(api, policy)
-        say(f"{word} {kind}: {', '.join(kept)}")
+        def added(lists: Lists) -> Lists:
+            return lists | {word: list(dict.fromkeys([*lists[word], *entries]))}
+
+        lists = change_lists(state.api(), _KINDS[kind], added)
+        say(f"{word} {kind}: {', '.join(lists[word])}")
 
     change.help = f"{text}\n\nIt holds at once for what is asked from then on; jobs that run go on."
 
@@ -74,14 +77,14 @@ def _add_remove(group: Group) -> None:
     @pass_state
     def remove(state: State, kind: str, entries: tuple[str, ...]) -> None:
         """Take entries off both lists, allow and deny."""
-        api = state.api()
-        policy = api.get("/device/policy")
-        lists: dict[str, list[str]] = policy[_KINDS[kind]]
-        missing = [entry for entry in entries if entry not in lists["allow"] + lists["deny"]]
-        if missing:
-            raise Failure(f"not on a list: {', '.join(missing)}", Exit.NOT_FOUND, "nunet policy show")
-        policy[_KINDS[kind]] = {word: [entry for entry in kept if entry not in entries] for word, kept in lists.items()}
-        _put(api, policy)
+
+        def without(lists: Lists) -> Lists:
+            missing = [entry for entry in entries if entry not in lists["allow"] + lists["deny"]]
+            if missing:
+                raise Failure(f"not on a list: {', '.join(missing)}", Exit.NOT_FOUND, "nunet policy show")
+            return {word: [entry for entry in kept if entry not in entries] for word, kept in lists.items()}
+
+        change_lists(state.api(), _KINDS[kind], without)
         say(f"removed: {', '.join(entries)}")
 
 
@@ -95,5 +98,19 @@ def _add_refused(group: Group) -> None:
         state.output.rows(rows, [*columns, ("REASON", "reason")], "nothing was refused")
 
 
-def _put(api: Api, policy: dict[str, Any]) -> None:
-    api.put("/device/policy", policy)
+def change_lists(api: Api, kind: str, change: Callable[[Lists], Lists]) -> Lists:
+    """Those of `images` or `peers`, as they are afterwards; changed anew where somebody else changed them meanwhile.
+    Raises Failure."""
+    tries = 0
+    while True:
+        policy, tag = api.get_tagged("/device/policy")
+        lists = change(policy[kind])
+        policy[kind] = lists
+        try:
+            api.put("/device/policy", policy, tag)
+        except Failure as failure:
+            tries += 1
+            if failure.exit_code != Exit.CONFLICT or tries == MOST_TRIES:
+                raise
+        else:
+            return lists

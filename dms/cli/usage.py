@@ -30,7 +30,7 @@ def add_to(cli: Group) -> None:
         machine = {"job_id": "this machine", "samples": found["machine"]}
         shown = [machine, *found["jobs"]] if found["machine"] else found["jobs"]
         columns = [(name, name) for name in ("JOB", "CORES", "CPU", "MEMORY (MB)", "MEMORY", "GPU (%)", "GPU")]
-        state.output.rows([_row(one) for one in shown if one["samples"]], columns, "nothing was looked at yet")
+        state.output.rows([_row(one) for one in shown if one["samples"]], columns, "there are no samples yet")
 
 
 def _row(of: Mapping[str, Any]) -> dict[str, Any]:

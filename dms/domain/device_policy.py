@@ -6,7 +6,9 @@ What is denied is denied even if it is allowed. An empty list of what is allowed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from hashlib import sha256
 
+import msgspec
 from msgspec import Struct
 
 from dms.domain.image import ImageReference
@@ -29,6 +31,11 @@ class DevicePolicy(Struct, frozen=True, kw_only=True):
 
     images: Lists = Lists()
     peers: Lists = Lists()
+
+    @property
+    def digest(self) -> str:
+        """Of what the lists say, 32 hexadecimal digits."""
+        return sha256(msgspec.json.encode(self)).hexdigest()[:32]
 
     def check(self, own_peer_id: str) -> None:
         """Raises InvalidInput that names each entry which is wrong."""

@@ -138,6 +138,15 @@ async def test_a_denied_provider_is_forgotten_and_chosen_for_no_job_until_it_is_
     await wait_for(pair.is_told)
 
 
+async def test_a_provider_that_was_denied_while_the_log_was_not_followed_is_forgotten_too(pair: World) -> None:
+    requester = pair.requester
+    await requester.directory.close()
+    await requester.device.change_policy(DevicePolicy(peers=Lists(deny=(pair.provider_id,))))
+    assert pair.is_known()
+    await requester.directory.start()
+    await wait_for(lambda: not pair.is_known())
+
+
 async def test_the_lists_are_kept_and_their_past_is_shown(pair: World) -> None:
     before = pair.provider.log.head
     await change(pair, peers=Lists(deny=(STRANGER,)), images=Lists(allow=("ghcr.io/nunet/*",)))

@@ -46,6 +46,7 @@ def test_a_word_that_nobody_knows_is_the_peers_fault(word: str) -> None:
         (404, Exit.NOT_FOUND),
         (409, Exit.CONFLICT),
         (410, Exit.NOT_FOUND),
+        (412, Exit.CONFLICT),
         (422, Exit.FAILURE),
         (500, Exit.FAILURE),
         (503, Exit.FAILURE),

@@ -60,7 +60,7 @@ the DMS. The packages of releases contain them. The API is described at <a href=
 
 
 class StaticFile(NamedTuple):
-    """packed: by gzip; empty when that is no smaller."""
+    """packed: by gzip; empty when that is no smaller. etag: weak, as both have the same."""
 
     body: bytes
     packed: bytes
@@ -84,7 +84,7 @@ def files(folder: Path) -> Mapping[str, StaticFile]:
             packed=packed.read_bytes() if packed.is_file() else b"",
             media=_TYPES[path.suffix],
             cache=_FOR_EVER if name.startswith("assets/") else _ASK_AGAIN,
-            etag=f'"{hashlib.sha256(body).hexdigest()[:32]}"',
+            etag=f'W/"{hashlib.sha256(body).hexdigest()[:32]}"',
         )
     return found
 
@@ -102,7 +102,7 @@ async def page(request: Request, _api: Api) -> HTTPResponse:
 def _served(request: Request, file: StaticFile) -> HTTPResponse:
     headers = {**_HEADERS, "cache-control": file.cache, "etag": file.etag}
     known = request.headers.get("if-none-match", "")
-    if file.etag in {tag.strip().removeprefix("W/") for tag in known.split(",")}:
+    if {"*", file.etag.removeprefix("W/")} & {tag.strip().removeprefix("W/") for tag in known.split(",")}:
         return HTTPResponse(None, 304, headers)
     if file.packed and takes_gzip(request):
         return HTTPResponse(file.packed, 200, {**headers, "content-encoding": "gzip"}, file.media)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
@@ -13,7 +14,7 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http.job_lists import PEER, ROLE, ROLES, SINCE, UNTIL, between, checked_role
 from dms.adapters.http.past import AS_OF, views_at
-from dms.adapters.http.replies import list_reply, preferred, query, query_choice, query_int
+from dms.adapters.http.replies import LARGEST, list_reply, preferred, query, query_choice, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, choice, whole
 from dms.errors import InvalidInput
 from projections.base import KEY, Condition
@@ -53,28 +54,50 @@ Groups = Mapping[tuple[str, str, str], tuple[int, ...]]
 """(group, role, reward) -> (jobs, and what they cost, as COST has it)"""
 
 
+class Listed(NamedTuple):
+    """A page of groups. in_all: how many there are."""
+
+    rows: list[Earnings]
+    in_all: int
+    total: Earnings
+    next_token: str
+
+
 async def earnings(request: Request, api: Api) -> HTTPResponse:
-    """By day unless told otherwise; a page of CSV has no sums."""
+    """By day unless told otherwise; CSV has no sums, and all rows unless a limit is given."""
     by = query_choice(request, "by", *BY) or "day"
     form = _format(request)
-    limit, after = query_int(request, "limit", PAGE, LARGEST_PAGE, lowest=1), query(request, "after")
+    limit = query_int(request, "limit", PAGE if form == "json" else LARGEST, LARGEST_PAGE, lowest=1)
+    after, descending = query(request, "after"), query_choice(request, "order", "asc", "desc") == "desc"
     where = _wanted(request)
     views = await views_at(request, api)
     found: Any = await views.totals(_JOBS, (_COLUMNS[by], "role", "reward"), where, COST)
-    groups = _grouped(found, _naming(by, api.services.network.peer_id))
-    names = sorted(groups, reverse=query_choice(request, "order", "asc", "desc") == "desc")
-    behind = names[names.index(after) + 1 :] if after in groups else _from(after, names)
-    rows = [_earnings(name, groups[name]) for name in behind[:limit]]
+    naming = _naming(by, api.services.network.peer_id)
+    # By job there are as many groups as jobs.
+    listed = await asyncio.to_thread(_listed, found, naming, after, limit, descending=descending)
     if form == "csv":
-        return _csv_reply(by, rows, len(names))
+        return _csv_reply(by, await asyncio.to_thread(as_csv, by, listed.rows), listed.in_all)
     answer = EarningsAnswer(
         by=by,  # type: ignore[arg-type]  # one of BY
         position=request.ctx.position,
-        items=rows,
+        items=listed.rows,
+        total=listed.total,
+        next_token=listed.next_token,
+    )
+    return list_reply(answer, listed.in_all)
+
+
+def _listed(found: Groups, naming: Callable[[str, str], str], after: str, limit: int, *, descending: bool) -> Listed:
+    """Raises InvalidInput."""
+    groups = _grouped(found, naming)
+    names = sorted(groups, reverse=descending)
+    behind = names[names.index(after) + 1 :] if after and after in groups else _from(after, names)
+    return Listed(
+        rows=[_earnings(name, groups[name]) for name in behind[:limit]],
+        in_all=len(names),
         total=_earnings("", [part for parts in groups.values() for part in parts]),
         next_token=behind[limit - 1] if len(behind) > limit else "",
     )
-    return list_reply(answer, len(names))
 
 
 def _from(after: str, names: list[str]) -> list[str]:
@@ -143,9 +166,9 @@ def _earnings(group: str, parts: Iterable[Part]) -> Earnings:
 
 
 # --- CSV ---------------------------------------------------------------------------------------------
-def _csv_reply(by: str, rows: Iterable[Earnings], total: int) -> HTTPResponse:
+def _csv_reply(by: str, text: str, total: int) -> HTTPResponse:
     headers = {"x-total": str(total), "content-disposition": f'attachment; filename="earnings-by-{by}.csv"'}
-    return HTTPResponse(as_csv(by, rows).encode(), 200, headers, f"{CSV}; charset=utf-8; header=present")
+    return HTTPResponse(text.encode(), 200, headers, f"{CSV}; charset=utf-8; header=present")
 
 
 def as_csv(by: str, rows: Iterable[Earnings]) -> str:
@@ -176,7 +199,8 @@ ROUTES = (
                       choice(*BY)),
             ROLE, SINCE, UNTIL, PEER, AS_OF,
             Parameter("order", "Of the groups: upwards or downwards; upwards when absent.", choice("asc", "desc")),
-            Parameter("limit", "Most rows in the answer.", whole(LARGEST_PAGE, lowest=1, default=PAGE)),
+            Parameter("limit", "Most rows in the answer; as CSV all when absent.",
+                      whole(LARGEST_PAGE, lowest=1, default=PAGE)),
             Parameter("after", "Continue after this one: a page's next_token."),
             Parameter("format", "In place of the header Accept.", choice("json", "csv")),
         ),

@@ -85,7 +85,7 @@ class JobStream:
             try:
                 await self._start()
                 while self.terminal is None:
-                    await self._changed()
+                    await self._outputs.changed(self.job_id, self.seq, self._growing, self._stirred)
                     await self._send_new()
                     self._send_growing()
             except Unavailable as error:
@@ -120,21 +120,6 @@ class JobStream:
     @property
     def _name(self) -> str:
         return f"{Job.KIND}-{self.job_id}"
-
-    async def _changed(self) -> None:
-        """Returns once there may be a new event or line, or another one that grows."""
-        line = asyncio.create_task(self._outputs.wait(self.job_id, self.seq))
-        event = asyncio.create_task(self._stirred.wait())
-        growing = asyncio.create_task(self._outputs.wait_growing(self.job_id, self._growing))
-        try:
-            await asyncio.wait({line, event, growing}, return_when=asyncio.FIRST_COMPLETED)
-            if line.done():
-                line.result()
-        finally:
-            await cancelled(line)
-            event.cancel()
-            growing.cancel()
-        self._stirred.clear()
 
     async def _send_new(self) -> None:
         """Events as they come; the last of them only behind all lines. A line is stored before the end is

@@ -28,8 +28,8 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 _PARAMETER = re.compile(r"""\s*;\s*(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^\s;"]*))?\s*""")
 _UTF_8 = ("utf-8", "utf8")
 _METHODS = "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"
-_HEADERS = "Origin, Content-Length, Content-Type, X-Request-ID, Traceparent, X-Log-Token"
-_EXPOSED = "X-Request-ID, Link, X-Position, X-Total, X-Head"
+_HEADERS = "Origin, Content-Length, Content-Type, X-Request-ID, Traceparent, X-Log-Token, If-Match"
+_EXPOSED = "X-Request-ID, Link, X-Position, X-Total, X-Head, ETag"
 _PREFLIGHT_SECONDS = 12 * 3600
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -142,7 +143,21 @@ def _place_of(wanted: str, *, match_case: bool) -> Callable[[str], int]:
     if match_case:
         return lambda text: text.find(wanted)
     lower = wanted.lower()
-    return lambda text: text.lower().find(lower)
+
+    def place(text: str) -> int:
+        lowered = text.lower()
+        at = lowered.find(lower)
+        return at if len(lowered) == len(text) else _in_original(text, at)
+
+    return place
+
+
+def _in_original(text: str, at: int) -> int:
+    """A place in the text in lower case, in which some characters are two."""
+    if at < 0:
+        return at
+    ends = accumulate(len(character.lower()) for character in text)
+    return next((place for place, end in enumerate(ends) if end > at), len(text))
 
 
 _TOKEN = Parameter("token", "The job's token, from its log_url; or in the header X-Log-Token.", example="c2" * 16)

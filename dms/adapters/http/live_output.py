@@ -85,23 +85,9 @@ class OutputFeed:
             self.round += 1
             self._changed.wake()
             await asyncio.sleep(PAUSE_SECONDS)
-            await self._something_new(last, growing)
+            await self._outputs.changed(self.job_id, last, growing, self._stirred)
         except LogUnavailable:  # its readers are told by their own reads
             await asyncio.sleep(RETRY_SECONDS)
-
-    async def _something_new(self, last: int, growing: tuple[GrowingLine, ...]) -> None:
-        line = asyncio.create_task(self._outputs.wait(self.job_id, last))
-        grown = asyncio.create_task(self._outputs.wait_growing(self.job_id, growing))
-        stirred = asyncio.create_task(self._stirred.wait())
-        try:
-            await asyncio.wait({line, grown, stirred}, return_when=asyncio.FIRST_COMPLETED)
-            for done in (line, grown):
-                if done.done():
-                    done.result()
-        finally:
-            for task in (line, grown, stirred):
-                await cancelled(task)
-        self._stirred.clear()
 
 
 class OutputFeeds:

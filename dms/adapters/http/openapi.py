@@ -27,6 +27,7 @@ MEANINGS = {
     410: "It was there, and was archived.",
     413: "The body is too large.",
     415: "The body must be JSON, in UTF-8.",
+    412: "It is not what If-Match names any more; read it again.",
     421: "This server has another name; see the setting rest.allowed_hosts.",
     416: "There is no such part of it.",
     422: "The job can't be run as asked.",
@@ -52,8 +53,16 @@ HEADERS: Mapping[str, Any] = {
         "description": "How many there are in all, on this page and others.",
         "schema": {"type": "integer", "minimum": 0},
     },
+    "etag": {
+        "description": "Names this version of it; a change takes it as If-Match.",
+        "schema": {"type": "string"},
+    },
 }
-_WITH_HEADER = {"x-position": "shows_position", "x-total": "counted"}  # which property of a route says so
+IF_MATCH = Parameter(
+    "If-Match", "Only change it while it is that version: the ETag of an answer; any when absent.", example="*"
+)
+_WITH_HEADER = {"x-position": "shows_position", "x-total": "counted", "etag": "tagged"}
+"""Which property of a route says so."""
 NO_NUL = "^[^\\u0000]*$"
 _STEP = re.compile(r"<(\w+)(?::\w+)?>")
 _ABOUT = """Runs container jobs on the machines of a decentralised network.
@@ -175,6 +184,8 @@ def _operation(route: Route, shapes: Shapes) -> dict[str, Any]:
         "parameters": [*_path_parameters(route.address), *map(_query_parameter, route.query)],
         "responses": responses,
     }
+    if route.takes_tags:
+        found["parameters"].append(_parameter_object(IF_MATCH, "header"))
     if route.description:
         found["description"] = route.description
     if route.deprecated:
@@ -192,7 +203,8 @@ def _with_example(media: dict[str, Any], route: Route) -> dict[str, Any]:
 def _always(route: Route) -> tuple[int, ...]:
     changing = () if route.method == "GET" else CHANGING
     asked = (400,) if route.query or route.body else ()  # a parameter twice, a body that is not JSON
-    return (*COMMON, *asked, *changing, *(() if route.early else (503,)))
+    outdated = (412,) if route.takes_tags else ()
+    return (*COMMON, *asked, *outdated, *changing, *(() if route.early else (503,)))
 
 
 def _answer(route: Route, shapes: Shapes) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from sanic import HTTPResponse, Request
 from dms.adapters.http.answers import Time
 from dms.adapters.http.examples import JOB_ID, PEER_ID
 from dms.adapters.http.past import AS_OF, views_at
-from dms.adapters.http.replies import iso, json_reply
+from dms.adapters.http.replies import iso, json_reply, known_tags
 from dms.adapters.http.routes import Api, Route
 from dms.adapters.http.strict_json import parse
 from dms.domain.device_policy import MOST_ENTRIES, DevicePolicy, Lists
@@ -65,15 +65,15 @@ class RefusedList(Struct, frozen=True, kw_only=True):
 
 async def show(request: Request, api: Api) -> HTTPResponse:
     row = await (await views_at(request, api)).get(_VIEW, OWN)
-    return json_reply(_shown(DevicePolicy() if row is None else row.policy))
+    return _reply(DevicePolicy() if row is None else row.policy)
 
 
 async def change(request: Request, api: Api) -> HTTPResponse:
-    """400 names each entry that is wrong."""
+    """400 names each entry that is wrong; 412 where If-Match names other lists than there are."""
     body = parse(request.body, PolicyBody)
     policy = DevicePolicy(images=_lists(body.images), peers=_lists(body.peers))
-    await api.services.device.change_policy(policy)
-    return json_reply(_shown(policy))
+    await api.services.device.change_policy(policy, known_tags(request))
+    return _reply(policy)
 
 
 async def refusals(_request: Request, api: Api) -> HTTPResponse:
@@ -90,6 +90,10 @@ async def refusals(_request: Request, api: Api) -> HTTPResponse:
         for one in api.services.refusals.newest()
     ]
     return json_reply(RefusedList(items=items))
+
+
+def _reply(policy: DevicePolicy) -> HTTPResponse:
+    return json_reply(_shown(policy), headers={"etag": f'"{policy.digest}"'})
 
 
 def _shown(policy: DevicePolicy) -> Policy:
@@ -114,12 +118,14 @@ _TAGS = ("device",)
 ROUTES = (
     Route(
         "GET", "/device/policy", show, "Whose jobs, and which images, are taken.", query=(AS_OF,), answer=Policy,
-        answer_example=_POLICY, errors=(400,), tags=_TAGS,
+        answer_example=_POLICY, errors=(400,), tags=_TAGS, tagged=True,
     ),
     Route(
         "PUT", "/device/policy", change, "Change whose jobs, and which images, are taken.", PolicyBody,
         body_example=_POLICY, answer=Policy, answer_example=_POLICY, errors=(400,), tags=_TAGS,
-        description="The whole of it: what is left out of a list is not on it any more. It holds at once for what is "
+        tagged=True,
+        description="The whole of it: what is left out of a list is not on it any more. With the ETag of the lists "
+        "that were read as `If-Match`, nothing that others changed meanwhile is lost. It holds at once for what is "
         "asked from then on, beside `job.image_allow` and `job.image_deny`; jobs that run go on. Of a denied peer "
         "nothing is taken: no job, file or chat, and no offer of its own.",
     ),

@@ -17,6 +17,7 @@ from dms.errors import InvalidInput, NotFound
 _encoder = msgspec.json.Encoder()
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _JOB_ID = re.compile(UUID_PATTERN)
+_STRONG_TAG = re.compile(r'(?<!W/)"([^"]*)"')
 _WEIGHT = re.compile(r"[01](\.[0-9]{0,3})?")
 LARGEST = 2**62
 
@@ -64,6 +65,13 @@ def time_us(text: str) -> int:
     moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def known_tags(request: Request) -> frozenset[str] | None:
+    """The versions of a thing that the client lets be changed, from If-Match; None: any. A weak tag names none.
+    Source: RFC 9110, section 13.1.1."""
+    given = ",".join(request.headers.getall("if-match", [])).strip()
+    return None if given in ("", "*") else frozenset(_STRONG_TAG.findall(given))
 
 
 def query(request: Request, name: str, default: str = "") -> str:

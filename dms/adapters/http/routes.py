@@ -107,6 +107,7 @@ class Route:
     a tuple where items differ.
     changes: a GET that changes something, as some of the original's do: web pages of elsewhere may not ask for it.
     counted: its header x-total says how many there are in all.
+    tagged: its header etag names this version of what it answers; a change of it takes that as If-Match.
     secret: its answer tells one, so it is never compressed.
     errors: statuses beyond those of every route (`openapi.COMMON`). body_example, answer_example: JSON values.
     """
@@ -133,10 +134,15 @@ class Route:
     changes: bool = False
     secret: bool = False
     counted: bool = False
+    tagged: bool = False
 
     @property
     def address(self) -> str:
         return self.path if self.root else PREFIX + self.path
+
+    @property
+    def takes_tags(self) -> bool:
+        return self.tagged and self.method != "GET"
 
     @property
     def shows_position(self) -> bool:

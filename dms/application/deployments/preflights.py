@@ -11,7 +11,7 @@ from dms.application.deployments.holds import Holds
 from dms.application.deployments.strangers import Refusal
 from dms.application.device.device import DeviceService
 from dms.application.device.engine import EngineWatch
-from dms.application.device.refusals import Refusals
+from dms.application.device.refusals import LONGEST_REASON, Refusals
 from dms.application.network.budgets import QUESTIONS, Budgets
 from dms.application.network.messages import (
     PREFLIGHT,
@@ -32,8 +32,6 @@ from dms.errors import (
     Forbidden,
     ImageUnavailable,
 )
-
-LONGEST_REASON = 1000  # characters
 
 
 class Preflights:

@@ -128,7 +128,7 @@ class UsageWatch:
     # --- the looks -----------------------------------------------------------------------------------
     async def watch(self, job_id: str, gpu_uuids: Sequence[str]) -> None:
         """Looks at a job until cancelled."""
-        ring = self._jobs[job_id] = self._jobs.get(job_id) or Ring()
+        ring = self._jobs.get(job_id) or Ring()
         before: Usage | None = None
         while True:
             try:
@@ -139,6 +139,7 @@ class UsageWatch:
                 usage = None
             if usage is not None:
                 readings = await self._gpus.read() if gpu_uuids else ()
+                self._jobs[job_id] = ring  # it may have been forgotten meanwhile
                 self._add(job_id, ring, before, usage, [r for r in readings if r.uuid in gpu_uuids])
             before = usage
             await asyncio.sleep(self.every_seconds)
@@ -158,7 +159,7 @@ class UsageWatch:
             reader.put(Used(job_id, sample))
 
     def _forget_old(self) -> None:
-        """Of jobs that ended so long ago. One that is watched and can't be looked at begins anew."""
+        """Of jobs of which nothing was seen for so long."""
         now = self._clock()
         for job_id in [job_id for job_id, ring in self._jobs.items() if not ring.newest(now)]:
             del self._jobs[job_id]

@@ -19,7 +19,7 @@ from dms.domain.image import parse_image
 from dms.domain.network import Network
 from dms.domain.reservations import Reservations
 from dms.domain.resources import LEAST_MEMORY_MB, Gpu, Resources, least_cpu_mhz
-from dms.errors import Conflict, InvalidInput
+from dms.errors import Conflict, InvalidInput, Outdated
 
 log = logging.getLogger(__name__)
 
@@ -185,9 +185,13 @@ class DeviceService:
             return ""
         return self.state.policy.objection_to_image(reference, [digest])
 
-    async def change_policy(self, policy: DevicePolicy) -> bool:
-        """Whether anything changed. Raises InvalidInput, naming each entry that is wrong."""
+    async def change_policy(self, policy: DevicePolicy, known: Collection[str] | None = None) -> bool:
+        """Whether anything changed. known: digests of the policies that may be replaced; None: whichever is there.
+        Raises InvalidInput, naming each entry that is wrong; Outdated when another one is there."""
         device = self.state
+        if known is not None and device.policy.digest not in known:
+            await self._log.save(device)  # of that change: who reads again reads what is there
+            raise Outdated("the lists were changed meanwhile; read them again")
         changed = device.change_policy(policy)
         await self._log.save(device)
         return changed

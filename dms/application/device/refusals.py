@@ -12,6 +12,7 @@ from dms.domain.device_policy import PEER_DENIED
 from dms.errors import Forbidden
 from dms.recent import Recent
 
+LONGEST_REASON = 1000  # characters, of what a peer is told too
 MOST_KEPT = 200  # strangers can make us remember so many
 
 
@@ -35,6 +36,7 @@ class Refusals:
         self._kept: Recent[tuple[str, str, str], RefusedLately] = Recent(MOST_KEPT)
 
     def note(self, peer_id: str, kind: str, reason: str, job_id: str = "") -> None:
+        reason = reason[:LONGEST_REASON]
         now, key = self._now(), (peer_id, kind, reason)
         before = self._kept.get(key)
         if before is not None:

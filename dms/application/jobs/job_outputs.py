@@ -3,6 +3,7 @@ one before. Each attempt's is stored by itself, byte for byte as its provider ha
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 
 from dms.application.growing_lines import GrowingLine
 from dms.application.ports import EventLog, LogLine, OutputGap, OutputStore, StoredOutput
+from dms.application.tasks import cancelled
 from dms.domain.deployment import Deployment
 from dms.domain.job import Job
 
@@ -93,6 +95,23 @@ class JobOutputs:
     async def wait_growing(self, job_id: str, known: tuple[GrowingLine, ...]) -> None:
         """Returns once they are others than those. It tells of no attempt that begins meanwhile, either."""
         await self.store.growing.wait(self._parts(job_id)[-1].output, known)
+
+    async def changed(self, job_id: str, after: int, growing: tuple[GrowingLine, ...], stirred: asyncio.Event) -> None:
+        """Returns once there may be lines behind line `after`, others grow than those, or the event is set; it is
+        cleared. Raises LogUnavailable."""
+        looks = [
+            asyncio.ensure_future(look)
+            for look in (self.wait(job_id, after), self.wait_growing(job_id, growing), stirred.wait())
+        ]
+        try:
+            await asyncio.wait(looks, return_when=asyncio.FIRST_COMPLETED)
+            for look in looks:
+                if look.done():
+                    look.result()
+        finally:
+            for look in looks:
+                await cancelled(look)
+        stirred.clear()
 
     def _parts(self, job_id: str) -> list[Part]:
         job = self._log.load(Job, job_id)

@@ -150,6 +150,7 @@ class Directory:
         batches = self._log.subscribe(self._log.head, topics=(Device.Onboarded.TOPIC, Device.PolicyChanged.TOPIC))
         async with aclosing(batches):
             self._move()  # to where it was onboarded before
+            await self._drop_denied()  # while nothing was followed
             async for _ in batches:
                 self._move()
                 await self._drop_denied()

@@ -16,6 +16,7 @@ from dms.domain.event import Fact, decode, event_type
 from dms.domain.hold import Hold
 from dms.domain.resources import Gpu, Resources
 from dms.errors import LogCorrupt
+from projections.base import fold
 from projections.jobs import OPEN_STATUSES, JobRow, Jobs
 
 PREFIX = "io.nunet.dms."
@@ -99,10 +100,9 @@ class Board:
             before = self.jobs.get(job_id)
             if before is not None and fact.position <= before.position:
                 continue
-            after = _JOBS.apply(before, fact)
-            if after is not None:
-                self.jobs[job_id] = after
-        self._forget_oldest()
+            fold(_JOBS, self.jobs, (fact,))
+            if job_id in self.jobs and self.jobs[job_id].status not in OPEN:
+                self._forget_oldest()
 
     def _forget_oldest(self) -> None:
         ended = [row for row in self.jobs.values() if row.status not in OPEN]

@@ -119,7 +119,7 @@ class Feed:
                     self._take(frame)
                     backoff.reset()
                 elif time.monotonic() - heard > live.SILENT_SECONDS:
-                    raise Failure("the daemon has said nothing for long")
+                    raise Failure(f"nothing was heard of the daemon for {live.SILENT_SECONDS:g} s")
 
     def _read_what_is_due(self) -> None:
         if self._machine.begin():
@@ -167,7 +167,7 @@ class Feed:
         if self._output_of != job_id:  # another one is looked at by now
             return
         self._line = lines[-1].seq if lines else 0
-        self._tell(Printed(job_id, tuple((line.stream, line.text) for line in lines), note))
+        self._tell(Printed(job_id, tuple((line.stream, line.text) for line in lines), note, begins=True))
         self._subscribe_output()
 
     def _subscribe_output(self) -> None:

@@ -248,7 +248,7 @@ def _output(scene: Scene, size: Size) -> list[Text]:
     row = scene.board.jobs.get(choice.selected)
     head = Text(f"output of {choice.selected}", style="bold").append(f"  {row.status if row else ''}")
     if output.job_id != choice.selected:
-        return [head, Text("is read", style="dim")]
+        return [head, Text("it is being read", style="dim")]
     back = min(choice.back, max(0, len(output.lines) - room))
     end = len(output.lines) - back
     lines = [_output_line(stream, text) for stream, text in output.lines[max(0, end - room) : end]]

@@ -105,35 +105,49 @@ def connected(api: Api) -> Iterator[Live]:
 
 
 # --- what is read over REST ------------------------------------------------------------------------------
+@contextmanager
+def _understood(api: Api) -> Iterator[None]:
+    """Raises Failure for answers of another shape, as of a daemon of another version."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise Failure(f"{api.url} answered in a way that can't be read: {type(error).__name__} {error}") from error
+
+
 def read_jobs(api: Api, position: int) -> Snapshot:
     """position: one that the log has passed. The rows may be of later ones, and say so."""
-    rows = list(islice(api.items("/jobs", status=_OPEN, limit=1000), MOST_OPEN))
-    rows += api.get("/jobs", status=_ENDED, limit=ENDED_READ)["items"]
-    return Snapshot([row_of(row) for row in rows], position)
+    with _understood(api):
+        rows = list(islice(api.items("/jobs", status=_OPEN, limit=1000), MOST_OPEN))
+        rows += api.get("/jobs", status=_ENDED, limit=ENDED_READ)["items"]
+        return Snapshot([row_of(row) for row in rows], position)
 
 
 def read_machine(api: Api) -> Machine:
-    return machine_of(
-        api.get("/device/status"),
-        api.get("/onboarding/provisioned"),
-        api.get("/capacity"),
-        api.get("/earnings", by="month", role="cp", limit=1),
-    )
+    with _understood(api):
+        return machine_of(
+            api.get("/device/status"),
+            api.get("/onboarding/provisioned"),
+            api.get("/capacity"),
+            api.get("/earnings", by="month", role="cp", limit=1),
+        )
 
 
 def read_peers(api: Api) -> tuple[Peer, ...]:
     found = api.get("/peers")
     if not isinstance(found, list):  # an empty network is an object with a message
         return ()
-    return tuple(Peer(str(peer["id"]), peer.get("rtt_ms")) for peer in found)
+    with _understood(api):
+        return tuple(Peer(str(peer["id"]), peer.get("rtt_ms")) for peer in found)
 
 
 def read_end(api: Api, job_id: str, most: int) -> tuple[tuple[Line, ...], str]:
     """(the newest lines of a job's output, what is not among them)."""
     path = f"/jobs/{in_path(job_id)}"
-    page = api.get(f"{path}/output", token=log_token(api.get(path)), from_end=most)
-    lines = msgspec.convert(page["lines"], tuple[Line, ...])
-    notes = [f"lines {gap['first']:,} to {gap['last']:,} are not here: {gap['reason']}" for gap in page["gaps"][-1:]]
+    with _understood(api):
+        page = api.get(f"{path}/output", token=log_token(api.get(path)), from_end=most)
+        lines = msgspec.convert(page["lines"], tuple[Line, ...])
+        gaps = [(int(gap["first"]), int(gap["last"]), gap["reason"]) for gap in page["gaps"][-1:]]
+    notes = [f"lines {first:,} to {last:,} are not here: {reason}" for first, last, reason in gaps]
     if lines and lines[0].seq > 1:
         notes.append(f"{lines[0].seq - 1:,} lines stand before these: nunet job logs {job_id}")
     return lines, "; ".join(notes)

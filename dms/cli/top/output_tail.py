@@ -20,6 +20,9 @@ class OutputTail:
         """How many lines came; 0 for those of another job."""
         if printed.job_id != self.job_id:
             return 0
+        if printed.begins:
+            self._lines.clear()
+            self._note = ""
         self._told = True
         self._note = printed.note or self._note
         if len(self._lines) + len(printed.lines) > MOST_LINES:

@@ -42,11 +42,12 @@ class Used(Struct, frozen=True):
 
 
 class Printed(Struct, frozen=True):
-    """Lines of a job's output, which follow on those before. note: what is missing before them."""
+    """Lines of a job's output, which follow on those before, or begin it anew. note: what is missing before them."""
 
     job_id: str
     lines: tuple[tuple[str, str], ...]  # (stream, text)
     note: str = ""
+    begins: bool = False
 
 
 class Connected(Struct, frozen=True):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dms.adapters.http import earnings
 from dms.adapters.http.earnings import Earnings, as_csv
 from dms.domain.deployment import Deployment
 from dms.domain.event import new_id
@@ -138,6 +139,16 @@ async def test_csv_has_a_line_of_headings_and_no_formulas(node: Node, asked: dic
         assert rows == [["peer", "jobs", *NTX], [f"'{FORMULA}", "1", "0.1", "0", "0", "0.1", "0"]]
         as_json = await client.get(f"{API}/earnings?by=peer&format=json", headers={"accept": "text/csv"})
         assert as_json.json()["items"][0]["group"] == FORMULA
+
+
+async def test_csv_has_all_rows_unless_a_limit_is_given(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(earnings, "PAGE", 1)
+    for peer in ("12D3KooWA", "12D3KooWB", "12D3KooWC"):
+        await ran(node, peer, "0.1")
+    async with node.client() as client:
+        assert len((await client.get(f"{API}/earnings?by=peer")).json()["items"]) == 1
+        assert len((await client.get(f"{API}/earnings?by=peer&format=csv")).text.splitlines()) == 4
+        assert len((await client.get(f"{API}/earnings?by=peer&format=csv&limit=2")).text.splitlines()) == 3
 
 
 @given(st.text())

@@ -250,6 +250,13 @@ async def test_a_search_is_literal_and_tells_no_case_unless_asked(node: Node) ->
     assert seqs(await searched(node, job, "q=nothing")) == []
 
 
+async def test_a_place_counts_characters_of_the_line_as_it_is(node: Node) -> None:
+    """In lower case the first letter is two characters."""
+    job = await job_with(node, "\u0130\u0130 error", "\u0130")
+    assert [line["at"] for line in (await searched(node, job, "q=ERROR"))["lines"]] == [3]
+    assert [line["at"] for line in (await searched(node, job, "q=%C4%B0"))["lines"]] == [0, 0]
+
+
 async def test_a_search_goes_on_where_it_stopped_and_counts(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     job = await job_with(node, *["yes" if number % 10 == 0 else "no" for number in range(1, 1001)])
     assert (await searched(node, job, "q=yes&limit=0"))["count"] == 100

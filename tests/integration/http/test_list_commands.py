@@ -1,4 +1,5 @@
-"""`nunet job list|summary|stop` and `nunet earnings` against a real daemon: they show what its API shows."""
+"""`nunet job list|summary|stop`, `nunet earnings`, `nunet policy` against a real daemon: they show what its
+API shows."""
 
 from __future__ import annotations
 
@@ -7,12 +8,15 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from dms.cli.client import Api
 from dms.cli.main import cli
+from dms.cli.policy import change_lists
 from dms.domain.event import new_id
 from dms.errors import Exit
 from tests.integration.http.node import Node, running_node
@@ -99,3 +103,15 @@ async def test_earnings_as_a_table_as_json_and_as_csv(node: Node) -> None:
     rows = list(csv.reader(io.StringIO((await nunet(node, "earnings", "--by", "peer", "--csv")).stdout)))
     assert (rows[0][0], rows[1][:3]) == ("peer", [OTHER, "2", "0.5"])
     assert (await nunet(node, "-o", "json", "earnings", "--csv")).exit_code == Exit.USAGE
+
+
+async def test_lists_of_a_policy_that_several_change_at_once_get_every_change(node: Node) -> None:
+    images = [f"image-{number}" for number in range(3)]  # fewer than the threads of the daemon in this process
+
+    def deny(image: str) -> None:
+        with closing(Api(node.url)) as api:
+            change_lists(api, "images", lambda lists: lists | {"deny": [*lists["deny"], image]})
+
+    await asyncio.gather(*(asyncio.to_thread(deny, image) for image in images))
+    shown = json.loads((await nunet(node, "policy", "show", "-o", "json")).stdout)
+    assert sorted(shown["images"]["deny"]) == images

@@ -268,3 +268,23 @@ async def test_the_policy_is_put_as_a_whole_and_what_is_wrong_in_it_is_named(nod
         assert (await client.get(f"{API}/device/policy")).json() == wanted
         assert (await client.put(f"{API}/device/policy", json=wanted)).json() == wanted
     assert node.log.head == before, "what is no change is no event"
+
+
+async def test_a_policy_is_only_changed_while_it_is_the_one_that_was_read(node: Node) -> None:
+    def denying(*images: str) -> dict[str, Any]:
+        return {"images": {"allow": [], "deny": list(images)}, "peers": {"allow": [], "deny": []}}
+
+    async with node.client() as client:
+
+        async def put(wanted: dict[str, Any], tag: str) -> httpx.Response:
+            return await client.put(f"{API}/device/policy", json=wanted, headers={"if-match": tag})
+
+        read = (await client.get(f"{API}/device/policy")).headers["etag"]
+        first = await put(denying("a"), read)
+        assert (first.status_code, first.headers["etag"]) != (200, read)
+        assert first.headers["etag"] == (await client.get(f"{API}/device/policy")).headers["etag"]
+        late = await put(denying("b"), read)
+        assert (late.status_code, "read them again" in late.json()["detail"]) == (412, True)
+        assert (await put(denying("b"), f"W/{first.headers['etag']}")).status_code == 412
+        assert (await put(denying("b"), f'"x", {first.headers["etag"]}')).status_code == 200
+        assert (await put(denying("c"), "*")).json() == denying("c")

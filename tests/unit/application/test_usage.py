@@ -85,6 +85,25 @@ async def test_an_engine_that_is_away_leaves_a_gap() -> None:
     assert [sample.cpu_cores for sample in watch.of("job")] == [None, None]
 
 
+async def test_a_job_that_could_not_be_looked_at_for_long_is_told_of_again() -> None:
+    clock, looks = Clock(), 0
+
+    class Slow(Looks):
+        async def usage(self, job_id: str) -> Usage | None:
+            nonlocal looks
+            await watch._look_at_machine()  # forgets the jobs of which there is nothing
+            looks += 1
+            clock.seconds += KEEP_SECONDS + 1 if looks == 2 else 0
+            await watch._look_at_machine()
+            return await super().usage(job_id)
+
+    watch = watch_of(clock=clock, machine=[Usage(1.0, 10, 1.0)] * 6)
+    watch._executor = cast("Executor", Slow(Usage(1.0, 10, 1.0), Usage(2.0, 20, 2.0)))
+    with suppress(asyncio.CancelledError):
+        await watch.watch("job", ())
+    assert [sample.memory_mb for sample in watch.of("job")] == [20]
+
+
 async def test_the_jobs_own_gpus_are_told_and_no_others() -> None:
     (sample,) = (await watched(Usage(1.0, 10, 1.0), gpus=["GPU-1", "GPU-2"])).of("job")
     assert [(gpu.uuid, gpu.utilization_percent, gpu.memory_mb) for gpu in sample.gpus] == [("GPU-1", 40, 500)]

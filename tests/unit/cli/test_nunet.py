@@ -676,3 +676,17 @@ def test_the_dashboards_address_is_told_only_where_a_daemon_answers(tiny: TinyDm
     assert json.loads(nunet("dashboard", "-o", "json", tiny=tiny).output) == {"url": f"{tiny.url}/dashboard/"}
     unopened = nunet("dashboard", "--open", tiny=tiny, BROWSER="false", PATH="/nowhere")
     assert (unopened.exit_code, f"open {tiny.url}/dashboard/ in one" in unopened.output) == (1, True)
+
+
+def test_the_record_of_a_job_is_checked_and_what_is_wrong_fails(tiny: TinyDms) -> None:
+    found = {"job_id": JOB, "result": "open", "position": 9, "events": 4, "checked_at": "2026-01-31T12:00:00+00:00",
+             "checks": [{"name": "history", "result": "verified", "detail": "4 events fit"},
+                        {"name": "output", "result": "open", "detail": "the output is not sealed yet"}]}  # fmt: skip
+    tiny.answers[f"GET /jobs/{JOB}/verification"] = (200, found)
+    shown = nunet("job", "verify", JOB, tiny=tiny)
+    assert [line.split()[:2] for line in shown.stdout.splitlines()[1:]] == [["history", "verified"], ["output", "open"]]
+    assert shown.exit_code == 0, "what nothing can tell of yet is no failure"
+    tiny.answers[f"GET /jobs/{JOB}/verification"] = (200, found | {"result": "wrong"})
+    wrong = nunet("job", "verify", JOB, "-o", "json", tiny=tiny)
+    assert (json.loads(wrong.stdout)["result"], wrong.exit_code) == ("wrong", 1)
+    assert "is not what was recorded" in wrong.stderr

@@ -156,6 +156,15 @@ def test_ctrl_c_while_a_job_runs_says_how_to_go_on(tiny: TinyDms, tmp_path: Path
         assert not re.search(r"Traceback|KeyboardInterrupt", shell.shown)
 
 
+def test_ctrl_c_held_down_is_an_interruption_too(tiny: TinyDms) -> None:
+    tiny.answers["POST /run/request-service"] = (200, OFFER)
+    tiny.scripts = [[CONNECTED, HEAR, SUBMITTED]]
+    with nunet_at(tiny, "job", "run", "--image", "a", "--tx-hash", "5a3f", "--wait") as shell:
+        shell.expect("payment counts")
+        shell.hold_interrupt()
+        assert shell.end() == 130
+
+
 def growing(text: str) -> dict[str, object]:
     return {"action": "log-progress", "job_id": JOB, "stream": "stderr", "text": text}
 
@@ -226,6 +235,20 @@ def test_ctrl_c_on_a_terminal_may_stop_the_job_and_waits_for_its_end(tiny: TinyD
         shell.type("y\r")
         assert shell.end() == 143
     assert [path for path, _, _ in tiny.asked if path.startswith("POST /jobs")] == [f"POST /jobs/{JOB}/stop"]
+
+
+def test_a_job_that_ends_before_it_is_told_to_stop_ends_as_it_did(tiny: TinyDms) -> None:
+    tiny.answers["POST /run/request-service"] = (200, OFFER)
+    tiny.answers[f"POST /jobs/{JOB}/stop"] = (409, {"error": "the job is over"})
+    tiny.answers[f"GET /jobs/{JOB}"] = (200, {"job_id": JOB, "status": "completed", "exit_code": 0})
+    tiny.scripts = [[CONNECTED, HEAR, SUBMITTED], [CONNECTED, COMPLETED]]
+    with nunet_at(tiny, "job", "run", "--image", "a", "--tx-hash", "5a3f", "--wait") as shell:
+        shell.expect("payment counts")
+        shell.type("\x03")
+        shell.expect("Stop the job too?")
+        shell.type("y\r")
+        shell.expect("it is not stopped: the job is over")
+        assert shell.end() == 0
 
 
 def test_a_pipe_gets_plain_lines(tiny: TinyDms) -> None:

@@ -69,7 +69,7 @@ function rowsOf(group: string, since: string, days: Earnings["items"]) {
 
 /** For a spreadsheet; of GPUs there is none, so the jobs. */
 function csv(group: string, since: string): string {
-  return address("/earnings", { by: group === "gpu" ? "job" : group || "day", role: ROLE, since, as_of: moment.value, format: "csv", limit: 10_000 });
+  return address("/earnings", { by: group === "gpu" ? "job" : group || "day", role: ROLE, since, as_of: moment.value, format: "csv" });
 }
 
 function Choice({ name, query, values, chosen }: { name: string; query: string; values: readonly (readonly [string, string])[]; chosen: string }) {

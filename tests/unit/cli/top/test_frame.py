@@ -12,7 +12,9 @@ from dms.cli.glyphs import PLAIN, glyphs_for
 from dms.cli.top.board import Board, Machine, Peer, Use
 from dms.cli.top.choice import Choice, Mode, Side
 from dms.cli.top.frame import Link, OutputLines, Scene, Size, frame
+from dms.cli.top.output_tail import OutputTail
 from dms.cli.top.screen import styled
+from dms.cli.top.updates import Printed
 from dms.domain.resources import Gpu, Resources
 from projections.jobs import JobRow
 
@@ -201,3 +203,12 @@ def test_an_empty_list_tells_the_first_step() -> None:
     assert any("nunet job run" in line for line in texts(scene(choice=Choice(side=Side.REQUESTER))))
     assert any("nunet onboard" in line for line in texts(scene(machine=Machine())))
     assert any("no job fits the filter x; Esc" in line for line in texts(scene(row(), choice=Choice(filter="x"))))
+
+
+def test_an_output_that_is_opened_twice_is_shown_once() -> None:
+    """What was read for the first time may arrive with what is read for the second."""
+    tail = OutputTail("job")
+    for _ in range(2):
+        tail.take(Printed("job", (("stdout", "a"), ("stdout", "b")), "1 line stands before these", begins=True))
+    tail.take(Printed("job", (("stdout", "c"),)))
+    assert [text for _, text in tail.shown.lines] == ["a", "b", "c"]

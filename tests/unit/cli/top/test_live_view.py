@@ -65,6 +65,18 @@ def test_after_each_break_it_asks_anew_and_goes_on_from_there(tiny: TinyDms) -> 
     assert [path for path, _, _ in tiny.asked].count("GET /jobs") == 4  # those that are open, and the others, twice
 
 
+def test_an_answer_of_another_shape_is_told_and_asked_for_again(tiny: TinyDms) -> None:
+    tiny.answers["GET /device/status"] = (200, {"online": True})  # as an older daemon has it
+    tiny.scripts = [[BEAT, HEAR, HEAR, WAIT]] * 200
+    with nunet_at(tiny, "top", columns=200) as shell:
+        shell.see_text("answered in a way that can't be read: KeyError")
+        tiny.answers["GET /device/status"] = (200, TAKES_JOBS)
+        shell.see_text("takes jobs")
+        assert "Traceback" not in shell.shown
+        shell.type("q")
+        assert shell.end() == 0
+
+
 def test_what_can_not_be_read_is_told_in_one_line(tiny: TinyDms) -> None:
     tiny.scripts = [["nonsense"]]  # type: ignore[list-item]
     with nunet_at(tiny, "top", "--once") as shell:
