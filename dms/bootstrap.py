@@ -298,7 +298,7 @@ def _services(
         results=results,
         contents=Contents(event_log, base.checkpoint_files, base.result_files, _open_archive, base.loops),
         transfers=_transfers(base, Inbox(base.received)),
-        chats=Chats(base.network, Door(base.device, base.refusals), base.now),
+        chats=Chats(base.network, Door(base.device, base.refusals), base.now, base.acquaintances.is_known),
         transactions=Transactions(event_log, base.identity, base.funding),
         erasures=_erasures(base),
         log_token=_log_tokens(base),

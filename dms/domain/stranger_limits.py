@@ -9,7 +9,7 @@ from dms.domain.resources import Resources
 
 NO_TRUST = (
     "the provider looks up no payments (funding.check is trust), and believes only peers that its owner has allowed: "
-    "ask the owner to put this peer on its list (nunet device policy), or choose another provider"
+    "ask the owner to allow this peer (nunet policy allow peer ID), or choose another provider"
 )
 
 
