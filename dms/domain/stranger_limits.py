@@ -41,7 +41,7 @@ class StrangerLimits(Struct, frozen=True, kw_only=True):
     def objection_beside(self, held: Resources, jobs: int, wanted: Resources, offered: Resources) -> str:
         """Why it is not taken now, beside the peer's other jobs. held, jobs: what these take, and how many they are."""
         if self.max_jobs and jobs >= self.max_jobs:
-            return f"the provider runs {jobs} jobs of this peer already, as many as it may have at once"
+            return f"the provider runs as many jobs of this peer as it may have at once, {self.max_jobs}"
         share, needed = self.max_share_percent, held + wanted
         for name, unit, asked, whole in (
             ("CPU", "MHz", needed.cpu_mhz, offered.cpu_mhz),

@@ -30,6 +30,7 @@ from dms.application.network.budgets import (
     Rate,
 )
 from dms.application.network.messages import DEPLOYMENT_REQUEST, DeploymentAnswer, DeploymentRequest, encode
+from dms.config import Strangers
 from dms.daemon import Daemon
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device_policy import DevicePolicy, Lists
@@ -246,6 +247,18 @@ async def test_offers_of_fresh_identities_leave_room_for_those_of_known_peers(
         assert isinstance(answer, bytes)
 
 
+async def test_chats_of_fresh_identities_leave_room_for_that_of_a_known_peer(node: Daemon) -> None:
+    async with peers(node, 4) as (friend, *fresh):
+        await node.services.device.change_policy(DevicePolicy(peers=Lists(allow=(friend.peer_id,))))
+        chats = node.services.chats
+        for stranger in fresh:
+            stranger.begin_chat()
+        await wait_for(lambda: len(chats.waiting()) == 2)
+        await wait_for(lambda: sum(stranger.chat_is_over() for stranger in fresh) == 1)
+        friend.begin_chat()
+        await wait_for(lambda: friend.peer_id in [chat.peer_id for chat in chats.waiting()])
+
+
 async def test_a_strangers_word_for_a_payment_is_not_taken_and_it_is_told_before_it_pays(node: Daemon) -> None:
     await node.services.device.onboard(OFFER)
     async with peers(node, 2) as (friend, stranger):
@@ -255,6 +268,23 @@ async def test_a_strangers_word_for_a_payment_is_not_taken_and_it_is_told_before
         assert (preflights.possible, preflights.kind, preflights.reason) == (False, "payment", asked.reason)
         await node.services.device.change_policy(DevicePolicy(peers=Lists(allow=(friend.peer_id,))))
         assert (await friend.preflight()).possible
+
+
+async def test_a_stranger_gets_neither_the_whole_machine_nor_ten_years(tmp_path: Path) -> None:
+    believing = Strangers(trust_payments=True, max_jobs=1)
+    async with victim(tmp_path, strangers=believing) as node, peers(node, 2) as (friend, stranger):
+        await node.services.device.onboard(OFFER)
+        for asked, word in (({"time": 5_256_000}, "minutes"), ({"cpu": OFFER.cpu_mhz}, "75 %")):
+            answer = await stranger.preflight(**asked)
+            assert (answer.possible, answer.kind) == (False, "capacity")
+            assert word in answer.reason
+        assert (await stranger.preflight()).possible
+        assert (await stranger.request_deployment("sleep 600")).accepted
+        assert "as many jobs of this peer" in (await stranger.preflight()).reason
+        await node.services.device.change_policy(DevicePolicy(peers=Lists(allow=(friend.peer_id,))))
+        assert (await friend.preflight(cpu=OFFER.cpu_mhz - 1000)).possible
+        for job_id in await node.parts.executor.list_jobs():
+            await node.parts.executor.remove(job_id)
 
 
 async def test_silent_connections_of_an_address_are_closed_before_a_handshake() -> None:

@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 CHAT = "/nunet/dms/chat/0.1.0"
 CHAT_LINE = "/nunet/dms/chat/line/0.1.0"
-MOST_WAITING = 3  # of strangers, until this node's user joins; as in the original
-MOST_WAITING_IN_ALL = 6  # with those of peers that we know
+MOST_WAITING = 3  # until this node's user joins; as in the original
+MOST_WAITING_OF_STRANGERS = 2  # of those: one place is for peers that we know
 MOST_OPEN = 32
 MAX_LINE = 4096  # characters
 UNREAD_LINES = 100
@@ -240,9 +240,9 @@ class Chats:
 
     def _is_full_for(self, peer_id: str) -> bool:
         waiting = [chat.peer_id for chat in self.waiting()]
-        if self._is_known(peer_id):
-            return len(waiting) >= MOST_WAITING_IN_ALL
-        return sum(not self._is_known(peer) for peer in waiting) >= MOST_WAITING
+        of_strangers = sum(not self._is_known(peer) for peer in waiting)
+        full_of_strangers = of_strangers >= MOST_WAITING_OF_STRANGERS and not self._is_known(peer_id)
+        return len(waiting) >= MOST_WAITING or full_of_strangers
 
     async def _on_line(self, peer_id: str, body: bytes) -> bytes:
         message = decode_request(body, ChatLine)

@@ -37,7 +37,7 @@ def test_jobs_of_one_peer_together_take_a_part_of_the_machine() -> None:
     assert LIMITS.objection_beside(held, 1, Resources(cpu_mhz=1000, memory_mb=500), MACHINE) == ""
     assert "4000 at most" in LIMITS.objection_beside(held, 1, Resources(cpu_mhz=1001, memory_mb=5), MACHINE)
     assert "2000 at most" in LIMITS.objection_beside(held, 1, Resources(cpu_mhz=10, memory_mb=1501), MACHINE)
-    assert "2 jobs" in LIMITS.objection_beside(held, 2, Resources(cpu_mhz=1, memory_mb=1), MACHINE)
+    assert "at once, 2" in LIMITS.objection_beside(held, 2, Resources(cpu_mhz=1, memory_mb=1), MACHINE)
 
 
 def test_without_limits_nothing_is_refused() -> None:
