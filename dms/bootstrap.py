@@ -329,6 +329,7 @@ def _erasures(base: Base) -> Erasures:
         base.result_files,
         base.input_files,
         Inbox(base.received),
+        base.refusals,
         base.data_dir,
     )
     return Erasures(base.event_log, carrying, base.data_dir)

@@ -97,6 +97,11 @@ def in_order(price: str) -> str:
     return "" if units is None else f"{units:0{_DIGITS}d}"
 
 
+def sum_in_order(counts: Mapping[str, int]) -> str:
+    """What so many jobs of each price come to, decimal text. counts: price, as `in_order` makes it -> how many jobs."""
+    return from_units(sum(int(price or 0) * jobs for price, jobs in counts.items()), PLACES)
+
+
 def reward_of(row: Listed) -> str:
     if not row.cost:
         return ""

@@ -48,3 +48,13 @@ describe("a connection that the browser gives up", () => {
     expect(fetched).toHaveBeenCalledTimes(1);
   });
 });
+
+describe("an answer that can't be used", () => {
+  const broken = () => new Response(new ReadableStream({ start: (body) => body.error(new TypeError("network error")) }));
+  test.each([["breaks off", broken, "does not answer"], ["is no JSON", () => new Response("<html>"), "not the DMS"]])("since it %s is told in words", async (_how, made, words) => {
+    fetched.mockImplementation(() => Promise.resolve(made()));
+    const error = await settled(get("/jobs"));
+    expect(error).toBeInstanceOf(ApiError);
+    expect((error as ApiError).message).toContain(words);
+  });
+});

@@ -80,6 +80,13 @@ describe("a job at present", () => {
     expect(now({ ...job, status: "failed", fault: "provider", reason: "its engine failed", cost: "0" })).toMatchObject({ headline: "The job failed: its engine failed.", fault: "The provider is at fault, not the job." });
     expect(now({ ...job, fault: "provider" }).fault).toBe("");
   });
+  it("does not call what its own user stopped a fault of the request", () => {
+    const stopped = { ...job, status: "failed", fault: "requester", reason: "terminated by its owner", cost: "0" };
+    expect(now(stopped, 0, true)).toMatchObject({ headline: "You stopped the job.", fault: "" });
+    expect(now({ ...stopped, reason: "wrong data" }, 0, true).headline).toBe("You stopped the job: wrong data.");
+    expect(now({ ...stopped, fault: "provider", reason: "its engine failed" }, 0, true).fault).toContain("provider");
+    expect(now(stopped).fault).toContain("up to the request");
+  });
   it("says that its provider is away before all else", () => expect(now({ ...job, unreachable: true }).headline).toContain("does not answer"));
 });
 

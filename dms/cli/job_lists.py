@@ -104,6 +104,7 @@ def _add_summary(group: Group) -> None:
                 **states,
                 "failed in the last 24 h": str(found["failed_in_24_hours"]),
                 "spent": f"{found['spent_ntx']} NTX",
+                "open jobs, at most": f"{found['open_ntx']} NTX" if "open_ntx" in found else "-",
                 "earned": f"{found['earned_ntx']} NTX",
                 "still to claim": f"{found['to_claim_ntx']} NTX",
             }

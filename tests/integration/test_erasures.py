@@ -101,6 +101,23 @@ async def test_a_peers_files_and_their_names_go(node: Node, tmp_path: Path) -> N
     assert (row.name, row.peer_id, row.state, row.size_bytes) == ("erased", "erased", "completed", 5)
 
 
+async def test_a_look_at_the_past_that_began_before_leaves_nothing_in_memory(node: Node, tmp_path: Path) -> None:
+    transfer = await received(node, tmp_path)
+    begun = node.views.at(node.services.log.head)
+    await node.services.erasures.erase(transfer.key, skip_open=False)
+    await begun.page(Capacity(), limit=1)
+    assert not node.views._folds
+
+
+async def test_what_was_refused_is_remembered_of_nobody_who_is_erased(node: Node, tmp_path: Path) -> None:
+    transfer, refusals = await received(node, tmp_path), node.services.refusals
+    refusals.note(PEER, "chat", "denied")
+    refusals.note("12D3KooWOther", "image", f"image {NAME} is denied")
+    refusals.note("12D3KooWOther", "image", "image busybox is denied")
+    await node.services.erasures.erase(transfer.key, skip_open=False)
+    assert [one.reason for one in refusals.newest()] == ["image busybox is denied"]
+
+
 async def test_the_past_is_erased_too(node: Node, tmp_path: Path) -> None:
     transfer = await received(node, tmp_path)
     head = node.services.log.head

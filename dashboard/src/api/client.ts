@@ -54,10 +54,10 @@ async function ask<T>(method: string, url: string, body?: unknown, signal?: Abor
     cache: "no-store",
     credentials: "same-origin",
   });
-  const text = await response.text();
+  const text = await response.text().catch((error: unknown) => Promise.reject(unreachable(error))); // it broke off
   if (!response.ok) throw refusal(response.status, text);
   return {
-    body: (text === "" ? null : JSON.parse(text)) as T,
+    body: understood<T>(text),
     position: Number(response.headers.get("x-position") ?? 0),
     total: Number(response.headers.get("x-total") ?? 0),
   };
@@ -78,6 +78,14 @@ async function answered(url: string, options: RequestInit): Promise<Response> {
     return await fetch(url, options);
   } catch (error) {
     throw unreachable(error);
+  }
+}
+
+function understood<T>(text: string): T {
+  try {
+    return (text === "" ? null : JSON.parse(text)) as T;
+  } catch {
+    throw new ApiError({ status: 0, title: "No answer", detail: "What answered is not the DMS, or of another version. Load the page again." });
   }
 }
 

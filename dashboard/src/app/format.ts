@@ -4,6 +4,9 @@ const WHOLE = new Intl.NumberFormat("en");
 
 export const whole = (value: number): string => WHOLE.format(value);
 
+/** "1 job", "2 jobs" */
+export const counted = (count: number, one: string): string => `${whole(count)} ${count === 1 ? one : `${one}s`}`;
+
 /** "1.5 GB" of 1536 MB. */
 export function memory(mb: number): string {
   return mb < 1024 ? `${whole(Math.round(mb))} MB` : `${(mb / 1024).toFixed(mb < 10_240 ? 1 : 0)} GB`;

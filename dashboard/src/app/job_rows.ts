@@ -1,7 +1,7 @@
 /** A list of jobs of any length: pages of it as they come into sight, each row following the events. */
 import { effect, signal, useSignal, type Signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { ApiError, get } from "../api/client";
+import { failure, get } from "../api/client";
 import type { Deployment, JobRow } from "../api/answers";
 import { jobOf, patched } from "../domain/job_patch";
 import { SparseRows } from "../domain/sparse_rows";
@@ -79,7 +79,7 @@ export class JobRows<Row extends { job_id: string } = JobRow> {
       for (const page of pages) if (this.wanted().includes(page)) await this.ask(page);
       this.error.value = "";
     } catch (error) {
-      this.error.value = this.asked.signal.aborted ? "" : error instanceof ApiError ? error.message : String(error);
+      this.error.value = this.asked.signal.aborted ? "" : failure(error);
     } finally {
       this.asking = false;
     }

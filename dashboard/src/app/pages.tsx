@@ -46,10 +46,19 @@ export function matched(pattern: string, path: string): Record<string, string> |
   const params: Record<string, string> = {};
   for (const [index, step] of wanted.entries()) {
     const value = found[index] ?? "";
-    if (step.startsWith(":")) params[step.slice(1)] = decodeURIComponent(value);
+    if (step.startsWith(":")) params[step.slice(1)] = decoded(value);
     else if (step !== value) return null;
   }
   return params;
+}
+
+/** What is not encoded as it should be is taken as it is. */
+function decoded(step: string): string {
+  try {
+    return decodeURIComponent(step);
+  } catch {
+    return step;
+  }
 }
 
 function Start() {

@@ -1,6 +1,7 @@
 /** What every page has around it: where one can go, and how fresh what is shown is. */
 import type { ComponentChildren } from "preact";
 import { useSignal, useSignalEffect } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
 import { History, PastFrame, useHistoryKeys } from "../components/history/history";
 import { KeysHelp } from "../components/keys_help";
 import { Toasts } from "../components/toasts";
@@ -35,6 +36,11 @@ export function Shell({ children }: { children: ComponentChildren }) {
     document.documentElement.classList.toggle("is-past", moment.value !== "");
     if (moment.value) history.value = true;
   });
+  const shownPath = useRef(path);
+  useEffect(() => {
+    if (shownPath.current !== path) document.getElementById("main")?.focus({ preventScroll: true });
+    shownPath.current = path;
+  }, [path]); // what was pressed went with the page before: who uses keys, or hears the page, begins at the new one
   const role = ROLES.find(({ at }) => path === at || path.startsWith(`${at}/`));
   return (
     <>

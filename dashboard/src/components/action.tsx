@@ -1,26 +1,25 @@
 /** Buttons that change something: off in the past and without a connection, and they say why. */
 import type { ComponentChildren } from "preact";
 import { useSignal } from "@preact/signals";
-import { ApiError } from "../api/client";
+import { ApiError, failure } from "../api/client";
 import { whyNoActions } from "../app/acting";
+import { Press } from "./press";
 
 interface ActionProps {
-  onClick: () => void;
-  kind?: "primary" | "danger" | "";
+  onClick?: () => void;
+  kind?: "primary" | "primary ask" | "danger" | "";
   /** A reason of the page's own why it can't be done now. */
   hindrance?: string;
   busy?: boolean;
   label?: string;
+  title?: string;
+  /** The form that it is in; then there is no `onClick`. */
+  submits?: boolean;
   children: ComponentChildren;
 }
 
-export function Action({ onClick, kind = "", hindrance = "", busy = false, label, children }: ActionProps) {
-  const why = whyNoActions.value || hindrance;
-  return (
-    <button class={kind || undefined} disabled={why !== "" || busy} aria-busy={busy} title={why || undefined} aria-label={label && why ? `${label}: ${why}` : label} onClick={onClick}>
-      {children}
-    </button>
-  );
+export function Action({ onClick, kind = "", hindrance = "", children, ...others }: ActionProps) {
+  return <Press why={whyNoActions.value || hindrance} class={kind} {...(onClick && { onPress: onClick })} {...others}>{children}</Press>;
 }
 
 /** Runs what changes something, and keeps what went wrong. */
@@ -32,7 +31,7 @@ export function useDoing() {
       done.value = (await work()) ?? "";
       return true;
     } catch (error) {
-      trouble.value = error instanceof ApiError ? said(error) : String(error);
+      trouble.value = error instanceof ApiError ? said(error) : failure(error);
       return false;
     } finally {
       busy.value = false;

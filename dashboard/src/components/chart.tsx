@@ -12,7 +12,13 @@ interface Props {
   /** What is on the vertical axis, for those who do not see it. */
   label: string;
   value: (value: number) => string;
+  /** As high as the scale is at least, in steps that are worth a tick. */
+  leastTop?: number;
+  /** Memory: ticks at powers of two. */
+  binary?: boolean;
 }
+
+const POWERS_OF_TWO = Array.from({ length: 24 }, (_, power) => 2 ** power);
 
 /** Hours and minutes, with seconds where ticks are closer than a minute. */
 const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
@@ -27,7 +33,7 @@ const shownTime = (self: uPlot): [number, number] => {
 const clock = (_self: uPlot, ticks: number[], _axis: number, _space: number, step: number): string[] =>
   ticks.map((tick) => (step < 60 ? CLOCK_SECONDS : CLOCK).format(tick * 1000));
 
-export function Chart({ times, x = "time", lines, heightPx = 140, label, value }: Props) {
+export function Chart({ times, x = "time", lines, heightPx = 140, label, value, leastTop = 0, binary = false }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const names = lines.map(({ name }) => name).join("\n");
@@ -42,8 +48,8 @@ export function Chart({ times, x = "time", lines, heightPx = 140, label, value }
         height: heightPx,
         legend: { show: false },
         cursor: { drag: { x: false, y: false } },
-        scales: { x: { time: x === "time", ...(x === "time" && { range: shownTime }) }, y: { range: (_self, low, high) => [Math.min(0, low), high > 0 ? high * 1.05 : 1] } },
-        axes: [{ ...axis, space: 74, ...(x === "time" && { values: clock }) }, { ...axis, size: 76, values: (_self, ticks) => ticks.map((tick) => value(tick)) }],
+        scales: { x: { time: x === "time", ...(x === "time" && { range: shownTime }) }, y: { range: (_self, low, high) => [Math.min(0, low), Math.max(high * 1.05, leastTop) || 1] } },
+        axes: [{ ...axis, space: 74, ...(x === "time" && { values: clock }) }, { ...axis, size: 76, ...(binary && { incrs: POWERS_OF_TWO }), values: (_self, ticks) => ticks.map((tick) => value(tick)) }],
         series: [{}, ...lines.map(({ name, tone }) => ({ label: name, stroke: () => colourOf(element, tone), width: 1.5, spanGaps: false, points: { show: false } }))],
       },
       [[], ...lines.map(() => [])] as unknown as uPlot.AlignedData,

@@ -1,6 +1,31 @@
 /** A question before something that can't be taken back, in the browser's own modal dialog. */
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useId, useRef } from "preact/hooks";
 import type { ComponentChildren } from "preact";
+import { plain } from "../app/format";
+
+interface ModalProps {
+  title: string;
+  class?: string;
+  /** Told once: by Escape. */
+  close: () => void;
+  children: ComponentChildren;
+}
+
+/** While it is there, nothing else can be reached; then the focus is where it was before. */
+export function Modal({ title, class: name, close, children }: ModalProps) {
+  const element = useRef<HTMLDialogElement>(null);
+  useEffect(() => {
+    const before = document.activeElement;
+    element.current?.showModal();
+    return () => {
+      if (before instanceof HTMLElement) before.focus({ preventScroll: true }); // a dialog that is removed takes the focus with it
+    };
+  }, []);
+  const closed = (): void => {
+    if (element.current) close(); // not after it was removed
+  };
+  return <dialog ref={element} class={name} aria-label={title} onClose={closed}>{children}</dialog>;
+}
 
 interface Props {
   title: string;
@@ -14,18 +39,16 @@ interface Props {
 }
 
 export function Dialog({ title, confirm, danger = false, hindrance = "", onConfirm, onCancel, children }: Props) {
-  const element = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
-    element.current?.showModal();
-  }, []);
+  const id = useId();
   return (
-    <dialog ref={element} aria-label={title} onCancel={onCancel} onClose={onCancel}>
+    <Modal title={title} close={onCancel}>
       <h2>{title}</h2>
       {children}
+      <p id={id} class="faint why">{plain(hindrance)}</p>
       <div class="actions">
         <button onClick={onCancel}>Not now</button>
-        <button class={danger ? "danger" : "primary"} disabled={hindrance !== ""} title={hindrance} onClick={onConfirm}>{confirm}</button>
+        <button class={danger ? "danger" : "primary"} aria-disabled={hindrance ? "true" : undefined} aria-describedby={id} onClick={() => hindrance || onConfirm()}>{confirm}</button>
       </div>
-    </dialog>
+    </Modal>
   );
 }

@@ -1,6 +1,6 @@
 /** The list of keys that work now. */
 import { useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { Modal } from "./dialog";
 import { keysOn, registered, switchKeys, useKeys } from "../app/keys";
 
 export function KeysHelp() {
@@ -15,10 +15,8 @@ export function KeysHelp() {
 }
 
 function List({ close }: { close: () => void }) {
-  const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => dialog.current?.showModal(), []);
   return (
-    <dialog ref={dialog} aria-label="Keys" onClose={close}>
+    <Modal title="Keys" close={close}>
       <h2>Keys</h2>
       <table class="keys">
         <tbody>
@@ -29,6 +27,6 @@ function List({ close }: { close: () => void }) {
       </table>
       <label><input type="checkbox" checked={keysOn.value} onChange={(event) => switchKeys(event.currentTarget.checked)} /> Pages of this browser take single keys</label>
       <div class="actions"><button onClick={close}>Close</button></div>
-    </dialog>
+    </Modal>
   );
 }

@@ -35,8 +35,14 @@ const FAULTS: Record<string, string> = {
 
 /** seconds: that it has run, where it runs. stopping: a stop was asked for. */
 export function now(job: Present, seconds = 0, stopping = false): Now {
-  return { headline: headline(job, stopping), fault: isOver(job.status) ? (FAULTS[job.fault] ?? "") : "", money: moneyText(job, seconds), next: next(job, stopping) };
+  const money = moneyText(job, seconds);
+  if (stopping && job.status === "failed" && job.fault === "requester") return { headline: stoppedWords(job.reason), fault: "", money, next: "Run it again when you like, as it was or with edits." };
+  return { headline: headline(job, stopping), fault: isOver(job.status) ? (FAULTS[job.fault] ?? "") : "", money, next: next(job, stopping) };
 }
+
+/** The API has it as failed, by its requester: who looks at it has stopped it. */
+const stoppedWords = (reason: string): string => `You stopped the job${reason && reason !== NO_REASON ? `: ${reason}` : ""}.`;
+const NO_REASON = "terminated by its owner";
 
 function headline(job: Present, stopping: boolean): string {
   const because = job.reason ? `: ${job.reason}` : "";

@@ -1,13 +1,12 @@
 /** `/peers`: who this node is connected to, and which of them are providers. */
 import { send } from "../api/client";
-import { cpu, duration, memory, ntx, plain, whole } from "../app/format";
+import { counted, cpu, duration, memory, ntx, plain, whole } from "../app/format";
 import "../styles/provider.css";
 import { useRegularly } from "../app/regularly";
 import { usePageTitle } from "../app/title";
 import { now, useView } from "../app/view";
 import { Action, useDoing } from "../components/action";
 import { Empty, Peer, Trouble } from "../components/parts";
-import { counted } from "./cp/deployments";
 import { median, peerRows, type PeerRow } from "./peer_rows";
 import type { ConnectedPeer, Provider } from "../api/answers";
 

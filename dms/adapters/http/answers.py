@@ -325,7 +325,7 @@ class JobPage(Struct, frozen=True, kw_only=True):
 
 
 class JobsSummary(Struct, frozen=True, kw_only=True):
-    """Amounts: NTX, decimal text, of the jobs that are over."""
+    """Amounts: NTX, decimal text; all but `open_ntx` are of jobs that are over."""
 
     position: Annotated[int, Meta(description="the position of the log that it shows")]
     total: Annotated[int, Meta(description="how many jobs")]
@@ -334,6 +334,7 @@ class JobsSummary(Struct, frozen=True, kw_only=True):
     spent_ntx: Annotated[str, Meta(description="NTX that compute providers get for jobs of this node")]
     earned_ntx: Annotated[str, Meta(description="NTX that this node gets for jobs of others")]
     to_claim_ntx: Annotated[str, Meta(description="NTX of that which were not asked for yet")]
+    open_ntx: Annotated[str, Meta(description="NTX that jobs of this node which are not over cost at most")]
 
 
 class StopOutcome(Struct, frozen=True, kw_only=True):

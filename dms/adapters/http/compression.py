@@ -54,8 +54,7 @@ def _is_harmless(request: Request, response: BaseHTTPResponse) -> bool:
         and response.status == 200
         and request.method in ("GET", "HEAD")
         and request.headers.get("sec-fetch-site", "none") in _OWN
-        and request.route is not None
-        and not getattr(request.route.ctx, "secret", False)
+        and getattr(request.ctx, "compressible", False)
     )
 
 

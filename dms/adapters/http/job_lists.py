@@ -30,7 +30,7 @@ from dms.domain.deployment import Deployment, Fault
 from dms.domain.job import Job
 from dms.errors import Conflict, DmsError, InvalidInput
 from projections.base import KEY, Begins, Between, Condition, Contains, Where
-from projections.job_columns import COST, TO_CLAIM, ntx, searchable
+from projections.job_columns import COST, TO_CLAIM, ntx, searchable, sum_in_order
 from projections.jobs import OPEN_STATUSES, STATUSES, JobRow, Jobs
 
 _JOBS = Jobs()
@@ -153,6 +153,7 @@ async def summary(request: Request, api: Api) -> HTTPResponse:
     position, now = request.ctx.position, await moment_of(request, api)
     groups = await views.totals(_JOBS, ("status", "role", "reward"), where, COST)
     failed = await views.totals(_JOBS, (), _failed_since(where, now - DAY_US))
+    prices = await views.totals(_JOBS, ("price",), _own_open(where))
     by_status: dict[str, int] = {}
     for (status, _, _), (jobs, *_) in groups.items():
         by_status[status] = by_status.get(status, 0) + jobs
@@ -165,14 +166,24 @@ async def summary(request: Request, api: Api) -> HTTPResponse:
             spent_ntx=_sum(groups, role=ROLES["sp"]),
             earned_ntx=_sum(groups, role=ROLES["cp"]),
             to_claim_ntx=_sum(groups, role=ROLES["cp"], reward=TO_CLAIM),
+            open_ntx=sum_in_order({price: jobs for (price,), (jobs, *_) in prices.items()}),
         )
     )
 
 
 def _failed_since(where: Where, time_us: int) -> dict[str, Condition]:
-    statuses = where.get("status")
-    asked = "failed" in statuses if isinstance(statuses, tuple) else True
-    return {**where, "status": ("failed",) if asked else (), "ended_at": Between(least=time_us)}
+    return {**where, "status": _among(where, ("failed",)), "ended_at": Between(least=time_us)}
+
+
+def _own_open(where: Where) -> dict[str, Condition]:
+    own = where.get("role", ROLES["sp"]) == ROLES["sp"]
+    return {**where, "role": ROLES["sp"], "status": _among(where, OPEN_STATUSES) if own else ()}
+
+
+def _among(where: Where, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Those states that the filters leave."""
+    asked = where.get("status")
+    return tuple(status for status in wanted if not isinstance(asked, tuple) or status in asked)
 
 
 def _sum(groups: Mapping[tuple[Any, ...], tuple[int, ...]], *, role: str, reward: str = "") -> str:
@@ -287,7 +298,7 @@ ROUTES = (
         query=_FILTERS, answer=answers.JobsSummary, errors=(400,), tags=_TAGS,
         answer_example={
             "position": 17, "total": 3, "by_status": {"running": 1, "completed": 2}, "failed_in_24_hours": 0,
-            "spent_ntx": "0.05456", "earned_ntx": "0", "to_claim_ntx": "0",
+            "spent_ntx": "0.05456", "earned_ntx": "0", "to_claim_ntx": "0", "open_ntx": "0.02728",
         },
     ),
     Route(

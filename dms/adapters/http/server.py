@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import socket
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from itertools import count
@@ -229,27 +229,26 @@ def _guard(app: Sanic[Any, Any], gate: Gate) -> None:
 
 
 def _add_routes(app: Sanic[Any, Any], api: Api, routes: Sequence[Route]) -> None:
-    """All errors are answered by `answer`. Without a format for them, Sanic parses the source of each handler to find
-    one, which takes a third of the start of this server."""
-    for number, route in enumerate(routes):
-        methods = ["GET", "HEAD"] if route.method == "GET" else [route.method]
-        app.add_route(
-            _handler(route, api),
-            route.address,
-            methods=methods,
-            name=f"route-{number}",
-            error_format="json",
-            ctx_secret=route.secret,
-        )
-    for number, address in enumerate(sorted({route.address for route in routes})):
-        app.add_route(_options, address, methods=["OPTIONS"], name=f"options-{number}", error_format="json")
+    """One route of Sanic's for an address: each costs time at the start. All errors are answered by `answer`: without
+    a format for them, Sanic parses the source of each handler to find one, which costs more."""
+    at: dict[str, dict[str, Route]] = {}
+    for route in routes:
+        for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+            at.setdefault(route.address, {})[method] = route
+    for number, (address, by_method) in enumerate(at.items()):
+        methods = [*by_method, "OPTIONS"]
+        app.add_route(_handler(by_method, api), address, methods=methods, name=f"route-{number}", error_format="json")
     app.ctx.sockets.add_to(app)
 
 
-def _handler(route: Route, api: Api) -> Callable[..., Coroutine[Any, Any, HTTPResponse | None]]:
+def _handler(by_method: Mapping[str, Route], api: Api) -> Callable[..., Coroutine[Any, Any, HTTPResponse | None]]:
     async def handle(request: Request, **_path: str) -> HTTPResponse | None:
+        if request.method == "OPTIONS":
+            return HTTPResponse(None, 204, {"allow": request.app.ctx.allow(request.path)})
         if request.headers.get("upgrade", "").casefold() == "websocket":
             raise Refused(400, "this address speaks no websocket; those that do are in /asyncapi.json")
+        route = by_method[request.method]
+        request.ctx.compressible = not route.secret
         return await run(route, request, api)
 
     return handle
@@ -277,10 +276,6 @@ def _allow(routes: Iterable[Route]) -> Callable[[str], str]:
         return ", ".join(sorted(set().union(*fitting) | {"OPTIONS"}))
 
     return allow
-
-
-async def _options(request: Request, **_path: str) -> HTTPResponse:
-    return HTTPResponse(None, 204, {"allow": request.app.ctx.allow(request.path)})
 
 
 class HttpServer:

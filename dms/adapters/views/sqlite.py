@@ -122,7 +122,7 @@ class SQLiteViews:
         for view in self._views.values():
             self._check(view, again=again)
         self._file.accept()
-        self._folds.clear()
+        self._folds = Recent(FOLDS_KEPT)  # who folds just now keeps what it read in the old one
 
     def _open_views(self, connection: sqlite3.Connection) -> None:
         for view in self._views.values():
@@ -229,7 +229,7 @@ class SQLiteViews:
         await self.wait(self._log.head)  # what is folded already was read before; nothing older comes after
         await self._check_archive()
         await self._rebuild(*self._views.values())
-        self._folds.clear()
+        self._folds = Recent(FOLDS_KEPT)  # who folds just now keeps what it read in the old one
         await asyncio.to_thread(forget_aside, self._file.path)  # an erased person must not live on in them
         await self._empty_journal()
 

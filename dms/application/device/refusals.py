@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -45,6 +45,12 @@ class Refusals:
         self._kept[key] = RefusedLately(
             peer_id=peer_id, kind=kind, reason=reason, job_id=job_id, count=1, first_us=now, last_us=now
         )
+
+    def forget(self, texts: Collection[str]) -> None:
+        """All that names one of these peers, jobs or words."""
+        for key, one in list(self._kept.items()):
+            if any(text in (one.peer_id, one.job_id) or text in one.reason for text in texts):
+                del self._kept[key]
 
     def newest(self) -> Sequence[RefusedLately]:
         """Newest first; none after a restart."""

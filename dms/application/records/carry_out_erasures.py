@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dms.application.checkpoints.checkpoint_files import CheckpointFiles
+from dms.application.device.refusals import Refusals
 from dms.application.files.user_files import Inbox
 from dms.application.inputs.input_files import InputFiles
 from dms.application.loops import said
@@ -49,11 +50,12 @@ class CarryOutErasures(Reactor[Erasure]):
         results: ResultFiles,
         inputs: InputFiles,
         inbox: Inbox,
+        refusals: Refusals,
         data_dir: Path,
     ) -> None:
         self._log, self._views, self._outputs = event_log, views, outputs
         self._checkpoints, self._results, self._inputs = checkpoints, results, inputs
-        self._inbox, self._data_dir = inbox, data_dir
+        self._inbox, self._refusals, self._data_dir = inbox, refusals, data_dir
         self._at_work = asyncio.Lock()  # all of them rewrite the same files
         self._first: dict[str, asyncio.Future[Done]] = {}
 
@@ -101,6 +103,7 @@ class CarryOutErasures(Reactor[Erasure]):
             files += await self._remove_files(scope)
         logs = sorted(self._data_dir.glob("dms.log*"))
         long_ones = [word for word in words if len(word) >= SHORTEST_WORD]
+        self._refusals.forget({*erasure.scopes, *long_ones})
         await asyncio.to_thread(black_out, logs, forms(long_ones))
         keys = await self._log.destroy_seal_keys(erasure.scopes)
         await self._views.renew()

@@ -84,11 +84,12 @@ class JobVerifier:
             known = self._known.get(job_id)
             if known is not None and known[0] == state and self._now() - known[1].checked_at < FRESH_US:
                 return known[1]
-            found = await self._look(job_id, about, heads)
+            found = await self._look(job_id, heads)
             self._known[job_id] = (state, found)
             return found
 
-    async def _look(self, job_id: str, about: StoredOutput, heads: Sequence[Countersignature]) -> Verification:
+    async def _look(self, job_id: str, heads: Sequence[Countersignature]) -> Verification:
+        """At the output behind the events: one that is sealed meanwhile counts as not sealed yet."""
         now = self._now()
         try:
             events = [
@@ -96,8 +97,9 @@ class JobVerifier:
             ]
         except LogCorrupt as error:
             broken = Check("history", Result.WRONG, f"{error}; see nunet audit verify")
-            return _summed_up(job_id, now, (), [broken, _output(about, ())])
+            return _summed_up(job_id, now, (), [broken, _output(await self._outputs.about(job_id), ())])
         events.sort(key=lambda event: event.position)
+        about = await self._outputs.about(job_id)
         if len(events) > MOST_EVENTS:
             many = f"the job has {len(events)} events, and {MOST_EVENTS} are looked at here; see nunet audit verify"
             return _summed_up(job_id, now, events, [Check("history", Result.OPEN, many), _output(about, events)])

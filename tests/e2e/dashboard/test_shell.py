@@ -15,7 +15,8 @@ from playwright.async_api import Route, expect
 
 from dms.adapters.http.dashboard import FILES
 from tests.e2e.dashboard.conftest import Dmses
-from tests.fixtures.browser import Watched
+from tests.fixtures.browser import Watched, chromium, watched
+from tests.fixtures.dms import request_body
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 FIRST_LOAD_BYTES = 150_000
@@ -122,6 +123,53 @@ async def test_keys_are_listed_work_outside_of_fields_and_can_be_off(dmses: Dmse
     await page.keyboard.press("?")
     await expect(help_of_keys).to_have_count(0)
     await expect(page).to_have_url(re.compile("/dashboard/sp"))
+
+
+async def test_the_focus_goes_with_what_is_shown(dmses: Dmses, pages: Watched) -> None:
+    """To the page that one went to, and from a dialog back to where it was."""
+    page = await pages.open(f"{dmses.requester.url}/dashboard/sp")
+    await page.get_by_role("link", name="New job").last.press("Enter")
+    await expect(page.get_by_label("Image", exact=True)).to_be_visible()
+    await expect(page.locator("main")).to_be_focused()
+    keys = page.get_by_role("button", name="Keys")
+    await keys.press("Enter")
+    await expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    await expect(keys).to_be_focused()
+    await keys.press("Enter")
+    await page.get_by_role("dialog", name="Keys").get_by_role("button", name="Close").press("Enter")
+    await expect(keys).to_be_focused()
+
+
+async def test_a_button_that_is_off_is_reached_by_keyboard_and_says_why(dmses: Dmses, pages: Watched) -> None:
+    page = await pages.open(f"{dmses.provider.url}/dashboard/cp/earnings")
+    claim = page.get_by_role("button", name="Claim all")
+    await expect(claim).to_be_disabled()
+    await claim.focus()
+    await expect(claim).to_be_focused()
+    await expect(claim).to_have_accessible_description("There is nothing to claim.")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".toast")).to_contain_text("There is nothing to claim.")
+    await expect(claim).to_be_focused()
+
+
+async def test_a_page_that_one_comes_back_to_is_the_same_and_goes_on(dmses: Dmses) -> None:
+    """The browser had put it to sleep as it was; it has missed nothing."""
+    async with chromium(without=["--disable-back-forward-cache"]) as browser, watched(browser) as sleeping:
+        page = await sleeping.open(f"{dmses.requester.url}/dashboard/sp")
+        await page.locator(".fresh.live").wait_for()
+        await page.evaluate("() => { window.isTheSame = true; }")
+        sleeping.allowed.append("favicon.ico")  # of a page that names no icon
+        await page.goto(f"{dmses.requester.url}/dashboard/licences.txt")
+        quotes = [await dmses.requester.post("/run/request-service", request_body("true"))]
+        await page.go_back(wait_until="commit")
+        assert await page.evaluate("() => window.isTheSame === true")
+        quotes.append(await dmses.requester.post("/run/request-service", request_body("true")))
+        for quote in quotes:
+            await expect(page.locator(f'a[href$="{quote["job_id"]}"]')).to_be_visible()
+            await dmses.requester.post(f"/jobs/{quote['job_id']}/stop", {})
+        await expect(page.get_by_test_id("freshness")).to_contain_text("live · position")
 
 
 async def test_the_first_load_is_small() -> None:

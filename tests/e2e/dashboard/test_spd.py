@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -181,6 +182,37 @@ async def test_stopping_several_stops_those_that_were_shown_and_no_other(dmses: 
     assert states == {chosen[0]: "failed", chosen[1]: "failed", later: "awaiting"}
     await page.reload()
     await expect(page.get_by_role("group", name="Selected jobs")).to_have_count(0)
+
+
+async def test_several_are_run_again_once_their_prices_are_known(dmses: Dmses, pages: Watched) -> None:
+    script = "echo twice"
+    chosen = [await asked(dmses, script) for _ in range(2)]
+    prices = [(await dmses.requester.get(f"/jobs/{job_id}"))["price"] for job_id in chosen]
+    secret = request_body(script)
+    secret["params"]["secret_env"] = {"TOKEN": "of the test"}
+    kept = str((await dmses.requester.post("/run/request-service", secret))["job_id"])
+    before = (await dmses.requester.get("/jobs/summary"))["total"]
+    page = await pages.open(f"{dmses.requester.url}/dashboard/sp?status=awaiting")
+    for job_id in (*chosen, kept):
+        await page.get_by_label(f"Select job {job_id}").check()
+    await page.get_by_role("group", name="Selected jobs").get_by_role("button", name="Run again…").click()
+    question = page.get_by_role("dialog")
+    await expect(question.get_by_role("listitem").filter(has_text=kept)).to_contain_text("secrets (TOKEN) are not kept")
+    await expect(question).to_contain_text(f"{sum(map(Decimal, prices)):f} NTX for 2 jobs")
+    assert (await dmses.requester.get("/jobs/summary"))["total"] == before  # nothing was asked for yet
+    await question.get_by_role("button", name="Ask for 2 jobs").click()
+    links = question.get_by_role("link", name=re.compile("^Pay"))
+    await expect(links).to_have_count(2)
+    assert (await dmses.requester.get("/jobs/summary"))["total"] == before + 2
+    new_id = str(await links.first.get_attribute("href")).rpartition("/")[2]
+    assert new_id not in chosen
+    again = await dmses.requester.get(f"/jobs/{new_id}/request?personal=true")
+    assert again["request"]["params"]["model_url"] == script
+    await question.get_by_role("button", name="Done").click()
+    await expect(page.get_by_role("group", name="Selected jobs")).to_have_count(0)
+    total = (await dmses.requester.get("/jobs/summary"))["open_ntx"]
+    assert Decimal(total) >= 2 * sum(map(Decimal, prices))
+    await expect(page.locator(".spent")).to_contain_text(f"open: at most {total} NTX")
 
 
 async def test_the_list_is_used_by_keys_alone(dmses: Dmses, pages: Watched) -> None:

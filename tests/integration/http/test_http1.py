@@ -7,9 +7,9 @@ import json
 import socket as sockets
 import struct
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from dms.adapters.http import connection as connection_module
 from dms.adapters.http import http1
@@ -23,9 +23,12 @@ KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 STATUS_BODY = b'{"is_available":true}'
 
 
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    async with running_node(tmp_path) as running:
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
+    async with running_node(tmp_path_factory.mktemp("node")) as running:
         yield running
 
 

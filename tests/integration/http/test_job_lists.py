@@ -126,6 +126,10 @@ async def test_the_list_and_its_sums_are_those_of_the_moment_asked_for(node: Nod
         then = (await client.get(f"{API}/jobs/summary?as_of={running_at}")).json()
         assert (then["position"], then["total"], then["by_status"]) == (running_at, 1, {"running": 1})
         assert (then["spent_ntx"], then["earned_ntx"]) == ("0", "0")
+        assert (now["open_ntx"], then["open_ntx"]) == ("0", "0.1")
+        for left_out in ("role=cp", "status=completed"):
+            found = (await client.get(f"{API}/jobs/summary?as_of={running_at}&{left_out}")).json()
+            assert found["open_ntx"] == "0"
         found, page = await listed(client, f"as_of={running_at}&status=running&sort=requested_at")
         assert (found, page.headers["x-total"], page.headers["x-position"]) == ([first], "1", str(running_at))
         assert [(row["paid"], row["cost"]) for row in page.json()["items"]] == [(True, "")]

@@ -15,6 +15,8 @@ import pytest
 from msgspec.structs import replace
 
 from dms.adapters.p2p.identity import Identity
+from dms.application.jobs.job_outputs import JobOutputs
+from dms.application.ports import StoredOutput
 from dms.application.records import verification
 from dms.application.records.verification import JobVerifier
 from dms.domain.deployment import Deployment
@@ -127,6 +129,30 @@ async def test_an_output_that_was_changed_is_told(node: Node) -> None:
     path.write_bytes(path.read_bytes().replace(b"two", b"ten"))
     result, checks = await verified(node, job)
     assert (result, checks["output"][0], "were sealed" in checks["output"][1]) == ("wrong", "wrong", True)
+
+
+async def test_an_output_that_is_sealed_during_the_look_is_not_taken_for_what_it_was_before(node: Node) -> None:
+    job = await node.job()
+    await node.submit(job)
+    await node.respond(job)
+    await node.print_lines(job, ("stdout", "one"))
+
+    class Sealed(JobOutputs):
+        looks = 0
+
+        async def about(self, job_id: str) -> StoredOutput:
+            found = await super().about(job_id)
+            self.looks += 1
+            if self.looks == 1:
+                await node.complete(job)
+                path = node.services.database_path.with_name("logs") / f"{job}.ndjson"
+                path.chmod(0o600)
+                path.write_bytes(path.read_bytes().replace(b"one", b"two"))
+            return found
+
+    outputs = Sealed(node.log, node.services.outputs.store)
+    found = await JobVerifier(node.log, outputs, node.services.signer, tuple, now_us).of(job)
+    assert {check.name: check.result for check in found.checks}["output"] == "wrong"
 
 
 def changed(node: Node, statement: str, *values: object) -> None:

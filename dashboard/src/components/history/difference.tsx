@@ -2,7 +2,7 @@
 import { useEffect } from "preact/hooks";
 import { useSignal } from "@preact/signals";
 import { failure, get } from "../../api/client";
-import { plain, whole } from "../../app/format";
+import { counted, plain, whole } from "../../app/format";
 import { href, moment } from "../../app/router";
 import { Trouble } from "../parts";
 import { capacityTold, jobsTold, type Diff, type Told } from "./diff_words";
@@ -39,10 +39,10 @@ export function Difference({ known }: { known: LogSpan }) {
 
 function Words({ diff }: { diff: Diff }) {
   const [jobs, capacity] = [jobsTold(diff), capacityTold(diff)];
-  if (jobs.length + capacity.length === 0) return <p>{whole(diff.events)} events lie between; no job and no capacity is another.</p>;
+  if (jobs.length + capacity.length === 0) return <p>{counted(diff.events, "event")} in between; no job and no capacity has changed.</p>;
   return (
     <>
-      <p>{whole(diff.events)} events from position {whole(diff.from)} to {whole(diff.to)}:</p>
+      <p>{counted(diff.events, "event")} from position {whole(diff.from)} to {whole(diff.to)}:</p>
       <ul>{jobs.slice(0, MOST_SHOWN).map((told) => <Item told={told} />)}{capacity.slice(0, MOST_SHOWN).map((told) => <Item told={told} />)}</ul>
       {Math.max(jobs.length, capacity.length) > MOST_SHOWN && <p class="faint">Only the first {MOST_SHOWN} of each are shown.</p>}
     </>

@@ -5,6 +5,7 @@ import { localTime, utcTime, whole } from "../../app/format";
 import { useKeys } from "../../app/keys";
 import { moment } from "../../app/router";
 import { Trouble } from "../parts";
+import { Press } from "../press";
 import { Difference } from "./difference";
 import { followAddress, goTo, openHistory, play, playing, span, stride, there, thumb, time, toNow, trouble } from "./past";
 import { bars, stepped, type LogSpan } from "./span";
@@ -36,7 +37,7 @@ export function History({ close }: { close: () => void }) {
             <button onClick={() => play(!playing.value)} aria-pressed={playing.value}>{playing.value ? "❚❚ Stop" : "▶ Play"}</button>
             <label>by <select value={stride.value} onChange={(event) => (stride.value = Number(event.currentTarget.value))}>{STRIDES.map((step) => <option value={step}>{step}</option>)}</select> events</label>
             <button aria-pressed={comparing.value} onClick={() => (comparing.value = !comparing.value)}>Compare</button>
-            <button disabled={thumb.value === null} onClick={toNow}>Now</button>
+            <Press why={thumb.value === null ? "You look at now already." : ""} onPress={toNow}>Now</Press>
             <button class="quiet" aria-label="Close the history" onClick={() => { toNow(); close(); }}>✕</button>
           </span>
         </div>

@@ -2,6 +2,7 @@
 import type { Signal } from "@preact/signals";
 import { bytes, whole } from "../../app/format";
 import { setQuery } from "../../app/router";
+import { Press } from "../press";
 import { toast } from "../toasts";
 import type { StreamFilter } from "./output_api";
 import type { OutputSearch } from "./search";
@@ -61,12 +62,13 @@ function Search({ search }: { search: OutputSearch }) {
     search.matchCase.value = matchCase;
     void search.run();
   };
+  const noHit = search.count.value > 0 ? "" : search.wanted.value ? "Nothing was found." : "Type what to search for first.";
   return (
     <span class="search row" role="search">
       <input id="output-search" type="search" maxLength={256} placeholder="search" aria-label="Search in the output" value={search.wanted.value} onKeyDown={keys} onInput={(event) => typed(event.currentTarget.value)} />
       <label title="Tell upper and lower case apart"><input type="checkbox" checked={search.matchCase.value} onChange={(event) => cased(event.currentTarget.checked)} /> Aa</label>
-      <button aria-label="Previous hit" disabled={search.count.value === 0} onClick={() => void search.step(-1)}>↑</button>
-      <button aria-label="Next hit" disabled={search.count.value === 0} onClick={() => void search.step(1)}>↓</button>
+      <Press label="Previous hit" why={noHit} onPress={() => void search.step(-1)}>↑</Press>
+      <Press label="Next hit" why={noHit} onPress={() => void search.step(1)}>↓</Press>
       <span class="faint" role="status">{search.words}</span>
     </span>
   );

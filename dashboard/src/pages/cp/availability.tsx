@@ -7,6 +7,7 @@ import { moment } from "../../app/router";
 import { useView } from "../../app/view";
 import { useDoing } from "../../components/action";
 import { Trouble } from "../../components/parts";
+import { Press } from "../../components/press";
 import { takingJobs } from "./reasons";
 import type { DeviceStatus, Provider } from "../../api/answers";
 
@@ -39,7 +40,7 @@ function OnlineSwitch({ online }: { online: boolean }) {
   return (
     <>
       <span class="switch">
-        <button role="switch" aria-checked={shown} aria-label="Online" disabled={whyNoActions.value !== "" || busy.value} title={whyNoActions.value || undefined} onClick={() => void change()} />
+        <Press checked={shown} label="Online" why={whyNoActions.value} busy={busy.value} onPress={() => void change()} />
         {shown ? "Online" : "Offline"}
       </span>
       <Trouble text={trouble.value} />

@@ -1,10 +1,9 @@
 /** Claiming rewards: the DMS signs who gets what; it never moves money itself. */
 import { useSignal, type Signal } from "@preact/signals";
 import { get, send } from "../../api/client";
-import { ntx, plain } from "../../app/format";
+import { counted, ntx, plain } from "../../app/format";
 import { useDoing } from "../../components/action";
 import { Trouble } from "../../components/parts";
-import { counted } from "./deployments";
 import { sum, toClaim } from "./rewards";
 import type { Reward, Transaction } from "../../api/answers";
 

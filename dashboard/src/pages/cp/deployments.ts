@@ -1,5 +1,5 @@
 /** What a provider wants to know of a job that runs here. */
-import { duration, whole } from "../../app/format";
+import { duration } from "../../app/format";
 import type { Happening } from "../../domain/job_steps";
 import type { Deployment } from "../../api/answers";
 
@@ -8,8 +8,6 @@ export const ALL_STATUSES = [...OPEN_STATUSES, "completed", "failed", "stopped",
 
 export const isOpen = ({ status }: Pick<Deployment, "status">): boolean => OPEN_STATUSES.includes(status);
 
-/** "1 job", "1,200 jobs". */
-export const counted = (count: number, one: string): string => `${whole(count)} ${count === 1 ? one : `${one}s`}`;
 
 /** Until its time limit, in seconds; null before its container was started. */
 export function secondsLeft(job: Pick<Deployment, "started_at" | "minutes" | "ended_at">, nowMs: number): number | null {

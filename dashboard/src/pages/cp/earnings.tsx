@@ -1,7 +1,7 @@
 /** `/cp/earnings`: what this machine earned, by day, by requester and by job, and what can be claimed. */
 import "../../styles/provider.css";
 import { address } from "../../api/client";
-import { ntx, plain } from "../../app/format";
+import { counted, ntx, plain } from "../../app/format";
 import { href, moment, queryValue, setQuery } from "../../app/router";
 import { usePageTitle } from "../../app/title";
 import { useView } from "../../app/view";
@@ -9,7 +9,6 @@ import { Action } from "../../components/action";
 import { DayBars } from "../../components/day_bars";
 import { Empty, Trouble } from "../../components/parts";
 import { ClaimResult, useClaims } from "./claim";
-import { counted } from "./deployments";
 import type { Earnings } from "../../api/answers";
 import { daily, NOTHING_EARNED, sinceDays } from "./earnings_days";
 import { EarnedByGpu } from "./earned_by_gpu";

@@ -1,13 +1,13 @@
 /** `/cp/jobs`: all jobs that ran here, with filters that the address keeps. */
 import "../../styles/provider.css";
-import { duration, ntx, plain } from "../../app/format";
+import { counted, duration, ntx, plain } from "../../app/format";
 import { DEPLOYED, useJobRows } from "../../app/job_rows";
 import { href, moment, queryValue, setQuery } from "../../app/router";
 import { usePageTitle } from "../../app/title";
 import { Empty, Peer, Time, Trouble } from "../../components/parts";
 import { Status } from "../../components/status";
 import { VirtualList } from "../../components/virtual_list";
-import { ALL_STATUSES, counted, OPEN_STATUSES } from "./deployments";
+import { ALL_STATUSES, OPEN_STATUSES } from "./deployments";
 import type { Deployment } from "../../api/answers";
 
 const ROW_PX = 44;
@@ -25,7 +25,7 @@ export function DeploymentHistory() {
     <section>
       <h1>Jobs that ran here</h1>
       <Filters q={q} status={status} sort={sort} />
-      <Trouble text={jobs?.error.value ?? ""} />
+      <Trouble text={jobs?.error.value ?? ""} retry={() => jobs?.reload()} />
       {jobs?.ready.value && total === 0 && (
         <Empty title={filtered ? "No job fits" : "No job has run here yet"}>
           {filtered ? <button onClick={() => setQuery({ q: "", status: "" })}>Clear the filters</button> : <p>Onboard this machine and switch it online; jobs come by themselves. <a href={href("/cp")}>This machine</a></p>}

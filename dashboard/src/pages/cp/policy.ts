@@ -36,6 +36,6 @@ export const samePolicy = (one: Policy, other: Policy): boolean => JSON.stringif
 /** What an allow list does to everything that is not on it. */
 export function effect(name: ListName, count: number): string {
   const what = name.startsWith("images") ? "image" : "peer";
-  if (name.endsWith("deny")) return count === 0 ? `No ${what} is denied.` : `Jobs ${what === "image" ? "with these images" : "of these peers"} are refused, whatever is allowed.`;
-  return count === 0 ? `Empty: every ${what} is taken that is not denied.` : `Only these are taken: every other ${what} is refused.`;
+  if (name.endsWith("deny")) return count === 0 ? `No ${what} is refused.` : `Jobs ${what === "image" ? "with these images" : "of these peers"} are refused, whatever is allowed.`;
+  return count === 0 ? `Empty: every ${what} is taken that is not refused.` : `Only these are taken: every other ${what} is refused.`;
 }

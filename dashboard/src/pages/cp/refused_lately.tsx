@@ -1,10 +1,9 @@
 /** What peers wanted of this machine of late, and why they did not get it: also what was refused before any payment. */
 import type { RefusedPeer } from "../../api/answers";
-import { plain } from "../../app/format";
+import { counted, plain } from "../../app/format";
 import { useRegularly } from "../../app/regularly";
 import { useView } from "../../app/view";
 import { Peer, Time, Trouble } from "../../components/parts";
-import { counted } from "./deployments";
 
 /** A refusal before payment is no event. */
 const EVERY_MS = 10_000;

@@ -23,7 +23,7 @@ export function Running({ machine, usage }: { machine: FollowedMachine; usage: U
       <Trouble text={machine.deployments.error.value} retry={machine.deployments.reload} />
       {jobs.length === 0 && machine.deployments.answer.value && (
         <Empty title="No job runs here just now">
-          <p>Nothing is left to do: a job comes when somebody asks for one that fits this machine, and is shown here at once.</p>
+          <p>You need do nothing: when somebody asks for a job that fits this machine, it is shown here at once.</p>
         </Empty>
       )}
       {jobs.length > 0 && (

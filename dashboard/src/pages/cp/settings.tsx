@@ -45,7 +45,7 @@ export function ComputeProviderSettings() {
 /** Begins anew when the offer changes, here or elsewhere. */
 function OfferChange({ row }: { row: Provider }) {
   const hardware = useView<Hardware>("/onboarding/provisioned", { types: ["deployment.*", "device.*"], presentOnly: true });
-  const given = { cpu: row.onboarded.cpu_mhz, memory: row.onboarded.memory_mb, price: row.ntx_price };
+  const given = { cpu: row.onboarded.cpu_mhz, memory: row.onboarded.memory_mb, price: row.ntx_price.replace(/\.0+$/, "") };
   const change = useSignal<Partial<Offer>>({});
   const { busy, trouble, run } = useDoing();
   const found = hardware.answer.value?.body;

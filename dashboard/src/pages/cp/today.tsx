@@ -1,12 +1,11 @@
 /** What was earned today, and what can be claimed. */
 import { useComputed } from "@preact/signals";
-import { ntx } from "../../app/format";
+import { counted, ntx } from "../../app/format";
 import { href, moment } from "../../app/router";
 import { now, useView } from "../../app/view";
 import { Action } from "../../components/action";
 import { Trouble } from "../../components/parts";
 import { ClaimResult, useClaims } from "./claim";
-import { counted } from "./deployments";
 import type { Earnings } from "../../api/answers";
 import { midnight, NOTHING_EARNED } from "./earnings_days";
 import { isNothing } from "./rewards";

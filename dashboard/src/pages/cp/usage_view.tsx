@@ -29,14 +29,14 @@ function UsageCharts({ samples, coresNote, memoryNote }: { samples: readonly Sam
   return (
     <div class="grid">
       <Titled title="CPU" note={`${lastOf(lines.cores, coresText)}${coresNote}`}>
-        <Chart times={lines.times} lines={[{ name: "CPU", values: lines.cores, tone: "running" }]} label="CPU, in cores" value={(cores) => cores.toFixed(2)} />
+        <Chart times={lines.times} lines={[{ name: "CPU", values: lines.cores, tone: "running" }]} label="CPU, in cores" leastTop={0.1} value={(cores) => cores.toFixed(2)} />
       </Titled>
       <Titled title="Memory" note={`${lastOf(lines.memoryMb, memory)}${memoryNote}`}>
-        <Chart times={lines.times} lines={[{ name: "Memory", values: lines.memoryMb, tone: "completed" }]} label="Memory" value={memory} />
+        <Chart times={lines.times} lines={[{ name: "Memory", values: lines.memoryMb, tone: "completed" }]} label="Memory" binary leastTop={16} value={memory} />
       </Titled>
       {[...gpuLines(samples)].map(([uuid, { times, percent, memoryMb }]) => (
         <Titled key={uuid} title={`GPU ${uuid.slice(0, 12)}`} note={`${lastOf(percent, (value) => `${value} %`)}, ${lastOf(memoryMb, memory)}`}>
-          <Chart times={times} lines={[{ name: "busy", values: percent, tone: "lost" }]} label={`GPU ${uuid}`} value={(value) => `${Math.round(value)} %`} />
+          <Chart times={times} lines={[{ name: "busy", values: percent, tone: "lost" }]} label={`GPU ${uuid}`} leastTop={10} value={(value) => `${Math.round(value)} %`} />
         </Titled>
       ))}
     </div>

@@ -30,7 +30,7 @@ export function Counts() {
           </button>
         );
       })}
-      <span class="push spent">spent <b>{summary ? ntx(summary.spent_ntx) : "–"}</b></span>
+      <span class="push spent">{summary && summary.open_ntx !== "0" && <span title="what the jobs that are not over cost, if all complete">open: at most <b>{ntx(summary.open_ntx)}</b> · </span>}spent <b>{summary ? ntx(summary.spent_ntx) : "–"}</b></span>
     </div>
   );
 }

@@ -2,7 +2,6 @@
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { useSignal } from "@preact/signals";
 import { plain, whole } from "../../app/format";
-import { whyNoActions } from "../../app/acting";
 import { notices, switchNotices } from "../../app/notifications";
 import { usePageTitle } from "../../app/title";
 import { href, moment } from "../../app/router";
@@ -51,7 +50,7 @@ export function ServiceProviderJob({ params }: { params: Record<string, string> 
       </div>
       <Trouble text={follow.error.value} retry={() => follow.reload()} />
       <NowPanel job={job} stopping={timeline.stopping} pastMs={pastMs} />
-      {job.status === "awaiting" && !at && <PayPanel job={job} asked={events.find(({ topic }) => topic === "job.service_requested")} hindrance={whyNoActions.value} />}
+      {job.status === "awaiting" && !at && <PayPanel job={job} asked={events.find(({ topic }) => topic === "job.service_requested")} />}
       <Tabs label="Job" first={first.current ?? "timeline"} tabs={tabsOf(job, events.length)}>
         {(tab) => tab === "output" ? <Output job={job} key={jobId} /> : tab === "record" ? <Record jobId={jobId} events={events} /> : tab === "results" ? <ResultsTab job={job} /> : <TimelineView timeline={timeline} pastMs={pastMs} />}
       </Tabs>

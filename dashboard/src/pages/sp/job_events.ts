@@ -1,6 +1,6 @@
 /** A job's row and its events, following the live stream: each event is there at once, and whole a moment later. */
 import { signal } from "@preact/signals";
-import { ApiError, get } from "../../api/client";
+import { failure, get } from "../../api/client";
 import { jobOf, patched } from "../../domain/job_patch";
 import type { Happening } from "../../domain/job_steps";
 import { onEvents, onReturn } from "../../live/live";
@@ -55,7 +55,7 @@ export class JobEvents {
       this.error.value = "";
     } catch (error) {
       if (this.asked.signal.aborted) return;
-      this.error.value = error instanceof ApiError ? error.message : String(error);
+      this.error.value = failure(error);
     } finally {
       this.asking = false;
     }

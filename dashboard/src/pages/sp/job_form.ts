@@ -1,6 +1,6 @@
 /** The job form's state: the draft, what is wrong with it, and what asking for it would be answered with just now. */
 import { computed, effect, signal, type ReadonlySignal } from "@preact/signals";
-import { ApiError, get, send } from "../../api/client";
+import { ApiError, failure, get, send } from "../../api/client";
 import { forStorage, fromRequest, ofDraft, restored, toRequest, type Draft } from "../../domain/job_draft";
 import { findings, type Finding, type Schema } from "../../domain/json_schema";
 import type { DryRun, Quote, RequestAgain } from "../../api/answers";
@@ -77,7 +77,7 @@ export class JobForm {
       this.origin.value = jobId;
       this.error.value = "";
     } catch (problem) {
-      this.error.value = `Job ${jobId} can't be asked for again: ${words(problem)}`;
+      this.error.value = `Job ${jobId} can't be asked for again: ${failure(problem)}`;
     }
   }
 
@@ -92,7 +92,7 @@ export class JobForm {
       return quote;
     } catch (problem) {
       this.refused(problem);
-      this.error.value = words(problem);
+      this.error.value = failure(problem);
       return null;
     } finally {
       this.busy.value = false;
@@ -103,7 +103,7 @@ export class JobForm {
     try {
       this.schema.value = (await get<Schema>("/schemas/job.json")).body;
     } catch (problem) {
-      this.error.value = words(problem);
+      this.error.value = failure(problem);
     }
   }
 
@@ -132,14 +132,15 @@ export class JobForm {
   }
 
   private refused(problem: unknown): void {
-    if (!(problem instanceof ApiError)) throw problem;
+    if (!(problem instanceof ApiError)) {
+      this.offer.value = { state: "failed", text: failure(problem) };
+      return;
+    }
     if (problem.errors.length > 0) this.ofServer.value = problem.errors;
     if (problem.problem.status === 404) this.offer.value = { state: "nobody", text: problem.message, refused: problem.refused };
     else this.offer.value = { state: "failed", text: problem.message };
   }
 }
-
-const words = (problem: unknown): string => (problem instanceof ApiError ? problem.message : String(problem));
 
 function stored(): Draft {
   try {

@@ -1,6 +1,7 @@
 /** One job of the list. */
 import { plain } from "../../app/format";
 import { href } from "../../app/router";
+import { Action } from "../../components/action";
 import { Peer, Time } from "../../components/parts";
 import { Status } from "../../components/status";
 import { isOver } from "../../domain/job_now";
@@ -11,13 +12,11 @@ interface Props {
   job: JobRow;
   current: boolean;
   selected: boolean;
-  /** Why nothing can be done now; empty when it can. */
-  hindrance: string;
   select: (range: boolean) => void;
   stop: () => void;
 }
 
-export function JobListRow({ job, current, selected, hindrance, select, stop }: Props) {
+export function JobListRow({ job, current, selected, select, stop }: Props) {
   const over = isOver(job.status);
   return (
     <div role="listitem" class={`job-row${current ? " current" : ""}${selected ? " selected" : ""}`} aria-current={current ? "true" : undefined}>
@@ -34,7 +33,7 @@ export function JobListRow({ job, current, selected, hindrance, select, stop }: 
       <span class="act above">
         {over
           ? <a class="button" href={href("/sp/new", { from: job.job_id })}>Run again</a>
-          : <button disabled={hindrance !== ""} title={hindrance} onClick={stop}>Stop</button>}
+          : <Action onClick={stop}>Stop…</Action>}
       </span>
     </div>
   );

@@ -1,13 +1,13 @@
 /** The service provider's jobs: what they do now, what they cost, and what can be done with them. */
 import { useRef } from "preact/hooks";
 import { useSignal } from "@preact/signals";
-import { whole } from "../../app/format";
-import { whyNoActions } from "../../app/acting";
+import { counted } from "../../app/format";
 import { useKeys } from "../../app/keys";
 import { narrow } from "../../app/narrow";
 import { go, href, moment, queryValue, setQuery } from "../../app/router";
 import { Empty, Trouble } from "../../components/parts";
 import { VirtualList, type ListHandle } from "../../components/virtual_list";
+import { AgainDialog } from "./again_dialog";
 import { Counts, OfAll } from "./counts";
 import { FilterBar } from "./filter_bar";
 import { areFiltered, CLEARED, clock, stoppable, wanted, wantedOfAnyStatus } from "./filters";
@@ -27,11 +27,11 @@ export function ServiceProviderJobs() {
   const selection = useSelection(() => shown.peek());
   const cursor = useSignal(-1);
   const stopping = useSignal<readonly string[] | null>(null);
+  const again = useSignal<readonly string[] | null>(null);
   const search = useRef<HTMLInputElement>(null);
   const list = useRef<ListHandle>(null);
   const sight = useRef<[first: number, last: number]>([0, 0]);
   const total = rows?.list.total ?? 0;
-  const hindrance = whyNoActions.value;
   const rowPx = narrow.value ? NARROW_ROW_PX : ROW_PX;
   const open = () => {
     const row = rows?.list.get(cursor.value);
@@ -52,9 +52,9 @@ export function ServiceProviderJobs() {
   const filtered = areFiltered();
   const known = new Map(selection.ids.value);
   const nameOf = (jobId: string) => known.get(jobId) ?? rows?.list.get(rows.list.indexOf(jobId))?.image ?? "";
-  const closed = (stopped: boolean) => {
-    stopping.value = null;
-    if (stopped) selection.clear();
+  const closed = (changed: boolean) => {
+    [stopping.value, again.value] = [null, null];
+    if (changed) selection.clear();
   };
   return (
     <section class="sp-jobs">
@@ -65,9 +65,9 @@ export function ServiceProviderJobs() {
       <p class="row found" aria-live="polite">
         {rows?.ready.value && filtered && <OfAll shown={total} />}
         {rows?.ready.value && filtered && total === 0 && <>· <button class="link" onClick={() => setQuery(CLEARED, false)}>clear</button></>}
-        {rows?.ready.value && !filtered && total > 0 && `${whole(total)} job${total === 1 ? "" : "s"}`}
+        {rows?.ready.value && !filtered && total > 0 && counted(total, "job")}
       </p>
-      <SelectionBar selection={selection} hindrance={hindrance} stop={(ids) => (stopping.value = ids)} openOnes={{ ...wantedOfAnyStatus(clock()), status: stoppable(queryValue("status")) }} />
+      <SelectionBar selection={selection} stop={(ids) => (stopping.value = ids)} again={(ids) => (again.value = ids)} openOnes={{ ...wantedOfAnyStatus(clock()), status: stoppable(queryValue("status")) }} />
       {rows?.ready.value && total === 0 && !filtered && (
         <Empty title="No jobs yet">
           <p>Say what is to be run; then you see who would run it, and for how much, before anything is paid.</p>
@@ -86,7 +86,7 @@ export function ServiceProviderJobs() {
             if (!job) return <MissingRow key={`missing${index}`} />;
             return (
               <JobListRow
-                key={job.job_id} job={job} current={index === cursor.value} selected={selection.ids.value.has(job.job_id)} hindrance={hindrance}
+                key={job.job_id} job={job} current={index === cursor.value} selected={selection.ids.value.has(job.job_id)}
                 select={(range) => selection.toggle(index, range)} stop={() => (stopping.value = [job.job_id])}
               />
             );
@@ -94,6 +94,7 @@ export function ServiceProviderJobs() {
         /></div>
       )}
       {stopping.value && <StopDialog jobIds={stopping.value} nameOf={nameOf} close={closed} />}
+      {again.value && <AgainDialog jobIds={again.value} nameOf={nameOf} close={closed} />}
     </section>
   );
 }

@@ -3,6 +3,7 @@ import { useEffect, useMemo } from "preact/hooks";
 import { plain } from "../../app/format";
 import { go, href, queryValue, setQuery } from "../../app/router";
 import { usePageTitle } from "../../app/title";
+import { Action } from "../../components/action";
 import { Trouble } from "../../components/parts";
 import { hasPreset, PRESETS, withPreset } from "../../domain/job_draft";
 import { fieldOf, nameOf } from "../../domain/job_fields";
@@ -43,7 +44,7 @@ export function NewJob() {
       <div class="beside">
         <Offers form={form} />
         <Problems form={form} />
-        <button class="primary ask" disabled={form.busy.value}>{form.busy.value ? "Providers are asked…" : "Ask for it"}</button>
+        <Action kind="primary ask" submits busy={form.busy.value}>{form.busy.value ? "Providers are asked…" : "Ask for it"}</Action>
         <p class="faint">The provider then keeps a place for a while, and you see the terms. Only what you pay yourself is paid.</p>
       </div>
     </form>

@@ -3,6 +3,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { useSignal } from "@preact/signals";
 import { duration, ntx, plain } from "../../app/format";
 import { now } from "../../app/view";
+import { Action } from "../../components/action";
 import { Peer, Time, Trouble } from "../../components/parts";
 import { reportPayment, type Told } from "./pay";
 import { quoteOf } from "./quotes";
@@ -16,7 +17,7 @@ interface Terms {
 
 const termsOf = (asked: JobEvent | undefined): Terms => ({ payee: String(asked?.data["payee"] ?? ""), expiresAt: Number(asked?.data["expires_at"] ?? 0) / 1000 });
 
-export function PayPanel({ job, asked, hindrance }: { job: JobRow; asked: JobEvent | undefined; hindrance: string }) {
+export function PayPanel({ job, asked }: { job: JobRow; asked: JobEvent | undefined }) {
   const quote = quoteOf(job.job_id);
   const terms = termsOf(asked);
   const address = quote?.compute_provider_addr ?? terms.payee;
@@ -31,7 +32,7 @@ export function PayPanel({ job, asked, hindrance }: { job: JobRow; asked: JobEve
         <div><dt>Place is kept</dt><dd>{quote ? (quote.held_until ? <>until <Time at={quote.held_until} /></> : "no: who pays first gets it") : "as the quote said"}</dd></div>
       </dl>
       {quote && <Warnings quote={quote} job={job} />}
-      <Report jobId={job.job_id} hindrance={hindrance} />
+      <Report jobId={job.job_id} />
       <MoneyRules job={job} />
       {quote && <Signed quote={quote} />}
     </section>
@@ -49,7 +50,7 @@ function Warnings({ quote, job }: { quote: Quote; job: JobRow }) {
   return texts.length > 0 ? <ul class="notice">{texts.map((text) => <li key={text}>{plain(text)}</li>)}</ul> : null;
 }
 
-function Report({ jobId, hindrance }: { jobId: string; hindrance: string }) {
+function Report({ jobId }: { jobId: string }) {
   const hash = useSignal("");
   const told = useSignal<Told | null>(null);
   const error = useSignal("");
@@ -68,7 +69,7 @@ function Report({ jobId, hindrance }: { jobId: string; hindrance: string }) {
     <form onSubmit={report} class="report wide">
       <div class="field"><label for="tx-hash">Then paste the transaction's hash</label>
         <span class="with-unit"><input id="tx-hash" maxLength={512} spellcheck={false} autocomplete="off" value={hash.value} aria-invalid={error.value ? "true" : undefined} onInput={({ currentTarget }) => (hash.value = currentTarget.value)} />
-          <button class="primary" disabled={busy || hindrance !== ""} title={hindrance}>Report the payment</button></span></div>
+          <Action kind="primary" submits busy={busy}>Report the payment</Action></span></div>
       <Trouble text={error.value} />
       <p role="status" class={told.value ? (told.value.good ? "notice" : "trouble") : "none"}>{told.value ? plain(told.value.text) : "The hash is checked before anything runs; the same one is never counted twice."}</p>
     </form>

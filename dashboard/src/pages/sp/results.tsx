@@ -1,6 +1,6 @@
 /** What the job left: its files, its checkpoints, and what it printed as figures. */
 import { useSignal } from "@preact/signals";
-import { address, ApiError, get } from "../../api/client";
+import { address, failure, get } from "../../api/client";
 import { bytes, plain, whole } from "../../app/format";
 import { href } from "../../app/router";
 import { useView } from "../../app/view";
@@ -56,7 +56,7 @@ function Files({ jobId, first }: { jobId: string; first: Results }) {
       const { body } = await get<Results>(path, { limit: PAGE_FILES, after: next });
       more.value = [...more.value, body];
     } catch (problem) {
-      error.value = problem instanceof ApiError ? problem.message : String(problem);
+      error.value = failure(problem);
     }
   };
   return (

@@ -1,9 +1,9 @@
 /** Stops exactly the jobs that it shows: their ids are frozen when it is opened, and no news adds one. */
 import { useEffect } from "preact/hooks";
 import { useSignal } from "@preact/signals";
-import { ApiError, send } from "../../api/client";
+import { failure, send } from "../../api/client";
 import type { StopOutcome as Outcome } from "../../api/answers";
-import { plain, whole } from "../../app/format";
+import { counted, plain } from "../../app/format";
 import { Dialog } from "../../components/dialog";
 import { Trouble } from "../../components/parts";
 import { Status } from "../../components/status";
@@ -33,7 +33,7 @@ export function StopDialog({ jobIds, nameOf, close }: Props) {
       error.value = "";
       return true;
     } catch (problem) {
-      error.value = problem instanceof ApiError ? problem.message : String(problem);
+      error.value = failure(problem);
       return false;
     } finally {
       busy.value = false;
@@ -46,11 +46,11 @@ export function StopDialog({ jobIds, nameOf, close }: Props) {
     if (done.value) return close(true);
     done.value = await tried(() => ask(ready, false, reason.value.trim()));
   };
-  const count = `${whole(ready.length)} job${ready.length === 1 ? "" : "s"}`;
+  const count = counted(ready.length, "job");
   const hindrance = busy.value ? "the DMS is asked" : !done.value && ready.length === 0 ? "none of them can be stopped" : "";
   return (
     <Dialog title={done.value ? "Told to stop" : `Stop ${outlook.value ? count : "jobs"}?`} confirm={done.value ? "Done" : `Stop ${count}`} danger={!done.value} hindrance={hindrance} onConfirm={() => void stop()} onCancel={() => close(done.value)}>
-      {!done.value && <p>Only these are stopped, whatever else comes in meanwhile. What had run for half of its time or longer costs a part of its price.</p>}
+      {!done.value && <p>{jobIds.length > 1 && "Only these are stopped, whatever else comes in meanwhile. "}A job that has run for half of its time or longer costs a part of its price; before that it costs nothing.</p>}
       <Trouble text={error.value} />
       <ul class="stop-list" aria-label="Jobs">
         {told.map(({ job_id, status, outcome, message }) => (
