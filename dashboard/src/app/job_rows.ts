@@ -103,6 +103,7 @@ export class JobRows<Row extends { job_id: string } = JobRow> {
     const began = performance.now();
     const query = { ...this.query, offset: page * PAGE_ROWS, limit: PAGE_ROWS, ...(this.at && { as_of: this.at }) };
     const { body, position, total } = await get<{ items: Row[] }>("/jobs", query, this.asked.signal);
+    if (this.asked.signal.aborted) return; // closed in the moment of the answer: nothing may be followed any more
     this.tookMs = performance.now() - began;
     const missed = this.recent.filter((event) => event.position > position);
     const newer = new Set(missed.map(jobOf));

@@ -93,7 +93,13 @@ export function openLive(): void {
   subscriber.join();
   setInterval(() => subscriber.tick(), TICK_MS);
   window.addEventListener("pagehide", () => subscriber.leave());
-  window.addEventListener("pageshow", ({ persisted }) => persisted && subscriber.rejoin());
+  window.addEventListener("pageshow", ({ persisted }) => persisted && wakeUp());
   window.addEventListener("online", () => subscriber.awake());
   document.addEventListener("visibilitychange", () => document.hidden || subscriber.awake());
+}
+
+/** The browser kept the page as it was: what it shows is old until the DMS is heard again, and then all is asked for anew. */
+function wakeUp(): void {
+  link.value = { ...link.peek(), state: "reconnecting", reason: "The page was asleep." };
+  subscriber.rejoin();
 }

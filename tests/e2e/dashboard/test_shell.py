@@ -21,6 +21,10 @@ from tests.fixtures.dms import request_body
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 FIRST_LOAD_BYTES = 150_000
 NOT_LOADED = ("licences.txt", ".built-from")
+ASKED_TWICE = (
+    "() => performance.getEntriesByType('resource').filter(({name}) => name.includes('/providers')).length > 1"
+)
+"""For what no event makes the page ask for."""
 ATTACK = """async (target) => {
   const read = await fetch(`${target}/api/v1/jobs`).then((answer) => answer.text(), () => "refused");
   const sent = await fetch(`${target}/api/v1/device/status`, {method: "POST", body: '{"available": false}',
@@ -157,6 +161,7 @@ async def test_a_button_that_is_off_is_reached_by_keyboard_and_says_why(dmses: D
 async def test_a_page_that_one_comes_back_to_is_the_same_and_goes_on(dmses: Dmses) -> None:
     """The browser had put it to sleep as it was; it has missed nothing."""
     async with chromium(without=["--disable-back-forward-cache"]) as browser, watched(browser) as sleeping:
+        await sleeping.open(f"{dmses.requester.url}/dashboard/")  # keeps the worker, whose line never breaks
         page = await sleeping.open(f"{dmses.requester.url}/dashboard/sp")
         await page.locator(".fresh.live").wait_for()
         await page.evaluate("() => { window.isTheSame = true; }")
@@ -170,6 +175,7 @@ async def test_a_page_that_one_comes_back_to_is_the_same_and_goes_on(dmses: Dmse
             await expect(page.locator(f'a[href$="{quote["job_id"]}"]')).to_be_visible()
             await dmses.requester.post(f"/jobs/{quote['job_id']}/stop", {})
         await expect(page.get_by_test_id("freshness")).to_contain_text("live · position")
+        await page.wait_for_function(ASKED_TWICE)
 
 
 async def test_the_first_load_is_small() -> None:

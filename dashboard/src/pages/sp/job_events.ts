@@ -49,6 +49,7 @@ export class JobEvents {
     try {
       const path = `/jobs/${encodeURIComponent(this.jobId)}`;
       const { body, position } = await get<JobRow>(path, this.at ? { as_of: this.at } : {}, this.asked.signal);
+      if (this.asked.signal.aborted) return; // closed in the moment of the answer: nothing may be followed any more
       if (!this.stop && !this.at) this.listen(position);
       if (body.position >= (this.job.peek()?.position ?? 0)) this.job.value = body;
       await this.readHistory(`${path}/history`, this.at ? position : Number.POSITIVE_INFINITY);
