@@ -65,7 +65,9 @@ from dms.application.jobs.job_metrics import JobMetrics
 from dms.application.jobs.job_outputs import JobOutputs
 from dms.application.jobs.service_provider import ServiceProvider, Timeouts
 from dms.application.loops import Loops
+from dms.application.network.acquaintances import Acquaintances
 from dms.application.network.availability import AvailabilityNews
+from dms.application.network.budgets import Budgets
 from dms.application.network.chats import Chats
 from dms.application.network.directory import Directory
 from dms.application.network.own_advertisement import OwnAdvertisement
@@ -94,6 +96,7 @@ from dms.domain.api_token import ApiToken
 from dms.domain.checkpoint import LARGEST_BYTES
 from dms.domain.device import Capacity
 from dms.domain.run_time import Instant
+from dms.domain.stranger_limits import StrangerLimits
 from dms.errors import ConfigError
 from dms.keys import ADDRESS_KEY, NODE_KEY, node_identity, token_key
 from projections.all import all_projections
@@ -144,6 +147,8 @@ class Base:
     views: SQLiteViews
     device: DeviceService
     refusals: Refusals
+    acquaintances: Acquaintances
+    budgets: Budgets
     executor: Executor
     funding: FundingCheck
     network: Host
@@ -202,6 +207,9 @@ def _base(settings: Settings, overrides: Overrides, closing: AsyncExitStack) -> 
     result_files.make()
     input_files = InputFiles(data_dir, settings.job.input_cache_mb * MIB)
     input_files.make()
+    device = DeviceService(event_log, hardware, identity.peer_id)
+    named = [*(address.rpartition("/p2p/")[2] for address in settings.p2p.bootstrap_peers), settings.job.target_peer]
+    acquaintances = Acquaintances(event_log, device, network, named)
     web = WebFiles(_input_networks(settings))
     closing.push_async_callback(web.close)
     return Base(
@@ -214,8 +222,10 @@ def _base(settings: Settings, overrides: Overrides, closing: AsyncExitStack) -> 
         identity=identity,
         outputs=outputs,
         views=views,
-        device=DeviceService(event_log, hardware, identity.peer_id),
+        device=device,
         refusals=Refusals(overrides.now),
+        acquaintances=acquaintances,
+        budgets=Budgets(acquaintances.is_known),
         executor=executor,
         funding=funding,
         network=network,
@@ -273,7 +283,9 @@ def _services(
 ) -> Services:
     event_log, executor, peer_id = base.event_log, base.executor, base.identity.peer_id
     own = OwnAdvertisement(event_log, base.device, base.network, base.identity, base.now, base.loops)
-    directory = Directory(event_log, base.device, base.network, base.identity, own, base.clock, base.loops)
+    directory = Directory(
+        event_log, base.device, base.network, base.identity, own, base.clock, base.budgets, base.loops
+    )
     receiver, results = _checkpoint_receiver(base), _results_receiver(base)
     archive, archive_after = SegmentArchive(event_log, base.identity), base.settings.eventlog.archive_after_days
     outputs = JobOutputs(event_log, base.outputs)
@@ -292,7 +304,7 @@ def _services(
         results=results,
         contents=Contents(event_log, base.checkpoint_files, base.result_files, _open_archive, base.loops),
         transfers=_transfers(base, Inbox(base.received)),
-        chats=Chats(base.network, Door(base.device, base.refusals), base.now),
+        chats=Chats(base.network, Door(base.device, base.refusals), base.now, base.acquaintances.is_known),
         transactions=Transactions(event_log, base.identity, base.funding),
         erasures=_erasures(base),
         tokens=_tokens(base.event_log, base.now),
@@ -365,10 +377,25 @@ def _compute_provider(base: Base) -> ComputeProvider:
         _results_keeper(base),
         base.clock,
         base.refusals,
+        base.budgets,
+        base.acquaintances,
         confined=base.executor.name == "docker",
         run_unconfined_for_peers=settings.job.allow_process_for_peers,
         funding=patient if settings.funding.check != "trust" else None,
+        strangers=_stranger_limits(settings),
         loops=base.loops,
+    )
+
+
+def _stranger_limits(settings: Settings) -> StrangerLimits:
+    strangers = settings.strangers
+    return StrangerLimits(
+        max_minutes=strangers.max_minutes,
+        max_cpu_mhz=strangers.max_cpu_mhz,
+        max_memory_mb=strangers.max_memory_mb,
+        max_jobs=strangers.max_jobs,
+        max_share_percent=strangers.max_share,
+        trusts_payments=strangers.trust_payments,
     )
 
 
@@ -396,6 +423,7 @@ def _service_provider(
         base.now,
         base.clock,
         timeouts,
+        base.budgets,
         job.target_peer,
         base.settings.rest.max_unpaid_jobs,
     )
@@ -481,6 +509,7 @@ def _transfers(base: Base, inbox: Inbox) -> Transfers:
         inbox,
         base.clock,
         Door(base.device, base.refusals),
+        base.budgets,
         TransferLimits(max_bytes=files.max_mb * MIB, max_offers=files.max_offers),
     )
 
@@ -524,6 +553,7 @@ def _figures(base: Base, readiness: Readiness, relay: NatsRelay | None) -> Figur
         [events_db, events_db.with_name(events_db.name + "-wal")],
         readiness.ready,
         lambda: base.device.hindrance,
+        base.budgets.refused,
         base.loops,
     )
     base.event_log.on_commit(figures.committed)

@@ -190,6 +190,20 @@ class Funding(Struct, frozen=True, kw_only=True):
     timeout_seconds: Annotated[float, _lasting("s", "seconds", at_least=1)] = 600
 
 
+class Strangers(Struct, frozen=True, kw_only=True):
+    """What a peer may take of this machine that is not on the owner's list of allowed peers, and does not run on this
+    machine itself. Of each such peer; 0: no limit beyond what is offered."""
+
+    max_minutes: Annotated[int, Meta(ge=0, le=5_256_000, description="minutes")] = 10_080  # of one job
+    max_cpu_mhz: Annotated[int, Meta(ge=0, le=100_000_000, description="MHz")] = 0  # of one job
+    max_memory_mb: Annotated[int, Meta(ge=0, le=1_000_000_000, description="MB")] = 0  # of one job
+    max_jobs: Annotated[int, Meta(ge=0, le=100_000, description="a number")] = 10  # at once
+    # percent of the CPU and of the memory that are offered, for all jobs of one such peer together
+    max_share: Annotated[int, Meta(ge=1, le=100, description="percent")] = 75
+    # Whether jobs are run on its word that it has paid, where funding.check is trust
+    trust_payments: bool = False
+
+
 class Nats(Struct, frozen=True, kw_only=True):
     """One way to log in: user and password, token, nkey, or credentials. Secrets are read from files or
     from DMS_NATS_PASSWORD and DMS_NATS_TOKEN."""
@@ -228,6 +242,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     eventlog: Eventlog = field(default_factory=Eventlog)
     files: Files = field(default_factory=Files)
     funding: Funding = field(default_factory=Funding)
+    strangers: Strangers = field(default_factory=Strangers)
     nats: Nats = field(default_factory=Nats)
     telemetry: Telemetry = field(default_factory=Telemetry)
 

@@ -589,6 +589,12 @@ class PeerNetwork(Protocol):
     def heard(self, peer_id: str) -> Heard | None:
         """None when it is not connected, or nothing has come from it yet."""
 
+    def refused_connections(self) -> int:
+        """How many of others were refused before their handshakes, for their number."""
+
+    def is_local(self, peer_id: str) -> bool:
+        """Whether it is connected from this very machine, or was when it was last connected in this run."""
+
     def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None:
         """Remembers where a peer can be dialled (from an advertisement)."""
 

@@ -153,10 +153,14 @@ class Provider(Aggregate):
         """Whether anything changed. A provider that is no longer onboarded withdraws."""
         if not offering.onboarded:
             return self.withdraw()
-        if offering == self.offering and addresses == self.addresses:
+        if not self.would_advertise(offering, addresses):
             return False
         self.trigger(self.Advertised(offering=offering, addresses=addresses))
         return True
+
+    def would_advertise(self, offering: Offering, addresses: tuple[str, ...]) -> bool:
+        """Whether there is more to be kept of it than before."""
+        return offering.onboarded and (offering, addresses) != (self.offering, self.addresses)
 
     def withdraw(self) -> bool:
         if self.offering is None:

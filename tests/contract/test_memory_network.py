@@ -31,6 +31,7 @@ from tests.contract.test_peer_network import (
     test_peers_that_come_and_go_are_told,
     test_ping_measures_a_round_trip,
     test_raw_frames_arrive_as_they_were,
+    test_who_is_on_this_machine_is_known_also_when_it_is_gone,
 )
 from tests.fixtures.memory_network import MemoryLine, MemoryNetwork
 
@@ -51,6 +52,7 @@ __all__ = [
     "test_peers_that_come_and_go_are_told",
     "test_ping_measures_a_round_trip",
     "test_raw_frames_arrive_as_they_were",
+    "test_who_is_on_this_machine_is_known_also_when_it_is_gone",
 ]
 
 

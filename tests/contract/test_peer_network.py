@@ -145,6 +145,18 @@ async def test_an_unknown_peer_is_unreachable(a: Libp2pNetwork) -> None:
         await a.request("not a peer id", ECHO, b"1", 30)
 
 
+async def test_who_is_on_this_machine_is_known_also_when_it_is_gone(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
+    await a.ping(b.peer_id, 30)
+    assert a.is_local(b.peer_id)
+    assert not a.is_local(Identity.generate().peer_id)
+    assert a.refused_connections() == 0
+    await b.close()
+    async with asyncio.timeout(120):
+        while a.peers():
+            await asyncio.sleep(0.01)
+    assert a.is_local(b.peer_id)
+
+
 async def test_a_slow_answer_is_unreachable_in_time(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
     async def never(_peer_id: str, _body: bytes) -> bytes:
         await asyncio.Event().wait()

@@ -26,6 +26,8 @@ from dms.application.files.file_exchange import FileExchange
 from dms.application.inputs.input_fetcher import InputFetcher, Pace
 from dms.application.inputs.input_files import InputFiles
 from dms.application.inputs.input_keeper import InputKeeper
+from dms.application.network.acquaintances import Acquaintances
+from dms.application.network.budgets import Budgets
 from dms.application.ports import ExecutionState
 from dms.application.results.result_files import ResultFiles
 from dms.application.results.results_keeper import ResultLimits, ResultsKeeper
@@ -118,6 +120,8 @@ async def test_it_cleans_again_after_each_interval_and_touches_no_strangers_cont
         results,
         machine_clock,
         Refusals(now_us),
+        Budgets(lambda _: False),
+        Acquaintances(event_log, device, LonelyNetwork(identity.peer_id)),
         confined=True,
     )
     cleaner = Cleaner(event_log, compute, executor, 0.1)

@@ -17,6 +17,7 @@ from dms.adapters.p2p.identity import Identity
 from dms.application.device.device import DeviceService
 from dms.application.network import ad_snapshots, own_advertisement
 from dms.application.network.availability import AvailabilityNews
+from dms.application.network.budgets import Budgets
 from dms.application.network.directory import Directory
 from dms.application.network.messages import encode
 from dms.application.network.own_advertisement import OwnAdvertisement
@@ -91,7 +92,7 @@ class Member:
         self.log, self.clock, self.network, self.peer_id = log, Clock(), network, identity.peer_id
         self.device = DeviceService(log, FixedHardware(), identity.peer_id)
         self.own = OwnAdvertisement(log, self.device, network, identity, lambda: self.clock().wall_us)
-        self.directory = Directory(log, self.device, network, identity, self.own, self.clock)
+        self.directory = Directory(log, self.device, network, identity, self.own, self.clock, Budgets(lambda _: False))
 
     async def hear_of(self, teller: Member, through: str = "") -> None:
         """What another says of itself just now. through: who passes it on."""

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from dms.application.deployments import holds
+from dms.application.network.budgets import BUDGETS, HOLDS, QUESTIONS
 from dms.application.network.messages import PREFLIGHT, PreflightAnswer, PreflightRequest, encode
 from dms.domain.event import new_id
 from dms.domain.hold import EXPIRED, PAID, YIELDED, Hold
@@ -142,8 +143,8 @@ async def test_strangers_hold_a_few_places_and_are_told_that_no_more_is_kept(
 
 
 async def test_the_log_does_not_grow_with_what_strangers_ask(pair: World) -> None:
-    held = 0
-    for _ in range(holds.MOST_PLACED_OF_A_PEER + 5):
+    most, held = int(BUDGETS[HOLDS].stranger.burst), 0
+    for _ in range(most + 5):
         job_id = new_id()
         held += bool((await ask(pair, preflight(cpu=1, job_id=job_id))).hold_seconds)
         hold = pair.provider.log.load(Hold, job_id)
@@ -151,13 +152,13 @@ async def test_the_log_does_not_grow_with_what_strangers_ask(pair: World) -> Non
             await pair.provider.log.save(hold)
     assert held == 0, "less than the least is refused"
     answers = []
-    for _ in range(holds.MOST_PLACED_OF_A_PEER + 5):
+    for _ in range(3 * most):
         message = preflight(cpu=100)
         answers.append(await ask(pair, message))
         hold = pair.provider.log.load(Hold, message.job_id)
         if hold is not None and hold.end(EXPIRED):
             await pair.provider.log.save(hold)
-    assert sum(bool(answer.hold_seconds) for answer in answers) == holds.MOST_PLACED_OF_A_PEER
+    assert most <= sum(bool(answer.hold_seconds) for answer in answers) < len(answers), "a little comes back meanwhile"
     assert all(answer.possible for answer in answers)
     assert "too often" in answers[-1].reason
 
@@ -186,11 +187,11 @@ async def test_an_older_provider_is_quoted_as_before(pair: World) -> None:
     await wait_for(lambda: state(pair, quote.job_id) is JobState.COMPLETED)
 
 
-async def test_who_asks_too_often_is_told_so(pair: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_asks_too_often_is_told_so(pair: World) -> None:
     served = pair.daemons["provider"].parts.host.served(PREFLIGHT)  # type: ignore[attr-defined]
     answers = await asyncio.gather(
         *(served(SERVICE_PROVIDER, encode(preflight(seconds=0))) for _ in range(250)), return_exceptions=True
     )
     refused = [answer for answer in answers if isinstance(answer, Exception)]
-    assert len(refused) == 10
-    assert all("asked too often" in str(error) for error in refused)
+    assert 0 < len(refused) <= 250 - BUDGETS[QUESTIONS].stranger.burst
+    assert all("takes no more questions of you" in str(error) for error in refused)

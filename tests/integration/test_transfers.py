@@ -17,6 +17,7 @@ from dms.application.files.move_files import reactors_of
 from dms.application.files.transfers import Snapshot, Transfers
 from dms.application.files.user_files import Inbox, Outbox
 from dms.application.loops import Loops
+from dms.application.network.budgets import Budgets
 from dms.application.network.messages import FileOfferAnswer, encode
 from dms.application.reactors import Reactors
 from dms.clock import machine_clock
@@ -46,7 +47,7 @@ class Side:
         self.ahead_us = 0  # of the wall clock
         outbox = Outbox([folder], [], folder / "received")
         door = Door(DeviceService(log, FixedHardware(), network.peer_id), Refusals(now_us))
-        self.transfers = Transfers(log, network, exchange, outbox, inbox, self.clock, door)
+        self.transfers = Transfers(log, network, exchange, outbox, inbox, self.clock, door, Budgets(lambda _: False))
         self._effects = reactors_of(self.transfers, log, network, exchange, inbox, self.clock)
         self.reactors = Reactors(log, Loops())
 

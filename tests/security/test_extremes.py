@@ -117,7 +117,7 @@ def network_of(node: Node) -> Told:
 async def still_works(node: Node) -> None:
     """All that a client asks for, and the loops behind it."""
     directory = node.services.directory
-    await wait_until(directory._heard.empty, 120)
+    await wait_until(directory._recorder._waiting.empty, 120)
     assert not node.services.loops.deaths
     async with node.client() as client:
         asked = await client.post("/api/v1/run/request-service", json=SERVICE_BODY)

@@ -56,11 +56,14 @@ class Figures(Collector):
         files: Sequence[Path],
         ready: Callable[[], str | None],
         hindrance: Callable[[], str],
+        refused: Mapping[tuple[str, str], int],
         loops: Loops | None = None,
     ) -> None:
-        """files: of the event log. hindrance: why the device can run no jobs just now; empty when it can."""
+        """files: of the event log. hindrance: why the device can run no jobs just now; empty when it can.
+        refused: how often peers asked for more than their budgets: by kind, and by "known" or "stranger"."""
         self._log, self._views, self._network = event_log, views, network
         self._relay, self._files, self._ready, self._hindrance = relay, files, ready, hindrance
+        self._refused = refused
         self._appended, self._commits, self._batches = Histogram(SECONDS), Histogram(SECONDS), Histogram(EVENTS)
         self._durations = {role: Histogram(JOB_SECONDS) for role in (SP, CP)}
         self._topics: Counter[str] = Counter()
@@ -189,6 +192,10 @@ class Figures(Collector):
 
     def _around(self) -> Iterator[Metric]:
         yield _gauge("dms_peers_connected", "Connected peers.", [({}, len(self._network.peers()))])
+        refused = [({"kind": kind, "of": of}, count) for (kind, of), count in sorted(self._refused.items())]
+        yield _counter("dms_over_budget", "What peers asked for beyond their budgets, and did not get.", refused)
+        connections = self._network.refused_connections()
+        yield _counter("dms_connections_refused", "Connections refused before a handshake.", [({}, connections)])
         yield _gauge("dms_providers_known", "Compute providers known, this device apart.", [({}, self._known)])
         rows = [({"kind": kind}, count) for kind, count in sorted(self._clients.items())]
         yield _gauge("dms_clients_connected", "Open websockets and event streams.", rows)

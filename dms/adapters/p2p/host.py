@@ -25,6 +25,7 @@ from multiaddr import Multiaddr
 
 from dms.adapters.p2p.addresses import expand
 from dms.adapters.p2p.identity import Identity
+from dms.adapters.p2p.inbound import InboundGuard
 from dms.adapters.p2p.workarounds import (
     MAX_INBOUND,
     GuardedHost,
@@ -41,7 +42,8 @@ _MAX_CONNECTIONS_PER_PEER = 8  # two peers that dial each other at once have two
 _CLOSE_SECONDS = 0.8
 
 
-def build_host(identity: Identity, announce: Sequence[str]) -> GuardedHost:
+def build_host(identity: Identity, announce: Sequence[str], guard: InboundGuard) -> GuardedHost:
+    """guard: whom it lets in, before any handshake."""
     install()
     keys = create_new_key_pair(identity.seed())
     peer_id, store = ID.from_pubkey(keys.public_key), PeerStore()
@@ -50,6 +52,7 @@ def build_host(identity: Identity, announce: Sequence[str]) -> GuardedHost:
     # The library's default set also takes plaintext and SECIO, with which a stranger speaks as any peer.
     upgrader = TransportUpgrader({TProtocol(NOISE): noise}, {TProtocol(YAMUX): HardenedYamux})
     swarm = HardenedSwarm(peer_id, store, upgrader, [TCP()], connection_config=_connections())
+    swarm.guard = guard
     swarm.set_resource_manager(_limits())
     swarm._inbound_limiter.total_tokens = MAX_INBOUND  # noqa: SLF001 -- 250 otherwise, handshakes included
     swarm.auto_connector.maybe_connect = _never  # type: ignore[method-assign]  # dials all it ever heard of

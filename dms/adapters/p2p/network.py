@@ -14,6 +14,7 @@ from dms.adapters.p2p.addresses import AddressBook, DnsAddr, expand, listenable,
 from dms.adapters.p2p.discovery import Discovery
 from dms.adapters.p2p.exchange import Server, check_body, consume
 from dms.adapters.p2p.identity import Identity
+from dms.adapters.p2p.inbound import InboundGuard, InboundLimits, of_this_machine
 from dms.adapters.p2p.liveness import ANSWER_SECONDS, INTERVAL_SECONDS
 from dms.adapters.p2p.mdns import Mdns
 from dms.adapters.p2p.node import Node, StreamServer
@@ -37,6 +38,7 @@ _GOSSIP_WAITING = 1024  # messages on their way to the asyncio loop; more are dr
 class Libp2pNetwork:
     """Implements Host. settings: the section `p2p`. heartbeat: seconds between pings of a peer, and seconds that its
     answer may take. remembered: the file of the peers of the last run; without one they are forgotten.
+    inbound: how many connections others may have to us.
     Raises ConfigError."""
 
     def __init__(
@@ -47,6 +49,7 @@ class Libp2pNetwork:
         heartbeat: tuple[float, float] = (INTERVAL_SECONDS, ANSWER_SECONDS),
         loops: Loops | None = None,
         remembered: Path | None = None,
+        inbound: InboundLimits | None = None,
     ) -> None:
         self.peer_id = identity.peer_id
         self._identity, self._announce, self._heartbeat = identity, settings.announce_address, heartbeat
@@ -67,7 +70,9 @@ class Libp2pNetwork:
         self._topics: dict[str, GossipHandler] = {}
         self._callbacks: list[PeerCallback] = []
         self._connected: dict[str, tuple[Sequence[str], int]] = {}  # observed addresses; since when, Unix seconds
+        self._local: Recent[str, bool] = Recent(4096)  # whether it was last connected from this machine
         self._gossip_waiting = 0
+        self._guard = InboundGuard(inbound)
         self._thread: TrioThread | None = None
         self._node: Node | None = None
         self._loops = loops or Loops()
@@ -150,6 +155,7 @@ class Libp2pNetwork:
                 self._discovery,
                 lambda *seen: thread.to_asyncio(self._seen, *seen),
                 self._heartbeat,
+                self._guard,
             )
             servers = {protocol: make(server) for protocol, make in self._servers.items()}
             topics = {topic: partial(self._deliver, thread, topic) for topic in self._topics}
@@ -260,6 +266,12 @@ class Libp2pNetwork:
     def heard(self, peer_id: str) -> Heard | None:
         return self._node.heard(peer_id) if self._node is not None else None
 
+    def refused_connections(self) -> int:
+        return self._guard.refused
+
+    def is_local(self, peer_id: str) -> bool:
+        return self._local.get(peer_id, False)
+
     # --- who is there ----------------------------------------------------------------------------
     def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None:
         if self._book.add(peer_id, addresses) and self._thread is not None:
@@ -283,6 +295,7 @@ class Libp2pNetwork:
             return
         if connected:
             self._connected[peer_id] = observed, int(time.time())
+            self._local[peer_id] = bool(observed) and all(of_this_machine(address) for address in observed)
             self._saw(peer_id)
         else:
             del self._connected[peer_id]

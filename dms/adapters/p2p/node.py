@@ -19,6 +19,7 @@ from dms.adapters.p2p.exchange import Client
 from dms.adapters.p2p.gossip import Deliver, Gossip
 from dms.adapters.p2p.host import Notifee, build_host, running
 from dms.adapters.p2p.identity import Identity
+from dms.adapters.p2p.inbound import InboundGuard
 from dms.adapters.p2p.links import Links
 from dms.adapters.p2p.liveness import PING, ping_over, watch
 from dms.adapters.p2p.names import keep_looking_up
@@ -45,8 +46,9 @@ class Node:
         discovery: Discovery,
         seen: PeerSeen,
         heartbeat: tuple[float, float],
+        guard: InboundGuard,
     ) -> None:
-        self._host = build_host(identity, announce)
+        self._host = build_host(identity, announce, guard)
         self._book, self._discovery, self._seen, self._heartbeat = book, discovery, seen, heartbeat
         self._up: set[str] = set()
         self._pulses: dict[str, tuple[Pulse, ...]] = {}  # of a peer's connections; the tuples are replaced as a whole

@@ -33,6 +33,7 @@ from libp2p.stream_muxer.yamux.yamux import TYPE_DATA, YAMUX_HEADER_FORMAT, Yamu
 from multiaddr import Multiaddr
 
 from dms.adapters.p2p.framing import LINE_ERRORS
+from dms.adapters.p2p.inbound import InboundGuard, origin_of
 from dms.errors import DmsError, PeerUnreachable
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ class HardenedSwarm(Swarm):
     leaving = False
     """Says goodbye: who dials again at once must not be taken for somebody who has come back."""
 
+    guard: InboundGuard
+
     async def _do_handle_inbound_connection(
         self,
         read_write_closer: ReadWriteCloser,
@@ -60,15 +63,20 @@ class HardenedSwarm(Swarm):
         """0.8.1 keeps an accepted connection's slot until the swarm ends, so the 251st inbound connection
         of a host's life is refused, and all after it. Here the slot lives as long as the connection."""
         raw = RawConnection(read_write_closer, False)
-        if self.leaving:
+        origin = origin_of((raw.get_remote_address() or ("", 0))[0])
+        if self.leaving or not self.guard.enter(origin):
             await raw.close()
             return
         try:
-            muxed = await self.upgrade_inbound_raw_conn(raw, maddr)
+            try:
+                muxed = await self.upgrade_inbound_raw_conn(raw, maddr)
+            finally:
+                self.guard.agreed(origin)
             await cast("Yamux", muxed).event_closed.wait()
         except (*LINE_ERRORS, trio.TooSlowError, ValueError) as error:
             logger.debug("inbound connection: %r", error)
         finally:
+            self.guard.leave(origin)
             with trio.CancelScope(shield=True), trio.move_on_after(1):
                 await raw.close()
 

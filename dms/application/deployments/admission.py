@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import NamedTuple
 
 import msgspec
 
 from dms.application.deployments.deployment_index import DeploymentIndex
 from dms.application.deployments.furnishing import Furnishing
 from dms.application.deployments.holds import Holds
+from dms.application.deployments.strangers import Refusal, Strangers
 from dms.application.device.device import DeviceService
 from dms.application.device.refusals import Refusals
 from dms.application.payments.funding import request_of
@@ -41,16 +41,6 @@ from dms.errors import (
 MOST_CHECKED, MOST_CHECKED_OF_A_PEER = 256, 32  # payments waited for; nothing is reserved for them
 
 
-class Refusal(NamedTuple):
-    """Why a job can't be taken. kind: what it is about: provider, peer, request, image, price, payment, network,
-    workspace, gpu, capacity, busy. field: JSON pointer of what is wrong in the request."""
-
-    reason: str
-    fault: Fault
-    kind: str
-    field: str = ""
-
-
 class Admission:
     def __init__(
         self,
@@ -61,9 +51,11 @@ class Admission:
         index: DeploymentIndex,
         holds: Holds,
         refusals: Refusals,
+        strangers: Strangers,
     ) -> None:
         self._device, self._executor, self._signer = device, executor, signer
         self._furnishing, self._index, self._holds, self._refusals = furnishing, index, holds, refusals
+        self._strangers = strangers
 
     def decide(self, deployment: Deployment, paying: Paying, readings: Sequence[GpuReading]) -> Sequence[Hold]:
         """Grants or refuses it. readings: the GPUs as they were a moment ago. Answers the holds that end with it. The
@@ -125,11 +117,13 @@ class Admission:
         return (
             next(iter(self._of_device()), None)
             or self._of_policy(deployment)
+            or (None if deployment.funded else self._strangers.never(deployment))
             or self._of_request(deployment)
             or (None if paying is None else _of_payment(paying) or _of_earlier_attempt(paying))
             or self._of_network(deployment)
             or self._of_workspace(deployment)
             or self._of_capacity(request_of(deployment).resources)
+            or self._strangers.not_now(deployment)
             or (self._of_checks(deployment.service_provider, deployment.key) if to_be_checked else None)
         )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from dms.application.cause import caused_by
 from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper, DeleteCheckpoints
-from dms.application.deployments.admission import Admission, Refusal
+from dms.application.deployments.admission import Admission
 from dms.application.deployments.check_payments import CheckPayments
 from dms.application.deployments.deployment_feed import DeploymentFeed
 from dms.application.deployments.deployment_index import DeploymentIndex
@@ -22,6 +22,7 @@ from dms.application.deployments.holds import ExpireHolds, Holds
 from dms.application.deployments.leftovers import Leftovers, RemoveContainers
 from dms.application.deployments.preflights import Preflights
 from dms.application.deployments.run_containers import RunContainers
+from dms.application.deployments.strangers import Refusal, Strangers
 from dms.application.deployments.supervision import Supervision
 from dms.application.deployments.usage import UsageWatch
 from dms.application.device.device import DeviceService
@@ -31,6 +32,8 @@ from dms.application.device.network import NetworkWatch
 from dms.application.device.refusals import Refusals
 from dms.application.inputs.input_keeper import InputKeeper
 from dms.application.loops import Loops
+from dms.application.network.acquaintances import Acquaintances
+from dms.application.network.budgets import DEPLOYMENTS, EVENT_BYTES, Budgets
 from dms.application.network.messages import (
     DEPLOYMENT_REQUEST,
     DeploymentAnswer,
@@ -50,6 +53,7 @@ from dms.domain.event import new_id
 from dms.domain.gpus import GpuReading
 from dms.domain.hold import Hold
 from dms.domain.run_time import Instant
+from dms.domain.stranger_limits import NO_LIMITS, StrangerLimits
 from dms.errors import ExecutorUnavailable, Forbidden, NotFound
 
 log = logging.getLogger(__name__)
@@ -73,27 +77,36 @@ class ComputeProvider:
         results: ResultsKeeper,
         clock: Callable[[], Instant],
         refusals: Refusals,
+        budgets: Budgets,
+        acquaintances: Acquaintances,
         *,
         confined: bool,
         run_unconfined_for_peers: bool = False,
         funding: PatientCheck | None = None,
+        strangers: StrangerLimits = NO_LIMITS,
         loops: Loops | None = None,
     ) -> None:
         """confined: whether the executor isolates a stranger's job; one that does not runs jobs of
         peers only when the operator says so. clock: of this machine. funding: our own look at
-        each payment, since the service provider's word for it is not enough; None: it is."""
+        each payment, since the service provider's word for it is not enough; None: it is.
+        strangers: what they get."""
         self._log, self._device, self._funding = log, device, funding
-        self._checkpoints, self._results = checkpoints, results
+        self._checkpoints, self._results, self._budgets = checkpoints, results, budgets
         loops, self._furnishing = loops or Loops(), Furnishing(checkpoints, inputs)
         self._index = DeploymentIndex(log, device.reservations)
-        self._holds = Holds(log, device, lambda: clock().wall_us)
-        self._admission = Admission(device, executor, signer, self._furnishing, self._index, self._holds, refusals)
+        self._holds = Holds(log, device, lambda: clock().wall_us, budgets)
+        limited = Strangers(
+            device, self._index, acquaintances.is_trusted, strangers, looks_up_payments=funding is not None
+        )
+        self._admission = Admission(
+            device, executor, signer, self._furnishing, self._index, self._holds, refusals, limited
+        )
         self._feed = DeploymentFeed(log, outputs, signer)
         self.leftovers = Leftovers(log, executor, self._furnishing, device.reservations)
         unfit = "" if confined or run_unconfined_for_peers else UNCONFINED
         self._engine = EngineWatch(executor, device, self.leftovers.sweep, loops, unfit)
         self.preflights = Preflights(
-            log, device, executor, self._engine, self._admission, self._holds, refusals, signer.peer_id
+            log, device, executor, self._engine, self._admission, self._holds, refusals, signer.peer_id, budgets
         )
         self._gpus = GpuWatch(device, loops)
         self._network = NetworkWatch(log, executor, device, loops)
@@ -161,9 +174,11 @@ class ComputeProvider:
 
     # --- commands ----------------------------------------------------------------------------------
     async def request(self, peer_id: str, message: DeploymentRequest) -> DeploymentAnswer:
-        """Raises Forbidden when the job id is another peer's. A repeat gets the same answer."""
+        """Raises Forbidden when the job id is another peer's, Unavailable when the peer asks for more than its budget:
+        of that nothing is kept. A repeat gets the same answer."""
         readings: Sequence[GpuReading] = ()
         if self._log.load(Deployment, message.job_id) is None:
+            self._budgets.check(DEPLOYMENTS, peer_id, len(encode(message)) + EVENT_BYTES)
             readings = await self._engine.look(gpus=message.request.wants_gpu)
         deployment = self._log.load(Deployment, message.job_id)  # a repeat may have come meanwhile
         if deployment is not None:

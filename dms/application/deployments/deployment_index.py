@@ -18,6 +18,7 @@ class DeploymentIndex:
     def __init__(self, log: EventLog, reservations: Reservations) -> None:
         self._log, self._reservations = log, reservations
         self._payers: dict[str, str] = {}  # job id -> the peer whose payment for it is looked up
+        self._takers: dict[str, tuple[str, Resources]] = {}  # job id -> whose it is, what it takes until it is over
         self.preparing: set[str] = set()
         log.index(Deployment, self._restate)
 
@@ -30,6 +31,11 @@ class DeploymentIndex:
         """How many payments are looked up now: of all peers, of that one. but: a job that does not count."""
         others = [peer for job_id, peer in self._payers.items() if job_id != but]
         return len(others), others.count(peer_id)
+
+    def taken_by(self, peer_id: str) -> tuple[Resources, int]:
+        """What that peer's jobs take together, and how many they are."""
+        taken = [resources for peer, resources in self._takers.values() if peer == peer_id]
+        return sum(taken, start=Resources()), len(taken)
 
     def _restate(self, job_id: str, deployment: Deployment | None) -> None:
         state = DeploymentState.NEW if deployment is None else deployment.state
@@ -46,7 +52,10 @@ class DeploymentIndex:
     def _reserve(self, job_id: str, deployment: Deployment | None) -> None:
         if deployment is None or deployment.reserved == Resources():
             self._reservations.release(job_id)
+            self._takers.pop(job_id, None)
         elif deployment.ended:
             self._reservations.leave(job_id, deployment.reserved.memory_mb)
+            self._takers.pop(job_id, None)
         else:
+            self._takers[job_id] = deployment.service_provider, deployment.reserved
             self._reservations.hold(job_id, deployment.reserved, deployment.gpu_uuids, shared=deployment.gpus_shared)

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec.structs import replace
 
-from dms.application.deployments.pace import Pace
 from dms.application.device.device import DeviceService
 from dms.application.loops import said
+from dms.application.network.budgets import HOLDS, Budgets
 from dms.application.ports import EventLog
 from dms.application.reactors import News, Reactor, still_due
 from dms.domain.hold import EXPIRED, PAID, YIELDED, Hold
@@ -26,8 +26,7 @@ from dms.domain.resources import Resources
 log = logging.getLogger(__name__)
 
 MOST_HELD, MOST_HELD_OF_A_PEER = 32, 8  # at once
-MOST_PLACED, MOST_PLACED_OF_A_PEER = 240, 60  # within PACE_SECONDS: each is two events here
-PACE_SECONDS = 600.0
+MOST_HELD_OF_STRANGERS = 24  # of all of them: the others are for peers that we know
 LONGEST_SECONDS = 900  # whatever is asked
 MICROSECONDS = 1_000_000
 
@@ -35,11 +34,10 @@ MICROSECONDS = 1_000_000
 class Holds:
     """Kept by the log, with each decision and with each one that could not be written: see `EventLog.index`."""
 
-    def __init__(self, log: EventLog, device: DeviceService, now: Callable[[], int]) -> None:
+    def __init__(self, log: EventLog, device: DeviceService, now: Callable[[], int], budgets: Budgets) -> None:
         """now: Unix time in microseconds."""
-        self._log, self._device, self._now = log, device, now
+        self._log, self._device, self._now, self._budgets = log, device, now, budgets
         self._askers: dict[str, str] = {}  # job id -> who asked, in the order placed
-        self._pace = Pace(MOST_PLACED, MOST_PLACED_OF_A_PEER, PACE_SECONDS)
         log.index(Hold, self._restate)
 
     def take_up(self, job_ids: Iterable[str]) -> None:
@@ -59,9 +57,10 @@ class Holds:
         """Why nothing more is held for that peer just now; empty when there is a place for one more, which is counted
         then."""
         asker = self._log.pseudonym(peer_id)
-        if len(self._askers) >= MOST_HELD or list(self._askers.values()).count(asker) >= MOST_HELD_OF_A_PEER:
+        most = MOST_HELD if self._budgets.is_known(peer_id) else min(MOST_HELD, MOST_HELD_OF_STRANGERS)
+        if len(self._askers) >= most or list(self._askers.values()).count(asker) >= MOST_HELD_OF_A_PEER:
             return "it keeps places for as many unpaid jobs as it may"
-        return "" if self._pace.allows(asker) else "places were asked for too often of late"
+        return "" if self._budgets.allows(HOLDS, peer_id) else "places were asked for too often of late"
 
     def place(self, job_id: str, peer_id: str, held: Held, seconds: int) -> Hold:
         """To be saved at once."""

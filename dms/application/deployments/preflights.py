@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dms.application.cause import caused_by
-from dms.application.deployments.admission import Admission, Refusal, fault_of, spec_of
+from dms.application.deployments.admission import Admission, fault_of, spec_of
 from dms.application.deployments.holds import Holds
-from dms.application.deployments.pace import Pace
+from dms.application.deployments.strangers import Refusal
 from dms.application.device.device import DeviceService
 from dms.application.device.engine import EngineWatch
 from dms.application.device.refusals import LONGEST_REASON, Refusals
+from dms.application.network.budgets import QUESTIONS, Budgets
 from dms.application.network.messages import (
     PREFLIGHT,
     PreflightAnswer,
@@ -30,10 +31,7 @@ from dms.errors import (
     ExecutorUnavailable,
     Forbidden,
     ImageUnavailable,
-    Unavailable,
 )
-
-MOST_ASKED, MOST_ASKED_BY_A_PEER, PACE_SECONDS = 1200, 240, 60.0
 
 
 class Preflights:
@@ -47,20 +45,20 @@ class Preflights:
         holds: Holds,
         refusals: Refusals,
         node_id: str,
+        budgets: Budgets,
     ) -> None:
         """node_id: peer id of this node."""
         self._log, self._device, self._executor, self._engine = log, device, executor, engine
         self._admission, self._holds, self._node_id = admission, holds, node_id
         self._refusals = refusals
-        self._pace = Pace(MOST_ASKED, MOST_ASKED_BY_A_PEER, PACE_SECONDS)
+        self._budgets = budgets
 
     def serve(self, network: PeerNetwork) -> None:
         network.serve_request(PREFLIGHT, self._on_request)
 
     async def _on_request(self, peer_id: str, body: bytes) -> bytes:
         message = decode_request(body, PreflightRequest)
-        if not self._pace.allows(peer_id):
-            raise Unavailable("asked too often; try again in a minute")
+        self._budgets.check(QUESTIONS, peer_id)
         with caused_by(new_id(), message.traceparent):
             return encode(await self.answer(peer_id, message))
 

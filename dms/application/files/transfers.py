@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +18,7 @@ from dms.application.device.refusals import Door
 from dms.application.files.file_exchange import FileExchange
 from dms.application.files.file_parts import digest_of
 from dms.application.files.user_files import Inbox, Outbox
+from dms.application.network.budgets import FILE_OFFERS, Budgets
 from dms.application.network.messages import (
     FILE_END,
     FILE_OFFER,
@@ -45,7 +46,7 @@ log = logging.getLogger(__name__)
 
 KIND = "offer"
 OPEN_AT_ONCE = 100  # of each direction
-OFFERS_AN_HOUR = 60  # of one peer: each is an event here
+WAITING_OF_STRANGERS = 50  # of all of them: the others are for peers that we know
 ASK_SECONDS = 15.0
 TICK_SECONDS = 1.0
 EMPTY_ANSWER = b"null"
@@ -76,15 +77,15 @@ class Transfers:
         inbox: Inbox,
         clock: Callable[[], Instant],
         door: Door,
+        budgets: Budgets,
         limits: TransferLimits | None = None,
     ) -> None:
         """clock: of this machine."""
         self._log, self._network, self._exchange = log, network, exchange
         self._outbox, self._inbox, self._clock, self._limits = outbox, inbox, clock, limits or TransferLimits()
-        self._door = door
+        self._door, self._budgets = door, budgets
         self._open: dict[str, None] = {}  # in the order offered; kept by the log
         self._progress: dict[str, tuple[int, int, float]] = {}  # bytes at first, bytes now, loop time at first
-        self._offers: dict[str, deque[float]] = {}
         self._stirred = Wakeup()
         log.index(Transfer, self._restate)
 
@@ -212,14 +213,16 @@ class Transfers:
                 f"the file has {message.size_bytes} bytes; this peer takes {self._limits.max_bytes} at most"
             )
         waiting = Counter(t.peer_id for t in self.waiting())
-        if waiting[peer_id] >= self._limits.max_offers or waiting.total() >= OPEN_AT_ONCE:
+        known = self._budgets.is_known(peer_id)
+        of_strangers = sum(count for peer, count in waiting.items() if not self._budgets.is_known(peer))
+        if (
+            waiting[peer_id] >= self._limits.max_offers
+            or waiting.total() >= OPEN_AT_ONCE
+            or (not known and of_strangers >= WAITING_OF_STRANGERS)
+        ):
             raise Conflict("too many files wait for a decision at this peer; try again later")
-        now = asyncio.get_running_loop().time()
-        recent = self._offers.setdefault(peer_id, deque(maxlen=OFFERS_AN_HOUR))
-        if len(recent) == OFFERS_AN_HOUR and recent[0] > now - 3600:
-            raise Conflict(f"this peer takes {OFFERS_AN_HOUR} offers an hour at most; try again later")
-        recent.append(now)
-        self._offers = {peer: times for peer, times in self._offers.items() if times and times[-1] > now - 3600}
+        if not self._budgets.allows(FILE_OFFERS, peer_id):
+            raise Conflict("too many files were offered to this peer of late; try again later")
 
     async def _on_end(self, peer_id: str, body: bytes) -> bytes:
         message = decode_request(body, FileEnd)

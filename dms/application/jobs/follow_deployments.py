@@ -13,6 +13,7 @@ from dms.application.cause import caused_by
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
 from dms.application.jobs.submission import RETRY_SECONDS, NotTaken, Submission
 from dms.application.loops import said
+from dms.application.network.budgets import EVENT_BYTES, RECORDS, Budgets
 from dms.application.network.messages import FEED, FeedItem, FeedRequest, decode_answer, encode
 from dms.application.ports import EventLog, OutputStore, PeerNetwork, Signer
 from dms.application.reactors import News, Reactor
@@ -81,12 +82,13 @@ class FollowDeployments(Reactor[Job]):
         submission: Submission,
         grace_seconds: float,
         clock: Callable[[], Instant],
+        budgets: Budgets,
     ) -> None:
         """grace_seconds: how long a provider may be away. clock: of this machine."""
         self._log, self._network, self._outputs, self._signer = log, network, outputs, signer
         self._checkpoints, self._results = checkpoints, results
         self._submission, self._grace_seconds = submission, grace_seconds
-        self._clock = clock
+        self._clock, self._budgets = clock, budgets
 
     def due(self, aggregate: Job) -> bool:
         return aggregate.state in (JobState.SUBMITTED, JobState.RUNNING)
@@ -195,6 +197,8 @@ class FollowDeployments(Reactor[Job]):
 
     async def _take_record(self, attempt: Attempt, record: SignedRecord, fetched_anew: set[str]) -> None:
         check_record(record, attempt.provider, self._signer.verify)
+        cost = len(record.data) + len(record.traceparent) + EVENT_BYTES
+        await self._budgets.wait(RECORDS, attempt.provider, cost, attempt.deployment_id)
         with caused_by(record.event_id, record.traceparent):
             try:
                 await self._adopt(attempt, record, fetched_anew)

@@ -24,6 +24,7 @@ from dms.application.jobs.request_check import NO_FINDINGS, Problems, ReadingFin
 from dms.application.jobs.retry_jobs import RetryJobs
 from dms.application.jobs.submission import Submission
 from dms.application.jobs.tell_providers import RevokeDeployments, StopDeployments
+from dms.application.network.budgets import Budgets
 from dms.application.network.directory import Directory
 from dms.application.payments.funding import PatientCheck
 from dms.application.payments.payments import payment_of
@@ -87,6 +88,7 @@ class ServiceProvider:
         now: Callable[[], int],
         clock: Callable[[], Instant],
         timeouts: Timeouts,
+        budgets: Budgets,
         default_target: str = "",
         most_unpaid: int = 100,
     ) -> None:
@@ -105,7 +107,16 @@ class ServiceProvider:
             ExpireUnfunded(log, now, timeouts.funding_window),
             CheckFunding(log, signer, PatientCheck(funding, timeouts.funding_check, now), clock),
             FollowDeployments(
-                log, network, outputs, signer, checkpoints, results, submission, timeouts.provider_grace, clock
+                log,
+                network,
+                outputs,
+                signer,
+                checkpoints,
+                results,
+                submission,
+                timeouts.provider_grace,
+                clock,
+                budgets,
             ),
             StopDeployments(network),
             RevokeDeployments(log, network),

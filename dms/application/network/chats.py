@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 
 CHAT = "/nunet/dms/chat/0.1.0"
 CHAT_LINE = "/nunet/dms/chat/line/0.1.0"
-MOST_WAITING = 3  # of peers, until this node's user joins; as in the original
+MOST_WAITING = 3  # until this node's user joins; as in the original
+MOST_WAITING_OF_STRANGERS = 2  # of those: one place is for peers that we know
 MOST_OPEN = 32
 MAX_LINE = 4096  # characters
 UNREAD_LINES = 100
@@ -130,9 +131,11 @@ class Chat:
 
 
 class Chats:
-    def __init__(self, network: PeerNetwork, door: Door, now: Callable[[], int]) -> None:
-        """now: Unix time in microseconds."""
-        self._network, self._door, self._now = network, door, now
+    def __init__(
+        self, network: PeerNetwork, door: Door, now: Callable[[], int], is_known: Callable[[str], bool]
+    ) -> None:
+        """now: Unix time in microseconds. is_known: whether a peer, by its id, is no stranger."""
+        self._network, self._door, self._now, self._is_known = network, door, now, is_known
         self._incoming: dict[str, Chat] = {}  # in the order opened
         self._outgoing: dict[str, asyncio.Task[None]] = {}
 
@@ -223,7 +226,7 @@ class Chats:
     async def _on_open(self, peer_id: str, body: bytes) -> AsyncGenerator[bytes, None]:
         chat_id = decode_request(body, ChatOpen).chat_id
         self._door.check(peer_id, "chat")
-        if len(self.waiting()) >= MOST_WAITING or len(self._incoming) >= MOST_OPEN or chat_id in self._incoming:
+        if self._is_full_for(peer_id) or len(self._incoming) >= MOST_OPEN or chat_id in self._incoming:
             raise Conflict("Unable to Accept Chat Request. Closing.")
         chat = self._incoming[chat_id] = Chat(chat_id, peer_id, self._now())
         try:
@@ -234,6 +237,12 @@ class Chats:
             chat.close()
             if self._incoming.get(chat_id) is chat:
                 del self._incoming[chat_id]
+
+    def _is_full_for(self, peer_id: str) -> bool:
+        waiting = [chat.peer_id for chat in self.waiting()]
+        of_strangers = sum(not self._is_known(peer) for peer in waiting)
+        full_of_strangers = of_strangers >= MOST_WAITING_OF_STRANGERS and not self._is_known(peer_id)
+        return len(waiting) >= MOST_WAITING or full_of_strangers
 
     async def _on_line(self, peer_id: str, body: bytes) -> bytes:
         message = decode_request(body, ChatLine)

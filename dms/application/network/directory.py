@@ -17,13 +17,14 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable
 from contextlib import aclosing
 
-from msgspec import Struct
-
 from dms.application.device.device import DeviceService
 from dms.application.loops import Loop, Loops
 from dms.application.network.ad_snapshots import Snapshots
+from dms.application.network.ad_space import MOST_AD_BYTES, AdSpace
+from dms.application.network.budgets import Budgets
 from dms.application.network.messages import AD_TOPIC
 from dms.application.network.own_advertisement import OwnAdvertisement
+from dms.application.network.provider_recorder import Entry, ProviderRecorder
 from dms.application.ports import EventLog, PeerNetwork, Signer
 from dms.domain.bounds import Unreadable, read
 from dms.domain.device import Device
@@ -45,16 +46,8 @@ log = logging.getLogger(__name__)
 MOST_PROVIDERS = 200_000  # a bound on what strangers can make us remember
 EXPIRY_SECONDS = 5.0
 CLOCK_KNOWN_SECONDS = 180.0  # how long it is remembered that a provider's clock is another than ours
+OWED_SECONDS = 1.0  # between two looks at what is still to be recorded
 MOST_TOLD = 1000  # peers of whose bad advertisements the log has a word, and providers whose clocks are known
-
-
-class Entry(Struct, frozen=True, gc=False):
-    """What one provider last said. ends_at: µs of this machine's boot clock, so that a step of the wall clock, by which
-    it was found valid when it came, ends no entry, and keeps none."""
-
-    advertisement: Advertisement
-    signed: SignedAdvertisement
-    ends_at: int
 
 
 class Directory:
@@ -71,6 +64,7 @@ class Directory:
         signer: Signer,
         own: OwnAdvertisement,
         clock: Callable[[], Instant],
+        budgets: Budgets,
         loops: Loops | None = None,
     ) -> None:
         """clock: of this machine."""
@@ -78,6 +72,8 @@ class Directory:
         self._loops = loops or Loops()
         self._snapshots = Snapshots(network, own, self, self.now, self._loops)
         self._table: dict[str, Entry] = {}
+        self._budgets, self._space = budgets, AdSpace(budgets.is_known)
+        self._recorder = ProviderRecorder(log, device, budgets, self._table.get, self._restate)
         self.offers = Offers()
         log.index(Provider, self._restate)
         self._ids: list[str] = []  # of the table, in order
@@ -85,7 +81,6 @@ class Directory:
         self._queued: set[str] = set()  # peers with an entry in the heap
         self._clocks: Recent[str, tuple[int, int]] = Recent(MOST_TOLD)  # peer id -> (seconds behind, heard at)
         self._told: Recent[str, None] = Recent(MOST_TOLD)
-        self._heard: asyncio.Queue[Advertisement] = asyncio.Queue(maxsize=10_000)
         self._running: list[Loop] = []
         self._topics: set[str] = set()
         self._channel = ""
@@ -97,8 +92,9 @@ class Directory:
         self._channel = self._device.channel
         self._listen()
         self._running = [
-            self._loops.start("recording of providers", self._record),
+            self._loops.start("recording of providers", self._recorder.run),
             self._loops.start("channel of providers", self._follow_device),
+            self._loops.every(OWED_SECONDS, "providers over their budget", self._recorder.record_owed, at_once=False),
             self._loops.every(EXPIRY_SECONDS, "expiry of providers", self._expire, at_once=False),
         ]
         await self._snapshots.start()
@@ -140,7 +136,7 @@ class Directory:
         """Until it is heard of again. Raises NotFound."""
         if not self._drop(peer_id):
             raise NotFound(f"no compute provider {peer_id[:128]} is known")
-        await self._save(peer_id, lambda provider: provider.lose("forgotten on request"))
+        await self._recorder.save(peer_id, lambda provider: provider.lose("forgotten on request"))
 
     def ids_after(self, peer_id: str, most: int) -> tuple[list[str], int]:
         start = bisect_right(self._ids, peer_id)
@@ -162,7 +158,7 @@ class Directory:
     async def _drop_denied(self) -> None:
         for peer_id in self._device.state.policy.peers.deny:
             if self._drop(peer_id):
-                await self._save(peer_id, lambda provider: provider.lose("denied by the owner of this node"))
+                await self._recorder.save(peer_id, lambda provider: provider.lose("denied by the owner of this node"))
 
     def _move(self) -> None:
         """What is shown and matched is that of the channel which this node is on now."""
@@ -206,6 +202,9 @@ class Directory:
 
     def _take(self, teller: str, signed: SignedAdvertisement) -> None:
         """Newest sequence wins. Raises PeerMisbehaved on one that is not its provider's word."""
+        size = len(signed.body)
+        if size > MOST_AD_BYTES:
+            raise PeerMisbehaved(f"an advertisement has {size} characters; at most {MOST_AD_BYTES} are taken")
         advertisement = read_advertisement(signed)
         peer_id = advertisement.peer_id
         if peer_id == self._signer.peer_id:
@@ -222,11 +221,12 @@ class Directory:
             if teller == peer_id:  # what others pass on may only be old
                 self._clocks[peer_id] = error.behind_seconds, now.boot_us
             raise
-        if known is None and len(self._table) >= MOST_PROVIDERS:
-            raise PeerMisbehaved(f"{peer_id} is not remembered: {MOST_PROVIDERS} providers are known already")
+        full = known is None and len(self._table) >= MOST_PROVIDERS
+        if full or not self._space.take(peer_id, teller, size):
+            raise PeerMisbehaved(f"{peer_id} is not remembered: as many providers are known as there is room for")
         if teller == peer_id:
             self._clocks.pop(peer_id, None)
-        self._put(Entry(advertisement, signed, now.boot_us + advertisement.expires_at - now.wall_us))
+        self._put(Entry(advertisement, signed, now.boot_us + advertisement.expires_at - now.wall_us, teller))
         before = known.advertisement if known is not None else None
         if before is None or before.addresses != advertisement.addresses:
             self._network.add_addresses(peer_id, advertisement.addresses)
@@ -273,38 +273,21 @@ class Directory:
         """Whether it was known. What is left of it in the heap is met when its time comes."""
         if self._table.pop(peer_id, None) is None:
             return False
+        self._space.drop(peer_id)
+        self._recorder.forget(peer_id)
         del self._ids[bisect_left(self._ids, peer_id)]
         self.offers.drop(peer_id)
         return True
 
     # --- what is recorded ----------------------------------------------------------------------------
     def _note(self, advertisement: Advertisement) -> None:
-        """Queued for the log. When the queue is full it is left out; its renewal is heard again."""
-        if self._heard.full():
+        if not self._recorder.note(advertisement):
             self._drop(advertisement.peer_id)
-            return
-        self._heard.put_nowait(advertisement)
-
-    async def _record(self) -> None:
-        """Writes what changed into the log."""
-        while True:
-            heard = await self._heard.get()
-            try:
-                await self._record_one(heard)
-            except Exception:  # one provider must not keep the others from being recorded
-                log.exception("%s is not recorded", heard.peer_id, extra={"action": "ad_failed"})
-
-    async def _record_one(self, advertisement: Advertisement) -> None:
-        if self._device.denies(advertisement.peer_id):  # since it was heard
-            return
-        offering, addresses = advertisement.offering, advertisement.addresses
-        here = offering.channel == self._device.channel
-        await self._save(advertisement.peer_id, lambda p: p.advertise(offering, addresses) if here else p.withdraw())
 
     async def _expire(self) -> None:
         while (peer_id := self._next_ended()) is not None:
             self._drop(peer_id)
-            await self._save(peer_id, lambda p: p.lose("its advertisement was not renewed"))
+            await self._recorder.save(peer_id, lambda p: p.lose("its advertisement was not renewed"))
             await asyncio.sleep(0)
 
     def _next_ended(self) -> str | None:
@@ -319,13 +302,3 @@ class Directory:
             if known is not None:
                 return peer_id
         return None
-
-    async def _save(self, peer_id: str, change: Callable[[Provider], bool]) -> None:
-        try:
-            provider = self._log.load(Provider, peer_id) or Provider(peer_id)
-            if change(provider):
-                await self._log.save(provider)
-            else:
-                self._restate(peer_id, provider)  # after a restart the log knows what we only hear of again
-        except DmsError as error:  # of this one: the others' news is recorded all the same
-            log.warning("what changed of %s is not recorded: %s", peer_id, error)

@@ -19,7 +19,7 @@ from dms.adapters.p2p.identity import Identity
 from dms.application.network.messages import DEPLOYMENT_REQUEST, DeploymentAnswer, DeploymentRequest
 from dms.application.ports import PaymentClaim
 from dms.bootstrap import Overrides, build
-from dms.config import Files, General, P2p, Rest, Settings
+from dms.config import Files, General, P2p, Rest, Settings, Strangers
 from dms.config import Job as JobSettings
 from dms.daemon import Daemon
 from dms.domain.deployment import Deployment, DeploymentState
@@ -223,6 +223,7 @@ def _settings(folder: Path, shared: Path, window_seconds: float) -> Settings:
         p2p=P2p(mdns=False),
         job=JobSettings(executor="process", allow_process_for_peers=True, funding_window=window_seconds),
         files=Files(send_folders=(str(shared),)),
+        strangers=Strangers(trust_payments=True, max_share=100),  # tests ask by hand, as peers that are not connected
     )
 
 

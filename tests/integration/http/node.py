@@ -30,7 +30,7 @@ from dms.application.ports import (
 )
 from dms.bootstrap import Overrides, build
 from dms.clock import machine_clock
-from dms.config import Funding, General, P2p, Rest, Settings
+from dms.config import Funding, General, P2p, Rest, Settings, Strangers
 from dms.config import Job as JobSettings
 from dms.daemon import Daemon
 from dms.domain.deployment import Fault
@@ -97,6 +97,12 @@ class LonelyNetwork:
 
     def heard(self, peer_id: str) -> Heard | None:
         return None
+
+    def refused_connections(self) -> int:
+        return 0
+
+    def is_local(self, peer_id: str) -> bool:
+        return False
 
     def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None: ...
 
@@ -229,6 +235,9 @@ def settings(
         p2p=P2p(mdns=False),
         job=JobSettings(executor="process", allow_process_for_peers=runs_for_peers, **job),
         funding=funding or Funding(),
+        strangers=Strangers(
+            trust_payments=True, max_share=100
+        ),  # tests ask for jobs by hand, as peers that are not connected
     )
 
 

@@ -31,6 +31,7 @@ from dms.adapters.p2p import workarounds
 from dms.adapters.p2p.framing import encode_frame
 from dms.adapters.p2p.host import build_host, running
 from dms.adapters.p2p.identity import Identity
+from dms.adapters.p2p.inbound import InboundGuard
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.config import P2p
 from dms.errors import ConfigError, PeerUnreachable, Unavailable
@@ -64,7 +65,7 @@ async def attack(network: Libp2pNetwork, act: Callable[[IHost, ID], Awaitable[No
     address, target = network.listen_addresses[0], ID.from_string(network.peer_id)
 
     async def run() -> None:
-        host = build_host(Identity.generate(), ())
+        host = build_host(Identity.generate(), (), InboundGuard())
         async with running(host, []):
             with trio.fail_after(120):
                 await cast("Swarm", host.get_network())._dial_addr_single_attempt(
@@ -168,7 +169,7 @@ async def test_a_thousand_inbound_dials_with_new_identities(served: Libp2pNetwor
         done = 0
         address, target = Multiaddr(served.listen_addresses[0].partition("/p2p/")[0]), ID.from_string(served.peer_id)
         for _ in range(1000):
-            host = build_host(Identity.generate(), ())
+            host = build_host(Identity.generate(), (), InboundGuard())
             async with background_trio_service(cast("Swarm", host.get_network())):
                 with trio.fail_after(120):
                     conn = await cast("Swarm", host.get_network())._dial_addr_single_attempt(address, target)

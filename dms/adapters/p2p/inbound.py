@@ -1,0 +1,94 @@
+"""How many connections others may have to us, counted before a byte of them is read: by address, since who they are is
+known only after the handshake, which costs us more than them."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from msgspec import Struct
+
+
+class InboundLimits(Struct, frozen=True, kw_only=True):
+    """Of one address (of IPv6: one /64): open, and with an unfinished handshake. All programs of this machine have
+    one address, and so have all peers behind a proxy or tunnel that ends here: *_of_loopback. handshakes: of all."""
+
+    of_address: int = 64
+    handshakes_of_address: int = 16
+    of_loopback: int = 512
+    handshakes_of_loopback: int = 128
+    handshakes: int = 256
+
+
+class InboundGuard:
+    def __init__(self, limits: InboundLimits | None = None) -> None:
+        self._limits = limits or InboundLimits()
+        self._open, self._shaking = Counter[str](), Counter[str]()
+        self.refused = 0
+
+    def enter(self, origin: str) -> bool:
+        """Whether a connection from there may begin its handshake. When it may: `agreed` once, `leave` at the end."""
+        limits, loopback = self._limits, is_loopback(origin)
+        most = limits.of_loopback if loopback else limits.of_address
+        most_shaking = limits.handshakes_of_loopback if loopback else limits.handshakes_of_address
+        full = self._open[origin] >= most or self._shaking[origin] >= most_shaking
+        if full or self._shaking.total() >= limits.handshakes:
+            self.refused += 1
+            return False
+        self._open[origin] += 1
+        self._shaking[origin] += 1
+        return True
+
+    def agreed(self, origin: str) -> None:
+        """Its handshake is over, however it ended."""
+        _less(self._shaking, origin)
+
+    def leave(self, origin: str) -> None:
+        _less(self._open, origin)
+
+
+def _less(counter: Counter[str], key: str) -> None:
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]
+
+
+def origin_of(host: str) -> str:
+    """What an address counts as. Text that is no address counts as itself."""
+    address = _address(host)
+    if isinstance(address, IPv6Address) and not address.is_loopback:
+        return f"{IPv6Address(int(address) >> 64 << 64)}/64"
+    return host if address is None else str(address)
+
+
+def is_loopback(origin: str) -> bool:
+    address = _address(origin)
+    return address is not None and address.is_loopback
+
+
+def of_this_machine(multiaddr: str) -> bool:
+    """Whether the IP address in it is one of this machine's (in our own network namespace)."""
+    parts = multiaddr.split("/")
+    if len(parts) < 3 or parts[1] not in ("ip4", "ip6"):
+        return False
+    address = _address(parts[2])
+    if address is None or address.is_unspecified or address.is_multicast:
+        return False
+    if address.is_loopback:
+        return True
+    family = socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))  # the kernel lets nobody bind an address that is another machine's
+    except OSError:
+        return False
+    return True
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
