@@ -332,7 +332,7 @@ async def stored_tokens(settings: Settings) -> AsyncIterator[Tokens]:
     """The tokens of a DMS that does not run, to be made before its first start. Raises DmsError: AlreadyRunning,
     LogCorrupt, ConfigError."""
     _folder(settings.general.data_dir)
-    event_log = _event_log(settings, now_us, Loops())
+    event_log = _event_log(settings, Overrides(), Loops())
     try:
         await event_log.start()
         yield _tokens(event_log, now_us)

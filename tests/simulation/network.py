@@ -163,6 +163,13 @@ class SimulatedNetwork:
     def serve_stream(self, protocol: str, handler: StreamHandler, *, raw: bool = False) -> None:
         self._streams[protocol] = handler
 
+    def refused_connections(self) -> int:
+        return 0
+
+    def is_local(self, peer_id: str) -> bool:
+        """All are: what they report as paid is believed."""
+        return True
+
     def serve_gossip(self, topic: str, handler: GossipHandler) -> None:
         self._gossip[topic] = handler
 

@@ -107,16 +107,7 @@ class ServiceProvider:
             ExpireUnfunded(log, now, timeouts.funding_window),
             CheckFunding(log, signer, PatientCheck(funding, timeouts.funding_check, now), clock),
             FollowDeployments(
-                log,
-                network,
-                outputs,
-                signer,
-                checkpoints,
-                results,
-                submission,
-                timeouts.provider_grace,
-                clock,
-                budgets,
+                log, network, outputs, signer, checkpoints, results, submission, timeouts.provider_grace, clock, budgets
             ),
             StopDeployments(network),
             RevokeDeployments(log, network),
