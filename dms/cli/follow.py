@@ -66,7 +66,7 @@ class Follower:
         self.cursor = Cursor()
 
     def frames(self) -> Generator[dict[str, Any], None, None]:
-        connected_before, broken_since, backoff = False, 0.0, Backoff(*RETRY_SECONDS)
+        connected_before, broken_since, backoff, told = False, 0.0, Backoff(*RETRY_SECONDS), ""
         while True:
             began, why = time.monotonic(), "closed"
             try:
@@ -74,7 +74,7 @@ class Follower:
                     connected_before = True
                     for frame in self._of(socket):
                         if frame["action"] != "connected":
-                            broken_since = 0.0
+                            broken_since, told = 0.0, ""
                             backoff.reset()
                         yield frame
                         if frame["action"] in LAST_ACTIONS:
@@ -86,7 +86,7 @@ class Follower:
                 if not connected_before or error.response.status_code != 503:  # it says so while it starts again
                     raise refused(error) from error
             except (OSError, InvalidHandshake) as error:
-                why = str(error) or type(error).__name__
+                why = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 if not connected_before:
                     raise unreachable(self._api.url, why) from error
             if time.monotonic() - began > STABLE_SECONDS:
@@ -95,7 +95,9 @@ class Follower:
             broken_since = broken_since or time.monotonic()
             if time.monotonic() - broken_since > self._patience:
                 raise unreachable(self._api.url, why)
-            say(f"connection lost ({why}), connecting again")
+            if why != told:  # once, not for each try
+                say(f"connection lost ({why}), connecting again")
+                told = why
             self._pause(backoff.next())
 
     def _connect(self) -> ClientConnection:

@@ -30,6 +30,7 @@ from dms.domain.gpus import GpuReading
 from dms.domain.payment import Payment
 from dms.domain.run_time import Instant
 from dms.errors import DmsError, Unavailable
+from tests.fixtures.no_server import NoServer
 from tests.simulation.disk import Disk, SimulatedRecorder
 from tests.simulation.engine import Engine, SimulatedExecutor
 from tests.simulation.invariants import Durable, Violation, check_capacity
@@ -60,15 +61,6 @@ class Hardware:
 
     async def read_gpus(self) -> tuple[GpuReading, ...]:
         return ()
-
-
-class NoServer:
-    """Of an API that nobody calls: commands are called as its handlers do."""
-
-    async def start(self) -> int:
-        return 1
-
-    async def close(self) -> None: ...
 
 
 class Chain:

@@ -30,6 +30,7 @@ from dms.domain.hold import Hold
 from dms.domain.job import FundStatus, Job, JobState
 from tests.fixtures.histories import request
 from tests.fixtures.memory_network import MemoryLine, MemoryNetwork
+from tests.fixtures.no_server import NoServer
 from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import ADDRESS, FixedHardware
 
@@ -232,7 +233,8 @@ async def _daemon(folder: Path, shared: Path, line: MemoryLine, hardware: FixedH
         return MemoryNetwork(line, identity.peer_id)
 
     daemon = await build(
-        _settings(folder, shared, window), Overrides(hardware=hardware, network=network, funding=Repaying())
+        _settings(folder, shared, window),
+        Overrides(hardware=hardware, network=network, funding=Repaying(), server=NoServer()),
     )
     await daemon.start()
     return daemon
