@@ -279,6 +279,18 @@ def denied(world: World) -> Mapping[str, str]:
     return places
 
 
+def new_token(world: World) -> Mapping[str, str]:
+    name = f"team-{next(_numbers)}"
+    return {"team-a.token": str(world.folder / f"{name}.token"), "create team-a": f"create {name}",
+            "create ops": f"create ops-{name}"}  # fmt: skip
+
+
+def a_token(world: World) -> Mapping[str, str]:
+    name = f"team-{next(_numbers)}"
+    nunet(world.service, "token", "create", name, "--role", "read")
+    return {"team-a": name}
+
+
 def a_file(world: World) -> Mapping[str, str]:
     path = world.shared / "results.tar.gz"
     path.write_bytes(b"results")
@@ -366,6 +378,7 @@ CASES: dict[str, Case] = {
     "job results": Case(with_results),
     "job run": Case(funded),
     "job stop": Case(running),
+    "job verify": Case(ended),
     "job why": Case(ended),
     "offboard": Case(idle, compute=True),
     "onboard": Case(offboarded, compute=True),
@@ -376,6 +389,8 @@ CASES: dict[str, Case] = {
     "replay": Case(policy),
     "resource-config": Case(onboarded, compute=True),
     "run": Case(free_place, runs_on=third_daemon_is_ready),
+    "token create": Case(new_token),
+    "token revoke": Case(a_token),
     "usage": Case(ended, compute=True),
     "top": Case(raw=True, codes=(0, 2)),  # the test has no terminal
     "shell": Case(lambda world: {"<peer-id>": world.compute.peer_id}, codes=(1,)),

@@ -213,7 +213,7 @@ async def test_a_file_that_is_too_large_and_a_flood_of_offers_are_refused(tmp_pa
             await pair.offer(small)
             await pair.receiver.post("/peers/file/clear", None)
         body = {"peerID": pair.receiver_id, "filePath": str(small)}
-        assert "an hour" in (await pair.sender.post("/peers/file/send", body, 409))["error"]
+        assert "try again later" in (await pair.sender.post("/peers/file/send", body, 409))["error"]
     finally:
         pair.end()
 

@@ -12,6 +12,7 @@ import pytest
 from dms.application.ports import EventLog
 from dms.bootstrap import Overrides, build
 from dms.config import Job as JobSettings
+from dms.config import Strangers
 from dms.daemon import Daemon
 from dms.domain.deployment import Deployment
 from dms.domain.job import Job
@@ -54,7 +55,7 @@ async def end_of(log: EventLog, stream: str) -> tuple[str, str]:
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
-    settings = own_settings(tmp_path, job=IMPATIENT)
+    settings = own_settings(tmp_path, job=IMPATIENT, strangers=Strangers(trust_payments=True))  # as it was then
     with unpacked(settings.general.data_dir) as data:
         settings.general.work_dir.mkdir()
         (data / "node.key").rename(settings.general.work_dir / "node.key")

@@ -28,7 +28,7 @@ OTHERS = {
     "retention", "own advertisement", "recording of providers", "expiry of providers", "asking of neighbours",
     "heads at the end of jobs", "heads of running jobs", "event log watch", "event log check", "remembering of peers",
     "news of availability", "channel of providers", "network watch", "network of a machine just onboarded",
-    "usage of the machine", "live heartbeats",
+    "usage of the machine", "live heartbeats", "providers over their budget", "expired tokens",
 }  # fmt: skip
 
 

@@ -83,11 +83,11 @@ def what_was_removed_in_silence_stays_counted(patch: pytest.MonkeyPatch) -> None
 
 
 BUGS: Mapping[Callable[[pytest.MonkeyPatch], None], int] = {
-    capacity_is_counted_when_written: 90,
-    capacity_is_forgotten_at_a_restart: 143,
+    capacity_is_counted_when_written: 139,
+    capacity_is_forgotten_at_a_restart: 54,
     a_payment_pays_twice: 0,
-    who_reports_a_payment_wakes_its_check: 3,
-    who_asks_a_provider_wakes_its_check: 110,
+    who_reports_a_payment_wakes_its_check: 50,
+    who_asks_a_provider_wakes_its_check: 14,
     a_repeated_answer_is_not_waited_for: 50,
     a_restart_tells_no_provider_of_an_end: 41,
     what_was_removed_in_silence_stays_counted: 15,

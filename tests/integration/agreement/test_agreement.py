@@ -316,7 +316,7 @@ A_LITTLE_USED = msgspec.structs.replace(FREE, used_vram_mb=100, free_vram_mb=VRA
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), phases=NO_SHRINKING)
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), phases=NO_SHRINKING)
 @example((FREE,), [("gpus_unseen", (A_LITTLE_USED,), {}), a_gpu_ask(7950), a_gpu_ask(1000), a_gpu_ask(1000)])
 @example((), [AWAY, OFF, ON, a_gpu_ask(1000), ONBOARD, RESTART, a_gpu_ask(1000), BACK, a_gpu_ask(1000)])
 @example((FREE,), [a_gpu_ask(1000), BROKEN_DISK, ("offboard", (), {"forced": True}), ONBOARD, ("stop", (0,), {})])

@@ -18,6 +18,7 @@ from dms.adapters.eventlog import group_commit
 from dms.application.files import move_files
 from dms.errors import DmsError
 from tests.fixtures.commands import commands
+from tests.fixtures.no_server import NoServer
 from tests.integration.cancellation import world as world_module
 from tests.integration.cancellation.cut import Watched, cut_off
 from tests.integration.cancellation.scenarios import GPUS_SEEN_ON_THE_WAY, SCENARIOS, Scenario, nothing
@@ -61,7 +62,7 @@ async def outcome(world: World, scenario: Scenario, coroutine: Coroutine[Any, An
 
 
 async def whole(folder: Path, scenario: Scenario) -> Whole:
-    async with world(folder, scenario.window_seconds) as made:
+    async with world(folder, scenario.window_seconds, NoServer()) as made:
         await scenario.before(made)
         watched = Watched(scenario.give(made))
         once = await outcome(made, scenario, _awaited(watched))
@@ -73,7 +74,7 @@ async def _awaited(watched: Watched[Any]) -> Any:
 
 
 async def cut_and_repeated(folder: Path, scenario: Scenario, at: int, *, late: bool) -> Outcome:
-    async with world(folder, scenario.window_seconds) as made:
+    async with world(folder, scenario.window_seconds, NoServer()) as made:
         await scenario.before(made)
         await made.written()
         before = await made.seen()

@@ -21,7 +21,7 @@ from dms.application.ports import PaymentClaim
 from dms.bootstrap import Overrides, build
 from dms.config import Files, General, P2p, Rest, Settings, Strangers
 from dms.config import Job as JobSettings
-from dms.daemon import Daemon
+from dms.daemon import Daemon, Server
 from dms.domain.deployment import Deployment, DeploymentState
 from dms.domain.device import Offer
 from dms.domain.directory import Offering, Provider
@@ -30,7 +30,6 @@ from dms.domain.hold import Hold
 from dms.domain.job import FundStatus, Job, JobState
 from tests.fixtures.histories import request
 from tests.fixtures.memory_network import MemoryLine, MemoryNetwork
-from tests.fixtures.no_server import NoServer
 from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import ADDRESS, FixedHardware
 
@@ -228,26 +227,28 @@ def _settings(folder: Path, shared: Path, window_seconds: float) -> Settings:
     )
 
 
-async def _daemon(folder: Path, shared: Path, line: MemoryLine, hardware: FixedHardware, window: float) -> Daemon:
+async def _daemon(
+    folder: Path, shared: Path, line: MemoryLine, hardware: FixedHardware, window: float, server: Server | None
+) -> Daemon:
     def network(identity: Identity) -> MemoryNetwork:
         return MemoryNetwork(line, identity.peer_id)
 
     daemon = await build(
         _settings(folder, shared, window),
-        Overrides(hardware=hardware, network=network, funding=Repaying(), server=NoServer()),
+        Overrides(hardware=hardware, network=network, funding=Repaying(), server=server),
     )
     await daemon.start()
     return daemon
 
 
 @asynccontextmanager
-async def world(folder: Path, window_seconds: float = 600.0) -> AsyncIterator[World]:
-    """Both daemons started; the provider is onboarded, and the requester knows it."""
+async def world(folder: Path, window_seconds: float = 600.0, server: Server | None = None) -> AsyncIterator[World]:
+    """Both daemons started; the provider is onboarded, and the requester knows it. server: in place of their own."""
     line, hardware, shared = MemoryLine(), FixedHardware(), folder / "shared"
     shared.mkdir(parents=True, exist_ok=True)
-    provider = await _daemon(folder / "provider", shared, line, hardware, window_seconds)
+    provider = await _daemon(folder / "provider", shared, line, hardware, window_seconds, server)
     try:
-        requester = await _daemon(folder / "requester", shared, line, FixedHardware(), window_seconds)
+        requester = await _daemon(folder / "requester", shared, line, FixedHardware(), window_seconds, server)
         try:
             made = World(folder, requester, provider, hardware)
             await requester.parts.host.ping(made.provider_id, 60)  # connects them

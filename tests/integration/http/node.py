@@ -236,7 +236,7 @@ def settings(
         job=JobSettings(executor="process", allow_process_for_peers=runs_for_peers, **job),
         funding=funding or Funding(),
         strangers=Strangers(
-            trust_payments=True, max_share=100
+            trust_payments=True, max_share=100, max_jobs=0
         ),  # tests ask for jobs by hand, as peers that are not connected
     )
 

@@ -66,7 +66,8 @@ async def test_jobs_are_counted_and_added_up(node: Node) -> None:
     assert shown.exit_code == 0, shown.stderr
     assert [line.split() for line in shown.stdout.splitlines()] == [
         ["jobs", "2"], ["awaiting", "1"], ["completed", "1"], ["failed", "in", "the", "last", "24", "h", "0"],
-        ["spent", "0", "NTX"], ["earned", "0.4", "NTX"], ["still", "to", "claim", "0.4", "NTX"],
+        ["spent", "0", "NTX"], ["open", "jobs,", "at", "most", "0.1", "NTX"],
+        ["earned", "0.4", "NTX"], ["still", "to", "claim", "0.4", "NTX"],
     ]  # fmt: skip
     found = json.loads((await nunet(node, "-o", "json", "job", "summary", "--role", "cp")).stdout)
     assert (found["by_status"], found["earned_ntx"]) == ({"completed": 1}, "0.4")

@@ -25,7 +25,7 @@ from projections.jobs import Jobs
 from tests.fixtures.worlds import history, recorded_history
 
 ALL: tuple[Projection[Any], ...] = tuple(all_projections())
-HISTORIES, POSITIONS = 20, 50  # 1,000 positions
+HISTORIES, POSITIONS = 10, 50  # 500 positions
 State = dict[str, dict[str, Any]]
 
 
