@@ -6,26 +6,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from random import Random
 from typing import Any
 
 from dms.application.ports import GossipHandler, Heard, PeerInfo, RequestHandler, StreamHandler
-from dms.errors import (
-    Conflict,
-    DmsError,
-    Forbidden,
-    InvalidInput,
-    NotFound,
-    PeerMisbehaved,
-    PeerUnreachable,
-    ProtocolRefused,
-    Unavailable,
-)
+from dms.errors import DmsError, PeerUnreachable, ProtocolRefused
+from tests.fixtures.memory_network import AHEAD, as_told, send_frames
 
-PASSED_ON = (Forbidden, NotFound, Conflict, InvalidInput, Unavailable)
-AHEAD = 16  # frames that a sender may be ahead of its reader
 SILENCE_SECONDS = 25.0  # after which a connection counts as cut
 LIKELY_SECONDS, LONGEST_SECONDS = 0.05, 4.0
 Pair = frozenset[str]
@@ -207,7 +196,7 @@ class SimulatedNetwork:
     async def stream(self, peer_id: str, protocol: str, body: bytes) -> AsyncGenerator[bytes, None]:
         other, handler = await self._dial(peer_id, protocol, "_streams")
         frames: asyncio.Queue[bytes | DmsError | None] = asyncio.Queue(AHEAD)
-        sending = other._begin(_send(handler, self.peer_id, body, frames))
+        sending = other._begin(send_frames(handler, self.peer_id, body, frames))
         with self._wires.connection(self.peer_id, peer_id, sending) as reset:
             while (frame := await _next(frames, reset)) is not None:
                 if self._wires.meets("cut stream", 0.3):
@@ -273,20 +262,7 @@ async def _answer(handler: RequestHandler, peer_id: str, body: bytes) -> bytes |
     try:
         return await handler(peer_id, body)
     except Exception as error:  # noqa: BLE001  what the asking side gets is all that is seen of it
-        return _as_told(error)
-
-
-async def _send(
-    handler: StreamHandler, peer_id: str, body: bytes, frames: asyncio.Queue[bytes | DmsError | None]
-) -> None:
-    try:
-        async with aclosing(handler(peer_id, body)) as made:
-            async for frame in made:
-                await frames.put(frame)
-    except Exception as error:  # noqa: BLE001  what the asking side gets is all that is seen of it
-        await frames.put(_as_told(error))
-    else:
-        await frames.put(None)
+        return as_told(error)
 
 
 async def _next(frames: asyncio.Queue[bytes | DmsError | None], reset: asyncio.Future[None]) -> bytes | DmsError | None:
@@ -300,10 +276,3 @@ async def _next(frames: asyncio.Queue[bytes | DmsError | None], reset: asyncio.F
         raise PeerUnreachable("the peer went away")
     finally:
         taking.cancel()
-
-
-def _as_told(error: Exception) -> DmsError:
-    for kind in PASSED_ON:
-        if isinstance(error, kind):
-            return kind(str(error))
-    return PeerMisbehaved(str(error) if isinstance(error, DmsError) else "the peer failed")

@@ -57,11 +57,11 @@ from dms.adapters.http import (
     usage,
     wallets,
 )
-from dms.adapters.http.access import Access
+from dms.adapters.http.access import Access, AccessSettings
 from dms.adapters.http.compression import compress
 from dms.adapters.http.connection import Connection
 from dms.adapters.http.deploy import DeployEndpoint
-from dms.adapters.http.exposure import check_exposure
+from dms.adapters.http.exposure import ExposureSettings, check_exposure
 from dms.adapters.http.fanout import Hub
 from dms.adapters.http.gate import Gate
 from dms.adapters.http.live import Live
@@ -129,29 +129,15 @@ _LOGGERS = ("sanic.root", "sanic.server", "sanic.error", "sanic.access", "sanic.
 _numbers = count(1)
 
 
-class RestSettings(Protocol):
+class RestSettings(AccessSettings, ExposureSettings, Protocol):
     """What of the settings matters here."""
 
-    @property
-    def addr(self) -> str: ...
     @property
     def allowed_hosts(self) -> Sequence[str]: ...
     @property
     def allowed_origins(self) -> Sequence[str]: ...
     @property
-    def public_url(self) -> str: ...
-    @property
     def port(self) -> int: ...
-    @property
-    def tls_cert(self) -> str: ...
-    @property
-    def tls_key(self) -> str: ...
-    @property
-    def tls_by_proxy(self) -> bool: ...
-    @property
-    def require_token(self) -> bool: ...
-    @property
-    def requests_a_minute(self) -> int: ...
     @property
     def max_sockets(self) -> int: ...
 

@@ -224,31 +224,31 @@ def test_a_terminal_shows_each_step_with_its_duration_above_the_output(tiny: Tin
 
 
 def test_ctrl_c_on_a_terminal_may_stop_the_job_and_waits_for_its_end(tiny: TinyDms) -> None:
-    tiny.answers["POST /run/request-service"] = (200, OFFER)
     tiny.answers[f"POST /jobs/{JOB}/stop"] = (200, {"message": "told"})
-    tiny.answers[f"GET /jobs/{JOB}"] = (200, {"job_id": JOB, "status": "failed", "exit_code": 143})
-    tiny.scripts = [[CONNECTED, HEAR, SUBMITTED], [CONNECTED, FAILED]]
-    with nunet_at(tiny, "job", "run", "--image", "a", "--tx-hash", "5a3f", "--wait") as shell:
-        shell.expect("payment counts")
-        shell.type("\x03")
-        shell.expect("Stop the job too?")
-        shell.type("y\r")
+    with asked_to_stop(tiny, {"status": "failed", "exit_code": 143}, FAILED) as shell:
         assert shell.end() == 143
     assert [path for path, _, _ in tiny.asked if path.startswith("POST /jobs")] == [f"POST /jobs/{JOB}/stop"]
 
 
 def test_a_job_that_ends_before_it_is_told_to_stop_ends_as_it_did(tiny: TinyDms) -> None:
-    tiny.answers["POST /run/request-service"] = (200, OFFER)
     tiny.answers[f"POST /jobs/{JOB}/stop"] = (409, {"error": "the job is over"})
-    tiny.answers[f"GET /jobs/{JOB}"] = (200, {"job_id": JOB, "status": "completed", "exit_code": 0})
-    tiny.scripts = [[CONNECTED, HEAR, SUBMITTED], [CONNECTED, COMPLETED]]
+    with asked_to_stop(tiny, {"status": "completed", "exit_code": 0}, COMPLETED) as shell:
+        shell.expect("it is not stopped: the job is over")
+        assert shell.end() == 0
+
+
+@contextlib.contextmanager
+def asked_to_stop(tiny: TinyDms, end: Mapping[str, object], last: Mapping[str, object]) -> Iterator[Terminal]:
+    """A command that follows a job, at the moment where Ctrl-C was pressed and its question answered with yes."""
+    tiny.answers["POST /run/request-service"] = (200, OFFER)
+    tiny.answers[f"GET /jobs/{JOB}"] = (200, {"job_id": JOB, **end})
+    tiny.scripts = [[CONNECTED, HEAR, SUBMITTED], [CONNECTED, last]]
     with nunet_at(tiny, "job", "run", "--image", "a", "--tx-hash", "5a3f", "--wait") as shell:
         shell.expect("payment counts")
         shell.type("\x03")
         shell.expect("Stop the job too?")
         shell.type("y\r")
-        shell.expect("it is not stopped: the job is over")
-        assert shell.end() == 0
+        yield shell
 
 
 def test_a_pipe_gets_plain_lines(tiny: TinyDms) -> None:
