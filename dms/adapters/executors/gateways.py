@@ -46,12 +46,14 @@ iptables-restore <<<"$RULES"
 : >/run/closed
 exec sleep infinity
 """
+_READ, _READS = "# all of it", 3  # a busy engine now and then ends the stream of a program too early
 _READ_BACK = f"""
 for ((i = 0; i < {CLOSED_SECONDS * 20}; i++)); do
   if [ -e /run/closed ]; then
     iptables-save -t filter
     echo '# v6'
     if [ -e /proc/net/if_inet6 ]; then ip6tables-save -t filter; else echo none; fi
+    echo '{_READ}'
     exit
   fi
   sleep 0.05
@@ -250,21 +252,30 @@ class Gateways:
         return Gateway(container, found["State"]["StartedAt"], line["NetworkID"], line["Gateway"])
 
     async def _read_back(self, container: str) -> str:
-        def ask(api: APIClient) -> tuple[bytes, int]:
+        for _ in range(_READS):
+            told, code = await self._asked(container)
+            if code:
+                words = told.strip() or await self._last_words(container)
+                raise NetworkUnavailable(f"a gateway can't be closed: {words or 'its rules were not loaded in time'}")
+            rules, read, _rest = told.partition(_READ)
+            if read:
+                return rules
+        raise NetworkUnavailable(f"the engine told the rules of a gateway in part only, {_READS} times")
+
+    async def _asked(self, container: str) -> tuple[str, int]:
+        """What the program that reads the rules said, and its exit code; 0 also while that is not known."""
+
+        def ask(api: APIClient) -> tuple[str, int]:
             made = api.exec_create(container, ["bash", "-c", _READ_BACK], stderr=True)
             told: bytes = api.exec_start(made["Id"])
-            return told, int(api.exec_inspect(made["Id"])["ExitCode"] or 0)
+            return told.decode("utf-8", "replace"), int(api.exec_inspect(made["Id"])["ExitCode"] or 0)
 
         try:
-            told, code = await self._calls.work("read a gateway's rules", ask)
+            return await self._calls.work("read a gateway's rules", ask)
         except (ExecutionError, NotFound) as error:
             raise NetworkUnavailable(
                 f"a gateway can't be closed: {await self._last_words(container) or error}"
             ) from error
-        if code:
-            words = told.decode("utf-8", "replace").strip() or await self._last_words(container)
-            raise NetworkUnavailable(f"a gateway can't be closed: {words or 'its rules were not loaded in time'}")
-        return told.decode("utf-8", "replace")
 
     async def _last_words(self, container: str) -> str:
         try:
