@@ -105,6 +105,11 @@ async def more(folder: Path) -> AsyncIterator[Any]:
 
 @pytest.mark.docker
 @pytest.mark.usefixtures("demo_images")
+async def degraded(dms: Dms) -> list[str]:
+    async with httpx.AsyncClient() as client:
+        return list((await client.get(f"{dms.url}/readyz")).json()["degraded"])
+
+
 async def test_a_provider_whose_engine_is_away_refuses_at_once_and_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,12 +130,15 @@ async def test_a_provider_whose_engine_is_away_refuses_at_once_and_comes_back(
         status = await cp.get("/device/status")
         assert status["online"] is True  # what the owner set stays
         assert status["hindrance"].startswith("the provider's container engine does not answer: ")
+        assert status["hindrance"].endswith("(No such file or directory)")
+        assert status["hindrance"] in await degraded(cp)
 
         door.symlink_to("/var/run/docker.sock")
         async with asyncio.timeout(120):
             while "job_id" not in (offer := await answer(sp)):
                 await asyncio.sleep(0.2)
         assert "hindrance" not in await cp.get("/device/status")
+        assert await degraded(cp) == []
         assert (await pay(sp, offer["job_id"], "tx-alive")).names[-1] == "job-completed"
 
 

@@ -13,7 +13,7 @@ import pytest
 from dms.application import loops
 from dms.application.loops import Body, Loop, Patience
 from dms.bootstrap import build
-from dms.config import Eventlog
+from dms.config import Eventlog, Job
 from dms.daemon import Daemon
 from dms.process import started
 from projections.capacity import Capacity
@@ -85,7 +85,8 @@ async def daemon(tmp_path: Path, wounds: Wounds, monkeypatch: pytest.MonkeyPatch
     quick = Patience(first=0.001, longest=0.01)
     for module in ("dms.adapters.eventlog.group_commit.WRITER_PATIENCE", "dms.adapters.p2p.network._PATIENCE"):
         monkeypatch.setattr(module, quick)
-    made = await build(own_settings(tmp_path, eventlog=Eventlog(archive_after_days=30)))
+    job = Job(executor="process", allow_process_for_peers=True)  # so that nothing hinders it
+    made = await build(own_settings(tmp_path, eventlog=Eventlog(archive_after_days=30), job=job))
     made.loops._patience = quick
     await made.start()
     yield made

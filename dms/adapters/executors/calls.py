@@ -131,8 +131,18 @@ def engine_errors(what: str, base_url: str) -> Iterator[None]:
         # An unreachable daemon is a requests.ConnectionError, not a DockerException.
         raise ExecutorUnavailable(
             f"Docker does not answer at {base_url} (to {what}): is dockerd running, "
-            f"and may this user use the socket? ({error})"
+            f"and may this user use the socket? ({_words_of_the_system(error)})"
         ) from error
+
+
+def _words_of_the_system(error: BaseException) -> str:
+    """What requests and urllib3 wrap one in the other."""
+    words, inner = str(error), error.__cause__ or error.__context__
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            words = inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    return words
 
 
 def _is_daemon_trouble(words: str) -> bool:

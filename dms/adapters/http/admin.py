@@ -32,7 +32,7 @@ async def ready(_request: Request, api: Api) -> HTTPResponse:
     reason = api.services.ready()
     if reason is not None:
         raise Unavailable(f"not ready: {reason}")
-    services = api.services
+    services, device = api.services, api.services.device
     return json_reply(
         {
             "status": "ready",
@@ -42,6 +42,7 @@ async def ready(_request: Request, api: Api) -> HTTPResponse:
                 *services.loops.in_trouble,
                 *services.writes.troubles,
                 *map(_told, api.views.left_out().items()),
+                *([device.hindrance] if device.state.onboarded and device.hindrance else []),
             ],
         }
     )
