@@ -30,11 +30,12 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
     async with running_node(tmp_path, Rest(public_url=PUBLIC)) as running:
         TOKENS[:] = [str(await running.services.tokens.create("ops", Role.ADMIN))]
         yield running
+        TOKENS.clear()
 
 
 def authorization() -> dict[str, str]:
-    """Of the newest node's administrator: behind a proxy nobody is let in for who they are on this machine."""
-    return {"authorization": f"Bearer {TOKENS[0]}"}
+    """Of the administrator of `node`: behind a proxy nobody is let in for who they are on this machine."""
+    return {"authorization": f"Bearer {TOKENS[0]}"} if TOKENS else {}
 
 
 async def ask(proxy: TlsProxy, method: str, path: str, origin: str = "", body: Any = None) -> httpx.Response:
