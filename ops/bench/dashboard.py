@@ -97,6 +97,11 @@ async def _onboarded() -> AsyncIterator[tuple[Dms, Watched]]:
             dms.end()
 
 
+def _reached(times: Seen, position: int) -> float:
+    """When a page first showed it, or a newer one: of two that come at once only the second may be drawn."""
+    return min(at for shown, at in times.items() if shown >= position)
+
+
 async def _during(dms: Dms, pages: Sequence[Page]) -> tuple[Sequence[float], Sequence[float]]:
     await asyncio.gather(*(page.evaluate(_WATCH) for page in pages))
     heard: dict[int, float] = {}
@@ -110,7 +115,7 @@ async def _during(dms: Dms, pages: Sequence[Page]) -> tuple[Sequence[float], Seq
             await reading
     seen = [await _seen(page, max(committed)) for page in pages]
     bare = [heard[position] - at for position, at in committed.items()]
-    shown = [times[position] - at for times in seen for position, at in committed.items()]
+    shown = [_reached(times, position) - at for times in seen for position, at in committed.items()]
     return bare, shown
 
 
