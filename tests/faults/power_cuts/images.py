@@ -1,8 +1,8 @@
 """What a disk may hold when the power fails: images made of recorded steps.
 
-The model is the strict one of POSIX. What was written to a file is there for certain once the file was synced, and a name
-once its folder was; of all else a part may be there. Names are kept in the order of their changes, as a journal keeps them;
-contents are kept as the kind of the cut says.
+The model is the strict one of POSIX. What was written to a file is there for certain once the file was synced, and a
+name once its folder was; of all else a part may be there. Names are kept in the order of their changes, as a journal
+keeps them; contents are kept as the kind of the cut says.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _File:
 
 
 class _Naming(Struct, frozen=True):
-    """A change of names. folder: what has to be synced for it. file: that the path leads to from now on; None: nowhere."""
+    """A change of names. folder: what has to be synced for it. file: that the path leads to from now on, if any."""
 
     step: int
     folder: str

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import orjson
+import websockets
 from msgspec import Struct
 
 from tests.e2e.test_checkpoints import received, resuming
@@ -21,7 +22,7 @@ from tests.fixtures.waiting import wait_for
 
 SETTINGS = {"job.log_update_interval": "0.01"}  # minutes: a checkpoint every 0.6 s
 SCRIPT = (
-    "cd /workspace; cat /root/given.txt given.txt 2>/dev/null; mkdir results; head -c 200000 /dev/urandom > results/model; "
+    "cd /workspace; mkdir results; head -c 200000 /dev/urandom > results/model; "
     "for i in 1 2 3 4; do echo line $i; echo state $i > state; sleep 0.4; done; {end}"
 )
 
@@ -35,8 +36,8 @@ class Told(Struct, frozen=True):
 
 
 class Ledger(Struct, kw_only=True):
-    """peer_id: of the daemon, known from step `known_at` on. acknowledged: (step, stream) that a request was answered by.
-    restarts: steps at which the daemon was ready."""
+    """peer_id: of the daemon, known from step `known_at` on. acknowledged: (step, stream) of requests that were answered.
+    ready_at: steps at which the daemon was ready."""
 
     peer_id: str = ""
     known_at: int = 0
@@ -78,7 +79,7 @@ class Recorder:
             client.stream("GET", f"{dms.url}/api/v1/events?follow=true&after={after}") as answer,
         ):
             async for line in answer.aiter_lines():
-                if line:
+                if line and answer.status_code == 200:
                     event = orjson.loads(line)
                     self.ledger.told.append(Told(self.shim.steps, event["position"], event["hash"]))
 
@@ -142,8 +143,8 @@ async def record(folder: Path) -> Sequence[Recording]:
         )
         await asyncio.gather(of_sp.again(sp, kill=True), of_cp.again(cp, kill=True))
         for dms, recorder in ((sp, of_sp), (cp, of_cp)):
-            created = await dms.post("/erasures", {"subject": request_body("")["address_user"], "skip_open": True})
-            recorder.acknowledge(f"erasure-{created['id']}")
+            erased = await dms.post("/erasures", {"subject": request_body("")["address_user"], "skip_open": True})
+            recorder.acknowledge(f"erasure-{erased['erasure_id']}")
             await recorder.caught_up(dms)
         return [await of_sp.close(), await of_cp.close()]
 
@@ -155,8 +156,6 @@ def _body(folder: Path, end: str) -> dict[str, object]:
 
 
 async def _run(sp: Dms, of_sp: Recorder, body: dict[str, object], tx_hash: str) -> str:
-    import websockets
-
     job_id: str = (await sp.post("/run/request-service", body))["job_id"]
     of_sp.acknowledge(f"job-{job_id}")
     async with websockets.connect(f"ws://127.0.0.1:{sp.rest_port}/api/v1/run/deploy", open_timeout=120) as socket:
