@@ -36,7 +36,7 @@ class Told(Struct, frozen=True):
 
 
 class Ledger(Struct, kw_only=True):
-    """peer_id: of the daemon, known from step `known_at` on. acknowledged: (step, stream) of requests that were answered.
+    """peer_id: of the daemon, known from step `known_at` on. acknowledged: (step, stream) of answered requests.
     ready_at: steps at which the daemon was ready."""
 
     peer_id: str = ""
