@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import pytest_asyncio
 
 from tests.faults.power_cuts.check import Lost, check, failures, sampled
 from tests.faults.power_cuts.images import Cut, RecordedDisk, write_image
@@ -24,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("power")
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def recordings(folder: Path) -> list[Recording]:
     return list(await record(folder))
 
