@@ -1,7 +1,7 @@
-"""`make audit-packages`: looks the locked packages up among known vulnerabilities, in the databases that pip-audit knows.
+"""`make audit-packages`: looks the locked packages up among known vulnerabilities, in the databases of pip-audit.
 
-Ends with 0 when every package was looked up and none has a known vulnerability, with 1 when one has, and with 3 when not
-all could be looked up: then nothing is known, and nothing is called fine."""
+Ends with 0 when every package was looked up and none has a known vulnerability, with 1 when one has, and with 3 when
+not all could be looked up: then nothing is known, and nothing is called fine."""
 
 from __future__ import annotations
 
