@@ -65,7 +65,7 @@ async def test_a_job_runs_to_its_end_on_a_service_that_may_do_no_more_than_its_u
             await socket.send(payment("tx-confined", quote["job_id"]))
             await follower.until_over()
         assert follower.names[-1] == "job-completed", (follower.last_message, cp.log_tail())
-        assert [text for _, _, text in follower.lines] == ["hello"]
+        assert [text for _, _, text in follower.lines] == ["hello\n"]
         assert is_filtered(cp.pid)
         assert cp.stop() == 0
     finally:
