@@ -80,7 +80,7 @@ scenario_root() {
     case "$TESTS" in
         none) ;;
         "") try "root: make test" " passed" as_root make test ;;
-        sample) try "root: make test, a module of each folder" " passed" as_root make test PYTEST_ARGS="$(sample | xargs)" ;;
+        sample) try "root: make test, a module of each folder" " passed" as_root make test PYTEST_ARGS="-n 2 $(sample | xargs)" ;;
         *) try "root: make test PYTEST_ARGS=\"$TESTS\"" " passed" as_root make test PYTEST_ARGS="$TESTS" ;;
     esac
 }
