@@ -16,8 +16,10 @@ from msgspec import Struct
 
 from dms.application.growing_lines import GrowingLine, GrowingLines
 from dms.domain.aggregate import Aggregate
+from dms.domain.check import Check
 from dms.domain.chain import SignedRecord
 from dms.domain.device import Capacity
+from dms.domain.engine_facts import EngineFacts
 from dms.domain.event import Event, Recorded
 from dms.domain.gpus import GpuReading
 from dms.domain.heads import Heads
@@ -278,6 +280,14 @@ class NetworkGiven(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class SandboxTrial(Struct, frozen=True, kw_only=True):
+    """What a test container found of what jobs are kept in. engine: its name and version. rows: none where it can't be
+    tried, or where nothing confines jobs."""
+
+    engine: str = ""
+    rows: tuple[Check, ...] = ()
+
+
 class NetworkUse(Struct, frozen=True, kw_only=True):
     """Of a job that has a network. most_bytes: that it may send and receive together; what is above is not passed on,
     and so not counted. trouble: why it no longer has its network as it was given."""
@@ -395,6 +405,12 @@ class Executor(Protocol):
     async def try_network(self) -> NetworkGiven:
         """What jobs can be given just now, tried out as a job would find it. Takes seconds.
         Raises ExecutorUnavailable."""
+
+    async def try_sandbox(self) -> SandboxTrial:
+        """What keeps a job in just now, tried from inside. Takes seconds. Raises ExecutorUnavailable."""
+
+    async def engine_facts(self) -> EngineFacts | None:
+        """What the engine tells of itself; None where there is none. Raises ExecutorUnavailable."""
 
     async def find_image(self, image: str) -> ImageFound:
         """Whether the image is here or can be had, and may run here; nothing is fetched. Its registry is asked within a
