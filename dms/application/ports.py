@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from dms.application.growing_lines import GrowingLine, GrowingLines
 from dms.domain.aggregate import Aggregate
-from dms.domain.check import Check
 from dms.domain.chain import SignedRecord
+from dms.domain.check import Check
 from dms.domain.device import Capacity
 from dms.domain.engine_facts import EngineFacts
 from dms.domain.event import Event, Recorded

@@ -20,7 +20,7 @@ class Check(Struct, frozen=True, kw_only=True, omit_defaults=True):
     it fails."""
 
     name: str
-    state: CheckState
+    state: str  # a CheckState
     found: str
     advice: str = ""
     required: bool = False
@@ -28,7 +28,7 @@ class Check(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def breaks(self) -> bool:
         """Whether no job of a peer may be taken for it."""
-        return self.required and self.state is CheckState.FAILED
+        return self.required and self.state == CheckState.FAILED
 
 
 _ORDER = (CheckState.FAILED, CheckState.WARNING, CheckState.UNKNOWN, CheckState.PASSED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -12,12 +12,14 @@ from msgspec import Struct
 
 from dms.domain.aggregate import Aggregate, applies
 from dms.domain.bounds import check_ntx_price
+from dms.domain.check import Check
 from dms.domain.device_policy import EVERYTHING, DevicePolicy, Lists
 from dms.domain.event import Event, Upcaster, register, unchanged
 from dms.domain.gpus import GpuReading, recorded_anew, vram_offered
 from dms.domain.network import Network
 from dms.domain.resources import Gpu, Resources
 from dms.domain.rules import Rules
+from dms.domain.sandbox import trouble_of
 from dms.domain.sealing import ERASED
 from dms.errors import Conflict, InvalidInput
 
@@ -137,6 +139,15 @@ class Device(Aggregate):
         reason: str = ""
 
     @register
+    class SandboxTested(Event, frozen=True, kw_only=True, gc=False):
+        """What a test container found of what jobs are kept in; recorded when it is not what it was. engine: its name
+        and version."""
+
+        TOPIC: ClassVar[str] = "device.sandbox_tested"
+        engine: str
+        rows: tuple[Check, ...]
+
+    @register
     class PolicyChanged(Event, frozen=True, kw_only=True, gc=False):
         """Whose jobs and which images are taken, as a whole, beside what the configuration says."""
 
@@ -170,6 +181,7 @@ class Device(Aggregate):
                 Hindered: DeviceState.ONBOARDED,
                 Unhindered: DeviceState.ONBOARDED,
                 NetworkChanged: DeviceState.ONBOARDED,
+                SandboxTested: DeviceState.ONBOARDED,
                 PolicyChanged: DeviceState.ONBOARDED,
                 Offboarded: DeviceState.ABSENT,
             },
@@ -183,6 +195,8 @@ class Device(Aggregate):
         self.hindrance = ""  # why no job can be run just now
         self.network = ""  # the most that a job is given; empty: it was not tried yet
         self.network_trouble = ""  # why it is not more
+        self.engine = ""  # whose sandbox was tried last
+        self.sandbox: tuple[Check, ...] = ()  # what came of it; none: it was not tried yet, or there is none
         self.channel = ""
         self.payment_address = ""
         self.blockchain = ""
@@ -275,6 +289,18 @@ class Device(Aggregate):
         self.trigger(self.NetworkChanged(network=network.value, reason=reason))
         return True
 
+    @property
+    def sandbox_trouble(self) -> str:
+        """Why what jobs are kept in does not keep them in; empty when it does, as far as is known."""
+        return trouble_of(self.sandbox)
+
+    def see_sandbox(self, engine: str, rows: Sequence[Check]) -> bool:
+        """Whether that is news. Of a machine that is not onboarded nothing is recorded."""
+        if not self.onboarded or (engine, tuple(rows)) == (self.engine, self.sandbox) or not (rows or self.sandbox):
+            return False
+        self.trigger(self.SandboxTested(engine=engine, rows=tuple(rows)))
+        return True
+
     def change_default_provider(self, peer_id: str) -> bool:
         """Whether anything changed. Also of a machine that is not onboarded. Raises Conflict for itself."""
         if peer_id == self.key:
@@ -344,6 +370,10 @@ class Device(Aggregate):
     @applies(NetworkChanged)
     def _network_changed(self, event: NetworkChanged) -> None:
         self.network, self.network_trouble = event.network, event.reason
+
+    @applies(SandboxTested)
+    def _sandbox_tested(self, event: SandboxTested) -> None:
+        self.engine, self.sandbox = event.engine, event.rows
 
     @applies(PolicyChanged)
     def _policy_changed(self, event: PolicyChanged) -> None:

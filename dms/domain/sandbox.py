@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from msgspec import Struct
 
@@ -76,7 +76,7 @@ def rows_of(found: Found, asked: Asked, accepted: Collection[str] = ()) -> tuple
     rows = (
         _of_user(found, asked),
         _of_privileges(found),
-        _of_setuid(found, asked),
+        _of_setuid(found),
         _of_network(found),
         _of_namespaces(found),
         _of_processes(found, asked),
@@ -113,7 +113,7 @@ NAMES = (
 
 
 def _accepted(row: Check, accepted: Collection[str]) -> Check:
-    if row.name not in accepted or row.state is not CheckState.FAILED:
+    if row.name not in accepted or row.state != CheckState.FAILED:
         return row
     return Check(name=row.name, state=CheckState.WARNING, found=f"{row.found} (accepted by job.sandbox_accept)")
 
@@ -144,7 +144,7 @@ def _of_privileges(found: Found) -> Check:
     return _row("privileges", "; ".join(troubles), good, _ENGINE_ADVICE)
 
 
-def _of_setuid(found: Found, asked: Asked) -> Check:
+def _of_setuid(found: Found) -> Check:
     gained = found.setuid_uid == 0 and 0 not in (found.uid, found.effective_uid)
     unknown = found.setuid_uid < 0
     if unknown:
@@ -233,8 +233,3 @@ def _of_calls(found: Found) -> Check:
 
 def _word(answer: int) -> str:
     return os.strerror(-answer)
-
-
-def names_of(texts: Iterable[str]) -> Iterator[str]:
-    """Those that are no row's."""
-    return (text for text in texts if text not in NAMES)

@@ -1,5 +1,5 @@
-"""Tries the sandbox of jobs from inside: one container with the very profile that jobs get, whose program knocks on what
-must be closed (`canary_program`). Its bounds are smaller than a job's, so that a try costs little.
+"""Tries the sandbox of jobs from inside: one container with the very profile that jobs get, whose program knocks on
+what must be closed (`canary_program`). Its bounds are smaller than a job's, so that a try costs little.
 """
 
 from __future__ import annotations
@@ -80,9 +80,7 @@ class SandboxTrials:
         return SandboxTrial(engine=facts.name, rows=self._judge(canary, bounds, facts, told, killed))
 
     def _judge(self, canary: Canary, bounds: Bounds, facts: EngineFacts, told: bytes, killed: bool) -> tuple[Any, ...]:
-        found = canary.read(
-            told, killed_for_memory=killed, shared=own_namespaces(), host_kernel=facts.kernel
-        )
+        found = canary.read(told, killed_for_memory=killed, outside=own_namespaces(), host_kernel=facts.kernel)
         if found is None:
             return not_started("the test container ended before it told anything")
         return rows_of(found, bounds.asked, self._accepted)

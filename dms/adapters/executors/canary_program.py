@@ -23,7 +23,7 @@ HOST_FILES = {  # place -> how it is opened; None: only looked for, as a socket 
 }  # fmt: skip
 _FORKS_BEYOND = 8  # tries to start a process, more than there may be
 
-# The numbers of x86_64 and aarch64. Source: Linux, arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h
+# Of x86_64 and aarch64. Source: Linux, arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h
 _NUMBERS = {
     "read": (0, 63), "write": (1, 64), "openat": (257, 56), "getdents64": (217, 61), "readlinkat": (267, 78),
     "fallocate": (285, 47), "unlinkat": (263, 35), "statfs": (137, 43), "socket": (41, 198), "connect": (42, 203),
@@ -50,7 +50,7 @@ class Cells:
     """A part of what the program tells: named stretches of its memory, in a row."""
 
     def __init__(self, program: SyscallProgram, size: int) -> None:
-        self._start = program.bytes(_MARK.ljust(8))
+        self._start = program.keep(_MARK.ljust(8))
         self._end = self._start + 8
         program.room(size)
         self._limit = self._end + size
@@ -100,8 +100,10 @@ class Canary:
     def elf(self) -> bytes:
         return self._program.elf()
 
-    def read(self, told: bytes, *, killed_for_memory: bool, shared: Mapping[str, str], host_kernel: str) -> Found | None:
-        """None when it did not come so far as to tell anything. shared: the DMS's own namespaces, by kind. host_kernel:
+    def read(
+        self, told: bytes, *, killed_for_memory: bool, outside: Mapping[str, str], host_kernel: str
+    ) -> Found | None:
+        """None when it told nothing. outside: the DMS's own namespaces, by kind. host_kernel:
         the release of the engine's machine."""
         whole, forks, memory = _parts(told, [part.span[1] for part in (self._all, self._forks, self._memory)])
         if whole is None:
@@ -117,7 +119,7 @@ class Canary:
             no_new_privileges=seen.number("nnp") == 1,
             seccomp=seen.number("seccomp"),
             open_files=seen.number("nofile"),
-            shared=tuple(kind for kind in NAMESPACES if _same(seen.text(f"ns {kind}"), shared.get(kind, ""))),
+            shared=tuple(kind for kind in NAMESPACES if _same(seen.text(f"ns {kind}"), outside.get(kind, ""))),
             devices=tuple(_names_in(seen.bytes("devices"), seen.number("devices read"))),
             calls=seen.numbers("call "),
             writes=seen.numbers("write "),
@@ -137,7 +139,7 @@ class Canary:
         tell = self._all.room
         self._call("getuid", answer=tell("uid"))
         self._call("geteuid", answer=tell("euid"))
-        version = self._program.bytes(struct.pack("<IiQ", 0x20080522, 0, 0))  # _LINUX_CAPABILITY_VERSION_3
+        version = self._program.keep(struct.pack("<IiQ", 0x20080522, 0, 0))  # _LINUX_CAPABILITY_VERSION_3
         self._call("capget", version, tell("capabilities", 24))
         self._call("prctl", 39, 0, 0, 0, 0, answer=tell("nnp"))  # PR_GET_NO_NEW_PRIVS
         self._call("prctl", 21, answer=tell("seccomp"))  # PR_GET_SECCOMP
@@ -185,12 +187,12 @@ class Canary:
         for name, family, address in (("IPv4", 2, v4), ("IPv6", 10, v6)):
             fd = self._program.room(8)
             self._call("socket", family, _SOCK_DGRAM, 0, answer=fd)
-            self._raw("connect", fd, self._value(self._program.bytes(address)), self._value(len(address)),
+            self._raw("connect", fd, self._value(self._program.keep(address)), self._value(len(address)),
                       answer=self._all.room(f"route {name}"))  # fmt: skip
 
     def _kernel_calls(self) -> None:
         room = self._program.room(256)
-        tries = {
+        tries: dict[str, tuple[str, *tuple[int, ...]]] = {
             "io_uring": ("io_uring_setup", 1, room),
             "vsock": ("socket", 40, _SOCK_STREAM, 0),
             "packet sockets": ("socket", 17, _SOCK_RAW, 0),
@@ -253,7 +255,7 @@ class Canary:
 
     def _pointer(self, content: str) -> int:
         """The address of a list of one text."""
-        return self._program.bytes(struct.pack("<QQ", self._text(content), 0))
+        return self._program.keep(struct.pack("<QQ", self._text(content), 0))
 
 
 _COLUMNS = {"x86_64": 0, "aarch64": 1}

@@ -102,9 +102,7 @@ class DockerExecutor:
         self._rooms = _rooms(node_id, settings, address, self._calls, self._containers)
         self._gateways = Gateways(node_id, self._calls, settings.gateways)
         self._trial = NetworkTrial(node_id, self._calls, self._gateways)
-        self._sandbox = SandboxTrials(
-            node_id, self._calls, self._containers, settings.limits, settings.sandbox_accept
-        )
+        self._sandbox = SandboxTrials(node_id, self._calls, self._containers, settings.limits, settings.sandbox_accept)
         self._locks: dict[str, asyncio.Lock] = {}
 
     def objection(self, spec: ExecutionSpec) -> str:

@@ -5,8 +5,8 @@ The program walks a table. An entry has a system call's number, the addresses of
 where its answer goes, and the entry to go on with when the answer is zero, as a child's of clone() is. As arguments are
 read from memory when a call is made, an answer (a file descriptor, an address) can be an argument of later calls.
 
-Sources: System V ABI, AMD64 supplement, A.2.1; Linux man-pages, syscall(2); Arm ARM (DDI 0487), C6.2; ELF-64 Object File
-Format.
+Sources: System V ABI, AMD64 supplement, A.2.1; Linux man-pages, syscall(2); Arm ARM (DDI 0487), C6.2; ELF-64 Object
+File Format.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ class SyscallProgram:
 
     def room(self, size: int) -> int:
         """The address of so many zero bytes."""
-        return self.bytes(bytes(size))
+        return self.keep(bytes(size))
 
-    def bytes(self, content: bytes) -> int:
+    def keep(self, content: bytes) -> int:
         """The address of these bytes."""
         self._data += bytes(-len(self._data) % 8)
         address = _DATA + len(self._data)
@@ -91,12 +91,12 @@ class SyscallProgram:
         return address
 
     def text(self, content: str) -> int:
-        return self.bytes(content.encode() + b"\0")
+        return self.keep(content.encode() + b"\0")
 
     def value(self, number: int) -> int:
         """The address of an argument with that value: a number, or an address."""
         if number not in self._constants:
-            self._constants[number] = self.bytes(struct.pack("<Q", number & 0xFFFFFFFFFFFFFFFF))
+            self._constants[number] = self.keep(struct.pack("<Q", number & 0xFFFFFFFFFFFFFFFF))
         return self._constants[number]
 
     @property
