@@ -8,7 +8,7 @@ import hashlib
 import io
 import secrets
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from dms.adapters.executors.engine_facts import facts_of
 from dms.adapters.executors.profile import LABEL_PART, WORKSPACE, ContainerLimits, container_config, workspace_mb
 from dms.adapters.executors.syscall_program import MACHINES
 from dms.application.ports import ExecutionSpec, SandboxTrial
+from dms.domain.check import Check
 from dms.domain.engine_facts import EngineFacts
 from dms.domain.sandbox import Asked, not_started, rows_of
 from dms.errors import ExecutionError, NotFound
@@ -38,14 +39,20 @@ REPOSITORY = "dms-canary"
 TRIAL_PREFIX = "sandbox-trial-"  # in place of a job's id
 MEMORY_MB, MOST_PROCESSES, SHM_MB = 64, 96, 16
 _RUN_SECONDS = 20.0
+_KILLED = 137  # by SIGKILL, as the kernel ends what takes too much memory
 _MACHINE_OF = {"amd64": "x86_64", "arm64": "aarch64"}  # by the engine's name of it
 
-Configure = Callable[[dict[str, Any]], None]
+
+class Ended:
+    """As the engine says of the container's state."""
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self.exit_code = int(state.get("ExitCode") or 0)
+        self.for_memory = bool(state.get("OOMKilled")) or self.exit_code == _KILLED
 
 
 class SandboxTrials:
-    """accepted: names of rows whose failure the owner accepts. weaken: changes what the engine is asked for, to show
-    that a row fails then."""
+    """accepted: names of rows whose failure the owner accepts."""
 
     def __init__(
         self,
@@ -54,11 +61,9 @@ class SandboxTrials:
         containers: Containers,
         limits: ContainerLimits,
         accepted: tuple[str, ...] = (),
-        weaken: Configure = lambda _: None,
     ) -> None:
         self._node_id, self._calls, self._containers, self._accepted = node_id, calls, containers, accepted
         self._limits = replace(limits, pids=min(limits.pids, MOST_PROCESSES), shm_mb=min(limits.shm_mb, SHM_MB))
-        self._weaken = weaken
         self.running: set[str] = set()  # ids that stand in for a job's: not what a crash left
 
     async def result(self) -> SandboxTrial:
@@ -72,17 +77,21 @@ class SandboxTrials:
         canary = Canary(machine, bounds)
         self.running.add(spec.job_id)
         try:
-            told, killed = await self._run(spec, machine, canary)
+            told, ended = await self._run(spec, machine, canary)
         except (ExecutionError, NotFound) as error:
             return SandboxTrial(engine=facts.name, rows=not_started(str(error)))
         finally:
             self.running.discard(spec.job_id)
-        return SandboxTrial(engine=facts.name, rows=self._judge(canary, bounds, facts, told, killed))
+        return SandboxTrial(engine=facts.name, rows=self._judge(canary, bounds, facts, told, ended))
 
-    def _judge(self, canary: Canary, bounds: Bounds, facts: EngineFacts, told: bytes, killed: bool) -> tuple[Any, ...]:
-        found = canary.read(told, killed_for_memory=killed, outside=own_namespaces(), host_kernel=facts.kernel)
+    def _judge(
+        self, canary: Canary, bounds: Bounds, facts: EngineFacts, told: bytes, ended: Ended
+    ) -> tuple[Check, ...]:
+        found = canary.read(
+            told, killed_for_memory=ended.for_memory, outside=own_namespaces(), host_kernel=facts.kernel
+        )
         if found is None:
-            return not_started("the test container ended before it told anything")
+            return not_started(f"the test container ended before it told anything (exit code {ended.exit_code})")
         return rows_of(found, bounds.asked, self._accepted)
 
     def _spec(self) -> ExecutionSpec:
@@ -95,8 +104,8 @@ class SandboxTrials:
             memory_mb=MEMORY_MB,
         )
 
-    async def _run(self, spec: ExecutionSpec, machine: str, canary: Canary) -> tuple[bytes, bool]:
-        """What it told, and whether it was killed for its memory."""
+    async def _run(self, spec: ExecutionSpec, machine: str, canary: Canary) -> tuple[bytes, Ended]:
+        """What it told, and how it ended."""
         image = await self._calls.work("import the test image", lambda api: _import(api, machine, canary.elf()))
         try:
             container = await self._containers.create(spec.job_id, lambda api: self._config(api, spec, image))
@@ -107,13 +116,10 @@ class SandboxTrials:
             told = await self._calls.ask("read the test container's output", lambda api: _output(api, container))
         finally:
             await self._containers.remove(spec.job_id)
-        state = found.get("State", {})
-        return told, bool(state.get("OOMKilled")) or state.get("ExitCode") == 137
+        return told, Ended(found.get("State", {}))
 
     def _config(self, api: APIClient, spec: ExecutionSpec, image: str) -> dict[str, Any]:
-        config = container_config(api, spec, self._limits, image, "SIGKILL", (), ())
-        self._weaken(config)
-        return config
+        return container_config(api, spec, self._limits, image, "SIGKILL", (), ())
 
 
 def own_namespaces() -> Mapping[str, str]:
