@@ -23,6 +23,7 @@ from dms.domain.engine_facts import EngineFacts
 from dms.domain.event import Event, Recorded
 from dms.domain.gpus import GpuReading
 from dms.domain.heads import Heads
+from dms.domain.machine_checks import MachineFacts
 from dms.domain.network import Network
 from dms.domain.results import EVERYTHING, Selection
 from dms.domain.run_end import EndedBy
@@ -692,6 +693,11 @@ class Hardware(Protocol):
 
     async def read_gpus(self) -> tuple[GpuReading, ...]:
         """Now, in bounded time. No driver, a hung or a broken one: no GPUs, never an error."""
+
+
+class MachineReader(Protocol):
+    async def facts(self, engine_root: str = "") -> MachineFacts:
+        """As they are now. engine_root: the engine's folder, empty where this machine can't see it."""
 
 
 class PaymentClaim(Struct, frozen=True, kw_only=True):

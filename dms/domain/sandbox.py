@@ -107,15 +107,15 @@ def trouble_of(rows: Iterable[Check]) -> str:
 
 
 NAMES = (
-    "user", "privileges", "setuid", "network", "namespaces", "processes", "memory", "root file system", "scratch space",
-    "devices", "host files", "open files", "kernel calls", START,
+    "user", "privileges", "setuid", "network", "namespaces", "processes", "memory", "root-filesystem", "scratch",
+    "devices", "host-files", "open-files", "system-calls", START,
 )  # fmt: skip
 
 
 def _accepted(row: Check, accepted: Collection[str]) -> Check:
     if row.name not in accepted or row.state != CheckState.FAILED:
         return row
-    return Check(name=row.name, state=CheckState.WARNING, found=f"{row.found} (accepted by job.sandbox_accept)")
+    return Check(name=row.name, state=CheckState.WARNING, found=f"{row.found} (accepted: job.sandbox_accept)")
 
 
 def _row(name: str, trouble: str, good: str, advice: str) -> Check:
@@ -130,7 +130,9 @@ def _of_user(found: Found, asked: Asked) -> Check:
     if 0 not in (found.uid, found.effective_uid):
         return _row("user", "", f"jobs run as user {found.uid}", "")
     if asked.image_user:
-        return Check(name="user", state=CheckState.WARNING, found="root, where an image asks for it: job.image_user")
+        return Check(
+            name="user", state=CheckState.WARNING, found="root, where an image asks for it (job.run_as_image_user)"
+        )
     return _row("user", "jobs run as root", "", _ENGINE_ADVICE)
 
 
@@ -186,11 +188,11 @@ def _of_memory(found: Found, asked: Asked) -> Check:
 
 def _of_root(found: Found, asked: Asked) -> Check:
     if found.root_write < 0:
-        return _row("root file system", "", "it can't be written", "")
+        return _row("root-filesystem", "", "it can't be written", "")
     if asked.writable_root:
-        what = "it can be written without a quota: job.writable_root"
-        return Check(name="root file system", state=CheckState.WARNING, found=what)
-    return _row("root file system", "a job can write it, without a quota", "", _ENGINE_ADVICE)
+        what = "it can be written without a quota, as jobs are set up here"
+        return Check(name="root-filesystem", state=CheckState.WARNING, found=what)
+    return _row("root-filesystem", "a job can write it, without a quota", "", _ENGINE_ADVICE)
 
 
 def _of_scratch(found: Found) -> Check:
@@ -198,7 +200,7 @@ def _of_scratch(found: Found) -> Check:
     loose = [place for place, flags in found.mount_flags.items() if not (flags & ST_NOSUID and flags & ST_NODEV)]
     troubles = [f"{place} has no bound" for place in beyond]
     troubles += [f"{place} keeps setuid programs or devices in force" for place in loose]
-    return _row("scratch space", "; ".join(troubles), "what a job can write has a bound", _ENGINE_ADVICE)
+    return _row("scratch", "; ".join(troubles), "what a job can write has a bound", _ENGINE_ADVICE)
 
 
 def _of_devices(found: Found) -> Check:
@@ -211,24 +213,24 @@ def _of_devices(found: Found) -> Check:
 def _of_host_files(found: Found) -> Check:
     opened = [place for place, answer in found.host_files.items() if answer >= 0]
     trouble = f"a job can open {', '.join(opened)}" if opened else ""
-    return _row("host files", trouble, "nothing of this machine's can be opened", _ENGINE_ADVICE)
+    return _row("host-files", trouble, "nothing of this machine's can be opened", _ENGINE_ADVICE)
 
 
 def _of_open_files(found: Found, asked: Asked) -> Check:
     trouble = "" if found.open_files <= asked.open_files else f"a job may open {found.open_files} files"
-    return _row("open files", trouble, f"a job may open {found.open_files} files at once", _ENGINE_ADVICE)
+    return _row("open-files", trouble, f"a job may open {found.open_files} files at once", _ENGINE_ADVICE)
 
 
 def _of_calls(found: Found) -> Check:
     """A kernel that is not the machine's own may answer what it likes."""
     if found.own_kernel:
-        return _row("kernel calls", "", f"they reach {OWN_KERNEL}, not this machine's", "")
+        return _row("system-calls", "", f"they reach {OWN_KERNEL}, not this machine's", "")
     reached = [name for name, answer in found.calls.items() if -answer not in _REFUSED]
     troubles = [f"a job reaches {', '.join(reached)}"] if reached else []
     if found.seccomp != SECCOMP_FILTER:
         troubles.append("no filter of system calls is in force")
     advice = "use a kernel and an engine with seccomp (docker info, Security Options), without a runtime that drops it"
-    return _row("kernel calls", "; ".join(troubles), "those that no job needs are refused", advice)
+    return _row("system-calls", "; ".join(troubles), "those that no job needs are refused", advice)
 
 
 def _word(answer: int) -> str:

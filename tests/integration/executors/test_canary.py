@@ -62,18 +62,18 @@ async def test_the_profile_of_jobs_holds_in_every_row(executor: DockerExecutor, 
 
 NO_NEW_PRIVILEGES = "no-new-privileges:true"
 WEAKNESSES: list[tuple[dict[str, Any], dict[str, Any], dict[str, str]]] = [
-    ({}, {"SecurityOpt": [NO_NEW_PRIVILEGES, "seccomp=unconfined"]}, {"kernel calls": "io_uring"}),
+    ({}, {"SecurityOpt": [NO_NEW_PRIVILEGES, "seccomp=unconfined"]}, {"system-calls": "io_uring"}),
     ({}, {"SecurityOpt": ["seccomp=unconfined"]},
-     {"kernel calls": "no filter", "privileges": "may gain privileges", "setuid": "made a job root"}),
+     {"system-calls": "no filter", "privileges": "may gain privileges", "setuid": "made a job root"}),
     ({"User": "0"}, {"CapAdd": ["SYS_ADMIN"], "Ulimits": [{"Name": "nofile", "Soft": 20_000, "Hard": 20_000}]},
-     {"user": "jobs run as root", "privileges": "a job has capabilities (0x200000)", "open files": "20000"}),
+     {"user": "jobs run as root", "privileges": "a job has capabilities (0x200000)", "open-files": "20000"}),
     ({}, {"NetworkMode": "host", "PidMode": "host", "PidsLimit": -1},
      {"network": "a way out: IPv4", "namespaces": "net, pid", "processes": "at most 96 processes"}),
     ({}, {"ReadonlyRootfs": False, "Tmpfs": {"/tmp": "", "/workspace": "size=32m,exec,suid"},
           "Devices": [{"PathOnHost": "/dev/kmsg", "PathInContainer": "/dev/kmsg", "CgroupPermissions": "r"}],
           "Binds": ["/var/run/docker.sock:/run/docker.sock"]},
-     {"root file system": "can write it", "scratch space": "/tmp has no bound; /workspace keeps setuid",
-      "devices": "kmsg", "host files": "/run/docker.sock"}),
+     {"root-filesystem": "can write it", "scratch": "/tmp has no bound; /workspace keeps setuid",
+      "devices": "kmsg", "host-files": "/run/docker.sock"}),
     ({}, {"Memory": 0, "MemorySwap": 0}, {"memory": "64 MB could take four times that"}),
     ({"Entrypoint": ["/nothing"]}, {}, {START: "ended before it told anything (exit code 127)"}),
 ]  # fmt: skip
