@@ -212,6 +212,7 @@ TASKS: dict[tuple[str, str], str] = {
     ("dms.application.deployments.supervision", "Supervision._following"): WAITED_FOR,
     ("dms.application.deployments.usage", "_Gpus.read"): SHARED_BY,
     ("dms.application.device.engine", "EngineWatch.ping"): SHARED_BY,
+    ("dms.application.device.sandbox", "SandboxWatch.trial"): SHARED_BY,
     ("dms.application.jobs.provider_search", "ProviderSearch._ping"): SHARED_BY,
     ("dms.application.jobs.follow_deployments", "FollowDeployments.react"): WAITED_FOR,
     ("dms.application.checkpoints.checkpoint_receiver", "CheckpointReceiver._unless_settled"): WAITED_FOR,

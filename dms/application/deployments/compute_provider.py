@@ -111,8 +111,7 @@ class ComputeProvider:
         self.preflights = Preflights(
             log, device, executor, self._engine, self._admission, self._holds, refusals, signer.peer_id, budgets
         )
-        self._gpus = GpuWatch(device, loops)
-        self._network = NetworkWatch(log, executor, device, loops)
+        self._gpus, self._network = GpuWatch(device, loops), NetworkWatch(log, executor, device, loops)
         endings = Endings(log, outputs, checkpoints, results)
         self.usage = UsageWatch(executor, device.usage, device.read_gpus, clock, loops)
         supervision = Supervision(log, executor, outputs, checkpoints, endings, clock, self.usage)
