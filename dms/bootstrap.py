@@ -55,7 +55,7 @@ from dms.application.device.device import DeviceService
 from dms.application.device.doctor import Doctor
 from dms.application.device.ml_images import MlImages
 from dms.application.device.refusals import Door, Refusals
-from dms.application.device.sandbox import SandboxWatch
+from dms.application.device.sandbox import LoneSandbox, SandboxWatch
 from dms.application.files import move_files
 from dms.application.files.file_exchange import FileExchange
 from dms.application.files.transfers import TransferLimits, Transfers
@@ -76,7 +76,7 @@ from dms.application.network.directory import Directory
 from dms.application.network.own_advertisement import OwnAdvertisement
 from dms.application.payments.funding import PatientCheck
 from dms.application.payments.transactions import Transactions
-from dms.application.ports import ArchivedFile, Executor, FundingCheck, Hardware, Host, SandboxTrial, Web
+from dms.application.ports import ArchivedFile, Executor, FundingCheck, Hardware, Host, Web
 from dms.application.reactors import Reactors
 from dms.application.records.asyncapi import Part as Description
 from dms.application.records.carry_out_erasures import CarryOutErasures
@@ -353,12 +353,7 @@ def _tokens(event_log: DurableEventLog, now: Callable[[], int]) -> Tokens:
 
 
 def _doctor(base: Base, sandbox: SandboxWatch) -> Doctor:
-    def known() -> SandboxTrial:
-        device = base.device.state
-        return SandboxTrial(engine=device.engine, rows=device.sandbox)
-
-    machine = machine_of(base.settings)
-    return Doctor(base.executor, machine, sandbox.trial, known, lambda: base.network.listen_addresses, base.now)
+    return Doctor(base.executor, machine_of(base.settings), sandbox, lambda: base.network.listen_addresses, base.now)
 
 
 def machine_of(settings: Settings) -> Machine:
@@ -374,7 +369,7 @@ async def doctor_alone(settings: Settings) -> AsyncIterator[Doctor]:
     capacity = await asyncio.to_thread(ProbedHardware(HardwareProbe(), NvidiaGpus()).capacity)
     executor = _executor(settings, "nunet-doctor", capacity)
     try:
-        yield Doctor(executor, machine_of(settings), executor.try_sandbox, SandboxTrial, None, now_us)
+        yield Doctor(executor, machine_of(settings), LoneSandbox(executor), None, now_us)
     finally:
         await executor.close()
 

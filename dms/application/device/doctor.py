@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from dms.application.device.sandbox import LoneSandbox, SandboxWatch
 from dms.application.ports import Executor, MachineReader, SandboxTrial
 from dms.domain.check import Check, worst
 from dms.domain.engine_facts import EngineFacts
@@ -26,32 +27,31 @@ class Examination(Struct, frozen=True, kw_only=True):
 
 
 class Doctor:
-    """trial: tries the sandbox anew. known: what was tried last. addresses: of this node, multiaddrs; None: it
+    """addresses: of this node, multiaddrs; None: it
     is not in the network. now: Unix time in microseconds."""
 
     def __init__(
         self,
         executor: Executor,
         machine: MachineReader,
-        trial: Callable[[], Awaitable[SandboxTrial]],
-        known: Callable[[], SandboxTrial],
+        sandbox: SandboxWatch | LoneSandbox,
         addresses: Callable[[], Sequence[str]] | None,
         now: Callable[[], int],
     ) -> None:
-        self._executor, self._machine, self._trial, self._known = executor, machine, trial, known
+        self._executor, self._machine, self._sandbox = executor, machine, sandbox
         self._addresses, self._now = addresses, now
 
     async def examine(self) -> Examination:
         """Takes seconds: the sandbox is tried anew. An engine that is away is a row."""
         try:
-            trial = await self._trial()
+            trial = await self._sandbox.trial()
         except ExecutorUnavailable:
-            trial = self._known()
+            trial = self._sandbox.known
         return await self._examined(trial)
 
     async def last(self) -> Examination:
         """The sandbox as it was tried last; the rest as it is."""
-        return await self._examined(self._known())
+        return await self._examined(self._sandbox.known)
 
     async def _examined(self, trial: SandboxTrial) -> Examination:
         facts, trouble = await self._engine()

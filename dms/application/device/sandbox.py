@@ -55,6 +55,12 @@ class SandboxWatch:
         if self._trying is not None:
             await cancelled(self._trying)
 
+    @property
+    def known(self) -> SandboxTrial:
+        """What is recorded of it."""
+        device = self._device.state
+        return SandboxTrial(engine=device.engine, rows=device.sandbox)
+
     def owe_trial(self) -> None:
         """The engine may be another one than before."""
         self._owed.set()
@@ -114,3 +120,15 @@ class SandboxWatch:
         except ExecutorUnavailable:
             return False
         return facts is not None and facts.name != self._engine
+
+
+class LoneSandbox:
+    """Of a DMS that does not run: nothing is known of it, and nothing is recorded."""
+
+    known = SandboxTrial()
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    async def trial(self) -> SandboxTrial:
+        return await self._executor.try_sandbox()
