@@ -3,6 +3,10 @@ once it does. With a real engine and a weakened profile."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from dms.domain.device import Device
 from dms.domain.event import new_id
 from dms.domain.features import SANDBOX
 from tests.fixtures.histories import request
+from tests.fixtures.ports import free_port
 from tests.fixtures.provider import LIMITS, SERVICE_PROVIDER, docker_provider
 from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import Node
@@ -79,3 +84,22 @@ async def test_jobs_are_refused_before_they_are_paid_while_a_row_fails_and_taken
     assert not node.services.device.hindrance
     assert SANDBOX in node.services.device.offering().features
     assert await recorded(node) == ["sandbox_tested", "hindered", "sandbox_tested", "unhindered"]
+
+
+def test_without_a_daemon_the_command_looks_by_itself(tmp_path: Path) -> None:
+    key = tmp_path / "node.key"
+    key.write_text("secret")
+    key.chmod(0o640)
+    environment = {
+        "DMS_GENERAL_DATA_DIR": str(tmp_path), "DMS_GENERAL_WORK_DIR": str(tmp_path), "DMS_REST_PORT": str(free_port()),
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "dms.cli", "doctor", "-o", "json"],
+        check=False, capture_output=True, text=True, timeout=180, env=os.environ | environment,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    assert {row["state"] for row in found["sandbox"]} == {"passed"}
+    failed = [row for row in found["machine"] if row["state"] == "failed"]
+    assert [(row["name"], str(key) in row["found"], row["advice"] != "") for row in failed] == [("key", True, True)]
+    assert (done.returncode, found["verdict"]) == (1, "failed")
+    assert [file.name for file in tmp_path.iterdir()] == ["node.key"]
