@@ -103,6 +103,7 @@ from dms.domain.run_time import Instant
 from dms.domain.stranger_limits import StrangerLimits
 from dms.errors import ConfigError
 from dms.keys import ADDRESS_KEY, NODE_KEY, node_identity, token_key
+from dms.passphrase import passphrase_of
 from projections.all import all_projections
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def _base(settings: Settings, overrides: Overrides, closing: AsyncExitStack) -> 
     loops, writes = Loops(), Writes()
     event_log = _event_log(settings, overrides, loops)
     closing.push_async_callback(event_log.close)
-    identity = node_identity(work_dir / NODE_KEY, event_log.recorder, data_dir)
+    identity = node_identity(work_dir / NODE_KEY, event_log.recorder, data_dir, passphrase_of(settings))
     outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb, Seals(event_log), writes)
     closing.push_async_callback(outputs.close)
     views = SQLiteViews(data_dir / "views.db", event_log, all_projections(), loops)
@@ -358,8 +359,9 @@ def _doctor(base: Base, sandbox: SandboxWatch) -> Doctor:
 
 def machine_of(settings: Settings) -> Machine:
     data_dir, work_dir = settings.general.data_dir, settings.general.work_dir
+    named = [Path(settings.general.key_passphrase_file)] if settings.general.key_passphrase_file else []
     return Machine(
-        {"the event log": data_dir, "the node's key": work_dir}, (work_dir / NODE_KEY, data_dir / ADDRESS_KEY)
+        {"the event log": data_dir, "the node's key": work_dir}, (work_dir / NODE_KEY, data_dir / ADDRESS_KEY, *named)
     )
 
 

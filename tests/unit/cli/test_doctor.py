@@ -11,7 +11,7 @@ import pytest
 from tests.unit.cli.test_nunet import nunet
 from tests.unit.cli.tiny_dms import TinyDms
 
-PATH = "POST /api/v1/device/doctor"
+PATH = "POST /device/doctor"
 PASSED = {"name": "network", "state": "passed", "found": "reaches only itself", "advice": "", "required": True}
 FAILED = {"name": "memory", "state": "failed", "found": "four times", "advice": "swapoff", "required": True}
 CLOCK = {"name": "clock", "state": "warning", "found": "nothing keeps it", "advice": "set-ntp", "required": False}
