@@ -28,7 +28,7 @@ def add_to(cli: Group) -> None:
         are warnings at most.
         """
         if state.output.for_people:
-            say("trying the sandbox of jobs, and looking at this machine ...")
+            say("Checking this machine and the sandbox of jobs ...")
         found = _examined(state)
         if state.output.for_people:
             _show(state, found)

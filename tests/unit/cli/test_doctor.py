@@ -37,7 +37,7 @@ def test_a_table_has_each_row_and_below_it_what_to_do(tiny: TinyDms) -> None:
         ["NAME", "STATE"], ["network", "passed"], ["clock", "warning"],
     ]  # fmt: skip
     assert "clock: set-ntp" in done.stderr
-    assert "trying the sandbox" in done.stderr
+    assert "Checking this machine" in done.stderr
 
 
 def test_what_failed_is_the_exit_code_and_says_that_no_job_is_taken(tiny: TinyDms) -> None:
