@@ -133,7 +133,12 @@ async def test_a_disk_that_takes_nothing_is_waited_for_and_told(world: World, mo
     """However long it does, and whether its error is ours or the system's own."""
     told: list[str] = []
     failed = world.writes.failed
-    monkeypatch.setattr(world.writes, "failed", lambda what, why: (told.append(why), failed(what, why)))
+
+    def tell(what: str, why: str) -> None:
+        told.append(why)
+        failed(what, why)
+
+    monkeypatch.setattr(world.writes, "failed", tell)
     check = await world.start()
     full = OSError(errno.ENOSPC, "No space left on device")
     wrapped = Unavailable("file x can't be written")

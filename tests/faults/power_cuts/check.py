@@ -24,7 +24,7 @@ from dms.adapters.p2p.identity import verify_signature
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.bootstrap import Overrides, build
 from dms.config import General, Job, Rest, Settings
-from dms.domain.access import Role
+from dms.domain.api_token import Role
 from dms.domain.deployment import Deployment
 from dms.domain.erasure import Erasure
 from dms.domain.event import Recorded
@@ -93,7 +93,7 @@ def failures_beside(recordings: Sequence[Recording], cases: Sequence[Case], work
     """The same in processes of their own."""
     tasks = [cases[at : at + IMAGES_A_TASK] for at in range(0, len(cases), IMAGES_A_TASK)]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=4) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
         for found in pool.map(_failures, [recordings] * len(tasks), tasks):
             yield from found
 
