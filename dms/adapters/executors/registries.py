@@ -7,8 +7,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 from docker import APIClient
 from docker.errors import APIError
+from msgspec import Struct
 
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.pulls import failure
@@ -23,6 +25,22 @@ MOST_KNOWN, MOST_ASKED = 512, 4  # answers kept; registries asked at once
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # uname's words, as images say it
 
 Answer = ImageFound | ImageUnavailable
+
+
+class _Platform(Struct):
+    architecture: str | None = None
+
+
+class _Descriptor(Struct):
+    digest: str | None = None
+
+
+class _Manifest(Struct):
+    """What the engine tells of an image at a registry. Source: Docker Engine API 1.41, "Get image information from the
+    registry"."""
+
+    descriptor: _Descriptor | None = msgspec.field(name="Descriptor", default=None)
+    platforms: list[_Platform] | None = msgspec.field(name="Platforms", default=None)
 
 
 class Registries:
@@ -67,9 +85,14 @@ class Registries:
 
 
 def _read(reference: ImageReference, answer: dict[str, Any], engine: dict[str, Any]) -> Answer:
-    built_for = {str(platform.get("architecture") or "") for platform in answer.get("Platforms") or ()}
+    """Raises ExecutorUnavailable."""
+    try:
+        manifest = msgspec.convert(answer, _Manifest)
+    except msgspec.ValidationError as error:
+        raise ExecutorUnavailable(f"Docker tells of image {reference} in a way that can't be read: {error}") from error
+    built_for = {platform.architecture or "" for platform in manifest.platforms or ()}
     ours = ARCHITECTURES.get(engine["Arch"], engine["Arch"])
     if built_for - {"", "unknown"} and ours not in built_for:
         told = ", ".join(sorted(built_for - {"", "unknown"}))
         return ImageUnavailable(f"image {reference} is built for {told}, this machine is {ours}")
-    return ImageFound(present=False, digest=str((answer.get("Descriptor") or {}).get("digest") or ""))
+    return ImageFound(present=False, digest=(manifest.descriptor or _Descriptor()).digest or "")

@@ -38,8 +38,12 @@ def check(settings: Nats) -> None:
     """Raises ConfigError for what can't work: a bad address, a file that can't be read, two ways to
     prove who we are."""
     for address in addresses(settings):
-        parts = urlsplit(address)
-        if parts.scheme not in SCHEMES or not parts.hostname:
+        try:
+            parts = urlsplit(address)
+            usable = parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
             raise ConfigError("nats.url: expected nats://HOST:PORT or tls://HOST:PORT (several with commas between)")
         if parts.username is not None or parts.password is not None:
             raise ConfigError("nats.url: a password does not belong in an address; use nats.user and password_file")
