@@ -20,6 +20,7 @@ from dms.cli.text import moment, printable
 from dms.cli.top import board, live
 from dms.cli.top.keys import is_unfinished
 from dms.cli.yaml_text import YamlFault, parse
+from projections.jobs import JobRow
 from tests.fixtures.extremes import sample
 from tests.fuzz.target import Target
 
@@ -152,7 +153,7 @@ params:
 constraints: {time: 20, cpu: 1.5}
 # end
 """
-_ROW = re.sub(rb'("[a-z_]+_at"):\d+', rb'\1:"2026-01-01T00:00:00Z"', msgspec.json.encode(sample(board.JobRow)))
+_ROW = re.sub(rb'("[a-z_]+_at"):\d+', rb'\1:"2026-01-01T00:00:00Z"', msgspec.json.encode(sample(JobRow)))
 _CAPACITY = b'{"providers":[{"own":true,"channel":"c","onboarded":{"cpu_mhz":1}}],"network":{"providers":1,"online":1}}'
 TARGETS = (
     Target("top-jobs", top_job, (Failure,), (_ROW,)),

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from dms.adapters.executors import input_content, pack_stream, process
+from dms.adapters.executors.archive_writer import Changed
 from dms.adapters.executors.containers import microseconds
 from dms.adapters.executors.engine import EngineAnswer, _status
 from dms.adapters.executors.engine_attach import _Frames
@@ -264,7 +265,7 @@ TARGETS = (
     Target("workspace-tars", workspace_tar, _ARCHIVE, (tarred(_TREE), tarred({"workspace/" + "n" * 200: b"x"}))),
     Target("input-zips", lambda data: input_of("zip", data), _ARCHIVE, (zipped(_TREE), zipped({"x": b"y" * 900}))),
     Target("input-tars", lambda data: input_of("tar", data), _ARCHIVE, (tarred(_TREE),)),
-    Target("packed-tars", packed, (*_ARCHIVE, pack_stream.Changed), (tarred(_TREE), tarred(_TREE) * 2)),
+    Target("packed-tars", packed, (*_ARCHIVE, Changed), (tarred(_TREE), tarred(_TREE) * 2)),
     Target("packed-lists", listed, _ARCHIVE, (b"12 81a4 5 100 101 ./a\n13 41ed 0 100 101 ./b\n",)),
     Target("engine-output", output, (ExecutorUnavailable,), (b"\x20" + b"2c\r\n" + _FRAME + b"\r\n0\r\n\r\n",)),
     Target("engine-frames", output_frames, (ExecutorUnavailable,), (b"\x08" + _FRAME * 3,)),

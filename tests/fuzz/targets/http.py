@@ -48,13 +48,19 @@ def head(data: bytes) -> None:
     Gate("127.0.0.1", (), ()).allows(_origin_of(host), host)
 
 
+class _Cut(Http1):
+    """A connection that ends behind what has come."""
+
+    __slots__ = ()
+
+    async def _receive_more(self) -> None:
+        raise EOFError
+
+
 def chunks(data: bytes) -> None:
     """A body in chunks, as far as it is there."""
-    http: Any = Http1.__new__(Http1)
+    http: Any = _Cut.__new__(_Cut)
     http.recv_buffer, http.chunks, http.keep_alive = bytearray(data), 0, True
-
-    async def no_more() -> None:
-        raise EOFError
 
     async def all_of_them() -> None:
         while size := await http._chunk():
@@ -62,10 +68,6 @@ def chunks(data: bytes) -> None:
             del http.recv_buffer[:size]
             await http._end_of_chunk()
 
-    http_type = type("Cut", (Http1,), {"_receive_more": staticmethod(no_more), "__slots__": ()})
-    cut: Any = http_type.__new__(http_type)
-    cut.recv_buffer, cut.chunks, cut.keep_alive = http.recv_buffer, 0, True
-    http = cut
     driven(all_of_them())
 
 

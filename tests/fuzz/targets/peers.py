@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from dms.adapters.p2p import exchange, names
-from dms.adapters.p2p.addresses import AddressBook, dialable, listenable, read_bootstrap, remarks_on
+from dms.adapters.p2p.addresses import AddressBook, DnsAddr, dialable, listenable, read_bootstrap, remarks_on
 from dms.adapters.p2p.framing import MAX_FRAME, Wire, encode_frame
 from dms.adapters.p2p.identity import public_key, verify_signature
 from dms.adapters.p2p.inbound import is_loopback, of_this_machine, origin_of
@@ -202,7 +202,7 @@ def names_of_peers(data: bytes) -> None:
             return [Record(line) for line in data.split(b"\n")]
 
     entry = read_bootstrap("/dnsaddr/example.org")
-    assert isinstance(entry, names.DnsAddr)
+    assert isinstance(entry, DnsAddr)
     kept, names.make_resolver = names.make_resolver, Resolver  # type: ignore[assignment]
     try:
         found = driven(names._behind(entry, 1))
