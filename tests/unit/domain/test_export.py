@@ -134,7 +134,7 @@ def test_a_job_that_was_changed(records: Sequence[SignedRecord], told: str) -> N
 
 
 def test_a_record_of_a_log_that_is_no_record() -> None:
-    with pytest.raises(LogCorrupt, match="line 2.*malformed"):
+    with pytest.raises(LogCorrupt, match=r"line 2.*malformed"):
         check(export([msgspec.structs.replace(log_records(1)[0], causation_id="no hex")]))
 
 
@@ -195,7 +195,7 @@ def test_a_record_is_the_event_that_it_was() -> None:
         assert found.schema_version == record.schema_version
         assert found.data == record.data.encode()
         assert found.hash.hex() == record.hash
-        assert found.event.TOPIC == record.topic
+        assert record.topic == found.event.TOPIC
 
 
 def test_evidence_is_what_the_provider_signed() -> None:
