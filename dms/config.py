@@ -20,7 +20,6 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from dms.config_json import Fault, Place, parse
-from dms.domain.decoding import UNREADABLE
 from dms.durations import PATTERN, UNIT_SECONDS, seconds_in
 from dms.errors import ConfigError
 from dms.json_schema import in_one_line
@@ -525,6 +524,6 @@ def _list(text: str) -> object:
     if text.lstrip().startswith("["):
         try:
             return msgspec.json.decode(text)
-        except UNREADABLE as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise ValueError(f"Expected a JSON list, or texts with commas between them: {error}") from error
     return [part.strip() for part in text.split(",") if part.strip()]

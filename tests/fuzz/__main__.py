@@ -8,6 +8,7 @@ is tried by `make test` from then on.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import subprocess
@@ -116,6 +117,7 @@ def _child(name: str, options: list[str]) -> str:
 def _fuzz(name: str, options: list[str]) -> int:
     import atheris  # only `make fuzz-decoders` installs it
 
+    logging.disable()  # what is refused is told there, each time
     target = targets()[name]
     atheris.Setup([sys.argv[0], *options], target)
     atheris.Fuzz()

@@ -3,6 +3,7 @@ documented for it, whatever it is given."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import tracemalloc
 from collections.abc import Iterator
@@ -22,6 +23,14 @@ MOST_MEMORY = 64 << 20  # bytes, for an input of some KiB
 CORPUS_BYTES = 1_000_000
 
 of_each_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """What is refused is told in the log, each time."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @of_each_target

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -37,8 +36,6 @@ from dms.domain.reward import Outcome, amount, reward
 from dms.errors import ConfigError, InvalidInput, LogCorrupt, PeerMisbehaved, PeerUnreachable
 from tests.fixtures.extremes import read_from_peers, sample
 from tests.fuzz.target import Target, split, written
-
-logging.getLogger("dms").setLevel(logging.CRITICAL)
 
 PEER = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"
 KINDS = read_from_peers()
@@ -141,7 +138,7 @@ def _events() -> tuple[bytes, ...]:
             bytes([number, version]) + (BODIES / f"{topic}.v{version}.json").read_bytes()
             for version in range(1, cls.VERSION)
         ]
-    return tuple(seeds)
+    return (*seeds, bytes([len(TOPICS), 1]) + b"{}")  # and of a newer program
 
 
 _RECORD = {

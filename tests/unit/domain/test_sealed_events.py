@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from dms.domain import event as event_module
 from dms.domain.checkpoint import archive_bound
 from dms.domain.deployment import Deployment
-from dms.domain.event import Event, Recorded, decode, encode, in_the_clear, misplaced, new_id, open_data
+from dms.domain.event import Event, Recorded, Unknown, decode, encode, in_the_clear, misplaced, new_id, open_data
 from dms.domain.sealing import ERASED, SEALED, erased, put_back, scope_of, streams_of, take_out, texts
 from dms.errors import LogCorrupt
 from tests.fixtures.histories import START, request
@@ -92,6 +93,15 @@ def test_what_is_no_person_s_may_not_be_hidden() -> None:
 def test_a_body_that_is_none(data: bytes) -> None:
     with pytest.raises(LogCorrupt, match=f"{REQUESTED.TOPIC} v{REQUESTED.VERSION} can't be read"):
         decode(REQUESTED.TOPIC, REQUESTED.VERSION, data, KEYS)
+
+
+def test_no_reader_is_kept_for_what_nobody_knows() -> None:
+    decode(REJECTED.TOPIC, REJECTED.VERSION, encode(REJECTED))
+    before = len(event_module._readers)
+    for number in range(100):
+        assert decode(f"made.up_{number}", 1, b"{}") == Unknown(topic=f"made.up_{number}", version=1, body={})
+        assert isinstance(decode(REJECTED.TOPIC, 1000 + number, b"{}"), Unknown)
+    assert len(event_module._readers) == before
 
 
 def recorded(event: Event, version: int, data: bytes) -> Recorded:
