@@ -17,10 +17,10 @@ _Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class _Counted(Struct):
-    """Bytes of files in memory that nothing has looked at lately, as cgroup v2 and v1 name them."""
+    """Bytes of files in memory that nothing has looked at lately."""
 
     inactive_file: _Count | None = None
-    total_inactive_file: _Count = 0
+    total_inactive_file: _Count | None = None
 
 
 class _Memory(Struct):
@@ -60,6 +60,7 @@ def usage_in(stats: dict[str, Any], measured_at_seconds: float) -> Usage | None:
     if memory.usage is None:
         return None
     counted = memory.stats or _Counted()
-    files = counted.total_inactive_file if counted.inactive_file is None else counted.inactive_file
+    # cgroup v1 has both, and only the total counts the groups below, as `usage` does; v2 has one, which counts them.
+    files = counted.inactive_file if counted.total_inactive_file is None else counted.total_inactive_file
     seconds = told.cpu_stats.cpu_usage.total_usage / 1e9
-    return Usage(seconds, max(0, memory.usage - files) // _MIB, measured_at_seconds)
+    return Usage(seconds, max(0, memory.usage - (files or 0)) // _MIB, measured_at_seconds)
