@@ -58,6 +58,7 @@ def test_what_its_author_signed_is_believed() -> None:
         (signed(Identity.generate()), "is not signed by it"),
         (signed(ntx_price="x" * 99), f"of {AUTHOR.peer_id}: price {'x' * 64} is not a valid amount"),
     ],
+    ids=["no JSON", "no hex", "no signature", "another's signature", "no price"],
 )
 def test_what_is_not_believed(advertisement: SignedAdvertisement, told: str) -> None:
     with pytest.raises(PeerMisbehaved, match=told):

@@ -21,7 +21,7 @@ from dms.errors import LogCorrupt
 from tests.fixtures.histories import START, Author, paid, request
 
 OWNER = Identity.generate()
-JOB = new_id()
+JOB = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 
 def log_records(count: int, job_id: str = JOB) -> list[SignedRecord]:
