@@ -14,6 +14,7 @@ NOT_FROM_OUTSIDE = {
     "dms.adapters.eventlog.sqlite_scan:scan": _OWN_LOG,
     "dms.adapters.eventlog.verifier:Verifier._archive": "a record of an archive, which archive-blocks reads",
     "dms.adapters.eventlog.verifier:Verifier._compare": "a record of an archive, which archive-blocks reads",
+    "dms.adapters.executors.canary_program:Seen.capabilities": "a fixed stretch of what the own program wrote",
     "dms.adapters.executors.engine:_client_tls": _ENGINE,
     "dms.adapters.executors.process:_fill": "calls `unpack`, which workspaces reads",
     "dms.adapters.executors.process_child:supervise": "what the daemon gives its own child",

@@ -12,6 +12,7 @@ import msgspec
 
 from dms.adapters.executors import input_content, pack_stream, process
 from dms.adapters.executors.archive_writer import Changed
+from dms.adapters.executors.canary_program import _names_in
 from dms.adapters.executors.containers import microseconds
 from dms.adapters.executors.engine import EngineAnswer, _status
 from dms.adapters.executors.engine_attach import _Frames
@@ -240,6 +241,11 @@ def rules(data: bytes) -> None:
     differs(text, "*filter\n:INPUT DROP [0:0]\nCOMMIT\n")
 
 
+def folder_of_kernel(data: bytes) -> None:
+    """What the test container read of a folder; the first byte is taken for how much that was."""
+    assert all(isinstance(name, str) for name in _names_in(data[1:], data[0] if data else 0))
+
+
 # --- files of the process executor ----------------------------------------------------------------------
 def process_files(data: bytes) -> None:
     folder = scratch() / "process"
@@ -260,7 +266,9 @@ _EVENT = (
     b'"timeNano":1700000000000000000}'
 )
 _ARCHIVE = (ArchiveRefused, ExecutionError, ExecutorUnavailable)
+_ENTRY = b"\0" * 16 + b"\x18\0\x04name\0"  # as getdents64 has it
 TARGETS = (
+    Target("folders", folder_of_kernel, (), (b"\x30" + _ENTRY * 2,)),
     Target("workspaces", workspace, _ARCHIVE, (gzipped(tarred(_TREE)),)),
     Target("workspace-tars", workspace_tar, _ARCHIVE, (tarred(_TREE), tarred({"workspace/" + "n" * 200: b"x"}))),
     Target("input-zips", lambda data: input_of("zip", data), _ARCHIVE, (zipped(_TREE), zipped({"x": b"y" * 900}))),

@@ -35,6 +35,7 @@ from dms.domain.event import EVENT_TYPES
 from dms.domain.export import Checker, Header, Writer
 from dms.domain.policy import read_policy
 from dms.errors import ArchiveUnreadable, ConfigError, Conflict, InvalidInput, LogCorrupt, PeerMisbehaved, Unavailable
+from dms.passphrase import Passphrase
 from tests.fixtures.extremes import sample
 from tests.fuzz.made import gzipped
 from tests.fuzz.target import Target, scratch, written
@@ -115,7 +116,8 @@ def certificate(data: bytes) -> None:
 
 
 def key(data: bytes) -> None:
-    Identity.load(written(data))
+    """The passphrase is not that of an encrypted one: what is in it is a secret of its owner's."""
+    Identity.load(written(data), passphrase=Passphrase(written(b"another passphrase", "passphrase")))
 
 
 def policy(data: bytes) -> None:
@@ -259,6 +261,11 @@ def _certificate() -> bytes:
 
 
 _KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
+_ENCRYPTED = b"""Peer: 12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp
+-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIGjMF8GCSqGSIb3DQEFDTBSMDEGCSqGSIb3DQEFDDAkBBA=
+-----END ENCRYPTED PRIVATE KEY-----
+"""
 _EXPORT = _export("log")
 _KEPT = msgspec.json.encode({"peer_id": PEER, "format": 1})
 
@@ -290,7 +297,7 @@ TARGETS = (
         ),
     ),
     Target("certificates", certificate, (ConfigError,), (_certificate(), _pem_of_key())),
-    Target("node-keys", key, (ConfigError,), (_text(_KEY), _pem_of_key(), _certificate())),
+    Target("node-keys", key, (ConfigError,), (_text(_KEY), _pem_of_key(), _ENCRYPTED, _certificate())),
     Target("policies", policy, (InvalidInput,), (_POLICY, b'{"watt_price":"1e-5","excluded_providers":["a"]}')),
     Target("engine-urls", engine_url, (ConfigError,), (b"unix:///var/run/docker.sock", b"tcp://h:2375", b"tcp://h:x")),
     Target(

@@ -31,6 +31,7 @@ from dms.domain.directory import Advertisement, SignedAdvertisement, check_adver
 from dms.domain.event import EVENT_TYPES, decode, misplaced
 from dms.domain.heads import Heads, is_genuine, signed_by_author, whose
 from dms.domain.inner_addresses import is_inner_address
+from dms.domain.machine_checks import address_row
 from dms.domain.peer_id import is_peer_id
 from dms.domain.reward import Outcome, amount, reward
 from dms.errors import ConfigError, InvalidInput, LogCorrupt, PeerMisbehaved, PeerUnreachable
@@ -178,7 +179,7 @@ def kept_heads(data: bytes) -> None:
 def address(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     public_key(text), is_peer_id(text), dialable(text), origin_of(text), is_loopback(text), of_this_machine(text)
-    is_inner_address(text), _trace(text, "01890a5d-ac96-774b-bcce-b302099a8057")
+    address_row([text]), is_inner_address(text), _trace(text, "01890a5d-ac96-774b-bcce-b302099a8057")
     AddressBook().add(PEER, text.split("\n"))
     try:
         listenable([text])
