@@ -25,6 +25,7 @@ from dms.adapters.executors.engine_images import EngineImages, image_volumes
 from dms.adapters.executors.engine_memory import EngineMemory
 from dms.adapters.executors.engine_output import OUTPUT_LOST, OutputReader
 from dms.adapters.executors.engine_stats import usage_of
+from dms.adapters.executors.engine_words import NO_GPU
 from dms.adapters.executors.gateways import Gateways
 from dms.adapters.executors.helper_image import HelperImage
 from dms.adapters.executors.holders import Holders
@@ -74,8 +75,6 @@ from dms.errors import (
 )
 
 __all__ = ["DEFAULT_BASE_URL", "OUTPUT_LOST", "DockerExecutor", "DockerSettings"]
-
-_GPU_TROUBLE = ("could not select device driver", "nvidia-container", "unresolvable cdi devices", "unknown device")
 
 
 @our_errors_only
@@ -310,11 +309,11 @@ def _gateway_of(found: dict[str, Any] | None) -> str:
     return str((found or {}).get("Config", {}).get("Labels", {}).get(LABEL_NETWORK, ""))
 
 
-def _refused(words: str, *, wants_gpu: bool) -> ExecutionError:
+def _refused(reason: str, *, wants_gpu: bool) -> ExecutionError:
     """The engine's refusal to start: a GPU that it can't give is not the job's fault."""
-    if wants_gpu and any(sign in words.lower() for sign in _GPU_TROUBLE):
+    if wants_gpu and NO_GPU in reason:
         return GpuUnavailable(
             "this provider's container engine can't give the job its GPU: is the NVIDIA Container Toolkit installed "
-            f"and known to Docker there? ({words})"
+            f"and known to Docker there? ({reason})"
         )
-    return ExecutionError(words)
+    return ExecutionError(reason)
