@@ -41,6 +41,7 @@ from dms.adapters.executors.profile import (
 )
 from dms.adapters.executors.rooms import Rooms
 from dms.adapters.executors.rooms import Workspaces as AnyWorkspaces
+from dms.adapters.executors.runtimes import Runtimes
 from dms.adapters.executors.who_ended import WhoEnded
 from dms.adapters.executors.workspaces import Workspaces
 from dms.adapters.executors.workspaces_engine import EngineWorkspaces
@@ -95,6 +96,7 @@ class DockerExecutor:
         self._attached = Attached(self._containers, self._calls, engine)
         self._output = OutputReader(self._containers, self._memory, self._calls, engine, settings.quiet_seconds)
         self._rooms = _rooms(node_id, settings, address, self._calls, self._containers)
+        self._runtimes = Runtimes(self._calls, settings.runtime)
         self._gateways = Gateways(node_id, self._calls, settings.gateways)
         self._trial = NetworkTrial(node_id, self._calls, self._gateways)
         self._locks: dict[str, asyncio.Lock] = {}
@@ -107,8 +109,10 @@ class DockerExecutor:
         return too_little(spec, self._settings.limits)
 
     async def check(self) -> None:
-        """Raises ExecutorUnavailable, naming the socket, when the daemon does not answer."""
+        """Raises ExecutorUnavailable, naming the socket, when the daemon does not answer, and when it lacks what jobs
+        are to run in."""
         await self._calls.ask("answer a ping", APIClient.ping)
+        await self._runtimes.check()
 
     async def try_network(self) -> NetworkGiven:
         if self._settings.network == "none":
@@ -195,10 +199,11 @@ class DockerExecutor:
             volumes = image_volumes(reference, image)
             mounts = await self._rooms.make(spec, image) or ()
             limits, signal = self._settings.limits, stop_signal(image["Config"])
+            runtime = await self._runtimes.of(spec)
             gateway = (await self._gateways.open(spec.job_id)).mark if spec.network is Network.INTERNET else ""
             return await self._containers.create(
                 spec.job_id,
-                lambda api: container_config(api, spec, limits, image["Id"], signal, volumes, mounts, gateway),
+                lambda api: container_config(api, spec, limits, image["Id"], signal, volumes, mounts, gateway, runtime),
             )
 
     async def start(self, job_id: str, secrets: Secrets = NO_SECRETS) -> None:
