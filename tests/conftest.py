@@ -20,7 +20,7 @@ from tests.fixtures.engine_starts import engine_starts
 from tests.fixtures.ethereum import chain, own_chain
 from tests.fixtures.event_logs import log
 from tests.fixtures.images import demo_images
-from tests.fixtures.leftovers import unmount_left_workspaces
+from tests.fixtures.leftovers import remove_again, unmount_left_workspaces
 
 __all__ = ["chain", "demo_images", "engine_starts", "log", "own_chain"]
 
@@ -70,6 +70,10 @@ def pytest_collection_finish() -> None:
 
 def pytest_sessionstart() -> None:
     unmount_left_workspaces()
+
+
+def pytest_sessionfinish() -> None:
+    remove_again()
 
 
 @pytest.hookimpl(trylast=True)  # after pytest's own sorting by fixtures

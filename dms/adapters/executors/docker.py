@@ -288,6 +288,7 @@ class DockerExecutor:
         return sorted(found - self._rooms.trials)
 
     async def close(self) -> None:
+        await self._trial.close()
         await self._memory.close()
         self._calls.close()
 
