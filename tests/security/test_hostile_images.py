@@ -1,10 +1,9 @@
 """Thirty images that want more than a job gets, on one provider, several at once while its API is used; in the engine's
-own runtime and, a part of them or all (GVISOR=all), in gVisor."""
+own runtime and in gVisor: there all of them by `make test-gvisor`, in `make test` a part."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,6 +14,7 @@ from docker import APIClient
 from dms.adapters.executors.profile import seccomp_profile
 from dms.domain.deployment import Fault
 from tests.fixtures.engine import own_engine
+from tests.fixtures.gvisor import EVERYTHING
 from tests.fixtures.hostile import probe_image
 from tests.fixtures.hostile_images import LOG_MB, MIB, TRY, Image, Run, Seen, run_hostile
 
@@ -130,8 +130,7 @@ def hostile(
     folder = tmp_path_factory.mktemp("hostile")
     if request.param != "gvisor":
         return asyncio.run(run_hostile([at(image, listening) for image in IMAGES], folder))
-    every = os.environ.get("GVISOR") == "all"
-    images = [image for image in IMAGES if image.gvisor and (every or image.name in IN_GVISOR)]
+    images = [image for image in IMAGES if image.gvisor and (EVERYTHING or image.name in IN_GVISOR)]
     with own_engine(gvisor=True) as engine:
         return asyncio.run(
             run_hostile([at(image, listening) for image in images], folder, engine.base_url, runtime="runsc")
@@ -201,6 +200,21 @@ def test_each_has_the_one_profile(hostile: Run) -> None:
         assert host["PidsLimit"] == 512, name
         assert (config["User"], config["Healthcheck"]) == ("65532:65532", {"Test": ["NONE"]}), name
         assert {"LD_PRELOAD=", "NVIDIA_VISIBLE_DEVICES=void"} <= set(config["Env"]), name
+
+
+@pytest.mark.parametrize("hostile", ["engine's runtime"], indirect=True)
+def test_a_fork_bomb_dies_inside_and_others_are_served(hostile: Run) -> None:
+    for name in ("fork-bomb", "many-processes"):
+        assert any("can't fork" in line for line in seen(hostile, name).lines), name
+    assert hostile.answered > 0
+
+
+@pytest.mark.parametrize("hostile", ["engine's runtime"], indirect=True)
+def test_no_place_takes_more_than_its_share(hostile: Run) -> None:
+    """Neither the workspace, /tmp, shared memory, a VOLUME, nor the image's own files."""
+    for name in ("workspace", "memory-by-files", "shared-memory", "volume", "root-files"):
+        assert not [line for line in seen(hostile, name).lines if line.startswith("GOT")], name
+        assert seen(hostile, name).written_bytes <= MIB // 4
 
 
 def test_all_of_the_memory_ends_the_job_and_says_so(hostile: Run) -> None:
