@@ -16,6 +16,7 @@ NOT_FROM_OUTSIDE = {
     "dms.adapters.eventlog.verifier:Verifier._compare": "a record of an archive, which archive-blocks reads",
     "dms.adapters.executors.canary_program:Seen.capabilities": "a fixed stretch of what the own program wrote",
     "dms.adapters.executors.engine:_client_tls": _ENGINE,
+    "dms.adapters.executors.host_network:own_addresses": "addresses of this machine's interfaces",
     "dms.adapters.executors.process:_fill": "calls `unpack`, which workspaces reads",
     "dms.adapters.executors.process_child:supervise": "what the daemon gives its own child",
     "dms.adapters.executors.workspaces:Workspaces._fill": "calls `unpack`, which workspaces reads",
