@@ -37,7 +37,7 @@ MOST_MEMORY = 128 * MIB
 terms; the rest of it is what Python keeps of what was in flight at once."""
 START_SECONDS = 120.0
 COLUMNS = (
-    "strangers flood with", "log grew, MiB", "may grow", "memory grew, MiB", "honest peer in quiet: median, ms", "longest",
+    "flood", "log grew, MiB", "may grow", "memory grew, MiB", "honest in quiet: median, ms", "longest",
     "meanwhile: median, ms", "longest", "",
 )  # fmt: skip
 
