@@ -69,7 +69,7 @@ class _Unexpected(logging.Handler):
 def run_seed(seed: int, tell: Callable[[str], None] = lambda _: None) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="simulation-", dir=roomy()) as folder:
         shutil.copytree(prepared(), folder, dirs_exist_ok=True)
-        with simulated(seed, Path(folder), tell, BEGIN_SECONDS) as (world, loop):
+        with simulated(seed, Path(folder), tell, BEGIN_SECONDS, make=World) as (world, loop):
             failure = run_until_done(loop, world, _seed(world))
             return Outcome(
                 seed=seed,
@@ -90,7 +90,7 @@ def prepared() -> Path:
     """The folders of nodes that were onboarded and know each other, made once in a process."""
     folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=roomy()))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    with simulated(0, folder, lambda _: None, 0.0, len(PROVIDERS)) as (world, loop):
+    with simulated(0, folder, lambda _: None, 0.0, len(PROVIDERS), make=World) as (world, loop):
         for number, node in enumerate(world.nodes.values(), 1):
             node.folder.mkdir()
             key = Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)
@@ -125,7 +125,8 @@ def simulated(
     tell: Callable[[str], None],
     begin: float,
     providers: int = 0,
-    make: Callable[..., W] = World,  # type: ignore[assignment]
+    *,
+    make: Callable[..., W],
 ) -> Iterator[tuple[W, SimulatedLoop]]:
     loop = SimulatedLoop(Random(f"{seed} turns"))
     loop.now_seconds = begin

@@ -40,11 +40,11 @@ async def story_of(world: MatrixWorld, *, cut_short: bool) -> Story:
     for name, stream in sorted(world.durable.streams):
         kind, _, key = stream.partition("-")
         if kind in (Job.KIND, Deployment.KIND, Transfer.KIND) and job_of(key) in asked:
-            found[f"{name}: {kind} {asked.index(job_of(key))}"] = _events(world, name, stream)
-    for name in world.nodes:
+            found[f"{name}: {kind} {asked.index(job_of(key))}"] = _events(world, name, stream, cut_short=cut_short)
+    for name in world.nodes if not cut_short else ():
         for number, key in enumerate(asked):
             async for what, value in _left_by(world, name, key):
-                found[f"{name}: {what} {number}"] = bool(value) if cut_short else value
+                found[f"{name}: {what} {number}"] = value
     return found
 
 
@@ -88,7 +88,7 @@ def _keeps_archives(world: MatrixWorld, deployment: Deployment) -> bool:
     return any(here and received is not None for here, received in kept)
 
 
-def _events(world: MatrixWorld, node: str, stream: str) -> Story:
+def _events(world: MatrixWorld, node: str, stream: str, *, cut_short: bool) -> Story:
     """What decides, in its order; beside that, in any order and as often as may be, what becomes of archives and of
     who is told."""
     decided: list[Any] = []
@@ -99,7 +99,7 @@ def _events(world: MatrixWorld, node: str, stream: str) -> Story:
         if BESIDE.search(topic):
             beside.add(topic)
         elif not PASSING.search(topic):
-            decided.append((topic, body))
+            decided.append((topic, {} if cut_short else body))
     return {"decided": decided, "beside": sorted(beside)}
 
 
@@ -118,7 +118,7 @@ async def _left_by(world: MatrixWorld, name: str, job_id: str) -> AsyncIterator[
 
 
 def _content(archive: Path) -> Iterator[tuple[str, bytes]]:
-    with gzip.open(archive) as plain, tarfile.open(fileobj=plain) as tar:  # type: ignore[arg-type]
+    with gzip.open(archive) as plain, tarfile.open(fileobj=plain) as tar:
         for member in tar:
             if (file := tar.extractfile(member)) is not None:
                 yield member.name, file.read()

@@ -61,10 +61,10 @@ class Strike(NamedTuple):
 
 
 class MatrixWorld(World):
-    """strike: what happens, at the first time that its point is met; None for nothing. met_points: what was come by, in
-    order, by role."""
+    """strikes: what happens, each at the first time that its point is met. met_points: what was come by, in order, by
+    role."""
 
-    strike: Strike | None = None
+    strikes: Sequence[Strike] = ()
     has_gpu = False
 
     def __init__(self, *args: Any) -> None:
@@ -73,17 +73,18 @@ class MatrixWorld(World):
         self.met_points: dict[tuple[str, Point], None] = {}
         self._points: list[FaultPoints] = []
         self._ledgers: dict[str, Ledger] = {}
-        self.struck = 0
+        self.struck: set[Strike] = set()
         self.client = Client(self)
         self.switched_off: set[str] = set()  # nodes that a scenario keeps down
 
     # --- what nodes are made of -------------------------------------------------------------------------
     def settings_of(self, node: Node) -> Settings:
         told = super().settings_of(node)
-        return Settings(
-            general=told.general, p2p=told.p2p, funding=told.funding, job=replace(told.job, log_update_interval=0.1),
+        return replace(
+            told,
+            job=replace(told.job, log_update_interval=0.1, answer_timeout=30),
             files=Files(send_folders=(str(self.letters_of(node)),)),
-        )  # fmt: skip
+        )
 
     def letters_of(self, node: Node) -> Path:
         folder = node.folder.resolve().parent / f"letters of {node.name}"
@@ -127,11 +128,11 @@ class MatrixWorld(World):
         role = role_of(node)
         if (role, point) not in self.met_points:
             self.met_points[role, point] = None
-        strike = self.strike
-        if strike is not None and not self.struck and (strike.role, strike.point) == (role, point):
-            self.struck += 1
-            self.met_fault(str(strike))
-            await self._strike(node, strike.fault)
+        for strike in self.strikes:
+            if strike not in self.struck and (strike.role, strike.point) == (role, point):
+                self.struck.add(strike)
+                self.met_fault(str(strike))
+                await self._strike(node, strike.fault)
 
     async def _strike(self, node: Node, fault: Fault) -> None:
         other = self.requester if node is not self.requester else self._serving()
