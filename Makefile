@@ -73,10 +73,21 @@ format: ## put the code into the common form
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-soak: ## 100,000 seeds of the simulation (SOAK_SEEDS, SOAK_FIRST; some two hours on two cores)
+crash-matrix: ## each effect, before and after, on both sides, under each fault: simulated, then with real daemons (ONLY=text)
+	@ops/setup.sh test
+	@$(PY) -m tests.simulation.matrix --workers $$(nproc) --only "$(ONLY)"
+	@$(PY) -m tests.faults.crash_matrix --only "$(ONLY)"
+
+random-kills: ## 1,000 kills of real daemons at random moments (SOAK_KILLS, SOAK_KILL_SEED, SOAK_KILL_SECONDS)
+	@ops/setup.sh test
+	@$(PY) -m tests.faults.random_kills --kills $${SOAK_KILLS:-1000} --seed $${SOAK_KILL_SEED:-0} \
+		--seconds $${SOAK_KILL_SECONDS:-7200}
+
+soak: ## 100,000 seeds of the simulation (SOAK_SEEDS, SOAK_FIRST; some two hours on two cores), then the two above
 	@ops/setup.sh check
 	@first=$${SOAK_FIRST:-0}; $(PY) -m tests.simulation --workers $$(nproc) \
 		--seeds $$first:$$((first + $${SOAK_SEEDS:-100000}))
+	@$(MAKE) --no-print-directory random-kills crash-matrix
 
 bench: ## measure against the references in the same run
 	@ops/setup.sh test
@@ -117,5 +128,5 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 # `tests` is also a folder.
-.PHONY: demo dashboard dashboard-types test tests check quick-tests test-security side-by-side pictures fuzz lint types format bench setup stop-docker \
+.PHONY: crash-matrix random-kills demo dashboard dashboard-types test tests check quick-tests test-security side-by-side pictures fuzz lint types format bench setup stop-docker \
 	test-fresh deb lock clean help

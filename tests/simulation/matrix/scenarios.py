@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from dms.application.device.gpus import SETTLE_SECONDS
 from dms.application.services import Services
 from dms.domain.job import FundStatus, Job, JobState
 from dms.domain.request import ServiceRequest
@@ -42,7 +43,10 @@ async def fails(world: MatrixWorld) -> None:
 
 
 async def has_a_gpu(world: MatrixWorld) -> None:
-    await _pay(world, await _quote(world, "5 0", machine_type="gpu"))
+    job_id = await _quote(world, "5 0", machine_type="gpu")
+    await _pay(world, job_id)
+    await until(lambda: _is_over(world, job_id))
+    await asyncio.sleep(3 * SETTLE_SECONDS)  # what is seen then is recorded nowhere
 
 
 async def is_terminated(world: MatrixWorld) -> None:
@@ -66,7 +70,7 @@ async def is_refused(world: MatrixWorld) -> None:
 
 async def goes_on_elsewhere(world: MatrixWorld) -> None:
     """From its checkpoint, while its first provider is down for longer than its grace."""
-    job_id = await _quote(world, "50 0", attempts=2)
+    job_id = await _quote(world, "100 0", attempts=2, minutes=3)  # it would still run when its provider is back
     await _pay(world, job_id)
     await until(lambda: (job := _job(world, job_id)) is not None and job.checkpoint_received is not None)
     first = _job(world, job_id)
@@ -137,8 +141,10 @@ SCENARIOS = (
 
 
 # --- what clients do -------------------------------------------------------------------------------------
-async def _quote(world: MatrixWorld, script: str, attempts: int = 1, machine_type: str = "cpu") -> str:
-    wanted = request(script, cpu=2500, ram=500, address_user=ADDRESS, machine_type=machine_type)
+async def _quote(
+    world: MatrixWorld, script: str, attempts: int = 1, machine_type: str = "cpu", minutes: int = 1
+) -> str:
+    wanted = request(script, cpu=2500, ram=500, time=minutes, address_user=ADDRESS, machine_type=machine_type)
     wanted = replace(wanted, retry=Retry(max_attempts=attempts))
     job_id = await world.client.told(REQUESTER, partial(_quoted, world, wanted))
     assert job_id is not None

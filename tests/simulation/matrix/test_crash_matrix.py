@@ -12,13 +12,13 @@ import pytest
 
 import dms.application
 from dms.application import ports
+from dms.application.files.receipts import Receipt
 from dms.application.reactors import Reactor
 from tests.fixtures import fault_points
 from tests.fixtures.fault_points import COMMANDS, Phase, Point, point_of
-from tests.simulation.matrix.cells import Cell, cells, difference, play, spread, troubles, uninterrupted
+from tests.simulation.matrix.cells import Cell, cells, difference, spread, troubles, uninterrupted
 from tests.simulation.matrix.scenarios import SCENARIOS
 from tests.simulation.matrix.world import Fault, Strike
-from tests.simulation.put_back import a_restart_tells_no_provider_of_an_end
 
 pytestmark = pytest.mark.slow
 
@@ -86,15 +86,16 @@ def test_a_fault_that_does_not_happen_is_told() -> None:
     assert difference(Cell(SCENARIOS[0], never)).endswith("the fault did not happen")
 
 
-def test_an_effect_that_a_crash_makes_forgotten_is_found() -> None:
-    """That a provider is to be told of an end: the bug was mended, and is put back."""
-    scenario = next(one for one in SCENARIOS if one.name == "a job that goes on elsewhere")
-    strike = Strike("service provider", point_of("before save job.provider_told (revocations)"), Fault.KILLED)
-    expected = uninterrupted(scenario)
-    assert play(scenario, [strike]).story == expected.story
-    with pytest.MonkeyPatch.context() as patch:
-        a_restart_tells_no_provider_of_an_end(patch)
-        assert difference(Cell(scenario, strike))
+def test_an_effect_that_a_crash_makes_forgotten_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That a provider is told that its results are here: a bug that the matrix found is put back."""
+    point = point_of("before save deployment.results_delivered (commands)")
+    cell = Cell(SCENARIOS[0], Strike("compute provider", point, Fault.KILLED))
+    assert not difference(cell)
+
+    async def never(*_: object) -> None: ...
+
+    monkeypatch.setattr(Receipt, "give_again", never)
+    assert "keeps archives of job" in difference(cell)
 
 
 def _reactors() -> Iterator[type[Reactor[Any]]]:
