@@ -200,6 +200,24 @@ async def test_a_denied_image_is_refused_with_its_reason(dmses: Dmses, pages: Wa
     assert (await dmses.provider.get("/device/policy"))["images"] == {"allow": [], "deny": []}
 
 
+async def test_lists_that_were_changed_elsewhere_are_not_saved_over(dmses: Dmses, pages: Watched) -> None:
+    page = await pages.open(f"{dmses.provider.url}/dashboard/cp/settings")
+    lists, images = page.get_by_test_id("policy"), page.get_by_label("Images refused")
+    empty: dict[str, list[str]] = {"allow": [], "deny": []}
+    pages.allowed.append("412 (Precondition Failed)")
+    await images.fill("mine/image")
+    await dmses.provider.put("/device/policy", {"images": empty | {"deny": ["their/image"]}, "peers": empty})
+    await expect(lists).to_contain_text("changed elsewhere meanwhile")
+    await expect(images).to_have_value("mine/image")
+    await lists.get_by_role("button", name="Save lists").click()
+    await expect(lists).to_contain_text("read them again")
+    assert (await dmses.provider.get("/device/policy"))["images"]["deny"] == ["their/image"]
+    await lists.get_by_role("button", name="Show them instead of mine").click()
+    await expect(images).to_have_value("their/image")
+    await dmses.provider.put("/device/policy", {"images": empty, "peers": empty})
+    await expect(images).to_have_value("")
+
+
 async def refused(requester: Dms) -> str:
     """What a request is refused with."""
     async with httpx.AsyncClient(timeout=120, trust_env=False) as client:
