@@ -70,7 +70,7 @@ async def is_refused(world: MatrixWorld) -> None:
 
 async def goes_on_elsewhere(world: MatrixWorld) -> None:
     """From its checkpoint, while its first provider is down for longer than its grace."""
-    job_id = await _quote(world, "100 0", attempts=2, minutes=3)  # it would still run when its provider is back
+    job_id = await _quote(world, "150 0", attempts=2, minutes=4)  # it would still run when its provider is back
     await _pay(world, job_id)
     await until(lambda: (job := _job(world, job_id)) is not None and job.checkpoint_received is not None)
     first = _job(world, job_id)

@@ -40,12 +40,23 @@ async def story_of(world: MatrixWorld, *, cut_short: bool) -> Story:
     for name, stream in sorted(world.durable.streams):
         kind, _, key = stream.partition("-")
         if kind in (Job.KIND, Deployment.KIND, Transfer.KIND) and job_of(key) in asked:
-            found[f"{name}: {kind} {asked.index(job_of(key))}"] = _events(world, name, stream, cut_short=cut_short)
+            bare = cut_short or (kind == Deployment.KIND and _is_abandoned(world, key))
+            found[f"{name}: {kind} {asked.index(job_of(key))}"] = _events(world, name, stream, bare=bare)
     for name in world.nodes if not cut_short else ():
         for number, key in enumerate(asked):
+            if name != world.requester.name and _is_abandoned(world, key):
+                continue
             async for what, value in _left_by(world, name, key):
                 found[f"{name}: {what} {number}"] = value
     return found
+
+
+def _is_abandoned(world: MatrixWorld, deployment: str) -> bool:
+    """Its job has gone on elsewhere: how far it came depends on when it heard of that."""
+    daemon = world.requester.daemon
+    assert daemon is not None
+    job = daemon.services.log.load(Job, job_of(deployment))
+    return job is not None and job.deployment_id != deployment
 
 
 def left_to_do(world: MatrixWorld) -> str:
@@ -88,9 +99,9 @@ def _keeps_archives(world: MatrixWorld, deployment: Deployment) -> bool:
     return any(here and received is not None for here, received in kept)
 
 
-def _events(world: MatrixWorld, node: str, stream: str, *, cut_short: bool) -> Story:
+def _events(world: MatrixWorld, node: str, stream: str, *, bare: bool) -> Story:
     """What decides, in its order; beside that, in any order and as often as may be, what becomes of archives and of
-    who is told."""
+    who is told. bare: without what the events say."""
     decided: list[Any] = []
     beside: set[str] = set()
     for draft in world.durable.streams[node, stream]:
@@ -99,7 +110,7 @@ def _events(world: MatrixWorld, node: str, stream: str, *, cut_short: bool) -> S
         if BESIDE.search(topic):
             beside.add(topic)
         elif not PASSING.search(topic):
-            decided.append((topic, {} if cut_short else body))
+            decided.append((topic, {} if bare else body))
     return {"decided": decided, "beside": sorted(beside)}
 
 
