@@ -1,5 +1,5 @@
-"""kill -9 of either side in the midst of a job's output, or of both, or of the side that does nothing just then: after a
-restart the same job goes on. What happens at each effect of one side is in the crash matrix.
+"""kill -9 of either side in the midst of a job's output, or of both, or of the side that does nothing just then: after
+a restart the same job goes on. What happens at each effect of one side is in the crash matrix.
 
 Whatever the point: the container is started once and never stopped by us, its output is complete, and
 a client that resumes with `after` and `log_after` has every action and every line exactly once.
