@@ -94,6 +94,8 @@ class General(Struct, frozen=True, kw_only=True):
     work_dir: Path = field(default_factory=lambda: Path("/etc/nunet"))
     data_dir: Path = field(default_factory=lambda: Path("/var/nunet"))  # events.db, job logs, checkpoints
     debug: bool = False  # more in the log
+    # Of a key that `nunet key encrypt` encrypted: one line. A credential of systemd, node.key.passphrase, comes first
+    key_passphrase_file: str = ""
 
 
 class Rest(Struct, frozen=True, kw_only=True):
@@ -149,6 +151,9 @@ class Job(Struct, frozen=True, kw_only=True):
     allow_process_for_peers: bool = False  # a bare process does not confine a stranger's job
     # Whether jobs that need it may reach public addresses: auto gives it where it was tried and holds
     network: JobNetwork = "auto"
+    # In what jobs without a network and a GPU run: auto takes gVisor where the container engine has it as `runsc`,
+    # runsc takes no jobs without it, default is whatever the engine itself has by default
+    runtime: Literal["auto", "runsc", "default"] = "auto"
     network_max_mb: Annotated[int, Meta(ge=1, le=1_000_000_000, description="MiB")] = 10_240  # MiB to and from a job
     # Each job with a network gets a /29 of it; parts that this machine has a route to are left out
     network_range: Ipv4Network = "10.217.0.0/16"
@@ -157,6 +162,8 @@ class Job(Struct, frozen=True, kw_only=True):
     image_allow: Words = ()
     image_deny: Words = ()
     run_as_image_user: bool = False  # false: as an unprivileged user, whatever the image says
+    # Rows of the sandbox's test that may fail here while peers' jobs are taken all the same: names as in `nunet doctor`
+    sandbox_accept: Words = ()
 
 
 class Eventlog(Struct, frozen=True, kw_only=True):

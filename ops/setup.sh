@@ -66,6 +66,7 @@ missing_packages() {  # $1: venv, demo, demo-ml, check or test; one package name
     have iptables || echo iptables
     have ip || echo iproute2
     have faketime || echo faketime  # steps the clock of a daemon
+    have runsc || echo runsc  # gVisor, for jobs that run in it
     have git || echo git  # the hook of ops/dev-setup.sh
     have chromium || echo chromium  # opens the API's page
 }

@@ -71,6 +71,7 @@ async def test_a_machine_is_offboarded_and_onboarded_in_the_page(dmses: Dmses, p
     await expect(form).to_contain_text("an address of Cardano, typed without a mistake")
     await onboard.click()
     await expect(taking(page)).to_contain_text("taking jobs")
+    await expect(page.get_by_test_id("sandbox")).to_contain_text("13 of 13 tests passed, Docker")
     assert (await dmses.provider.get("/onboarding/metadata"))["reserved"]["cpu"] == int(whole["cpu"] * 0.8)
 
 
