@@ -37,6 +37,8 @@ FAULTS = (KILLED, STOPPED, ENGINE_KILLED, CUT)
 ROLES = {"sp": "service provider", "cp": "compute provider"}
 AWAY_SECONDS = 3.0  # of an engine and of a line: well below what ends a job
 PATIENCE_SECONDS = 240.0
+LAST_SECONDS = 10.0  # in which the last point comes by once all is recorded
+TRIES = 3  # to come by a point
 LINES = 20
 SCRIPT = (
     f"i=0; while [ $i -lt {LINES} ]; do i=$((i+1)); echo out $i; echo $i > /workspace/new; "
@@ -60,6 +62,10 @@ class Strike(NamedTuple):
 
     def __str__(self) -> str:
         return f"the {ROLES[self.side]} {self.fault} {self.point}"
+
+
+class NotMet(AssertionError):
+    """The daemon did not come by the point: what goes on side by side there has another order at times."""
 
 
 class Run(NamedTuple):
@@ -145,8 +151,7 @@ def _dms(folder: Path, strike: Strike | None, environment: dict[str, str], **mor
 
 # --- one job -------------------------------------------------------------------------------------------
 async def play(folder: Path, strike: Strike | None = None, engine: OwnEngine | None = None) -> Run:
-    """A job from its request to its end. Raises AssertionError when the fault did not happen, TimeoutError when it does
-    not come to its end."""
+    """A job from its request to its end. Raises NotMet, TimeoutError when it does not come to its end."""
     async with pair(folder, strike, engine) as both, asyncio.timeout(PATIENCE_SECONDS):
         job: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         meeting = asyncio.create_task(both.meet(strike, job)) if strike else None
@@ -157,16 +162,22 @@ async def play(folder: Path, strike: Strike | None = None, engine: OwnEngine | N
             paying = asyncio.create_task(paid(both.sp, job_id))
             await follower.until_over(PATIENCE_SECONDS)
             await paying
-            if meeting is not None:
-                await meeting
             await wait_for(lambda: _is_settled(both, job_id), PATIENCE_SECONDS)
+            if strike is not None and meeting is not None:
+                await _was_met(strike, both)
+                await meeting
         finally:
             if meeting is not None:
                 meeting.cancel()
-        if strike is not None:
-            told = faults_of(both.of(strike.side)) / "struck"
-            assert told.exists(), f"the fault did not happen: {strike}"
         return Run(await _story(both, job_id, follower), [*_met(both)])
+
+
+async def _was_met(strike: Strike, both: Pair) -> None:
+    """Raises NotMet when it was not, though all is over."""
+    try:
+        await wait_for((faults_of(both.of(strike.side)) / "struck").exists, LAST_SECONDS)
+    except TimeoutError as error:
+        raise NotMet(f"the fault did not happen: {strike}") from error
 
 
 async def quoted(sp: Dms) -> str:
@@ -260,10 +271,15 @@ async def run_all(only: str, at_once: int) -> int:
 
 async def trouble_in(folder: Path, strike: Strike, engine: OwnEngine | None, expected: Story) -> str:
     """Empty for none."""
-    try:
-        return differences((await play(folder, strike, engine)).story, expected)
-    except (AssertionError, TimeoutError) as error:
-        return f"{type(error).__name__}: {error}"
+    trouble = ""
+    for number in range(TRIES):
+        try:
+            return differences((await play(folder / str(number), strike, engine)).story, expected)
+        except NotMet as error:
+            trouble = str(error)
+        except (AssertionError, TimeoutError) as error:
+            return f"{type(error).__name__}: {error}"
+    return trouble
 
 
 def main() -> int:

@@ -19,7 +19,7 @@ SAMPLE = (
     Strike("sp", "after save job.service_requested (commands)", KILLED),
     Strike("cp", "after engine: start (running of containers)", KILLED),
     Strike("cp", "before save deployment.log_sealed, deployment.container_exited (running of containers)", STOPPED),
-    Strike("sp", "after fetch results (fetching of results)", STOPPED),
+    Strike("sp", "after save job.results_received (fetching of results)", STOPPED),
     Strike("cp", "after engine: create (running of containers)", ENGINE_KILLED),
     Strike("sp", "before stream /nunet/dms/feed/0.1.0 (following of deployments)", CUT),
 )
