@@ -35,7 +35,7 @@ check: ## the daily check: lint, types, and the tests that need neither Docker n
 
 test-security: ## the security tests: all that SECURITY.md names, and tests/security
 	@ops/setup.sh test
-	@$(PY) -m pytest $(BESIDE) -m security $(PYTEST_ARGS)
+	@$(PY) -m pytest $(BESIDE) -m security $$($(PY) -m tests.fixtures.security_page) $(PYTEST_ARGS)
 
 audit-packages: ## look the locked packages up among known vulnerabilities (needs the internet, and says when it has none)
 	@ops/setup.sh venv
