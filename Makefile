@@ -33,9 +33,13 @@ check: ## the daily check: lint, types, and the tests that need neither Docker n
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory -j2 types quick-tests
 
-test-security: ## only the security tests
+test-security: ## the security tests: all that SECURITY.md names, and tests/security
 	@ops/setup.sh test
-	@$(PY) -m pytest $(BESIDE) tests/security $(PYTEST_ARGS)
+	@$(PY) -m pytest $(BESIDE) -m security $(PYTEST_ARGS)
+
+audit-packages: ## look the locked packages up among known vulnerabilities (needs the internet, and says when it has none)
+	@ops/setup.sh venv
+	@$(PY) -m ops.audit_packages
 
 side-by-side: ## two DMSes by two dms_config.json, onboarded and known to each other, left running with their addresses
 	@ops/setup.sh demo
@@ -59,6 +63,7 @@ quick-tests:
 lint:
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+	@$(PY) -m bandit --quiet --configfile pyproject.toml --recursive dms projections ops
 
 types: dashboard-types
 	@$(PY) -m mypy
@@ -118,4 +123,4 @@ help: ## this list
 
 # `tests` is also a folder.
 .PHONY: demo dashboard dashboard-types test tests check quick-tests test-security side-by-side pictures fuzz lint types format bench setup stop-docker \
-	test-fresh deb lock clean help
+	audit-packages test-fresh deb lock clean help

@@ -41,6 +41,7 @@ from dms.adapters.metrics.figures import Figures
 from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
+from dms.adapters.service.machine import Machine
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.adapters.wallets.maker import new_wallet
 from dms.adapters.web.files import WebFiles
@@ -51,8 +52,10 @@ from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
 from dms.application.deployments.cleanup import Cleaner
 from dms.application.deployments.compute_provider import ComputeProvider
 from dms.application.device.device import DeviceService
+from dms.application.device.doctor import Doctor
 from dms.application.device.ml_images import MlImages
 from dms.application.device.refusals import Door, Refusals
+from dms.application.device.sandbox import LoneSandbox, SandboxWatch
 from dms.application.files import move_files
 from dms.application.files.file_exchange import FileExchange
 from dms.application.files.transfers import TransferLimits, Transfers
@@ -92,6 +95,7 @@ from dms.clock import machine_clock
 from dms.config import Funding, Job, Settings
 from dms.daemon import Daemon, Parts, Readiness, Server
 from dms.disk import make_folder
+from dms.domain import sandbox
 from dms.domain.api_token import ApiToken
 from dms.domain.checkpoint import LARGEST_BYTES
 from dms.domain.device import Capacity
@@ -99,6 +103,7 @@ from dms.domain.run_time import Instant
 from dms.domain.stranger_limits import StrangerLimits
 from dms.errors import ConfigError
 from dms.keys import ADDRESS_KEY, NODE_KEY, node_identity, token_key
+from dms.passphrase import passphrase_of
 from projections.all import all_projections
 
 if TYPE_CHECKING:
@@ -188,7 +193,7 @@ def _base(settings: Settings, overrides: Overrides, closing: AsyncExitStack) -> 
     loops, writes = Loops(), Writes()
     event_log = _event_log(settings, overrides, loops)
     closing.push_async_callback(event_log.close)
-    identity = node_identity(work_dir / NODE_KEY, event_log.recorder, data_dir)
+    identity = node_identity(work_dir / NODE_KEY, event_log.recorder, data_dir, passphrase_of(settings))
     outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb, Seals(event_log), writes)
     closing.push_async_callback(outputs.close)
     views = SQLiteViews(data_dir / "views.db", event_log, all_projections(), loops)
@@ -288,18 +293,19 @@ def _services(
     )
     receiver, results = _checkpoint_receiver(base), _results_receiver(base)
     archive, archive_after = SegmentArchive(event_log, base.identity), base.settings.eventlog.archive_after_days
-    outputs = JobOutputs(event_log, base.outputs)
+    outputs, compute_provider = JobOutputs(event_log, base.outputs), _compute_provider(base)
     return Services(
         log=event_log,
         outputs=outputs,
         network=base.network,
         signer=base.identity,
         device=base.device,
+        doctor=_doctor(base, compute_provider.sandbox),
         refusals=base.refusals,
         advertisement=own,
         directory=directory,
         service_provider=_service_provider(base, directory, receiver, results),
-        compute_provider=_compute_provider(base),
+        compute_provider=compute_provider,
         checkpoints=receiver,
         results=results,
         contents=Contents(event_log, base.checkpoint_files, base.result_files, _open_archive, base.loops),
@@ -345,6 +351,29 @@ def _tokens(event_log: DurableEventLog, now: Callable[[], int]) -> Tokens:
     tokens = Tokens(event_log, now)
     tokens.take_up(name.partition("-")[2] for name in event_log.recorder.streams(ApiToken.KIND))
     return tokens
+
+
+def _doctor(base: Base, sandbox: SandboxWatch) -> Doctor:
+    return Doctor(base.executor, machine_of(base.settings), sandbox, lambda: base.network.listen_addresses, base.now)
+
+
+def machine_of(settings: Settings) -> Machine:
+    data_dir, work_dir = settings.general.data_dir, settings.general.work_dir
+    named = [Path(settings.general.key_passphrase_file)] if settings.general.key_passphrase_file else []
+    return Machine(
+        {"the event log": data_dir, "the node's key": work_dir}, (work_dir / NODE_KEY, data_dir / ADDRESS_KEY, *named)
+    )
+
+
+@asynccontextmanager
+async def doctor_alone(settings: Settings) -> AsyncIterator[Doctor]:
+    """Of a DMS that does not run: nothing is recorded. Raises ConfigError."""
+    capacity = await asyncio.to_thread(ProbedHardware(HardwareProbe(), NvidiaGpus()).capacity)
+    executor = _executor(settings, "nunet-doctor", capacity)
+    try:
+        yield Doctor(executor, machine_of(settings), LoneSandbox(executor), None, now_us)
+    finally:
+        await executor.close()
 
 
 def _erasures(base: Base) -> Erasures:
@@ -594,8 +623,18 @@ def _docker_executor(settings: Settings, node_id: str, capacity: Capacity) -> Do
         patience_seconds=job.answer_timeout,
         network=job.network,
         gateways=_gateways(job),
+        sandbox_accept=_sandbox_accept(job),
     )
     return DockerExecutor(node_id, wanted)
+
+
+def _sandbox_accept(job: Job) -> tuple[str, ...]:
+    """Raises ConfigError."""
+    if wrong := [name for name in job.sandbox_accept if name not in sandbox.NAMES]:
+        raise ConfigError(
+            f"job.sandbox_accept: {wrong[0]!r} is no row of the sandbox's test: {', '.join(sandbox.NAMES)}"
+        )
+    return job.sandbox_accept
 
 
 def _input_networks(settings: Settings) -> list[IPv4Network | IPv6Network]:

@@ -94,6 +94,8 @@ class General(Struct, frozen=True, kw_only=True):
     work_dir: Path = field(default_factory=lambda: Path("/etc/nunet"))
     data_dir: Path = field(default_factory=lambda: Path("/var/nunet"))  # events.db, job logs, checkpoints
     debug: bool = False  # more in the log
+    # Of a key that `nunet key encrypt` encrypted: one line. A credential of systemd, node.key.passphrase, comes first
+    key_passphrase_file: str = ""
 
 
 class Rest(Struct, frozen=True, kw_only=True):
@@ -157,6 +159,8 @@ class Job(Struct, frozen=True, kw_only=True):
     image_allow: Words = ()
     image_deny: Words = ()
     run_as_image_user: bool = False  # false: as an unprivileged user, whatever the image says
+    # Rows of the sandbox's test that may fail here while peers' jobs are taken all the same: names as in `nunet doctor`
+    sandbox_accept: Words = ()
 
 
 class Eventlog(Struct, frozen=True, kw_only=True):

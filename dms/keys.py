@@ -15,11 +15,12 @@ from dms.adapters.eventlog.recorder import LogRecorder
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.adapters.heads.file import FILE_NAME as HEADS_FILE
 from dms.adapters.heads.file import read_heads
-from dms.adapters.p2p.identity import Identity
-from dms.config import Settings
-from dms.disk import create_file, sync_folder
+from dms.adapters.p2p.identity import WHAT, Identity, is_encrypted, peer_named_in
+from dms.config import EVENTS_DB, Settings
+from dms.disk import create_file, sync_folder, whole_file
 from dms.errors import ConfigError, InvalidInput, LogUnavailable, NotFound
 from dms.key_file import read_key
+from dms.passphrase import KEY_CREDENTIAL, NO_PASSPHRASE, Passphrase, credential, read_credential
 
 log = logging.getLogger("dms")
 
@@ -28,11 +29,20 @@ ADDRESS_KEY = "token.key"  # of the output logs' addresses
 TOKEN_KEY_BYTES = 32
 
 
-def node_identity(path: Path, recorder: LogRecorder, data_dir: Path) -> Identity:
-    """Of the key file, which must be that of the log; made where the log is nobody's. Raises ConfigError."""
+def node_identity(
+    path: Path, recorder: LogRecorder, data_dir: Path, passphrase: Passphrase = NO_PASSPHRASE
+) -> Identity:
+    """Of the key that systemd handed over, else of the key file, which must be that of the log; made where the log is
+    nobody's. Raises ConfigError."""
     try:
         owner = LogOwner(recorder, _witnessed(data_dir))
-        found = Identity.load(path, owner.peers[-1] if owner.peers else "")
+        expected, handed = owner.peers[-1] if owner.peers else "", credential(KEY_CREDENTIAL)
+        found: Identity | None
+        if handed is not None:
+            path = handed
+            found = Identity.read(path, read_credential(path), expected, passphrase)
+        else:
+            found = Identity.load(path, expected, passphrase)
         if found is None:
             owner.check_gone(str(path))
             owner.release()
@@ -53,9 +63,56 @@ def _witnessed(data_dir: Path) -> str:
         return ""
 
 
+def change_passphrase(settings: Settings, old: Passphrase, new: bytes | None) -> str:
+    """Encrypts the key file under another passphrase, or under none; answers whose it is. Killed at any point, the file
+    is the old one or the new one, and its owner's. Raises ConfigError; NotFound when there is no key file."""
+    path = settings.general.work_dir / NODE_KEY
+    _check_not_handed_over()
+    found = Identity.load(path, "", old)
+    if found is None:
+        raise NotFound(f"there is no key file {path}: the first start of the DMS makes it")
+    path = path.resolve()
+    try:
+        before = path.stat()
+        with whole_file(path) as file:
+            os.fchown(file.fileno(), before.st_uid, before.st_gid)
+            file.write(found.text(new))
+    except OSError as error:
+        raise ConfigError(f"{path} can't be written: {error.strerror}. The key is as it was.") from error
+    return found.peer_id
+
+
+def has_passphrase(settings: Settings) -> bool:
+    """Whether the key file is encrypted. Raises ConfigError."""
+    return is_encrypted(read_key(settings.general.work_dir / NODE_KEY, WHAT) or b"")
+
+
+def _check_not_handed_over() -> None:
+    """Raises ConfigError."""
+    if (handed := credential(KEY_CREDENTIAL)) is not None:
+        raise ConfigError(f"The node's key is handed over by systemd ({handed}): change it where that takes it from.")
+
+
+def named_peer(data_dir: Path) -> str:
+    """Whose the data folder of a stopped DMS is, as far as that can be told without its passphrase; empty for nobody's.
+    Raises ConfigError."""
+    text = read_key(data_dir / NODE_KEY, WHAT)
+    if text is not None:
+        return peer_named_in(text) or Identity.read(data_dir / NODE_KEY, text).peer_id
+    if not (data_dir / EVENTS_DB).exists():
+        return ""
+    recorder = SQLiteRecorder(data_dir / EVENTS_DB)
+    try:
+        peers = LogOwner(recorder, _witnessed(data_dir)).peers
+    finally:
+        recorder.close()
+    return peers[-1] if peers else ""
+
+
 def forget_identity(settings: Settings) -> str:
     """Gives up the identity of a DMS that does not run; answers whose it was, empty when nobody's. Killed at any point,
     it is given up or it is not. Raises DmsError: AlreadyRunning, LogCorrupt, ConfigError, LogUnavailable."""
+    _check_not_handed_over()
     key_file = settings.general.work_dir / NODE_KEY
     recorder = SQLiteRecorder(settings.events_db) if settings.events_db.exists() else None
     peer_id = ""

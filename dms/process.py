@@ -51,10 +51,27 @@ class JsonLines(logging.Formatter):
         return json.dumps(fields, default=str)
 
 
+class TerminalLines(logging.Formatter):
+    """One line each, for who watches: what strangers wrote into a message makes no line and steers no terminal."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the library's
+        return escaped(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  # the same
+        return "\n".join(escaped(line) for line in super().formatException(ei).split("\n"))
+
+
+def escaped(text: str) -> str:
+    """With control characters as Python writes them."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def log_to_stderr(debug: bool) -> None:
     handler = BackgroundHandler(to_descriptor(sys.stderr.fileno()))
-    text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    handler.setFormatter(text if sys.stderr.isatty() else JsonLines())
+    handler.setFormatter(TerminalLines() if sys.stderr.isatty() else JsonLines())
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
     for chatty in ("asyncio", "urllib3", "docker", "httpx", "httpcore", "trio", "libp2p", "multiaddr"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -20,8 +20,8 @@ from docker.errors import APIError, DockerException, NotFound
 from dms.adapters.executors.gateways import LABEL_GATEWAY_NODE
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.executors.profile import LABEL_MANAGED, LABEL_NODE
-from dms.adapters.p2p.identity import Identity
 from dms.errors import DmsError
+from dms.keys import named_peer
 
 GRACE_SECONDS = 10
 
@@ -69,12 +69,12 @@ async def processes(peer_id: str, folder: Path) -> None:
 
 def main(data: Path, docker_sockets: tuple[Path, ...] = (Path("/run/docker.sock"),)) -> int:
     try:
-        identity = Identity.load(data / "node.key")
-        if identity is None:
+        peer_id = named_peer(data)
+        if not peer_id:
             return 0  # it never ran
-        asyncio.run(processes(identity.peer_id, data / "processes"))
+        asyncio.run(processes(peer_id, data / "processes"))
         if any(socket.exists() for socket in docker_sockets):
-            print("\n".join(containers(identity.peer_id)))
+            print("\n".join(containers(peer_id)))
     except (DmsError, DockerException, OSError) as error:
         print(f"nunet-dms: jobs may still run, and nobody enforces their limits now: {error}", file=sys.stderr)
         print(f"nunet-dms: see `docker ps --filter label={LABEL_MANAGED}=true`", file=sys.stderr)

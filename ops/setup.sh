@@ -61,6 +61,7 @@ missing_packages() {  # $1: venv, demo, demo-ml, check or test; one package name
         have "$tool" || echo "$tool"
     done
     have man || echo man-db
+    have systemd-analyze || echo systemd  # counts what the package's service may do
     [ "$1" = test ] || return 0
     have iptables || echo iptables
     have ip || echo iproute2

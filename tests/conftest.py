@@ -21,6 +21,7 @@ from tests.fixtures.ethereum import chain, own_chain
 from tests.fixtures.event_logs import log
 from tests.fixtures.images import demo_images
 from tests.fixtures.leftovers import unmount_left_workspaces
+from tests.fixtures.security_page import is_security_test
 
 __all__ = ["chain", "demo_images", "engine_starts", "log", "own_chain"]
 
@@ -70,6 +71,11 @@ def pytest_collection_finish() -> None:
 
 def pytest_sessionstart() -> None:
     unmount_left_workspaces()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if is_security_test(item.nodeid):
+        item.add_marker("security")
 
 
 @pytest.hookimpl(trylast=True)  # after pytest's own sorting by fixtures

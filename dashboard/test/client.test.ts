@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { ApiError, get, send } from "../src/api/client";
+import { ApiError, get, replace, send } from "../src/api/client";
 
 const gaveUp = () => Promise.reject(new TypeError("Failed to fetch"));
 const answer = () => Promise.resolve(new Response("[1]", { headers: { "x-position": "7" } }));
@@ -24,7 +24,7 @@ async function settled<T>(asked: Promise<T>): Promise<T | unknown> {
 describe("a connection that the browser gives up", () => {
   test("is made again for what only reads", async () => {
     fetched.mockImplementationOnce(gaveUp).mockImplementationOnce(gaveUp).mockImplementationOnce(answer);
-    expect(await settled(get("/jobs"))).toEqual({ body: [1], position: 7, total: 0 });
+    expect(await settled(get("/jobs"))).toEqual({ body: [1], position: 7, total: 0, tag: "" });
   });
 
   test("is told when it is given up each time", async () => {
@@ -57,4 +57,10 @@ describe("an answer that can't be used", () => {
     expect(error).toBeInstanceOf(ApiError);
     expect((error as ApiError).message).toContain(words);
   });
+});
+
+test("what is replaced is named by the tag that it had when it was read", async () => {
+  fetched.mockImplementationOnce(() => Promise.resolve(new Response("{}", { headers: { etag: '"new"' } })));
+  expect(await settled(replace("/device/policy", {}, '"read"'))).toMatchObject({ tag: '"new"' });
+  expect(fetched.mock.calls[0]?.[1]?.headers).toMatchObject({ "if-match": '"read"' });
 });

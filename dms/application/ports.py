@@ -17,10 +17,13 @@ from msgspec import Struct
 from dms.application.growing_lines import GrowingLine, GrowingLines
 from dms.domain.aggregate import Aggregate
 from dms.domain.chain import SignedRecord
+from dms.domain.check import Check
 from dms.domain.device import Capacity
+from dms.domain.engine_facts import EngineFacts
 from dms.domain.event import Event, Recorded
 from dms.domain.gpus import GpuReading
 from dms.domain.heads import Heads
+from dms.domain.machine_checks import MachineFacts
 from dms.domain.network import Network
 from dms.domain.results import EVERYTHING, Selection
 from dms.domain.run_end import EndedBy
@@ -278,6 +281,14 @@ class NetworkGiven(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class SandboxTrial(Struct, frozen=True, kw_only=True):
+    """What a test container found of what jobs are kept in. engine: its name and version. rows: none where it can't be
+    tried, or where nothing confines jobs."""
+
+    engine: str = ""
+    rows: tuple[Check, ...] = ()
+
+
 class NetworkUse(Struct, frozen=True, kw_only=True):
     """Of a job that has a network. most_bytes: that it may send and receive together; what is above is not passed on,
     and so not counted. trouble: why it no longer has its network as it was given."""
@@ -395,6 +406,12 @@ class Executor(Protocol):
     async def try_network(self) -> NetworkGiven:
         """What jobs can be given just now, tried out as a job would find it. Takes seconds.
         Raises ExecutorUnavailable."""
+
+    async def try_sandbox(self) -> SandboxTrial:
+        """What keeps a job in just now, tried from inside. Takes seconds. Raises ExecutorUnavailable."""
+
+    async def engine_facts(self) -> EngineFacts | None:
+        """What the engine tells of itself; None where there is none. Raises ExecutorUnavailable."""
 
     async def find_image(self, image: str) -> ImageFound:
         """Whether the image is here or can be had, and may run here; nothing is fetched. Its registry is asked within a
@@ -676,6 +693,11 @@ class Hardware(Protocol):
 
     async def read_gpus(self) -> tuple[GpuReading, ...]:
         """Now, in bounded time. No driver, a hung or a broken one: no GPUs, never an error."""
+
+
+class MachineReader(Protocol):
+    async def facts(self, engine_root: str = "") -> MachineFacts:
+        """As they are now. engine_root: the engine's folder, empty where this machine can't see it."""
 
 
 class PaymentClaim(Struct, frozen=True, kw_only=True):

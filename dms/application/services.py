@@ -10,6 +10,7 @@ from dms.application.access.tokens import Tokens
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
 from dms.application.deployments.compute_provider import ComputeProvider
 from dms.application.device.device import DeviceService
+from dms.application.device.doctor import Doctor
 from dms.application.device.ml_images import MlImages
 from dms.application.device.refusals import Refusals
 from dms.application.files.transfers import Transfers
@@ -45,6 +46,7 @@ class Services:
     network: PeerNetwork
     signer: Signer
     device: DeviceService
+    doctor: Doctor
     refusals: Refusals
     advertisement: OwnAdvertisement
     directory: Directory

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from enum import StrEnum
 from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Struct
 
-from dms.domain.aggregate import Aggregate, applies
+from dms.domain.aggregate import applies
 from dms.domain.bounds import check_ntx_price
+from dms.domain.device_condition import DeviceCondition, DeviceState
 from dms.domain.device_policy import EVERYTHING, DevicePolicy, Lists
 from dms.domain.event import Event, Upcaster, register, unchanged
 from dms.domain.gpus import GpuReading, recorded_anew, vram_offered
-from dms.domain.network import Network
 from dms.domain.resources import Gpu, Resources
 from dms.domain.rules import Rules
 from dms.domain.sealing import ERASED
@@ -57,12 +56,7 @@ def _with_offered(body: dict[str, Any]) -> dict[str, Any]:
     return body | {"offered": {"cpu_mhz": cpu_mhz, "memory_mb": memory_mb, "vram_mb": vram_offered(gpus)}}
 
 
-class DeviceState(StrEnum):
-    ABSENT = "not onboarded"  # yet, or any more
-    ONBOARDED = "onboarded"
-
-
-class Device(Aggregate):
+class Device(DeviceCondition):
     KIND: ClassVar[str] = "device"
 
     @register
@@ -116,27 +110,6 @@ class Device(Aggregate):
         peer_id: str  # that gets the requests which name none; empty: any that fits
 
     @register
-    class Hindered(Event, frozen=True, kw_only=True, gc=False):
-        """No job can be run here just now, whatever the owner set. The reason may name paths and addresses."""
-
-        TOPIC: ClassVar[str] = "device.hindered"
-        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
-        reason: str
-
-    @register
-    class Unhindered(Event, frozen=True, kw_only=True, gc=False):
-        TOPIC: ClassVar[str] = "device.unhindered"
-
-    @register
-    class NetworkChanged(Event, frozen=True, kw_only=True, gc=False):
-        """The most that jobs are given, and why it is no more; the reason may name paths and addresses."""
-
-        TOPIC: ClassVar[str] = "device.network_changed"
-        PERSONAL: ClassVar[Mapping[str, Any]] = {"reason": ERASED}
-        network: str
-        reason: str = ""
-
-    @register
     class PolicyChanged(Event, frozen=True, kw_only=True, gc=False):
         """Whose jobs and which images are taken, as a whole, beside what the configuration says."""
 
@@ -156,8 +129,8 @@ class Device(Aggregate):
                 Onboarded: DeviceState.ONBOARDED,
                 DefaultProviderChanged: DeviceState.ABSENT,
                 PolicyChanged: DeviceState.ABSENT,
-                Hindered: DeviceState.ABSENT,
-                Unhindered: DeviceState.ABSENT,
+                DeviceCondition.Hindered: DeviceState.ABSENT,
+                DeviceCondition.Unhindered: DeviceState.ABSENT,
                 Offboarded: DeviceState.ABSENT,  # by force, to be sure
             },
             DeviceState.ONBOARDED: {
@@ -167,9 +140,10 @@ class Device(Aggregate):
                 GpusChanged: DeviceState.ONBOARDED,
                 AvailabilityChanged: DeviceState.ONBOARDED,
                 DefaultProviderChanged: DeviceState.ONBOARDED,
-                Hindered: DeviceState.ONBOARDED,
-                Unhindered: DeviceState.ONBOARDED,
-                NetworkChanged: DeviceState.ONBOARDED,
+                DeviceCondition.Hindered: DeviceState.ONBOARDED,
+                DeviceCondition.Unhindered: DeviceState.ONBOARDED,
+                DeviceCondition.NetworkChanged: DeviceState.ONBOARDED,
+                DeviceCondition.SandboxTested: DeviceState.ONBOARDED,
                 PolicyChanged: DeviceState.ONBOARDED,
                 Offboarded: DeviceState.ABSENT,
             },
@@ -180,9 +154,6 @@ class Device(Aggregate):
     def __init__(self, key: str) -> None:
         super().__init__(key)
         self.available = False
-        self.hindrance = ""  # why no job can be run just now
-        self.network = ""  # the most that a job is given; empty: it was not tried yet
-        self.network_trouble = ""  # why it is not more
         self.channel = ""
         self.payment_address = ""
         self.blockchain = ""
@@ -193,10 +164,6 @@ class Device(Aggregate):
         self.policy = EVERYTHING
         self.total = Capacity(cpu_mhz=0, memory_mb=0, cores=0)
         self.offered = Resources()
-
-    @property
-    def onboarded(self) -> bool:
-        return self.life.state is DeviceState.ONBOARDED
 
     @property
     def online(self) -> bool:
@@ -252,27 +219,6 @@ class Device(Aggregate):
         if available == self.available:
             return False
         self.trigger(self.AvailabilityChanged(available=available))
-        return True
-
-    def hinder(self, reason: str) -> bool:
-        """Whether that is news; the reason may change. Also of a machine that is not onboarded."""
-        if reason == self.hindrance:
-            return False
-        self.trigger(self.Hindered(reason=reason))
-        return True
-
-    def unhinder(self) -> bool:
-        """Whether that is news."""
-        if not self.hindrance:
-            return False
-        self.trigger(self.Unhindered())
-        return True
-
-    def give_network(self, network: Network, reason: str = "") -> bool:
-        """Whether that is news. reason: why it is no more. Of a machine that is not onboarded nothing is recorded."""
-        if not self.onboarded or (network, reason) == (self.network, self.network_trouble):
-            return False
-        self.trigger(self.NetworkChanged(network=network.value, reason=reason))
         return True
 
     def change_default_provider(self, peer_id: str) -> bool:
@@ -332,18 +278,6 @@ class Device(Aggregate):
     @applies(DefaultProviderChanged)
     def _default_provider_changed(self, event: DefaultProviderChanged) -> None:
         self.default_provider = event.peer_id
-
-    @applies(Hindered)
-    def _hindered(self, event: Hindered) -> None:
-        self.hindrance = event.reason
-
-    @applies(Unhindered)
-    def _unhindered(self, _: Unhindered) -> None:
-        self.hindrance = ""
-
-    @applies(NetworkChanged)
-    def _network_changed(self, event: NetworkChanged) -> None:
-        self.network, self.network_trouble = event.network, event.reason
 
     @applies(PolicyChanged)
     def _policy_changed(self, event: PolicyChanged) -> None:

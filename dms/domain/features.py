@@ -2,8 +2,8 @@
 one of an earlier version names nothing, and would leave out in silence what it doesn't know.
 
 To add one: a line in FEATURES. What every DMS of this version can do is in UNDERSTOOD as well; what depends on how a
-machine is set up is told to `DeviceService` by its wiring, or follows from the state of the device, as INTERNET and
-WORKSPACE.
+machine is set up is told to `DeviceService` by its wiring, or follows from the state of the device, as INTERNET,
+WORKSPACE and SANDBOX.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def needs_workspace(request: ServiceRequest) -> bool:
 
 ARGUMENTS, INPUTS, ENVIRONMENT, INTERNET = "arguments", "inputs", "environment", "internet"
 RESULTS, WORKSPACE = "results", "workspace"
+SANDBOX = "sandbox"  # told, and needed by no request: a test container found nothing that a job could get out by
 
 FEATURES = (
     Feature(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from Crypto.Hash import keccak
+from Crypto.Hash import keccak  # nosec B413  # PyCryptodome, which is kept up, and no longer PyCrypto
 from msgspec import Struct
 
 from dms.domain import bech32

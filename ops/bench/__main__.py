@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.table import Table
 
-from ops.bench import append, dashboard, matching, replay, soak, start, whole_job
+from ops.bench import append, connections, dashboard, matching, replay, soak, start, whole_job
 from ops.bench.report import Row
 
 BENCHES: dict[str, Callable[[], Iterator[Row]]] = {
@@ -19,6 +19,7 @@ BENCHES: dict[str, Callable[[], Iterator[Row]]] = {
     "start": start.run,
     "job": whole_job.run,
     "dashboard": dashboard.run,
+    "connections": connections.run,
 }
 
 

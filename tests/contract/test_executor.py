@@ -24,6 +24,7 @@ from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.executors.profile import ContainerLimits
 from dms.application.ports import ExecutionState, Executor, OutputLine, Secrets, Usage
 from dms.domain.network import Network
+from dms.domain.sandbox import trouble_of
 from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable, InvalidInput
 from tests.fixtures.images import demo_images
 from tests.fixtures.jobs import (
@@ -512,6 +513,15 @@ async def test_nothing_grows_of_a_job_that_is_not_there(executor: Executor) -> N
 async def test_which_network_jobs_can_be_given_is_told_with_the_reason_for_less(executor: Executor) -> None:
     given = await executor.try_network()
     assert (given.network is Network.INTERNET) == (given.reason == "")
+
+
+async def test_what_keeps_jobs_in_is_tried_and_holds_where_there_is_such_a_thing(executor: Executor) -> None:
+    before, trial = await executor.list_jobs(), await executor.try_sandbox()
+    assert trouble_of(trial.rows) == ""
+    assert bool(trial.rows) == (executor.name == "docker")
+    facts = await executor.engine_facts()
+    assert (facts.name if facts else "") == trial.engine
+    assert await executor.list_jobs() == before
 
 
 async def test_of_a_job_that_was_given_no_network_nothing_is_counted(executor: Executor) -> None:

@@ -138,6 +138,51 @@ async def test_nobody_changes_anything_and_reads_nothing_of_a_person(world: Worl
     assert world.node.log.head == head
 
 
+# What the served description may name without asking who calls: a new operation that is not here must refuse strangers.
+OPEN_TO_ALL_OF_THE_MACHINE = {
+    *(("GET", f"{prefix}/{page}") for prefix in ("", API) for page in (
+        "livez", "readyz", "openapi.json", "asyncapi.json", "postman.json", "schemas/job.json",
+    )),
+    *(("GET", f"{API}/{name}") for name in (
+        "capacity", "device/status", "gpu/capacity", "gpu/status", "ml-images", "onboarding/address/new",
+        "onboarding/provisioned", "projections", "telemetry/free",
+    )),  # what concerns nobody
+    *(("GET", f"{API}/jobs/{{job_id}}/{name}") for name in (
+        "logs", "output", "output/download", "output/search",
+    )),  # whose address has a secret of its own
+    *(("GET", f"{API}/peers/{name}") for name in ("log", "shell", "ws")),  # answered with 501, whoever asks
+    *(("POST", f"{API}/vm/{name}") for name in ("start-custom", "start-default")),  # the same
+    *((method, f"{API}/session") for method in ("GET", "POST", "DELETE")),  # who am I, log in, log out
+    ("GET", "/metrics"),
+}  # fmt: skip
+UPGRADE = {
+    "connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+}  # fmt: skip
+
+
+def operations(description: dict[str, Any]) -> list[tuple[str, str]]:
+    """Method and path of each."""
+    methods = {"get", "put", "post", "delete", "patch"}
+    return [(m.upper(), path) for path, item in description["paths"].items() for m in item if m in methods]
+
+
+async def test_whatever_the_description_names_refuses_who_is_nobody(world: World) -> None:
+    """By the document that clients are given, not by our own tables; with a body and without."""
+    described = (await world.ask("", "GET", "/openapi.json")).json
+    head, open_ones = world.node.log.head, set()
+    for method, path in operations(described):
+        filled_in = re.sub(r"{(\w+)}", lambda found: world.jobs["team-a"] if found[1] == "job_id" else "x", path)
+        for text in (None, "{}"):
+            answer = await world.ask("", method, filled_in, text and msgspec.json.decode(text))
+            if answer.status == 426:  # it speaks websocket only
+                answer = await world.ask("", method, filled_in, headers=UPGRADE)
+            if answer.status != 401:
+                open_ones.add((method, path))
+    assert open_ones == OPEN_TO_ALL_OF_THE_MACHINE
+    assert world.node.log.head == head
+
+
 async def test_roles_are_what_they_say() -> None:
     needs = {(route.method, route.path): route.needs for route in ALL_ROUTES}
     may = {role: {key for key, need in needs.items() if Caller(role=role).meets(need)} for role in Role}

@@ -27,6 +27,7 @@ from dms.application.network.messages import (
     FeedItem,
     FeedRequest,
 )
+from dms.database import connect
 from dms.domain.deployment import Deployment
 from dms.domain.event import decode, new_id
 from dms.domain.pricing import estimate, price_text
@@ -36,6 +37,7 @@ from tests.fixtures.ethereum import CHAIN_ID, Chain
 from tests.fixtures.histories import request as requested
 from tests.fixtures.keys import keyring
 from tests.fixtures.local_peers import LOCAL
+from tests.fixtures.waiting import wait_for
 
 pytestmark = [pytest.mark.slow]
 
@@ -74,6 +76,12 @@ class World(NamedTuple):
                     if isinstance(event, Deployment.Rejected):
                         return event.reason
         raise AssertionError("the feed ended without a decision")
+
+    def events_of(self, topic: str, after: int = 0) -> int:
+        """How many events of that type its log has."""
+        with contextlib.closing(connect(self.provider.folder / "events.db", read_only=True)) as db:
+            query = "SELECT count(*) FROM event e JOIN topic t ON t.id = e.topic WHERE t.name = ? AND e.position > ?"
+            return int(db.execute(query, (topic, after)).fetchone()[0])
 
     def pay(self, ntx: str = PRICE) -> str:
         return self.chain.pay(self.chain.accounts[1], ntx)
@@ -124,10 +132,56 @@ async def test_a_valid_job_is_taken_and_its_transaction_pays_for_no_second_one(w
 
 
 async def test_one_transaction_for_many_jobs_at_once_pays_for_one(world: World) -> None:
-    request = paid_by(world.pay())
-    answers = await asyncio.gather(*(world.ask(request) for _ in range(5)))
+    """However it is spelled."""
+    tx_hash = world.pay()
+    spelled = [tx_hash, tx_hash.removeprefix("0x"), tx_hash.upper().replace("0X", "0x")]
+    answers = await asyncio.gather(*(world.ask(paid_by(spelled[number % 3])) for number in range(100)))
     assert answers.count("accepted") == 1
-    assert sum("was used already" in answer for answer in answers) == 4
+    refusals = ("was used already", "checks too many payments already")
+    assert sum(any(refusal in answer for refusal in refusals) for answer in answers) == 99
+    assert world.events_of("deployment.accepted") == 1
+    assert "was used already" in await world.ask(paid_by(spelled[1]))
+
+
+async def test_a_payment_that_a_kill_came_upon_pays_for_one_job(world: World) -> None:
+    tx_hash = world.pay()
+    asking = [asyncio.create_task(world.ask(paid_by(tx_hash))) for _ in range(20)]
+    await wait_for(lambda: world.events_of("deployment.requested") > 0)
+    world.provider.kill9()
+    await asyncio.gather(*asking, return_exceptions=True)
+    world.provider.start()
+    await world.provider.ready()
+    answers = [await world.ask(paid_by(tx_hash)) for _ in range(5)]
+    assert answers.count("accepted") <= 1
+    await wait_for(lambda: world.events_of("deployment.accepted") == 1)
+    assert "was used already" in await world.ask(paid_by(tx_hash))
+    assert world.events_of("deployment.accepted") == 1
+
+
+async def test_a_message_that_is_sent_again_and_again_has_one_effect(world: World) -> None:
+    """Byte for byte as it was recorded on the way, also to the next start."""
+    job_id, secret = new_id(), token_bytes(32)
+    request = paid_by(world.pay())
+    message = DeploymentRequest(job_id=job_id, request=request, price=PRICE, seal_key=secret.hex())
+    captured = msgspec.json.encode(message)
+    slots = asyncio.Semaphore(10)
+
+    async def send() -> DeploymentAnswer:
+        async with slots:
+            answer = await world.stranger.request(world.provider_id, DEPLOYMENT_REQUEST, captured, 120)
+        return msgspec.json.decode(answer, type=DeploymentAnswer)
+
+    answers = await asyncio.gather(*(send() for _ in range(100)))
+    assert all(answer.accepted or answer.pending for answer in answers)
+    await wait_for(lambda: world.events_of("deployment.container_exited") == 1)
+    head = world.provider.head()
+    world.provider.kill9()
+    world.provider.start()
+    await world.provider.ready()
+    assert [(await send()).accepted for _ in range(10)] == [True] * 10
+    for topic in ("deployment.requested", "deployment.accepted", "deployment.container_started"):
+        assert world.events_of(topic) == 1
+    assert world.events_of("deployment.requested", after=head) == 0
 
 
 async def test_transactions_that_do_not_pay_for_the_job_are_refused(world: World) -> None:

@@ -6,17 +6,13 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
-from secrets import token_hex
 
 import msgspec
 import pytest
 
-from dms.adapters.eventlog.log import SQLiteEventLog
-from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p import identity as keys
 from dms.adapters.p2p.inbound import InboundLimits
 from dms.adapters.p2p.network import Libp2pNetwork
-from dms.application.deployments.deployment_feed import DeploymentFeed
 from dms.application.files import transfers
 from dms.application.network import ad_space
 from dms.application.network.budgets import (
@@ -29,25 +25,23 @@ from dms.application.network.budgets import (
     Budget,
     Rate,
 )
-from dms.application.network.messages import DEPLOYMENT_REQUEST, DeploymentAnswer, DeploymentRequest, encode
+from dms.application.network.messages import DeploymentAnswer
+from dms.application.tasks import cancelled
 from dms.config import Strangers
 from dms.daemon import Daemon
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device_policy import DevicePolicy, Lists
-from dms.domain.event import new_id
-from dms.domain.job import FundStatus, Job, JobState
+from dms.domain.job import Job, JobState
 from dms.errors import Conflict, Unavailable
-from tests.fixtures.floods import LOCAL, SECONDS, Peer, log_bytes, peers, victim
-from tests.fixtures.histories import request
+from tests.fixtures.flood_kinds import FLOODS, OVERHEAD, WIDE, served
+from tests.fixtures.flood_kinds import REST_BYTES as REST
+from tests.fixtures.floods import LOCAL, SECONDS, Peer, Provider, Target, log_bytes, peers, submitted, victim
 from tests.fixtures.waiting import wait_for
 from tests.integration.cancellation.world import OFFER
 from tests.integration.http.node import now_us
 
 KIB = 1024
-# SQLite's pages and its write-ahead log, in which a page may stand several times, beside what was written.
-OVERHEAD = 3
-REST = 1024 * KIB
-WIDE = ["x" * 240] * 60  # about 15 kB of an advertisement
+FLOOD_SECONDS = 2.0
 
 
 @pytest.fixture
@@ -155,44 +149,6 @@ async def test_an_advertisement_is_taken_up_to_a_size(node: Daemon) -> None:
         node.services.directory.hear(stranger.peer_id, stranger.advertisement(["x" * 256] * 64))
         assert node.services.directory.addresses_of(stranger.peer_id) == ()
         assert node.services.directory.advertisements() == []
-
-
-class Provider:
-    """Answers jobs with a log of its own."""
-
-    def __init__(self, folder: Path, peer: Peer, events: list[Deployment.FundingPending | Deployment.Rejected]) -> None:
-        self.peer, self._events = peer, events
-        self._log = SQLiteEventLog(folder / f"{peer.peer_id}.db", now_us)
-        self._outputs = FileOutputStore(folder / f"{peer.peer_id}", 1)
-
-    async def start(self) -> None:
-        await self._log.start()
-        DeploymentFeed(self._log, self._outputs, self.peer.identity).serve(self.peer.network)
-        self.peer.network.serve_request(DEPLOYMENT_REQUEST, self._on_request)
-
-    async def close(self) -> None:
-        await self._outputs.close()
-        await self._log.close()
-
-    async def _on_request(self, peer_id: str, body: bytes) -> bytes:
-        message = msgspec.json.decode(body, type=DeploymentRequest)
-        if self._log.load(Deployment, message.job_id) is None:
-            self._log.adopt_seal_key(message.job_id, bytes.fromhex(message.seal_key))
-            deployment = Deployment(message.job_id)
-            deployment.ask(peer_id, message.request, message.price, "", None)
-            deployment.trigger(*self._events)
-            await self._log.save(deployment)
-        return encode(DeploymentAnswer(accepted=False, pending=True))
-
-
-async def submitted(node: Daemon, provider: str) -> str:
-    """The id of a job that is paid and goes there."""
-    job = Job(new_id())
-    job.request_service(request(), provider, "0.1", now_us() + 60_000_000, (), 0)
-    job.report_fund_status(FundStatus(transaction_type="fund", transaction_status="success", tx_hash=token_hex(32)))
-    job.accept_funding("trust")
-    await node.services.log.save(job)
-    return job.key
 
 
 async def ends(node: Daemon, job_id: str) -> None:
@@ -323,3 +279,30 @@ def connect(port: int) -> socket.socket:
 
 async def echo(_peer_id: str, body: bytes) -> bytes:
     return body
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FLOODS)
+async def test_each_flood_is_bounded_and_others_are_served(tmp_path: Path, kind: str) -> None:
+    """For a moment. `python -m ops.bench floods` does the same for a minute, and measures the memory too."""
+    flood, known = FLOODS[kind], keys.Identity.generate()
+    strangers = Strangers(trust_payments=flood.trusting)
+    async with victim(tmp_path / "victim", known=known.peer_id, strangers=strangers) as node:
+        if flood.trusting:
+            await node.services.device.onboard(OFFER)
+        target, honest = Target.of(node), Peer(Target.of(node), known)
+        await honest.start()
+
+        async def begin(peer_id: str, addresses: tuple[str, ...]) -> None:
+            node.parts.host.add_addresses(peer_id, addresses)
+            await submitted(node, peer_id)
+
+        before = log_bytes(node)
+        flooding = asyncio.create_task(flood.run(target, tmp_path, begin))
+        try:
+            assert await served(honest, FLOOD_SECONDS)
+            assert not flooding.done()
+        finally:
+            await cancelled(flooding)
+            await honest.close()
+        assert log_bytes(node) - before < flood.most_bytes(FLOOD_SECONDS)

@@ -22,9 +22,11 @@ from dms.application.ports import (
     OutputLine,
     PackedWorkspace,
     PreparedImage,
+    SandboxTrial,
     Secrets,
     Usage,
 )
+from dms.domain.engine_facts import EngineFacts
 from dms.domain.network import Network
 from dms.domain.results import EVERYTHING, Selection
 from dms.domain.run_end import EndedBy
@@ -126,6 +128,13 @@ class SimulatedExecutor:
     async def try_network(self) -> NetworkGiven:
         await self._reach()
         return NetworkGiven(network=Network.INTERNET)
+
+    async def try_sandbox(self) -> SandboxTrial:
+        await self._reach()
+        return SandboxTrial()
+
+    async def engine_facts(self) -> EngineFacts | None:
+        return None
 
     async def find_image(self, image: str) -> ImageFound:
         await self._reach()

@@ -14,6 +14,7 @@ ASKED_BEFORE = "its answer is what is decided on; a place that the peer keeps fo
 BESIDE_DECIDING: dict[tuple[str, str], str] = {
     ("EngineWatch.ping", "asyncio.create_task"): SHARED_LOOK,
     ("ProviderSearch._ping", "asyncio.create_task"): SHARED_LOOK,
+    ("SandboxWatch.trial", "asyncio.create_task"): SHARED_LOOK,
     ("Erasures.erase", "await tried behind its save"): FOR_THE_ANSWER,
     ("Erasures.erase", "await asyncio.to_thread(holding, self._data_dir, words) behind its save"): FOR_THE_ANSWER,
     ("MlImages._follow", "self._executor.create"): NOT_RECORDED,

@@ -14,6 +14,7 @@ import pytest
 
 from dms.adapters.service import logs
 from dms.adapters.service.logs import BackgroundHandler, rotating, to_descriptor, to_file
+from dms.process import JsonLines, TerminalLines
 
 
 @pytest.fixture
@@ -117,3 +118,18 @@ def test_a_process_ends_with_its_log_written_or_without_waiting_for_ever(read: b
         else:
             assert process.stdout.readline() == b"out\n"  # it got here with stderr full
         assert process.wait(logs.END_SECONDS + 60) == 0
+
+
+@pytest.mark.parametrize("formatter", [TerminalLines(), JsonLines()], ids=["for a terminal", "for a collector"])
+def test_what_a_stranger_writes_makes_no_line_and_steers_no_terminal(formatter: logging.Formatter) -> None:
+    forged = "a\r\nFAKE 200\x1b[2J\x00\x9b2J\u2028\x7f"
+    try:
+        raise ValueError(forged)
+    except ValueError:
+        failed = sys.exc_info()
+    for cause in (None, failed):
+        record = logging.LogRecord("dms", logging.INFO, "", 1, "asked for %s by %r", (forged, forged), cause)
+        first, *more = formatter.format(record).split("\n")
+        assert all(line.isprintable() and not line.startswith("FAKE") for line in (first, *more[:-1]))
+        assert "FAKE 200" in first, "it is told all the same"
+        assert bool(more) == (cause is not None and isinstance(formatter, TerminalLines))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -45,3 +46,13 @@ def test_the_service_is_what_the_daemon_expects() -> None:
     assert unit["User"] == "nunet"
     assert unit["KillMode"] == "process"  # jobs outlive the daemon
     assert unit["ExecStart"].endswith("--config /etc/nunet/dms_config.json")
+
+
+def test_the_service_may_do_little_enough() -> None:
+    """Score 2.0 of 10, as systemd counts it from the unit alone."""
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager"]
+    done = subprocess.run(
+        [*command, str(DEBIAN / "nunet-dms.service")], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    assert "Overall exposure level for nunet-dms.service" in done.stdout

@@ -14,6 +14,8 @@ export type Provider = Schemas["ProviderCapacity"];
 export type Hardware = Schemas["Provisioned"];
 export type OfferLimits = Schemas["OfferLimits"];
 export type DeviceStatus = Schemas["DeviceStatus"];
+/** What the DMS finds about its own machine. */
+export type Examination = Schemas["ExaminationAnswer"];
 export type DeviceUsage = Schemas["DeviceUsage"];
 export type Sample = Schemas["UsageSample"];
 /** job_id: null for the whole machine's. */

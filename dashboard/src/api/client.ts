@@ -17,11 +17,12 @@ export class ApiError extends Error {
   }
 }
 
-/** position: of the log, that the answer shows; total: of a list, without its page. */
+/** position: of the log, that the answer shows; total: of a list, without its page; tag: the version, where there is one. */
 export interface Answer<T> {
   body: T;
   position: number;
   total: number;
+  tag: string;
 }
 
 type Query = Record<string, string | number | boolean | readonly string[] | null | undefined>;
@@ -44,6 +45,11 @@ export async function send<T>(method: "POST" | "PUT" | "DELETE", path: string, b
   return (await ask<T>(method, address(path, query), body, signal)).body;
 }
 
+/** Replaces what was read with this tag, and nothing newer: a 412 where it was changed meanwhile. */
+export async function replace<T>(path: string, body: unknown, tag: string): Promise<Answer<T>> {
+  return ask<T>("PUT", address(path), body, undefined, { "if-match": tag || "*" });
+}
+
 async function ask<T>(method: string, url: string, body?: unknown, signal?: AbortSignal, headers?: Record<string, string>): Promise<Answer<T>> {
   const late = AbortSignal.timeout(PATIENCE_MS);
   const response = await answered(url, {
@@ -61,6 +67,7 @@ async function ask<T>(method: string, url: string, body?: unknown, signal?: Abor
     body: understood<T>(text),
     position: Number(response.headers.get("x-position") ?? 0),
     total: Number(response.headers.get("x-total") ?? 0),
+    tag: response.headers.get("etag") ?? "",
   };
 }
 

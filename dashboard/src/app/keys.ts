@@ -4,6 +4,7 @@
  */
 import { signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
+import { store, stored } from "./stored";
 
 /** key: as `KeyboardEvent.key` names it, or two of them one after the other ("g j"). does: for the help. */
 export interface Key {
@@ -17,11 +18,11 @@ const SECOND_KEY_MS = 1_500;
 
 /** Those of what is open; the last ones win. */
 export const registered = signal<readonly (readonly Key[])[]>([]);
-export const keysOn = signal(localStorage.getItem(STORED) !== "off");
+export const keysOn = signal(stored("localStorage", STORED) !== "off");
 let [first, firstAt] = ["", 0];
 
 export function switchKeys(on: boolean): void {
-  localStorage.setItem(STORED, on ? "on" : "off");
+  store("localStorage", STORED, on ? "on" : "off");
   keysOn.value = on;
 }
 

@@ -1,6 +1,7 @@
 /** Notifications of the browser, for what ends while one looks elsewhere. Nothing is asked for but on a click. */
 import { signal } from "@preact/signals";
 import { plain } from "./format";
+import { store, stored } from "./stored";
 
 const STORED = "dms.notifications";
 
@@ -11,12 +12,12 @@ export const notices = signal<Notices>(now());
 function now(): Notices {
   if (!("Notification" in globalThis) || !isSecureContext) return "impossible";
   if (Notification.permission === "denied") return "refused";
-  return Notification.permission === "granted" && localStorage.getItem(STORED) === "on" ? "on" : "off";
+  return Notification.permission === "granted" && stored("localStorage", STORED) === "on" ? "on" : "off";
 }
 
 /** On a click only: browsers refuse to ask otherwise. */
 export async function switchNotices(on: boolean): Promise<void> {
-  localStorage.setItem(STORED, on ? "on" : "off");
+  store("localStorage", STORED, on ? "on" : "off");
   if (on && notices.peek() === "off") await Notification.requestPermission();
   notices.value = now();
 }

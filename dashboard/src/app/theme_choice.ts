@@ -1,15 +1,17 @@
+import { store, stored } from "./stored";
+
 /** Which theme was chosen: `system` follows the operating system. */
 export type Theme = "system" | "light" | "dark";
 
 const KEY = "dms.theme";
 
 export function storedTheme(): Theme {
-  const found = localStorage.getItem(KEY);
+  const found = stored("localStorage", KEY);
   return found === "light" || found === "dark" ? found : "system";
 }
 
 export function storeTheme(theme: Theme): void {
-  localStorage.setItem(KEY, theme);
+  store("localStorage", KEY, theme);
   applyTheme(theme);
 }
 

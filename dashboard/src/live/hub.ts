@@ -4,8 +4,8 @@ import { fits, type EventsWanted, type FromPage, type FromServer, type Link, typ
 /** Events kept for pages that join a moment after their snapshot. */
 const KEPT_EVENTS = 2_000;
 const SHARED = "shared";
-/** How often pages are told how fresh the line is, though it only ages. */
-const LINK_MS = 200;
+/** The shortest time between two words on how fresh the line is. The first news after a pause is told at once. */
+const LINK_MS = 100;
 export const TICK_MS = 5_000;
 /** A page that answers none of so many ticks is gone, or sleeps: when it wakes it joins again where it stood. */
 const SILENT_TICKS = 12;
@@ -42,6 +42,7 @@ export class Hub {
   private caughtUp = false;
   private nextTab = 0;
   private linkTold: Link["state"] | null = null;
+  private linkToldMs = Number.NEGATIVE_INFINITY;
   private linkTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(open: () => SocketLike, private readonly keptEvents = KEPT_EVENTS) {
@@ -162,13 +163,14 @@ export class Hub {
       this.connection.subscribe(SHARED, { subscribe: "events", after: link.position });
     }
     if (link.state !== this.linkTold) this.tellLink();
-    else this.linkTimer ??= setTimeout(() => this.tellLink(), LINK_MS);
+    else this.linkTimer ??= setTimeout(() => this.tellLink(), Math.max(0, this.linkToldMs + LINK_MS - performance.now()));
   }
 
   private tellLink(): void {
     clearTimeout(this.linkTimer);
     this.linkTimer = undefined;
     this.linkTold = this.connection.link.state;
+    this.linkToldMs = performance.now();
     for (const port of this.tabs.keys()) port.post(this.freshness);
   }
 }

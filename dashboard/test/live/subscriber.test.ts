@@ -175,7 +175,7 @@ describe("pages that share one line", () => {
     expect(server.living[0]?.names).toEqual(["shared"]);
   });
 
-  it("are told how fresh the line is, at most a few times a second", () => {
+  it("are told how fresh the line is, at most ten times a second", () => {
     const { server, page } = started();
     read(page, { subscribe: "events", after: 10 });
     settle(server, [page]);
@@ -191,7 +191,24 @@ describe("pages that share one line", () => {
       vi.advanceTimersByTime(10);
     }
     expect(told).toBeGreaterThan(2);
-    expect(told).toBeLessThan(8);
+    expect(told).toBeLessThan(12);
+  });
+
+  it("are told of an event's position with the event, not with the next one", () => {
+    const { server, page } = started();
+    read(page, { subscribe: "events", after: 10 });
+    settle(server, [page]);
+    const positions: number[] = [];
+    const hub = new Hub(server.open);
+    hub.join({ post: (message) => void ("link" in message && positions.push(message.link.position)) });
+    server.sockets.at(-1)?.decided();
+    for (const position of [11, 12, 13]) {
+      vi.advanceTimersByTime(1000);
+      server.commit("job.submitted", "j1");
+      server.living.forEach((socket) => socket.names.forEach((name) => socket.serve(name, Infinity)));
+      vi.advanceTimersByTime(1);
+      expect(positions.at(-1)).toBe(position);
+    }
   });
 });
 

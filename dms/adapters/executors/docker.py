@@ -16,11 +16,13 @@ from docker import APIClient
 from msgspec.structs import replace
 
 from dms.adapters.executors.calls import EngineCalls
+from dms.adapters.executors.canary import SandboxTrials
 from dms.adapters.executors.containers import UNTIL_KILLED_SECONDS, Containers, check_job_id, execution_of
 from dms.adapters.executors.docker_settings import DockerSettings
 from dms.adapters.executors.driver_errors import our_errors_only
 from dms.adapters.executors.engine import DEFAULT_BASE_URL, Engine, EngineAddress, engine_address
 from dms.adapters.executors.engine_attach import Attached
+from dms.adapters.executors.engine_facts import facts_of
 from dms.adapters.executors.engine_images import EngineImages, image_volumes
 from dms.adapters.executors.engine_memory import EngineMemory
 from dms.adapters.executors.engine_output import OUTPUT_LOST, OutputReader
@@ -58,9 +60,11 @@ from dms.application.ports import (
     PackedWorkspace,
     PreparedImage,
     PullProgress,
+    SandboxTrial,
     Secrets,
     Usage,
 )
+from dms.domain.engine_facts import EngineFacts
 from dms.domain.network import Network
 from dms.domain.results import EVERYTHING, Selection
 from dms.domain.run_end import EndedBy
@@ -98,6 +102,7 @@ class DockerExecutor:
         self._rooms = _rooms(node_id, settings, address, self._calls, self._containers)
         self._gateways = Gateways(node_id, self._calls, settings.gateways)
         self._trial = NetworkTrial(node_id, self._calls, self._gateways)
+        self._sandbox = SandboxTrials(node_id, self._calls, self._containers, settings.limits, settings.sandbox_accept)
         self._locks: dict[str, asyncio.Lock] = {}
 
     def objection(self, spec: ExecutionSpec) -> str:
@@ -115,6 +120,12 @@ class DockerExecutor:
         if self._settings.network == "none":
             return NetworkGiven(network=Network.NONE, reason="job.network is none")
         return await self._trial.result()
+
+    async def try_sandbox(self) -> SandboxTrial:
+        return await self._sandbox.result()
+
+    async def engine_facts(self) -> EngineFacts | None:
+        return await self._calls.ask("tell of itself", facts_of)
 
     async def network_use(self, job_id: str) -> NetworkUse | None:
         mark = _gateway_of(await self._containers.find(job_id))
@@ -281,7 +292,7 @@ class DockerExecutor:
     async def list_jobs(self) -> Sequence[str]:
         gateways = set(await self._gateways.jobs()) - self._trial.running
         found = {*await self._containers.jobs(), *await self._rooms.jobs(), *gateways}
-        return sorted(found - self._rooms.trials)
+        return sorted(found - self._rooms.trials - self._sandbox.running)
 
     async def close(self) -> None:
         await self._memory.close()

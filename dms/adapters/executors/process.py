@@ -45,12 +45,14 @@ from dms.application.ports import (
     OutputLine,
     PackedWorkspace,
     PreparedImage,
+    SandboxTrial,
     Secrets,
     Usage,
 )
 from dms.clock import machine_clock
 from dms.disk import make_folder, write_file
 from dms.domain.decoding import UNREADABLE
+from dms.domain.engine_facts import EngineFacts
 from dms.domain.network import Network
 from dms.domain.results import EVERYTHING, Selection
 from dms.domain.run_end import EndedBy
@@ -101,6 +103,13 @@ class ProcessExecutor:
         if self._gives_internet:
             return NetworkGiven(network=Network.INTERNET)
         return NetworkGiven(network=Network.NONE, reason="job.network is none")
+
+    async def try_sandbox(self) -> SandboxTrial:
+        """There is none."""
+        return SandboxTrial()
+
+    async def engine_facts(self) -> EngineFacts | None:
+        return None
 
     async def network_use(self, job_id: str) -> NetworkUse | None:
         """A process's is the machine's, where nobody counts it."""

@@ -9,8 +9,11 @@ from pathlib import Path
 import base58
 from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
+    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
@@ -20,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 from dms.disk import create_file, make_folder
 from dms.errors import ConfigError
 from dms.key_file import read_key
+from dms.passphrase import Passphrase
 
 WHAT = "The node's key file"
 _TITLE = "NuNet DMS node key, format 2: keep it secret. Peer: "
@@ -50,11 +54,16 @@ class Identity:
         return cls.load(path) or cls.create(path)
 
     @classmethod
-    def load(cls, path: Path, expected: str = "") -> Identity | None:
+    def load(cls, path: Path, expected: str = "", passphrase: Passphrase | None = None) -> Identity | None:
         """The identity in the key file; None when there is none. expected: the peer that it should be, for the message.
-        Raises ConfigError."""
+        passphrase: asked for only when the key is encrypted. Raises ConfigError."""
         found = read_key(path, WHAT)
-        return None if found is None else cls(_read(path, found, expected))
+        return None if found is None else cls.read(path, found, expected, passphrase)
+
+    @classmethod
+    def read(cls, path: Path, text: bytes, expected: str = "", passphrase: Passphrase | None = None) -> Identity:
+        """Of a key file's content; path: for the messages. Raises ConfigError."""
+        return cls(_read(path, text, expected, passphrase))
 
     @classmethod
     def create(cls, path: Path) -> Identity:
@@ -68,6 +77,10 @@ class Identity:
         if made is None:
             raise ConfigError(f"{WHAT} {path} was removed as soon as it was made.")
         return made
+
+    def text(self, passphrase: bytes | None = None) -> bytes:
+        """The content of its key file, encrypted where there is a passphrase."""
+        return _text(self._key, BestAvailableEncryption(passphrase) if passphrase else NoEncryption())
 
     def seed(self) -> bytes:
         """The 32 secret bytes, for the libp2p host alone."""
@@ -116,28 +129,65 @@ def _peer_id(key: Ed25519PublicKey) -> str:
     return encoded.decode()
 
 
-def _text(key: Ed25519PrivateKey) -> bytes:
+def is_encrypted(text: bytes) -> bool:
+    """Whether a key file's content has a passphrase."""
+    return b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in text
+
+
+def peer_named_in(text: bytes) -> str:
+    """By the title of a key file's content, which anybody who can read it can read; empty in an older one."""
+    named = _NAMED.match(text)
+    return named[1].decode() if named else ""
+
+
+_PLAIN = NoEncryption()
+
+
+def _text(key: Ed25519PrivateKey, encryption: KeySerializationEncryption = _PLAIN) -> bytes:
     """The key file: PEM (PKCS #8), and before it a title. Any 32 bytes are some key, so the peer id there is what tells
     a damaged one."""
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
     return f"{_TITLE}{_peer_id(key.public_key())}\n".encode() + pem
 
 
-def _read(path: Path, text: bytes, expected: str) -> Ed25519PrivateKey:
+def _read(path: Path, text: bytes, expected: str, passphrase: Passphrase | None) -> Ed25519PrivateKey:
     """Raises ConfigError. Files of older versions have no title, only the key."""
-    named = _NAMED.match(text)
-    peer_id = expected or (named[1].decode() if named else "")
+    peer_id = expected or peer_named_in(text)
     broken = (
         f"{WHAT} {path} is damaged{f': it should be the key of peer {peer_id}' if peer_id else ''}. Restore it from a "
         "backup to keep this node's identity, or give that up: nunet offboard --forget-identity"
     )
+    encrypted = is_encrypted(text)
     try:
-        key = load_pem_private_key(text, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as error:  # not PEM; encrypted; other bytes
+        key = _opened(path, text, passphrase) if encrypted else load_pem_private_key(text, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as error:  # not PEM; other bytes
         raise ConfigError(f"{broken}.") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigError(f"{broken}. (It holds a key of another kind: {type(key).__name__}.)")
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    if text.split() not in (_text(key).split(), pem.split()):
+    if not (peer_named_in(text) == _peer_id(key.public_key()) if encrypted else _is_text_of(key, text)):
         raise ConfigError(f"{broken}. (The key in it is that of peer {_peer_id(key.public_key())}.)")
     return key
+
+
+def _is_text_of(key: Ed25519PrivateKey, text: bytes) -> bool:
+    """Whether nothing in it is changed."""
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return text.split() in (_text(key).split(), pem.split())
+
+
+def _opened(path: Path, text: bytes, passphrase: Passphrase | None) -> PrivateKeyTypes:
+    """Of an encrypted one. Raises ConfigError."""
+    secret = passphrase.read() if passphrase else None
+    if passphrase is None or secret is None:
+        raise ConfigError(
+            f"{WHAT} {path} has a passphrase, and none is given: name a file that holds it in "
+            "general.key_passphrase_file, hand it over as the systemd credential node.key.passphrase, or start the DMS "
+            "at a terminal, which asks for it."
+        )
+    try:
+        return load_pem_private_key(text, password=secret)
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as error:
+        raise ConfigError(
+            f"{WHAT} {path} can't be opened with the passphrase from {passphrase.source}: it is not its passphrase, or "
+            "the file is damaged. Nothing was changed. Give the right one, or restore the file from a backup."
+        ) from error

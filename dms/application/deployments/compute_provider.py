@@ -30,6 +30,7 @@ from dms.application.device.engine import EngineWatch
 from dms.application.device.gpus import GpuWatch, LookAtGpus
 from dms.application.device.network import NetworkWatch
 from dms.application.device.refusals import Refusals
+from dms.application.device.sandbox import SandboxWatch
 from dms.application.inputs.input_keeper import InputKeeper
 from dms.application.loops import Loops
 from dms.application.network.acquaintances import Acquaintances
@@ -105,11 +106,12 @@ class ComputeProvider:
         self.leftovers = Leftovers(log, executor, self._furnishing, device.reservations)
         unfit = "" if confined or run_unconfined_for_peers else UNCONFINED
         self._engine = EngineWatch(executor, device, self.leftovers.sweep, loops, unfit)
+        self.sandbox = SandboxWatch(log, executor, device, self._engine.ping, loops)
+        self._engine.on_return(self.sandbox.owe_trial)
         self.preflights = Preflights(
             log, device, executor, self._engine, self._admission, self._holds, refusals, signer.peer_id, budgets
         )
-        self._gpus = GpuWatch(device, loops)
-        self._network = NetworkWatch(log, executor, device, loops)
+        self._gpus, self._network = GpuWatch(device, loops), NetworkWatch(log, executor, device, loops)
         endings = Endings(log, outputs, checkpoints, results)
         self.usage = UsageWatch(executor, device.usage, device.read_gpus, clock, loops)
         supervision = Supervision(log, executor, outputs, checkpoints, endings, clock, self.usage)
@@ -149,6 +151,7 @@ class ComputeProvider:
         await self._engine.start()
         self._gpus.start()
         await self._network.start()
+        await self.sandbox.start()
         try:
             if await self.leftovers.sweep(checks=True):
                 self._engine.owe_sweep()
@@ -165,6 +168,7 @@ class ComputeProvider:
         await self._engine.close()
         await self._gpus.close()
         await self._network.close()
+        await self.sandbox.close()
         await self._checkpoints.close()
         await self._results.close()
 

@@ -9,11 +9,11 @@ from decimal import Decimal
 
 import msgspec
 
-from dms.application.ports import EventLog, Hardware, Usage
+from dms.application.ports import EventLog, Hardware, SandboxTrial, Usage
 from dms.domain.device import Capacity, Device, Offer, check_offer
 from dms.domain.device_policy import DevicePolicy
 from dms.domain.directory import Offering
-from dms.domain.features import INTERNET, UNDERSTOOD, WORKSPACE
+from dms.domain.features import INTERNET, SANDBOX, UNDERSTOOD, WORKSPACE
 from dms.domain.gpus import GpuReading, recorded_anew, vram_total
 from dms.domain.image import parse_image
 from dms.domain.network import Network
@@ -104,6 +104,8 @@ class DeviceService:
         found = {*self._features}
         if device.network == Network.INTERNET:
             found.add(INTERNET)
+        if device.sandbox and not device.sandbox_trouble:
+            found.add(SANDBOX)
         if not self.workspace_trouble:
             found.add(WORKSPACE)
         return tuple(sorted(found))
@@ -215,6 +217,13 @@ class DeviceService:
         """Whether that is news. network: the most that a job is given. reason: why it is no more."""
         device = self.state
         changed = device.give_network(network, reason)
+        await self._log.save(device)
+        return changed
+
+    async def see_sandbox(self, trial: SandboxTrial) -> bool:
+        """Whether that is news."""
+        device = self.state
+        changed = device.see_sandbox(trial.engine, trial.rows)
         await self._log.save(device)
         return changed
 

@@ -1,6 +1,6 @@
-"""Whether the container engine answers: asked before a deployment is accepted, and now and then so that
-the network does not send jobs to a machine whose engine is away. Once it is back, what could not be removed
-meanwhile is."""
+"""Whether the container engine answers, and keeps jobs in as it should: asked before a deployment is accepted, and now
+and then so that the network does not send jobs to a machine whose engine is away. Once it is back, what could not be
+removed meanwhile is."""
 
 from __future__ import annotations
 
@@ -40,12 +40,17 @@ class EngineWatch:
     ) -> None:
         self._executor, self._device, self._sweep = executor, device, sweep
         self._loops, self._unfit = loops, unfit
+        self._on_return: Callable[[], None] = lambda: None
         self._owed = self._away = False
         self._owing = asyncio.Event()
         self._looks_to_wait, self._backoff = 0, Backoff(*SWEEP_LOOKS)  # what can't be removed is not tried every time
         self._looking: Loop | None = None
         self._trying: Loop | None = None
         self._pinging: asyncio.Task[None] | None = None
+
+    def on_return(self, react: Callable[[], None]) -> None:
+        """Calls `react` each time that the engine answers again."""
+        self._on_return = react
 
     async def start(self) -> None:
         try:
@@ -86,10 +91,12 @@ class EngineWatch:
     async def _ping(self) -> None:
         absence = await self._absence()
         same_absence = self._away and bool(absence)
+        if self._away and not absence:
+            self._on_return()
         self._owed, self._away = self._owed or bool(absence), bool(absence)
         if same_absence and self._device.state.hindrance:
             return  # its first words stand: each try may have others, and nothing has changed
-        reason = self._unfit or absence
+        reason = self._unfit or absence or self._device.state.sandbox_trouble
         if await self._device.hinder(reason):
             level = logging.WARNING if reason else logging.INFO
             log.log(level, "jobs of peers: %s", reason or "taken again", extra={"action": "engine_changed"})

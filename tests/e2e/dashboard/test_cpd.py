@@ -71,6 +71,7 @@ async def test_a_machine_is_offboarded_and_onboarded_in_the_page(dmses: Dmses, p
     await expect(form).to_contain_text("an address of Cardano, typed without a mistake")
     await onboard.click()
     await expect(taking(page)).to_contain_text("taking jobs")
+    await expect(page.get_by_test_id("sandbox")).to_contain_text("13 of 13 tests passed, Docker")
     assert (await dmses.provider.get("/onboarding/metadata"))["reserved"]["cpu"] == int(whole["cpu"] * 0.8)
 
 
@@ -198,6 +199,24 @@ async def test_a_denied_image_is_refused_with_its_reason(dmses: Dmses, pages: Wa
     await save.click()
     await expect(save).to_have_attribute("title", "Nothing is changed.")
     assert (await dmses.provider.get("/device/policy"))["images"] == {"allow": [], "deny": []}
+
+
+async def test_lists_that_were_changed_elsewhere_are_not_saved_over(dmses: Dmses, pages: Watched) -> None:
+    page = await pages.open(f"{dmses.provider.url}/dashboard/cp/settings")
+    lists, images = page.get_by_test_id("policy"), page.get_by_label("Images refused")
+    empty: dict[str, list[str]] = {"allow": [], "deny": []}
+    pages.allowed.append("412 (Precondition Failed)")
+    await images.fill("mine/image")
+    await dmses.provider.put("/device/policy", {"images": empty | {"deny": ["their/image"]}, "peers": empty})
+    await expect(lists).to_contain_text("changed elsewhere meanwhile")
+    await expect(images).to_have_value("mine/image")
+    await lists.get_by_role("button", name="Save lists").click()
+    await expect(lists).to_contain_text("read them again")
+    assert (await dmses.provider.get("/device/policy"))["images"]["deny"] == ["their/image"]
+    await lists.get_by_role("button", name="Show them instead of mine").click()
+    await expect(images).to_have_value("their/image")
+    await dmses.provider.put("/device/policy", {"images": empty, "peers": empty})
+    await expect(images).to_have_value("")
 
 
 async def refused(requester: Dms) -> str:

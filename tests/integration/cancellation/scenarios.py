@@ -118,6 +118,10 @@ async def with_a_gpu_added(world: World) -> None:
     world.hardware.gpus = (GPU,)
 
 
+async def with_a_weak_sandbox(world: World) -> None:
+    world.weaken_sandbox()
+
+
 # --- what is to come of it -------------------------------------------------------------------------------
 def no_job_left(world: World) -> bool:
     jobs = world.jobs()
@@ -205,6 +209,10 @@ async def give_results_note(world: World) -> Any:
     return await world.send(RESULTS, ResultsNote(job_id=world.key, sha256=SHA))
 
 
+async def give_examination(world: World) -> Any:
+    return (await world.provider.doctor.examine()).sandbox
+
+
 SP, CP, DEVICE, FILES, MONEY = (
     "ServiceProvider", "ComputeProvider", "DeviceService", "Transfers", "Transactions",
 )  # fmt: skip
@@ -262,6 +270,11 @@ SCENARIOS: dict[Method, Scenario] = {
         with_a_gpu_added,
         lambda w: w.provider.device.see_gpus(),
         lambda w: len(w.provider.device.gpus_left()) == 1 and w.is_told(),
+    ),
+    Method("Doctor", "examine"): Scenario(
+        with_a_weak_sandbox,
+        give_examination,
+        lambda w: bool(w.provider.device.state.sandbox_trouble) and w.is_told(),
     ),
     Method("Directory", "forget"): Scenario(
         nothing, lambda w: w.requester.directory.forget(w.provider_id), lambda w: w.told() is None

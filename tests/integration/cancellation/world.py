@@ -17,7 +17,7 @@ import msgspec
 from dms.adapters.funding.trust import TrustCheck
 from dms.adapters.p2p.identity import Identity
 from dms.application.network.messages import DEPLOYMENT_REQUEST, DeploymentAnswer, DeploymentRequest
-from dms.application.ports import PaymentClaim
+from dms.application.ports import PaymentClaim, SandboxTrial
 from dms.bootstrap import Overrides, build
 from dms.config import Files, General, P2p, Rest, Settings, Strangers
 from dms.config import Job as JobSettings
@@ -28,6 +28,7 @@ from dms.domain.directory import Offering, Provider
 from dms.domain.event import Recorded, new_id
 from dms.domain.hold import Hold
 from dms.domain.job import FundStatus, Job, JobState
+from dms.domain.sandbox import not_started
 from tests.fixtures.histories import request
 from tests.fixtures.memory_network import MemoryLine, MemoryNetwork
 from tests.fixtures.waiting import wait_for
@@ -152,6 +153,15 @@ class World:
         path = self.shared / "letter.txt"
         path.write_text("hello")
         return await self.requester.transfers.offer(self.provider_id, path, caller_is_local=True)
+
+    def weaken_sandbox(self) -> None:
+        """As a test container would find it from now on."""
+
+        async def tried() -> SandboxTrial:
+            await asyncio.sleep(0)
+            return SandboxTrial(engine="Docker 20.10.24", rows=not_started("no runtime"))
+
+        setattr(self._provider.parts.executor, "try_sandbox", tried)  # noqa: B010  # of this object alone
 
     # --- what came of it ----------------------------------------------------------------------------------
     async def containers(self) -> int:

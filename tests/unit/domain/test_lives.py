@@ -102,7 +102,7 @@ DEVICE_PARTS = {
     "idle": "( <DefaultProviderChanged> | <PolicyChanged> | <Hindered> | <Unhindered> | <Offboarded> )*",
     "onboarded": """( <Onboarded> | <PaymentAddressChanged> | <ResourcesChanged> | <GpusChanged>
         | <AvailabilityChanged> | <DefaultProviderChanged> | <Hindered> | <Unhindered>
-        | <NetworkChanged> | <PolicyChanged> )*""",
+        | <NetworkChanged> | <SandboxTested> | <PolicyChanged> )*""",
 }
 ONCE = {
     Deployment: (

@@ -9,6 +9,7 @@ import { useDoing } from "../../components/action";
 import { Trouble } from "../../components/parts";
 import { Press } from "../../components/press";
 import { takingJobs } from "./reasons";
+import { Sandbox } from "./sandbox";
 import type { DeviceStatus, Provider } from "../../api/answers";
 
 export function Availability({ row }: { row: Provider }) {
@@ -22,6 +23,7 @@ export function Availability({ row }: { row: Provider }) {
       </div>
       {reasons.length > 0 && <ul class="reasons" aria-label="Why no jobs are taken">{reasons.map((reason) => <li>{plain(reason)}</li>)}</ul>}
       {remarks.map((remark) => <p class="faint">{plain(remark)}</p>)}
+      <Sandbox />
       <p class="faint">At least {ntx(row.ntx_price)} a minute, channel {plain(row.channel)}{row.network && <>, jobs’ network: {plain(row.network)}</>}.</p>
     </div>
   );

@@ -1,7 +1,7 @@
 /** Which images and peers are taken or refused; it holds beside the configuration file. */
-import { useId } from "preact/hooks";
+import { useEffect, useId } from "preact/hooks";
 import { useSignal } from "@preact/signals";
-import { send } from "../../api/client";
+import { replace, type Answer } from "../../api/client";
 import type { Policy } from "../../api/answers";
 import { useView } from "../../app/view";
 import { Action, useDoing } from "../../components/action";
@@ -17,7 +17,7 @@ const TITLES: Record<ListName, string> = {
 
 export function PolicyLists() {
   const policy = useView<Policy>("/device/policy", { types: ["device.*"] });
-  const found = policy.answer.value?.body;
+  const found = policy.answer.value;
   return (
     <div class="card" data-testid="policy">
       <h2>Whose jobs are taken</h2>
@@ -27,27 +27,44 @@ export function PolicyLists() {
         refused peer nothing is taken: no job, no file, no chat.
       </p>
       <Trouble text={policy.error.value} retry={policy.reload} />
-      {found && <PolicyForm key={JSON.stringify(textsOf(found))} policy={found} />}
+      {found && <PolicyForm newest={found} />}
     </div>
   );
 }
 
-function PolicyForm({ policy }: { policy: Policy }) {
-  const before = textsOf(policy);
-  const texts = useSignal<Texts>(before);
+/** What one types stays while others change the lists, and is not saved over what they did. */
+function PolicyForm({ newest }: { newest: Answer<Policy> }) {
+  const read = useSignal(newest);
+  const replaced = useSignal(""); // the tag of what this form replaced, until the view has seen it
+  const texts = useSignal<Texts>(textsOf(newest.body));
   const { busy, trouble, run } = useDoing();
+  const take = (answer: Answer<Policy>) => void ([read.value, texts.value] = [answer, textsOf(answer.body)]);
   const wrong = LIST_NAMES.map((name) => wrongList(name, texts.value[name])).find((one) => one !== "") ?? "";
-  const same = samePolicy(policyOf(texts.value), policyOf(before));
-  const save = () => run(async () => void (await send("PUT", "/device/policy", policyOf(texts.value))));
+  const same = samePolicy(policyOf(texts.value), read.value.body);
+  const isOld = ![read.value.tag, replaced.value].includes(newest.tag);
+  useEffect(() => {
+    if (newest.tag === read.value.tag) replaced.value = "";
+    else if (isOld && same) take(newest);
+  }, [newest, isOld, same]);
+  const save = () => run(async () => {
+    const answer = await replace<Policy>("/device/policy", policyOf(texts.value), read.value.tag);
+    replaced.value = read.value.tag;
+    take(answer);
+  });
   return (
     <form class="wide" onSubmit={(event) => event.preventDefault()}>
       <div class="lists">
         {LIST_NAMES.map((name) => <EntriesField key={name} name={name} text={texts.value[name]} onChange={(text) => (texts.value = { ...texts.value, [name]: text })} />)}
       </div>
       <Trouble text={trouble.value} />
+      {isOld && !same && (
+        <p class="trouble" role="alert">
+          The lists were changed elsewhere meanwhile. <button type="button" onClick={() => take(newest)}>Show them instead of mine</button>
+        </p>
+      )}
       <p class="row">
         <Action kind="primary" busy={busy.value} hindrance={wrong || (same ? "Nothing is changed." : "")} onClick={() => void save()}>Save lists</Action>
-        {!same && <button type="button" onClick={() => (texts.value = before)}>Undo</button>}
+        {!same && <button type="button" onClick={() => (texts.value = textsOf(read.value.body))}>Undo</button>}
       </p>
     </form>
   );

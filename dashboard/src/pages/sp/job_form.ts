@@ -1,6 +1,7 @@
 /** The job form's state: the draft, what is wrong with it, and what asking for it would be answered with just now. */
 import { computed, effect, signal, type ReadonlySignal } from "@preact/signals";
 import { ApiError, failure, get, send } from "../../api/client";
+import { store, stored } from "../../app/stored";
 import { forStorage, fromRequest, ofDraft, restored, toRequest, type Draft } from "../../domain/job_draft";
 import { findings, type Finding, type Schema } from "../../domain/json_schema";
 import type { DryRun, Quote, RequestAgain } from "../../api/answers";
@@ -17,7 +18,7 @@ export type Offer =
   | { state: "failed"; text: string };
 
 export class JobForm {
-  readonly draft = signal<Draft>(stored());
+  readonly draft = signal<Draft>(kept());
   readonly schema = signal<Schema | null>(null);
   readonly offer = signal<Offer>({ state: "none" });
   readonly error = signal("");
@@ -43,7 +44,7 @@ export class JobForm {
   start(): () => void {
     void this.readSchema();
     const ends = [
-      effect(() => sessionStorage.setItem(STORED, JSON.stringify(forStorage(this.draft.value)))),
+      effect(() => store("sessionStorage", STORED, JSON.stringify(forStorage(this.draft.value)))),
       effect(() => this.changed(this.draft.value, this.schema.value)),
     ];
     return () => {
@@ -142,9 +143,9 @@ export class JobForm {
   }
 }
 
-function stored(): Draft {
+function kept(): Draft {
   try {
-    return restored(JSON.parse(sessionStorage.getItem(STORED) ?? "null"));
+    return restored(JSON.parse(stored("sessionStorage", STORED) ?? "null"));
   } catch {
     return restored(null);
   }

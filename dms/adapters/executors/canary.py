@@ -1,0 +1,174 @@
+"""Tries the sandbox of jobs from inside: one container with the very profile that jobs get, whose program knocks on
+what must be closed (`canary_program`). Its bounds are smaller than a job's, so that a try costs little.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import secrets
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from docker import APIClient
+from docker.errors import ImageNotFound
+from msgspec.structs import replace
+
+from dms.adapters.executors.calls import EngineCalls
+from dms.adapters.executors.canary_program import (
+    NAMESPACES,
+    ROOT_PATH,
+    SETUID_PATH,
+    Bounds,
+    Canary,
+    effective_user_program,
+)
+from dms.adapters.executors.containers import Containers
+from dms.adapters.executors.engine_facts import facts_of
+from dms.adapters.executors.profile import LABEL_PART, WORKSPACE, ContainerLimits, container_config, workspace_mb
+from dms.adapters.executors.syscall_program import MACHINES
+from dms.application.ports import ExecutionSpec, SandboxTrial
+from dms.domain.check import Check
+from dms.domain.engine_facts import EngineFacts
+from dms.domain.sandbox import Asked, not_started, rows_of
+from dms.errors import ExecutionError, NotFound
+
+REPOSITORY = "dms-canary"
+TRIAL_PREFIX = "sandbox-trial-"  # in place of a job's id
+MEMORY_MB, MOST_PROCESSES, SHM_MB = 64, 96, 16
+_RUN_SECONDS = 20.0
+_KILLED = 137  # by SIGKILL, as the kernel ends what takes too much memory
+_MACHINE_OF = {"amd64": "x86_64", "arm64": "aarch64"}  # by the engine's name of it
+
+
+class Ended:
+    """As the engine says of the container's state."""
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self.exit_code = int(state.get("ExitCode") or 0)
+        self.for_memory = bool(state.get("OOMKilled")) or self.exit_code == _KILLED
+
+
+class SandboxTrials:
+    """accepted: names of rows whose failure the owner accepts."""
+
+    def __init__(
+        self,
+        node_id: str,
+        calls: EngineCalls,
+        containers: Containers,
+        limits: ContainerLimits,
+        accepted: tuple[str, ...] = (),
+    ) -> None:
+        self._node_id, self._calls, self._containers, self._accepted = node_id, calls, containers, accepted
+        self._limits = replace(limits, pids=min(limits.pids, MOST_PROCESSES), shm_mb=min(limits.shm_mb, SHM_MB))
+        self.running: set[str] = set()  # ids that stand in for a job's: not what a crash left
+
+    async def result(self) -> SandboxTrial:
+        """Raises ExecutorUnavailable."""
+        facts = await self._calls.ask("tell of itself", facts_of)
+        machine = _MACHINE_OF.get(facts.architecture, facts.architecture)
+        if machine not in MACHINES:
+            return SandboxTrial(engine=facts.name, rows=())
+        spec = self._spec()
+        bounds = _bounds(spec, self._limits)
+        canary = Canary(machine, bounds)
+        self.running.add(spec.job_id)
+        try:
+            told, ended = await self._run(spec, machine, canary)
+        except (ExecutionError, NotFound) as error:
+            return SandboxTrial(engine=facts.name, rows=not_started(str(error)))
+        finally:
+            self.running.discard(spec.job_id)
+        return SandboxTrial(engine=facts.name, rows=self._judge(canary, bounds, facts, told, ended))
+
+    def _judge(
+        self, canary: Canary, bounds: Bounds, facts: EngineFacts, told: bytes, ended: Ended
+    ) -> tuple[Check, ...]:
+        found = canary.read(
+            told, killed_for_memory=ended.for_memory, outside=own_namespaces(), host_kernel=facts.kernel
+        )
+        if found is None:
+            return not_started(f"the test container ended before it told anything (exit code {ended.exit_code})")
+        return rows_of(found, bounds.asked, self._accepted)
+
+    def _spec(self) -> ExecutionSpec:
+        return ExecutionSpec(
+            job_id=f"{TRIAL_PREFIX}{secrets.token_hex(8)}",
+            node_id=self._node_id,
+            image=REPOSITORY,
+            arguments=(),
+            cpu_mhz=self._limits.core_mhz,
+            memory_mb=MEMORY_MB,
+        )
+
+    async def _run(self, spec: ExecutionSpec, machine: str, canary: Canary) -> tuple[bytes, Ended]:
+        """What it told, and how it ended."""
+        image = await self._calls.work("import the test image", lambda api: _import(api, machine, canary.elf()))
+        try:
+            container = await self._containers.create(spec.job_id, lambda api: self._config(api, spec, image))
+            await self._calls.work("start the test container", lambda api: api.start(container))
+            if not await self._containers.exits_within(container, _RUN_SECONDS):
+                raise ExecutionError(f"the test container does not end within {_RUN_SECONDS:g} s")
+            found = await self._containers.described(container) or {}
+            told = await self._calls.ask("read the test container's output", lambda api: _output(api, container))
+        finally:
+            await self._containers.remove(spec.job_id)
+        return told, Ended(found.get("State", {}))
+
+    def _config(self, api: APIClient, spec: ExecutionSpec, image: str) -> dict[str, Any]:
+        return container_config(api, spec, self._limits, image, "SIGKILL", (), ())
+
+
+def own_namespaces() -> Mapping[str, str]:
+    """By kind, as /proc names them; those that this process may not see are left out."""
+    found = {}
+    for kind in NAMESPACES:
+        try:
+            found[kind] = str(Path(f"/proc/self/ns/{kind}").readlink())
+        except OSError:
+            continue
+    return found
+
+
+def _bounds(spec: ExecutionSpec, limits: ContainerLimits) -> Bounds:
+    asked = Asked(
+        processes=limits.pids,
+        memory_mb=spec.memory_mb,
+        open_files=limits.open_files,
+        image_user=limits.image_user,
+        writable_root=limits.writable_root,
+    )
+    half = workspace_mb(spec)
+    return Bounds(asked=asked, scratch={"/tmp": half, WORKSPACE: half, "/dev/shm": limits.shm_mb})  # noqa: S108
+
+
+def _output(api: APIClient, container: str) -> bytes:
+    return bytes(api.logs(container, stdout=True, stderr=False))
+
+
+def _import(api: APIClient, machine: str, program: bytes) -> str:
+    """Its name; imported if it is not there."""
+    content = _file_system(program, effective_user_program(machine))
+    tag = hashlib.sha256(content).hexdigest()[:16]
+    try:
+        api.inspect_image(f"{REPOSITORY}:{tag}")  # type: ignore[no-untyped-call]  # of types-docker
+    except ImageNotFound:
+        changes = ['ENTRYPOINT ["/canary"]', f"LABEL {LABEL_PART}=canary"]
+        api.import_image_from_data(content, repository=REPOSITORY, tag=tag, changes=changes)
+    return f"{REPOSITORY}:{tag}"
+
+
+def _file_system(program: bytes, setuid: bytes) -> bytes:
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as tar:
+        for name, mode, content in (("canary", 0o755, program), (SETUID_PATH.lstrip("/"), 0o4755, setuid)):
+            file = tarfile.TarInfo(name)
+            file.mode, file.size = mode, len(content)
+            tar.addfile(file, io.BytesIO(content))
+        folder = tarfile.TarInfo(ROOT_PATH.lstrip("/"))
+        folder.type, folder.mode = tarfile.DIRTYPE, 0o777
+        tar.addfile(folder)
+    return whole.getvalue()

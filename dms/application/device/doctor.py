@@ -1,0 +1,74 @@
+"""Examines this machine: what keeps jobs in, and what a DMS needs of its clock, disks, engine and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from dms.application.device.sandbox import LoneSandbox, SandboxWatch
+from dms.application.ports import Executor, MachineReader, SandboxTrial
+from dms.domain.check import Check, worst
+from dms.domain.engine_facts import EngineFacts
+from dms.domain.machine_checks import address_row, engine_rows, machine_rows
+from dms.domain.sandbox import trouble_of
+from dms.errors import ExecutionError, ExecutorUnavailable
+
+
+class Examination(Struct, frozen=True, kw_only=True):
+    """verdict: the worst of all rows. trouble: why no job of a peer is taken for it; empty when they are. sandbox: what
+    was tried from inside of a container; machine: the rest."""
+
+    verdict: str
+    trouble: str
+    engine: str
+    sandbox: tuple[Check, ...]
+    machine: tuple[Check, ...]
+
+
+class Doctor:
+    """addresses: of this node, multiaddrs; None: it
+    is not in the network. now: Unix time in microseconds."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        machine: MachineReader,
+        sandbox: SandboxWatch | LoneSandbox,
+        addresses: Callable[[], Sequence[str]] | None,
+        now: Callable[[], int],
+    ) -> None:
+        self._executor, self._machine, self._sandbox = executor, machine, sandbox
+        self._addresses, self._now = addresses, now
+
+    async def examine(self) -> Examination:
+        """Takes seconds: the sandbox is tried anew. An engine that is away is a row."""
+        try:
+            trial = await self._sandbox.trial()
+        except ExecutorUnavailable:
+            trial = self._sandbox.known
+        return await self._examined(trial)
+
+    async def last(self) -> Examination:
+        """The sandbox as it was tried last; the rest as it is."""
+        return await self._examined(self._sandbox.known)
+
+    async def _examined(self, trial: SandboxTrial) -> Examination:
+        facts, trouble = await self._engine()
+        found = await self._machine.facts(facts.root if facts else "")
+        rows = [*engine_rows(facts, trouble), *machine_rows(found, self._now())]
+        if self._addresses is not None:
+            rows.append(address_row(self._addresses()))
+        return Examination(
+            verdict=worst([*trial.rows, *rows]).value,
+            trouble=trouble_of(trial.rows),
+            engine=trial.engine or (facts.name if facts else ""),
+            sandbox=trial.rows,
+            machine=tuple(rows),
+        )
+
+    async def _engine(self) -> tuple[EngineFacts | None, str]:
+        try:
+            return await self._executor.engine_facts(), ""
+        except (ExecutorUnavailable, ExecutionError) as error:
+            return None, str(error)

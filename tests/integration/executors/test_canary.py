@@ -1,0 +1,99 @@
+"""What keeps a job in, tried from inside of a container on a real engine: it holds, and each row is red when what it
+stands for is put out of force."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from docker import APIClient
+
+from dms.adapters.executors import canary
+from dms.adapters.executors.canary import TRIAL_PREFIX
+from dms.adapters.executors.docker import DockerExecutor
+from dms.adapters.executors.profile import LABEL_JOB, container_config
+from dms.domain.check import Check, CheckState
+from dms.domain.sandbox import NAMES, START, trouble_of
+from tests.fixtures.docker_executors import SETTINGS
+from tests.fixtures.jobs import NODE
+
+pytestmark = pytest.mark.docker
+
+profile = container_config
+
+
+@pytest.fixture
+async def executor() -> AsyncIterator[DockerExecutor]:
+    made = DockerExecutor(NODE, SETTINGS)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def api() -> Iterator[APIClient]:
+    client = APIClient(version="auto")
+    yield client
+    client.close()
+
+
+def weakened(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], host: dict[str, Any]) -> None:
+    """Jobs would be given these instead."""
+
+    def changed(*arguments: Any) -> dict[str, Any]:
+        made = profile(*arguments)
+        made["HostConfig"].update(host)
+        return made | config
+
+    monkeypatch.setattr(canary, "container_config", changed)
+
+
+def failed(rows: tuple[Check, ...]) -> dict[str, str]:
+    return {row.name: row.found for row in rows if row.state == CheckState.FAILED}
+
+
+async def test_the_profile_of_jobs_holds_in_every_row(executor: DockerExecutor, api: APIClient) -> None:
+    trial = await executor.try_sandbox()
+    assert {row.name: row.state for row in trial.rows} == dict.fromkeys(set(NAMES) - {START}, CheckState.PASSED)
+    assert trial.engine.startswith("Docker ")
+    left = [each["Labels"][LABEL_JOB] for each in api.containers(all=True, filters={"label": LABEL_JOB})]
+    assert [job_id for job_id in left if job_id.startswith(TRIAL_PREFIX)] == []
+
+
+NO_NEW_PRIVILEGES = "no-new-privileges:true"
+WEAKNESSES: list[tuple[dict[str, Any], dict[str, Any], dict[str, str]]] = [
+    ({}, {"SecurityOpt": [NO_NEW_PRIVILEGES, "seccomp=unconfined"]}, {"system-calls": "io_uring"}),
+    ({}, {"SecurityOpt": ["seccomp=unconfined"]},
+     {"system-calls": "no filter", "privileges": "may gain privileges", "setuid": "made a job root"}),
+    ({"User": "0"}, {"CapAdd": ["SYS_ADMIN"], "Ulimits": [{"Name": "nofile", "Soft": 20_000, "Hard": 20_000}]},
+     {"user": "jobs run as root", "privileges": "a job has capabilities (0x200000)", "open-files": "20000"}),
+    ({}, {"NetworkMode": "host", "PidMode": "host", "PidsLimit": -1},
+     {"network": "a way out: IPv4", "namespaces": "net, pid", "processes": "at most 96 processes"}),
+    ({}, {"ReadonlyRootfs": False, "Tmpfs": {"/tmp": "", "/workspace": "size=32m,exec,suid"},
+          "Devices": [{"PathOnHost": "/dev/kmsg", "PathInContainer": "/dev/kmsg", "CgroupPermissions": "r"}],
+          "Binds": ["/var/run/docker.sock:/run/docker.sock"]},
+     {"root-filesystem": "can write it", "scratch": "/tmp has no bound; /workspace keeps setuid",
+      "devices": "kmsg", "host-files": "/run/docker.sock"}),
+    ({}, {"Memory": 0, "MemorySwap": 0}, {"memory": "64 MB could take four times that"}),
+    ({"Entrypoint": ["/nothing"]}, {}, {START: "ended before it told anything (exit code 127)"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("config", "host", "expected"), WEAKNESSES)
+async def test_a_row_fails_when_what_it_stands_for_is_out_of_force(
+    config: dict[str, Any],
+    host: dict[str, Any],
+    expected: dict[str, str],
+    executor: DockerExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weakened(monkeypatch, config, host)
+    rows = (await executor.try_sandbox()).rows
+    found = failed(rows)
+    assert found.keys() == expected.keys()
+    assert [name for name, text in expected.items() if text not in found[name]] == [], found
+    assert all(name in trouble_of(rows) for name in expected)
+
+
+def test_each_row_is_made_to_fail_once() -> None:
+    assert {name for _, _, expected in WEAKNESSES for name in expected} == set(NAMES)

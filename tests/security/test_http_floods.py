@@ -1,0 +1,131 @@
+"""Clients that ask slowly, for too much, or for too many sockets are refused or cut, and others served meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import websockets
+
+from dms.adapters.http import server, sockets
+from tests.fixtures.dms import Dms
+from tests.integration.http.node import Node, running_node
+
+HALF_A_HEAD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+HALF_A_BODY = (
+    b"POST /api/v1/onboarding/onboard HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b'Content-Length: 1000\r\n\r\n{"cpu": 1'
+)
+MIB = 2**20
+KINDLY = 120.0
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    async with running_node(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def dms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dms]:
+    one = Dms(tmp_path_factory.mktemp("dms"), settings={"job.executor": "process"})
+    one.start()
+    try:
+        asyncio.run(one.ready())
+        yield one
+    finally:
+        one.end()
+
+
+async def test_500_half_requests_hold_up_nobody_and_are_all_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "ARRIVE_SECONDS", 3)
+    async with running_node(tmp_path) as node, node.client() as client:
+        slow = await asyncio.gather(*(asyncio.open_connection("127.0.0.1", node.port) for _ in range(500)))
+        for number, (_, writer) in enumerate(slow):
+            writer.write(HALF_A_BODY if number % 2 else HALF_A_HEAD)
+        async with asyncio.timeout(KINDLY):
+            ends = asyncio.gather(*(reader.read() for reader, _ in slow), return_exceptions=True)
+            while not ends.done():  # others are served all the while
+                assert (await client.get("/livez")).status_code == 200
+            answers = await ends
+        texts = [answer[:12] for answer in answers if isinstance(answer, bytes)]
+        assert set(texts) <= {b"", b"HTTP/1.1 408"}
+        assert all(isinstance(answer, bytes | OSError) for answer in answers)
+        for _, writer in slow:
+            writer.close()
+
+
+async def test_beyond_the_last_websocket_of_all_there_is_none(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m ops.bench connections` opens as many as there may be."""
+    assert sockets.MOST_SOCKETS >= 10_000
+    monkeypatch.setattr(sockets, "MOST_SOCKETS", 5)
+    async with contextlib.AsyncExitStack() as opened:
+        for _ in range(5):
+            await opened.enter_async_context(node.connect(path="/api/v1/live/ws"))
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await node.connect(path="/api/v1/run/deploy")
+        assert refused.value.response.status_code == 503
+        async with node.client() as client:
+            assert (await client.get("/livez")).status_code == 200
+    async with asyncio.timeout(KINDLY):
+        while True:  # until the server has seen that they are gone
+            with contextlib.suppress(websockets.InvalidStatus):
+                async with node.connect(path="/api/v1/live/ws"):
+                    return
+            await asyncio.sleep(0.01)
+
+
+async def test_an_address_of_elsewhere_has_its_share_of_websockets(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "MOST_SOCKETS_OF_AN_ADDRESS", 2)
+    monkeypatch.setattr(sockets, "LOOPBACK", frozenset())  # as if we were elsewhere
+    async with node.connect(path="/api/v1/live/ws"), node.connect(path="/api/v1/live/ws"):
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await node.connect(path="/api/v1/live/ws")
+        assert refused.value.response.status_code == 503
+
+
+def post(length: str) -> bytes:
+    return (
+        b"POST /api/v1/onboarding/onboard HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        + length.encode()
+        + b"\r\n\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("head", "sent"),
+    [
+        (post(f"Content-Length: {257 * 1024}"), 257 * 1024),
+        (post(f"Content-Length: {101 * MIB}"), 0),  # refused by what it says, before a byte of it
+        (post(f"Content-Length: {10**12}"), 0),
+        (post("Transfer-Encoding: chunked") + b"%x\r\n" % (101 * MIB), 0),
+        (post("Transfer-Encoding: chunked") + b"%x\r\n" % (257 * 1024), 257 * 1024),
+    ],
+    ids=["257 KiB", "101 MiB", "1 TB", "101 MiB in a chunk", "257 KiB in a chunk"],
+)
+async def test_a_body_beyond_the_bound_is_refused_at_once_and_kept_nowhere(dms: Dms, head: bytes, sent: int) -> None:
+    before, memory = dms.head(), psutil.Process(dms.pid).memory_info().rss
+
+    async def one() -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", dms.rest_port)
+        async with asyncio.timeout(KINDLY):
+            with contextlib.suppress(OSError):
+                writer.write(head + b"x" * sent)
+                await writer.drain()
+            try:
+                return await reader.read(12)
+            except ConnectionResetError:  # it had said so, and we were still sending
+                return b"HTTP/1.1 413"
+            finally:
+                writer.close()
+
+    answers = await asyncio.gather(*(one() for _ in range(50)))
+    assert set(answers) == {b"HTTP/1.1 413"}
+    assert dms.head() == before
+    assert psutil.Process(dms.pid).memory_info().rss - memory < 20 * MIB
