@@ -15,7 +15,7 @@ from tests.simulation.put_back import BUGS
 from tests.simulation.run import Outcome, run_seed
 
 ROOT = Path(__file__).parents[2]
-CHUNKS, SEEDS_A_CHUNK = 4, 50
+CHUNKS, SEEDS_A_CHUNK = 2, 50
 MOST_SEEDS = 1000  # within which a bug has to be found
 FAULTS = (
     "loss", "delay", "double", "lost answer", "reset", "cut stream", "a line is cut", "an engine is away",
