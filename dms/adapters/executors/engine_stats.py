@@ -27,6 +27,7 @@ def usage_in(stats: dict[str, Any], measured_at_seconds: float) -> Usage | None:
     if "usage" not in memory:
         return None
     counted = memory.get("stats") or {}
-    files = counted.get("inactive_file", counted.get("total_inactive_file", 0))  # cgroup v2, v1
+    # cgroup v1 has both, and only the total counts the groups below, as `usage` does; v2 has one, which counts them.
+    files = counted.get("total_inactive_file", counted.get("inactive_file", 0))
     seconds = int(stats["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9
     return Usage(seconds, max(0, int(memory["usage"]) - int(files)) // _MIB, measured_at_seconds)
