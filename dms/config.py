@@ -151,6 +151,9 @@ class Job(Struct, frozen=True, kw_only=True):
     allow_process_for_peers: bool = False  # a bare process does not confine a stranger's job
     # Whether jobs that need it may reach public addresses: auto gives it where it was tried and holds
     network: JobNetwork = "auto"
+    # In what jobs without a network and a GPU run: auto takes gVisor where the container engine has it as `runsc`,
+    # runsc takes no jobs without it, default is whatever the engine itself has by default
+    runtime: Literal["auto", "runsc", "default"] = "auto"
     network_max_mb: Annotated[int, Meta(ge=1, le=1_000_000_000, description="MiB")] = 10_240  # MiB to and from a job
     # Each job with a network gets a /29 of it; parts that this machine has a route to are left out
     network_range: Ipv4Network = "10.217.0.0/16"

@@ -65,6 +65,7 @@ missing_packages() {  # $1: venv, demo, demo-ml, check or test; one package name
     [ "$1" = test ] || return 0
     have iptables || echo iptables
     have ip || echo iproute2
+    have runsc || echo runsc  # gVisor, for jobs that run in it
     have git || echo git  # the hook of ops/dev-setup.sh
     # They open the dashboards and the API's page: the one that takes least, and the one that people use.
     have chromium-headless-shell || echo chromium-headless-shell

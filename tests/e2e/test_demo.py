@@ -54,7 +54,9 @@ def left_over(folder: Path, output: str) -> list[str]:
         return found
     with api:
         for peer_id in set(re.findall(r"peer (12D3\w+)", output)):
-            found += [c["Id"] for c in api.containers(all=True, filters={"label": f"io.nunet.dms.node_id={peer_id}"})]
+            for label in ("node_id", "gateway_node"):
+                ours = {"label": f"io.nunet.dms.{label}={peer_id}"}
+                found += [each["Id"] for each in (*api.containers(all=True, filters=ours), *api.networks(filters=ours))]
     return found
 
 

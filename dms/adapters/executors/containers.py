@@ -19,6 +19,7 @@ from docker.errors import APIError
 
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.engine import Engine
+from dms.adapters.executors.engine_words import meaning
 from dms.adapters.executors.profile import LABEL_JOB, LABEL_MANAGED, LABEL_NODE, LABEL_PART
 from dms.application.ports import Execution, ExecutionState
 from dms.errors import ExecutionError, InvalidInput, NotFound
@@ -195,7 +196,7 @@ def execution_of(found: dict[str, Any]) -> Execution:
 
     OOMKilled is also true when only a child died and the job then ended well: that is not a failure."""
     state = found["State"]
-    error, code = str(state.get("Error") or ""), int(state.get("ExitCode") or 0)
+    error, code = meaning(str(state.get("Error") or "")), int(state.get("ExitCode") or 0)
     ours = _STATES.get(state["Status"], ExecutionState.RUNNING)
     if ours is ExecutionState.CREATED and error:
         ours = ExecutionState.EXITED

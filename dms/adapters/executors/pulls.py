@@ -1,4 +1,7 @@
-"""Following the engine's pull of an image: how far it is, and whose trouble it is when it fails."""
+"""Following the engine's pull of an image: how far it is, and whose trouble it is when it fails.
+
+Whoever asks for an image is told one of a few sentences. More of them would tell a stranger what answers where behind
+the provider's walls: a registry of his can send the engine on to any address, and he sees what it makes of that."""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 import msgspec
 
 from dms.adapters.executors.engine import EngineAnswer
+from dms.adapters.executors.engine_words import log_words
 from dms.adapters.executors.profile import MIB
 from dms.domain.image import ImageReference
 from dms.errors import ExecutorUnavailable, ImageUnavailable, NoRoomForImage, RegistryUnavailable
@@ -25,6 +29,9 @@ _LASTING = (
 )  # fmt: skip
 _PASSING = ("toomanyrequests", "too many requests", "http 429", "no such host", "unavailable", "timeout", "x509")
 _FULL = ("no space left on device", "disk quota exceeded", "read-only file system")
+NOT_GIVEN = "its registry does not have it for this kind of machine, or does not give it to this provider"
+TROUBLE = "its registry can't be reached from this provider, or is in trouble"
+FULL = "the provider's disk is full"
 
 
 class Pull:
@@ -53,14 +60,15 @@ class Pull:
 
 def failure(reference: ImageReference, words: str, status: int = 0) -> ImageUnavailable:
     """words: the engine's; status: of its answer, 0 when it had begun to pull."""
-    text = f"image {reference} can't be pulled: {words}"
-    said = _without_name(words, reference).lower()
+    text, nameless = f"image {reference} can't be pulled: ", _without_name(words, reference)
+    log_words("get an image", nameless)
+    said = nameless.lower()
     if any(sign in said for sign in _FULL):
-        return NoRoomForImage(f"{text} (on this provider)")
+        return NoRoomForImage(text + FULL)
     passing = any(sign in said for sign in _PASSING)
     if not passing and (status in (400, 404) or any(sign in said for sign in _LASTING)):
-        return ImageUnavailable(text)
-    return RegistryUnavailable(text)
+        return ImageUnavailable(text + NOT_GIVEN)
+    return RegistryUnavailable(text + TROUBLE)
 
 
 def _without_name(words: str, reference: ImageReference) -> str:
