@@ -102,8 +102,9 @@ random-kills: ## 1,000 kills of real daemons at random moments (SOAK_KILLS, SOAK
 	@$(PY) -m tests.faults.random_kills --kills $${SOAK_KILLS:-1000} --seed $${SOAK_KILL_SEED:-0} \
 		--seconds $${SOAK_KILL_SECONDS:-7200}
 
-soak: ## 100,000 seeds of the simulation (SOAK_SEEDS, SOAK_FIRST; some two hours on two cores), then the two above
-	@ops/setup.sh check
+soak: ## long: what tests scale down, 100,000 seeds of the simulation (SOAK_SEEDS, SOAK_FIRST; two hours), then the two above
+	@ops/setup.sh test
+	@READ_EVENTS=10000 LARGE_FILE_BYTES=1000000000 $(PY) -m pytest tests/faults/test_readers.py tests/e2e/test_files.py
 	@first=$${SOAK_FIRST:-0}; $(PY) -m tests.simulation --workers $$(nproc) \
 		--seeds $$first:$$((first + $${SOAK_SEEDS:-100000}))
 	@$(MAKE) --no-print-directory random-kills crash-matrix
