@@ -34,7 +34,7 @@ IMAGES = [
     Image(name="cpu", script="echo ready; while :; do :; done", stays=True, dies=True),
     Image(name="open-files", script="try files '[ $(probe files 9000) -gt 8192 ]'", control=True, gvisor=False),
     Image(name="priority", script="try nice 'nice -n -5 true && [ $(nice -n -5 nice) -lt 0 ]'\n"
-                                  "try oom 'echo -900 >/proc/self/oom_score_adj'"),
+                                  "try oom 'echo -900 >/proc/self/oom_score_adj'", gvisor=False),
     # disk
     Image(name="workspace", script=f"try room '{BALLAST.format('/workspace')}'", dies=True),
     Image(name="shared-memory", script=f"try room '{BALLAST.format('/dev/shm')}'", dies=True, control=True),
@@ -60,7 +60,7 @@ IMAGES = [
     Image(name="engine", script="for p in /var/run/docker.sock /run/docker.sock /run/containerd /var/lib/docker; do "
                                 "try $p \"ls $p\"; done"),
     Image(name="devices", script="ls /dev; try block 'ls -l /dev | grep ^b'; try memory 'head -c 1 /dev/mem'\n"
-                                 "try mknod 'mknod /tmp/d c 1 3'"),
+                                 "try mknod 'mknod /tmp/d c 1 3'", gvisor=False),
     Image(name="kernel-files", script="reads() { try $1 \"[ \\$(head -c 1 $1 | wc -c) = 1 ]\"; }\n"
                                       "for f in /proc/kcore /proc/kmsg /proc/keys /proc/timer_list; do reads $f; done\n"
                                       "p=/proc/sys/kernel/core_pattern; cat $p >/tmp/p\n"
