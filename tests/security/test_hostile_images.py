@@ -28,7 +28,7 @@ IMAGES = [
     # processes, memory, CPU
     Image(name="fork-bomb", script="f() { f | f & }; f; sleep 1", dies=True),
     Image(name="many-processes", script="i=0; while [ $i -lt 600 ]; do sleep 60 & i=$((i+1)); done; echo GOT processes",
-          dies=True, gvisor=False, control=True),
+          dies=True, memory_mb=256, gvisor=False, control=True),
     Image(name="memory", script="exec tail /dev/zero", dies=True),
     Image(name="memory-by-files", script=f"try room '{BALLAST.format('/tmp')}'", dies=True, control=True),
     Image(name="cpu", script="echo ready; while :; do :; done", stays=True, dies=True),
@@ -190,13 +190,14 @@ def test_the_api_is_answered_meanwhile(hostile: Run) -> None:
 
 
 def test_each_has_the_one_profile(hostile: Run) -> None:
+    asked = {image.name: image.memory_mb for image in IMAGES}
     for name, one in hostile.seen.items():
         host, config = one.inspected["HostConfig"], one.inspected["Config"]
         assert (host["Privileged"], host["CapDrop"], host["CapAdd"]) == (False, ["ALL"], None), name
         assert host["SecurityOpt"] == ["no-new-privileges:true", f"seccomp={seccomp_profile()}"], name
         assert (host["NetworkMode"], host["IpcMode"], host["PidMode"]) == ("none", "private", ""), name
         assert (host["Devices"] or [], host["DeviceRequests"] or []) == ([], []), name
-        assert host["Memory"] == host["MemorySwap"] == 64 * MIB, name
+        assert host["Memory"] == host["MemorySwap"] == asked[name] * MIB, name
         assert host["PidsLimit"] == 512, name
         assert (config["User"], config["Healthcheck"]) == ("65532:65532", {"Test": ["NONE"]}), name
         assert {"LD_PRELOAD=", "NVIDIA_VISIBLE_DEVICES=void"} <= set(config["Env"]), name
