@@ -92,11 +92,22 @@ format: ## put the code into the common form
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-soak: ## long: what tests scale down, then 100,000 seeds of the simulation (SOAK_SEEDS, SOAK_FIRST; two hours on two cores)
+crash-matrix: ## each effect, before and after, on both sides, under each fault: simulated, then with real daemons (ONLY=text)
+	@ops/setup.sh test
+	@$(PY) -m tests.simulation.matrix --workers $$(nproc) --only "$(ONLY)"
+	@$(PY) -m tests.faults.crash_matrix --only "$(ONLY)"
+
+random-kills: ## 1,000 kills of real daemons at random moments (SOAK_KILLS, SOAK_KILL_SEED, SOAK_KILL_SECONDS)
+	@ops/setup.sh test
+	@$(PY) -m tests.faults.random_kills --kills $${SOAK_KILLS:-1000} --seed $${SOAK_KILL_SEED:-0} \
+		--seconds $${SOAK_KILL_SECONDS:-7200}
+
+soak: ## long: what tests scale down, 100,000 seeds of the simulation (SOAK_SEEDS, SOAK_FIRST; two hours), then the two above
 	@ops/setup.sh test
 	@READ_EVENTS=10000 LARGE_FILE_BYTES=1000000000 $(PY) -m pytest tests/faults/test_readers.py tests/e2e/test_files.py
 	@first=$${SOAK_FIRST:-0}; $(PY) -m tests.simulation --workers $$(nproc) \
 		--seeds $$first:$$((first + $${SOAK_SEEDS:-100000}))
+	@$(MAKE) --no-print-directory random-kills crash-matrix
 
 bench: ## measure against the references in the same run
 	@ops/setup.sh test
@@ -139,4 +150,4 @@ help: ## this list
 
 # `tests` is also a folder.
 .PHONY: demo dashboard dashboard-types test tests check quick-tests test-security test-gvisor side-by-side pictures fuzz \
-	fuzz-decoders mutants lint types format bench setup stop-docker audit-packages test-fresh deb lock clean help
+	fuzz-decoders mutants lint types format bench crash-matrix random-kills setup stop-docker audit-packages test-fresh deb lock clean help
