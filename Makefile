@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Tests mostly wait, so there are more of them at once than cores. `pytest` alone, for a single test, runs one by one.
 # The order is ours: see tests/fixtures/order.py.
 WORKERS := $(shell echo $$(( $$(nproc) * 4 > 16 ? 16 : $$(nproc) * 4 )))
-QUICK_WORKERS := $(shell echo $$(( $$(nproc) * 2 > 16 ? 16 : $$(nproc) * 2 )))  # those compute, and each loads all tests
+QUICK_WORKERS := $(shell echo $$(( $$(nproc) + 1 > 16 ? 16 : $$(nproc) + 1 )))  # those compute, and each loads all tests
 BESIDE := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 # Docker may be missing for the demo (it then says what it left out); the tests need every part.
