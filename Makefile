@@ -154,5 +154,5 @@ help: ## this list
 
 # `tests` is also a folder.
 .PHONY: demo dashboard dashboard-types test tests check quick-tests test-security test-gvisor side-by-side pictures fuzz \
-	fuzz-decoders any-order mutants lint types format bench setup stop-docker audit-packages test-fresh deb lock clean help
-	fuzz-decoders mutants lint types format bench crash-matrix random-kills setup stop-docker audit-packages test-fresh deb lock clean help
+	fuzz-decoders any-order mutants lint types format bench crash-matrix random-kills setup stop-docker audit-packages \
+	test-fresh deb lock clean help
