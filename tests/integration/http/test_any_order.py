@@ -146,7 +146,7 @@ class AnyOrder(RuleBasedStateMachine):
 
 @pytest.mark.slow
 def test_any_order_of_requests() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]  # of hypothesis
+    run_state_machine_as_test(
         AnyOrder,
         settings=settings(
             max_examples=ORDERS,
