@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Tests mostly wait, so there are more of them at once than cores. `pytest` alone, for a single test, runs one by one.
 # The order is ours: see tests/fixtures/order.py.
 WORKERS := $(shell echo $$(( $$(nproc) * 4 > 16 ? 16 : $$(nproc) * 4 )))
-QUICK_WORKERS := $(shell echo $$(( $$(nproc) * 2 > 16 ? 16 : $$(nproc) * 2 )))  # those compute, and each loads all tests
+QUICK_WORKERS := $(shell echo $$(( $$(nproc) + 1 > 16 ? 16 : $$(nproc) + 1 )))  # those compute, and each loads all tests
 BESIDE := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 # Docker may be missing for the demo (it then says what it left out); the tests need every part.
@@ -35,7 +35,7 @@ check: ## the daily check: lint, types, and the tests that need neither Docker n
 
 test-security: ## the security tests: all that SECURITY.md names, and tests/security
 	@ops/setup.sh test
-	@$(PY) -m pytest $(BESIDE) -m security $(PYTEST_ARGS)
+	@$(PY) -m pytest $(BESIDE) -m security $$($(PY) -m tests.fixtures.security_page) $(PYTEST_ARGS)
 
 audit-packages: ## look the locked packages up among known vulnerabilities (needs the internet, and says when it has none)
 	@ops/setup.sh venv
@@ -57,6 +57,16 @@ fuzz: ## 2,000 generated requests for each operation of the API (FUZZ_EXAMPLES, 
 	@ops/setup.sh test
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} FUZZ_SECONDS=$${FUZZ_SECONDS:-3600} \
 		$(PY) -m pytest -x tests/e2e/test_generated_requests.py $(PYTEST_ARGS)
+
+.PHONY: fuzz-decoders mutants
+fuzz-decoders: ## decoders of outside input, coverage-guided (TARGETS, DECODER_RUNS, DECODER_SECONDS of each, DECODER_KEEP=1)
+	@ops/setup.sh deep
+	@$(PY) -m tests.fuzz $(TARGETS) --runs $${DECODER_RUNS:-1000000} --seconds $${DECODER_SECONDS:-600} \
+		$(if $(DECODER_KEEP),--keep)
+
+mutants: ## changes to the domain's code that its tests should notice, by module (MUTANTS="dms.domain.reward*"; an hour)
+	@ops/setup.sh deep
+	@$(PY) -m ops.mutants $(MUTANTS)
 
 tests: # more of them than of types, so their summary comes last
 	@$(PY) -m pytest $(BESIDE) $(PYTEST_ARGS)
@@ -82,10 +92,22 @@ format: ## put the code into the common form
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-soak: ## 100,000 seeds of the simulation (SOAK_SEEDS, SOAK_FIRST; some two hours on two cores)
-	@ops/setup.sh check
+crash-matrix: ## each effect, before and after, on both sides, under each fault: simulated, then with real daemons (ONLY=text)
+	@ops/setup.sh test
+	@$(PY) -m tests.simulation.matrix --workers $$(nproc) --only "$(ONLY)"
+	@$(PY) -m tests.faults.crash_matrix --only "$(ONLY)"
+
+random-kills: ## 1,000 kills of real daemons at random moments (SOAK_KILLS, SOAK_KILL_SEED, SOAK_KILL_SECONDS)
+	@ops/setup.sh test
+	@$(PY) -m tests.faults.random_kills --kills $${SOAK_KILLS:-1000} --seed $${SOAK_KILL_SEED:-0} \
+		--seconds $${SOAK_KILL_SECONDS:-7200}
+
+soak: ## long: what tests scale down, 100,000 seeds of the simulation (SOAK_SEEDS, SOAK_FIRST; two hours), then the two above
+	@ops/setup.sh test
+	@READ_EVENTS=10000 LARGE_FILE_BYTES=1000000000 $(PY) -m pytest tests/faults/test_readers.py tests/e2e/test_files.py
 	@first=$${SOAK_FIRST:-0}; $(PY) -m tests.simulation --workers $$(nproc) \
 		--seeds $$first:$$((first + $${SOAK_SEEDS:-100000}))
+	@$(MAKE) --no-print-directory random-kills crash-matrix
 
 bench: ## measure against the references in the same run
 	@ops/setup.sh test
@@ -124,7 +146,7 @@ lock: ## make the lock files anew from pyproject.toml (for Python >= 3.11 on Lin
 UPGRADE := --upgrade
 
 clean: ## remove all that make made, except the data of a running demo
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info dashboard/node_modules \
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist mutants *.egg-info dashboard/node_modules \
 		dms/adapters/http/dashboard_files dashboard/src/api/generated
 	find dms projections ops tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -132,5 +154,5 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 # `tests` is also a folder.
-.PHONY: demo dashboard dashboard-types test tests check quick-tests test-security test-gvisor side-by-side pictures fuzz lint types format bench setup stop-docker \
-	audit-packages test-fresh deb lock clean help
+.PHONY: demo dashboard dashboard-types test tests check quick-tests test-security test-gvisor side-by-side pictures fuzz \
+	fuzz-decoders mutants lint types format bench crash-matrix random-kills setup stop-docker audit-packages test-fresh deb lock clean help

@@ -531,6 +531,6 @@ def _list(text: str) -> object:
     if text.lstrip().startswith("["):
         try:
             return msgspec.json.decode(text)
-        except msgspec.DecodeError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise ValueError(f"Expected a JSON list, or texts with commas between them: {error}") from error
     return [part.strip() for part in text.split(",") if part.strip()]

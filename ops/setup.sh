@@ -6,6 +6,7 @@
 #   ops/setup.sh dashboard    .venv with what the program itself needs, and the dashboards
 #   ops/setup.sh demo-ml      also what the image of the machine-learning demo is made with, and the image; needs Docker
 #   ops/setup.sh venv         .venv with all locked packages, also those that only tests need
+#   ops/setup.sh deep         also the fuzzer and the mutation tester
 #   ops/setup.sh check        also what the tests need that do without Docker; lists what is missing and exits 1
 #   ops/setup.sh test         also all that the other tests need
 #   ops/setup.sh deb          also what the Debian package is built and checked with
@@ -54,7 +55,7 @@ missing_packages() {  # $1: venv, demo, demo-ml, check or test; one package name
     fi
     [ "$1" != demo-ml ] && [ "$1" != test ] || have mmdebstrap || echo mmdebstrap
     [ "$1" != demo ] && [ "$1" != demo-ml ] || return 0
-    have gcc || printf '%s\n' gcc libc6-dev  # two tests make a library and a program of their own
+    have gcc || printf '%s\n' gcc libc6-dev  # tests make libraries and programs of their own
     # the shells that complete `nunet`, and readers of its manual that find faults
     local tool
     for tool in zsh fish mandoc; do
@@ -65,10 +66,11 @@ missing_packages() {  # $1: venv, demo, demo-ml, check or test; one package name
     [ "$1" = test ] || return 0
     have iptables || echo iptables
     have ip || echo iproute2
-    have faketime || echo faketime  # steps the clock of a daemon
     have runsc || echo runsc  # gVisor, for jobs that run in it
     have git || echo git  # the hook of ops/dev-setup.sh
-    have chromium || echo chromium  # opens the API's page
+    # They open the dashboards and the API's page: the one that takes least, and the one that people use.
+    have chromium-headless-shell || echo chromium-headless-shell
+    have chromium || echo chromium
 }
 
 missing_for_docker() {  # a client alone runs nothing
@@ -197,6 +199,16 @@ quietly_venv() {
     "$1" -m venv $VENV
 }
 
+install_deep() {  # what makes inputs and mutants: large, and wanted by few
+    local wanted
+    wanted=$(sha256sum <ops/deep.lock)
+    [ "$(cat $VENV/stamp-deep 2>/dev/null)" = "$wanted" ] && return
+    say "installing the fuzzer and the mutation tester"
+    attempt uv-deep uv_install --require-hashes -r ops/deep.lock ||
+        quietly pip-deep pip_install --no-deps --require-hashes -r ops/deep.lock
+    printf '%s' "$wanted" >$VENV/stamp-deep
+}
+
 # Node.js and the dashboards ---------------------------------------------------------------------------------------
 
 # A wheel of PyPI: Debian 12's Node.js is too old for some packages, and its npm brings some 400 packages along.
@@ -318,6 +330,11 @@ case "${1:-}" in
         install_packages venv
         make_venv all
         ;;
+    deep)
+        install_packages venv
+        make_venv all
+        install_deep
+        ;;
     demo)
         install_packages demo
         make_venv run
@@ -362,7 +379,7 @@ case "${1:-}" in
         stop_docker
         ;;
     *)
-        complain "usage: ops/setup.sh demo|demo-ml|dashboard|venv|check|test|deb|stop-docker"
+        complain "usage: ops/setup.sh demo|demo-ml|dashboard|venv|deep|check|test|deb|stop-docker"
         exit 2
         ;;
 esac

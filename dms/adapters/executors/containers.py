@@ -22,7 +22,7 @@ from dms.adapters.executors.engine import Engine
 from dms.adapters.executors.engine_words import meaning
 from dms.adapters.executors.profile import LABEL_JOB, LABEL_MANAGED, LABEL_NODE, LABEL_PART
 from dms.application.ports import Execution, ExecutionState
-from dms.errors import ExecutionError, InvalidInput, NotFound
+from dms.errors import ExecutionError, ExecutorUnavailable, InvalidInput, NotFound
 
 logger = logging.getLogger(__name__)
 
@@ -227,11 +227,14 @@ def process_start(pid: int, container: str) -> int:
 
 
 def microseconds(stamp: str | None) -> int:
-    """RFC 3339 with up to nine digits of a second; the engine's zero time is the year 1."""
+    """RFC 3339 with up to nine digits of a second; the engine's zero time is the year 1. Raises ExecutorUnavailable."""
     if not stamp or stamp.startswith("0001-"):
         return 0
-    moment = datetime.fromisoformat(re.sub(r"(\.\d{1,6})\d*", r"\1", stamp))
-    return int(moment.timestamp()) * 1_000_000 + moment.microsecond
+    try:
+        moment = datetime.fromisoformat(re.sub(r"(\.\d{1,6})\d*", r"\1", stamp))
+        return int(moment.timestamp()) * 1_000_000 + moment.microsecond
+    except (ValueError, OverflowError) as error:
+        raise ExecutorUnavailable(f"Docker tells a time that can't be read: {stamp[:64]!r}") from error
 
 
 def _is_conflict(error: ExecutionError) -> bool:

@@ -8,8 +8,10 @@ import asyncio
 import re
 from typing import Any
 
+import msgspec
 from docker import APIClient
 from docker.errors import APIError
+from msgspec import Struct
 
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.engine_words import words_of
@@ -27,6 +29,22 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # uname's words, as ima
 _ARCHITECTURE = re.compile("[a-z0-9]{1,16}")  # what a registry says is no text for others
 
 Answer = ImageFound | ImageUnavailable
+
+
+class _Platform(Struct):
+    architecture: str | None = None
+
+
+class _Descriptor(Struct):
+    digest: str | None = None
+
+
+class _Manifest(Struct):
+    """What the engine tells of an image at a registry. Source: Docker Engine API 1.41, "Get image information from the
+    registry"."""
+
+    descriptor: _Descriptor | None = msgspec.field(name="Descriptor", default=None)
+    platforms: list[_Platform] | None = msgspec.field(name="Platforms", default=None)
 
 
 class Registries:
@@ -70,7 +88,12 @@ class Registries:
 
 
 def _read(reference: ImageReference, answer: dict[str, Any], engine: dict[str, Any]) -> Answer:
-    said = {str(platform.get("architecture") or "") for platform in answer.get("Platforms") or ()}
+    """Raises ExecutorUnavailable."""
+    try:
+        manifest = msgspec.convert(answer, _Manifest)
+    except msgspec.ValidationError as error:
+        raise ExecutorUnavailable(f"Docker tells of image {reference} in a way that can't be read: {error}") from error
+    said = {platform.architecture or "" for platform in manifest.platforms or ()}
     built_for = {
         architecture if _ARCHITECTURE.fullmatch(architecture) else "unknown" for architecture in said if architecture
     }
@@ -78,4 +101,4 @@ def _read(reference: ImageReference, answer: dict[str, Any], engine: dict[str, A
     if built_for - {"unknown"} and ours not in built_for:
         told = ", ".join(sorted(built_for - {"unknown"})[:MOST_TOLD])
         return ImageUnavailable(f"image {reference} is built for {told}, this machine is {ours}")
-    return ImageFound(present=False, digest=str((answer.get("Descriptor") or {}).get("digest") or ""))
+    return ImageFound(present=False, digest=(manifest.descriptor or _Descriptor()).digest or "")
