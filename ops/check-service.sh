@@ -128,21 +128,24 @@ run_job() {
     requester job verify @last
 }
 
+here() { # until they are, the files of the newest checkpoint are listed, and said to be such
+    requester job results @last --list >"$work/listed" 2>&1 && grep -q results/model "$work/listed" && ! grep -q checkpoint "$work/listed"
+}
+
 run_large() {
     step "$megabytes MB of results, their requester killed at half"
     requester job run --image "$image" --cpu 1000 --ram $((2 * megabytes + 200)) --time 10m --trust --wait -- \
         "cd /workspace; mkdir results; head -c $((megabytes << 20)) /dev/urandom >results/model; sha256sum results/model | cut -d' ' -f1" \
         >"$work/large.out" 2>"$work/large.err" || { cat "$work/large.err" >&2; fail "the large job"; }
-    local size=0 half=$((megabytes << 19))
-    until [ "$size" -ge "$half" ]; do
-        size=$(find "$root/var/lib/nunet-requester/received_results" -name '*.part' -printf '%s\n' | sed -n 1p)
+    local size=0 half=$((megabytes << 19)) folder=$root/var/lib/nunet-requester/received_results
+    until [ "$size" -ge "$half" ] || [ "$(find "$folder" -maxdepth 1 -name '*.tar.gz' | wc -l)" -gt 1 ]; do
+        size=$(find "$folder" -name '*.part' -printf '%s\n' | sed -n 1p)
         size=${size:-0}
-        ! requester job results @last --list 2>/dev/null | grep -q results/model || break
     done
     within systemctl kill --kill-whom=main --signal=KILL nunet-requester
     step "killed with $size bytes of them here"
     [ "$size" -ge "$half" ] || fail "they had all come before"
-    until_it sh -c "$(declare -f within requester); leader=$leader; requester job results @last --list | grep results/model"
+    until_it here
     within sh -c 'cd /srv && nunet --config /etc/nunet/requester.json job results @last -d large'
     sha256sum "$root/srv/large/results/model"
     [ "$(sha256sum <"$root/srv/large/results/model" | cut -d' ' -f1)" = "$(tr -d '\r\n' <"$work/large.out")" ] || fail "other bytes came back"
