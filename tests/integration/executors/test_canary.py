@@ -12,7 +12,7 @@ from docker import APIClient
 from dms.adapters.executors import canary
 from dms.adapters.executors.canary import TRIAL_PREFIX
 from dms.adapters.executors.docker import DockerExecutor
-from dms.adapters.executors.profile import LABEL_JOB, container_config
+from dms.adapters.executors.profile import LABEL_JOB, LABEL_NODE, container_config
 from dms.domain.check import Check, CheckState
 from dms.domain.sandbox import NAMES, START, trouble_of
 from tests.fixtures.docker_executors import SETTINGS
@@ -56,7 +56,7 @@ async def test_the_profile_of_jobs_holds_in_every_row(executor: DockerExecutor, 
     trial = await executor.try_sandbox()
     assert {row.name: row.state for row in trial.rows} == dict.fromkeys(set(NAMES) - {START}, CheckState.PASSED)
     assert trial.engine.startswith("Docker ")
-    left = [each["Labels"][LABEL_JOB] for each in api.containers(all=True, filters={"label": LABEL_JOB})]
+    left = [each["Labels"][LABEL_JOB] for each in api.containers(all=True, filters={"label": f"{LABEL_NODE}={NODE}"})]
     assert [job_id for job_id in left if job_id.startswith(TRIAL_PREFIX)] == []
 
 
@@ -68,7 +68,8 @@ WEAKNESSES: list[tuple[dict[str, Any], dict[str, Any], dict[str, str]]] = [
     ({"User": "0"}, {"CapAdd": ["SYS_ADMIN"], "Ulimits": [{"Name": "nofile", "Soft": 20_000, "Hard": 20_000}]},
      {"user": "jobs run as root", "privileges": "a job has capabilities (0x200000)", "open-files": "20000"}),
     ({}, {"NetworkMode": "host", "IpcMode": "host", "PidsLimit": -1},
-     {"network": "a way out: IPv4", "namespaces": "ipc, net", "processes": "at most 96 processes"}),
+     {"network": "a way out: IPv4", "namespaces": "ipc, net", "scratch": "/dev/shm has no bound",
+      "processes": "at most 96 processes"}),
     ({}, {"ReadonlyRootfs": False, "Tmpfs": {"/tmp": "", "/workspace": "size=32m,exec,suid"},
           "Devices": [{"PathOnHost": "/dev/kmsg", "PathInContainer": "/dev/kmsg", "CgroupPermissions": "r"}],
           "Binds": ["/var/run/docker.sock:/run/docker.sock"]},
