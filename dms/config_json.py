@@ -72,6 +72,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number that JSON has")
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SCALAR = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
@@ -93,6 +94,8 @@ def _value(text: str, offset: int, depth: int) -> tuple[Place, int]:
         raise Fault(meaning.get(error.msg, error.msg[:1].lower() + error.msg[1:]), at) from error
     except ValueError as error:
         raise Fault(str(error), offset) from error
+    if isinstance(value, str) and _SURROGATE.search(value):
+        raise Fault("half of a character (U+D800 to U+DFFF) has no place in a text", offset)
     return Place(value, offset), end
 
 

@@ -77,7 +77,7 @@ def _best(lock: str) -> list[Found]:
         found = ask(lock, database)
         if found and all(one.vulnerabilities is not None for one in found):
             return found
-        best = max(best, found, key=lambda them: sum(one.vulnerabilities is not None for one in them))
+        best = max(best, found, key=lambda them: (sum(one.vulnerabilities is not None for one in them), len(them)))
     return best
 
 

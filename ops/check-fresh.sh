@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Runs the README's two commands on fresh machines: minimal roots of Debian 12 and 13, with nothing in them but what
-# debootstrap brings and `make`. As root `make demo` and `make test`; as a plain user `make demo`, which first has to say
-# what to install, then works out of the group docker, and in it. What is committed is tried, in a clean clone.
+# Runs the README's commands on fresh machines: minimal roots of Debian 12 and 13, with nothing in them but what
+# debootstrap brings and `make`. As root `make demo`, `make demo-ml` and `make test`; as a plain user `make demo`, which
+# first has to say what to install, then works out of the group docker, and in it. What is committed is tried, in a clean
+# clone.
 #
 #   ops/check-fresh.sh                         as root; needs the package registries
 #   FRESH_RELEASES=trixie ops/check-fresh.sh   only these
+#   FRESH_TESTS=sample                         in place of all tests: one short module of each folder of tests
 #   FRESH_TESTS="-m 'not slow' tests/unit"     in place of all tests: what pytest is given. `none`: no `make test`
+#   FRESH_SCENARIOS=root                       only as root, or only as a plain `user`
 #
 # Each root has mounts, processes, a network and a Docker daemon of its own, which end with it: nothing of this machine's
 # changes, but for the packages that this script itself needs.
@@ -72,9 +75,37 @@ scenario_root() {
     cd /root/nunet-dms
     try "root: make demo" "it answers; image" as_root make demo
     try "root: make demo, again" "it answers; image" as_root make demo
-    try "root: the dashboards are built" "assets/main-" cat dms/adapters/http/dashboard_files/index.html
+    try "root: the dashboards are built and served" "pages and scripts answer" as_root .venv/bin/python -c "$DASHBOARDS"
     try "root: make demo-ml" "digits are read rightly" as_root make demo-ml
-    [ "$TESTS" = none ] || try "root: make test${TESTS:+ PYTEST_ARGS=\"$TESTS\"}" " passed" as_root make test PYTEST_ARGS="$TESTS"
+    case "$TESTS" in
+        none) ;;
+        "") try "root: make test" " passed" as_root make test ;;
+        sample) try "root: make test, a module of each folder" " passed" as_root make test PYTEST_ARGS="-n 2 $(sample | xargs)" ;;
+        *) try "root: make test PYTEST_ARGS=\"$TESTS\"" " passed" as_root make test PYTEST_ARGS="$TESTS" ;;
+    esac
+}
+
+# With what `make demo` has installed.
+readonly DASHBOARDS='
+import re, sys, httpx
+from ops.nodes import run, start_node, wait_until_ready
+
+def look(nodes, folder, executor):
+    nodes.append(start_node("node", folder / "node", executor))
+    wait_until_ready(nodes)
+    page = httpx.get(nodes[0].url + "/dashboard/").raise_for_status().text
+    files = re.findall("/dashboard/assets/[^\"]+", page)
+    assert files, page
+    for file in files:
+        assert httpx.get(nodes[0].url + file).raise_for_status().content, file
+    print("pages and scripts answer:", *files)
+
+sys.exit(run(look, keep=False))'
+
+sample() {  # of each folder of tests the first module, if it can be one without long tests
+    find tests -name 'test_*.py' -not -path '*/node_modules/*' | sort >/tmp/modules
+    sed 's/^[0-9]* //; s/::.*//' tests/long_tests.txt >/tmp/long
+    { grep -vxFf /tmp/long /tmp/modules; cat /tmp/modules; } | awk -F/ '{ folder = $0; sub("[^/]*$", "", folder) } !seen[folder]++'
 }
 
 scenario_user() {

@@ -178,10 +178,10 @@ def start_node(
     ports: Sequence[int] = (),
     bootstrap: Sequence[str] | None = None,
     start: Start = start_nunet,
-    job: Mapping[str, Any] | None = None,
+    more: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Node:
     """A `nunet run` process. ports: of the REST API and for peers; by default ones that are free now. bootstrap: peers
-    to join, on this machine alone; None: whoever is met over mDNS. job: further settings of that section."""
+    to join, on this machine alone; None: whoever is met over mDNS. more: further settings, by section."""
     folder.mkdir(parents=True)
     port, p2p_port = ports or free_ports(2)
     peers: dict[str, Any] = {"listen_address": [f"/ip4/0.0.0.0/tcp/{p2p_port}"]}
@@ -191,12 +191,14 @@ def start_node(
             "mdns": False,
             "bootstrap_peers": list(bootstrap),
         }
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "general": {"work_dir": str(folder / "work"), "data_dir": str(folder / "data")},
         "rest": {"port": port},
         "p2p": peers,
-        "job": {"executor": executor, "allow_process_for_peers": executor == "process", **(job or {})},
+        "job": {"executor": executor, "allow_process_for_peers": executor == "process"},
     }
+    for section, values in (more or {}).items():
+        settings.setdefault(section, {}).update(values)
     config = folder / "dms_config.json"
     config.write_text(json.dumps(settings, indent=2) + "\n")
     environment = {key: value for key, value in os.environ.items() if not key.upper().startswith("DMS_")}

@@ -6,6 +6,7 @@
 #   ops/setup.sh dashboard    .venv with what the program itself needs, and the dashboards
 #   ops/setup.sh demo-ml      also what the image of the machine-learning demo is made with, and the image; needs Docker
 #   ops/setup.sh venv         .venv with all locked packages, also those that only tests need
+#   ops/setup.sh deep         also the fuzzer and the mutation tester
 #   ops/setup.sh check        also what the tests need that do without Docker; lists what is missing and exits 1
 #   ops/setup.sh test         also all that the other tests need
 #   ops/setup.sh deb          also what the Debian package is built and checked with
@@ -66,6 +67,7 @@ missing_packages() {  # $1: venv, demo, demo-ml, check or test; one package name
     have iptables || echo iptables
     have ip || echo iproute2
     have faketime || echo faketime  # steps the clock of a daemon
+    have runsc || echo runsc  # gVisor, for jobs that run in it
     have git || echo git  # the hook of ops/dev-setup.sh
     have chromium || echo chromium  # opens the API's page
 }
@@ -196,6 +198,16 @@ quietly_venv() {
     "$1" -m venv $VENV
 }
 
+install_deep() {  # what makes inputs and mutants: large, and wanted by few
+    local wanted
+    wanted=$(sha256sum <ops/deep.lock)
+    [ "$(cat $VENV/stamp-deep 2>/dev/null)" = "$wanted" ] && return
+    say "installing the fuzzer and the mutation tester"
+    attempt uv-deep uv_install --require-hashes -r ops/deep.lock ||
+        quietly pip-deep pip_install --no-deps --require-hashes -r ops/deep.lock
+    printf '%s' "$wanted" >$VENV/stamp-deep
+}
+
 # Node.js and the dashboards ---------------------------------------------------------------------------------------
 
 # A wheel of PyPI: Debian 12's Node.js is too old for some packages, and its npm brings some 400 packages along.
@@ -317,6 +329,11 @@ case "${1:-}" in
         install_packages venv
         make_venv all
         ;;
+    deep)
+        install_packages venv
+        make_venv all
+        install_deep
+        ;;
     demo)
         install_packages demo
         make_venv run
@@ -361,7 +378,7 @@ case "${1:-}" in
         stop_docker
         ;;
     *)
-        complain "usage: ops/setup.sh demo|demo-ml|dashboard|venv|check|test|deb|stop-docker"
+        complain "usage: ops/setup.sh demo|demo-ml|dashboard|venv|deep|check|test|deb|stop-docker"
         exit 2
         ;;
 esac

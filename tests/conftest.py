@@ -20,7 +20,7 @@ from tests.fixtures.engine_starts import engine_starts
 from tests.fixtures.ethereum import chain, own_chain
 from tests.fixtures.event_logs import log
 from tests.fixtures.images import demo_images
-from tests.fixtures.leftovers import unmount_left_workspaces
+from tests.fixtures.leftovers import remove_again, unmount_left_workspaces
 from tests.fixtures.security_page import is_security_test
 
 __all__ = ["chain", "demo_images", "engine_starts", "log", "own_chain"]
@@ -71,6 +71,10 @@ def pytest_collection_finish() -> None:
 
 def pytest_sessionstart() -> None:
     unmount_left_workspaces()
+
+
+def pytest_sessionfinish() -> None:
+    remove_again()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

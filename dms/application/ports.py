@@ -336,7 +336,7 @@ class Execution(Struct, frozen=True, kw_only=True):
     state: ExecutionState
     exit_code: int | None = None  # when exited, and of an absent one where it is still known
     oom_killed: bool = False
-    error: str = ""  # the engine's own words on why it could not start or was lost
+    error: str = ""  # why it could not start or was lost: a sentence of ours, not the engine's words
     started_at: int = 0
     finished_at: int = 0
     ended_by: EndedBy = EndedBy.JOB  # of one that is over; an absent one was removed by somebody, or never was

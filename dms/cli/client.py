@@ -14,6 +14,8 @@ import httpx
 from dms.cli.failure import Failure
 from dms.errors import Exit, exit_code_of
 
+UNREADABLE_JSON = (ValueError, RecursionError)  # of json.loads: no JSON, no UTF-8, too long a number; too deep
+
 if TYPE_CHECKING:
     from dms.config import Rest
 
@@ -194,7 +196,7 @@ class Api:
             raise unreachable(self.url, str(error) or "timed out") from error
         except httpx.TimeoutException as error:
             raise Failure(f"{self.url} did not answer in time", Exit.TIMED_OUT) from error
-        except (httpx.HTTPError, httpx.InvalidURL, json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, *UNREADABLE_JSON) as error:
             raise Failure(f"{self.url} broke the connection: {str(error) or type(error).__name__}") from error
 
 
@@ -244,5 +246,5 @@ def _decoded(answer: httpx.Response) -> Any:
         return None
     try:
         return answer.json()
-    except ValueError:
+    except UNREADABLE_JSON:
         return {"message": answer.text}

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 
 from dms.backoff import Backoff
-from dms.cli.client import Api, unreachable
+from dms.cli.client import UNREADABLE_JSON, Api, unreachable
 from dms.cli.failure import Failure, say
 from dms.errors import Exit
 
@@ -137,7 +137,7 @@ class Follower:
             frame = json.loads(socket.recv(left))
         except TimeoutError as error:
             raise timed_out(self._job_id) from error
-        except json.JSONDecodeError as error:
+        except UNREADABLE_JSON as error:
             raise Failure(f"{self._api.url} sent something that is not JSON: {error}") from error
         if not isinstance(frame, dict) or not isinstance(frame.get("action"), str):
             raise Failure(f"{self._api.url} sent a frame without an action")
@@ -164,8 +164,8 @@ def refused(error: InvalidStatus) -> Failure:
     """What the daemon said instead of opening a websocket."""
     status = error.response.status_code
     try:
-        text = json.loads(error.response.body or b"")["error"]
-    except (ValueError, KeyError, TypeError):
+        text = str(json.loads(error.response.body or b"")["error"])
+    except (*UNREADABLE_JSON, LookupError, TypeError):
         text = f"the daemon answered {status} to the websocket"
     codes = {401: Exit.DENIED, 403: Exit.DENIED, 404: Exit.NOT_FOUND, 410: Exit.NOT_FOUND}
     return Failure(text, codes.get(status, Exit.FAILURE))

@@ -79,7 +79,7 @@ def get(request: dict[str, Any], path: str) -> Any:
 
 
 def set_all(request: dict[str, Any], settings: tuple[str, ...]) -> None:
-    """settings: as PATH=VALUE, the value in YAML. Raises Failure."""
+    """settings: as PATH=VALUE, the value in YAML, but for environment variables, which are text. Raises Failure."""
     from dms.cli.yaml_text import YamlFault, parse
 
     for text in settings:
@@ -87,9 +87,13 @@ def set_all(request: dict[str, Any], settings: tuple[str, ...]) -> None:
         if not equals or not all(path.split(".")):
             raise Failure(f"--set {text}: expected PATH=VALUE, as in constraints.time=20", Exit.USAGE)
         try:
-            put(request, path, parse(value))
+            put(request, path, value if _is_variable(path) else parse(value))
         except YamlFault as fault:
             raise Failure(f"--set {path}: {fault}", Exit.USAGE) from fault
+
+
+def _is_variable(path: str) -> bool:
+    return path.casefold().startswith(("params.env.", "params.secret_env."))
 
 
 def _key(at: dict[str, Any], name: str) -> str:

@@ -30,13 +30,19 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 class Duration(click.ParamType[float]):
     name = "duration"
 
+    def __init__(self, *, positive: bool = False) -> None:
+        self._positive = positive
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
         try:
-            return seconds_in(str(value), unit_seconds=1.0)
+            seconds = seconds_in(str(value), unit_seconds=1.0)
         except ValueError:
             self.fail(f"{value!r} is not a duration: a number of seconds, or a text such as 90s, 10m, 1h", param, ctx)
+        if self._positive and seconds <= 0:
+            self.fail(f"{value!r} is no time at all: at least a minute is counted, such as 10m", param, ctx)
+        return seconds
 
 
 class Amount(click.ParamType[int]):
@@ -61,7 +67,7 @@ def describing(function: F) -> F:
         click.option("--gpu", is_flag=True, help="Run on a GPU."),
         click.option("--gpus", type=click.IntRange(1, 64), help="Run on this many GPUs."),
         click.option("--vram", type=Amount("MB", "GB"), help="Memory of each GPU, in MB."),
-        click.option("--time", "lasting", type=Duration(), help="Stop it after this long, such as 10m."),
+        click.option("--time", "lasting", type=Duration(positive=True), help="Stop it after this long, such as 10m."),
         click.option("--cpu", type=Amount("MHz", "GHz"), help="CPU, in MHz over all cores."),
         click.option("--ram", type=Amount("MB", "GB"), help="Memory, in MB."),
         click.option("--input", "inputs", multiple=True, metavar="URL|FILE", help="Fetch this into /workspace first."),

@@ -35,7 +35,8 @@ def add_to(group: Group) -> None:
         series = [one for one in found["series"] if not names or one["name"] in names]
         if not series:
             hint = "a job prints them in lines such as: dms-metric loss=0.25 step=100"
-            raise Failure(f"job {job_id} has printed no such figures", Exit.NOT_FOUND, hint)
+            named = f" called {' or '.join(names)}" if names else ""
+            raise Failure(f"job {job_id} has printed no figures{named}", Exit.NOT_FOUND, hint)
         if not state.output.for_people:
             state.output.record({**found, "series": series})
             return

@@ -10,7 +10,7 @@ import click
 from dms.cli.checkpoints import with_resume
 from dms.cli.core import Command, Group, State, command, pass_state
 from dms.cli.failure import Failure, say
-from dms.cli.job_files import read_request, set_all
+from dms.cli.job_files import get, read_request, set_all
 from dms.cli.job_options import DEFAULTS, described, describing
 from dms.cli.job_paying import Asking, Paying, ask_and_pay, asking, pay, paying
 from dms.cli.job_progress import About
@@ -101,8 +101,9 @@ def _add_rerun(group: Group) -> None:
         JOB is a job that this node requested. Values of secret environment variables are not kept: set them again with
         --set params.secret_env.NAME=VALUE.
         """
-        request = _request_of(state.api(), job_id)
+        request, secrets = _request_of(state.api(), job_id)
         set_all(request, settings)
+        _look_for_secrets(request, secrets, needed=not (asking.quote or asking.dry_run))
         return ask_and_pay(state, request, asking, paying)
 
 
@@ -143,10 +144,21 @@ def _awaited(api: Api, job_id: str) -> dict[str, Any]:
     return job
 
 
-def _request_of(api: Api, job_id: str) -> dict[str, Any]:
-    """As it was asked for, without the payment. Raises Failure when it can't be asked for again."""
+def _request_of(api: Api, job_id: str) -> tuple[dict[str, Any], list[str]]:
+    """As it was asked for, without the payment, and the names of the secrets that it had. Raises Failure when it can't
+    be asked for again."""
     found = api.get(f"/jobs/{in_path(job_id)}/request", personal=True)
-    for name in found["secrets"]:
-        say(f"the value of {name} is secret and not kept: set it with --set params.secret_env.{name}=VALUE")
-    request: dict[str, Any] = found["request"]
-    return request
+    return found["request"], found["secrets"]
+
+
+def _look_for_secrets(request: dict[str, Any], names: list[str], *, needed: bool) -> None:
+    """needed: it is paid next. Raises Failure then when one was not given again, rather than run it without."""
+    given = get(request, "params.secret_env") or {}
+    missing = [name for name in names if name not in given]
+    if not missing:
+        return
+    what = f"secret values are not kept: {', '.join(missing)}"
+    how = "set them with " + " ".join(f"--set params.secret_env.{name}=VALUE" for name in missing)
+    if needed:
+        raise Failure(what, Exit.USAGE, f"{how}; an empty value will do")
+    say(f"{what}; {how}")

@@ -129,7 +129,8 @@ def _list(state: State, found: Row, files: Sequence[Row]) -> None:
 
 def _say_what(found: Row) -> None:
     if found["origin"] == "checkpoint":
-        say(f"these are of checkpoint {found['checkpoint']}: {found['reason'] or 'the results are not here yet'}")
+        why = found["reason"] or "the results are not here yet"
+        say(f"{why}; these files are from checkpoint {found['checkpoint']}")
 
 
 # --- fetching --------------------------------------------------------------------------------------

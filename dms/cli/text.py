@@ -38,15 +38,15 @@ def in_path(identifier: str) -> str:
 
 
 def moment(value: object) -> str:
-    """A time as the API sends it (RFC 3339 text, or Unix µs) in local time; empty for none."""
-    if isinstance(value, int | float) and value:
-        return datetime.fromtimestamp(value / 1_000_000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    if isinstance(value, str) and value:
-        try:
-            return datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        except ValueError:
-            return value
-    return ""
+    """A time as the API sends it (RFC 3339 text, or Unix µs) in local time; empty for none. One that is none, or beyond
+    the years 1 to 9999 here, is shown as it came."""
+    if not value or not isinstance(value, int | float | str):
+        return ""
+    try:
+        at = datetime.fromisoformat(value) if isinstance(value, str) else datetime.fromtimestamp(value / 1e6, UTC)
+        return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return str(value)
 
 
 def clock(seconds: float) -> str:

@@ -34,6 +34,8 @@ def parse(text: str) -> Any:
         mark = error.problem_mark or error.context_mark
         place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
         raise YamlFault(f"{place}: {error.problem or error.context}") from error
+    except (ValueError, OverflowError) as error:  # PyYAML takes any number for a character's, and for a version's
+        raise YamlFault(f"{loader.line + 1}:{loader.column + 1}: a number is out of range") from error
     finally:
         loader.dispose()
 
@@ -63,7 +65,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
     for key_node, value_node in node.value:
         if not isinstance(key_node, yaml.ScalarNode):
             raise yaml.constructor.ConstructorError(None, None, "a key must be a text", key_node.start_mark)
-        key = str(key_node.value)
+        key = _text(loader, key_node)
         if key in found:
             raise yaml.constructor.ConstructorError(None, None, f"the key {key} is here twice", key_node.start_mark)
         found[key] = loader.construct_object(value_node, deep=True)
@@ -90,6 +92,15 @@ def _unknown(_loader: _Loader, node: yaml.Node) -> None:
     raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
+def _text(_loader: _Loader, node: yaml.ScalarNode) -> str:
+    text = str(node.value)
+    if _SURROGATE.search(text):
+        problem = "half of a character (U+D800 to U+DFFF) has no place in a text"
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+    return text
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _TAG = "tag:yaml.org,2002:"
 for _name, _pattern, _first in (
     ("null", r"^(~|null|Null|NULL|)$", ["~", "n", "N", ""]),
@@ -103,7 +114,7 @@ for _name, _construct in (
     ("bool", lambda _loader, node: node.value.casefold() == "true"),
     ("int", _number),
     ("float", _number),
-    ("str", lambda _loader, node: node.value),
+    ("str", _text),
     ("seq", _sequence),
     ("map", _mapping),
 ):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import msgspec
 from msgspec import Struct
 
 from dms.domain.chain import SignedRecord, check_record, id_bytes
@@ -61,12 +60,19 @@ def evidence(records: Sequence[SignedRecord]) -> list[Evidence]:
     found: list[Evidence] = []
     for record in records:
         if record.topic in (Job.ServiceRequested.TOPIC, Job.AttemptStarted.TOPIC):
-            found.append(Evidence(str(msgspec.json.decode(record.data)["provider"]), []))
+            found.append(Evidence(_chosen(record), []))
         elif record.topic == Job.ProviderReported.TOPIC:
             event = decode(record.topic, record.schema_version, record.data.encode())
             if isinstance(event, Job.ProviderReported) and found:
                 found[-1].held.append(event.record)
     return found
+
+
+def _chosen(record: SignedRecord) -> str:
+    """The provider that it was given to; empty where only a newer version of this program can tell. Raises
+    LogCorrupt."""
+    event = decode(record.topic, record.schema_version, record.data.encode())
+    return str(getattr(event, "provider", ""))
 
 
 def check_evidence(records: Sequence[SignedRecord], verify: Callable[[str, bytes, bytes], bool]) -> None:

@@ -178,7 +178,9 @@ def reader(topic: str, schema_version: int) -> Reader:
     """`decode` for the bodies of one topic and version, chosen once: a bulk read has many of each."""
     found = _readers.get((topic, schema_version))
     if found is None:
-        found = _readers[topic, schema_version] = _new_reader(topic, schema_version)
+        found = _new_reader(topic, schema_version)
+        if event_type(topic, schema_version) is not Unknown:  # of those a peer may make up as many as it likes
+            _readers[topic, schema_version] = found
     return found
 
 

@@ -16,6 +16,7 @@ from dms.errors import InvalidInput
 
 PLACES = 8  # of a price in NTX
 LARGEST_PRICE = Decimal(10) ** 15
+_EXPONENTS = range(-64, 65)  # of its last digit: `1e-999999999` is short, and as a fraction fills the memory
 ENOUGH = Fraction(3, 4)  # of the time, for three quarters of the price
 LONGEST_SECONDS = 1e12  # a peer's figure may be any float
 HALF = Fraction(1, 2)
@@ -132,6 +133,8 @@ def amount(text: str) -> Decimal:
         raise InvalidInput(f"'{text[:64]}' is not an amount of NTX") from error
     if not value.is_finite() or not 0 <= value <= LARGEST_PRICE:
         raise InvalidInput(f"'{text[:64]}' is not an amount of NTX: 0 to 10^15 is expected")
+    if value.as_tuple().exponent not in _EXPONENTS:
+        raise InvalidInput(f"'{text[:64]}' is not an amount of NTX: it has more places than one can have")
     numerator, denominator = value.as_integer_ratio()
     if numerator * 10**PLACES % denominator:
         raise InvalidInput(f"'{text[:64]}' NTX has more than {PLACES} places")

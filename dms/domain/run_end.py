@@ -41,7 +41,7 @@ def judge(
 ) -> Verdict:
     """Of a run that is over. stop_ordered: our own log has an order to stop it, which explains every end.
     gone: its container is not there any more. started_again: it ended, and somebody else had it run once more.
-    error: the engine's own words."""
+    error: what the engine said of it, in a sentence of ours."""
     if stop_ordered:
         return Verdict(RunEnd.STOPPED)
     if gone:

@@ -1,5 +1,6 @@
 """`python -m ops.bench [NAME ...]`: runs the benchmarks and prints a table. Each round measures the
-reference and ours one after the other, so that what else the machine does hits both. `soak` is one of its own."""
+reference and ours one after the other, so that what else the machine does hits both. `soak` and `floods` have
+tables of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.table import Table
 
-from ops.bench import append, connections, dashboard, matching, replay, soak, start, whole_job
+from ops.bench import append, connections, dashboard, floods, matching, replay, soak, start, whole_job
 from ops.bench.report import Row
 
 BENCHES: dict[str, Callable[[], Iterator[Row]]] = {
@@ -26,6 +27,8 @@ BENCHES: dict[str, Callable[[], Iterator[Row]]] = {
 def main(names: list[str]) -> int:
     if names[:1] == ["soak"]:
         return soak.main(names[1:])
+    if names[:1] == ["floods"]:
+        return floods.main(names[1:])
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
         print(f"error: no benchmark {', '.join(unknown)}; there are {', '.join(BENCHES)}", file=sys.stderr)

@@ -81,9 +81,12 @@ def find_image() -> str:
 
 def start_network(nodes: list[Node], folder: Path) -> tuple[Node, list[Node]]:
     step("Starting a service provider and two compute providers")
-    often = {"log_update_interval": CHECKPOINT_MINUTES, "provider_grace": PROVIDER_GRACE_SECONDS}
+    more: dict[str, dict[str, Any]] = {
+        "job": {"log_update_interval": CHECKPOINT_MINUTES, "provider_grace": PROVIDER_GRACE_SECONDS},
+        "files": {"send_folders": [str(DIGITS.parent)]},  # which is below root's home, perhaps, and so for root alone
+    }
     names = ("service-provider", "first-provider", "second-provider")
-    nodes.extend(start_node(name, folder / name, "docker", job=often) for name in names)
+    nodes.extend(start_node(name, folder / name, "docker", more=more) for name in names)
     wait_until_ready(nodes)
     service, *providers = nodes
     for provider in providers:

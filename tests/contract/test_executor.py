@@ -387,7 +387,8 @@ async def test_links_and_pipes_give_nothing_of_the_host_away(executor: Executor,
     await launch(executor, spec)
     await ended(executor, spec.job_id)
     saved = await packed(executor, spec.job_id, tmp_path / "x.tar.gz")
-    assert (saved.files, saved.skipped) == (2, 4)
+    assert saved.files == 2
+    assert saved.skipped in (3, 4)  # gVisor keeps pipes in its own memory
     with tarfile.open(tmp_path / "x.tar.gz") as tar:
         assert sorted(tar.getnames()) == ["workspace", "workspace/a", "workspace/b"]
         assert all(member.isreg() or member.isdir() for member in tar)

@@ -16,6 +16,7 @@ from docker import APIClient
 from docker.errors import DockerException
 
 from ops.demo_ml.__main__ import EPOCHS
+from ops.demo_ml.image import DIGITS, build_image
 
 pytestmark = [pytest.mark.slow]
 
@@ -53,7 +54,9 @@ def left_over(folder: Path, output: str) -> list[str]:
         return found
     with api:
         for peer_id in set(re.findall(r"peer (12D3\w+)", output)):
-            found += [c["Id"] for c in api.containers(all=True, filters={"label": f"io.nunet.dms.node_id={peer_id}"})]
+            for label in ("node_id", "gateway_node"):
+                ours = {"label": f"io.nunet.dms.{label}={peer_id}"}
+                found += [each["Id"] for each in (*api.containers(all=True, filters=ours), *api.networks(filters=ours))]
     return found
 
 
@@ -103,6 +106,8 @@ def test_an_interrupted_demo_leaves_nothing_either(tmp_path: Path) -> None:
 
 @pytest.mark.docker
 def test_a_training_survives_the_death_of_its_provider_and_the_model_comes_back(tmp_path: Path) -> None:
+    build_image(os.environ.get("DOCKER_HOST"))  # with the set-up, as a rule
+    DIGITS.chmod(0o600)  # as in the home of root, where nobody else can read it
     with start_demo(tmp_path, "ops.demo_ml") as demo:
         output, _ = demo.communicate(timeout=400)
     assert demo.returncode == 0, output

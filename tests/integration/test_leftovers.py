@@ -13,9 +13,10 @@ from secrets import token_hex
 import pytest
 from docker import APIClient
 
+from dms.adapters.executors.gateways import LABEL_GATEWAY, LABEL_GATEWAY_NODE
 from dms.adapters.executors.profile import LABEL_NODE
 from tests.fixtures.images import SHELL_IMAGE
-from tests.fixtures.leftovers import remove_of_node, unmount_left_workspaces
+from tests.fixtures.leftovers import remove_again, remove_of_node, unmount_left_workspaces
 
 
 def test_workspaces_of_a_run_that_is_over_are_unmounted_and_those_of_one_that_goes_on_stay(tmp_path: Path) -> None:
@@ -56,3 +57,22 @@ def test_of_a_daemon_that_is_gone_nothing_stays_in_the_engine_and_of_others_ever
         finally:
             for node in (gone, other):
                 remove_of_node(node)
+
+
+@pytest.mark.docker
+def test_a_network_that_the_engine_makes_after_its_daemon_was_killed_is_gone_at_the_end_of_the_run() -> None:
+    gone, other = f"gone-{token_hex(8)}", f"other-{token_hex(8)}"
+    with closing(APIClient(version="auto", timeout=120)) as api:
+        remove_of_node(gone)
+        for node in (gone, other):  # late, by a call whose caller is dead
+            api.create_network(f"dms-test-{node}", labels=labels_of(node))
+        try:
+            remove_again()
+            left = [len(api.networks(filters={"label": f"{LABEL_GATEWAY_NODE}={node}"})) for node in (gone, other)]
+            assert left == [0, 1]
+        finally:
+            remove_of_node(other)
+
+
+def labels_of(node: str) -> dict[str, str]:
+    return {LABEL_GATEWAY: "network-trial-test", LABEL_GATEWAY_NODE: node}

@@ -1,11 +1,12 @@
 """What a job and its requester leave on a machine that others use too: no file that they can read, no line that
-somebody else has written, no secret in what is listed or kept."""
+somebody else has written, no secret in what is listed or kept, and on NATS nothing of a person."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
@@ -13,8 +14,11 @@ import psutil
 import pytest
 import pytest_asyncio
 import websockets
+from nats.aio.msg import Msg
 
 from tests.fixtures.dms import ADDRESS, Dms, Follower, pair, payment, request_body
+from tests.fixtures.images import SHELL_IMAGE
+from tests.fixtures.nats import NatsServer, stored
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -23,25 +27,56 @@ SECRET = "s3cr3t-of-a-job-7f1c"
 SETTINGS = {"job__executor": "process", "job__allow_process_for_peers": "true", "general__debug": "true"}
 
 
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    server.start()
+    yield server
+    server.kill9()
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def both(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Dms, Dms]]:
-    """A requester and a provider, between which a job runs: its command lines while it did are in `seen`."""
-    async with pair(tmp_path_factory.mktemp("pair"), **SETTINGS) as (sp, cp):
-        body = request_body("sleep 1; echo done")
-        body["params"]["secret_env"] = {"KEY": SECRET}
+async def both(tmp_path_factory: pytest.TempPathFactory, nats: NatsServer) -> AsyncIterator[tuple[Dms, Dms]]:
+    """A requester and a provider, between which a job runs: the command lines while it did are in `seen`, and all that
+    a subscriber of everything got in `heard`."""
+    async with (
+        nats.client() as subscriber,
+        pair(tmp_path_factory.mktemp("pair"), **SETTINGS, nats__url=nats.url) as (sp, cp),
+    ):
+        await subscriber.subscribe(">", cb=hear)
+        body = request_body("sleep 1; echo canary-output; echo canary-errors >&2 # canary-script")
+        body["params"] |= {"secret_env": {"KEY": SECRET}, "env": {"PLACE": "canary-env"}}
         quote = await sp.post("/run/request-service", body)
         follower = Follower(sp, quote["job_id"])
         async with websockets.connect(f"ws://127.0.0.1:{sp.rest_port}/api/v1/run/deploy") as socket:
-            await socket.send(payment("tx-shared", quote["job_id"]))
+            await socket.send(payment("canary-payment", quote["job_id"]))
             while "deployment-response" not in str(await socket.recv()):
                 continue
             seen.extend(command_lines(sp.pid) + command_lines(cp.pid))
         await follower.until_over()
         assert follower.names[-1] == "job-completed"
+        assert "canary-output" in str(follower.lines)
+        await relayed(sp, cp, nats)
         yield sp, cp
 
 
 seen: list[str] = []
+heard: list[tuple[str, bytes]] = []
+
+
+async def hear(message: Msg) -> None:
+    heard.append((message.subject, message.data))
+
+
+async def relayed(sp: Dms, cp: Dms, nats: NatsServer) -> None:
+    """Waits until NATS has all that the logs have now."""
+    heads = {(await dms.get("/peers/self"))["ID"]: dms.head() for dms in (sp, cp)}
+    async with asyncio.timeout(120):
+        while True:
+            told = [message["source"] for message in await stored(nats)]
+            if all(sum(source.endswith(peer) for source in told) >= head for peer, head in heads.items()):
+                return
+            await asyncio.sleep(0.05)
 
 
 def command_lines(pid: int) -> list[str]:
@@ -95,3 +130,14 @@ async def test_no_secret_is_seen_by_who_lists_processes_or_finds_the_files(both:
     for dms in both:
         files = [path for path in dms.folder.rglob("*") if path.is_file()]
         assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
+
+
+async def test_who_reads_all_of_nats_learns_states_and_nothing_of_a_person(
+    both: tuple[Dms, Dms], nats: NatsServer
+) -> None:
+    """Of all that a request, its payment and its output can say, while it runs and from the stream afterwards."""
+    everything = [f"{subject} {data.decode(errors='replace')}" for subject, data in heard]
+    everything += [str(message) for message in await stored(nats)]
+    assert any("job.completed" in text for text in everything), "else we read in the wrong place"
+    for canary in ("canary-", SECRET, ADDRESS, SHELL_IMAGE):
+        assert [text for text in everything if canary in text] == [], canary

@@ -373,6 +373,7 @@ def another(value: object, key: str) -> str:
     chosen = {
         "job.executor": "process",
         "rest.public_url": "https://dms.example.org:8443",
+        "job.runtime": "default",
         "job.network": "none",
         "job.network_range": "192.168.240.0/24",
         "job.resolver": "192.168.1.1",

@@ -27,6 +27,7 @@ def entries(name: str) -> dict[str, str]:
     return {canonicalize_name(m[1]): m[0] for m in ENTRY.finditer((ROOT / name).read_text())}
 
 
+PYTHONS = 4  # from 3.11 on; each has wheels of its own
 ALL, RUN = entries("requirements.lock"), entries("requirements-run.lock")
 
 
@@ -144,3 +145,11 @@ def test_uv_is_told_what_pip_is_set_up_with(tmp_path: Path) -> None:
         "UV_INDEX_STRATEGY": "unsafe-best-match",
     }
     assert as_uv("", {}) == {}
+
+
+@pytest.mark.parametrize("name", ["numpy", "scipy", "scikit-learn"])
+def test_the_lock_of_the_training_has_the_wheels_of_every_python(name: str) -> None:
+    """Not just those of the machine that made it."""
+    found = re.findall(rf"^{name}==.*(?:\n .*)*", (ROOT / "ops/demo_ml/requirements.lock").read_text(), re.MULTILINE)
+    assert found
+    assert [entry for entry in found if entry.count("--hash=") < PYTHONS] == []

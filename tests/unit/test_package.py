@@ -45,6 +45,7 @@ def test_the_service_is_what_the_daemon_expects() -> None:
     assert int(unit["WatchdogSec"].removesuffix("s")) >= 10
     assert unit["User"] == "nunet"
     assert unit["KillMode"] == "process"  # jobs outlive the daemon
+    assert unit["LimitCORE"] == "0"  # no file with keys in it is left of a crash
     assert unit["ExecStart"].endswith("--config /etc/nunet/dms_config.json")
 
 

@@ -2,7 +2,7 @@
 
 Each thread has a client (a requests session) of its own, and none keeps a connection when its call is over: the
 SDK would keep one for each address that it ever asked, 25 a thread. A daemon that is away, silent or broken gives
-ExecutorUnavailable in bounded time; what it refuses gives ExecutionError with its own words.
+ExecutorUnavailable in bounded time; what it refuses gives ExecutionError. Its words are only logged (engine_words.py).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from docker.errors import NotFound as EngineNotFound
 from docker.transport.unixconn import UnixHTTPConnection
 
 from dms.adapters.executors.engine import EngineAddress
+from dms.adapters.executors.engine_words import explained, words_of
 from dms.errors import ExecutionError, ExecutorUnavailable, NotFound
 
 T = TypeVar("T")
@@ -121,12 +122,13 @@ def engine_errors(what: str, base_url: str) -> Iterator[None]:
     try:
         yield
     except EngineNotFound as error:
-        raise NotFound(f"Docker can't {what}: {error.explanation or error}") from error
+        raise NotFound(f"Docker can't {what}: it has no such thing") from error
     except APIError as error:
-        words = str(error.explanation or error).strip()
+        words = words_of(error)
+        reason = explained(what, words)
         if error.status_code is not None and error.status_code >= 500 and _is_daemon_trouble(words):
-            raise ExecutorUnavailable(f"Docker at {base_url} can't {what} now: {words}") from error
-        raise ExecutionError(f"Docker can't {what}: {words}") from error
+            raise ExecutorUnavailable(f"Docker at {base_url} can't {what} now: {reason}") from error
+        raise ExecutionError(f"Docker can't {what}: {reason}") from error
     except (DockerException, requests.RequestException, OSError) as error:
         # An unreachable daemon is a requests.ConnectionError, not a DockerException.
         raise ExecutorUnavailable(

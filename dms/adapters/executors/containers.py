@@ -19,9 +19,10 @@ from docker.errors import APIError
 
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.engine import Engine
+from dms.adapters.executors.engine_words import meaning
 from dms.adapters.executors.profile import LABEL_JOB, LABEL_MANAGED, LABEL_NODE, LABEL_PART
 from dms.application.ports import Execution, ExecutionState
-from dms.errors import ExecutionError, InvalidInput, NotFound
+from dms.errors import ExecutionError, ExecutorUnavailable, InvalidInput, NotFound
 
 logger = logging.getLogger(__name__)
 
@@ -195,7 +196,7 @@ def execution_of(found: dict[str, Any]) -> Execution:
 
     OOMKilled is also true when only a child died and the job then ended well: that is not a failure."""
     state = found["State"]
-    error, code = str(state.get("Error") or ""), int(state.get("ExitCode") or 0)
+    error, code = meaning(str(state.get("Error") or "")), int(state.get("ExitCode") or 0)
     ours = _STATES.get(state["Status"], ExecutionState.RUNNING)
     if ours is ExecutionState.CREATED and error:
         ours = ExecutionState.EXITED
@@ -226,11 +227,14 @@ def process_start(pid: int, container: str) -> int:
 
 
 def microseconds(stamp: str | None) -> int:
-    """RFC 3339 with up to nine digits of a second; the engine's zero time is the year 1."""
+    """RFC 3339 with up to nine digits of a second; the engine's zero time is the year 1. Raises ExecutorUnavailable."""
     if not stamp or stamp.startswith("0001-"):
         return 0
-    moment = datetime.fromisoformat(re.sub(r"(\.\d{1,6})\d*", r"\1", stamp))
-    return int(moment.timestamp()) * 1_000_000 + moment.microsecond
+    try:
+        moment = datetime.fromisoformat(re.sub(r"(\.\d{1,6})\d*", r"\1", stamp))
+        return int(moment.timestamp()) * 1_000_000 + moment.microsecond
+    except (ValueError, OverflowError) as error:
+        raise ExecutorUnavailable(f"Docker tells a time that can't be read: {stamp[:64]!r}") from error
 
 
 def _is_conflict(error: ExecutionError) -> bool:

@@ -26,6 +26,7 @@ from dms.adapters.executors.engine_images import EngineImages, image_volumes
 from dms.adapters.executors.engine_memory import EngineMemory
 from dms.adapters.executors.engine_output import OUTPUT_LOST, OutputReader
 from dms.adapters.executors.engine_stats import usage_of
+from dms.adapters.executors.engine_words import NO_GPU
 from dms.adapters.executors.gateways import Gateways
 from dms.adapters.executors.helper_image import HelperImage
 from dms.adapters.executors.holders import Holders
@@ -41,6 +42,7 @@ from dms.adapters.executors.profile import (
 )
 from dms.adapters.executors.rooms import Rooms
 from dms.adapters.executors.rooms import Workspaces as AnyWorkspaces
+from dms.adapters.executors.runtimes import Runtimes
 from dms.adapters.executors.who_ended import WhoEnded
 from dms.adapters.executors.workspaces import Workspaces
 from dms.adapters.executors.workspaces_engine import EngineWorkspaces
@@ -78,8 +80,6 @@ from dms.errors import (
 
 __all__ = ["DEFAULT_BASE_URL", "OUTPUT_LOST", "DockerExecutor", "DockerSettings"]
 
-_GPU_TROUBLE = ("could not select device driver", "nvidia-container", "unresolvable cdi devices", "unknown device")
-
 
 @our_errors_only
 class DockerExecutor:
@@ -99,6 +99,7 @@ class DockerExecutor:
         self._attached = Attached(self._containers, self._calls, engine)
         self._output = OutputReader(self._containers, self._memory, self._calls, engine, settings.quiet_seconds)
         self._rooms = _rooms(node_id, settings, address, self._calls, self._containers)
+        self._runtimes = Runtimes(self._calls, settings.runtime)
         self._gateways = Gateways(node_id, self._calls, settings.gateways)
         self._trial = NetworkTrial(node_id, self._calls, self._gateways)
         self._sandbox = SandboxTrials(node_id, self._calls, self._containers, settings.limits, settings.sandbox_accept)
@@ -112,8 +113,10 @@ class DockerExecutor:
         return too_little(spec, self._settings.limits)
 
     async def check(self) -> None:
-        """Raises ExecutorUnavailable, naming the socket, when the daemon does not answer."""
+        """Raises ExecutorUnavailable, naming the socket, when the daemon does not answer, and when it lacks what jobs
+        are to run in."""
         await self._calls.ask("answer a ping", APIClient.ping)
+        await self._runtimes.check()
 
     async def try_network(self) -> NetworkGiven:
         if self._settings.network == "none":
@@ -206,10 +209,11 @@ class DockerExecutor:
             volumes = image_volumes(reference, image)
             mounts = await self._rooms.make(spec, image) or ()
             limits, signal = self._settings.limits, stop_signal(image["Config"])
+            runtime = await self._runtimes.of(spec)
             gateway = (await self._gateways.open(spec.job_id)).mark if spec.network is Network.INTERNET else ""
             return await self._containers.create(
                 spec.job_id,
-                lambda api: container_config(api, spec, limits, image["Id"], signal, volumes, mounts, gateway),
+                lambda api: container_config(api, spec, limits, image["Id"], signal, volumes, mounts, gateway, runtime),
             )
 
     async def start(self, job_id: str, secrets: Secrets = NO_SECRETS) -> None:
@@ -294,6 +298,7 @@ class DockerExecutor:
         return sorted(found - self._rooms.trials - self._sandbox.running)
 
     async def close(self) -> None:
+        await self._trial.close()
         await self._memory.close()
         self._calls.close()
 
@@ -320,11 +325,11 @@ def _gateway_of(found: dict[str, Any] | None) -> str:
     return str((found or {}).get("Config", {}).get("Labels", {}).get(LABEL_NETWORK, ""))
 
 
-def _refused(words: str, *, wants_gpu: bool) -> ExecutionError:
+def _refused(reason: str, *, wants_gpu: bool) -> ExecutionError:
     """The engine's refusal to start: a GPU that it can't give is not the job's fault."""
-    if wants_gpu and any(sign in words.lower() for sign in _GPU_TROUBLE):
+    if wants_gpu and NO_GPU in reason:
         return GpuUnavailable(
             "this provider's container engine can't give the job its GPU: is the NVIDIA Container Toolkit installed "
-            f"and known to Docker there? ({words})"
+            f"and known to Docker there? ({reason})"
         )
-    return ExecutionError(words)
+    return ExecutionError(reason)

@@ -10,6 +10,7 @@ from msgspec import Struct
 from dms.adapters.executors.gateways import GatewaySettings
 from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.profile import ContainerLimits
+from dms.adapters.executors.runtimes import Wanted
 
 
 class DockerSettings(Struct, frozen=True, kw_only=True):
@@ -23,6 +24,7 @@ class DockerSettings(Struct, frozen=True, kw_only=True):
     workspaces: Path | None = None
     workspace_volumes: bool = False
     base_url: str = ""
+    runtime: Wanted = "auto"  # of jobs without a network and a GPU
     network: Literal["auto", "internet", "none"] = "auto"  # whether jobs are given the internet
     sandbox_accept: tuple[str, ...] = ()  # names of a sandbox test's rows that may fail
     gateways: GatewaySettings = GatewaySettings()

@@ -1,13 +1,18 @@
-"""Nothing but our own errors leaves a driver: what nobody thought of becomes ExecutorBroken, with its cause."""
+"""Nothing but our own errors leaves a driver: what nobody thought of becomes ExecutorBroken, with its cause, whose
+words are only logged: they may be the engine's."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeVar
 
+from dms.adapters.executors.engine_words import MOST_LOGGED
 from dms.errors import DmsError, ExecutorBroken
+
+logger = logging.getLogger(__name__)
 
 C = TypeVar("C", bound=type[Any])
 
@@ -55,4 +60,5 @@ def _iterated(method: Callable[..., AsyncGenerator[Any, None]]) -> Callable[...,
 
 
 def _broken(method: Callable[..., Any], error: Exception) -> ExecutorBroken:
-    return ExecutorBroken(f"the executor could not {method.__name__}: {type(error).__name__}: {error}")
+    logger.warning("the executor could not %s: %s: %s", method.__name__, type(error).__name__, str(error)[:MOST_LOGGED])
+    return ExecutorBroken(f"the executor could not {method.__name__}: {type(error).__name__}")

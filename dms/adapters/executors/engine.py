@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,11 +19,13 @@ import msgspec
 from msgspec import Struct
 
 from dms.adapters.executors.output import Dechunker
+from dms.domain.decoding import UNREADABLE
 from dms.errors import ConfigError, ExecutorUnavailable, NotFound
 
 DEFAULT_BASE_URL = "unix:///var/run/docker.sock"
 READ_BYTES = 65_536
 REFUSAL_BYTES = 65_536
+_CODE = re.compile(rb"[1-5][0-9][0-9]")
 BUFFER_BYTES = 262_144  # beyond twice this the kernel's buffer fills and the engine waits
 
 
@@ -69,7 +72,7 @@ class EngineAnswer:
             body += more
         try:
             return msgspec.json.decode(body, type=_Refusal).message.strip()
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return f"HTTP status {self.status}"
 
 
@@ -146,13 +149,18 @@ async def payloads(answer: EngineAnswer, quiet_seconds: float) -> AsyncGenerator
 def engine_address(base_url: str = "") -> EngineAddress:
     """base_url, else DOCKER_HOST, else the system's socket. Raises ConfigError."""
     url = base_url or os.environ.get("DOCKER_HOST", "") or DEFAULT_BASE_URL
-    parts = urlsplit(url)
+    wrong = f"docker address {url!r} is not usable: expected unix:///path or tcp://host:port"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError(f"{wrong} ({error})") from error
     if parts.scheme in {"unix", "http+unix"} and (parts.netloc or parts.path):
         return EngineAddress(base_url=url, path=(f"/{parts.netloc}" if parts.netloc else "") + parts.path)
     if parts.scheme in {"tcp", "http", "https"} and parts.hostname:
         tls = _client_tls() if parts.scheme == "https" or os.environ.get("DOCKER_TLS_VERIFY") else None
-        return EngineAddress(base_url=url, host=parts.hostname, port=parts.port or 2375, tls=tls)
-    raise ConfigError(f"docker address {url!r} is not usable: expected unix:///path or tcp://host:port")
+        return EngineAddress(base_url=url, host=parts.hostname, port=port or 2375, tls=tls)
+    raise ConfigError(wrong)
 
 
 def _client_tls() -> ssl.SSLContext:
@@ -173,6 +181,8 @@ def _request(method: str, path: str, query: Mapping[str, str], headers: Mapping[
 
 def _status(head: bytes, path: str) -> int:
     code = head.split(b" ", 2)[1:2]
-    if not code or not code[0].isdigit() or (code == [b"200"] and b"transfer-encoding: chunked" not in head.lower()):
-        raise ExecutorUnavailable(f"the engine answered {path} with {head.splitlines()[0]!r}")
+    known = bool(code) and _CODE.fullmatch(code[0]) is not None
+    if not known or (code == [b"200"] and b"transfer-encoding: chunked" not in head.lower()):
+        first = head.partition(b"\r\n")[0][:200]
+        raise ExecutorUnavailable(f"the engine answered {path} with {first!r}")
     return int(code[0])

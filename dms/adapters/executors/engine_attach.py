@@ -14,6 +14,7 @@ from contextlib import aclosing
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.containers import Containers
 from dms.adapters.executors.engine import Engine, EngineAnswer
+from dms.adapters.executors.engine_words import explained
 from dms.adapters.executors.growing import EVERY_SECONDS, GrowingText
 from dms.adapters.executors.output import STREAMS
 from dms.application.growing_lines import GrowingLine
@@ -36,7 +37,9 @@ class Attached:
         version, path = await self._calls.version(), f"/containers/{found['Id']}/attach"
         async with self._engine.ask(version, "POST", path, query, headers={"Upgrade": "tcp"}) as answer:
             if answer.status != _SWITCHED:
-                raise ExecutorUnavailable(f"the engine does not attach to {job_id}: {await answer.refusal()}")
+                raise ExecutorUnavailable(
+                    f"the engine does not attach to {job_id}: {explained('attach', await answer.refusal())}"
+                )
             async with aclosing(_lines(answer)) as lines:
                 async for line in lines:
                     yield line

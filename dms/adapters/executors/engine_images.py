@@ -14,6 +14,7 @@ from docker.auth import get_config_header
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.docker_settings import DockerSettings
 from dms.adapters.executors.engine import Engine
+from dms.adapters.executors.host_network import own_addresses
 from dms.adapters.executors.images import inner_registry, parse_reference
 from dms.adapters.executors.pulls import Pull, steps
 from dms.adapters.executors.registries import ARCHITECTURES, Registries
@@ -161,7 +162,6 @@ class EngineImages:
     async def _pull(self, reference: ImageReference, state: Pull) -> None:
         """Tries again what may pass, with growing pauses, until nothing has come for the patience's time.
         Cancelling it ends the pull in the engine."""
-        await self._check_registry(reference)
         clock = asyncio.get_running_loop().time
         limit, backoff = self._settings.pull_seconds, Backoff(*_PULL_PAUSES)
         troubled_since, done = None, 0
@@ -170,6 +170,7 @@ class EngineImages:
                 while True:
                     begun = clock()
                     try:
+                        await self._check_registry(reference)
                         async with self._pulling:
                             return await self._pull_once(reference, state)
                     except (RegistryUnavailable, NoRoomForImage) as error:
@@ -187,8 +188,9 @@ class EngineImages:
             raise RegistryUnavailable(f"image {reference} can't be pulled within {limit:g} s") from error
 
     async def _check_registry(self, reference: ImageReference) -> None:
-        """Raises ImageUnavailable for a public name that leads into an inner network. The engine looks it up again: a
-        name that changes in between, or a registry that sends it elsewhere, is for the operator's firewall."""
+        """Raises ImageUnavailable for a public name that leads into an inner network or to this machine,
+        RegistryUnavailable for one that can't be looked up. The engine looks it up again: of a name that changes in
+        between, and of a registry that sends the engine elsewhere, nothing is passed on (pulls.py), but it is asked."""
         if reference.registry == "docker.io" or self._settings.policy.names_registry(reference):
             return
         try:
@@ -196,9 +198,10 @@ class EngineImages:
                 found = await asyncio.get_running_loop().getaddrinfo(
                     host_of(reference.registry), None, type=socket.SOCK_STREAM
                 )
-        except (OSError, UnicodeError):  # TimeoutError is one: whether the engine can look it up, it will tell
-            return
-        if any(is_inner_address(str(address[0])) for *_, address in found):
+        except (OSError, UnicodeError) as error:  # TimeoutError is one
+            raise RegistryUnavailable(f"image {reference}: {reference.registry} can't be looked up") from error
+        addresses, own = {str(address[0]) for *_, address in found}, own_addresses()
+        if any(address in own or is_inner_address(address) for address in addresses):
             raise inner_registry(reference)
 
     async def _pull_once(self, reference: ImageReference, state: Pull) -> None:

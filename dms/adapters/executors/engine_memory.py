@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
@@ -28,6 +29,7 @@ _OF_A_JOB = 256  # the newest; a signal a second would else be kept for ever
 _RECONNECT_SECONDS = 0.5
 _QUIET_SECONDS = 1.0  # a backlog has come when nothing more comes for so long
 _STILL_AWAY = 1 << 63
+_NUMBER = re.compile(r"[0-9]{1,10}")
 _GOING_DOWN_NS = 30_000_000_000  # how long before it is gone an engine may have begun to stop its containers
 
 
@@ -171,8 +173,8 @@ def _event(told: _Event) -> ContainerEvent:
         container=told.actor.container,
         action=told.action,
         time_ns=told.time_ns,
-        signal=int(sent) if sent.isdecimal() else 0,
-        exit_code=int(code) if code.isdecimal() else None,
+        signal=int(sent) if _NUMBER.fullmatch(sent) else 0,
+        exit_code=int(code) if _NUMBER.fullmatch(code) else None,
     )
 
 

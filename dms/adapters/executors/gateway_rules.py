@@ -102,8 +102,7 @@ def _parsed(text: str) -> list[str]:
         if line.startswith("*"):
             table = line.strip()
         elif table == "*filter" and line.startswith(":"):
-            chain, policy, *_ = line[1:].split()
-            found.append(f"{chain} {policy}")
+            found.append(" ".join(line[1:].split()[:2]))  # chain and policy
         elif table == "*filter" and line.startswith("-A"):
             found.append(_rule(line.split()))
     return sorted(found, key=lambda line: line if not line.startswith("-A") else " ".join(line.split()[:2]))

@@ -21,6 +21,7 @@ from docker.types import IPAMConfig, IPAMPool, LogConfig
 from msgspec import Struct
 
 from dms.adapters.executors.calls import EngineCalls
+from dms.adapters.executors.engine_words import words_of
 from dms.adapters.executors.gateway_image import GatewayImage
 from dms.adapters.executors.gateway_rules import INNER, Bounds, closed, closed_to_v6, differs
 from dms.adapters.executors.host_network import LARGEST_PREFIX, HostNetwork, has_ipv6, host_network
@@ -367,7 +368,7 @@ def _sysctls() -> dict[str, str]:
 
 def _is_overlap(error: ExecutionError) -> bool:
     cause = error.__cause__
-    return isinstance(cause, APIError) and "overlap" in str(cause.explanation or cause).lower()
+    return isinstance(cause, APIError) and "overlap" in words_of(cause).lower()
 
 
 __all__ = ["Gateway", "GatewaySettings", "Gateways", "Traffic", "free_subnets", "job_range"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, ip_address
 from pathlib import Path
 
 import psutil
@@ -30,6 +30,17 @@ def host_network() -> HostNetwork:
     """As it is now. Raises OSError."""
     inner = tuple(sorted(_inner()))
     return HostNetwork(inner=inner, routed=tuple(sorted({*inner, *_routed()})), resolvers=tuple(_resolvers()))
+
+
+def own_addresses() -> frozenset[str]:
+    """Of all interfaces, as text, without the zones of IPv6."""
+    families = (socket.AF_INET, socket.AF_INET6)
+    return frozenset(
+        str(ip_address(entry.address.partition("%")[0]))
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family in families
+    )
 
 
 def network_namespace() -> str:

@@ -10,6 +10,7 @@ or begins with. One that was renamed to its name meanwhile was whole before. So 
 from __future__ import annotations
 
 import hashlib
+import re
 import stat
 import tarfile
 import tempfile
@@ -51,6 +52,7 @@ date +%s
 find . -mindepth 1 -path '*
 *' -prune -o -exec stat -c '%i %f %s %Y %Z %n' {{}} + | head -c {_LIST_BYTES}
 """
+_LISTED = re.compile(r"([0-9]{1,20}) ([0-9a-f]{1,8}) ([0-9]{1,19}) (-?[0-9]{1,19}) (-?[0-9]{1,19}) (\./.*)")
 _ALL = """
 cd /workspace || exit 1
 tar -c -f - . | head -c {most}
@@ -319,15 +321,12 @@ def _digest_of(seen: Sequence[_Seen], selection: Selection) -> str:
 
 
 def _seen(line: str) -> _Seen | None:
-    """None for a line that is cut off."""
-    fields = line.split(" ", 5)
-    if len(fields) != 6 or not fields[5].startswith("./"):
+    """None for a line that is cut off, or that a name with a line break in it makes."""
+    found = _LISTED.fullmatch(line)
+    if found is None:
         return None
-    inode, mode, size, changed, touched, name = fields
-    try:
-        return _Seen(int(inode), int(mode, 16), int(size), (int(changed), int(touched)), name)
-    except ValueError:
-        return None
+    inode, mode, size, changed, touched, name = found.groups()
+    return _Seen(int(inode), int(mode, 16), int(size), (int(changed), int(touched)), name)
 
 
 def _is_taken(item: _Seen) -> bool:

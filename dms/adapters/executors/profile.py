@@ -49,7 +49,6 @@ class ContainerLimits(Struct, frozen=True, kw_only=True):
     shm_mb: int = 64
     volume_mb: int = 64  # for each VOLUME line of an image, where workspaces are not on the host
     log_mb: int = 64  # of output that the engine surely keeps in one piece; its two files take a little over twice that
-    runtime: str = ""  # for example runsc; empty: the engine's default
 
 
 def container_config(
@@ -61,10 +60,11 @@ def container_config(
     volumes: tuple[str, ...],
     mounts: Sequence[Mount],
     gateway: str = "",
+    runtime: str = "",
 ) -> dict[str, Any]:
     """The body of `create`. volumes: paths of the image's VOLUME lines. mounts: of the workspace, and of volumes.
     Those that have none are the container's own and end with it. gateway: the mark of the one that the job is in,
-    which begins with its container's id; the job's host name is that one's."""
+    which begins with its container's id; the job's host name is that one's. runtime: empty for the engine's own."""
     return dict(
         api.create_container_config(
             image=image_id,
@@ -75,8 +75,7 @@ def container_config(
             labels=labels(spec) | ({LABEL_NETWORK: gateway} if gateway else {}),
             healthcheck=Healthcheck(test=["NONE"]),
             stop_signal=stop_signal,
-            runtime=limits.runtime or None,
-            host_config=_host_config(api, spec, limits, volumes, mounts, gateway),
+            host_config=_host_config(api, spec, limits, volumes, mounts, gateway, runtime),
         )
     )
 
@@ -115,6 +114,7 @@ def _host_config(
     volumes: tuple[str, ...],
     mounts: Sequence[Mount],
     gateway: str,
+    runtime: str,
 ) -> HostConfig:
     memory = max(spec.memory_mb, LEAST_MEMORY_MB) * MIB
     return api.create_host_config(
@@ -139,6 +139,7 @@ def _host_config(
         init=True,
         restart_policy={"Name": "no"},
         auto_remove=False,
+        runtime=runtime or None,
         device_requests=_gpus(spec.gpu_uuids),
     )
 

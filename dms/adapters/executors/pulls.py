@@ -1,14 +1,20 @@
-"""Following the engine's pull of an image: how far it is, and whose trouble it is when it fails."""
+"""Following the engine's pull of an image: how far it is, and whose trouble it is when it fails.
+
+Whoever asks for an image is told one of a few sentences. More of them would tell a stranger what answers where behind
+the provider's walls: a registry of his can send the engine on to any address, and he sees what it makes of that."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, Meta, Struct
 
 from dms.adapters.executors.engine import EngineAnswer
+from dms.adapters.executors.engine_words import log_words
 from dms.adapters.executors.profile import MIB
+from dms.domain.decoding import UNREADABLE
 from dms.domain.image import ImageReference
 from dms.errors import ExecutorUnavailable, ImageUnavailable, NoRoomForImage, RegistryUnavailable
 
@@ -25,6 +31,29 @@ _LASTING = (
 )  # fmt: skip
 _PASSING = ("toomanyrequests", "too many requests", "http 429", "no such host", "unavailable", "timeout", "x509")
 _FULL = ("no space left on device", "disk quota exceeded", "read-only file system")
+NOT_GIVEN = "its registry does not have it for this kind of machine, or does not give it to this provider"
+TROUBLE = "its registry can't be reached from this provider, or is in trouble"
+FULL = "the provider's disk is full"
+
+
+_Bytes = Annotated[int, Meta(ge=0, le=2**62)]
+
+
+class _Detail(Struct):
+    current: _Bytes | None = None
+    total: _Bytes | None = None
+
+
+class _Message(Struct):
+    """A line of what the engine tells; the registry's own words are in `error`, whatever they are."""
+
+    status: str = ""
+    id: str = ""
+    detail: _Detail | None = msgspec.field(name="progressDetail", default=None)
+    error: Any = UNSET
+
+
+_decoder = msgspec.json.Decoder(_Message)
 
 
 class Pull:
@@ -34,13 +63,13 @@ class Pull:
         self.total: dict[str, int] = {}
         self._done: dict[str, int] = {}
 
-    def take(self, message: dict[str, Any]) -> None:
-        layer, detail = str(message.get("id", "")), message.get("progressDetail") or {}
-        if total := detail.get("total"):
-            self.total[layer] = max(total, self.total.get(layer, 0))
-        if message.get("status") == "Downloading":
-            self._done[layer] = int(detail.get("current") or 0)
-        elif message.get("status") in {"Download complete", "Pull complete"} and layer in self.total:
+    def take(self, message: _Message) -> None:
+        layer, detail = message.id, message.detail or _Detail()
+        if detail.total:
+            self.total[layer] = max(detail.total, self.total.get(layer, 0))
+        if message.status == "Downloading":
+            self._done[layer] = detail.current or 0
+        elif message.status in {"Download complete", "Pull complete"} and layer in self.total:
             self._done[layer] = self.total[layer]
 
     def bytes_done(self) -> int:
@@ -53,14 +82,15 @@ class Pull:
 
 def failure(reference: ImageReference, words: str, status: int = 0) -> ImageUnavailable:
     """words: the engine's; status: of its answer, 0 when it had begun to pull."""
-    text = f"image {reference} can't be pulled: {words}"
-    said = _without_name(words, reference).lower()
+    text, nameless = f"image {reference} can't be pulled: ", _without_name(words, reference)
+    log_words("get an image", nameless)
+    said = nameless.lower()
     if any(sign in said for sign in _FULL):
-        return NoRoomForImage(f"{text} (on this provider)")
+        return NoRoomForImage(text + FULL)
     passing = any(sign in said for sign in _PASSING)
     if not passing and (status in (400, 404) or any(sign in said for sign in _LASTING)):
-        return ImageUnavailable(text)
-    return RegistryUnavailable(text)
+        return ImageUnavailable(text + NOT_GIVEN)
+    return RegistryUnavailable(text + TROUBLE)
 
 
 def _without_name(words: str, reference: ImageReference) -> str:
@@ -92,11 +122,11 @@ async def steps(
 
 def _take(line: bytes, reference: ImageReference, max_image_mb: int, state: Pull) -> None:
     try:
-        message = msgspec.json.decode(line, type=dict[str, Any])
-    except msgspec.MsgspecError as error:
-        raise ExecutorUnavailable(f"Docker told what is not JSON during the pull of image {reference}") from error
-    if "error" in message:
-        raise failure(reference, str(message["error"]))
+        message = _decoder.decode(line)
+    except UNREADABLE as error:
+        raise ExecutorUnavailable(f"Docker told what can't be read during the pull of image {reference}") from error
+    if message.error is not UNSET:
+        raise failure(reference, str(message.error))
     state.take(message)
     if sum(state.total.values()) > max_image_mb * MIB:
         raise ImageUnavailable(f"image {reference} is larger than {max_image_mb} MiB")

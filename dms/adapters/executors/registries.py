@@ -5,12 +5,16 @@ The engine tells the manifest's digest and the platforms, not how many bytes the
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
+import msgspec
 from docker import APIClient
 from docker.errors import APIError
+from msgspec import Struct
 
 from dms.adapters.executors.calls import EngineCalls
+from dms.adapters.executors.engine_words import words_of
 from dms.adapters.executors.pulls import failure
 from dms.application.ports import ImageFound
 from dms.domain.image import ImageReference
@@ -20,9 +24,27 @@ from dms.recent import Recent
 ASK_SECONDS = 5.0
 KNOWN_SECONDS, TROUBLE_SECONDS = 60.0, 5.0  # how long an answer holds; and that a registry is in trouble
 MOST_KNOWN, MOST_ASKED = 512, 4  # answers kept; registries asked at once
+MOST_TOLD = 16  # architectures
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # uname's words, as images say it
+_ARCHITECTURE = re.compile("[a-z0-9]{1,16}")  # what a registry says is no text for others
 
 Answer = ImageFound | ImageUnavailable
+
+
+class _Platform(Struct):
+    architecture: str | None = None
+
+
+class _Descriptor(Struct):
+    digest: str | None = None
+
+
+class _Manifest(Struct):
+    """What the engine tells of an image at a registry. Source: Docker Engine API 1.41, "Get image information from the
+    registry"."""
+
+    descriptor: _Descriptor | None = msgspec.field(name="Descriptor", default=None)
+    platforms: list[_Platform] | None = msgspec.field(name="Platforms", default=None)
 
 
 class Registries:
@@ -52,8 +74,7 @@ class Registries:
                 answer = api.inspect_distribution(str(reference), credentials)  # type: ignore[no-untyped-call]
                 return _read(reference, answer, api.version())
             except APIError as error:
-                words = str(error.explanation or error).strip()
-                return failure(reference, words, error.status_code or 0)
+                return failure(reference, words_of(error), error.status_code or 0)
 
         try:
             async with asyncio.timeout(ASK_SECONDS), self._asking:
@@ -67,9 +88,17 @@ class Registries:
 
 
 def _read(reference: ImageReference, answer: dict[str, Any], engine: dict[str, Any]) -> Answer:
-    built_for = {str(platform.get("architecture") or "") for platform in answer.get("Platforms") or ()}
+    """Raises ExecutorUnavailable."""
+    try:
+        manifest = msgspec.convert(answer, _Manifest)
+    except msgspec.ValidationError as error:
+        raise ExecutorUnavailable(f"Docker tells of image {reference} in a way that can't be read: {error}") from error
+    said = {platform.architecture or "" for platform in manifest.platforms or ()}
+    built_for = {
+        architecture if _ARCHITECTURE.fullmatch(architecture) else "unknown" for architecture in said if architecture
+    }
     ours = ARCHITECTURES.get(engine["Arch"], engine["Arch"])
-    if built_for - {"", "unknown"} and ours not in built_for:
-        told = ", ".join(sorted(built_for - {"", "unknown"}))
+    if built_for - {"unknown"} and ours not in built_for:
+        told = ", ".join(sorted(built_for - {"unknown"})[:MOST_TOLD])
         return ImageUnavailable(f"image {reference} is built for {told}, this machine is {ours}")
-    return ImageFound(present=False, digest=str((answer.get("Descriptor") or {}).get("digest") or ""))
+    return ImageFound(present=False, digest=(manifest.descriptor or _Descriptor()).digest or "")

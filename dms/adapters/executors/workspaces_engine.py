@@ -27,6 +27,7 @@ from docker.types import Mount
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.containers import Containers, execution_of
 from dms.adapters.executors.engine_exec import ExecStream
+from dms.adapters.executors.engine_words import NO_SPACE
 from dms.adapters.executors.helper_image import HelperImage
 from dms.adapters.executors.holders import HOLDER, Holders, ProgramFailed
 from dms.adapters.executors.input_content import input_content
@@ -263,7 +264,7 @@ class EngineWorkspaces:
         try:
             await self._containers.copy(spec.job_id, lambda api: copier_config(api, spec, image["Id"], copying, others))
         except (ExecutionError, ExecutorUnavailable) as error:
-            if "no space left" not in str(error).lower():
+            if NO_SPACE not in str(error):
                 raise
             raise does_not_fit(spec, filled) from error
         await self._check_places(spec.job_id, flat.get(filled.get(WORKSPACE, ""), ""), names)

@@ -63,7 +63,7 @@ def _funding_pending(event: Job.FundingPending, _log_url: str) -> Content:
 
 
 def _input_started(event: Job.InputStarted, _log_url: str) -> Content:
-    return {"action": "input-started", "message": f"{_input(event)} is fetched"} | _input_fields(event)
+    return {"action": "input-started", "message": f"{_input(event)} is being fetched"} | _input_fields(event)
 
 
 def _input_done(event: Job.InputDone, _log_url: str) -> Content:

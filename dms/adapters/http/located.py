@@ -21,6 +21,11 @@ _BOUNDS = (
     (re.compile(r"^ >= (\S+)$"), "of at least {}"),
     (re.compile(r"^ <= (\S+)$"), "of at most {}"),
 )
+_PATTERNS = {
+    "^([0-9a-f]{64})?$": "64 hexadecimal digits in lower case",
+    "^[0-9a-f]{64}$": "64 hexadecimal digits in lower case",
+}
+_PATTERN = re.compile(r"^ matching regex '(.*)'$")
 _UNITS = {"str": "characters", "array": "items", "object": "keys"}
 
 
@@ -47,6 +52,8 @@ def _plain(text: str) -> str:
     words = " or ".join(_WORDS.get(kind, kind) for kind in kinds)
     if got:
         return f"{words} is expected, not {_WORDS.get(got, got)}"
+    if (shape := _PATTERN.fullmatch(rest)) is not None and shape[1] in _PATTERNS:
+        return f"{_PATTERNS[shape[1]]} are expected"
     for pattern, bound in _BOUNDS:
         if (number := pattern.fullmatch(rest)) is not None:
             return f"{words} {bound.format(number[1], unit=_UNITS.get(kinds[0], 'items'))} is expected"

@@ -49,7 +49,7 @@ def parse(body: bytes, message_type: type[T]) -> T:
     try:
         value = msgspec.convert(tree, message_type)
     except msgspec.ValidationError as error:
-        raise invalid(*explained(error, findings)) from error
+        raise invalid(*explained(error, findings, tree=tree)) from error
     check_whole(value, findings)
     return value
 
@@ -202,16 +202,27 @@ def _bad_text(text: str, pointer: str) -> str:
     return why
 
 
-def explained(error: msgspec.ValidationError, findings: Findings, at: str = "") -> tuple[str, str]:
-    """(pointer, what is wrong). at: where the value stands that could not be converted. Better words, where it is one
-    of the findings. msgspec names no key of a map, only that it is in there."""
+def explained(error: msgspec.ValidationError, findings: Findings, at: str = "", tree: object = None) -> tuple[str, str]:
+    """(pointer, what is wrong). at: where the value stands that could not be converted, tree: that value. Better words,
+    where it is one of the findings. msgspec names no key of a map, only that it is in there."""
     pointer, what = located(str(error))
     pointer = at + pointer
     above, unnamed, _ = pointer.partition("/...")
     for place, why in findings:
         if place == pointer or (unnamed and place.startswith(f"{above}/")):
             return place, why
-    return above, what
+    return above + (_key_of_no_text(tree, above.removeprefix(at)) if unnamed else ""), what
+
+
+def _key_of_no_text(tree: object, pointer: str) -> str:
+    """The step to the first value that is no text in the map there; our maps have texts. Empty when there is none."""
+    for step in pointer.split("/")[1:]:
+        if not isinstance(tree, dict):
+            return ""
+        tree = tree.get(step)
+    if not isinstance(tree, dict):
+        return ""
+    return next((f"/{escaped(key)}" for key, value in tree.items() if not isinstance(value, str)), "")
 
 
 def invalid(pointer: str, what: str) -> InvalidInput:

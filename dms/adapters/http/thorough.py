@@ -60,7 +60,7 @@ class _Looking:
         try:
             msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
-            self.problems.append(explained(error, self._findings, at))
+            self.problems.append(explained(error, self._findings, at, value))
             return stand_in
         return value
 

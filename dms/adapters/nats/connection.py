@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
@@ -38,9 +38,7 @@ def check(settings: Nats) -> None:
     """Raises ConfigError for what can't work: a bad address, a file that can't be read, two ways to
     prove who we are."""
     for address in addresses(settings):
-        parts = urlsplit(address)
-        if parts.scheme not in SCHEMES or not parts.hostname:
-            raise ConfigError("nats.url: expected nats://HOST:PORT or tls://HOST:PORT (several with commas between)")
+        parts = _parts(address)
         if parts.username is not None or parts.password is not None:
             raise ConfigError("nats.url: a password does not belong in an address; use nats.user and password_file")
     ways = {
@@ -55,6 +53,19 @@ def check(settings: Nats) -> None:
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise ConfigError("nats.tls_cert and nats.tls_key: a client certificate needs both")
     options(settings)
+
+
+def _parts(address: str) -> SplitResult:
+    """Raises ConfigError."""
+    wrong = "nats.url: expected nats://HOST:PORT or tls://HOST:PORT (several with commas between)"
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise ConfigError(wrong) from error
+    if not usable:
+        raise ConfigError(wrong)
+    return parts
 
 
 def addresses(settings: Nats) -> list[str]:

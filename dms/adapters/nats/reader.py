@@ -16,8 +16,9 @@ from dms.adapters.nats.connection import check, connected, why
 from dms.adapters.nats.stream import STREAM, SUBJECTS
 from dms.backoff import Backoff
 from dms.config import Nats
+from dms.domain.decoding import UNREADABLE
 from dms.domain.event import new_id
-from dms.errors import NotFound, Unavailable
+from dms.errors import Conflict, NotFound, Unavailable
 
 INBOX = "_INBOX_MONITOR"  # what ops/nats lets a reader use
 BATCH, WAIT_SECONDS = 200, 1.0
@@ -30,7 +31,8 @@ async def read(
     settings: Nats, *, subjects: str = SUBJECTS, follow: bool = False, newest: int | None = None
 ) -> AsyncGenerator[dict[str, Any], None]:
     """CloudEvents as the stream has them, from its first on (or the newest so many); with follow for ever, through lost
-    connections, each once. Raises ConfigError; Unavailable and NotFound unless it has begun to follow."""
+    connections, each once. Raises ConfigError; Conflict for what is no event; Unavailable and NotFound unless it has
+    begun to follow."""
     check(settings)
     after, backoff = 0, Backoff(*RETRY_SECONDS)
     while True:
@@ -71,7 +73,16 @@ async def _once(
                 continue
             for message in messages:
                 left = message.metadata.num_pending
-                yield message.metadata.sequence.stream, msgspec.json.decode(message.data, type=dict[str, Any])
+                sequence = message.metadata.sequence.stream
+                yield sequence, event_of(message.data, sequence)
+
+
+def event_of(data: bytes, sequence: int = 0) -> dict[str, Any]:
+    """Raises Conflict for a message that no DMS sent."""
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except UNREADABLE as error:
+        raise Conflict(f"message {sequence} of {STREAM} is no event: {error}; a DMS did not send it") from error
 
 
 def _consumer(subjects: str, after: int) -> ConsumerConfig:

@@ -21,6 +21,7 @@ from dms.cli.job_text import log_token
 from dms.cli.text import in_path
 from dms.cli.top.board import OPEN, Machine, Peer, StreamedEvent, machine_of, row_of
 from dms.cli.top.updates import Snapshot
+from dms.domain.decoding import UNREADABLE
 from dms.errors import Exit
 from projections.jobs import OPEN_STATUSES, STATUSES
 
@@ -70,7 +71,7 @@ class Live:
             return _decoder.decode(self._socket.recv(max(0.0, seconds)))
         except TimeoutError:
             return None
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Failure(f"{self._url} sent something that can't be read: {error}") from error
 
     def follow(self) -> None:

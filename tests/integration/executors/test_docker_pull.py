@@ -12,7 +12,7 @@ from docker import APIClient
 
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.images import ImagePolicy
-from dms.adapters.executors.profile import ContainerLimits
+from dms.adapters.executors.profile import MIB, ContainerLimits
 from dms.domain.deployment import Fault
 from dms.errors import ImageUnavailable, RegistryUnavailable
 from tests.fixtures.jobs import NODE, run, shell_spec, texts
@@ -81,6 +81,20 @@ async def test_what_is_too_large_does_not_stay(registry: Registry) -> None:
     api = APIClient(version="auto")
     assert await asyncio.to_thread(api.images, f"{registry.address}/nunet/big") == []
     api.close()
+
+
+async def test_an_image_of_a_terabyte_is_not_fetched(registry: Registry) -> None:
+    """The engine tells how large a layer is once it begins to come: then it is told to stop."""
+    digest = registry.publish("nunet/huge", "1", layer=b"huge" + registry.address.encode())
+    assert digest
+    layers = [path for path in registry.blobs if registry.blobs[path].startswith(b"\x1f\x8b")]
+    sent = Trouble(200, b"\0" * 4 * MIB, claims=1 << 40)
+    registry.trouble = lambda path: sent if path.rpartition("/")[2] in layers else None
+    executor = DockerExecutor(NODE, SETTINGS)
+    with pytest.raises(ImageUnavailable, match="larger than 20480 MiB"):
+        await executor.prepare(shell_spec("true", image=f"{registry.address}/nunet/huge:1"))
+    assert not await executor.has(f"{registry.address}/nunet/huge:1")
+    await executor.close()
 
 
 async def test_only_images_that_a_newer_one_replaced_are_removed(registry: Registry) -> None:

@@ -21,7 +21,7 @@ from dms.adapters.executors import gateway_image, gateways, network_trial
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.docker import DockerExecutor
 from dms.adapters.executors.gateway_rules import closed_to_v6
-from dms.adapters.executors.gateways import LABEL_GATEWAY
+from dms.adapters.executors.gateways import LABEL_GATEWAY, LABEL_GATEWAY_NODE
 from dms.application.ports import ExecutionState
 from dms.domain.network import Network
 from dms.domain.run_end import EndedBy
@@ -33,6 +33,7 @@ from tests.fixtures.gated import executor, gated, world
 from tests.fixtures.hostile import hostile_spec, open_network, side_by_side, tried
 from tests.fixtures.jobs import NODE, launch, read_all, shell_spec, texts
 from tests.fixtures.public_internet import LAN, PUBLIC, World
+from tests.fixtures.waiting import wait_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("demo_images")]
 __all__ = ["executor", "world"]
@@ -465,3 +466,23 @@ async def test_a_try_that_a_crash_cut_off_is_removed_and_one_that_runs_is_not(
         executor._trial.running.clear()
         await executor._gateways.remove(running)
         await executor._gateways.remove(cut_off)
+
+
+async def test_a_try_that_nobody_waits_for_any_more_leaves_nothing_behind(world: World, api: APIClient) -> None:
+    """As when the DMS stops: whoever waited is cancelled until he ends, and then the executor is closed."""
+    async with gated(world) as executor:
+        for begun in (lambda: executor._trial.running, lambda: trials(api)):
+            trying = asyncio.create_task(executor.try_network())
+            await wait_for(begun)
+            while not trying.done():
+                trying.cancel()
+                await asyncio.sleep(0)
+            await executor._trial.close()
+            assert trials(api) == []
+
+
+def trials(api: APIClient) -> list[str]:
+    """Containers and networks of this process's tries."""
+    ours = {"label": f"{LABEL_GATEWAY_NODE}={NODE}"}
+    found = [*api.containers(all=True, filters=ours), *api.networks(filters=ours)]
+    return [each["Id"] for each in found if each["Labels"][LABEL_GATEWAY].startswith(network_trial.TRIAL_PREFIX)]

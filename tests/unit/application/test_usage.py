@@ -183,15 +183,41 @@ async def test_who_follows_gets_each_new_sample_and_holds_up_nobody() -> None:
     assert not watch._readers
 
 
-@pytest.mark.parametrize(
-    ("memory", "mb"),
-    [
-        ({"usage": 300 * MIB, "stats": {"inactive_file": 100 * MIB}}, 200),
-        ({"usage": 300 * MIB, "stats": {"total_inactive_file": 50 * MIB}}, 250),
-        ({"usage": 300 * MIB}, 300),
-        ({}, None),
-    ],
+def stats_of(cpu: dict[str, Any], memory: dict[str, Any]) -> dict[str, Any]:
+    return {"cpu_stats": {"cpu_usage": {"total_usage": 1_500_000_000} | cpu}, "memory_stats": memory}
+
+
+# As Docker 20.10 answers on a machine with cgroup v1: of the group itself, and with the groups below.
+CGROUP_V1 = stats_of(
+    {"percpu_usage": [693_944_000, 806_056_000], "usage_in_kernelmode": 0, "usage_in_usermode": 1_490_000_000},
+    {
+        "usage": 300 * MIB,
+        "max_usage": 310 * MIB,
+        "stats": {"cache": 0, "inactive_file": 0, "total_cache": 60 * MIB, "total_inactive_file": 50 * MIB},
+        "limit": 512 * MIB,
+    },
 )
-def test_the_engines_figures_are_read_under_both_generations_of_cgroups(memory: dict[str, Any], mb: int | None) -> None:
-    stats = {"cpu_stats": {"cpu_usage": {"total_usage": 1_500_000_000}}, "memory_stats": memory}
+# On one with cgroup v2: memory.stat has no totals, and counts the groups below.
+CGROUP_V2 = stats_of(
+    {"usage_in_kernelmode": 200_000_000, "usage_in_usermode": 1_300_000_000},
+    {
+        "usage": 300 * MIB,
+        "stats": {"anon": 190 * MIB, "file": 110 * MIB, "active_file": 10 * MIB, "inactive_file": 100 * MIB},
+        "limit": 512 * MIB,
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("stats", "mb"),
+    [
+        (CGROUP_V1, 250),
+        (CGROUP_V2, 200),
+        (stats_of({}, {"usage": 300 * MIB}), 300),
+        (stats_of({}, {"usage": 3 * MIB, "stats": {"inactive_file": 4 * MIB}}), 0),
+        (stats_of({}, {}), None),
+    ],
+    ids=["cgroup v1", "cgroup v2", "no files", "read at two moments", "over"],
+)
+def test_the_engines_figures_are_read_under_both_generations_of_cgroups(stats: dict[str, Any], mb: int | None) -> None:
     assert usage_in(stats, 3.0) == (None if mb is None else Usage(1.5, mb, 3.0))

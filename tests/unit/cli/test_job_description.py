@@ -229,6 +229,24 @@ def test_a_job_is_asked_for_again_with_changes(tiny: TinyDms) -> None:
     assert tiny.asked[-1][2] == {**REQUEST, "params": params, "constraints": {"time": 20}}
 
 
+def test_a_job_with_secrets_is_not_paid_again_without_them(tiny: TinyDms) -> None:
+    kept = {**REQUEST, "params": {"image_id": "busybox", "env": {"EPOCHS": "5"}}}
+    tiny.answers[f"GET /jobs/{JOB}/request"] = (200, {"request": kept, "secrets": ["KEY"], "left_out": []})
+    result = nunet("job", "rerun", JOB, "--trust", tiny=tiny)
+    assert (result.exit_code, "--set params.secret_env.KEY=VALUE" in result.stderr) == (2, True)
+    assert [path for path, _, _ in tiny.asked] == [f"GET /jobs/{JOB}/request"]
+    result = nunet("job", "rerun", JOB, "--set", "params.secret_env.KEY=007", "--set", "params.env.EPOCHS=10",
+                   "--quote", tiny=tiny)  # fmt: skip
+    assert "KEY" not in result.stderr
+    params = tiny.asked[-1][2]["params"]
+    assert (params["secret_env"], params["env"]) == ({"KEY": "007"}, {"EPOCHS": "10"}), "variables are text"
+
+
+def test_no_time_at_all_is_no_limit_of_a_job(tiny: TinyDms) -> None:
+    result = nunet("job", "run", "--image", "busybox", "--time", "0", tiny=tiny)
+    assert (result.exit_code, "no time at all" in result.stderr, tiny.asked) == (2, True, [])
+
+
 def test_what_can_not_be_asked_for_again_says_why(tiny: TinyDms) -> None:
     tiny.answers[f"GET /jobs/{JOB}/request"] = (409, {"error": f"what job {JOB} was asked with was erased"})
     result = nunet("job", "rerun", JOB, tiny=tiny)

@@ -35,7 +35,7 @@ def test_what_it_does_now_stands_with_time_price_and_bound() -> None:
 
 def test_inputs_and_checkpoints_are_counted() -> None:
     progress = Progress(ABOUT, 0)
-    begun = action("input-started", 1, number=1, path="data.csv", message="input 1, data.csv is fetched")
+    begun = action("input-started", 1, number=1, path="data.csv", message="input 1, data.csv is being fetched")
     assert progress.take(begun, 0) is None
     assert "input 1 of 2: data.csv" in progress.now_lines(0)[0]
     done = action("input-done", 3, number=1, path="data.csv", message="input 1, data.csv: 5 bytes, fetched")

@@ -200,7 +200,8 @@ def test_a_terminal_shows_each_step_with_its_duration_above_the_output(tiny: Tin
     tiny.scripts = [
         [
             CONNECTED, HEAR, at(10, action="job-submitted"),
-            at(11, action="input-started", number=1, path="data.csv", message="input 1, data.csv is fetched"), WAIT,
+            at(11, action="input-started", number=1, path="data.csv", message="input 1, data.csv is being fetched"),
+            WAIT,
             at(14, action="input-done", number=1, path="data.csv", message="input 1, data.csv: 5 bytes, fetched"),
             at(20, action="deployment-response", message={"success": True, "content": "http://x"}),
             line(1, "stdout", "epoch 1"),

@@ -107,7 +107,9 @@ def test_units_are_never_worth_less_than_the_amount(price: Decimal, decimals: in
     assert Decimal(from_units(units, decimals)) >= price or decimals < 8
 
 
-@pytest.mark.parametrize("text", ["", "x", "NaN", "Infinity", "-1", "1e16", "0.000000001", "1_0x"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "NaN", "Infinity", "-1", "1e16", "0.000000001", "1_0x", "1e-99999999", "0e999999999"]
+)
 def test_what_is_no_amount(text: str) -> None:
     with pytest.raises(InvalidInput, match="NTX"):
         amount(text)
