@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Tests mostly wait, so there are more of them at once than cores. `pytest` alone, for a single test, runs one by one.
 # The order is ours: see tests/fixtures/order.py.
 WORKERS := $(shell echo $$(( $$(nproc) * 4 > 16 ? 16 : $$(nproc) * 4 )))
-QUICK_WORKERS := $(shell echo $$(( $$(nproc) * 2 > 16 ? 16 : $$(nproc) * 2 )))  # those compute, and each loads all tests
+QUICK_WORKERS := $(shell echo $$(( $$(nproc) + 1 > 16 ? 16 : $$(nproc) + 1 )))  # those compute, and each loads all tests
 BESIDE := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 # Docker may be missing for the demo (it then says what it left out); the tests need every part.
@@ -92,10 +92,22 @@ format: ## put the code into the common form
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-soak: ## 100,000 seeds of the simulation (SOAK_SEEDS, SOAK_FIRST; some two hours on two cores)
-	@ops/setup.sh check
+crash-matrix: ## each effect, before and after, on both sides, under each fault: simulated, then with real daemons (ONLY=text)
+	@ops/setup.sh test
+	@$(PY) -m tests.simulation.matrix --workers $$(nproc) --only "$(ONLY)"
+	@$(PY) -m tests.faults.crash_matrix --only "$(ONLY)"
+
+random-kills: ## 1,000 kills of real daemons at random moments (SOAK_KILLS, SOAK_KILL_SEED, SOAK_KILL_SECONDS)
+	@ops/setup.sh test
+	@$(PY) -m tests.faults.random_kills --kills $${SOAK_KILLS:-1000} --seed $${SOAK_KILL_SEED:-0} \
+		--seconds $${SOAK_KILL_SECONDS:-7200}
+
+soak: ## long: what tests scale down, 100,000 seeds of the simulation (SOAK_SEEDS, SOAK_FIRST; two hours), then the two above
+	@ops/setup.sh test
+	@READ_EVENTS=10000 LARGE_FILE_BYTES=1000000000 $(PY) -m pytest tests/faults/test_readers.py tests/e2e/test_files.py
 	@first=$${SOAK_FIRST:-0}; $(PY) -m tests.simulation --workers $$(nproc) \
 		--seeds $$first:$$((first + $${SOAK_SEEDS:-100000}))
+	@$(MAKE) --no-print-directory random-kills crash-matrix
 
 bench: ## measure against the references in the same run
 	@ops/setup.sh test
@@ -114,6 +126,11 @@ deb: ## build the Debian package in dist/, and check it: install, run, upgrade, 
 	@ops/setup.sh deb
 	@ops/build-deb.sh
 	@ops/check-deb.sh dist/nunet-dms_*.deb
+
+test-service: ## the packaged service as systemd runs it: jobs, results, a kill (as root; SERVICE_MB=1024 for large results)
+	@ops/setup.sh deb
+	@ops/build-deb.sh
+	@ops/check-service.sh dist/nunet-dms_*.deb "$$(. /etc/os-release && echo "$$VERSION_CODENAME")" $${SERVICE_MB:-64}
 
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-annotate --no-emit-index-url --no-emit-find-links
@@ -138,4 +155,4 @@ help: ## this list
 
 # `tests` is also a folder.
 .PHONY: demo dashboard dashboard-types test tests check quick-tests test-security test-gvisor side-by-side pictures fuzz \
-	fuzz-decoders mutants lint types format bench setup stop-docker audit-packages test-fresh deb lock clean help
+	fuzz-decoders mutants lint types format bench crash-matrix random-kills setup stop-docker audit-packages test-fresh deb lock clean help

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 
 import msgspec
 
@@ -18,8 +19,13 @@ def complete() -> None:
     """Has all of it made for each class of ours that was imported by now: to be called before threads use them."""
     for cls in _below(msgspec.Struct):
         if cls.__module__.startswith(_OURS):
-            with suppress(TypeError):  # one that is never decoded may have fields of other kinds
-                msgspec.json.Decoder(cls)
+            _complete(cls)
+
+
+@cache
+def _complete(cls: type[msgspec.Struct]) -> None:
+    with suppress(TypeError):  # one that is never decoded may have fields of other kinds
+        msgspec.json.Decoder(cls)
 
 
 def _below(cls: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:

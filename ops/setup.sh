@@ -55,7 +55,7 @@ missing_packages() {  # $1: venv, demo, demo-ml, check or test; one package name
     fi
     [ "$1" != demo-ml ] && [ "$1" != test ] || have mmdebstrap || echo mmdebstrap
     [ "$1" != demo ] && [ "$1" != demo-ml ] || return 0
-    have gcc || printf '%s\n' gcc libc6-dev  # two tests make a library and a program of their own
+    have gcc || printf '%s\n' gcc libc6-dev  # tests make libraries and programs of their own
     # the shells that complete `nunet`, and readers of its manual that find faults
     local tool
     for tool in zsh fish mandoc; do
@@ -66,10 +66,11 @@ missing_packages() {  # $1: venv, demo, demo-ml, check or test; one package name
     [ "$1" = test ] || return 0
     have iptables || echo iptables
     have ip || echo iproute2
-    have faketime || echo faketime  # steps the clock of a daemon
     have runsc || echo runsc  # gVisor, for jobs that run in it
     have git || echo git  # the hook of ops/dev-setup.sh
-    have chromium || echo chromium  # opens the API's page
+    # They open the dashboards and the API's page: the one that takes least, and the one that people use.
+    have chromium-headless-shell || echo chromium-headless-shell
+    have chromium || echo chromium
 }
 
 missing_for_docker() {  # a client alone runs nothing

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from itertools import product
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 import orjson
@@ -45,6 +47,26 @@ async def recorded(dms: Dms, job_id: str, topic: str) -> float:
     return time.monotonic()
 
 
+def test_a_program_sees_each_step_on_the_wall_clock_alone(tmp_path: Path) -> None:
+    """Else the tests below would step nothing."""
+    clock = SteppedClock(tmp_path / "clock")
+    watches = "import time\nwhile input(): print(time.time(), time.monotonic(), flush=True)"
+    with Popen(
+        [sys.executable, "-c", watches], stdin=PIPE, stdout=PIPE, text=True, env={**os.environ, **clock.environment}
+    ) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        ahead = []
+        for seconds in (0, *STEPS):
+            clock.step(seconds)
+            print("look", file=program.stdin, flush=True)
+            wall, monotonic = map(float, program.stdout.readline().split())
+            ahead.append(round((wall - time.time()) / HOUR))
+            assert 0 <= time.monotonic() - monotonic < HOUR / 2
+        print(file=program.stdin)
+    assert ahead == [seconds // HOUR for seconds in (0, *STEPS)]
+
+
 @pytest.mark.parametrize("last", [DAYS, -DAYS], ids=["ahead", "behind"])
 async def test_steps_of_either_clock_fail_no_job_and_lengthen_and_shorten_none(tmp_path: Path, last: int) -> None:
     """Each side's clock alone and both together, an hour and five days, forwards and back; the last step stays."""
@@ -75,7 +97,7 @@ async def test_steps_of_either_clock_fail_no_job_and_lengthen_and_shorten_none(t
 
 # --- in every other state --------------------------------------------------------------------------------
 ALL_STEPS = list(product(("requester", "provider", "both"), (HOUR, -HOUR, DAYS, -DAYS)))
-BIG_MB = 12  # it takes a second at least to fetch
+BIG_MB = 64  # it takes seconds to fetch, and all steps a quarter of one
 
 
 class Stepping:

@@ -28,6 +28,7 @@ from tests.fixtures.file_pair import Pair
 from tests.fixtures.local_peers import LOCAL
 
 GIGABYTE = 1_000_000_000
+LARGE_BYTES = int(os.environ.get("LARGE_FILE_BYTES", "300000000"))  # half of it is more than memory may grow by
 MOST_GROWTH_KB = 64 * 1024
 
 
@@ -291,10 +292,10 @@ class Memory:
 
 
 def large_file(path: Path) -> str:
-    """1 GB, mostly a hole, with random bytes here and there; its digest."""
+    """Mostly a hole, with random bytes here and there; its digest."""
     with path.open("wb") as file:
-        file.truncate(GIGABYTE)
-        for offset in range(0, GIGABYTE, 10_000_000):
+        file.truncate(LARGE_BYTES)
+        for offset in range(0, LARGE_BYTES, 10_000_000):
             file.seek(offset)
             file.write(os.urandom(4096))
     with path.open("rb") as file:
@@ -302,7 +303,7 @@ def large_file(path: Path) -> str:
 
 
 @pytest.mark.slow
-async def test_a_gigabyte_survives_a_kill_of_its_receiver_at_half_in_flat_memory(pair: Pair) -> None:
+async def test_a_large_file_survives_a_kill_of_its_receiver_at_half_in_flat_memory(pair: Pair) -> None:
     path = pair.shared / "large.bin"
     sha256 = await asyncio.to_thread(large_file, path)
     sender, receiver = Memory(pair.sender), Memory(pair.receiver)
@@ -310,12 +311,12 @@ async def test_a_gigabyte_survives_a_kill_of_its_receiver_at_half_in_flat_memory
     await pair.receiver.post("/peers/file/accept", {"streamID": 0}, 202)
     part = pair.receiver.folder / "received_files" / ".incoming" / f"{transfer_id}.part"
     async with asyncio.timeout(120):
-        while not part.exists() or part.stat().st_size < GIGABYTE // 2:
+        while not part.exists() or part.stat().st_size < LARGE_BYTES // 2:
             await asyncio.sleep(0.01)
     growth = receiver.growth_kb()
     pair.receiver.kill9()
     kept = part.stat().st_size
-    assert GIGABYTE // 2 <= kept < GIGABYTE
+    assert LARGE_BYTES // 2 <= kept < LARGE_BYTES
     assert pair.received() == []  # nothing appears before it is whole and checked
 
     pair.receiver.start()

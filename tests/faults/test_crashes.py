@@ -1,4 +1,5 @@
-"""kill -9 of either side, or both, at a given point of a job: after a restart the same job goes on.
+"""kill -9 of either side in the midst of a job's output, or of both, or of the side that does nothing just then: after
+a restart the same job goes on. What happens at each effect of one side is in the crash matrix.
 
 Whatever the point: the container is started once and never stopped by us, its output is complete, and
 a client that resumes with `after` and `log_after` has every action and every line exactly once.
@@ -22,18 +23,9 @@ SCRIPT = f"i=1; while [ $i -le {LINES} ]; do echo out $i; echo err $i >&2; i=$((
 
 # (what the victim's log holds when it is killed, whose log, who is killed)
 POINTS = [
-    ("job.service_requested", "sp", "sp"),
-    ("job.fund_status_reported", "sp", "sp"),
-    ("job.submitted", "sp", "sp"),
-    ("deployment.accepted", "cp", "cp"),
-    ("deployment.image_pulled", "cp", "cp"),
-    ("deployment.container_created", "cp", "cp"),
-    ("deployment.container_started", "cp", "cp"),
-    ("job.deployment_responded", "sp", "sp"),
     ("output", "sp", "sp"),
     ("output", "cp", "cp"),
     ("output", "sp", "both"),
-    ("deployment.container_exited", "cp", "cp"),
     ("deployment.accepted", "cp", "both"),
     ("deployment.container_exited", "cp", "sp"),
 ]

@@ -18,7 +18,8 @@ from tests.fixtures.nats import NatsServer
 
 pytestmark = [pytest.mark.slow]
 
-EVENTS, READER_KILLS, DMS_KILLS = 10_000, 100, 10
+EVENTS = int(os.environ.get("READ_EVENTS", "3000"))
+READER_KILLS, DMS_KILLS = EVENTS // 100, max(4, EVENTS // 1000)
 
 
 class Reader:

@@ -100,6 +100,7 @@ async def ask(node: Node, method: str, url: str, headers: Mapping[str, str]) -> 
         return int(answer.status_code)
 
 
+@pytest.mark.slow
 async def test_a_get_that_changes_something_is_known_as_one(node: Node) -> None:
     changing = set()
     await prepare(node)

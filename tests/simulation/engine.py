@@ -69,7 +69,7 @@ class Engine:
     def __init__(self, random: Random, now: Callable[[], int], on_change: Callable[[str, str], None]) -> None:
         """now: Unix time, microseconds. on_change: gets ("create" | "start" | "remove", job id) as it happens."""
         self.trouble = 0.0
-        self.away = False
+        self.away = self.hung = False
         self.containers: dict[str, Container] = {}
         self.random, self.now, self._on_change = random, now, on_change
 
@@ -77,8 +77,13 @@ class Engine:
         if job_id not in self.containers:
             code = self.random.choice((0, 0, 0, 3))
             runs_us = int(self.random.random() * self.random.choice((0.2, 1.0)) * lasting_us)
-            self.containers[job_id] = Container(job_id, runs_us, code, self.random.randrange(4))
-            self._on_change("create", job_id)
+            self.add(Container(job_id, runs_us, code, self.random.randrange(4)))
+
+    def add(self, container: Container) -> None:
+        """Unless it is there already."""
+        if container.job_id not in self.containers:
+            self.containers[container.job_id] = container
+            self._on_change("create", container.job_id)
 
     def start(self, job_id: str) -> None:
         container = self.containers.get(job_id)
@@ -110,6 +115,8 @@ class SimulatedExecutor:
         random = self._engine.random
         slow = random.random() < self._engine.trouble
         await asyncio.sleep(random.random() * (8.0 if slow else 0.02))
+        while self._engine.hung:
+            await asyncio.sleep(0.5)
         if self._engine.away:
             raise ExecutorUnavailable("the engine does not answer")
 

@@ -37,15 +37,15 @@ def require(holds: object, text: str) -> None:
 class Durable:
     """What each node has on its disk, as it was committed; each commit is held against what was before it."""
 
-    def __init__(self, offer: Offer) -> None:
-        """offer: of each provider."""
-        self._offered = Resources(cpu_mhz=offer.cpu_mhz, memory_mb=offer.memory_mb)
+    def __init__(self, offer: Offer, vram_mb: int = 0) -> None:
+        """offer: of each provider. vram_mb: of each one's GPUs."""
+        self._offered = Resources(cpu_mhz=offer.cpu_mhz, memory_mb=offer.memory_mb, vram_mb=vram_mb)
         self.streams: dict[tuple[str, str], list[Draft]] = defaultdict(list)  # (node, stream) -> its events
         self._reserved: dict[str, dict[str, Resources]] = defaultdict(dict)  # node -> open deployment -> what it holds
         self.payments: dict[str, str] = {}  # job id -> the transaction it was paid with
         self._paid: dict[tuple[str, str], str] = {}  # (node, transaction) -> the job that it paid for there
         self._made: Counter[tuple[str, str]] = Counter()  # (node, deployment) -> containers
-        self._starts: Counter[tuple[str, str]] = Counter()
+        self.starts: Counter[tuple[str, str]] = Counter()
 
     def topics(self, node: str, stream: str) -> list[str]:
         return [draft.topic for draft in self.streams[node, stream]]
@@ -121,8 +121,8 @@ class Durable:
         topics = self.topics(node, f"{Deployment.KIND}-{job_id}")
         require(Deployment.Accepted.TOPIC in topics, f"{node} runs {job_id}, and its log has not accepted it: {topics}")
         require(Deployment.FundingAccepted.TOPIC in topics, f"{node} runs {job_id}, which nobody paid for")
-        self._starts[node, job_id] += 1
-        require(self._starts[node, job_id] == 1, f"{node} started {job_id} a second time")
+        self.starts[node, job_id] += 1
+        require(self.starts[node, job_id] == 1, f"{node} started {job_id} a second time")
 
     def created(self, node: str, job_id: str) -> None:
         topics = self.topics(node, f"{Deployment.KIND}-{job_id}")

@@ -15,6 +15,7 @@ from contextvars import copy_context
 from functools import cache
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -33,6 +34,7 @@ BEGIN_SECONDS = 1000.0  # behind the time at which the folders were prepared
 CALM_SECONDS = 1500.0  # within which all is over once nothing fails any more
 LOOK_SECONDS = 5.0
 IN_MEMORY = Path("/dev/shm")
+W = TypeVar("W", bound=World)
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -65,10 +67,10 @@ class _Unexpected(logging.Handler):
 
 
 def run_seed(seed: int, tell: Callable[[str], None] = lambda _: None) -> Outcome:
-    with tempfile.TemporaryDirectory(prefix="simulation-", dir=_roomy()) as folder:
+    with tempfile.TemporaryDirectory(prefix="simulation-", dir=roomy()) as folder:
         shutil.copytree(prepared(), folder, dirs_exist_ok=True)
-        with _world(seed, Path(folder), tell, BEGIN_SECONDS) as (world, loop):
-            failure = _run(loop, world, _seed(world))
+        with simulated(seed, Path(folder), tell, BEGIN_SECONDS, make=World) as (world, loop):
+            failure = run_until_done(loop, world, _seed(world))
             return Outcome(
                 seed=seed,
                 digest=world.digest.hexdigest(),
@@ -86,23 +88,23 @@ def failures_of(seeds: Sequence[int]) -> list[Outcome]:
 @cache
 def prepared() -> Path:
     """The folders of nodes that were onboarded and know each other, made once in a process."""
-    folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=_roomy()))
+    folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=roomy()))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    with _world(0, folder, lambda _: None, 0.0, len(PROVIDERS)) as (world, loop):
+    with simulated(0, folder, lambda _: None, 0.0, len(PROVIDERS), make=World) as (world, loop):
         for number, node in enumerate(world.nodes.values(), 1):
             node.folder.mkdir()
             key = Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)
             pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
             (node.folder / NODE_KEY).write_bytes(pem)
             (node.folder / NODE_KEY).chmod(0o600)
-        failure = _run(loop, world, _meet(world))
+        failure = run_until_done(loop, world, meet(world))
         if failure:
             raise Violation(failure)
     gc.freeze()  # what is loaded stays: the end of each run need not look through it
     return folder
 
 
-def _run(loop: SimulatedLoop, world: World, work: object) -> str:
+def run_until_done(loop: SimulatedLoop, world: World, work: object) -> str:
     """Why it failed; empty when it did not."""
     try:
         loop.run_until_complete(work)  # type: ignore[arg-type]
@@ -117,13 +119,19 @@ def _run(loop: SimulatedLoop, world: World, work: object) -> str:
 
 
 @contextmanager
-def _world(
-    seed: int, folder: Path, tell: Callable[[str], None], begin: float, providers: int = 0
-) -> Iterator[tuple[World, SimulatedLoop]]:
+def simulated(
+    seed: int,
+    folder: Path,
+    tell: Callable[[str], None],
+    begin: float,
+    providers: int = 0,
+    *,
+    make: Callable[..., W],
+) -> Iterator[tuple[W, SimulatedLoop]]:
     loop = SimulatedLoop(Random(f"{seed} turns"))
     loop.now_seconds = begin
     asyncio.set_event_loop(loop)
-    world = World(seed, folder, loop, tell, providers)
+    world = make(seed, folder, loop, tell, providers)
     ids = world.stream("ids")
     draw_ids_from(lambda: world.now_us() * 1000, ids.randbytes)
     random.seed(seed)
@@ -150,17 +158,17 @@ def _world(
             gc.enable()
 
 
-async def _meet(world: World) -> None:
+async def meet(world: World) -> None:
     for node in world.nodes.values():
         node.start()
-    await _until(lambda: all(node.daemon for node in world.nodes.values()))
+    await until(lambda: all(node.daemon for node in world.nodes.values()))
     for name in PROVIDERS:
         daemon = world.nodes[name].daemon
         assert daemon is not None
         await world.nodes[name].run(daemon.services.device.onboard(OFFER))
     requester = world.requester.daemon
     assert requester is not None
-    await _until(lambda: len([a for a in requester.services.directory.advertisements() if a.offering.onboarded]) == 2)
+    await until(lambda: len([a for a in requester.services.directory.advertisements() if a.offering.onboarded]) == 2)
     await asyncio.sleep(30)
     for node in world.nodes.values():
         await node.stop()
@@ -173,7 +181,7 @@ async def _seed(world: World) -> None:
     loop.thread_seconds = world.thread_seconds
     for node in world.nodes.values():
         node.start()
-    await _until(lambda: all(node.daemon for node in world.nodes.values()))
+    await until(lambda: all(node.daemon for node in world.nodes.values()))
     await asyncio.sleep(2.0)  # the peers have met
     client, chaos = Client(world), Chaos(world)
     asking = asyncio.ensure_future(client.work())
@@ -182,17 +190,17 @@ async def _seed(world: World) -> None:
     world.trace("calm")
     await asking
     deadline = loop.time() + CALM_SECONDS
-    while unfinished := _unfinished(world):
+    while left := unfinished(world):
         if loop.time() > deadline:
             world.durable.check_ends()
-            raise Violation(f"forgotten: {unfinished}")
+            raise Violation(f"forgotten: {left}")
         await asyncio.sleep(LOOK_SECONDS)
         chaos.start_all()  # who was still stopping
     await client.claim()
     world.durable.check_ends()
 
 
-def _unfinished(world: World) -> str:
+def unfinished(world: World) -> str:
     """What is still to do; empty for nothing."""
     try:
         world.durable.check_ends()
@@ -223,10 +231,10 @@ def _untold(world: World) -> str:
     return ""
 
 
-async def _until(holds: Callable[[], object]) -> None:
+async def until(holds: Callable[[], object]) -> None:
     while not holds():
         await asyncio.sleep(0.5)
 
 
-def _roomy() -> Path | None:
+def roomy() -> Path | None:
     return IN_MEMORY if IN_MEMORY.is_dir() else None

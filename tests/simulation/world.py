@@ -19,7 +19,7 @@ import msgspec
 from dms.adapters.eventlog.envelope import Draft
 from dms.adapters.p2p.identity import Identity
 from dms.application.network.messages import DEPLOYMENT_REQUEST, DeploymentAnswer, DeploymentRequest
-from dms.application.ports import FundingState, FundingVerdict, PaymentClaim, Usage
+from dms.application.ports import FundingCheck, FundingState, FundingVerdict, PaymentClaim, Usage
 from dms.bootstrap import Overrides, build
 from dms.config import Funding, General, P2p, Settings
 from dms.config import Job as JobSettings
@@ -144,7 +144,8 @@ class Node:
 
     async def _start(self) -> None:
         try:
-            self._built = await build(self._settings(), self._overrides())
+            self._built = await build(self._world.settings_of(self), self._overrides())
+            self._world.built(self, self._built)
             await self._built.start()
         except (DmsError, OSError, sqlite3.Error) as error:
             self._world.trace(f"{self.name} does not start: {error}")
@@ -163,16 +164,6 @@ class Node:
             self._recorder.kill()
         self._built = self._recorder = None
 
-    def _settings(self) -> Settings:
-        return Settings(
-            general=General(data_dir=self.folder, work_dir=self.folder),
-            p2p=P2p(mdns=False),
-            job=JobSettings(
-                executor="docker", funding_window=40, answer_timeout=10, provider_grace=60, cleanup_interval=0.01
-            ),
-            funding=Funding(check="ledger", timeout_seconds=60),
-        )
-
     def _overrides(self) -> Overrides:
         def network(identity: Identity) -> SimulatedNetwork:
             self.peer_id = identity.peer_id
@@ -186,10 +177,10 @@ class Node:
         return Overrides(
             now=self._world.now_us,
             clock=lambda: Instant("boot", self._world.now_us() - EPOCH_US, self._world.now_us()),
-            hardware=Hardware(lambda: self._world.now_us() / 1_000_000),
+            hardware=self._world.hardware_of(self),
             network=network,
-            executor=lambda _: SimulatedExecutor(self.engine, LASTING_SECONDS),
-            funding=self._world.chain,
+            executor=lambda _: self._world.executor_of(self),
+            funding=self._world.funding_of(self),
             recorder=recorder,
             server=NoServer(),
         )
@@ -228,6 +219,31 @@ class World:
 
     def stream(self, name: str) -> Random:
         return Random(f"{self.seed} {name}")
+
+    # --- what nodes are made of -------------------------------------------------------------------------
+    def settings_of(self, node: Node) -> Settings:
+        return Settings(
+            general=General(data_dir=node.folder, work_dir=node.folder),
+            p2p=P2p(mdns=False),
+            job=JobSettings(
+                executor="docker", funding_window=40, answer_timeout=10, provider_grace=60, cleanup_interval=0.01
+            ),
+            funding=Funding(check="ledger", timeout_seconds=60),
+        )
+
+    def hardware_of(self, node: Node) -> Hardware:
+        return Hardware(lambda: self.now_us() / 1_000_000)
+
+    def executor_of(self, node: Node) -> SimulatedExecutor:
+        return SimulatedExecutor(node.engine, LASTING_SECONDS)
+
+    def funding_of(self, node: Node) -> FundingCheck:
+        return self.chain
+
+    def built(self, node: Node, daemon: Daemon) -> None:
+        """Before its start."""
+
+    # --- what happens -----------------------------------------------------------------------------------
 
     def now_us(self) -> int:
         return EPOCH_US + int(self._loop.now_seconds * 1_000_000)

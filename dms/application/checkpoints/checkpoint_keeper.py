@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from msgspec import Struct
@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 KIND, RESUME_KIND = "checkpoint", "resume"
 TIDY_SECONDS = 3600.0
+PAUSES_SECONDS = (1.0, 3.0, 10.0)  # between the tries to archive what a job leaves
 BEING_READ_SECONDS = 30.0  # a periodic checkpoint waits for one that was read so short a time ago
 FETCH_SECONDS, FETCH_BYTES_A_SECOND = 600.0, 100_000.0  # how long fetching a checkpoint to go on from may take
 
@@ -58,6 +59,18 @@ class CheckpointTimes(Struct, frozen=True, kw_only=True):
     interval_seconds: float = 120.0
     keep_seconds: float = 3 * 86_400.0
     max_bytes: int = 2**30
+
+
+async def packed_in_the_end(pack: Callable[[], Awaitable[PackedWorkspace | None]], what: str) -> PackedWorkspace | None:
+    """Of a job that does not run any more: an engine that is away for a moment is tried again. Raises ArchiveRefused,
+    ExecutorUnavailable."""
+    for pause in PAUSES_SECONDS:
+        try:
+            return await pack()
+        except ExecutorUnavailable as error:
+            log.warning("%s: %s; tried again", what, error)
+        await asyncio.sleep(pause)
+    return await pack()
 
 
 class CheckpointKeeper:
@@ -125,8 +138,13 @@ class CheckpointKeeper:
     async def _save(self, job_id: str, *, last: bool, results: Packed | None = None) -> None:
         target = self._files.created(job_id)
         known_state = results.packed.state if results else self._states.get(job_id, "")
+
+        def pack() -> Awaitable[PackedWorkspace | None]:
+            return self._executor.pack(job_id, target, self._times.max_bytes, known_state)
+
         try:
-            packed = await self._executor.pack(job_id, target, self._times.max_bytes, known_state)
+            patient = last and results is not None  # then the engine was there a moment ago
+            packed = await (packed_in_the_end(pack, f"last checkpoint of job {job_id}") if patient else pack())
             if packed is None and results is not None:
                 await asyncio.to_thread(share, results.archive, target)
                 packed = results.packed

@@ -14,6 +14,8 @@ from dms.application.checkpoints.checkpoint_files import SUFFIX, CheckpointFiles
 from dms.application.checkpoints.checkpoint_keeper import KIND, RESUME_KIND
 from dms.application.deadlines import Deadlines
 from dms.application.files.file_exchange import FileExchange, FileRef
+from dms.application.files.file_parts import digest_of
+from dms.application.files.receipts import Receipt
 from dms.application.loops import said
 from dms.application.network.messages import CHECKPOINT, CheckpointNote, encode
 from dms.application.ports import EventLog, PeerNetwork
@@ -27,12 +29,11 @@ from dms.domain.event import new_id
 from dms.domain.job import Job
 from dms.domain.request import ServiceRequest
 from dms.domain.retry import deployment_id, job_of
-from dms.errors import ArchiveRefused, Conflict, DmsError, Forbidden, InvalidInput, NotFound, PeerMisbehaved
+from dms.errors import ArchiveRefused, Conflict, Forbidden, InvalidInput, NotFound, PeerMisbehaved
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 5.0
-NOTE_SECONDS = 10.0
 WRONG_CONTENTS = 3  # as often it may be replaced by another of its size while we read
 
 
@@ -73,14 +74,14 @@ class CheckpointReceiver:
         clock = asyncio.get_running_loop().time
         left = self._deadlines.left_seconds(_key(job_id, offered.number), offered.fetch_until)
         deadline, wrong = clock() + left, 0
-        attempt = self._job(job_id).attempt
+        receipt = self._receipt(self._job(job_id).attempt, offered)
         while self._job(job_id).checkpoint_wanted == offered:
             if clock() >= deadline:
                 await self.lose(job_id, offered, f"it could not be fetched within {self._grace_seconds:g} s")
                 return
             try:
                 async with asyncio.timeout_at(deadline):
-                    await self._unless_settled(job_id, offered, news)
+                    await self._unless_settled(job_id, offered, receipt, news)
             except TimeoutError:
                 continue
             except (Conflict, NotFound) as error:  # it was replaced meanwhile, and we are told soon
@@ -92,13 +93,19 @@ class CheckpointReceiver:
             except (ArchiveRefused, Forbidden, InvalidInput) as error:
                 await self.lose(job_id, offered, str(error))
             else:
-                await self._tell_if_here(job_id, attempt, offered)
+                await receipt.give_again(news, self._grace_seconds, lambda: self._is_newest(job_id, offered))
                 return
             await news.changed(RETRY_SECONDS)
 
-    async def _unless_settled(self, job_id: str, offered: Job.CheckpointOffered, news: News) -> None:
+    def _is_newest(self, job_id: str, offered: Job.CheckpointOffered) -> bool:
+        """Whether it is here, and no newer one is to come."""
+        job = self._job(job_id)
+        received = job.checkpoint_received
+        return received is not None and received.number >= offered.number and job.checkpoint_wanted is None
+
+    async def _unless_settled(self, job_id: str, offered: Job.CheckpointOffered, receipt: Receipt, news: News) -> None:
         """Takes it; leaves off when the job has gone on without it meanwhile."""
-        taking = asyncio.create_task(self._take(job_id, offered), name=f"checkpoint of {job_id}")
+        taking = asyncio.create_task(self._take(job_id, offered, receipt), name=f"checkpoint of {job_id}")
         try:
             while not taking.done() and self._job(job_id).checkpoint_settled < offered.number:
                 await either(taking, news.changed())
@@ -107,9 +114,20 @@ class CheckpointReceiver:
         finally:
             await cancelled(taking)
 
-    async def _take(self, job_id: str, offered: Job.CheckpointOffered) -> None:
+    async def _take(self, job_id: str, offered: Job.CheckpointOffered, receipt: Receipt) -> None:
         incoming, target = self._files.incoming(job_id), self._files.received(job_id)
-        attempt = self._job(job_id).attempt
+        if await digest_of(target, offered.size_bytes) != offered.sha256:  # of a try that a crash ended
+            await self._fetch(self._job(job_id).attempt, offered, incoming)
+            if self._job(job_id).checkpoint_settled >= offered.number:
+                return
+            await asyncio.to_thread(publish, incoming, target)
+        await receipt.give()
+        job = self._job(job_id)
+        if job.checkpoint_is_here(offered, target.name):
+            with caused_by(new_id()):
+                await self._log.save(job)
+
+    async def _fetch(self, attempt: Attempt, offered: Job.CheckpointOffered, incoming: Path) -> None:
         ref = FileRef(
             kind=KIND,
             id=attempt.deployment_id,
@@ -123,13 +141,10 @@ class CheckpointReceiver:
         except ArchiveRefused:
             self._files.drop(incoming)
             raise
-        if self._job(job_id).checkpoint_settled >= offered.number:
-            return
-        await asyncio.to_thread(publish, incoming, target)
-        job = self._job(job_id)
-        if job.checkpoint_is_here(offered, target.name):
-            with caused_by(new_id()):
-                await self._log.save(job)
+
+    def _receipt(self, attempt: Attempt, offered: Job.CheckpointOffered) -> Receipt:
+        note = CheckpointNote(job_id=attempt.deployment_id, sha256=offered.sha256)
+        return Receipt(self._network, attempt.provider, CHECKPOINT, encode(note))
 
     async def lose(self, job_id: str, offered: Job.CheckpointOffered, reason: str) -> None:
         job = self._job(job_id)
@@ -138,18 +153,6 @@ class CheckpointReceiver:
             with caused_by(new_id()):
                 await self._log.save(job)
         self._files.drop(self._files.incoming(job_id))
-
-    async def _tell_if_here(self, job_id: str, attempt: Attempt, offered: Job.CheckpointOffered) -> None:
-        """So that the provider needs not keep it; when it is not reached, it keeps it for some days."""
-        received = self._job(job_id).checkpoint_received
-        if received is None or received.number < offered.number:
-            return
-        provider, deployment = attempt.provider, attempt.deployment_id
-        body = encode(CheckpointNote(job_id=deployment, sha256=offered.sha256))
-        try:
-            await self._network.request(provider, CHECKPOINT, body, NOTE_SECONDS)
-        except DmsError as error:
-            log.info("provider %s was not told that the checkpoint of job %s is here: %s", provider, deployment, error)
 
     async def listed(self) -> list[StoredCheckpoint]:
         """What was received and is here, by name. Raises Unavailable."""

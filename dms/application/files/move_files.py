@@ -22,13 +22,23 @@ from dms.application.reactors import News, Reactor
 from dms.application.tasks import cancelled, either
 from dms.domain.run_time import Instant
 from dms.domain.transfer import Direction, Transfer, TransferState
-from dms.errors import Conflict, DmsError, Forbidden, InvalidInput, NotFound, PeerMisbehaved, PeerUnreachable
+from dms.errors import (
+    Conflict,
+    DmsError,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    PeerMisbehaved,
+    PeerUnreachable,
+    Unavailable,
+)
 
 log = logging.getLogger(__name__)
 
 OWN_CALL_SECONDS = ASK_SECONDS  # in which the user's own call has asked the peer, or was cut off
 POLL_SECONDS = 60.0
 LOOK_SECONDS = 3600.0  # of an offer that nobody accepts
+TELL_SECONDS, TELL_AGAIN_SECONDS = 600.0, 5.0  # how long a peer that is away is told of an end, and how often
 
 
 class SendFiles(Reactor[Transfer]):
@@ -135,7 +145,7 @@ class ReceiveFiles(Reactor[Transfer]):
 
 
 class TellTransferEnds(Reactor[Transfer]):
-    """To the peer, once: one that was not reached asks, or is asked."""
+    """To the peer; one that is away for long asks, or is asked."""
 
     name = "ends of transfers"
     kind = Transfer
@@ -147,12 +157,26 @@ class TellTransferEnds(Reactor[Transfer]):
     def due(self, aggregate: Transfer) -> bool:
         return aggregate.ended
 
+    def waits_for(self, aggregate: Transfer) -> str:
+        return aggregate.peer_id
+
     async def react(self, aggregate: Transfer, news: News) -> None:
-        end = FileEnd(transfer_id=aggregate.key, state=aggregate.state, reason=aggregate.reason)
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + TELL_SECONDS
+        while not await self._told(aggregate) and clock() < deadline:
+            await news.changed(TELL_AGAIN_SECONDS)
+
+    async def _told(self, transfer: Transfer) -> bool:
+        """False while the peer is away."""
+        end = FileEnd(transfer_id=transfer.key, state=transfer.state, reason=transfer.reason)
         try:
-            await self._network.request(aggregate.peer_id, FILE_END, encode(end), ASK_SECONDS)
-        except DmsError as error:
-            log.info("peer %s was not told of the end of transfer %s: %s", aggregate.peer_id, aggregate.key, error)
+            await self._network.request(transfer.peer_id, FILE_END, encode(end), ASK_SECONDS)
+        except Unavailable as error:
+            log.info("peer %s is not told yet of the end of transfer %s: %s", transfer.peer_id, transfer.key, error)
+            return False
+        except DmsError as refused:
+            log.info("peer %s, told of the end of transfer %s, says: %s", transfer.peer_id, transfer.key, refused)
+        return True
 
 
 class WakeWatchers(Reactor[Transfer]):

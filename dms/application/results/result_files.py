@@ -47,9 +47,9 @@ class ResultFiles:
         return self._opened / f"{job_id}.{sha256[:_DIGEST_CHARACTERS]}"
 
     def incoming_bytes(self, job_id: str) -> int:
-        """How much of them is here while they are fetched."""
+        """How much of them is here while they are fetched, in the order of the places that they come by."""
         path = self.incoming(job_id)
-        for each in (path, path.with_name(f"{path.name}.part")):
+        for each in (path.with_name(f"{path.name}.part"), path, self.received(job_id)):
             with suppress(OSError):
                 return each.stat().st_size
         return 0

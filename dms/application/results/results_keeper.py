@@ -6,14 +6,13 @@ the end comes behind the digest of what is given back. Nobody's fetching is wait
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from msgspec import Struct
 
-from dms.application.checkpoints.checkpoint_keeper import Packed
+from dms.application.checkpoints.checkpoint_keeper import Packed, packed_in_the_end
 from dms.application.deadlines import Deadlines
 from dms.application.files.file_exchange import FileExchange
 from dms.application.loops import Loop, Loops
@@ -32,7 +31,6 @@ log = logging.getLogger(__name__)
 
 KIND = "results"
 TIDY_SECONDS = 3600.0
-PAUSES_SECONDS = (1.0, 3.0, 10.0)  # between the tries to archive them
 
 
 class ResultLimits(Struct, frozen=True, kw_only=True):
@@ -83,8 +81,12 @@ class ResultsKeeper:
         selection = Selection(
             patterns=request.params.results, inputs=tuple(each.place for each in request.params.inputs)
         )
+
+        def pack() -> Awaitable[PackedWorkspace | None]:
+            return self._executor.pack(job_id, target, self._limits.max_bytes, "", selection)
+
         try:
-            packed = await self._pack(job_id, target, selection)
+            packed = await packed_in_the_end(pack, f"results of job {job_id}")
         except ArchiveRefused as error:
             await self._skip(job_id, str(error), Fault.REQUESTER)
             return None
@@ -103,15 +105,6 @@ class ResultsKeeper:
         )
         self._expiries.begin(job_id)
         return Packed(archive=target, packed=packed)
-
-    async def _pack(self, job_id: str, target: Path, selection: Selection) -> PackedWorkspace | None:
-        for pause in PAUSES_SECONDS:
-            try:
-                return await self._executor.pack(job_id, target, self._limits.max_bytes, "", selection)
-            except ExecutorUnavailable as error:
-                log.warning("results of job %s: %s; tried again", job_id, error, extra={"job_id": job_id})
-            await asyncio.sleep(pause)
-        return await self._executor.pack(job_id, target, self._limits.max_bytes, "", selection)
 
     async def _tell_trouble(self, job_id: str, *, needed: bool) -> None:
         """Nothing is there: because the job left nothing, or because nobody could see it."""

@@ -14,6 +14,7 @@ from dms.application.checkpoints.checkpoint_files import CheckpointFiles
 from dms.application.deadlines import Deadlines
 from dms.application.files.file_exchange import FileExchange, FileRef
 from dms.application.files.file_parts import digest_of
+from dms.application.files.receipts import Receipt
 from dms.application.loops import Loop, Loops, said
 from dms.application.network.messages import RESULTS, ResultsNote, encode
 from dms.application.ports import EventLog, PeerNetwork
@@ -21,16 +22,17 @@ from dms.application.reactors import News, Reactor
 from dms.application.results.result_files import ResultFiles
 from dms.application.results.results_keeper import KIND
 from dms.disk import publish, share
+from dms.domain.attempt import Attempt
 from dms.domain.checkpoint import archive_bound
 from dms.domain.deployment import Deployment
 from dms.domain.event import new_id
 from dms.domain.job import Job
-from dms.errors import ArchiveRefused, Conflict, DmsError, Forbidden, InvalidInput, NotFound, PeerMisbehaved
+from dms.errors import ArchiveRefused, Conflict, Forbidden, InvalidInput, NotFound, PeerMisbehaved
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 5.0
-NOTE_SECONDS = 10.0
+RECEIPT_SECONDS = 600.0  # how long a provider that is away is told that they are here
 TIDY_SECONDS = 3600.0
 WRONG_CONTENTS = 3  # as often we may be sent something else than was announced
 
@@ -84,13 +86,14 @@ class ResultsReceiver:
         clock = asyncio.get_running_loop().time
         left = self._fetching.left_seconds(self._job(job_id).attempt.deployment_id, offered.fetch_until)
         deadline, wrong = clock() + left, 0
+        receipt = self._receipt(self._job(job_id).attempt, offered)
         while self._job(job_id).results_wanted == offered:
             if clock() >= deadline:
                 await self.lose(job_id, "they could not be fetched in time")
                 return
             try:
                 async with asyncio.timeout_at(deadline):
-                    await self._take(job_id, offered)
+                    await self._take(job_id, offered, receipt)
             except TimeoutError:
                 continue
             except NotFound as error:
@@ -102,11 +105,23 @@ class ResultsReceiver:
             except (ArchiveRefused, Conflict, Forbidden, InvalidInput) as error:
                 await self.lose(job_id, str(error))
             else:
+                await receipt.give_again(news, RECEIPT_SECONDS, lambda: True)
                 return
             await news.changed(RETRY_SECONDS)
 
-    async def _take(self, job_id: str, offered: Job.ResultsOffered) -> None:
+    async def _take(self, job_id: str, offered: Job.ResultsOffered, receipt: Receipt) -> None:
         incoming, target = self._files.incoming(job_id), self._files.received(job_id)
+        if await digest_of(target, offered.size_bytes) != offered.sha256:  # of a try that a crash ended
+            await self._fetch(job_id, offered, incoming)
+            await asyncio.to_thread(publish, incoming, target)
+        await receipt.give()
+        job = self._job(job_id)
+        if job.results_are_here(target.name, self._now()):
+            with caused_by(new_id()):
+                await self._log.save(job)
+            self._keeping.begin(job_id)
+
+    async def _fetch(self, job_id: str, offered: Job.ResultsOffered, incoming: Path) -> None:
         attempt = self._job(job_id).attempt
         if not await self._shared(job_id, offered, incoming):
             ref = FileRef(
@@ -122,13 +137,10 @@ class ResultsReceiver:
         except ArchiveRefused:
             self._files.drop(incoming)
             raise
-        await asyncio.to_thread(publish, incoming, target)
-        job = self._job(job_id)
-        if job.results_are_here(target.name, self._now()):
-            with caused_by(new_id()):
-                await self._log.save(job)
-            self._keeping.begin(job_id)
-        await self._tell(attempt.provider, attempt.deployment_id, offered.sha256)
+
+    def _receipt(self, attempt: Attempt, offered: Job.ResultsOffered) -> Receipt:
+        note = ResultsNote(job_id=attempt.deployment_id, sha256=offered.sha256)
+        return Receipt(self._network, attempt.provider, RESULTS, encode(note))
 
     async def _shared(self, job_id: str, offered: Job.ResultsOffered, incoming: Path) -> bool:
         """Whether they are the same archive as the job's checkpoint, which is here already, and now have both names."""
@@ -148,14 +160,6 @@ class ResultsReceiver:
             with caused_by(new_id()):
                 await self._log.save(job)
         self._files.drop(self._files.incoming(job_id))
-
-    async def _tell(self, provider: str, deployment: str, sha256: str) -> None:
-        """So that the provider needs not keep them; when it is not reached, it keeps them for some days."""
-        body = encode(ResultsNote(job_id=deployment, sha256=sha256))
-        try:
-            await self._network.request(provider, RESULTS, body, NOTE_SECONDS)
-        except DmsError as error:
-            log.info("provider %s was not told that the results of job %s are here: %s", provider, deployment, error)
 
     # --- keeping --------------------------------------------------------------------------------
     async def tidy(self) -> None:

@@ -10,6 +10,7 @@ from playwright.async_api import Browser
 
 from tests.e2e.dashboard.jobs import ENDLESS, TRAINING, Dmses, Shown, begin, run, until
 from tests.fixtures.browser import Watched, chromium, watched
+from tests.fixtures.chromium_without_netlink import WHOLE
 from tests.fixtures.dms import pair
 
 __all__ = ["Dmses"]
@@ -31,6 +32,19 @@ async def browser() -> AsyncIterator[Browser]:
 async def pages(browser: Browser) -> AsyncIterator[Watched]:
     """A context of the test's own; what its consoles complain of fails the test."""
     async with watched(browser) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def whole_browser() -> AsyncIterator[Browser]:
+    """As people use it: it has notifications, which the other one refuses."""
+    async with chromium(WHOLE) as started:
+        yield started
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def whole_pages(whole_browser: Browser) -> AsyncIterator[Watched]:
+    async with watched(whole_browser) as made:
         yield made
 
 

@@ -24,9 +24,11 @@ _NAMED = re.compile(r'^\s*- (heading|button|link|columnheader|tab|switch) "([^"]
 
 
 @pytest.mark.parametrize("name", PLACES)
-async def test_a_picture_shows_what_the_page_shows(dmses: Dmses, browser: Browser, shown: Shown, name: str) -> None:
+async def test_a_picture_shows_what_the_page_shows(
+    dmses: Dmses, whole_browser: Browser, shown: Shown, name: str
+) -> None:
     dms = dmses.provider if PLACES[name].startswith("/cp") else dmses.requester
-    async with watched(browser, color_scheme="light", viewport={"width": 1280, "height": 800}) as pages:
+    async with watched(whole_browser, color_scheme="light", viewport={"width": 1280, "height": 800}) as pages:
         page = await pages.open(f"{dms.url}/dashboard{PLACES[name].format(**shown._asdict())}")
         await settled(page)
         found = await parts(page)

@@ -16,6 +16,7 @@ from playwright.async_api import Route, expect
 from dms.adapters.http.dashboard import FILES
 from tests.e2e.dashboard.conftest import Dmses
 from tests.fixtures.browser import Watched, chromium, watched
+from tests.fixtures.chromium_without_netlink import WHOLE
 from tests.fixtures.dms import request_body
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
@@ -159,8 +160,8 @@ async def test_a_button_that_is_off_is_reached_by_keyboard_and_says_why(dmses: D
 
 
 async def test_a_page_that_one_comes_back_to_is_the_same_and_goes_on(dmses: Dmses) -> None:
-    """The browser had put it to sleep as it was; it has missed nothing."""
-    async with chromium(without=["--disable-back-forward-cache"]) as browser, watched(browser) as sleeping:
+    """The browser had put it to sleep as it was; it has missed nothing. Chromium without a window never does that."""
+    async with chromium(WHOLE, without=["--disable-back-forward-cache"]) as browser, watched(browser) as sleeping:
         await sleeping.open(f"{dmses.requester.url}/dashboard/")  # keeps the worker, whose line never breaks
         page = await sleeping.open(f"{dmses.requester.url}/dashboard/sp")
         await page.locator(".fresh.live").wait_for()

@@ -61,13 +61,13 @@ async def asked(dmses: Dmses, script: str = "true", **constraints: Any) -> str:
     return str(quote["job_id"])
 
 
-async def test_a_job_is_described_paid_and_watched_to_its_end(dmses: Dmses, pages: Watched) -> None:
-    await pages.context.grant_permissions(["notifications"])
-    await pages.context.add_init_script(
+async def test_a_job_is_described_paid_and_watched_to_its_end(dmses: Dmses, whole_pages: Watched) -> None:
+    await whole_pages.context.grant_permissions(["notifications"])
+    await whole_pages.context.add_init_script(
         "window.told = []; window.Notification = class extends Notification {"
         " constructor(title, options) { super(title, options); window.told.push(title); } };"
     )
-    page = await quoted_job(pages, dmses, "echo dms-metric loss=0.5 step=1; cd /workspace; echo 1 >'a b.txt'")
+    page = await quoted_job(whole_pages, dmses, "echo dms-metric loss=0.5 step=1; cd /workspace; echo 1 >'a b.txt'")
     await page.get_by_role("button", name="Tell me when it ends").click()
     await pay(page)
     await expect(now(page)).to_contain_text("The job completed.")

@@ -46,6 +46,7 @@ def nunet(*arguments: str) -> subprocess.CompletedProcess[str]:
     return prepared.run(["-o", "json", *arguments], os.environ)
 
 
+@pytest.mark.slow
 def test_a_history_on_a_read_only_medium_is_verified_and_replayed(medium: Path) -> None:
     before = {path.name for path in medium.iterdir()}
     done = nunet("audit", "verify", "--database", str(medium / "events.db"))

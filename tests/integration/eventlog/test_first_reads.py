@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 READING = """
 import sys, threading
 import msgspec
@@ -38,6 +40,7 @@ print(len(EVENT_TYPES))
 """
 
 
+@pytest.mark.slow
 def test_no_thread_meets_a_class_that_another_one_is_making_ready() -> None:
     """Without `complete` the process dies of a segmentation fault, each time."""
     done = subprocess.run([sys.executable, "-c", READING], capture_output=True, text=True, timeout=120, check=False)

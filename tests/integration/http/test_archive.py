@@ -144,6 +144,7 @@ async def test_a_missing_file_is_told_to_who_needs_it_and_to_nobody_else(node: N
     assert "positions 1 to" in told
 
 
+@pytest.mark.slow
 async def test_the_commands(node: Node) -> None:
     assert "nothing is archived" in await nunet(node, "archive", "list")
     job = await ended_job(node)

@@ -286,6 +286,7 @@ async def test_a_silent_socket_says_that_it_lives_and_how_far_the_log_is(
                 assert (frame["position"], message_of(CHANNEL, frame)) == (4, "beat")
 
 
+@pytest.mark.slow
 async def test_a_reader_that_takes_nothing_is_let_go_and_goes_on_where_it_was(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ def js_folder() -> Path:
     return installed(FOLDER)
 
 
+@pytest.mark.slow
 async def test_a_javascript_client_reads_valid_events_and_can_do_no_more(
     server: NatsServer, relayed: int, js_folder: Path
 ) -> None:

@@ -163,12 +163,15 @@ async def test_a_length_prefix_beyond_the_bound_is_refused_before_its_bytes(serv
     assert b'"kind":"invalid"' in answers[0]
 
 
+DIALS = 300  # more than libp2p has slots for, 250, and many more than may stay taken
+
+
 @pytest.mark.slow
-async def test_a_thousand_inbound_dials_with_new_identities(served: Libp2pNetwork) -> None:
+async def test_hundreds_of_inbound_dials_with_new_identities(served: Libp2pNetwork) -> None:
     async def dial_all() -> int:
         done = 0
         address, target = Multiaddr(served.listen_addresses[0].partition("/p2p/")[0]), ID.from_string(served.peer_id)
-        for _ in range(1000):
+        for _ in range(DIALS):
             host = build_host(Identity.generate(), (), InboundGuard())
             async with background_trio_service(cast("Swarm", host.get_network())):
                 with trio.fail_after(120):
@@ -177,7 +180,7 @@ async def test_a_thousand_inbound_dials_with_new_identities(served: Libp2pNetwor
             done += 1
         return done
 
-    assert await asyncio.to_thread(trio.run, dial_all) == 1000
+    assert await asyncio.to_thread(trio.run, dial_all) == DIALS
     swarm = cast("Swarm", served._parts()[1]._host.get_network())
     await wait_until(lambda: swarm._inbound_limiter.borrowed_tokens < 50)  # each connection gave its slot back
     await asyncio.wait_for(served.publish("/test/gossip", b"1"), 120)

@@ -1,0 +1,96 @@
+"""The container engine takes connections and does not answer any more, in every state of a job: a job that runs goes
+on, and so does its container. What the DMS asks meanwhile it gives up in bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from dms.adapters.executors.docker_settings import DockerSettings
+from dms.adapters.executors.images import ImagePolicy
+from dms.application.deployments import run_containers, supervision
+from dms.application.device import engine as engine_watch
+from dms.domain.deployment import Fault
+from tests.fixtures.docker_pair import DockerPair, Places, docker_pair
+from tests.fixtures.engine import OwnEngine, own_engine
+from tests.fixtures.jobs_in_states import BY_ITSELF, STATES, TERMINATED, JobsInStates, failed
+from tests.fixtures.provider import LIMITS
+from tests.fixtures.waiting import wait_for
+from tests.integration.test_engine_ends import api, jobs, places, plainly, registry
+
+__all__ = ["api", "jobs", "places", "registry"]
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+WORK_SECONDS = 15.0  # how long one answer is waited for
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[OwnEngine]:
+    with own_engine() as made:
+        yield made
+
+
+@pytest.fixture
+async def pair(
+    tmp_path: Path, engine: OwnEngine, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[DockerPair]:
+    monkeypatch.setattr(engine_watch, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(supervision, "STOP_GRACE_SECONDS", 600.0)  # a stop is under way until a test lets it end
+    monkeypatch.setattr(run_containers, "ENGINE_GRACE_SECONDS", 600.0)
+    policy = ImagePolicy(allow=("dms-test/*", f"{engine.host.ours}:*/*"))
+    settings = DockerSettings(
+        limits=LIMITS, policy=policy, base_url=engine.base_url, work_seconds=WORK_SECONDS, silent_seconds=WORK_SECONDS
+    )
+    async with docker_pair(tmp_path, settings) as made:
+        yield made
+        places.let_go()
+
+
+async def test_an_engine_that_hangs_for_a_while_ends_no_job(
+    engine: OwnEngine, pair: DockerPair, jobs: JobsInStates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await jobs.start(*STATES)
+    assert await jobs.are_there()
+    await asyncio.to_thread(engine.hang)
+    try:
+        jobs.let_go()  # what the provider was about to do it tries without an answer
+        await wait_for(lambda: pair.provider.services.device.hindrance)
+    finally:
+        await asyncio.to_thread(engine.start)
+    for state in ("starting", "running", "stopping"):
+        await jobs.tell(state)
+    ends = {state: await pair.ends(job_id) for state, job_id in jobs.of.items()}
+    assert ends == dict.fromkeys(STATES, BY_ITSELF) | {"stopping": TERMINATED}
+    for state in ("pulling", "created", "starting", "running", "sealing", "over"):
+        assert await pair.printed(jobs.of[state], "done") == 1
+    await pair.nothing_stays()
+    await wait_for(lambda: not pair.provider.services.device.hindrance)
+
+
+async def test_an_engine_that_hangs_for_too_long_is_the_providers_fault(
+    engine: OwnEngine, pair: DockerPair, jobs: JobsInStates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once its grace is over. What it goes on running meanwhile is removed when it answers again. An order to stop that
+    the engine has already is left to it for as long as the job's own grace lasts: here for ten minutes."""
+    states = [state for state in STATES if state != "stopping"]
+    await jobs.start(*states)
+    assert await jobs.are_there()
+    await asyncio.to_thread(engine.hang)
+    try:
+        monkeypatch.setattr(run_containers, "ENGINE_GRACE_SECONDS", 1.0)
+        jobs.let_go()
+        ends = {state: plainly(await pair.ends(job_id)) for state, job_id in jobs.of.items()}
+    finally:
+        await asyncio.to_thread(engine.start)
+    pulling = ends.pop("pulling")  # of which nothing was heard: that may be the registry
+    assert {end.fault for end in pulling} == {Fault.NETWORK}
+    assert ends == dict.fromkeys(ends, failed("the provider's container engine")) | {
+        "sealing": BY_ITSELF,
+        "over": BY_ITSELF,
+    }
+    await pair.nothing_stays()
+    await wait_for(lambda: not pair.provider.services.device.hindrance)
