@@ -127,6 +127,11 @@ deb: ## build the Debian package in dist/, and check it: install, run, upgrade, 
 	@ops/build-deb.sh
 	@ops/check-deb.sh dist/nunet-dms_*.deb
 
+test-service: ## the packaged service as systemd runs it: jobs, results, a kill (as root; SERVICE_MB=1024 for large results)
+	@ops/setup.sh deb
+	@ops/build-deb.sh
+	@ops/check-service.sh dist/nunet-dms_*.deb "$$(. /etc/os-release && echo "$$VERSION_CODENAME")" $${SERVICE_MB:-64}
+
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-annotate --no-emit-index-url --no-emit-find-links
 

@@ -1,5 +1,6 @@
 """The package's service under the restrictions of its own unit, as a user whose only right is the engine's socket: a
-job of another node runs to its end. systemd itself need not run for it."""
+job of another node runs to its end, its workspace is saved, and the next one goes on from there. systemd itself need
+not run for it."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import websockets
 
-from tests.fixtures.dms import Dms, Follower, payment, request_body, user_of_docker_group
+from tests.e2e.test_checkpoints import received, resuming, run
+from tests.fixtures.dms import Dms, request_body, user_of_docker_group
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("demo_images")]
 
@@ -47,7 +48,12 @@ def test_the_sandbox_holds(tmp_path: Path, attempt: str, word: str) -> None:
     assert word in done.stderr
 
 
-async def test_a_job_runs_to_its_end_on_a_service_that_may_do_no_more_than_its_unit_says(tmp_path: Path) -> None:
+KEEPING = "cd /workspace; [ ! -e state ] || cat state; echo 40 > state; echo hello"
+
+
+async def test_a_job_runs_and_another_goes_on_from_it_on_a_service_that_may_do_no_more_than_its_unit_says(
+    tmp_path: Path,
+) -> None:
     cp = Dms(tmp_path / "cp", of_docker_group=True)
     cp._as_user = confined(cp.folder)
     cp.start()
@@ -59,13 +65,12 @@ async def test_a_job_runs_to_its_end_on_a_service_that_may_do_no_more_than_its_u
         await sp.ready()
         await cp.onboard()
         await sp.sees_provider()
-        quote = await sp.post("/run/request-service", request_body("echo hello"))
-        follower = Follower(sp, quote["job_id"])
-        async with websockets.connect(f"ws://127.0.0.1:{sp.rest_port}/api/v1/run/deploy") as socket:
-            await socket.send(payment("tx-confined", quote["job_id"]))
-            await follower.until_over()
-        assert follower.names[-1] == "job-completed", (follower.last_message, cp.log_tail())
-        assert [text for _, _, text in follower.lines] == ["hello\n"]
+        first = await run(sp, request_body(KEEPING), "tx-confined")
+        assert first.names[-1] == "job-completed", (first.last_message, cp.log_tail())
+        assert first.text("stdout") == "hello\n"
+        checkpoint = await received(sp, first.job_id)
+        second = await run(sp, resuming(request_body(KEEPING), str(checkpoint)), "tx-goes-on")
+        assert second.text("stdout") == "40\nhello\n", (second.last_message, cp.log_tail())
         assert is_filtered(cp.pid)
         assert cp.stop() == 0
     finally:

@@ -222,7 +222,7 @@ TASKS: dict[tuple[str, str], str] = {
     ("dms.adapters.eventlog.group_commit", "GroupCommit._commit"): WAITED_FOR,
     ("dms.adapters.executors.engine_attach", "_lines"): WAITED_FOR,
     ("dms.adapters.executors.engine_images", "EngineImages.pull"): WAITED_FOR,
-    ("dms.adapters.executors.network_trial", "NetworkTrial.result"): "goes on when nobody waits, until `close`",
+    ("dms.adapters.executors.tries", "Tries.result"): "goes on when nobody waits, until `close`",
     ("dms.adapters.executors.engine_memory", "EngineMemory.listen"): "begins again by itself, and logs, until `close`",
     ("dms.adapters.executors.threads", "stoppable"): WAITED_FOR,
     ("dms.adapters.http.conversation", "Conversation.run"): "closes its socket with a word, whatever ends it",

@@ -29,6 +29,7 @@ from dms.adapters.executors.containers import Containers
 from dms.adapters.executors.engine_facts import facts_of
 from dms.adapters.executors.profile import LABEL_PART, WORKSPACE, ContainerLimits, container_config, workspace_mb
 from dms.adapters.executors.syscall_program import MACHINES
+from dms.adapters.executors.tries import Tries
 from dms.application.ports import ExecutionSpec, SandboxTrial
 from dms.domain.check import Check
 from dms.domain.engine_facts import EngineFacts
@@ -65,9 +66,16 @@ class SandboxTrials:
         self._node_id, self._calls, self._containers, self._accepted = node_id, calls, containers, accepted
         self._limits = replace(limits, pids=min(limits.pids, MOST_PROCESSES), shm_mb=min(limits.shm_mb, SHM_MB))
         self.running: set[str] = set()  # ids that stand in for a job's: not what a crash left
+        self._tries = Tries[SandboxTrial]("try of the sandbox")
 
     async def result(self) -> SandboxTrial:
         """Raises ExecutorUnavailable."""
+        return await self._tries.result(self._try())
+
+    async def close(self) -> None:
+        await self._tries.close()
+
+    async def _try(self) -> SandboxTrial:
         facts = await self._calls.ask("tell of itself", facts_of)
         machine = _MACHINE_OF.get(facts.architecture, facts.architecture)
         if machine not in MACHINES:

@@ -299,7 +299,7 @@ class DockerExecutor:
         return sorted(found - self._rooms.trials - self._sandbox.running)
 
     async def close(self) -> None:
-        await self._trial.close()
+        await asyncio.gather(self._trial.close(), self._sandbox.close())
         await self._memory.close()
         self._calls.close()
 

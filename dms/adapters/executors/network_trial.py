@@ -17,15 +17,14 @@ from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.gateways import LABEL_GATEWAY, LABEL_GATEWAY_NODE, Gateways
 from dms.adapters.executors.host_network import network_namespace
 from dms.adapters.executors.profile import LABEL_MANAGED, MIB, UNPRIVILEGED
+from dms.adapters.executors.tries import Tries
 from dms.application.ports import NetworkGiven
-from dms.application.tasks import cancelled
 from dms.domain.network import Network
 from dms.errors import ExecutionError, ExecutorUnavailable, NetworkUnavailable, NotFound
 
 logger = logging.getLogger(__name__)
 
 TRIAL_PREFIX = "network-trial-"  # in place of a job's id
-CLOSE_SECONDS = 10.0
 _PROBE_SECONDS = 30
 _EMBEDDED_RESOLVER = "127.0.0.11"  # the engine's, which asks the gateway's
 
@@ -44,23 +43,14 @@ class NetworkTrial:
     def __init__(self, node_id: str, calls: EngineCalls, gateways: Gateways) -> None:
         self._node_id, self._calls, self._gateways = node_id, calls, gateways
         self.running: set[str] = set()  # ids that stand in for a job's: not what a crash left
-        self._tries: set[asyncio.Task[NetworkGiven]] = set()
+        self._tries = Tries[NetworkGiven]("try of the network")
 
     async def result(self) -> NetworkGiven:
-        """Raises ExecutorUnavailable. Who waits no more does not end the try: what the engine is making just then could
-        not be taken away before it is there."""
-        trying = asyncio.create_task(self._try(), name="try of the network")
-        self._tries.add(trying)
-        trying.add_done_callback(self._tries.discard)
-        return await asyncio.shield(trying)
+        """Raises ExecutorUnavailable."""
+        return await self._tries.result(self._try())
 
     async def close(self) -> None:
-        """Waits for tries, within CLOSE_SECONDS; the next start removes what a longer one leaves."""
-        if not (tries := set(self._tries)):
-            return
-        await asyncio.wait(tries, timeout=CLOSE_SECONDS)
-        for trying in tries:
-            await cancelled(trying)
+        await self._tries.close()
 
     async def _try(self) -> NetworkGiven:
         job_id = f"{TRIAL_PREFIX}{secrets.token_hex(8)}"

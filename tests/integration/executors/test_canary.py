@@ -3,6 +3,7 @@ stands for is put out of force."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from dms.domain.check import Check, CheckState
 from dms.domain.sandbox import NAMES, START, trouble_of
 from tests.fixtures.docker_executors import SETTINGS
 from tests.fixtures.jobs import NODE
+from tests.fixtures.waiting import wait_for
 
 pytestmark = pytest.mark.docker
 
@@ -59,6 +61,25 @@ async def test_the_profile_of_jobs_holds_in_every_row(executor: DockerExecutor, 
     ours = {"label": f"{LABEL_NODE}={NODE}"}  # others' tests have trials of their own
     left = [each["Labels"][LABEL_JOB] for each in api.containers(all=True, filters=ours)]
     assert [job_id for job_id in left if job_id.startswith(TRIAL_PREFIX)] == []
+
+
+async def test_a_try_that_nobody_waits_for_any_more_leaves_nothing_behind(
+    executor: DockerExecutor, api: APIClient
+) -> None:
+    """As when the DMS stops: whoever waited is cancelled until he ends, and then the executor is closed."""
+    ours = {"label": f"{LABEL_NODE}={NODE}"}
+
+    def left() -> list[str]:
+        found = [each["Labels"][LABEL_JOB] for each in api.containers(all=True, filters=ours)]
+        return [job_id for job_id in found if job_id.startswith(TRIAL_PREFIX)]
+
+    trying = asyncio.create_task(executor.try_sandbox())
+    await wait_for(left)
+    while not trying.done():
+        trying.cancel()
+        await asyncio.sleep(0)
+    await executor.close()
+    assert left() == []
 
 
 NO_NEW_PRIVILEGES = "no-new-privileges:true"
