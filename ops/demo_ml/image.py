@@ -85,7 +85,8 @@ def _make_debian(target: Path) -> None:
     if shutil.which("mmdebstrap") is None:
         raise CannotBuild("mmdebstrap is missing: apt-get install mmdebstrap")
     release, sources = _apt_sources()
-    command = ["mmdebstrap", "--quiet", "--variant=extract", "--include=python3,libstdc++6,dash"]
+    # From Debian 13 on base-files has /lib64, without which nothing starts.
+    command = ["mmdebstrap", "--quiet", "--variant=extract", "--include=base-files,python3,libstdc++6,dash"]
     command += ["--aptopt=APT::Install-Recommends false", *(f"--dpkgopt=path-exclude={each}" for each in LEFT_OUT)]
     _run([*command, release, str(target), *sources])
 
