@@ -293,6 +293,7 @@ class FileOutputStore:
         except OSError as error:
             self._writes.failed("output of jobs", f"{output.path}: {error.strerror}")
             raise LogUnavailable(f"output can't be sealed in {output.path}: {error.strerror}") from error
+        self._writes.worked("output of jobs")
         return output.seal()
 
     async def drop(self, job_id: str) -> bool:
