@@ -58,7 +58,11 @@ fuzz: ## 2,000 generated requests for each operation of the API (FUZZ_EXAMPLES, 
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} FUZZ_SECONDS=$${FUZZ_SECONDS:-3600} \
 		$(PY) -m pytest -x tests/e2e/test_generated_requests.py $(PYTEST_ARGS)
 
-.PHONY: fuzz-decoders mutants
+any-order: ## 1,000 times 30 requests of a client in any order against a live server (ORDERS, ORDER_STEPS; some 30 minutes)
+	@ops/setup.sh test
+	@ORDERS=$${ORDERS:-1000} ORDER_STEPS=$${ORDER_STEPS:-30} $(PY) -m pytest -q --timeout 36000 \
+		tests/integration/http/test_any_order.py $(PYTEST_ARGS)
+
 fuzz-decoders: ## decoders of outside input, coverage-guided (TARGETS, DECODER_RUNS, DECODER_SECONDS of each, DECODER_KEEP=1)
 	@ops/setup.sh deep
 	@$(PY) -m tests.fuzz $(TARGETS) --runs $${DECODER_RUNS:-1000000} --seconds $${DECODER_SECONDS:-600} \
@@ -155,4 +159,5 @@ help: ## this list
 
 # `tests` is also a folder.
 .PHONY: demo dashboard dashboard-types test tests check quick-tests test-security test-gvisor side-by-side pictures fuzz \
-	fuzz-decoders mutants lint types format bench crash-matrix random-kills setup stop-docker audit-packages test-fresh deb lock clean help
+	fuzz-decoders any-order mutants lint types format bench crash-matrix random-kills setup stop-docker audit-packages \
+	test-fresh deb lock clean help

@@ -50,7 +50,7 @@ def _wait_until(probe: Callable[[], T | None], timeout_seconds: float = 120) -> 
     while time.monotonic() < deadline:
         if answer := probe():
             return answer
-        time.sleep(0.01)  # between two looks, not in place of one
+        time.sleep(0.02)  # between two looks, not in place of one
     pytest.fail(f"not within {timeout_seconds} s: {probe}")
 
 

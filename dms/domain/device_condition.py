@@ -46,9 +46,10 @@ class DeviceCondition(Aggregate):
     @register
     class SandboxTested(Event, frozen=True, kw_only=True, gc=False):
         """What a test container found of what jobs are kept in; recorded when it is not what it was. engine: its name
-        and version."""
+        and version. The rows may name paths and addresses."""
 
         TOPIC: ClassVar[str] = "device.sandbox_tested"
+        PERSONAL: ClassVar[Mapping[str, Any]] = {"rows": []}
         engine: str
         rows: tuple[Check, ...]
 

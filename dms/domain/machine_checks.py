@@ -28,10 +28,10 @@ _IP = re.compile(r"^/ip[46]/([^/]+)/")
 
 
 class ClockFacts(Struct, frozen=True, kw_only=True):
-    """As the kernel has it. error_seconds: the most that it may be wrong."""
+    """Whether something keeps it right. error_seconds: the most that it may be wrong, where that is told."""
 
     synchronised: bool
-    error_seconds: float
+    error_seconds: float | None = None
 
 
 class StoreFacts(Struct, frozen=True, kw_only=True):
@@ -106,10 +106,12 @@ def _is_public(multiaddr: str) -> bool:
 def _of_clock(clock: ClockFacts | None) -> Check:
     advice = "let it be set from the network: timedatectl set-ntp true"
     if clock is None:
-        return Check(name="clock", state=CheckState.UNKNOWN, found="the kernel does not tell whether it is right")
+        return Check(name="clock", state=CheckState.UNKNOWN, found="whether it is right is not told here")
     if not clock.synchronised:
         found = "nothing keeps it right, as far as the kernel knows"
         return Check(name="clock", state=CheckState.WARNING, found=found, advice=advice)
+    if clock.error_seconds is None:
+        return Check(name="clock", state=CheckState.PASSED, found="something keeps it right")
     wrong = clock.error_seconds > _MOST_CLOCK_ERROR_SECONDS
     found = f"kept right, to {clock.error_seconds:.3f} s"
     state = CheckState.WARNING if wrong else CheckState.PASSED

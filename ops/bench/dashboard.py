@@ -18,6 +18,7 @@ from playwright.async_api import Page
 
 from ops.bench.report import Row
 from tests.fixtures.browser import Watched, chromium, watched
+from tests.fixtures.chromium_without_netlink import WHOLE
 from tests.fixtures.dms import Dms
 
 FIRST_LOAD_KB, MAIN_THREAD_MS = 150, 1000
@@ -91,7 +92,7 @@ async def _onboarded() -> AsyncIterator[tuple[Dms, Watched]]:
         try:
             await dms.ready()
             await dms.onboard()
-            async with chromium() as browser, watched(browser) as pages:
+            async with chromium(WHOLE) as browser, watched(browser) as pages:
                 yield dms, pages
         finally:
             dms.end()

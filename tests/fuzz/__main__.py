@@ -52,7 +52,7 @@ def main() -> int:
         results = list(
             pool.map(lambda name: _run(name, given.runs, given.seconds, keep=given.keep), given.names or list(known))
         )
-    found = sum(bool(result.found) for result in results)
+    found = sum(bool(result.found) or not result.runs for result in results)
     print(f"{len(results)} targets, {sum(result.runs for result in results):,} runs, {found} findings")
     return 1 if found else 0
 
@@ -69,9 +69,13 @@ def _run(name: str, runs: int, seconds: int, *, keep: bool) -> Result:
         if keep:
             _keep(name, inputs, Path(folder, "merged"))
     took = time.monotonic() - began
-    verdict = f"FOUND {result.found}" if result.found else "nothing found"
-    print(f"{name}: {result.runs:,} runs in {took:.0f} s, {result.memory_mb} MiB: {verdict}", flush=True)
+    verdict = "nothing found"
     if result.found:
+        verdict = f"FOUND {result.found}"
+    elif not result.runs:
+        verdict = "FAILED: the fuzzer itself ended without a word of what it did"
+    print(f"{name}: {result.runs:,} runs in {took:.0f} s, {result.memory_mb} MiB: {verdict}", flush=True)
+    if result.found or not result.runs:
         print(result.output[-4000:], flush=True)
     return result
 

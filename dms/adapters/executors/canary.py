@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import secrets
 import tarfile
 from collections.abc import Mapping
@@ -34,12 +35,14 @@ from dms.application.ports import ExecutionSpec, SandboxTrial
 from dms.domain.check import Check
 from dms.domain.engine_facts import EngineFacts
 from dms.domain.sandbox import Asked, not_started, rows_of
-from dms.errors import ExecutionError, NotFound
+from dms.errors import ExecutionError, ExecutorUnavailable, NotFound
+
+logger = logging.getLogger(__name__)
 
 REPOSITORY = "dms-canary"
 TRIAL_PREFIX = "sandbox-trial-"  # in place of a job's id
 MEMORY_MB, MOST_PROCESSES, SHM_MB = 64, 96, 16
-_RUN_SECONDS = 20.0
+_RUN_SECONDS = 60.0
 _KILLED = 137  # by SIGKILL, as the kernel ends what takes too much memory
 _MACHINE_OF = {"amd64": "x86_64", "arm64": "aarch64"}  # by the engine's name of it
 
@@ -76,7 +79,7 @@ class SandboxTrials:
         await self._tries.close()
 
     async def _try(self) -> SandboxTrial:
-        facts = await self._calls.ask("tell of itself", facts_of)
+        facts = await self.facts()
         machine = _MACHINE_OF.get(facts.architecture, facts.architecture)
         if machine not in MACHINES:
             return SandboxTrial(engine=facts.name, rows=())
@@ -91,6 +94,13 @@ class SandboxTrials:
         finally:
             self.running.discard(spec.job_id)
         return SandboxTrial(engine=facts.name, rows=self._judge(canary, bounds, facts, told, ended))
+
+    async def facts(self) -> EngineFacts:
+        """Raises ExecutorUnavailable."""
+        try:
+            return await self._calls.ask("tell of itself", facts_of)
+        except (ExecutionError, NotFound) as error:
+            raise ExecutorUnavailable(str(error)) from error
 
     def _judge(
         self, canary: Canary, bounds: Bounds, facts: EngineFacts, told: bytes, ended: Ended
@@ -119,12 +129,18 @@ class SandboxTrials:
             container = await self._containers.create(spec.job_id, lambda api: self._config(api, spec, image))
             await self._calls.work("start the test container", lambda api: api.start(container))
             if not await self._containers.exits_within(container, _RUN_SECONDS):
-                raise ExecutionError(f"the test container does not end within {_RUN_SECONDS:g} s")
+                raise ExecutorUnavailable(f"the engine tells no end of the test container within {_RUN_SECONDS:g} s")
             found = await self._containers.described(container) or {}
             told = await self._calls.ask("read the test container's output", lambda api: _output(api, container))
         finally:
-            await self._containers.remove(spec.job_id)
+            await self._tidy(spec.job_id)
         return told, Ended(found.get("State", {}))
+
+    async def _tidy(self, job_id: str) -> None:
+        try:
+            await self._containers.remove(job_id)
+        except (ExecutionError, ExecutorUnavailable) as error:
+            logger.info("what a try of the sandbox left is removed later: %s", error)
 
     def _config(self, api: APIClient, spec: ExecutionSpec, image: str) -> dict[str, Any]:
         return container_config(api, spec, self._limits, image, "SIGKILL", (), ())

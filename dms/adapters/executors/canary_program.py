@@ -21,6 +21,7 @@ HOST_FILES = {  # place -> how it is opened; None: only looked for, as a socket 
     "/var/run/docker.sock": None, "/run/docker.sock": None, "/run/containerd/containerd.sock": None,
     "/proc/sysrq-trigger": 1, "/proc/sys/kernel/core_pattern": 1, "/sys/kernel/uevent_helper": 1,
 }  # fmt: skip
+_SLEEP_SECONDS = 20
 _FORKS_BEYOND = 8  # tries to start a process, more than there may be
 
 # Of x86_64 and aarch64. Source: Linux, arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h
@@ -80,8 +81,7 @@ class Canary:
         self._all = Cells(self._program, 16_384)
         self._forks, self._memory = Cells(self._program, 16), Cells(self._program, 8)
         sleeper = self._program.next_entry
-        self._call("ppoll", 0, 0, 0, 0)
-        self._exit(0)
+        self._sleep()
         setuid = self._program.next_entry
         self._call("execve", self._text(SETUID_PATH), self._pointer(SETUID_PATH), self._program.room(8))
         self._exit(_NOT_EXECUTED)
@@ -133,6 +133,12 @@ class Canary:
             kernel=kernel,
             own_kernel=bool(host_kernel) and kernel != host_kernel,
         )
+
+    def _sleep(self) -> None:
+        """A child of the fork bomb: until the program ends, and not for ever in any case."""
+        self._call("prctl", 1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+        self._call("ppoll", 0, 0, self._program.keep(struct.pack("<QQ", _SLEEP_SECONDS, 0)), 0)
+        self._exit(0)
 
     # --- what it tries ---
     def _who(self, setuid: int) -> None:

@@ -22,7 +22,6 @@ from dms.adapters.executors.docker_settings import DockerSettings
 from dms.adapters.executors.driver_errors import our_errors_only
 from dms.adapters.executors.engine import DEFAULT_BASE_URL, Engine, EngineAddress, engine_address
 from dms.adapters.executors.engine_attach import Attached
-from dms.adapters.executors.engine_facts import facts_of
 from dms.adapters.executors.engine_images import EngineImages, image_volumes
 from dms.adapters.executors.engine_memory import EngineMemory
 from dms.adapters.executors.engine_output import OUTPUT_LOST, OutputReader
@@ -128,7 +127,7 @@ class DockerExecutor:
         return await self._sandbox.result()
 
     async def engine_facts(self) -> EngineFacts | None:
-        return await self._calls.ask("tell of itself", facts_of)
+        return await self._sandbox.facts()
 
     async def network_use(self, job_id: str) -> NetworkUse | None:
         mark = _gateway_of(await self._containers.find(job_id))

@@ -15,6 +15,7 @@ from pathlib import Path
 from dms.domain.machine_checks import ClockFacts, KeyFacts, MachineFacts, StoreFacts
 
 _STA_UNSYNC = 0x0040  # Source: Linux, include/uapi/linux/timex.h
+_SYNCHRONISED = Path("/run/systemd/timesync/synchronized")  # Source: systemd-timesyncd.service(8)
 _TIME_ERROR = 5  # what adjtimex answers of a clock that is not right
 
 
@@ -49,7 +50,15 @@ class Machine:
 
 
 def clock_facts() -> ClockFacts | None:
-    """Changes nothing. None where the system does not tell."""
+    """As the kernel has it; where a service may not ask that, as the time daemon of systemd says. None where nobody
+    tells."""
+    if (asked := _of_kernel()) is not None:
+        return asked
+    return ClockFacts(synchronised=True) if _SYNCHRONISED.exists() else None
+
+
+def _of_kernel() -> ClockFacts | None:
+    """Changes nothing."""
     found = _Timex()
     try:
         state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(found))

@@ -49,6 +49,7 @@ def test_a_machine_that_has_what_is_needed_passes() -> None:
 
 def test_a_clock_that_nothing_keeps_right_is_a_warning() -> None:
     assert bad(replace(GOOD, clock=None)) == {"clock": "unknown"}
+    assert bad(replace(GOOD, clock=ClockFacts(synchronised=True))) == {}
     assert bad(replace(GOOD, clock=ClockFacts(synchronised=False, error_seconds=0))) == {"clock": "warning"}
     assert bad(replace(GOOD, clock=ClockFacts(synchronised=True, error_seconds=16))) == {"clock": "warning"}
 
