@@ -248,7 +248,7 @@ def _parts(base: Base, readiness: Readiness, server: Server | None) -> Parts:
     traces = tracer(settings, event_log, base.identity.peer_id, loops)
     metadata_file = MetadataFile(event_log, base.views, settings.general.work_dir, loops, base.writes)
     figures = _figures(base, readiness, relay)
-    reactors = Reactors(event_log, loops)
+    reactors = Reactors(event_log, loops, writes=base.writes)
     base.network.on_peer(reactors.on_peer)
     head_file = HeadFile(base.data_dir, base.identity.peer_id, base.writes)
     heads = HeadExchange(event_log, base.network, base.identity, head_file, base.now, loops=loops)

@@ -150,6 +150,13 @@ def _new_file(path: Path, *, durable: bool) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
 
 
+def is_of_the_disk(error: BaseException) -> bool:
+    """Whether it says that the disk takes or gives nothing just now: that passes, or somebody mends it."""
+    return isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENODEV, errno.ESTALE,
+    )  # fmt: skip
+
+
 def is_short(error: OSError) -> bool:
     """Whether it says nothing of the file: descriptors or memory are short."""
     return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)

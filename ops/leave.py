@@ -3,12 +3,14 @@
     python -m ops.leave DATA_FOLDER     the package has it as /usr/lib/nunet-dms/leave.py; its prerm calls it, as root
 
 Containers are stopped, not removed, so that a DMS that is installed again finds their output. Prints the id of each,
-which the package keeps: purging removes them. Exits 1, with a sentence, when Docker could not be asked.
+which the package keeps: purging removes them. The engine is that of
+DOCKER_HOST, else the system's. Exits 1, with a sentence, when Docker could not be asked.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from contextlib import suppress
 from http import HTTPStatus
@@ -28,7 +30,7 @@ GRACE_SECONDS = 10
 
 def containers(peer_id: str) -> list[str]:
     """Stops those of this node; answers their ids. Raises DockerException."""
-    api = APIClient(version="auto", timeout=GRACE_SECONDS + 20)
+    api = APIClient(os.environ.get("DOCKER_HOST"), version="auto", timeout=GRACE_SECONDS + 20)
     try:
         labels = [f"{LABEL_MANAGED}=true", f"{LABEL_NODE}={peer_id}"]
         found = [str(each["Id"]) for each in api.containers(all=True, filters={"label": labels})]

@@ -18,7 +18,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 from dms.application.cause import caused_by
 from dms.application.loops import Loop, Loops, said
 from dms.application.ports import EventLog
+from dms.application.writes import Writes
 from dms.backoff import Backoff
+from dms.disk import is_of_the_disk
 from dms.domain.aggregate import Aggregate
 from dms.domain.event import Recorded, new_id
 from dms.errors import DmsError, Unavailable
@@ -93,7 +95,8 @@ class Reactor(ABC, Generic[A]):
     async def react(self, aggregate: A, news: News) -> None:
         """Takes a step and records what came of it; it is called again while it is due. So it may return at any time,
         but not at once without having done or waited for something. Raises Unavailable (LogUnavailable, a peer, an
-        engine) when what it needs is away: it is tried again for as long as it is due."""
+        engine) when what it needs is away, or the OSError of a disk that is full or broken: it is tried again for as
+        long as it is due."""
 
     def waits_for(self, aggregate: A) -> str:
         """The peer that the effect is had from; empty for none. When it comes, the work goes on at once. Pure."""
@@ -113,8 +116,11 @@ def still_due(event_log: EventLog, reactor: Reactor[A], key: str) -> bool:
 class Reaction(Generic[A]):
     """A reactor at work: one task for each aggregate that it is due for."""
 
-    def __init__(self, reactor: Reactor[A], event_log: EventLog, retry: tuple[float, float]) -> None:
-        self._reactor, self._log, self._retry = reactor, event_log, retry
+    def __init__(
+        self, reactor: Reactor[A], event_log: EventLog, retry: tuple[float, float], writes: Writes | None = None
+    ) -> None:
+        self._reactor, self._log, self._retry, self._writes = reactor, event_log, retry, writes or Writes()
+        self._without_disk: set[str] = set()
         self.topics = frozenset(reactor.topics)
         self._working: dict[str, tuple[asyncio.Task[None], News]] = {}
 
@@ -156,6 +162,7 @@ class Reaction(Generic[A]):
         try:
             await self._until_done(key, news)
         finally:
+            self._goes_on(key)
             del self._working[key]  # in the same moment as the last look, so that no event falls between
 
     async def _until_done(self, key: str, news: News) -> None:
@@ -165,19 +172,40 @@ class Reaction(Generic[A]):
                 if not await self._step(key, news):
                     return
             except Unavailable as error:
-                self._tell(logging.WARNING, key, f"waits: {error}")
+                self._waits(key, error)
             except Exception as error:  # noqa: BLE001  the outermost loop of a task: nothing may end it silently
+                if is_of_the_disk(error):
+                    self._waits(key, error)
+                    await news.changed(backoff.next())
+                    continue
                 faults += 1
                 self._tell(logging.ERROR, key, f"failed {faults} times: {said(error)}", error)
                 if faults >= MOST_FAULTS and await self._given_up(key, error):
                     return
             else:
+                self._goes_on(key)
                 if not self._reactor.recorded and not news.unread:
                     return
                 faults = 0
                 backoff.reset()
                 continue
             await news.changed(backoff.next())
+
+    @property
+    def _files(self) -> str:
+        return f"what {self._reactor.name} needs"
+
+    def _waits(self, key: str, error: Exception) -> None:
+        self._tell(logging.WARNING, key, f"waits: {error}")
+        if is_of_the_disk(error) or is_of_the_disk(error.__cause__ or error):
+            self._without_disk.add(key)
+            self._writes.failed(self._files, str(error))
+
+    def _goes_on(self, key: str) -> None:
+        """Or is over."""
+        self._without_disk.discard(key)
+        if not self._without_disk:
+            self._writes.worked(self._files)
 
     async def _step(self, key: str, news: News) -> bool:
         """Whether there was something to do."""
@@ -222,9 +250,15 @@ class Reaction(Generic[A]):
 class Reactors:
     """All of them, by name."""
 
-    def __init__(self, event_log: EventLog, loops: Loops, retry: tuple[float, float] = RETRY_SECONDS) -> None:
-        """retry: first and longest pause after a failure, seconds."""
-        self._log, self._loops, self._retry = event_log, loops, retry
+    def __init__(
+        self,
+        event_log: EventLog,
+        loops: Loops,
+        retry: tuple[float, float] = RETRY_SECONDS,
+        writes: Writes | None = None,
+    ) -> None:
+        """retry: first and longest pause after a failure, seconds. writes: hears of disks that take nothing."""
+        self._log, self._loops, self._retry, self._writes = event_log, loops, retry, writes or Writes()
         self._running: dict[str, Reaction[Any]] = {}
         self._following: list[Loop] = []
 
@@ -241,7 +275,7 @@ class Reactors:
         position = self._log.head if after is None else after
         woken: dict[str, list[Reaction[Any]]] = {}
         for reactor in reactors:
-            reaction: Reaction[Any] = Reaction(reactor, self._log, self._retry)
+            reaction: Reaction[Any] = Reaction(reactor, self._log, self._retry, self._writes)
             self._running[reactor.name] = reaction
             reaction.start(open_keys(reactor.kind.KIND))
             for topic in reaction.topics:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.application.loops import Loops
 from dms.application.reactors import MOST_FAULTS, News, Reactor, Reactors
+from dms.application.writes import Writes
 from dms.domain.deployment import Fault
 from dms.domain.job import Job, JobState
 from dms.errors import LogUnavailable, Unavailable
@@ -45,7 +47,8 @@ class Check(Reactor[Job]):
 class World:
     def __init__(self, log: SQLiteEventLog) -> None:
         self.log, self.loops, self.checked = log, Loops(), list[str]()
-        self.reactors = Reactors(log, self.loops, QUICK)
+        self.writes = Writes()
+        self.reactors = Reactors(log, self.loops, QUICK, self.writes)
         self.trouble: list[Exception] = []
 
     async def check(self, job: Job, _: News) -> None:
@@ -124,6 +127,29 @@ async def test_what_is_away_is_waited_for_and_an_error_of_ours_ends_it(world: Wo
     await world.log.save(job)
     await wait_for(lambda: world.state(job) == "failed")
     assert (len(world.checked), check.given_up) == (MOST_FAULTS, ["ZeroDivisionError('a bug')"])
+
+
+async def test_a_disk_that_takes_nothing_is_waited_for_and_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it does, and whether its error is ours or the system's own."""
+    told: list[str] = []
+    failed = world.writes.failed
+
+    def tell(what: str, why: str) -> None:
+        told.append(why)
+        failed(what, why)
+
+    monkeypatch.setattr(world.writes, "failed", tell)
+    check = await world.start()
+    full = OSError(errno.ENOSPC, "No space left on device")
+    wrapped = Unavailable("file x can't be written")
+    wrapped.__cause__ = OSError(errno.EIO, "Input/output error")
+    world.trouble = [full, wrapped] * MOST_FAULTS
+    job = await paid_job(world.log)
+    await world.log.save(job)
+    await wait_for(lambda: world.state(job) == "submitted")
+    assert (len(world.checked), check.given_up) == (2 * MOST_FAULTS + 1, [])
+    assert told == [str(full), str(wrapped)] * MOST_FAULTS
+    await wait_for(lambda: not world.writes.troubles)
 
 
 async def test_it_hears_of_what_happens_while_it_works(world: World) -> None:

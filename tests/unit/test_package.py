@@ -39,6 +39,17 @@ def test_the_package_has_what_runs_and_nothing_that_only_tests_need() -> None:
     assert kept.count("--hash=sha256:") >= len(names)
 
 
+def test_the_own_engine_is_off_and_the_service_can_be_pointed_to_it() -> None:
+    assert "--name=nunet-docker --no-enable --no-start" in (DEBIAN / "rules").read_text()
+    unit = (DEBIAN / "nunet-dms.nunet-docker.service").read_text()
+    pointer = (DEBIAN / "conf" / "own-engine.conf").read_text()
+    (socket,) = re.findall(r"^Environment=DOCKER_HOST=(\S+)$", pointer, re.MULTILINE)
+    assert f"--host={socket}" in unit
+    (group,) = re.findall(r"--group=(\S+)", unit)
+    assert f"m nunet {group}\n" in (DEBIAN / "nunet-dms.sysusers").read_text()
+    assert {"--userns-remap=default", "--no-new-privileges", "--live-restore", "--icc=false"} <= set(unit.split())
+
+
 def test_the_service_is_what_the_daemon_expects() -> None:
     unit = dict(re.findall(r"^(\w+)=(.*)$", (DEBIAN / "nunet-dms.service").read_text(), re.MULTILINE))
     assert unit["Type"] == "notify"

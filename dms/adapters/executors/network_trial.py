@@ -109,6 +109,8 @@ class NetworkTrial:
     def _config(self, api: APIClient, job_id: str, image: str, network_mode: str, script: str) -> dict[str, object]:
         host_config = api.create_host_config(
             network_mode=network_mode,
+            # An engine that maps its containers' users shares the machine's network with those that it maps not.
+            userns_mode="host" if network_mode == "host" else None,
             cap_drop=["ALL"],
             security_opt=["no-new-privileges:true"],
             read_only=True,

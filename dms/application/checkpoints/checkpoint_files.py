@@ -17,7 +17,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from dms.disk import make_folder
+from dms.disk import make_folder, share
 from dms.domain.checkpoint import ResumeFrom
 from dms.errors import InvalidInput, Unavailable
 
@@ -108,8 +108,7 @@ class CheckpointFiles:
         Raises InvalidInput when it is gone, Unavailable."""
         target = self.resume_out(job_id)
         with _readable(source):
-            target.unlink(missing_ok=True)
-            os.link(source, target, follow_symlinks=False)
+            share(source, target)  # before the log says that it is there
             size, sha256 = digest(target)
         return ResumeFrom(name=source.name, size_bytes=size, sha256=sha256)
 

@@ -34,9 +34,11 @@ class InputFiles:
             make_folder(folder)
 
     def place(self, job_id: str, number: int) -> Path:
-        """Of that input; its folder is made."""
-        make_folder(self._jobs / job_id)
-        return self._jobs / job_id / str(number)
+        """Of that input; its folder is made. Raises DiskTrouble."""
+        place = self._jobs / job_id / str(number)
+        with disk_trouble(place):
+            make_folder(place.parent)
+        return place
 
     def forget(self, job_id: str) -> None:
         """What that job has no need of any more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nats.js.api import RetentionPolicy, StorageType, StreamConfig
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.nats import relay as relay_module
@@ -123,6 +124,40 @@ async def test_while_nats_is_down_events_are_recorded_and_the_backlog_shows(
         server.start()
         await caught_up(relay, log)
     assert positions(await stored(server)) == list(range(1, 301))
+
+
+async def test_a_nats_that_has_no_room_is_told_and_gets_all_once_it_has(
+    log: SQLiteEventLog, server: NatsServer, tmp_path: Path
+) -> None:
+    """Its stream takes no more, and drops nothing for what is new: as when its disk is full."""
+    async with relaying(log, server.url, tmp_path) as relay:
+        await append(log, 5)
+        await caught_up(relay, log)
+        async with server.client() as client:
+            stream = client.jetstream()
+            config = (await stream.stream_info(STREAM)).config
+            config.discard, config.max_msgs = DiscardPolicy.NEW, 5
+            await stream.update_stream(config)
+            await append(log, 20)
+            await wait_for(lambda: "discards new messages when it is full" in relay.status.error)
+            assert (relay.status.position, log.head) == (5, 25)
+            config.discard, config.max_msgs = DiscardPolicy.OLD, -1
+            await stream.update_stream(config)
+        await caught_up(relay, log)
+        assert relay.status.error == ""
+    assert positions(await stored(server)) == list(range(1, 26))
+
+
+async def test_a_nats_that_hangs_is_waited_for(log: SQLiteEventLog, server: NatsServer, tmp_path: Path) -> None:
+    async with relaying(log, server.url, tmp_path) as relay:
+        await append(log, 5)
+        await caught_up(relay, log)
+        server.signal(signal.SIGSTOP)
+        await append(log, 20)
+        assert log.head == 25
+        server.signal(signal.SIGCONT)
+        await caught_up(relay, log)
+    assert positions(await stored(server)) == list(range(1, 26))
 
 
 @pytest.mark.slow
