@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 
 PY=${PY:-.venv/bin/python}
 [ -x "$PY" ] || { echo "no $PY: run ops/setup.sh deb first" >&2; exit 1; }
+[ -f dms/adapters/http/dashboard_files/index.html ] || { echo "the dashboards are not built: run ops/setup.sh deb first" >&2; exit 1; }
 PY=$(readlink -f "$(dirname "$PY")")/$(basename "$PY") # not through the link: it is what makes it a venv's
 export PY
 

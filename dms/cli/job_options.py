@@ -50,7 +50,9 @@ class Amount(click.ParamType[int]):
 
     def __init__(self, unit: str, thousand: str) -> None:
         self.name, self._thousand = unit, thousand
-        self._pattern = re.compile(rf"(\d+(?:\.\d+)?)\s*({unit}|{thousand}|{thousand[0]})?", re.IGNORECASE)
+        self._pattern = re.compile(
+            rf"([0-9]{{1,15}}(?:\.[0-9]{{1,15}})?)\s*({unit}|{thousand}|{thousand[0]})?", re.IGNORECASE
+        )
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         found = self._pattern.fullmatch(str(value).strip())

@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing: `python -m tests.fuzz` runs each target in a process of its own, NAME only that one.
 
-Each begins with its corpus, and what leads into code that nothing led into before is kept; --keep writes the smallest
-set of that into the repository. A finding ends its target, and is printed as a line of its corpus: put it there, and it
+Each begins with its corpus, and what leads into code that nothing led into before is kept; --keep adds the shortest
+of that to the repository. A finding ends its target, and is printed as a line of its corpus: put it there, and it
 is tried by `make test` from then on.
 """
 
@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.fuzz.target import CORPUS, corpus_of, escaped, targets, write_corpus
+from tests.fuzz.target import corpus_of, escaped, targets, write_corpus
 
 LONGEST_BYTES = 8192
 SECONDS_AN_INPUT = 10
@@ -67,7 +67,7 @@ def _run(name: str, runs: int, seconds: int, *, keep: bool) -> Result:
             (inputs / f"{number:06}").write_bytes(data)
         result = _guided(name, inputs, crashes, runs, seconds)
         if keep:
-            _keep(name, inputs, Path(folder, "merged"))
+            _keep(name, inputs)
     took = time.monotonic() - began
     verdict = "nothing found"
     if result.found:
@@ -97,16 +97,14 @@ def _guided(name: str, inputs: Path, crashes: Path, runs: int, seconds: int) -> 
     )
 
 
-def _keep(name: str, inputs: Path, merged: Path) -> None:
-    """The smallest set that reaches as much. Seeds stand in the code, and are not repeated."""
-    merged.mkdir()
-    _child(name, ["-merge=1", f"-max_len={LONGEST_BYTES}", str(merged), str(inputs)])
-    seeds = set(targets()[name].seeds)
-    found = sorted((path.read_bytes() for path in merged.iterdir()), key=lambda data: (len(data), data))
-    known = CORPUS / f"{name}.txt"
-    before = {data for data in corpus_of(targets()[name]) if data not in seeds} if known.exists() else set()
-    new = [data for data in found if data not in seeds | before and len(data) <= MOST_KEPT_BYTES]
-    write_corpus(name, [*before, *new[: max(0, MOST_KEPT - len(before))]])
+def _keep(name: str, inputs: Path) -> None:
+    """Adds the shortest of what led into new code, which libFuzzer writes beside what it began with."""
+    target = targets()[name]
+    before = {data for data in corpus_of(target) if data not in target.seeds}
+    found = sorted((path.read_bytes() for path in inputs.iterdir()), key=lambda data: (len(data), data))
+    new = [data for data in found if data not in before and data not in target.seeds and len(data) <= MOST_KEPT_BYTES]
+    if kept := [*before, *new[: max(0, MOST_KEPT - len(before))]]:
+        write_corpus(name, kept)
 
 
 def _child(name: str, options: list[str]) -> str:

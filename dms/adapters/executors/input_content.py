@@ -189,6 +189,8 @@ def _zip_entry(info: zipfile.ZipInfo) -> Entry:
     shown = f"entry {info.filename[:100]!r}"
     mode = info.external_attr >> 16
     kind = stat.S_IFMT(mode)
+    if not info.filename:
+        raise ArchiveRefused("an entry has no name")
     folder = info.is_dir()
     if kind not in (0, stat.S_IFDIR if folder else stat.S_IFREG):
         raise ArchiveRefused(f"{shown} is a link, a device or the like; only files and folders are taken")

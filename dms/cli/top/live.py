@@ -111,7 +111,7 @@ def _understood(api: Api) -> Iterator[None]:
     """Raises Failure for answers of another shape, as of a daemon of another version."""
     try:
         yield
-    except (LookupError, TypeError, ValueError, msgspec.MsgspecError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise Failure(f"{api.url} answered in a way that can't be read: {type(error).__name__} {error}") from error
 
 
