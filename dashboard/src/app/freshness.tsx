@@ -1,22 +1,16 @@
 /** How fresh what is shown is: "live · position 1,234 · 0.2 s ago". */
-import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useComputed, useSignalEffect } from "@preact/signals";
 import { link } from "../live/live";
 import type { Link } from "../live/protocol";
 import { duration, whole } from "./format";
+import { now } from "./view";
 
-const TICK_MS = 250;
-
-/** The age is a text node of its own, so that its tick renders nothing again. */
+/** The age is a text node of its own, so that its tick renders nothing again. It ticks with all other clocks of the page:
+ *  each tick has the browser draw a frame, and of many open pages those add up. */
 export function Freshness() {
   const state = useComputed(() => link.value.state);
-  const nowMs = useSignal(Date.now());
-  const words = useComputed(() => freshness(link.value, nowMs.value));
+  const words = useComputed(() => freshness(link.value, now.value));
   const reason = useComputed(() => link.value.reason);
-  useEffect(() => {
-    const timer = setInterval(() => document.hidden || (nowMs.value = Date.now()), TICK_MS);
-    return () => clearInterval(timer);
-  }, []);
   useLost();
   const lost = state.value !== "live";
   return (
