@@ -380,6 +380,8 @@ CASES: dict[str, Case] = {
     "job stop": Case(running),
     "job verify": Case(ended),
     "job why": Case(ended),
+    # There is neither a terminal nor root's file: what they do is tried in tests/integration/test_key_passphrase.py.
+    "key encrypt": Case(codes=(2,)),
     "offboard": Case(idle, compute=True),
     "onboard": Case(offboarded, compute=True),
     "onboard-ml": Case(codes=(5,)),  # images are only used with Docker

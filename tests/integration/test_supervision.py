@@ -29,6 +29,7 @@ OTHERS = {
     "heads at the end of jobs", "heads of running jobs", "event log watch", "event log check", "remembering of peers",
     "news of availability", "channel of providers", "network watch", "network of a machine just onboarded",
     "usage of the machine", "live heartbeats", "providers over their budget", "expired tokens",
+    "sandbox test", "sandbox watch", "sandbox of a machine just onboarded",
 }  # fmt: skip
 
 
@@ -214,10 +215,14 @@ async def test_what_a_view_left_out_is_seen_everywhere(
     [told] = ready.json()["degraded"]
     assert told.startswith("view capacity: ")
     assert f"the first at position {position}" in told
-    views = {view["name"]: view for view in (await client.get("/api/v1/projections")).json()["items"]}
-    assert views["jobs"]["left_out"] is None
-    assert views["capacity"]["left_out"]["topic"] == "device.onboarded"
-    assert views["capacity"]["behind"] == 0
+
+    async def views() -> dict[str, Any]:
+        return {view["name"]: view for view in (await client.get("/api/v1/projections")).json()["items"]}
+
+    assert (await views())["jobs"]["left_out"] is None
+    assert (await views())["capacity"]["left_out"]["topic"] == "device.onboarded"
+    while (await views())["capacity"]["behind"] > 0:  # what it left out does not hold it up
+        await asyncio.sleep(0.02)
     assert 'dms_view_left_out_events{view="jobs"} 0.0' in (await client.get("/metrics")).text
     assert (await client.post("/api/v1/projections/capacity/rebuild")).status_code == 200
     assert (await client.get("/readyz")).json()["degraded"] == []
