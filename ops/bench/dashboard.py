@@ -82,7 +82,6 @@ async def _measured() -> tuple[Sequence[float], Sequence[float]]:
         opened = [await pages.open(f"{dms.url}/dashboard/cp") for _ in range(PAGES)]
         await asyncio.gather(*(page.locator(".fresh.live").wait_for() for page in opened))
         await asyncio.gather(*(page.locator(".chart canvas").first.wait_for() for page in opened))
-        await _tell(dms, WARM_UP_EVENTS)  # what is measured are pages that are open, not pages that open
         return await _during(dms, opened)
 
 
@@ -108,6 +107,7 @@ def _reached(times: Seen, position: int) -> float:
 
 async def _during(dms: Dms, pages: Sequence[Page]) -> tuple[Sequence[float], Sequence[float]]:
     await asyncio.gather(*(page.evaluate(_WATCH) for page in pages))
+    await _tell(dms, WARM_UP_EVENTS)  # what is measured are pages that are open, not pages that open
     heard: dict[int, float] = {}
     committed: dict[int, float] = {}
     async with websockets.connect(f"ws://127.0.0.1:{dms.rest_port}/api/v1/events/ws?after={dms.head()}") as socket:
