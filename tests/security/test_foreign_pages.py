@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 
 import httpx
 import pytest
 import websockets
 
-from tests.fixtures.dms import ADDRESS, Dms, payment, request_body
+from tests.fixtures.dms import ADDRESS, Dms, payment, request_body, running_dms
 
 ONBOARD = {"cpu": 1000, "memory": 4000, "channel": "nunet-test", "payment_addr": ADDRESS}
 
 
 @pytest.fixture(scope="module")
 def dms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dms]:
-    one = Dms(tmp_path_factory.mktemp("dms"), settings={"job.executor": "process"})
-    one.start()
-    try:
-        asyncio.run(one.ready())
+    with running_dms(tmp_path_factory.mktemp("dms"), **{"job.executor": "process"}) as one:
         yield one
-    finally:
-        one.end()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import websockets
 
 from dms.adapters.http import server, sockets
-from tests.fixtures.dms import Dms
+from tests.fixtures.dms import Dms, running_dms
 from tests.integration.http.node import Node, running_node
 
 HALF_A_HEAD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
@@ -32,13 +32,8 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
 
 @pytest.fixture(scope="module")
 def dms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dms]:
-    one = Dms(tmp_path_factory.mktemp("dms"), settings={"job.executor": "process"})
-    one.start()
-    try:
-        asyncio.run(one.ready())
+    with running_dms(tmp_path_factory.mktemp("dms"), **{"job.executor": "process"}) as one:
         yield one
-    finally:
-        one.end()
 
 
 async def test_500_half_requests_hold_up_nobody_and_are_all_cut(

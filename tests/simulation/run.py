@@ -174,7 +174,8 @@ async def meet(world: World) -> None:
         await node.stop()
 
 
-async def _seed(world: World) -> None:
+async def begin(world: World) -> None:
+    """All nodes are up, and know each other."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimulatedLoop)
     world.context = copy_context()
@@ -183,6 +184,11 @@ async def _seed(world: World) -> None:
         node.start()
     await until(lambda: all(node.daemon for node in world.nodes.values()))
     await asyncio.sleep(2.0)  # the peers have met
+
+
+async def _seed(world: World) -> None:
+    await begin(world)
+    loop = asyncio.get_running_loop()
     client, chaos = Client(world), Chaos(world)
     asking = asyncio.ensure_future(client.work())
     await chaos.work()

@@ -8,7 +8,6 @@ import gc
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextvars import copy_context
 from difflib import unified_diff
 from functools import cache
 from itertools import takewhile
@@ -19,11 +18,10 @@ from dms.domain.deployment import Deployment
 from dms.domain.job import Job
 from tests.fixtures.fault_points import Point
 from tests.simulation.invariants import Violation, require
-from tests.simulation.loop import SimulatedLoop
 from tests.simulation.matrix.scenarios import SCENARIOS, Scenario
 from tests.simulation.matrix.story import Story, left_to_do, story_of
 from tests.simulation.matrix.world import Fault, MatrixWorld, Strike
-from tests.simulation.run import BEGIN_SECONDS, CALM_SECONDS, prepared, roomy, run_until_done, simulated, until
+from tests.simulation.run import BEGIN_SECONDS, CALM_SECONDS, begin, prepared, roomy, run_until_done, simulated
 
 SEED = 0  # of delays alone
 LOOK_SECONDS = 1.0
@@ -61,14 +59,8 @@ def play(scenario: Scenario, strikes: Sequence[Strike] = (), tell: Callable[[str
 
 
 async def _play(world: MatrixWorld, scenario: Scenario, stories: list[Story]) -> None:
+    await begin(world)
     loop = asyncio.get_running_loop()
-    assert isinstance(loop, SimulatedLoop)
-    world.context = copy_context()
-    loop.thread_seconds = world.thread_seconds
-    for node in world.nodes.values():
-        node.start()
-    await until(lambda: all(node.daemon for node in world.nodes.values()))
-    await asyncio.sleep(2.0)  # the peers have met
     deadline = loop.time() + CALM_SECONDS
     try:
         async with asyncio.timeout(CALM_SECONDS):
