@@ -125,10 +125,10 @@ scenario_user() {
 
 scenario_package() {
     cd /root/nunet-dms
-    try "root: make deb" "all is well" as_root make deb
+    try "root: make deb" "all is well" as_root DPKG_DEB_COMPRESSOR_LEVEL=1 make deb
     cp dist/nunet-dms_*.deb /fresh/
     try "root: ops/install.sh" "no systemd runs here" as_root ops/install.sh --no-questions
-    try "plain user: the command it installed" "container jobs" as_user_of_the_package nunet --help
+    try "plain user: the command it installed" "Device Management Service" as_user_of_the_package nunet --help
 }
 
 as_user_of_the_package() {
@@ -251,7 +251,7 @@ main() {
             run_scenario "$WORK/root" "$scenario" || failed=1
             cat "$WORK/root/fresh/results" >>"$WORK/results" 2>/dev/null || failed=1
             mkdir -p "dist/fresh/$release-$scenario"
-            find "$WORK/root/fresh" -name '*.log' -o -name '*.deb' | xargs cp -t "dist/fresh/$release-$scenario"
+            find "$WORK/root/fresh" \( -name '*.log' -o -name '*.deb' \) -exec cp -t "dist/fresh/$release-$scenario" {} +
             remove_root "$WORK/root"
         done
         remove_root "$WORK/base"
