@@ -83,8 +83,8 @@ if [ -z "$package" ]; then
     [ "$build" = yes ] || package=$(newest)
     if [ -z "$package" ]; then
         say "building the package"
-        (cd "$top" && $as_root ops/setup.sh deb && ops/build-deb.sh)
-        package=$(newest)
+        (cd "$top" && $as_root ops/setup.sh deb)
+        package=$top/$(cd "$top" && ops/build-deb.sh)
     fi
 fi
 [ -f "$package" ] || fail "there is no file $package"
