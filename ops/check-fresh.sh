@@ -102,8 +102,8 @@ def look(nodes, folder, executor):
 
 sys.exit(run(look, keep=False))'
 
-sample() {  # of each folder of tests the first module, if it can be one without long tests
-    find tests -name 'test_*.py' -not -path '*/node_modules/*' | sort >/tmp/modules
+sample() {  # of each folder of tests the smallest module, if it can be one without long tests
+    find tests -name 'test_*.py' -not -path '*/node_modules/*' -printf '%s %p\n' | sort -n | cut -d' ' -f2 >/tmp/modules
     sed 's/^[0-9]* //; s/::.*//' tests/long_tests.txt >/tmp/long
     { grep -vxFf /tmp/long /tmp/modules; cat /tmp/modules; } | awk -F/ '{ folder = $0; sub("[^/]*$", "", folder) } !seen[folder]++'
 }
