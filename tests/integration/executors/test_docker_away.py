@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from contextlib import aclosing
 from pathlib import Path
@@ -46,7 +47,7 @@ async def test_a_hung_daemon_gives_up_in_bounded_time(tmp_path: Path) -> None:
         calls = (executor.check(), executor.inspect("a"), executor.stop("b", 1), executor.remove("c"))
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(result) for result in results] == [ExecutorUnavailable] * 4
-        assert [str(result).rpartition(" within ")[2] for result in results] == ["1 s"] * 4
+        assert all(re.search(r"within 1 s$|read timeout=1\)", str(result)) for result in results), results
         await executor.close()
 
 
