@@ -76,7 +76,11 @@ from dms.application.network.directory import Directory
 from dms.application.network.own_advertisement import OwnAdvertisement
 from dms.application.payments.funding import PatientCheck
 from dms.application.payments.transactions import Transactions
-from dms.application.ports import ArchivedFile, Executor, FundingCheck, Hardware, Host, Web
+from dms.application.ports.executor import ArchivedFile, Executor
+from dms.application.ports.funding import FundingCheck
+from dms.application.ports.machine import Hardware
+from dms.application.ports.peers import Host
+from dms.application.ports.web import Web
 from dms.application.reactors import Reactors
 from dms.application.records.asyncapi import Part as Description
 from dms.application.records.carry_out_erasures import CarryOutErasures

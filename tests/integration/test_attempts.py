@@ -15,7 +15,7 @@ from dms.adapters.p2p.identity import Identity
 from dms.application.jobs import follow_deployments, retry_jobs, tell_providers
 from dms.application.network.messages import DEPLOYMENT_REQUEST
 from dms.application.payments.payments import payment_of
-from dms.application.ports import RequestHandler
+from dms.application.ports.peers import RequestHandler
 from dms.bootstrap import Overrides, build
 from dms.config import General, P2p, Rest, Settings
 from dms.config import Job as JobSettings

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dms.application.ports import EventLog
+from dms.application.ports.event_log import EventLog
 from dms.bootstrap import Overrides, build
 from dms.config import Job as JobSettings
 from dms.config import Strangers

@@ -19,7 +19,8 @@ import msgspec
 from dms.adapters.eventlog.envelope import Draft
 from dms.adapters.p2p.identity import Identity
 from dms.application.network.messages import DEPLOYMENT_REQUEST, DeploymentAnswer, DeploymentRequest
-from dms.application.ports import FundingCheck, FundingState, FundingVerdict, PaymentClaim, Usage
+from dms.application.ports.funding import FundingCheck, FundingState, FundingVerdict, PaymentClaim
+from dms.application.ports.machine import Usage
 from dms.bootstrap import Overrides, build
 from dms.config import Funding, General, P2p, Settings
 from dms.config import Job as JobSettings

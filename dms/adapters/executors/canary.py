@@ -34,7 +34,7 @@ from dms.adapters.executors.profile import LABEL_PART, WORKSPACE, ContainerLimit
 from dms.adapters.executors.runtimes import Runtimes
 from dms.adapters.executors.syscall_program import MACHINES
 from dms.adapters.executors.tries import Tries
-from dms.application.ports import ExecutionSpec, SandboxTrial
+from dms.application.ports.executor import ExecutionSpec, SandboxTrial
 from dms.domain.check import Check
 from dms.domain.engine_facts import EngineFacts
 from dms.domain.sandbox import GVISOR, Asked, Found, not_started, rows_of

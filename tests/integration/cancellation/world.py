@@ -17,7 +17,8 @@ import msgspec
 from dms.adapters.funding.trust import TrustCheck
 from dms.adapters.p2p.identity import Identity
 from dms.application.network.messages import DEPLOYMENT_REQUEST, DeploymentAnswer, DeploymentRequest
-from dms.application.ports import PaymentClaim, SandboxTrial
+from dms.application.ports.executor import SandboxTrial
+from dms.application.ports.funding import PaymentClaim
 from dms.bootstrap import Overrides, build
 from dms.config import Files, General, P2p, Rest, Settings, Strangers
 from dms.config import Job as JobSettings

@@ -17,17 +17,10 @@ from websockets.asyncio.client import ClientConnection
 
 from dms.adapters.http.connection import Connection
 from dms.adapters.http.server import HttpServer
-from dms.application.ports import (
-    Executor,
-    GossipHandler,
-    Hardware,
-    Heard,
-    OutputLine,
-    PeerInfo,
-    RequestHandler,
-    StreamHandler,
-    Usage,
-)
+from dms.application.ports.executor import Executor
+from dms.application.ports.machine import Hardware, Usage
+from dms.application.ports.outputs import OutputLine
+from dms.application.ports.peers import GossipHandler, Heard, PeerInfo, RequestHandler, StreamHandler
 from dms.bootstrap import Overrides, build
 from dms.clock import machine_clock
 from dms.config import Funding, General, P2p, Rest, Settings, Strangers
