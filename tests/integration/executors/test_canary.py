@@ -22,7 +22,7 @@ from tests.fixtures.engine import own_engine
 from tests.fixtures.jobs import NODE
 from tests.fixtures.waiting import wait_for
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.tries_sandbox]
 
 profile = container_config
 
