@@ -122,7 +122,11 @@ async def test_a_job_gets_the_gpus_that_were_granted_and_no_others(executor: Doc
     spec = msgspec.structs.replace(
         shell_spec("true"),
         gpu_uuids=("GPU-1", "GPU-2"),
-        environment=(("NVIDIA_VISIBLE_DEVICES", "all"), ("NVIDIA_DRIVER_CAPABILITIES", "all")),
+        environment=(
+            ("NVIDIA_VISIBLE_DEVICES", "all"),
+            ("NVIDIA_DRIVER_CAPABILITIES", "all"),
+            ("LD_PRELOAD", "/proc/self/cwd/x.so"),
+        ),
     )
     found = await attributes(executor, api, spec)
     assert found["HostConfig"]["DeviceRequests"] == [
@@ -134,8 +138,10 @@ async def test_a_job_gets_the_gpus_that_were_granted_and_no_others(executor: Doc
             "Options": {},
         }
     ]
-    named = [line for line in found["Config"]["Env"] if line.startswith("NVIDIA_")]
-    assert sorted(named) == ["NVIDIA_DRIVER_CAPABILITIES=compute,utility", "NVIDIA_VISIBLE_DEVICES=GPU-1,GPU-2"]
+    named = [line for line in found["Config"]["Env"] if line.startswith(("NVIDIA_", "LD_"))]
+    assert sorted(named) == [
+        "LD_PRELOAD=", "NVIDIA_DRIVER_CAPABILITIES=compute,utility", "NVIDIA_VISIBLE_DEVICES=GPU-1,GPU-2",
+    ]  # fmt: skip
 
 
 async def test_a_cpu_job_gets_no_gpu_even_where_every_container_would(executor: DockerExecutor, api: APIClient) -> None:
