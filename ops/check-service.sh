@@ -10,9 +10,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 [ "$(id -u)" -eq 0 ] || { echo "as root, please: it makes roots and namespaces" >&2; exit 1; }
-for tool in debootstrap systemd-nspawn nsenter dockerd docker iptables ip; do
+for tool in debootstrap systemd-nspawn nsenter dockerd docker iptables ip busybox; do
     command -v $tool >/dev/null || {
-        echo "$tool is missing: apt-get install debootstrap systemd-container docker.io iptables iproute2" >&2
+        echo "$tool is missing: apt-get install debootstrap systemd-container docker.io iptables iproute2 busybox-static" >&2
         exit 1
     }
 done
@@ -177,9 +177,10 @@ run_job() {
 run_with_internet() {
     step "a job that fetches from the internet"
     until_it gives internet
+    nsenter --net="/run/netns/$group" busybox wget -q -O - "http://$lan/" >/dev/null || fail "the LAN does not answer this machine either"
     requester job run --image "$image" --cpu 300 --ram 64 --time 5m --network internet --trust --wait -- \
-        "wget -q -O - http://model.example/model; wget -q -T 5 -O - http://$lan/ && echo LAN" >"$work/job.out" 2>"$work/job.err" \
-        || grep -q 'exit code 1' "$work/job.err" || { cat "$work/job.out" "$work/job.err" >&2; fail "the job"; }
+        "wget -q -O - http://model.example/model && ! wget -q -T 5 -O - http://$lan/" \
+        >"$work/job.out" 2>"$work/job.err" || { cat "$work/job.out" "$work/job.err" >&2; fail "the job"; }
     [ "$(tr -d '\r' <"$work/job.out")" = weights ] || { cat "$work/job.out" "$work/job.err" >&2; fail "it fetched something else"; }
 }
 
