@@ -18,6 +18,7 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from difflib import ndiff
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
@@ -91,7 +92,7 @@ def _is_left(result: str) -> bool:
 
 def _modules(patterns: Sequence[str], *, changes: bool = False) -> Iterator[tuple[str, list[Mutant]]]:
     """(module, its mutants). changes: whether to look up those of what was not noticed, which takes a while."""
-    alike = tomllib.loads(ALIKE_FILE.read_text())
+    known = alike()
     for path in sorted((FOLDER / "dms" / "domain").glob("*.meta")):
         module = path.name.removesuffix(".py.meta")
         found: list[Mutant] = []
@@ -99,18 +100,23 @@ def _modules(patterns: Sequence[str], *, changes: bool = False) -> Iterator[tupl
             if patterns and not any(fnmatch(name, pattern) for pattern in patterns):
                 continue
             result = "" if code is None else _MEANINGS.get(code, f"ended with {code}")
-            found.append(_looked_at(Mutant(name, result), module, alike) if changes else Mutant(name, result))
+            found.append(_looked_at(Mutant(name, result), module, known) if changes else Mutant(name, result))
         if found:
             yield module, found
 
 
-def _looked_at(mutant: Mutant, module: str, alike: dict[str, dict[str, str]]) -> Mutant:
+def alike() -> dict[str, dict[str, str]]:
+    """Function -> line as it is in a mutant -> why nobody can tell it from ours."""
+    return tomllib.loads(ALIKE_FILE.read_text())
+
+
+def _looked_at(mutant: Mutant, module: str, known: dict[str, dict[str, str]]) -> Mutant:
     if not _is_left(mutant.result):
         return mutant
     change = _change(mutant.name, module)
-    known = alike.get(_function(mutant.name), {})
+    of_function = known.get(_function(mutant.name), {})
     put_in = " ".join(line[1:].strip() for line in change.splitlines() if line.startswith("+"))
-    return mutant._replace(result=ALIKE) if put_in in known else mutant._replace(change=change)
+    return mutant._replace(result=ALIKE) if put_in in of_function else mutant._replace(change=change)
 
 
 def _function(name: str) -> str:
@@ -121,11 +127,21 @@ def _function(name: str) -> str:
 
 
 def _change(name: str, module: str) -> str:
-    from mutmut.mutation.diff_apply import get_diff_for_mutant  # only `make mutants` installs it
+    """The lines taken out and put in. mutmut's file has all variants of a function, and beside it where each stands."""
+    file = FOLDER / "dms" / "domain" / f"{module}.py"
+    lines = file.read_text().splitlines()
+    spans = json.loads(file.with_name(f"{module}.py.spans").read_text())["spans"]
+    variant = name.removeprefix(f"dms.domain.{module}.")
+    original = variant.rpartition("__mutmut_")[0] + "__mutmut_orig"
+    before, after = (
+        [line.replace(key, "_") for line in lines[slice(*_rows(spans[key]))]] for key in (original, variant)
+    )
+    return "\n".join(line for line in ndiff(before, after) if line[:1] in "+-")
 
-    diff = get_diff_for_mutant(name, path=Path("dms", "domain", f"{module}.py"))
-    lines = [line for line in diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
-    return "\n".join(lines)
+
+def _rows(span: tuple[int, int]) -> tuple[int, int]:
+    """From first and last line, counted from 1."""
+    return span[0] - 1, span[1]
 
 
 def _line(counts: Counter[str]) -> str:
