@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from dms.domain.aggregate import Aggregate
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import Capacity, Device, Offer, no_capacity, why_closed
 from dms.domain.erasure import Erasure
-from dms.domain.event import Event, Recorded, new_id
+from dms.domain.event import Event, Recorded, decode, new_id
 from dms.domain.hold import Hold
 from dms.domain.job import Job
 from dms.domain.payment import Payment
@@ -164,6 +165,17 @@ def test_another_offer_of_the_same_device() -> None:
             device.change_resources(*wrong)
     with pytest.raises(Conflict, match="not onboarded"):
         Device("peer").change_resources(6_000, 4_000, Decimal(1))
+
+
+def test_an_offer_of_an_older_log_has_the_memory_of_all_its_gpus() -> None:
+    gpus = [{"name": "a", "free_vram_mb": 3000}, {"name": "b", "free_vram_mb": 1000, "total_vram_mb": 8000}]
+    total = {"cpu_mhz": 10_000, "memory_mb": 9_000, "cores": 4}
+    body = {"cpu_mhz": 5_000, "memory_mb": 4_000, "channel": "nunet-test", "payment_address": ""}
+    for more, vram_mb in (({"gpus": gpus}, 4000), ({"gpus": []}, 0), ({}, 0)):
+        found = decode(Device.Onboarded.TOPIC, 1, msgspec.json.encode(body | {"total": total | more}))
+        assert isinstance(found, Device.Onboarded)
+        assert found.offered == Resources(cpu_mhz=5_000, memory_mb=4_000, vram_mb=vram_mb)
+        assert (found.total.memory_mb, found.channel) == (9_000, "nunet-test")
 
 
 def test_the_provider_that_is_asked_by_default() -> None:
