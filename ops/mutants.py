@@ -47,7 +47,8 @@ def main() -> int:
     given = parser.parse_args()
     names = given.names
     if given.again:
-        names = [mutant.name for _, mutants in _modules(names) for mutant in mutants if _is_left(mutant.result)]
+        settled = ("", KILLED, ALIKE)  # on a busy machine one may run out of time that nobody noticed
+        names = [mutant.name for _, mutants in _modules(names) for mutant in mutants if mutant.result not in settled]
     if not given.shown and (names or not given.again) and (failed := _try(names, given.workers)):
         return failed
     return _told(given.names, given.least)

@@ -116,7 +116,10 @@ def test_again_are_tried_those_that_were_not_noticed(tried: Path, monkeypatch: p
     monkeypatch.setattr("sys.argv", ["mutants", "--again"])
     assert mutants.main() == 0
     assert asked == [[f"{HALF}_2", f"{END}_1"]]
-    results(tried, {f"{HALF}_1": 1})
+    results(tried, {f"{HALF}_1": 24})
+    assert mutants.main() == 0
+    assert asked.pop() == [f"{HALF}_1"], "it may have had too little time"
+    results(tried, {f"{HALF}_1": 1, f"{HALF}_2": None})
     assert mutants.main() == 0, "nothing is left to try"
     assert len(asked) == 1
 

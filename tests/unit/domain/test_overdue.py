@@ -115,3 +115,17 @@ def test_a_termination_does_not_wait_for_a_provider_that_is_away() -> None:
     times.fall_silent(at(0))
     assert left(overdue, STOP_SECONDS, times, there=None, stop_since=0) == 0
     assert "did not stop it" in overdue.reason(MINUTES)
+
+
+@pytest.mark.parametrize(
+    ("running", "stop_since", "told"),
+    [
+        (False, None, "the provider did not start it within 2 h"),
+        (True, None, "the provider did not end it at its time limit of 5 min, nor in the 5 min after it"),
+        (True, -10_000.0, "the provider did not stop it within 3 min"),
+    ],
+)
+def test_the_owner_is_told_which_limit_it_was(running: bool, stop_since: float | None, told: str) -> None:
+    overdue = Overdue(GRACE, at(LONG_AGO))
+    left(overdue, 0, since(0), running=running, stop_since=stop_since)
+    assert overdue.reason(MINUTES) == told

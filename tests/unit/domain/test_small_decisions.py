@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from dms.domain.aggregate import Aggregate
+from dms.domain.checkpoint import ResumeFrom
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import Capacity, Device, Offer, no_capacity, why_closed
 from dms.domain.erasure import Erasure
@@ -281,3 +282,28 @@ def test_an_aggregate_is_made_of_its_events_alone() -> None:
     assert (found.key, found.onboarded) == ("peer", True)
     assert Device.project(None, []) is None
     assert Device.project(found, []) is found
+
+
+def test_what_jobs_left_behind_takes_memory_until_it_is_cleared() -> None:
+    found = Reservations()
+    found.hold("a", Resources(cpu_mhz=1, memory_mb=100))
+    found.leave("a", 30)
+    found.leave("nobody", 99)
+    found.occupy("b", 5)
+    found.occupy("b", 7)  # in place of what was known of it
+    assert (found.left, set(found.left_by), len(found)) == (Resources(memory_mb=37), {"a", "b"}, 0)
+    found.clear("a")
+    found.clear("nobody")
+    assert (found.left, tuple(found.left_by)) == (Resources(memory_mb=7), ("b",))
+
+
+def test_a_workspace_is_restored_once_from_the_checkpoint_that_was_named() -> None:
+    resume = ResumeFrom(name="a.tar.gz", size_bytes=1, sha256="ab" * 32)
+    deployment = Deployment("key")
+    deployment.workspace_restored()
+    assert not told(deployment), "there was nothing to restore"
+    deployment.apply(Deployment.Requested(service_provider="p", request=request(), price="1", resume=resume))
+    deployment.apply(Deployment.Accepted(reserved=Resources()))
+    deployment.workspace_restored()
+    deployment.workspace_restored()
+    assert told(deployment) == [Deployment.WorkspaceRestored(name="a.tar.gz", sha256="ab" * 32)]
