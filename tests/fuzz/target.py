@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -66,12 +67,15 @@ def write_corpus(name: str, inputs: Iterable[bytes]) -> None:
     (CORPUS / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
 
 
-@cache
 def scratch() -> Path:
     """A folder in memory for decoders of files, one for each process."""
+    return _scratch_of(os.getpid())
+
+
+@cache
+def _scratch_of(_pid: int) -> Path:
     shared = Path("/dev/shm")
-    made = tempfile.mkdtemp(prefix="dms-fuzz-", dir=shared if shared.is_dir() else None)
-    return Path(made)
+    return Path(tempfile.mkdtemp(prefix="dms-fuzz-", dir=shared if shared.is_dir() else None))
 
 
 def written(data: bytes, name: str = "input") -> Path:
