@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dms.domain.run_end import EndedBy, RunEnd, judge
+from dms.domain.run_end import EndedBy, RunEnd, Verdict, judge
 
 
 @pytest.mark.parametrize("who", EndedBy)
@@ -32,3 +32,32 @@ def test_a_container_that_is_gone_or_was_started_again_failed_whoever_ended_it()
     assert (gone.end, again.end) == (RunEnd.FAILED, RunEnd.FAILED)
     assert "gone" in gone.reason
     assert "restarted from outside" in again.reason
+
+
+ENGINE = "the provider's container engine ended the job: it was restarted or went down"
+OPERATOR = "the job was stopped on the provider's machine, from outside"
+DMS = "the provider's DMS ended the job without an order"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason"),
+    [
+        (judge(stop_ordered=False, ended_by=EndedBy.ENGINE), ENGINE),
+        (judge(stop_ordered=False, ended_by=EndedBy.ENGINE, error="its words"), f"{ENGINE} (its words)"),
+        (judge(stop_ordered=False, ended_by=EndedBy.OPERATOR), OPERATOR),
+        (judge(stop_ordered=False, ended_by=EndedBy.DMS), DMS),
+        (
+            judge(stop_ordered=False, ended_by=EndedBy.JOB, gone=True),
+            "the container is gone: it was removed from outside",
+        ),
+        (judge(stop_ordered=False, ended_by=EndedBy.JOB, gone=True, error="lost"), "the container is gone: lost"),
+        (
+            judge(stop_ordered=False, ended_by=EndedBy.JOB, started_again=True, error="its words"),
+            "the container was restarted from outside",
+        ),
+        (judge(stop_ordered=False, ended_by=EndedBy.JOB, error="its words"), ""),
+        (judge(stop_ordered=True, ended_by=EndedBy.ENGINE, error="its words"), ""),
+    ],
+)
+def test_the_reason_is_told_in_these_words(verdict: Verdict, reason: str) -> None:
+    assert verdict.reason == reason
