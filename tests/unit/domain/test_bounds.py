@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from dms.domain.bounds import (
     LARGEST_INT,
+    LARGEST_MB,
     LARGEST_NS,
     Unreadable,
     check,
@@ -20,6 +21,7 @@ from dms.domain.bounds import (
     tightened,
     time_text,
 )
+from dms.domain.resources import Resources
 from dms.errors import InvalidInput
 
 
@@ -46,7 +48,7 @@ def test_a_price_is_an_amount_that_somebody_may_ask(text: str, fits: bool) -> No
 
 def test_a_price_of_this_device_s_own_is_refused_by_its_field() -> None:
     check_ntx_price(Decimal(1_000_000))
-    with pytest.raises(InvalidInput, match="'ntx-price' must be a positive value") as caught:
+    with pytest.raises(InvalidInput, match=r"^'ntx-price' must be a positive value$") as caught:
         check_ntx_price(Decimal(-1))
     assert caught.value.problems == (("/ntx_price", "0 to 1000000 NTX a minute"),)
 
@@ -65,6 +67,11 @@ def test_a_price_of_this_device_s_own_is_refused_by_its_field() -> None:
 )
 def test_a_time_of_any_size_is_shown(time_ns: int, shown: str) -> None:
     assert time_text(time_ns) == shown
+
+
+def resources(memory_mb: int) -> dict[str, int]:
+    """As a peer sends them."""
+    return {"cpu_mhz": 0, "memory_mb": memory_mb, "vram_mb": 0}
 
 
 # --- the bound of each kind of value -----------------------------------------------------------------
@@ -100,6 +107,10 @@ def test_a_time_of_any_size_is_shown(time_ns: int, shown: str) -> None:
         (int | None, None, -1),
         (Annotated[list[int], Meta(max_length=1)], [1], [1, 1]),
         (Annotated[list[int], Meta(max_length=1)], [1], [-1]),
+        (Annotated[Resources, Meta(title="of a struct")], resources(1), resources(-1)),
+        # by name, from the table
+        (Resources, resources(LARGEST_MB), resources(LARGEST_MB + 1)),
+        (list[Resources], [resources(LARGEST_MB)], [resources(LARGEST_MB + 1)]),
     ],
 )
 def test_every_kind_of_value_has_a_bound(kind: Any, fits: Any, too_much: Any) -> None:

@@ -129,3 +129,19 @@ def test_the_owner_is_told_which_limit_it_was(running: bool, stop_since: float |
     overdue = Overdue(GRACE, at(LONG_AGO))
     left(overdue, 0, since(0), running=running, stop_since=stop_since)
     assert overdue.reason(MINUTES) == told
+
+
+def test_a_silent_provider_has_its_grace_and_the_time_to_tell_beyond_the_limit() -> None:
+    assert left(Overdue(GRACE, at(0)), 0, since(0), there=None) == LIMIT + GRACE + CATCH_UP_SECONDS
+
+
+def test_all_silences_count_together() -> None:
+    times = since(0)
+    for gone, back in ((10, 20), (50, 75)):
+        times.fall_silent(at(gone))
+        times.come_back(at(back))
+    times.fall_silent(at(90))
+    times.come_back(None)  # an older version did not record when
+    assert times.away_seconds(at(100)) == 35
+    times.begin(at(100))
+    assert times.away_seconds(at(100)) == 0

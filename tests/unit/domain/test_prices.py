@@ -37,6 +37,7 @@ def test_a_complexity_that_nobody_knows_is_named_by_its_field() -> None:
 
 
 TARIFF = Tariff(rates={"low": Decimal(2)}, watt_price=Decimal(3), provider_price_factor=Decimal(10))
+DEAR = Tariff(rates={"low": Decimal(0)}, watt_price=Decimal(0), provider_price_factor=Decimal(10) ** 21)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,7 @@ TARIFF = Tariff(rates={"low": Decimal(2)}, watt_price=Decimal(3), provider_price
         (asked(power=1, minutes=2), "1", TARIFF, "20"),
         (asked(power=0, minutes=1), "0.123456785", None, "0.12345678"),  # half to even, at the eighth place
         (asked(power=0, minutes=1), "0.123456795", None, "0.1234568"),
+        (asked(minutes=10), "1000000", DEAR, "10000000000000000000000000000"),
         (asked(minutes=5_256_000), "999999.99999999", None, "5255999999999.94744"),  # the largest that there can be
     ],
 )
