@@ -1,4 +1,5 @@
-"""Replays one seed and prints what happened, or runs many: --seed 7; --seeds 0:1000 --workers 2."""
+"""Replays one seed and prints what happened, or runs many: --seed 7; --seeds 0:1000 --workers 2. --put-back: how soon
+bugs that were mended are found."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
+from tests.simulation.put_back import BUGS, hunt
 from tests.simulation.run import Outcome, failures_of, run_seed
 
 SEEDS_A_TASK = 100
@@ -20,7 +22,10 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=0, help="print only that many lines of the trace; 0: all")
     parser.add_argument("--seeds", default="0:100", metavar="FIRST:END", help="run each of these once")
     parser.add_argument("--workers", type=int, default=1, help="processes that run them")
+    parser.add_argument("--put-back", action="store_true", help="put each mended bug back, and look for it from seed 0")
     args = parser.parse_args()
+    if args.put_back:
+        return hunt_all()
     if args.seed is not None:
         return replay(args.seed, args.steps)
     first, end = map(int, args.seeds.split(":"))
@@ -43,6 +48,15 @@ def run_all(seeds: range, workers: int) -> int:
     seconds = max(0.001, time.monotonic() - began)
     print(f"{len(seeds)} seeds, {failed} failed, {len(seeds) / seconds:.1f} seeds a second")
     return 1 if failed else 0
+
+
+def hunt_all() -> int:
+    missed = 0
+    for bug in BUGS:
+        found = hunt(bug)
+        missed += found is None
+        print(f"{bug.__name__}: {f'seed {found.seed}: {found.failure}' if found else 'not found'}", flush=True)
+    return 1 if missed else 0
 
 
 def _failures(seeds: range, workers: int) -> Iterator[Outcome]:
