@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from tests.simulation.put_back import BUGS, hunt
 from tests.simulation.run import Outcome, failures_of, run_seed
 
-SEEDS_A_TASK = 100
+SEEDS_A_TASK, TOLD_EVERY = 100, 1000
 
 
 def main() -> int:
@@ -41,10 +41,13 @@ def replay(seed: int, steps: int) -> int:
 
 
 def run_all(seeds: range, workers: int) -> int:
-    began, failed = time.monotonic(), 0
-    for outcome in _failures(seeds, workers):
-        failed += 1
-        print(f"seed {outcome.seed} failed: {outcome.failure}\n  replay it: {outcome.replay}", flush=True)
+    began, done, failed = time.monotonic(), 0, 0
+    for task, found in _failures(seeds, workers):
+        for outcome in found:
+            print(f"seed {outcome.seed} failed: {outcome.failure}\n  replay it: {outcome.replay}", flush=True)
+        done, failed = done + len(task), failed + len(found)
+        if done % TOLD_EVERY == 0:
+            print(f"{done} of {len(seeds)} seeds, {failed} failed so far", flush=True)
     seconds = max(0.001, time.monotonic() - began)
     print(f"{len(seeds)} seeds, {failed} failed, {len(seeds) / seconds:.1f} seeds a second")
     return 1 if failed else 0
@@ -59,13 +62,12 @@ def hunt_all() -> int:
     return 1 if missed else 0
 
 
-def _failures(seeds: range, workers: int) -> Iterator[Outcome]:
+def _failures(seeds: range, workers: int) -> Iterator[tuple[range, list[Outcome]]]:
     """Each process is used for one task: what seeds leave in it does not add up."""
     tasks = [seeds[at : at + SEEDS_A_TASK] for at in range(0, len(seeds), SEEDS_A_TASK)]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
-        for found in pool.map(failures_of, tasks):
-            yield from found
+        yield from zip(tasks, pool.map(failures_of, tasks), strict=True)
 
 
 if __name__ == "__main__":
