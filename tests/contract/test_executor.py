@@ -22,7 +22,9 @@ import pytest_asyncio
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.executors.profile import ContainerLimits
-from dms.application.ports import ExecutionState, Executor, OutputLine, Secrets, Usage
+from dms.application.ports.executor import ExecutionState, Executor, Secrets
+from dms.application.ports.machine import Usage
+from dms.application.ports.outputs import OutputLine
 from dms.domain.network import Network
 from dms.domain.sandbox import trouble_of
 from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable, InvalidInput

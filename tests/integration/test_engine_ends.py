@@ -17,7 +17,7 @@ from dms.adapters.executors.engine_output import OUTPUT_UNSEEN
 from dms.adapters.executors.images import ImagePolicy
 from dms.application.deployments import run_containers, supervision
 from dms.application.device import engine as engine_watch
-from dms.application.ports import OutputCursor
+from dms.application.ports.outputs import OutputCursor
 from tests.fixtures.docker_pair import DockerPair, End, Places, docker_pair
 from tests.fixtures.engine import OwnEngine, own_engine
 from tests.fixtures.jobs_in_states import BY_ITSELF, STATES, TERMINATED, JobsInStates, failed
