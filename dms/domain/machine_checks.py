@@ -24,6 +24,7 @@ _PYTHON_FIXED_UNTIL = {
 # Source: runc's security advisories: CVE-2024-21626; CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881
 _RUNC_HOLES = (((1, 1, 12), "CVE-2024-21626"), ((1, 2, 8), "CVE-2025-31133, CVE-2025-52565, CVE-2025-52881"))
 _RUNC_1_3_FIXED = (1, 3, 3)
+_GPU_TOOLKIT_FIXED = (1, 17, 8)  # Source: NVIDIA's security bulletin of July 2025, CVE-2025-23266
 _IP = re.compile(r"^/ip[46]/([^/]+)/")
 
 
@@ -53,13 +54,14 @@ class KeyFacts(Struct, frozen=True, kw_only=True):
 
 class MachineFacts(Struct, frozen=True, kw_only=True):
     """clock: None where it can't be told. open_files: that this process may have, -1 for no bound. python: its
-    version."""
+    version. gpu_toolkit: NVIDIA's Container Toolkit, its version; empty where there is none."""
 
     clock: ClockFacts | None
     stores: tuple[StoreFacts, ...]
     open_files: int
     python: tuple[int, int, int]
     keys: tuple[KeyFacts, ...]
+    gpu_toolkit: str = ""
 
 
 def machine_rows(facts: MachineFacts, now_us: int) -> tuple[Check, ...]:
@@ -71,6 +73,7 @@ def machine_rows(facts: MachineFacts, now_us: int) -> tuple[Check, ...]:
         _of_open_files(facts.open_files),
         _of_python(facts.python, today),
         *map(_of_key, facts.keys),
+        *_of_gpu_toolkit(facts.gpu_toolkit),
     )
 
 
@@ -154,6 +157,18 @@ def _of_key(key: KeyFacts) -> Check:
         return Check(name="key", state=CheckState.PASSED, found=f"{key.path} is open to its owner alone")
     found = f"{key.path} is open to others (mode {key.mode:o})" if key.mode & 0o077 else f"{key.path} is another user's"
     return Check(name="key", state=CheckState.FAILED, found=found, advice="chmod 600 it, and let the DMS's user own it")
+
+
+def _of_gpu_toolkit(version: str) -> Iterator[Check]:
+    if not version:
+        return
+    found = f"NVIDIA Container Toolkit {version}"
+    if tuple(map(int, version.split("."))) >= _GPU_TOOLKIT_FIXED:
+        yield Check(name="gpu-toolkit", state=CheckState.PASSED, found=found)
+        return
+    found += " is older than what mends CVE-2025-23266, by which an image takes over the machine"
+    advice = f"install {_dotted(_GPU_TOOLKIT_FIXED)} or later: nunet onboard-gpu says how"
+    yield Check(name="gpu-toolkit", state=CheckState.FAILED, found=found, advice=advice)
 
 
 def _of_engine(facts: EngineFacts) -> Iterator[Check]:

@@ -11,22 +11,25 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dms.domain.check import Check, CheckState
 
 Answers = Mapping[str, int]  # of system calls: zero or more, or less than zero, the negative number of the error
 
 _REFUSED = frozenset((errno.EPERM, errno.EACCES, errno.ENOSYS))  # to use the call at all
-_NO_WAY_OUT = frozenset((errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, *_REFUSED))
+_NO_WAY_OUT = frozenset((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, *_REFUSED))
 _USUAL_DEVICES = frozenset((
     "console", "core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout",
     "tty", "urandom", "zero",
 ))  # fmt: skip  # Source: OCI runtime specification, config-linux.md, "Default Devices"
+_GVISORS_DEVICES = frozenset(("fuse", "net"))  # of its own kernel. Source: gVisor, pkg/sentry/devices
 ST_NOSUID, ST_NODEV = 2, 4
 SECCOMP_FILTER = 2
 
 START = "start"
 OWN_KERNEL = "a kernel of its own"
+GVISOR = "gvisor"  # before the names of rows of what was tried in it
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -71,8 +74,9 @@ class Found(Struct, frozen=True, kw_only=True):
     own_kernel: bool = False
 
 
-def rows_of(found: Found, asked: Asked, accepted: Collection[str] = ()) -> tuple[Check, ...]:
-    """accepted: names of rows whose failure the owner accepts."""
+def rows_of(found: Found, asked: Asked, accepted: Collection[str] = (), runtime: str = "") -> tuple[Check, ...]:
+    """accepted: names of rows whose failure the owner accepts. runtime: where it was tried, empty for the engine's
+    own."""
     rows = (
         _of_user(found, asked),
         _of_privileges(found),
@@ -88,13 +92,14 @@ def rows_of(found: Found, asked: Asked, accepted: Collection[str] = ()) -> tuple
         _of_open_files(found, asked),
         _of_calls(found),
     )
-    return tuple(_accepted(row, accepted) for row in rows)
+    return tuple(_accepted(replace(row, name=_name(row.name, runtime)), accepted) for row in rows)
 
 
-def not_started(reason: str) -> tuple[Check, ...]:
+def not_started(reason: str, runtime: str = "") -> tuple[Check, ...]:
     """Of a test container that the engine did not run, or that told nothing."""
     advice = "mend what the container engine says; a job would not start either"
-    return (Check(name=START, state=CheckState.FAILED, found=reason, advice=advice, required=True),)
+    name = _name(START, runtime)
+    return (Check(name=name, state=CheckState.FAILED, found=reason, advice=advice, required=True),)
 
 
 def trouble_of(rows: Iterable[Check]) -> str:
@@ -110,6 +115,11 @@ NAMES = (
     "user", "privileges", "setuid", "network", "namespaces", "processes", "memory", "root-filesystem", "scratch",
     "devices", "host-files", "open-files", "system-calls", START,
 )  # fmt: skip
+ALL_NAMES = (*NAMES, *(f"{GVISOR}-{name}" for name in NAMES))
+
+
+def _name(row: str, runtime: str) -> str:
+    return f"{runtime}-{row}" if runtime else row
 
 
 def _accepted(row: Check, accepted: Collection[str]) -> Check:
@@ -167,7 +177,10 @@ def _of_namespaces(found: Found) -> Check:
 
 
 def _of_processes(found: Found, asked: Asked) -> Check:
+    """Those of a kernel of its own are none of the machine's, and gVisor may end when there is no room for more."""
     advice = "let the kernel have the pids controller of cgroups, and the engine use it (docker info, Cgroup Driver)"
+    if found.own_kernel and (found.forks is None or found.forks[0] > 0):
+        return _row("processes", "", f"a fork bomb takes none of this machine's, in {OWN_KERNEL}", "")
     if found.forks is None or found.forks[0] <= 0:
         told = "it told nothing of it" if found.forks is None else _word(found.forks[0])
         return Check(name="processes", state=CheckState.UNKNOWN, found=f"a fork bomb could not be tried: {told}")
@@ -204,7 +217,8 @@ def _of_scratch(found: Found) -> Check:
 
 
 def _of_devices(found: Found) -> Check:
-    if more := sorted({*found.devices} - _USUAL_DEVICES):
+    usual = _USUAL_DEVICES | (_GVISORS_DEVICES if found.own_kernel else set())
+    if more := sorted({*found.devices} - usual):
         told = ", ".join(more[:8]) + (f" and {len(more) - 8} more" if len(more) > 8 else "")
         return _row("devices", f"a job sees devices of this machine: {told}", "", _ENGINE_ADVICE)
     return _row("devices", "", "only those that every container has", "")

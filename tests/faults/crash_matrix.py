@@ -188,8 +188,8 @@ async def quoted(sp: Dms) -> str:
         while True:
             with contextlib.suppress(httpx.TransportError):
                 known = (await client.get(f"{sp.url}/api/v1/jobs")).json()
-                if known.get("jobs"):
-                    return str(known["jobs"][0]["job_id"])
+                if known["items"]:
+                    return str(known["items"][0]["job_id"])
                 answer = await client.post(f"{sp.url}/api/v1/run/request-service", json=request_body(SCRIPT))
                 if answer.status_code == 200:
                     return str(answer.json()["job_id"])

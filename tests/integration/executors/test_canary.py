@@ -9,18 +9,20 @@ from typing import Any
 
 import pytest
 from docker import APIClient
+from msgspec.structs import replace
 
 from dms.adapters.executors import canary
 from dms.adapters.executors.canary import TRIAL_PREFIX
 from dms.adapters.executors.docker import DockerExecutor
 from dms.adapters.executors.profile import LABEL_JOB, LABEL_NODE, container_config
 from dms.domain.check import Check, CheckState
-from dms.domain.sandbox import NAMES, START, trouble_of
+from dms.domain.sandbox import ALL_NAMES, GVISOR, NAMES, START, trouble_of
 from tests.fixtures.docker_executors import SETTINGS
+from tests.fixtures.engine import own_engine
 from tests.fixtures.jobs import NODE
 from tests.fixtures.waiting import wait_for
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.tries_sandbox]
 
 profile = container_config
 
@@ -116,6 +118,53 @@ async def test_a_row_fails_when_what_it_stands_for_is_out_of_force(
     assert found.keys() == expected.keys()
     assert [name for name, text in expected.items() if text not in found[name]] == [], found
     assert all(name in trouble_of(rows) for name in expected)
+
+
+STARTS = {START, f"{GVISOR}-{START}"}
+
+
+@pytest.fixture(scope="module")
+def gvisors_engine() -> Iterator[str]:
+    with own_engine(gvisor=True) as engine:
+        yield engine.base_url
+
+
+@pytest.fixture
+async def in_gvisor(gvisors_engine: str) -> AsyncIterator[DockerExecutor]:
+    made = DockerExecutor(NODE, replace(SETTINGS, base_url=gvisors_engine, runtime="auto"))
+    yield made
+    await made.close()
+
+
+async def test_where_jobs_get_gvisor_both_runtimes_are_tried(in_gvisor: DockerExecutor, gvisors_engine: str) -> None:
+    trial = await in_gvisor.try_sandbox()
+    assert {row.name: row.state for row in trial.rows} == dict.fromkeys({*ALL_NAMES} - STARTS, CheckState.PASSED)
+    assert trial.engine.endswith(", gVisor"), "so that it is tried again when the engine gets or loses it"
+    never = DockerExecutor(NODE, replace(SETTINGS, base_url=gvisors_engine, runtime="default"))
+    assert {row.name for row in (await never.try_sandbox()).rows} == {*NAMES} - STARTS
+    await never.close()
+
+
+@pytest.mark.parametrize(
+    ("config", "host", "expected"),
+    [
+        ({}, {"Memory": 0, "MemorySwap": 0}, {"memory", "gvisor-memory"}),
+        ({}, {"ReadonlyRootfs": False}, {"root-filesystem", "gvisor-root-filesystem"}),
+        ({"User": "0"}, {}, {"user", "gvisor-user"}),
+        ({"Entrypoint": ["/nothing"]}, {}, STARTS),
+    ],
+)
+async def test_a_row_of_gvisors_fails_as_well(
+    config: dict[str, Any],
+    host: dict[str, Any],
+    expected: set[str],
+    in_gvisor: DockerExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weakened(monkeypatch, config, host)
+    rows = (await in_gvisor.try_sandbox()).rows
+    assert failed(rows).keys() == expected, failed(rows)
+    assert all(f"{name}: " in trouble_of(rows) for name in expected)
 
 
 def test_each_row_is_made_to_fail_once() -> None:
