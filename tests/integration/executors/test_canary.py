@@ -82,7 +82,7 @@ WEAKNESSES: list[tuple[dict[str, Any], dict[str, Any], dict[str, str]]] = [
     ({}, {"ReadonlyRootfs": False, "Tmpfs": {"/tmp": "", "/workspace": "size=32m,exec,suid"},
           "Devices": [{"PathOnHost": "/dev/kmsg", "PathInContainer": "/dev/kmsg", "CgroupPermissions": "r"}],
           "Binds": ["/var/run/docker.sock:/run/docker.sock"]},
-     {"root-filesystem": "can write it", "scratch": "/tmp has no bound; /workspace keeps setuid",
+     {"root-filesystem": "can write it", "scratch": "/tmp has no bound; /workspace allows setuid",
       "devices": "kmsg", "host-files": "/run/docker.sock"}),
     ({}, {"Memory": 0, "MemorySwap": 0}, {"memory": "64 MB could take four times that"}),
     ({"Entrypoint": ["/nothing"]}, {}, {START: "ended before it told anything (exit code 127)"}),
