@@ -56,10 +56,9 @@ def trials(api: APIClient) -> list[str]:
     return [job_id for job_id in found if job_id.startswith(TRIAL_PREFIX)]
 
 
-async def test_a_try_that_nobody_waits_for_any_more_leaves_nothing_behind(
-    executor: DockerExecutor, api: APIClient
-) -> None:
-    """As when the DMS stops: whoever waited is cancelled until he ends, and then the executor is closed."""
+async def test_a_try_that_nobody_waits_for_any_more_leaves_nothing_behind(api: APIClient) -> None:
+    """As when the DMS stops: whoever waited is cancelled until it ends, and then the executor is closed."""
+    executor = DockerExecutor(NODE, SETTINGS)
     trying = asyncio.create_task(executor.try_sandbox())
     await wait_for(lambda: trials(api))
     while not trying.done():
