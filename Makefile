@@ -170,4 +170,4 @@ help: ## this list
 # `tests` is also a folder.
 .PHONY: demo dashboard dashboard-types test tests check quick-tests test-security test-gvisor side-by-side pictures fuzz \
 	fuzz-decoders any-order mutants lint types format power-cuts disk-faults bench crash-matrix random-kills setup stop-docker \
-	audit-packages test-fresh deb test-service lock clean help
+	audit-packages test-fresh test-service soak deb lock clean help

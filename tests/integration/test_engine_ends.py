@@ -61,13 +61,22 @@ def places(monkeypatch: pytest.MonkeyPatch) -> Places:
 async def pair(
     tmp_path: Path, engine: OwnEngine, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[DockerPair]:
-    monkeypatch.setattr(engine_watch, "LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(supervision, "STOP_GRACE_SECONDS", 600.0)  # a stop is under way until a test lets it end
-    monkeypatch.setattr(run_containers, "ENGINE_GRACE_SECONDS", 600.0)
-    policy = ImagePolicy(allow=("dms-test/*", f"{engine.host.ours}:*/*"))
-    async with docker_pair(tmp_path, DockerSettings(limits=LIMITS, policy=policy, base_url=engine.base_url)) as made:
+    let_all_wait(monkeypatch)
+    async with docker_pair(tmp_path, settings_for(engine)) as made:
         yield made
         places.let_go()
+
+
+def let_all_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine is looked at often; a stop, and an engine that is away, are waited for until a test ends them."""
+    monkeypatch.setattr(engine_watch, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(supervision, "STOP_GRACE_SECONDS", 600.0)
+    monkeypatch.setattr(run_containers, "ENGINE_GRACE_SECONDS", 600.0)
+
+
+def settings_for(engine: OwnEngine) -> DockerSettings:
+    policy = ImagePolicy(allow=("dms-test/*", f"{engine.host.ours}:*/*"))
+    return DockerSettings(limits=LIMITS, policy=policy, base_url=engine.base_url)
 
 
 @pytest.fixture
