@@ -7,7 +7,7 @@ NODE := .venv/bin/node
 unexport PYTHONDONTWRITEBYTECODE
 # Tests mostly wait, so there are more of them at once than cores. `pytest` alone, for a single test, runs one by one.
 # The order is ours: see tests/fixtures/order.py.
-WORKERS := $(shell echo $$(( $$(nproc) * 4 > 16 ? 16 : $$(nproc) * 4 )))
+WORKERS := $(shell echo $$(( $$(nproc) * 5 > 16 ? 16 : $$(nproc) * 5 )))
 QUICK_WORKERS := $(shell echo $$(( $$(nproc) + 1 > 16 ? 16 : $$(nproc) + 1 )))  # those compute, and each loads all tests
 BESIDE := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
@@ -25,7 +25,7 @@ dashboard: ## build the dashboards, which the DMS serves at /dashboard/
 
 test: ## everything: set-up, lint, types, all tests with real Docker
 	@ops/setup.sh test
-	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory -j2 lint compiled
 	@$(MAKE) --no-print-directory -j2 types tests
 
 check: ## the daily check: lint, types, and the tests that need neither Docker nor patience (nor daemons from end to end)
@@ -71,6 +71,9 @@ fuzz-decoders: ## decoders of outside input, coverage-guided (TARGETS, DECODER_R
 mutants: ## changes to the domain's code that its tests should notice, by module (MUTANTS="dms.domain.reward*", AGAIN=1)
 	@ops/setup.sh deep
 	@$(PY) -m ops.mutants $(if $(AGAIN),--again) $(MUTANTS)
+
+compiled: # the test modules, once: each worker of a new checkout would compile them for itself
+	@$(PY) -m pytest --collect-only -qq >/dev/null 2>&1 || true
 
 tests: # more of them than of types, so their summary comes last
 	@$(PY) -m pytest $(BESIDE) $(PYTEST_ARGS)
@@ -136,13 +139,12 @@ test-fresh: ## the commands of the README on minimal Debian 12 and 13, as root a
 
 deb: ## build the Debian package in dist/, and check it: install, run, upgrade, remove, purge (as root, in an overlay)
 	@ops/setup.sh deb
-	@ops/build-deb.sh
-	@ops/check-deb.sh dist/nunet-dms_*.deb
+	@built=$$(ops/build-deb.sh) && echo "$$built" && ops/check-deb.sh "$$built"
 
-test-service: ## the packaged service as systemd runs it: jobs, results, a kill (as root; SERVICE_MB=1024 for large results)
+test-service: ## the packaged service as systemd runs it: jobs, their network, results, a kill (as root; SERVICE_MB=1024 for large results)
 	@ops/setup.sh deb
-	@ops/build-deb.sh
-	@ops/check-service.sh dist/nunet-dms_*.deb "$$(. /etc/os-release && echo "$$VERSION_CODENAME")" $${SERVICE_MB:-64}
+	@built=$$(DPKG_DEB_COMPRESSOR_LEVEL=1 ops/build-deb.sh) && \
+		ops/check-service.sh "$$built" "$$(. /etc/os-release && echo "$$VERSION_CODENAME")" $${SERVICE_MB:-64}
 
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-annotate --no-emit-index-url --no-emit-find-links
@@ -168,4 +170,4 @@ help: ## this list
 # `tests` is also a folder.
 .PHONY: demo dashboard dashboard-types test tests check quick-tests test-security test-gvisor side-by-side pictures fuzz \
 	fuzz-decoders any-order mutants lint types format power-cuts disk-faults bench crash-matrix random-kills setup stop-docker \
-	audit-packages test-fresh deb lock clean help
+	audit-packages test-fresh test-service soak deb lock clean help

@@ -518,6 +518,7 @@ async def test_which_network_jobs_can_be_given_is_told_with_the_reason_for_less(
     assert (given.network is Network.INTERNET) == (given.reason == "")
 
 
+@pytest.mark.tries_sandbox
 async def test_what_keeps_jobs_in_is_tried_and_holds_where_there_is_such_a_thing(executor: Executor) -> None:
     before, trial = await executor.list_jobs(), await executor.try_sandbox()
     assert trouble_of(trial.rows) == ""

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.fuzz.target import corpus_of, escaped, targets, write_corpus
+from tests.fuzz.target import corpus_of, escaped, remove_scratch_of, targets, write_corpus
 
 LONGEST_BYTES = 8192
 SECONDS_AN_INPUT = 10
@@ -82,6 +82,7 @@ def _side_by_side(names: Iterable[str], options: list[str], workers: int) -> Ite
             run = _begin(left.pop(0))
             running[_forked(run, options)] = run
         pid, _ = os.wait()
+        remove_scratch_of(pid)
         yield running.pop(pid)
 
 

@@ -4,6 +4,8 @@ whose fault it is, who is paid, and that nothing stays behind. The engine is one
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -11,9 +13,11 @@ import pytest
 from docker import APIClient
 
 from dms.adapters.executors.docker_settings import DockerSettings
+from dms.adapters.executors.engine_output import OUTPUT_UNSEEN
 from dms.adapters.executors.images import ImagePolicy
 from dms.application.deployments import run_containers, supervision
 from dms.application.device import engine as engine_watch
+from dms.application.ports.outputs import OutputCursor
 from tests.fixtures.docker_pair import DockerPair, End, Places, docker_pair
 from tests.fixtures.engine import OwnEngine, own_engine
 from tests.fixtures.jobs_in_states import BY_ITSELF, STATES, TERMINATED, JobsInStates, failed
@@ -57,13 +61,22 @@ def places(monkeypatch: pytest.MonkeyPatch) -> Places:
 async def pair(
     tmp_path: Path, engine: OwnEngine, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[DockerPair]:
-    monkeypatch.setattr(engine_watch, "LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(supervision, "STOP_GRACE_SECONDS", 600.0)  # a stop is under way until a test lets it end
-    monkeypatch.setattr(run_containers, "ENGINE_GRACE_SECONDS", 600.0)
-    policy = ImagePolicy(allow=("dms-test/*", f"{engine.host.ours}:*/*"))
-    async with docker_pair(tmp_path, DockerSettings(limits=LIMITS, policy=policy, base_url=engine.base_url)) as made:
+    let_all_wait(monkeypatch)
+    async with docker_pair(tmp_path, settings_for(engine)) as made:
         yield made
         places.let_go()
+
+
+def let_all_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine is looked at often; a stop, and an engine that is away, are waited for until a test ends them."""
+    monkeypatch.setattr(engine_watch, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(supervision, "STOP_GRACE_SECONDS", 600.0)
+    monkeypatch.setattr(run_containers, "ENGINE_GRACE_SECONDS", 600.0)
+
+
+def settings_for(engine: OwnEngine) -> DockerSettings:
+    policy = ImagePolicy(allow=("dms-test/*", f"{engine.host.ours}:*/*"))
+    return DockerSettings(limits=LIMITS, policy=policy, base_url=engine.base_url)
 
 
 @pytest.fixture
@@ -112,8 +125,33 @@ async def test_an_engine_that_comes_back(
     }
     for state in ("pulling", "created", "sealing", "over", *(("starting", "running") if engine.live_restore else ())):
         assert await pair.printed(jobs.of[state], "done")
+        assert not await pair.printed(jobs.of[state], OUTPUT_UNSEEN)
     await pair.nothing_stays()
     await wait_for(lambda: not pair.provider.services.device.hindrance)
+
+
+async def test_what_a_job_printed_before_it_ended_without_its_engine_is_missed_in_words(
+    engine: OwnEngine, pair: DockerPair, places: Places, jobs: JobsInStates, api: APIClient
+) -> None:
+    """An engine that comes back reads no more of a container which ended meanwhile."""
+    await jobs.start("running")
+    job_id = jobs.of["running"]
+    places.hold("removal", job_id)
+    pid = api.inspect_container(jobs.container("running"))["State"]["Pid"]
+    await asyncio.to_thread(engine.kill)
+    os.kill(pid, signal.SIGHUP)
+    await wait_for(lambda: not Path(f"/proc/{pid}").exists())
+    await asyncio.to_thread(engine.start)
+    assert await pair.ends(job_id) == BY_ITSELF
+    assert await pair.printed(job_id, "up")
+    assert await pair.printed(job_id, OUTPUT_UNSEEN) == 1
+    executor = pair.provider.parts.executor
+    lines = [line async for some in executor.follow(job_id, None) for line in some]
+    assert lines[-1].text == OUTPUT_UNSEEN
+    behind_it = OutputCursor(lines[-1].time_ns, 1)
+    assert not [some async for some in executor.follow(job_id, behind_it)], "a provider that is started again reads on"
+    jobs.let_go()
+    await pair.nothing_stays()
 
 
 @OUTAGES

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 import pytest_asyncio
 import websockets
@@ -45,14 +44,17 @@ async def both(tmp_path_factory: pytest.TempPathFactory, nats: NatsServer) -> As
     ):
         await subscriber.subscribe(">", cb=hear)
         body = request_body("sleep 1; echo canary-output; echo canary-errors >&2 # canary-script")
-        body["params"] |= {"secret_env": {"KEY": SECRET}, "env": {"PLACE": "canary-env"}}
+        body["params"] |= {
+            "secret_env": {"KEY": SECRET}, "env": {"PLACE": "canary-env"}, "packages": ["canary-package"],
+            "results": ["canary-results/*"],
+        }  # fmt: skip
         quote = await sp.post("/run/request-service", body)
         follower = Follower(sp, quote["job_id"])
         async with websockets.connect(f"ws://127.0.0.1:{sp.rest_port}/api/v1/run/deploy") as socket:
             await socket.send(payment("canary-payment", quote["job_id"]))
             while "deployment-response" not in str(await socket.recv()):
                 continue
-            seen.extend(command_lines(sp.pid) + command_lines(cp.pid))
+            seen.extend(sp.command_lines() + cp.command_lines())
         await follower.until_over()
         assert follower.names[-1] == "job-completed"
         assert "canary-output" in str(follower.lines)
@@ -77,11 +79,6 @@ async def relayed(sp: Dms, cp: Dms, nats: NatsServer) -> None:
             if all(sum(source.endswith(peer) for source in told) >= head for peer, head in heads.items()):
                 return
             await asyncio.sleep(0.05)
-
-
-def command_lines(pid: int) -> list[str]:
-    process = psutil.Process(pid)
-    return [" ".join(one.cmdline()) for one in (process, *process.children(recursive=True))]
 
 
 async def test_no_other_user_can_read_what_it_keeps(both: tuple[Dms, Dms]) -> None:
