@@ -62,7 +62,10 @@ BESIDES: dict[str, Table] = {
 """What others do: one whose results are all of its workspace, so the same archive as its last checkpoint, and one that
 goes on from the checkpoint of an earlier one."""
 
-SCRIPT = "cd /workspace; mkdir -p results; head -c 300000 /dev/urandom > results/model; for i in 1 2 3; do echo line $i; done"
+SCRIPT = (
+    "mkdir -p /workspace/results; head -c 300000 /dev/urandom > /workspace/results/model; "
+    "for i in 1 2 3; do echo line $i; done"
+)
 
 
 class Cell(Struct, frozen=True):
@@ -226,9 +229,9 @@ async def test_the_table_has_all_that_a_job_does_to_its_disks(world: World, job:
         if store not in ("heads", "log file")
     }
     for place, steps in BESIDES.get(job, TABLE).items():
-        assert set(steps) <= found.get(place, set()), (place, steps)
-    for place, steps in found.items():
-        assert steps <= {*TABLE.get(place, ()), *BESIDES.get(job, {}).get(place, ())}, (place, steps)
+        assert set(steps) <= found.get(place, set()), place
+    for place, done in found.items():
+        assert done <= {*TABLE.get(place, ()), *BESIDES.get(job, {}).get(place, ())}, place
 
 
 @pytest.mark.parametrize("cell", chosen(), ids=lambda cell: cell.name)

@@ -123,7 +123,7 @@ class PartFile:
         if free < missing:
             raise DiskTrouble(
                 f"The disk is too full for {self._into.name}: {missing} bytes are missing of it, {max(0, free)} fit. "
-                "Make room; it goes on from there."
+                "Make room on it."
             )
 
     async def append(self, data: bytes | bytearray) -> None:
