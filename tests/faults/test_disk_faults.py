@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -242,11 +243,10 @@ async def test_a_disk_that_fails_under_a_job_is_told_and_survived(world: World, 
     with world.shims[cell.role].armed(STORES[cell.store], cell.step, cell.fault, skip=cell.skip) as armed:
         running = asyncio.create_task(client.until_served())
         async with asyncio.timeout(240):
-            while armed.hits < 2 and not running.done():
+            while armed.hits < 2 and not (armed.hits and running.done()):  # else the fault did not happen
                 told += await world.troubles()
                 await asyncio.sleep(0.05)
         told += await world.troubles()
-        assert armed.hits, "the fault did not happen"
     await running
     await world.are_well()
     follower = client.follower
@@ -254,7 +254,7 @@ async def test_a_disk_that_fails_under_a_job_is_told_and_survived(world: World, 
     assert follower.names[-1] == "job-completed"
     assert [text for _, _, text in follower.lines] == ["line 1\n", "line 2\n", "line 3\n"]
     for text in client.refused:
-        assert "can't be written" in text or "no peers found with matched specs" in text, text
+        assert re.search("can't be written|can't be kept for the job|no peers found with matched specs", text), text
     if cell.fault is not SLOW and cell.step in (Step.WRITE, Step.SYNC) and cell.store in ("events", "views", "outputs"):
         assert told, "nobody could know"
     log = "\n".join(dms.log_tail(10_000) for dms in (world.sp, world.cp))

@@ -57,11 +57,13 @@ def places(monkeypatch: pytest.MonkeyPatch) -> Places:
 async def pair(
     tmp_path: Path, engine: OwnEngine, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[DockerPair]:
-    monkeypatch.setattr(engine_watch, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(engine_watch, "LOOK_SECONDS", 1.0)
     monkeypatch.setattr(supervision, "STOP_GRACE_SECONDS", 600.0)  # a stop is under way until a test lets it end
     monkeypatch.setattr(run_containers, "ENGINE_GRACE_SECONDS", 600.0)
     policy = ImagePolicy(allow=("dms-test/*", f"{engine.host.ours}:*/*"))
-    async with docker_pair(tmp_path, DockerSettings(limits=LIMITS, policy=policy, base_url=engine.base_url)) as made:
+    async with docker_pair(
+        tmp_path, DockerSettings(limits=LIMITS, network="none", policy=policy, base_url=engine.base_url)
+    ) as made:
         yield made
         places.let_go()
 
