@@ -7,7 +7,7 @@ NODE := .venv/bin/node
 unexport PYTHONDONTWRITEBYTECODE
 # Tests mostly wait, so there are more of them at once than cores. `pytest` alone, for a single test, runs one by one.
 # The order is ours: see tests/fixtures/order.py.
-WORKERS := $(shell echo $$(( $$(nproc) * 4 > 16 ? 16 : $$(nproc) * 4 )))
+WORKERS := $(shell echo $$(( $$(nproc) * 5 > 16 ? 16 : $$(nproc) * 5 )))
 QUICK_WORKERS := $(shell echo $$(( $$(nproc) + 1 > 16 ? 16 : $$(nproc) + 1 )))  # those compute, and each loads all tests
 BESIDE := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
@@ -25,7 +25,7 @@ dashboard: ## build the dashboards, which the DMS serves at /dashboard/
 
 test: ## everything: set-up, lint, types, all tests with real Docker
 	@ops/setup.sh test
-	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory -j2 lint compiled
 	@$(MAKE) --no-print-directory -j2 types tests
 
 check: ## the daily check: lint, types, and the tests that need neither Docker nor patience (nor daemons from end to end)
@@ -71,6 +71,9 @@ fuzz-decoders: ## decoders of outside input, coverage-guided (TARGETS, DECODER_R
 mutants: ## changes to the domain's code that its tests should notice, by module (MUTANTS="dms.domain.reward*"; an hour)
 	@ops/setup.sh deep
 	@$(PY) -m ops.mutants $(MUTANTS)
+
+compiled: # the test modules, once: each worker of a new checkout would compile them for itself
+	@$(PY) -m pytest --collect-only -qq >/dev/null 2>&1 || true
 
 tests: # more of them than of types, so their summary comes last
 	@$(PY) -m pytest $(BESIDE) $(PYTEST_ARGS)

@@ -19,7 +19,8 @@ from dms.application.files.file_exchange import FileExchange
 from dms.application.loops import Loops
 from dms.application.network.availability import AvailabilityNews
 from dms.application.network.control import serve_control
-from dms.application.ports import Executor, Host
+from dms.application.ports.executor import Executor
+from dms.application.ports.peers import Host
 from dms.application.reactors import Reactor, Reactors
 from dms.application.records.heads import HeadExchange
 from dms.application.services import Services

@@ -17,7 +17,7 @@ from dms.adapters.outputs.audit import OutputsChecked, check_outputs
 from dms.adapters.p2p.identity import verify_signature
 from dms.adapters.views.check import check_views
 from dms.adapters.views.replay import replay
-from dms.application.ports import SealedLog
+from dms.application.ports.outputs import SealedLog
 from dms.application.records.seals import SEALED_TOPICS, output_of, scopes_of, sealed_by
 from dms.config import EVENTS_DB
 from dms.domain.deployment import Deployment

@@ -6,7 +6,8 @@ import gc
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from _pytest.nodeid import NodeId
 from hypothesis import HealthCheck, settings
 
 from dms.process import GC_THRESHOLDS
-from tests.fixtures import order
+from tests.fixtures import known_sandbox, order
 from tests.fixtures.engine_starts import engine_starts
 from tests.fixtures.ethereum import chain, own_chain
 from tests.fixtures.event_logs import log
@@ -32,11 +33,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # What is loaded stays: nobody looks through it for garbage, neither meanwhile nor (see below) in each test.
 gc.disable()
 
+known_sandbox.know()
+
 T = TypeVar("T")
 
 # No test measures time: the machine may be busy with something else.
 settings.register_profile("dms", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dms")
+
+
+@pytest.fixture(autouse=True)
+def _sandbox(request: pytest.FixtureRequest) -> Iterator[None]:
+    with known_sandbox.tried() if request.node.get_closest_marker("tries_sandbox") else nullcontext():
+        yield
 
 
 @pytest.fixture

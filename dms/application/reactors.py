@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from dms.application.cause import caused_by
 from dms.application.loops import Loop, Loops, said
-from dms.application.ports import EventLog
+from dms.application.ports.event_log import EventLog
 from dms.application.writes import Writes
 from dms.backoff import Backoff
 from dms.disk import is_of_the_disk

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from dms.application.ports import EventLog, Secrets
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.executor import Secrets
 from dms.domain.environment import PURPOSE, SEALED, unsealed_names
 from dms.domain.request import ServiceRequest
 from dms.errors import ExecutionError

@@ -22,7 +22,10 @@ from dms.application.network.chats import Chats
 from dms.application.network.directory import Directory
 from dms.application.network.own_advertisement import OwnAdvertisement
 from dms.application.payments.transactions import Transactions
-from dms.application.ports import EventLog, Metrics, PeerNetwork, Relay, Signer
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.operations import Metrics, Relay
+from dms.application.ports.peers import PeerNetwork
+from dms.application.ports.signing import Signer
 from dms.application.records.erasures import Erasures
 from dms.application.records.retention import Retention
 from dms.application.records.verification import JobVerifier

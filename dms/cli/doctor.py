@@ -55,7 +55,7 @@ def _alone(settings: Settings) -> dict[str, Any]:
 
     import msgspec
 
-    from dms.bootstrap import doctor_alone
+    from dms.wiring.doctor import doctor_alone
 
     async def examine() -> Any:
         async with doctor_alone(settings) as doctor:

@@ -80,9 +80,9 @@ def _recorded(state: State, body: dict[str, Any]) -> dict[str, Any]:
     """Written to the log of a DMS that does not run, as the user who owns its folder."""
     import asyncio
 
-    from dms.bootstrap import stored_tokens
     from dms.disk import DAEMON_UMASK
     from dms.domain.api_token import Role, TokenText
+    from dms.wiring.tokens import stored_tokens
 
     settings = state.load().settings
     os.umask(DAEMON_UMASK)

@@ -22,7 +22,9 @@ import pytest_asyncio
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.executors.profile import ContainerLimits
-from dms.application.ports import ExecutionState, Executor, OutputLine, Secrets, Usage
+from dms.application.ports.executor import ExecutionState, Executor, Secrets
+from dms.application.ports.machine import Usage
+from dms.application.ports.outputs import OutputLine
 from dms.domain.network import Network
 from dms.domain.sandbox import trouble_of
 from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable, InvalidInput
@@ -516,6 +518,7 @@ async def test_which_network_jobs_can_be_given_is_told_with_the_reason_for_less(
     assert (given.network is Network.INTERNET) == (given.reason == "")
 
 
+@pytest.mark.tries_sandbox
 async def test_what_keeps_jobs_in_is_tried_and_holds_where_there_is_such_a_thing(executor: Executor) -> None:
     before, trial = await executor.list_jobs(), await executor.try_sandbox()
     assert trouble_of(trial.rows) == ""

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.profile import ContainerLimits
-from dms.application.ports import Executor
+from dms.application.ports.executor import Executor
 from dms.domain.network import Network
 from tests.contract import test_executor as promises
 from tests.contract.test_executor import executor

@@ -9,7 +9,7 @@ import pytest
 
 from dms.adapters.funding.ledger import LedgerCheck
 from dms.adapters.funding.trust import TrustCheck
-from dms.application.ports import FundingCheck, FundingState, PaymentClaim
+from dms.application.ports.funding import FundingCheck, FundingState, PaymentClaim
 from dms.config import Funding
 from dms.domain.event import new_id
 from dms.errors import Unavailable

@@ -28,7 +28,7 @@ from dms.application.inputs.input_files import InputFiles
 from dms.application.inputs.input_keeper import InputKeeper
 from dms.application.network.acquaintances import Acquaintances
 from dms.application.network.budgets import Budgets
-from dms.application.ports import ExecutionState
+from dms.application.ports.executor import ExecutionState
 from dms.application.results.result_files import ResultFiles
 from dms.application.results.results_keeper import ResultLimits, ResultsKeeper
 from dms.clock import machine_clock

@@ -54,7 +54,7 @@ KEEPING = "cd /workspace; [ ! -e state ] || cat state; echo 40 > state; echo hel
 async def test_a_job_runs_and_another_goes_on_from_it_on_a_service_that_may_do_no_more_than_its_unit_says(
     tmp_path: Path,
 ) -> None:
-    cp = Dms(tmp_path / "cp", of_docker_group=True)
+    cp = Dms(tmp_path / "cp", of_docker_group=True, tries_sandbox=True)
     cp._as_user = confined(cp.folder)
     cp.start()
     sp: Dms | None = None
@@ -65,6 +65,8 @@ async def test_a_job_runs_and_another_goes_on_from_it_on_a_service_that_may_do_n
         await sp.ready()
         await cp.onboard()
         await sp.sees_provider()
+        examined = await cp.post("/device/doctor", {})
+        assert [row for row in examined["sandbox"] if row["state"] != "passed"] == []
         first = await run(sp, request_body(KEEPING), "tx-confined")
         assert first.names[-1] == "job-completed", (first.last_message, cp.log_tail())
         assert first.text("stdout") == "hello\n"

@@ -15,8 +15,8 @@ from dms.adapters.p2p.identity import Identity
 from dms.application.jobs import follow_deployments, retry_jobs, tell_providers
 from dms.application.network.messages import DEPLOYMENT_REQUEST
 from dms.application.payments.payments import payment_of
-from dms.application.ports import RequestHandler
-from dms.bootstrap import Overrides, build
+from dms.application.ports.peers import RequestHandler
+from dms.bootstrap import build
 from dms.config import General, P2p, Rest, Settings
 from dms.config import Job as JobSettings
 from dms.daemon import Daemon
@@ -26,6 +26,7 @@ from dms.domain.event import Event
 from dms.domain.job import FundStatus, Job, JobState
 from dms.domain.retry import Retry, deployment_id
 from dms.domain.reward import RewardType
+from dms.wiring.overrides import Overrides
 from tests.fixtures.histories import request
 from tests.fixtures.memory_network import MemoryLine, MemoryNetwork
 from tests.fixtures.waiting import wait_for

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dms.bootstrap import Overrides, build
+from dms.bootstrap import build
 from dms.config import Eventlog, Funding
 from dms.errors import AlreadyRunning, ConfigError
+from dms.wiring.overrides import Overrides
 from tests.fixtures.own_daemon import own_settings
 from tests.integration.http.node import FixedHardware, LonelyNetwork
 

@@ -12,7 +12,7 @@ from dms.application.checkpoints.checkpoint_files import CheckpointFiles
 from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper, CheckpointTimes
 from dms.application.files.file_exchange import FileExchange
 from dms.application.network.messages import CheckpointNote, encode
-from dms.application.ports import PackedWorkspace
+from dms.application.ports.executor import PackedWorkspace
 from dms.domain.deployment import Deployment
 from dms.domain.event import new_id
 from dms.domain.resources import Resources

@@ -15,7 +15,7 @@ from dms.adapters.eventlog import group_commit
 from dms.adapters.executors.process import ProcessExecutor
 from dms.application.deployments.admission import MOST_CHECKED_OF_A_PEER
 from dms.application.network.messages import DeploymentAnswer, DeploymentRequest
-from dms.application.ports import Secrets
+from dms.application.ports.executor import Secrets
 from dms.application.reactors import MOST_FAULTS
 from dms.config import Funding
 from dms.domain.deployment import Deployment, DeploymentState, Fault

@@ -11,7 +11,7 @@ import pytest
 
 from dms.adapters.executors.process import ProcessExecutor
 from dms.application.network.messages import PREFLIGHT, PreflightRequest
-from dms.application.ports import PreparedImage
+from dms.application.ports.images import PreparedImage
 from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.device_policy import EVERYTHING, PEER_DENIED, PEER_NOT_ALLOWED, DevicePolicy, Lists
 from dms.domain.event import new_id

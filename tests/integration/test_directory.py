@@ -21,7 +21,7 @@ from dms.application.network.budgets import Budgets
 from dms.application.network.directory import Directory
 from dms.application.network.messages import encode
 from dms.application.network.own_advertisement import OwnAdvertisement
-from dms.application.ports import GossipHandler, PeerInfo, RequestHandler
+from dms.application.ports.peers import GossipHandler, PeerInfo, RequestHandler
 from dms.clock import machine_clock
 from dms.domain.device import Offer
 from dms.domain.directory import LIFETIME_SECONDS, Advertisement, Provider, SignedAdvertisement, clock_text

@@ -20,7 +20,7 @@ from dms.adapters.p2p.identity import Identity, verify_signature
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.application.network.control import serve_control
 from dms.application.network.messages import CONTROL, HeadShown, HeadWitnessed, Terminate, decode_request, encode
-from dms.application.ports import RequestHandler
+from dms.application.ports.peers import RequestHandler
 from dms.application.records import heads as module
 from dms.application.records.heads import HeadExchange
 from dms.domain.deployment import Deployment

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from dms.application.ports import EventLog
-from dms.bootstrap import Overrides, build
+from dms.application.ports.event_log import EventLog
+from dms.bootstrap import build
 from dms.config import Job as JobSettings
 from dms.config import Strangers
 from dms.daemon import Daemon
 from dms.domain.deployment import Deployment
 from dms.domain.job import Job
+from dms.wiring.overrides import Overrides
 from tests.fixtures.memory_network import MemoryLine, MemoryNetwork
 from tests.fixtures.old_log import STATES, unpacked
 from tests.fixtures.own_daemon import own_settings

@@ -17,7 +17,7 @@ from dms.adapters.outputs import files, sealed
 from dms.adapters.outputs.audit import check_outputs
 from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.outputs.sealed import FileState, file_state
-from dms.application.ports import OUTPUT_DAMAGED, OUTPUT_TRUNCATED, LogLine, OutputLine, SealedLog
+from dms.application.ports.outputs import OUTPUT_DAMAGED, OUTPUT_TRUNCATED, LogLine, OutputLine, SealedLog
 from dms.errors import LogUnavailable, PeerMisbehaved
 from tests.fixtures.disks import disk_full_at
 

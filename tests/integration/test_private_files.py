@@ -21,7 +21,7 @@ from dms.adapters.nats.place import Place, save
 from dms.adapters.service.logs import rotating
 from dms.application.files.file_parts import PartFile
 from dms.application.files.user_files import Inbox
-from dms.application.ports import ExecutionSpec
+from dms.application.ports.executor import ExecutionSpec
 from dms.disk import append_to, create_file, make_folder, whole_file, write_file
 from dms.domain.device import Device, Offer
 from dms.domain.heads import Heads

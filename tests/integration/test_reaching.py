@@ -13,7 +13,7 @@ import pytest
 from dms.adapters.p2p.identity import Identity
 from dms.application.jobs import provider_search
 from dms.application.network.messages import PREFLIGHT, PreflightAnswer, encode
-from dms.application.ports import Heard
+from dms.application.ports.peers import Heard
 from dms.domain.device import Offer
 from dms.domain.directory import Offering
 from dms.domain.job import Job

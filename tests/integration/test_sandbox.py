@@ -26,7 +26,7 @@ from tests.fixtures.provider import LIMITS, SERVICE_PROVIDER, docker_provider
 from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import Node
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("demo_images")]
+pytestmark = [pytest.mark.tries_sandbox, pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("demo_images")]
 SETTINGS = DockerSettings(limits=LIMITS, network="none")
 
 

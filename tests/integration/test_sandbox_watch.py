@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dms.application.device import engine, sandbox
-from dms.application.ports import SandboxTrial
+from dms.application.ports.executor import SandboxTrial
 from dms.domain.engine_facts import EngineFacts
 from dms.domain.sandbox import not_started
 from dms.errors import ExecutorUnavailable

@@ -26,7 +26,7 @@ from dms.application.network.messages import (
 )
 from dms.application.payments import funding
 from dms.application.payments.funding import PatientCheck
-from dms.application.ports import FundingState, FundingVerdict, PaymentClaim
+from dms.application.ports.funding import FundingState, FundingVerdict, PaymentClaim
 from dms.application.reactors import MOST_FAULTS, Reactors
 from dms.clock import machine_clock
 from dms.domain import overdue

@@ -12,11 +12,11 @@ from dms.adapters.tracing import tracer as tracer_module
 from dms.adapters.tracing.tracer import Tracer
 from dms.application.cause import caused_by
 from dms.application.records.spans import span_id, spans
-from dms.bootstrap import tracer
 from dms.config import Settings
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.job import Job
 from dms.domain.resources import Resources
+from dms.wiring.adapters import build_tracer
 from tests.fixtures.collector import Collector, collecting
 from tests.fixtures.histories import new_job, paid, request
 from tests.fixtures.waiting import wait_for
@@ -138,7 +138,7 @@ async def test_it_is_off_unless_an_endpoint_is_named(
 ) -> None:
     for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
-    assert tracer(Settings(), log, "peer") is None
+    assert build_tracer(Settings(), log, "peer") is None
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
-    assert tracer(Settings(), log, "peer") is None
+    assert build_tracer(Settings(), log, "peer") is None

@@ -12,7 +12,7 @@ import pytest
 
 from dms.adapters.heads.file import HeadFile
 from dms.adapters.outputs.files import FileOutputStore
-from dms.application.ports import OutputLine
+from dms.application.ports.outputs import OutputLine
 from dms.application.writes import Writes
 from dms.domain.device import Device, Offer
 from dms.domain.heads import Heads

@@ -46,7 +46,8 @@ from dms.application.network.messages import (
     Terminate,
     encode,
 )
-from dms.application.ports import GossipHandler, LogLine, RequestHandler, StreamHandler
+from dms.application.ports.outputs import LogLine
+from dms.application.ports.peers import GossipHandler, RequestHandler, StreamHandler
 from dms.application.records.heads import HeadExchange
 from dms.clock import machine_clock
 from dms.domain.bounds import Unreadable, check, read, tightened, time_text

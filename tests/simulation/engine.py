@@ -10,22 +10,20 @@ from pathlib import Path
 from random import Random
 
 from dms.application.growing_lines import GrowingLine
-from dms.application.ports import (
+from dms.application.ports.executor import (
     NO_SECRETS,
     Execution,
     ExecutionSpec,
     ExecutionState,
-    ImageFound,
     NetworkGiven,
     NetworkUse,
-    OutputCursor,
-    OutputLine,
     PackedWorkspace,
-    PreparedImage,
     SandboxTrial,
     Secrets,
-    Usage,
 )
+from dms.application.ports.images import ImageFound, PreparedImage
+from dms.application.ports.machine import Usage
+from dms.application.ports.outputs import OutputCursor, OutputLine
 from dms.domain.engine_facts import EngineFacts
 from dms.domain.network import Network
 from dms.domain.results import EVERYTHING, Selection

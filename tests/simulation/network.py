@@ -11,7 +11,7 @@ from contextvars import Context, copy_context
 from random import Random
 from typing import Any
 
-from dms.application.ports import GossipHandler, Heard, PeerInfo, RequestHandler, StreamHandler
+from dms.application.ports.peers import GossipHandler, Heard, PeerInfo, RequestHandler, StreamHandler
 from dms.errors import DmsError, PeerUnreachable, ProtocolRefused
 from tests.fixtures.memory_network import AHEAD, as_told, send_frames
 

@@ -19,8 +19,9 @@ import msgspec
 from dms.adapters.eventlog.envelope import Draft
 from dms.adapters.p2p.identity import Identity
 from dms.application.network.messages import DEPLOYMENT_REQUEST, DeploymentAnswer, DeploymentRequest
-from dms.application.ports import FundingCheck, FundingState, FundingVerdict, PaymentClaim, Usage
-from dms.bootstrap import Overrides, build
+from dms.application.ports.funding import FundingCheck, FundingState, FundingVerdict, PaymentClaim
+from dms.application.ports.machine import Usage
+from dms.bootstrap import build
 from dms.config import Funding, General, P2p, Settings
 from dms.config import Job as JobSettings
 from dms.daemon import Daemon
@@ -30,6 +31,7 @@ from dms.domain.gpus import GpuReading
 from dms.domain.payment import Payment
 from dms.domain.run_time import Instant
 from dms.errors import DmsError, Unavailable
+from dms.wiring.overrides import Overrides
 from tests.fixtures.no_server import NoServer
 from tests.simulation.disk import Disk, SimulatedRecorder
 from tests.simulation.engine import Engine, SimulatedExecutor

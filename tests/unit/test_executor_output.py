@@ -28,7 +28,7 @@ from dms.adapters.executors.output import (
     size_in_local,
 )
 from dms.adapters.executors.process_child import TRUNCATED, LineSplitter
-from dms.application.ports import LEAST_PIECE, OUTPUT_TRUNCATED, LogLine, OutputLine
+from dms.application.ports.outputs import LEAST_PIECE, OUTPUT_TRUNCATED, LogLine, OutputLine
 from dms.errors import ExecutorUnavailable
 
 STAMP = b"2024-02-29T12:00:00.000000%03dZ "

@@ -9,7 +9,7 @@ import pytest
 
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.p2p.identity import Identity
-from dms.application.ports import ExecutionSpec, ExecutionState
+from dms.application.ports.executor import ExecutionSpec, ExecutionState
 from ops import leave
 
 

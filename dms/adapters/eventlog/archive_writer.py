@@ -22,7 +22,8 @@ from dms.adapters.eventlog.durable_log import DurableEventLog
 from dms.adapters.eventlog.recorder import MovedRows
 from dms.adapters.eventlog.segments import PART, Block, Segment, SegmentWriter, end_of, range_of
 from dms.adapters.eventlog.verifier import Verifier
-from dms.application.ports import ArchivedSegment, ArchiveStep, Signer
+from dms.application.ports.event_log import ArchivedSegment, ArchiveStep
+from dms.application.ports.signing import Signer
 from dms.domain.retention import is_closable, is_closed
 from dms.errors import ArchiveUnreadable, LogCorrupt, LogUnavailable
 
@@ -49,7 +50,7 @@ class _Written(NamedTuple):
 
 
 class SegmentArchive:
-    """Implements application.ports.EventArchive, over the log that this process writes."""
+    """Implements application.ports.event_log.EventArchive, over the log that this process writes."""
 
     def __init__(self, event_log: DurableEventLog, signer: Signer, sizes: Sizes = _SIZES) -> None:
         self._log, self._recorder, self._signer = event_log, event_log.recorder, signer

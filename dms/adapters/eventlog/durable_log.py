@@ -36,7 +36,7 @@ def unix_us() -> int:
 
 
 class DurableEventLog:
-    """Implements application.ports.EventLog. Build it, then `start()` on the loop that uses it."""
+    """Implements application.ports.event_log.EventLog. Build it, then `start()` on the loop that uses it."""
 
     def __init__(
         self,

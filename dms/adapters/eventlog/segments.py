@@ -19,7 +19,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from dms.application.ports import Signer
+from dms.application.ports.signing import Signer
 from dms.application.records.export import signed_record
 from dms.disk import make_folder, private, publish, sync_folder
 from dms.domain.decoding import UNREADABLE

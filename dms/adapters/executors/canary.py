@@ -31,7 +31,7 @@ from dms.adapters.executors.engine_facts import facts_of
 from dms.adapters.executors.profile import LABEL_PART, WORKSPACE, ContainerLimits, container_config, workspace_mb
 from dms.adapters.executors.syscall_program import MACHINES
 from dms.adapters.executors.tries import Tries
-from dms.application.ports import ExecutionSpec, SandboxTrial
+from dms.application.ports.executor import ExecutionSpec, SandboxTrial
 from dms.domain.check import Check
 from dms.domain.engine_facts import EngineFacts
 from dms.domain.sandbox import Asked, not_started, rows_of

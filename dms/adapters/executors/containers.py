@@ -21,7 +21,7 @@ from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.engine import Engine
 from dms.adapters.executors.engine_words import meaning
 from dms.adapters.executors.profile import LABEL_JOB, LABEL_MANAGED, LABEL_NODE, LABEL_PART
-from dms.application.ports import Execution, ExecutionState
+from dms.application.ports.executor import Execution, ExecutionState
 from dms.errors import ExecutionError, ExecutorUnavailable, InvalidInput, NotFound
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from dms.adapters.executors.images import inner_registry, parse_reference
 from dms.adapters.executors.pulls import Pull, steps
 from dms.adapters.executors.registries import ARCHITECTURES, Registries
 from dms.adapters.executors.volumes import volume_paths
-from dms.application.ports import ImageFound, PreparedImage, PullProgress
+from dms.application.ports.images import ImageFound, PreparedImage, PullProgress
 from dms.backoff import Backoff
 from dms.domain.image import ImageReference, host_of
 from dms.domain.inner_addresses import is_inner_address

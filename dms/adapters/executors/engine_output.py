@@ -26,7 +26,8 @@ from dms.adapters.executors.output import (
     batches,
     log_allowance,
 )
-from dms.application.ports import ExecutionState, OutputCursor, OutputLine
+from dms.application.ports.executor import ExecutionState
+from dms.application.ports.outputs import OutputCursor, OutputLine
 from dms.errors import NotFound
 
 logger = logging.getLogger(__name__)

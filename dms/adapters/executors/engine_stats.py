@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from dms.adapters.executors.calls import EngineCalls
-from dms.application.ports import Usage
+from dms.application.ports.machine import Usage
 from dms.errors import ExecutorUnavailable, NotFound
 
 _MIB = 1024 * 1024

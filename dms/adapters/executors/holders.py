@@ -21,7 +21,7 @@ from dms.adapters.executors.engine_exec import ExecStream, started
 from dms.adapters.executors.pack_stream import LOST
 from dms.adapters.executors.profile import LABEL_PART, MIB, labels, seccomp_profile, workspace_mb
 from dms.adapters.executors.threads import stoppable
-from dms.application.ports import ExecutionSpec, ExecutionState
+from dms.application.ports.executor import ExecutionSpec, ExecutionState
 from dms.errors import ExecutionError, ExecutorUnavailable
 
 HOLDER = "holder"  # the part that a job's own is

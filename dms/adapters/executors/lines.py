@@ -1,8 +1,8 @@
 """From the bytes that a job printed to lines of text: at most LINE_BYTES each, nothing lost, in bounded memory.
 
 A longer line comes in pieces, and a reader can tell: text of LINE_BYTES - 3 bytes or more always goes on in the
-stream's next line, if only with nothing (`application.ports.LogLine.goes_on`). What is not UTF-8 gets replacement
-marks. The standard library only: the supervisor of a process job must start quickly.
+stream's next line, if only with nothing (`ports.outputs.LogLine.goes_on`). What is not UTF-8 gets replacement marks.
+The standard library only: the supervisor of a process job must start quickly.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from dms.adapters.executors.gateways import LABEL_GATEWAY, LABEL_GATEWAY_NODE, G
 from dms.adapters.executors.host_network import network_namespace
 from dms.adapters.executors.profile import LABEL_MANAGED, MIB, UNPRIVILEGED
 from dms.adapters.executors.tries import Tries
-from dms.application.ports import NetworkGiven
+from dms.application.ports.executor import NetworkGiven
 from dms.domain.network import Network
 from dms.errors import ExecutionError, ExecutorUnavailable, NetworkUnavailable, NotFound
 

@@ -20,7 +20,7 @@ from typing import Any
 from msgspec import Struct
 
 from dms.adapters.executors.lines import LineCutter
-from dms.application.ports import OUTPUT_TRUNCATED, OutputCursor, OutputLine
+from dms.application.ports.outputs import OUTPUT_TRUNCATED, OutputCursor, OutputLine
 from dms.errors import ExecutorUnavailable
 from dms.recent import Recent
 

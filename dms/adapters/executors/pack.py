@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from dms.adapters.executors.archive_writer import Changed, Stopped, can_be_named, check_size, header, write_archive
 from dms.adapters.executors.workspace_archive import ENTRIES
-from dms.application.ports import PackedWorkspace
+from dms.application.ports.executor import PackedWorkspace
 from dms.domain.results import EVERYTHING, Selection, chosen
 from dms.errors import ArchiveRefused, ExecutorUnavailable
 

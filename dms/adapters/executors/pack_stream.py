@@ -35,7 +35,7 @@ from dms.adapters.executors.archive_writer import (
 from dms.adapters.executors.engine_exec import ExecStream
 from dms.adapters.executors.pack import TRIES
 from dms.adapters.executors.workspace_archive import BLOCK, ENTRIES, LONG_HEADER_BYTES, PATH_BYTES
-from dms.application.ports import PackedWorkspace
+from dms.application.ports.executor import PackedWorkspace
 from dms.domain.results import Selection, chosen
 from dms.errors import ArchiveRefused, ExecutorUnavailable
 

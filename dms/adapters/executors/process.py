@@ -33,22 +33,20 @@ from dms.adapters.executors.threads import stoppable
 from dms.adapters.executors.trees import remove_tree
 from dms.adapters.executors.workspace_archive import unpack
 from dms.application.growing_lines import GrowingLine
-from dms.application.ports import (
+from dms.application.ports.executor import (
     NO_SECRETS,
     Execution,
     ExecutionSpec,
     ExecutionState,
-    ImageFound,
     NetworkGiven,
     NetworkUse,
-    OutputCursor,
-    OutputLine,
     PackedWorkspace,
-    PreparedImage,
     SandboxTrial,
     Secrets,
-    Usage,
 )
+from dms.application.ports.images import ImageFound, PreparedImage
+from dms.application.ports.machine import Usage
+from dms.application.ports.outputs import OutputCursor, OutputLine
 from dms.clock import machine_clock
 from dms.disk import make_folder, write_file
 from dms.domain.decoding import UNREADABLE

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 import psutil
 
-from dms.application.ports import Usage
+from dms.application.ports.machine import Usage
 from dms.domain.decoding import UNREADABLE
 
 

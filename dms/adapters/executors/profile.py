@@ -16,7 +16,7 @@ from docker import APIClient
 from docker.types import DeviceRequest, Healthcheck, HostConfig, LogConfig, Mount, Ulimit
 from msgspec import Struct
 
-from dms.application.ports import ExecutionSpec
+from dms.application.ports.executor import ExecutionSpec
 from dms.domain.resources import LEAST_CORES, LEAST_MEMORY_MB, least_cpu_mhz
 
 LABEL_JOB = "io.nunet.dms.job_id"

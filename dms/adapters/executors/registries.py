@@ -16,7 +16,7 @@ from msgspec import Struct
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.engine_words import words_of
 from dms.adapters.executors.pulls import failure
-from dms.application.ports import ImageFound
+from dms.application.ports.images import ImageFound
 from dms.domain.image import ImageReference
 from dms.errors import ExecutorUnavailable, ImageUnavailable, NotFound, RegistryUnavailable
 from dms.recent import Recent

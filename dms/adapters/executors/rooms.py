@@ -17,7 +17,7 @@ from dms.adapters.executors.images import parse_reference
 from dms.adapters.executors.profile import UNPRIVILEGED
 from dms.adapters.executors.volumes import copied_paths
 from dms.adapters.executors.workspace_archive import Owner
-from dms.application.ports import ExecutionSpec, PackedWorkspace
+from dms.application.ports.executor import ExecutionSpec, PackedWorkspace
 from dms.domain.results import Selection
 
 logger = logging.getLogger(__name__)

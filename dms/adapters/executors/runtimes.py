@@ -11,7 +11,7 @@ from typing import Literal
 from docker import APIClient
 
 from dms.adapters.executors.calls import EngineCalls
-from dms.application.ports import ExecutionSpec
+from dms.application.ports.executor import ExecutionSpec
 from dms.domain.network import Network
 from dms.errors import ExecutorUnavailable
 

@@ -17,7 +17,7 @@ from docker.types import DriverConfig, Mount
 
 from dms.adapters.executors.containers import IMAGE_COPY
 from dms.adapters.executors.profile import LABEL_PART, WORKSPACE, labels
-from dms.application.ports import ExecutionSpec
+from dms.application.ports.executor import ExecutionSpec
 from dms.domain.image import ImageReference
 from dms.errors import ImageUnavailable
 

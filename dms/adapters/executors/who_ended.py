@@ -8,7 +8,7 @@ from typing import Any
 from dms.adapters.executors.endings import Ended, blame, ending_signal, has_died, looks_broken_off
 from dms.adapters.executors.engine_memory import EngineMemory, merged
 from dms.adapters.executors.profile import stop_signal
-from dms.application.ports import Execution
+from dms.application.ports.executor import Execution
 from dms.domain.run_end import EndedBy
 
 _TOLD_AFTER_US = 1_000_000  # the engine tells of a death a little later than the death

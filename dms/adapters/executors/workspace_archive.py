@@ -19,7 +19,7 @@ from typing import BinaryIO, Protocol
 
 from msgspec import Struct
 
-from dms.application.ports import ArchivedFile
+from dms.application.ports.executor import ArchivedFile
 from dms.disk import private
 from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable
 

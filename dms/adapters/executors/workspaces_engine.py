@@ -45,7 +45,7 @@ from dms.adapters.executors.volumes import copier_config, is_below
 from dms.adapters.executors.workspace_archive import ArchiveReader, Owner, opened, repack
 from dms.adapters.executors.workspaces import link_or_file
 from dms.adapters.executors.workspaces_host import does_not_fit
-from dms.application.ports import ExecutionSpec, ExecutionState, PackedWorkspace
+from dms.application.ports.executor import ExecutionSpec, ExecutionState, PackedWorkspace
 from dms.domain.results import EVERYTHING, Selection
 from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable, NotFound
 

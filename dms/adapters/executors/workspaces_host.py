@@ -16,7 +16,7 @@ from dms.adapters.executors.threads import stoppable
 from dms.adapters.executors.volumes import copier_config, is_below, volume_in
 from dms.adapters.executors.workspace_archive import Owner
 from dms.adapters.executors.workspaces import Workspaces
-from dms.application.ports import ExecutionSpec, PackedWorkspace
+from dms.application.ports.executor import ExecutionSpec, PackedWorkspace
 from dms.domain.results import EVERYTHING, Selection
 from dms.errors import ExecutionError, ExecutorUnavailable
 

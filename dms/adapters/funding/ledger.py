@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from dms.adapters.funding.rpc import EthereumRpc
-from dms.application.ports import FundingState, FundingVerdict, PaymentClaim
+from dms.application.ports.funding import FundingState, FundingVerdict, PaymentClaim
 from dms.config import Funding
 from dms.domain.reward import amount, from_units, to_units
 from dms.domain.wallet import ETHEREUM, blockchain_of
@@ -58,7 +58,7 @@ class _Pending(Exception):
 
 
 class LedgerCheck:
-    """Implements application.ports.FundingCheck."""
+    """Implements application.ports.funding.FundingCheck."""
 
     name = "ledger"
     carries = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dms.application.ports import FundingState, FundingVerdict, PaymentClaim
+from dms.application.ports.funding import FundingState, FundingVerdict, PaymentClaim
 from dms.errors import Unavailable
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from msgspec import Struct
 
-from dms.application.ports import Usage
+from dms.application.ports.machine import Usage
 
 _MIB = 1024 * 1024
 _CPUINFO = Path("/proc/cpuinfo")

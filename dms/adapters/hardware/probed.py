@@ -6,7 +6,7 @@ import asyncio
 
 from dms.adapters.hardware.nvidia import NvidiaGpus
 from dms.adapters.hardware.probe import HardwareProbe
-from dms.application.ports import Usage
+from dms.application.ports.machine import Usage
 from dms.domain.device import Capacity
 from dms.domain.gpus import GpuReading
 

@@ -26,7 +26,7 @@ _decoder = msgspec.json.Decoder(Heads)
 
 
 class HeadFile:
-    """Implements application.ports.HeadStore."""
+    """Implements application.ports.signing.HeadStore."""
 
     def __init__(self, folder: Path, peer_id: str, writes: Writes | None = None) -> None:
         self._path, self._peer_id, self._writes = folder / FILE_NAME, peer_id, writes or Writes()

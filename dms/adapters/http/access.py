@@ -24,7 +24,7 @@ from dms.adapters.http.problems import Refused
 from dms.adapters.http.replies import checked_job_id
 from dms.adapters.http.sessions import Sessions
 from dms.application.access.tokens import Tokens
-from dms.application.ports import EventLog
+from dms.application.ports.event_log import EventLog
 from dms.domain.access import ROLES, Caller, Need
 from dms.domain.api_token import ApiToken, Role
 from dms.domain.deployment import Deployment

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from dms.application.growing_lines import GrowingLine
-from dms.application.ports import LogLine
+from dms.application.ports.outputs import LogLine
 from dms.domain.bounds import time_text
 from dms.domain.event import Event, Recorded
 from dms.domain.job import Job

@@ -30,7 +30,8 @@ from dms.adapters.http.connection import MAX_UNSENT_BYTES, Socket, text_frame
 from dms.application.growing_lines import GrowingLine
 from dms.application.jobs.job_outputs import JobOutputs
 from dms.application.loops import Loop, Loops
-from dms.application.ports import EventLog, LogLine
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.outputs import LogLine
 from dms.application.tasks import background, cancelled
 from dms.domain.event import Recorded
 from dms.domain.job import Job

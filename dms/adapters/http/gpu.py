@@ -13,7 +13,7 @@ from sanic import HTTPResponse, Request
 from dms.adapters.http.replies import json_reply
 from dms.adapters.http.routes import Api, Route
 from dms.application.device.ml_images import PROJECT, PYTORCH, GpuCheck, ImageState
-from dms.application.ports import PullProgress
+from dms.application.ports.images import PullProgress
 from dms.domain.access import Need
 from dms.domain.gpus import vram_offered, vram_total
 

@@ -14,7 +14,7 @@ from dms.adapters.http.output_lines import LINE_BYTES, LONGEST_LINE_BYTES, Shown
 from dms.adapters.http.replies import LARGEST, json_reply, query, query_bool, query_choice, query_int
 from dms.adapters.http.routes import FLAG, Api, Parameter, Route, choice, whole
 from dms.application.jobs.output_windows import Window, ahead, back
-from dms.application.ports import LogLine, StoredOutput
+from dms.application.ports.outputs import LogLine, StoredOutput
 from dms.domain.access import Need
 from dms.errors import InvalidInput
 

@@ -13,7 +13,7 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http.replies import checked_job_id, preferred, query, query_bool, query_choice, query_int
 from dms.adapters.http.routes import Api
-from dms.application.ports import OUTPUT_DAMAGED, LogLine
+from dms.application.ports.outputs import OUTPUT_DAMAGED, LogLine
 from dms.domain.bounds import time_text
 from dms.errors import Forbidden, NotFound
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from dms.adapters.http.connection import text_frame
 from dms.application.loops import Loop, Loops
-from dms.application.ports import EventLog
+from dms.application.ports.event_log import EventLog
 from dms.application.records.cloudevents import cloud_event
 from dms.application.records.event_stream import EventFilter, check_cursor, past_events, predicate
 from dms.domain.event import Recorded

@@ -14,7 +14,7 @@ from dms.adapters.http.live_events import EventFeed
 from dms.adapters.http.output_lines import shown
 from dms.application.growing_lines import GrowingLine
 from dms.application.jobs.job_outputs import JobOutputs
-from dms.application.ports import LogLine
+from dms.application.ports.outputs import LogLine
 from dms.application.tasks import background, cancelled
 from dms.application.wakeup import Wakeup
 from dms.errors import LogUnavailable

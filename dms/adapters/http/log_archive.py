@@ -10,7 +10,7 @@ from sanic import HTTPResponse, Request
 from dms.adapters.http.replies import LARGEST, iso, json_reply, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, whole
 from dms.adapters.http.strict_json import parse
-from dms.application.ports import ArchivedSegment
+from dms.application.ports.event_log import ArchivedSegment
 from dms.domain.access import Need
 
 MOST_SEGMENTS = 1000

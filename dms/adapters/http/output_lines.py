@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from dms.application.ports import LogLine
+from dms.application.ports.outputs import LogLine
 from dms.domain.bounds import time_text
 
 LINE_BYTES = 4096  # unless another length is asked for

@@ -13,7 +13,7 @@ from dms.adapters.http import answers, examples
 from dms.adapters.http.onboarding import free_resources, gpu_info
 from dms.adapters.http.replies import iso, json_reply
 from dms.adapters.http.routes import Api, Route
-from dms.application.ports import PeerInfo
+from dms.application.ports.peers import PeerInfo
 from dms.domain.access import Need
 from dms.domain.directory import Advertisement
 

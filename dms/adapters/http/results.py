@@ -19,7 +19,7 @@ from dms.adapters.http import examples
 from dms.adapters.http.answers import Hash, JobId, Time
 from dms.adapters.http.replies import checked_job_id, iso, json_reply, query, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, whole
-from dms.application.ports import ArchivedFile
+from dms.application.ports.executor import ArchivedFile
 from dms.application.results.contents import Content
 from dms.domain.access import Need
 from dms.errors import InvalidInput, NotFound

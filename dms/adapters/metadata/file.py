@@ -13,7 +13,7 @@ import logging
 from pathlib import Path
 
 from dms.application.loops import Loop, Loops
-from dms.application.ports import EventLog
+from dms.application.ports.event_log import EventLog
 from dms.application.wakeup import Wakeup
 from dms.application.writes import Writes
 from dms.disk import FILE_MODE, write_file

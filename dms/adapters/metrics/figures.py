@@ -18,7 +18,9 @@ from prometheus_client.registry import Collector
 
 from dms.adapters.metrics.histogram import Histogram
 from dms.application.loops import Loop, Loops
-from dms.application.ports import EventLog, PeerNetwork, Relay
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.operations import Relay
+from dms.application.ports.peers import PeerNetwork
 from dms.domain.deployment import Deployment
 from dms.domain.event import Recorded
 from dms.domain.job import Job
@@ -45,7 +47,7 @@ RELAY_STATES = ("connecting", "connected", "refused")
 
 
 class Figures(Collector):
-    """Implements application.ports.Metrics. `start`, then `render` when asked."""
+    """Implements application.ports.operations.Metrics. `start`, then `render` when asked."""
 
     def __init__(
         self,

@@ -34,7 +34,8 @@ from dms.adapters.nats.connection import Link, check, connected, why
 from dms.adapters.nats.place import Place
 from dms.adapters.nats.publisher import Publisher, Refusal
 from dms.application.loops import Loop, Loops
-from dms.application.ports import EventLog, RelayStatus
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.operations import RelayStatus
 from dms.application.records.cloudevents import cloud_event
 from dms.backoff import Backoff
 from dms.config import Nats

@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from dms.adapters.outputs.sealed import file_state
-from dms.application.ports import SealedLog
+from dms.application.ports.outputs import SealedLog
 from dms.errors import LogUnavailable
 
 

@@ -38,8 +38,8 @@ from dms.adapters.outputs.sealed import (
     sync_file,
 )
 from dms.application.growing_lines import GrowingLines
-from dms.application.ports import OUTPUT_TRUNCATED as TRUNCATED
-from dms.application.ports import LogLine, OutputCursor, OutputGap, OutputLine, SealedLog, StoredOutput
+from dms.application.ports.outputs import OUTPUT_TRUNCATED as TRUNCATED
+from dms.application.ports.outputs import LogLine, OutputCursor, OutputGap, OutputLine, SealedLog, StoredOutput
 from dms.application.wakeup import Wakeup
 from dms.application.writes import Writes
 from dms.disk import FILE_MODE, append_to, make_folder, private
@@ -207,7 +207,7 @@ class _Output:
 
 
 class FileOutputStore:
-    """Implements application.ports.OutputStore for one asyncio loop."""
+    """Implements application.ports.outputs.OutputStore for one asyncio loop."""
 
     def __init__(self, folder: Path, max_mb: int, seals: Seals | None = None, writes: Writes | None = None) -> None:
         """max_mb: MiB kept of one job's output."""

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from dms.application.ports import (
+from dms.application.ports.outputs import (
     OUTPUT_DAMAGED,
     OUTPUT_TRUNCATED,
     LogLine,

@@ -22,7 +22,7 @@ from msgspec import Raw, Struct
 from dms.adapters.p2p.framing import MAX_FRAME, Wire, encode_frame
 from dms.adapters.p2p.links import Links
 from dms.adapters.p2p.runtime import Pipe, PipeClosed, Side, TrioThread, task_group
-from dms.application.ports import RequestHandler, StreamHandler
+from dms.application.ports.peers import RequestHandler, StreamHandler
 from dms.domain.bounds import Unreadable, read
 from dms.errors import DmsError, InvalidInput, PeerMisbehaved, Unavailable, from_peer, told
 

@@ -21,7 +21,7 @@ from dms.adapters.p2p.node import Node, StreamServer
 from dms.adapters.p2p.remembered import MOST_ADDRESSES, MOST_PEERS, Remembered, RememberedPeers
 from dms.adapters.p2p.runtime import Pipe, Stopped, TrioThread
 from dms.application.loops import Loop, Loops, Patience
-from dms.application.ports import GossipHandler, Heard, PeerInfo, RequestHandler, StreamHandler
+from dms.application.ports.peers import GossipHandler, Heard, PeerInfo, RequestHandler, StreamHandler
 from dms.config import P2p
 from dms.errors import DmsError, PeerSlow, PeerUnreachable
 from dms.recent import Recent

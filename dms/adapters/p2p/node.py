@@ -24,7 +24,7 @@ from dms.adapters.p2p.links import Links
 from dms.adapters.p2p.liveness import PING, ping_over, watch
 from dms.adapters.p2p.names import keep_looking_up
 from dms.adapters.p2p.workarounds import HardenedYamux, Pulse, tune_socket
-from dms.application.ports import Heard
+from dms.application.ports.peers import Heard
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 
 from dms.application.loops import Loop, Loops
-from dms.application.ports import EventLog
+from dms.application.ports.event_log import EventLog
 from dms.application.records.spans import ENDS, Span, spans
 from dms.backoff import Backoff
 from dms.disk import write_file

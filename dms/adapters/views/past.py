@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from dms.adapters.views.queries import Asked, Source, Sources
 from dms.adapters.views.table import ViewTable
-from dms.application.ports import EventLog
+from dms.application.ports.event_log import EventLog
 from dms.database import connect_in_memory
 from dms.domain.event import Recorded
 from dms.errors import Conflict

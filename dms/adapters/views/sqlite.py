@@ -20,7 +20,7 @@ from dms.adapters.views.past import FOLDS_KEPT, Folds, PastViews
 from dms.adapters.views.queries import Asked
 from dms.adapters.views.table import ViewTable
 from dms.application.loops import Loop, Loops, Patience
-from dms.application.ports import EventLog
+from dms.application.ports.event_log import EventLog
 from dms.application.tasks import cancelled
 from dms.application.wakeup import Wakeup
 from dms.domain.event import Recorded

@@ -17,7 +17,7 @@ import httpcore
 import httpx
 
 from dms.adapters.web.outside import INNER, Outside
-from dms.application.ports import WebTrouble
+from dms.application.ports.web import WebTrouble
 from dms.domain.inner_addresses import Network, is_inner_address
 from dms.domain.inputs import WEB, shown
 from dms.errors import InputRefused

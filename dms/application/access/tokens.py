@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from dms.application.ports import EventLog
+from dms.application.ports.event_log import EventLog
 from dms.domain.api_token import ApiToken, Role, TokenText, new_text, read_text
 from dms.domain.event import new_id
 from dms.errors import Conflict, NotFound

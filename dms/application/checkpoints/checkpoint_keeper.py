@@ -21,7 +21,9 @@ from dms.application.files.disk_patience import DiskPatience
 from dms.application.files.file_exchange import FileExchange, FileRef
 from dms.application.loops import Loop, Loops
 from dms.application.network.messages import CHECKPOINT, CheckpointNote, CheckpointNoted, decode_request, encode
-from dms.application.ports import EventLog, ExecutionSpec, Executor, PackedWorkspace, PeerNetwork
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.executor import ExecutionSpec, Executor, PackedWorkspace
+from dms.application.ports.peers import PeerNetwork
 from dms.application.reactors import News, Reactor
 from dms.disk import share
 from dms.domain.checkpoint import ResumeFrom, archive_bound

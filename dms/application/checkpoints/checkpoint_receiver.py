@@ -18,7 +18,8 @@ from dms.application.files.file_parts import digest_of
 from dms.application.files.receipts import Receipt
 from dms.application.loops import said
 from dms.application.network.messages import CHECKPOINT, CheckpointNote, encode
-from dms.application.ports import EventLog, PeerNetwork
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.peers import PeerNetwork
 from dms.application.reactors import News, Reactor
 from dms.application.tasks import cancelled, either
 from dms.disk import publish

@@ -16,7 +16,8 @@ from dms.application.device.device import DeviceService
 from dms.application.device.refusals import Refusals
 from dms.application.payments.funding import request_of
 from dms.application.payments.payments import Paying
-from dms.application.ports import ExecutionSpec, Executor, Signer
+from dms.application.ports.executor import ExecutionSpec, Executor
+from dms.application.ports.signing import Signer
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import no_capacity, why_closed
 from dms.domain.environment import unsealed_names

@@ -11,7 +11,9 @@ from dms.application.device.engine import EngineWatch
 from dms.application.loops import said
 from dms.application.payments.funding import Decision, PatientCheck, claim_of, request_of
 from dms.application.payments.payments import Paying
-from dms.application.ports import EventLog, FundingState, FundingVerdict, Signer
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.funding import FundingState, FundingVerdict
+from dms.application.ports.signing import Signer
 from dms.application.reactors import News, Reactor, still_due
 from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.gpus import GpuReading

@@ -10,7 +10,8 @@ import logging
 
 from dms.application.deployments.compute_provider import ComputeProvider
 from dms.application.loops import Loop, Loops
-from dms.application.ports import EventLog, Executor
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.executor import Executor
 from dms.domain.deployment import Deployment
 from dms.errors import Conflict, DmsError
 

@@ -46,7 +46,11 @@ from dms.application.network.messages import (
 )
 from dms.application.payments.funding import PatientCheck
 from dms.application.payments.payments import Paying
-from dms.application.ports import EventLog, Executor, OutputStore, PeerNetwork, Signer
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.executor import Executor
+from dms.application.ports.outputs import OutputStore
+from dms.application.ports.peers import PeerNetwork
+from dms.application.ports.signing import Signer
 from dms.application.reactors import Reactor
 from dms.application.results.results_keeper import DeleteResults, ResultsKeeper
 from dms.domain.deployment import Deployment, DeploymentState, Fault

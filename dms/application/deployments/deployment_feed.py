@@ -8,7 +8,10 @@ from contextlib import aclosing
 
 from dms.application.growing_lines import GrowingLine
 from dms.application.network.messages import FEED, FeedItem, FeedRequest, decode_request, encode
-from dms.application.ports import EventLog, LogLine, OutputStore, PeerNetwork, Signer
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.outputs import LogLine, OutputStore
+from dms.application.ports.peers import PeerNetwork
+from dms.application.ports.signing import Signer
 from dms.application.records.export import signed_record
 from dms.application.tasks import cancelled, either
 from dms.domain.chain import SignedRecord

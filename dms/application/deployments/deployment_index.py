@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dms.application.ports import EventLog
+from dms.application.ports.event_log import EventLog
 from dms.domain.deployment import Deployment, DeploymentState
 from dms.domain.reservations import Reservations
 from dms.domain.resources import Resources

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable
 
 from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
-from dms.application.ports import EventLog, OutputStore
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.outputs import OutputStore
 from dms.application.results.results_keeper import ResultsKeeper
 from dms.domain.deployment import Deployment, Fault
 from dms.errors import DmsError, NotFound

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
 from dms.application.inputs.input_keeper import InputKeeper
-from dms.application.ports import ExecutionSpec
+from dms.application.ports.executor import ExecutionSpec
 from dms.domain.deployment import Deployment
 
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from dms.application.device.device import DeviceService
 from dms.application.loops import said
 from dms.application.network.budgets import HOLDS, Budgets
-from dms.application.ports import EventLog
+from dms.application.ports.event_log import EventLog
 from dms.application.reactors import News, Reactor, still_due
 from dms.domain.hold import EXPIRED, PAID, YIELDED, Hold
 from dms.domain.reservations import Held

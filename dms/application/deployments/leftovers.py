@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dms.application.deployments.furnishing import Furnishing
 from dms.application.device.engine import EngineWatch
 from dms.application.device.ml_images import CHECK_PREFIX
-from dms.application.ports import EventLog, ExecutionState, Executor
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.executor import ExecutionState, Executor
 from dms.application.reactors import News, Reactor
 from dms.domain.deployment import Deployment
 from dms.domain.reservations import Reservations

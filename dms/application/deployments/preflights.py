@@ -20,7 +20,10 @@ from dms.application.network.messages import (
     decode_request,
     encode,
 )
-from dms.application.ports import EventLog, Executor, ImageFound, PeerNetwork
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.executor import Executor
+from dms.application.ports.images import ImageFound
+from dms.application.ports.peers import PeerNetwork
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.event import new_id
 from dms.domain.gpus import GpuReading

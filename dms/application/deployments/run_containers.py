@@ -19,7 +19,8 @@ from dms.application.device.device import DeviceService
 from dms.application.device.network import NetworkWatch
 from dms.application.loops import said
 from dms.application.payments.funding import request_of
-from dms.application.ports import EventLog, ExecutionState, Executor
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.executor import ExecutionState, Executor
 from dms.application.reactors import News, Reactor
 from dms.application.secret_environment import open_secrets
 from dms.application.tasks import cancelled, either

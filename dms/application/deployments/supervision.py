@@ -10,7 +10,9 @@ from contextlib import aclosing, asynccontextmanager
 from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
 from dms.application.deployments.endings import Endings
 from dms.application.deployments.usage import UsageWatch
-from dms.application.ports import EventLog, Execution, ExecutionState, Executor, NetworkUse, OutputStore
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.executor import Execution, ExecutionState, Executor, NetworkUse
+from dms.application.ports.outputs import OutputStore
 from dms.application.reactors import News
 from dms.application.tasks import background, cancelled, either
 from dms.domain.deployment import MICROSECONDS, Deployment, DeploymentState, Fault

@@ -10,7 +10,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from msgspec import Struct
 
 from dms.application.loops import Loop, Loops
-from dms.application.ports import Executor, Usage
+from dms.application.ports.executor import Executor
+from dms.application.ports.machine import Usage
 from dms.application.tasks import cancelled
 from dms.domain.gpus import GpuReading
 from dms.domain.run_time import Instant

@@ -9,7 +9,9 @@ from decimal import Decimal
 
 import msgspec
 
-from dms.application.ports import EventLog, Hardware, SandboxTrial, Usage
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.executor import SandboxTrial
+from dms.application.ports.machine import Hardware, Usage
 from dms.domain.device import Capacity, Device, Offer, check_offer
 from dms.domain.device_policy import DevicePolicy
 from dms.domain.directory import Offering

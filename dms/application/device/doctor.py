@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from dms.application.device.sandbox import LoneSandbox, SandboxWatch
-from dms.application.ports import Executor, MachineReader, SandboxTrial
+from dms.application.ports.executor import Executor, SandboxTrial
+from dms.application.ports.machine import MachineReader
 from dms.domain.check import Check, worst
 from dms.domain.engine_facts import EngineFacts
 from dms.domain.machine_checks import address_row, engine_rows, machine_rows

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from dms.application.device.device import DeviceService
 from dms.application.loops import Loop, Loops
-from dms.application.ports import Executor
+from dms.application.ports.executor import Executor
 from dms.application.tasks import cancelled
 from dms.backoff import Backoff
 from dms.domain.gpus import GpuReading

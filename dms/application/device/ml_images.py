@@ -9,7 +9,8 @@ from contextlib import aclosing
 from msgspec import Struct
 
 from dms.application.device.device import DeviceService
-from dms.application.ports import ExecutionSpec, ExecutionState, Executor, ImageStore, PullProgress
+from dms.application.ports.executor import ExecutionSpec, ExecutionState, Executor
+from dms.application.ports.images import ImageStore, PullProgress
 from dms.domain.event import new_id
 from dms.domain.gpus import as_recorded
 from dms.domain.resources import Gpu, Resources

@@ -9,7 +9,8 @@ from contextlib import aclosing
 
 from dms.application.device.device import DeviceService
 from dms.application.loops import Loop, Loops
-from dms.application.ports import EventLog, Executor, NetworkGiven
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.executor import Executor, NetworkGiven
 from dms.backoff import Backoff
 from dms.domain.device import Device
 from dms.domain.network import Network

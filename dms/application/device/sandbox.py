@@ -10,7 +10,8 @@ from contextlib import aclosing
 
 from dms.application.device.device import DeviceService
 from dms.application.loops import Loop, Loops
-from dms.application.ports import EventLog, Executor, SandboxTrial
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.executor import Executor, SandboxTrial
 from dms.application.tasks import cancelled
 from dms.backoff import Backoff
 from dms.domain.device import Device

@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 
 from dms.application.files.file_parts import PartFile, digest_of, read_pieces
 from dms.application.network.messages import decode_request, encode
-from dms.application.ports import PeerNetwork
+from dms.application.ports.peers import PeerNetwork
 from dms.backoff import Backoff
 from dms.errors import Conflict, DiskTrouble, NotFound, PeerMisbehaved, PeerUnreachable, Unavailable
 

@@ -16,7 +16,8 @@ from dms.application.files.transfers import ASK_SECONDS, KIND, Transfers
 from dms.application.files.user_files import Inbox
 from dms.application.loops import said
 from dms.application.network.messages import FILE_END, FileEnd, encode
-from dms.application.ports import EventLog, PeerNetwork
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.peers import PeerNetwork
 from dms.application.reactors import News, Reactor
 from dms.application.tasks import cancelled, either
 from dms.domain.run_time import Instant

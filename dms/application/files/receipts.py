@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from dms.application.ports import PeerNetwork
+from dms.application.ports.peers import PeerNetwork
 from dms.application.reactors import News
 from dms.errors import DmsError, Unavailable
 

@@ -29,7 +29,8 @@ from dms.application.network.messages import (
     decode_request,
     encode,
 )
-from dms.application.ports import EventLog, PeerNetwork
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.peers import PeerNetwork
 from dms.application.wakeup import Wakeup
 from dms.domain.event import new_id
 from dms.domain.run_time import Instant

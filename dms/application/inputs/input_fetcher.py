@@ -14,7 +14,7 @@ from msgspec import Struct
 from dms.application.files.file_exchange import FileExchange, FileRef
 from dms.application.files.file_parts import PartFile, digest_of
 from dms.application.inputs.input_files import InputFiles
-from dms.application.ports import Web, WebFile, WebTrouble
+from dms.application.ports.web import Web, WebFile, WebTrouble
 from dms.backoff import Backoff
 from dms.domain.inputs import Input
 from dms.errors import (

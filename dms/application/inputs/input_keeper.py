@@ -13,7 +13,9 @@ from msgspec.structs import replace
 from dms.application.files.disk_patience import DiskPatience
 from dms.application.inputs.input_fetcher import MIB, Fetched, InputFetcher
 from dms.application.inputs.input_files import InputFiles
-from dms.application.ports import EventLog, ExecutionSpec, Executor, Web
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.executor import ExecutionSpec, Executor
+from dms.application.ports.web import Web
 from dms.domain.deployment import Deployment, DeploymentState
 from dms.domain.inputs import Input
 from dms.domain.request import ServiceRequest

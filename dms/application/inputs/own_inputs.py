@@ -14,7 +14,7 @@ from dms.application.files.file_exchange import FileExchange
 from dms.application.files.file_parts import digest_of
 from dms.application.files.user_files import Outbox
 from dms.application.inputs.input_fetcher import KIND
-from dms.application.ports import EventLog
+from dms.application.ports.event_log import EventLog
 from dms.domain.inputs import Input
 from dms.domain.job import Job
 from dms.domain.request import ServiceRequest

@@ -15,7 +15,10 @@ from dms.application.jobs.submission import RETRY_SECONDS, NotTaken, Submission
 from dms.application.loops import said
 from dms.application.network.budgets import EVENT_BYTES, RECORDS, Budgets
 from dms.application.network.messages import FEED, FeedItem, FeedRequest, decode_answer, encode
-from dms.application.ports import EventLog, OutputStore, PeerNetwork, Signer
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.outputs import OutputStore
+from dms.application.ports.peers import PeerNetwork
+from dms.application.ports.signing import Signer
 from dms.application.reactors import News, Reactor
 from dms.application.results.results_receiver import ResultsReceiver
 from dms.application.tasks import cancelled, either

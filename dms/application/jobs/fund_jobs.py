@@ -8,7 +8,9 @@ from dms.application.deadlines import Deadlines
 from dms.application.loops import said
 from dms.application.payments.funding import PatientCheck, claim_of
 from dms.application.payments.payments import Paying
-from dms.application.ports import EventLog, FundingState, FundingVerdict, Signer
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.funding import FundingState, FundingVerdict
+from dms.application.ports.signing import Signer
 from dms.application.reactors import News, Reactor, still_due
 from dms.domain.job import Job, JobState
 from dms.domain.reward import Fault

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dms.application.ports import EventLog
+from dms.application.ports.event_log import EventLog
 from dms.domain.job import Job, JobState
 from dms.domain.payment import payment_key
 

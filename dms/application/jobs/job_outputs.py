@@ -11,7 +11,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dms.application.growing_lines import GrowingLine
-from dms.application.ports import EventLog, LogLine, OutputGap, OutputStore, StoredOutput
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.outputs import LogLine, OutputGap, OutputStore, StoredOutput
 from dms.application.tasks import cancelled
 from dms.domain.deployment import Deployment
 from dms.domain.job import Job

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from dms.application.jobs.job_outputs import JobOutputs
-from dms.application.ports import LogLine
+from dms.application.ports.outputs import LogLine
 
 LINES_A_READ = 4096
 MOST_LOOKED_AT = 100_000  # lines, for one answer

@@ -17,7 +17,8 @@ from dms.application.inputs.own_inputs import as_sent
 from dms.application.jobs.provider_search import Found, nobody
 from dms.application.jobs.submission import addressed_to
 from dms.application.network.messages import PREFLIGHT, PreflightAnswer, PreflightRequest, decode_answer, encode
-from dms.application.ports import PeerNetwork, Signer
+from dms.application.ports.peers import PeerNetwork
+from dms.application.ports.signing import Signer
 from dms.domain.checkpoint import ResumeFrom
 from dms.domain.job_events import Refusal
 from dms.domain.matching import REFUSALS_KEPT, Candidate, Match

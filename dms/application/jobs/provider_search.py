@@ -11,7 +11,7 @@ import msgspec
 
 from dms.application.device.device import DeviceService
 from dms.application.network.directory import Directory
-from dms.application.ports import PeerNetwork
+from dms.application.ports.peers import PeerNetwork
 from dms.application.tasks import patiently
 from dms.domain.directory import clock_text
 from dms.domain.job_events import Refusal

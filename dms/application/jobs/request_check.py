@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from dms.application.ports import Signer
+from dms.application.ports.signing import Signer
 from dms.application.secret_environment import resealed
 from dms.domain.pricing import estimate, price_text
 from dms.domain.request import ServiceRequest, is_key_of, problems_of

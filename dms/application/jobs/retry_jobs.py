@@ -12,7 +12,8 @@ from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
 from dms.application.jobs.preflight import Preflight, Wanted
 from dms.application.jobs.provider_search import Found, ProviderSearch
 from dms.application.loops import said
-from dms.application.ports import EventLog, OutputStore
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.outputs import OutputStore
 from dms.application.reactors import News, Reactor
 from dms.backoff import Backoff, nth_pause
 from dms.domain.checkpoint import ResumeFrom

@@ -28,7 +28,11 @@ from dms.application.network.budgets import Budgets
 from dms.application.network.directory import Directory
 from dms.application.payments.funding import PatientCheck
 from dms.application.payments.payments import payment_of
-from dms.application.ports import EventLog, FundingCheck, OutputStore, PeerNetwork, Signer
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.funding import FundingCheck
+from dms.application.ports.outputs import OutputStore
+from dms.application.ports.peers import PeerNetwork
+from dms.application.ports.signing import Signer
 from dms.application.reactors import Reactor
 from dms.application.results.results_receiver import FetchResults, ResultsReceiver
 from dms.application.secret_environment import seal_secrets

@@ -15,7 +15,9 @@ from dms.application.network.messages import (
     decode_answer,
     encode,
 )
-from dms.application.ports import EventLog, PeerNetwork, Signer
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.peers import PeerNetwork
+from dms.application.ports.signing import Signer
 from dms.application.reactors import News
 from dms.application.secret_environment import handed_on
 from dms.backoff import Backoff

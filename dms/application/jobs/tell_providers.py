@@ -8,7 +8,8 @@ import logging
 from dms.application.jobs.submission import REQUEST_SECONDS, RETRY_SECONDS
 from dms.application.loops import said
 from dms.application.network.messages import CONTROL, Terminate, encode
-from dms.application.ports import EventLog, PeerNetwork
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.peers import PeerNetwork
 from dms.application.reactors import News, Reactor
 from dms.domain.attempt import Attempt
 from dms.domain.job import Job, JobState

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from dms.application.device.device import DeviceService
-from dms.application.ports import EventLog, PeerNetwork
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.peers import PeerNetwork
 from dms.domain.deployment import Deployment
 from dms.domain.job import Job
 from dms.domain.resources import Resources

@@ -23,7 +23,7 @@ from dms.application.network.messages import (
     encode,
 )
 from dms.application.network.own_advertisement import RENEW_SECONDS, OwnAdvertisement
-from dms.application.ports import PeerNetwork
+from dms.application.ports.peers import PeerNetwork
 from dms.application.tasks import background, cancelled
 from dms.domain.directory import SignedAdvertisement, read_advertisement
 from dms.errors import DmsError, PeerMisbehaved

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from dms.application.loops import Loop, Loops
-from dms.application.ports import EventLog
+from dms.application.ports.event_log import EventLog
 from dms.domain.deployment import Deployment
 from dms.domain.device import Device
 

@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 
 from dms.application.device.refusals import Door
 from dms.application.network.messages import JobId, decode_answer, decode_request, encode
-from dms.application.ports import PeerNetwork
+from dms.application.ports.peers import PeerNetwork
 from dms.application.tasks import background, cancelled
 from dms.domain.event import new_id
 from dms.errors import Conflict, DmsError, InvalidInput, NotFound, PeerMisbehaved, Unavailable

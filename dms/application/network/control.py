@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from dms.application.network.messages import CONTROL, decode_request
-from dms.application.ports import PeerNetwork, RequestHandler
+from dms.application.ports.peers import PeerNetwork, RequestHandler
 
 
 class Kind(Struct):

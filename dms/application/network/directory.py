@@ -25,7 +25,9 @@ from dms.application.network.budgets import Budgets
 from dms.application.network.messages import AD_TOPIC
 from dms.application.network.own_advertisement import OwnAdvertisement
 from dms.application.network.provider_recorder import Entry, ProviderRecorder
-from dms.application.ports import EventLog, PeerNetwork, Signer
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.peers import PeerNetwork
+from dms.application.ports.signing import Signer
 from dms.domain.bounds import Unreadable, read
 from dms.domain.device import Device
 from dms.domain.directory import (

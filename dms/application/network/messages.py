@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from dms.application.growing_lines import GrowingLine
-from dms.application.ports import LogLine
+from dms.application.ports.outputs import LogLine
 from dms.domain.bounds import Unreadable, read
 from dms.domain.chain import SignedRecord
 from dms.domain.checkpoint import ResumeFrom

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from dms.application.device.device import DeviceService
 from dms.application.loops import Loop, Loops
 from dms.application.network.messages import AD_TOPIC, encode
-from dms.application.ports import EventLog, PeerNetwork, Signer
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.peers import PeerNetwork
+from dms.application.ports.signing import Signer
 from dms.domain.directory import LIFETIME_SECONDS, Advertisement, SignedAdvertisement
 from dms.errors import Unavailable
 

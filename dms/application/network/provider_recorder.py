@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from dms.application.device.device import DeviceService
 from dms.application.network.budgets import ADVERTISEMENTS, EVENT_BYTES, SNAPSHOTS, Budgets
-from dms.application.ports import EventLog
+from dms.application.ports.event_log import EventLog
 from dms.domain.directory import Advertisement, Provider, SignedAdvertisement
 from dms.errors import DmsError
 

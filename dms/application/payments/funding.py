@@ -12,7 +12,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from dms.application.deadlines import Deadlines
-from dms.application.ports import FundingCheck, FundingState, FundingVerdict, PaymentClaim
+from dms.application.ports.funding import FundingCheck, FundingState, FundingVerdict, PaymentClaim
 from dms.domain.deployment import Fault
 from dms.domain.paid_work import PaidWork
 from dms.domain.pricing import outcome_hashes, terms

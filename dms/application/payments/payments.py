@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from dms.application.ports import EventLog
+from dms.application.ports.event_log import EventLog
 from dms.domain.deployment import Deployment
 from dms.domain.job import Job
 from dms.domain.payment import Payment, payment_key

@@ -13,7 +13,9 @@ from msgspec import Struct
 
 from dms.application.payments.funding import claim_of, quote_hashes, request_of
 from dms.application.payments.payments import payment_of, payments_of_jobs
-from dms.application.ports import EventLog, FundingCheck, Signer
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.funding import FundingCheck
+from dms.application.ports.signing import Signer
 from dms.domain.deployment import Deployment
 from dms.domain.job import Job
 from dms.domain.payment import payment_key

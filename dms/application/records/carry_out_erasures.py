@@ -15,7 +15,8 @@ from dms.application.device.refusals import Refusals
 from dms.application.files.user_files import Inbox
 from dms.application.inputs.input_files import InputFiles
 from dms.application.loops import said
-from dms.application.ports import EventLog, OutputStore, ViewStore
+from dms.application.ports.event_log import EventLog, ViewStore
+from dms.application.ports.outputs import OutputStore
 from dms.application.reactors import News, Reactor
 from dms.application.records.personal import personal_texts
 from dms.application.records.redaction import black_out, forms

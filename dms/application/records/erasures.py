@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from dms.application.ports import EventLog
+from dms.application.ports.event_log import EventLog
 from dms.application.reactors import Reactor
 from dms.application.records.carry_out_erasures import CarryOutErasures
 from dms.application.records.personal import personal_texts

@@ -11,7 +11,7 @@ from contextlib import aclosing
 
 from msgspec import Struct
 
-from dms.application.ports import EventLog
+from dms.application.ports.event_log import EventLog
 from dms.application.records.export import whole_stream
 from dms.domain.deployment import Deployment
 from dms.domain.device import Device

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from dms.application.ports import EventLog, Signer
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.signing import Signer
 from dms.domain.chain import GENESIS, SignedRecord
 from dms.domain.deployment import Deployment
 from dms.domain.event import Recorded

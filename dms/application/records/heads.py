@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from dms.application.loops import Loop, Loops
 from dms.application.network.messages import CONTROL, HeadShown, HeadWitnessed, decode_answer, decode_request, encode
-from dms.application.ports import EventLog, HeadStore, PeerNetwork, Signer
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.peers import PeerNetwork
+from dms.application.ports.signing import HeadStore, Signer
 from dms.application.tasks import background, cancelled
 from dms.domain.deployment import Deployment
 from dms.domain.heads import (

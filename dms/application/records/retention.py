@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from dms.application.loops import Loop, Loops
-from dms.application.ports import ArchivedSegment, ArchiveStep, EventArchive
+from dms.application.ports.event_log import ArchivedSegment, ArchiveStep, EventArchive
 from dms.errors import DmsError, InvalidInput
 
 log = logging.getLogger(__name__)

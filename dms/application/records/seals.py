@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dms.application.ports import EventLog, SealedLog
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.outputs import SealedLog
 from dms.domain.deployment import Deployment
 from dms.domain.erasure import Erasure
 from dms.domain.event import Recorded

@@ -14,7 +14,9 @@ from enum import StrEnum
 from msgspec import Struct
 
 from dms.application.jobs.job_outputs import JobOutputs
-from dms.application.ports import EventLog, Signer, StoredOutput
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.outputs import StoredOutput
+from dms.application.ports.signing import Signer
 from dms.application.records.export import signed_record, whole_stream
 from dms.application.records.seals import sealed_by
 from dms.domain.audit import check_evidence, evidence

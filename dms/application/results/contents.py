@@ -15,7 +15,8 @@ from msgspec import Struct
 from dms.application.checkpoints.checkpoint_files import CheckpointFiles
 from dms.application.files.file_parts import digest_of
 from dms.application.loops import Loop, Loops
-from dms.application.ports import ArchivedFile, EventLog
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.executor import ArchivedFile
 from dms.application.results.result_files import ResultFiles
 from dms.domain.job import Job
 from dms.errors import NotFound, Unavailable

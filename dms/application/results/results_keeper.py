@@ -18,7 +18,9 @@ from dms.application.files.file_exchange import FileExchange
 from dms.application.loops import Loop, Loops
 from dms.application.network.messages import RESULTS, ResultsNote, ResultsNoted, decode_request, encode
 from dms.application.payments.funding import request_of
-from dms.application.ports import EventLog, Executor, PackedWorkspace, PeerNetwork
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.executor import Executor, PackedWorkspace
+from dms.application.ports.peers import PeerNetwork
 from dms.application.reactors import News, Reactor
 from dms.application.results.result_files import ResultFiles
 from dms.domain.deployment import Deployment

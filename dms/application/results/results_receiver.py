@@ -17,7 +17,8 @@ from dms.application.files.file_parts import digest_of
 from dms.application.files.receipts import Receipt
 from dms.application.loops import Loop, Loops, said
 from dms.application.network.messages import RESULTS, ResultsNote, encode
-from dms.application.ports import EventLog, PeerNetwork
+from dms.application.ports.event_log import EventLog
+from dms.application.ports.peers import PeerNetwork
 from dms.application.reactors import News, Reactor
 from dms.application.results.result_files import ResultFiles
 from dms.application.results.results_keeper import KIND

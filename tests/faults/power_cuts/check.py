@@ -22,7 +22,7 @@ from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.adapters.eventlog.verifier import Verifier
 from dms.adapters.p2p.identity import verify_signature
 from dms.adapters.views.sqlite import SQLiteViews
-from dms.bootstrap import Overrides, build
+from dms.bootstrap import build
 from dms.config import General, Job, Rest, Settings
 from dms.domain.api_token import Role
 from dms.domain.deployment import Deployment
@@ -33,6 +33,7 @@ from dms.domain.retry import job_of
 from dms.errors import DmsError
 from dms.keys import ADDRESS_KEY, NODE_KEY, node_identity, token_key
 from dms.offline import Audit
+from dms.wiring.overrides import Overrides
 from projections.all import all_projections
 from tests.faults.power_cuts.images import Cut, RecordedDisk, write_image
 from tests.faults.power_cuts.recording import Ledger, Recording

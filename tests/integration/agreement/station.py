@@ -28,7 +28,7 @@ from dms.application.network.messages import (
     SnapshotRequest,
     encode,
 )
-from dms.bootstrap import Overrides, build
+from dms.bootstrap import build
 from dms.config import Rest
 from dms.daemon import Daemon
 from dms.domain.deployment import Deployment, DeploymentState, Fault
@@ -37,6 +37,7 @@ from dms.domain.directory import Advertisement, SignedAdvertisement
 from dms.domain.event import new_id
 from dms.domain.gpus import GpuReading
 from dms.errors import Conflict, InvalidInput, Unavailable
+from dms.wiring.overrides import Overrides
 from tests.fixtures.disks import broken_disk
 from tests.fixtures.failing_executor import LeavingExecutor
 from tests.fixtures.histories import request

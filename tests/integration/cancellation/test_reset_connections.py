@@ -17,12 +17,13 @@ from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.application.deployments.compute_provider import ComputeProvider
 from dms.application.network.messages import DEPLOYMENT_REQUEST, DeploymentAnswer, DeploymentRequest
-from dms.bootstrap import Overrides, build
+from dms.bootstrap import build
 from dms.config import Job as JobSettings
 from dms.daemon import Daemon
 from dms.domain.deployment import Deployment
 from dms.domain.event import new_id
 from dms.errors import PeerUnreachable
+from dms.wiring.overrides import Overrides
 from tests.fixtures.histories import request
 from tests.fixtures.local_peers import LOCAL
 from tests.fixtures.own_daemon import own_settings

@@ -17,8 +17,9 @@ import msgspec
 from dms.adapters.funding.trust import TrustCheck
 from dms.adapters.p2p.identity import Identity
 from dms.application.network.messages import DEPLOYMENT_REQUEST, DeploymentAnswer, DeploymentRequest
-from dms.application.ports import PaymentClaim, SandboxTrial
-from dms.bootstrap import Overrides, build
+from dms.application.ports.executor import SandboxTrial
+from dms.application.ports.funding import PaymentClaim
+from dms.bootstrap import build
 from dms.config import Files, General, P2p, Rest, Settings, Strangers
 from dms.config import Job as JobSettings
 from dms.daemon import Daemon, Server
@@ -29,6 +30,7 @@ from dms.domain.event import Recorded, new_id
 from dms.domain.hold import Hold
 from dms.domain.job import FundStatus, Job, JobState
 from dms.domain.sandbox import not_started
+from dms.wiring.overrides import Overrides
 from tests.fixtures.histories import request
 from tests.fixtures.memory_network import MemoryLine, MemoryNetwork
 from tests.fixtures.waiting import wait_for

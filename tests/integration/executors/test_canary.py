@@ -20,7 +20,7 @@ from tests.fixtures.docker_executors import SETTINGS
 from tests.fixtures.jobs import NODE
 from tests.fixtures.waiting import wait_for
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.tries_sandbox]
 
 profile = container_config
 

@@ -24,14 +24,8 @@ from dms.adapters.executors.docker import OUTPUT_LOST, DockerExecutor, DockerSet
 from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.profile import MIB, seccomp_profile
 from dms.adapters.executors.workspaces import Workspaces
-from dms.application.ports import (
-    OUTPUT_TRUNCATED,
-    ExecutionSpec,
-    ExecutionState,
-    LogLine,
-    OutputCursor,
-    OutputLine,
-)
+from dms.application.ports.executor import ExecutionSpec, ExecutionState
+from dms.application.ports.outputs import OUTPUT_TRUNCATED, LogLine, OutputCursor, OutputLine
 from dms.errors import ExecutionError, ExecutorBroken, ExecutorUnavailable, GpuUnavailable, ImageUnavailable
 from tests.fixtures.docker_executors import LIMITS, SETTINGS
 from tests.fixtures.engine_proxy import EMPTY, engine_proxy

@@ -12,7 +12,7 @@ from docker import APIClient
 
 from dms.adapters.executors.docker import DockerExecutor
 from dms.adapters.executors.profile import LABEL_NODE
-from dms.application.ports import Execution, ExecutionState
+from dms.application.ports.executor import Execution, ExecutionState
 from dms.clock import machine_clock
 from dms.domain.run_end import EndedBy
 from tests.fixtures.docker_executors import SETTINGS

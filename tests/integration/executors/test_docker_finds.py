@@ -12,7 +12,7 @@ from dms.adapters.executors import registries
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.profile import ContainerLimits
-from dms.application.ports import ImageFound
+from dms.application.ports.images import ImageFound
 from dms.errors import ImageUnavailable, RegistryUnavailable
 from tests.fixtures.images import PLAIN_IMAGE, demo_images
 from tests.fixtures.jobs import NODE

@@ -22,7 +22,7 @@ from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.docker import DockerExecutor
 from dms.adapters.executors.gateway_rules import closed_to_v6
 from dms.adapters.executors.gateways import LABEL_GATEWAY, LABEL_GATEWAY_NODE
-from dms.application.ports import ExecutionState
+from dms.application.ports.executor import ExecutionState
 from dms.domain.network import Network
 from dms.domain.run_end import EndedBy
 from dms.errors import ExecutorUnavailable, NetworkUnavailable

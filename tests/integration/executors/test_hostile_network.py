@@ -18,7 +18,7 @@ from dms.adapters.executors import gateways
 from dms.adapters.executors.docker import DockerExecutor
 from dms.adapters.executors.host_network import host_network
 from dms.adapters.p2p.addresses import interface_ips
-from dms.application.ports import ExecutionState
+from dms.application.ports.executor import ExecutionState
 from dms.domain.network import Network
 from tests.fixtures.gated import executor, gated, world
 from tests.fixtures.hostile import (

@@ -19,7 +19,8 @@ from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.executors.profile import ContainerLimits
 from dms.application.device.device import DeviceService
 from dms.application.device.ml_images import ON_CPU, PYTORCH, TENSORFLOW, MlImages
-from dms.application.ports import Executor, PullProgress
+from dms.application.ports.executor import Executor
+from dms.application.ports.images import PullProgress
 from dms.domain.resources import Resources
 from dms.errors import Conflict, GpuUnavailable, NotFound
 from tests.fixtures.images import PLAIN_IMAGE, demo_images, remove_image

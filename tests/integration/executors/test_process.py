@@ -14,7 +14,8 @@ import pytest
 
 from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
 from dms.adapters.executors.process_child import LOST, LineWriter, ProcessState
-from dms.application.ports import OUTPUT_TRUNCATED, ExecutionState, Secrets
+from dms.application.ports.executor import ExecutionState, Secrets
+from dms.application.ports.outputs import OUTPUT_TRUNCATED
 from dms.clock import machine_clock
 from dms.domain.run_end import EndedBy
 from tests.fixtures.disks import disk_full_at
@@ -23,7 +24,7 @@ from tests.fixtures.jobs import MIB, NODE, ended, launch, read_all, run, shell_s
 STARTER = """
 import asyncio, os, pathlib, sys
 from dms.adapters.executors.process import ProcessExecutor
-from dms.application.ports import ExecutionSpec
+from dms.application.ports.executor import ExecutionSpec
 async def main():
     executor = ProcessExecutor("node", pathlib.Path(sys.argv[1]))
     command = "echo one; while [ ! -e go ]; do sleep 0.05; done; echo two; exit 9"
@@ -38,7 +39,7 @@ asyncio.run(main())
 KILLED_WHEN = """
 import asyncio, os, pathlib, sys, threading
 from dms.adapters.executors.process import ProcessExecutor
-from dms.application.ports import ExecutionSpec
+from dms.application.ports.executor import ExecutionSpec
 folder, wanted = pathlib.Path(sys.argv[1]), sys.argv[2]
 def kill():
     while not (folder / "killed" / wanted).exists():

@@ -12,7 +12,7 @@ import pytest
 from dms.adapters.funding.ledger import LedgerCheck
 from dms.adapters.funding.rpc import EthereumRpc
 from dms.application.payments.funding import PatientCheck, claim_of
-from dms.application.ports import FundingState, FundingVerdict, PaymentClaim
+from dms.application.ports.funding import FundingState, FundingVerdict, PaymentClaim
 from dms.config import Funding
 from dms.domain.deployment import Deployment
 from dms.domain.event import new_id

@@ -17,18 +17,11 @@ from websockets.asyncio.client import ClientConnection
 
 from dms.adapters.http.connection import Connection
 from dms.adapters.http.server import HttpServer
-from dms.application.ports import (
-    Executor,
-    GossipHandler,
-    Hardware,
-    Heard,
-    OutputLine,
-    PeerInfo,
-    RequestHandler,
-    StreamHandler,
-    Usage,
-)
-from dms.bootstrap import Overrides, build
+from dms.application.ports.executor import Executor
+from dms.application.ports.machine import Hardware, Usage
+from dms.application.ports.outputs import OutputLine
+from dms.application.ports.peers import GossipHandler, Heard, PeerInfo, RequestHandler, StreamHandler
+from dms.bootstrap import build
 from dms.clock import machine_clock
 from dms.config import Funding, General, P2p, Rest, Settings, Strangers
 from dms.config import Job as JobSettings
@@ -42,6 +35,7 @@ from dms.domain.job import FundStatus, Job
 from dms.domain.request import Constraints, Params, ServiceRequest
 from dms.domain.run_time import Instant
 from dms.errors import PeerUnreachable
+from dms.wiring.overrides import Overrides
 from tests.fixtures.plain_http import NO_TLS
 from tests.fixtures.waiting import wait_for
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from dms.application.ports import OUTPUT_DAMAGED
+from dms.application.ports.outputs import OUTPUT_DAMAGED
 from dms.cli.main import cli
 from tests.integration.http.node import Node, running_node
 

@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection
 from dms.adapters.http import deploy, fanout, sockets
 from dms.adapters.http.action_frames import REFUND
 from dms.adapters.http.sockets import Sockets
-from dms.application.ports import OutputLine
+from dms.application.ports.outputs import OutputLine
 from dms.domain.job import Job
 from dms.errors import LogCorrupt
 from tests.integration.http.node import Node, frames, is_last, running_node

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dms.application.ports import OutputLine
+from dms.application.ports.outputs import OutputLine
 from tests.integration.http.node import Node, running_node
 
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 from dms.adapters.http import job_output
 from dms.adapters.outputs import sealed as sealed_module
 from dms.application.jobs import output_windows
-from dms.application.ports import LogLine, OutputLine, SealedLog
+from dms.application.ports.outputs import LogLine, OutputLine, SealedLog
 from dms.domain.deployment import Fault
 from dms.domain.event import new_id
 from dms.domain.job import Job

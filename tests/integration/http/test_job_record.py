@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from dms.adapters.p2p.identity import Identity
 from dms.application.jobs.job_outputs import JobOutputs
-from dms.application.ports import StoredOutput
+from dms.application.ports.outputs import StoredOutput
 from dms.application.records import verification
 from dms.application.records.verification import JobVerifier
 from dms.domain.deployment import Deployment

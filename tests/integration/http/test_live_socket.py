@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from dms.adapters.http import live
 from dms.adapters.http.live_output import BYTES_A_BATCH
-from dms.application.ports import OutputLine
+from dms.application.ports.outputs import OutputLine
 from dms.domain.event import new_id
 from dms.domain.job import Job
 from tests.fixtures.described import message_of

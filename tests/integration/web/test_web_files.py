@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dms.adapters.web.files import MOST_REDIRECTS, WebFiles
-from dms.application.ports import WebTrouble
+from dms.application.ports.web import WebTrouble
 from dms.errors import InputRefused
 from tests.fixtures.netns import other_host
 from tests.fixtures.ports import free_port

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 import dms.application
-from dms.application import ports
 from dms.application.files.receipts import Receipt
+from dms.application.ports.executor import Executor
+from dms.application.ports.funding import FundingCheck
+from dms.application.ports.peers import PeerNetwork
 from dms.application.reactors import Reactor
 from tests.fixtures import fault_points
 from tests.fixtures.fault_points import COMMANDS, Phase, Point, point_of
@@ -54,9 +56,9 @@ def test_each_effect_of_a_port_is_in_the_matrix_before_and_after_it() -> None:
 @pytest.mark.parametrize(
     ("port", "known"),
     [
-        (ports.Executor, (fault_points.EXECUTOR_EFFECTS, fault_points.EXECUTOR_STREAMS, fault_points.EXECUTOR_READS)),
-        (ports.PeerNetwork, (fault_points.NETWORK_EFFECTS, fault_points.NETWORK_STREAMS, fault_points.NETWORK_READS)),
-        (ports.FundingCheck, (fault_points.FUNDING_EFFECTS, fault_points.FUNDING_READS)),
+        (Executor, (fault_points.EXECUTOR_EFFECTS, fault_points.EXECUTOR_STREAMS, fault_points.EXECUTOR_READS)),
+        (PeerNetwork, (fault_points.NETWORK_EFFECTS, fault_points.NETWORK_STREAMS, fault_points.NETWORK_READS)),
+        (FundingCheck, (fault_points.FUNDING_EFFECTS, fault_points.FUNDING_READS)),
     ],
 )
 def test_whatever_a_port_can_do_has_fault_points_or_is_known_to_only_look(

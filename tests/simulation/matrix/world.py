@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from dms.adapters.executors.pack import pack
 from dms.adapters.executors.workspace_archive import unpack
-from dms.application.ports import ExecutionSpec, FundingCheck, FundingVerdict, PackedWorkspace, PaymentClaim
+from dms.application.ports.executor import ExecutionSpec, PackedWorkspace
+from dms.application.ports.funding import FundingCheck, FundingVerdict, PaymentClaim
 from dms.application.services import Services
 from dms.config import Files, Settings
 from dms.daemon import Daemon

@@ -12,7 +12,8 @@ import pytest
 from dms.adapters.executors.engine_stats import usage_in
 from dms.application.deployments.usage import KEEP_SECONDS, LOOKS_AT_ONCE, MOST_SAMPLES, MOST_WAITING, UsageWatch
 from dms.application.loops import Loops
-from dms.application.ports import Executor, Usage
+from dms.application.ports.executor import Executor
+from dms.application.ports.machine import Usage
 from dms.application.tasks import cancelled
 from dms.domain.gpus import GpuReading
 from dms.domain.run_time import Instant

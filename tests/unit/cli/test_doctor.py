@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
-from tests.unit.cli.test_nunet import nunet
+from tests.unit.cli.nunet import nunet
 from tests.unit.cli.tiny_dms import TinyDms
 
 PATH = "POST /device/doctor"
@@ -21,12 +18,6 @@ def examination(verdict: str, *sandbox: dict[str, Any], trouble: str = "") -> di
     return {
         "verdict": verdict, "trouble": trouble, "engine": "Docker 20", "sandbox": list(sandbox), "machine": [CLOCK],
     }  # fmt: skip
-
-
-@pytest.fixture
-def tiny() -> Iterator[TinyDms]:
-    with TinyDms().running() as server:
-        yield server
 
 
 def test_a_table_has_each_row_and_below_it_what_to_do(tiny: TinyDms) -> None:

@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 
 from dms.cli.gpu import REDRAW_SECONDS, advice
-from tests.unit.cli.test_nunet import nunet, tiny
+from tests.unit.cli.nunet import nunet
 from tests.unit.cli.test_terminal import nunet_at
 from tests.unit.cli.tiny_dms import TinyDms
-
-__all__ = ["tiny"]
 
 GPU: dict[str, Any] = {
     "name": "Test GPU", "uuid": "GPU-1", "vendor": "nvidia", "present": True, "utilization_percent": 71,

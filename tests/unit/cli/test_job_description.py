@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,16 @@ from dms.cli.main import cli
 from dms.cli.yaml_text import YamlFault, parse
 from dms.domain.request import ServiceRequest, problems_of
 from projections.jobs import STATUSES
-from tests.unit.cli.test_nunet import COMPLETED, CONNECTED, JOB, OFFER, REQUEST, SUBMITTED, nunet
+from tests.unit.cli.nunet import COMPLETED, CONNECTED, JOB, OFFER, REQUEST, SUBMITTED, nunet
 from tests.unit.cli.tiny_dms import HEAR, TinyDms
 
 OTHER = "01990000-0000-7000-8000-0000000000ff"
 ROW = {"job_id": JOB, "status": "running", "image": "busybox", "requested_at": "2026-01-31T12:00:00+00:00"}
 
 
-@pytest.fixture
-def tiny() -> Iterator[TinyDms]:
-    with TinyDms().running() as server:
-        server.answers["POST /run/request-service"] = (200, OFFER)
-        yield server
+@pytest.fixture(autouse=True)
+def _offering(tiny: TinyDms) -> None:
+    tiny.answers["POST /run/request-service"] = (200, OFFER)
 
 
 def asked(tiny: TinyDms, *args: str, stdin: str | None = None) -> dict[str, Any]:

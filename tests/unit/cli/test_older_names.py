@@ -6,10 +6,8 @@ import json
 
 import pytest
 
-from tests.unit.cli.test_nunet import nunet, tiny
+from tests.unit.cli.nunet import nunet
 from tests.unit.cli.tiny_dms import TinyDms
-
-__all__ = ["tiny"]  # the fixture
 
 AMOUNTS = {"cpu_mhz": 4000, "memory_mb": 8000, "vram_mb": 0}
 

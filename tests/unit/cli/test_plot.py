@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from dms.cli.plot import plot, sparkline
-from tests.unit.cli.test_nunet import JOB, nunet
+from tests.unit.cli.nunet import JOB, nunet
 from tests.unit.cli.tiny_dms import TinyDms
 
 FIGURES = some.floats(allow_nan=False, allow_infinity=False)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.unit.cli.test_nunet import nunet, tiny
+from tests.unit.cli.nunet import nunet
 from tests.unit.cli.tiny_dms import TinyDms
-
-__all__ = ["tiny"]
 
 PEER = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"
 POLICY: dict[str, Any] = {

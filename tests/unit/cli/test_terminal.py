@@ -17,16 +17,10 @@ import pytest
 
 from tests.fixtures.network import environment
 from tests.fixtures.terminal import Terminal, terminal
-from tests.unit.cli.test_nunet import COMPLETED, CONNECTED, FAILED, JOB, JOBS, OFFER, REQUEST, SUBMITTED, line
+from tests.unit.cli.nunet import COMPLETED, CONNECTED, FAILED, JOB, JOBS, OFFER, REQUEST, SUBMITTED, line
 from tests.unit.cli.tiny_dms import HEAR, WAIT, TinyDms
 
 ONBOARD = ("onboard", "-m", "4000", "-c", "8000", "-n", "nunet-test", "-a", "addr1")
-
-
-@pytest.fixture
-def tiny() -> Iterator[TinyDms]:
-    with TinyDms().running() as server:
-        yield server
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from dms.adapters.http.action_frames import LARGEST_FRAME, REFUND, Flavour, action_frame, line_frames
-from dms.application.ports import LogLine
+from dms.application.ports.outputs import LogLine
 from dms.domain.deployment import Fault
 from dms.domain.event import Event, Recorded
 from dms.domain.job import Job

@@ -13,7 +13,7 @@ export interface Taking {
 export function takingJobs(row: Provider, status: DeviceStatus | null): Taking {
   const current = status?.accepting !== undefined && status.online === row.available;
   const reasons = current ? (status.accepting ? [] : told(status)) : ownReasons(row);
-  const remarks = row.network_trouble ? [`Jobs are given no more than network “${row.network || "none"}”: ${row.network_trouble}`] : [];
+  const remarks = row.network_trouble ? [`Jobs get no network: ${row.network_trouble}`] : [];
   return { taking: reasons.length === 0 && onboarded(row), reasons: [...new Set(reasons)], remarks };
 }
 
