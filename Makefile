@@ -143,13 +143,12 @@ test-fresh: ## the commands of the README on minimal Debian 12 and 13, as root a
 
 deb: ## build the Debian package in dist/, and check it: install, run, upgrade, remove, purge (as root, in an overlay)
 	@ops/setup.sh deb
-	@ops/build-deb.sh
-	@ops/check-deb.sh dist/nunet-dms_*.deb
+	@built=$$(ops/build-deb.sh) && echo "$$built" && ops/check-deb.sh "$$built"
 
-test-service: ## the packaged service as systemd runs it: jobs, results, a kill (as root; SERVICE_MB=1024 for large results)
+test-service: ## the packaged service as systemd runs it: jobs, their network, results, a kill (as root; SERVICE_MB=1024 for large results)
 	@ops/setup.sh deb
-	@ops/build-deb.sh
-	@ops/check-service.sh dist/nunet-dms_*.deb "$$(. /etc/os-release && echo "$$VERSION_CODENAME")" $${SERVICE_MB:-64}
+	@built=$$(DPKG_DEB_COMPRESSOR_LEVEL=1 ops/build-deb.sh) && \
+		ops/check-service.sh "$$built" "$$(. /etc/os-release && echo "$$VERSION_CODENAME")" $${SERVICE_MB:-64}
 
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-annotate --no-emit-index-url --no-emit-find-links
@@ -175,4 +174,4 @@ help: ## this list
 # `tests` is also a folder.
 .PHONY: demo dashboard dashboard-types test tests check quick-tests test-security test-gvisor side-by-side pictures fuzz \
 	fuzz-decoders any-order mutants lint types format power-cuts disk-faults engine-faults bench crash-matrix random-kills setup stop-docker \
-	audit-packages test-fresh deb lock clean help
+	audit-packages test-fresh test-service soak deb lock clean help

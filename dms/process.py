@@ -16,7 +16,7 @@ from typing import Any
 
 import uvloop
 
-from dms.adapters.service.limits import raise_open_files
+from dms.adapters.service.limits import forbid_core_dumps, raise_open_files
 from dms.adapters.service.logs import BackgroundHandler, rotating, to_descriptor, to_file
 from dms.adapters.service.notify import ServiceManager
 from dms.application.tasks import cancelled
@@ -103,6 +103,7 @@ def serve(loaded: Loaded) -> None:
         log_to_file(loaded.settings.general.data_dir / "dms.log")
     for warning in loaded.warnings:
         log.warning("%s", warning)
+    forbid_core_dumps()
     raise_open_files()
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.freeze()  # what is loaded stays: it is never looked through for garbage

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds dist/nunet-dms_VERSION_ARCH.deb; `ops/setup.sh deb` brings what it needs. Packages come from pip's usual index
-# or cache, their hashes are checked.
+# Builds dist/nunet-dms_VERSION_ARCH.deb, and prints that name; `ops/setup.sh deb` brings what it needs. Packages come
+# from pip's usual index or cache, their hashes are checked.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,5 +23,6 @@ if ! (cd "$work/nunet-dms" && env -u PYTHONPATH dpkg-buildpackage -b -us -uc -d)
     exit 1
 fi
 mkdir -p dist
-cp "$work"/nunet-dms_*.deb dist/
-ls -1 dist/nunet-dms_*.deb
+built=$(cd "$work" && echo nunet-dms_*.deb)
+cp "$work/$built" dist/
+echo "dist/$built"

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Runs the README's commands on fresh machines: minimal roots of Debian 12 and 13, with nothing in them but what
 # debootstrap brings and `make`. As root `make demo`, `make demo-ml` and `make test`; as a plain user `make demo`, which
-# first has to say what to install, then works out of the group docker, and in it. What is committed is tried, in a clean
-# clone.
+# first has to say what to install, then works out of the group docker, and in it; `make deb`, and `ops/install.sh` with the
+# package (it stays in dist/fresh, for ops/check-service.sh). What is committed is tried, in a clean clone.
 #
 #   ops/check-fresh.sh                         as root; needs the package registries
 #   FRESH_RELEASES=trixie ops/check-fresh.sh   only these
 #   FRESH_TESTS=sample                         in place of all tests: one short module of each folder of tests
 #   FRESH_TESTS="-m 'not slow' tests/unit"     in place of all tests: what pytest is given. `none`: no `make test`
-#   FRESH_SCENARIOS=root                       only as root, or only as a plain `user`
+#   FRESH_SCENARIOS=root                       only as root; or only as a plain `user`, or the `package`
 #
 # Each root has mounts, processes, a network and a Docker daemon of its own, which end with it: nothing of this machine's
 # changes, but for the packages that this script itself needs.
@@ -102,8 +102,8 @@ def look(nodes, folder, executor):
 
 sys.exit(run(look, keep=False))'
 
-sample() {  # of each folder of tests the first module, if it can be one without long tests
-    find tests -name 'test_*.py' -not -path '*/node_modules/*' | sort >/tmp/modules
+sample() {  # of each folder of tests the smallest module, if it can be one without long tests
+    find tests -name 'test_*.py' -not -path '*/node_modules/*' -printf '%s %p\n' | sort -n | cut -d' ' -f2 >/tmp/modules
     sed 's/^[0-9]* //; s/::.*//' tests/long_tests.txt >/tmp/long
     { grep -vxFf /tmp/long /tmp/modules; cat /tmp/modules; } | awk -F/ '{ folder = $0; sub("[^/]*$", "", folder) } !seen[folder]++'
 }
@@ -121,6 +121,19 @@ scenario_user() {
     try "plain user out of group docker, with a daemon: make demo" "usermod -aG docker someone" as_user make demo
     usermod -aG docker someone
     try "plain user in group docker: make demo" "it answers; image" as_user make demo
+}
+
+scenario_package() {
+    cd /root/nunet-dms
+    try "root: make deb" "all is well" as_root DPKG_DEB_COMPRESSOR_LEVEL=1 make deb
+    cp dist/nunet-dms_*.deb /fresh/
+    try "root: ops/install.sh" "no systemd runs here" as_root ops/install.sh --no-questions
+    try "plain user: the command it installed" "Device Management Service" as_user_of_the_package nunet --help
+}
+
+as_user_of_the_package() {
+    useradd --create-home someone
+    as_user "$@"
 }
 
 says_what_to_install() {
@@ -233,12 +246,12 @@ main() {
     rm -rf dist/fresh/*
     for release in $RELEASES; do
         make_root "$release" "$WORK/base"
-        for scenario in ${FRESH_SCENARIOS:-root user}; do
+        for scenario in ${FRESH_SCENARIOS:-root user package}; do
             cp -a "$WORK/base" "$WORK/root"
             run_scenario "$WORK/root" "$scenario" || failed=1
             cat "$WORK/root/fresh/results" >>"$WORK/results" 2>/dev/null || failed=1
             mkdir -p "dist/fresh/$release-$scenario"
-            cp "$WORK"/root/fresh/*.log "dist/fresh/$release-$scenario/"
+            find "$WORK/root/fresh" \( -name '*.log' -o -name '*.deb' \) -exec cp -t "dist/fresh/$release-$scenario" {} +
             remove_root "$WORK/root"
         done
         remove_root "$WORK/base"

@@ -1,19 +1,25 @@
 #!/usr/bin/env bash
 # Runs jobs by the packaged service as systemd runs it: as user nunet, under all of the unit's sandbox, in a container of
-# systemd-nspawn with a Docker daemon of its own beside it. Two instances of the service, one of which asks for jobs and one
-# of which runs them: a job with an input, a checkpoint and results; then large results, whose requester is killed at half.
+# systemd-nspawn, with a Docker daemon and a network of its own. Two instances of the service, one of which asks for jobs
+# and one of which runs them: a job with an input, a checkpoint and results; one that fetches from the internet, which is a
+# network namespace here; large results, whose requester is killed at half; and a provider that can't give the internet.
+# A package of another release only has to say why it can't be installed.
 #
 #   ops/check-service.sh dist/nunet-dms_VERSION_ARCH.deb [RELEASE [MB]]    as root; needs the package registries
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 [ "$(id -u)" -eq 0 ] || { echo "as root, please: it makes roots and namespaces" >&2; exit 1; }
-for tool in debootstrap systemd-nspawn nsenter dockerd docker; do
-    command -v $tool >/dev/null || { echo "$tool is missing: apt-get install debootstrap systemd-container docker.io" >&2; exit 1; }
+for tool in debootstrap systemd-nspawn nsenter dockerd docker iptables ip; do
+    command -v $tool >/dev/null || {
+        echo "$tool is missing: apt-get install debootstrap systemd-container docker.io iptables iproute2" >&2
+        exit 1
+    }
 done
 deb=$(readlink -f "$1")
 readonly deb release=${2:-$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)} megabytes=${3:-64}
 readonly group=nunet-check-$$ image=dms-test/shell:latest
+readonly public=203.0.113.10 lan=10.99.7.10 resolver=10.99.7.53 # of tests/fixtures/public_internet.py
 work=$(mktemp -d /var/tmp/nunet-service-XXXXXX)
 readonly work root=$work/root
 
@@ -32,6 +38,9 @@ clean() {
         kill "$(cat "$work/run/pid")" # unshare itself would not hear of it
         wait "$engine" || true
     fi
+    [ -z "${server:-}" ] || kill "$server" 2>/dev/null || true
+    ip netns del "$group" 2>/dev/null || true
+    ip netns del "$group-public" 2>/dev/null || true
     sleep 1
     for each in /sys/fs/cgroup/*/"$group" /sys/fs/cgroup/"$group"; do
         find "$each" -depth -type d -exec rmdir {} + 2>/dev/null || true
@@ -47,13 +56,50 @@ make_root() {
     local archive
     # shellcheck disable=SC2016  # they are apt's
     archive=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Identifier: Packages' | sed -n 's/^Debian //p' | sed -n 1p)
-    unshare --mount debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,python3,busybox-static,adduser \
+    # What the package depends on and recommends, but for the engine, which is this machine's.
+    unshare --mount debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,python3,busybox-static,iptables,adduser \
         "$release" "$root" "$archive" >"$work/debootstrap.log" 2>&1 || { tail -n 20 "$work/debootstrap.log" >&2; exit 1; }
     cp "$deb" "$root/tmp/nunet-dms.deb"
+}
+
+of_this_release() { # whether the package was built for the root's Python
+    local python
+    python=$(chroot "$root" /usr/bin/python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    dpkg-deb --field "$deb" Depends | grep -qF "python3 (>= $python~)"
+}
+
+refused() {
+    step "a package for another release says so"
+    ! chroot "$root" dpkg --install /tmp/nunet-dms.deb >"$work/dpkg.log" 2>&1 || fail "it was installed"
+    grep 'nunet-dms: this package was built for a release with Python' "$work/dpkg.log" || { cat "$work/dpkg.log" >&2; exit 1; }
+}
+
+install() {
     chroot "$root" dpkg --install /tmp/nunet-dms.deb >"$work/dpkg.log" 2>&1 || { cat "$work/dpkg.log" >&2; exit 1; }
     settings dms_config.json nunet 9999 9000 ""
     mkdir -p "$root/var/lib/inputs"
     echo "digit,label" >"$root/var/lib/inputs/labels.csv"
+}
+
+make_network() { # of the machine, and one that stands for the internet and a LAN, of which only this knows
+    step "a network of its own"
+    local address
+    ip netns add "$group"
+    ip netns add "$group-public"
+    ip -n "$group" link add uplink type veth peer name inner netns "$group-public"
+    ip -n "$group" link set lo up
+    ip -n "$group" link set uplink up
+    ip -n "$group" address add 203.0.113.100/32 dev uplink
+    ip -n "$group" route add default dev uplink
+    ip -n "$group-public" link set lo up
+    ip -n "$group-public" link set inner up
+    for address in $public $lan $resolver; do ip -n "$group-public" address add "$address/32" dev inner; done
+    ip -n "$group-public" route add default dev inner
+    echo "nameserver $resolver" >"$root/etc/resolv.conf"
+    nsenter --net="/run/netns/$group-public" .venv/bin/python tests/fixtures/public_server.py model.example=$public -- $resolver \
+        >"$work/public.log" 2>&1 &
+    server=$!
+    until grep -q ready "$work/public.log"; do kill -0 $server; sleep 0.2; done
 }
 
 settings() { # $1: file; $2: folder; $3, $4: ports; $5: the peer to meet first
@@ -69,8 +115,8 @@ END
 start_engine() {
     step "a Docker daemon of its own"
     mkdir "$work/run"
-    unshare --mount --net --fork --kill-child dockerd --host "unix://$work/run/docker.sock" --data-root "$work/docker" \
-        --exec-root "$work/run/exec" --pidfile "$work/run/pid" --iptables=false --bridge=none --ip-forward=false \
+    nsenter --net="/run/netns/$group" unshare --mount --fork --kill-child dockerd --host "unix://$work/run/docker.sock" \
+        --data-root "$work/docker" --exec-root "$work/run/exec" --pidfile "$work/run/pid" \
         --group "$(chroot "$root" getent group docker | cut -d: -f3)" >"$work/dockerd.log" 2>&1 &
     engine=$!
     until docker_of_its_own version >/dev/null 2>&1; do kill -0 $engine; sleep 0.2; done
@@ -89,8 +135,8 @@ boot() {
             [ ! -f "$each/cpuset.cpus" ] || for file in cpuset.cpus cpuset.mems; do cat "$each/$file" >"$each/$group/$file"; done
             echo $BASHPID >"$each/$group/cgroup.procs"
         done
-        exec systemd-nspawn --quiet --directory "$root" --boot --register=no --keep-unit --private-network --console=pipe \
-            --bind="$work/run/docker.sock:/run/docker.sock" </dev/null
+        exec systemd-nspawn --quiet --directory "$root" --boot --register=no --keep-unit --console=pipe \
+            --network-namespace-path="/run/netns/$group" --resolv-conf=off --bind="$work/run/docker.sock:/run/docker.sock" </dev/null
     ) >"$work/boot.log" 2>&1 &
     nspawn=$!
     until leader=$(pgrep -P $nspawn) && [ -n "$leader" ]; do kill -0 $nspawn || { cat "$work/boot.log" >&2; exit 1; }; sleep 0.2; done
@@ -128,6 +174,30 @@ run_job() {
     requester job verify @last
 }
 
+run_with_internet() {
+    step "a job that fetches from the internet"
+    until_it gives internet
+    requester job run --image "$image" --cpu 300 --ram 64 --time 5m --network internet --trust --wait -- \
+        "wget -q -O - http://model.example/model; wget -q -T 5 -O - http://$lan/ && echo LAN" >"$work/job.out" 2>"$work/job.err" \
+        || grep -q 'exit code 1' "$work/job.err" || { cat "$work/job.out" "$work/job.err" >&2; fail "the job"; }
+    [ "$(tr -d '\r' <"$work/job.out")" = weights ] || { cat "$work/job.out" "$work/job.err" >&2; fail "it fetched something else"; }
+}
+
+gives() { provider -o json device status | grep -Eq "\"network\": ?\"$1\""; }
+
+refuse_internet() { # iptables is only recommended
+    step "without iptables: the job is refused before anything is paid, and the provider says why"
+    chroot "$root" dpkg --remove iptables >"$work/dpkg.log" 2>&1 || { cat "$work/dpkg.log" >&2; exit 1; }
+    within systemctl restart nunet-dms
+    until_it gives none
+    provider device status 2>&1 | tee "$work/status"
+    grep -q 'iptables-restore is not installed' "$work/status" || fail "the provider does not say why"
+    local code=0
+    requester job run --image "$image" --network internet --trust --wait -- true 2>&1 | tee "$work/job.err" || code=${PIPESTATUS[0]}
+    [ "$code" -ne 0 ] || fail "it was not refused"
+    grep -q 'no internet' "$work/job.err" || fail "it was refused for something else"
+}
+
 here() { # until they are, the files of the newest checkpoint are listed, and said to be such
     requester job results @last --list >"$work/listed" 2>&1 && grep -q results/model "$work/listed" && ! grep -q checkpoint "$work/listed"
 }
@@ -152,9 +222,14 @@ run_large() {
 }
 
 make_root
+of_this_release || { refused; exit; }
+install
+make_network
 start_engine
 boot
 start_requester
 run_job
+run_with_internet
 run_large
+refuse_internet
 step "all is well"

@@ -58,10 +58,18 @@ arch=$(dpkg --print-architecture)
 top=$(CDPATH='' cd -- "$(dirname -- "$0")/.." 2>/dev/null && pwd) || top=''
 [ -n "$top" ] && [ -f "$top/ops/build-deb.sh" ] || top=''
 
+python_here() { LC_ALL=C apt-cache policy python3 2>/dev/null | sed -n 's/^ *Candidate: \([0-9]*\.[0-9]*\).*/\1/p'; }
+python_of() { dpkg-deb --field "$1" Depends | sed -n 's/.*python3 (>= \([0-9.]*\)~).*/\1/p'; }
+of_this_release() { # or nobody can tell
+    wanted=$(python_of "$1") here=$(python_here)
+    [ -z "$wanted" ] || [ -z "$here" ] || [ "$wanted" = "$here" ]
+}
+
 newest() { # of dist/, for this machine; a name may have no blank, as dpkg makes it
     found=''
     for each in "$top"/dist/nunet-dms_*_"$arch".deb; do
         [ -f "$each" ] || continue
+        of_this_release "$each" || continue
         if [ -z "$found" ] || dpkg --compare-versions "$(version "$each")" gt "$(version "$found")"; then
             found=$each
         fi
@@ -75,8 +83,8 @@ if [ -z "$package" ]; then
     [ "$build" = yes ] || package=$(newest)
     if [ -z "$package" ]; then
         say "building the package"
-        (cd "$top" && $as_root ops/setup.sh deb && ops/build-deb.sh)
-        package=$(newest)
+        (cd "$top" && $as_root ops/setup.sh deb)
+        package=$top/$(cd "$top" && ops/build-deb.sh)
     fi
 fi
 [ -f "$package" ] || fail "there is no file $package"
@@ -85,6 +93,8 @@ case "$(dpkg-deb --field "$package" Architecture)" in
     "$arch" | all) ;;
     *) fail "$package is for $(dpkg-deb --field "$package" Architecture); this machine is $arch" ;;
 esac
+of_this_release "$package" ||
+    fail "$package is for a release with Python $wanted; this one has $here: build one here (--build)"
 package=$(CDPATH='' cd -- "$(dirname -- "$package")" && pwd)/$(basename -- "$package")
 
 say "installing $package ($(version "$package"))"

@@ -3,8 +3,8 @@
     python -m ops.leave DATA_FOLDER     the package has it as /usr/lib/nunet-dms/leave.py; its prerm calls it, as root
 
 Containers are stopped, not removed, so that a DMS that is installed again finds their output. Prints the id of each,
-which the package keeps: purging removes them. The engine is that of
-DOCKER_HOST, else the system's. Exits 1, with a sentence, when Docker could not be asked.
+which the package keeps: purging removes them. The engine is that of DOCKER_HOST, else the system's. Exits with 1 and a
+sentence when Docker could not be asked.
 """
 
 from __future__ import annotations

@@ -158,4 +158,5 @@ def fault_of(report: dict[str, Any] | None) -> str:
 def in_words(report: dict[str, Any] | None) -> str:
     if not report or not report["countersignatures"]:
         return "no peer's signature of its head was found, so a cut tail is known from the views only"
-    return f"{report['witnesses']} peer(s) witnessed it, up to position {report['position']}"
+    peers = "1 peer" if report["witnesses"] == 1 else f"{report['witnesses']} peers"
+    return f"witnessed by {peers}, up to position {report['position']}"

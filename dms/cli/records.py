@@ -265,7 +265,7 @@ def _compare_exports(state: State, first: Path, second: Path) -> int:
     else:
         state.output.record(msgspec.to_builtins(found))
     if found.differences:
-        raise Failure(f"the two sides tell {len(found.differences)} thing(s) differently")
+        raise Failure(f"differences between the two sides: {len(found.differences)}")
     return Exit.OK
 
 

@@ -6,7 +6,8 @@ from msgspec import Struct
 
 
 class EngineFacts(Struct, frozen=True, kw_only=True):
-    """name: with its version, as in "Docker 20.10.24, runc 1.1.5". architecture, kernel: of the machine it runs on.
+    """name: with its version, as in "Docker 20.10.24, runc 1.1.5, gVisor", of which the last is there where
+    jobs can be given it. architecture, kernel: of the machine it runs on.
     runc: its version, empty where it is not told. security: options, by name. root: its folder there. warnings: its
     own."""
 

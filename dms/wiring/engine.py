@@ -61,9 +61,10 @@ def _build_docker_executor(settings: Settings, node_id: str, capacity: Capacity)
 
 def _sandbox_accept(job: Job) -> tuple[str, ...]:
     """Raises ConfigError."""
-    if wrong := [name for name in job.sandbox_accept if name not in sandbox.NAMES]:
+    if wrong := [name for name in job.sandbox_accept if name not in sandbox.ALL_NAMES]:
         raise ConfigError(
-            f"job.sandbox_accept: {wrong[0]!r} is no row of the sandbox's test: {', '.join(sandbox.NAMES)}"
+            f"job.sandbox_accept: {wrong[0]!r} is no row of the sandbox's test: {', '.join(sandbox.NAMES)}, "
+            f"each also with {sandbox.GVISOR}- before it"
         )
     return job.sandbox_accept
 

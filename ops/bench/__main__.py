@@ -1,6 +1,6 @@
 """`python -m ops.bench [NAME ...]`: runs the benchmarks and prints a table. Each round measures the
-reference and ours one after the other, so that what else the machine does hits both. `soak` and `floods` have
-tables of their own."""
+reference and ours one after the other, so that what else the machine does hits both. `soak`, `floods` and
+`hostile` have tables of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.table import Table
 
-from ops.bench import append, connections, dashboard, floods, matching, replay, soak, start, whole_job
+from ops.bench import append, connections, dashboard, floods, hostile, matching, replay, soak, start, whole_job
 from ops.bench.report import Row
 
 BENCHES: dict[str, Callable[[], Iterator[Row]]] = {
@@ -29,6 +29,8 @@ def main(names: list[str]) -> int:
         return soak.main(names[1:])
     if names[:1] == ["floods"]:
         return floods.main(names[1:])
+    if names == ["hostile"]:
+        return hostile.main()
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
         print(f"error: no benchmark {', '.join(unknown)}; there are {', '.join(BENCHES)}", file=sys.stderr)

@@ -17,12 +17,13 @@ import websockets
 
 from tests.fixtures.clock import SteppedClock
 from tests.fixtures.dms import Dms, Follower, payment, request_body, unlike_pair
+from tests.fixtures.engine_starts import EngineStarts
 from tests.fixtures.waiting import wait_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
 
-HOUR, DAYS = 3_600, 5 * 86_400
-STEPS = [-HOUR, HOUR, -DAYS, DAYS]
+HOUR, DAYS, YEAR = 3_600, 5 * 86_400, 365 * 86_400
+STEPS = [-HOUR, HOUR, -YEAR, YEAR]
 STEP_SECONDS = 3.0
 BUSY_SECONDS = 15.0  # what a busy machine may take to notice; an hour's step would show all the same
 PATIENT = {"job.answer_timeout": "120"}  # a busy machine may start a container slowly
@@ -67,9 +68,11 @@ def test_a_program_sees_each_step_on_the_wall_clock_alone(tmp_path: Path) -> Non
     assert ahead == [seconds // HOUR for seconds in (0, *STEPS)]
 
 
-@pytest.mark.parametrize("last", [DAYS, -DAYS], ids=["ahead", "behind"])
-async def test_steps_of_either_clock_fail_no_job_and_lengthen_and_shorten_none(tmp_path: Path, last: int) -> None:
-    """Each side's clock alone and both together, an hour and five days, forwards and back; the last step stays."""
+@pytest.mark.parametrize("last", [YEAR, -YEAR], ids=["ahead", "behind"])
+async def test_steps_of_either_clock_fail_no_job_and_lengthen_and_shorten_none(
+    tmp_path: Path, last: int, engine_starts: EngineStarts
+) -> None:
+    """Each side's clock alone and both together, an hour and a year, forwards and back; the last step stays."""
     of_sp, of_cp = SteppedClock(tmp_path / "sp.clock"), SteppedClock(tmp_path / "cp.clock")
     async with unlike_pair(
         tmp_path, PATIENT, PATIENT, {}, sp_environment=of_sp.environment, cp_environment=of_cp.environment
@@ -88,6 +91,7 @@ async def test_steps_of_either_clock_fail_no_job_and_lengthen_and_shorten_none(t
         assert works.text("stdout") == "done\n"
         assert limited.names == ["job-submitted", "deployment-response", "job-failed"]
         assert "time limit of 1 min reached" in str(limited.last_message)
+        assert [engine_starts.of(job.job_id) for job in (works, limited)] == [1, 1]
         assert 54 < lasted < 66 + BUSY_SECONDS
         history = await cp.get(f"/jobs/{works.job_id}/history")
         events = history["items"] if isinstance(history, dict) else history
@@ -96,7 +100,7 @@ async def test_steps_of_either_clock_fail_no_job_and_lengthen_and_shorten_none(t
 
 
 # --- in every other state --------------------------------------------------------------------------------
-ALL_STEPS = list(product(("requester", "provider", "both"), (HOUR, -HOUR, DAYS, -DAYS)))
+ALL_STEPS = list(product(("requester", "provider", "both"), (HOUR, -HOUR, DAYS, -DAYS, YEAR, -YEAR)))
 BIG_MB = 64  # it takes seconds to fetch, and all steps a quarter of one
 
 

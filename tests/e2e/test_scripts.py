@@ -33,13 +33,17 @@ exec chroot /mnt/root sh -c "$1"
 """
 
 
-def package(folder: Path, *, name: str = "nunet-dms", version: str = "7.0.1", architecture: str = "all") -> Path:
-    """A package with a command that only tells its version: dpkg and apt take it as they take the real one."""
+def package(
+    folder: Path, *, name: str = "nunet-dms", version: str = "7.0.1", architecture: str = "all", python: str = ""
+) -> Path:
+    """A package with a command that only tells its version: dpkg and apt take it as they take the real one.
+    python: that of the release that it is for."""
     tree = folder / f"{name}-{version}"
     (tree / "DEBIAN").mkdir(parents=True)
     (tree / "DEBIAN" / "control").write_text(
         f"Package: {name}\nVersion: {version}\nArchitecture: {architecture}\nMaintainer: nobody <n@example.com>\n"
         "Description: stands in for the real package\n"
+        + (f"Depends: python3 (>= {python}~), python3 (<< {python}.99)\n" if python else "")
     )
     command = tree / "usr" / "bin" / "nunet"
     command.parent.mkdir(parents=True)
@@ -72,6 +76,7 @@ def checkout(folder: Path, *packages: Path) -> Path:
 def test_the_newest_package_in_dist_is_installed(tmp_path: Path) -> None:
     arch = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
     made = [package(tmp_path, version=v, architecture=arch) for v in ("7.0.9", "7.0.10")]
+    made.append(package(tmp_path, version="7.0.11", architecture=arch, python="3.0"))  # for another release
     top = checkout(tmp_path / "checkout", *made)
     done = in_another_root(tmp_path, f"sh '{top}/ops/install.sh' && nunet --version")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -97,6 +102,7 @@ def test_a_named_package_is_installed_by_a_script_that_comes_through_a_pipe(tmp_
         (["--package", "not-there.deb"], "there is no file not-there.deb"),
         (["--package", "other_7.0.1_all.deb"], "is not a package of nunet-dms"),
         (["--package", "nunet-dms_7.0.1_s390x.deb"], "is for s390x; this machine is"),
+        (["--package", "nunet-dms_7.0.2_all.deb"], "is for a release with Python 3.0; this one has 3"),
         (["--package", "text.deb"], "is not a package of nunet-dms"),
         (["--package"], "--package needs a file"),
         (["--package", "a", "--build"], "do not go together"),
@@ -108,6 +114,7 @@ def test_what_can_not_be_installed_is_refused_with_a_sentence(
 ) -> None:
     package(tmp_path, name="other")
     package(tmp_path, architecture="s390x")
+    package(tmp_path, version="7.0.2", python="3.0")
     (tmp_path / "text.deb").write_text("no package\n")
     done = subprocess.run(
         ["sh", ROOT / "ops" / "install.sh", *arguments],

@@ -97,7 +97,7 @@ def cells() -> list[Cell]:
 
 
 def chosen() -> list[Cell]:
-    """All of them by DISK_FAULTS=all; else of each store one or two, other ones each day's seed."""
+    """One for each store of a role; DISK_FAULTS=all: all of them, or a number: others, by that seed."""
     found = cells()
     if os.environ.get("DISK_FAULTS") == "all":
         return found

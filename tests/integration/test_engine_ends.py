@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from docker import APIClient
 
+from dms.adapters.executors.engine_output import OUTPUT_UNSEEN
 from dms.application.deployments import run_containers, supervision
-from tests.fixtures.docker_pair import DockerPair, End
+from dms.application.ports.outputs import OutputCursor
+from tests.fixtures.docker_pair import DockerPair, End, Places
 from tests.fixtures.engine import OwnEngine, own_engine
 from tests.fixtures.engine_jobs import api, containers, jobs, pair, places, plainly, registry
 from tests.fixtures.jobs_in_states import BY_ITSELF, STATES, TERMINATED, JobsInStates, failed
@@ -80,8 +85,33 @@ async def test_an_engine_that_comes_back(
     assert {state: await pair.ends(job_id) for state, job_id in jobs.of.items()} == of(jobs, expected)
     for state, job_id in jobs.of.items():
         assert bool(await pair.printed(job_id, "done")) == (expected[state] is BY_ITSELF)
+        assert not await pair.printed(job_id, OUTPUT_UNSEEN)
     await pair.nothing_stays()
     await wait_for(lambda: not pair.provider.services.device.hindrance)
+
+
+async def test_what_a_job_printed_before_it_ended_without_its_engine_is_missed_in_words(
+    engine: OwnEngine, pair: DockerPair, places: Places, jobs: JobsInStates, api: APIClient
+) -> None:
+    """An engine that comes back reads no more of a container which ended meanwhile."""
+    await jobs.start("running")
+    job_id = jobs.of["running"]
+    places.hold("removal", job_id)
+    pid = api.inspect_container(jobs.container("running"))["State"]["Pid"]
+    await asyncio.to_thread(engine.kill)
+    os.kill(pid, signal.SIGHUP)
+    await wait_for(lambda: not Path(f"/proc/{pid}").exists())
+    await asyncio.to_thread(engine.start)
+    assert await pair.ends(job_id) == BY_ITSELF
+    assert await pair.printed(job_id, "up")
+    assert await pair.printed(job_id, OUTPUT_UNSEEN) == 1
+    executor = pair.provider.parts.executor
+    lines = [line async for some in executor.follow(job_id, None) for line in some]
+    assert lines[-1].text == OUTPUT_UNSEEN
+    behind_it = OutputCursor(lines[-1].time_ns, 1)
+    assert not [some async for some in executor.follow(job_id, behind_it)], "a provider that is started again reads on"
+    jobs.let_go()
+    await pair.nothing_stays()
 
 
 @OUTAGES

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -101,3 +102,19 @@ def test_a_limit_that_is_high_already_stays(caplog: pytest.LogCaptureFixture) ->
         assert not caplog.records
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_crash_leaves_no_memory_on_the_disk(tmp_path: Path) -> None:
+    """Where the process would leave it, as the first one does."""
+    before = "import os, resource; hard = resource.getrlimit(resource.RLIMIT_CORE)[1]; "
+    before += "resource.setrlimit(resource.RLIMIT_CORE, (hard, hard)); "
+    forbid = "from dms.adapters.service.limits import forbid_core_dumps; forbid_core_dumps(); "
+    told = []
+    for program in (before, before + forbid):
+        ending = program + "print(resource.getrlimit(resource.RLIMIT_CORE), flush=True); os.abort()"
+        done = subprocess.run(
+            [sys.executable, "-c", ending], capture_output=True, text=True, timeout=120, cwd=tmp_path, check=False
+        )
+        told.append(done.stdout.strip())
+        assert done.returncode == -signal.SIGABRT
+    assert told[1] == "(0, 0)" != told[0]

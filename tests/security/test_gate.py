@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import pytest
 import pytest_asyncio
 import websockets
@@ -226,6 +227,40 @@ BODIES = (
     | st.sampled_from([b"[" * 100_000, b'{"a":1e999}', b'{"memory":' + b"9" * 5000 + b"}", b'{"channel":"\\ud800"}'])
 )
 CHANGING = [route for route in ROUTES if route.body is not None]
+ODD_VALUES = {
+    "nested too deep": b'{"a":' * 33 + b"1" + b"}" * 33,
+    "nested without end": b"[" * 100_000,
+    "no number": b"NaN",
+    "infinite": b"-Infinity",
+    "beyond all numbers": b"1e999",
+    "5000 digits": b"9" * 5000,
+    "half a character": b'"\\ud800"',
+    "NUL": b'"a\\u0000b"',
+    "no UTF-8": b'"\xff"',
+    "of another type": b'[[{"x":[]}]]',
+}
+
+
+def odd_bodies(field: str) -> dict[str, bytes]:
+    """field: that the route reads."""
+    key = b'"' + field.encode() + b'":'
+    bodies = {name: b"{" + key + value + b"}" for name, value in ODD_VALUES.items()}
+    twice = b"{" + key + b'"a",' + key.upper() + b'"b"}'
+    return bodies | {"twice": twice, "a byte order mark": b"\xef\xbb\xbf{}", "UTF-16": "{}".encode("utf-16")}
+
+
+@pytest.mark.slow
+async def test_each_kind_of_odd_json_is_a_400_on_every_route_that_takes_any(node: Node) -> None:
+    before = node.log.head
+    async with node.client(headers={"content-type": "application/json"}) as client:
+        for route in CHANGING:
+            field = next(iter(msgspec.structs.fields(cast("Any", route.body)))).encode_name
+            for name, body in odd_bodies(field).items():
+                answer = await client.request(route.method, concrete(route.address), content=body)
+                unread = answer.status_code == route.status == 501
+                assert unread or answer.status_code == 400, (route.address, name, answer.text)
+                assert answer.json()["error"], (route.address, name)
+    assert node.log.head == before
 
 
 @pytest.mark.slow

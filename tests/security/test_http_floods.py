@@ -7,11 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 import websockets
 
-from dms.adapters.http import server, sockets
+from dms.adapters.http import connection, server, sockets
 from tests.fixtures.dms import Dms, running_dms
 from tests.integration.http.node import Node, running_node
 
@@ -39,6 +40,8 @@ def dms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dms]:
 async def test_500_half_requests_hold_up_nobody_and_are_all_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What an honest client waits meanwhile is measured by `python -m ops.bench connections`, beside 1,000 of them."""
+    assert server.ARRIVE_SECONDS <= 10
     monkeypatch.setattr(server, "ARRIVE_SECONDS", 3)
     async with running_node(tmp_path) as node, node.client() as client:
         slow = await asyncio.gather(*(asyncio.open_connection("127.0.0.1", node.port) for _ in range(500)))
@@ -74,6 +77,28 @@ async def test_beyond_the_last_websocket_of_all_there_is_none(node: Node, monkey
                 async with node.connect(path="/api/v1/live/ws"):
                     return
             await asyncio.sleep(0.01)
+
+
+async def test_an_address_of_elsewhere_has_its_share_of_connections(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that nobody alone can use up all files that the daemon may have open."""
+    monkeypatch.setattr(connection, "MOST_CONNECTIONS_OF_AN_ADDRESS", 3)
+    monkeypatch.setattr(connection, "LOOPBACK", frozenset())  # as if we were elsewhere
+    idle = [await asyncio.open_connection("127.0.0.1", node.port) for _ in range(3)]
+    reader, refused = await asyncio.open_connection("127.0.0.1", node.port)
+    with contextlib.suppress(ConnectionResetError):
+        async with asyncio.timeout(KINDLY):
+            assert await reader.read() == b""
+    assert all(not one.at_eof() for one, _ in idle)
+    for writer in (refused, *(writer for _, writer in idle)):
+        writer.close()
+    async with asyncio.timeout(KINDLY), node.client() as client:
+        while True:  # until the server has seen that they are gone
+            with contextlib.suppress(httpx.TransportError):
+                assert (await client.get("/livez")).status_code == 200
+                break
+    assert sum(node.app.ctx.connections_of_address.values()) <= 1
 
 
 async def test_an_address_of_elsewhere_has_its_share_of_websockets(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

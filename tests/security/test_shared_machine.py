@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 import pytest_asyncio
 import websockets
@@ -52,7 +51,7 @@ async def both(tmp_path_factory: pytest.TempPathFactory, nats: NatsServer) -> As
             await socket.send(payment("canary-payment", quote["job_id"]))
             while "deployment-response" not in str(await socket.recv()):
                 continue
-            seen.extend(command_lines(sp.pid) + command_lines(cp.pid))
+            seen.extend(sp.command_lines() + cp.command_lines())
         await follower.until_over()
         assert follower.names[-1] == "job-completed"
         assert "canary-output" in str(follower.lines)
@@ -77,11 +76,6 @@ async def relayed(sp: Dms, cp: Dms, nats: NatsServer) -> None:
             if all(sum(source.endswith(peer) for source in told) >= head for peer, head in heads.items()):
                 return
             await asyncio.sleep(0.05)
-
-
-def command_lines(pid: int) -> list[str]:
-    process = psutil.Process(pid)
-    return [" ".join(one.cmdline()) for one in (process, *process.children(recursive=True))]
 
 
 async def test_no_other_user_can_read_what_it_keeps(both: tuple[Dms, Dms]) -> None:

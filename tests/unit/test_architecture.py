@@ -229,6 +229,7 @@ TASKS: dict[tuple[str, str], str] = {
     ("dms.application.checkpoints.checkpoint_receiver", "CheckpointReceiver._unless_settled"): WAITED_FOR,
     ("dms.application.files.move_files", "ReceiveFiles._fetched"): WAITED_FOR,
     ("dms.adapters.eventlog.group_commit", "GroupCommit._commit"): WAITED_FOR,
+    ("dms.adapters.executors.engine_disk", "while_there_is_room"): WAITED_FOR,
     ("dms.adapters.executors.engine_attach", "_lines"): WAITED_FOR,
     ("dms.adapters.executors.engine_images", "EngineImages.pull"): WAITED_FOR,
     ("dms.adapters.executors.tries", "Tries.result"): "goes on when nobody waits, until `close`",

@@ -1,5 +1,6 @@
-"""Tries the sandbox of jobs from inside: one container with the very profile that jobs get, whose program knocks on
-what must be closed (`canary_program`). Its bounds are smaller than a job's, so that a try costs little.
+"""Tries the sandbox of jobs from inside: a container with the very profile that jobs get, in each runtime that jobs
+get, whose program knocks on what must be closed (`canary_program`). Its bounds are smaller than a job's, so that a try
+costs little.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import secrets
 import tarfile
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,13 @@ from dms.adapters.executors.canary_program import (
 from dms.adapters.executors.containers import Containers
 from dms.adapters.executors.engine_facts import facts_of
 from dms.adapters.executors.profile import LABEL_PART, WORKSPACE, ContainerLimits, container_config, workspace_mb
+from dms.adapters.executors.runtimes import Runtimes
 from dms.adapters.executors.syscall_program import MACHINES
 from dms.adapters.executors.tries import Tries
 from dms.application.ports.executor import ExecutionSpec, SandboxTrial
 from dms.domain.check import Check
 from dms.domain.engine_facts import EngineFacts
-from dms.domain.sandbox import Asked, not_started, rows_of
+from dms.domain.sandbox import GVISOR, Asked, Found, not_started, rows_of
 from dms.errors import ExecutionError, ExecutorUnavailable, NotFound
 
 logger = logging.getLogger(__name__)
@@ -63,10 +66,12 @@ class SandboxTrials:
         node_id: str,
         calls: EngineCalls,
         containers: Containers,
+        runtimes: Runtimes,
         limits: ContainerLimits,
         accepted: tuple[str, ...] = (),
     ) -> None:
         self._node_id, self._calls, self._containers, self._accepted = node_id, calls, containers, accepted
+        self._runtimes = runtimes
         self._limits = replace(limits, pids=min(limits.pids, MOST_PROCESSES), shm_mb=min(limits.shm_mb, SHM_MB))
         self.running: set[str] = set()  # ids that stand in for a job's: not what a crash left
         self._tries = Tries[SandboxTrial]("try of the sandbox")
@@ -83,17 +88,27 @@ class SandboxTrials:
         machine = _MACHINE_OF.get(facts.architecture, facts.architecture)
         if machine not in MACHINES:
             return SandboxTrial(engine=facts.name, rows=())
+        rows = [await self._rows(machine, facts, runtime) for runtime in await self._runtimes.in_use()]
+        return SandboxTrial(engine=facts.name, rows=tuple(chain.from_iterable(rows)))
+
+    async def _rows(self, machine: str, facts: EngineFacts, runtime: str) -> tuple[Check, ...]:
+        name = GVISOR if runtime else ""
+        try:
+            found, asked = await self._found(machine, facts, runtime)
+        except (ExecutionError, NotFound) as error:
+            return not_started(str(error), name)
+        return rows_of(found, asked, self._accepted, name)
+
+    async def _found(self, machine: str, facts: EngineFacts, runtime: str) -> tuple[Found, Asked]:
+        """gVisor may end with a fork bomb: what is to be tried after it is tried in a container of its own."""
         spec = self._spec()
         bounds = _bounds(spec, self._limits)
-        canary = Canary(machine, bounds)
-        self.running.add(spec.job_id)
-        try:
-            told, ended = await self._run(spec, machine, canary)
-        except (ExecutionError, NotFound) as error:
-            return SandboxTrial(engine=facts.name, rows=not_started(str(error)))
-        finally:
-            self.running.discard(spec.job_id)
-        return SandboxTrial(engine=facts.name, rows=self._judge(canary, bounds, facts, told, ended))
+        found = await self._run(spec, Canary(machine, bounds), machine, facts, runtime)
+        if found.own_kernel and found.forks is None:
+            spec = self._spec()
+            again = await self._run(spec, Canary(machine, bounds, fork_bomb=False), machine, facts, runtime)
+            found = replace(found, memory=again.memory, killed_for_memory=again.killed_for_memory)
+        return found, bounds.asked
 
     async def facts(self) -> EngineFacts:
         """Raises ExecutorUnavailable."""
@@ -101,16 +116,6 @@ class SandboxTrials:
             return await self._calls.ask("tell of itself", facts_of)
         except (ExecutionError, NotFound) as error:
             raise ExecutorUnavailable(str(error)) from error
-
-    def _judge(
-        self, canary: Canary, bounds: Bounds, facts: EngineFacts, told: bytes, ended: Ended
-    ) -> tuple[Check, ...]:
-        found = canary.read(
-            told, killed_for_memory=ended.for_memory, outside=own_namespaces(), host_kernel=facts.kernel
-        )
-        if found is None:
-            return not_started(f"the test container ended before it told anything (exit code {ended.exit_code})")
-        return rows_of(found, bounds.asked, self._accepted)
 
     def _spec(self) -> ExecutionSpec:
         return ExecutionSpec(
@@ -122,11 +127,26 @@ class SandboxTrials:
             memory_mb=MEMORY_MB,
         )
 
-    async def _run(self, spec: ExecutionSpec, machine: str, canary: Canary) -> tuple[bytes, Ended]:
+    async def _run(self, spec: ExecutionSpec, canary: Canary, machine: str, facts: EngineFacts, runtime: str) -> Found:
+        """Raises ExecutionError for one that did not start, or that told nothing."""
+        self.running.add(spec.job_id)
+        try:
+            told, ended = await self._ended(spec, machine, canary, runtime)
+        finally:
+            self.running.discard(spec.job_id)
+        found = canary.read(
+            told, killed_for_memory=ended.for_memory, outside=own_namespaces(), host_kernel=facts.kernel
+        )
+        if found is None:
+            code = ended.exit_code
+            raise ExecutionError(f"the test container ended before it told anything (exit code {code})")
+        return found
+
+    async def _ended(self, spec: ExecutionSpec, machine: str, canary: Canary, runtime: str) -> tuple[bytes, Ended]:
         """What it told, and how it ended."""
         image = await self._calls.work("import the test image", lambda api: _import(api, machine, canary.elf()))
         try:
-            container = await self._containers.create(spec.job_id, lambda api: self._config(api, spec, image))
+            container = await self._containers.create(spec.job_id, lambda api: self._config(api, spec, image, runtime))
             await self._calls.work("start the test container", lambda api: api.start(container))
             if not await self._containers.exits_within(container, _RUN_SECONDS):
                 raise ExecutorUnavailable(f"the engine tells no end of the test container within {_RUN_SECONDS:g} s")
@@ -142,8 +162,8 @@ class SandboxTrials:
         except (ExecutionError, ExecutorUnavailable) as error:
             logger.info("what a try of the sandbox left is removed later: %s", error)
 
-    def _config(self, api: APIClient, spec: ExecutionSpec, image: str) -> dict[str, Any]:
-        return container_config(api, spec, self._limits, image, "SIGKILL", (), ())
+    def _config(self, api: APIClient, spec: ExecutionSpec, image: str, runtime: str) -> dict[str, Any]:
+        return container_config(api, spec, self._limits, image, "SIGKILL", (), (), "", runtime)
 
 
 def own_namespaces() -> Mapping[str, str]:

@@ -74,8 +74,9 @@ class Cells:
 class Canary:
     """The program, and how to read what it tells."""
 
-    def __init__(self, machine: str, bounds: Bounds) -> None:
-        """machine: one of `syscall_program.MACHINES`."""
+    def __init__(self, machine: str, bounds: Bounds, *, fork_bomb: bool = True) -> None:
+        """machine: one of `syscall_program.MACHINES`. fork_bomb: without it, what comes after it is tried where it is
+        the end of the container."""
         self._machine, self._bounds = machine, bounds
         self._program = SyscallProgram(machine)
         self._all = Cells(self._program, 16_384)
@@ -91,7 +92,9 @@ class Canary:
         self._network()
         self._kernel_calls()
         self._tell(self._all)
-        self._fork_bomb(sleeper)
+        first, last = self._forks.room("first"), self._forks.room("last")
+        if fork_bomb:
+            self._fork_bomb(sleeper, first, last)
         self._tell(self._forks)
         self._take_memory()
         self._tell(self._memory)
@@ -219,9 +222,8 @@ class Canary:
         for name, (call, *arguments) in tries.items():
             self._call(call, *arguments, answer=self._all.room(f"call {name}"))
 
-    def _fork_bomb(self, sleeper: int) -> None:
-        self._call("clone", 17, 0, 0, 0, 0, answer=self._forks.room("first"), on_zero=sleeper)
-        last = self._forks.room("last")
+    def _fork_bomb(self, sleeper: int, first: int, last: int) -> None:
+        self._call("clone", 17, 0, 0, 0, 0, answer=first, on_zero=sleeper)
         for _ in range(self._bounds.asked.processes + _FORKS_BEYOND):
             self._call("clone", 17, 0, 0, 0, 0, answer=last, on_zero=sleeper)
 

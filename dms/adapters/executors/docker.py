@@ -99,7 +99,9 @@ class DockerExecutor:
         self._runtimes = Runtimes(self._calls, settings.runtime)
         self._gateways = Gateways(node_id, self._calls, settings.gateways)
         self._trial = NetworkTrial(node_id, self._calls, self._gateways)
-        self._sandbox = SandboxTrials(node_id, self._calls, self._containers, settings.limits, settings.sandbox_accept)
+        self._sandbox = SandboxTrials(
+            node_id, self._calls, self._containers, self._runtimes, settings.limits, settings.sandbox_accept
+        )
         self._locks: dict[str, asyncio.Lock] = {}
 
     def objection(self, spec: ExecutionSpec) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from docker import APIClient
 
+from dms.adapters.executors.runtimes import GVISOR
 from dms.domain.engine_facts import EngineFacts
 
 MOST_WARNINGS = 20
@@ -19,8 +20,9 @@ def facts_of(api: APIClient) -> EngineFacts:
     components = {str(part.get("Name", "")): str(part.get("Version", "")) for part in version.get("Components") or ()}
     engine, runc = str(version.get("Version", "")), number_in(components.get("runc", ""))
     options = [str(text).split(",")[0].removeprefix("name=") for text in info.get("SecurityOptions") or ()]
+    parts = ["Docker " + (number_in(engine) or engine), *([f"runc {runc}"] if runc else [])]
     return EngineFacts(
-        name=", ".join(["Docker " + (number_in(engine) or engine), *([f"runc {runc}"] if runc else [])]),
+        name=", ".join([*parts, *(["gVisor"] if GVISOR in (info.get("Runtimes") or {}) else [])]),
         version=number_in(engine),
         architecture=str(version.get("Arch", "")),
         kernel=str(version.get("KernelVersion", "")),

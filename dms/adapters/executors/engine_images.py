@@ -14,6 +14,7 @@ from docker.auth import get_config_header
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.docker_settings import DockerSettings
 from dms.adapters.executors.engine import Engine
+from dms.adapters.executors.engine_disk import while_there_is_room
 from dms.adapters.executors.host_network import own_addresses
 from dms.adapters.executors.images import inner_registry, parse_reference
 from dms.adapters.executors.pulls import Pull, steps
@@ -172,7 +173,8 @@ class EngineImages:
                     try:
                         await self._check_registry(reference)
                         async with self._pulling:
-                            return await self._pull_once(reference, state)
+                            once = self._pull_once(reference, state)
+                            return await while_there_is_room(self._calls, reference, once)
                     except (RegistryUnavailable, NoRoomForImage) as error:
                         if troubled_since is None or state.bytes_done() > done:
                             troubled_since, done = begun, state.bytes_done()

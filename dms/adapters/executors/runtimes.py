@@ -35,6 +35,12 @@ class Runtimes:
             return ""
         return GVISOR if await self._has_gvisor() else ""
 
+    async def in_use(self) -> tuple[str, ...]:
+        """All that jobs get: the engine's own, which is empty, and gVisor. Raises ExecutorUnavailable."""
+        if self._wanted == "default":
+            return ("",)
+        return ("", GVISOR) if await self._has_gvisor() else ("",)
+
     async def _has_gvisor(self) -> bool:
         known = (await self._calls.ask("tell its runtimes", APIClient.info)).get("Runtimes") or {}
         if GVISOR not in known and self._wanted == GVISOR:

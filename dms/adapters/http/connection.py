@@ -9,7 +9,7 @@ any number of transports without awaiting, and each of them has a bound.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
+from dms.adapters.http.gate import LOOPBACK
 from dms.adapters.http.http1 import Http1
 from dms.adapters.http.problems import Refused
 from dms.adapters.http.socket_owner import end_of, owner_of
@@ -33,6 +34,7 @@ MAX_MESSAGES_A_MINUTE = 100
 MAX_CONTROLS_A_MINUTE = 300  # pings, pongs
 MAX_FRAMES_A_MESSAGE = 256
 MAX_DROPPED_BYTES = 1_000_000  # of a client that was told to stop
+MOST_CONNECTIONS_OF_AN_ADDRESS = 2_000  # off loopback
 BYTES_A_STEP = 1024  # are read before the limits are looked at: some 170 of the smallest frames
 CLOSE_SECONDS = 10.0  # a peer that does not answer our close is cut then
 STUCK_SECONDS = 60.0  # an answer of which nothing is taken for so long is given up
@@ -245,14 +247,15 @@ class Connection(WebSocketProtocol):
     which is no reason not to answer what it has sent. peer_uid: the user of this machine who made the other end's
     socket; None when it is of elsewhere, or that can't be told. token_id: of its newest request; empty for none."""
 
-    __slots__ = ("_endless", "_stuck", "half_closed", "peer_uid", "socket", "token_id")
+    __slots__ = ("_address", "_endless", "_refused", "_stuck", "half_closed", "peer_uid", "socket", "token_id")
     HTTP_CLASS = Http1
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.socket: Socket | None = None
-        self.half_closed = self._endless = False
+        self.half_closed = self._endless = self._refused = False
         self._stuck: asyncio.TimerHandle | None = None
+        self._address = ""  # that it counts for; empty for none
         self.peer_uid: int | None = None
         self.token_id = ""
 
@@ -260,9 +263,21 @@ class Connection(WebSocketProtocol):
         """The user is looked up at once: of a connection that has ended nothing can be told, and its ports may become
         somebody else's."""
         peer, own = (end_of(transport.get_extra_info(name)) for name in ("peername", "sockname"))
+        if peer is not None and peer.address not in LOOPBACK:
+            if self._of_address[peer.address] >= MOST_CONNECTIONS_OF_AN_ADDRESS:
+                self._refused = True
+                transport.abort()
+                return
+            self._address = peer.address
+            self._of_address[peer.address] += 1
         if peer is not None and own is not None:
             self.peer_uid = owner_of(peer, own)
         super().connection_made(transport)  # type: ignore[no-untyped-call]
+
+    @property
+    def _of_address(self) -> Counter[str]:
+        """How many connections each has."""
+        return cast("Counter[str]", self.app.ctx.connections_of_address)
 
     async def websocket_handshake(
         self, request: Request, subprotocols: Sequence[str] | None = None
@@ -360,7 +375,13 @@ class Connection(WebSocketProtocol):
             self._watch_for(self._unsent)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._refused:
+            return
         super().connection_lost(exc)  # type: ignore[no-untyped-call]
+        if self._address:
+            self._of_address[self._address] -= 1
+            if not self._of_address[self._address]:
+                del self._of_address[self._address]
         if self.socket is not None:
             self.socket.connection_lost()
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import socket
+from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
@@ -179,6 +180,7 @@ def build_app(
         *files.endpoints(api),
         *chat.endpoints(api),
     )
+    app.ctx.connections_of_address = Counter()
     app.ctx.sockets = Sockets(services.phase, endpoints, services.loops, rest.max_sockets)
     app.exception(Exception)(answer)
     app.ctx.gate = Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins, rest.public_url, tls=bool(rest.tls_cert))

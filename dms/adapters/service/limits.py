@@ -1,4 +1,4 @@
-"""How many files and connections this process may hold open at once."""
+"""How many files and connections this process may hold open at once, and that its memory is never written down."""
 
 from __future__ import annotations
 
@@ -26,3 +26,8 @@ def raise_open_files(most: int = MOST) -> int:
             soft, ENOUGH, extra={"action": "few_open_files"},
         )  # fmt: skip
     return soft
+
+
+def forbid_core_dumps() -> None:
+    """Of this process and its children, whatever comes: keys and secrets of jobs are in memory."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,13 +1,15 @@
-"""Reads what this machine tells of its clock, its disks, its limits and the modes of the key files."""
+"""Reads what this machine tells of its clock, its disks, its limits, modes of the key files, its GPU toolkit."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
 import os
+import re
 import resource
 import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +18,8 @@ from dms.domain.machine_checks import ClockFacts, KeyFacts, MachineFacts, StoreF
 
 _STA_UNSYNC = 0x0040  # Source: Linux, include/uapi/linux/timex.h
 _SYNCHRONISED = Path("/run/systemd/timesync/synchronized")  # Source: systemd-timesyncd.service(8)
+_TOOLKIT_PROGRAMS, _TOOLKIT_SECONDS = ("nvidia-ctk", "nvidia-container-cli"), 10.0
+_VERSION = re.compile(r"\b\d{1,6}\.\d{1,6}\.\d{1,6}")
 _TIME_ERROR = 5  # what adjtimex answers of a clock that is not right
 
 
@@ -46,6 +50,7 @@ class Machine:
             open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
             python=sys.version_info[:3],
             keys=tuple(_modes(self._keys)),
+            gpu_toolkit=gpu_toolkit(),
         )
 
 
@@ -68,6 +73,20 @@ def _of_kernel() -> ClockFacts | None:
         return None
     synchronised = state != _TIME_ERROR and not found.status & _STA_UNSYNC
     return ClockFacts(synchronised=synchronised, error_seconds=found.maxerror / 1_000_000)
+
+
+def gpu_toolkit() -> str:
+    """Its version; empty where there is none, or it doesn't tell."""
+    for program in filter(None, map(shutil.which, _TOOLKIT_PROGRAMS)):
+        try:
+            told = subprocess.run(
+                [program, "--version"], capture_output=True, text=True, timeout=_TOOLKIT_SECONDS, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
+            continue
+        if found := _VERSION.search(told.stdout):
+            return found[0]
+    return ""
 
 
 def _spaces(stores: Mapping[str, Path]) -> Iterator[StoreFacts]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import shutil
+import tarfile
 import threading
 from pathlib import Path
 
@@ -10,18 +13,21 @@ import msgspec
 import pytest
 from docker import APIClient
 
+from dms.adapters.executors import engine_disk
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.images import ImagePolicy
 from dms.adapters.executors.profile import MIB, ContainerLimits
 from dms.domain.deployment import Fault
-from dms.errors import ImageUnavailable, RegistryUnavailable
+from dms.errors import ImageUnavailable, NoRoomForImage, RegistryUnavailable
+from tests.fixtures.engine import own_engine
 from tests.fixtures.jobs import NODE, run, shell_spec, texts
 from tests.fixtures.provider import accepted, ask, docker_provider, end_of
-from tests.fixtures.registry import Registry, Trouble, registry, times
+from tests.fixtures.registry import Registry, Trouble, registry, serve_registry, times
 from tests.fixtures.waiting import wait_for
 
 pytestmark = pytest.mark.docker
 
+DISK_MB = 256  # of an engine of its own
 LOOPBACK = ("127.0.0.1:*/*", "registry.invalid/*")
 SETTINGS = DockerSettings(
     limits=ContainerLimits(core_mhz=2_000, cores=1), policy=ImagePolicy(allow=LOOPBACK), pull_seconds=60.0
@@ -95,6 +101,57 @@ async def test_an_image_of_a_terabyte_is_not_fetched(registry: Registry) -> None
         await executor.prepare(shell_spec("true", image=f"{registry.address}/nunet/huge:1"))
     assert not await executor.has(f"{registry.address}/nunet/huge:1")
     await executor.close()
+
+
+async def test_an_image_that_would_fill_the_disk_is_not_fetched_to_its_end(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small layer can unpack to any size; the disk is looked at all the while."""
+    registry.publish("nunet/bomb", "1")
+    held = threading.Event()
+    registry.trouble = lambda path: Trouble(held=held) if "/blobs/" in path else None
+    executor = DockerExecutor(NODE, msgspec.structs.replace(SETTINGS, patience_seconds=0.1))
+    pulling = asyncio.create_task(executor.prepare(shell_spec("true", image=f"{registry.address}/nunet/bomb:1")))
+    try:
+        await wait_for(lambda: any("/blobs/" in path for path in registry.asked))
+        assert not pulling.done()
+        monkeypatch.setattr(engine_disk, "LEAST_FREE_BYTES", 2**62)  # as if it unpacked to all of it just now
+        with pytest.raises(NoRoomForImage, match="would fill the provider's disk"):
+            await pulling
+        assert not held.is_set(), "nobody waited for its end"
+    finally:
+        held.set()
+        pulling.cancel()
+        await executor.close()
+
+
+@pytest.mark.slow
+async def test_a_layer_that_unpacks_to_more_than_the_disk_has_leaves_it_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And the engine goes on."""
+    monkeypatch.setattr(engine_disk, "LEAST_FREE_BYTES", DISK_MB // 2 * MIB)
+    with own_engine(disk_mb=DISK_MB) as engine, serve_registry(engine.host.ours) as registry:
+        registry.publish("nunet/bomb", "1", layer=one_file(DISK_MB * MIB))
+        assert max(map(len, registry.blobs.values())) < 2 * MIB
+        allowed = ImagePolicy(allow=(f"{registry.address}/*",))
+        settings = msgspec.structs.replace(SETTINGS, base_url=engine.base_url, policy=allowed, patience_seconds=0.1)
+        executor = DockerExecutor(NODE, settings)
+        before = shutil.disk_usage(engine.folder).used
+        with pytest.raises(NoRoomForImage):
+            await executor.prepare(shell_spec("true", image=f"{registry.address}/nunet/bomb:1"))
+        await wait_for(lambda: shutil.disk_usage(engine.folder).used < before + MIB)
+        await executor.check()
+        await executor.close()
+
+
+def one_file(size: int) -> bytes:
+    """A tar archive with so many zeros."""
+    whole, entry = io.BytesIO(), tarfile.TarInfo("zeros")
+    entry.size = size
+    with tarfile.open(fileobj=whole, mode="w") as tar:
+        tar.addfile(entry, io.BytesIO(bytes(size)))
+    return whole.getvalue()
 
 
 async def test_only_images_that_a_newer_one_replaced_are_removed(registry: Registry) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from dms.adapters.service.machine import gpu_toolkit
 from dms.domain.engine_facts import EngineFacts
 from dms.domain.machine_checks import (
     GIB,
@@ -101,5 +103,37 @@ def test_whether_peers_come_through_is_not_known() -> None:
     inner = address_row(["/ip4/192.168.1.5/tcp/9000/p2p/12D3KooWOwn", "/dns4/a.example/tcp/9000"])
     outer = address_row(["/ip4/192.168.1.5/tcp/9000", "/ip4/8.8.4.4/tcp/9000"])
     assert (inner.state, outer.state) == ("unknown", "unknown")
-    assert "no public address" in inner.found
+    assert inner.found == "not known from here; this node has no public address"
     assert "/ip4/8.8.4.4/tcp/9000" in outer.found
+
+
+@pytest.mark.parametrize(
+    ("version", "found"),
+    [
+        ("", {}),
+        ("1.17.8", {}),
+        ("1.18.0", {}),
+        ("1.17.7", {"gpu-toolkit": "failed"}),
+        ("1.9.0", {"gpu-toolkit": "failed"}),
+    ],
+)
+def test_a_gpu_toolkit_by_which_an_image_takes_over_the_machine_fails(version: str, found: dict[str, str]) -> None:
+    assert bad(replace(GOOD, gpu_toolkit=version)) == found
+
+
+@pytest.mark.parametrize(
+    ("program", "told", "version"),
+    [
+        ("nvidia-ctk", "NVIDIA Container Toolkit CLI version 1.17.4\ncommit: 9b69590c", "1.17.4"),
+        ("nvidia-container-cli", "cli-version: 1.17.8\nlib-version: 1.17.8\nbuild date: 2025-05-30", "1.17.8"),
+        ("nvidia-ctk", "what is this?", ""),
+    ],
+)
+def test_the_gpu_toolkit_tells_its_version(
+    program: str, told: str, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu_toolkit() == ""
+    (tmp_path / program).write_text(f"#!/bin/sh\n[ \"$1\" = --version ] && echo '{told}'\n")
+    (tmp_path / program).chmod(0o755)
+    assert gpu_toolkit() == version

@@ -9,8 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from dms.domain.check import CheckState, worst
-from dms.domain.device import Device
-from dms.domain.sandbox import NAMES, START, Asked, Found, not_started, rows_of, trouble_of
+from dms.domain.device import Capacity, Device
+from dms.domain.resources import Resources
+from dms.domain.sandbox import GVISOR, NAMES, START, Asked, Found, not_started, rows_of, trouble_of
 
 MIB = 1024 * 1024
 ASKED = Asked(processes=96, memory_mb=64, open_files=8192)
@@ -132,8 +133,25 @@ def test_a_result_is_recorded_when_it_is_another_one_of_a_machine_that_is_onboar
 
 
 def _onboarded() -> Device.Onboarded:
-    from dms.domain.device import Capacity
-    from dms.domain.resources import Resources
-
     capacity = Capacity(cpu_mhz=8000, memory_mb=8000, cores=4)
     return Device.Onboarded(total=capacity, offered=Resources(), channel="nunet-test", payment_address="x")
+
+
+@pytest.mark.parametrize("forks", [None, (7, 103)])
+def test_processes_and_devices_of_a_kernel_of_its_own_are_none_of_the_machines(forks: tuple[int, int] | None) -> None:
+    found = replace(GOOD, own_kernel=True, forks=forks, seccomp=0, devices=("null", "fuse", "net"))
+    assert states(found) == {}
+    assert states(replace(found, devices=("sda",))) == {"devices": CheckState.FAILED}
+    assert states(replace(found, forks=(-errno.ENOMEM, 0))) == {"processes": CheckState.UNKNOWN}
+    assert states(replace(GOOD, devices=("fuse",))) == {"devices": CheckState.FAILED}
+
+
+def test_rows_of_another_runtime_have_its_name_and_are_accepted_by_it() -> None:
+    found = replace(GOOD, root_write=3)
+    name = f"{GVISOR}-root-filesystem"
+    tries = ((), CheckState.FAILED), (("root-filesystem",), CheckState.FAILED), ((name,), CheckState.WARNING)
+    for accepted, state in tries:
+        rows = rows_of(found, ASKED, accepted, GVISOR)
+        assert [row.name for row in rows] == [f"{GVISOR}-{row}" for row in NAMES if row != START]
+        assert {row.name: row.state for row in rows if row.state != CheckState.PASSED} == {name: state}
+    assert [row.name for row in not_started("none", GVISOR)] == [f"{GVISOR}-{START}"]
