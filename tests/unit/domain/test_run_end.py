@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from dms.domain.run_end import EndedBy, RunEnd, Verdict, judge
+from dms.domain.run_end import EndedBy, RunEnd, judge
 
 
 @pytest.mark.parametrize("who", EndedBy)
@@ -40,24 +42,21 @@ DMS = "the provider's DMS ended the job without an order"
 
 
 @pytest.mark.parametrize(
-    ("verdict", "reason"),
+    ("known", "reason"),
     [
-        (judge(stop_ordered=False, ended_by=EndedBy.ENGINE), ENGINE),
-        (judge(stop_ordered=False, ended_by=EndedBy.ENGINE, error="its words"), f"{ENGINE} (its words)"),
-        (judge(stop_ordered=False, ended_by=EndedBy.OPERATOR), OPERATOR),
-        (judge(stop_ordered=False, ended_by=EndedBy.DMS), DMS),
+        ({"ended_by": EndedBy.ENGINE}, ENGINE),
+        ({"ended_by": EndedBy.ENGINE, "error": "its words"}, f"{ENGINE} (its words)"),
+        ({"ended_by": EndedBy.OPERATOR}, OPERATOR),
+        ({"ended_by": EndedBy.DMS}, DMS),
+        ({"ended_by": EndedBy.JOB, "gone": True}, "the container is gone: it was removed from outside"),
+        ({"ended_by": EndedBy.JOB, "gone": True, "error": "lost"}, "the container is gone: lost"),
         (
-            judge(stop_ordered=False, ended_by=EndedBy.JOB, gone=True),
-            "the container is gone: it was removed from outside",
-        ),
-        (judge(stop_ordered=False, ended_by=EndedBy.JOB, gone=True, error="lost"), "the container is gone: lost"),
-        (
-            judge(stop_ordered=False, ended_by=EndedBy.JOB, started_again=True, error="its words"),
+            {"ended_by": EndedBy.JOB, "started_again": True, "error": "its words"},
             "the container was restarted from outside",
         ),
-        (judge(stop_ordered=False, ended_by=EndedBy.JOB, error="its words"), ""),
-        (judge(stop_ordered=True, ended_by=EndedBy.ENGINE, error="its words"), ""),
+        ({"ended_by": EndedBy.JOB, "error": "its words"}, ""),
+        ({"ended_by": EndedBy.ENGINE, "error": "its words", "stop_ordered": True}, ""),
     ],
 )
-def test_the_reason_is_told_in_these_words(verdict: Verdict, reason: str) -> None:
-    assert verdict.reason == reason
+def test_the_reason_is_told_in_these_words(known: dict[str, Any], reason: str) -> None:
+    assert judge(**{"stop_ordered": False, **known}).reason == reason
