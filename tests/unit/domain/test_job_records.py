@@ -166,13 +166,13 @@ def test_what_was_to_be_fetched_of_the_last_attempt_is_lost() -> None:
     ]
 
 
-@pytest.mark.parametrize(("ran", "refund"), [(False, True), (True, False)])
-def test_the_price_is_owed_back_for_what_never_ran(ran: bool, refund: bool) -> None:
-    for end in (lambda job: job.fail("gone", Fault.PROVIDER), lambda job: job.fail_attempt("gone", Fault.PROVIDER)):
-        job = running_job() if ran else submitted_job()
-        news(job)
-        end(job)
-        assert news(job) == [Job.Failed(reason="gone", fault=Fault.PROVIDER, refund=refund)]
+@pytest.mark.parametrize("ran", [False, True])
+@pytest.mark.parametrize("by_attempt", [False, True])
+def test_the_price_is_owed_back_for_what_never_ran(ran: bool, by_attempt: bool) -> None:
+    job = running_job() if ran else submitted_job()
+    news(job)
+    (job.fail_attempt if by_attempt else job.fail)("gone", Fault.PROVIDER)
+    assert news(job) == [Job.Failed(reason="gone", fault=Fault.PROVIDER, refund=not ran)]
 
 
 def test_nothing_is_owed_back_of_what_was_never_paid() -> None:
