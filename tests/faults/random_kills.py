@@ -112,7 +112,9 @@ class Clients:
             await asyncio.sleep(0.02)
 
 
-async def kill_at_random(both: Sequence[Dms], kills: int, seed: int, report: Report, until: float) -> None:
+async def kill_at_random(
+    both: Sequence[Dms], kills: int, seed: int, report: Report, until: float, ledger: Sequence[Ledger]
+) -> None:
     """until: by the monotonic clock, whatever is still to do."""
     random = Random(seed)
     while report.signals.total() < kills and time.monotonic() < until:
@@ -128,7 +130,8 @@ async def kill_at_random(both: Sequence[Dms], kills: int, seed: int, report: Rep
             await dms.ready()
         report.restart_seconds.append(time.monotonic() - began)
         if report.signals.total() % TOLD_EVERY == 0:
-            print(report, flush=True)
+            over = sum(entry.over for entry in ledger)
+            print(f"{report.signals.total()} kills, {len(ledger)} jobs, {over} of them over", flush=True)
 
 
 async def run(folder: Path, kills: int, seed: int, most_seconds: float) -> Report:
@@ -138,7 +141,7 @@ async def run(folder: Path, kills: int, seed: int, most_seconds: float) -> Repor
         clients = Clients(sp)
         working = asyncio.create_task(clients.work())
         await wait_for(lambda: clients.ledger, PATIENCE_SECONDS)
-        killing = asyncio.create_task(kill_at_random((sp, cp), kills, seed, report, until))
+        killing = asyncio.create_task(kill_at_random((sp, cp), kills, seed, report, until, clients.ledger))
         await asyncio.wait((working, killing), return_when=asyncio.FIRST_COMPLETED)
         if not killing.done():
             killing.cancel()

@@ -42,7 +42,7 @@ async def test_whatever_happens_at_an_effect_the_job_comes_to_the_same_end(
     tmp_path: Path, uninterrupted: Run, strike: Strike, request: pytest.FixtureRequest
 ) -> None:
     own = request.getfixturevalue("engine") if strike.fault == ENGINE_KILLED else None
-    assert not differences((await play(tmp_path, strike, own)).story, uninterrupted.story)
+    assert not differences((await play(tmp_path, strike, own)).story, uninterrupted.story, strike.fault)
 
 
 def test_the_sample_has_each_fault_and_both_sides() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from dms.adapters.executors.canary import TRIAL_PREFIX
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.application.device import engine
 from dms.application.device.ml_images import CHECK_PREFIX
@@ -59,9 +60,10 @@ async def test_what_could_not_be_removed_is_removed_once_the_engine_is_back(
             await wait_for(lambda: not node.services.device.hindrance)
 
 
-async def test_an_outage_of_the_engine_ends_with_a_sweep_also_of_checks_but_not_of_what_runs(
+async def test_an_outage_of_the_engine_ends_with_a_sweep_also_of_checks_and_tries_but_not_of_what_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A try whose start the engine did not live to see has a container that never ran."""
     monkeypatch.setattr(engine, "LOOK_SECONDS", 0.1)
     async with engine_proxy(tmp_path) as proxy:
         settings = DockerSettings(limits=LIMITS, network="none", base_url=proxy.base_url, workspaces=tmp_path / "ws")
@@ -71,6 +73,8 @@ async def test_an_outage_of_the_engine_ends_with_a_sweep_also_of_checks_but_not_
                 shell_spec("sleep 300", 16), job_id=f"{CHECK_PREFIX}{new_id()}", node_id=own
             )
             await launch(node.executor, check)
+            cut_off = msgspec.structs.replace(check, job_id=f"{TRIAL_PREFIX}{new_id()}")
+            await node.executor.create(cut_off)
             running = await accepted(node, "sleep 300", ram=16)
             await wait_for(lambda: node.services.device.hindrance == "" and _runs(node.log.load(Deployment, running)))
             await proxy.cut()
@@ -78,7 +82,7 @@ async def test_an_outage_of_the_engine_ends_with_a_sweep_also_of_checks_but_not_
             with pytest.raises(ExecutorUnavailable):
                 await node.executor.remove(check.job_id)
             await proxy.open()
-            while check.job_id in await node.executor.list_jobs():
+            while {check.job_id, cut_off.job_id} & {*await node.executor.list_jobs()}:
                 await asyncio.sleep(0.02)
             assert await asyncio.to_thread(containers_of, running) == [f"dms-{running}"]
             await node.services.compute_provider.stop(running, "operator", "the test is over", Fault.PROVIDER)

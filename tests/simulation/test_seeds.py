@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.__main__ import run_all
-from tests.simulation.put_back import BUGS
-from tests.simulation.run import Outcome, run_seed
+from tests.simulation.__main__ import hunt_all, run_all
+from tests.simulation.put_back import BUGS, MOST_SEEDS, a_payment_pays_twice, hunt
+from tests.simulation.run import run_seed
 
 ROOT = Path(__file__).parents[2]
 CHUNKS, SEEDS_A_CHUNK = 2, 50
-MOST_SEEDS = 1000  # within which a bug has to be found
 FAULTS = (
     "loss", "delay", "double", "lost answer", "reset", "cut stream", "a line is cut", "an engine is away",
     "the chain is away", "is killed", "as it commits", "is stopped", "is full", "is slow",
@@ -56,16 +55,18 @@ def test_many_seeds_are_run_by_processes_and_counted(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out.startswith("2 seeds, 0 failed")
 
 
+def test_where_mended_bugs_are_found_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tests.simulation.__main__.BUGS", (a_payment_pays_twice,))
+    assert hunt_all() == 0
+    assert capsys.readouterr().out.startswith(f"a_payment_pays_twice: seed {BUGS[a_payment_pays_twice]}: Violation")
+
+
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_a_mended_bug_is_found_when_it_is_put_back(bug: Callable[[pytest.MonkeyPatch], None]) -> None:
     found = hunt(bug, BUGS[bug])
     assert found is not None, f"not found in {MOST_SEEDS} seeds"
+    assert found.seed < MOST_SEEDS
     assert found.replay.endswith(f"--seed {found.seed}")
     assert run_seed(found.seed).failure == "", "it is the bug that fails, not the seed"
-
-
-def hunt(bug: Callable[[pytest.MonkeyPatch], None], first: int) -> Outcome | None:
-    with pytest.MonkeyPatch.context() as patch:
-        bug(patch)
-        outcomes = (run_seed(seed) for seed in range(first, first + MOST_SEEDS))
-        return next((outcome for outcome in outcomes if outcome.failure), None)

@@ -15,7 +15,7 @@ from contextlib import aclosing
 import msgspec
 
 from dms.adapters.executors.calls import EngineCalls
-from dms.adapters.executors.endings import ContainerEvent
+from dms.adapters.executors.endings import ContainerEvent, has_died
 from dms.adapters.executors.engine import Engine, payloads
 from dms.adapters.executors.profile import LABEL_JOB, LABEL_NODE, LABEL_PART
 from dms.domain.decoding import UNREADABLE
@@ -29,6 +29,7 @@ _OF_A_JOB = 256  # the newest; a signal a second would else be kept for ever
 _RECONNECT_SECONDS = 0.5
 _QUIET_SECONDS = 1.0  # a backlog has come when nothing more comes for so long
 _STILL_AWAY = 1 << 63
+_TOLD_AFTER_US = 1_000_000  # the engine tells of a death a little later than the death
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _GOING_DOWN_NS = 30_000_000_000  # how long before it is gone an engine may have begun to stop its containers
 
@@ -91,6 +92,19 @@ class EngineMemory:
                     if event.action == "die":
                         break
         return found
+
+    async def of_run(self, job_id: str, container: str, finished_at: int) -> Sequence[ContainerEvent]:
+        """What was heard, and what the engine still knows, of a container whose run is over. finished_at: Unix time
+        in microseconds, by the engine's clock. Raises ExecutorUnavailable."""
+        heard = [event for event in self.heard(job_id) if event.container == container]
+        return merged(heard, await self.ask(job_id, container, finished_at + _TOLD_AFTER_US))
+
+    async def saw_end(self, job_id: str, container: str, finished_at: int) -> bool:
+        """Whether the engine was there when that run ended, as far as anybody can tell. Raises ExecutorUnavailable."""
+        heard = [event for event in self.heard(job_id) if event.container == container]
+        if has_died(heard) or has_died(await self.of_run(job_id, container, finished_at)):
+            return True
+        return await self.reaches_back_to(finished_at)
 
     async def reaches_back_to(self, time_us: int) -> bool:
         """Whether the engine has run since that moment of its clock, or too much happened to tell."""

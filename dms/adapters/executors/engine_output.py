@@ -26,7 +26,7 @@ from dms.adapters.executors.output import (
     batches,
     log_allowance,
 )
-from dms.application.ports.executor import ExecutionState
+from dms.application.ports.executor import Execution, ExecutionState
 from dms.application.ports.outputs import OutputCursor, OutputLine
 from dms.errors import NotFound
 
@@ -37,6 +37,7 @@ _REREAD_SECONDS = 0.2
 _LOOK_SECONDS = 1.0  # between two looks at what was heard of the engine
 _LATE_SECONDS = 0.2  # after which a log that was empty when its job was over is believed
 OUTPUT_LOST = "[dms] output is missing here: the container engine no longer has all lines that the job printed"
+OUTPUT_UNSEEN = "[dms] output may be missing here: the job ended while the container engine was away"
 
 
 class _Reading:
@@ -85,6 +86,8 @@ class OutputReader:
         if (run := await self._until_started(job_id)) is None:
             return
         tracker = CursorTracker(after)
+        if after is not None and await self._is_told_whole(run, after):
+            return
         while True:
             reading = _Reading(run, self._memory.starts(run.job_id))
             was_over = await self._is_over(run)
@@ -102,7 +105,7 @@ class OutputReader:
                 if await self._was_started_again(run):
                     return
                 if reading.finished and await self._is_complete(run, reading):
-                    for left in reading.left_over():
+                    for left in [*reading.left_over(), *await self._unseen(run)]:
                         yield left
                     return
             except NotFound:
@@ -145,6 +148,21 @@ class OutputReader:
         if reading.last is None:
             await asyncio.sleep(_LATE_SECONDS)
         return await self._last_record(run.container) == reading.last
+
+    async def _unseen(self, run: _Run) -> list[list[OutputLine]]:
+        """A mark where nobody kept what the run printed at its end: an engine that comes back reads no more of a
+        container which ended without it."""
+        if (found := await self._containers.described(run.container)) is None or not run.started_at:
+            return []
+        execution = execution_of(found)
+        if await self._memory.saw_end(run.job_id, run.container, execution.finished_at):
+            return []
+        return [[OutputLine("stderr", _unseen_at(execution), OUTPUT_UNSEEN)]]
+
+    async def _is_told_whole(self, run: _Run, after: OutputCursor) -> bool:
+        """Whether that mark was told, behind which there is nothing."""
+        found = await self._containers.described(run.container)
+        return found is not None and after.time_ns == _unseen_at(execution_of(found))
 
     async def _read_log(
         self, container: str, after: OutputCursor | None, reading: _Reading
@@ -250,6 +268,11 @@ class OutputReader:
             async for _ in records:
                 pass
         return tail.last
+
+
+def _unseen_at(execution: Execution) -> int:
+    """The time of that mark, always the same, so that a cursor on it is known again."""
+    return execution.finished_at * 1_000
 
 
 def _lost_before(time_ns: int) -> OutputLine:

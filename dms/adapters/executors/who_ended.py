@@ -6,12 +6,10 @@ import signal
 from typing import Any
 
 from dms.adapters.executors.endings import Ended, blame, ending_signal, has_died, looks_broken_off
-from dms.adapters.executors.engine_memory import EngineMemory, merged
+from dms.adapters.executors.engine_memory import EngineMemory
 from dms.adapters.executors.profile import stop_signal
 from dms.application.ports.executor import Execution
 from dms.domain.run_end import EndedBy
-
-_TOLD_AFTER_US = 1_000_000  # the engine tells of a death a little later than the death
 
 
 class WhoEnded:
@@ -43,9 +41,7 @@ class WhoEnded:
             oom_killed=execution.oom_killed,
             stop_signal=_number(stop_signal(found["Config"])),
         )
-        heard = [event for event in self._memory.heard(job_id) if event.container == container]
-        asked = await self._memory.ask(job_id, container, execution.finished_at + _TOLD_AFTER_US)
-        events = merged(heard, asked)
+        events = await self._memory.of_run(job_id, container, execution.finished_at)
         restarted = False
         if (sent := ending_signal(ended, events)) is not None:
             restarted = self._memory.fell_into_an_outage(sent.time_ns)

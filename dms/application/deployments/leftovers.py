@@ -59,7 +59,7 @@ class Leftovers:
         deployment = self._log.load(Deployment, job_id)
         if deployment is not None:
             return deployment.ended
-        return (await self._executor.inspect(job_id)).state in (ExecutionState.EXITED, ExecutionState.ABSENT)
+        return (await self._executor.inspect(job_id)).state is not ExecutionState.RUNNING
 
 
 class RemoveContainers(Reactor[Deployment]):
