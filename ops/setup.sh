@@ -88,6 +88,8 @@ missing_for_deb() {
     have lintian || echo lintian
     have fakeroot || echo fakeroot
     have systemd-analyze || echo systemd
+    have ip || echo iproute2
+    have man || echo man-db  # reads the manual that is in it
     [ -x /usr/bin/python3 ] || echo python3
     /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
     have unshare || echo util-linux
