@@ -34,6 +34,7 @@ SCRIPT = f"i=0; while [ $i -lt {LINES} ]; do i=$((i+1)); echo out $i; sleep 0.1;
 PATIENCE_SECONDS = 300.0  # for what is to come once nothing is killed any more: the machine may be busy
 LONGEST_PAUSE_SECONDS = 2.0  # between two kills, from when both are up again
 TOLD_EVERY = 25  # kills
+ANSWER_SECONDS = "600"  # of a provider: one that comes back late on a busy machine is no end of a job
 
 
 class Ledger(Struct):
@@ -163,7 +164,7 @@ async def run(folder: Path, kills: int, seed: int, most_seconds: float) -> Repor
 @contextlib.asynccontextmanager
 async def _pair(folder: Path) -> AsyncIterator[tuple[Dms, Dms, EngineStarts]]:
     with watched_starts() as starts:
-        async with pair(folder, job__log_update_interval="0.02") as (sp, cp):
+        async with pair(folder, job__log_update_interval="0.02", job__answer_timeout=ANSWER_SECONDS) as (sp, cp):
             yield sp, cp, starts
 
 
