@@ -103,6 +103,10 @@ power-cuts: ## 10,000 images of disks after a power cut, of both roles, each ope
 	@ops/setup.sh test
 	@$(PY) -m tests.faults.power_cuts --images $${POWER_CUTS:-10000} --workers $$(nproc)
 
+engine-faults: ## a container engine that is stopped and killed in each state of a job, with and without live-restore (minutes)
+	@ops/setup.sh test
+	@ENGINE_FAULTS=all $(PY) -m pytest -q tests/integration/test_engine_ends.py $(PYTEST_ARGS)
+
 disk-faults: ## a full, a broken and a slow disk under each store, at each of its steps (some ten minutes; needs Docker)
 	@ops/setup.sh test
 	@DISK_FAULTS=all $(PY) -m pytest -q tests/faults/test_disk_faults.py $(PYTEST_ARGS)
@@ -117,12 +121,12 @@ random-kills: ## 1,000 kills of real daemons at random moments (SOAK_KILLS, SOAK
 	@$(PY) -m tests.faults.random_kills --kills $${SOAK_KILLS:-1000} --seed $${SOAK_KILL_SEED:-0} \
 		--seconds $${SOAK_KILL_SECONDS:-7200}
 
-soak: ## long: what tests scale down, 100,000 seeds of the simulation (SOAK_SEEDS, SOAK_FIRST; two hours), then the four above
+soak: ## long: what tests scale down, 100,000 seeds of the simulation (SOAK_SEEDS, SOAK_FIRST; two hours), then the five above
 	@ops/setup.sh test
 	@READ_EVENTS=10000 LARGE_FILE_BYTES=1000000000 $(PY) -m pytest tests/faults/test_readers.py tests/e2e/test_files.py
 	@first=$${SOAK_FIRST:-0}; $(PY) -m tests.simulation --workers $$(nproc) \
 		--seeds $$first:$$((first + $${SOAK_SEEDS:-100000}))
-	@$(MAKE) --no-print-directory random-kills crash-matrix power-cuts disk-faults
+	@$(MAKE) --no-print-directory random-kills crash-matrix power-cuts disk-faults engine-faults
 
 bench: ## measure against the references in the same run
 	@ops/setup.sh test
@@ -169,5 +173,5 @@ help: ## this list
 
 # `tests` is also a folder.
 .PHONY: demo dashboard dashboard-types test tests check quick-tests test-security test-gvisor side-by-side pictures fuzz \
-	fuzz-decoders any-order mutants lint types format power-cuts disk-faults bench crash-matrix random-kills setup stop-docker \
-	audit-packages test-fresh deb test-service lock clean help
+	fuzz-decoders any-order mutants lint types format power-cuts disk-faults engine-faults bench crash-matrix random-kills setup stop-docker \
+	audit-packages test-fresh test-service soak deb lock clean help

@@ -12,6 +12,8 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
+from dms.errors import DiskTrouble
+
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 DAEMON_UMASK = 0o077  # for what libraries make; what is made here does not rely on it
 
@@ -152,9 +154,9 @@ def _new_file(path: Path, *, durable: bool) -> Iterator[BinaryIO]:
 
 def is_of_the_disk(error: BaseException) -> bool:
     """Whether it says that the disk takes or gives nothing just now: that passes, or somebody mends it."""
-    return isinstance(error, OSError) and error.errno in (
+    return isinstance(error, DiskTrouble) or (isinstance(error, OSError) and error.errno in (
         errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENODEV, errno.ESTALE,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def is_short(error: OSError) -> bool:

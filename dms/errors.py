@@ -14,7 +14,8 @@ DmsError
 │   │   └── PeerSlow      it is connected, and does not answer in time
 │   ├── ExecutorUnavailable  the container engine is away
 │   │   └── ExecutorBroken    the driver of the engine met what nobody thought of: our fault, may pass
-│   └── LogUnavailable    the event log can't be written
+│   ├── LogUnavailable    the event log can't be written
+│   └── DiskTrouble       this machine's disk takes nothing else just now: it is full or broken
 ├── ExecutionError        the job can't be run as asked; the reason is for its owner
 │   ├── ImageUnavailable  the image can't be had, or is not allowed
 │   │   ├── RegistryUnavailable  its registry can't be reached or is in trouble: nobody's fault here
@@ -24,7 +25,7 @@ DmsError
 │   ├── ArchiveRefused    a checkpoint is not what may be packed or unpacked, or too large
 │   ├── InputRefused      an input can't be had as it was asked for: another digest, not there, too large
 │   ├── InputUnavailable  an input did not come in time: nobody's fault here
-│   └── NoPlaceForInput   this machine can't store one, or give it to a job: the provider's fault
+│   └── NoPlaceForInput   this machine can't store what a job begins with, or give it to the job: the provider's fault
 ├── PeerMisbehaved        the peer broke the protocol (bad frame, bad signature)
 │   └── ProtocolRefused   it is there, but does not speak the protocol: mostly an older version
 ├── AlreadyRunning        another process owns the data folder
@@ -115,6 +116,10 @@ class ExecutorBroken(ExecutorUnavailable):
 
 class LogUnavailable(Unavailable):
     pass
+
+
+class DiskTrouble(Unavailable):
+    """No peer's fault, and no reason to ask it again."""
 
 
 class ExecutionError(DmsError):

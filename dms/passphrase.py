@@ -30,7 +30,7 @@ class Passphrase:
         """None where there is none to be had. Raises ConfigError."""
         if self._handed_over and (handed := credential(PASSPHRASE_CREDENTIAL)) is not None:
             self.source = f"the credential {PASSPHRASE_CREDENTIAL}"
-            return _checked(_read(handed), str(handed))
+            return _checked(read_credential(handed), str(handed))
         if self._file is not None:
             self.source = str(self._file)
             found = read_key(self._file, _WHAT)
@@ -59,16 +59,12 @@ def credential(name: str) -> Path | None:
     return path if folder and path.is_file() else None
 
 
-def read_credential(path: Path) -> bytes:
-    """Its mode is systemd's business. Raises ConfigError."""
-    return _read(path)
-
-
 def at_terminal() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def _read(path: Path) -> bytes:
+def read_credential(path: Path) -> bytes:
+    """Its mode is systemd's business. Raises ConfigError."""
     try:
         with path.open("rb") as file:
             return file.read(65_536)

@@ -200,9 +200,11 @@ class Reaction(Generic[A]):
         if is_of_the_disk(error) or is_of_the_disk(error.__cause__ or error):
             self._without_disk.add(key)
             self._writes.failed(self._files, str(error))
+        else:
+            self._goes_on(key)
 
     def _goes_on(self, key: str) -> None:
-        """Or is over."""
+        """As far as the disk is concerned; or it is over."""
         self._without_disk.discard(key)
         if not self._without_disk:
             self._writes.worked(self._files)

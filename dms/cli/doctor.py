@@ -21,11 +21,11 @@ def add_to(cli: Group) -> None:
     @command(cli, "doctor", "nunet doctor\nnunet doctor -o json")
     @pass_state
     def doctor(state: State) -> int:
-        """Examine this machine: a test container tries the sandbox of jobs from inside, and clock, disks, open files,
-        engine, versions and keys are looked at.
+        """Check this machine: a test container tries the sandbox of jobs from inside; then clock, disks, open files,
+        engine, versions and keys are checked.
 
-        Without a daemon it looks by itself, and records nothing. Exits with 1 when something failed, with 0 when there
-        are warnings at most.
+        Where no daemon runs, the command checks by itself and records nothing. Exits with 1 if a check failed, and
+        with 0 if there are only warnings.
         """
         if state.output.for_people:
             say("Checking this machine and the sandbox of jobs ...")
@@ -45,7 +45,7 @@ def _examined(state: State) -> Mapping[str, Any]:
         if error.code is not Exit.UNREACHABLE or state.given_url:
             raise
         if state.output.for_people:
-            say("no daemon answers: this command looks by itself")
+            say("no daemon answers: checking without it")
         return _alone(state.load().settings)
     return found
 
@@ -73,4 +73,4 @@ def _show(state: State, found: Mapping[str, Any]) -> None:
         if row["advice"]:
             say(f"{row['name']}: {row['advice']}")
     if found["trouble"]:
-        say(f"no job of a peer is taken: {found['trouble']}")
+        say(f"no peer's job is taken: {found['trouble']}")

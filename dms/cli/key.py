@@ -28,13 +28,13 @@ def add_to(cli: Group) -> None:
 def _add_encrypt(group: Group) -> None:
     @command(group, "encrypt", "nunet key encrypt\nnunet key encrypt --passphrase-file /root/node.passphrase")
     @click.option("--passphrase-file", "new", metavar="FILE", type=_FILE, help="Holds the new passphrase, one line.")
-    @click.option("--old-file", "old", metavar="FILE", type=_FILE, help="Holds the one that it has now, if it has one.")
+    @click.option("--old-file", "old", metavar="FILE", type=_FILE, help="Holds the present passphrase, if any.")
     @pass_state
     def encrypt(state: State, new: Path | None, old: Path | None) -> None:
         """Give node.key a passphrase, or another one. It is asked for twice unless a file holds it.
 
-        From then on each start of the DMS needs it: see general.key_passphrase_file. Without it the key, and what this
-        node is owed, is lost. Copies made before are as open as they were.
+        From then on each start of the DMS needs it: see general.key_passphrase_file. If you lose it, the key is lost,
+        and with it what this node is owed. Earlier copies of the key stay unprotected.
         """
         from dms.keys import change_passphrase
 
@@ -50,13 +50,13 @@ def _add_decrypt(group: Group) -> None:
     @click.option("--passphrase-file", "old", metavar="FILE", type=_FILE, help="Holds the passphrase, one line.")
     @pass_state
     def decrypt(state: State, old: Path | None) -> None:
-        """Take the passphrase from node.key: who can read the file is this node then."""
+        """Remove the passphrase of node.key: whoever can read the file can then act as this node."""
         from dms.keys import change_passphrase, has_passphrase
 
         settings = state.load().settings
         encrypted = has_passphrase(settings)
         peer_id = change_passphrase(settings, _known(settings, old), None)
-        say(f"The key of peer {peer_id} {'is not encrypted any more' if encrypted else 'has no passphrase'}.")
+        say(f"The key of peer {peer_id} {'is no longer encrypted' if encrypted else 'has no passphrase'}.")
 
 
 def _known(settings: Settings, file: Path | None) -> Passphrase:
@@ -77,9 +77,9 @@ def _new_passphrase(settings: Settings, file: Path | None) -> bytes:
         return Passphrase(file).read() or b""
     if not can_ask():
         hint = "name a file that holds it: --passphrase-file FILE"
-        raise Failure("there is no terminal at which the passphrase could be asked for", Exit.USAGE, hint)
+        raise Failure("there is no terminal to ask for the passphrase at", Exit.USAGE, hint)
     asked = Passphrase(may_ask=True)
     first, again = asked.read("New passphrase of the node's key: "), asked.read("The same again: ")
     if first is None or first != again:
-        raise Failure("the two are not the same: nothing was changed", Exit.USAGE)
+        raise Failure("the two passphrases differ: nothing was changed", Exit.USAGE)
     return first

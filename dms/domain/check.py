@@ -16,8 +16,8 @@ class CheckState(StrEnum):
 
 
 class Check(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """found: what there is. advice: what to do about it; empty for nothing. required: peers' jobs are not taken while
-    it fails."""
+    """found: what there is. advice: what to do about it; empty if there is nothing to do. required: no peer's job is
+    taken while it fails."""
 
     name: str
     state: str  # a CheckState
@@ -27,7 +27,7 @@ class Check(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def breaks(self) -> bool:
-        """Whether no job of a peer may be taken for it."""
+        """Whether no peer's job may be taken because of it."""
         return self.required and self.state == CheckState.FAILED
 
 
@@ -35,6 +35,6 @@ _ORDER = (CheckState.FAILED, CheckState.WARNING, CheckState.UNKNOWN, CheckState.
 
 
 def worst(checks: Iterable[Check]) -> CheckState:
-    """Of no checks nothing is known."""
+    """UNKNOWN where there are no checks."""
     found = {check.state for check in checks}
     return next((state for state in _ORDER if state in found), CheckState.UNKNOWN)

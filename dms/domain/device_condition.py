@@ -1,4 +1,4 @@
-"""What of a machine does not hang on its owner: whether jobs can be run on it just now, and what keeps them in."""
+"""What the owner of a machine does not decide: whether it can run jobs just now, and how well they are confined."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DeviceState(StrEnum):
 
 
 class DeviceCondition(Aggregate):
-    """The part of Device that is found out, not decided by somebody."""
+    """The part of Device that is observed, not decided."""
 
     @register
     class Hindered(Event, frozen=True, kw_only=True, gc=False):
@@ -45,8 +45,8 @@ class DeviceCondition(Aggregate):
 
     @register
     class SandboxTested(Event, frozen=True, kw_only=True, gc=False):
-        """What a test container found of what jobs are kept in; recorded when it is not what it was. engine: its name
-        and version. The rows may name paths and addresses."""
+        """What a test container found about the sandbox of jobs; recorded when it differs from before. engine: name and
+        version. The rows may name paths and addresses."""
 
         TOPIC: ClassVar[str] = "device.sandbox_tested"
         PERSONAL: ClassVar[Mapping[str, Any]] = {"rows": []}
@@ -80,7 +80,7 @@ class DeviceCondition(Aggregate):
         return True
 
     def give_network(self, network: Network, reason: str = "") -> bool:
-        """Whether that is news. reason: why it is no more. Of a machine that is not onboarded nothing is recorded."""
+        """Whether that is news. reason: why it is no more. Nothing is recorded for a machine that is not onboarded."""
         if not self.onboarded or (network, reason) == (self.network, self.network_trouble):
             return False
         self.trigger(self.NetworkChanged(network=network.value, reason=reason))
@@ -88,11 +88,11 @@ class DeviceCondition(Aggregate):
 
     @property
     def sandbox_trouble(self) -> str:
-        """Why what jobs are kept in does not keep them in; empty when it does, as far as is known."""
+        """Why the sandbox does not confine jobs; empty when it does, as far as is known."""
         return trouble_of(self.sandbox)
 
     def see_sandbox(self, engine: str, rows: Sequence[Check]) -> bool:
-        """Whether that is news. Of a machine that is not onboarded nothing is recorded."""
+        """Whether that is news. Nothing is recorded for a machine that is not onboarded."""
         if not self.onboarded or (engine, tuple(rows)) == (self.engine, self.sandbox) or not (rows or self.sandbox):
             return False
         self.trigger(self.SandboxTested(engine=engine, rows=tuple(rows)))

@@ -1,5 +1,5 @@
-"""What a DMS can tell of the machine that it runs on, and what that says: clock, disks, open files, engine, versions,
-keys, addresses. None of it keeps peers' jobs away by itself."""
+"""Checks of the machine that a DMS runs on: clock, disks, open files, engine, versions, keys, addresses. None of them
+alone keeps peers' jobs away."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _IP = re.compile(r"^/ip[46]/([^/]+)/")
 
 
 class ClockFacts(Struct, frozen=True, kw_only=True):
-    """Whether something keeps it right. error_seconds: the most that it may be wrong, where that is told."""
+    """error_seconds: the most that it may be wrong; None where the machine does not say."""
 
     synchronised: bool
     error_seconds: float | None = None
@@ -80,7 +80,7 @@ def machine_rows(facts: MachineFacts, now_us: int) -> tuple[Check, ...]:
 def engine_rows(facts: EngineFacts | None, trouble: str = "") -> tuple[Check, ...]:
     """facts: None where there is none. trouble: why it does not answer."""
     if trouble:
-        advice = "start it: systemctl start docker; and let the DMS's user use its socket (group docker)"
+        advice = "start it (systemctl start docker), and give the DMS's user access to its socket (group docker)"
         return (Check(name="engine", state=CheckState.FAILED, found=trouble, advice=advice),)
     if facts is None:
         found = "none is used: jobs are bare processes, and those of peers are refused"
@@ -89,13 +89,13 @@ def engine_rows(facts: EngineFacts | None, trouble: str = "") -> tuple[Check, ..
 
 
 def address_row(addresses: Sequence[str]) -> Check:
-    """addresses: multiaddrs at which this node can be reached, as far as it knows. That a firewall lets peers through
-    can only be seen from outside."""
-    advice = "try it from another network: nc -vz <address> <port>; behind a router forward the port, and set "
+    """addresses: multiaddrs at which this node can be reached, as far as it knows. Whether a firewall lets peers
+    through can only be seen from outside."""
+    advice = "try it from another network: nc -vz <address> <port>; behind a router, forward the port and set "
     advice += "p2p.announce_address"
     public = [text for text in addresses if _is_public(text)]
-    found = f"not known; peers are told {public[0]}" if public else "not known; this machine knows no public address"
-    return Check(name="reachable", state=CheckState.UNKNOWN, found=found, advice=advice)
+    found = f"peers are told {public[0]}" if public else "this node has no public address"
+    return Check(name="reachable", state=CheckState.UNKNOWN, found=f"not known from here; {found}", advice=advice)
 
 
 def _is_public(multiaddr: str) -> bool:
@@ -107,16 +107,16 @@ def _is_public(multiaddr: str) -> bool:
 
 
 def _of_clock(clock: ClockFacts | None) -> Check:
-    advice = "let it be set from the network: timedatectl set-ntp true"
+    advice = "synchronise it over the network: timedatectl set-ntp true"
     if clock is None:
-        return Check(name="clock", state=CheckState.UNKNOWN, found="whether it is right is not told here")
+        return Check(name="clock", state=CheckState.UNKNOWN, found="whether it is synchronised is not known")
     if not clock.synchronised:
-        found = "nothing keeps it right, as far as the kernel knows"
+        found = "not synchronised, according to the kernel"
         return Check(name="clock", state=CheckState.WARNING, found=found, advice=advice)
     if clock.error_seconds is None:
-        return Check(name="clock", state=CheckState.PASSED, found="something keeps it right")
+        return Check(name="clock", state=CheckState.PASSED, found="synchronised")
     wrong = clock.error_seconds > _MOST_CLOCK_ERROR_SECONDS
-    found = f"kept right, to {clock.error_seconds:.3f} s"
+    found = f"synchronised to within {clock.error_seconds:.3f} s"
     state = CheckState.WARNING if wrong else CheckState.PASSED
     return Check(name="clock", state=state, found=found, advice=advice if wrong else "")
 
@@ -137,7 +137,7 @@ def _of_store(store: StoreFacts) -> Check:
 
 
 def _of_open_files(most: int) -> Check:
-    found = "as many as it wants" if most < 0 else f"{most} at once"
+    found = "unlimited" if most < 0 else f"{most} at once"
     if 0 <= most < ENOUGH_OPEN_FILES:
         advice = f"raise it to {ENOUGH_OPEN_FILES} or more: ulimit -Hn, or LimitNOFILE= of the service"
         return Check(name="descriptors", state=CheckState.WARNING, found=found, advice=advice)
@@ -147,16 +147,17 @@ def _of_open_files(most: int) -> Check:
 def _of_python(version: tuple[int, int, int], today: date) -> Check:
     found, until = "Python " + _dotted(version), _PYTHON_FIXED_UNTIL.get(version[:2])
     if until is not None and today > until:
-        advice = "install a later one: this one gets no security fixes any more"
+        advice = "install a newer version: this one no longer gets security fixes"
         return Check(name="python", state=CheckState.WARNING, found=found, advice=advice)
     return Check(name="python", state=CheckState.PASSED, found=found)
 
 
 def _of_key(key: KeyFacts) -> Check:
     if key.own and not key.mode & 0o077:
-        return Check(name="key", state=CheckState.PASSED, found=f"{key.path} is open to its owner alone")
-    found = f"{key.path} is open to others (mode {key.mode:o})" if key.mode & 0o077 else f"{key.path} is another user's"
-    return Check(name="key", state=CheckState.FAILED, found=found, advice="chmod 600 it, and let the DMS's user own it")
+        return Check(name="key", state=CheckState.PASSED, found=f"{key.path} is accessible only to its owner")
+    why = f"is accessible to others (mode {key.mode:o})" if key.mode & 0o077 else "belongs to another user"
+    advice = "give it mode 600 and the DMS's user as its owner"
+    return Check(name="key", state=CheckState.FAILED, found=f"{key.path} {why}", advice=advice)
 
 
 def _of_gpu_toolkit(version: str) -> Iterator[Check]:
@@ -166,7 +167,7 @@ def _of_gpu_toolkit(version: str) -> Iterator[Check]:
     if tuple(map(int, version.split("."))) >= _GPU_TOOLKIT_FIXED:
         yield Check(name="gpu-toolkit", state=CheckState.PASSED, found=found)
         return
-    found += " is older than what mends CVE-2025-23266, by which an image takes over the machine"
+    found += " is vulnerable to CVE-2025-23266: an image can take over the machine"
     advice = f"install {_dotted(_GPU_TOOLKIT_FIXED)} or later: nunet onboard-gpu says how"
     yield Check(name="gpu-toolkit", state=CheckState.FAILED, found=found, advice=advice)
 
@@ -178,8 +179,8 @@ def _of_engine(facts: EngineFacts) -> Iterator[Check]:
         yield Check(
             name="runc",
             state=CheckState.WARNING,
-            found=f"{facts.runc} is older than what mends {', '.join(holes)}",
-            advice="install 1.2.8, 1.3.3 or later, unless your distribution mended its own (its changelog says so)",
+            found=f"{facts.runc}, by its number, is vulnerable to {', '.join(holes)}",
+            advice="install 1.2.8, 1.3.3 or later, unless your distribution has patched it (see its changelog)",
         )
     for text in facts.warnings:
         yield Check(name="engine", state=CheckState.WARNING, found=f"it warns: {text.removeprefix('WARNING: ')}")
@@ -192,13 +193,13 @@ def _of_security(options: Iterable[str]) -> Check:
         advice = "use a kernel and an engine with seccomp"
         return Check(name="engine-security", state=CheckState.FAILED, found=text, advice=advice)
     if not found & {"apparmor", "selinux"}:
-        advice = "AppArmor or SELinux would be a second wall around jobs"
+        advice = "turn on AppArmor or SELinux: it would confine jobs a second time"
         return Check(name="engine-security", state=CheckState.WARNING, found=text, advice=advice)
     return Check(name="engine-security", state=CheckState.PASSED, found=text)
 
 
 def _holes_of(runc: str) -> Iterator[str]:
-    """By the number alone: a distribution may have mended its own."""
+    """By the version number alone: a distribution may have patched it."""
     version = tuple(int(part) for part in runc.split(".")) if runc else ()
     if not version:
         return

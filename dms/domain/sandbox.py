@@ -1,7 +1,7 @@
-"""What a job's sandbox keeps from it: what a test container found from inside, and what that says.
+"""Whether the sandbox of jobs holds, judged by what a test container found from inside.
 
-Each row of the report is one promise to the owner of the machine. Peers' jobs are taken only while no promise is broken
-but those that the owner gave up in the configuration.
+Each row of the report is one promise to the owner of the machine. Peers' jobs are taken only while all promises hold,
+except those that the owner gave up in the configuration.
 """
 
 from __future__ import annotations
@@ -97,18 +97,18 @@ def rows_of(found: Found, asked: Asked, accepted: Collection[str] = (), runtime:
 
 def not_started(reason: str, runtime: str = "") -> tuple[Check, ...]:
     """Of a test container that the engine did not run, or that told nothing."""
-    advice = "mend what the container engine says; a job would not start either"
+    advice = "fix what the container engine reports: no job would start either"
     name = _name(START, runtime)
     return (Check(name=name, state=CheckState.FAILED, found=reason, advice=advice, required=True),)
 
 
 def trouble_of(rows: Iterable[Check]) -> str:
-    """Why no job of a peer is taken; empty when they are."""
+    """Why no peer's job is taken; empty if they are taken."""
     broken = [row for row in rows if row.breaks]
     if not broken:
         return ""
     told = "; ".join(f"{row.name}: {row.found}" for row in broken)
-    return f"the provider's sandbox is not what jobs must be kept in ({told})"
+    return f"the provider's sandbox does not confine jobs ({told})"
 
 
 NAMES = (
@@ -161,8 +161,8 @@ def _of_setuid(found: Found) -> Check:
     unknown = found.setuid_uid < 0
     if unknown:
         return Check(name="setuid", state=CheckState.UNKNOWN, found=f"could not be tried: {_word(found.setuid_uid)}")
-    trouble = "a program of root's with the setuid bit made a job root" if gained else ""
-    return _row("setuid", trouble, "a program with the setuid bit gains nothing", _ENGINE_ADVICE)
+    trouble = "a setuid program owned by root made a job root" if gained else ""
+    return _row("setuid", trouble, "setuid programs gain nothing", _ENGINE_ADVICE)
 
 
 def _of_network(found: Found) -> Check:
@@ -178,11 +178,11 @@ def _of_namespaces(found: Found) -> Check:
 
 def _of_processes(found: Found, asked: Asked) -> Check:
     """Those of a kernel of its own are none of the machine's, and gVisor may end when there is no room for more."""
-    advice = "let the kernel have the pids controller of cgroups, and the engine use it (docker info, Cgroup Driver)"
+    advice = "enable the pids controller of cgroups, and let the engine use it (docker info, Cgroup Driver)"
     if found.own_kernel and (found.forks is None or found.forks[0] > 0):
-        return _row("processes", "", f"a fork bomb takes none of this machine's, in {OWN_KERNEL}", "")
+        return _row("processes", "", f"a fork bomb stays in {OWN_KERNEL}", "")
     if found.forks is None or found.forks[0] <= 0:
-        told = "it told nothing of it" if found.forks is None else _word(found.forks[0])
+        told = "no answer" if found.forks is None else _word(found.forks[0])
         return Check(name="processes", state=CheckState.UNKNOWN, found=f"a fork bomb could not be tried: {told}")
     beyond = found.forks[1]
     trouble = "" if beyond == -errno.EAGAIN else f"a job of at most {asked.processes} processes could start more"
@@ -190,7 +190,9 @@ def _of_processes(found: Found, asked: Asked) -> Check:
 
 
 def _of_memory(found: Found, asked: Asked) -> Check:
-    advice = "let the kernel have the memory controller and count swap (swapaccount=1 on its command line), or swapoff"
+    advice = (
+        "enable the cgroups' memory controller with swap accounting (kernel option swapaccount=1), or turn swap off"
+    )
     taken = found.memory is not None and found.memory > asked.memory_mb * 1024 * 1024
     if taken:
         return _row("memory", f"a job of {asked.memory_mb} MB could take four times that", "", advice)
@@ -201,9 +203,9 @@ def _of_memory(found: Found, asked: Asked) -> Check:
 
 def _of_root(found: Found, asked: Asked) -> Check:
     if found.root_write < 0:
-        return _row("root-filesystem", "", "it can't be written", "")
+        return _row("root-filesystem", "", "read-only", "")
     if asked.writable_root:
-        what = "it can be written without a quota, as jobs are set up here"
+        what = "writable without a quota, as this DMS is configured"
         return Check(name="root-filesystem", state=CheckState.WARNING, found=what)
     return _row("root-filesystem", "a job can write it, without a quota", "", _ENGINE_ADVICE)
 
@@ -212,8 +214,8 @@ def _of_scratch(found: Found) -> Check:
     beyond = [place for place, answer in found.writes.items() if answer >= 0]
     loose = [place for place, flags in found.mount_flags.items() if not (flags & ST_NOSUID and flags & ST_NODEV)]
     troubles = [f"{place} has no bound" for place in beyond]
-    troubles += [f"{place} keeps setuid programs or devices in force" for place in loose]
-    return _row("scratch", "; ".join(troubles), "what a job can write has a bound", _ENGINE_ADVICE)
+    troubles += [f"{place} allows setuid programs or devices" for place in loose]
+    return _row("scratch", "; ".join(troubles), "all that a job can write to has a bound", _ENGINE_ADVICE)
 
 
 def _of_devices(found: Found) -> Check:

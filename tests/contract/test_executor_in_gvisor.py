@@ -7,17 +7,16 @@ import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from docker import APIClient
 from msgspec.structs import replace
 
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
-from dms.adapters.executors.profile import ContainerLimits
 from dms.application.ports.executor import Executor
 from dms.domain.network import Network
 from tests.contract import test_executor as promises
 from tests.contract.test_executor import executor
+from tests.fixtures.docker_executors import LIMITS
 from tests.fixtures.engine import OwnEngine, own_engine
 from tests.fixtures.gvisor import EVERYTHING
 from tests.fixtures.jobs import NODE, run, shell_spec, texts
@@ -36,7 +35,6 @@ OF_THE_KERNEL = (
 )  # fmt: skip
 wanted = [name for name in vars(promises) if name.startswith("test_")] if EVERYTHING else OF_THE_KERNEL
 globals().update({name: getattr(promises, name) for name in wanted})
-LIMITS = ContainerLimits(core_mhz=2_000, cores=psutil.cpu_count() or 1)
 
 
 @pytest.fixture(scope="module")

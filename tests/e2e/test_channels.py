@@ -103,13 +103,13 @@ async def more(folder: Path) -> AsyncIterator[Any]:
             dms.end()
 
 
-@pytest.mark.docker
-@pytest.mark.usefixtures("demo_images")
 async def degraded(dms: Dms) -> list[str]:
     async with httpx.AsyncClient() as client:
         return list((await client.get(f"{dms.url}/readyz")).json()["degraded"])
 
 
+@pytest.mark.docker
+@pytest.mark.usefixtures("demo_images")
 async def test_a_provider_whose_engine_is_away_refuses_at_once_and_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

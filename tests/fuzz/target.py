@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import codecs
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -71,6 +73,7 @@ def scratch() -> Path:
     """A folder in memory for decoders of files, one for each process."""
     shared = Path("/dev/shm")
     made = tempfile.mkdtemp(prefix="dms-fuzz-", dir=shared if shared.is_dir() else None)
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
     return Path(made)
 
 

@@ -6,24 +6,22 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from docker import APIClient
 
-from dms.adapters.executors.docker_settings import DockerSettings
 from dms.adapters.executors.engine_output import OUTPUT_UNSEEN
-from dms.adapters.executors.images import ImagePolicy
 from dms.application.deployments import run_containers, supervision
-from dms.application.device import engine as engine_watch
 from dms.application.ports.outputs import OutputCursor
-from tests.fixtures.docker_pair import DockerPair, End, Places, docker_pair
+from tests.fixtures.docker_pair import DockerPair, End, Places
 from tests.fixtures.engine import OwnEngine, own_engine
+from tests.fixtures.engine_jobs import api, containers, jobs, pair, places, plainly, registry
 from tests.fixtures.jobs_in_states import BY_ITSELF, STATES, TERMINATED, JobsInStates, failed
-from tests.fixtures.provider import LIMITS
-from tests.fixtures.registry import Registry, serve_registry
 from tests.fixtures.waiting import wait_for
+
+__all__ = ["api", "containers", "jobs", "pair", "places", "registry"]
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -37,54 +35,24 @@ def engine(request: pytest.FixtureRequest) -> Iterator[OwnEngine]:
         yield made
 
 
-@pytest.fixture
-def registry(engine: OwnEngine) -> Iterator[Registry]:
-    with serve_registry(engine.host.ours) as served:
-        yield served
-
-
-@pytest.fixture
-def api(engine: OwnEngine) -> Iterator[APIClient]:
-    client = APIClient(engine.base_url, version="auto")
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def places(monkeypatch: pytest.MonkeyPatch) -> Places:
-    made = Places()
-    made.put_into(monkeypatch)
-    return made
-
-
-@pytest.fixture
-async def pair(
-    tmp_path: Path, engine: OwnEngine, places: Places, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[DockerPair]:
-    monkeypatch.setattr(engine_watch, "LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(supervision, "STOP_GRACE_SECONDS", 600.0)  # a stop is under way until a test lets it end
-    monkeypatch.setattr(run_containers, "ENGINE_GRACE_SECONDS", 600.0)
-    policy = ImagePolicy(allow=("dms-test/*", f"{engine.host.ours}:*/*"))
-    async with docker_pair(tmp_path, DockerSettings(limits=LIMITS, policy=policy, base_url=engine.base_url)) as made:
-        yield made
-        places.let_go()
-
-
-@pytest.fixture
-def jobs(pair: DockerPair, places: Places, registry: Registry, api: APIClient) -> Iterator[JobsInStates]:
-    made = JobsInStates(pair, places, api, registry)
-    yield made
-    made.let_go()
-
-
-def plainly(ends: tuple[End, End]) -> tuple[End, End]:
-    """Without what the engine itself says of its absence: it differs."""
-    theirs, ours = ends
-    cut = [End(end.how, end.fault, end.reason.partition(" is away")[0], end.reward) for end in (theirs, ours)]
-    return cut[0], cut[1]
-
-
 Outage = Callable[[OwnEngine], None]
+EVERY_CELL = os.environ.get("ENGINE_FAULTS") == "all"
+RUNNING = ("starting", "running", "stopping")
+"""The states of jobs whose containers run."""
+
+
+def chosen(engine: OwnEngine, outage: Outage, *states: str) -> tuple[str, ...]:
+    """All of them by ENGINE_FAULTS=all. Else all for one kind of outage, and for the others those whose containers run:
+    they are what it treats in its own way."""
+    whole = outage is OwnEngine.kill and not engine.live_restore
+    return states if whole or EVERY_CELL else RUNNING
+
+
+def of(jobs: JobsInStates, ends: dict[str, tuple[End, End]]) -> dict[str, tuple[End, End]]:
+    """Those of the jobs that there are."""
+    return {state: end for state, end in ends.items() if state in jobs.of}
+
+
 OUTAGES = pytest.mark.parametrize("outage", [OwnEngine.stop, OwnEngine.kill], ids=["stopped", "killed"])
 
 
@@ -94,7 +62,7 @@ async def test_an_engine_that_comes_back(
 ) -> None:
     """What had not begun begins then; what ran is lost, unless the engine lets it go on; what is over stays as it
     ended."""
-    await jobs.start(*STATES)
+    await jobs.start(*chosen(engine, outage, *STATES))
     assert await jobs.are_there()
     await asyncio.to_thread(outage, engine)
     monkeypatch.setattr(supervision, "STOP_GRACE_SECONDS", 1.0)
@@ -105,7 +73,7 @@ async def test_an_engine_that_comes_back(
         for state in ("starting", "running"):
             await jobs.tell(state)
     lost = BY_ITSELF if engine.live_restore else BY_THE_ENGINE
-    assert {state: await pair.ends(job_id) for state, job_id in jobs.of.items()} == {
+    expected = {
         "pulling": BY_ITSELF,
         "created": BY_ITSELF,
         "starting": lost,
@@ -114,9 +82,10 @@ async def test_an_engine_that_comes_back(
         "sealing": BY_ITSELF,
         "over": BY_ITSELF,
     }
-    for state in ("pulling", "created", "sealing", "over", *(("starting", "running") if engine.live_restore else ())):
-        assert await pair.printed(jobs.of[state], "done")
-        assert not await pair.printed(jobs.of[state], OUTPUT_UNSEEN)
+    assert {state: await pair.ends(job_id) for state, job_id in jobs.of.items()} == of(jobs, expected)
+    for state, job_id in jobs.of.items():
+        assert bool(await pair.printed(job_id, "done")) == (expected[state] is BY_ITSELF)
+        assert not await pair.printed(job_id, OUTPUT_UNSEEN)
     await pair.nothing_stays()
     await wait_for(lambda: not pair.provider.services.device.hindrance)
 
@@ -150,7 +119,7 @@ async def test_an_engine_that_stays_away_is_the_providers_fault(
     engine: OwnEngine, pair: DockerPair, jobs: JobsInStates, outage: Outage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once its grace is over. What it goes on running meanwhile is removed when it is back."""
-    await jobs.start(*STATES)
+    await jobs.start(*chosen(engine, outage, *STATES))
     assert await jobs.are_there()
     await asyncio.to_thread(outage, engine)
     monkeypatch.setattr(run_containers, "ENGINE_GRACE_SECONDS", 1.0)
@@ -162,11 +131,8 @@ async def test_an_engine_that_stays_away_is_the_providers_fault(
         await asyncio.to_thread(engine.start)
     if not engine.live_restore and outage is OwnEngine.stop:  # it told of the ends that it made before it went
         assert ends.pop("running") in (away, BY_THE_ENGINE)
-    assert ends == dict.fromkeys(ends, away) | {
-        "stopping": TERMINATED,
-        "sealing": BY_ITSELF,
-        "over": BY_ITSELF,
-    }
+    ended = {"stopping": TERMINATED, "sealing": BY_ITSELF, "over": BY_ITSELF}
+    assert ends == dict.fromkeys(ends, away) | of(jobs, ended)
     await pair.nothing_stays()
     await wait_for(lambda: not pair.provider.services.device.hindrance)
 
@@ -175,7 +141,7 @@ async def test_an_engine_that_stays_away_is_the_providers_fault(
 async def test_an_engine_that_comes_back_before_the_dms_does(
     engine: OwnEngine, pair: DockerPair, jobs: JobsInStates, outage: Outage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await jobs.start("created", "starting", "running", "stopping", "sealing", "over")
+    await jobs.start(*(("created", *RUNNING, "sealing", "over") if EVERY_CELL else RUNNING))
     assert await jobs.are_there()
     await pair.provider.close()
     await asyncio.to_thread(outage, engine)
@@ -187,7 +153,7 @@ async def test_an_engine_that_comes_back_before_the_dms_does(
         for state in ("starting", "running"):
             await jobs.tell(state)
     lost = BY_THE_ENGINE if outage is OwnEngine.stop else FROM_OUTSIDE  # a signal of nobody knows whom
-    assert {state: await pair.ends(job_id) for state, job_id in jobs.of.items()} == {
+    expected = {
         "created": BY_ITSELF,
         "starting": BY_ITSELF if engine.live_restore else lost,
         "running": BY_ITSELF if engine.live_restore else lost,
@@ -195,4 +161,5 @@ async def test_an_engine_that_comes_back_before_the_dms_does(
         "sealing": BY_ITSELF,
         "over": BY_ITSELF,
     }
+    assert {state: await pair.ends(job_id) for state, job_id in jobs.of.items()} == of(jobs, expected)
     await pair.nothing_stays()

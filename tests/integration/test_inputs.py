@@ -8,14 +8,17 @@ import io
 import re
 import tarfile
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dms.application.files import disk_patience
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.event import Event
 from dms.domain.inputs import Input
+from tests.fixtures.disks import own_disk, resize
 from tests.fixtures.jobs import until
 from tests.fixtures.provider import accepted, ask, docker_provider, end_of, output_of
 from tests.fixtures.web_server import (
@@ -49,11 +52,21 @@ async def server() -> AsyncIterator[WebServer]:
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    """Inputs may have 4 MiB, and 5 s that they do not come."""
-    async with docker_provider(
-        tmp_path, input_networks=("127.0.0.1",), input_max_mb=4, input_patience=5.0, input_cache_mb=3
-    ) as made:
+    async with provider(tmp_path) as made:
         yield made
+
+
+def provider(folder: Path) -> AbstractAsyncContextManager[Node]:
+    """Inputs may have 4 MiB, and 5 s that they do not come."""
+    return docker_provider(folder, input_networks=("127.0.0.1",), input_max_mb=4, input_patience=5.0, input_cache_mb=3)
+
+
+@pytest.fixture
+async def on_full_disk(tmp_path: Path) -> AsyncIterator[tuple[Node, Path]]:
+    """A node, and the disk that inputs lie on."""
+    with own_disk(tmp_path / "inputs", "2m") as disk:
+        async with provider(tmp_path) as made:
+            yield made, disk
 
 
 async def events(node: Node, job_id: str, *kinds: type[Event]) -> list[Any]:
@@ -146,6 +159,35 @@ async def test_a_part_that_is_wrong_is_fetched_anew_from_its_first_byte(node: No
     server.answers["/data"] = in_turn(broken_after(b"x" * len(DATA), 700_000, ""), content(DATA, ""))
     assert await run(node, server, Input(url=server.url("/data"), sha256=SHA256)) == (Fault.NONE, SHA256)
     assert [asked.begins for asked in server.asked] == [0, 700_000, 0]
+
+
+async def test_a_disk_that_is_full_for_a_while_is_waited_for(
+    on_full_disk: tuple[Node, Path], server: WebServer
+) -> None:
+    node, disk = on_full_disk
+    server.answers["/data"] = content(DATA)
+    running = asyncio.create_task(run(node, server, Input(url=server.url("/data"), sha256=SHA256)))
+
+    async def tried_again() -> bool | None:
+        return len(server.asked) > 1 or None
+
+    await until(tried_again)
+    await asyncio.to_thread(resize, disk, "200m")
+    assert await running == (Fault.NONE, SHA256)
+
+
+async def test_a_disk_that_stays_full_is_the_providers_fault(
+    on_full_disk: tuple[Node, Path], server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, _ = on_full_disk
+    monkeypatch.setattr(disk_patience, "DISK_SECONDS", 0.0)
+    server.answers["/data"] = content(DATA)
+    job_id = await accepted(node, SUM, inputs=(Input(url=server.url("/data"), sha256=SHA256),))
+    fault, reason = await end_of(node, job_id)
+    assert fault is Fault.PROVIDER
+    assert "input 1, data: this provider can't store it: The disk is too full" in reason
+    (failed,) = await events(node, job_id, Deployment.InputFailed)
+    assert failed.reason in reason
 
 
 async def test_inputs_are_cached_by_digest_for_who_asks_for_the_same(node: Node, server: WebServer) -> None:

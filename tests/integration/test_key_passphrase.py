@@ -220,7 +220,7 @@ def test_the_command_encrypts_changes_and_decrypts_and_a_start_without_it_is_ref
     wrong = nunet(tmp_path, "key", "decrypt", "--passphrase-file", str(first))
     assert (wrong.returncode, key.read_bytes()) == (2, text)
     done = nunet(tmp_path, "key", "decrypt", "--passphrase-file", str(second))
-    assert (done.returncode, "is not encrypted any more" in done.stderr) == (0, True)
+    assert (done.returncode, "is no longer encrypted" in done.stderr) == (0, True)
     assert Identity.load_or_create(key).peer_id == peer_id
     assert all(word not in done.stdout + done.stderr for word in (SECRET.decode(), "another one"))
 

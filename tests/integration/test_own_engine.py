@@ -18,12 +18,12 @@ from dms.adapters.executors.gateways import GatewaySettings
 from dms.domain.network import Network
 from tests.fixtures.docker_pair import DockerPair
 from tests.fixtures.engine import OwnEngine, own_engine
+from tests.fixtures.engine_jobs import api, containers, jobs, pair, places, registry
 from tests.fixtures.jobs import NODE, ended, file_in, launch, packed, read_all, shell_spec, texts
 from tests.fixtures.jobs_in_states import BY_ITSELF, JobsInStates
 from tests.fixtures.provider import LIMITS
-from tests.integration.test_engine_ends import api, jobs, pair, places, registry
 
-__all__ = ["api", "jobs", "pair", "places", "registry"]
+__all__ = ["api", "containers", "jobs", "pair", "places", "registry"]
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 

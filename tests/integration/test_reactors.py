@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -150,6 +151,18 @@ async def test_a_disk_that_takes_nothing_is_waited_for_and_told(world: World, mo
     assert (len(world.checked), check.given_up) == (2 * MOST_FAULTS + 1, [])
     assert told == [str(full), str(wrapped)] * MOST_FAULTS
     await wait_for(lambda: not world.writes.troubles)
+
+
+async def test_a_disk_that_works_again_is_no_trouble_while_something_else_is_away(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    await world.start()
+    world.trouble = [OSError(errno.ENOSPC, "No space left on device"), *[Unavailable("no peer")] * 100_000]
+    await world.log.save(await paid_job(world.log))
+    await wait_for(lambda: "can be written again" in caplog.text)
+    assert not world.writes.troubles
+    assert world.trouble, "it still waits for the peer"
 
 
 async def test_it_hears_of_what_happens_while_it_works(world: World) -> None:

@@ -31,7 +31,7 @@ from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import REQUEST, LonelyNetwork, Node, now_us, running_node
 
 JOBS, SEQUENCES, STEPS = 3, 60, 12
-HASHES = ("ab01", "ab02"), 40, 12
+HASHES = ("ab01", "ab02")
 STATUSES = ("success", "success", "success", "pending", "error", "SUCCESS")
 HARMFUL = "javascript:alert(document.cookie)//"
 

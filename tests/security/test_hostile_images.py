@@ -105,6 +105,12 @@ def test_each_has_the_one_profile(hostile: Run) -> None:
         assert (host["Privileged"], host["CapDrop"], host["CapAdd"]) == (False, ["ALL"], None), name
         assert host["SecurityOpt"] == ["no-new-privileges:true", f"seccomp={seccomp_profile()}"], name
         assert (host["NetworkMode"], host["IpcMode"], host["PidMode"]) == ("none", "private", ""), name
+        assert (host["UTSMode"], host["UsernsMode"], host["CgroupParent"]) == ("", "", ""), name
+        assert (host["PortBindings"] or {}, host["RestartPolicy"]["Name"]) == ({}, "no"), name
+        assert {mount.get("Propagation") or "private" for mount in one.inspected["Mounts"]} <= {
+            "private",
+            "rprivate",
+        }, name
         assert (host["Devices"] or [], host["DeviceRequests"] or []) == ([], []), name
         assert host["Memory"] == host["MemorySwap"] == asked[name] * MIB, name
         assert host["PidsLimit"] == 512, name

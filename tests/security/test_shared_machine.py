@@ -44,7 +44,10 @@ async def both(tmp_path_factory: pytest.TempPathFactory, nats: NatsServer) -> As
     ):
         await subscriber.subscribe(">", cb=hear)
         body = request_body("sleep 1; echo canary-output; echo canary-errors >&2 # canary-script")
-        body["params"] |= {"secret_env": {"KEY": SECRET}, "env": {"PLACE": "canary-env"}}
+        body["params"] |= {
+            "secret_env": {"KEY": SECRET}, "env": {"PLACE": "canary-env"}, "packages": ["canary-package"],
+            "results": ["canary-results/*"],
+        }  # fmt: skip
         quote = await sp.post("/run/request-service", body)
         follower = Follower(sp, quote["job_id"])
         async with websockets.connect(f"ws://127.0.0.1:{sp.rest_port}/api/v1/run/deploy") as socket:

@@ -1,4 +1,4 @@
-"""REST of what the DMS finds about its own machine."""
+"""REST: what the DMS finds about its own machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CheckRow(Struct, frozen=True, kw_only=True):
     name: Annotated[str, Meta(description="what was looked at")]
     state: Annotated[str, Meta(description="passed, warning, failed or unknown")]
     found: Annotated[str, Meta(description="what there is")]
-    advice: Annotated[str, Meta(description="what to do about it; empty for nothing")]
+    advice: Annotated[str, Meta(description="what to do about it; empty if nothing")]
     required: Annotated[bool, Meta(description="whether peers' jobs are refused while it fails")]
 
 
@@ -28,7 +28,7 @@ class ExaminationAnswer(Struct, frozen=True, kw_only=True):
     """What the DMS finds about its own machine."""
 
     verdict: Annotated[str, Meta(description="the worst state of all rows")]
-    trouble: Annotated[str, Meta(description="why no job of a peer is taken for it; empty when they are")]
+    trouble: Annotated[str, Meta(description="why no peer's job is taken because of it; empty if they are taken")]
     engine: Annotated[str, Meta(description="the container engine and its version")]
     sandbox: Annotated[list[CheckRow], Meta(description="what a test container tried from inside")]
     machine: Annotated[list[CheckRow], Meta(description="clock, disks, open files, engine, versions, keys, addresses")]
@@ -65,20 +65,20 @@ _EXAMPLE: dict[str, Any] = {
          "required": True},
     ],
     "machine": [
-        {"name": "clock", "state": "warning", "found": "nothing keeps it right, as far as the kernel knows",
-         "advice": "let it be set from the network: timedatectl set-ntp true", "required": False},
+        {"name": "clock", "state": "warning", "found": "not synchronised, according to the kernel",
+         "advice": "synchronise it over the network: timedatectl set-ntp true", "required": False},
     ],
 }  # fmt: skip
 ROUTES = (
     Route(
         "GET", "/device/doctor", last, "What was found about this machine.", answer=ExaminationAnswer,
         answer_example=_EXAMPLE, tags=("device",), needs=Need.SEE_PROVIDER,
-        description="The sandbox as it was tried last, none before the machine is onboarded; the rest as it is now.",
+        description="The sandbox as it was tried last (nothing before the machine is onboarded), the rest as of now.",
     ),
     Route(
         "POST", "/device/doctor", examine, "Examine this machine.", answer=ExaminationAnswer,
         answer_example=_EXAMPLE, tags=("device",), needs=Need.STEER_PROVIDER,
-        description="A test container tries the sandbox of jobs from inside, which takes a second or two. What it "
-        "finds is recorded where that is news and the machine is onboarded.",
+        description="A test container tries the sandbox of jobs from inside, which takes a second or two. A new "
+        "result is recorded if the machine is onboarded.",
     ),
 )  # fmt: skip

@@ -107,7 +107,7 @@ class CheckpointFiles:
         """Keeps a received archive for a job that goes on from it, also when a newer one replaces it.
         Raises InvalidInput when it is gone, Unavailable."""
         target = self.resume_out(job_id)
-        with _readable(source):
+        with _readable(source, "kept for the job"):
             share(source, target)  # before the log says that it is there
             size, sha256 = digest(target)
         return ResumeFrom(name=source.name, size_bytes=size, sha256=sha256)
@@ -138,13 +138,13 @@ class CheckpointFiles:
 
 
 @contextmanager
-def _readable(source: Path) -> Iterator[None]:
+def _readable(source: Path, done: str = "read") -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
         raise InvalidInput(f"checkpoint {source.name} is not there any more") from error
     except OSError as error:
-        raise Unavailable(f"checkpoint {source.name} can't be read: {error.strerror}") from error
+        raise Unavailable(f"checkpoint {source.name} can't be {done}: {error.strerror}") from error
 
 
 def digest(path: Path) -> tuple[int, str]:

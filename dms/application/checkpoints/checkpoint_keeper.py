@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from dms.application.checkpoints.checkpoint_files import CheckpointFiles
 from dms.application.deadlines import Deadlines
+from dms.application.files.disk_patience import DiskPatience
 from dms.application.files.file_exchange import FileExchange, FileRef
 from dms.application.loops import Loop, Loops
 from dms.application.network.messages import CHECKPOINT, CheckpointNote, CheckpointNoted, decode_request, encode
@@ -30,6 +31,7 @@ from dms.domain.deployment import Deployment
 from dms.errors import (
     ArchiveRefused,
     Conflict,
+    DiskTrouble,
     DmsError,
     ExecutionError,
     ExecutorUnavailable,
@@ -95,6 +97,7 @@ class CheckpointKeeper:
         self._read_at: dict[str, float] = {}  # job id -> when its owner last read, on the monotonic clock
         self._loops = loops or Loops()
         self._tidying: Loop | None = None
+        self._patience = DiskPatience()
 
     def serve(self, network: PeerNetwork) -> None:
         self._exchange.serve(KIND, self._resolve, self._served)
@@ -207,13 +210,14 @@ class CheckpointKeeper:
 
     async def restore(self, deployment: Deployment, spec: ExecutionSpec) -> None:
         """Fetches the checkpoint from the owner and fills the workspace with it, once. Raises ExecutionError
-        (not to be had, refused, does not fit), ExecutorUnavailable."""
+        (not to be had, refused, does not fit), ExecutorUnavailable, DiskTrouble."""
         resume = deployment.resume
         if resume is None:
             return
         archive = self._files.resume_in(deployment.key)
         if not (deployment.restored and archive.exists()):
-            await self._fetch(deployment, resume, archive)
+            with self._patience.of(deployment.key):
+                await self._fetch(deployment, resume, archive)
         await self._executor.fill(spec, archive, self._times.max_bytes)
         if deployment.restored or deployment.ended:
             return
@@ -234,7 +238,7 @@ class CheckpointKeeper:
                 await self._exchange.fetch(deployment.service_provider, ref, into)
         except TimeoutError as error:
             raise ExecutionError(f"the checkpoint {resume.name!r} did not come within {limit:.0f} s") from error
-        except LogUnavailable:
+        except (LogUnavailable, DiskTrouble):
             raise
         except Conflict as error:
             raise ExecutorUnavailable(f"the checkpoint {resume.name!r} is not here yet: {error}") from error
@@ -243,6 +247,7 @@ class CheckpointKeeper:
 
     def forget(self, job_id: str) -> None:
         """What a job that is over began with."""
+        self._patience.forget(job_id)
         self._files.drop(self._files.resume_in(job_id))
 
     # --- deleting -----------------------------------------------------------------------------------

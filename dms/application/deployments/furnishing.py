@@ -22,7 +22,7 @@ class Furnishing:
         return self._checkpoints.refusal(deployment.resume, wanted=wanted) or self._inputs.refusal(request)
 
     async def furnish(self, deployment: Deployment, spec: ExecutionSpec) -> None:
-        """Safe to repeat: what is there stays. Raises ExecutionError, ExecutorUnavailable."""
+        """Safe to repeat: what is there stays. Raises ExecutionError, ExecutorUnavailable, DiskTrouble."""
         await self._checkpoints.restore(deployment, spec)
         await self._inputs.provide(deployment, spec)
 

@@ -1,4 +1,4 @@
-"""Examines this machine: what keeps jobs in, and what a DMS needs of its clock, disks, engine and keys."""
+"""Examines this machine: the sandbox of jobs, and what a DMS needs of the clock, disks, engine and keys."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from dms.errors import ExecutionError, ExecutorUnavailable
 
 
 class Examination(Struct, frozen=True, kw_only=True):
-    """verdict: the worst of all rows. trouble: why no job of a peer is taken for it; empty when they are. sandbox: what
-    was tried from inside of a container; machine: the rest."""
+    """verdict: the worst state of all rows. trouble: why no peer's job is taken because of it; empty if they are taken.
+    sandbox: what was tried from inside a container; machine: the rest."""
 
     verdict: str
     trouble: str
@@ -28,8 +28,7 @@ class Examination(Struct, frozen=True, kw_only=True):
 
 
 class Doctor:
-    """addresses: of this node, multiaddrs; None: it
-    is not in the network. now: Unix time in microseconds."""
+    """addresses: this node's multiaddrs; None when it is not in the network. now: Unix time, microseconds."""
 
     def __init__(
         self,
@@ -43,7 +42,7 @@ class Doctor:
         self._addresses, self._now = addresses, now
 
     async def examine(self) -> Examination:
-        """Takes seconds: the sandbox is tried anew. An engine that is away is a row."""
+        """Tries the sandbox anew, which takes seconds. An engine that is away gets a row, not an error."""
         try:
             trial = await self._sandbox.trial()
         except ExecutorUnavailable:
@@ -51,7 +50,7 @@ class Doctor:
         return await self._examined(trial)
 
     async def last(self) -> Examination:
-        """The sandbox as it was tried last; the rest as it is."""
+        """The sandbox as it was tried last, the rest as it is now."""
         return await self._examined(self._sandbox.known)
 
     async def _examined(self, trial: SandboxTrial) -> Examination:

@@ -133,7 +133,7 @@ class EngineWatch:
             await self._sweep_again()
 
     async def _see_workspaces(self) -> None:
-        """Of an engine that is away, what was seen stands: it runs no job meanwhile."""
+        """While the engine is away, what was seen last counts: no job runs then."""
         try:
             trouble = await self._executor.workspace_trouble()
         except (ExecutorUnavailable, NotFound) as error:

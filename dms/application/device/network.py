@@ -67,7 +67,7 @@ class NetworkWatch:
             await self._try()
 
     async def _try(self) -> None:
-        """Of an engine that is away, what is recorded stands: it runs no job meanwhile."""
+        """While the engine is away, what was recorded last counts: no job runs then."""
         if not self._device.state.onboarded:
             return
         try:

@@ -1,5 +1,5 @@
-"""What keeps jobs in on this machine: tried from inside of a test container, at each start of a machine that is
-onboarded, when its engine comes back or is another one, on demand, and again now and then while something fails."""
+"""The sandbox of jobs on this machine, tried from inside a test container: at each start of an onboarded machine, when
+its engine comes back or is a different one, on demand, and again now and then while something fails."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRY_LOOKS = (1, 30)  # from one try to the next while something fails: at first,
 
 
 class SandboxWatch:
-    """Records in the device's state what a try found. tell: called when that is news."""
+    """Records what a try found in the device's state. tell: called when that is news."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class SandboxWatch:
         self._running: list[Loop] = []
 
     async def start(self) -> None:
-        """Nobody waits for a try: what the log says of it stands until then."""
+        """Nobody waits for a try: until it is done, what the log says counts."""
         self._owed.set()
         self._running = [
             self._loops.start("sandbox of a machine just onboarded", self._follow),
@@ -67,8 +67,8 @@ class SandboxWatch:
         self._owed.set()
 
     async def trial(self) -> SandboxTrial:
-        """A new one; callers at the same time share it. Of a machine that is onboarded what it found is recorded, where
-        that is news. Raises ExecutorUnavailable, LogUnavailable."""
+        """Tries it anew; callers at the same time share one try. On an onboarded machine a new result is
+        recorded. Raises ExecutorUnavailable, LogUnavailable."""
         if self._trying is None or self._trying.done():
             self._trying = asyncio.create_task(self._try(), name="sandbox trial")
         return await asyncio.shield(self._trying)
@@ -89,7 +89,7 @@ class SandboxWatch:
                 self._owed.set()
 
     async def _try_when_owed(self) -> None:
-        """Of an engine that is away, what is recorded stands: it runs no job meanwhile."""
+        """While the engine is away, what was recorded last counts: no job runs then."""
         while True:
             await self._owed.wait()
             self._owed.clear()
@@ -124,7 +124,7 @@ class SandboxWatch:
 
 
 class LoneSandbox:
-    """Of a DMS that does not run: nothing is known of it, and nothing is recorded."""
+    """For a DMS that does not run: nothing is known beforehand, and nothing is recorded."""
 
     known = SandboxTrial()
 

@@ -17,11 +17,11 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from dms.application.files.file_parts import DiskTrouble, PartFile, digest_of, read_pieces
+from dms.application.files.file_parts import PartFile, digest_of, read_pieces
 from dms.application.network.messages import decode_request, encode
 from dms.application.ports.peers import PeerNetwork
 from dms.backoff import Backoff
-from dms.errors import Conflict, NotFound, PeerMisbehaved, PeerUnreachable, Unavailable
+from dms.errors import Conflict, DiskTrouble, NotFound, PeerMisbehaved, PeerUnreachable, Unavailable
 
 log = logging.getLogger(__name__)
 

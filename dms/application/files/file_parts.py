@@ -15,16 +15,12 @@ from pathlib import Path
 from typing import Self
 
 from dms.disk import private, publish
-from dms.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
+from dms.errors import Conflict, DiskTrouble, Forbidden, InvalidInput, NotFound
 
 PIECE_BYTES = 192 * 1024  # with its frame, below the longest frame; bigger ones are quicker
 READ_BYTES = 5 * PIECE_BYTES
 SPARE_BYTES = 64 << 20  # of the disk, left for the event log and others
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # O_NONBLOCK: a FIFO must not hold us
-
-
-class DiskTrouble(Unavailable):
-    """Our own disk is full or broken: no peer's fault, and no reason to ask it again."""
 
 
 def open_regular(path: Path) -> int:
@@ -127,7 +123,7 @@ class PartFile:
         if free < missing:
             raise DiskTrouble(
                 f"The disk is too full for {self._into.name}: {missing} bytes are missing of it, {max(0, free)} fit. "
-                "Make room; it goes on from there."
+                "Make room on it."
             )
 
     async def append(self, data: bytes | bytearray) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dms.application.files.file_exchange import FileExchange, FileRef
-from dms.application.files.file_parts import DiskTrouble
 from dms.application.files.transfers import ASK_SECONDS, KIND, Transfers
 from dms.application.files.user_files import Inbox
 from dms.application.loops import said
@@ -25,6 +24,7 @@ from dms.domain.run_time import Instant
 from dms.domain.transfer import Direction, Transfer, TransferState
 from dms.errors import (
     Conflict,
+    DiskTrouble,
     DmsError,
     Forbidden,
     InvalidInput,

@@ -12,18 +12,18 @@ from pathlib import Path
 from msgspec import Struct
 
 from dms.application.files.file_exchange import FileExchange, FileRef
-from dms.application.files.file_parts import DiskTrouble, PartFile, digest_of
+from dms.application.files.file_parts import PartFile, digest_of
 from dms.application.inputs.input_files import InputFiles
 from dms.application.ports.web import Web, WebFile, WebTrouble
 from dms.backoff import Backoff
 from dms.domain.inputs import Input
 from dms.errors import (
     Conflict,
+    DiskTrouble,
     DmsError,
     InputRefused,
     InputUnavailable,
     LogUnavailable,
-    NoPlaceForInput,
     Unavailable,
 )
 
@@ -62,21 +62,18 @@ class InputFetcher:
     async def fetch(self, wanted: Input, peer_id: str, ref_id: str, into: Path, most_bytes: int) -> Fetched:
         """peer_id: who asked for it, and has it where it is a file. ref_id: its name there. Safe to repeat: goes on
         with what is there. Raises InputRefused (not there, another digest, too large: the requester's fault),
-        InputUnavailable (it did not come in time), NoPlaceForInput (our disk)."""
+        InputUnavailable (it did not come in time), DiskTrouble and the OSError of a disk (ours)."""
         source = wanted.source(peer_id)
         if (found := await self._here(wanted, source, into)) is not None:
             check_size(found.size_bytes, most_bytes)
             return found
-        try:
-            if wanted.is_file:
-                await self._fetch_from_peer(wanted, peer_id, ref_id, into)
-            else:
-                await self._fetch_from_web(wanted, into, most_bytes)
-            found = await _measured(into)
-            if wanted.sha256:
-                await asyncio.to_thread(self._files.cache, source, wanted.sha256, into)
-        except DiskTrouble as error:
-            raise NoPlaceForInput(f"this provider can't store it: {error}") from error
+        if wanted.is_file:
+            await self._fetch_from_peer(wanted, peer_id, ref_id, into)
+        else:
+            await self._fetch_from_web(wanted, into, most_bytes)
+        found = await _measured(into)
+        if wanted.sha256:
+            await asyncio.to_thread(self._files.cache, source, wanted.sha256, into)
         return found
 
     async def _here(self, wanted: Input, source: str, into: Path) -> Fetched | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from dms.application.files.disk_patience import DiskPatience
 from dms.application.inputs.input_fetcher import MIB, Fetched, InputFetcher
 from dms.application.inputs.input_files import InputFiles
 from dms.application.ports.event_log import EventLog
@@ -32,7 +33,7 @@ class InputKeeper:
     ) -> None:
         """max_bytes: of all inputs of one job together."""
         self._log, self._executor, self._web, self._fetcher = log, executor, web, fetcher
-        self._files, self._max_bytes = files, max_bytes
+        self._files, self._max_bytes, self._patience = files, max_bytes, DiskPatience()
         self._provided = set[str]()  # ids of jobs; only spares work
 
     def refusal(self, request: ServiceRequest) -> str:
@@ -53,7 +54,7 @@ class InputKeeper:
         return ""
 
     async def provide(self, deployment: Deployment, spec: ExecutionSpec) -> None:
-        """All that the request lists, in its order. Raises ExecutionError, ExecutorUnavailable."""
+        """All that the request lists, in its order. Raises ExecutionError, ExecutorUnavailable, DiskTrouble."""
         inputs = deployment.request.params.inputs if deployment.request else ()
         job_id = deployment.key
         if not inputs or job_id in self._provided:
@@ -92,8 +93,10 @@ class InputKeeper:
 
     async def _fetch(self, deployment: Deployment, number: int, wanted: Input, most_bytes: int) -> Fetched:
         job_id = deployment.key
-        into = await asyncio.to_thread(self._files.place, job_id, number)
-        return await self._fetcher.fetch(wanted, deployment.service_provider, f"{job_id}/{number}", into, most_bytes)
+        with self._patience.of(job_id):
+            into = await asyncio.to_thread(self._files.place, job_id, number)
+            name = f"{job_id}/{number}"
+            return await self._fetcher.fetch(wanted, deployment.service_provider, name, into, most_bytes)
 
     def _most(self, spec: ExecutionSpec, wanted: Input, left: int) -> int:
         """What an archive holds is bounded where it is unpacked."""
@@ -109,6 +112,7 @@ class InputKeeper:
     async def forget(self, job_id: str) -> None:
         """What a job that runs, or is over, needs no more: its workspace has it."""
         self._provided.discard(job_id)
+        self._patience.forget(job_id)
         await asyncio.to_thread(self._files.forget, job_id)
 
     async def tidy(self) -> None:

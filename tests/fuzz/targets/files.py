@@ -7,6 +7,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+import httpx
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -19,6 +20,7 @@ from dms.adapters.eventlog import segments, sqlite_scan
 from dms.adapters.eventlog.archive_reader import Archived
 from dms.adapters.eventlog.keyring import Keyring, KeyRow
 from dms.adapters.eventlog.segments import Block
+from dms.adapters.executors.engine import engine_address
 from dms.adapters.funding import ledger
 from dms.adapters.funding.rpc import EthereumRpc, _address
 from dms.adapters.heads.file import read_heads
@@ -126,8 +128,6 @@ def policy(data: bytes) -> None:
 
 
 def engine_url(data: bytes) -> None:
-    from dms.adapters.executors.engine import engine_address
-
     engine_address(data.decode("utf-8", "replace"))
 
 
@@ -196,7 +196,6 @@ def nats_answer(data: bytes) -> None:
 
 def chain(data: bytes) -> None:
     """A node's answer to each question."""
-    import httpx
 
     class Answer:
         status_code = 200

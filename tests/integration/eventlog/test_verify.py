@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -118,3 +119,47 @@ def test_a_log_whose_last_hash_is_no_hash_is_not_written_on(database: Path) -> N
         SQLiteEventLog(database)
     tamper(database, "UPDATE event SET hash = x'00' WHERE position = 12")
     SQLiteEventLog(database).recorder.close()  # the refused one let go of the file
+
+
+# --- at random -----------------------------------------------------------------------------------------
+RANDOM_EDITS = 1000
+
+
+def flip(connection: sqlite3.Connection, rng: random.Random, position: int) -> None:
+    column = rng.choice(["data", "hash", "id", "correlation"])
+    (value,) = connection.execute(f"SELECT {column} FROM event WHERE position = ?", (position,)).fetchone()
+    edited = bytearray(value)
+    edited[rng.randrange(len(edited))] ^= 1 << rng.randrange(8)
+    connection.execute(f"UPDATE event SET {column} = ? WHERE position = ?", (bytes(edited), position))
+
+
+def put_anothers(connection: sqlite3.Connection, rng: random.Random, position: int) -> None:
+    """What was decided at another time, or of another job."""
+    (own,) = connection.execute("SELECT data FROM event WHERE position = ?", (position,)).fetchone()
+    others = connection.execute("SELECT data FROM event WHERE data != ?", (own,)).fetchall()
+    connection.execute("UPDATE event SET data = ? WHERE position = ?", (*rng.choice(others), position))
+
+
+def swap(connection: sqlite3.Connection, _: random.Random, position: int) -> None:
+    for old, new in ((position, -1), (position + 1, position), (-1, position + 1)):
+        connection.execute("UPDATE event SET position = ? WHERE position = ?", (new, old))
+
+
+def cut_out(connection: sqlite3.Connection, _: random.Random, position: int) -> None:
+    connection.execute("DELETE FROM event WHERE position = ?", (position,))
+
+
+@pytest.mark.slow
+def test_a_thousand_edits_at_random_are_each_found_at_the_first_position_that_was_touched(
+    database: Path, tmp_path: Path
+) -> None:
+    rng, whole, copy = random.Random(20261129), database.read_bytes(), tmp_path / "copy.db"
+    for _ in range(RANDOM_EDITS):
+        edit, position = rng.choice([flip, put_anothers, swap, cut_out]), rng.randint(1, 11)
+        copy.write_bytes(whole)
+        with closing(sqlite3.connect(copy)) as connection, connection:
+            edit(connection, rng, position)
+        with pytest.raises(LogCorrupt, match=rf"position {position} "):
+            list(verify(copy))
+        for rest in ("-wal", "-shm"):
+            copy.with_name(f"copy.db{rest}").unlink(missing_ok=True)

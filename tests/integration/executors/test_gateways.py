@@ -469,7 +469,7 @@ async def test_a_try_that_a_crash_cut_off_is_removed_and_one_that_runs_is_not(
 
 
 async def test_a_try_that_nobody_waits_for_any_more_leaves_nothing_behind(world: World, api: APIClient) -> None:
-    """As when the DMS stops: whoever waited is cancelled until he ends, and then the executor is closed."""
+    """As when the DMS stops: whoever waited is cancelled until it ends, and then the executor is closed."""
     async with gated(world) as executor:
         for begun in (lambda: executor._trial.running, lambda: trials(api)):
             trying = asyncio.create_task(executor.try_network())

@@ -20,6 +20,7 @@ from dms.adapters.http import routes
 from dms.application.records.cloudevents import CloudEvent
 from dms.domain.device import Device
 from dms.domain.directory import Provider
+from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import ADDRESS, PROVIDER, Node, running_node
 
 API = "/api/v1"
@@ -236,7 +237,7 @@ async def test_a_reader_too_slow_is_told_where_to_go_on(node: Node, monkeypatch:
     await node.log.save(device)
     async with node.connect("?after=0", path=WS) as ws:
         ws.transport.pause_reading()
-        await asyncio.sleep(1.0)  # the server's patience, not ours
+        await wait_for(lambda: not any(one.socket and one.socket.open for one in node.connections))  # it gave up
         ws.transport.resume_reading()
         last = [json.loads(message)["position"] async for message in closed_at_last(ws)][-1]
     assert ws.close_code == 1013

@@ -74,6 +74,15 @@ async def caught_up(relay: NatsRelay, log: SQLiteEventLog, seconds: float = 120)
     await wait_for(lambda: relay.status.state == "connected" and relay.status.position == log.head, seconds)
 
 
+@asynccontextmanager
+async def relayed(log: SQLiteEventLog, url: str, folder: Path, jobs: int) -> AsyncIterator[NatsRelay]:
+    """A relay that has sent so many new jobs."""
+    async with relaying(log, url, folder) as relay:
+        await append(log, jobs)
+        await caught_up(relay, log)
+        yield relay
+
+
 def positions(messages: list[dict[str, Any]], peer: str = PEER) -> list[int]:
     return [m["position"] for m in messages if m["source"].endswith(f":{peer}")]
 
@@ -130,9 +139,7 @@ async def test_a_nats_that_has_no_room_is_told_and_gets_all_once_it_has(
     log: SQLiteEventLog, server: NatsServer, tmp_path: Path
 ) -> None:
     """Its stream takes no more, and drops nothing for what is new: as when its disk is full."""
-    async with relaying(log, server.url, tmp_path) as relay:
-        await append(log, 5)
-        await caught_up(relay, log)
+    async with relayed(log, server.url, tmp_path, 5) as relay:
         async with server.client() as client:
             stream = client.jetstream()
             config = (await stream.stream_info(STREAM)).config
@@ -149,9 +156,7 @@ async def test_a_nats_that_has_no_room_is_told_and_gets_all_once_it_has(
 
 
 async def test_a_nats_that_hangs_is_waited_for(log: SQLiteEventLog, server: NatsServer, tmp_path: Path) -> None:
-    async with relaying(log, server.url, tmp_path) as relay:
-        await append(log, 5)
-        await caught_up(relay, log)
+    async with relayed(log, server.url, tmp_path, 5) as relay:
         server.signal(signal.SIGSTOP)
         await append(log, 20)
         assert log.head == 25
@@ -173,9 +178,7 @@ async def test_nats_killed_again_and_again_loses_and_doubles_nothing(
             async for event in events:
                 seen.extend([event["position"]])
 
-    async with relaying(log, server.url, tmp_path) as relay:
-        await append(log, 1)
-        await caught_up(relay, log)
+    async with relayed(log, server.url, tmp_path, 1) as relay:
         reader = asyncio.create_task(follow())
         await wait_for(lambda: seen)
         for _ in range(6):
@@ -222,9 +225,7 @@ async def test_cut_connections_with_lost_answers_and_no_duplicate_window_double_
 async def test_nats_that_lost_its_data_gets_everything_again_from_the_beginning(
     log: SQLiteEventLog, server: NatsServer, tmp_path: Path
 ) -> None:
-    async with relaying(log, server.url, tmp_path) as relay:
-        await append(log, 200)
-        await caught_up(relay, log)
+    async with relayed(log, server.url, tmp_path, 200) as relay:
         server.kill9()
         server.wipe()
         await append(log, 50)
@@ -236,9 +237,7 @@ async def test_nats_that_lost_its_data_gets_everything_again_from_the_beginning(
 async def test_a_stream_deleted_under_the_relay_is_made_and_filled_again(
     log: SQLiteEventLog, server: NatsServer, tmp_path: Path
 ) -> None:
-    async with relaying(log, server.url, tmp_path) as relay:
-        await append(log, 100)
-        await caught_up(relay, log)
+    async with relayed(log, server.url, tmp_path, 100) as relay:
         async with server.client() as client:
             await client.jetstream().delete_stream(STREAM)
         async with asyncio.timeout(120):

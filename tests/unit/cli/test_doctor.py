@@ -36,7 +36,7 @@ def test_what_failed_is_the_exit_code_and_says_that_no_job_is_taken(tiny: TinyDm
     done = nunet("doctor", tiny=tiny)
     assert done.exit_code == 1
     assert "memory: swapoff" in done.stderr
-    assert "no job of a peer is taken: memory: four times" in done.stderr
+    assert "no peer's job is taken: memory: four times" in done.stderr
 
 
 def test_programs_get_the_whole_and_nothing_else(tiny: TinyDms) -> None:

@@ -9,7 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from dms.domain.check import CheckState, worst
-from dms.domain.device import Device
+from dms.domain.device import Capacity, Device
+from dms.domain.resources import Resources
 from dms.domain.sandbox import GVISOR, NAMES, START, Asked, Found, not_started, rows_of, trouble_of
 
 MIB = 1024 * 1024
@@ -132,9 +133,6 @@ def test_a_result_is_recorded_when_it_is_another_one_of_a_machine_that_is_onboar
 
 
 def _onboarded() -> Device.Onboarded:
-    from dms.domain.device import Capacity
-    from dms.domain.resources import Resources
-
     capacity = Capacity(cpu_mhz=8000, memory_mb=8000, cores=4)
     return Device.Onboarded(total=capacity, offered=Resources(), channel="nunet-test", payment_address="x")
 
