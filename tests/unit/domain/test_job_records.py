@@ -8,9 +8,10 @@ from dms.domain.checkpoint import ResumeFrom
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.event import Event
 from dms.domain.job import FundStatus, Job, Refusal
+from dms.domain.resources import Resources
 from dms.domain.run_time import Instant
 from dms.errors import Conflict, PeerMisbehaved
-from tests.fixtures.histories import START, new_job, paid, request, running_job, submitted_job
+from tests.fixtures.histories import MINUTE, START, Author, new_job, paid, request, running_job, submitted_job
 
 SHA = "ab" * 32
 AT = Instant("boot", 1, 2)
@@ -204,3 +205,57 @@ def test_a_job_of_which_no_attempt_failed_has_no_such_end() -> None:
     job = submitted_job()
     with pytest.raises(Conflict, match=f"^no attempt of job {job.key} has failed$"):
         job.not_repeated("nobody is left")
+
+
+# --- what follows from a provider's record ---------------------------------------------------------------
+AUTHOR = Author()
+BEGUN = (
+    Deployment.Requested(service_provider="s", request=request(), price="1"),
+    Deployment.Accepted(reserved=Resources()),
+    Deployment.ContainerCreated(container_id="c", executor="docker"),
+)
+
+
+def told(job: Job, *events: Event) -> None:
+    for event in events:
+        job.report_from_provider(AUTHOR.record(job.key, event, job.provider_version + 1), event, AT)
+
+
+@pytest.mark.parametrize(("stops_at", "started_at"), [(START, START - 3 * MINUTE), (3 * MINUTE, 0), (1, 0)])
+def test_a_start_is_recorded_with_both_clocks(stops_at: int, started_at: int) -> None:
+    job = submitted_job(minutes=3)
+    told(job, *BEGUN, Deployment.ContainerStarted(stops_at=stops_at))
+    assert news(job)[-1] == Job.DeploymentResponded(success=True, content="", started_at=started_at, at=AT)
+
+
+@pytest.mark.parametrize("ran", [False, True])
+def test_a_provider_s_failure_owes_the_price_back_unless_it_ran(ran: bool) -> None:
+    job = submitted_job()
+    told(job, *BEGUN, *([Deployment.ContainerStarted(stops_at=START)] if ran else []))
+    told(job, Deployment.Failed(reason="gone", fault=Fault.PROVIDER))
+    failed = news(job)[-1]
+    assert isinstance(failed, Job.Failed)
+    assert failed.refund is not ran
+
+
+def test_a_record_that_is_known_or_comes_too_late_changes_nothing() -> None:
+    job = submitted_job()
+    told(job, *BEGUN[:2])
+    news(job)
+    for version in (1, 2):
+        job.report_from_provider(AUTHOR.record(job.key, BEGUN[0], version), BEGUN[0])
+    assert news(job) == []
+    job.fail("over", Fault.REQUESTER)
+    news(job)
+    told(job, BEGUN[2])
+    assert news(job) == []
+
+
+def test_a_gap_is_told_with_the_version_that_was_expected() -> None:
+    job = submitted_job()
+    told(job, BEGUN[0])
+    expected = f"^job {job.key}: expected version 2 of its deployment, got version 3 of deployment-{job.key}$"
+    with pytest.raises(PeerMisbehaved, match=expected):
+        job.report_from_provider(AUTHOR.record(job.key, BEGUN[1], 3), BEGUN[1])
+    with pytest.raises(PeerMisbehaved, match=f"^job {job.key}: a checkpoint of a container that was never started$"):
+        told(job, archive())
