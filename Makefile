@@ -68,9 +68,9 @@ fuzz-decoders: ## decoders of outside input, coverage-guided (TARGETS, DECODER_R
 	@$(PY) -m tests.fuzz $(TARGETS) --runs $${DECODER_RUNS:-1000000} --seconds $${DECODER_SECONDS:-600} \
 		$(if $(DECODER_KEEP),--keep)
 
-mutants: ## changes to the domain's code that its tests should notice, by module (MUTANTS="dms.domain.reward*"; an hour)
+mutants: ## changes to the domain's code that its tests should notice, by module (MUTANTS="dms.domain.reward*", AGAIN=1)
 	@ops/setup.sh deep
-	@$(PY) -m ops.mutants $(MUTANTS)
+	@$(PY) -m ops.mutants $(if $(AGAIN),--again) $(MUTANTS)
 
 compiled: # the test modules, once: each worker of a new checkout would compile them for itself
 	@$(PY) -m pytest --collect-only -qq >/dev/null 2>&1 || true

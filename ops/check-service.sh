@@ -10,9 +10,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 [ "$(id -u)" -eq 0 ] || { echo "as root, please: it makes roots and namespaces" >&2; exit 1; }
-for tool in debootstrap systemd-nspawn nsenter dockerd docker iptables ip; do
+for tool in debootstrap systemd-nspawn nsenter dockerd docker iptables ip busybox; do
     command -v $tool >/dev/null || {
-        echo "$tool is missing: apt-get install debootstrap systemd-container docker.io iptables iproute2" >&2
+        echo "$tool is missing: apt-get install debootstrap systemd-container docker.io iptables iproute2 busybox-static" >&2
         exit 1
     }
 done
@@ -177,9 +177,10 @@ run_job() {
 run_with_internet() {
     step "a job that fetches from the internet"
     until_it gives internet
+    nsenter --net="/run/netns/$group" busybox wget -q -O - "http://$lan/" >/dev/null || fail "the LAN does not answer this machine either"
     requester job run --image "$image" --cpu 300 --ram 64 --time 5m --network internet --trust --wait -- \
-        "wget -q -O - http://model.example/model; wget -q -T 5 -O - http://$lan/ && echo LAN" >"$work/job.out" 2>"$work/job.err" \
-        || grep -q 'exit code 1' "$work/job.err" || { cat "$work/job.out" "$work/job.err" >&2; fail "the job"; }
+        "wget -q -O - http://model.example/model && ! wget -q -T 5 -O - http://$lan/" \
+        >"$work/job.out" 2>"$work/job.err" || { cat "$work/job.out" "$work/job.err" >&2; fail "the job"; }
     [ "$(tr -d '\r' <"$work/job.out")" = weights ] || { cat "$work/job.out" "$work/job.err" >&2; fail "it fetched something else"; }
 }
 
@@ -204,22 +205,28 @@ here() { # until they are, the files of the newest checkpoint are listed, and sa
 
 run_large() {
     step "$megabytes MB of results, their requester killed at half"
+    local folder=$root/var/lib/nunet-requester/received_results half=$((megabytes << 19)) size=0 before client
+    before=$(archives "$folder")
     requester job run --image "$image" --cpu 1000 --ram $((2 * megabytes + 200)) --time 10m --trust --wait -- \
         "cd /workspace; mkdir results; head -c $((megabytes << 20)) /dev/urandom >results/model; sha256sum results/model | cut -d' ' -f1" \
-        >"$work/large.out" 2>"$work/large.err" || { cat "$work/large.err" >&2; fail "the large job"; }
-    local size=0 half=$((megabytes << 19)) folder=$root/var/lib/nunet-requester/received_results
-    until [ "$size" -ge "$half" ] || [ "$(find "$folder" -maxdepth 1 -name '*.tar.gz' | wc -l)" -gt 1 ]; do
-        size=$(find "$folder" -name '*.part' -printf '%s\n' | sed -n 1p)
+        >"$work/large.out" 2>"$work/large.err" &
+    client=$!
+    until [ "$size" -ge "$half" ] || [ "$(archives "$folder")" -gt "$before" ]; do
+        size=$(find "$folder" -name '*.part' -printf '%s\n' 2>/dev/null | sed -n 1p)
         size=${size:-0}
+        kill -0 $client 2>/dev/null || ! grep -q '^error' "$work/large.err" || { cat "$work/large.err" >&2; fail "the large job"; }
     done
     within systemctl kill --kill-whom=main --signal=KILL nunet-requester
     step "killed with $size bytes of them here"
     [ "$size" -ge "$half" ] || fail "they had all come before"
+    wait $client || true # it may have been told the end before
     until_it here
     within sh -c 'cd /srv && nunet --config /etc/nunet/requester.json job results @last -d large'
     sha256sum "$root/srv/large/results/model"
-    [ "$(sha256sum <"$root/srv/large/results/model" | cut -d' ' -f1)" = "$(tr -d '\r\n' <"$work/large.out")" ] || fail "other bytes came back"
+    [ "$(sha256sum <"$root/srv/large/results/model" | cut -d' ' -f1)" = "$(requester job logs @last | tr -d '\r\n')" ] || fail "other bytes came back"
 }
+
+archives() { find "$1" -maxdepth 1 -name '*.tar.gz' 2>/dev/null | wc -l; }
 
 make_root
 of_this_release || { refused; exit; }

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 from _pytest.nodeid import NodeId
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from dms.process import GC_THRESHOLDS
 from tests.fixtures import known_sandbox, order
@@ -39,6 +39,10 @@ T = TypeVar("T")
 
 # No test measures time: the machine may be busy with something else.
 settings.register_profile("dms", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A mutant is noticed by few examples or by none, and nobody wants the smallest.
+settings.register_profile(
+    "mutants", settings.get_profile("dms"), max_examples=20, derandomize=True, phases=(Phase.explicit, Phase.generate)
+)
 settings.load_profile("dms")
 
 

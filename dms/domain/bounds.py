@@ -169,7 +169,7 @@ def tightened_inside(kind: Any) -> Any:
 
 def _with_default(kind: Any, plain: Any, own: list[Meta]) -> Any:
     """Its own bounds, and those of its kind where it has none."""
-    default = _DEFAULTS.get(get_origin(plain) or plain)
+    default = None if _has_fixed_length(plain) else _DEFAULTS.get(get_origin(plain) or plain)
     given = {name: value for meta in own for name, value in _bounds_of(meta).items()}
     if default is not None:
         for name, value in _bounds_of(default).items():
@@ -177,6 +177,10 @@ def _with_default(kind: Any, plain: Any, own: list[Meta]) -> Any:
             if name not in given and exclusive not in given:
                 given[name] = value
     return Annotated[kind, Meta(**given)] if given else kind
+
+
+def _has_fixed_length(kind: Any) -> bool:
+    return get_origin(kind) is tuple and ... not in get_args(kind)
 
 
 def _bounds_of(meta: Meta) -> dict[str, Any]:

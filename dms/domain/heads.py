@@ -174,9 +174,6 @@ class HeadBook:
             self._contradictions.append(found)
             self.changes += 1
 
-    def contradictions_of(self, peer_id: str) -> list[Contradiction]:
-        return [found for found in self._contradictions if found.later.peer_id == peer_id]
-
 
 # --- a log against what its peers have seen ----------------------------------------------------------
 class Witnessed(Struct, frozen=True, kw_only=True):

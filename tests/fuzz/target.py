@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import codecs
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -68,13 +69,24 @@ def write_corpus(name: str, inputs: Iterable[bytes]) -> None:
     (CORPUS / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
 
 
-@cache
+SHARED = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
+
+
 def scratch() -> Path:
     """A folder in memory for decoders of files, one for each process."""
-    shared = Path("/dev/shm")
-    made = tempfile.mkdtemp(prefix="dms-fuzz-", dir=shared if shared.is_dir() else None)
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    return Path(made)
+    return _scratch_of(os.getpid())
+
+
+@cache
+def _scratch_of(pid: int) -> Path:
+    atexit.register(remove_scratch_of, pid)
+    return Path(tempfile.mkdtemp(prefix=f"dms-fuzz-{pid}-", dir=SHARED))
+
+
+def remove_scratch_of(pid: int) -> None:
+    """libFuzzer ends its process without a word to Python."""
+    for folder in SHARED.glob(f"dms-fuzz-{pid}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def written(data: bytes, name: str = "input") -> Path:

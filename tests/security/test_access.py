@@ -10,93 +10,32 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import pytest_asyncio
 import websockets
 
-from dms.adapters.http import dashboard, debug, pages, sign_in
 from dms.adapters.http.routes import Route
-from dms.adapters.http.server import ROUTES, WEBSOCKETS
+from dms.adapters.http.server import WEBSOCKETS
 from dms.adapters.http.socket_owner import End, owner_of
 from dms.config import Rest
-from dms.domain.access import Caller, Need
+from dms.domain.access import Caller
 from dms.domain.api_token import Role
 from dms.domain.event import new_id
-from dms.domain.job import FundStatus, Job
-from dms.errors import ConfigError, Conflict, NotFound, TooMany
+from dms.errors import ConfigError, Conflict
 from tests.fixtures.dms import user_of_docker_group
 from tests.fixtures.netns import other_host
-from tests.fixtures.other_users import NOBODY, Answer, ask, socket_of
+from tests.fixtures.other_users import NOBODY, ask, socket_of
 from tests.fixtures.ports import free_port
-from tests.integration.http.node import PROVIDER, REQUEST, Node, now_us, running_node
+from tests.integration.http.node import PROVIDER, running_node
+from tests.security.access_world import ALL_ROUTES, API, World, filled, world
+
+__all__ = ["world"]
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-ALL_ROUTES = (*ROUTES, *debug.ROUTES, *pages.PAGES, *dashboard.PAGES, *sign_in.PAGES)
-API = "/api/v1"
-BOTH = ("team-a", "team-b")
-
-
-class World:
-    """A node with a token of each role, two clients that ask for jobs, and a job of each and of the operator."""
-
-    def __init__(self, node: Node) -> None:
-        self.node, self.address = node, ("127.0.0.1", node.port)
-        self.tokens: dict[str, str] = {}
-        self.jobs: dict[str, str] = {}
-
-    async def make(self) -> None:
-        for name, role in (("ops", Role.ADMIN), ("machine", Role.CPD), ("auditor", Role.READ)):
-            self.tokens[name] = str(await self.node.services.tokens.create(name, role))
-        for name in BOTH:
-            self.tokens[name] = str(await self.node.services.tokens.create(name, Role.SPD))
-        for name in (*BOTH, ""):
-            self.jobs[name] = await self.job(name)
-
-    async def job(self, client: str) -> str:
-        job = Job(new_id())
-        job.request_service(REQUEST, PROVIDER, "0.1", now_us() + 600_000_000, (), 0, client=client)
-        await self.node.log.save(job)
-        return job.key
-
-    async def ask(self, client: str, method: str, path: str, body: Any = None, **more: Any) -> Answer:
-        """client: with its token; empty: nobody, without one."""
-        headers = {"authorization": f"Bearer {self.tokens[client]}"} if client else {}
-        return await ask(self.address, method, path, body, headers=headers | more.pop("headers", {}), **more)
-
-    def connect(self, client: str, path: str) -> Any:
-        return websockets.connect(
-            f"ws://localhost:{self.node.port}{path}", sock=self._connected(), compression=None,
-            additional_headers={"authorization": f"Bearer {self.tokens[client]}"} if client else {},
-        )  # fmt: skip
-
-    def _connected(self) -> socket.socket:
-        made = socket_of(NOBODY)
-        made.setblocking(True)
-        made.connect(self.address)
-        return made
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    os.environ["NUNET_DEBUG"] = "1"
-    try:
-        async with running_node(tmp_path_factory.mktemp("access"), Rest(requests_a_minute=1_000_000)) as node:
-            made = World(node)
-            await made.make()
-            yield made
-    finally:
-        del os.environ["NUNET_DEBUG"]
-
-
-def filled(address: str, job_id: str) -> str:
-    """A path with its parameters."""
-    return re.sub(r"<(\w+)(?::\w+)?>", lambda found: job_id if found[1] == "job_id" else "x", address)
 
 
 def refused_to(caller: Caller) -> list[Route]:
@@ -275,120 +214,6 @@ async def test_the_command_says_what_to_do(world: World, tmp_path: Path) -> None
     assert allowed.returncode == 0, allowed.stderr
     assert world.jobs["team-a"] in allowed.stdout
     assert world.jobs["team-b"] not in allowed.stdout
-
-
-# --- clients see and steer their own jobs alone ------------------------------------------------------
-async def test_a_client_sees_nothing_of_the_jobs_of_others(world: World) -> None:
-    seen_by = Caller(role=Role.SPD, client="team-b")
-    foreign = [world.jobs["team-a"], world.jobs[""]]
-    for route in (r for r in ALL_ROUTES if r.method == "GET" and seen_by.meets(r.needs) and r.needs != Need.NOTHING):
-        for job_id in foreign:
-            answer = await world.ask("team-b", "GET", filled(route.address, job_id))
-            if "<job_id>" in route.address:
-                assert answer.status == 404, (route.address, answer.body)
-            else:
-                assert job_id.encode() not in answer.body, route.address
-    jobs = (await world.ask("team-b", "GET", f"{API}/jobs")).json["items"]
-    assert [job["job_id"] for job in jobs] == [world.jobs["team-b"]]
-    assert (await world.ask("team-b", "GET", f"{API}/jobs/summary")).json["total"] == 1
-    assert (await world.ask("team-b", "GET", f"{API}/jobs?role=cp")).json["items"] == []
-
-
-async def test_a_client_steers_no_job_of_another(world: World) -> None:
-    head, theirs = world.node.log.head, world.jobs["team-a"]
-    assert (await world.ask("team-b", "POST", f"{API}/jobs/{theirs}/stop", {})).status == 404
-    told = (await world.ask("team-b", "POST", f"{API}/jobs/stop", {"job_ids": [theirs]})).json["jobs"]
-    assert [one["outcome"] for one in told] == ["unknown"]
-    async with world.connect("team-b", "/api/v1/run/deploy") as talk:
-        await talk.recv()
-        for message in (
-            {"action": "terminate-job", "message": {"job_id": theirs}},
-            {"action": "send-status", "message": {"transaction_status": "success", "tx_hash": "1", "job_id": theirs}},
-        ):
-            await talk.send(msgspec.json.encode(message).decode())
-            assert "no job" in str(await talk.recv())
-    with pytest.raises(websockets.InvalidStatus) as refused:
-        await world.connect("team-b", f"/api/v1/run/deploy?job_id={theirs}")
-    assert refused.value.response.status_code == 404
-    assert world.node.log.head == head
-
-
-async def test_the_events_of_a_client_are_those_of_its_jobs(world: World) -> None:
-    mine, theirs = world.jobs["team-b"], world.jobs["team-a"]
-    for path, first in (("/api/v1/events/ws?after=0&follow=false", None),
-                        ("/api/v1/live/ws", {"subscribe": "events", "id": "all", "after": 0})):  # fmt: skip
-        async with world.connect("team-b", path) as stream:
-            if first is not None:
-                await stream.send(msgspec.json.encode(first).decode())
-            heard = ""
-            try:
-                async with asyncio.timeout(120):
-                    while '"caught_up"' not in heard:
-                        heard += str(await stream.recv())
-            except websockets.ConnectionClosedOK:
-                pass
-        assert mine in heard, path
-        assert theirs not in heard, path
-        assert "token.created" not in heard, path
-
-
-async def test_output_of_anothers_job_and_the_machines_usage_are_no_clients(world: World) -> None:
-    async with world.connect("team-b", "/api/v1/live/ws") as live:
-        await live.recv()
-        for asked in (
-            {"subscribe": "output", "id": "o", "job_id": world.jobs["team-a"]},
-            {"subscribe": "usage", "id": "u"},
-        ):
-            await live.send(msgspec.json.encode(asked).decode())
-            while '"error"' not in (told := str(await live.recv())):
-                continue
-            assert '"status":40' in told, told
-
-
-async def test_a_payment_without_a_job_funds_only_a_job_of_the_same_client(tmp_path: Path) -> None:
-    async with running_node(tmp_path) as node:
-        world = World(node)
-        theirs, older = await world.job("team-a"), await world.job("")
-        provider, paid = node.services.service_provider, FundStatus(
-            transaction_type="fund", transaction_status="success", tx_hash="ab01"
-        )  # fmt: skip
-        with pytest.raises(NotFound, match="no request awaits funding"):
-            await provider.report_fund_status(paid, client="team-b")
-        mine = await world.job("team-b")
-        newest = await world.job("team-a")
-        assert await provider.report_fund_status(paid, client="team-b") == mine
-        assert await provider.report_fund_status(paid, client="team-b") == mine, "it is reported again"
-        another = msgspec.structs.replace(paid, tx_hash="ab04")
-        with pytest.raises(NotFound):
-            await provider.report_fund_status(another, client="team-b")
-        assert await provider.report_fund_status(msgspec.structs.replace(paid, tx_hash="ab02")) == older
-        again = msgspec.structs.replace(paid, tx_hash="ab03")
-        assert await provider.report_fund_status(again, client="team-a") == newest
-        assert newest != theirs
-
-
-# --- limits ------------------------------------------------------------------------------------------
-async def test_each_client_has_its_share_and_no_more(tmp_path: Path) -> None:
-    async with running_node(tmp_path, Rest(requests_a_minute=20, max_sockets=1, max_unpaid_jobs=1)) as node:
-        world = World(node)
-        await world.make()
-        async with world.connect("team-a", "/api/v1/live/ws"):
-            with pytest.raises(websockets.InvalidStatus) as refused:
-                await world.connect("team-a", "/api/v1/live/ws")
-            assert refused.value.response.status_code == 429
-            async with world.connect("team-b", "/api/v1/live/ws"):
-                pass
-        with pytest.raises(TooMany, match="await their payment"):
-            await node.services.service_provider.request_service(REQUEST, client="team-a")
-        statuses = [(await world.ask("team-a", "GET", f"{API}/session")).status for _ in range(25)]
-        assert 429 in statuses
-        assert (await world.ask("team-b", "GET", f"{API}/session")).status == 200
-        guesses = [
-            await ask(world.address, "GET", f"{API}/session", headers={"authorization": "Bearer x"}) for _ in range(25)
-        ]
-        assert {guess.status for guess in guesses} == {401, 429}
-        async with node.client() as operator:
-            assert {(await operator.get(f"{API}/session")).status_code for _ in range(25)} == {200}
 
 
 # --- tokens and sessions -----------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from docker import APIClient
 from dms.adapters.executors.calls import EngineCalls
 from dms.application.tasks import cancelled, either
 from dms.domain.image import ImageReference
-from dms.errors import ExecutorUnavailable, NoRoomForImage
+from dms.errors import NoRoomForImage
 
 LEAST_FREE_BYTES = 512 * 1024 * 1024
 LOOK_SECONDS = 0.2
@@ -36,18 +36,9 @@ async def while_there_is_room(
 
 async def _until_full(calls: EngineCalls) -> None:
     """For ever where the disk can't be seen from here."""
-    root = await _image_folder(calls)
+    root = str((await calls.ask("tell where its images are", APIClient.info)).get("DockerRootDir") or "")
     while (free := await asyncio.to_thread(_free_bytes, root)) is None or free >= LEAST_FREE_BYTES:  # noqa: ASYNC110  # nobody tells
         await asyncio.sleep(LOOK_SECONDS)
-
-
-async def _image_folder(calls: EngineCalls) -> str:
-    """An engine that does not answer is asked again: what becomes of the pull, the pull itself finds out."""
-    while True:
-        try:
-            return str((await calls.ask("tell where its images are", APIClient.info)).get("DockerRootDir") or "")
-        except ExecutorUnavailable:
-            await asyncio.sleep(LOOK_SECONDS)
 
 
 def _free_bytes(path: str) -> int | None:

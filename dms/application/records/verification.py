@@ -185,7 +185,8 @@ def _output(about: StoredOutput, events: Sequence[Recorded]) -> Check:
         return Check(
             "output", Result.OPEN, "this node keeps less of the output than was sealed, so it can't be compared"
         )
-    what = f"{about.lines} lines are what was sealed, the newest with SHA-256 {seals[-1].sha256}"
+    lines = "1 line is" if about.lines == 1 else f"{about.lines} lines are"
+    what = f"{lines} as sealed, the newest with SHA-256 {seals[-1].sha256}"
     return Check("output", Result.VERIFIED, what)
 
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
 
+from dms.application.access.tokens import Tokens
+from dms.domain.device import Device
 from tests.integration.http.node import ADDRESS, Node, running_node
 
 API = "/api/v1"
@@ -144,15 +147,46 @@ class AnyOrder(RuleBasedStateMachine):
                 assert self.ask("GET", "/jobs", authorization=f"Bearer {text}").status_code == status
 
 
-@pytest.mark.slow
-def test_any_order_of_requests() -> None:
+def try_orders(count: int, *, shrink: bool = True) -> None:
     run_state_machine_as_test(
         AnyOrder,
         settings=settings(
-            max_examples=ORDERS,
+            max_examples=count,
             stateful_step_count=STEPS,
             deadline=None,
             derandomize="ORDERS" not in os.environ,
+            phases=list(Phase) if shrink else [Phase.generate],
+            database=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.slow
+def test_any_order_of_requests() -> None:
+    try_orders(ORDERS)
+
+
+# --- bugs that are put back on purpose: an order of requests finds them ------------------------------
+def tokens_are_forgotten_at_a_start(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Tokens, "take_up", lambda *_: None)
+
+
+def who_was_offboarded_is_offboarded_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Device, "offboard", lambda self, forced: self.trigger(Device.Offboarded(forced=forced)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("put_back", "told"),
+    [
+        (tokens_are_forgotten_at_a_start, "assert 401 == 200"),
+        (who_was_offboarded_is_offboarded_again, "assert 200 == 409"),
+    ],
+)
+def test_a_bug_put_back_is_found(
+    put_back: Callable[[pytest.MonkeyPatch], None], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_back(monkeypatch)
+    with pytest.raises(AssertionError, match=told):
+        try_orders(50, shrink=False)

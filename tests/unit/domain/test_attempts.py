@@ -309,3 +309,24 @@ def test_a_payment_goes_to_a_later_attempt_of_its_job_and_to_no_other() -> None:
         with pytest.raises(Conflict):
             payment.use(other)
     assert payment.job_id == deployment_id(job_id, 3)
+
+
+def test_a_payment_that_its_job_leaves_is_released_to_the_next() -> None:
+    job_id, other = new_id(), new_id()
+    payment = Payment("hash")
+    payment.use(job_id)
+    with pytest.raises(Conflict, match=f"it pays for job {job_id}$"):
+        payment.use(other)
+    assert payment.refusal(other) == f"this transaction was used already: it pays for job {job_id}"
+    payment.use(other, free=True)
+    payment.use(deployment_id(other, 2))
+    assert [event for _, event in payment.pending] == [
+        Payment.Used(job_id=job_id),
+        Payment.Released(job_id=job_id),
+        Payment.Used(job_id=other),
+        Payment.Used(job_id=deployment_id(other, 2)),  # it stays with its job: nothing is released
+    ]
+
+
+def test_a_letter_that_is_no_digit_names_no_attempt() -> None:
+    assert attempt_of(f"{new_id()[:14]}g74b-bcce-b302099a8057") == 1

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from dms.domain import matching, offers
 from dms.domain.directory import Offering
 from dms.domain.matching import REFUSALS_KEPT, RULE, Candidate, Match, Rule, match, needs_of, refusal, search
 from dms.domain.offers import Offers
@@ -86,6 +87,19 @@ def test_the_same_candidates_as_a_full_sort(known: dict[str, Offering], most: in
         assert {refusal.peer_id for refusal in found.refused} <= set(refused)
     if most:
         assert few.refused_count + few.unseen_count + len(few.candidates) == len(known)
+
+
+def test_so_many_that_they_are_walked_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching, "_SORTED_AT_ONCE", 2)
+    monkeypatch.setattr(offers, "_CHUNK", 3)
+    prices = ("0", "1", "0.01", "100.1")
+    known = {f"{number:02}": offering(prices[number % 4], 500 if number % 5 == 4 else 4000) for number in range(32)}
+    candidates, refused = sorted_in_full(request(), list(known.items()))
+    for most in (1, 3, 4, 5, 8, 9, 19, 20, 40):
+        found = finish(search(request(), Offers(known.items()), CHANNEL, most=most))
+        assert list(found.candidates) == candidates[:most]
+        assert found.refused_count + found.unseen_count + len(found.candidates) == len(known)
+    assert len(candidates) + len(refused) == len(known)
 
 
 @settings(max_examples=100, deadline=None)

@@ -115,3 +115,33 @@ def test_a_termination_does_not_wait_for_a_provider_that_is_away() -> None:
     times.fall_silent(at(0))
     assert left(overdue, STOP_SECONDS, times, there=None, stop_since=0) == 0
     assert "did not stop it" in overdue.reason(MINUTES)
+
+
+@pytest.mark.parametrize(
+    ("running", "stop_since", "told"),
+    [
+        (False, None, "the provider did not start it within 2 h"),
+        (True, None, "the provider did not end it at its time limit of 5 min, nor in the 5 min after it"),
+        (True, -10_000.0, "the provider did not stop it within 3 min"),
+    ],
+)
+def test_the_owner_is_told_which_limit_it_was(running: bool, stop_since: float | None, told: str) -> None:
+    overdue = Overdue(GRACE, at(LONG_AGO))
+    left(overdue, 0, since(0), running=running, stop_since=stop_since)
+    assert overdue.reason(MINUTES) == told
+
+
+def test_a_silent_provider_has_its_grace_and_the_time_to_tell_beyond_the_limit() -> None:
+    assert left(Overdue(GRACE, at(0)), 0, since(0), there=None) == LIMIT + GRACE + CATCH_UP_SECONDS
+
+
+def test_all_silences_count_together() -> None:
+    times = since(0)
+    for gone, back in ((10, 20), (50, 75)):
+        times.fall_silent(at(gone))
+        times.come_back(at(back))
+    times.fall_silent(at(90))
+    times.come_back(None)  # an older version did not record when
+    assert times.away_seconds(at(100)) == 35
+    times.begin(at(100))
+    assert times.away_seconds(at(100)) == 0

@@ -223,3 +223,50 @@ def test_an_old_log_without_the_new_fields_loads() -> None:
     event = decode("deployment.requested", 1, old)
     assert isinstance(event, Deployment.Requested)
     assert event.payee == ""
+
+
+# --- what is recorded of a reward ----------------------------------------------------------------------
+def ended() -> tuple[Job, Deployment]:
+    """After 45 of 60 minutes, with an error of the job's own: three quarters of 8 NTX."""
+    job, deployment = Job("job"), Deployment("job")
+    asked = request(time=60)
+    for event in (
+        Job.ServiceRequested(request=asked, provider="p", price="8", expires_at=0),
+        Job.Failed(reason="", fault=Fault.JOB, duration_seconds=2700.0),
+    ):
+        job.apply(event)
+    for other in (
+        Deployment.Requested(service_provider="s", request=asked, price="8"),
+        Deployment.Failed(reason="", fault=Fault.JOB, duration_seconds=2700.0),
+    ):
+        deployment.apply(other)
+    return job, deployment
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_claim_is_recorded_once_with_all_of_its_amounts(side: int) -> None:
+    work = ended()[side]
+    found = work.claim_reward()
+    assert work.claim_reward() == found == work.reward
+    ((_, event),) = work.pending
+    assert event == work.CLAIMED(reward_type="distribute-75", price="8", to_provider="6", to_requester="2")
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_settlement_is_recorded_once_with_its_transaction(side: int) -> None:
+    work = ended()[side]
+    assert work.settle_reward("distributed", "0xAB")
+    assert not work.settle_reward("done")
+    ((_, event),) = work.pending
+    assert event == work.SETTLED(transaction_type="distributed", tx_hash="0xAB")
+    other = ended()[side]
+    assert other.settle_reward("done")
+    assert other.pending[0][1] == work.SETTLED(transaction_type="done", tx_hash="")
+
+
+@pytest.mark.parametrize("work", [Job("job"), Deployment("job")])
+def test_nothing_is_claimed_or_settled_of_what_runs(work: Job | Deployment) -> None:
+    for claim in (work.claim_reward, lambda: work.settle_reward("done")):
+        with pytest.raises(Conflict, match=r"^the job is still running$"):
+            claim()
+    assert work.pending == []

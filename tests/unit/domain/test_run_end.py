@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dms.domain.run_end import EndedBy, RunEnd, judge
@@ -32,3 +34,29 @@ def test_a_container_that_is_gone_or_was_started_again_failed_whoever_ended_it()
     assert (gone.end, again.end) == (RunEnd.FAILED, RunEnd.FAILED)
     assert "gone" in gone.reason
     assert "restarted from outside" in again.reason
+
+
+ENGINE = "the provider's container engine ended the job: it was restarted or went down"
+OPERATOR = "the job was stopped on the provider's machine, from outside"
+DMS = "the provider's DMS ended the job without an order"
+
+
+@pytest.mark.parametrize(
+    ("known", "reason"),
+    [
+        ({"ended_by": EndedBy.ENGINE}, ENGINE),
+        ({"ended_by": EndedBy.ENGINE, "error": "its words"}, f"{ENGINE} (its words)"),
+        ({"ended_by": EndedBy.OPERATOR}, OPERATOR),
+        ({"ended_by": EndedBy.DMS}, DMS),
+        ({"ended_by": EndedBy.JOB, "gone": True}, "the container is gone: it was removed from outside"),
+        ({"ended_by": EndedBy.JOB, "gone": True, "error": "lost"}, "the container is gone: lost"),
+        (
+            {"ended_by": EndedBy.JOB, "started_again": True, "error": "its words"},
+            "the container was restarted from outside",
+        ),
+        ({"ended_by": EndedBy.JOB, "error": "its words"}, ""),
+        ({"ended_by": EndedBy.ENGINE, "error": "its words", "stop_ordered": True}, ""),
+    ],
+)
+def test_the_reason_is_told_in_these_words(known: dict[str, Any], reason: str) -> None:
+    assert judge(**{"stop_ordered": False, **known}).reason == reason

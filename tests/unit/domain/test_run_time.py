@@ -70,3 +70,15 @@ def test_what_is_found_running_elsewhere_has_only_its_engines_stamp() -> None:
     found = began(now, asked=None, started_at=START.wall_us, started_boot_us=0)
     assert found == START
     assert began(now, asked=None, started_at=0, started_boot_us=0) == now
+
+
+def test_a_process_that_began_before_is_put_on_both_clocks() -> None:
+    now = Instant("boot", 500, 10_000)
+    assert began(now, asked=None, started_at=0, started_boot_us=200) == Instant("boot", 200, 9_700)
+    assert began(now, asked=START, started_at=9_000, started_boot_us=200) == Instant("boot", 200, 9_700)
+
+
+def test_a_stamp_of_the_future_is_now() -> None:
+    now = Instant("boot", 500, 10_000)
+    assert began(now, asked=None, started_at=9_600, started_boot_us=0) == Instant("boot", 100, 9_600)
+    assert began(now, asked=None, started_at=10_001, started_boot_us=0) == now

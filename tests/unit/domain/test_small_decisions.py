@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from dms.domain.aggregate import Aggregate
+from dms.domain.checkpoint import ResumeFrom
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import Capacity, Device, Offer, no_capacity, why_closed
 from dms.domain.erasure import Erasure
-from dms.domain.event import Event, Recorded, new_id
+from dms.domain.event import Event, Recorded, decode, new_id
 from dms.domain.hold import Hold
 from dms.domain.job import Job
 from dms.domain.payment import Payment
@@ -166,6 +168,17 @@ def test_another_offer_of_the_same_device() -> None:
         Device("peer").change_resources(6_000, 4_000, Decimal(1))
 
 
+def test_an_offer_of_an_older_log_has_the_memory_of_all_its_gpus() -> None:
+    gpus = [{"name": "a", "free_vram_mb": 3000}, {"name": "b", "free_vram_mb": 1000, "total_vram_mb": 8000}]
+    total = {"cpu_mhz": 10_000, "memory_mb": 9_000, "cores": 4}
+    body = {"cpu_mhz": 5_000, "memory_mb": 4_000, "channel": "nunet-test", "payment_address": ""}
+    for more, vram_mb in (({"gpus": gpus}, 4000), ({"gpus": []}, 0), ({}, 0)):
+        found = decode(Device.Onboarded.TOPIC, 1, msgspec.json.encode(body | {"total": total | more}))
+        assert isinstance(found, Device.Onboarded)
+        assert found.offered == Resources(cpu_mhz=5_000, memory_mb=4_000, vram_mb=vram_mb)
+        assert (found.total.memory_mb, found.channel) == (9_000, "nunet-test")
+
+
 def test_the_provider_that_is_asked_by_default() -> None:
     device = Device("peer")
     assert device.change_default_provider("other")
@@ -269,3 +282,28 @@ def test_an_aggregate_is_made_of_its_events_alone() -> None:
     assert (found.key, found.onboarded) == ("peer", True)
     assert Device.project(None, []) is None
     assert Device.project(found, []) is found
+
+
+def test_what_jobs_left_behind_takes_memory_until_it_is_cleared() -> None:
+    found = Reservations()
+    found.hold("a", Resources(cpu_mhz=1, memory_mb=100))
+    found.leave("a", 30)
+    found.leave("nobody", 99)
+    found.occupy("b", 5)
+    found.occupy("b", 7)  # in place of what was known of it
+    assert (found.left, set(found.left_by), len(found)) == (Resources(memory_mb=37), {"a", "b"}, 0)
+    found.clear("a")
+    found.clear("nobody")
+    assert (found.left, tuple(found.left_by)) == (Resources(memory_mb=7), ("b",))
+
+
+def test_a_workspace_is_restored_once_from_the_checkpoint_that_was_named() -> None:
+    resume = ResumeFrom(name="a.tar.gz", size_bytes=1, sha256="ab" * 32)
+    deployment = Deployment("key")
+    deployment.workspace_restored()
+    assert not told(deployment), "there was nothing to restore"
+    deployment.apply(Deployment.Requested(service_provider="p", request=request(), price="1", resume=resume))
+    deployment.apply(Deployment.Accepted(reserved=Resources()))
+    deployment.workspace_restored()
+    deployment.workspace_restored()
+    assert told(deployment) == [Deployment.WorkspaceRestored(name="a.tar.gz", sha256="ab" * 32)]

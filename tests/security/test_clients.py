@@ -1,0 +1,136 @@
+"""Clients with tokens of their own: each sees and steers its own jobs alone, and has its share."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+import websockets
+
+from dms.config import Rest
+from dms.domain.access import Caller, Need
+from dms.domain.api_token import Role
+from dms.domain.job import FundStatus
+from dms.errors import NotFound, TooMany
+from tests.fixtures.other_users import ask
+from tests.integration.http.node import REQUEST, running_node
+from tests.security.access_world import ALL_ROUTES, API, World, filled, world
+
+__all__ = ["world"]
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_a_client_sees_nothing_of_the_jobs_of_others(world: World) -> None:
+    seen_by = Caller(role=Role.SPD, client="team-b")
+    foreign = [world.jobs["team-a"], world.jobs[""]]
+    for route in (r for r in ALL_ROUTES if r.method == "GET" and seen_by.meets(r.needs) and r.needs != Need.NOTHING):
+        for job_id in foreign:
+            answer = await world.ask("team-b", "GET", filled(route.address, job_id))
+            if "<job_id>" in route.address:
+                assert answer.status == 404, (route.address, answer.body)
+            else:
+                assert job_id.encode() not in answer.body, route.address
+    jobs = (await world.ask("team-b", "GET", f"{API}/jobs")).json["items"]
+    assert [job["job_id"] for job in jobs] == [world.jobs["team-b"]]
+    assert (await world.ask("team-b", "GET", f"{API}/jobs/summary")).json["total"] == 1
+    assert (await world.ask("team-b", "GET", f"{API}/jobs?role=cp")).json["items"] == []
+
+
+async def test_a_client_steers_no_job_of_another(world: World) -> None:
+    head, theirs = world.node.log.head, world.jobs["team-a"]
+    assert (await world.ask("team-b", "POST", f"{API}/jobs/{theirs}/stop", {})).status == 404
+    told = (await world.ask("team-b", "POST", f"{API}/jobs/stop", {"job_ids": [theirs]})).json["jobs"]
+    assert [one["outcome"] for one in told] == ["unknown"]
+    async with world.connect("team-b", "/api/v1/run/deploy") as talk:
+        await talk.recv()
+        for message in (
+            {"action": "terminate-job", "message": {"job_id": theirs}},
+            {"action": "send-status", "message": {"transaction_status": "success", "tx_hash": "1", "job_id": theirs}},
+        ):
+            await talk.send(msgspec.json.encode(message).decode())
+            assert "no job" in str(await talk.recv())
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        await world.connect("team-b", f"/api/v1/run/deploy?job_id={theirs}")
+    assert refused.value.response.status_code == 404
+    assert world.node.log.head == head
+
+
+async def test_the_events_of_a_client_are_those_of_its_jobs(world: World) -> None:
+    mine, theirs = world.jobs["team-b"], world.jobs["team-a"]
+    for path, first in (("/api/v1/events/ws?after=0&follow=false", None),
+                        ("/api/v1/live/ws", {"subscribe": "events", "id": "all", "after": 0})):  # fmt: skip
+        async with world.connect("team-b", path) as stream:
+            if first is not None:
+                await stream.send(msgspec.json.encode(first).decode())
+            heard = ""
+            try:
+                async with asyncio.timeout(120):
+                    while '"caught_up"' not in heard:
+                        heard += str(await stream.recv())
+            except websockets.ConnectionClosedOK:
+                pass
+        assert mine in heard, path
+        assert theirs not in heard, path
+        assert "token.created" not in heard, path
+
+
+async def test_output_of_anothers_job_and_the_machines_usage_are_no_clients(world: World) -> None:
+    async with world.connect("team-b", "/api/v1/live/ws") as live:
+        await live.recv()
+        for asked in (
+            {"subscribe": "output", "id": "o", "job_id": world.jobs["team-a"]},
+            {"subscribe": "usage", "id": "u"},
+        ):
+            await live.send(msgspec.json.encode(asked).decode())
+            while '"error"' not in (told := str(await live.recv())):
+                continue
+            assert '"status":40' in told, told
+
+
+async def test_a_payment_without_a_job_funds_only_a_job_of_the_same_client(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        world = World(node)
+        theirs, older = await world.job("team-a"), await world.job("")
+        provider, paid = node.services.service_provider, FundStatus(
+            transaction_type="fund", transaction_status="success", tx_hash="ab01"
+        )  # fmt: skip
+        with pytest.raises(NotFound, match="no request awaits funding"):
+            await provider.report_fund_status(paid, client="team-b")
+        mine = await world.job("team-b")
+        newest = await world.job("team-a")
+        assert await provider.report_fund_status(paid, client="team-b") == mine
+        assert await provider.report_fund_status(paid, client="team-b") == mine, "it is reported again"
+        another = msgspec.structs.replace(paid, tx_hash="ab04")
+        with pytest.raises(NotFound):
+            await provider.report_fund_status(another, client="team-b")
+        assert await provider.report_fund_status(msgspec.structs.replace(paid, tx_hash="ab02")) == older
+        again = msgspec.structs.replace(paid, tx_hash="ab03")
+        assert await provider.report_fund_status(again, client="team-a") == newest
+        assert newest != theirs
+
+
+# --- limits ------------------------------------------------------------------------------------------
+async def test_each_client_has_its_share_and_no_more(tmp_path: Path) -> None:
+    async with running_node(tmp_path, Rest(requests_a_minute=20, max_sockets=1, max_unpaid_jobs=1)) as node:
+        world = World(node)
+        await world.make()
+        async with world.connect("team-a", "/api/v1/live/ws"):
+            with pytest.raises(websockets.InvalidStatus) as refused:
+                await world.connect("team-a", "/api/v1/live/ws")
+            assert refused.value.response.status_code == 429
+            async with world.connect("team-b", "/api/v1/live/ws"):
+                pass
+        with pytest.raises(TooMany, match="await their payment"):
+            await node.services.service_provider.request_service(REQUEST, client="team-a")
+        statuses = [(await world.ask("team-a", "GET", f"{API}/session")).status for _ in range(25)]
+        assert 429 in statuses
+        assert (await world.ask("team-b", "GET", f"{API}/session")).status == 200
+        guesses = [
+            await ask(world.address, "GET", f"{API}/session", headers={"authorization": "Bearer x"}) for _ in range(25)
+        ]
+        assert {guess.status for guess in guesses} == {401, 429}
+        async with node.client() as operator:
+            assert {(await operator.get(f"{API}/session")).status_code for _ in range(25)} == {200}
