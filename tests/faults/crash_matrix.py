@@ -189,7 +189,7 @@ async def quoted(sp: Dms) -> str:
         while True:
             with contextlib.suppress(httpx.TransportError):
                 known = (await client.get(f"{sp.url}/api/v1/jobs")).json()
-                if known["items"]:
+                if known.get("items"):  # none in an error, while it starts
                     return str(known["items"][0]["job_id"])
                 answer = await client.post(f"{sp.url}/api/v1/run/request-service", json=request_body(SCRIPT))
                 if answer.status_code == 200:
