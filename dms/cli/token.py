@@ -80,6 +80,7 @@ def _recorded(state: State, body: dict[str, Any]) -> dict[str, Any]:
     """Written to the log of a DMS that does not run, as the user who owns its folder."""
     import asyncio
 
+    import dms.bootstrap  # noqa: F401  # all is loaded by now: the owner may not be let read what Python imports later
     from dms.disk import DAEMON_UMASK
     from dms.domain.api_token import Role, TokenText
     from dms.wiring.tokens import stored_tokens

@@ -39,6 +39,7 @@ FAULTS = (KILLED, STOPPED, ENGINE_KILLED, CUT)
 ROLES = {"sp": "service provider", "cp": "compute provider"}
 AWAY_SECONDS = 3.0  # of an engine and of a line: well below what ends a job
 PATIENCE_SECONDS = 240.0
+LEFT_SECONDS = 120.0  # in which nothing stays of a job that is over
 LAST_SECONDS = 10.0  # in which the last point comes by once all is recorded
 TRIES = 3  # to come by a point
 LINES = 20
@@ -164,7 +165,7 @@ async def play(folder: Path, strike: Strike | None = None, engine: OwnEngine | N
             paying = asyncio.create_task(paid(both.sp, job_id))
             await follower.until_over(PATIENCE_SECONDS)
             await paying
-            await wait_for(lambda: _is_settled(both, job_id), PATIENCE_SECONDS)
+            await _settled(both, job_id, follower)
             if strike is not None and meeting is not None:
                 await _was_met(strike, both)
                 await meeting
@@ -188,7 +189,7 @@ async def quoted(sp: Dms) -> str:
         while True:
             with contextlib.suppress(httpx.TransportError):
                 known = (await client.get(f"{sp.url}/api/v1/jobs")).json()
-                if known["items"]:
+                if known.get("items"):  # none in an error, while it starts
                     return str(known["items"][0]["job_id"])
                 answer = await client.post(f"{sp.url}/api/v1/run/request-service", json=request_body(SCRIPT))
                 if answer.status_code == 200:
@@ -205,6 +206,15 @@ async def paid(sp: Dms, job_id: str) -> None:
                 async with websockets.connect(url, open_timeout=5) as socket:
                     await socket.send(payment(f"tx-{job_id}", job_id))
                     await asyncio.sleep(0.2)
+
+
+async def _settled(both: Pair, job_id: str, follower: Follower) -> None:
+    """Raises AssertionError with what came of it instead."""
+    try:
+        await wait_for(lambda: _is_settled(both, job_id), LEFT_SECONDS)
+    except TimeoutError as error:
+        topics = f"service provider: {both.sp.topics(job_id)}\ncompute provider: {both.cp.topics(job_id)}"
+        raise AssertionError(f"not over, or something stays: {follower.last_message}\n{topics}") from error
 
 
 def _is_settled(both: Pair, job_id: str) -> bool:
@@ -268,7 +278,7 @@ async def run_all(only: str, part: slice, at_once: int) -> int:
     with tempfile.TemporaryDirectory(prefix="crash-matrix-") as folder, own_engine(live_restore=True) as engine:
         build_images()
         expected = await play(Path(folder) / "uninterrupted")
-        cells = [Strike(side, point, fault) for side, point in expected.met for fault in FAULTS]
+        cells = [Strike(side, point, fault) for side, point in sorted(expected.met) for fault in FAULTS]
         wanted = [cell for cell in cells if only in str(cell)]
         Random(0).shuffle(wanted)  # who stops it early has seen something of everything
         wanted = wanted[part]

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,15 +29,22 @@ def main() -> int:
     if args.case:
         cases = [msgspec.json.decode(args.case, type=Case)]
         with TemporaryDirectory(prefix="dms-image-") as folder:
-            found = list(failures(recordings, cases, Path(folder)))
+            failed = _told(failures(recordings, cases, Path(folder)))
     else:
         cases = sampled(recordings, args.images, args.daemons, args.seed)
-        found = list(failures_beside(recordings, cases, args.workers))
-    for case, why in found:
-        print(f"{why}\n  {msgspec.json.encode(case).decode()}", flush=True)
+        failed = _told(failures_beside(recordings, cases, args.workers))
     steps = ", ".join(f"{len(one.steps)} steps of the {one.role}" for one in recordings)
-    print(f"{len(cases)} images ({steps}), {len(found)} failed (seed {args.seed})")
-    return 1 if found else 0
+    print(f"{len(cases)} images ({steps}), {failed} failed (seed {args.seed})")
+    return 1 if failed else 0
+
+
+def _told(found: Iterable[tuple[Case, str]]) -> int:
+    """How many; each is printed when it is found."""
+    failed = 0
+    for case, why in found:
+        failed += 1
+        print(f"{why}\n  {msgspec.json.encode(case).decode()}", flush=True)
+    return failed
 
 
 def _recordings(kept: Path | None) -> list[Recording]:
