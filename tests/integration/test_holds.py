@@ -12,8 +12,16 @@ import httpx
 import pytest
 
 from dms.application.deployments import holds
+from dms.application.device import engine
 from dms.application.network.budgets import BUDGETS, HOLDS, QUESTIONS
-from dms.application.network.messages import PREFLIGHT, PreflightAnswer, PreflightRequest, encode
+from dms.application.network.messages import (
+    PREFLIGHT,
+    DeploymentAnswer,
+    DeploymentRequest,
+    PreflightAnswer,
+    PreflightRequest,
+    encode,
+)
 from dms.domain.event import new_id
 from dms.domain.hold import EXPIRED, PAID, YIELDED, Hold
 from dms.domain.job import FundStatus, JobState
@@ -104,6 +112,36 @@ async def test_a_place_beside_jobs_that_run_is_refused_before_the_payment_with_t
         await service.request_service(request(cpu=MOST, ram=64))
     await service.terminate(running.job_id, "enough")
     await wait_for(lambda: state(pair, running.job_id) is JobState.FAILED)
+
+
+async def test_a_paid_job_whose_place_is_held_waits_for_an_engine_that_is_briefly_away(
+    pair: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider, asked = pair.provider.compute_provider, list[str]()
+    request_of_peer = provider.request
+
+    async def counted(peer_id: str, message: DeploymentRequest) -> DeploymentAnswer:
+        asked.append(message.job_id)
+        return await request_of_peer(peer_id, message)
+
+    monkeypatch.setattr(provider, "request", counted)
+    quote = await pair.requester.service_provider.request_service(request(cpu=MOST, ram=64))
+    pair.lose_engine()
+    await pay(pair, quote.job_id)
+    await wait_for(lambda: len(asked) > 1)
+    assert state(pair, quote.job_id) is JobState.SUBMITTED
+    pair.find_engine()
+    await wait_for(lambda: state(pair, quote.job_id) is JobState.COMPLETED)
+
+
+async def test_for_an_engine_that_is_away_for_long_no_place_is_kept(
+    pair: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BRIEFLY_SECONDS", 0.0)
+    quote = await pair.requester.service_provider.request_service(request(cpu=MOST, ram=64))
+    pair.lose_engine()
+    await pay(pair, quote.job_id)
+    await wait_for(lambda: state(pair, quote.job_id) is JobState.FAILED)
 
 
 async def test_a_hold_ends_by_itself(pair: World) -> None:

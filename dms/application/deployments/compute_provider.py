@@ -59,7 +59,7 @@ from dms.domain.gpus import GpuReading
 from dms.domain.hold import Hold
 from dms.domain.run_time import Instant
 from dms.domain.stranger_limits import NO_LIMITS, StrangerLimits
-from dms.errors import ExecutorUnavailable, Forbidden, NotFound
+from dms.errors import ExecutorUnavailable, Forbidden, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -182,12 +182,15 @@ class ComputeProvider:
 
     # --- commands ----------------------------------------------------------------------------------
     async def request(self, peer_id: str, message: DeploymentRequest) -> DeploymentAnswer:
-        """Raises Forbidden when the job id is another peer's, Unavailable when the peer asks for more than its budget:
-        of that nothing is kept. A repeat gets the same answer."""
+        """Raises Forbidden when the job id is another peer's; Unavailable when the peer asks for more than its budget,
+        and while the engine is briefly away for a job whose place is held, which is to be asked for again: of that
+        nothing is kept. A repeat gets the same answer."""
         readings: Sequence[GpuReading] = ()
         if self._log.load(Deployment, message.job_id) is None:
             self._budgets.check(DEPLOYMENTS, peer_id, len(encode(message)) + EVENT_BYTES)
             readings = await self._engine.look(gpus=message.request.wants_gpu)
+            if self._engine.is_briefly_away and self._holds.of(message.job_id, peer_id) is not None:
+                raise Unavailable("the provider's container engine is away just now; the job's place is kept")
         deployment = self._log.load(Deployment, message.job_id)  # a repeat may have come meanwhile
         if deployment is not None:
             _check_owner(deployment, peer_id)

@@ -23,6 +23,7 @@ PING_SECONDS = 3.0
 LOOK_SECONDS = 10.0
 WORKSPACE_SECONDS = 60.0
 SOON_SECONDS = 1.0  # between two looks while it is away, and until the next once something could not be removed
+BRIEFLY_SECONDS = 60.0  # how long one that went away is taken to be back soon
 SWEEP_LOOKS = (2, 60)  # from one try to remove what was left behind to the next: at first, and at most
 
 
@@ -42,6 +43,7 @@ class EngineWatch:
         self._loops, self._unfit = loops, unfit
         self._on_return: Callable[[], None] = lambda: None
         self._owed = self._away = False
+        self._away_since = 0.0  # of the loop's clock
         self._owing = asyncio.Event()
         self._looks_to_wait, self._backoff = 0, Backoff(*SWEEP_LOOKS)  # what can't be removed is not tried every time
         self._looking: Loop | None = None
@@ -83,6 +85,11 @@ class EngineWatch:
             self._pinging = asyncio.create_task(self._ping(), name="engine ping")
         await asyncio.shield(self._pinging)
 
+    @property
+    def is_briefly_away(self) -> bool:
+        """Whether it went away a moment ago, and has not answered since."""
+        return self._away and asyncio.get_running_loop().time() - self._away_since <= BRIEFLY_SECONDS
+
     def owe_sweep(self) -> None:
         """Something could not be removed. Only in memory: each start sweeps."""
         self._owed = True
@@ -93,6 +100,8 @@ class EngineWatch:
         same_absence = self._away and bool(absence)
         if self._away and not absence:
             self._on_return()
+        if absence and not self._away:
+            self._away_since = asyncio.get_running_loop().time()
         self._owed, self._away = self._owed or bool(absence), bool(absence)
         if same_absence and self._device.state.hindrance:
             return  # its first words stand: each try may have others, and nothing has changed

@@ -30,6 +30,7 @@ from dms.domain.event import Recorded, new_id
 from dms.domain.hold import Hold
 from dms.domain.job import FundStatus, Job, JobState
 from dms.domain.sandbox import not_started
+from dms.errors import ExecutorUnavailable
 from dms.wiring.overrides import Overrides
 from tests.fixtures.histories import request
 from tests.fixtures.memory_network import MemoryLine, MemoryNetwork
@@ -164,6 +165,17 @@ class World:
             return SandboxTrial(engine="Docker 20.10.24", rows=not_started("no runtime"))
 
         setattr(self._provider.parts.executor, "try_sandbox", tried)  # noqa: B010  # of this object alone
+
+    def lose_engine(self) -> None:
+        """The provider's; it does not answer from now on."""
+
+        async def away() -> None:
+            raise ExecutorUnavailable("it is not there")
+
+        setattr(self._provider.parts.executor, "check", away)  # noqa: B010  # of this object alone
+
+    def find_engine(self) -> None:
+        delattr(self._provider.parts.executor, "check")
 
     # --- what came of it ----------------------------------------------------------------------------------
     async def containers(self) -> int:
