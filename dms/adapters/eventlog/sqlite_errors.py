@@ -20,6 +20,8 @@ _UNREADABLE = {
     sqlite3.SQLITE_IOERR_CORRUPTFS,
 }  # fmt: skip
 
+_NO_TEXT = "Could not decode to UTF-8"  # Source: CPython, Modules/_sqlite/cursor.c
+
 
 def errors_of_the_library(part: C) -> C:
     """Of a class that asks SQLite: holds for all its public methods."""
@@ -49,5 +51,7 @@ def _called(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def _is_passing(error: sqlite3.Error) -> bool:
     """Whether it says nothing of what is on the disk: that is locked or full, descriptors or memory are short."""
-    code = getattr(error, "sqlite_errorcode", None)  # none: Python's own, as of a closed connection
-    return code is None or (code & 0xFF not in _OF_CONTENT and code not in _UNREADABLE)
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:  # Python's own, as of a closed connection
+        return not str(error).startswith(_NO_TEXT)
+    return code & 0xFF not in _OF_CONTENT and code not in _UNREADABLE

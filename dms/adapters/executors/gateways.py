@@ -47,7 +47,7 @@ iptables-restore <<<"$RULES"
 : >/run/closed
 exec sleep infinity
 """
-_READ, _READS = "# all of it", 3  # a busy engine now and then ends the stream of a program too early
+_READ, _READS = "# all of it", 3  # a busy engine now and then loses a part of what a program says
 _READ_BACK = f"""
 for ((i = 0; i < {CLOSED_SECONDS * 20}; i++)); do
   if [ -e /run/closed ]; then
@@ -241,11 +241,12 @@ class Gateways:
 
     async def _closed(self, container: str, rules: str) -> Gateway:
         """Waits until it is. Raises NetworkUnavailable when it is not, by what the kernel itself has now."""
-        read = await self._read_back(container)
-        v4, _, v6 = read.partition("# v6\n")
-        wrong = differs(rules, v4) or ("" if v6.strip() == "none" else differs(closed_to_v6(), v6))
+        wrong = ""
+        for _ in range(_READS):
+            if not (wrong := _wrong_in(await self._read_back(container), rules)):
+                break
         if wrong:
-            raise NetworkUnavailable(f"the rules of a gateway are not in force as they were loaded: {wrong}")
+            raise NetworkUnavailable(wrong)
         found = await self._described(container)
         if found is None or not found["State"]["Running"]:
             raise NetworkUnavailable("a gateway ended as soon as it was started")
@@ -253,15 +254,11 @@ class Gateways:
         return Gateway(container, found["State"]["StartedAt"], line["NetworkID"], line["Gateway"])
 
     async def _read_back(self, container: str) -> str:
-        for _ in range(_READS):
-            told, code = await self._asked(container)
-            if code:
-                words = told.strip() or await self._last_words(container)
-                raise NetworkUnavailable(f"a gateway can't be closed: {words or 'its rules were not loaded in time'}")
-            rules, read, _rest = told.partition(_READ)
-            if read:
-                return rules
-        raise NetworkUnavailable(f"the engine told the rules of a gateway in part only, {_READS} times")
+        told, code = await self._asked(container)
+        if code:
+            words = told.strip() or await self._last_words(container)
+            raise NetworkUnavailable(f"a gateway can't be closed: {words or 'its rules were not loaded in time'}")
+        return told
 
     async def _asked(self, container: str) -> tuple[str, int]:
         """What the program that reads the rules said, and its exit code; 0 also while that is not known."""
@@ -364,6 +361,16 @@ def _sysctls() -> dict[str, str]:
     if has_ipv6():
         sysctls |= {f"net.ipv6.conf.{name}.disable_ipv6": "1" for name in ("all", "default")}
     return sysctls
+
+
+def _wrong_in(told: str, rules: str) -> str:
+    """What is wrong with the rules that a gateway says it has; empty for nothing."""
+    read, whole, _ = told.partition(_READ)
+    if not whole:
+        return f"the engine told the rules of a gateway in part only, {_READS} times"
+    v4, _, v6 = read.partition("# v6\n")
+    wrong = differs(rules, v4) or ("" if v6.strip() == "none" else differs(closed_to_v6(), v6))
+    return f"the rules of a gateway are not in force as they were loaded: {wrong}" if wrong else ""
 
 
 def _is_overlap(error: ExecutionError) -> bool:

@@ -427,8 +427,9 @@ async def test_an_engine_that_was_restarted_leaves_nothing_of_a_gateway() -> Non
             api.close()
 
 
+@pytest.mark.parametrize("lost_part", ["the end", "the middle"])
 async def test_rules_that_the_engine_tells_in_part_are_read_again(
-    executor: DockerExecutor, monkeypatch: pytest.MonkeyPatch
+    executor: DockerExecutor, monkeypatch: pytest.MonkeyPatch, lost_part: str
 ) -> None:
     """As Docker 20.10 does now and then on a busy machine."""
     work = executor._calls.work
@@ -438,7 +439,7 @@ async def test_rules_that_the_engine_tells_in_part_are_read_again(
         found = await work(what, call)
         if what == "read a gateway's rules" and len(lost) < 2:
             lost.append(found[0])
-            return found[0][: 40 * len(lost) - 40], 0
+            return found[0][: 40 * len(lost) - 40] + (found[0][-200:] if lost_part == "the middle" else ""), 0
         return found
 
     monkeypatch.setattr(executor._calls, "work", losing)
