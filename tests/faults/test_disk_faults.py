@@ -223,15 +223,24 @@ async def test_the_table_has_all_that_a_job_does_to_its_disks(world: World, job:
     client = Client(world, job)
     await client.until_served()
     await wait_for(lambda: "deployment.results_deleted" in world.cp.topics(client.job_id))
-    found = {
-        (role, store): steps
-        for role, shim in world.shims.items()
-        for store, steps in taken(read_trace(shim.trace)[before[role] :]).items()
-        if store not in ("heads", "log file")
-    }
-    for place, steps in BESIDES.get(job, TABLE).items():
-        assert set(steps) <= found.get(place, set()), place
-    for place, done in found.items():
+
+    def found() -> dict[tuple[str, str], set[Step]]:
+        return {
+            (role, store): steps
+            for role, shim in world.shims.items()
+            for store, steps in taken(read_trace(shim.trace)[before[role] :]).items()
+            if store not in ("heads", "log file")
+        }
+
+    def missing() -> Table:
+        """What the table has, and the job has not done yet."""
+        seen, wanted = found(), BESIDES.get(job, TABLE)
+        return {place: rest for place, steps in wanted.items() if (rest := tuple({*steps} - seen.get(place, set())))}
+
+    with contextlib.suppress(TimeoutError):
+        await wait_for(lambda: not missing())
+    assert missing() == {}
+    for place, done in found().items():
         assert done <= {*TABLE.get(place, ()), *BESIDES.get(job, {}).get(place, ())}, place
 
 
