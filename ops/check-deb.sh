@@ -139,7 +139,7 @@ within dpkg --remove nunet-dms >/mnt/dpkg.log 2>&1
 [ $docker = no ] || [ "$(running)" = others ] || fail "these jobs run, and nobody enforces their limits: $(running)"
 within dpkg --purge nunet-dms >/mnt/dpkg.log 2>&1
 [ $docker = no ] || [ "$(within docker ps --all --format '{{.Names}}')" = others ] || fail "a container is left"
-! within id nunet | grep -q docker || fail "user nunet is still in the group docker"
+! within id nunet | grep -q docker || fail "user nunet is still in a group that may talk to Docker"
 [ ! -e $root/var/lib/nunet ] || fail "data are left in /var/lib/nunet"
 [ ! -e $root/etc/nunet ] || fail "settings are left in /etc/nunet"
 if [ $docker = yes ]; then # so that no control group is left
