@@ -16,6 +16,7 @@ for tool in debootstrap systemd-nspawn nsenter dockerd docker iptables ip busybo
         exit 1
     }
 done
+[ -x .venv/bin/python ] || { echo "there is no .venv here: make setup" >&2; exit 1; }
 deb=$(readlink -f "$1")
 readonly deb release=${2:-$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)} megabytes=${3:-64}
 readonly group=nunet-check-$$ image=dms-test/shell:latest
