@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import subprocess
 import time
@@ -44,6 +45,15 @@ settings.register_profile(
     "mutants", settings.get_profile("dms"), max_examples=20, derandomize=True, phases=(Phase.explicit, Phase.generate)
 )
 settings.load_profile("dms")
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """A command that is run in this process sets it for good."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(autouse=True)
