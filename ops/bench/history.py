@@ -35,10 +35,10 @@ REQUEST = ServiceRequest(
 PRICE = "0.02728"
 
 
-def fill(database: Path, events: int) -> int:
-    """Writes about so many; answers how many."""
+def fill(database: Path, events: int, owner: str = "12D3KooWOwn") -> int:
+    """Writes about so many; answers how many. owner: the peer whose log it is."""
     recorder = SQLiteRecorder(database)
-    drafts = _drafts(recorder, [_device()])
+    drafts = _drafts(recorder, [_device(owner)])
     total = 0
     for first in range(0, round(events / EVENTS_A_PAIR), AT_ONCE):
         drafts += _drafts(recorder, [a for number in range(first, first + AT_ONCE) for a in _lives(number)])
@@ -63,8 +63,8 @@ def _lives(number: int) -> Iterator[Aggregate]:
         yield _neighbour(number)
 
 
-def _device() -> Device:
-    device = Device("12D3KooWOwn")
+def _device(owner: str) -> Device:
+    device = Device(owner)
     offer = Offer(
         cpu_mhz=18_000, memory_mb=56_000, channel="nunet-team", payment_address="addr_test1", ntx_price=Decimal("0.01")
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
+from dms.adapters.p2p.identity import Identity
 from ops.bench.history import fill
 from ops.bench.report import Row
 from tests.fixtures.dms import Dms
@@ -27,7 +28,7 @@ def run() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "full"
         home.mkdir()
-        events = fill(home / "events.db", EVENTS)
+        events = fill(home / "events.db", EVENTS, Identity.create(home / "node.key").peer_id)
         rebuilt = _start(home)
         kept = median(_start(home) for _ in range(ROUNDS))
     yield Row(
