@@ -137,7 +137,7 @@ async def test_a_paid_job_whose_place_is_held_waits_for_an_engine_that_is_briefl
 async def test_for_an_engine_that_is_away_for_long_no_place_is_kept(
     pair: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "BRIEFLY_SECONDS", 0.0)
+    monkeypatch.setattr(engine, "ENGINE_GRACE_SECONDS", 0.0)
     quote = await pair.requester.service_provider.request_service(request(cpu=MOST, ram=64))
     pair.lose_engine()
     await pay(pair, quote.job_id)

@@ -16,6 +16,7 @@ from dms.application.deployments.endings import Endings
 from dms.application.deployments.furnishing import Furnishing
 from dms.application.deployments.supervision import Supervision
 from dms.application.device.device import DeviceService
+from dms.application.device.engine import ENGINE_GRACE_SECONDS
 from dms.application.device.network import NetworkWatch
 from dms.application.loops import said
 from dms.application.payments.funding import request_of
@@ -35,7 +36,6 @@ from dms.errors import (
 
 T = TypeVar("T")
 
-ENGINE_GRACE_SECONDS = 60.0  # how long a deployment waits for a container engine that went away
 ENGINE_RETRY_SECONDS = 1.0
 HELD = (DeploymentState.ACCEPTED, DeploymentState.CREATED, DeploymentState.RUNNING, DeploymentState.STOPPING)
 

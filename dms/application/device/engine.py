@@ -23,7 +23,7 @@ PING_SECONDS = 3.0
 LOOK_SECONDS = 10.0
 WORKSPACE_SECONDS = 60.0
 SOON_SECONDS = 1.0  # between two looks while it is away, and until the next once something could not be removed
-BRIEFLY_SECONDS = 60.0  # how long one that went away is taken to be back soon
+ENGINE_GRACE_SECONDS = 60.0  # how long jobs that were promised a place wait for an engine that went away
 SWEEP_LOOKS = (2, 60)  # from one try to remove what was left behind to the next: at first, and at most
 
 
@@ -88,7 +88,7 @@ class EngineWatch:
     @property
     def is_briefly_away(self) -> bool:
         """Whether it went away a moment ago, and has not answered since."""
-        return self._away and asyncio.get_running_loop().time() - self._away_since <= BRIEFLY_SECONDS
+        return self._away and asyncio.get_running_loop().time() - self._away_since <= ENGINE_GRACE_SECONDS
 
     def owe_sweep(self) -> None:
         """Something could not be removed. Only in memory: each start sweeps."""

@@ -147,7 +147,8 @@ async def test_gossip_with_a_key_that_is_none_is_survived(served: Libp2pNetwork)
     assert served._thread is before
 
 
-async def test_the_streams_of_one_peer_are_limited(served: Libp2pNetwork) -> None:
+async def test_the_streams_of_one_peer_are_limited(served: Libp2pNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workarounds, "MAX_STREAMS_PER_PEER", 16)  # all are open before the first is given up, unused
     refused = 0
 
     async def act(host: IHost, target: ID) -> None:
@@ -162,7 +163,7 @@ async def test_the_streams_of_one_peer_are_limited(served: Libp2pNetwork) -> Non
                 refused += 1
 
     await attack(served, act)
-    assert 1 <= refused <= 30  # a busy machine gives the first ones up, by their deadline, before the last ones come
+    assert 15 <= refused <= 30
 
 
 async def test_a_length_prefix_beyond_the_bound_is_refused_before_its_bytes(served: Libp2pNetwork) -> None:
