@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { ApiError, get, replace, send } from "../src/api/client";
+import { ApiError, get, logOut, replace, send } from "../src/api/client";
 
 const gaveUp = () => Promise.reject(new TypeError("Failed to fetch"));
 const answer = () => Promise.resolve(new Response("[1]", { headers: { "x-position": "7" } }));
@@ -63,4 +63,47 @@ test("what is replaced is named by the tag that it had when it was read", async 
   fetched.mockImplementationOnce(() => Promise.resolve(new Response("{}", { headers: { etag: '"new"' } })));
   expect(await settled(replace("/device/policy", {}, '"read"'))).toMatchObject({ tag: '"new"' });
   expect(fetched.mock.calls[0]?.[1]?.headers).toMatchObject({ "if-match": '"read"' });
+});
+
+describe("a session that is over", () => {
+  const page = { pathname: "/dashboard/sp", replace: vi.fn(), assign: vi.fn() };
+  let hide = () => {};
+  const refused = () => new Response('{"title": "Unauthorized"}', { status: 401 });
+  beforeEach(() => {
+    vi.stubGlobal("location", page);
+    vi.stubGlobal("addEventListener", (_: string, hidden: () => void) => (hide = hidden));
+    page.replace.mockReset();
+    page.assign.mockReset();
+  });
+
+  test("asks for a token, and comes back here", async () => {
+    fetched.mockResolvedValue(refused());
+    await settled(get("/jobs"));
+    expect(page.replace).toHaveBeenCalledWith("/login?next=%2Fdashboard%2Fsp");
+  });
+
+  test("asks for a token after a log-out that failed, as the session goes on", async () => {
+    fetched.mockResolvedValueOnce(new Response("{}", { status: 503 })).mockResolvedValueOnce(refused());
+    expect(await settled(logOut())).toBeInstanceOf(ApiError);
+    await settled(get("/jobs"));
+    expect(page.assign).not.toHaveBeenCalled();
+    expect(page.replace).toHaveBeenCalledOnce();
+  });
+
+  test("does not come back here when it was ended by hand, whatever is refused meanwhile", async () => {
+    let ended = (_: Response) => {};
+    fetched.mockImplementation((_, options) =>
+      options?.method === "DELETE" ? new Promise((answer) => (ended = answer)) : Promise.resolve(refused()),
+    );
+    const out = settled(logOut());
+    await settled(get("/jobs"));
+    ended(new Response("{}"));
+    await out;
+    await settled(get("/jobs"));
+    expect(page.assign).toHaveBeenCalledWith("/login");
+    expect(page.replace).not.toHaveBeenCalled();
+    hide(); // and shown again by "back"
+    await settled(get("/jobs"));
+    expect(page.replace).toHaveBeenCalledOnce();
+  });
 });

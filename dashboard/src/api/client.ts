@@ -71,8 +71,24 @@ async function ask<T>(method: string, url: string, body?: unknown, signal?: Abor
   };
 }
 
-/** To the page where a token is given, and from there back to here. */
+let loggingOut = false;
+
+/** Ends the session, and leaves for the page where a token is given. */
+export async function logOut(): Promise<void> {
+  loggingOut = true; // before it is asked for: what this page still waits for may be refused first
+  try {
+    await send("DELETE", "/session");
+  } catch (error) {
+    loggingOut = false;
+    throw error;
+  }
+  addEventListener("pagehide", () => (loggingOut = false), { once: true }); // "back" may show this page as it was
+  location.assign("/login");
+}
+
+/** To the page where a token is given, and from there back to here; but not for who is about to log out. */
 function toLogin(): void {
+  if (loggingOut) return;
   location.replace(`/login?${new URLSearchParams({ next: location.pathname }).toString()}`);
 }
 

@@ -1,7 +1,7 @@
 /** Ends the session of who logged in with a token; nothing for who needs none. */
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { failure, get, send } from "../api/client";
+import { failure, get, logOut } from "../api/client";
 import { toast } from "../components/toasts";
 
 interface Session {
@@ -17,8 +17,7 @@ export function LogOut() {
   if (session.value?.by !== "session") return null;
   const end = async () => {
     try {
-      await send("DELETE", "/session");
-      location.assign("/login");
+      await logOut();
     } catch (error) {
       toast(failure(error));
     }
