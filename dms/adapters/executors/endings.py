@@ -47,7 +47,7 @@ def is_ended_by(number: int, exit_code: int, seconds: float, stop_signal: int = 
 def ending_signal(ended: Ended, events: Sequence[ContainerEvent]) -> ContainerEvent | None:
     """The signal that ended the last run among the events, which are of its container and in order."""
     run = last_run(events)
-    death = next((event for event in run if event.action == "die"), None)
+    death = death_in(run)
     stopped = any(event.action == "stop" for event in run)
     for sent in (event for event in run if event.action == "kill"):
         seconds = (death.time_ns - sent.time_ns) / 1e9 if death else 0.0
@@ -61,8 +61,13 @@ def last_run(events: Sequence[ContainerEvent]) -> Sequence[ContainerEvent]:
     return events[starts[-1] :] if starts else events
 
 
+def death_in(events: Sequence[ContainerEvent]) -> ContainerEvent | None:
+    """Of the last run among them."""
+    return next((event for event in last_run(events) if event.action == "die"), None)
+
+
 def has_died(events: Sequence[ContainerEvent]) -> bool:
-    return any(event.action == "die" for event in last_run(events))
+    return death_in(events) is not None
 
 
 def looks_broken_off(ended: Ended) -> bool:

@@ -9,13 +9,13 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 import msgspec
 
 from dms.adapters.executors.calls import EngineCalls
-from dms.adapters.executors.endings import ContainerEvent, has_died
+from dms.adapters.executors.endings import ContainerEvent, death_in
 from dms.adapters.executors.engine import Engine, payloads
 from dms.adapters.executors.profile import LABEL_JOB, LABEL_NODE, LABEL_PART
 from dms.domain.decoding import UNREADABLE
@@ -32,6 +32,7 @@ _STILL_AWAY = 1 << 63
 _TOLD_AFTER_US = 1_000_000  # the engine tells of a death a little later than the death
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _GOING_DOWN_NS = 30_000_000_000  # how long before it is gone an engine may have begun to stop its containers
+_COMING_UP_NS = 1_000_000_000  # how long it may still do so once it answers again
 
 
 class _Actor(msgspec.Struct):
@@ -52,6 +53,7 @@ class EngineMemory:
         self._node_id, self._calls, self._engine = node_id, calls, engine
         self._events: dict[str, deque[ContainerEvent]] = {}
         self._outages: deque[tuple[int, int]] = deque(maxlen=64)
+        self._is_there = False
         self._listening: asyncio.Task[None] | None = None
         self._decoder = msgspec.json.Decoder(_Event)
 
@@ -76,7 +78,7 @@ class EngineMemory:
 
     def fell_into_an_outage(self, time_ns: int) -> bool:
         """Whether the engine went down or came up around this moment of its clock."""
-        return any(gone - _GOING_DOWN_NS <= time_ns <= back for gone, back in self._outages)
+        return any(gone - _GOING_DOWN_NS <= time_ns <= back + _COMING_UP_NS for gone, back in self._outages)
 
     async def ask(self, job_id: str, container: str, until_us: int) -> Sequence[ContainerEvent]:
         """What the engine itself still knows of the job's container, until its last death or that moment of its
@@ -100,11 +102,15 @@ class EngineMemory:
         return merged(heard, await self.ask(job_id, container, finished_at + _TOLD_AFTER_US))
 
     async def saw_end(self, job_id: str, container: str, finished_at: int) -> bool:
-        """Whether the engine was there when that run ended, as far as anybody can tell. Raises ExecutorUnavailable."""
+        """Whether the engine was there when that run ended, as far as anybody can tell: one that comes up tells of ends
+        that it only found. Raises ExecutorUnavailable."""
         heard = [event for event in self.heard(job_id) if event.container == container]
-        if has_died(heard) or has_died(await self.of_run(job_id, container, finished_at)):
-            return True
-        return await self.reaches_back_to(finished_at)
+        death = death_in(heard) or death_in(await self.of_run(job_id, container, finished_at))
+        if death is None:
+            return await self.reaches_back_to(finished_at)
+        moments = (finished_at * 1_000, death.time_ns)
+        silences = [gone for gone, back in self._outages if any(gone <= moment <= back for moment in moments)]
+        return not silences or await self.reaches_back_to(min(silences) // 1_000)
 
     async def reaches_back_to(self, time_us: int) -> bool:
         """Whether the engine has run since that moment of its clock, or too much happened to tell."""
@@ -128,22 +134,23 @@ class EngineMemory:
 
     async def _hear(self) -> None:
         query = {"since": "0", "filters": _filters(f"{LABEL_NODE}={self._node_id}")}
-        connected = False
         try:
-            async with aclosing(self._read(query, _QUIET_SECONDS)) as events:
+            async with aclosing(self._read(query, _QUIET_SECONDS, self._is_back)) as events:
                 async for event in events:
-                    if not connected:
-                        connected = True
-                        self._is_back()
                     if event is not None:
                         self._keep(event)
         finally:
-            if connected:
-                self._outages.append((time.time_ns(), _STILL_AWAY))
+            self._is_gone()
 
     def _is_back(self) -> None:
         if self._outages:
             self._outages[-1] = (self._outages[-1][0], time.time_ns())
+        self._is_there = True
+
+    def _is_gone(self) -> None:
+        if self._is_there:
+            self._outages.append((time.time_ns(), _STILL_AWAY))
+        self._is_there = False
 
     def _keep(self, event: _Event) -> None:
         if LABEL_PART in event.actor.attributes:  # of a tool for a job, whose end tells nothing of the job's
@@ -152,14 +159,17 @@ class EngineMemory:
         if (told := _event(event)) not in kept:
             kept.append(told)
 
-    async def _read(self, query: dict[str, str], quiet_seconds: float) -> AsyncGenerator[_Event | None, None]:
-        """Event by event; None each time that none came for a while."""
+    async def _read(
+        self, query: dict[str, str], quiet_seconds: float, answered: Callable[[], None] = lambda: None
+    ) -> AsyncGenerator[_Event | None, None]:
+        """Event by event; None each time that none came for a while. answered: called once the engine answers."""
         rest = b""
         version = await self._calls.version()
         async with (
             self._engine.open(version, "GET", "/events", query) as answer,
             aclosing(payloads(answer, quiet_seconds)) as chunks,
         ):
+            answered()
             async for data in chunks:
                 if not data:
                     yield None
