@@ -220,6 +220,7 @@ class EngineImages:
                 async for _ in told:
                     limit.reschedule(clock() + silent)
         except TimeoutError as error:
+            await self._calls.ask("see whether it still answers", lambda api: api.ping())  # else it is not the registry
             raise RegistryUnavailable(f"image {reference} can't be pulled: nothing came for {silent:g} s") from error
 
     async def _credentials(self, reference: ImageReference) -> dict[str, str]:
