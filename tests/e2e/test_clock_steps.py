@@ -18,6 +18,7 @@ import websockets
 from tests.fixtures.clock import SteppedClock
 from tests.fixtures.dms import Dms, Follower, payment, request_body, unlike_pair
 from tests.fixtures.engine_starts import EngineStarts
+from tests.fixtures.live_folders import below
 from tests.fixtures.waiting import wait_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
@@ -138,7 +139,7 @@ async def being_fetched(folder: Path) -> Path:
     found: list[Path] = []
 
     def look() -> list[Path]:
-        found[:] = [part for part in folder.rglob("*.part") if part.stat().st_size]
+        found[:] = [path for path, status in below(folder).items() if path.suffix == ".part" and status.st_size]
         return found
 
     return (await wait_for(look))[0]

@@ -12,11 +12,11 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.test_erasure import holding
 from tests.e2e.test_main_job import frames_until_over, socket_of
 from tests.fixtures import prepared
 from tests.fixtures.dms import Dms, pair, payment, request_body
 from tests.fixtures.jobs import until
+from tests.fixtures.live_folders import files_with
 from tests.fixtures.nats import NatsServer, stored
 from tests.fixtures.plain_http import NO_TLS
 
@@ -109,4 +109,4 @@ async def test_a_secret_reaches_the_container_and_stands_nowhere_else(
     assert not [part for part in PARTS if part in await relayed(nats, job_id)]
     assert "sha256sum" in command_lines
     assert not [part for part in PARTS if part in command_lines]
-    assert await asyncio.to_thread(holding, tmp_path, *PARTS) == []
+    assert await asyncio.to_thread(files_with, tmp_path, *PARTS) == []

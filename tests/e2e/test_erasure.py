@@ -15,6 +15,7 @@ import pytest
 from tests.e2e.test_main_job import frames_until_over, socket_of
 from tests.fixtures import prepared
 from tests.fixtures.dms import ADDRESS, Dms, pair, payment, poll, request_body
+from tests.fixtures.live_folders import files_with
 from tests.fixtures.registry import ALLOW, Registry, registry
 
 __all__ = ["registry"]
@@ -51,16 +52,6 @@ def nunet(dms: Dms, *arguments: str, code: int = 0) -> Any:
     return orjson.loads(done.stdout) if done.stdout else None
 
 
-def holding(folder: Path, *texts: str) -> list[str]:
-    """Files below the folder that have one of them, byte for byte, in upper or lower case."""
-    found = []
-    for path in folder.rglob("*"):
-        if path.is_file():
-            content = path.read_bytes()
-            found += [f"{path.name}: {text}" for text in texts for t in {text, text.lower()} if t.encode() in content]
-    return found
-
-
 async def test_after_erasure_no_byte_is_left_and_both_histories_verify(
     dmses: tuple[Dms, Dms], tmp_path: Path, registry: Registry
 ) -> None:
@@ -79,7 +70,7 @@ async def test_after_erasure_no_byte_is_left_and_both_histories_verify(
         assert sorted(done["erased"]) == sorted([job_id, failed_id])
         assert (done["keys"], done["remaining"]) == (2, [])
         assert done["files"] >= 1
-        assert await asyncio.to_thread(holding, dms.folder, ALICE, TX, OUTPUT, NO_IMAGE, "alice-private") == []
+        assert await asyncio.to_thread(files_with, dms.folder, ALICE, TX, OUTPUT, NO_IMAGE, "alice-private") == []
         (erasure,) = (await dms.get("/erasures"))["items"]
         assert (erasure["state"], erasure["keys"]) == ("completed", 2)
         jobs = {job["job_id"]: job for job in (await dms.get("/jobs"))["items"]}
@@ -128,7 +119,7 @@ async def test_what_has_not_ended_is_not_erased(dmses: tuple[Dms, Dms]) -> None:
         frames = await frames_until_over(socket)
     assert "enough" in frames[-1]["message"]
     assert (await sp.post("/erasures", {"subject": ALICE}))["erased"] == [running]
-    assert await asyncio.to_thread(holding, sp.folder, ALICE, "enough") == []
+    assert await asyncio.to_thread(files_with, sp.folder, ALICE, "enough") == []
     await sp.post("/erasures", {"subject": ALICE}, expect=404)
 
 
@@ -147,7 +138,7 @@ async def test_killed_while_it_erases_the_next_start_goes_on(dmses: tuple[Dms, D
     await asyncio.to_thread(poll, lambda: "erasure.completed" in sp.written_topics(), "the next start goes on with it")
     (erasure,) = (await sp.get("/erasures"))["items"]
     assert (erasure["state"], erasure["scopes"]) == ("completed", 3)
-    assert await asyncio.to_thread(holding, sp.folder, ALICE, OUTPUT, "0xA11CE") == []
+    assert await asyncio.to_thread(files_with, sp.folder, ALICE, OUTPUT, "0xA11CE") == []
     assert nunet(sp, "audit", "verify", "--database", str(sp.folder / "events.db"))["intact"] is True
     jobs = (await sp.get("/jobs"))["items"]
     assert sorted(job["job_id"] for job in jobs) == job_ids

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_erasure import holding
 from tests.e2e.test_main_job import frames_until_over, socket_of
 from tests.fixtures.dms import Dms, Follower, pair, payment, poll, request_body
+from tests.fixtures.live_folders import files_with
 from tests.fixtures.web_server import Asked, Send, WebServer, broken_after, content, status, web_server
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
@@ -76,11 +76,11 @@ async def test_a_file_of_the_requesters_machine_is_an_input(
     (quoted,) = [each for each in history if each["topic"] == "job.service_requested"]
     recorded = quoted["data"]["request"]["params"]["inputs"][0]
     assert (recorded["sha256"], recorded["size_bytes"]) == (SHA256, len(DATA))
-    assert await asyncio.to_thread(holding, cp.folder, "private-folder-of-alice") == []
+    assert await asyncio.to_thread(files_with, cp.folder, "private-folder-of-alice") == []
     timeline = (await sp.get(f"/jobs/{job_id}"))["timeline"]
     assert [step["note"] for step in timeline if step["event"] == "job.input_done"] == ["train data.bin", "web"]
     for dms in dmses:
-        assert await asyncio.to_thread(holding, dms.folder, "hush-5ecret") == []
+        assert await asyncio.to_thread(files_with, dms.folder, "hush-5ecret") == []
 
 
 @pytest.mark.parametrize("name", ["none", "events.db", "folder", "/dev/zero"])

@@ -26,6 +26,7 @@ from dms.domain.transfer import Direction, Transfer
 from dms.errors import Conflict, InvalidInput, LogUnavailable, NotFound, Unavailable
 from projections.capacity import Capacity
 from projections.transfers import Transfers
+from tests.fixtures.live_folders import files_with
 from tests.fixtures.worlds import WHOLE
 from tests.integration.http.node import ADDRESS, Node, running_node
 
@@ -61,10 +62,6 @@ async def completed(node: Node) -> None:
                 return
 
 
-def on_disk(folder: Path, text: str) -> list[str]:
-    return [p.name for p in folder.rglob("*") if p.is_file() and text.encode() in p.read_bytes()]
-
-
 async def received(node: Node, tmp_path: Path) -> Transfer:
     """A file of the peer's that is here."""
     transfer = Transfer(new_id())
@@ -93,8 +90,8 @@ async def test_a_peers_files_and_their_names_go(node: Node, tmp_path: Path) -> N
     done = await node.services.erasures.erase(PEER, skip_open=False)
     assert (done.scopes, done.keys, done.files) == ((f"transfer-{transfer.key}",), 1, 1)
     assert not (tmp_path / "received_files" / NAME).exists()
-    assert on_disk(tmp_path, NAME) == []
-    assert on_disk(tmp_path, PEER) == list(done.remaining) == []
+    assert files_with(tmp_path, NAME) == []
+    assert files_with(tmp_path, PEER) == list(done.remaining) == []
     await node.views.wait(node.services.log.head)
     row = await node.views.get(Transfers(), transfer.key)
     assert row is not None
@@ -134,7 +131,7 @@ async def test_a_provider_that_is_gone_is_erased_but_for_its_peer_id(node: Node,
     await provider(node, lost=True)
     done = await node.services.erasures.erase(ADDRESS, skip_open=False)
     assert done.scopes == (f"provider-{PEER}",)
-    assert on_disk(tmp_path, ADDRESS) == on_disk(tmp_path, "192.0.2.7") == []
+    assert files_with(tmp_path, ADDRESS) == files_with(tmp_path, "192.0.2.7") == []
     await provider(node, lost=False)  # it comes back: a key of its own, and all works
     await node.views.wait(node.services.log.head)
     row = await node.views.get(Capacity(), PEER)
@@ -158,7 +155,7 @@ async def test_a_provider_on_the_network_and_an_onboarded_device_are_not_erased(
     await node.services.log.save(device)
     done = await node.services.erasures.erase(ADDRESS, skip_open=True)
     assert done.scopes == (device.id,)
-    assert on_disk(tmp_path, ADDRESS) == list(done.remaining) == []
+    assert files_with(tmp_path, ADDRESS) == list(done.remaining) == []
 
 
 @pytest.mark.parametrize("subject", ["", "   ", "0x", "short", "erased  "])
@@ -187,7 +184,7 @@ async def test_while_another_program_reads_it_is_not_called_done_and_goes_on_by_
         assert again is not None
         assert again.peer_id == "erased"
     await completed(node)
-    assert on_disk(tmp_path, NAME) == on_disk(tmp_path, PEER) == []
+    assert files_with(tmp_path, NAME) == files_with(tmp_path, PEER) == []
 
 
 async def test_who_does_not_wait_for_the_answer_does_not_stop_it(
@@ -210,7 +207,7 @@ async def test_who_does_not_wait_for_the_answer_does_not_stop_it(
         await client.get(f"{node.url}/livez")  # the server has seen the other one go
     go_on.set()
     await completed(node)
-    assert on_disk(tmp_path, NAME) == []
+    assert files_with(tmp_path, NAME) == []
 
 
 async def test_views_that_are_no_longer_kept_are_said_so(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -27,6 +28,7 @@ from dms.domain.device import Device, Offer
 from dms.domain.heads import Heads
 from dms.keys import token_key
 from dms.process import log_to_file
+from tests.fixtures.live_folders import below
 from tests.fixtures.waiting import wait_for
 from tests.fixtures.worlds import WHOLE
 from tests.integration.http.node import running_node
@@ -42,14 +44,14 @@ def umask(request: pytest.FixtureRequest) -> Iterator[None]:
 def open_to_others(folder: Path, *, but: str = "no such") -> dict[str, str]:
     """What is not exactly 0600 or 0700; a sealed output log may be 0400."""
     return {
-        str(path.relative_to(folder)): oct(path.lstat().st_mode & 0o7777)
-        for path in folder.rglob("*")
-        if path.lstat().st_mode & 0o7777 not in _modes(path) and but not in path.parts
+        str(path.relative_to(folder)): oct(status.st_mode & 0o7777)
+        for path, status in below(folder).items()
+        if status.st_mode & 0o7777 not in _modes(path, status.st_mode) and but not in path.parts
     }
 
 
-def _modes(path: Path) -> set[int]:
-    if path.is_dir():
+def _modes(path: Path, mode: int) -> set[int]:
+    if stat.S_ISDIR(mode):
         return {0o700}
     return {0o600, 0o400} if path.parent.name == "logs" else {0o600}
 
@@ -102,7 +104,7 @@ async def test_all_stores_keep_what_they_make_to_themselves(tmp_path: Path) -> N
         (folder / "processes/job-1/work/result").write_bytes(b"result")
         pack(folder / "processes/job-1/work", folder / "created_checkpoints/job-1.tar.gz", 10**6, "", threading.Event())
         await executor.close()
-        made = {path.name for path in folder.rglob("*")}
+        made = {path.name for path in below(folder)}
         assert {"events.db-wal", "views.db", "node.key", "dms.log", "spec.json", "state.json", "output.ndjson"} <= made
         assert {"name.txt", "heads.json", f"{job}.ndjson", "archive", "job-1.tar.gz", "resumes", FILE_NAME} <= made
         assert open_to_others(tmp_path / "above", but="work") == {}

@@ -27,6 +27,7 @@ from dms.domain.api_token import Role
 from dms.domain.event import new_id
 from dms.errors import ConfigError, Conflict
 from tests.fixtures.dms import user_of_docker_group
+from tests.fixtures.live_folders import files_with
 from tests.fixtures.netns import other_host
 from tests.fixtures.other_users import NOBODY, ask, socket_of
 from tests.fixtures.ports import free_port
@@ -242,7 +243,7 @@ async def test_a_token_is_in_force_until_it_is_revoked_and_its_secret_is_nowhere
         assert [(row["name"], row["state"]) for row in listed] == [("a", "revoked")]
         short = await node.services.tokens.create("short", Role.READ, days=1e-9)
         assert node.services.tokens.find(str(short)) is None
-    assert files_with(made["token"].rpartition("_")[2], tmp_path) == []
+    assert files_with(tmp_path, made["token"].rpartition("_")[2]) == []
 
 
 @pytest.fixture
@@ -280,10 +281,6 @@ def made_offline(folder: Path, owner: int, env: dict[str, str], file: Path) -> s
     os.chown(folder, owner, owner)
     command = [sys.executable, "-m", "dms.cli", "token", "create", "ops", "--role", "admin", "--to", str(file)]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
-
-
-def files_with(text: str, folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
 
 
 async def test_tokens_are_known_after_a_restart_and_everybody_needs_one_where_that_is_wanted(tmp_path: Path) -> None:

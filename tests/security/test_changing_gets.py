@@ -20,6 +20,7 @@ from dms.application.network.chats import Chat
 from dms.application.network.messages import FileOffer
 from dms.domain.event import new_id
 from dms.domain.payment import Payment, payment_key
+from tests.fixtures.live_folders import below
 from tests.integration.http.node import Node, now_us, running_node
 
 READS = [route for route in ROUTES if route.method == "GET"]
@@ -75,7 +76,7 @@ def what_it_is(node: Node) -> tuple[Any, ...]:
         [chat.chat_id for chat in services.chats.waiting()],
         [transfer.key for transfer in services.transfers.waiting()],
         services.directory.advertisements(),
-        sorted(path.name for path in services.database_path.parent.rglob("*") if path.suffix not in (".db-wal",)),
+        sorted(path.name for path in below(services.database_path.parent) if path.suffix not in (".db-wal",)),
     )
 
 

@@ -34,6 +34,7 @@ from dms.domain.event import new_id
 from dms.domain.job import Job
 from dms.errors import DmsError, InvalidInput, NotFound, PeerMisbehaved
 from tests.fixtures.histories import paid, request
+from tests.fixtures.live_folders import below
 from tests.fixtures.local_peers import LOCAL
 from tests.fixtures.waiting import wait_for
 
@@ -146,7 +147,9 @@ class Sides:
         raise AssertionError("the log ended")
 
     def names(self) -> list[str]:
-        return sorted(str(path.relative_to(self.folder / "sp")) for path in (self.folder / "sp").rglob("*.gz*"))
+        return sorted(
+            str(path.relative_to(self.folder / "sp")) for path in below(self.folder / "sp") if ".gz" in path.name
+        )
 
 
 async def checked(archive: Path, max_bytes: int) -> None:

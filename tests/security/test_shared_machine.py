@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 
 from tests.fixtures.dms import ADDRESS, Dms, Follower, pair, payment, request_body
 from tests.fixtures.images import SHELL_IMAGE
+from tests.fixtures.live_folders import below, files_with
 from tests.fixtures.nats import NatsServer, stored
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -84,9 +85,13 @@ async def relayed(sp: Dms, cp: Dms, nats: NatsServer) -> None:
 async def test_no_other_user_can_read_what_it_keeps(both: tuple[Dms, Dms]) -> None:
     """While it runs, after a job. daemon.log is made by this test, and the folder itself too."""
     for dms in both:
-        made = [path for path in dms.folder.rglob("*") if path.name != "daemon.log" and not path.is_symlink()]
+        made = {
+            path: status.st_mode
+            for path, status in below(dms.folder).items()
+            if path.name != "daemon.log" and not stat.S_ISLNK(status.st_mode)
+        }
         assert {"events.db", "events.db-wal", "node.key", "views.db"} <= {path.name for path in made}
-        open_to_others = [path for path in made if stat.S_IMODE(path.stat().st_mode) & 0o007]
+        open_to_others = [path for path, mode in made.items() if stat.S_IMODE(mode) & 0o007]
         assert [path for path in open_to_others if is_reachable(path, dms.folder)] == []
 
 
@@ -125,8 +130,7 @@ async def test_no_secret_is_seen_by_who_lists_processes_or_finds_the_files(both:
     assert len(seen) >= 2
     assert not [line for line in seen if SECRET in line]
     for dms in both:
-        files = [path for path in dms.folder.rglob("*") if path.is_file()]
-        assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
+        assert files_with(dms.folder, SECRET) == []
 
 
 async def test_who_reads_all_of_nats_learns_states_and_nothing_of_a_person(

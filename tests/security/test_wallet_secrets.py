@@ -13,6 +13,7 @@ from mnemonic import Mnemonic
 
 from tests.fixtures.dms import Dms
 from tests.fixtures.jobs import until
+from tests.fixtures.live_folders import contents_below
 from tests.fixtures.nats import NatsServer, stored
 
 
@@ -62,7 +63,7 @@ async def test_no_secret_is_left_anywhere(dms: Dms, nats: NatsServer) -> None:
     assert resource.prlimit(dms.pid, resource.RLIMIT_CORE) == (0, 0)
     await until(lambda: told(nats, "device.onboarded"))
     assert dms.stop() == 0
-    everything = {path.name: path.read_bytes() for top in (dms.folder, nats.folder) for path in files_in(top)}
+    everything = {path.name: data for top in (dms.folder, nats.folder) for path, data in contents_below(top).items()}
     assert {"events.db", "daemon.log", "node.key", "nats.log"} <= set(everything)
     kept = addresses[-1].encode()
     assert any(kept in content for content in everything.values())  # else we look in the wrong place
@@ -72,7 +73,3 @@ async def test_no_secret_is_left_anywhere(dms: Dms, nats: NatsServer) -> None:
 
 async def told(nats: NatsServer, topic: str) -> bool | None:
     return topic in str(await stored(nats)) or None
-
-
-def files_in(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]

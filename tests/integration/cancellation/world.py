@@ -45,6 +45,7 @@ ENDLESS = "sleep 3600"
 PATIENCE_SECONDS = 60.0  # until all has come of a command; only a lost effect takes it
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _LONG_HEX = re.compile(r"[0-9a-f]{32,}")
+MEASURE = "<measure>"
 _LARGEST_COUNT = 10**9  # larger whole numbers are times in microseconds
 Seen = dict[str, Any]
 
@@ -226,11 +227,13 @@ class World:
         if isinstance(value, dict):
             if value.keys() >= {"signature", "topic", "data"}:  # a provider's record: what it says is in its own log
                 return value["topic"]
-            return {self.plain(key): self.plain(one) for key, one in value.items()}
+            return {
+                self.plain(key): MEASURE if str(key).endswith("_us") else self.plain(one) for key, one in value.items()
+            }
         if isinstance(value, list | tuple):
             return [self.plain(one) for one in value]
         if isinstance(value, float) or (isinstance(value, int) and value > _LARGEST_COUNT):
-            return "<measure>"
+            return MEASURE
         return self._nameless(value) if isinstance(value, str) else value
 
     def _nameless(self, text: str) -> str:

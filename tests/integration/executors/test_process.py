@@ -20,6 +20,7 @@ from dms.clock import machine_clock
 from dms.domain.run_end import EndedBy
 from tests.fixtures.disks import disk_full_at
 from tests.fixtures.jobs import MIB, NODE, ended, launch, read_all, run, shell_spec, texts
+from tests.fixtures.live_folders import contents_below
 
 STARTER = """
 import asyncio, os, pathlib, sys
@@ -91,9 +92,7 @@ async def test_a_secret_is_in_no_file_of_its_job(tmp_path: Path) -> None:
     await ProcessExecutor(NODE, tmp_path).create(spec)
     executor = ProcessExecutor(NODE, tmp_path)
     await executor.start(spec.job_id, secrets)
-    content = await asyncio.to_thread(
-        lambda: {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    )
+    content = await asyncio.to_thread(lambda: {path.name: data for path, data in contents_below(tmp_path).items()})
     assert {"spec.json", "state.json"} <= content.keys()
     assert not [name for name, data in content.items() if b"5ecret" in data]
     assert texts(await read_all(executor, spec.job_id)) == ["11"]

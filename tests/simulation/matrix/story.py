@@ -140,7 +140,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         if value.keys() >= {"signature", "topic", "data"}:  # a provider's record: what it says is in its own log
             return value["topic"]
-        return {key: _plain(one) for key, one in value.items() if key not in MEASURES}
+        return {key: _plain(one) for key, one in value.items() if key not in MEASURES and not key.endswith("_us")}
     if isinstance(value, list):
         return [_plain(one) for one in value]
     if isinstance(value, float) or (isinstance(value, int) and value > _LARGEST_COUNT):
