@@ -18,7 +18,7 @@ import pytest
 from tests.fixtures.dms import Dms, pair, request_body
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "6"))  # an operation
-SECONDS = int(os.environ.get("FUZZ_SECONDS", "500"))
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "1500"))
 ARGUMENTS = os.environ.get("FUZZ_ARGS", "").split()
 CONFIG = Path(__file__).parents[1] / "fuzz.toml"
 ONE_JOB = """

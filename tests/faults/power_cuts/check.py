@@ -216,6 +216,7 @@ async def _start(image: Path) -> None:
         async with asyncio.timeout(120):
             while await daemon._open_erasures():
                 await asyncio.sleep(0.01)
+            await daemon.parts.views.wait(daemon.services.log.head)  # an auditor asks for them next
     finally:
         await daemon.close()
 
