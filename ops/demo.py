@@ -65,7 +65,7 @@ def show_job(nodes: list[Node], folder: Path, executor: str) -> None:
     service, compute = nodes
     wait_until_ready(nodes)
     step("Onboarding the compute provider with half of this machine")
-    onboard(compute, 2)
+    onboard(compute, 50)
     step("Waiting until they have found each other (mDNS)")
     others = meet(service, compute, nodes)
     offer = request_service(service, compute, targeted=bool(others))

@@ -223,12 +223,12 @@ def wait_until_ready(nodes: Sequence[Node]) -> None:
         tell(f"{node.name}: {node.url}, peer {node.peer_id}")
 
 
-def onboard(node: Node, part: int) -> None:
-    """With one part of so many of this machine."""
+def onboard(node: Node, percent: int) -> None:
+    """With so much of this machine."""
     total = node.ask("GET", "/onboarding/provisioned")
     body = {
-        "memory": int(total["memory"] // part),
-        "cpu": int(total["cpu"] // part),
+        "memory": int(total["memory"] * percent // 100),
+        "cpu": int(total["cpu"] * percent // 100),
         "channel": "nunet-test",
         "payment_addr": PAYMENT_ADDRESS,
         "ntx_price": 0.0001,

@@ -2,8 +2,8 @@
 
     python -m ops.side_by_side
 
-Each offers a quarter of this machine, so a job that is asked for at either may run at the other. What ends them is
-shown at the end.
+Each offers 40 % of this machine, so a job that is asked for at either may run at the other, also on two slow cores.
+What ends them is shown at the end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def start_both(nodes: list[Node], folder: Path, executor: str) -> None:
     wait_until_ready(nodes)
     step("Onboarding both")
     for node in nodes:
-        onboard(node, 4)
+        onboard(node, 40)
     step("Waiting until they have found each other (mDNS)")
     meet(first, second, nodes)
     meet(second, first, nodes)

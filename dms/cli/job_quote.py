@@ -32,7 +32,7 @@ def asked_for(api: Api, path: str, request: Mapping[str, Any], *, strict: bool) 
     except Failure as failure:
         if failure.exit_code != Exit.NOT_FOUND:
             raise
-        hint = "see who is there: nunet capacity, nunet peer list"
+        hint = "see who offers what: nunet capacity, nunet peer list; a job asks for less by --cpu and --ram"
         raise Failure(failure.message, Exit.NOT_PLACED, hint) from failure
     for warning in answer.get("warnings", ()):
         say(f"warning: {warning['pointer']}: {warning['detail']}")

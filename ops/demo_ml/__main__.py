@@ -90,7 +90,7 @@ def start_network(nodes: list[Node], folder: Path) -> tuple[Node, list[Node]]:
     wait_until_ready(nodes)
     service, *providers = nodes
     for provider in providers:
-        onboard(provider, 3)
+        onboard(provider, 33)
     for provider in providers:
         meet(service, provider, nodes)
     return service, providers
