@@ -1,5 +1,6 @@
 /** The API as the pages call it: JSON, errors with the server's own words, and the position that an answer shows. */
 import type { Problem } from "../live/protocol";
+import { replyOf, type Reply } from "./reply";
 
 export const API = "/api/v1";
 const PATIENCE_MS = 30_000;
@@ -63,12 +64,12 @@ async function ask<T>(method: string, url: string, body?: unknown, signal?: Abor
   const text = await response.text().catch((error: unknown) => Promise.reject(unreachable(error))); // it broke off
   if (response.status === 401) toLogin();
   if (!response.ok) throw refusal(response.status, text);
-  return {
-    body: understood<T>(text),
-    position: Number(response.headers.get("x-position") ?? 0),
-    total: Number(response.headers.get("x-total") ?? 0),
-    tag: response.headers.get("etag") ?? "",
-  };
+  return answerOf<T>(replyOf(response, text));
+}
+
+/** Throws ApiError. */
+export function answerOf<T>({ text, position, total, tag }: Reply): Answer<T> {
+  return { body: understood<T>(text), position, total, tag };
 }
 
 let loggingOut = false;

@@ -1,8 +1,8 @@
 /** Views of the API that stay true: a snapshot with its position, then the events after it. */
 import { useEffect, useRef } from "preact/hooks";
 import { signal, useSignal, type Signal } from "@preact/signals";
-import { failure, get, type Answer } from "../api/client";
-import { link, onEvents, onReturn } from "../live/live";
+import { address, answerOf, failure, get, type Answer } from "../api/client";
+import { askTogether, link, onEvents, onReturn } from "../live/live";
 import type { LogEvent } from "../live/protocol";
 import { moment } from "./router";
 
@@ -56,6 +56,10 @@ class Following<T> {
   private timer: ReturnType<typeof setTimeout> | undefined;
   private isRunning = false;
   private isDirty = false;
+  /** The newest event that the next answer has to show. */
+  private toShow = 0;
+  /** What is asked for by hand follows something that was done: no answer that others asked for will do. */
+  private isByHand = false;
   /** Doubles with each refusal of the stream, so that what can't be followed is not asked for all the time. */
   private pauseMs = SETTLE_MS;
   private unsubscribe: (() => void) | null = null;
@@ -75,10 +79,8 @@ class Following<T> {
 
   /** Now, or right after the answer that is on its way. */
   load(): void {
-    clearTimeout(this.timer);
-    this.timer = undefined;
-    this.isDirty = true;
-    if (!this.isRunning) void this.run();
+    this.isByHand = true;
+    this.begin();
   }
 
   end(): void {
@@ -88,16 +90,30 @@ class Following<T> {
     this.unwatch();
   }
 
+  private begin(): void {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    this.isDirty = true;
+    if (!this.isRunning) void this.run();
+  }
+
   private soon(): void {
     this.isDirty = true;
-    if (!this.isRunning) this.timer ??= setTimeout(() => this.load(), this.pauseMs);
+    if (!this.isRunning) this.timer ??= setTimeout(() => this.begin(), this.pauseMs);
+  }
+
+  private async ask(): Promise<Answer<T>> {
+    const { path, query, asked, toShow, isByHand } = this;
+    [this.toShow, this.isByHand] = [0, false];
+    const reply = toShow && !isByHand ? await askTogether(address(path, query), toShow) : null;
+    return reply ? answerOf<T>(reply) : get<T>(path, query, asked.signal);
   }
 
   private async run(): Promise<void> {
     const { view, asked } = this;
     [this.isRunning, this.isDirty, view.loading.value] = [true, false, true];
     try {
-      const answer = await get<T>(this.path, this.query, asked.signal);
+      const answer = await this.ask();
       if (asked.signal.aborted) return;
       view.answer.value = answer;
       view.error.value = "";
@@ -126,7 +142,9 @@ class Following<T> {
     this.unsubscribe = onEvents({ after, types, ...(jobId && { jobId }), failed }, (event) => {
       this.pauseMs = SETTLE_MS;
       this.options().event?.(event);
-      if (event.position > (this.view.answer.peek()?.position ?? 0)) this.soon();
+      if (event.position <= (this.view.answer.peek()?.position ?? 0)) return;
+      this.toShow = event.position;
+      this.soon();
     });
   }
 }

@@ -1,3 +1,4 @@
+import { Answers } from "./answers";
 import { LiveConnection, type SocketLike } from "./connection";
 import { fits, type EventsWanted, type FromPage, type FromServer, type Link, type LogEvent, type ToPage, type Wanted } from "./protocol";
 
@@ -36,6 +37,7 @@ export class Hub {
   private readonly connection: LiveConnection;
   private readonly readers = new Map<string, Reader>();
   private readonly tabs = new Map<Port, Tab>();
+  private readonly answers = new Answers();
   private readonly recent: LogEvent[] = [];
   /** All events after this position are in `recent`; null: the shared stream has not begun. */
   private recentAfter: number | null = null;
@@ -78,6 +80,7 @@ export class Hub {
     tab.silentTicks = 0;
     if ("awake" in message) return this.check();
     if ("alive" in message) return;
+    if ("ask" in message) return void this.answers.of(message.url, message.after).then((reply) => port.post({ answer: message.ask, reply }));
     const key = `${tab.number}.${message.id}`;
     this.end(key);
     if ("unsubscribe" in message) return;

@@ -40,6 +40,9 @@ function ofOwn(receive: (message: ToPage) => void): Channel {
 
 const subscribe = (wanted: Wanted, listener: (message: FromServer) => void) => subscriber.subscribe(wanted, listener);
 
+/** An answer that counts in all events up to a position, which is asked for once for all pages. null: ask yourself. */
+export const askTogether = (url: string, after: number) => subscriber.askTogether(url, after);
+
 export interface EventsOptions {
   after: number;
   types?: string[];

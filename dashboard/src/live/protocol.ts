@@ -1,3 +1,5 @@
+import type { Reply } from "../api/reply";
+
 /** What is said over `/api/v1/live/ws`, and between a page and the worker that holds that one websocket for all pages. */
 
 /** A CloudEvent of the log. `data` fits the schema that `dataschema` names; `src/api/events.ts` has the types. */
@@ -87,14 +89,15 @@ export interface Link {
   reason: string;
 }
 
-/** awake: it is looked at again. alive: the answer to a tick. */
-export type FromPage = ToServer | { goodbye: true } | { awake: true } | { alive: true };
+/** awake: it is looked at again. alive: the answer to a tick. ask: a name for the answer, which counts in all events up to
+ *  `after`. */
+export type FromPage = ToServer | { goodbye: true } | { awake: true } | { alive: true } | { ask: string; url: string; after: number };
 
 /**
  * passed: subscriptions to events that have caught up were told all up to that position. tick: is to be answered.
- * rejoin: the page is not known here (any more), and subscribes anew.
+ * rejoin: the page is not known here (any more), and subscribes anew. reply: null where the page is to ask itself.
  */
-export type ToPage = FromServer | { link: Link; passed: number; tick?: boolean } | { rejoin: true };
+export type ToPage = FromServer | { link: Link; passed: number; tick?: boolean } | { rejoin: true } | { answer: string; reply: Reply | null };
 
 /** `io.nunet.dms.job.completed.v1` -> `job.completed`. */
 export function topicOf(event: Pick<LogEvent, "type">): string {

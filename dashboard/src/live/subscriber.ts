@@ -1,3 +1,4 @@
+import type { Reply } from "../api/reply";
 import type { FromPage, FromServer, Link, ToPage, Wanted } from "./protocol";
 
 /** The way to what holds the socket. */
@@ -19,6 +20,7 @@ interface Subscription {
 
 /** So many ticks of the page without a word, and what holds the socket is taken for dead. */
 const SILENT_TICKS = 4;
+const ANSWER_MS = 5_000;
 
 /**
  * A page's subscriptions. It knows itself how far each has come, so it can go on by another channel at any time, each
@@ -27,6 +29,7 @@ const SILENT_TICKS = 4;
 export class Subscriber {
   private channel: Channel | null = null;
   private readonly subscriptions = new Map<string, Subscription>();
+  private readonly asking = new Map<string, (reply: Reply | null) => void>();
   private nextId = 0;
   private silentTicks = 0;
 
@@ -40,6 +43,7 @@ export class Subscriber {
     this.channel?.post({ goodbye: true });
     this.channel?.close();
     this.channel = null;
+    for (const answered of [...this.asking.values()]) answered(null);
   }
 
   rejoin(): void {
@@ -72,6 +76,22 @@ export class Subscriber {
     };
   }
 
+  /** An answer of the API that other pages may need as well. null: none came that way, so the page asks itself. */
+  askTogether(url: string, after: number): Promise<Reply | null> {
+    this.join();
+    const id = `a${this.nextId++}`;
+    return new Promise((resolve) => {
+      const answered = (reply: Reply | null) => {
+        clearTimeout(timer);
+        this.asking.delete(id);
+        resolve(reply);
+      };
+      const timer = setTimeout(() => answered(null), ANSWER_MS);
+      this.asking.set(id, answered);
+      this.channel?.post({ ask: id, url, after });
+    });
+  }
+
   /** The page is looked at again, or the browser is online. */
   awake(): void {
     this.channel?.post({ awake: true });
@@ -85,6 +105,7 @@ export class Subscriber {
   private receive(message: ToPage): void {
     this.silentTicks = 0;
     if ("rejoin" in message) return this.rejoin();
+    if ("answer" in message) return this.asking.get(message.answer)?.(message.reply);
     if (!("link" in message)) return this.route(message);
     if (message.tick) this.channel?.post({ alive: true });
     for (const { wanted, caughtUp } of this.subscriptions.values())
