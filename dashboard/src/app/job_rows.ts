@@ -1,12 +1,13 @@
 /** A list of jobs of any length: pages of it as they come into sight, each row following the events. */
 import { effect, signal, useSignal, type Signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { failure, get } from "../api/client";
+import { failure } from "../api/client";
 import type { Deployment, JobRow } from "../api/answers";
 import { jobOf, patched } from "../domain/job_patch";
 import { SparseRows } from "../domain/sparse_rows";
 import { onEvents, onReturn } from "../live/live";
 import type { LogEvent } from "../live/protocol";
+import { getTogether } from "./get_together";
 
 export type JobQuery = Record<string, string>;
 
@@ -40,6 +41,8 @@ export class JobRows<Row extends { job_id: string } = JobRow> {
   private timer: ReturnType<typeof setTimeout> | undefined;
   private asking = false;
   private tookMs = 0;
+  /** The newest event that was heard since all was asked for anew. */
+  private heard = 0;
   private stop: (() => void) | null = null;
   private readonly unwatch = onReturn(() => this.reload());
 
@@ -61,6 +64,7 @@ export class JobRows<Row extends { job_id: string } = JobRow> {
   }
 
   reload(): void {
+    this.heard = 0;
     this.list.expire();
     this.soon(0);
   }
@@ -102,7 +106,7 @@ export class JobRows<Row extends { job_id: string } = JobRow> {
   private async ask(page: number): Promise<void> {
     const began = performance.now();
     const query = { ...this.query, offset: page * PAGE_ROWS, limit: PAGE_ROWS, ...(this.at && { as_of: this.at }) };
-    const { body, position, total } = await get<{ items: Row[] }>("/jobs", query, this.asked.signal);
+    const { body, position, total } = await getTogether<{ items: Row[] }>("/jobs", query, this.heard, this.asked.signal);
     if (this.asked.signal.aborted) return; // closed in the moment of the answer: nothing may be followed any more
     this.tookMs = performance.now() - began;
     const missed = this.recent.filter((event) => event.position > position);
@@ -123,6 +127,7 @@ export class JobRows<Row extends { job_id: string } = JobRow> {
   }
 
   private take(event: LogEvent): void {
+    this.heard = event.position;
     this.recent.push(event);
     if (this.recent.length > KEPT_EVENTS) this.recent.splice(0, KEPT_EVENTS / 2);
     this.list.change(jobOf(event), (row) => this.followed.patched(row, event));

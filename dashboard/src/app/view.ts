@@ -1,9 +1,10 @@
 /** Views of the API that stay true: a snapshot with its position, then the events after it. */
 import { useEffect, useRef } from "preact/hooks";
 import { signal, useSignal, type Signal } from "@preact/signals";
-import { address, answerOf, failure, get, type Answer } from "../api/client";
-import { askTogether, link, onEvents, onReturn } from "../live/live";
+import { failure, type Answer } from "../api/client";
+import { link, onEvents, onReturn } from "../live/live";
 import type { LogEvent } from "../live/protocol";
+import { getTogether } from "./get_together";
 import { moment } from "./router";
 
 /** What is shown, why it can't be had, and whether something newer is on its way. */
@@ -102,11 +103,10 @@ class Following<T> {
     if (!this.isRunning) this.timer ??= setTimeout(() => this.begin(), this.pauseMs);
   }
 
-  private async ask(): Promise<Answer<T>> {
-    const { path, query, asked, toShow, isByHand } = this;
+  private ask(): Promise<Answer<T>> {
+    const toShow = this.isByHand ? 0 : this.toShow;
     [this.toShow, this.isByHand] = [0, false];
-    const reply = toShow && !isByHand ? await askTogether(address(path, query), toShow) : null;
-    return reply ? answerOf<T>(reply) : get<T>(path, query, asked.signal);
+    return getTogether<T>(this.path, this.query, toShow, this.asked.signal);
   }
 
   private async run(): Promise<void> {

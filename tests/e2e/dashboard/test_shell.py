@@ -9,6 +9,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Route, expect
@@ -177,6 +178,22 @@ async def test_a_page_that_one_comes_back_to_is_the_same_and_goes_on(dmses: Dmse
             await dmses.requester.post(f"/jobs/{quote['job_id']}/stop", {})
         await expect(page.get_by_test_id("freshness")).to_contain_text("live · position")
         await page.wait_for_function(ASKED_TWICE)
+
+
+async def test_what_many_pages_need_after_an_event_is_asked_for_once(dmses: Dmses, pages: Watched) -> None:
+    """By the worker that they share: the pages themselves, which alone are seen here, ask for nothing."""
+    opened = [await pages.open(f"{dmses.requester.url}/dashboard/sp") for _ in range(6)]
+    for page in opened:
+        await page.locator(".fresh.live").wait_for()
+    before = 0
+    for _ in range(2):  # until the first one is shown, pages may still be opening
+        before = len(pages.requested)
+        quote = await dmses.requester.post("/run/request-service", request_body("true"))
+        for page in opened:
+            await expect(page.locator(f'a[href$="{quote["job_id"]}"]')).to_be_visible()
+        await dmses.requester.post(f"/jobs/{quote['job_id']}/stop", {})
+    asked = [url for url in pages.requested[before:] if urlsplit(url).path == "/api/v1/jobs"]
+    assert len(asked) < len(opened), asked
 
 
 async def test_the_first_load_is_small() -> None:
