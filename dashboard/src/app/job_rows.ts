@@ -43,6 +43,7 @@ export class JobRows<Row extends { job_id: string } = JobRow> {
   private tookMs = 0;
   /** The newest event that was heard since all was asked for anew. */
   private heard = 0;
+  private reloads = 0;
   private stop: (() => void) | null = null;
   private readonly unwatch = onReturn(() => this.reload());
 
@@ -65,6 +66,7 @@ export class JobRows<Row extends { job_id: string } = JobRow> {
 
   reload(): void {
     this.heard = 0;
+    this.reloads++;
     this.list.expire();
     this.soon(0);
   }
@@ -104,7 +106,7 @@ export class JobRows<Row extends { job_id: string } = JobRow> {
   }
 
   private async ask(page: number): Promise<void> {
-    const began = performance.now();
+    const [began, reloads] = [performance.now(), this.reloads];
     const query = { ...this.query, offset: page * PAGE_ROWS, limit: PAGE_ROWS, ...(this.at && { as_of: this.at }) };
     const { body, position, total } = await getTogether<{ items: Row[] }>("/jobs", query, this.heard, this.asked.signal);
     if (this.asked.signal.aborted) return; // closed in the moment of the answer: nothing may be followed any more
@@ -113,6 +115,8 @@ export class JobRows<Row extends { job_id: string } = JobRow> {
     const newer = new Set(missed.map(jobOf));
     const rows = body.items.map((row) => (newer.has(row.job_id) ? missed.reduce(this.followed.patched, row) : row));
     this.list.put(page, rows, total);
+    // Events may have brought rows that this answer has not; who asked for all anew meanwhile gets all anew.
+    if (missed.length > 0 || reloads !== this.reloads) this.list.expire();
     this.ready.value = true;
     this.version.value++;
     if (!this.stop && !this.at) this.listen(position);
