@@ -3,6 +3,7 @@ import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import { colourOf, onThemeChange } from "../app/theme_news";
 
+/** It is drawn anew where an array is another one, not where its values are: what makes them should remember them. */
 interface Props {
   /** Unix seconds, or steps. */
   times: readonly number[];
@@ -65,7 +66,7 @@ export function Chart({ times, x = "time", lines, heightPx = 140, label, value, 
       made.destroy();
     };
   }, [names, heightPx]);
-  useEffect(() => plot.current?.setData([[...times], ...lines.map(({ values }) => [...values])] as uPlot.AlignedData), [times, lines]);
+  useEffect(() => plot.current?.setData([[...times], ...lines.map(({ values }) => [...values])] as uPlot.AlignedData), [times, ...lines.map(({ values }) => values), names, heightPx]);
   const latest = lines.map(({ name, values }) => `${name} ${values.at(-1) == null ? "unknown" : value(Number(values.at(-1)))}`).join(", ");
   return <div class="chart" ref={box} role="img" aria-label={`${label}: ${latest}`} />;
 }

@@ -1,4 +1,5 @@
 /** What the machine and one job used in the last hour, as charts. */
+import { useMemo } from "preact/hooks";
 import { cpu, memory } from "../../app/format";
 import { Chart } from "../../components/chart";
 import { Trouble } from "../../components/parts";
@@ -24,8 +25,9 @@ export function JobUsage({ samples, cpuMhz, memoryMb }: { samples: readonly Samp
 }
 
 function UsageCharts({ samples, coresNote, memoryNote }: { samples: readonly Sample[]; coresNote: string; memoryNote: string }) {
+  const lines = useMemo(() => linesOf(samples), [samples]); // pages are rendered anew with each event, samples come rarely
+  const gpus = useMemo(() => [...gpuLines(samples)], [samples]);
   if (samples.length === 0) return <p class="faint">No sample yet; one comes every ten seconds.</p>;
-  const lines = linesOf(samples);
   return (
     <div class="grid">
       <Titled title="CPU" note={`${lastOf(lines.cores, coresText)}${coresNote}`}>
@@ -34,7 +36,7 @@ function UsageCharts({ samples, coresNote, memoryNote }: { samples: readonly Sam
       <Titled title="Memory" note={`${lastOf(lines.memoryMb, memory)}${memoryNote}`}>
         <Chart times={lines.times} lines={[{ name: "Memory", values: lines.memoryMb, tone: "completed" }]} label="Memory" binary leastTop={16} value={memory} />
       </Titled>
-      {[...gpuLines(samples)].map(([uuid, { times, percent, memoryMb }]) => (
+      {gpus.map(([uuid, { times, percent, memoryMb }]) => (
         <Titled key={uuid} title={`GPU ${uuid.slice(0, 12)}`} note={`${lastOf(percent, (value) => `${value} %`)}, ${lastOf(memoryMb, memory)}`}>
           <Chart times={times} lines={[{ name: "busy", values: percent, tone: "lost" }]} label={`GPU ${uuid}`} leastTop={10} value={(value) => `${Math.round(value)} %`} />
         </Titled>

@@ -1,5 +1,5 @@
 /** The figures that the job prints (`dms-metric loss=0.25 step=100`), one plot each. */
-import { useEffect } from "preact/hooks";
+import { useEffect, useMemo } from "preact/hooks";
 import { whole } from "../../app/format";
 import { plain } from "../../app/format";
 import { useView } from "../../app/view";
@@ -26,11 +26,16 @@ export function MetricPlots({ job }: { job: JobRow }) {
         {body.series.map(({ name, count, points }) => (
           <figure key={name}>
             <figcaption><b>{plain(name)}</b> <span class="faint">{whole(count)} values{points.at(-1) && `, step ${points.at(-1)?.step}`}</span></figcaption>
-            <Chart label={plain(name)} x="step" times={points.map(({ step }) => step)} lines={[{ name: plain(name), values: points.map(({ value }) => value), tone: "accent" }]} value={(value) => figure.format(value)} />
+            <Plot name={plain(name)} points={points} />
           </figure>
         ))}
       </div>
       {body.left_out > 0 && <p class="faint">{whole(body.left_out)} more names are not kept.</p>}
     </section>
   );
+}
+
+function Plot({ name, points }: { name: string; points: Metrics["series"][number]["points"] }) {
+  const [times, values] = useMemo(() => [points.map(({ step }) => step), points.map(({ value }) => value)] as const, [points]);
+  return <Chart label={name} x="step" times={times} lines={[{ name, values, tone: "accent" }]} value={(value) => figure.format(value)} />;
 }
