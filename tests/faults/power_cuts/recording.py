@@ -135,7 +135,8 @@ async def record(folder: Path) -> Sequence[Recording]:
     async with recorded_pair(folder) as ((sp, of_sp), (cp, of_cp)):
         first = await _run(sp, of_sp, _body(folder, "true"), "tx-first")
         archive = await received(sp, first)
-        await asyncio.gather(of_sp.again(sp, kill=False), of_cp.again(cp, kill=False))
+        await of_cp.again(cp, kill=False)
+        await of_sp.again(sp, kill=False)  # after it, so that it can't take the one that is going down for seen
         await sp.sees_provider()
         await asyncio.gather(
             _run(sp, of_sp, _body(folder, "exit 3"), "tx-second"),
