@@ -4,17 +4,22 @@ on, and so does its container. What the DMS asks meanwhile it gives up in bounde
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 
 import pytest
 from msgspec.structs import replace
 
+from dms.adapters.executors.docker import DockerExecutor
 from dms.adapters.executors.docker_settings import DockerSettings
 from dms.application.deployments import run_containers
+from dms.errors import ExecutorUnavailable
 from tests.fixtures.docker_pair import DockerPair
 from tests.fixtures.engine import OwnEngine, own_engine
 from tests.fixtures.engine_jobs import api, jobs, pair, places, plainly, registry, settings_for
+from tests.fixtures.jobs import NODE, shell_spec
 from tests.fixtures.jobs_in_states import BY_ITSELF, STATES, TERMINATED, JobsInStates, failed
+from tests.fixtures.registry import Registry, Trouble
 from tests.fixtures.waiting import wait_for
 
 __all__ = ["api", "jobs", "pair", "places", "registry"]
@@ -77,3 +82,23 @@ async def test_an_engine_that_hangs_for_too_long_is_the_providers_fault(
     }
     await pair.nothing_stays()
     await wait_for(lambda: not pair.provider.services.device.hindrance)
+
+
+async def test_a_pull_of_which_nothing_comes_is_not_the_registrys_doing_while_the_engine_hangs(
+    engine: OwnEngine, containers: DockerSettings, registry: Registry
+) -> None:
+    registry.publish("nunet/silent", "1")
+    executor = DockerExecutor(NODE, replace(containers, silent_seconds=2.0, call_seconds=2.0, patience_seconds=0.0))
+    spec, held = shell_spec("true", image=f"{registry.address}/nunet/silent:1"), threading.Event()
+    registry.trouble = lambda path: Trouble(held=held) if "/blobs/" in path else None
+    try:
+        pulling = asyncio.create_task(executor.prepare(spec))
+        await wait_for(lambda: any("/blobs/" in path for path in registry.asked))
+        await asyncio.to_thread(engine.hang)
+        with pytest.raises(ExecutorUnavailable):
+            await pulling
+    finally:
+        registry.trouble = lambda _: None
+        held.set()
+        await asyncio.to_thread(engine.start)
+        await executor.close()

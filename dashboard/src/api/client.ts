@@ -18,12 +18,9 @@ export class ApiError extends Error {
   }
 }
 
-/** position: of the log, that the answer shows; total: of a list, without its page; tag: the version, where there is one. */
-export interface Answer<T> {
+/** A reply that is understood. */
+export interface Answer<T> extends Omit<Reply, "text"> {
   body: T;
-  position: number;
-  total: number;
-  tag: string;
 }
 
 type Query = Record<string, string | number | boolean | readonly string[] | null | undefined>;
@@ -68,8 +65,8 @@ async function ask<T>(method: string, url: string, body?: unknown, signal?: Abor
 }
 
 /** Throws ApiError. */
-export function answerOf<T>({ text, position, total, tag }: Reply): Answer<T> {
-  return { body: understood<T>(text), position, total, tag };
+export function answerOf<T>({ text, ...rest }: Reply): Answer<T> {
+  return { ...rest, body: understood<T>(text) };
 }
 
 let loggingOut = false;

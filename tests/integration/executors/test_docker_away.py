@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from pathlib import Path
 
 import msgspec
 import pytest
+from docker import APIClient
 
 from dms.adapters.executors.docker import DockerExecutor
+from dms.adapters.executors.endings import has_died
+from dms.adapters.executors.profile import LABEL_JOB
 from dms.errors import ExecutorBroken, ExecutorUnavailable
 from tests.fixtures.docker_executors import SETTINGS
-from tests.fixtures.engine_proxy import SOCKET
+from tests.fixtures.engine_proxy import SOCKET, engine_proxy
 from tests.fixtures.images import demo_images
 from tests.fixtures.jobs import NODE, launch, read_all, run, shell_spec, texts
+from tests.fixtures.waiting import wait_for
 
 __all__ = ["demo_images"]
 
@@ -71,6 +75,29 @@ async def test_an_engine_that_answers_nonsense_gives_an_error_of_ours(tmp_path: 
         await executor.close()
     assert [type(result) for result in results] == [ExecutorBroken] * 5
     assert all(isinstance(result, ExecutorBroken) and result.__cause__ is not None for result in results)
+
+
+async def test_a_run_that_ends_while_only_the_line_to_the_engine_is_cut_is_told_whole(
+    demo_images: tuple[str, str], tmp_path: Path
+) -> None:
+    """The engine was there all the time, so nothing is said to be missing."""
+    async with engine_proxy(tmp_path) as proxy:
+        executor = DockerExecutor(NODE, msgspec.structs.replace(SETTINGS, base_url=proxy.base_url))
+        spec = shell_spec("echo up; sleep 1; echo done")
+        try:
+            await launch(executor, spec)
+            await wait_for(lambda: executor._memory.heard(spec.job_id))
+            await proxy.cut()
+            with closing(APIClient(version="auto")) as api:
+                (found,) = api.containers(filters={"label": f"{LABEL_JOB}={spec.job_id}"})
+                await asyncio.to_thread(api.wait, found["Id"])
+            await proxy.open()
+            await wait_for(lambda: has_died(executor._memory.heard(spec.job_id)))
+            lines = await read_all(executor, spec.job_id)
+        finally:
+            await executor.remove(spec.job_id)
+            await executor.close()
+    assert (texts(lines), texts(lines, "stderr")) == (["up", "done"], [])
 
 
 class StallingProxy:
