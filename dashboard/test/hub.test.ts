@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { SocketLike } from "../src/live/connection";
 import { Hub } from "../src/live/hub";
-import type { FromServer, LogEvent, ToPage, ToServer } from "../src/live/protocol";
+import type { FromServer, LogEvent, News, ToPage, ToServer } from "../src/live/protocol";
 
 class FakeSocket implements SocketLike {
   readyState: number = WebSocket.CONNECTING;
@@ -22,10 +22,13 @@ const event = (position: number, type = "job.submitted", job = "j1"): LogEvent =
 let sockets: FakeSocket[];
 let hub: Hub;
 const page = () => {
-  const got: ToPage[] = [];
-  const port = { post: (message: ToPage) => got.push(message) };
+  const got: News[] = [];
+  const port = { post: (news: ToPage) => got.push(...news) };
   hub.join(port);
-  const positions = () => got.flatMap((message) => ("event" in message && message.event ? [message.event.position] : []));
+  const positions = () => {
+    vi.advanceTimersByTime(100);
+    return got.flatMap((message) => ("event" in message && message.event ? [message.event.position] : []));
+  };
   return { port, got, positions };
 };
 
@@ -92,6 +95,69 @@ describe("one stream for all pages", () => {
     sockets[0]?.says({ id: "shared", event: event(3, "device.onboarded", "") });
     sockets[0]?.says({ id: "shared", event: event(4, "job.submitted", "j2") });
     expect([one.positions(), other.positions()]).toEqual([[3], [4]]);
+  });
+
+  describe("what can wait", () => {
+    const sampled = (cores: number): FromServer => ({ id: "usage", usage: { job_id: null, sample: { cpu_cores: cores } } });
+    const followed = (count: number) => {
+      sockets[0]?.opened();
+      sockets[0]?.says({ position: 10 });
+      const pages = Array.from({ length: count }, page);
+      for (const { port } of pages) {
+        hub.take(port, { id: "a", subscribe: "events", after: 10 });
+        hub.take(port, { id: "u", subscribe: "usage" });
+      }
+      vi.advanceTimersByTime(3000);
+      for (const { got } of pages) got.length = 0;
+      return pages;
+    };
+    const samples = ({ got }: { got: News[] }) => got.filter((news) => "usage" in news && news.id === "u").length;
+
+    it("is told to one of many pages after the other, to a single one at once, and asked for once", () => {
+      const pages = followed(50);
+      sockets[0]?.says(sampled(1));
+      vi.advanceTimersByTime(1);
+      expect(pages.filter(samples).length).toBe(1);
+      vi.advanceTimersByTime(500);
+      expect(pages.filter(samples).length).toBeLessThan(40);
+      vi.advanceTimersByTime(1500);
+      expect(pages.map(samples)).toEqual(pages.map(() => 1));
+      expect(sockets[0]?.sent.filter((asked) => "subscribe" in asked && asked.subscribe === "usage")).toEqual([{ id: "usage", subscribe: "usage" }]);
+    });
+
+    it("holds no event up, and comes with it", () => {
+      const pages = followed(50);
+      sockets[0]?.says(sampled(1));
+      sockets[0]?.says({ id: "shared", event: event(11) });
+      vi.advanceTimersByTime(1);
+      expect(pages.map(({ got }) => got.some((news) => "event" in news))).toEqual(pages.map(() => true));
+      expect(pages.map(samples)).toEqual(pages.map(() => 1));
+    });
+
+    it("ends with the last page that follows it, and where the DMS refuses it", () => {
+      const [one, other] = followed(2);
+      if (!one || !other) throw new Error("two pages were opened");
+      hub.leave(one.port);
+      expect(sockets[0]?.sent.at(-1)).not.toEqual({ id: "usage", unsubscribe: true });
+      hub.take(other.port, { id: "u", unsubscribe: true });
+      expect(sockets[0]?.sent.at(-1)).toEqual({ id: "usage", unsubscribe: true });
+      hub.take(other.port, { id: "u", subscribe: "usage" });
+      sockets[0]?.says({ id: "usage", error: { status: 403, title: "Forbidden", detail: "" } });
+      vi.advanceTimersByTime(100);
+      expect(other.got.filter((news) => "error" in news)).toMatchObject([{ id: "u", error: { status: 403 } }]);
+      hub.take(other.port, { id: "u", subscribe: "usage" });
+      expect(sockets[0]?.sent.at(-1)).toEqual({ id: "usage", subscribe: "usage" });
+    });
+
+    it("is also the beat of a log that stands still; a newer position is told at once", () => {
+      const pages = followed(50);
+      sockets[0]?.says({ position: 10 });
+      vi.advanceTimersByTime(1);
+      expect(pages.filter(({ got }) => got.length > 0).length).toBe(1);
+      sockets[0]?.says({ position: 11 });
+      vi.advanceTimersByTime(100);
+      expect(pages.map(({ got }) => got.at(-1))).toEqual(pages.map(() => expect.objectContaining({ link: expect.objectContaining({ position: 11 }) as unknown })));
+    });
   });
 
   it("notices a line that says nothing", () => {

@@ -1,19 +1,18 @@
 import { Answers } from "./answers";
 import { LiveConnection, type SocketLike } from "./connection";
-import { fits, type EventsWanted, type FromPage, type FromServer, type Link, type LogEvent, type ToPage, type Wanted } from "./protocol";
+import { fits, type EventsWanted, type FromPage, type FromServer, type Link, type LogEvent, type News, type Wanted } from "./protocol";
+import { Tab, type Port } from "./tab";
 
 /** Events kept for pages that join a moment after their snapshot. */
 const KEPT_EVENTS = 2_000;
 const SHARED = "shared";
-/** The shortest time between two words on how fresh the line is. The first news after a pause is told at once. */
-const LINK_MS = 100;
+const USAGE = "usage";
+/** Between two pages that are told what can wait, and until the last of many is told. */
+const TURN_MS = 20;
+const LONGEST_ROUND_MS = 2_000;
 export const TICK_MS = 5_000;
 /** A page that answers none of so many ticks is gone, or sleeps: when it wakes it joins again where it stood. */
 const SILENT_TICKS = 12;
-
-export interface Port {
-  post(message: ToPage): void;
-}
 
 interface Reader {
   port: Port;
@@ -24,14 +23,10 @@ interface Reader {
   shares: boolean;
 }
 
-interface Tab {
-  number: number;
-  silentTicks: number;
-}
-
 /**
  * Shares one websocket among all open pages of a browser. One stream of all events feeds every page; a page whose position
- * is older than what is kept here catches up by a stream of its own first.
+ * is older than what is kept here catches up by a stream of its own first. Pages that all draw at once hold each other up,
+ * and the event that comes just then: what can wait is told to one page after the other.
  */
 export class Hub {
   private readonly connection: LiveConnection;
@@ -43,30 +38,28 @@ export class Hub {
   private recentAfter: number | null = null;
   private caughtUp = false;
   private nextTab = 0;
-  private linkTold: Link["state"] | null = null;
-  private linkToldMs = Number.NEGATIVE_INFINITY;
-  private linkTimer: ReturnType<typeof setTimeout> | undefined;
+  private linkTold: Link | null = null;
 
   constructor(open: () => SocketLike, private readonly keptEvents = KEPT_EVENTS) {
     this.connection = new LiveConnection(open, (message) => this.route(message), (link) => this.linkChanged(link));
   }
 
   join(port: Port): void {
-    this.tabs.set(port, { number: this.nextTab++, silentTicks: 0 });
-    port.post(this.freshness);
+    const tab = new Tab(port, this.nextTab++, () => this.freshness);
+    this.tabs.set(port, tab);
+    tab.tellLink();
   }
 
   leave(port: Port): void {
     for (const [key, reader] of this.readers) if (reader.port === port) this.end(key);
+    this.tabs.get(port)?.close();
     this.tabs.delete(port);
   }
 
   /** To be called each TICK_MS. */
   tick(): void {
-    for (const [port, tab] of this.tabs) {
-      if (++tab.silentTicks > SILENT_TICKS) this.leave(port);
-      else port.post({ ...this.freshness, tick: true });
-    }
+    for (const [port, tab] of this.tabs) if (++tab.silentTicks > SILENT_TICKS) this.leave(port);
+    this.inTurn([...this.tabs.values()], (tab, waitMs) => tab.tellLater({ ...this.freshness, tick: true }, waitMs));
   }
 
   check(): void {
@@ -76,11 +69,11 @@ export class Hub {
   take(port: Port, message: FromPage): void {
     if ("goodbye" in message) return this.leave(port);
     const tab = this.tabs.get(port);
-    if (!tab) return port.post({ rejoin: true });
+    if (!tab) return port.post([{ rejoin: true }]);
     tab.silentTicks = 0;
     if ("awake" in message) return this.check();
     if ("alive" in message) return;
-    if ("ask" in message) return void this.answers.of(message.url, message.after).then((reply) => port.post({ answer: message.ask, reply }));
+    if ("ask" in message) return void this.answers.of(message.url, message.after).then((reply) => tab.tell({ answer: message.ask, reply }));
     const key = `${tab.number}.${message.id}`;
     this.end(key);
     if ("unsubscribe" in message) return;
@@ -88,23 +81,29 @@ export class Hub {
     this.begin(key, { port, id, wanted, shares: false });
   }
 
-  private get freshness(): { link: Link; passed: number } {
+  private get freshness() {
     return { link: this.connection.link, passed: this.caughtUp ? this.connection.passed(SHARED) : 0 };
   }
 
   private begin(key: string, reader: Reader): void {
     this.readers.set(key, reader);
+    if (reader.wanted.subscribe === "usage") return this.followUsage(reader);
     if (reader.wanted.subscribe === "events" && this.replay(reader, reader.wanted)) return;
     this.connection.subscribe(key, reader.wanted);
+  }
+
+  private followUsage(reader: Reader): void {
+    reader.shares = true;
+    if (this.sharing("usage").length === 1) this.connection.subscribe(USAGE, reader.wanted);
   }
 
   /** From what is kept here, then by the shared stream. False when what the page needs is not kept. */
   private replay(reader: Reader, wanted: EventsWanted): boolean {
     if (this.recentAfter === null || wanted.after < this.recentAfter) return false;
     reader.shares = true;
-    for (const event of this.recent) if (event.position > wanted.after && fits(event, wanted)) reader.port.post({ id: reader.id, event });
+    for (const event of this.recent) if (event.position > wanted.after && fits(event, wanted)) this.tell(reader.port, { id: reader.id, event });
     wanted.after = Math.max(wanted.after, this.connection.passed(SHARED));
-    if (this.caughtUp) reader.port.post({ id: reader.id, caught_up: wanted.after });
+    if (this.caughtUp) this.tell(reader.port, { id: reader.id, caught_up: wanted.after });
     return true;
   }
 
@@ -112,15 +111,17 @@ export class Hub {
     const reader = this.readers.get(key);
     this.readers.delete(key);
     if (reader && !reader.shares) this.connection.unsubscribe(key);
+    if (reader?.wanted.subscribe === "usage" && this.sharing("usage").length === 0) this.connection.unsubscribe(USAGE);
   }
 
   private route(message: FromServer): void {
     if (message.id === SHARED) return this.share(message);
+    if (message.id === USAGE) return this.shareUsage(message);
     const [key, reader] = [message.id ?? "", this.readers.get(message.id ?? "")];
     if (!reader) return;
     if (message.error || message.sealed) this.readers.delete(key);
     if (message.caught_up !== undefined && reader.wanted.subscribe === "events") this.toShared(key, reader, reader.wanted, message.caught_up);
-    else reader.port.post({ ...message, id: reader.id });
+    else this.tell(reader.port, { ...message, id: reader.id });
   }
 
   /** A reader that has caught up goes on with the stream of all; where that is ahead by too much, it catches up again. */
@@ -134,47 +135,60 @@ export class Hub {
     if (message.error) return this.beginAnew(message.error);
     if (message.caught_up !== undefined) {
       this.caughtUp = true;
-      for (const { port, id } of this.sharing()) port.post({ id, caught_up: message.caught_up });
+      for (const { port, id } of this.sharing("events")) this.tell(port, { id, caught_up: message.caught_up });
     }
     const { event } = message;
     if (!event) return;
     this.recent.push(event);
     if (this.recent.length > this.keptEvents) this.recentAfter = this.recent.shift()?.position ?? this.recentAfter;
-    for (const { port, id, wanted } of this.sharing())
-      if (wanted.subscribe === "events" && event.position > wanted.after && fits(event, wanted)) port.post({ id, event });
+    for (const { port, id, wanted } of this.sharing("events"))
+      if (wanted.subscribe === "events" && event.position > wanted.after && fits(event, wanted)) this.tell(port, { id, event });
   }
 
-  private sharing(): Reader[] {
-    return [...this.readers.values()].filter(({ shares }) => shares);
+  private shareUsage(message: FromServer): void {
+    if (message.error) return this.endShared("usage", message.error);
+    this.inTurn(this.sharing("usage"), ({ port, id }, waitMs) => this.tabs.get(port)?.tellLater({ ...message, id }, waitMs));
+  }
+
+  private sharing(kind: Wanted["subscribe"]): Reader[] {
+    return [...this.readers.values()].filter(({ shares, wanted }) => shares && wanted.subscribe === kind);
   }
 
   /** What was kept does not lead on to what the log has now, as after a long sleep: pages begin anew from a snapshot. */
   private beginAnew(error: NonNullable<FromServer["error"]>): void {
     [this.recentAfter, this.caughtUp] = [null, false];
     this.recent.length = 0;
-    for (const [key, { port, id, shares }] of this.readers) {
-      if (!shares) continue;
+    this.endShared("events", error);
+  }
+
+  private endShared(kind: Wanted["subscribe"], error: NonNullable<FromServer["error"]>): void {
+    for (const [key, { port, id, shares, wanted }] of this.readers) {
+      if (!shares || wanted.subscribe !== kind) continue;
       this.readers.delete(key);
-      port.post({ id, error });
+      this.tell(port, { id, error });
     }
   }
 
   private linkChanged(link: Link): void {
-    if (link.state !== "live") this.caughtUp = false;
-    if (this.recentAfter === null && link.state === "live") {
-      this.recentAfter = link.position;
-      this.connection.subscribe(SHARED, { subscribe: "events", after: link.position });
+    const { state, position, reason } = link;
+    if (state !== "live") this.caughtUp = false;
+    if (this.recentAfter === null && state === "live") {
+      this.recentAfter = position;
+      this.connection.subscribe(SHARED, { subscribe: "events", after: position });
     }
-    if (link.state !== this.linkTold) this.tellLink();
-    else this.linkTimer ??= setTimeout(() => this.tellLink(), Math.max(0, this.linkToldMs + LINK_MS - performance.now()));
+    const told = this.linkTold;
+    this.linkTold = link;
+    const isBeat = told?.state === state && told.position === position && told.reason === reason;
+    this.inTurn([...this.tabs.values()], (tab, waitMs) => (isBeat ? tab.tellLinkLater(waitMs) : tab.tellLink()));
   }
 
-  private tellLink(): void {
-    clearTimeout(this.linkTimer);
-    this.linkTimer = undefined;
-    this.linkTold = this.connection.link.state;
-    this.linkToldMs = performance.now();
-    for (const port of this.tabs.keys()) port.post(this.freshness);
+  private tell(port: Port, news: News): void {
+    this.tabs.get(port)?.tell(news);
+  }
+
+  private inTurn<T>(all: readonly T[], tell: (one: T, waitMs: number) => void): void {
+    const turnMs = Math.min(TURN_MS, LONGEST_ROUND_MS / all.length);
+    all.forEach((one, turn) => tell(one, turn * turnMs));
   }
 }
 

@@ -1,5 +1,5 @@
 /** The page's side of the live stream: subscriptions as callbacks, and how fresh what is shown is. */
-import { effect, signal, untracked } from "@preact/signals";
+import { batch, effect, signal, untracked } from "@preact/signals";
 import { Hub, liveAddress, TICK_MS as HUB_TICK_MS } from "./hub";
 import type { FromServer, GrowingLine, Link, LogEvent, OutputLine, OutputWanted, Problem, ToPage, Wanted } from "./protocol";
 import { Subscriber, type Channel } from "./subscriber";
@@ -11,7 +11,10 @@ const address = globalThis.document?.querySelector<HTMLMetaElement>('meta[name="
 let workerIsBroken = false;
 
 const subscriber = new Subscriber(
-  (receive, broken) => (address && "SharedWorker" in globalThis && !workerIsBroken ? ofWorker(address, receive, broken) : ofOwn(receive)),
+  (receive, broken) => {
+    const take = (news: ToPage) => batch(() => receive(news)); // one look for all that is new
+    return address && "SharedWorker" in globalThis && !workerIsBroken ? ofWorker(address, take, broken) : ofOwn(take);
+  },
   (heard) => (link.value = heard),
 );
 

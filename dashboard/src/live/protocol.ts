@@ -97,7 +97,10 @@ export type FromPage = ToServer | { goodbye: true } | { awake: true } | { alive:
  * passed: subscriptions to events that have caught up were told all up to that position. tick: is to be answered.
  * rejoin: the page is not known here (any more), and subscribes anew. reply: null where the page is to ask itself.
  */
-export type ToPage = FromServer | { link: Link; passed: number; tick?: boolean } | { rejoin: true } | { answer: string; reply: Reply | null };
+export type News = FromServer | { link: Link; passed: number; tick?: boolean } | { rejoin: true } | { answer: string; reply: Reply | null };
+
+/** All that is new, in the order in which it happened. */
+export type ToPage = readonly News[];
 
 /** `io.nunet.dms.job.completed.v1` -> `job.completed`. */
 export function topicOf(event: Pick<LogEvent, "type">): string {

@@ -1,5 +1,5 @@
 import type { Reply } from "../api/reply";
-import type { FromPage, FromServer, Link, ToPage, Wanted } from "./protocol";
+import type { FromPage, FromServer, Link, News, ToPage, Wanted } from "./protocol";
 
 /** The way to what holds the socket. */
 export interface Channel {
@@ -51,9 +51,9 @@ export class Subscriber {
     this.silentTicks = 0;
     let opened: Channel | null = null;
     let early: ToPage[] | null = [];
-    const receive = (message: ToPage) => {
-      if (early) early.push(message);
-      else if (opened !== null && opened === this.channel) this.receive(message);
+    const receive = (all: ToPage) => {
+      if (early) return void early.push(all);
+      for (const news of all) if (opened !== null && opened === this.channel) this.receive(news);
     };
     opened = this.open(receive, () => opened === this.channel && this.rejoin());
     this.channel = opened;
@@ -63,7 +63,7 @@ export class Subscriber {
     }
     const waiting: ToPage[] = early;
     early = null;
-    for (const message of waiting) receive(message);
+    for (const all of waiting) receive(all);
   }
 
   subscribe(wanted: Wanted, listener: Listener): () => void {
@@ -102,7 +102,7 @@ export class Subscriber {
     if (this.channel && ++this.silentTicks > SILENT_TICKS) this.rejoin();
   }
 
-  private receive(message: ToPage): void {
+  private receive(message: News): void {
     this.silentTicks = 0;
     if ("rejoin" in message) return this.rejoin();
     if ("answer" in message) return this.asking.get(message.answer)?.(message.reply);

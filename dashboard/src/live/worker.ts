@@ -1,6 +1,7 @@
 // The SharedWorker: browsers allow few connections to one origin, so all pages share one socket.
-import { Hub, liveAddress, TICK_MS, type Port } from "./hub";
+import { Hub, liveAddress, TICK_MS } from "./hub";
 import type { FromPage, ToPage } from "./protocol";
+import type { Port } from "./tab";
 
 const scope = self as unknown as SharedWorkerGlobalScope;
 const hub = new Hub(() => new WebSocket(liveAddress(scope.location)));

@@ -106,7 +106,7 @@ describe("a page that asks by the worker", () => {
     const left = silent.askTogether(URL, 7);
     silent.rejoin();
     expect(await left).toBeNull();
-    const unknown = pageOf((message, receive) => "ask" in message && receive({ rejoin: true })).askTogether(URL, 7);
+    const unknown = pageOf((message, receive) => "ask" in message && receive([{ rejoin: true }])).askTogether(URL, 7);
     expect(await unknown).toBeNull();
   });
 });

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { Hub, type Port } from "../../src/live/hub";
+import { Hub } from "../../src/live/hub";
 import { fits, type EventsWanted, type FromPage, type Link, type ToPage } from "../../src/live/protocol";
 import { Subscriber } from "../../src/live/subscriber";
+import type { Port } from "../../src/live/tab";
 import { randomOf } from "../random";
 import { FakeServer, TOPICS } from "./fake_server";
 
@@ -169,21 +170,23 @@ describe("pages that share one line", () => {
     read(page, { subscribe: "events", after: 0, job_id: "j1" });
     page.subscriber.subscribe({ subscribe: "usage" }, () => undefined);
     settle(server, [page]);
-    expect(server.living[0]?.names).toEqual(["shared", "0.s1"]);
+    expect(server.living[0]?.names).toEqual(["shared", "usage"]);
     page.isFrozen = true;
     for (let tick = 0; tick < 20; tick++) hub.tick();
     expect(server.living[0]?.names).toEqual(["shared"]);
   });
 
-  it("are told how fresh the line is, at most ten times a second", () => {
+  it("are told all that is new at most ten times a second, whatever they subscribe to", () => {
     const { server, page } = started();
     read(page, { subscribe: "events", after: 10 });
     settle(server, [page]);
     let told = 0;
-    const port: Port = { post: (message) => void ("link" in message && told++) };
+    const port: Port = { post: () => void told++ };
     const hub = new Hub(server.open);
     hub.join(port);
     server.sockets.at(-1)?.decided();
+    for (const id of ["a", "b", "c"]) hub.take(port, { id, subscribe: "events", after: 10 });
+    vi.advanceTimersByTime(1000);
     told = 0;
     for (let count = 0; count < 100; count++) {
       server.commit("job.submitted", "j1");
@@ -194,13 +197,30 @@ describe("pages that share one line", () => {
     expect(told).toBeLessThan(12);
   });
 
+  it("are told of an event, of its position and for all their subscriptions, by one message", () => {
+    const { server, hub } = started();
+    const got: ToPage[] = [];
+    const port: Port = { post: (news) => got.push(news) };
+    hub.join(port);
+    server.sockets.at(-1)?.decided();
+    for (const id of ["a", "b", "c"]) hub.take(port, { id, subscribe: "events", after: 10 });
+    server.living.forEach((socket) => socket.names.forEach((name) => socket.serve(name, Infinity)));
+    vi.advanceTimersByTime(1000);
+    got.length = 0;
+    server.commit("job.submitted", "j1");
+    server.living.forEach((socket) => socket.names.forEach((name) => socket.serve(name, Infinity)));
+    vi.advanceTimersByTime(1);
+    expect(got).toHaveLength(1);
+    expect(got[0]).toMatchObject([{ id: "a", event: { position: 11 } }, { id: "b" }, { id: "c" }, { link: { position: 11 } }]);
+  });
+
   it("are told of an event's position with the event, not with the next one", () => {
     const { server, page } = started();
     read(page, { subscribe: "events", after: 10 });
     settle(server, [page]);
     const positions: number[] = [];
     const hub = new Hub(server.open);
-    hub.join({ post: (message) => void ("link" in message && positions.push(message.link.position)) });
+    hub.join({ post: (all) => all.forEach((news) => "link" in news && positions.push(news.link.position)) });
     server.sockets.at(-1)?.decided();
     for (const position of [11, 12, 13]) {
       vi.advanceTimersByTime(1000);
@@ -216,14 +236,18 @@ describe("the line", () => {
   it("is live once the DMS has spoken, and tells how long ago it did", () => {
     const server = new FakeServer();
     const page = new FakePage(() => new Hub(server.open));
+    const heard = () => {
+      vi.advanceTimersByTime(100);
+      page.arrive();
+    };
     page.subscriber.join();
-    page.arrive();
+    heard();
     expect(page.link?.state).toBe("connecting");
     server.sockets[0]?.decided();
-    page.arrive();
+    heard();
     expect(page.link?.state).toBe("live");
     server.sockets[0]?.cut();
-    page.arrive();
+    heard();
     expect(page.link).toMatchObject({ state: "reconnecting", reason: "the DMS can't be reached" });
   });
 
