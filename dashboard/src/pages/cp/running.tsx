@@ -19,7 +19,7 @@ export function Running({ machine, usage }: { machine: FollowedMachine; usage: U
   const coreMhz = (machine.row.value?.total.cpu_mhz ?? 0) / (usage.cores || 1);
   return (
     <div class="card">
-      <h2>Running jobs: {jobs.length}</h2>
+      <h2>{`Running jobs: ${jobs.length}`}</h2>
       <Trouble text={machine.deployments.error.value} retry={machine.deployments.reload} />
       {jobs.length === 0 && machine.deployments.answer.value && (
         <Empty title="No job runs here just now">
