@@ -10,8 +10,8 @@ const USAGE = "usage";
 /** Between two pages that are told what can wait, and until the last of many is told. */
 const TURN_MS = 50;
 const LONGEST_ROUND_MS = 4_000;
-/** What a page asked for at one moment is answered at one moment. */
-const ANSWERS_APART_MS = 10;
+/** Answers that a page asked for at one moment go as one message. */
+const ANSWER_WAIT_MS = 10;
 export const TICK_MS = 5_000;
 /** A page that answers none of so many ticks is gone, or sleeps: when it wakes it joins again where it stood. */
 const SILENT_TICKS = 12;
@@ -75,7 +75,7 @@ export class Hub {
     tab.silentTicks = 0;
     if ("awake" in message) return this.check();
     if ("alive" in message) return;
-    if ("ask" in message) return void this.answers.of(message.url, message.after).then((reply) => tab.tellLater({ answer: message.ask, reply }, ANSWERS_APART_MS));
+    if ("ask" in message) return void this.answers.of(message.url, message.after).then((reply) => tab.tellLater({ answer: message.ask, reply }, ANSWER_WAIT_MS));
     const key = `${tab.number}.${message.id}`;
     this.end(key);
     if ("unsubscribe" in message) return;
