@@ -64,7 +64,7 @@ class Payment(Aggregate):
         """Why it can't pay for that job; empty when it can."""
         if free or self.job_id in ("", job_id) or self._is_earlier(job_id):
             return ""
-        return f"this transaction was used already: it pays for job {self.job_id}"
+        return "this transaction was used already: it pays for another job"  # whose id is nothing for who asks
 
     def _is_earlier(self, job_id: str) -> bool:
         """Whether it pays for an earlier attempt of that job."""

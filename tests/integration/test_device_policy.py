@@ -10,12 +10,14 @@ import httpx
 import pytest
 
 from dms.adapters.executors.process import ProcessExecutor
+from dms.application.files.user_files import Reach
 from dms.application.network.messages import PREFLIGHT, PreflightRequest
 from dms.application.ports.images import PreparedImage
 from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.device_policy import EVERYTHING, PEER_DENIED, PEER_NOT_ALLOWED, DevicePolicy, Lists
 from dms.domain.event import new_id
-from dms.domain.job import JobState
+from dms.domain.job import Job, JobState
+from dms.domain.transfer import TransferState
 from dms.errors import Forbidden, NoProviderMatches
 from tests.fixtures.histories import request
 from tests.fixtures.plain_http import NO_TLS
@@ -61,8 +63,9 @@ async def test_of_a_denied_peer_nothing_is_taken_and_its_job_that_runs_goes_on(p
     await change(pair, peers=Lists(deny=(pair.requester_id,)))
 
     assert await asked_before_payment(pair) == (False, "peer", PEER_DENIED)
-    assert await asked_with_payment(pair) == (False, PEER_DENIED)
-    refused = pair.key
+    with pytest.raises(Forbidden, match=PEER_DENIED):
+        await asked_with_payment(pair)
+    assert pair.deployment_state() is DeploymentState.NEW
     with pytest.raises(Forbidden, match=PEER_DENIED):
         await pair.offer_anew()
     with pytest.raises(Forbidden, match=PEER_DENIED):
@@ -71,8 +74,7 @@ async def test_of_a_denied_peer_nothing_is_taken_and_its_job_that_runs_goes_on(p
         await pair.quote()
     assert not pair.provider.device.holds
 
-    shown = {job["job_id"]: job for job in (await get(pair, "/jobs?role=cp"))["items"]}
-    assert (shown[refused]["status"], shown[refused]["reason"]) == ("rejected", PEER_DENIED)
+    assert [job["job_id"] for job in (await get(pair, "/jobs?role=cp"))["items"]] == [running]
     of_late = (await get(pair, "/device/refusals"))["items"]
     assert {(one["peer_id"], one["kind"], one["reason"]) for one in of_late} == {
         (pair.requester_id, kind, PEER_DENIED) for kind in ("peer", "file", "chat")
@@ -85,6 +87,52 @@ async def test_of_a_denied_peer_nothing_is_taken_and_its_job_that_runs_goes_on(p
     assert (await asked_before_payment(pair))[0]
     await pair.provider.compute_provider.stop(running, "operator", "enough", Fault.PROVIDER)
     await wait_for(lambda: pair.deployment_state() is DeploymentState.ENDED)
+
+
+async def test_a_chat_and_files_with_a_peer_that_is_denied_end(pair: World) -> None:
+    chat = await pair.requester.chats.start(pair.provider_id)
+    (waiting,) = pair.provider.chats.waiting()
+    joined = pair.provider.chats.join(waiting.chat_id)
+    await chat.send("before")
+    assert await joined.receive() == "before"
+    await pair.requester.chats.start(pair.provider_id)  # waits to be joined
+    theirs = await pair.offer_anew()
+    ours = await pair.provider.transfers.offer(pair.requester_id, pair.shared / "letter.txt", Reach.DAEMONS)
+    await change(pair, peers=Lists(deny=(pair.requester_id,)))
+
+    with pytest.raises(Forbidden, match=PEER_DENIED):
+        await chat.send("after")
+    assert await joined.receive() is None
+    (waiting,) = pair.provider.chats.waiting()
+    with pytest.raises(Forbidden, match=PEER_DENIED):
+        pair.provider.chats.join(waiting.chat_id)
+    with pytest.raises(Forbidden, match=PEER_DENIED):
+        await pair.provider.transfers.accept(theirs.key)
+    await pair.requester.transfers.accept(ours.key)
+    await wait_for(lambda: pair.requester.transfers.get(ours.key).ended)
+    received = pair.requester.transfers.get(ours.key)
+    assert (received.state, received.reason) == (TransferState.FAILED, PEER_DENIED)
+
+
+async def test_a_job_that_is_paid_after_its_provider_was_denied_is_not_sent_and_can_be_refunded(pair: World) -> None:
+    await pair.quote()
+    await pair.requester.device.change_policy(DevicePolicy(peers=Lists(deny=(pair.provider_id,))))
+    await pair.pay()
+    await wait_for(lambda: pair.job_state() is JobState.FAILED)
+    job = pair.requester.log.load(Job, pair.key)
+    assert job is not None
+    assert PEER_DENIED in job.failure
+    assert job.reward is not None
+    assert job.reward.to_requester == job.price
+    assert pair.deployment_state() is DeploymentState.NEW
+
+
+async def test_who_is_denied_is_no_acquaintance_any_more(pair: World) -> None:
+    await pair.run("true", JobState.COMPLETED)
+    is_known = pair.provider.chats._is_known
+    assert is_known(pair.requester_id)
+    await change(pair, peers=Lists(deny=(pair.requester_id,)))
+    assert not is_known(pair.requester_id)
 
 
 async def test_only_the_jobs_of_peers_on_a_list_are_taken(pair: World) -> None:

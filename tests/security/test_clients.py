@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from secrets import token_hex
 
 import msgspec
 import pytest
@@ -12,10 +13,13 @@ import websockets
 from dms.config import Rest
 from dms.domain.access import Caller, Need
 from dms.domain.api_token import Role
-from dms.domain.job import FundStatus
+from dms.domain.deployment import Fault
+from dms.domain.event import new_id
+from dms.domain.job import FundStatus, Job
+from dms.domain.payment import Payment, payment_key
 from dms.errors import NotFound, TooMany
-from tests.fixtures.other_users import ask
-from tests.integration.http.node import REQUEST, running_node
+from tests.fixtures.other_users import Answer, ask
+from tests.integration.http.node import PROVIDER, REQUEST, now_us, running_node
 from tests.security.access_world import ALL_ROUTES, API, World, filled, world
 
 __all__ = ["world"]
@@ -37,6 +41,36 @@ async def test_a_client_sees_nothing_of_the_jobs_of_others(world: World) -> None
     assert [job["job_id"] for job in jobs] == [world.jobs["team-b"]]
     assert (await world.ask("team-b", "GET", f"{API}/jobs/summary")).json["total"] == 1
     assert (await world.ask("team-b", "GET", f"{API}/jobs?role=cp")).json["items"] == []
+
+
+async def test_a_providers_token_knows_nothing_of_what_this_node_paid_for(world: World) -> None:
+    job = Job(new_id())
+    job.request_service(REQUEST, PROVIDER, "0.1", now_us() + 600_000_000, (), 0)
+    job.report_fund_status(FundStatus(transaction_type="fund", transaction_status="success", tx_hash=token_hex(32)))
+    job.accept_funding("trust")
+    job.fail("the provider went away", Fault.PROVIDER)
+    paid = Payment(payment_key(job.tx_hash))
+    paid.use(job.key)
+    await world.node.log.save(job, paid)
+    path, body = f"{API}/transactions", {"tx_hash": job.tx_hash, "transaction_status": "success"}
+
+    def listed(answer: Answer) -> set[str]:
+        return {one["job_id"] for one in answer.json}
+
+    async with asyncio.timeout(60):
+        while job.key not in listed(await world.ask("ops", "GET", path)):
+            await asyncio.sleep(0.01)
+    assert listed(await world.ask("machine", "GET", f"{path}?clean_tx=refund")) == set()
+    earned = (await world.ask("machine", "GET", f"{API}/earnings?by=job")).json
+    assert (earned["items"], earned["total"]["spent_ntx"]) == ([], "0")
+    assert (await world.ask("machine", "POST", f"{path}/request-reward", {"tx_hash": job.tx_hash})).status == 404
+    assert (await world.ask("machine", "POST", f"{path}/send-status", body)).status == 404
+    assert (await world.ask("machine", "POST", "/api/v1/run/send-status", body)).status == 404
+    assert job.key in listed(await world.ask("ops", "GET", path))
+    kept = world.node.log.load(Job, job.key)
+    assert kept is not None
+    assert not kept.settled
+    assert (await world.ask("ops", "POST", f"{path}/request-reward", {"tx_hash": job.tx_hash})).status == 200
 
 
 async def test_a_client_steers_no_job_of_another(world: World) -> None:

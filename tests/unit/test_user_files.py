@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from dms.application.files.user_files import Inbox, Outbox
+from dms.application.files.user_files import Inbox, Outbox, Reach
 from dms.errors import Forbidden, InvalidInput, NotFound
 
 ID, OTHER = "01990000-0000-7000-8000-000000000001", "01990000-0000-7000-8000-000000000002"
@@ -37,25 +37,40 @@ def outbox(folder: Path, *allowed: Path) -> Outbox:
 
 def test_without_folders_only_callers_on_this_machine_send_what_anybody_may_read(folder: Path) -> None:
     public, private = written(folder / "public"), written(folder / "private", 0o640)
-    assert outbox(folder).check(public, caller_is_local=True) == public
+    assert outbox(folder).check(public, Reach.DAEMONS) == public
     with pytest.raises(Forbidden, match=r"files\.send_folders"):
-        outbox(folder).check(public, caller_is_local=False)
+        outbox(folder).check(public, Reach.NONE)
     if os.geteuid() == 0:  # else the daemon's own rights are what counts
         with pytest.raises(Forbidden, match="runs as root"):
-            outbox(folder).check(private, caller_is_local=True)
+            outbox(folder).check(private, Reach.DAEMONS)
         folder.chmod(0o750)
         with pytest.raises(Forbidden, match="runs as root"):
-            outbox(folder).check(public, caller_is_local=True)
+            outbox(folder).check(public, Reach.DAEMONS)
+
+
+def test_a_caller_that_is_no_operator_sends_only_what_anybody_may_read_whoever_the_daemon_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public, private = written(folder / "public"), written(folder / "private", 0o640)
+    (folder / "data").mkdir()
+    received = written(folder / "data" / "received_files" / "a", 0o600)
+    for uid in (0, 1000):
+        monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
+        assert outbox(folder).check(public, Reach.PUBLIC) == public
+        for path in (private, received):
+            with pytest.raises(Forbidden, match="can't be read by every user"):
+                outbox(folder).check(path, Reach.PUBLIC)
+    assert outbox(folder).check(private, Reach.DAEMONS) == private
 
 
 def test_with_folders_any_caller_sends_what_is_in_them_and_nothing_else(folder: Path) -> None:
     inside, outside = written(folder / "share" / "a", 0o600), written(folder / "share-not" / "b")
     allowing = outbox(folder, folder / "share")
-    assert allowing.check(inside, caller_is_local=False) == inside
+    assert allowing.check(inside, Reach.NONE) == inside
     (folder / "share" / "link").symlink_to(outside)
     for path in (outside, folder / "share" / "link", folder / "share" / ".." / "share-not" / "b"):
         with pytest.raises(Forbidden):
-            allowing.check(path, caller_is_local=True)
+            allowing.check(path, Reach.DAEMONS)
 
 
 def test_the_daemons_own_files_are_never_given_out_but_received_ones_are(folder: Path) -> None:
@@ -63,8 +78,8 @@ def test_the_daemons_own_files_are_never_given_out_but_received_ones_are(folder:
     received = written(folder / "data" / "received_files" / "a")
     for allowing in (outbox(folder), outbox(folder, folder)):
         with pytest.raises(Forbidden, match="DMS itself"):
-            allowing.check(key, caller_is_local=True)
-        assert allowing.check(received, caller_is_local=True) == received
+            allowing.check(key, Reach.DAEMONS)
+        assert allowing.check(received, Reach.DAEMONS) == received
 
 
 def test_what_is_no_file_is_refused(folder: Path) -> None:
@@ -80,9 +95,9 @@ def test_what_is_no_file_is_refused(folder: Path) -> None:
         ("od\x1bd", InvalidInput),
     ):
         with pytest.raises(error):
-            outbox(folder, folder).check(folder / name, caller_is_local=True)
+            outbox(folder, folder).check(folder / name, Reach.DAEMONS)
     with pytest.raises(InvalidInput):
-        outbox(folder, folder).check(Path("fifo"), caller_is_local=True)
+        outbox(folder, folder).check(Path("fifo"), Reach.DAEMONS)
 
 
 def arrived(inbox: Inbox, transfer_id: str, content: bytes) -> None:

@@ -24,6 +24,7 @@ from dms.adapters.http.problems import Refused
 from dms.adapters.http.replies import checked_job_id
 from dms.adapters.http.sessions import Sessions
 from dms.application.access.tokens import Tokens
+from dms.application.files.user_files import Reach
 from dms.application.ports.event_log import EventLog
 from dms.domain.access import ROLES, Caller, Need
 from dms.domain.api_token import ApiToken, Role
@@ -201,9 +202,12 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
-def is_local(request: Request) -> bool:
-    """Whether the caller is surely on this machine."""
-    return caller_of(request).local
+def reach_of(request: Request) -> Reach:
+    """Which files of this machine the caller may have sent."""
+    caller = caller_of(request)
+    if not caller.local:  # or not surely
+        return Reach.NONE
+    return Reach.DAEMONS if caller.role is Role.ADMIN else Reach.PUBLIC
 
 
 def access_of(request: Request) -> Access:

@@ -26,12 +26,14 @@ class CheckpointAnswer(Struct, frozen=True, kw_only=True):
 
 
 async def list_checkpoints(request: Request, api: Api) -> HTTPResponse:
-    """A list by file name, empty for none. A client sees those of its own jobs."""
-    owner, log = caller_of(request).owner, api.services.log
+    """A list by file name, empty for none. A client sees those of its own jobs, a provider's token none."""
+    caller, log = caller_of(request), api.services.log
 
     def is_seen(name: str) -> bool:
-        job = None if owner is None else log.load(Job, name.removesuffix(SUFFIX))
-        return owner is None or (job is not None and job.client == owner)
+        if caller.owner is None:
+            return not caller.only_deployments
+        job = log.load(Job, name.removesuffix(SUFFIX))
+        return job is not None and job.client == caller.owner
 
     found = [
         CheckpointAnswer(

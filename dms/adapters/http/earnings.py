@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 from sanic import HTTPResponse, Request
 
-from dms.adapters.http.job_lists import PEER, ROLE, ROLES, SINCE, UNTIL, between, checked_role
+from dms.adapters.http.job_lists import PEER, ROLE, ROLES, SINCE, UNTIL, between, checked_role, seen_by
 from dms.adapters.http.past import AS_OF, views_at
 from dms.adapters.http.replies import LARGEST, list_reply, preferred, query, query_choice, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, choice, whole
@@ -124,7 +124,7 @@ def _wanted(request: Request) -> dict[str, Condition]:
         where["role"] = checked_role(role)
     if peer := query(request, "peer"):
         where["peer"] = peer
-    return where
+    return where | seen_by(request, where.get("role"))
 
 
 # --- sums, pure --------------------------------------------------------------------------------------

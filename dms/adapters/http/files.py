@@ -11,7 +11,7 @@ from msgspec import Meta, Struct, field
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
-from dms.adapters.http.access import is_local
+from dms.adapters.http.access import reach_of
 from dms.adapters.http.connection import Socket
 from dms.adapters.http.conversation import Conversation, Talk
 from dms.adapters.http.replies import checked_job_id, iso, json_reply, list_reply, query, query_choice, query_int
@@ -19,6 +19,7 @@ from dms.adapters.http.routes import Api, Parameter, Route, WebSocket, choice, w
 from dms.adapters.http.sockets import Endpoint
 from dms.adapters.http.strict_json import parse
 from dms.application.files.transfers import Transfers
+from dms.application.files.user_files import Reach
 from dms.domain.access import Need
 from dms.domain.peer_id import is_peer_id
 from dms.domain.request import LongText, Text
@@ -109,9 +110,7 @@ async def clear(_request: Request, api: Api) -> HTTPResponse:
 async def send(request: Request, api: Api) -> HTTPResponse:
     """202 once the peer has the offer before it."""
     body = parse(request.body, SendBody)
-    transfer = await api.services.transfers.offer(
-        checked_peer(body.peer_id), _path(body.path), caller_is_local=is_local(request)
-    )
+    transfer = await api.services.transfers.offer(checked_peer(body.peer_id), _path(body.path), reach_of(request))
     return json_reply(_live(api, transfer), 202)
 
 
@@ -236,13 +235,13 @@ def _named(transfers: Transfers, text: str) -> str:
 def endpoints(api: Api) -> tuple[Endpoint, ...]:
     transfers = api.services.transfers
 
-    async def admit_send(request: Request) -> tuple[tuple[str, Path, bool], None]:
+    async def admit_send(request: Request) -> tuple[tuple[str, Path, Reach], None]:
         asked = (
             checked_peer(query(request, "peerID")),
             _path(query(request, "filePath")),
-            is_local(request),
+            reach_of(request),
         )
-        await transfers.check(asked[0], asked[1], caller_is_local=asked[2])
+        await transfers.check(*asked)
         return asked, None
 
     async def admit_accept(request: Request) -> tuple[str, None]:
@@ -250,10 +249,9 @@ def endpoints(api: Api) -> tuple[Endpoint, ...]:
         transfers.get(transfer_id)
         return transfer_id, None
 
-    def begin_send(request: Request, socket: Socket, asked: tuple[str, Path, bool]) -> Conversation:
+    def begin_send(request: Request, socket: Socket, asked: tuple[str, Path, Reach]) -> Conversation:
         async def act(talk: Talk) -> None:
-            peer_id, path, local = asked
-            transfer = await transfers.offer(peer_id, path, caller_is_local=local)
+            transfer = await transfers.offer(*asked)
             await talk.json({"message": INITIATED})
             await _follow(transfers, transfer.key, talk)
 

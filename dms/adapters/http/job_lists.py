@@ -68,10 +68,10 @@ def wanted_jobs(request: Request) -> dict[str, Condition]:
         where["searched"] = Contains(_search(text))
     if period := between(request):
         where["requested_at"] = period
-    return where | _seen_by(request, where.get("role"))
+    return where | seen_by(request, where.get("role"))
 
 
-def _seen_by(request: Request, role: Condition | None = None) -> dict[str, Condition]:
+def seen_by(request: Request, role: Condition | None = None) -> dict[str, Condition]:
     """The caller's own jobs, where it sees no others. role: that is asked for."""
     caller = caller_of(request)
     if caller.owner is None and not caller.only_deployments:
@@ -226,7 +226,7 @@ async def stop_several(request: Request, api: Api) -> HTTPResponse:
     """What became of each, or with dry_run what would."""
     body = parse(request.body, StopBody)
     job_ids = list(dict.fromkeys(body.job_ids))
-    seen = _seen_by(request)
+    seen = seen_by(request)
     rows = await _rows(api, job_ids, seen)
     found = {job_id: _outlook(job_id, rows.get(job_id)) for job_id in job_ids}
     if not body.dry_run:

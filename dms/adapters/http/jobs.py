@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
-from dms.adapters.http.access import caller_of, is_local
+from dms.adapters.http.access import caller_of, reach_of
 from dms.adapters.http.job_lists import LARGEST_PAGE, job_answer, stop_one
 from dms.adapters.http.joblogs import NDJSON, logs
 from dms.adapters.http.joblogs import TEXT as TEXT_MEDIA
@@ -62,7 +62,7 @@ async def request_service(request: Request, api: Api) -> HTTPResponse:
     """200 with the fields of both generations of the original; 404 says of each candidate why not."""
     asked, findings, warnings = _read_request(request)
     quote = await api.services.service_provider.request_service(
-        asked, findings, caller_is_local=is_local(request), client=caller_of(request).owner or ""
+        asked, findings, reach=reach_of(request), client=caller_of(request).owner or ""
     )
     return json_reply(
         {
@@ -94,7 +94,7 @@ async def dry_run(request: Request, api: Api) -> HTTPResponse:
     """What a request would be answered with just now, and why; refused as the request itself would be."""
     asked, findings, warnings = _read_request(request)
     found = await api.services.service_provider.try_out(
-        asked, findings, caller_is_local=is_local(request), client=caller_of(request).owner or ""
+        asked, findings, reach=reach_of(request), client=caller_of(request).owner or ""
     )
     chosen, match, reached = found.chosen, found.match, found.reached
     return json_reply(

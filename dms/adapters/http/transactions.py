@@ -12,12 +12,13 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
 from dms.adapters.http.access import caller_of, require
+from dms.adapters.http.job_lists import ROLES
 from dms.adapters.http.past import AS_OF, views_at
 from dms.adapters.http.replies import LARGEST, iso, json_reply, list_reply, query, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, choice, whole
 from dms.adapters.http.strict_json import parse
 from dms.application.payments.transactions import SYNC_AFTER_SECONDS
-from dms.domain.access import Need
+from dms.domain.access import Caller, Need
 from dms.domain.request import Text
 from dms.domain.reward import RewardType
 from dms.domain.sealing import ERASED
@@ -60,8 +61,8 @@ async def list_transactions(request: Request, api: Api) -> HTTPResponse:
     if clean:
         require(caller_of(request), Need.STEER_PROVIDER)
         await api.settled()
-        await _hide(api, clean)
-    rows = await _rows(await views_at(request, api))
+        await _hide(api, clean, caller_of(request))
+    rows = await _rows(await views_at(request, api), caller_of(request))
     done = [row.job_id for row in rows if row.transaction_type == DONE]
     left_out = set(done[size_done:]) if size_done else set()
     shown = [_transaction_answer(row) for row in rows if row.job_id not in left_out]
@@ -83,20 +84,21 @@ def _clean_tx(request: Request) -> str:
     return clean
 
 
-async def _hide(api: Api, transaction_type: str) -> None:
-    rows = await _rows(api.views, transaction_type)
+async def _hide(api: Api, transaction_type: str, caller: Caller) -> None:
+    rows = await _rows(api.views, caller, transaction_type)
     for start in range(0, len(rows), ROWS_A_READ):
         some = rows[start : start + ROWS_A_READ]
         await api.services.transactions.hide((row.tx_hash, row.job_id) for row in some)
 
 
-async def _rows(views: Views, transaction_type: str = "") -> Sequence[TransactionRow]:
+async def _rows(views: Views, caller: Caller, transaction_type: str = "") -> Sequence[TransactionRow]:
+    """Those that the caller may know of."""
     where = {"shown": "yes"} | ({"transaction_type": transaction_type} if transaction_type else {})
     found: list[TransactionRow] = []
     after = ""
     while True:
         page = await views.page(_TRANSACTIONS, limit=ROWS_A_READ, after=after, where=where, newest_first=True)
-        found += page.rows
+        found += [row for row in page.rows if row.role == ROLES["cp"] or not caller.only_deployments]
         if not page.next:
             return found
         after = page.next
@@ -119,13 +121,21 @@ def _go_time(time_us: int) -> str:
 async def request_reward(request: Request, api: Api) -> HTTPResponse:
     """Who gets what of the price of a job that is over, signed. 404 unknown hash, 409 while the job runs."""
     body = _parsed(request, RewardBody, "Invalid JSON format")
-    return json_reply(await api.services.transactions.request_reward(body.tx_hash, body.compute_provider_address))
+    claimed = await api.services.transactions.request_reward(
+        body.tx_hash, body.compute_provider_address, only_deployments=caller_of(request).only_deployments
+    )
+    return json_reply(claimed)
 
 
 async def send_status(request: Request, api: Api) -> HTTPResponse:
     """`success` says that the reward was paid out; any other status is only acknowledged."""
     body = _parsed(request, PaidOutBody, "cannot read payload body")
-    await api.services.transactions.report(body.tx_hash, body.transaction_type, body.transaction_status)
+    await api.services.transactions.report(
+        body.tx_hash,
+        body.transaction_type,
+        body.transaction_status,
+        only_deployments=caller_of(request).only_deployments,
+    )
     return json_reply({"message": f"transaction status {body.transaction_status} acknowledged"})
 
 
@@ -144,7 +154,7 @@ async def update_status(request: Request, api: Api) -> HTTPResponse:
     open_ones = [
         row.tx_hash
         for kind in RewardType
-        for row in await _rows(api.views, kind.value)
+        for row in await _rows(api.views, caller_of(request), kind.value)
         if row.ended_at and row.date_time <= oldest and row.tx_hash != ERASED
     ]
     updated = await api.services.transactions.sync(open_ones)

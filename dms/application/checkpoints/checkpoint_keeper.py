@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from dms.application.checkpoints.checkpoint_files import CheckpointFiles
 from dms.application.deadlines import Deadlines
+from dms.application.deployments.ownership import deployment_of
 from dms.application.files.disk_patience import DiskPatience
 from dms.application.files.file_exchange import FileExchange, FileRef
 from dms.application.loops import Loop, Loops
@@ -35,9 +36,7 @@ from dms.errors import (
     DmsError,
     ExecutionError,
     ExecutorUnavailable,
-    Forbidden,
     LogUnavailable,
-    NotFound,
 )
 
 log = logging.getLogger(__name__)
@@ -188,11 +187,7 @@ class CheckpointKeeper:
 
     async def _on_note(self, peer_id: str, body: bytes) -> bytes:
         note = decode_request(body, CheckpointNote)
-        deployment = self._log.load(Deployment, note.job_id)
-        if deployment is None:
-            raise NotFound(f"no deployment of job {note.job_id} here")
-        if deployment.service_provider != peer_id:
-            raise Forbidden(f"deployment {note.job_id} belongs to another peer")
+        deployment = deployment_of(self._log, note.job_id, peer_id)
         newest = deployment.checkpoint is not None and deployment.checkpoint.sha256 == note.sha256
         deployment.checkpoint_delivered(note.sha256)
         await self._log.save(deployment)

@@ -20,6 +20,7 @@ from dms.application.deployments.endings import Endings
 from dms.application.deployments.furnishing import Furnishing
 from dms.application.deployments.holds import ExpireHolds, Holds
 from dms.application.deployments.leftovers import Leftovers, RemoveContainers
+from dms.application.deployments.ownership import check_free_for, check_owner
 from dms.application.deployments.preflights import Preflights
 from dms.application.deployments.run_containers import RunContainers
 from dms.application.deployments.strangers import Refusal, Strangers
@@ -29,7 +30,7 @@ from dms.application.device.device import DeviceService
 from dms.application.device.engine import EngineWatch
 from dms.application.device.gpus import GpuWatch, LookAtGpus
 from dms.application.device.network import NetworkWatch
-from dms.application.device.refusals import Refusals
+from dms.application.device.refusals import Door, Refusals
 from dms.application.device.sandbox import SandboxWatch
 from dms.application.inputs.input_keeper import InputKeeper
 from dms.application.loops import Loops
@@ -59,7 +60,7 @@ from dms.domain.gpus import GpuReading
 from dms.domain.hold import Hold
 from dms.domain.run_time import Instant
 from dms.domain.stranger_limits import NO_LIMITS, StrangerLimits
-from dms.errors import ExecutorUnavailable, Forbidden, NotFound, Unavailable
+from dms.errors import ExecutorUnavailable, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class ComputeProvider:
         peers only when the operator says so. clock: of this machine. funding: our own look at
         each payment, since the service provider's word for it is not enough; None: it is.
         strangers: what they get."""
-        self._log, self._device, self._funding = log, device, funding
+        self._log, self._device, self._funding, self._door = log, device, funding, Door(device, refusals)
         self._checkpoints, self._results, self._budgets = checkpoints, results, budgets
         loops, self._furnishing = loops or Loops(), Furnishing(checkpoints, inputs)
         self._index = DeploymentIndex(log, device.reservations)
@@ -182,20 +183,22 @@ class ComputeProvider:
 
     # --- commands ----------------------------------------------------------------------------------
     async def request(self, peer_id: str, message: DeploymentRequest) -> DeploymentAnswer:
-        """Raises Forbidden when the job id is another peer's; Unavailable when the peer asks for more than its budget,
-        and while the engine is briefly away for a job whose place is held, which is to be asked for again: of that
-        nothing is kept. A repeat gets the same answer."""
+        """Raises Forbidden of a denied peer, and when the job id is another's; Unavailable when the peer asks for more
+        than its budget, and while the engine is briefly away for a job whose place is held, which is to be asked for
+        again: of that nothing is kept. A repeat gets the same answer."""
         readings: Sequence[GpuReading] = ()
         if self._log.load(Deployment, message.job_id) is None:
+            self._door.check(peer_id, "peer")
             self._budgets.check(DEPLOYMENTS, peer_id, len(encode(message)) + EVENT_BYTES)
             readings = await self._engine.look(gpus=message.request.wants_gpu)
             if self._engine.is_briefly_away and self._holds.of(message.job_id, peer_id) is not None:
                 raise Unavailable("the provider's container engine is away just now; the job's place is kept")
         deployment = self._log.load(Deployment, message.job_id)  # a repeat may have come meanwhile
         if deployment is not None:
-            _check_owner(deployment, peer_id)
+            check_owner(deployment, peer_id)
             await self._log.save(deployment)
             return _answer(deployment)
+        check_free_for(self._log, message.job_id, peer_id)
         self._log.adopt_seal_key(message.job_id, bytes.fromhex(message.seal_key))
         deployment = Deployment(message.job_id)
         deployment.ask(peer_id, message.request, message.price, self._device.state.payment_address, message.resume)
@@ -219,7 +222,7 @@ class ComputeProvider:
         if deployment is None:
             raise NotFound(f"no deployment of job {job_id} here")
         if peer_id:
-            _check_owner(deployment, peer_id)
+            check_owner(deployment, peer_id)
         first = deployment.request_stop(by, reason, fault)
         await self._log.save(deployment)
         return first
@@ -237,12 +240,6 @@ class ComputeProvider:
         with caused_by(new_id()):
             first = await self.stop(message.job_id, "service provider", message.reason, fault, peer_id=peer_id)
         return encode(TerminateAnswer(stopping=first))
-
-
-def _check_owner(deployment: Deployment, peer_id: str) -> None:
-    """Raises Forbidden."""
-    if deployment.service_provider != peer_id:
-        raise Forbidden(f"deployment {deployment.key} belongs to another peer")
 
 
 def _answer(deployment: Deployment) -> DeploymentAnswer:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+from dms.application.deployments.ownership import deployment_of
 from dms.application.growing_lines import GrowingLine
 from dms.application.network.messages import FEED, FeedItem, FeedRequest, decode_request, encode
 from dms.application.ports.event_log import EventLog
@@ -17,7 +18,6 @@ from dms.application.tasks import cancelled, either
 from dms.domain.chain import SignedRecord
 from dms.domain.deployment import Deployment
 from dms.domain.event import Recorded
-from dms.errors import Forbidden, NotFound
 
 LINES_A_READ = 512
 FRAME_BYTES = 48 * 1024  # of output in one frame, well below the frame limit even when escaped
@@ -38,11 +38,7 @@ class DeploymentFeed:
 
     async def _on_feed(self, peer_id: str, body: bytes) -> AsyncGenerator[bytes, None]:
         message = decode_request(body, FeedRequest)
-        deployment = self._log.load(Deployment, message.job_id)
-        if deployment is None:
-            raise NotFound(f"no deployment of job {message.job_id} here")
-        if deployment.service_provider != peer_id:
-            raise Forbidden(f"deployment {message.job_id} belongs to another peer")
+        deployment_of(self._log, message.job_id, peer_id)
         async with aclosing(self.items(message)) as items:
             async for item in items:
                 yield encode(item)

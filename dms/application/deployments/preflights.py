@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dms.application.cause import caused_by
 from dms.application.deployments.admission import Admission, fault_of, spec_of
 from dms.application.deployments.holds import Holds
+from dms.application.deployments.ownership import check_free_for
 from dms.application.deployments.strangers import Refusal
 from dms.application.device.device import DeviceService
 from dms.application.device.engine import EngineWatch
@@ -32,7 +33,6 @@ from dms.domain.reservations import Held
 from dms.errors import (
     Conflict,
     ExecutorUnavailable,
-    Forbidden,
     ImageUnavailable,
 )
 
@@ -85,9 +85,7 @@ class Preflights:
     def _check_new(self, peer_id: str, job_id: str) -> None:
         if self._log.load(Deployment, job_id) is not None:
             raise Conflict(f"job {job_id} was asked for here already")
-        hold = self._log.load(Hold, job_id)
-        if hold is not None and hold.asker != self._log.pseudonym(peer_id):
-            raise Forbidden(f"job {job_id} belongs to another peer")
+        check_free_for(self._log, job_id, peer_id)
 
     def _as_deployment(self, peer_id: str, message: PreflightRequest) -> Deployment:
         """It is held against the rules of paid ones, and never saved."""

@@ -58,13 +58,13 @@ class Refusals:
 
 
 class Door:
-    """For what peers want of this node's user that is no job."""
+    """For all that peers want of this node."""
 
     def __init__(self, device: DeviceService, refusals: Refusals) -> None:
         self._device, self._refusals = device, refusals
 
     def check(self, peer_id: str, kind: str) -> None:
-        """kind: "file", "chat". Raises Forbidden when the owner wants nothing of that peer."""
+        """kind: "peer" for a job, "file", "chat". Raises Forbidden when the owner wants nothing of that peer."""
         if self._device.denies(peer_id):
             self._refusals.note(peer_id, kind, PEER_DENIED)
             raise Forbidden(PEER_DENIED)

@@ -17,7 +17,7 @@ from msgspec import Struct
 from dms.application.device.refusals import Door
 from dms.application.files.file_exchange import FileExchange
 from dms.application.files.file_parts import digest_of
-from dms.application.files.user_files import Inbox, Outbox
+from dms.application.files.user_files import Inbox, Outbox, Reach
 from dms.application.network.budgets import FILE_OFFERS, Budgets
 from dms.application.network.messages import (
     FILE_END,
@@ -101,17 +101,17 @@ class Transfers:
         await asyncio.to_thread(self._inbox.prepare, list(self._open))
 
     # --- what users do ---------------------------------------------------------------------------
-    async def check(self, peer_id: str, path: Path, *, caller_is_local: bool) -> Path:
+    async def check(self, peer_id: str, path: Path, reach: Reach) -> Path:
         """The resolved path of a file that can be offered. Raises InvalidInput, NotFound, Forbidden, Conflict."""
         if peer_id == self._network.peer_id:
             raise InvalidInput("peerID can not be self peerID", [("/peerID", "another peer")])
         if sum(self.get(i).direction is Direction.OUT for i in self._open) >= OPEN_AT_ONCE:
             raise Conflict(f"{OPEN_AT_ONCE} files are being sent already; wait, or cancel some: nunet file list")
-        return await asyncio.to_thread(self._outbox.check, path, caller_is_local=caller_is_local)
+        return await asyncio.to_thread(self._outbox.check, path, reach)
 
-    async def offer(self, peer_id: str, path: Path, *, caller_is_local: bool) -> Transfer:
+    async def offer(self, peer_id: str, path: Path, reach: Reach) -> Transfer:
         """Once the peer has it before it. Raises as `check`, PeerUnreachable, or what the peer refuses with."""
-        real = await self.check(peer_id, path, caller_is_local=caller_is_local)
+        real = await self.check(peer_id, path, reach)
         size_bytes = (await asyncio.to_thread(real.stat)).st_size
         sha256 = await digest_of(real, size_bytes)
         if not sha256:
@@ -129,10 +129,12 @@ class Transfers:
         return self.get(transfer.key)
 
     async def accept(self, transfer_id: str) -> Transfer:
-        """Begins to fetch. Raises NotFound, Conflict when it is over or not ours to accept."""
+        """Begins to fetch. Raises NotFound, Conflict when it is over or not ours to accept, Forbidden when its peer was
+        denied since."""
         transfer = self.get(transfer_id)
         if transfer.direction is not Direction.IN:
             raise Conflict(f"transfer {transfer_id} was offered by this node: the receiver accepts it")
+        self._door.check(transfer.peer_id, "file")
         transfer.accept()
         await self._log.save(transfer)
         return transfer
@@ -238,8 +240,9 @@ class Transfers:
         transfer = self._log.load(Transfer, transfer_id)
         if transfer is None or transfer.direction is not Direction.OUT or transfer.peer_id != peer_id or transfer.ended:
             return None
+        self._door.check(peer_id, "file")
         path = Path(transfer.source)
-        await asyncio.to_thread(self._outbox.check, path, caller_is_local=True)
+        await asyncio.to_thread(self._outbox.check, path, Reach.DAEMONS)
         if (transfer := self.get(transfer_id)).ended:  # meanwhile
             return None
         transfer.accept()
@@ -271,8 +274,9 @@ class Transfers:
                 transfer.fail(reason or "failed at the peer")
         await self._log.save(transfer)
 
-    def note(self, _peer_id: str, transfer_id: str, size: int) -> None:
-        """Bytes that have gone over."""
+    def note(self, peer_id: str, transfer_id: str, size: int) -> None:
+        """Bytes that have gone over. Raises Forbidden once the peer is denied: then no more of them are wanted."""
+        self._door.check(peer_id, "file")
         first, _, since = self._progress.get(transfer_id, (size, size, asyncio.get_running_loop().time()))
         self._progress[transfer_id] = (min(first, size), size, since)
 

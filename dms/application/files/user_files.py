@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from pathlib import Path
 
 from dms.application.files.file_parts import disk_trouble, open_regular
@@ -15,20 +16,28 @@ from dms.errors import Forbidden, InvalidInput, NotFound
 MOST_NAMESAKES = 10_000
 
 
+class Reach(Enum):
+    """Which files of this machine a caller may have sent."""
+
+    NONE = 0  # it is elsewhere
+    PUBLIC = 1  # those that any user of this machine may read
+    DAEMONS = 2  # those that the daemon may read; a daemon that is root reads for nobody what is not public
+
+
 class Outbox:
     """Decides which files may be sent.
 
-    With `folders`: those below one of them, whoever asks. Without: only for a caller on this machine, and only what
-    any user of it may read when the daemon is root, else what the daemon may. Never the daemon's own files (keys, event
-    log), except those received. The original read any path, as root, for whoever reached its port."""
+    With `folders`: those below one of them, whoever asks. Without: those in the caller's reach. Never the daemon's own
+    files (keys, event log), except those received. The original read any path, as root, for whoever reached its
+    port."""
 
     def __init__(self, folders: Sequence[Path], own: Sequence[Path], received: Path) -> None:
         """own: folders that the daemon keeps its data in; received: the one of them that may be sent from."""
         self._folders, self._own, self._received = folders, own, received
 
-    def check(self, path: Path, *, caller_is_local: bool) -> Path:
+    def check(self, path: Path, reach: Reach) -> Path:
         """The file's resolved path. Blocking. Raises InvalidInput, NotFound, Forbidden."""
-        if not self._folders and not caller_is_local:
+        if not self._folders and reach is Reach.NONE:
             raise Forbidden(
                 "files can be sent by callers on this machine only, and behind a proxy (rest.public_url) by none; for "
                 "others set files.send_folders"
@@ -41,21 +50,24 @@ class Outbox:
             raise NotFound(f"there is no file {path.name!r} that can be read") from error
         if not str(real).isprintable():  # also what is not UTF-8: it could be neither shown nor recorded
             raise InvalidInput("the file's path holds characters that can't be shown; rename it", [("/filePath", "")])
-        self._check_place(real)
+        self._check_place(real, reach)
         os.close(open_regular(real))
         return real
 
-    def _check_place(self, real: Path) -> None:
+    def _check_place(self, real: Path, reach: Reach) -> None:
         received = self._received.resolve()
         if not real.is_relative_to(received) and any(real.is_relative_to(own.resolve()) for own in self._own):
             raise Forbidden("the files of the DMS itself are not given out")
         if self._folders:
             if not any(real.is_relative_to(folder.resolve()) for folder in self._folders):
                 raise Forbidden(f"{real.name!r} lies in none of the folders that files.send_folders allows")
-        elif os.geteuid() == 0 and not real.is_relative_to(received) and not _anyone_may_read(real):
+        elif reach is Reach.DAEMONS and (os.geteuid() != 0 or real.is_relative_to(received)):
+            return
+        elif not _anyone_may_read(real):
+            why = "this DMS runs as root" if os.geteuid() == 0 else "this caller is not the DMS's operator"
             raise Forbidden(
-                f"{real.name!r} can't be read by every user of this machine, and this DMS runs as root: allow its "
-                "folder with files.send_folders, or make it readable (chmod o+r; o+x for the folders above it)"
+                f"{real.name!r} can't be read by every user of this machine, and {why}: allow its folder with "
+                "files.send_folders, or make it readable (chmod o+r; o+x for the folders above it)"
             )
 
 

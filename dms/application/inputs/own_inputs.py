@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from dms.application.files.file_exchange import FileExchange
 from dms.application.files.file_parts import digest_of
-from dms.application.files.user_files import Outbox
+from dms.application.files.user_files import Outbox, Reach
 from dms.application.inputs.input_fetcher import KIND
 from dms.application.ports.event_log import EventLog
 from dms.domain.inputs import Input
@@ -29,25 +29,25 @@ class OwnInputs:
     def serve(self) -> None:
         self._exchange.serve(KIND, self._resolve)
 
-    async def measured(self, request: ServiceRequest, *, caller_is_local: bool) -> ServiceRequest:
+    async def measured(self, request: ServiceRequest, reach: Reach) -> ServiceRequest:
         """With real path, size and digest of each such file. Raises InvalidInput, Forbidden."""
         inputs = request.params.inputs
         if not any(one.is_file or one.size_bytes for one in inputs):
             return request
         found = [
-            await self._measured(number, one, caller_is_local=caller_is_local) if one.is_file
+            await self._measured(number, one, reach) if one.is_file
             else replace(one, size_bytes=0)
             for number, one in enumerate(inputs)
         ]  # fmt: skip
         return _with_inputs(request, found)
 
-    async def _measured(self, number: int, given: Input, *, caller_is_local: bool) -> Input:
+    async def _measured(self, number: int, given: Input, reach: Reach) -> Input:
         pointer = f"/params/inputs/{number}/url"
         path = path_of(given)
         if not path.is_absolute():
             raise _invalid(pointer, f"{str(path)[:256]!r} is no absolute path on this machine: file:/path is expected")
         try:
-            real = await asyncio.to_thread(self._outbox.check, path, caller_is_local=caller_is_local)
+            real = await asyncio.to_thread(self._outbox.check, path, reach)
         except (NotFound, InvalidInput) as error:
             raise _invalid(pointer, str(error)) from error
         except Forbidden as error:
@@ -71,7 +71,8 @@ class OwnInputs:
         if wanted is None or not wanted.is_file:
             return None
         try:
-            return await asyncio.to_thread(self._outbox.check, path_of(wanted), caller_is_local=True)
+            reach = Reach.PUBLIC if job.client else Reach.DAEMONS
+            return await asyncio.to_thread(self._outbox.check, path_of(wanted), reach)
         except DmsError:
             return None
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver, DropResumes, FetchCheckpoints
 from dms.application.device.device import DeviceService
+from dms.application.files.user_files import Reach
 from dms.application.inputs.own_inputs import OwnInputs
 from dms.application.jobs.follow_deployments import FollowDeployments
 from dms.application.jobs.fund_jobs import CheckFunding, ExpireUnfunded
@@ -167,17 +168,16 @@ class ServiceProvider:
         request: ServiceRequest,
         findings: ReadingFindings = NO_FINDINGS,
         *,
-        caller_is_local: bool = False,
+        reach: Reach = Reach.NONE,
         client: str = "",
     ) -> Quote:
-        """findings: of when it was read. caller_is_local: only who is on this machine may make
-        files of it inputs. client: whose the job will be. Raises InvalidInput (also when it can't be had for max_ntx),
-        Forbidden, NoProviderMatches, TooMany."""
+        """findings: of when it was read. reach: which files of this machine may be inputs. client: whose the job will
+        be. Raises InvalidInput (also when it can't be had for max_ntx), Forbidden, NoProviderMatches, TooMany."""
         self._checking.check(request, findings)
         self._check_share(client)
         request = settled(request)
         source = self._source_of(request, client)
-        request = await self._inputs.measured(request, caller_is_local=caller_is_local)
+        request = await self._inputs.measured(request, reach)
         found = await self._find(request)
         job = Job(new_id())
         resume = await self._checkpoints.keep(source, job.key) if source else None
@@ -196,14 +196,14 @@ class ServiceProvider:
         request: ServiceRequest,
         findings: ReadingFindings = NO_FINDINGS,
         *,
-        caller_is_local: bool = False,
+        reach: Reach = Reach.NONE,
         client: str = "",
     ) -> Found:
         """Who would get it just now; nothing is recorded, and nothing promised. Raises as `request_service` does."""
         self._checking.check(request, findings)
         request = settled(request)
         source = self._source_of(request, client)
-        request = await self._inputs.measured(request, caller_is_local=caller_is_local)
+        request = await self._inputs.measured(request, reach)
         found = await self._find(request)
         resume = await self._checkpoints.described(source) if source else None
         placed = await self._preflight.place(Wanted(new_id(), request, resume), found, self._target(request))

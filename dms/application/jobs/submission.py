@@ -21,6 +21,7 @@ from dms.application.ports.signing import Signer
 from dms.application.reactors import News
 from dms.application.secret_environment import handed_on
 from dms.backoff import Backoff
+from dms.domain.device_policy import PEER_DENIED
 from dms.domain.job import Job
 from dms.domain.request import ServiceRequest
 from dms.domain.reward import Fault
@@ -56,6 +57,8 @@ class Submission:
         clock = asyncio.get_running_loop().time
         deadline, backoff = clock() + self._answer_seconds, Backoff(*RETRY_SECONDS)
         while True:
+            if self._device.denies(job.provider):  # since it was quoted
+                raise NotTaken(f"the provider was not asked: {PEER_DENIED}", Fault.NONE)
             try:
                 body = await self._network.request(job.provider, DEPLOYMENT_REQUEST, message, REQUEST_SECONDS)
                 decode_answer(job.provider, body, DeploymentAnswer)

@@ -30,7 +30,9 @@ class Acquaintances:
         return peer_id in self._device.state.policy.peers.allow or self._network.is_local(peer_id)
 
     def is_known(self, peer_id: str) -> bool:
-        """It is trusted, named in the configuration, or has had a job of ours or given us one."""
+        """It is trusted, named in the configuration, or has had a job of ours or given us one, and is not denied."""
+        if self._device.denies(peer_id):
+            return False
         return peer_id in self._partners or peer_id in self._named or self.is_trusted(peer_id)
 
     def _note_deployment(self, _job_id: str, deployment: Deployment | None) -> None:

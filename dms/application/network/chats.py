@@ -21,7 +21,7 @@ from dms.application.network.messages import JobId, decode_answer, decode_reques
 from dms.application.ports.peers import PeerNetwork
 from dms.application.tasks import background, cancelled
 from dms.domain.event import new_id
-from dms.errors import Conflict, DmsError, InvalidInput, NotFound, PeerMisbehaved, Unavailable
+from dms.errors import Conflict, DmsError, Forbidden, InvalidInput, NotFound, PeerMisbehaved, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -163,10 +163,11 @@ class Chats:
         return len(waiting)
 
     def join(self, chat_id: str) -> Chat:
-        """Raises NotFound when it does not wait (any more)."""
+        """Raises NotFound when it does not wait (any more), Forbidden when its peer was denied since."""
         chat = self._incoming.get(chat_id)
         if chat is None or chat.joined:
             raise NotFound(f"chat {chat_id} does not wait here any more")
+        self._door.check(chat.peer_id, "chat")
         chat.joined = True
         return chat
 
@@ -209,6 +210,7 @@ class Chats:
             async with aclosing(self._network.stream(chat.peer_id, CHAT, body)) as frames:
                 async for frame in frames:
                     text = decode_answer(chat.peer_id, frame, ChatFrame).text
+                    self._door.check(chat.peer_id, "chat")  # it may be denied by now
                     if not opened.is_set():
                         opened.set()
                     elif text:
@@ -249,6 +251,11 @@ class Chats:
         chat = self._incoming.get(message.chat_id)
         if chat is None or chat.peer_id != peer_id:
             raise NotFound("the chat is over")
+        try:
+            self._door.check(peer_id, "chat")
+        except Forbidden:
+            chat.close()  # the peer was denied since it began
+            raise
         chat.inbox.put(message.text)
         return b"null"
 

@@ -62,10 +62,13 @@ class Transactions:
     def __init__(self, log: EventLog, signer: Signer, funding: FundingCheck) -> None:
         self._log, self._signer, self._funding = log, signer, funding
 
-    async def request_reward(self, tx_hash: str, compute_provider_address: str = "") -> RewardAnswer:
-        """Of the job that the transaction funded; again gets the same answer. Raises NotFound, Conflict while
-        the job runs, InvalidInput when the address is another's."""
-        paid = self._find(tx_hash)
+    async def request_reward(
+        self, tx_hash: str, compute_provider_address: str = "", *, only_deployments: bool = False
+    ) -> RewardAnswer:
+        """Of the job that the transaction funded; again gets the same answer. only_deployments: jobs that this node
+        asked for are unknown to the caller. Raises NotFound, Conflict while the job runs, InvalidInput when the address
+        is another's."""
+        paid = self._find(tx_hash, only_deployments=only_deployments)
         parties = self._parties(paid)
         if compute_provider_address.casefold() not in ("", parties.payee.casefold(), parties.provider.casefold()):
             what = f"the compute provider of this job is paid at {parties.payee or parties.provider}"
@@ -74,12 +77,15 @@ class Transactions:
         await self._log.save(paid)
         return self._answer(paid, parties, reward)
 
-    async def report(self, tx_hash: str, transaction_type: str, transaction_status: str) -> None:
+    async def report(
+        self, tx_hash: str, transaction_type: str, transaction_status: str, *, only_deployments: bool = False
+    ) -> None:
         """`success` settles the reward; anything else is taken note of by the caller only, as in the original.
-        Raises NotFound; Conflict while the job runs, or when its reward is of another type."""
+        only_deployments: as above. Raises NotFound; Conflict while the job runs, or when its reward is of another
+        type."""
         if transaction_status != "success":
             return
-        paid = self._find(tx_hash)
+        paid = self._find(tx_hash, only_deployments=only_deployments)
         reward = paid.reward
         if reward is None:
             raise Conflict("the job is still running")
@@ -121,11 +127,11 @@ class Transactions:
                 return True
         return False
 
-    def _find(self, tx_hash: str) -> Job | Deployment:
+    def _find(self, tx_hash: str, *, only_deployments: bool = False) -> Job | Deployment:
         key = payment_key(tx_hash)
         payment = payment_of(self._log, tx_hash)
         if payment.job_id:
-            job = self._log.load(Job, job_of(payment.job_id))
+            job = None if only_deployments else self._log.load(Job, job_of(payment.job_id))
             if job is not None and payment_key(job.tx_hash) == key:
                 return job
             deployment = self._log.load(Deployment, payment.job_id)

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from dms.application.checkpoints.checkpoint_keeper import Packed, packed_in_the_end
 from dms.application.deadlines import Deadlines
+from dms.application.deployments.ownership import deployment_of
 from dms.application.files.file_exchange import FileExchange
 from dms.application.loops import Loop, Loops
 from dms.application.network.messages import RESULTS, ResultsNote, ResultsNoted, decode_request, encode
@@ -27,7 +28,7 @@ from dms.domain.deployment import Deployment
 from dms.domain.features import needs_workspace
 from dms.domain.results import Selection
 from dms.domain.reward import Fault
-from dms.errors import ArchiveRefused, ExecutorUnavailable, Forbidden, NotFound
+from dms.errors import ArchiveRefused, ExecutorUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -136,11 +137,7 @@ class ResultsKeeper:
 
     async def _on_note(self, peer_id: str, body: bytes) -> bytes:
         note = decode_request(body, ResultsNote)
-        deployment = self._log.load(Deployment, note.job_id)
-        if deployment is None:
-            raise NotFound(f"no deployment of job {note.job_id} here")
-        if deployment.service_provider != peer_id:
-            raise Forbidden(f"deployment {note.job_id} belongs to another peer")
+        deployment = deployment_of(self._log, note.job_id, peer_id)
         deployment.deliver_results(note.sha256)
         await self._log.save(deployment)
         return encode(ResultsNoted(known=deployment.results_delivered))

@@ -16,6 +16,7 @@ import msgspec
 
 from dms.adapters.funding.trust import TrustCheck
 from dms.adapters.p2p.identity import Identity
+from dms.application.files.user_files import Reach
 from dms.application.network.messages import DEPLOYMENT_REQUEST, DeploymentAnswer, DeploymentRequest
 from dms.application.ports.executor import SandboxTrial
 from dms.application.ports.funding import PaymentClaim
@@ -156,7 +157,7 @@ class World:
     async def offer_anew(self) -> Any:
         path = self.shared / "letter.txt"
         path.write_text("hello")
-        return await self.requester.transfers.offer(self.provider_id, path, caller_is_local=True)
+        return await self.requester.transfers.offer(self.provider_id, path, Reach.DAEMONS)
 
     def weaken_sandbox(self) -> None:
         """As a test container would find it from now on."""

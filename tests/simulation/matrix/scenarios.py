@@ -10,6 +10,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from dms.application.device.gpus import SETTLE_SECONDS
+from dms.application.files.user_files import Reach
 from dms.application.services import Services
 from dms.domain.job import FundStatus, Job, JobState
 from dms.domain.request import ServiceRequest
@@ -102,7 +103,7 @@ async def _offered(world: MatrixWorld, giver: str, taker: str, services: Service
             return known
     letter = world.letters_of(world.nodes[giver]) / "letter.txt"
     letter.write_text(f"from {giver}")
-    return await services.transfers.offer(world.nodes[taker].peer_id, letter, caller_is_local=True)
+    return await services.transfers.offer(world.nodes[taker].peer_id, letter, Reach.DAEMONS)
 
 
 async def _accepted(key: str, services: Services) -> None:

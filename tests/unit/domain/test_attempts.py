@@ -315,9 +315,9 @@ def test_a_payment_that_its_job_leaves_is_released_to_the_next() -> None:
     job_id, other = new_id(), new_id()
     payment = Payment("hash")
     payment.use(job_id)
-    with pytest.raises(Conflict, match=f"it pays for job {job_id}$"):
+    with pytest.raises(Conflict, match="it pays for another job"):
         payment.use(other)
-    assert payment.refusal(other) == f"this transaction was used already: it pays for job {job_id}"
+    assert payment.refusal(other) == "this transaction was used already: it pays for another job"
     payment.use(other, free=True)
     payment.use(deployment_id(other, 2))
     assert [event for _, event in payment.pending] == [
