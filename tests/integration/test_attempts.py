@@ -290,6 +290,23 @@ async def test_the_same_provider_gets_it_again_when_no_other_can(
     assert payment_of(trio.daemons[first].services.log, job.tx_hash).job_id == deployment_id(job_id, 2)
 
 
+async def test_no_attempt_is_used_up_while_the_one_before_is_still_being_stopped(
+    trio: Trio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only provider comes back, and is told to stop a container that takes its time."""
+    monkeypatch.setattr(retry_jobs, "AGAIN_SECONDS", QUICK)
+    ran = tmp_path / "ran"
+    script = f"[ -e {ran} ] && exit 0; touch {ran}; trap '' TERM; while :; do sleep 0.05; done"
+    job_id, first, second = await running_at(trio, script, attempts=2)
+    await trio.stop(second)
+    await trio.stop(first)
+    await trio.until(job_id, JobState.RETRYING)
+    await trio.start(first)
+    await trio.meet(first)
+    job = await trio.until(job_id, JobState.COMPLETED)
+    assert [attempt.provider for attempt in job.attempts] == [trio.id_of(first)] * 2
+
+
 async def test_after_the_last_attempt_it_fails_with_the_last_reason(trio: Trio) -> None:
     for name in ("one", "two"):
         served(trio, name, refusing(trio, name))

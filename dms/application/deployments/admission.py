@@ -120,7 +120,8 @@ class Admission:
             or self._of_policy(deployment)
             or (None if deployment.funded else self._strangers.never(deployment))
             or self._of_request(deployment)
-            or (None if paying is None else _of_payment(paying) or _of_earlier_attempt(paying))
+            or (None if paying is None else _of_payment(paying))
+            or self._of_earlier_attempt(deployment)
             or self._of_network(deployment)
             or self._of_workspace(deployment)
             or self._of_capacity(request_of(deployment).resources)
@@ -193,6 +194,12 @@ class Admission:
             reason = f"the price of {price_text(price)} NTX is above the request's own max_ntx, {request.max_ntx:g}"
         return Refusal(reason, Fault.REQUESTER, "price") if reason else None
 
+    def _of_earlier_attempt(self, deployment: Deployment) -> Refusal | None:
+        """Also who only asks is told, or the attempt would be used up on it."""
+        if not (still_runs := self._index.earlier_attempt(deployment)):
+            return None
+        return Refusal(f"an earlier attempt of the job, {still_runs}, has not ended here yet", Fault.PROVIDER, "busy")
+
     def _of_network(self, deployment: Deployment) -> Refusal | None:
         """Only where the request says what it needs: an older DMS does not, and asks whom it knows nothing of."""
         needed = request_of(deployment).constraints.network
@@ -246,13 +253,6 @@ def _of_payment(paying: Paying) -> Refusal | None:
     if not paying.is_named:
         return Refusal("the request names no transaction that pays for it", Fault.REQUESTER, "payment")
     return Refusal(paying.refusal, Fault.REQUESTER, "payment") if paying.refusal else None
-
-
-def _of_earlier_attempt(paying: Paying) -> Refusal | None:
-    still_runs = paying.still_runs_for
-    if not still_runs:
-        return None
-    return Refusal(f"an earlier attempt of the job, {still_runs}, has not ended here yet", Fault.PROVIDER, "busy")
 
 
 def spec_of(deployment: Deployment, node_id: str) -> ExecutionSpec:

@@ -8,6 +8,7 @@ from dms.application.ports.event_log import EventLog
 from dms.domain.deployment import Deployment, DeploymentState
 from dms.domain.reservations import Reservations
 from dms.domain.resources import Resources
+from dms.domain.retry import attempt_of, deployment_id, job_of
 
 
 class DeploymentIndex:
@@ -36,6 +37,12 @@ class DeploymentIndex:
         """What that peer's jobs take together, and how many they are."""
         taken = [resources for peer, resources in self._takers.values() if peer == peer_id]
         return sum(taken, start=Resources()), len(taken)
+
+    def earlier_attempt(self, deployment: Deployment) -> str:
+        """The id of an earlier attempt of its job which has not ended here; empty for none."""
+        peer_id, job_id, number = deployment.service_provider, job_of(deployment.key), attempt_of(deployment.key)
+        earlier = (deployment_id(job_id, n) for n in range(1, number))
+        return next((key for key in earlier if key in self._takers and self._takers[key][0] == peer_id), "")
 
     def _restate(self, job_id: str, deployment: Deployment | None) -> None:
         state = DeploymentState.NEW if deployment is None else deployment.state

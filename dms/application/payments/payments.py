@@ -42,15 +42,10 @@ class Paying:
         if refusal or before is None or before.reward is None:
             return refusal
         if before.service_provider != self._peer_id:
-            return f"this transaction pays for job {before.key} of another peer"
+            return "this transaction pays for a job of another peer"  # whose id is nothing for who asks
         if before.reward.reward_type is not RewardType.REFUND:
             return f"an earlier attempt of the job, {before.key}, has earned of this transaction"
         return ""
-
-    @property
-    def still_runs_for(self) -> str:
-        """The deployment that it pays for here, an earlier attempt of the job, while that has not ended."""
-        return self._before.key if self._before is not None and not self._before.ended else ""
 
     def use(self) -> None:
         """Raises Conflict."""
