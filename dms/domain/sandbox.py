@@ -102,6 +102,14 @@ def not_started(reason: str, runtime: str = "") -> tuple[Check, ...]:
     return (Check(name=name, state=CheckState.FAILED, found=reason, advice=advice, required=True),)
 
 
+def untried_rows(reason: str) -> tuple[Check, ...]:
+    """Of a sandbox that can't be tried now; none for an empty reason."""
+    if not reason:
+        return ()
+    advice = "what is told of the sandbox is what was found when it was tried last: fix this, and examine it again"
+    return (Check(name="sandbox", state=CheckState.FAILED, found=f"can't be tried now: {reason}", advice=advice),)
+
+
 def trouble_of(rows: Iterable[Check]) -> str:
     """Why no peer's job is taken; empty if they are taken."""
     broken = [row for row in rows if row.breaks]

@@ -89,6 +89,26 @@ async def test_an_engine_that_is_away_leaves_what_is_known_as_it_is(node: Node) 
     assert "start: weak" in device.state.sandbox_trouble
 
 
+async def test_what_was_found_earlier_is_not_told_as_what_is(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine answers, and can't run the test container any more: as where a runtime is not there."""
+    Engine(node)
+    await onboard(node)
+    await node.services.compute_provider.sandbox.trial()
+    assert (await node.services.doctor.examine()).trouble == ""
+
+    async def try_sandbox() -> SandboxTrial:
+        await asyncio.sleep(0)
+        raise ExecutorUnavailable("it has no runtime runsc")
+
+    monkeypatch.setattr(node.executor, "try_sandbox", try_sandbox)
+    examined = await node.services.doctor.examine()
+    assert [row.state for row in examined.machine if row.name == "engine"] == ["passed"]
+    assert [(row.state, row.found) for row in examined.machine if row.name == "sandbox"] == [
+        ("failed", "can't be tried now: it has no runtime runsc")
+    ]
+    assert (examined.verdict, "no runtime runsc" in examined.trouble) == ("failed", True)
+
+
 async def test_those_who_ask_at_the_same_time_share_one_test(node: Node) -> None:
     found = Engine(node)
     watch = node.services.compute_provider.sandbox

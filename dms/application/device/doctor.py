@@ -12,7 +12,7 @@ from dms.application.ports.machine import MachineReader
 from dms.domain.check import Check, worst
 from dms.domain.engine_facts import EngineFacts
 from dms.domain.machine_checks import address_row, engine_rows, machine_rows
-from dms.domain.sandbox import trouble_of
+from dms.domain.sandbox import trouble_of, untried_rows
 from dms.errors import ExecutionError, ExecutorUnavailable
 
 
@@ -42,26 +42,27 @@ class Doctor:
         self._addresses, self._now = addresses, now
 
     async def examine(self) -> Examination:
-        """Tries the sandbox anew, which takes seconds. An engine that is away gets a row, not an error."""
+        """Tries the sandbox anew, which takes seconds. An engine that is away, or that can't run the test container,
+        gets a row, not an error."""
         try:
-            trial = await self._sandbox.trial()
-        except ExecutorUnavailable:
-            trial = self._sandbox.known
-        return await self._examined(trial)
+            return await self._examined(await self._sandbox.trial())
+        except ExecutorUnavailable as error:
+            return await self._examined(self._sandbox.known, untried=str(error))
 
     async def last(self) -> Examination:
         """The sandbox as it was tried last, the rest as it is now."""
         return await self._examined(self._sandbox.known)
 
-    async def _examined(self, trial: SandboxTrial) -> Examination:
+    async def _examined(self, trial: SandboxTrial, untried: str = "") -> Examination:
+        """untried: why the sandbox can't be tried now."""
         facts, trouble = await self._engine()
         found = await self._machine.facts(facts.root if facts else "")
-        rows = [*engine_rows(facts, trouble), *machine_rows(found, self._now())]
+        rows = [*untried_rows(untried), *engine_rows(facts, trouble), *machine_rows(found, self._now())]
         if self._addresses is not None:
             rows.append(address_row(self._addresses()))
         return Examination(
             verdict=worst([*trial.rows, *rows]).value,
-            trouble=trouble_of(trial.rows),
+            trouble=trouble_of(trial.rows) or (f"the sandbox of jobs can't be tried: {untried}" if untried else ""),
             engine=trial.engine or (facts.name if facts else ""),
             sandbox=trial.rows,
             machine=tuple(rows),
