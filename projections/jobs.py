@@ -14,9 +14,10 @@ from dms.domain.deployment import outcome_of as deployment_outcome
 from dms.domain.event import AnyFact, Event, Unknown
 from dms.domain.job import Job
 from dms.domain.job import outcome_of as job_outcome
+from dms.domain.provider_records import exit_reason
 from dms.domain.request import ServiceRequest
 from dms.domain.retry import MOST_ATTEMPTS, attempt_of
-from dms.domain.reward import Outcome, reward
+from dms.domain.reward import Fault, Outcome, reward
 from dms.errors import InvalidInput
 from projections.base import BEGUN, POSITION, Projection
 from projections.job_columns import COLUMNS, INDEXED, column_values
@@ -108,7 +109,7 @@ _NOTES = {
 
 class Jobs(Projection[JobRow]):
     name: ClassVar[str] = "jobs"
-    version = 3
+    version = 4
     event_types: ClassVar[frozenset[type[Event]]] = _EVENTS | {Unknown}
     row_type = JobRow
     columns: ClassVar[Mapping[str, str]] = {**COLUMNS, BEGUN: "INTEGER", POSITION: "INTEGER"}
@@ -219,8 +220,9 @@ def _funded(_event: Any, _time: int) -> dict[str, Any]:
 
 
 def _exited(event: Deployment.ContainerExited, time: int) -> dict[str, Any]:
-    good = event.exit_code == 0 and not event.oom_killed
-    return _ends("completed" if good else "failed")(event, time)
+    if event.exit_code == 0 and not event.oom_killed:
+        return _ends("completed")(event, time)
+    return _ends("failed")(event, time) | {"reason": exit_reason(event), "fault": Fault.JOB.value}
 
 
 _EFFECTS: dict[type[Event], Effect] = {

@@ -69,7 +69,8 @@ def add_to(group: Group) -> None:
         if state.output.for_people:
             click.echo(printable(f"{len(files)} {'file' if len(files) == 1 else 'files'} in {target}"))
         else:
-            state.output.record({"folder": str(target), "files": len(files), "origin": found["origin"]})
+            told = {name: found.get(name, 0) for name in ("origin", "left_out")}
+            state.output.record({"folder": str(target), "files": len(files), **told})
 
 
 def _settled(state: State, api: Api, job_id: str, *, wait: bool) -> Row:
@@ -131,6 +132,8 @@ def _say_what(found: Row) -> None:
     if found["origin"] == "checkpoint":
         why = found["reason"] or "the results are not here yet"
         say(f"{why}; these files are from checkpoint {found['checkpoint']}")
+    if left_out := found.get("left_out", 0):  # an older daemon does not tell
+        say(f"{left_out} more could not be kept: links, devices, or names that are too long or not UTF-8")
 
 
 # --- fetching --------------------------------------------------------------------------------------

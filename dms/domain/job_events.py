@@ -246,7 +246,8 @@ class JobEvents:
 
     @register
     class ResultsOffered(Event, frozen=True, kw_only=True, gc=False):
-        """The provider has archived what the job leaves; it is to be fetched until `fetch_until`."""
+        """The provider has archived what the job leaves; it is to be fetched until `fetch_until`. skipped: what it left
+        out, links and the like, or names that can't be kept."""
 
         TOPIC: ClassVar[str] = "job.results_offered"
         name: str
@@ -255,6 +256,7 @@ class JobEvents:
         saved_at: int  # by the provider's clock, Unix time in microseconds
         fetch_until: int  # by ours
         files: int = 0
+        skipped: int = 0
 
     @register
     class ResultsReceived(Event, frozen=True, kw_only=True, gc=False):

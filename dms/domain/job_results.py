@@ -41,6 +41,7 @@ class JobResults(CheckpointedJob):
                 saved_at=saved.saved_at,
                 fetch_until=fetch_until,
                 files=saved.files,
+                skipped=saved.skipped,
             )
         )
         if saved.size_bytes > max_bytes:

@@ -26,6 +26,7 @@ from dms.application.ports.executor import ExecutionState, Executor, Secrets
 from dms.application.ports.machine import Usage
 from dms.application.ports.outputs import OutputLine
 from dms.domain.network import Network
+from dms.domain.results import Selection
 from dms.domain.sandbox import trouble_of
 from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable, InvalidInput
 from tests.fixtures.images import demo_images
@@ -378,6 +379,16 @@ async def test_a_running_job_is_packed_and_goes_on(executor: Executor, tmp_path:
     counted = int(await until(some))
     assert counted > 0
     assert (await executor.inspect(spec.job_id)).state is ExecutionState.RUNNING
+
+
+async def test_what_can_not_be_kept_is_counted_where_it_was_asked_for(executor: Executor, tmp_path: Path) -> None:
+    odd = r"$(printf 'r\351sultat')"  # not UTF-8
+    spec = shell_spec(f"cd; mkdir results; echo a > results/a; echo b > results/{odd}; ln -s a results/l; ln -s a else")
+    await launch(executor, spec)
+    await ended(executor, spec.job_id)
+    saved = await executor.pack(spec.job_id, tmp_path / "x.tar.gz", MIB, selection=Selection())
+    assert saved is not None
+    assert (saved.files, saved.skipped) == (1, 2)
 
 
 async def test_links_and_pipes_give_nothing_of_the_host_away(executor: Executor, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ async def test_what_a_job_leaves_comes_back_whole_to_who_asked(dmses: tuple[Dms,
     job = await run(sp, request_body(LEAVING), "tx-results")
     assert job.names[-1] == "job-completed", job.last_message
     found = await here(sp, job.job_id)
-    assert (found["state"], found["origin"], found["files"]) == ("here", "results", 2)
+    assert (found["state"], found["origin"], found["files"], found["left_out"]) == ("here", "results", 2, 1)
     assert [item["path"] for item in found["items"]] == PATHS
     assert found["items"][1]["sha256"] == job.text("stdout").strip()
     for dms, topic in ((cp, "deployment.results_saved"), (sp, "job.results_offered"), (sp, "job.results_received")):

@@ -66,38 +66,39 @@ def _pack_once(
     workspace: Path, into: Path, max_bytes: int, known_state: str, stopped: threading.Event, selection: Selection
 ) -> PackedWorkspace | None:
     with _root(workspace) as root:
-        found, skipped = _walk(root)
+        found, others = _walk(root)
         files = [item for item in found if not item.folder]
         taken = chosen(selection, [item.parts for item in files])
         if taken is not None:
             found = files = [item for item in files if taken(item.parts)]
+            others = [parts for parts in others if taken(parts)]
         content = sum(item.status.st_size for item in files)
         check_size(content, max_bytes)
         state = _state(found)
         if not found or state == known_state:
             return None
         sha256, size = write_archive(found, content, max_bytes, into, lambda tar, item: _add(tar, root, item), stopped)
-    return PackedWorkspace(size_bytes=size, sha256=sha256, files=len(files), skipped=skipped, state=state)
+    return PackedWorkspace(size_bytes=size, sha256=sha256, files=len(files), skipped=len(others), state=state)
 
 
-def _walk(root: int) -> tuple[list[_Found], int]:
-    """All files and folders, in a fixed order, and how much else there is."""
+def _walk(root: int) -> tuple[list[_Found], list[tuple[str, ...]]]:
+    """All files and folders, in a fixed order, and what else there is."""
     found: list[_Found] = []
-    skipped = 0
+    others: list[tuple[str, ...]] = []
     pending: list[tuple[str, ...]] = [()]
     while pending:
         above = pending.pop()
         for name, status in _children(root, above):
             parts = (*above, name)
             if not _is_taken(parts, status):
-                skipped += 1
+                others.append(parts)
                 continue
             found.append(_Found(parts, status))
-            if len(found) > ENTRIES:
+            if len(found) + len(others) > ENTRIES:
                 raise ArchiveRefused(f"the workspace holds more than {ENTRIES} files and folders")
             if stat.S_ISDIR(status.st_mode):
                 pending.append(parts)
-    return sorted(found, key=lambda item: item.parts), skipped
+    return sorted(found, key=lambda item: item.parts), others
 
 
 def _children(root: int, parts: tuple[str, ...]) -> Iterator[tuple[str, os.stat_result]]:

@@ -144,10 +144,9 @@ class StreamedPack:
             sha256, size = write_archive(
                 found, content, max_bytes, into, lambda tar, item: _add(tar, spool, item), self._stopped
             )
-        others = len(seen) - len([item for item in seen if _is_taken(item)])
-        return PackedWorkspace(
-            size_bytes=size, sha256=sha256, files=sum(not item.folder for item in found), skipped=others, state=state
-        )
+        others = [item for item in seen if not _is_taken(item) and (taken is None or taken(item.parts))]
+        files_packed = sum(not item.folder for item in found)
+        return PackedWorkspace(size_bytes=size, sha256=sha256, files=files_packed, skipped=len(others), state=state)
 
     # --- the list --------------------------------------------------------------------------------
     def _list(self) -> tuple[int, list[_Seen]]:

@@ -62,6 +62,13 @@ class ResultsAnswer(Struct, frozen=True, kw_only=True):
     checkpoint: Annotated[int, Meta(description="the checkpoint's number; 0 for results")]
     archive_sha256: Annotated[str, Meta(description="of the archive, as in the events of both sides")]
     files: Annotated[int, Meta(description="how many there are")]
+    left_out: Annotated[
+        int,
+        Meta(
+            description="how much else there was: links, devices, pipes, and names that can't be kept (not UTF-8, over "
+            "255 bytes, paths over 1,024 bytes or deeper than 64)"
+        ),
+    ]
     content_bytes: Annotated[int, Meta(description="of all files together")]
     items: list[ResultFile]
     next_token: str
@@ -86,6 +93,7 @@ async def list_results(request: Request, api: Api) -> HTTPResponse:
             checkpoint=content.number if content else 0,
             archive_sha256=content.sha256 if content else "",
             files=len(files),
+            left_out=standing.left_out,
             content_bytes=sum(file.size_bytes for file in files),
             items=[_shown(file) for file in page[:limit]],
             next_token=page[limit - 1].path if len(page) > limit else "",
@@ -206,7 +214,7 @@ _EXAMPLE = {
     "origin": "results",
     "checkpoint": 0,
     "archive_sha256": "b1" * 32,
-    "files": 1,
+    "files": 1, "left_out": 0,
     "content_bytes": 24_576,
     "items": [
         {

@@ -41,12 +41,13 @@ class ResultsState(StrEnum):
 
 class Standing(Struct, frozen=True, kw_only=True):
     """Where a job's results stand. reason: why there are none. size_bytes, done_bytes: of their archive, and what of
-    it is here."""
+    it is here. left_out: how much the provider left out of it."""
 
     state: ResultsState
     reason: str = ""
     size_bytes: int = 0
     done_bytes: int = 0
+    left_out: int = 0
 
 
 class Content(Struct, frozen=True, kw_only=True):
@@ -87,13 +88,16 @@ class Contents:
         if job.results_received is not None:
             if job.results_removed:
                 return Standing(state=ResultsState.EXPIRED, reason="they were kept for as long as the setting says")
-            size = job.results_received.size_bytes
-            return Standing(state=ResultsState.HERE, size_bytes=size, done_bytes=size)
+            size, offered = job.results_received.size_bytes, job.results_offered
+            left_out = offered.skipped if offered is not None else 0
+            return Standing(state=ResultsState.HERE, size_bytes=size, done_bytes=size, left_out=left_out)
         if job.results_loss:
             return Standing(state=ResultsState.LOST, reason=job.results_loss)
         if (wanted := job.results_wanted) is not None:
             done = min(self._files.incoming_bytes(job_id), wanted.size_bytes)
-            return Standing(state=ResultsState.FETCHING, size_bytes=wanted.size_bytes, done_bytes=done)
+            return Standing(
+                state=ResultsState.FETCHING, size_bytes=wanted.size_bytes, done_bytes=done, left_out=wanted.skipped
+            )
         if job.open:
             return Standing(state=ResultsState.AWAITED, reason=f"the job is {job.state.value}")
         return Standing(state=ResultsState.NONE, reason="the job left no files")

@@ -39,15 +39,17 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
         yield running
 
 
-async def their_job(node: Node, price: str, seconds: float | None = None, *, claimed: bool = False) -> str:
-    """Runs here for another peer; seconds: until it ended well, None for not yet."""
+async def their_job(
+    node: Node, price: str, seconds: float | None = None, *, claimed: bool = False, exit_code: int = 0
+) -> str:
+    """Runs here for another peer; seconds: until it ended, None for not yet."""
     deployment = Deployment(new_id())
     deployment.ask(OTHER, requested(time=10, tx_hash=new_id()), price, ADDRESS)
     deployment.grant(Resources(cpu_mhz=1), ())
     deployment.container_created("c1", "docker")
     deployment.container_started(1)
     if seconds is not None:
-        deployment.trigger(Deployment.ContainerExited(exit_code=0, duration_seconds=seconds))
+        deployment.trigger(Deployment.ContainerExited(exit_code=exit_code, duration_seconds=seconds))
     if claimed:
         deployment.claim_reward()
     await node.log.save(deployment)
@@ -89,6 +91,16 @@ async def test_jobs_are_searched_sorted_and_counted(node: Node) -> None:
         assert page.headers["x-position"] == str(node.log.head)
         rest, last = await listed(client, f"sort=price&limit=3&after={page.json()['next_token']}")
         assert (rest, last.json()["next_token"]) == ([waiting], "")
+
+
+async def test_both_sides_say_whose_fault_a_jobs_own_failure_was(node: Node) -> None:
+    failed = await their_job(node, "0.4", 60.0, exit_code=139)
+    async with node.client() as client:
+        (row,) = (await client.get(f"{API}/jobs?id={failed}")).json()["items"]
+        shown = (await client.get(f"{API}/jobs/{failed}")).json()
+    for told in (row, shown):
+        assert (told["status"], told["fault"], told["exit_code"]) == ("failed", "job", 139)
+        assert told["reason"] == "finished with errors: exit code 139 (killed by signal 11)"
 
 
 @pytest.mark.parametrize(
