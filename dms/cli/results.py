@@ -117,8 +117,7 @@ def _is_below(path: str, folder: str) -> bool:
 
 
 def _list(state: State, found: Row, files: Sequence[Row]) -> None:
-    if state.output.for_people:
-        _say_what(found)
+    _say_what(found)
     columns: list[Column] = [
         ("BYTES", "size_bytes"),
         ("MODIFIED", lambda row: moment(row["modified_at"])),

@@ -179,6 +179,19 @@ async def test_a_job_that_leaves_nothing_says_so(tmp_path: Path) -> None:
         assert "left no files" in done.stderr
 
 
+async def test_who_names_what_comes_back_is_not_given_the_checkpoint_in_its_place(tmp_path: Path) -> None:
+    body = request_body("cd /workspace; echo 1 > x.bin")
+    body["params"]["results"] = ["nothing/**"]
+    async with pair(tmp_path) as (sp, _):
+        job = await run(sp, body, "tx-unmatched")
+        await until(lambda: "job.checkpoint_received" in sp.topics(job.job_id))
+        found = await here(sp, job.job_id)
+        assert (found["state"], found["origin"], found["files"]) == ("none", "", 0)
+        assert "params.results" in found["reason"]
+        done = nunet(sp, "job", "results", job.job_id, folder=tmp_path, code=3)
+        assert "params.results" in done.stderr
+
+
 async def test_a_provider_that_lost_what_a_job_left_is_not_paid(tmp_path: Path) -> None:
     """Its holder was removed by somebody on the machine, while the job ran."""
     async with two("of group docker", tmp_path) as (sp, _):

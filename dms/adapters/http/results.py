@@ -214,7 +214,8 @@ _EXAMPLE = {
     "origin": "results",
     "checkpoint": 0,
     "archive_sha256": "b1" * 32,
-    "files": 1, "left_out": 0,
+    "files": 1,
+    "left_out": 0,
     "content_bytes": 24_576,
     "items": [
         {

@@ -24,6 +24,7 @@ from dms.errors import NotFound, Unavailable
 UNUSED_SECONDS = 3600.0
 TIDY_SECONDS = 600.0
 OPENED_AT_ONCE = 2
+NOTHING_NAMED = "nothing that the job left has one of the names in params.results"
 MOST_OPENED = 32  # whose lists of files are kept in memory
 
 Open = Callable[[Path, Path], Awaitable[Sequence[ArchivedFile]]]
@@ -100,7 +101,9 @@ class Contents:
             )
         if job.open:
             return Standing(state=ResultsState.AWAITED, reason=f"the job is {job.state.value}")
-        return Standing(state=ResultsState.NONE, reason="the job left no files")
+        return Standing(
+            state=ResultsState.NONE, reason=NOTHING_NAMED if _names_results(job) else "the job left no files"
+        )
 
     async def of(self, job_id: str) -> Content | None:
         """The results, or else the newest checkpoint that is here; None when there is neither. Raises NotFound unless
@@ -136,6 +139,9 @@ class Contents:
     def _archive(self, job: Job) -> tuple[Path, str, str, int] | None:
         if (results := job.results_received) is not None and not job.results_removed:
             return self._files.received(job.key), "results", results.sha256, 0
+        is_settled = not job.open and not job.results_loss and job.results_offered is None
+        if is_settled and _names_results(job):
+            return None  # who names what is to come back gets nothing else
         if (checkpoint := job.checkpoint_received) is not None:
             return self._checkpoints.received(job.key), "checkpoint", checkpoint.sha256, checkpoint.number
         return None
@@ -151,3 +157,8 @@ class Contents:
         if job is None:
             raise NotFound(f"no job {job_id} that this node asked for; its results are with who did")
         return job
+
+
+def _names_results(job: Job) -> bool:
+    """Whether its request says what is to come back."""
+    return job.request is not None and bool(job.request.params.results)
