@@ -180,10 +180,17 @@ class Api:
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """Raises Failure."""
+        content = None if body is None else _encoded(body)
+        sent = {"content-type": "application/json"} if body is not None else {}
         patience = httpx.Timeout(timeout_seconds, connect=5.0) if timeout_seconds else PATIENCE
         with self._failures():
             answer = self._http.request(
-                method, path, params=_given(query), json=body, timeout=patience, headers=headers
+                method,
+                path,
+                params=_given(query),
+                content=content,
+                timeout=patience,
+                headers=sent | dict(headers or {}),
             )
         _check(answer)
         return answer
@@ -198,6 +205,16 @@ class Api:
             raise Failure(f"{self.url} did not answer in time", Exit.TIMED_OUT) from error
         except (httpx.HTTPError, httpx.InvalidURL, *UNREADABLE_JSON) as error:
             raise Failure(f"{self.url} broke the connection: {str(error) or type(error).__name__}") from error
+
+
+def _encoded(body: Any) -> bytes:
+    """Raises Failure for what JSON hasn't got."""
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError as error:
+        raise Failure("the request holds text that is not UTF-8", Exit.USAGE) from error
+    except ValueError as error:
+        raise Failure("the request holds a number that is none (nan), or is infinite", Exit.USAGE) from error
 
 
 def _trusting(certificate: str) -> ssl.SSLContext:
@@ -237,8 +254,17 @@ def _check(answer: httpx.Response) -> None:
     text = ""
     if isinstance(body, dict):
         text = str(body.get("error") or body.get("detail") or body.get("title") or body.get("message") or "")
+        text = _with_place(text, body.get("errors"))
     code = exit_code_of(answer.status_code)
     raise Failure(text or f"{answer.request.url.path} answered {answer.status_code} {answer.reason_phrase}", code)
+
+
+def _with_place(text: str, problems: Any) -> str:
+    """problems: of a request's body; where there is a single one, the text may leave out where that is."""
+    match problems:
+        case [{"pointer": str(pointer), "detail": str(detail)}] if pointer and pointer not in text:
+            return f"{pointer}: {text}" if detail in text else f"{text} ({pointer}: {detail})"
+    return text
 
 
 def _decoded(answer: httpx.Response) -> Any:

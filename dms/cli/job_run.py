@@ -15,7 +15,7 @@ from dms.cli.job_options import DEFAULTS, described, describing
 from dms.cli.job_paying import Asking, Paying, ask_and_pay, asking, pay, paying
 from dms.cli.job_progress import About
 from dms.cli.job_template import TEMPLATES, template
-from dms.cli.references import JobReference, job_argument, job_id_of
+from dms.cli.references import JobReference, is_reference, job_argument, job_id_of
 from dms.cli.text import in_path
 from dms.errors import Exit
 
@@ -82,7 +82,8 @@ def _add_run(group: Group) -> None:
             )
         described_so_far = copy.deepcopy(dict(DEFAULTS)) if file is None else read_request(file)
         request = described(described_so_far, given, context.meta[_ARGUMENTS])
-        request = with_resume(request, resume and job_id_of(state, resume))
+        checkpoint = job_id_of(state, resume) if resume and is_reference(resume) else resume
+        request = with_resume(request, checkpoint)
         return ask_and_pay(state, request, asking, paying)
 
 

@@ -25,7 +25,7 @@ ATTEMPTS: list[Column] = [
     ("PROVIDER", "peer"),
     ("TIME", lambda row: moment(row.get("failed_at"))),
     ("FAULT", lambda row: row.get("fault") or "nobody"),
-    ("RAN", lambda row: f"{row.get('duration_seconds') or 0:.1f} s"),
+    ("RAN", lambda row: f"{row['duration_seconds']:.1f} s" if row.get("duration_seconds") else "unknown"),
     ("WHY", "reason"),
 ]
 

@@ -41,12 +41,18 @@ def job_argument(function: F) -> F:
 
 
 def job_id_of(state: State, text: str) -> str:
-    """The whole id. What looks like no beginning of one is left to the daemon to refuse. Raises Failure."""
+    """The whole id. Raises Failure."""
     if text == LAST:
         return _last(state.api())
-    if len(text) >= _LONGEST or not _BEGINS.fullmatch(text):
-        return text
-    return _begun(state.api(), text)
+    if not is_reference(text):
+        hint = f"give an id, the beginning of one, or {LAST}; nunet job list shows them"
+        raise Failure(f"{text!r} is no job id", Exit.NOT_FOUND, hint)
+    return text if len(text) == _LONGEST else _begun(state.api(), text)
+
+
+def is_reference(text: str) -> bool:
+    """Whether it may name a job."""
+    return text == LAST or _BEGINS.fullmatch(text) is not None
 
 
 def _last(api: Api) -> str:

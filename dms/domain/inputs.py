@@ -135,4 +135,4 @@ def _overlaps(inputs: Sequence[Input]) -> Iterator[tuple[str, str]]:
     for (outer, first), (inner, second) in pairwise(places):
         if inner[: len(outer)] == outer:
             what = "is the path" if inner == outer else "lies inside"
-            yield f"/params/inputs/{second}/path", f"{'/'.join(inner)!r} {what} of input {first}; give another path"
+            yield f"/params/inputs/{second}/path", f"{'/'.join(inner)!r} {what} of input {first + 1}; give another path"

@@ -84,7 +84,7 @@ def is_suspicious(content_bytes: int, archive_bytes: int) -> bool:
 def check_archive(archive: Path, max_bytes: int) -> Unpacked:
     """Reads all of it, writes nothing. Raises ArchiveRefused, ExecutorUnavailable."""
     files = size = 0
-    with opened(archive, "checkpoint") as file:
+    with opened(archive, "archive") as file:
         reader = ArchiveReader(file, max_bytes)
         for entry in reader.entries():
             files, size = files + (not entry.folder), size + entry.size

@@ -46,6 +46,30 @@ def test_the_node_itself_says_who_stopped_a_job(tiny: TinyDms) -> None:
     assert [body for _, _, body in tiny.asked] == [{"reason": ""}, {"reason": "seen enough"}]
 
 
+@pytest.mark.parametrize("odd", ["", "nope", "@LAST", "../x", "0" * 40])
+def test_what_names_no_job_is_refused_in_words_wherever_it_stands(tiny: TinyDms, odd: str) -> None:
+    for command in (("why", odd), ("stop", odd), ("stop", JOB, odd), ("logs", odd), ("results", odd)):
+        result = nunet("job", *command, tiny=tiny)
+        assert (result.exit_code, f"{odd!r} is no job id" in result.stderr) == (3, True), result.stderr
+    assert tiny.asked == []
+
+
+def test_a_single_problem_of_a_request_says_where_it_is(tiny: TinyDms) -> None:
+    for detail, shown in (
+        ("is in env as well", "/params/secret_env/A: is in env as well"),
+        ("0 to 9 is expected", "is in env as well (/params/secret_env/A: 0 to 9 is expected)"),
+    ):
+        problem = {"pointer": "/params/secret_env/A", "detail": detail}
+        tiny.answers["GET /jobs"] = (400, {"error": "is in env as well", "errors": [problem]})
+        assert nunet("job", "list", tiny=tiny).stderr.splitlines()[0] == f"error: {shown}"
+
+
+@pytest.mark.parametrize("odd", ["nan", "inf"])
+def test_a_price_that_is_no_number_is_wrong_usage(tiny: TinyDms, odd: str) -> None:
+    result = nunet("job", "run", "--image", "busybox", "--max-ntx", odd, "--quote", tiny=tiny)
+    assert (result.exit_code, "a number that is none" in result.stderr) == (2, True), result.stderr
+
+
 def test_a_device_that_can_run_no_jobs_just_now_says_why(tiny: TinyDms) -> None:
     tiny.answers["GET /device/status"] = (
         200,
