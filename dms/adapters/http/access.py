@@ -15,6 +15,7 @@ import pwd
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol
 
 from sanic import Request
@@ -75,7 +76,7 @@ class Access:
         except Refused:
             self._count(Caller(), request)
             raise
-        connection_of(request).token_id = caller.token_id
+        connection_of(request).in_force = partial(self._in_force, caller)
         self._count(caller, request)
         require(caller, need)
         job_id = request.match_info.get("job_id")
@@ -99,20 +100,27 @@ class Access:
         """Whether one is in force."""
         return self._tokens.any_in_force
 
-    def cut_off(self, connections: Iterable[Connection]) -> None:
-        """Those whose token is over: also streams end with it."""
+    def cut_off(self, connections: Iterable[Connection], asking: Connection | None = None) -> None:
+        """Those whose token or session is over: also streams end with it. asking: who ended it, and is to be told."""
         for connection in list(connections):
-            if connection.token_id and self._tokens.get(connection.token_id) is None:
+            if connection is not asking and not connection.in_force():
                 connection.cut_off()
+
+    def _in_force(self, caller: Caller) -> bool:
+        """Whether by what it was let in is so still."""
+        if caller.session and not self.sessions.token_of(caller.session):
+            return False
+        return not caller.token_id or self._tokens.get(caller.token_id) is not None
 
     def find(self, text: str) -> ApiToken | None:
         return self._tokens.find(text)
 
     async def _caller(self, request: Request) -> Caller:
         uid = self._uid(request)
-        token = self._presented(request)
+        token, session = self._presented(request)
         if token is not None:
-            return Caller(role=token.role, client=token.name, token_id=token.key, local=uid is not None, uid=uid)
+            local = uid is not None
+            return Caller(role=token.role, client=token.name, token_id=token.key, session=session, local=local, uid=uid)
         if uid is None:
             return Caller()
         return Caller(role=Role.ADMIN if await self._operators.has(uid) else None, local=True, uid=uid)
@@ -123,16 +131,18 @@ class Access:
             return None
         return connection_of(request).peer_uid
 
-    def _presented(self, request: Request) -> ApiToken | None:
-        """Raises Refused (401) for a token that is none; a session that is over is as if it were not there."""
+    def _presented(self, request: Request) -> tuple[ApiToken | None, str]:
+        """The token, and the session by which it is presented; empty for none. Raises Refused (401) for a token that is
+        none; a session that is over is as if it were not there."""
         for header in request.headers.getall("authorization", []):
             scheme, _, text = header.partition(" ")
             if scheme.casefold() == "bearer":
                 if (token := self._tokens.find(text)) is None:
                     raise Refused(401, f"this DMS knows no such token, or it is over: {_MADE_BY}", _CHALLENGE)
-                return token
-        token_id = self.sessions.token_of(request)
-        return self._tokens.get(token_id) if token_id else None
+                return token, ""
+        session = self.sessions.named_by(request)
+        token_id = self.sessions.token_of(session)
+        return (self._tokens.get(token_id) if token_id else None), session
 
     def _count(self, caller: Caller, request: Request) -> None:
         """Raises TooMany."""

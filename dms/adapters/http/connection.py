@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -115,7 +115,7 @@ class Socket:
     # --- in ----------------------------------------------------------------------------------------
     async def receive(self) -> str | bytes | None:
         """The next whole message (bytes: a binary one); None once the socket is closed or closing."""
-        while not self._inbox:
+        while not self._heard():
             if not self.open:
                 return None
             self._arrived.clear()
@@ -123,6 +123,12 @@ class Socket:
         message = self._inbox.popleft()
         self._unheard -= len(message)
         return message
+
+    def _heard(self) -> bool:
+        """Whether a message waits. What came of one who may no more is not taken, however early it came."""
+        if self._inbox and not self._connection.in_force():
+            self._connection.cut_off()
+        return bool(self._inbox)
 
     def feed(self, data: bytes) -> None:
         """What arrived. Pings are answered; broken frames, and too many of them, close the socket."""
@@ -207,6 +213,12 @@ class Socket:
             self._flush()
         self._ending()
 
+    def cut_off(self, reason: str) -> None:
+        """Closes it, and forgets what came and was not taken."""
+        self._inbox.clear()
+        self._unheard = 0
+        self.close(1008, reason)
+
     def _ending(self) -> None:
         self._arrived.set()
         if self._cut is None and not self._lost.is_set():
@@ -245,9 +257,10 @@ class Socket:
 class Connection(WebSocketProtocol):
     """Sanic builds one a TCP connection. socket: set once it was upgraded. half_closed: the client sends no more,
     which is no reason not to answer what it has sent. peer_uid: the user of this machine who made the other end's
-    socket; None when it is of elsewhere, or that can't be told. token_id: of its newest request; empty for none."""
+    socket; None when it is of elsewhere, or that can't be told. in_force: whether by what its newest request was let in
+    is so still: a token, a session."""
 
-    __slots__ = ("_address", "_endless", "_refused", "_stuck", "half_closed", "peer_uid", "socket", "token_id")
+    __slots__ = ("_address", "_endless", "_refused", "_stuck", "half_closed", "in_force", "peer_uid", "socket")
     HTTP_CLASS = Http1
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -257,7 +270,7 @@ class Connection(WebSocketProtocol):
         self._stuck: asyncio.TimerHandle | None = None
         self._address = ""  # that it counts for; empty for none
         self.peer_uid: int | None = None
-        self.token_id = ""
+        self.in_force: Callable[[], bool] = lambda: True
 
     def connection_made(self, transport: Any) -> None:
         """The user is looked up at once: of a connection that has ended nothing can be told, and its ports may become
@@ -340,10 +353,10 @@ class Connection(WebSocketProtocol):
             raise Refused(400, "what is followed ends with the connection: keep it open for sending as well")
 
     def cut_off(self) -> None:
-        """Its token is over."""
+        """Its token or session is over. One that waits for its next request is left: that is looked at anew."""
         if self.socket is not None:
-            self.socket.close(1008, "the token is revoked or has expired")
-        else:
+            self.socket.cut_off("the token or the session is over: revoked, logged out or expired")
+        elif self._request is not None and self._request.stage is not Stage.IDLE:
             self.abort()  # type: ignore[no-untyped-call]
 
     @property

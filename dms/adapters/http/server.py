@@ -127,7 +127,7 @@ ARRIVE_SECONDS = 10  # for a request's head, and again for its body
 IDLE_SECONDS = 60  # of a kept connection
 STREAM_SECONDS = 366 * 24 * 3600  # a followed log may be silent for as long as its job
 GOODBYE_SECONDS = 2.0
-LOOK_SECONDS = 20.0  # how often connections are looked at whose token has expired
+LOOK_SECONDS = 20.0  # how often connections are looked at whose token or session has expired
 _LOGGERS = ("sanic.root", "sanic.server", "sanic.error", "sanic.access", "sanic.websockets")
 _numbers = count(1)
 
@@ -333,7 +333,7 @@ class HttpServer:
         self.app.ctx.live.start()
         self.app.ctx.sockets.start()
         self._server = server
-        self.app.ctx.cut_off = lambda: self.app.ctx.access.cut_off(self.connections)
+        self.app.ctx.cut_off = lambda asking=None: self.app.ctx.access.cut_off(self.connections, asking)
         self._looking = self._loops.every(LOOK_SECONDS, "expired tokens", self._cut_off, at_once=False)
         await server.start_serving()
         await server.after_start()

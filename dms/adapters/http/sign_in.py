@@ -9,6 +9,7 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http.access import access_of, caller_of
 from dms.adapters.http.answers import Message
+from dms.adapters.http.connection import connection_of
 from dms.adapters.http.gate import base_url
 from dms.adapters.http.pages import CONTENT_SECURITY_POLICY
 from dms.adapters.http.problems import Refused
@@ -105,19 +106,21 @@ async def login(request: Request, _api: Api) -> HTTPResponse:
     known = Caller(role=token.role, client=token.name, token_id=token.key)
     response = json_reply(_answer(known, by="session"))
     access_of(request).sessions.begin(token.key, response, secure=base_url(request).startswith("https:"))
+    request.app.ctx.cut_off()  # it may have taken the place of an older one
     return response
 
 
 async def logout(request: Request, _api: Api) -> HTTPResponse:
+    """What the session has open ends with it."""
     response = json_reply({"message": "logged out"})
     access_of(request).sessions.end(request, response)
+    request.app.ctx.cut_off(connection_of(request))
     return response
 
 
 async def who(request: Request, _api: Api) -> HTTPResponse:
     caller = caller_of(request)
-    in_session = bool(access_of(request).sessions.token_of(request)) and "authorization" not in request.headers
-    by = ("session" if in_session else "token") if caller.token_id else "user" if caller.local else "nothing"
+    by = ("session" if caller.session else "token") if caller.token_id else "user" if caller.local else "nothing"
     return json_reply(_answer(caller, by=by))
 
 
