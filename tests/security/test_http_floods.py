@@ -84,7 +84,7 @@ async def test_an_address_of_elsewhere_has_its_share_of_connections(
 ) -> None:
     """So that nobody alone can use up all files that the daemon may have open."""
     monkeypatch.setattr(connection, "MOST_CONNECTIONS_OF_AN_ADDRESS", 3)
-    monkeypatch.setattr(connection, "LOOPBACK", frozenset())  # as if we were elsewhere
+    monkeypatch.setattr(connection, "is_loopback", lambda _: False)  # as if we were elsewhere
     idle = [await asyncio.open_connection("127.0.0.1", node.port) for _ in range(3)]
     reader, refused = await asyncio.open_connection("127.0.0.1", node.port)
     with contextlib.suppress(ConnectionResetError):

@@ -15,6 +15,7 @@ import pwd
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from enum import Enum, auto
 from functools import partial
 from typing import Protocol
 
@@ -37,8 +38,18 @@ log = logging.getLogger(__name__)
 GROUP = "nunet"
 KEPT_SECONDS = 60.0  # what a user's groups were
 MOST_COUNTED = 10_000  # callers whose requests are counted
+LOG_INS_A_MINUTE = 120  # of each address or user, with what the page to log in at consists of
 _HOW = "Authorization: Bearer TOKEN; the command takes --token-file FILE or DMS_TOKEN, a browser logs in at /login"
 _MADE_BY = "whoever runs the DMS makes one: nunet token create NAME --role admin|spd|cpd|read"
+
+
+class Budget(Enum):
+    """What a request is counted in, so that others who share an address, and send too much, don't keep its callers from
+    logging in, and nobody's health checks fail."""
+
+    REQUESTS = auto()
+    LOG_INS = auto()
+    NONE = auto()
 
 
 class AccessSettings(Protocol):
@@ -66,18 +77,19 @@ class Access:
         self.sessions = Sessions(own_peer_id, seconds)
         self._seconds = seconds
         self._operators = Operators()
-        self._counted: OrderedDict[str, Allowance] = OrderedDict()
+        self._counted: OrderedDict[tuple[Budget, str], Allowance] = OrderedDict()
 
-    async def admit(self, request: Request, need: Need) -> None:
+    async def admit(self, request: Request, need: Need, budget: Budget = Budget.REQUESTS) -> None:
         """`caller_of(request)` is known from here on. Raises Refused (401, 403), TooMany; NotFound for a job that is
         not the caller's."""
         try:
             caller = request.ctx.caller = await self._caller(request)
         except Refused:
-            self._count(Caller(), request)
+            guessed = Budget.REQUESTS if budget is Budget.NONE else budget  # what is no token always counts
+            self._count(Caller(), request, guessed)
             raise
         connection_of(request).in_force = partial(self._in_force, caller)
-        self._count(caller, request)
+        self._count(caller, request, budget)
         require(caller, need)
         job_id = request.match_info.get("job_id")
         if job_id is not None and need is not Need.NOTHING:
@@ -144,17 +156,22 @@ class Access:
         token_id = self.sessions.token_of(session)
         return (self._tokens.get(token_id) if token_id else None), session
 
-    def _count(self, caller: Caller, request: Request) -> None:
+    def _count(self, caller: Caller, request: Request, budget: Budget) -> None:
         """Raises TooMany."""
-        if caller.role is Role.ADMIN and not caller.token_id:
+        if is_operator(caller) or budget is Budget.NONE:
             return
-        name, now = caller.client or str(request.ip), self._seconds()
-        allowance = self._counted.pop(name, None) or Allowance(self._settings.requests_a_minute, now)
+        of_requests, now = budget is Budget.REQUESTS, self._seconds()
+        name, most = (budget, party_of(request, caller)), self._settings.requests_a_minute
+        most = most if of_requests else LOG_INS_A_MINUTE
+        allowance = self._counted.pop(name, None) or Allowance(most, now)
         self._counted[name] = allowance
         if len(self._counted) > MOST_COUNTED:
             self._counted.popitem(last=False)
         if not allowance.take(now):
-            raise TooMany(f"more than {self._settings.requests_a_minute} requests a minute; see rest.requests_a_minute")
+            raise TooMany(
+                f"more than {most} requests a minute; see rest.requests_a_minute" if of_requests
+                else f"more than {most} requests a minute to log in; try again in a moment"
+            )  # fmt: skip
 
 
 class Operators:
@@ -203,6 +220,16 @@ def require(caller: Caller, need: Need) -> None:
     else:
         text = f"a token is needed to {need} ({_HOW}); {_MADE_BY}"
     raise Refused(401, text, _CHALLENGE)
+
+
+def is_operator(caller: Caller) -> bool:
+    """The one who needs no token, and whom no limits hold."""
+    return caller.role is Role.ADMIN and not caller.token_id
+
+
+def party_of(request: Request, caller: Caller) -> str:
+    """Who shares the limits: a token's client, a user of this machine, or an address."""
+    return f"client {caller.client}" if caller.client else connection_of(request).party
 
 
 def caller_of(request: Request) -> Caller:

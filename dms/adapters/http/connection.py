@@ -23,10 +23,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
-from dms.adapters.http.gate import LOOPBACK
 from dms.adapters.http.http1 import Http1
 from dms.adapters.http.problems import Refused
 from dms.adapters.http.socket_owner import end_of, owner_of
+from dms.domain.origin import is_loopback, origin_of
 
 MAX_UNSENT_BYTES = 1_000_000  # of one client; beyond it the client is told to come back later
 MAX_UNHEARD_BYTES = 1_000_000  # of messages that came faster than their session takes them
@@ -257,10 +257,12 @@ class Socket:
 class Connection(WebSocketProtocol):
     """Sanic builds one a TCP connection. socket: set once it was upgraded. half_closed: the client sends no more,
     which is no reason not to answer what it has sent. peer_uid: the user of this machine who made the other end's
-    socket; None when it is of elsewhere, or that can't be told. in_force: whether by what its newest request was let in
-    is so still: a token, a session."""
+    socket; None when it is of elsewhere, or that can't be told. origin: what its address counts as; empty for none.
+    in_force: whether by what its newest request was let in is so still: a token, a session."""
 
-    __slots__ = ("_address", "_endless", "_refused", "_stuck", "half_closed", "in_force", "peer_uid", "socket")
+    __slots__ = (
+        "_address", "_endless", "_refused", "_stuck", "half_closed", "in_force", "origin", "peer_uid", "socket",
+    )  # fmt: skip
     HTTP_CLASS = Http1
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -270,22 +272,30 @@ class Connection(WebSocketProtocol):
         self._stuck: asyncio.TimerHandle | None = None
         self._address = ""  # that it counts for; empty for none
         self.peer_uid: int | None = None
+        self.origin = ""
         self.in_force: Callable[[], bool] = lambda: True
 
     def connection_made(self, transport: Any) -> None:
         """The user is looked up at once: of a connection that has ended nothing can be told, and its ports may become
         somebody else's."""
         peer, own = (end_of(transport.get_extra_info(name)) for name in ("peername", "sockname"))
-        if peer is not None and peer.address not in LOOPBACK:
-            if self._of_address[peer.address] >= MOST_CONNECTIONS_OF_AN_ADDRESS:
+        if peer is not None:
+            self.origin = origin_of(peer.address)
+        if self.origin and not is_loopback(self.origin):
+            if self._of_address[self.origin] >= MOST_CONNECTIONS_OF_AN_ADDRESS:
                 self._refused = True
                 transport.abort()
                 return
-            self._address = peer.address
-            self._of_address[peer.address] += 1
+            self._address = self.origin
+            self._of_address[self.origin] += 1
         if peer is not None and own is not None:
             self.peer_uid = owner_of(peer, own)
         super().connection_made(transport)  # type: ignore[no-untyped-call]
+
+    @property
+    def party(self) -> str:
+        """Whom it counts for where nothing else is known of who calls: the user of this machine, or the origin."""
+        return self.origin if self.peer_uid is None else f"user {self.peer_uid}"
 
     @property
     def _of_address(self) -> Counter[str]:

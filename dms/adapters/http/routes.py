@@ -11,6 +11,7 @@ from typing import Any
 
 from sanic import HTTPResponse, Request
 
+from dms.adapters.http.access import Budget
 from dms.adapters.http.connection import connection_of
 from dms.adapters.http.replies import query_bool
 from dms.application.cause import caused_by
@@ -110,6 +111,7 @@ class Route:
     counted: its header x-total says how many there are in all.
     tagged: its header etag names this version of what it answers; a change of it takes that as If-Match.
     secret: its answer tells one, so it is never compressed.
+    budget: what its requests are counted in.
     needs: what a caller must be; of a route with `<job_id>` in its path, the job must be the caller's as well.
     errors: statuses beyond those of every route (`openapi.COMMON`). body_example, answer_example: JSON values.
     """
@@ -137,6 +139,7 @@ class Route:
     secret: bool = False
     counted: bool = False
     tagged: bool = False
+    budget: Budget = Budget.REQUESTS
     needs: Need = field(kw_only=True)
 
     @property
@@ -178,7 +181,7 @@ class WebSocket:
 
 async def run(route: Route, request: Request, api: Api) -> HTTPResponse | None:
     """The handler, as one cause of events, once the caller is let in."""
-    await request.app.ctx.access.admit(request, route.needs)
+    await request.app.ctx.access.admit(request, route.needs, route.budget)
     reason = None if route.early else api.services.phase()
     if reason is not None:
         raise Unavailable(f"the DMS can't serve yet: {reason}")

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from sanic import HTTPResponse, Request
 
-from dms.adapters.http.access import access_of, caller_of
+from dms.adapters.http.access import Budget, access_of, caller_of
 from dms.adapters.http.answers import Message
 from dms.adapters.http.connection import connection_of
 from dms.adapters.http.gate import base_url
@@ -144,7 +144,8 @@ _LOGGED_OUT = {"message": "logged out"}
 ROUTES = (
     Route(
         "POST", "/session", login, "Log a browser in with a token.", LoginBody, body_example={"token": "dms_..."},
-        answer=SessionAnswer, answer_example=_EXAMPLE, errors=(400, 401), tags=_TAGS, early=True, needs=Need.NOTHING,
+        answer=SessionAnswer, answer_example=_EXAMPLE, errors=(400, 401), tags=_TAGS, early=True,
+        budget=Budget.LOG_INS, needs=Need.NOTHING,
         description="The answer sets a cookie in the token's place, for twelve hours or until the DMS restarts.",
     ),
     Route(
@@ -156,10 +157,10 @@ ROUTES = (
         answer_example=_LOGGED_OUT, tags=_TAGS, early=True, needs=Need.NOTHING,
     ),
 )  # fmt: skip
-PAGES = (
-    Route("GET", "/login", page, "Where a browser logs in.", root=True, early=True, needs=Need.NOTHING),
-    *(
-        Route("GET", f"/login/{name}", _file, "Of the page.", root=True, early=True, needs=Need.NOTHING)
-        for name in _FILES
-    ),
+PAGES = tuple(
+    Route("GET", path, handler, summary, root=True, early=True, budget=Budget.LOG_INS, needs=Need.NOTHING)
+    for path, handler, summary in (
+        ("/login", page, "Where a browser logs in."),
+        *((f"/login/{name}", _file, "Of the page.") for name in _FILES),
+    )
 )
