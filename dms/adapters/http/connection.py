@@ -9,7 +9,7 @@ any number of transports without awaiting, and each of them has a bound.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, cast
@@ -23,10 +23,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
+from dms.adapters.http.connection_counts import ConnectionCounts
 from dms.adapters.http.http1 import Http1
 from dms.adapters.http.problems import Refused
 from dms.adapters.http.socket_owner import end_of, owner_of
-from dms.domain.origin import is_loopback, origin_of
+from dms.domain.origin import origin_of
 
 MAX_UNSENT_BYTES = 1_000_000  # of one client; beyond it the client is told to come back later
 MAX_UNHEARD_BYTES = 1_000_000  # of messages that came faster than their session takes them
@@ -34,7 +35,6 @@ MAX_MESSAGES_A_MINUTE = 100
 MAX_CONTROLS_A_MINUTE = 300  # pings, pongs
 MAX_FRAMES_A_MESSAGE = 256
 MAX_DROPPED_BYTES = 1_000_000  # of a client that was told to stop
-MOST_CONNECTIONS_OF_AN_ADDRESS = 2_000  # off loopback
 BYTES_A_STEP = 1024  # are read before the limits are looked at: some 170 of the smallest frames
 CLOSE_SECONDS = 10.0  # a peer that does not answer our close is cut then
 STUCK_SECONDS = 60.0  # an answer of which nothing is taken for so long is given up
@@ -261,7 +261,7 @@ class Connection(WebSocketProtocol):
     in_force: whether by what its newest request was let in is so still: a token, a session."""
 
     __slots__ = (
-        "_address", "_endless", "_refused", "_stuck", "half_closed", "in_force", "origin", "peer_uid", "socket",
+        "_counted_for", "_endless", "_refused", "_stuck", "half_closed", "in_force", "origin", "peer_uid", "socket",
     )  # fmt: skip
     HTTP_CLASS = Http1
 
@@ -270,7 +270,7 @@ class Connection(WebSocketProtocol):
         self.socket: Socket | None = None
         self.half_closed = self._endless = self._refused = False
         self._stuck: asyncio.TimerHandle | None = None
-        self._address = ""  # that it counts for; empty for none
+        self._counted_for: str | None = None  # a party of the counts
         self.peer_uid: int | None = None
         self.origin = ""
         self.in_force: Callable[[], bool] = lambda: True
@@ -279,17 +279,13 @@ class Connection(WebSocketProtocol):
         """The user is looked up at once: of a connection that has ended nothing can be told, and its ports may become
         somebody else's."""
         peer, own = (end_of(transport.get_extra_info(name)) for name in ("peername", "sockname"))
-        if peer is not None:
-            self.origin = origin_of(peer.address)
-        if self.origin and not is_loopback(self.origin):
-            if self._of_address[self.origin] >= MOST_CONNECTIONS_OF_AN_ADDRESS:
-                self._refused = True
-                transport.abort()
-                return
-            self._address = self.origin
-            self._of_address[self.origin] += 1
         if peer is not None and own is not None:
-            self.peer_uid = owner_of(peer, own)
+            self.origin, self.peer_uid = origin_of(peer.address), owner_of(peer, own)
+        self._counted_for = self._counts.enter(self.origin, self.peer_uid)
+        if self._counted_for is None:
+            self._refused = True
+            transport.abort()
+            return
         super().connection_made(transport)  # type: ignore[no-untyped-call]
 
     @property
@@ -298,9 +294,8 @@ class Connection(WebSocketProtocol):
         return self.origin if self.peer_uid is None else f"user {self.peer_uid}"
 
     @property
-    def _of_address(self) -> Counter[str]:
-        """How many connections each has."""
-        return cast("Counter[str]", self.app.ctx.connections_of_address)
+    def _counts(self) -> ConnectionCounts:
+        return cast("ConnectionCounts", self.app.ctx.connection_counts)
 
     async def websocket_handshake(
         self, request: Request, subprotocols: Sequence[str] | None = None
@@ -401,10 +396,8 @@ class Connection(WebSocketProtocol):
         if self._refused:
             return
         super().connection_lost(exc)  # type: ignore[no-untyped-call]
-        if self._address:
-            self._of_address[self._address] -= 1
-            if not self._of_address[self._address]:
-                del self._of_address[self._address]
+        if self._counted_for is not None:
+            self._counts.leave(self._counted_for)
         if self.socket is not None:
             self.socket.connection_lost()
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 import socket
-from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
@@ -62,6 +61,7 @@ from dms.adapters.http import (
 from dms.adapters.http.access import Access, AccessSettings
 from dms.adapters.http.compression import compress
 from dms.adapters.http.connection import Connection
+from dms.adapters.http.connection_counts import ConnectionCounts, most_connections
 from dms.adapters.http.deploy import DeployEndpoint
 from dms.adapters.http.exposure import ExposureSettings, check_exposure
 from dms.adapters.http.fanout import Hub
@@ -180,11 +180,12 @@ def build_app(
         *files.endpoints(api),
         *chat.endpoints(api),
     )
-    app.ctx.connections_of_address = Counter()
     app.ctx.sockets = Sockets(services.phase, endpoints, services.loops, rest.max_sockets)
     app.exception(Exception)(answer)
     app.ctx.gate = Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins, rest.public_url, tls=bool(rest.tls_cert))
     app.ctx.access = Access(services.tokens, services.log, rest, services.network.peer_id)
+    known = app.ctx.access.operators.is_known
+    app.ctx.connection_counts = ConnectionCounts(known, most_connections(), proxied=bool(rest.public_url))
     _guard(app, app.ctx.gate)
     routes = (*ROUTES, *debug.ROUTES) if debug_routes else ROUTES
     all_routes = (*routes, *pages.PAGES, *dashboard.PAGES, *sign_in.PAGES)
