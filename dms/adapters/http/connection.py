@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, cast
 
 from sanic import Request
@@ -261,7 +261,8 @@ class Connection(WebSocketProtocol):
     in_force: whether by what its newest request was let in is so still: a token, a session."""
 
     __slots__ = (
-        "_counted_for", "_endless", "_refused", "_stuck", "half_closed", "in_force", "origin", "peer_uid", "socket",
+        "_counted_for", "_endless", "_held", "_refused", "_stuck", "half_closed", "in_force", "origin", "peer_uid",
+        "socket",
     )  # fmt: skip
     HTTP_CLASS = Http1
 
@@ -271,6 +272,7 @@ class Connection(WebSocketProtocol):
         self.half_closed = self._endless = self._refused = False
         self._stuck: asyncio.TimerHandle | None = None
         self._counted_for: str | None = None  # a party of the counts
+        self._held = ExitStack()  # what a websocket takes up
         self.peer_uid: int | None = None
         self.origin = ""
         self.in_force: Callable[[], bool] = lambda: True
@@ -302,8 +304,10 @@ class Connection(WebSocketProtocol):
     ) -> WebsocketImplProtocol:
         """Asks the endpoint first: a refusal is a plain HTTP answer. It also picks the subprotocol, since the
         library refuses clients that offer none."""
-        spoken = await request.app.ctx.admit_websocket(request)
-        ws = cast("WebsocketImplProtocol", await super().websocket_handshake(request, spoken))
+        with ExitStack() as held:
+            spoken = await request.app.ctx.admit_websocket(request, held)
+            ws = cast("WebsocketImplProtocol", await super().websocket_handshake(request, spoken))
+            self._held = held.pop_all()
         self.socket = Socket(ws, self)
         if self.recv_buffer:  # sent right behind the handshake
             early = bytes(self.recv_buffer)
@@ -396,6 +400,7 @@ class Connection(WebSocketProtocol):
         if self._refused:
             return
         super().connection_lost(exc)  # type: ignore[no-untyped-call]
+        self._held.close()
         if self._counted_for is not None:
             self._counts.leave(self._counted_for)
         if self.socket is not None:

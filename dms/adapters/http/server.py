@@ -71,6 +71,7 @@ from dms.adapters.http.problems import Refused, answer
 from dms.adapters.http.replies import request_id
 from dms.adapters.http.routes import Api, Route, WebSocket, run
 from dms.adapters.http.sockets import Sockets
+from dms.adapters.http.streams import Streams
 from dms.adapters.http.tls import Certificate
 from dms.application.loops import Loop, Loops
 from dms.application.records import event_messages
@@ -170,7 +171,8 @@ def build_app(
         WEBSOCKET_MAX_SIZE=MAX_MESSAGE_BYTES,
         WEBSOCKET_PING_INTERVAL=None,  # ours is one loop for all sockets
     )
-    api = Api(services, views)
+    streamed = Streams(rest.max_sockets)
+    api = Api(services, views, streamed)
     app.ctx.hub = Hub(services.log, services.outputs, api.log_path, services.loops)
     app.ctx.live = Live(api, services.loops)
     endpoints = (
@@ -180,7 +182,7 @@ def build_app(
         *files.endpoints(api),
         *chat.endpoints(api),
     )
-    app.ctx.sockets = Sockets(services.phase, endpoints, services.loops, rest.max_sockets)
+    app.ctx.sockets = Sockets(services.phase, endpoints, streamed, services.loops)
     app.exception(Exception)(answer)
     app.ctx.gate = Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins, rest.public_url, tls=bool(rest.tls_cert))
     app.ctx.access = Access(services.tokens, services.log, rest, services.network.peer_id)
