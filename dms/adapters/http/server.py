@@ -124,7 +124,7 @@ WEBSOCKETS: tuple[WebSocket, ...] = (
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_MESSAGE_BYTES = 64 * 1024
-ARRIVE_SECONDS = 10  # for a request's head, and again for its body
+ARRIVE_SECONDS = 10  # for TLS to be agreed on, for a request's head, and again for its body
 IDLE_SECONDS = 60  # of a kept connection
 STREAM_SECONDS = 366 * 24 * 3600  # a followed log may be silent for as long as its job
 GOODBYE_SECONDS = 2.0
@@ -319,12 +319,14 @@ class HttpServer:
             self._certificate = Certificate(Path(rest.tls_cert), Path(rest.tls_key), self._loops)
             self._certificate.start()
         listening = _bound(rest.addr, rest.port)
+        context = self._certificate.context if self._certificate is not None else None
+        in_time = {"ssl_handshake_timeout": ARRIVE_SECONDS} if context is not None else {}
         server = await self.app.create_server(
             sock=listening,
             protocol=Connection,
             backlog=1024,
-            ssl=self._certificate.context if self._certificate is not None else None,
-            asyncio_server_kwargs={"start_serving": False},
+            ssl=context,
+            asyncio_server_kwargs={"start_serving": False, **in_time},
         )
         if server is None:
             raise ConfigError("the HTTP server could not be made")
