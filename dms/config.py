@@ -114,7 +114,7 @@ class Rest(Struct, frozen=True, kw_only=True):
     require_token: bool = False  # also of root and the group nunet on this machine
     # Of each token, and of each address without one. The operator on this machine has no such limits.
     requests_a_minute: Annotated[int, Meta(ge=1, le=1_000_000, description="a number")] = 1200
-    max_sockets: Annotated[int, Meta(ge=1, le=10_000, description="websockets of one token")] = 100
+    max_sockets: Annotated[int, Meta(ge=1, le=10_000, description="websockets and streams of one client")] = 100
     max_unpaid_jobs: Annotated[int, Meta(ge=1, le=100_000, description="jobs of one token that are not paid yet")] = 100
 
 

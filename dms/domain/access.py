@@ -43,11 +43,13 @@ ROLES: Mapping[Need, frozenset[Role]] = {
 
 class Caller(Struct, frozen=True, kw_only=True):
     """role: None for nobody that we know. client: the name of the token; empty: the operator of this machine, or
-    nobody. local: the other end of the connection is a process of this machine, of user `uid`."""
+    nobody. session: of a browser that logged in with the token. local: the other end of the connection is a process of
+    this machine, of user `uid`."""
 
     role: Role | None = None
     client: str = ""
     token_id: str = ""
+    session: str = ""
     local: bool = False
     uid: int | None = None
 

@@ -13,16 +13,21 @@ from urllib.parse import urlencode
 import msgspec
 import pytest
 
-from dms.adapters.http import examples
+from dms.adapters.http import debug, examples
 from dms.adapters.http.routes import Parameter, Route
 from dms.adapters.http.server import ROUTES
 from dms.application.network.chats import Chat
 from dms.application.network.messages import FileOffer
+from dms.domain.access import Need
 from dms.domain.event import new_id
 from dms.domain.payment import Payment, payment_key
 from tests.fixtures.live_folders import below
 from tests.integration.http.node import Node, now_us, running_node
 
+# GETs that nobody may ask who may not also change something, and that change nothing. Any other of them changes
+# something: it has `changes`, and web pages of elsewhere may not ask for it.
+READ_BY_WHO_STEERS = {"/peers/file", "/peers/files", "/peers/files/<transfer_id>", "/peers/chat", "/tokens"}
+READERS = {Need.NOTHING, Need.LOCAL, Need.SEE, Need.SEE_JOBS, Need.SEE_PROVIDER, Need.AUDIT}
 READS = [route for route in ROUTES if route.method == "GET"]
 CHANGES = [route for route in READS if route.changes]
 FOREIGN: Mapping[str, dict[str, str]] = {
@@ -99,6 +104,25 @@ async def ask(node: Node, method: str, url: str, headers: Mapping[str, str]) -> 
     """The status; of a stream that has no end only its head is read."""
     async with node.app.ctx.client.stream(method, url, headers=headers) as answer:
         return int(answer.status_code)
+
+
+def test_a_get_of_who_steers_is_known_to_change_something_or_to_change_nothing() -> None:
+    """By the tables, those of NUNET_DEBUG too: a new one that nobody thought of fails."""
+    steering = [route for route in (*ROUTES, *debug.ROUTES) if route.method == "GET" and route.needs not in READERS]
+    assert {route.path for route in steering if not route.changes} == READ_BY_WHO_STEERS
+
+
+@pytest.mark.parametrize("path", [route.address for route in debug.ROUTES if route.changes])
+async def test_no_page_of_elsewhere_may_ask_for_what_is_only_there_to_look_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setenv("NUNET_DEBUG", "1")
+    async with running_node(tmp_path) as node, node.client() as client:
+        for headers in FOREIGN.values():
+            for method in ("GET", "HEAD"):
+                answer = await client.request(method, f"{path}?peerID={examples.PEER_ID}", headers=headers)
+                assert answer.status_code == 403, headers
+        assert (await client.get(f"{path}?peerID={examples.PEER_ID}")).status_code in (200, 404, 503)
 
 
 @pytest.mark.slow

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,8 +14,9 @@ import psutil
 import pytest
 import websockets
 
-from dms.adapters.http import connection, server, sockets
+from dms.adapters.http import connection_counts, server, streams
 from tests.fixtures.dms import Dms, running_dms
+from tests.fixtures.other_users import socket_of
 from tests.integration.http.node import Node, running_node
 
 HALF_A_HEAD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
@@ -35,6 +38,19 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
 def dms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dms]:
     with running_dms(tmp_path_factory.mktemp("dms"), **{"job.executor": "process"}) as one:
         yield one
+
+
+@pytest.fixture
+def dms_of_few_files(tmp_path: Path) -> Iterator[Dms]:
+    """It may open 1,024, as in a careful shell."""
+    one = Dms(tmp_path, settings={"job.executor": "process"})
+    one.start()
+    resource.prlimit(one.pid, resource.RLIMIT_NOFILE, (1024, 1024))
+    try:
+        asyncio.run(one.ready())
+        yield one
+    finally:
+        one.end()
 
 
 async def test_500_half_requests_hold_up_nobody_and_are_all_cut(
@@ -61,8 +77,8 @@ async def test_500_half_requests_hold_up_nobody_and_are_all_cut(
 
 async def test_beyond_the_last_websocket_of_all_there_is_none(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """`python -m ops.bench connections` opens as many as there may be."""
-    assert sockets.MOST_SOCKETS >= 10_000
-    monkeypatch.setattr(sockets, "MOST_SOCKETS", 5)
+    assert streams.MOST_SOCKETS >= 10_000
+    monkeypatch.setattr(streams, "MOST_SOCKETS", 5)
     async with contextlib.AsyncExitStack() as opened:
         for _ in range(5):
             await opened.enter_async_context(node.connect(path="/api/v1/live/ws"))
@@ -83,8 +99,8 @@ async def test_an_address_of_elsewhere_has_its_share_of_connections(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that nobody alone can use up all files that the daemon may have open."""
-    monkeypatch.setattr(connection, "MOST_CONNECTIONS_OF_AN_ADDRESS", 3)
-    monkeypatch.setattr(connection, "LOOPBACK", frozenset())  # as if we were elsewhere
+    monkeypatch.setattr(connection_counts, "MOST_OF_AN_ADDRESS", 3)
+    monkeypatch.setattr(connection_counts, "is_loopback", lambda _: False)  # as if we were elsewhere
     idle = [await asyncio.open_connection("127.0.0.1", node.port) for _ in range(3)]
     reader, refused = await asyncio.open_connection("127.0.0.1", node.port)
     with contextlib.suppress(ConnectionResetError):
@@ -98,16 +114,57 @@ async def test_an_address_of_elsewhere_has_its_share_of_connections(
             with contextlib.suppress(httpx.TransportError):
                 assert (await client.get("/livez")).status_code == 200
                 break
-    assert sum(node.app.ctx.connections_of_address.values()) <= 1
+    assert len(node.app.ctx.connection_counts) <= 1
+
+
+OTHER, ANOTHER = 61_001, 61_002
+
+
+async def idle(port: int, uid: int, most: int) -> list[socket.socket]:
+    """Connections of that user that are held: no more than `most` are tried, and none behind one that was closed."""
+    held: list[socket.socket] = []
+    loop = asyncio.get_running_loop()
+    for _ in range(most):
+        made = socket_of(uid)
+        await loop.sock_connect(made, ("127.0.0.1", port))
+        held.append(made)
+        await loop.sock_sendall(made, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            async with asyncio.timeout(KINDLY):
+                if await loop.sock_recv(made, 4096):
+                    continue
+        held.pop().close()
+        break
+    return held
+
+
+async def test_other_users_of_the_machine_leave_the_operator_its_connections(dms_of_few_files: Dms) -> None:
+    """Descriptors are left as well: what a request opens, opens."""
+    port, held = dms_of_few_files.rest_port, list[socket.socket]()
+    try:
+        for uid in range(61_001, 61_010):
+            found = await idle(port, uid, 400)
+            assert len(found) <= 128, "a quarter of half of the files"
+            held += found
+        assert len(held) == 384
+        async with httpx.AsyncClient(base_url=dms_of_few_files.url, timeout=KINDLY) as operator:
+            assert (await operator.get("/api/v1/jobs")).status_code == 200
+        mine = await idle(port, 0, 400)
+        assert 100 <= len(mine) <= 128
+        held += mine
+        assert psutil.Process(dms_of_few_files.pid).num_fds() < 1024 - 256
+    finally:
+        for one in held:
+            one.close()
 
 
 async def test_an_address_of_elsewhere_has_its_share_of_websockets(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets, "MOST_SOCKETS_OF_AN_ADDRESS", 2)
-    monkeypatch.setattr(sockets, "LOOPBACK", frozenset())  # as if we were elsewhere
+    monkeypatch.setattr(streams, "MOST_OF_AN_ADDRESS", 2)
+    monkeypatch.setattr(streams, "is_loopback", lambda _: False)  # as if we were elsewhere
     async with node.connect(path="/api/v1/live/ws"), node.connect(path="/api/v1/live/ws"):
         with pytest.raises(websockets.InvalidStatus) as refused:
             await node.connect(path="/api/v1/live/ws")
-        assert refused.value.response.status_code == 503
+        assert refused.value.response.status_code == 429
 
 
 def post(length: str) -> bytes:

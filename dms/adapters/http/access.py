@@ -15,6 +15,8 @@ import pwd
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from enum import Enum, auto
+from functools import partial
 from typing import Protocol
 
 from sanic import Request
@@ -37,8 +39,18 @@ log = logging.getLogger(__name__)
 GROUP = "nunet"
 KEPT_SECONDS = 60.0  # what a user's groups were
 MOST_COUNTED = 10_000  # callers whose requests are counted
+LOG_INS_A_MINUTE = 120  # of each address or user, with what the page to log in at consists of
 _HOW = "Authorization: Bearer TOKEN; the command takes --token-file FILE or DMS_TOKEN, a browser logs in at /login"
 _MADE_BY = "whoever runs the DMS makes one: nunet token create NAME --role admin|spd|cpd|read"
+
+
+class Budget(Enum):
+    """What a request is counted in, so that others who share an address, and send too much, don't keep its callers from
+    logging in, and nobody's health checks fail."""
+
+    REQUESTS = auto()
+    LOG_INS = auto()
+    NONE = auto()
 
 
 class AccessSettings(Protocol):
@@ -65,19 +77,20 @@ class Access:
         self._tokens, self._log, self._settings = tokens, event_log, settings
         self.sessions = Sessions(own_peer_id, seconds)
         self._seconds = seconds
-        self._operators = Operators()
-        self._counted: OrderedDict[str, Allowance] = OrderedDict()
+        self.operators = Operators()
+        self._counted: OrderedDict[tuple[Budget, str], Allowance] = OrderedDict()
 
-    async def admit(self, request: Request, need: Need) -> None:
+    async def admit(self, request: Request, need: Need, budget: Budget = Budget.REQUESTS) -> None:
         """`caller_of(request)` is known from here on. Raises Refused (401, 403), TooMany; NotFound for a job that is
         not the caller's."""
         try:
             caller = request.ctx.caller = await self._caller(request)
         except Refused:
-            self._count(Caller(), request)
+            guessed = Budget.REQUESTS if budget is Budget.NONE else budget  # what is no token always counts
+            self._count(Caller(), request, guessed)
             raise
-        connection_of(request).token_id = caller.token_id
-        self._count(caller, request)
+        connection_of(request).in_force = partial(self._in_force, caller)
+        self._count(caller, request, budget)
         require(caller, need)
         job_id = request.match_info.get("job_id")
         if job_id is not None and need is not Need.NOTHING:
@@ -100,23 +113,30 @@ class Access:
         """Whether one is in force."""
         return self._tokens.any_in_force
 
-    def cut_off(self, connections: Iterable[Connection]) -> None:
-        """Those whose token is over: also streams end with it."""
+    def cut_off(self, connections: Iterable[Connection], asking: Connection | None = None) -> None:
+        """Those whose token or session is over: also streams end with it. asking: who ended it, and is to be told."""
         for connection in list(connections):
-            if connection.token_id and self._tokens.get(connection.token_id) is None:
+            if connection is not asking and not connection.in_force():
                 connection.cut_off()
+
+    def _in_force(self, caller: Caller) -> bool:
+        """Whether by what it was let in is so still."""
+        if caller.session and not self.sessions.token_of(caller.session):
+            return False
+        return not caller.token_id or self._tokens.get(caller.token_id) is not None
 
     def find(self, text: str) -> ApiToken | None:
         return self._tokens.find(text)
 
     async def _caller(self, request: Request) -> Caller:
         uid = self._uid(request)
-        token = self._presented(request)
+        token, session = self._presented(request)
         if token is not None:
-            return Caller(role=token.role, client=token.name, token_id=token.key, local=uid is not None, uid=uid)
+            local = uid is not None
+            return Caller(role=token.role, client=token.name, token_id=token.key, session=session, local=local, uid=uid)
         if uid is None:
             return Caller()
-        return Caller(role=Role.ADMIN if await self._operators.has(uid) else None, local=True, uid=uid)
+        return Caller(role=Role.ADMIN if await self.operators.has(uid) else None, local=True, uid=uid)
 
     def _uid(self, request: Request) -> int | None:
         """Behind a proxy everybody looks as if they were on this machine: then nobody counts as such."""
@@ -124,28 +144,35 @@ class Access:
             return None
         return connection_of(request).peer_uid
 
-    def _presented(self, request: Request) -> ApiToken | None:
-        """Raises Refused (401) for a token that is none; a session that is over is as if it were not there."""
+    def _presented(self, request: Request) -> tuple[ApiToken | None, str]:
+        """The token, and the session by which it is presented; empty for none. Raises Refused (401) for a token that is
+        none; a session that is over is as if it were not there."""
         for header in request.headers.getall("authorization", []):
             scheme, _, text = header.partition(" ")
             if scheme.casefold() == "bearer":
                 if (token := self._tokens.find(text)) is None:
                     raise Refused(401, f"this DMS knows no such token, or it is over: {_MADE_BY}", _CHALLENGE)
-                return token
-        token_id = self.sessions.token_of(request)
-        return self._tokens.get(token_id) if token_id else None
+                return token, ""
+        session = self.sessions.named_by(request)
+        token_id = self.sessions.token_of(session)
+        return (self._tokens.get(token_id) if token_id else None), session
 
-    def _count(self, caller: Caller, request: Request) -> None:
+    def _count(self, caller: Caller, request: Request, budget: Budget) -> None:
         """Raises TooMany."""
-        if caller.role is Role.ADMIN and not caller.token_id:
+        if is_operator(caller) or budget is Budget.NONE:
             return
-        name, now = caller.client or str(request.ip), self._seconds()
-        allowance = self._counted.pop(name, None) or Allowance(self._settings.requests_a_minute, now)
+        of_requests, now = budget is Budget.REQUESTS, self._seconds()
+        name, most = (budget, party_of(request, caller)), self._settings.requests_a_minute
+        most = most if of_requests else LOG_INS_A_MINUTE
+        allowance = self._counted.pop(name, None) or Allowance(most, now)
         self._counted[name] = allowance
         if len(self._counted) > MOST_COUNTED:
             self._counted.popitem(last=False)
         if not allowance.take(now):
-            raise TooMany(f"more than {self._settings.requests_a_minute} requests a minute; see rest.requests_a_minute")
+            raise TooMany(
+                f"more than {most} requests a minute; see rest.requests_a_minute" if of_requests
+                else f"more than {most} requests a minute to log in; try again in a moment"
+            )  # fmt: skip
 
 
 class Operators:
@@ -153,6 +180,10 @@ class Operators:
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[float, bool]] = {}
+
+    def is_known(self, uid: int) -> bool:
+        """By what was found when it was asked for last."""
+        return uid in (0, os.geteuid()) or self._known.get(uid, (0.0, False))[1]
 
     async def has(self, uid: int) -> bool:
         if uid in (0, os.geteuid()):
@@ -194,6 +225,16 @@ def require(caller: Caller, need: Need) -> None:
     else:
         text = f"a token is needed to {need} ({_HOW}); {_MADE_BY}"
     raise Refused(401, text, _CHALLENGE)
+
+
+def is_operator(caller: Caller) -> bool:
+    """The one who needs no token, and whom no limits hold."""
+    return caller.role is Role.ADMIN and not caller.token_id
+
+
+def party_of(request: Request, caller: Caller) -> str:
+    """Who shares the limits: a token's client, a user of this machine, or an address."""
+    return f"client {caller.client}" if caller.client else connection_of(request).party
 
 
 def caller_of(request: Request) -> Caller:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
+from dms.adapters.http.access import Budget
 from dms.adapters.http.past import AS_OF, views_at
 from dms.adapters.http.replies import json_reply, list_reply, query, query_bool, query_int
 from dms.adapters.http.routes import FLAG, Api, Parameter, Route, whole
@@ -145,7 +146,7 @@ ROUTES = (
     ),
     *(
         Route("GET", path, handler, summary, root=root, early=True, answer=kind, answer_example=example,
-              tags=_OPERATORS, needs=Need.NOTHING)
+              tags=_OPERATORS, budget=Budget.NONE, needs=Need.NOTHING)
         for root in (True, False)
         for path, handler, summary, kind, example in (
             ("/livez", live, "Whether the process answers.", answers.Live, {"status": "ok"}),

@@ -9,9 +9,9 @@ any number of transports without awaiting, and each of them has a bound.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any, cast
 
 from sanic import Request
@@ -23,10 +23,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
-from dms.adapters.http.gate import LOOPBACK
+from dms.adapters.http.connection_counts import ConnectionCounts
 from dms.adapters.http.http1 import Http1
 from dms.adapters.http.problems import Refused
 from dms.adapters.http.socket_owner import end_of, owner_of
+from dms.domain.origin import origin_of
 
 MAX_UNSENT_BYTES = 1_000_000  # of one client; beyond it the client is told to come back later
 MAX_UNHEARD_BYTES = 1_000_000  # of messages that came faster than their session takes them
@@ -34,7 +35,6 @@ MAX_MESSAGES_A_MINUTE = 100
 MAX_CONTROLS_A_MINUTE = 300  # pings, pongs
 MAX_FRAMES_A_MESSAGE = 256
 MAX_DROPPED_BYTES = 1_000_000  # of a client that was told to stop
-MOST_CONNECTIONS_OF_AN_ADDRESS = 2_000  # off loopback
 BYTES_A_STEP = 1024  # are read before the limits are looked at: some 170 of the smallest frames
 CLOSE_SECONDS = 10.0  # a peer that does not answer our close is cut then
 STUCK_SECONDS = 60.0  # an answer of which nothing is taken for so long is given up
@@ -115,7 +115,7 @@ class Socket:
     # --- in ----------------------------------------------------------------------------------------
     async def receive(self) -> str | bytes | None:
         """The next whole message (bytes: a binary one); None once the socket is closed or closing."""
-        while not self._inbox:
+        while not self._heard():
             if not self.open:
                 return None
             self._arrived.clear()
@@ -123,6 +123,12 @@ class Socket:
         message = self._inbox.popleft()
         self._unheard -= len(message)
         return message
+
+    def _heard(self) -> bool:
+        """Whether a message waits. What came of one who may no more is not taken, however early it came."""
+        if self._inbox and not self._connection.in_force():
+            self._connection.cut_off()
+        return bool(self._inbox)
 
     def feed(self, data: bytes) -> None:
         """What arrived. Pings are answered; broken frames, and too many of them, close the socket."""
@@ -207,6 +213,12 @@ class Socket:
             self._flush()
         self._ending()
 
+    def cut_off(self, reason: str) -> None:
+        """Closes it, and forgets what came and was not taken."""
+        self._inbox.clear()
+        self._unheard = 0
+        self.close(1008, reason)
+
     def _ending(self) -> None:
         self._arrived.set()
         if self._cut is None and not self._lost.is_set():
@@ -245,9 +257,13 @@ class Socket:
 class Connection(WebSocketProtocol):
     """Sanic builds one a TCP connection. socket: set once it was upgraded. half_closed: the client sends no more,
     which is no reason not to answer what it has sent. peer_uid: the user of this machine who made the other end's
-    socket; None when it is of elsewhere, or that can't be told. token_id: of its newest request; empty for none."""
+    socket; None when it is of elsewhere, or that can't be told. origin: what its address counts as; empty for none.
+    in_force: whether by what its newest request was let in is so still: a token, a session."""
 
-    __slots__ = ("_address", "_endless", "_refused", "_stuck", "half_closed", "peer_uid", "socket", "token_id")
+    __slots__ = (
+        "_counted_for", "_endless", "_held", "_refused", "_stuck", "half_closed", "in_force", "origin", "peer_uid",
+        "socket",
+    )  # fmt: skip
     HTTP_CLASS = Http1
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -255,37 +271,43 @@ class Connection(WebSocketProtocol):
         self.socket: Socket | None = None
         self.half_closed = self._endless = self._refused = False
         self._stuck: asyncio.TimerHandle | None = None
-        self._address = ""  # that it counts for; empty for none
+        self._counted_for: str | None = None  # a party of the counts
+        self._held = ExitStack()  # what a websocket takes up
         self.peer_uid: int | None = None
-        self.token_id = ""
+        self.origin = ""
+        self.in_force: Callable[[], bool] = lambda: True
 
     def connection_made(self, transport: Any) -> None:
         """The user is looked up at once: of a connection that has ended nothing can be told, and its ports may become
         somebody else's."""
         peer, own = (end_of(transport.get_extra_info(name)) for name in ("peername", "sockname"))
-        if peer is not None and peer.address not in LOOPBACK:
-            if self._of_address[peer.address] >= MOST_CONNECTIONS_OF_AN_ADDRESS:
-                self._refused = True
-                transport.abort()
-                return
-            self._address = peer.address
-            self._of_address[peer.address] += 1
         if peer is not None and own is not None:
-            self.peer_uid = owner_of(peer, own)
+            self.origin, self.peer_uid = origin_of(peer.address), owner_of(peer, own)
+        self._counted_for = self._counts.enter(self.origin, self.peer_uid)
+        if self._counted_for is None:
+            self._refused = True
+            transport.abort()
+            return
         super().connection_made(transport)  # type: ignore[no-untyped-call]
 
     @property
-    def _of_address(self) -> Counter[str]:
-        """How many connections each has."""
-        return cast("Counter[str]", self.app.ctx.connections_of_address)
+    def party(self) -> str:
+        """Whom it counts for where nothing else is known of who calls: the user of this machine, or the origin."""
+        return self.origin if self.peer_uid is None else f"user {self.peer_uid}"
+
+    @property
+    def _counts(self) -> ConnectionCounts:
+        return cast("ConnectionCounts", self.app.ctx.connection_counts)
 
     async def websocket_handshake(
         self, request: Request, subprotocols: Sequence[str] | None = None
     ) -> WebsocketImplProtocol:
         """Asks the endpoint first: a refusal is a plain HTTP answer. It also picks the subprotocol, since the
         library refuses clients that offer none."""
-        spoken = await request.app.ctx.admit_websocket(request)
-        ws = cast("WebsocketImplProtocol", await super().websocket_handshake(request, spoken))
+        with ExitStack() as held:
+            spoken = await request.app.ctx.admit_websocket(request, held)
+            ws = cast("WebsocketImplProtocol", await super().websocket_handshake(request, spoken))
+            self._held = held.pop_all()
         self.socket = Socket(ws, self)
         if self.recv_buffer:  # sent right behind the handshake
             early = bytes(self.recv_buffer)
@@ -340,10 +362,10 @@ class Connection(WebSocketProtocol):
             raise Refused(400, "what is followed ends with the connection: keep it open for sending as well")
 
     def cut_off(self) -> None:
-        """Its token is over."""
+        """Its token or session is over. One that waits for its next request is left: that is looked at anew."""
         if self.socket is not None:
-            self.socket.close(1008, "the token is revoked or has expired")
-        else:
+            self.socket.cut_off("the token or the session is over: revoked, logged out or expired")
+        elif self._request is not None and self._request.stage is not Stage.IDLE:
             self.abort()  # type: ignore[no-untyped-call]
 
     @property
@@ -378,10 +400,9 @@ class Connection(WebSocketProtocol):
         if self._refused:
             return
         super().connection_lost(exc)  # type: ignore[no-untyped-call]
-        if self._address:
-            self._of_address[self._address] -= 1
-            if not self._of_address[self._address]:
-                del self._of_address[self._address]
+        self._held.close()
+        if self._counted_for is not None:
+            self._counts.leave(self._counted_for)
         if self.socket is not None:
             self.socket.connection_lost()
 

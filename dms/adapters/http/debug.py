@@ -59,18 +59,18 @@ ROUTES = (
     ),
     Route(
         "GET", "/dht/update", update, "Renew the table of providers.", answer=answers.Message,
-        answer_example={"message": "the table of providers is being renewed"}, tags=_TAGS,
+        answer_example={"message": "the table of providers is being renewed"}, changes=True, tags=_TAGS,
         needs=Need.ADMINISTER,
     ),
     *(
         Route("GET", path, ping, "Ping a peer.", query=_PEER, answer=answers.Ping, answer_example=_PONG, errors=(400,),
-              tags=_TAGS, needs=Need.ADMINISTER)
+              changes=True, tags=_TAGS, needs=Need.ADMINISTER)
         for path in ("/ping", "/oldping")
     ),
     Route(
         "GET", "/cleanup", cleanup, "Forget a provider until it is heard of again.", query=_PEER,
         answer=answers.Message, answer_example={"message": f"{examples.PEER_ID} is forgotten"}, errors=(400, 404),
-        tags=_TAGS,
+        changes=True, tags=_TAGS,
         needs=Need.ADMINISTER,
     ),
 )  # fmt: skip

@@ -55,20 +55,19 @@ async def stream_events(request: Request, api: Api) -> HTTPResponse | None:
     asked = _asked(request, api, follow=query_bool(request, "follow"))
     check_cursor(api.services.log, asked.wanted, asked.after)
     sse = preferred(request, NDJSON, SSE) == SSE
-    with api.streams.one():
-        headers = {"x-head": str(api.services.log.head)}
-        response = await request.respond(content_type=SSE if sse else NDJSON, headers=headers)
-        if response is None or request.method == "HEAD":
-            return None
+    headers = {"x-head": str(api.services.log.head)}
+    response = await request.respond(content_type=SSE if sse else NDJSON, headers=headers)
+    if response is None or request.method == "HEAD":
+        return None
 
-        async def send(data: bytes) -> None:
-            async with asyncio.timeout(SEND_SECONDS):
-                await response.send(data)
+    async def send(data: bytes) -> None:
+        async with asyncio.timeout(SEND_SECONDS):
+            await response.send(data)
 
-        await send(b": open\n\n" if sse else b"")
-        form = _server_sent if sse else _line
-        await _pump(api, asked, form, send, b":\n\n" if sse else b"\n")
-        await response.eof()
+    await send(b": open\n\n" if sse else b"")
+    form = _server_sent if sse else _line
+    await _pump(api, asked, form, send, b":\n\n" if sse else b"\n")
+    await response.eof()
     return None
 
 
@@ -80,16 +79,15 @@ async def export(request: Request, api: Api) -> HTTPResponse | None:
     else:
         chunks = export_log(services.log, services.signer)
     async with aclosing(chunks):
-        with api.streams.one():
-            first = await anext(chunks)  # an unknown job is told before the answer begins
-            response = await request.respond(content_type=NDJSON, headers={"x-head": str(services.log.head)})
-            if response is None or request.method == "HEAD":
-                return None
-            await response.send(first)
-            async for chunk in chunks:
-                async with asyncio.timeout(SEND_SECONDS):
-                    await response.send(chunk)
-            await response.eof()
+        first = await anext(chunks)  # an unknown job is told before the answer begins
+        response = await request.respond(content_type=NDJSON, headers={"x-head": str(services.log.head)})
+        if response is None or request.method == "HEAD":
+            return None
+        await response.send(first)
+        async for chunk in chunks:
+            async with asyncio.timeout(SEND_SECONDS):
+                await response.send(chunk)
+        await response.eof()
     return None
 
 
@@ -100,13 +98,12 @@ class EventSession:
         self._api, self._socket, self._asked = api, socket, asked
 
     async def run(self) -> None:
-        with self._api.streams.one():
-            pumping = background(_to_socket(self._api, self._asked, self._socket), "event stream")
-            try:
-                while await self._socket.receive() is not None:
-                    continue  # what a reader says is of no interest
-            finally:
-                await cancelled(pumping)
+        pumping = background(_to_socket(self._api, self._asked, self._socket), "event stream")
+        try:
+            while await self._socket.receive() is not None:
+                continue  # what a reader says is of no interest
+        finally:
+            await cancelled(pumping)
         await self._socket.lost()
 
 
@@ -116,8 +113,7 @@ def endpoint(api: Api) -> Endpoint:
     async def admit(request: Request) -> tuple[Asked, None]:
         asked = _asked(request, api, follow=not query(request, "follow") or query_bool(request, "follow"))
         check_cursor(api.services.log, asked.wanted, asked.after)
-        with api.streams.one():
-            return asked, None
+        return asked, None
 
     return Endpoint(
         WEBSOCKETS,
@@ -291,6 +287,7 @@ WEBSOCKETS = (
         errors=(400, 404, 410), tags=("events",), outgoing={"event": CloudEvent},
         description="Follows unless told `follow=false`. Closed with 1013 and the last position when the reader is "
         "too slow.",
+        stream=True,
         needs=Need.SEE_JOBS,
     ),
 )  # fmt: skip

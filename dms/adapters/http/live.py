@@ -76,8 +76,7 @@ class Live:
         return LiveSession(self, socket, caller_of(request), access_of(request))
 
     async def _admit(self, _request: Request) -> tuple[None, None]:
-        with self.api.streams.one():
-            return None, None
+        return None, None
 
     def start(self) -> None:
         self.events.start()
@@ -109,16 +108,15 @@ class LiveSession:
         self._turn = asyncio.Lock()
 
     async def run(self) -> None:
-        with self._live.api.streams.one():
-            self.write(self._live.beat)
-            self._live.sessions.add(self)
-            try:
-                while (message := await self._socket.receive()) is not None:
-                    await self._take(message)
-            finally:
-                self._live.sessions.discard(self)
-                for task in list(self._running.values()):
-                    await cancelled(task)
+        self.write(self._live.beat)
+        self._live.sessions.add(self)
+        try:
+            while (message := await self._socket.receive()) is not None:
+                await self._take(message)
+        finally:
+            self._live.sessions.discard(self)
+            for task in list(self._running.values()):
+                await cancelled(task)
         await self._socket.lost()
 
     # --- out ---------------------------------------------------------------------------------------
@@ -253,6 +251,7 @@ WEBSOCKETS = (
             "event": EventFrame, "caught-up": CaughtUpFrame, "lines": LinesFrame, "growing": GrowingFrame,
             "usage": UsageFrame, "unsubscribed": UnsubscribedFrame, "error": ErrorFrame, "beat": Beat,
         },
+        stream=True,
         needs=Need.SEE_JOBS,
     ),
 )  # fmt: skip

@@ -6,6 +6,7 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http.replies import preferred
 from dms.adapters.http.routes import TEXT, Api, Route
+from dms.adapters.http.streams import Kind
 from dms.domain.access import Need
 
 OPEN_METRICS = "application/openmetrics-text"
@@ -17,7 +18,7 @@ async def metrics(request: Request, api: Api) -> HTTPResponse:
     body, content_type = await api.services.metrics.render(
         accepted if preferred(request, "text/plain", OPEN_METRICS) == OPEN_METRICS else "",
         {"websocket actions": context.hub.position},
-        {"websocket": len(context.sockets), "event stream": api.streams.open},
+        {"websocket": len(context.sockets), "event stream": api.streams.open(Kind.STREAM)},
     )
     return HTTPResponse(body, content_type=content_type)
 

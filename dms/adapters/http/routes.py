@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from sanic import HTTPResponse, Request
 
+from dms.adapters.http.access import Budget
 from dms.adapters.http.connection import connection_of
 from dms.adapters.http.replies import query_bool
+from dms.adapters.http.streams import Kind, Streams
 from dms.application.cause import caused_by
 from dms.application.network.messages import UUID_PATTERN
 from dms.application.services import Services
@@ -23,34 +25,14 @@ from projections.base import LiveViews
 
 PREFIX = "/api/v1"
 VIEW_SECONDS = 10.0
-MOST_STREAMS = 1000
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-
-
-class Streams:
-    """How many are open: each holds a connection and a place in the log."""
-
-    def __init__(self) -> None:
-        self.open = 0
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """Raises Unavailable when there are too many."""
-        if self.open >= MOST_STREAMS:
-            raise Unavailable(f"{MOST_STREAMS} event streams are open already; try again later")
-        self.open += 1
-        try:
-            yield
-        finally:
-            self.open -= 1
 
 
 class Api:
     """What handlers call."""
 
-    def __init__(self, services: Services, views: LiveViews) -> None:
-        self.services, self.views = services, views
-        self.streams = Streams()
+    def __init__(self, services: Services, views: LiveViews, streams: Streams) -> None:
+        self.services, self.views, self.streams = services, views, streams
 
     async def settled(self) -> None:
         """Returns once the views show all that was recorded before the call. Raises Unavailable."""
@@ -110,6 +92,7 @@ class Route:
     counted: its header x-total says how many there are in all.
     tagged: its header etag names this version of what it answers; a change of it takes that as If-Match.
     secret: its answer tells one, so it is never compressed.
+    budget: what its requests are counted in.
     needs: what a caller must be; of a route with `<job_id>` in its path, the job must be the caller's as well.
     errors: statuses beyond those of every route (`openapi.COMMON`). body_example, answer_example: JSON values.
     """
@@ -137,6 +120,7 @@ class Route:
     secret: bool = False
     counted: bool = False
     tagged: bool = False
+    budget: Budget = Budget.REQUESTS
     needs: Need = field(kw_only=True)
 
     @property
@@ -157,7 +141,7 @@ class Route:
 class WebSocket:
     """An address that upgrades to a websocket. incoming, outgoing: messages (or actions) by name, as types
     or JSON Schemas. subprotocols: where what goes out depends on it, the outgoing messages under each; "": none
-    was asked for. errors: of the handshake."""
+    was asked for. errors: of the handshake. stream: it counts among the streams as well."""
 
     path: str
     summary: str
@@ -169,6 +153,7 @@ class WebSocket:
     incoming: Mapping[str, Any] = field(default_factory=dict)
     outgoing: Mapping[str, Any] = field(default_factory=dict)
     subprotocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    stream: bool = False
     needs: Need
 
     @property
@@ -178,7 +163,7 @@ class WebSocket:
 
 async def run(route: Route, request: Request, api: Api) -> HTTPResponse | None:
     """The handler, as one cause of events, once the caller is let in."""
-    await request.app.ctx.access.admit(request, route.needs)
+    await request.app.ctx.access.admit(request, route.needs, route.budget)
     reason = None if route.early else api.services.phase()
     if reason is not None:
         raise Unavailable(f"the DMS can't serve yet: {reason}")
@@ -190,7 +175,10 @@ async def run(route: Route, request: Request, api: Api) -> HTTPResponse | None:
         show_position(request, api.services.log.head)
     if route.stream and query_bool(request, "follow"):
         connection_of(request).follow()
-    with caused_by(new_id(), traceparent(request)):
+    with (
+        api.streams.one(request, Kind.STREAM) if route.stream else nullcontext(),
+        caused_by(new_id(), traceparent(request)),
+    ):
         return await route.handler(request, api)
 
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 import socket
-from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
@@ -62,6 +61,7 @@ from dms.adapters.http import (
 from dms.adapters.http.access import Access, AccessSettings
 from dms.adapters.http.compression import compress
 from dms.adapters.http.connection import Connection
+from dms.adapters.http.connection_counts import ConnectionCounts, most_connections
 from dms.adapters.http.deploy import DeployEndpoint
 from dms.adapters.http.exposure import ExposureSettings, check_exposure
 from dms.adapters.http.fanout import Hub
@@ -71,6 +71,7 @@ from dms.adapters.http.problems import Refused, answer
 from dms.adapters.http.replies import request_id
 from dms.adapters.http.routes import Api, Route, WebSocket, run
 from dms.adapters.http.sockets import Sockets
+from dms.adapters.http.streams import Streams
 from dms.adapters.http.tls import Certificate
 from dms.application.loops import Loop, Loops
 from dms.application.records import event_messages
@@ -123,11 +124,11 @@ WEBSOCKETS: tuple[WebSocket, ...] = (
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_MESSAGE_BYTES = 64 * 1024
-ARRIVE_SECONDS = 10  # for a request's head, and again for its body
+ARRIVE_SECONDS = 10  # for TLS to be agreed on, for a request's head, and again for its body
 IDLE_SECONDS = 60  # of a kept connection
 STREAM_SECONDS = 366 * 24 * 3600  # a followed log may be silent for as long as its job
 GOODBYE_SECONDS = 2.0
-LOOK_SECONDS = 20.0  # how often connections are looked at whose token has expired
+LOOK_SECONDS = 20.0  # how often connections are looked at whose token or session has expired
 _LOGGERS = ("sanic.root", "sanic.server", "sanic.error", "sanic.access", "sanic.websockets")
 _numbers = count(1)
 
@@ -170,7 +171,8 @@ def build_app(
         WEBSOCKET_MAX_SIZE=MAX_MESSAGE_BYTES,
         WEBSOCKET_PING_INTERVAL=None,  # ours is one loop for all sockets
     )
-    api = Api(services, views)
+    streamed = Streams(rest.max_sockets)
+    api = Api(services, views, streamed)
     app.ctx.hub = Hub(services.log, services.outputs, api.log_path, services.loops)
     app.ctx.live = Live(api, services.loops)
     endpoints = (
@@ -180,11 +182,12 @@ def build_app(
         *files.endpoints(api),
         *chat.endpoints(api),
     )
-    app.ctx.connections_of_address = Counter()
-    app.ctx.sockets = Sockets(services.phase, endpoints, services.loops, rest.max_sockets)
+    app.ctx.sockets = Sockets(services.phase, endpoints, streamed, services.loops)
     app.exception(Exception)(answer)
     app.ctx.gate = Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins, rest.public_url, tls=bool(rest.tls_cert))
     app.ctx.access = Access(services.tokens, services.log, rest, services.network.peer_id)
+    known = app.ctx.access.operators.is_known
+    app.ctx.connection_counts = ConnectionCounts(known, most_connections(), proxied=bool(rest.public_url))
     _guard(app, app.ctx.gate)
     routes = (*ROUTES, *debug.ROUTES) if debug_routes else ROUTES
     all_routes = (*routes, *pages.PAGES, *dashboard.PAGES, *sign_in.PAGES)
@@ -316,12 +319,14 @@ class HttpServer:
             self._certificate = Certificate(Path(rest.tls_cert), Path(rest.tls_key), self._loops)
             self._certificate.start()
         listening = _bound(rest.addr, rest.port)
+        context = self._certificate.context if self._certificate is not None else None
+        in_time = {"ssl_handshake_timeout": ARRIVE_SECONDS} if context is not None else {}
         server = await self.app.create_server(
             sock=listening,
             protocol=Connection,
             backlog=1024,
-            ssl=self._certificate.context if self._certificate is not None else None,
-            asyncio_server_kwargs={"start_serving": False},
+            ssl=context,
+            asyncio_server_kwargs={"start_serving": False, **in_time},
         )
         if server is None:
             raise ConfigError("the HTTP server could not be made")
@@ -333,7 +338,7 @@ class HttpServer:
         self.app.ctx.live.start()
         self.app.ctx.sockets.start()
         self._server = server
-        self.app.ctx.cut_off = lambda: self.app.ctx.access.cut_off(self.connections)
+        self.app.ctx.cut_off = lambda asking=None: self.app.ctx.access.cut_off(self.connections, asking)
         self._looking = self._loops.every(LOOK_SECONDS, "expired tokens", self._cut_off, at_once=False)
         await server.start_serving()
         await server.after_start()

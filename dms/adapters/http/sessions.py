@@ -10,7 +10,8 @@ from collections.abc import Callable
 from sanic import HTTPResponse, Request
 
 LASTS_SECONDS = 12 * 3600.0
-MOST_SESSIONS = 1000  # the oldest go first
+MOST_OF_A_TOKEN = 50  # of each token and of all, the oldest go first
+MOST_SESSIONS = 10_000
 
 
 class Sessions:
@@ -24,23 +25,34 @@ class Sessions:
     def begin(self, token_id: str, response: HTTPResponse, *, secure: bool) -> None:
         """Gives the browser its cookie. secure: it came over TLS."""
         secret = secrets.token_urlsafe(32)
+        self._forget_the_oldest(token_id)
         self._open[_digest(secret)] = (token_id, self._seconds() + LASTS_SECONDS)
-        if len(self._open) > MOST_SESSIONS:
-            self._open.popitem(last=False)
         self._set(response, secret, int(LASTS_SECONDS), secure=secure)
 
     def end(self, request: Request, response: HTTPResponse) -> None:
-        self._open.pop(_digest(self._presented(request)), None)
+        self._open.pop(self.named_by(request), None)
         self._set(response, "", 0, secure=False)
 
-    def token_of(self, request: Request) -> str:
-        """The id of the token that the browser logged in with; empty for none, or one whose session is over."""
-        presented = self._presented(request)
-        token_id, ends_at = self._open.get(_digest(presented), ("", 0.0)) if presented else ("", 0.0)
-        return token_id if self._seconds() < ends_at else ""
+    def _forget_the_oldest(self, token_id: str) -> None:
+        """So that there is room for one more of that token."""
+        own = [session for session, (of, _) in self._open.items() if of == token_id]
+        if len(own) >= MOST_OF_A_TOKEN:
+            del self._open[own[0]]
+        elif len(self._open) >= MOST_SESSIONS:
+            self._open.popitem(last=False)
 
-    def _presented(self, request: Request) -> str:
-        return str(request.cookies.get(self.cookie) or "")
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def named_by(self, request: Request) -> str:
+        """The session that the browser names, whether or not there is one; empty for none."""
+        presented = request.cookies.get(self.cookie)
+        return _digest(str(presented)) if presented else ""
+
+    def token_of(self, session: str) -> str:
+        """The id of the token that it began with; empty when it is over."""
+        token_id, ends_at = self._open.get(session, ("", 0.0))
+        return token_id if self._seconds() < ends_at else ""
 
     def _set(self, response: HTTPResponse, value: str, seconds: int, *, secure: bool) -> None:
         response.add_cookie(

@@ -7,8 +7,9 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from sanic import HTTPResponse, Request
 
-from dms.adapters.http.access import access_of, caller_of
+from dms.adapters.http.access import Budget, access_of, caller_of
 from dms.adapters.http.answers import Message
+from dms.adapters.http.connection import connection_of
 from dms.adapters.http.gate import base_url
 from dms.adapters.http.pages import CONTENT_SECURITY_POLICY
 from dms.adapters.http.problems import Refused
@@ -105,19 +106,21 @@ async def login(request: Request, _api: Api) -> HTTPResponse:
     known = Caller(role=token.role, client=token.name, token_id=token.key)
     response = json_reply(_answer(known, by="session"))
     access_of(request).sessions.begin(token.key, response, secure=base_url(request).startswith("https:"))
+    request.app.ctx.cut_off()  # it may have taken the place of an older one
     return response
 
 
 async def logout(request: Request, _api: Api) -> HTTPResponse:
+    """What the session has open ends with it."""
     response = json_reply({"message": "logged out"})
     access_of(request).sessions.end(request, response)
+    request.app.ctx.cut_off(connection_of(request))
     return response
 
 
 async def who(request: Request, _api: Api) -> HTTPResponse:
     caller = caller_of(request)
-    in_session = bool(access_of(request).sessions.token_of(request)) and "authorization" not in request.headers
-    by = ("session" if in_session else "token") if caller.token_id else "user" if caller.local else "nothing"
+    by = ("session" if caller.session else "token") if caller.token_id else "user" if caller.local else "nothing"
     return json_reply(_answer(caller, by=by))
 
 
@@ -141,7 +144,8 @@ _LOGGED_OUT = {"message": "logged out"}
 ROUTES = (
     Route(
         "POST", "/session", login, "Log a browser in with a token.", LoginBody, body_example={"token": "dms_..."},
-        answer=SessionAnswer, answer_example=_EXAMPLE, errors=(400, 401), tags=_TAGS, early=True, needs=Need.NOTHING,
+        answer=SessionAnswer, answer_example=_EXAMPLE, errors=(400, 401), tags=_TAGS, early=True,
+        budget=Budget.LOG_INS, needs=Need.NOTHING,
         description="The answer sets a cookie in the token's place, for twelve hours or until the DMS restarts.",
     ),
     Route(
@@ -153,10 +157,10 @@ ROUTES = (
         answer_example=_LOGGED_OUT, tags=_TAGS, early=True, needs=Need.NOTHING,
     ),
 )  # fmt: skip
-PAGES = (
-    Route("GET", "/login", page, "Where a browser logs in.", root=True, early=True, needs=Need.NOTHING),
-    *(
-        Route("GET", f"/login/{name}", _file, "Of the page.", root=True, early=True, needs=Need.NOTHING)
-        for name in _FILES
-    ),
+PAGES = tuple(
+    Route("GET", path, handler, summary, root=True, early=True, budget=Budget.LOG_INS, needs=Need.NOTHING)
+    for path, handler, summary in (
+        ("/login", page, "Where a browser logs in."),
+        *((f"/login/{name}", _file, "Of the page.") for name in _FILES),
+    )
 )

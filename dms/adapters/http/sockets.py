@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, NamedTuple, Protocol
 
 from sanic import Request, Sanic
 from sanic.server.websockets.impl import WebsocketImplProtocol
 
-from dms.adapters.http.access import access_of, caller_of
+from dms.adapters.http.access import access_of
 from dms.adapters.http.connection import Socket, connection_of
-from dms.adapters.http.gate import LOOPBACK
 from dms.adapters.http.problems import Refused
 from dms.adapters.http.routes import WebSocket
+from dms.adapters.http.streams import Kind, Streams
 from dms.application.loops import Loop, Loops
-from dms.errors import TooMany, Unavailable
+from dms.errors import Unavailable
 
-MOST_SOCKETS = 10_100
-MOST_SOCKETS_OF_AN_ADDRESS = 1_000  # off loopback
 PING_SECONDS = 20.0
 SILENT_SECONDS = 65.0  # three pings unanswered: the client is dead
 
@@ -47,15 +44,13 @@ class Sockets:
         self,
         phase: Callable[[], str | None],
         endpoints: Sequence[Endpoint],
-        loops: Loops | None = None,
-        most_of_a_client: int = 100,
+        streams: Streams,
+        loops: Loops,
     ) -> None:
-        """phase: why nobody can be served yet, or None. most_of_a_client: sockets of one token."""
-        self._phase, self._loops, self._most_of_a_client = phase, loops or Loops(), most_of_a_client
+        """phase: why nobody can be served yet, or None."""
+        self._phase, self._streams, self._loops = phase, streams, loops
         self._routes = [(endpoint, socket) for endpoint in endpoints for socket in endpoint.described]
         self._open: set[Socket] = set()
-        self._addresses: Counter[str] = Counter()
-        self._clients: Counter[str] = Counter()
         self._sweeping: Loop | None = None
 
     def add_to(self, app: Sanic[Any, Any]) -> None:
@@ -90,8 +85,8 @@ class Sockets:
     def __len__(self) -> int:
         return len(self._open)
 
-    async def admit(self, request: Request) -> Sequence[str] | None:
-        """Before the upgrade; the subprotocol to speak. Raises DmsError."""
+    async def admit(self, request: Request, held: ExitStack) -> Sequence[str] | None:
+        """Before the upgrade; the subprotocol to speak. held: for as long as the socket is there. Raises DmsError."""
         if request.headers.get("upgrade", "").casefold() != "websocket":
             raise Refused(426, "this address speaks websocket", {"upgrade": "websocket", "connection": "upgrade"})
         endpoint, described = self._routed(request)
@@ -99,13 +94,8 @@ class Sockets:
         reason = self._phase()
         if reason is not None:
             raise Unavailable(f"the DMS can't serve yet: {reason}")
-        if len(self._open) >= MOST_SOCKETS:
-            raise Unavailable(f"{MOST_SOCKETS} websockets are open already; try again later")
-        if request.ip not in LOOPBACK and self._addresses[request.ip] >= MOST_SOCKETS_OF_AN_ADDRESS:
-            raise Unavailable(f"{MOST_SOCKETS_OF_AN_ADDRESS} websockets of {request.ip} are open already")
-        client = caller_of(request).client
-        if client and self._clients[client] >= self._most_of_a_client:
-            raise TooMany(f"{client} has {self._most_of_a_client} websockets open already; see rest.max_sockets")
+        kinds = (Kind.SOCKET, Kind.STREAM) if described.stream else (Kind.SOCKET,)
+        held.enter_context(self._streams.one(request, *kinds))
         request.ctx.asked, spoken = await endpoint.admit(request)
         return spoken
 
@@ -117,8 +107,7 @@ class Sockets:
         session = self._routed(request)[0].begin(request, socket, request.ctx.asked)
         self._open.add(socket)
         try:
-            with counted(self._addresses, request.ip), counted(self._clients, caller_of(request).client):
-                await session.run()
+            await session.run()
         finally:
             self._open.discard(socket)
 
@@ -138,14 +127,3 @@ class Sockets:
                 socket.ping()
             if count % 200 == 0:
                 await asyncio.sleep(0)
-
-
-@contextmanager
-def counted(counter: Counter[str], name: str) -> Iterator[None]:
-    counter[name] += 1
-    try:
-        yield
-    finally:
-        counter[name] -= 1
-        if not counter[name]:
-            del counter[name]

@@ -9,6 +9,7 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http import examples
 from dms.adapters.http.answers import JobId, Message, Time
+from dms.adapters.http.connection import connection_of
 from dms.adapters.http.replies import iso, json_reply, list_reply, query, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, whole
 from dms.adapters.http.strict_json import parse
@@ -82,7 +83,7 @@ async def revoke(request: Request, api: Api) -> HTTPResponse:
     """It is not taken any more from this answer on."""
     token_id = request.match_info["token_id"]
     await api.services.tokens.revoke(token_id)
-    request.app.ctx.cut_off()
+    request.app.ctx.cut_off(connection_of(request))
     return json_reply({"message": f"token {token_id} is revoked"})
 
 

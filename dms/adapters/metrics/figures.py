@@ -200,7 +200,7 @@ class Figures(Collector):
         yield _counter("dms_connections_refused", "Connections refused before a handshake.", [({}, connections)])
         yield _gauge("dms_providers_known", "Compute providers known, this device apart.", [({}, self._known)])
         rows = [({"kind": kind}, count) for kind, count in sorted(self._clients.items())]
-        yield _gauge("dms_clients_connected", "Open websockets and event streams.", rows)
+        yield _gauge("dms_clients_connected", "Open websockets, and streams of events or output.", rows)
 
     def _background(self) -> Iterator[Metric]:
         works = {loop.name: float(loop.trouble is None) for loop in self._loops}

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address
 
 from msgspec import Struct
+
+from dms.domain.origin import address_of, is_loopback
 
 
 class InboundLimits(Struct, frozen=True, kw_only=True):
@@ -54,25 +56,12 @@ def _less(counter: Counter[str], key: str) -> None:
         del counter[key]
 
 
-def origin_of(host: str) -> str:
-    """What an address counts as. Text that is no address counts as itself."""
-    address = _address(host)
-    if isinstance(address, IPv6Address) and not address.is_loopback:
-        return f"{IPv6Address(int(address) >> 64 << 64)}/64"
-    return host if address is None else str(address)
-
-
-def is_loopback(origin: str) -> bool:
-    address = _address(origin)
-    return address is not None and address.is_loopback
-
-
 def of_this_machine(multiaddr: str) -> bool:
     """Whether the IP address in it is one of this machine's (in our own network namespace)."""
     parts = multiaddr.split("/")
     if len(parts) < 3 or parts[1] not in ("ip4", "ip6"):
         return False
-    address = _address(parts[2])
+    address = address_of(parts[2])
     if address is None or address.is_unspecified or address.is_multicast:
         return False
     if address.is_loopback:
@@ -84,11 +73,3 @@ def of_this_machine(multiaddr: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address

@@ -33,7 +33,8 @@ from libp2p.stream_muxer.yamux.yamux import TYPE_DATA, YAMUX_HEADER_FORMAT, Yamu
 from multiaddr import Multiaddr
 
 from dms.adapters.p2p.framing import LINE_ERRORS
-from dms.adapters.p2p.inbound import InboundGuard, origin_of
+from dms.adapters.p2p.inbound import InboundGuard
+from dms.domain.origin import origin_of
 from dms.errors import DmsError, PeerUnreachable
 
 logger = logging.getLogger(__name__)

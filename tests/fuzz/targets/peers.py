@@ -13,7 +13,7 @@ from dms.adapters.p2p import exchange, names
 from dms.adapters.p2p.addresses import AddressBook, DnsAddr, dialable, listenable, read_bootstrap, remarks_on
 from dms.adapters.p2p.framing import MAX_FRAME, Wire, encode_frame
 from dms.adapters.p2p.identity import public_key, verify_signature
-from dms.adapters.p2p.inbound import is_loopback, of_this_machine, origin_of
+from dms.adapters.p2p.inbound import of_this_machine
 from dms.adapters.p2p.remembered import RememberedPeers
 from dms.application.network.messages import (
     DeploymentRequest,
@@ -32,6 +32,7 @@ from dms.domain.event import EVENT_TYPES, decode, misplaced
 from dms.domain.heads import Heads, is_genuine, signed_by_author, whose
 from dms.domain.inner_addresses import is_inner_address
 from dms.domain.machine_checks import address_row
+from dms.domain.origin import is_loopback, origin_of
 from dms.domain.peer_id import is_peer_id
 from dms.domain.reward import Outcome, amount, reward
 from dms.errors import ConfigError, InvalidInput, LogCorrupt, PeerMisbehaved, PeerUnreachable

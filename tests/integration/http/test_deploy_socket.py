@@ -20,6 +20,7 @@ from websockets.asyncio.client import ClientConnection
 from dms.adapters.http import deploy, fanout, sockets
 from dms.adapters.http.action_frames import REFUND
 from dms.adapters.http.sockets import Sockets
+from dms.adapters.http.streams import Kind
 from dms.application.ports.outputs import OutputLine
 from dms.domain.job import Job
 from dms.errors import LogCorrupt
@@ -225,11 +226,11 @@ async def test_closing_the_server_says_goodbye(tmp_path: Path) -> None:
 
 async def test_a_client_that_vanishes_leaves_nothing(node: Node) -> None:
     job = await node.job()
-    endpoint = sockets_of(node)
+    endpoint, places = sockets_of(node), node.app.ctx.live.api.streams
     ws = await node.connect(f"?job_id={job}")
     await next_frame(ws)
     ws.transport.abort()
-    await until(lambda: not endpoint._open and not node.app.ctx.hub._streams and not endpoint._addresses)
+    await until(lambda: not endpoint._open and not node.app.ctx.hub._streams and not places.open(Kind.SOCKET))
 
 
 async def test_a_client_that_answers_no_ping_is_cut(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import pytest
 import websockets
 
 from dms.adapters.http import events as events_module
-from dms.adapters.http import routes
+from dms.adapters.http import streams
 from dms.application.records.cloudevents import CloudEvent
 from dms.domain.device import Device
 from dms.domain.directory import Provider
@@ -154,7 +154,7 @@ async def test_a_silent_stream_says_that_it_lives(node: Node, monkeypatch: pytes
 
 
 async def test_too_many_streams_are_refused(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes, "MOST_STREAMS", 1)
+    monkeypatch.setattr(streams, "MOST_STREAMS", 1)
     async with node.connect("", path=WS), node.client() as client:
         async with asyncio.timeout(120):
             while (await client.get(f"{API}/events")).status_code != 503:

@@ -12,6 +12,7 @@ import websockets
 from click.testing import CliRunner
 from cryptography import x509
 
+from dms.adapters.http import server
 from dms.adapters.http.tls import Certificate
 from dms.application.loops import Loops
 from dms.cli.main import cli
@@ -95,3 +96,15 @@ async def test_a_renewed_certificate_is_taken_up_and_a_broken_one_is_not(
     await certificate.look()
     assert serial(certificate.context, newer) == second
     assert "the one before stays in use" in caplog.text
+
+
+async def test_who_never_agrees_on_tls_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sooner than the library would do it."""
+    assert server.ARRIVE_SECONDS <= 10
+    monkeypatch.setattr(server, "ARRIVE_SECONDS", 1)
+    pem = own_certificate(tmp_path / "dms.pem", NAME)
+    async with running_node(tmp_path / "node", Rest(tls_cert=str(pem), tls_key=str(pem))) as node:
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+        async with asyncio.timeout(50):
+            assert await reader.read() == b""
+        writer.close()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dms.adapters.p2p.inbound import InboundGuard, InboundLimits, of_this_machine, origin_of
+from dms.adapters.p2p.inbound import InboundGuard, InboundLimits, of_this_machine
+from dms.domain.origin import origin_of
 
 LIMITS = InboundLimits(of_address=4, handshakes_of_address=2, of_loopback=6, handshakes_of_loopback=6, handshakes=8)
 
