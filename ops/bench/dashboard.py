@@ -89,7 +89,7 @@ async def _measured() -> tuple[Sequence[float], Sequence[float]]:
 async def _onboarded() -> AsyncIterator[tuple[Dms, Watched]]:
     """A DMS that offers its machine, and a browser."""
     with tempfile.TemporaryDirectory() as folder:
-        dms = Dms(Path(folder), settings={"job.executor": "process"})
+        dms = Dms(Path(folder), settings={"job.executor": "process", "job.allow_process_for_peers": "true"})
         dms.start()
         try:
             await dms.ready()

@@ -177,7 +177,7 @@ async def test_what_happened_while_the_dms_was_down_is_found(
         ("removed", (Fault.PROVIDER, "the container is gone: it was removed from outside"), RewardType.REFUND),
         ("ended", (Fault.NONE, "exit code 0"), RewardType.WITHDRAW),
         # By the engine's stamps it ran for a moment only.
-        ("runs", (Fault.REQUESTER, "time limit of 1 min reached"), RewardType.REFUND),
+        ("runs", (Fault.REQUESTER, "time limit of 30 min reached"), RewardType.REFUND),
     ],
 )
 async def test_a_time_limit_that_passed_while_the_dms_was_down_ends_only_what_still_runs(

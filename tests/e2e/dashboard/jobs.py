@@ -41,8 +41,9 @@ async def run(dmses: Dmses, script: str, tx_hash: str) -> str:
 
 
 async def begin(dmses: Dmses, script: str, tx_hash: str) -> str:
+    """With a time limit that no module of tests reaches, however slow the machine."""
     async with socket_of(dmses.requester) as socket:
-        quote = await dmses.requester.post("/run/request-service", request_body(script))
+        quote = await dmses.requester.post("/run/request-service", request_body(script, time=120))
         await socket.send(payment(tx_hash * 32, quote["job_id"]))
         await until(dmses, quote["job_id"], "running")
     return str(quote["job_id"])

@@ -52,7 +52,7 @@ TX_USED_BEFORE = "ab" * 32
 
 
 class Heard(Struct, frozen=True):
-    """troubled: whether nothing could be recorded just then, which is the one hindrance that is not an event."""
+    """troubled: whether nothing could be recorded about then, which is the one hindrance that is not an event."""
 
     advertisement: Advertisement
     troubled: bool
@@ -188,17 +188,25 @@ class Station:
     async def broken_disk(self) -> AsyncIterator[None]:
         """What is decided meanwhile can't be written, so it never was."""
         with broken_disk(self.log):
-            self._troubled = True
+            self._troubled = True  # from the next write on; what is told until then is told as before
             await self.do("set_available", available=True)
             await self.do("set_available", available=False)
+            await self.until_told()
             yield
         await self.log.try_to_write()
+        await self.until_told()
         self._troubled = bool(self.log.trouble)
 
     def _deployment(self, job_id: str) -> Deployment:
         found = self.log.load(Deployment, job_id)
         assert found is not None
         return found
+
+    async def until_told(self) -> None:
+        """Until the peer, once it has heard anything, has heard how it is now."""
+        await wait_for(
+            lambda: not self.heard or self.heard[-1].advertisement.offering == self.daemon.services.device.offering()
+        )
 
     # --- what it shows ------------------------------------------------------------------------------------
     async def shown(self) -> Shown:

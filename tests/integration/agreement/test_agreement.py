@@ -29,7 +29,6 @@ from dms.domain.pricing import price_text, quote
 from dms.domain.request import ServiceRequest
 from dms.domain.reservations import Reservations
 from dms.domain.resources import Gpu, Resources
-from tests.fixtures.waiting import wait_for
 from tests.integration.agreement.station import TX_USED_BEFORE, Heard, Shown, Station, station
 
 MIB = 1024 * 1024
@@ -199,7 +198,7 @@ def check_heard(heard: Sequence[Heard], true: Sequence[Truth]) -> None:
 
 def says(heard: Heard, truth: Truth) -> bool:
     told = heard.advertisement.offering
-    online = truth.online and not heard.troubled
+    online = told.online and truth.online if heard.troubled else truth.online
     return (told.online, told.onboarded, Decimal(told.ntx_price), told.offered, told.reserved, told.gpus) == (
         online, truth.onboarded, truth.ntx_price, truth.offered, truth.reserved, truth.gpus,
     )  # fmt: skip
@@ -267,17 +266,13 @@ async def take(made: Station, step: Any) -> Shown:
     if name == "broken_disk":
         async with made.broken_disk():
             check_shown(await made.shown())
+            assert not made.heard or not made.heard[-1].advertisement.offering.online
     else:
         await made.do(name, *values, **more)
     shown = await made.shown()
     check_shown(shown)
-    await wait_for(lambda: not made.heard or is_newest(made))
+    await made.until_told()
     return shown
-
-
-def is_newest(made: Station) -> bool:
-    """Whether the peer has heard how it is."""
-    return made.heard[-1].advertisement.offering == made.daemon.services.device.offering()
 
 
 async def go_through(steps: Sequence[Any]) -> None:

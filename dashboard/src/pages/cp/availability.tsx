@@ -21,7 +21,10 @@ export function Availability({ row }: { row: Provider }) {
         <OnlineSwitch online={row.available} />
         <p class={`taking ${taking ? "yes" : "no"}`} role="status" data-testid="taking">{taking ? "✔ taking jobs" : "⚠ taking no jobs"}</p>
       </div>
-      {reasons.length > 0 && <ul class="reasons" aria-label="Why no jobs are taken">{reasons.map((reason) => <li>{plain(reason)}</li>)}</ul>}
+      {/* Keeps the place of one reason: what is below must not jump when the switch is pressed or a job fills the machine. */}
+      <div class="why">
+        {reasons.length > 0 && <ul class="reasons" aria-label="Why no jobs are taken">{reasons.map((reason) => <li>{plain(reason)}</li>)}</ul>}
+      </div>
       {remarks.map((remark) => <p class="faint">{plain(remark)}</p>)}
       <Sandbox />
       <p class="faint">At least {ntx(row.ntx_price)} a minute, channel {plain(row.channel)}{row.network && <>, jobs’ network: {plain(row.network)}</>}.</p>
