@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from secrets import token_hex
@@ -67,6 +68,17 @@ async def test_an_engine_that_is_away_is_the_reason_and_so_is_all_that_comes_wit
     assert await shown_and_told(node) == ([reason], reason)
     await node.services.device.set_available(False)
     assert await shown_and_told(node) == (["the provider is offline", reason], "the provider is offline")
+
+
+async def test_an_engine_that_takes_seconds_on_a_busy_machine_is_not_away(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(_: ProcessExecutor) -> None:
+        await asyncio.sleep(3.5)
+
+    await onboard(node)
+    monkeypatch.setattr(ProcessExecutor, "check", slow)
+    assert await shown_and_told(node) == ([], "")
 
 
 @pytest.mark.parametrize("full", ["cpu", "memory", "what is left"])

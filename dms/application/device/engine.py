@@ -19,7 +19,7 @@ from dms.errors import DmsError, ExecutionError, ExecutorUnavailable, LogUnavail
 
 log = logging.getLogger(__name__)
 
-PING_SECONDS = 3.0
+PING_SECONDS = 10.0  # on a machine that its jobs keep busy, an engine takes seconds to answer
 LOOK_SECONDS = 10.0
 WORKSPACE_SECONDS = 60.0
 SOON_SECONDS = 1.0  # between two looks while it is away, and until the next once something could not be removed
