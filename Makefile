@@ -5,9 +5,10 @@ PY := .venv/bin/python
 NODE := .venv/bin/node
 # Where a machine forbids it, each start of Python would compile our modules anew, and tests start hundreds.
 unexport PYTHONDONTWRITEBYTECODE
-# Tests mostly wait, so there are more of them at once than cores. `pytest` alone, for a single test, runs one by one.
+# Many tests wait, so there are more of them at once than cores; but each worker loads all tests, some ten seconds of a core.
+# `pytest` alone, for a single test, runs one by one.
 # The order is ours: see tests/fixtures/order.py.
-WORKERS := $(shell echo $$(( $$(nproc) * 5 > 16 ? 16 : $$(nproc) * 5 )))
+WORKERS := $(shell echo $$(( $$(nproc) * 3 > 16 ? 16 : $$(nproc) * 3 )))
 QUICK_WORKERS := $(shell echo $$(( $$(nproc) + 1 > 16 ? 16 : $$(nproc) + 1 )))  # those compute, and each loads all tests
 BESIDE := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 

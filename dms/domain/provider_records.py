@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from dms.domain.deployment import Deployment
 from dms.domain.deployment_rules import ENDS
 from dms.domain.event import Event, Unknown
@@ -77,5 +79,6 @@ def exit_reason(event: Deployment.ContainerExited) -> str:
     if event.oom_killed:
         return f"finished with errors: out of memory, killed by the memory limit (exit code {event.exit_code})"
     if 0 < event.exit_code - 128 <= LAST_SIGNAL:
-        return f"finished with errors: exit code {event.exit_code} (killed by signal {event.exit_code - 128})"
+        hint = ", as a program is that runs out of memory" if event.exit_code == 128 + signal.SIGKILL else ""
+        return f"finished with errors: exit code {event.exit_code} (killed by signal {event.exit_code - 128}{hint})"
     return f"finished with errors: exit code {event.exit_code}"

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from dms.adapters.executors.endings import ContainerEvent, Ended, blame
+from dms.adapters.executors.endings import (
+    ContainerEvent,
+    Ended,
+    blame,
+    may_have_run_out_of_memory,
+    ran_out_of_memory,
+)
 from dms.domain.run_end import EndedBy
 
 TERM, KILL, HUP, USR1 = 15, 9, 1, 10
@@ -59,6 +65,17 @@ def test_an_earlier_run_explains_nothing_of_the_last() -> None:
 
 def test_what_went_beyond_its_memory_is_the_jobs_own() -> None:
     assert who(ended(137, oom=True), event("start", 0), event("kill", 5, KILL), event("die", 6)) is EndedBy.JOB
+
+
+def test_lack_of_memory_is_told_before_or_after_the_death_and_of_the_last_run_alone() -> None:
+    died = (event("start", 0), event("die", 9))
+    assert may_have_run_out_of_memory(ended(137), died)
+    assert ran_out_of_memory((*died, event("oom", 9.1)))
+    assert ran_out_of_memory((event("start", 0), event("oom", 8), event("die", 9)))
+    assert not ran_out_of_memory((event("start", 0), event("oom", 8), event("die", 9), event("start", 10)))
+    assert not may_have_run_out_of_memory(ended(143), died)
+    assert not may_have_run_out_of_memory(ended(137), (event("start", 0), event("kill", 5, KILL), event("die", 6)))
+    assert not may_have_run_out_of_memory(ended(137), ())
 
 
 @pytest.mark.parametrize("exit_code", [137, 143, 255])

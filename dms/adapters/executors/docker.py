@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from docker import APIClient
-from msgspec.structs import replace
 
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.canary import SandboxTrials
@@ -251,7 +250,7 @@ class DockerExecutor:
         execution = execution_of(found)
         if execution.state is not ExecutionState.EXITED or not execution.started_at:
             return execution
-        return replace(execution, ended_by=await self._who_ended.of(job_id, found, execution))
+        return await self._who_ended.told(job_id, found, execution)
 
     async def follow(self, job_id: str, after: OutputCursor | None) -> AsyncGenerator[Sequence[OutputLine], None]:
         self._memory.listen()

@@ -19,8 +19,8 @@ _BROKEN_OFF = 255  # what the engine says of a run that it found gone
 
 
 class ContainerEvent(Struct, frozen=True):
-    """action: the engine's word: "start", "kill" (a signal was sent), "die", "stop" (somebody's order to stop it was
-    carried out), "destroy". time_ns: the engine's own, Unix."""
+    """action: the engine's word: "start", "kill" (a signal was sent), "oom" (one of its programs was killed for lack of
+    memory), "die", "stop" (somebody's order to stop it was carried out), "destroy". time_ns: the engine's own, Unix."""
 
     container: str
     action: str
@@ -68,6 +68,16 @@ def death_in(events: Sequence[ContainerEvent]) -> ContainerEvent | None:
 
 def has_died(events: Sequence[ContainerEvent]) -> bool:
     return death_in(events) is not None
+
+
+def may_have_run_out_of_memory(ended: Ended, events: Sequence[ContainerEvent]) -> bool:
+    """Whether it was killed, and not by anybody who told the engine to. The kernel is who else kills."""
+    return ended.exit_code == 128 + signal.SIGKILL and has_died(events) and ending_signal(ended, events) is None
+
+
+def ran_out_of_memory(events: Sequence[ContainerEvent]) -> bool:
+    """Of the last run among them."""
+    return any(event.action == "oom" for event in last_run(events))
 
 
 def looks_broken_off(ended: Ended) -> bool:

@@ -24,7 +24,7 @@ from dms.errors import ExecutorUnavailable, NotFound
 logger = logging.getLogger(__name__)
 
 ENGINE_KEEPS = 256  # events
-_ACTIONS = ("start", "kill", "die", "stop", "destroy")
+_ACTIONS = ("start", "kill", "oom", "die", "stop", "destroy")
 _OF_A_JOB = 256  # the newest; a signal a second would else be kept for ever
 _RECONNECT_SECONDS = 0.5
 _QUIET_SECONDS = 1.0  # a backlog has come when nothing more comes for so long
@@ -80,9 +80,11 @@ class EngineMemory:
         """Whether the engine went down or came up around this moment of its clock."""
         return any(gone - _GOING_DOWN_NS <= time_ns <= back + _COMING_UP_NS for gone, back in self._outages)
 
-    async def ask(self, job_id: str, container: str, until_us: int) -> Sequence[ContainerEvent]:
-        """What the engine itself still knows of the job's container, until its last death or that moment of its
-        clock. Raises ExecutorUnavailable."""
+    async def ask(
+        self, job_id: str, container: str, until_us: int, *, past_death: bool = False
+    ) -> Sequence[ContainerEvent]:
+        """What the engine itself still knows of the job's container, until its death, unless it goes on past_death, and
+        until that moment of its clock. Raises ExecutorUnavailable."""
         query = {"since": "0", "until": _stamp(until_us), "filters": _filters(f"{LABEL_JOB}={job_id}")}
         found: list[ContainerEvent] = []
         async with aclosing(self._read(query, _QUIET_SECONDS)) as events:
@@ -91,15 +93,19 @@ class EngineMemory:
                     break
                 if container == event.actor.container:
                     found.append(_event(event))
-                    if event.action == "die":
+                    if event.action == "die" and not past_death:
                         break
         return found
 
-    async def of_run(self, job_id: str, container: str, finished_at: int) -> Sequence[ContainerEvent]:
+    async def of_run(
+        self, job_id: str, container: str, finished_at: int, *, past_death: bool = False
+    ) -> Sequence[ContainerEvent]:
         """What was heard, and what the engine still knows, of a container whose run is over. finished_at: Unix time
-        in microseconds, by the engine's clock. Raises ExecutorUnavailable."""
+        in microseconds, by the engine's clock. past_death: also what it tells in the second after it, which takes as
+        long. Raises ExecutorUnavailable."""
+        asked = await self.ask(job_id, container, finished_at + _TOLD_AFTER_US, past_death=past_death)
         heard = [event for event in self.heard(job_id) if event.container == container]
-        return merged(heard, await self.ask(job_id, container, finished_at + _TOLD_AFTER_US))
+        return merged(heard, asked)
 
     async def saw_end(self, job_id: str, container: str, finished_at: int) -> bool:
         """Whether the engine was there when that run ended, as far as anybody can tell: one that comes up tells of ends

@@ -15,6 +15,9 @@ from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.engine import Engine, EngineAddress
 from dms.adapters.executors.engine_memory import EngineMemory
 from dms.adapters.executors.profile import LABEL_JOB
+from dms.adapters.executors.who_ended import WhoEnded
+from dms.application.ports.executor import Execution, ExecutionState
+from dms.domain.run_end import EndedBy
 from tests.fixtures.waiting import wait_for
 
 JOB, CONTAINER = "job", "container"
@@ -115,3 +118,17 @@ async def test_an_engine_that_is_back_sees_the_ends_after_that(engine: ToldEngin
     engine.restart()
     engine.tell("start")
     assert await memory.saw_end("another", CONTAINER, engine.tell("die"))
+
+
+@pytest.mark.parametrize(
+    ("told", "for_memory"),
+    [(("die", "oom"), True), (("oom", "die"), True), (("die",), False), (("oom", "die", "start", "die"), False)],
+)
+async def test_lack_of_memory_counts_also_where_the_engine_hears_of_the_end_first(
+    engine: ToldEngine, memory: EngineMemory, told: tuple[str, ...], for_memory: bool
+) -> None:
+    """Its description of the container then says nothing of memory."""
+    finished_at = [engine.tell(action) for action in told][-1]
+    killed = Execution(state=ExecutionState.EXITED, exit_code=137, started_at=1, finished_at=finished_at)
+    found = await WhoEnded(memory).told(JOB, {"Id": CONTAINER, "Config": {}}, killed)
+    assert (found.oom_killed, found.ended_by) == (for_memory, EndedBy.JOB)
