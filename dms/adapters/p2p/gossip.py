@@ -14,13 +14,14 @@ from libp2p.pubsub.exceptions import PubsubRouterError
 from libp2p.pubsub.gossipsub import PROTOCOL_ID, PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
 from libp2p.tools.anyio_service import background_trio_service
 
-from dms.adapters.p2p.workarounds import GuardedHost, GuardedPubsub
+from dms.adapters.p2p.workarounds import BoundedMessageCache, GuardedHost, GuardedPubsub
 from dms.errors import InvalidInput, Unavailable
 
 logger = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024
 _MAX_RPC = 1 << 20
+_KEPT_BYTES = 8 << 20  # of other peers' messages, for those that missed one
 
 Deliver = Callable[[str, bytes], None]
 
@@ -38,6 +39,7 @@ class Gossip:
             heartbeat_interval=1,
             max_messages_per_topic_per_second=1000,
         )
+        self._router.mcache = BoundedMessageCache(self._router.mcache, _KEPT_BYTES)
         self._pubsub = GuardedPubsub(host, self._router, strict_signing=True, max_inbound_rpc_size=_MAX_RPC)
 
     @asynccontextmanager

@@ -26,6 +26,7 @@ from libp2p.metrics.swarm import SwarmEvent
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
+from libp2p.pubsub.mcache import MessageCache, default_msg_id_fn
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.stream_muxer.exceptions import MuxedStreamError
@@ -125,6 +126,28 @@ class GuardedPubsub(Pubsub):
             await super().push_msg(msg_forwarder, msg)
         except Exception as error:  # noqa: BLE001 -- the outermost handler of whatever a peer sends
             logger.warning("a gossip message from peer %s was dropped: %r", msg_forwarder, error)
+
+
+class BoundedMessageCache(MessageCache):
+    """What gossip keeps for peers that ask for it again. 0.8.1 keeps all that came between a few heartbeats, and these
+    wait for slow peers: in a flood it grew without an end. Here the oldest give way."""
+
+    def __init__(self, plain: MessageCache, most_bytes: int) -> None:
+        super().__init__(plain.window_size, plain.history_size)
+        self._most_bytes, self._bytes = most_bytes, 0
+
+    def put(self, msg: rpc_pb2.Message) -> None:
+        if default_msg_id_fn(msg) in self.msgs:
+            return
+        super().put(msg)
+        self._bytes += len(msg.data)
+        while self._bytes > self._most_bytes:
+            oldest = next(entries for entries in reversed(self.history) if entries)
+            self._bytes -= len(self.msgs.pop(oldest.pop(0).mid).data)
+
+    def shift(self) -> None:
+        self._bytes -= sum(len(self.msgs[entry.mid].data) for entry in self.history[-1])
+        super().shift()
 
 
 class _StreamEvents(dict[int, trio.Event]):
