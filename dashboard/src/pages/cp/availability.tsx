@@ -23,7 +23,9 @@ export function Availability({ row }: { row: Provider }) {
       </div>
       {/* Keeps the place of one reason: what is below must not jump when the switch is pressed or a job fills the machine. */}
       <div class="why">
-        {reasons.length > 0 && <ul class="reasons" aria-label="Why no jobs are taken">{reasons.map((reason) => <li>{plain(reason)}</li>)}</ul>}
+        {reasons.length > 0
+          ? <ul class="reasons" aria-label="Why no jobs are taken">{reasons.map((reason) => <li>{plain(reason)}</li>)}</ul>
+          : <p class="faint">While offline it takes no new job; jobs that run go on.</p>}
       </div>
       {remarks.map((remark) => <p class="faint">{plain(remark)}</p>)}
       <Sandbox />
