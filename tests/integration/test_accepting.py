@@ -19,6 +19,7 @@ from dms.errors import ExecutorUnavailable
 from tests.fixtures.disks import broken_disk
 from tests.fixtures.histories import request
 from tests.fixtures.provider import SERVICE_PROVIDER, providing
+from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import Node, running_node
 from tests.integration.test_compute_provider import OFFER, onboard
 
@@ -73,12 +74,22 @@ async def test_an_engine_that_is_away_is_the_reason_and_so_is_all_that_comes_wit
 async def test_an_engine_that_takes_seconds_on_a_busy_machine_is_not_away(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    loop = asyncio.get_running_loop()
+    clock, passed = loop.time, 0.0
+
     async def slow(_: ProcessExecutor) -> None:
-        await asyncio.sleep(3.5)
+        nonlocal passed
+        passed += 8  # seconds, at once
+        await wait_for(due.done)
 
     await onboard(node)
+    monkeypatch.setattr(loop, "time", lambda: clock() + passed)
     monkeypatch.setattr(ProcessExecutor, "check", slow)
-    assert await shown_and_told(node) == ([], "")
+    due = loop.create_future()
+    loop.call_later(7, due.set_result, None)
+    await node.services.compute_provider._engine.ping()
+    assert passed == 8
+    assert node.services.device.hindrance == ""
 
 
 @pytest.mark.parametrize("full", ["cpu", "memory", "what is left"])
