@@ -140,13 +140,13 @@ class BoundedMessageCache(MessageCache):
         if default_msg_id_fn(msg) in self.msgs:
             return
         super().put(msg)
-        self._bytes += len(msg.data)
+        self._bytes += msg.ByteSize()  # of all of it: names of topics may be long where the data is short
         while self._bytes > self._most_bytes:
             oldest = next(entries for entries in reversed(self.history) if entries)
-            self._bytes -= len(self.msgs.pop(oldest.pop(0).mid).data)
+            self._bytes -= self.msgs.pop(oldest.pop(0).mid).ByteSize()
 
     def shift(self) -> None:
-        self._bytes -= sum(len(self.msgs[entry.mid].data) for entry in self.history[-1])
+        self._bytes -= sum(self.msgs[entry.mid].ByteSize() for entry in self.history[-1])
         super().shift()
 
 

@@ -11,7 +11,11 @@ TOPIC, MOST_BYTES = "topic", 10_000
 
 
 def message(number: int, size: int = 1_000) -> rpc_pb2.Message:
-    return rpc_pb2.Message(from_id=b"peer", seqno=number.to_bytes(8, "big"), data=b"x" * size, topicIDs=[TOPIC])
+    """Of so many bytes in all."""
+    made = rpc_pb2.Message(from_id=b"peer", seqno=number.to_bytes(8, "big"), data=b"x" * size, topicIDs=[TOPIC])
+    made.data = made.data[made.ByteSize() - size :]
+    assert made.ByteSize() == size
+    return made
 
 
 def cache() -> BoundedMessageCache:
@@ -19,7 +23,7 @@ def cache() -> BoundedMessageCache:
 
 
 def held_bytes(made: BoundedMessageCache) -> int:
-    return sum(len(kept.data) for kept in made.msgs.values())
+    return sum(kept.ByteSize() for kept in made.msgs.values())
 
 
 def test_a_flood_between_two_heartbeats_takes_no_more_than_its_place_and_the_newest_stay() -> None:
@@ -48,3 +52,11 @@ def test_heartbeats_make_room_as_they_always_did() -> None:
     assert made.msgs == {}
     made.put(message(2, MOST_BYTES))
     assert held_bytes(made) == MOST_BYTES
+
+
+def test_names_of_topics_count_as_well() -> None:
+    made = cache()
+    for number in range(100):
+        long = rpc_pb2.Message(from_id=b"peer", seqno=number.to_bytes(8, "big"), topicIDs=[TOPIC, "t" * 900])
+        made.put(long)
+    assert 0 < held_bytes(made) <= MOST_BYTES
