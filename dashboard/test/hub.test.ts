@@ -97,6 +97,22 @@ describe("one stream for all pages", () => {
     expect([one.positions(), other.positions()]).toEqual([[3], [4]]);
   });
 
+  it("tells all pages of an event by one task, and of a page that left in between nothing", () => {
+    sockets[0]?.opened();
+    sockets[0]?.says({ position: 10 });
+    const pages = Array.from({ length: 50 }, page);
+    for (const { port } of pages) hub.take(port, { id: "a", subscribe: "events", after: 10 });
+    vi.advanceTimersByTime(1000);
+    for (const { got } of pages) got.length = 0;
+    const before = vi.getTimerCount();
+    sockets[0]?.says({ id: "shared", event: event(11) });
+    expect(vi.getTimerCount() - before).toBe(1);
+    const [first, ...rest] = pages;
+    if (first) hub.leave(first.port);
+    expect(rest.map(({ positions }) => positions())).toEqual(rest.map(() => [11]));
+    expect(first?.got).toEqual([]);
+  });
+
   describe("what can wait", () => {
     const sampled = (cores: number): FromServer => ({ id: "usage", usage: { job_id: null, sample: { cpu_cores: cores } } });
     const followed = (count: number) => {

@@ -1,4 +1,6 @@
+import { effect, signal } from "@preact/signals";
 import { beforeAll, describe, expect, it, vi } from "vitest";
+import type { Link } from "../src/live/protocol";
 
 const act = () => undefined;
 let keys: typeof import("../src/app/keys");
@@ -23,17 +25,33 @@ describe("keys", () => {
 });
 
 describe("freshness", () => {
-  const link = { position: 1234, lastHeard: 10_000, reason: "" };
-
   it.each([
     ["live", 10_200, "live · position 1,234 · 0.2 s ago"],
     ["live", 9_000, "live · position 1,234 · 0.0 s ago"],
     ["reconnecting", 22_000, "reconnecting, last seen 12 s ago"],
   ] as const)("of a line that is %s says how old it is", (state, now, words) => {
-    expect(fresh.freshness({ ...link, state }, now)).toBe(words);
+    expect(fresh.freshness(state, 1234, 10_000, now)).toBe(words);
   });
 
-  it("of a line that never was says so", () => expect(fresh.freshness({ ...link, state: "connecting", lastHeard: 0 }, 5)).toBe("connecting"));
+  it("changes with the clock, with news and with the line, not with each beat", () => {
+    const [line, now] = [signal<Link>({ state: "live", position: 1, lastHeard: 1000, reason: "" }), signal(1200)];
+    const words = fresh.wordsOf(line, now);
+    const shown: string[] = [];
+    const end = effect(() => void shown.push(words.value));
+    line.value = { ...line.value, lastHeard: 2000 };
+    now.value = 2400;
+    line.value = { ...line.value, position: 2, lastHeard: 2500 };
+    line.value = { ...line.value, state: "reconnecting" };
+    end();
+    expect(shown).toEqual([
+      "live · position 1 · 0.2 s ago",
+      "live · position 1 · 0.4 s ago",
+      "live · position 2 · 0.0 s ago",
+      "reconnecting, last seen 0.0 s ago",
+    ]);
+  });
+
+  it("of a line that never was says so", () => expect(fresh.freshness("connecting", 0, 0, 5)).toBe("connecting"));
 });
 
 describe("a build", () => {

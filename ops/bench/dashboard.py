@@ -22,7 +22,7 @@ from tests.fixtures.chromium_without_netlink import WHOLE
 from tests.fixtures.dms import Dms
 
 FIRST_LOAD_KB, MAIN_THREAD_MS = 150, 1000
-PAGES, EVENTS = 50, 40
+PAGES, EVENTS = 50, 100
 WARM_UP_EVENTS = 6  # an even number: the machine is then as available as before
 PAUSE_SECONDS = 1.0  # between events: each is to be seen by itself, once all pages have drawn the one before
 _WATCH = """() => {

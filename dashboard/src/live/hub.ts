@@ -1,7 +1,7 @@
 import { Answers } from "./answers";
 import { LiveConnection, type SocketLike } from "./connection";
 import { fits, type EventsWanted, type FromPage, type FromServer, type Link, type LogEvent, type News, type Wanted } from "./protocol";
-import { Tab, type Port } from "./tab";
+import { Round, Tab, type Port } from "./tab";
 
 /** Events kept for pages that join a moment after their snapshot. */
 const KEPT_EVENTS = 2_000;
@@ -34,6 +34,7 @@ export class Hub {
   private readonly connection: LiveConnection;
   private readonly readers = new Map<string, Reader>();
   private readonly tabs = new Map<Port, Tab>();
+  private readonly round = new Round();
   private readonly answers = new Answers();
   private readonly recent: LogEvent[] = [];
   /** All events after this position are in `recent`; null: the shared stream has not begun. */
@@ -47,7 +48,7 @@ export class Hub {
   }
 
   join(port: Port): void {
-    const tab = new Tab(port, this.nextTab++, () => this.freshness);
+    const tab = new Tab(port, this.nextTab++, this.round, () => this.freshness);
     this.tabs.set(port, tab);
     tab.tellLink();
   }

@@ -7,6 +7,32 @@ export interface Port {
   post(message: ToPage): void;
 }
 
+/**
+ * Pages that are due at once are told by one task of the worker. Each page that hears wakes up and wants a core, so with a
+ * task for each the worker would wait its turn between any two of them.
+ */
+export class Round {
+  private readonly due = new Set<Tab>();
+  private isComing = false;
+
+  join(tab: Tab): void {
+    if (!this.isComing) setTimeout(() => this.tell());
+    this.isComing = true;
+    this.due.add(tab);
+  }
+
+  leave(tab: Tab): void {
+    this.due.delete(tab);
+  }
+
+  private tell(): void {
+    const all = [...this.due];
+    this.due.clear();
+    this.isComing = false;
+    for (const tab of all) tab.post();
+  }
+}
+
 /** An open page, as the hub knows it. All that is new for it goes as one message: each message costs the page a frame. */
 export class Tab {
   silentTicks = 0;
@@ -17,7 +43,7 @@ export class Tab {
   private dueMs = Number.POSITIVE_INFINITY;
   private timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(private readonly port: Port, readonly number: number, private readonly link: () => News) {}
+  constructor(private readonly port: Port, readonly number: number, private readonly round: Round, private readonly link: () => News) {}
 
   tell(news: News): void {
     this.untold.push(news);
@@ -43,6 +69,7 @@ export class Tab {
 
   close(): void {
     clearTimeout(this.timer);
+    this.round.leave(this);
   }
 
   private hurry(): void {
@@ -54,10 +81,12 @@ export class Tab {
     if (dueMs >= this.dueMs) return;
     clearTimeout(this.timer);
     this.dueMs = dueMs;
-    this.timer = setTimeout(() => this.post(), dueMs - performance.now());
+    const waitMs = dueMs - performance.now();
+    if (waitMs > 0) this.timer = setTimeout(() => this.post(), waitMs);
+    else this.round.join(this);
   }
 
-  private post(): void {
+  post(): void {
     const news = this.isLinkNew ? [...this.untold, this.link()] : this.untold;
     if (this.isUrgent) this.freeMs = performance.now() + PAUSE_MS;
     [this.untold, this.isLinkNew, this.isUrgent, this.dueMs] = [[], false, false, Number.POSITIVE_INFINITY];
