@@ -13,6 +13,7 @@ from dms.database import connect as connect_database
 from dms.errors import LogCorrupt
 
 FORMAT = 3  # PRAGMA user_version
+PAGE_CACHE_KIB = 4096  # of each connection: four times as much made nothing faster at 200,000 events
 OLDEST_READ = 1  # older ones are brought up to FORMAT when they are opened to be written
 WITH_KEYS = 2  # the first format that has keys of personal data
 WITH_ARCHIVE = 3  # the first format that has the archive's tables
@@ -51,7 +52,7 @@ def connect(database: Path, *, read_only: bool = False) -> sqlite3.Connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA secure_delete = ON")  # a page that is split must leave no copy of a key behind
-        connection.execute("PRAGMA cache_size = -16384")
+        connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
     except sqlite3.Error:
         connection.close()
         raise
