@@ -21,6 +21,7 @@ from dms.config import Settings
 from dms.daemon import Daemon, Parts, Readiness, Server
 from dms.wiring.adapters import build_relay, build_tracer
 from dms.wiring.base import SECONDS_A_DAY, Base, build_base
+from dms.wiring.checks import check_settings
 from dms.wiring.overrides import Overrides
 from dms.wiring.server import build_figures, build_server, build_services
 
@@ -30,6 +31,7 @@ async def build(
 ) -> Daemon:
     """All parts made, none started. tell: gets each phase of the start.
     Raises DmsError: AlreadyRunning, LogCorrupt, LogUnavailable, ConfigError."""
+    check_settings(settings)
     closing = AsyncExitStack()
     try:
         overrides = overrides or Overrides()

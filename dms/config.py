@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -22,7 +24,8 @@ from msgspec import Meta, Struct, field
 from dms.config_json import Fault, Place, parse
 from dms.durations import PATTERN, UNIT_SECONDS, seconds_in
 from dms.errors import ConfigError
-from dms.json_schema import in_one_line
+from dms.json_schema import as_shown
+from dms.plain_words import located
 
 FILE_NAME = "dms_config.json"
 EVENTS_DB = "events.db"
@@ -40,6 +43,7 @@ def _lasting(unit: str, text: str, *, at_least: float = 0.0, at_most: float = 1e
 
 
 Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port, 0 for any free one")]
+Host = Annotated[str, Meta(min_length=1, description="address to listen on", extra={"host": True})]
 Secret = Annotated[str, Meta(description="never shown", extra={"secret": True})]
 Words = Annotated[tuple[str, ...], Meta(description="list of texts")]
 Multiaddrs = Annotated[
@@ -48,36 +52,36 @@ Multiaddrs = Annotated[
 ]
 LogUrl = Annotated[
     str,
-    Meta(pattern=r"^($|sqlite:|postgres(ql)?://)", description="empty, sqlite:///FILE or postgresql://USER@HOST/NAME"),
+    Meta(pattern=r"^(\Z|sqlite:|postgres(ql)?://)", description="empty, sqlite:///FILE or postgresql://USER@HOST/NAME"),
 ]
 
 RpcUrl = Annotated[
     str,
     Meta(
-        pattern=r"^($|https?://)",
+        pattern=r"^(\Z|https?://)",
         description="empty, or http(s)://HOST:PORT/...; may hold a key",
         extra={"secret": True},
     ),
 ]
 TokenAddress = Annotated[
-    str, Meta(pattern="^($|0x[0-9a-fA-F]{40}$)", description="empty, or the 0x address of an ERC-20 contract")
+    str, Meta(pattern=r"^(\Z|0x[0-9a-fA-F]{40}\Z)", description="empty, or the 0x address of an ERC-20 contract")
 ]
 
 
 PublicUrl = Annotated[
     str,
     Meta(
-        pattern=r"^($|https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?/?$)",
+        pattern=r"^(\Z|https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?/?\Z)",
         description="empty, or http(s)://NAME or http(s)://NAME:PORT",
     ),
 ]
 Ipv4Address = Annotated[
-    str, Meta(pattern=r"^($|[0-9]{1,3}(\.[0-9]{1,3}){3}$)", description="empty, or an IPv4 address")
+    str, Meta(pattern=r"^(\Z|[0-9]{1,3}(\.[0-9]{1,3}){3}\Z)", description="empty, or an IPv4 address")
 ]
 Ipv4Network = Annotated[
     str,
     Meta(
-        pattern=r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$",
+        pattern=r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}\Z",
         description="a private IPv4 network, /8 to /29, such as 10.217.0.0/16",
     ),
 ]
@@ -99,7 +103,7 @@ class General(Struct, frozen=True, kw_only=True):
 
 
 class Rest(Struct, frozen=True, kw_only=True):
-    addr: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
+    addr: Host = "127.0.0.1"
     port: Port = 9999
     allowed_hosts: Words = ()  # Host headers beyond the loopback names and `addr`
     # Web pages that may call: the two dashboards of the original. The server adds its own origin.
@@ -193,6 +197,8 @@ class Funding(Struct, frozen=True, kw_only=True):
     token_address: TokenAddress = ""  # ERC-20 contract; empty: the chain's own coin
     token_decimals: Annotated[int, Meta(ge=0, le=36, description="of the token: 10^-n NTX is its unit")] = 18
     confirmations: Annotated[int, Meta(ge=1, le=10_000, description="blocks, its own counted")] = 12
+    max_payment_age: Annotated[float, _lasting("d", "days", at_least=0.001)] = 30  # days since a payment's block
+    require_terms: bool = False  # a payment must carry the quote's metadata_hash, so that it pays for one job alone
     # seconds that a payment may stay unseen or unconfirmed, and the node away, before the job fails
     timeout_seconds: Annotated[float, _lasting("s", "seconds", at_least=1)] = 600
 
@@ -307,8 +313,11 @@ def load(
     cwd, home = cwd or _working_folder(warnings), home or _home(warnings)
     root = os.geteuid() == 0 if root is None else root
     path, text = _read(file, [folder for folder in (cwd, home and home / ".nunet", system) if folder], warnings)
+    in_file = _from_file(path, text, warnings) if path else {}
+    if path is not None:
+        warnings += _open_secrets(path, in_file)
     layers = [
-        _from_file(path, text, warnings) if path else {},
+        in_file,
         _from_env(os.environ if env is None else env, warnings),
         _from_flags(argv_overrides or {}),
     ]
@@ -332,7 +341,7 @@ def load(
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of dms_config.json (once its comments are taken out)."""
-    schema: dict[str, Any] = in_one_line(msgspec.json.schema(Settings, schema_hook=_path_schema))
+    schema: dict[str, Any] = as_shown(msgspec.json.schema(Settings, schema_hook=_path_schema))
     for definition in schema["$defs"].values():
         for setting in definition["properties"].values():
             if setting.get("type") == "number":  # all of them durations
@@ -392,12 +401,27 @@ def _read(named: Path | None, folders: Sequence[Path], warnings: list[str]) -> t
             if named:
                 raise ConfigError(f"{path}: there is no such configuration file") from error
         except OSError as error:
-            if named or os.access(path.parent, os.X_OK):
+            if named or not isinstance(error, PermissionError):
                 raise ConfigError(f"{path}: the configuration file can't be read: {error.strerror}") from error
-            warnings.append(f"no {FILE_NAME} is looked for in {path.parent}: {error.strerror}")
+            warnings.append(f"{path} is left out: {error.strerror}")  # it is for others, who may have secrets in it
         except UnicodeDecodeError as error:
             raise ConfigError(f"{path}: the configuration file is not UTF-8 at byte {error.start}") from error
     return None, ""
+
+
+def _open_secrets(path: Path, found: Mapping[str, _Found]) -> list[str]:
+    """A warning for each that every user of the machine can read."""
+    with suppress(OSError):
+        if not path.stat().st_mode & stat.S_IROTH:
+            return []
+    secrets = [key for key, item in found.items() if key in SECRETS and item.value and not _is_bare_url(item.value)]
+    advice = "chmod o-r it, and chgrp it to the group of those who may (nunet)"
+    return [f"{path}: {key} is a secret, and every user of this machine can read it: {advice}" for key in secrets]
+
+
+def _is_bare_url(value: object) -> bool:
+    """There is no place in it for a key."""
+    return isinstance(value, str) and re.fullmatch(r"https?://[^/?#@]*/?", value) is not None
 
 
 def _from_file(path: Path, text: str, warnings: list[str]) -> dict[str, _Found]:
@@ -477,11 +501,37 @@ def _convert(key: str, item: _Found, cwd: Path | None, home: Path | None) -> obj
     try:
         older: Mapping[bool, str] = next((m.extra["older"] for m in metas if m.extra and "older" in m.extra), {})
         value = _newer(_shape(item, kind, seconds), older)
+        _check_texts(value, is_host=any(m.extra and "host" in m.extra for m in metas))
         return msgspec.convert(value, kind, dec_hook=make_path)
     except (msgspec.ValidationError, ValueError) as error:
-        hint = "".join(f" ({m.description})" for m in metas if m.description)
-        message = str(error)
-        raise ConfigError(f"{item.place}{key}: {message[:1].lower()}{message[1:]}{hint}") from error
+        described = "; ".join(m.description for m in metas if m.description)
+        raise ConfigError(f"{item.place}{key}: {_wrong(error, described)}") from error
+
+
+def _wrong(error: Exception, described: str) -> str:
+    """described: what the setting is, which stands for a pattern."""
+    if described and " matching regex " in str(error):
+        return f"expected: {described}"
+    what = located(str(error))[1] if isinstance(error, msgspec.ValidationError) else str(error)
+    return what[:1].lower() + what[1:] + (f" ({described})" if described else "")
+
+
+def _check_texts(value: object, *, is_host: bool) -> None:
+    """Raises ValueError for one that no file or address can have."""
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str) and "\0" in text:
+            raise ValueError("Expected a text without U+0000")  # which may be a secret
+        if isinstance(text, str) and is_host and not _is_host(text):
+            raise ValueError(f"Expected an IP address or a name, got {text!r}")
+
+
+def _is_host(text: str) -> bool:
+    """Whether it can be asked for, be it there or not."""
+    try:
+        text.strip("[]").encode("idna")
+    except UnicodeError:
+        return False
+    return not any(c.isspace() for c in text)
 
 
 def _absolute(text: str, cwd: Path | None, home: Path | None) -> Path:

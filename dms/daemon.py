@@ -34,6 +34,7 @@ from projections.base import Projection
 from projections.capacity import OWN, Capacity
 from projections.checkpoints import OFFERED, Checkpoints
 from projections.erasures import REQUESTED, Erasures
+from projections.job_columns import UNTOLD
 from projections.jobs import OPEN_STATUSES, Jobs
 from projections.results import OFFERED as RESULTS_OFFERED
 from projections.results import Results
@@ -41,7 +42,6 @@ from projections.transfers import Transfers
 
 log = logging.getLogger("dms")
 
-TOLD_WITHIN_SECONDS = 86_400  # how long after a restart providers are still told of what ended before
 PAGE = 1000
 
 
@@ -220,7 +220,7 @@ class Daemon:
         reactors = (
             *services.compute_provider.reactors, *services.service_provider.reactors, *parts.file_reactors,
         )  # fmt: skip
-        jobs = {*open_jobs, *await self._wanted_archives(), *await self._failed_lately()}
+        jobs = {*open_jobs, *await self._wanted_archives(), *await self._untold()}
         transfers = await self._open_transfers()
         await services.transfers.take_up(transfers)
         open_keys = {Deployment.KIND: open_jobs, Job.KIND: sorted(jobs), Transfer.KIND: transfers, Hold.KIND: holds}
@@ -271,15 +271,9 @@ class Daemon:
             *await self._keys(Results(), "state", (RESULTS_OFFERED,), lambda row: row.job_id),
         ]
 
-    async def _failed_lately(self) -> list[str]:
-        """Jobs whose providers may not know yet that they, or an attempt of them, are over."""
-        event_log, found = self.parts.event_log, list[str]()
-        position = await event_log.position_at(self.services.now() - TOLD_WITHIN_SECONDS * 1_000_000)
-        topics = (Job.Failed.TOPIC, Job.AttemptFailed.TOPIC)
-        while batch := await event_log.read(position, PAGE, topics=topics):
-            found += [recorded.key for recorded in batch]
-            position = batch[-1].position
-        return found
+    async def _untold(self) -> list[str]:
+        """Jobs whose providers may not know yet that they, or an attempt of them, are over; however long they are."""
+        return await self._keys(Jobs(), "untold", (UNTOLD,), lambda row: row.job_id)
 
     async def _keys(
         self, view: Projection[Any], column: str, values: Sequence[str], key: Callable[[Any], str]

@@ -40,6 +40,17 @@ def connect_in_memory() -> sqlite3.Connection:
     return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
 
 
+def emptied_journal(connection: sqlite3.Connection) -> bool:
+    """Brings what the write-ahead log holds into the database, and empties it, which has older copies of the pages.
+    Tries once, since nobody can write meanwhile: False while somebody reads it."""
+    ((waits_ms,),) = connection.execute("PRAGMA busy_timeout").fetchall()
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        return not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {waits_ms}")
+
+
 def real_path(database: Path) -> Path:
     """The file that SQLite opens: it follows links, and keeps its other files beside that."""
     return Path(os.path.realpath(database))

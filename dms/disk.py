@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +14,14 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
-from dms.errors import DiskTrouble
+from dms.errors import ConfigError, DiskTrouble, DmsError
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
+COPY_BYTES = 1 << 20
 DAEMON_UMASK = 0o077  # for what libraries make; what is made here does not rely on it
+
+_NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP)  # a file system's way to refuse a second name
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _writing = [threading.Lock() for _ in range(16)]  # two writers of one file would share its draft
 
@@ -23,18 +29,29 @@ _writing = [threading.Lock() for _ in range(16)]  # two writers of one file woul
 def make_folder(folder: Path) -> Path:
     """With those above it that are missing. One that is there is left as its owner made it. Raises OSError."""
     try:
-        folder.mkdir(FOLDER_MODE)
+        return _folder(folder)
     except FileNotFoundError:
         if folder.parent == folder:
             raise
         make_folder(folder.parent)
-        return make_folder(folder)
+        return _folder(folder)  # /proc makes none, and says that what is there is not
+
+
+def _folder(folder: Path) -> Path:
+    """In one that is there."""
+    try:
+        folder.mkdir(FOLDER_MODE)
     except OSError:
         if not folder.is_dir():
             raise
     else:
         folder.chmod(FOLDER_MODE)
     return folder
+
+
+def real_folder(folder: Path) -> Path:
+    """As `make_folder`; where it really lies, be it a link to another disk. Raises OSError."""
+    return make_folder(folder).resolve()
 
 
 def private(path: str | Path, flags: int) -> int:
@@ -102,13 +119,26 @@ def create_file(path: Path, data: bytes) -> bool:
         with _new_file(draft, durable=True) as file:
             file.write(data)
         try:
-            os.link(draft, path)
+            _name_first(draft, path)
         except FileExistsError:
             return False
         sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
     return True
+
+
+def _name_first(draft: Path, path: Path) -> None:
+    """Where a file can have no second name, the name is taken a moment before the content has it. Raises
+    FileExistsError."""
+    try:
+        os.link(draft, path)
+    except OSError as error:
+        if not has_no_links(error):
+            raise
+        with _new_file(path, durable=True):
+            pass
+        draft.replace(path)
 
 
 def publish(draft: Path, path: Path) -> None:
@@ -118,13 +148,24 @@ def publish(draft: Path, path: Path) -> None:
 
 
 def share(file: Path, path: Path) -> None:
-    """Gives a file, which is on the disk already, a second name; what had it is replaced. Raises OSError."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    os.link(file, draft, follow_symlinks=False)
+    """Gives a file, which is on the disk already, a second name, or where there can be none, as on another disk, a copy
+    that has it; what had it is replaced. Raises OSError."""
+    draft = _own_draft(path)
     try:
+        try:
+            os.link(file, draft, follow_symlinks=False)
+        except OSError as error:
+            if not has_no_links(error):
+                raise
+            _copy(file, draft)
         publish(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def has_no_links(error: OSError) -> bool:
+    """Whether it says that a file can have no second name there."""
+    return error.errno in _NO_LINK
 
 
 def sync_folder(folder: Path) -> None:
@@ -134,6 +175,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _copy(file: Path, path: Path) -> None:
+    handle = os.open(file, _READ)
+    with os.fdopen(handle, "rb") as source, _new_file(path, durable=True) as target:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(file))
+        shutil.copyfileobj(source, target, COPY_BYTES)
 
 
 def _own_draft(path: Path) -> Path:
@@ -162,3 +211,13 @@ def is_of_the_disk(error: BaseException) -> bool:
 def is_short(error: OSError) -> bool:
     """Whether it says nothing of the file: descriptors or memory are short."""
     return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)
+
+
+def passes(error: OSError) -> bool:
+    """Whether it is over by itself, or once somebody makes room; not so where nobody ever may write."""
+    return is_short(error) or (is_of_the_disk(error) and error.errno != errno.EROFS)
+
+
+def unusable(text: str, error: OSError) -> DmsError:
+    """Of a file or folder that a start needs: DiskTrouble for what passes, else ConfigError, which no restart mends."""
+    return DiskTrouble(text) if passes(error) else ConfigError(text)

@@ -14,7 +14,11 @@ DmsError
 │   │   └── PeerSlow      it is connected, and does not answer in time
 │   ├── ExecutorUnavailable  the container engine is away
 │   │   └── ExecutorBroken    the driver of the engine met what nobody thought of: our fault, may pass
+│   ├── PeerFailed        the peer is there, and failed at it by an error of its own, which may pass (502)
+│   ├── Busy              as much of that is done at once as may be; in a moment it is another's turn
 │   ├── LogUnavailable    the event log can't be written
+│   │   └── OutputUnavailable  a job's output can't be read or written here
+│   ├── ArchiveUnreadable  a segment file of the archive is missing or damaged; names file and positions
 │   └── DiskTrouble       this machine's disk takes nothing else just now: it is full or broken
 ├── ExecutionError        the job can't be run as asked; the reason is for its owner
 │   ├── ImageUnavailable  the image can't be had, or is not allowed
@@ -30,7 +34,6 @@ DmsError
 │   └── ProtocolRefused   it is there, but does not speak the protocol: mostly an older version
 ├── AlreadyRunning        another process owns the data folder
 ├── LogCorrupt            the stored history does not verify; names the position
-│   └── ArchiveUnreadable  a segment file of the archive is missing or damaged; names file and positions (503)
 └── ConfigError           the configuration can't be used; says file, line, column
     └── AddressUnavailable  a configured address can't be listened on now: another program has it, or nobody yet
 """
@@ -106,6 +109,10 @@ class PeerSlow(PeerUnreachable):
     pass
 
 
+class PeerFailed(Unavailable):
+    pass
+
+
 class ExecutorUnavailable(Unavailable):
     pass
 
@@ -114,8 +121,20 @@ class ExecutorBroken(ExecutorUnavailable):
     pass
 
 
+class Busy(Unavailable):
+    pass
+
+
 class LogUnavailable(Unavailable):
     pass
+
+
+class OutputUnavailable(LogUnavailable):
+    pass
+
+
+class ArchiveUnreadable(Unavailable):
+    """No damage of the log: archived files may lie elsewhere for a while, and what is recorded now needs none."""
 
 
 class DiskTrouble(Unavailable):
@@ -178,10 +197,6 @@ class LogCorrupt(DmsError):
     pass
 
 
-class ArchiveUnreadable(LogCorrupt):
-    pass
-
-
 class ConfigError(DmsError):
     pass
 
@@ -219,6 +234,8 @@ class Told(NamedTuple):
     exit_code: Exit = Exit.FAILURE
 
 
+FAILED = "failed"  # a peer's word for all that has none of its own
+
 TOLD = (  # the first that fits counts
     Told(InvalidInput, 400, "invalid"),
     Told(Forbidden, 403, "forbidden", Exit.DENIED),
@@ -229,6 +246,7 @@ TOLD = (  # the first that fits counts
     Told(TooMany, 429),
     Told(ExecutionError, 422),
     Told(PeerMisbehaved, 502),
+    Told(PeerFailed, 502, FAILED),
     Told(Unavailable, 503, "unavailable"),
     Told(AlreadyRunning, 503, "", Exit.CONFLICT),
     Told(LogCorrupt, 503),

@@ -7,7 +7,9 @@ import os
 import stat
 from pathlib import Path
 
+from dms.disk import unusable
 from dms.errors import ConfigError
+from dms.service_view import hiding_hint
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +28,13 @@ def read_key(path: Path, what: str) -> bytes | None:
             ) from error
         return None
     except OSError as error:
-        raise ConfigError(
-            f"{what} {path} can't be used: {error.strerror}. The user of the DMS (uid {os.geteuid()}) must be able "
-            "to read it."
-        ) from error
+        user = f"The user of the DMS (uid {os.geteuid()}) must be able to read it{hiding_hint(path)}."
+        raise unusable(f"{what} {path} can't be used: {error.strerror}. {user}", error) from error
     try:
         _check(os.fstat(handle), path, what, handle)
         return os.read(handle, MOST_BYTES)
     except OSError as error:
-        raise ConfigError(f"{what} {path} can't be used: {error.strerror}.") from error
+        raise unusable(f"{what} {path} can't be used: {error.strerror}.", error) from error
     finally:
         os.close(handle)
 

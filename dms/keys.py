@@ -16,8 +16,8 @@ from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.adapters.heads.file import FILE_NAME as HEADS_FILE
 from dms.adapters.heads.file import read_heads
 from dms.adapters.p2p.identity import WHAT, Identity, is_encrypted, peer_named_in
-from dms.config import EVENTS_DB, Settings
-from dms.disk import create_file, sync_folder, whole_file
+from dms.config import Settings
+from dms.disk import create_file, sync_folder, unusable, whole_file
 from dms.errors import ConfigError, InvalidInput, LogUnavailable, NotFound
 from dms.key_file import read_key
 from dms.passphrase import KEY_CREDENTIAL, NO_PASSPHRASE, Passphrase, credential, read_credential
@@ -93,17 +93,18 @@ def _check_not_handed_over() -> None:
         raise ConfigError(f"The node's key is handed over by systemd ({handed}): change it where that takes it from.")
 
 
-def named_peer(data_dir: Path) -> str:
-    """Whose the data folder of a stopped DMS is, as far as that can be told without its passphrase; empty for nobody's.
+def named_peer(settings: Settings) -> str:
+    """Which peer a stopped DMS is, as far as that can be told without its passphrase; empty for one that never ran.
     Raises ConfigError."""
-    text = read_key(data_dir / NODE_KEY, WHAT)
+    key_file = settings.general.work_dir / NODE_KEY
+    text = read_key(key_file, WHAT)
     if text is not None:
-        return peer_named_in(text) or Identity.read(data_dir / NODE_KEY, text).peer_id
-    if not (data_dir / EVENTS_DB).exists():
+        return peer_named_in(text) or Identity.read(key_file, text).peer_id
+    if not settings.events_db.exists():
         return ""
-    recorder = SQLiteRecorder(data_dir / EVENTS_DB)
+    recorder = SQLiteRecorder(settings.events_db)
     try:
-        peers = LogOwner(recorder, _witnessed(data_dir)).peers
+        peers = LogOwner(recorder, _witnessed(settings.general.data_dir)).peers
     finally:
         recorder.close()
     return peers[-1] if peers else ""
@@ -161,7 +162,7 @@ def token_key(path: Path, recorder: LogRecorder) -> bytes:
         elif noted != mark:
             raise ConfigError(f"{what}, {path}, is damaged or was replaced: it is not the one used so far. {way_out}")
     except OSError as error:
-        raise ConfigError(f"{what}, {path}, can't be made: {error.strerror}") from error
+        raise unusable(f"{what}, {path}, can't be made: {error.strerror}", error) from error
     except PersistenceError as error:
         raise LogUnavailable(f"{recorder.where} can't be written: {error}") from error
     return found

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from eventsourcing.persistence import PersistenceError
+
 from dms.adapters.eventlog.audit import check_signatures, import_log
 from dms.adapters.eventlog.facts import FactReader
 from dms.adapters.eventlog.mapper import LogStore
@@ -28,13 +30,14 @@ from dms.domain.export import Checker
 from dms.domain.heads import Countersignature, Heads, Witnessed, countersignatures, held_against, is_genuine, whose
 from dms.domain.policy import Policy
 from dms.domain.what_if import WhatIf
-from dms.errors import InvalidInput, LogCorrupt
+from dms.errors import ArchiveUnreadable, InvalidInput, LogCorrupt, Unavailable
 from projections.all import all_projections
 from projections.base import Folds, Projection
 
 
 class Audit:
-    """Of a log in use or not. Each step yields how far it is, and raises LogCorrupt naming what does not fit."""
+    """Of a log in use or not. Each step yields how far it is, and raises LogCorrupt or
+    ArchiveUnreadable, naming what does not fit or is not there."""
 
     def __init__(self, database: Path) -> None:
         self._recorder = SQLiteRecorder(database, own=False)
@@ -74,7 +77,7 @@ class Audit:
         """None where the log no longer has it; that it has no gap, `chain` has shown."""
         try:
             return self._recorder.previous_hash(position + 1)
-        except LogCorrupt:
+        except (LogCorrupt, ArchiveUnreadable):
             return None
 
     def views(self) -> Iterator[str]:
@@ -154,6 +157,10 @@ def genuine_countersignature(found: Countersignature) -> bool:
 
 
 def import_export(lines: Iterable[bytes], database: Path) -> Iterator[int]:
-    """See import_log. When it raises, no database is left. Raises InvalidInput when there is one already."""
+    """See import_log. When it raises, no database is left. Raises InvalidInput when there is one already, Unavailable
+    when it can't be written."""
     with new_log(database) as recorder:
-        yield from import_log(lines, recorder, verify_signature)
+        try:
+            yield from import_log(lines, recorder, verify_signature)
+        except PersistenceError as error:
+            raise Unavailable(f"{database} can't be written: {error}") from error

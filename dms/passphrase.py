@@ -11,6 +11,7 @@ from pathlib import Path
 from dms.config import Settings
 from dms.errors import ConfigError
 from dms.key_file import read_key
+from dms.service_view import hiding_hint
 
 KEY_CREDENTIAL, PASSPHRASE_CREDENTIAL = "node.key", "node.key.passphrase"
 MOST_BYTES = 1024
@@ -35,7 +36,8 @@ class Passphrase:
             self.source = str(self._file)
             found = read_key(self._file, _WHAT)
             if found is None:
-                raise ConfigError(f"{_WHAT} {self._file} is not there: put it back, or name another one.")
+                hint = hiding_hint(self._file)
+                raise ConfigError(f"{_WHAT} {self._file} is not there{hint}: put it back, or name another one.")
             return _checked(found, self.source)
         if self._may_ask and at_terminal():
             self.source = "the terminal"

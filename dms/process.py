@@ -9,7 +9,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,20 @@ import uvloop
 from dms.adapters.service.limits import forbid_core_dumps, raise_open_files
 from dms.adapters.service.logs import BackgroundHandler, rotating, to_descriptor, to_file
 from dms.adapters.service.notify import ServiceManager
+from dms.application.loops import said
 from dms.application.tasks import cancelled
+from dms.backoff import Backoff
 from dms.bootstrap import build
 from dms.config import Loaded, Settings
 from dms.daemon import Daemon
-from dms.disk import DAEMON_UMASK, make_folder
-from dms.errors import DmsError
+from dms.disk import DAEMON_UMASK, make_folder, passes
+from dms.errors import DiskTrouble, DmsError, LogUnavailable
 
 log = logging.getLogger("dms")
 
 GC_THRESHOLDS = (50_000, 20, 50)
 """Python's own (700, 10, 10) are for programs with little memory: of a daemon's time under load they take a sixth."""
+WAITING_SECONDS = (1.0, 60.0)  # between two tries of a start that something passing hinders: the first, the longest
 SWITCH_SECONDS = 0.0005  # a thread that commits must not wait for the loop's whole 5 ms turn
 
 
@@ -115,6 +119,16 @@ def serve(loaded: Loaded) -> None:
         raise
 
 
+def tell_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The loop's errors: those of tasks and callbacks that nobody waits for. That a library's connection was cut is no
+    fault of ours: whoever uses it says so as well, and a line is enough."""
+    error = context.get("exception")
+    if isinstance(error, OSError):
+        log.warning("%s: %s", context["message"], said(error), extra={"action": "connection_failed"})
+    else:
+        loop.default_exception_handler(context)
+
+
 async def started(daemon: Daemon, told: asyncio.Event) -> bool:
     """False when it was told to stop before: a start may wait for long, as for a disk that is full."""
     starting, stopping = asyncio.create_task(daemon.start()), asyncio.create_task(told.wait())
@@ -130,13 +144,34 @@ async def started(daemon: Daemon, told: asyncio.Event) -> bool:
         stopping.cancel()
 
 
+async def running(settings: Settings, told: asyncio.Event, tell: Callable[[str], None]) -> Daemon | None:
+    """None when it was told to stop before. What passes, such as a disk that is full, is waited for: who ended instead
+    would be started again at once, a few times, and then never more."""
+    pauses = Backoff(*WAITING_SECONDS)
+    while True:
+        try:
+            daemon = await build(settings, tell=tell)
+            return daemon if await started(daemon, told) else None
+        except (LogUnavailable, DiskTrouble, OSError) as error:
+            if isinstance(error, OSError) and not passes(error):
+                raise
+            pause, why = pauses.next(), said(error)
+        tell(f"waits before it can start: {why}")
+        log.warning("the start is tried again in %.0f s: %s", pause, why, extra={"action": "start_waits"})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await told.wait()
+                return None
+
+
 async def _until_told(settings: Settings, signals: Sequence[int] = (signal.SIGTERM, signal.SIGINT)) -> None:
     told = asyncio.Event()
+    asyncio.get_running_loop().set_exception_handler(tell_error)
     for number in signals:
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     manager = ServiceManager.from_environment()
-    daemon = await build(settings, tell=manager.status)
-    if not await started(daemon, told):
+    daemon = await running(settings, told, manager.status)
+    if daemon is None:
         return
     manager.ready(daemon.ready() or f"ready: REST on port {daemon.port}")
     loops, watch = daemon.loops, None

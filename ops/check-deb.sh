@@ -39,7 +39,7 @@ step "unit, users and folders"
 within dpkg --install /tmp/nunet-dms.deb >/mnt/dpkg.log 2>&1 || { cat /mnt/dpkg.log >&2; fail "it can't be installed"; }
 within systemd-analyze verify --man=no /lib/systemd/system/nunet-dms.service 2>&1 | tee /mnt/verify.log
 ! grep -q nunet-dms /mnt/verify.log || fail "systemd finds fault with the unit"
-within id nunet | grep -q docker || fail "user nunet is not in the group docker"
+within id -nG nunet | tr ' ' '\n' | grep -x docker >/dev/null || fail "user nunet is not in the group docker"
 [ "$(within stat -c %U:%G:%a /var/lib/nunet)" = nunet:nunet:700 ] || fail "/var/lib/nunet is not nunet's own"
 ! within find /usr/lib/nunet-dms /etc/nunet -perm /022 ! -type l | grep . || fail "others may write there"
 ! within grep -rlI --include='*.cfg' --include='*.json' "$PWD\|/tmp/tmp" /usr/lib/nunet-dms \
@@ -85,8 +85,10 @@ stop
 
 step "an upgrade keeps data, identity and changed settings"
 echo '// mine' >>$root/etc/nunet/dms_config.json
+within gpasswd --delete nunet docker >/dev/null
 within dpkg --install --force-confdef /tmp/nunet-dms.deb >/mnt/dpkg.log 2>&1 || { cat /mnt/dpkg.log >&2; exit 1; }
 grep -q '// mine' $root/etc/nunet/dms_config.json || fail "the settings were overwritten"
+! within id -nG nunet | tr ' ' '\n' | grep -x docker >/dev/null || fail "user nunet may talk to Docker again"
 start
 cmp /mnt/first /mnt/self || fail "the identity changed"
 as_nunet nunet info | grep -q nunet-test || fail "the machine is no longer onboarded"

@@ -83,7 +83,9 @@ if [ -z "$package" ]; then
     [ "$build" = yes ] || package=$(newest)
     if [ -z "$package" ]; then
         say "building the package"
-        (cd "$top" && $as_root ops/setup.sh deb)
+        # Root does what only root can: the rest of the checkout stays this user's.
+        [ -z "$as_root" ] || (cd "$top" && $as_root ops/setup.sh deb-packages)
+        (cd "$top" && ops/setup.sh deb)
         package=$top/$(cd "$top" && ops/build-deb.sh)
     fi
 fi
@@ -125,15 +127,20 @@ if [ "$questions" = yes ] && [ "$running" = yes ] && (: </dev/tty >/dev/tty) 2>/
         if ! yes_to "Do you have a payment address (Cardano or Ethereum)?"; then
             if yes_to "Make a new Cardano wallet?"; then
                 nunet wallet new --cardano --network mainnet </dev/tty
-            else
+            elif yes_to "Make a new Ethereum wallet?"; then
                 nunet wallet new --ethereum </dev/tty
             fi
         fi
         nunet capacity --full
-        nunet onboard --nunet-channel nunet-test </dev/tty || say "not onboarded; try again with: nunet onboard"
+        # Only root, and the group nunet, may.
+        $as_root nunet onboard --nunet-channel nunet-test </dev/tty ||
+            say "not onboarded; try again with: ${as_root:+sudo }nunet onboard"
     fi
 fi
 
+if [ -n "$as_root" ] && ! id -nG | tr ' ' '\n' | grep -qx nunet; then
+    say "to use the DMS without sudo: sudo adduser $(id -un) nunet, then log in anew; until then, sudo nunet ..."
+fi
 cat <<'TEXT'
 
 Next:

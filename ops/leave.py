@@ -1,7 +1,8 @@
 """Stops the jobs that the packaged service left running: once the package is gone, nobody would enforce their limits.
 
-    python -m ops.leave DATA_FOLDER     the package has it as /usr/lib/nunet-dms/leave.py; its prerm calls it, as root
+    python -m ops.leave CONFIG_FILE     the package has it as /usr/lib/nunet-dms/leave.py; its prerm calls it, as root
 
+The file says where the data are. One that can't be used leaves the package's own folder.
 Containers are stopped, not removed, so that a DMS that is installed again finds their output. Prints the id of each,
 which the package keeps: purging removes them. The engine is that of DOCKER_HOST, else the system's. Exits with 1 and a
 sentence when Docker could not be asked.
@@ -19,13 +20,14 @@ from pathlib import Path
 from docker import APIClient
 from docker.errors import APIError, DockerException, NotFound
 
-from dms.adapters.executors.gateways import LABEL_GATEWAY_NODE
 from dms.adapters.executors.process import ProcessExecutor
-from dms.adapters.executors.profile import LABEL_MANAGED, LABEL_NODE
-from dms.errors import DmsError
+from dms.adapters.executors.profile import LABEL_GATEWAY_NODE, LABEL_MANAGED, LABEL_NODE
+from dms.config import General, Settings, load
+from dms.errors import ConfigError, DmsError
 from dms.keys import named_peer
 
 GRACE_SECONDS = 10
+STATE = Path("/var/lib/nunet")  # the service's home too
 
 
 def containers(peer_id: str) -> list[str]:
@@ -69,12 +71,21 @@ async def processes(peer_id: str, folder: Path) -> None:
         await executor.stop(job_id, GRACE_SECONDS)
 
 
-def main(data: Path, docker_sockets: tuple[Path, ...] = (Path("/run/docker.sock"),)) -> int:
+def settings_of(config: Path) -> Settings:
+    """As the service reads them."""
     try:
-        peer_id = named_peer(data)
+        return load({}, {}, config, home=STATE, root=False).settings
+    except ConfigError as error:
+        print(f"nunet-dms: {error}; its jobs are looked for in {STATE}", file=sys.stderr)
+        return Settings(general=General(work_dir=STATE, data_dir=STATE))
+
+
+def main(settings: Settings, docker_sockets: tuple[Path, ...] = (Path("/run/docker.sock"),)) -> int:
+    try:
+        peer_id = named_peer(settings)
         if not peer_id:
             return 0  # it never ran
-        asyncio.run(processes(peer_id, data / "processes"))
+        asyncio.run(processes(peer_id, settings.general.data_dir / "processes"))
         if any(socket.exists() for socket in docker_sockets):
             print("\n".join(containers(peer_id)))
     except (DmsError, DockerException, OSError) as error:
@@ -85,4 +96,4 @@ def main(data: Path, docker_sockets: tuple[Path, ...] = (Path("/run/docker.sock"
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(settings_of(Path(sys.argv[1]))))

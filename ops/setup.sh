@@ -10,6 +10,7 @@
 #   ops/setup.sh check        also what the tests need that do without Docker; lists what is missing and exits 1
 #   ops/setup.sh test         also all that the other tests need
 #   ops/setup.sh deb          also what the Debian package is built and checked with
+#   ops/setup.sh deb-packages the Debian packages of that alone, as root: nothing in the checkout becomes root's
 #   ops/setup.sh stop-docker  ends the Docker daemon that this script started
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,7 +19,9 @@ cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 readonly VENV=.venv
-readonly LOGS=$VENV/log
+LOGS=$VENV/log
+[ "${1:-}" != deb-packages ] || LOGS=$(mktemp -d)
+readonly LOGS
 readonly DASHBOARD=dms/adapters/http/dashboard_files
 readonly DOCKER_PID=/run/nunet-dms-dockerd.pid
 readonly DOCKER_LOG=/var/log/nunet-dms-dockerd.log
@@ -159,8 +162,8 @@ make_venv() {  # $1: run, what the program itself needs; or all, also what only 
     if has_packages all || has_packages "$1"; then
         return
     fi
+    has_usable_venv || quietly_venv "$py"
     wanted=$(state_of "$1")
-    [ -x $VENV/bin/python ] || quietly_venv "$py"
     say "installing $(grep -c == $lock) Python packages"
     # uv takes a few seconds where pip takes a minute; it may not reach an index that pip is set up for.
     if ! { attempt pip-uv pip_install --require-hashes -r ops/uv.lock && attempt uv-lock uv_all $lock; }; then
@@ -176,11 +179,19 @@ make_venv() {  # $1: run, what the program itself needs; or all, also what only 
 has_packages() { [ -x $VENV/bin/nunet ] && [ "$(cat "$VENV/stamp-$1" 2>/dev/null)" = "$(state_of "$1")" ]; }
 
 state_of() {
-    case "$1" in
-        run) cat requirements-run.lock pyproject.toml ;;
-        all) cat requirements.lock pyproject.toml ;;
-    esac | sha256sum
+    {
+        python_version  # its packages are of no other
+        case "$1" in
+            run) cat requirements-run.lock pyproject.toml ;;
+            all) cat requirements.lock pyproject.toml ;;
+        esac
+    } | sha256sum
 }
+
+python_version() { $VENV/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true; }
+
+# Not where making it was interrupted, nor where the distribution's Python has become another since: both have no pip.
+has_usable_venv() { [ -x $VENV/bin/python ] && $VENV/bin/python -m pip --version >/dev/null 2>&1; }
 
 pip_install() { $VENV/bin/python -m pip install --no-input --disable-pip-version-check "$@"; }
 
@@ -199,7 +210,7 @@ uv_install() {  # what is given to `uv pip install`. Without the Debian packages
 
 quietly_venv() {
     say "making $VENV with $("$1" --version)"
-    "$1" -m venv $VENV
+    "$1" -m venv --clear $VENV
 }
 
 install_deep() {  # what makes inputs and mutants: large, and wanted by few
@@ -276,10 +287,17 @@ require_dashboard() {
 
 # Docker -----------------------------------------------------------------------------------------------------------
 
+runs_our_docker() {  # a file that a reboot left may name another process
+    [ -f "$DOCKER_PID" ] || return 1
+    [ "$(cat "/proc/$(cat $DOCKER_PID)/comm" 2>/dev/null)" = dockerd ] && return
+    rm -f "$DOCKER_PID"
+    return 1
+}
+
 start_docker() {  # true when a daemon answers in the end
     docker_answers && return
     have dockerd && is_root || return 1
-    if [ -f "$DOCKER_PID" ] && kill -0 "$(cat $DOCKER_PID)" 2>/dev/null; then
+    if runs_our_docker; then
         say "waiting for the Docker daemon"
     else
         say "starting the Docker daemon (log: $DOCKER_LOG; end it with: make stop-docker)"
@@ -293,7 +311,7 @@ start_docker() {  # true when a daemon answers in the end
 }
 
 stop_docker() {
-    if [ -f "$DOCKER_PID" ] && kill "$(cat $DOCKER_PID)" 2>/dev/null; then
+    if runs_our_docker && kill "$(cat $DOCKER_PID)" 2>/dev/null; then
         say "stopping the Docker daemon"
     else
         say "no Docker daemon was started from here"
@@ -378,11 +396,15 @@ case "${1:-}" in
         make_venv all
         require_dashboard
         ;;
+    deb-packages)
+        install_packages venv
+        install_packages deb
+        ;;
     stop-docker)
         stop_docker
         ;;
     *)
-        complain "usage: ops/setup.sh demo|demo-ml|dashboard|venv|deep|check|test|deb|stop-docker"
+        complain "usage: ops/setup.sh demo|demo-ml|dashboard|venv|deep|check|test|deb|deb-packages|stop-docker"
         exit 2
         ;;
 esac

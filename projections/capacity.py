@@ -3,7 +3,7 @@ has free. The network's sum is taken over the rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -23,6 +23,10 @@ from dms.domain.resources import Gpu, Resources
 from projections.base import Projection
 
 OWN = "self"  # the row of this device: a deployment's event does not name the node it runs on
+STANDING, ONLINE, OFFLINE = "standing", "online", "offline"
+_SUMMED, _UNITS = ("total", "onboarded", "reserved"), Resources.__struct_fields__
+AMOUNTS = tuple(f"{of}_{unit}" for of in _SUMMED for unit in _UNITS)
+LARGEST_SUMMED = 2**40  # of one provider: the sums of all must be numbers that SQLite can hold
 
 
 class CapacityRow(Struct, frozen=True, kw_only=True, gc=False):
@@ -97,13 +101,14 @@ _BARE: frozenset[type[Event]] = _GONE | _FREED | {Device.Offboarded, Device.Unhi
 
 class Capacity(Projection[CapacityRow]):
     name: ClassVar[str] = "capacity"
-    version = 6
+    version = 7
     event_types: ClassVar[frozenset[type[Event]]] = (
         Provider.event_types() | Device.event_types() | Deployment.event_types() | Hold.event_types() | {Unknown}
     )
     places_only = event_types - _READ
     row_type = CapacityRow
-    columns: ClassVar[Mapping[str, str]] = {"channel": "TEXT"}
+    columns: ClassVar[Mapping[str, str]] = {"channel": "TEXT", STANDING: "TEXT", **dict.fromkeys(AMOUNTS, "INTEGER")}
+    indexed: ClassVar[Sequence[str]] = ("channel", ", ".join((STANDING, *AMOUNTS)))  # sums without a look at rows
 
     def key(self, recorded: AnyFact) -> str | None:
         if recorded.event_type not in self.event_types:
@@ -113,7 +118,8 @@ class Capacity(Projection[CapacityRow]):
         return recorded.key if recorded.kind == Provider.KIND else None
 
     def column_values(self, row: CapacityRow) -> tuple[Any, ...]:
-        return (row.channel,)
+        amounts = (getattr(getattr(row, of), unit) for of in _SUMMED for unit in _UNITS)
+        return row.channel, _standing(row), *(min(amount, LARGEST_SUMMED) for amount in amounts)
 
     def apply(self, row: CapacityRow | None, recorded: AnyFact) -> CapacityRow | None:
         event_type = recorded.event_type
@@ -122,21 +128,32 @@ class Capacity(Projection[CapacityRow]):
         return None if row is None else replace(row, position=recorded.position)
 
 
-def network_sum(rows: Iterable[CapacityRow]) -> NetworkCapacity:
-    """Of all providers that are online; `providers` counts the others too, but not a device that never onboarded."""
-    known = [row for row in rows if row.channel]
-    online = [row for row in known if row.online]
+def _standing(row: CapacityRow) -> str:
+    """This device's own is not told: whether it is online may be known better than its row has it."""
+    if row.own or not row.channel:
+        return OWN if row.own else ""
+    return ONLINE if row.online else OFFLINE
 
-    def added(amounts: Iterable[Resources]) -> Resources:
-        return sum(amounts, start=Resources())
 
+def network_sum(own: CapacityRow | None, totals: Mapping[tuple[Any, ...], tuple[int, ...]]) -> NetworkCapacity:
+    """Of all providers that are online; `providers` counts the others too, but not a device that never onboarded.
+    totals: of the others, by their standing: how many, and the sums of AMOUNTS."""
+    online, *amounts = totals.get((ONLINE,), (0,) * (1 + len(AMOUNTS)))
+    providers = online + totals.get((OFFLINE,), (0,))[0]
+    summed = dict(zip(AMOUNTS, amounts, strict=True))
+    total, onboarded, reserved = (Resources(**{unit: summed[f"{of}_{unit}"] for unit in _UNITS}) for of in _SUMMED)
+    if own is not None and own.channel:
+        providers += 1
+        if own.online:
+            online += 1
+            total, onboarded, reserved = total + own.total, onboarded + own.onboarded, reserved + own.reserved
     return NetworkCapacity(
-        providers=len(known),
-        online=len(online),
-        total=added(row.total for row in online),
-        onboarded=added(row.onboarded for row in online),
-        reserved=added(row.reserved for row in online),
-        free=added(row.free for row in online),
+        providers=providers,
+        online=online,
+        total=total,
+        onboarded=onboarded,
+        reserved=reserved,
+        free=onboarded - reserved,
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from dms.domain.job import Job
 from dms.domain.reward import PLACES, amount, from_units, to_units
 from dms.errors import InvalidInput
 
@@ -23,10 +24,12 @@ COLUMNS: Mapping[str, str] = {
     "cost_rest": "INTEGER",
     "searched": "TEXT",
     "client": "TEXT",
+    "untold": "TEXT",
+    "gpus": "TEXT",
 }
 """ended_day: in UTC, as in 2026-01-31; empty while the job is not over. price: in an order of text. reward: of a job
 that was paid for and is over, one of REWARDS; else empty. cost_*: two numbers whose sums are exact; see `ntx`.
-searched: see `searchable`."""
+searched: see `searchable`. untold: UNTOLD or empty; see `is_untold`. gpus: as `cards_of` takes them."""
 INDEXED = (
     "status, role, reward, ended_day, ended_at, peer, cost_thousands, cost_rest",  # for sums without a look at rows
     "peer",
@@ -34,14 +37,21 @@ INDEXED = (
     "ended_at",
     "price",
     "client",
+    "untold",
 )
 TO_CLAIM, CLAIMED, PAID_OUT = REWARDS = ("to claim", "claimed", "paid out")
+UNTOLD = "untold"
 COST = ("cost_thousands", "cost_rest")
+NO_GPU = "none"
 
 _THOUSANDS = 1000 * 10**PLACES
 _DIGITS = 24  # of the largest price in whole smallest units
 _DAY_US = 86_400 * 1_000_000
 _LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp() * 1_000_000
+
+
+class Moment(Protocol):
+    event: str
 
 
 class Listed(Protocol):
@@ -54,6 +64,7 @@ class Listed(Protocol):
     price: str
     image: str
     requested_at: int
+    started_at: int
     ended_at: int
     reason: str
     paid: bool
@@ -61,6 +72,8 @@ class Listed(Protocol):
     claimed: bool
     settled: bool
     client: str
+    timeline: Sequence[Moment]
+    gpus: tuple[str, ...]
 
 
 def column_values(row: Any) -> tuple[Any, ...]:
@@ -81,7 +94,31 @@ def column_values(row: Any) -> tuple[Any, ...]:
         rest,
         searchable("\n".join((listed.job_id, listed.image, listed.peer, listed.reason))),
         listed.client,
+        UNTOLD if is_untold(listed) else "",
+        ",".join(listed.gpus),
     )
+
+
+_BEGINS = (Job.Submitted.TOPIC, Job.AttemptStarted.TOPIC)
+_FAILS = (Job.AttemptFailed.TOPIC, Job.Failed.TOPIC)
+_TOLD = (Job.ProviderTold.TOPIC, Job.TellingGivenUp.TOPIC)
+
+
+def is_untold(row: Listed) -> bool:
+    """Whether the provider of an attempt of a job that is over may not know that yet, as far as the timeline tells: one
+    that has ended it itself sealed its output just before, or never started it. The job knows for certain."""
+    if row.status not in ("failed", "completed") or row.role != "service provider":
+        return False
+    untold, begun, before = 0, False, ""
+    for topic in (moment.event for moment in row.timeline):
+        if topic in _BEGINS:
+            begun = True
+        elif topic in _FAILS and begun:
+            refused = before == Job.DeploymentResponded.TOPIC and not row.started_at
+            untold, begun = untold + (before != Job.LogSealed.TOPIC and not refused), False
+        untold -= topic in _TOLD
+        before = topic
+    return untold + (begun and row.status == "failed") > 0  # its end may have been too much for the timeline
 
 
 def searchable(text: str) -> str:
@@ -110,6 +147,17 @@ def reward_of(row: Listed) -> str:
     if not row.cost:
         return ""
     return PAID_OUT if row.settled else CLAIMED if row.claimed else TO_CLAIM
+
+
+def cards_of(gpus: str) -> list[str]:
+    """NO_GPU for none."""
+    return gpus.split(",") if gpus else [NO_GPU]
+
+
+def shared(thousands: int, rest: int, among: int) -> list[tuple[int, int]]:
+    """Sums of the COST columns in as many equal parts. What does not divide goes to the first."""
+    part, left = divmod(thousands * _THOUSANDS + rest, among)
+    return [divmod(part + (left if number == 0 else 0), _THOUSANDS) for number in range(among)]
 
 
 def ntx(thousands: int, rest: int) -> str:

@@ -57,7 +57,7 @@ class JobRow(Struct, frozen=True, kw_only=True, gc=False):
     that this attempt went on from. checkpoints: how many there were that the service provider has, or that this compute
     provider saved. paid: whether it was paid for. cost: what the compute provider gets of the price, NTX, decimal text;
     empty until a job that was paid for is over. claimed: the reward was asked for; settled: it was paid out. client:
-    whose job it is; empty: the operator's."""
+    whose job it is; empty: the operator's. gpus: ids of the cards that it has, on the compute provider."""
 
     job_id: str
     role: str
@@ -93,6 +93,7 @@ class JobRow(Struct, frozen=True, kw_only=True, gc=False):
     claimed: bool = False
     settled: bool = False
     client: str = ""
+    gpus: tuple[str, ...] = ()
     position: int = 0  # of the newest event counted in
     timeline: tuple[Step, ...] = ()
 
@@ -109,7 +110,7 @@ _NOTES = {
 
 class Jobs(Projection[JobRow]):
     name: ClassVar[str] = "jobs"
-    version = 4
+    version = 5
     event_types: ClassVar[frozenset[type[Event]]] = _EVENTS | {Unknown}
     row_type = JobRow
     columns: ClassVar[Mapping[str, str]] = {**COLUMNS, BEGUN: "INTEGER", POSITION: "INTEGER"}
@@ -219,6 +220,10 @@ def _funded(_event: Any, _time: int) -> dict[str, Any]:
     return {"paid": True, "reason": ""}
 
 
+def _accepted(event: Deployment.Accepted, _time: int) -> dict[str, Any]:
+    return {"status": "accepted", "paid": True, "reason": "", "gpus": event.gpu_uuids}
+
+
 def _exited(event: Deployment.ContainerExited, time: int) -> dict[str, Any]:
     if event.exit_code == 0 and not event.oom_killed:
         return _ends("completed")(event, time)
@@ -238,7 +243,7 @@ _EFFECTS: dict[type[Event], Effect] = {
     Job.RewardSettled: lambda _event, _time: {"settled": True},
     Deployment.FundingPending: lambda event, _time: {"reason": event.reason},
     Deployment.FundingAccepted: lambda _event, _time: {"paid": True},
-    Deployment.Accepted: lambda _event, _time: {"status": "accepted", "paid": True, "reason": ""},
+    Deployment.Accepted: _accepted,
     Deployment.ContainerCreated: _becomes("created"),
     Deployment.ContainerStarted: lambda _event, time: {"status": "running", "started_at": time},
     Deployment.StopRequested: _becomes("stopping"),

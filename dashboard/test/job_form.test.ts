@@ -33,6 +33,12 @@ describe("a draft against the schema of job files", () => {
     [{ env: [{ name: "n".repeat(129), value: "" }] }, `/params/env/${"n".repeat(129)} has 129 characters, at most 128 are taken`],
   ])("names the field of %j", (change, problem) => expect(wrong(change)).toEqual([problem]));
 
+  it("says that there are no arguments where no command is typed, so that the image's own runs", () => {
+    expect(toRequest({ ...good, command: " " }).params["arguments"]).toEqual([]);
+    expect(toRequest({ ...fromRequest(toRequest({ ...good, command: "" })) }).params["arguments"]).toEqual([]);
+    expect(toRequest({ ...good, how: "model" }).params).not.toHaveProperty("arguments");
+  });
+
   it("refuses keys that the API would pass over", () => {
     expect(findings(schema, { ...toRequest(good), blokchain: "" })).toEqual([{ pointer: "/blokchain", detail: "is not known here" }]);
   });
@@ -44,6 +50,10 @@ describe("a draft's own rules", () => {
   it("tells a name that is there twice, or both plain and secret, and a secret without its value", () => {
     const draft = { ...good, env: [{ name: "A", value: "1" }, { name: "A", value: "2" }, { name: "B", value: "" }], secrets: [{ name: "B", value: "x" }, { name: "C", value: "" }] };
     expect(ofDraft(draft).map(({ pointer }) => pointer)).toEqual(["/params/env/A", "/params/secret_env/B", "/params/secret_env/C"]);
+  });
+  it("tells names apart without the blanks around them, as they are asked for", () => {
+    const draft = { ...good, env: [{ name: "A", value: "1" }, { name: "A ", value: "2" }], secrets: [{ name: " A", value: "x" }, { name: " B ", value: "" }] };
+    expect(ofDraft(draft).map(({ pointer }) => pointer)).toEqual(["/params/env/A", "/params/secret_env/A", "/params/secret_env/B"]);
   });
   it("tells a quote that is not closed", () => expect(ofDraft({ ...good, command: "sh -c 'echo" })).toEqual([{ pointer: "/params/arguments", detail: "a single quote is not closed" }]));
 });

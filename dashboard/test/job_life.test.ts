@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { ifStopped, moneyText, nextShare, percentAfter, type Billed } from "../src/domain/job_money";
 import { now, type Present } from "../src/domain/job_now";
 import { patched, type PatchedRow } from "../src/domain/job_patch";
-import { timelineOf, type Happening } from "../src/domain/job_steps";
+import { ticks, timelineOf, type Happening } from "../src/domain/job_steps";
 import { SparseRows } from "../src/domain/sparse_rows";
 import type { LogEvent } from "../src/live/protocol";
 
@@ -51,6 +51,11 @@ describe("a job's steps", () => {
 
   it("show what no page knows yet as it is", () => expect(shown(story([0, "job.frozen"]))).toEqual(["job.frozen done 0-0"]));
 
+  it("go on by the clock while one of them does, also after the end", () => {
+    const over = [...paid, [20, "job.results_offered", { size_bytes: 10 }], [21, "job.completed"]] as typeof paid;
+    const stories = [paid, over, [...over, [30, "job.results_received", { size_bytes: 10 }]] as typeof paid];
+    expect(stories.map((one) => ticks(timelineOf(story(...one))))).toEqual([true, true, false]);
+  });
   it("tell that a stop was asked for", () => expect(timelineOf(story(...paid, [20, "job.termination_requested", { reason: "r" }])).stopping).toBe(true));
 });
 

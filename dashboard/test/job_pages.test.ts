@@ -1,6 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { outcomeOf, reportPayment, type Told } from "../src/pages/sp/pay";
 
+vi.hoisted(() => {
+  globalThis.location = { pathname: "/dashboard/sp", search: "", hash: "" } as Location; // looked at when a page is loaded
+  globalThis.addEventListener = () => undefined;
+});
+
 describe("a payment's report", () => {
   class FakeSocket {
     sent: string[] = [];
@@ -51,6 +56,30 @@ describe("a payment's report", () => {
     socket.onclose?.();
     expect(told.at(-1)).toMatchObject({ good: false, final: true });
     expect(told.at(-1)?.text).toContain("report the same hash again: it is counted once");
+  });
+
+  it.each([
+    ["away", () => Promise.reject(new TypeError("no network")), "can't be reached"],
+    ["full", () => Promise.resolve(new Response('{"role": "spd"}')), "took no connection for the report just now"],
+    ["strict", () => Promise.resolve(new Response('{"role": "read"}')), "To ask for jobs takes a token of the role admin or spd; yours is read."],
+    ["busy", () => Promise.resolve(new Response('{"detail": "more than 1200 requests a minute"}', { status: 429 })), "more than 1200 requests"],
+  ])("says why it could not be sent to a DMS that is %s", async (_how, answers, words) => {
+    vi.stubGlobal("fetch", answers);
+    report();
+    socket.onclose?.();
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(told).toMatchObject([{ good: false, final: true }]);
+    expect(told[0]?.text).toContain(words);
+  });
+
+  it("asks for a token where the DMS does not know the browser any more", async () => {
+    const replace = vi.fn();
+    vi.stubGlobal("location", { protocol: "https:", host: "dms.example", pathname: "/dashboard/sp", search: "", hash: "", replace });
+    vi.stubGlobal("fetch", () => Promise.resolve(new Response('{"role": null}')));
+    report();
+    socket.onclose?.();
+    await vi.advanceTimersByTimeAsync(100);
+    expect(replace).toHaveBeenCalledWith("/login?next=%2Fdashboard%2Fsp");
   });
 
   it("says nothing more once the page has left", () => {

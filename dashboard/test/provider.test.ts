@@ -2,10 +2,10 @@ import { describe, expect, test } from "vitest";
 import { endWords, leftWords, secondsLeft, timeline } from "../src/pages/cp/deployments";
 import { wrongAmount, wrongOffer, wrongPrice, type Offer } from "../src/pages/cp/offer_rules";
 import { effect, entriesOf, policyOf, textsOf, wrongList } from "../src/pages/cp/policy";
-import { earnedByGpu, withCards } from "../src/pages/cp/earned_gpus";
-import { daily, midnight, NOTHING_EARNED, sinceDays } from "../src/pages/cp/earnings_days";
+import { daily, earningsBy, midnight, NOTHING_EARNED, sinceDays } from "../src/pages/cp/earnings_days";
 import { takingJobs } from "../src/pages/cp/reasons";
-import { amountText, expected, rewardWords, sum, toClaim, units } from "../src/pages/cp/rewards";
+import { ApiError } from "../src/api/client";
+import { amountText, claimEach, expected, rewardWords, sum, toClaim, units } from "../src/pages/cp/rewards";
 import type { Deployment, Hardware, Provider, Sample, Transaction } from "../src/api/answers";
 import { linesOf, NO_USAGE, usageOf, withSample } from "../src/pages/cp/usage";
 import { median, peerRows } from "../src/pages/peer_rows";
@@ -118,6 +118,21 @@ describe("rewards", () => {
     expect(["", "-1", "x"].map(units)).toEqual([null, null, null]);
   });
 
+  test("are claimed though others can't be, which are named", async () => {
+    const paid = (job_id: string, tx_hash = job_id) => ({ job_id, tx_hash }) as Transaction;
+    const claimed: string[] = [];
+    const claim = async ({ tx_hash }: Transaction) => {
+      if (tx_hash === "unknown") throw new ApiError({ status: 404, title: "", detail: "no such transaction" });
+      if (tx_hash === "away") throw new ApiError({ status: 0, title: "", detail: "no answer" });
+      claimed.push(tx_hash);
+    };
+    await claimEach([paid("a"), paid("b")], claim);
+    await expect(claimEach([paid("c"), paid("d", "erased"), paid("e", "unknown"), paid("f")], claim)).rejects.toThrow(/^2 of 4 not claimed. job d: .*erased.*; job e: no such transaction$/);
+    await expect(claimEach([paid("g"), paid("h", "away"), paid("i")], claim)).rejects.toThrow("no answer");
+    await expect(claimEach([], claim)).rejects.toThrow("Nothing was claimed");
+    expect(claimed).toEqual(["a", "b", "c", "f", "g"]);
+  });
+
   test("can be claimed of jobs that are over, earned something here, and were not claimed", () => {
     const paid: Transaction = { tx_hash: "a", transaction_type: "withdraw", paid_at: null, ended_at: null, job_id: "j", role: "compute provider", price: "1", minutes: 1, payee: "", payer: "", reward_type: "withdraw", to_provider: "1", to_requester: "0", claimed: false, settled_by: "", date_time: "", units: "" };
     expect(toClaim([paid, { ...paid, claimed: true }, { ...paid, transaction_type: "done" }, { ...paid, role: "service provider" }, { ...paid, to_provider: "0" }, { ...paid, reward_type: "" }])).toEqual([paid]);
@@ -139,15 +154,13 @@ describe("earnings", () => {
     expect(sinceDays(1, noon)).toBe("2026-01-31T00:00:00.000Z");
     expect(sinceDays(30, noon)).toBe("2026-01-02T00:00:00.000Z");
     expect(sinceDays(0, noon)).toBe("");
+    expect(sinceDays(30, null)).toBe("");
     expect(new Date(midnight(noon)).getHours()).toBe(0);
   });
 
-  test("are shared among the GPUs of a job, to the last place", () => {
-    const taken = (job: string, gpu_uuids: string[]) => ({ subject: `deployment-${job}`, data: { gpu_uuids } }) as unknown as Parameters<typeof withCards>[1];
-    const cards = [taken("a", ["GPU-1", "GPU-2", "GPU-3"]), taken("b", ["GPU-1"]), taken("c", [])].reduce(withCards, new Map());
-    expect(earnedByGpu([earned("a", "1"), earned("b", "2"), earned("c", "0.1")], cards)).toEqual([
-      { gpu: "GPU-1", jobs: 2, earned: "2.33333334" }, { gpu: "GPU-2", jobs: 1, earned: "0.33333333" }, { gpu: "GPU-3", jobs: 1, earned: "0.33333333" }, { gpu: "", jobs: 1, earned: "0.1" },
-    ]);
+  test("of GPUs are asked for as what they are, and other groups of this machine's jobs alone", () => {
+    expect(earningsBy("gpu")).toEqual({ path: "/earnings/gpus", query: {} });
+    expect(earningsBy("peer")).toEqual({ path: "/earnings", query: { by: "peer", role: "compute provider" } });
   });
 
   test("are told in words", () => {

@@ -5,6 +5,7 @@ import type { Link } from "../src/live/protocol";
 const act = () => undefined;
 let keys: typeof import("../src/app/keys");
 let fresh: typeof import("../src/app/freshness");
+let clock: typeof import("../src/app/clock_notice");
 let build: typeof import("../src/app/newer_build");
 
 beforeAll(async () => {
@@ -12,6 +13,7 @@ beforeAll(async () => {
   vi.stubGlobal("location", { pathname: "/dashboard/", search: "", hash: "" });
   vi.stubGlobal("addEventListener", () => undefined);
   vi.stubGlobal("document", { documentElement: { outerHTML: "" }, querySelector: () => null });
+  clock = await import("../src/app/clock_notice");
   [keys, fresh, build] = await Promise.all([import("../src/app/keys"), import("../src/app/freshness"), import("../src/app/newer_build")]);
 });
 
@@ -34,7 +36,7 @@ describe("freshness", () => {
   });
 
   it("changes with the clock, with news and with the line, not with each beat", () => {
-    const [line, now] = [signal<Link>({ state: "live", position: 1, lastHeard: 1000, reason: "" }), signal(1200)];
+    const [line, now] = [signal<Link>({ state: "live", position: 1, lastHeard: 1000, aheadMs: 0, reason: "" }), signal(1200)];
     const words = fresh.wordsOf(line, now);
     const shown: string[] = [];
     const end = effect(() => void shown.push(words.value));
@@ -49,6 +51,12 @@ describe("freshness", () => {
       "live · position 2 · 0.0 s ago",
       "reconnecting, last seen 0.0 s ago",
     ]);
+  });
+
+  it("says how far off this machine's clock is, where that matters", () => {
+    expect([0, 4_999, -4_999].map(clock.clockWords)).toEqual(["", "", ""]);
+    expect(clock.clockWords(125_000)).toContain("2 min 5 s behind the DMS's");
+    expect(clock.clockWords(-7_200_000)).toContain("2 h 0 min ahead of the DMS's");
   });
 
   it("of a line that never was says so", () => expect(fresh.freshness("connecting", 0, 0, 5)).toBe("connecting"));

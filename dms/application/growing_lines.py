@@ -20,7 +20,7 @@ LONGEST = 1_000  # characters
 class GrowingLine(Struct, frozen=True, array_like=True, gc=False):
     """text: empty once the line has ended."""
 
-    stream: Annotated[str, Meta(pattern="^(stdout|stderr)$")]
+    stream: Annotated[str, Meta(pattern=r"^(stdout|stderr)\Z")]
     text: Annotated[str, Meta(max_length=LONGEST)]
 
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import aclosing
 from typing import Any, ClassVar, Generic, TypeVar
 
 from dms.application.cause import caused_by
 from dms.application.loops import Loop, Loops, said
 from dms.application.ports.event_log import EventLog
+from dms.application.tasks import cancelled, either
 from dms.application.writes import Writes
 from dms.backoff import Backoff
 from dms.disk import is_of_the_disk
@@ -26,6 +27,7 @@ from dms.domain.event import Recorded, new_id
 from dms.errors import DmsError, Unavailable
 
 A = TypeVar("A", bound=Aggregate)
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,18 @@ class News:
             if not await self.changed(deadline - clock()):
                 return due()
         return False
+
+    async def during(self, work: Coroutine[Any, Any, T], due: Callable[[], bool], name: str) -> T | None:
+        """The work's result; None when it is not due any more, which ends the work. name: of its task."""
+        working = asyncio.create_task(work, name=name)
+        try:
+            while due():
+                if working.done():
+                    return working.result()
+                await either(working, self.changed())
+            return None
+        finally:
+            await cancelled(working)
 
 
 class Reactor(ABC, Generic[A]):
@@ -181,7 +195,11 @@ class Reaction(Generic[A]):
                 faults += 1
                 self._tell(logging.ERROR, key, f"failed {faults} times: {said(error)}", error)
                 if faults >= MOST_FAULTS and await self._given_up(key, error):
-                    return
+                    if not news.unread:
+                        return
+                    faults = 0  # an event came meanwhile, and may have changed what failed
+                    backoff.reset()
+                    continue
             else:
                 self._goes_on(key)
                 if not self._reactor.recorded and not news.unread:
@@ -231,11 +249,11 @@ class Reaction(Generic[A]):
 
     async def _given_up(self, key: str, error: Exception) -> bool:
         """Whether that worked; if not, all is tried again."""
-        aggregate = self._log.load(self._reactor.kind, key)
-        if aggregate is None:
-            return True
-        self._tell(logging.ERROR, key, "is given up")
         try:
+            aggregate = self._log.load(self._reactor.kind, key)
+            if aggregate is None:
+                return True
+            self._tell(logging.ERROR, key, "is given up")
             with caused_by(new_id()):
                 await self._reactor.give_up(aggregate, error)
         except Exception as failure:  # noqa: BLE001  the outermost loop of a task: nothing may end it silently

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -24,6 +26,8 @@ PATIENCE = httpx.Timeout(30.0, connect=5.0)
 STREAM_PATIENCE = httpx.Timeout(30.0, connect=5.0, read=None)
 CONTENT_PATIENCE = httpx.Timeout(120.0, connect=5.0)  # the daemon may have to open an archive first
 NDJSON = {"accept": "application/x-ndjson"}
+DMS_HEADER = "x-request-id"  # every answer of a DMS has it
+_OTHER_URL = "name the DMS with --url or DMS_URL, such as http://127.0.0.1:9999"
 _EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
@@ -41,25 +45,62 @@ def checked_url(text: str) -> str:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        (parts.hostname or "").encode("idna")  # as what resolves it will
+        httpx.URL(url)
+    except (ValueError, httpx.InvalidURL):
         usable = False
     if not usable:
         raise Failure(f"{text} is not the address of a DMS", Exit.USAGE, "it looks like http://127.0.0.1:9999")
     return url
 
 
-def unreachable(url: str, why: str) -> Failure:
+def unreachable(url: str, error: BaseException | str) -> Failure:
+    """error: of the try to connect, or what is said of it."""
     hint = (
         "start it with: nunet run    (installed as a service: systemctl status nunet-dms)\n"
         "if it runs elsewhere, name it with --url or DMS_URL"
     )
+    why = error
+    if isinstance(error, BaseException):
+        for cause in _causes(error):
+            if (known := _known_trouble(url, cause)) is not None:
+                return known
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return Failure(f"looks like DMS is not running... nothing answers at {url} ({why})", Exit.UNREACHABLE, hint)
+
+
+def _known_trouble(url: str, error: BaseException) -> Failure | None:
+    """Of those where it may well run."""
+    if isinstance(error, socket.gaierror):
+        text = f"the host {urlsplit(url).hostname} of {url} is not found ({error.strerror})"
+        return Failure(text, Exit.UNREACHABLE, _OTHER_URL)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        text = f"the certificate of {url} is not trusted: {error.verify_message}"
+        return Failure(
+            text, Exit.UNREACHABLE, "have the system trust whoever signed it, or name another DMS with --url"
+        )
+    if isinstance(error, ssl.SSLError):
+        text = f"what answers at {url} speaks no TLS, or another one ({error.reason or error})"
+        hint = f"a DMS without TLS is named so: --url http://{url.removeprefix('https://')}"
+        return Failure(text, Exit.UNREACHABLE, hint)
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def no_dms(url: str, what: str) -> Failure:
+    """Of an answer that no DMS gives. what: the answer, in short."""
+    return Failure(f"what answers at {url} is no DMS ({what})", Exit.UNREACHABLE, _OTHER_URL)
 
 
 class Api:
     def __init__(self, url: str, token: str = "", certificate: str = "") -> None:
-        """token: sent with each request; empty: none. certificate: a file of certificates to trust besides the
-        system's, such as the daemon's own; empty: none."""
+        """token: sent with each request; empty: none. certificate: the daemon's own, in a file, where that is known:
+        then it alone is trusted; empty: whatever the system trusts for that name."""
         self.url = url
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
         # A proxy for the web must not see what goes to a daemon on this machine. Certificates are read only where
@@ -200,11 +241,13 @@ class Api:
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise unreachable(self.url, str(error) or "timed out") from error
+            raise unreachable(self.url, error if str(error) else "timed out") from error
         except httpx.TimeoutException as error:
             raise Failure(f"{self.url} did not answer in time", Exit.TIMED_OUT) from error
         except (httpx.HTTPError, httpx.InvalidURL, *UNREADABLE_JSON) as error:
-            raise Failure(f"{self.url} broke the connection: {str(error) or type(error).__name__}") from error
+            text = f"{self.url} broke the connection: {str(error) or type(error).__name__}"
+            plain = isinstance(error, httpx.RemoteProtocolError) and self.url.startswith("http://")
+            raise Failure(text, hint="a DMS with TLS is named with https://" if plain else "") from error
 
 
 def _encoded(body: Any) -> bytes:
@@ -218,11 +261,28 @@ def _encoded(body: Any) -> bytes:
 
 
 def _trusting(certificate: str) -> ssl.SSLContext:
-    context = ssl.create_default_context()
     if certificate:
-        with suppress(OSError):  # of the daemon's user alone: then the system's have to do
-            context.load_verify_locations(certificate)
+        with suppress(OSError, UnicodeDecodeError):  # of the daemon's user alone: then the system's have to do
+            return _pinned(_first_certificate(Path(certificate).read_text()))
+    return ssl.create_default_context()
+
+
+def _pinned(certificate: str) -> ssl.SSLContext:
+    """For the one who has its key, whatever names it has: that of this machine among others is seldom one of them."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # it need not be signed by itself
+    context.load_verify_locations(cadata=certificate)
     return context
+
+
+def _first_certificate(pem: str) -> str:
+    """Of a chain: the server's own. Raises ssl.SSLError, an OSError, where there is none."""
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    head, ended, _ = pem.partition(end)
+    if not ended or begin not in head:
+        raise ssl.SSLError("there is no certificate")
+    return begin + head.rpartition(begin)[2] + end + "\n"
 
 
 def _lines(answer: httpx.Response) -> Iterator[bytes]:
@@ -248,15 +308,23 @@ def _given(query: Mapping[str, object]) -> dict[str, str]:
 
 
 def _check(answer: httpx.Response) -> None:
-    if not answer.is_error:
+    """Raises Failure unless it is an answer of a DMS, and no error."""
+    if answer.is_success:
+        if DMS_HEADER not in answer.headers:
+            raise _foreign(answer)
         return
-    body = _decoded(answer)
-    text = ""
-    if isinstance(body, dict):
-        text = str(body.get("error") or body.get("detail") or body.get("title") or body.get("message") or "")
-        text = _with_place(text, body.get("errors"))
-    code = exit_code_of(answer.status_code)
-    raise Failure(text or f"{answer.request.url.path} answered {answer.status_code} {answer.reason_phrase}", code)
+    body = _decoded(answer) if answer.is_error else None
+    if not isinstance(body, dict) or not body.get("error"):
+        raise _foreign(answer)
+    text = _with_place(str(body["error"]), body.get("errors"))
+    raise Failure(text, exit_code_of(answer.status_code))
+
+
+def _foreign(answer: httpx.Response) -> Failure:
+    where = f" to {answer.headers['location'][:200]}" if answer.has_redirect_location else ""
+    url = answer.request.url
+    what = f"{answer.status_code} {answer.reason_phrase}".rstrip() + where
+    return no_dms(f"{url.scheme}://{url.netloc.decode()}", what)
 
 
 def _with_place(text: str, problems: Any) -> str:
@@ -272,5 +340,5 @@ def _decoded(answer: httpx.Response) -> Any:
         return None
     try:
         return answer.json()
-    except UNREADABLE_JSON:
-        return {"message": answer.text}
+    except UNREADABLE_JSON as error:
+        raise _foreign(answer) from error

@@ -17,7 +17,7 @@ import click
 
 from dms.cli import streams
 from dms.cli.failure import Failure, complain, say
-from dms.errors import DmsError, Exit, told
+from dms.errors import ConfigError, DmsError, Exit, told
 
 if TYPE_CHECKING:
     from dms.cli.client import Api
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_WHAT_IT_IS = "it is one line such as dms_0199..._Gb3..., as `nunet token create` printed it"
 FORMATS = ("table", "json", "jsonl", "yaml")
 
 
@@ -83,7 +84,14 @@ class State:
         """Of --token-file, else DMS_TOKEN; empty for none: then it counts which user this is. Raises Failure."""
         if self.token_file is None:
             return _plain(os.environ.get("DMS_TOKEN", ""), "DMS_TOKEN")
-        return _plain(self.token_file.read_text(encoding="ascii", errors="replace"), str(self.token_file))
+        try:
+            text = self.token_file.read_text(encoding="ascii", errors="replace")
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            raise Failure(f"the token file {self.token_file} can't be read: {why}", Exit.USAGE) from error
+        if not (token := _plain(text, str(self.token_file))):
+            raise Failure(f"the token file {self.token_file} holds no token", Exit.USAGE, _WHAT_IT_IS)
+        return token
 
     @property
     def output(self) -> Output:
@@ -96,8 +104,7 @@ def _plain(text: str, where: str) -> str:
     """Without blanks at its ends. Raises Failure, which does not show it."""
     token = text.strip()
     if not all("!" <= character <= "~" for character in token):
-        hint = "it is one line such as dms_0199..._Gb3..., as `nunet token create` printed it"
-        raise Failure(f"what {where} holds is no token", Exit.USAGE, hint)
+        raise Failure(f"what {where} holds is no token", Exit.USAGE, _WHAT_IT_IS)
     return token
 
 
@@ -266,7 +273,7 @@ class Root(Group):
             say("interrupted")
             code = Exit.INTERRUPTED
         except DmsError as error:
-            complain(str(error))
+            complain(str(error), quotes=isinstance(error, ConfigError))
             code = told(error).exit_code
         except OSError as error:
             if isinstance(error, BrokenPipeError) and streams.has_no_reader():

@@ -144,7 +144,9 @@ def _add_resource_config(cli: Group) -> None:
     ) -> None:
         """Change what this machine offers. Memory and CPU are both required."""
         if memory is None or cpu is None:
-            raise Failure("all flag values must be specified", Exit.USAGE, "nunet resource-config -m MB -c MHZ -x NTX")
+            raise Failure(
+                "all flag values must be specified", Exit.USAGE, "nunet resource-config -m MB -c MHZ [-x NTX]"
+            )
         given = _of_machine(state.api(), {"memory": memory, "cpu": cpu})
         body: dict[str, Any] = {key: _amount(key, given[key]) for key in given}
         if ntx_price is not None:
@@ -276,7 +278,9 @@ def onboarding(given: Mapping[str, Any]) -> dict[str, Any]:
             raise Failure(f"{option} must be provided and non-empty", Exit.USAGE, ONBOARD_EXAMPLE)
     price = given["ntx_price"]
     if price is not None and not 0 <= price < float("inf"):
-        raise Failure("'ntx-price' must be a positive value", Exit.USAGE)
+        from dms.domain.bounds import MAX_NTX_PRICE
+
+        raise Failure("'ntx-price' must be a positive value", Exit.USAGE, f"0 to {MAX_NTX_PRICE:f} NTX a minute")
     body: dict[str, Any] = {
         "memory": _amount("memory", given["memory"]),
         "cpu": _amount("cpu", given["cpu"]),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,11 @@ from dms.cli.text import moment, printable
 from dms.disk import whole_file
 from dms.errors import Exit
 
+if TYPE_CHECKING:
+    from dms.cli.client import Api
+
+PAGE = 100_000  # events: the most that one answer has
+FURTHER = 10  # times as far back, where too few of the newest events are the caller's
 PREFIX = "io.nunet.dms."
 SEALED = "sealed"
 AT_HELP = "Show the state at this position of the log, or at a time such as 2026-01-31T12:00:00Z."
@@ -70,9 +76,9 @@ def _add_tail(group: Group) -> None:
         if wanted["job_id"]:
             wanted["job_id"] = job_id_of(state, wanted["job_id"])
         if after is None:
-            after = None if _is_filtered(wanted) else _before_newest(state, limit or 20)
+            after = None if _is_filtered(wanted) else _before_newest(api, limit or 20)
         shown = 0
-        asked: dict[str, Any] = {"after": after, "limit": None if follow else 100_000, "follow": follow, **wanted}
+        asked: dict[str, Any] = {"after": after, "limit": None if follow else PAGE, "follow": follow, **wanted}
         asked["personal"] = personal
         for event in api.lines("/events", **asked):
             _show(state, event)
@@ -95,10 +101,33 @@ def _tail_nats(
         click.echo("no events", err=True)
 
 
-def _before_newest(state: State, count: int) -> int:
-    """The position behind which so many of the newest events are, or fewer where the rest is archived."""
-    api = state.api()
-    return max(int(api.get("/readyz")["head"]) - count, int(api.get("/archive", limit=1)["first_position"]) - 1)
+def _before_newest(api: Api, count: int) -> int | None:
+    """The position behind which so many of the newest events are that the caller sees; None where there are no more of
+    them, or the rest is archived. For a caller who sees few of many it looks ever further back."""
+    head, back = int(api.get("/readyz")["head"]), count
+    while back < head:
+        try:
+            newest = _newest(api, head - back, count)
+        except Failure as failure:
+            if failure.code is not Exit.NOT_FOUND:
+                raise
+            break  # it is archived
+        if len(newest) == count:
+            return newest[0] - 1
+        back *= FURTHER
+    newest = _newest(api, None, count)
+    return newest[0] - 1 if len(newest) == count else None
+
+
+def _newest(api: Api, after: int | None, count: int) -> Sequence[int]:
+    """The positions of the newest events behind that one, at most so many. Raises Failure."""
+    newest: deque[int] = deque(maxlen=count)
+    while True:
+        page = [int(event["position"]) for event in api.lines("/events", after=after, limit=PAGE)]
+        newest.extend(page)
+        if len(page) < PAGE:
+            return newest
+        after = page[-1]
 
 
 def _is_filtered(wanted: Mapping[str, str | None]) -> bool:
@@ -113,7 +142,7 @@ def _show(state: State, event: Mapping[str, Any]) -> None:
     told = {key: value for key, value in event["data"].items() if key != SEALED}  # ciphertext says nothing to people
     said = ", ".join(f"{key} {value}" for key, value in told.items() if isinstance(value, str | int | float))
     click.echo(
-        f"{event['position']:>8}  {moment(event['time'])}  {topic:<32}  "
+        f"{event['position']:>8}  {moment(event['time'])}  {printable(topic):<32}  "
         f"{printable(str(event['subject']))}  {printable(said)[:100]}".rstrip()
     )
 
@@ -156,7 +185,8 @@ def _add_exports(group: Group) -> None:
         """Create an event log from an export: same positions, same hashes. The export must be of a whole log and
         verify.
 
-        Check it with nunet audit verify --database FILE, or run a DMS on it.
+        It is for reading: nunet audit verify --database FILE, nunet replay --database FILE. An export has no keys, so a
+        DMS on it shows what it holds and takes no jobs.
         """
         from dms.offline import import_export
 

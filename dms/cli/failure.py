@@ -26,9 +26,13 @@ class Failure(click.ClickException):
         complain(self.message, self.hint)
 
 
-def complain(message: str, hint: str = "") -> None:
-    """`error: ...` and, when there is one, `hint: ...`, on standard error."""
-    say("error: " + " ".join(message.split()))
+def complain(message: str, hint: str = "", *, quotes: bool = False) -> None:
+    """`error: ...` and, when there is one, `hint: ...`, on standard error. quotes: below the message's first line stand
+    lines of a file, with a caret under the mistake: these stay as they are."""
+    first, *quoted = message.splitlines() if quotes else (message,)
+    say("error: " + " ".join(first.split()))
+    for line in quoted:
+        say(line)
     for line in hint.split("\n") if hint else ():
         say("hint: " + line)
 

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 
 from dms.backoff import Backoff
-from dms.cli.client import UNREADABLE_JSON, Api, unreachable
+from dms.cli.client import UNREADABLE_JSON, Api, no_dms, unreachable
 from dms.cli.failure import Failure, say
 from dms.errors import Exit
 
@@ -80,15 +80,15 @@ class Follower:
                         if frame["action"] in LAST_ACTIONS:
                             return
             except ConnectionClosed as error:
-                why = _why(error)
+                why = why_closed(error)
             except InvalidStatus as error:
                 why = f"answered {error.response.status_code}"
                 if not connected_before or error.response.status_code != 503:  # it says so while it starts again
-                    raise refused(error) from error
+                    raise refused(error, self._api.url) from error
             except (OSError, InvalidHandshake) as error:
                 why = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 if not connected_before:
-                    raise unreachable(self._api.url, why) from error
+                    raise unconnected(self._api.url, error) from error
             if time.monotonic() - began > STABLE_SECONDS:
                 broken_since = 0.0
                 backoff.reset()
@@ -155,17 +155,22 @@ def timed_out(job_id: str) -> Failure:
     )
 
 
-def _why(error: ConnectionClosed) -> str:
+def why_closed(error: ConnectionClosed) -> str:
     closed = error.rcvd
     return f"{closed.code} {closed.reason}".strip() if closed else "cut"
 
 
-def refused(error: InvalidStatus) -> Failure:
-    """What the daemon said instead of opening a websocket."""
+def unconnected(url: str, error: OSError | InvalidHandshake) -> Failure:
+    """Why there is no websocket, where nothing was said in HTTP."""
+    return no_dms(url, str(error)) if isinstance(error, InvalidHandshake) else unreachable(url, error)
+
+
+def refused(error: InvalidStatus, url: str) -> Failure:
+    """What the daemon at that address said instead of opening a websocket."""
     status = error.response.status_code
     try:
         text = str(json.loads(error.response.body or b"")["error"])
     except (*UNREADABLE_JSON, LookupError, TypeError):
-        text = f"the daemon answered {status} to the websocket"
+        return no_dms(url, f"{status} {error.response.reason_phrase}".rstrip())
     codes = {401: Exit.DENIED, 403: Exit.DENIED, 404: Exit.NOT_FOUND, 410: Exit.NOT_FOUND}
     return Failure(text, codes.get(status, Exit.FAILURE))

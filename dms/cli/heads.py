@@ -45,7 +45,7 @@ def add_heads(group: Group) -> None:
 def _rows(kept: Heads) -> Iterable[dict[str, Any]]:
     for found in sorted(kept.own, key=lambda c: (c.witness, -c.head.position)):
         yield _row("own head", found)
-    for found in sorted(kept.seen, key=lambda c: c.head.peer_id):
+    for found in sorted(kept.seen, key=lambda c: (c.head.peer_id, -c.head.position)):
         yield _row("peer's head", found)
     for pair in kept.contradictions:
         later = pair.later

@@ -127,6 +127,14 @@ def described(request: dict[str, Any], given: Mapping[str, Any], arguments: tupl
     return request
 
 
+def with_own_command(request: dict[str, Any]) -> dict[str, Any]:
+    """Where nothing is said of what the container is given: no arguments, rather than the original's two, which would
+    be empty and stand in place of the image's own command."""
+    if all(get(request, f"params.{name}") in (None, "", []) for name in ("arguments", "model_url", "packages")):
+        put(request, "params.arguments", [])
+    return request
+
+
 def put_variable(request: dict[str, Any], path: str, name: str, value: str) -> None:
     """Names of variables are told apart by case, and may have dots."""
     known = get(request, path)

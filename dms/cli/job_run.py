@@ -11,7 +11,7 @@ from dms.cli.checkpoints import with_resume
 from dms.cli.core import Command, Group, State, command, pass_state
 from dms.cli.failure import Failure, say
 from dms.cli.job_files import get, read_request, set_all
-from dms.cli.job_options import DEFAULTS, described, describing
+from dms.cli.job_options import DEFAULTS, described, describing, with_own_command
 from dms.cli.job_paying import Asking, Paying, ask_and_pay, asking, pay, paying
 from dms.cli.job_progress import About
 from dms.cli.job_template import TEMPLATES, template
@@ -82,6 +82,8 @@ def _add_run(group: Group) -> None:
             )
         described_so_far = copy.deepcopy(dict(DEFAULTS)) if file is None else read_request(file)
         request = described(described_so_far, given, context.meta[_ARGUMENTS])
+        if file is None:
+            request = with_own_command(request)
         checkpoint = job_id_of(state, resume) if resume and is_reference(resume) else resume
         request = with_resume(request, checkpoint)
         return ask_and_pay(state, request, asking, paying)

@@ -26,7 +26,7 @@ def add_to(cli: Group) -> None:
 
 
 def _add_encrypt(group: Group) -> None:
-    @command(group, "encrypt", "nunet key encrypt\nnunet key encrypt --passphrase-file /root/node.passphrase")
+    @command(group, "encrypt", "nunet key encrypt\nnunet key encrypt --passphrase-file /etc/nunet/node.passphrase")
     @click.option("--passphrase-file", "new", metavar="FILE", type=_FILE, help="Holds the new passphrase, one line.")
     @click.option("--old-file", "old", metavar="FILE", type=_FILE, help="Holds the present passphrase, if any.")
     @pass_state
@@ -46,7 +46,7 @@ def _add_encrypt(group: Group) -> None:
 
 
 def _add_decrypt(group: Group) -> None:
-    @command(group, "decrypt", "nunet key decrypt --passphrase-file /root/node.passphrase")
+    @command(group, "decrypt", "nunet key decrypt --passphrase-file /etc/nunet/node.passphrase")
     @click.option("--passphrase-file", "old", metavar="FILE", type=_FILE, help="Holds the passphrase, one line.")
     @pass_state
     def decrypt(state: State, old: Path | None) -> None:

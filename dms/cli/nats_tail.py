@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from dms.cli.core import State
-from dms.cli.failure import Failure
-from dms.errors import Exit
+from dms.cli.failure import Failure, say
+from dms.errors import Conflict, Exit
 
 PREFIX = "io.nunet.dms."
 
@@ -39,10 +39,16 @@ def tail(
     newest = limit or 20 if after is None and not topics and not job_id else None
     most = limit if after is not None or topics or job_id or follow else None
 
+    odd, newest_odd = 0, ""
+
+    def note(error: Conflict) -> None:
+        nonlocal odd, newest_odd
+        odd, newest_odd = odd + 1, str(error)
+
     async def run() -> int:
         shown = 0
         subjects = f"dms.v1.*.*.{token(job_id)}.*" if job_id else SUBJECTS
-        async with aclosing(read(settings, subjects=subjects, follow=follow, newest=newest)) as events:
+        async with aclosing(read(settings, subjects=subjects, follow=follow, newest=newest, odd=note)) as events:
             async for event in events:
                 if event["position"] <= (after or 0) or not _fits(event, topics):
                     continue
@@ -52,7 +58,11 @@ def tail(
                     break
         return shown
 
-    return asyncio.run(run())
+    try:
+        return asyncio.run(run())
+    finally:
+        if odd:
+            say(f"{odd} messages are left out, the last for this: {newest_odd}")
 
 
 def _fits(event: Mapping[str, Any], topics: list[str]) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
 
-from dms.cli.text import printable
+from dms.cli.text import json_text, printable
 
 Column = tuple[str, str | Callable[[Mapping[str, Any]], object]]
 """(heading, the key of the value or how to make it from the row)"""
@@ -46,27 +45,21 @@ class Output:
 
     def outline(self, data: Mapping[str, Any]) -> None:
         """Nested data for people: indented, as the original shows it."""
-        import yaml
-
-        click.echo(printable(yaml.safe_dump(data, sort_keys=False, allow_unicode=True)), nl=False)
+        click.echo(printable(_yaml(data)), nl=False)
 
     def line(self, item: Mapping[str, Any]) -> None:
         """One item of a stream, as one line of JSON, or as a document of YAML."""
         if self.kind == "yaml":
-            import yaml
-
-            click.echo("---\n" + yaml.safe_dump(item, sort_keys=False, allow_unicode=True), nl=False)
+            click.echo("---\n" + _yaml(item), nl=False)
         else:
-            click.echo(json.dumps(item, ensure_ascii=False))
+            click.echo(json_text(item))
         sys.stdout.flush()
 
     def _document(self, data: Any) -> None:
         if self.kind == "yaml":
-            import yaml
-
-            click.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), nl=False)
+            click.echo(_yaml(data), nl=False)
         elif self.kind == "json":
-            click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+            click.echo(json_text(data, indent=2))
         elif isinstance(data, list):
             for item in data:
                 self.line(item)
@@ -91,6 +84,14 @@ class Output:
         click.echo("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))
 
 
+def _yaml(data: Any) -> str:
+    """That does not drive a terminal either."""
+    import yaml
+
+    text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    return text if printable(text) == text else yaml.safe_dump(data, sort_keys=False, allow_unicode=False)
+
+
 def _cell(row: Mapping[str, Any], how: str | Callable[[Mapping[str, Any]], object]) -> str:
     value = row.get(how) if isinstance(how, str) else how(row)
     if value is None:
@@ -98,5 +99,5 @@ def _cell(row: Mapping[str, Any], how: str | Callable[[Mapping[str, Any]], objec
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict | list):
-        return printable(json.dumps(value, ensure_ascii=False)) if value else ""
+        return json_text(value) if value else ""
     return printable(str(value))

@@ -14,8 +14,8 @@ from dms.cli.export_file import export_lines
 from dms.cli.failure import Failure, say
 from dms.cli.heads import HEADS, Evidence, add_heads, check_export, fault_of, in_words
 from dms.cli.output import Column
-from dms.cli.text import in_path
-from dms.errors import Exit, LogCorrupt
+from dms.cli.text import in_path, printable
+from dms.errors import ArchiveUnreadable, Exit, LogCorrupt
 
 if TYPE_CHECKING:
     from dms.adapters.outputs.audit import OutputsChecked
@@ -166,18 +166,19 @@ def _verify_database(state: State, path: Path, heads: Sequence[Path], peer_id: s
             report["intact"] = True
         finally:
             audit.close()
-    except LogCorrupt as error:
+    except (LogCorrupt, ArchiveUnreadable) as error:
         report["fault"] = str(error)
     except PersistenceError as error:
         raise Failure(f"{path} can't be read as an event log: {error}") from error
     if not state.output.for_people:
         state.output.record(report)
     elif report["intact"]:
-        click.echo(
+        told = (
             f"intact: the hash chain of all {report['events']} events in {path} fits, "
             f"{report['signatures']} records of providers are theirs, {in_words(report['heads'])}, "
             f"views as the log gives them: {', '.join(report['views']) or 'none'}{_outputs_in_words(report['outputs'])}"
         )
+        click.echo(printable(told))
     if not report["intact"]:
         raise Failure(f"{path} does not verify: {report['fault']}")
     return Exit.OK
@@ -230,7 +231,7 @@ def _verify_export(state: State, path: Path, heads: Sequence[Path]) -> int:
         part = f"positions {header.first} to {footer.position} of the log"
         what = f"job {header.job_id}" if header.job_id else part
         witnessed = f"; {in_words(found)}" if found else ""
-        click.echo(f"intact: {footer.events} events, {what} of {header.peer_id}, signed by it{witnessed}")
+        click.echo(printable(f"intact: {footer.events} events, {what} of {header.peer_id}, signed by it{witnessed}"))
     if fault:
         raise Failure(f"{path} does not verify: {fault}")
     return Exit.OK
@@ -255,13 +256,13 @@ def _compare_exports(state: State, first: Path, second: Path) -> int:
     found = compare(ran.job_id, (asked.peer_id, asked_records), (ran.peer_id, ran_records))
     if state.output.for_people:
         for difference in found.differences:
-            click.echo(f"differs: {difference}")
+            click.echo(printable(f"differs: {difference}"))
         if not found.differences and found.bill is not None:
             bill = found.bill
-            click.echo(
-                f"both sides tell the same: {found.records_compared} records, price {bill.price} NTX, {bill.state}"
-                + (f", {bill.reward.reward_type}: {bill.reward.to_provider} NTX to the provider" if bill.reward else "")
-            )
+            reward = bill.reward
+            told = f"both sides tell the same: {found.records_compared} records, price {bill.price} NTX, {bill.state}"
+            told += f", {reward.reward_type}: {reward.to_provider} NTX to the provider" if reward else ""
+            click.echo(printable(told))
     else:
         state.output.record(msgspec.to_builtins(found))
     if found.differences:

@@ -26,11 +26,19 @@ def add_to(cli: Group) -> None:
     @command(group, "check", "nunet config check --config ./dms_config.json")
     @pass_state
     def check(state: State) -> None:
-        """Check the configuration. Errors name file, line and column (exit code 2)."""
-        from dms.adapters.p2p.addresses import remarks_on
+        """Check the configuration. Errors name file, line and column, or the setting (exit code 2).
+
+        Files that it names are read, so run it as a user who may read them.
+        """
+        from dms.adapters.p2p.addresses import remark_on_target, remarks_on, remarks_on_listening
+        from dms.wiring.checks import check_settings
 
         loaded = state.load()
-        for remark in remarks_on(loaded.settings.p2p.bootstrap_peers):
+        check_settings(loaded.settings)
+        p2p = loaded.settings.p2p
+        target = remark_on_target(loaded.settings.job.target_peer)
+        listening, peers = remarks_on_listening(p2p.listen_address), remarks_on(p2p.bootstrap_peers)
+        for remark in (*listening, *peers, *([target] if target else [])):
             say(remark)
         found = f"{loaded.file} is fine" if loaded.file else "no dms_config.json was found: the defaults are used"
         say(found + (f", with {len(loaded.warnings)} warning(s)" if loaded.warnings else ""))

@@ -121,7 +121,7 @@ def _logs(state: State) -> dict[str, bytes]:
     journal = _journal()
     if journal:
         found["journal.log"] = journal
-    for path in sorted(state.load().settings.general.data_dir.glob(LOG_FILES)):
+    for path in sorted(filter(Path.is_file, state.load().settings.general.data_dir.glob(LOG_FILES))):
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - LARGEST_FILE))
             found[path.name] = file.read(LARGEST_FILE)

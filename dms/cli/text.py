@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from urllib.parse import quote
@@ -14,6 +15,12 @@ def printable(text: str) -> str:
     """Control characters, and others that end a line or turn its direction, as escapes: what a stranger wrote must not
     drive the terminal."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def json_text(data: object, indent: int | None = None) -> str:
+    """As JSON that does not drive a terminal either: what `printable` changes is escaped as JSON has it."""
+    text = json.dumps(data, indent=indent, ensure_ascii=False)
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def cell(text: str, longest: int = 200) -> str:
@@ -39,14 +46,14 @@ def in_path(identifier: str) -> str:
 
 def moment(value: object) -> str:
     """A time as the API sends it (RFC 3339 text, or Unix µs) in local time; empty for none. One that is none, or beyond
-    the years 1 to 9999 here, is shown as it came."""
+    the years 1 to 9999 here, is shown as it came, made printable."""
     if not value or not isinstance(value, int | float | str):
         return ""
     try:
         at = datetime.fromisoformat(value) if isinstance(value, str) else datetime.fromtimestamp(value / 1e6, UTC)
         return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):
-        return str(value)
+        return printable(str(value))
 
 
 def clock(seconds: float) -> str:

@@ -23,6 +23,8 @@ class Need(StrEnum):
     STEER_JOBS = "steer jobs"
     SEE_PROVIDER = "see the provider"
     STEER_PROVIDER = "steer the provider"
+    SEE_PAYMENTS = "see payments and rewards"
+    CLAIM = "claim rewards and refunds"
     AUDIT = "audit"  # the whole history
     ADMINISTER = "administer"
 
@@ -36,6 +38,8 @@ ROLES: Mapping[Need, frozenset[Role]] = {
     Need.STEER_JOBS: frozenset({ADMIN, SPD, CPD}),
     Need.SEE_PROVIDER: frozenset({ADMIN, CPD, READ}),
     Need.STEER_PROVIDER: frozenset({ADMIN, CPD}),
+    Need.SEE_PAYMENTS: frozenset({ADMIN, CPD, READ}),
+    Need.CLAIM: frozenset({ADMIN, CPD}),
     Need.AUDIT: frozenset({ADMIN, READ}),
     Need.ADMINISTER: frozenset({ADMIN}),
 }

@@ -86,10 +86,11 @@ class Aggregate:
 
     @classmethod
     def project(cls, aggregate: Self | None, recorded: Iterable[Recorded]) -> Self | None:
-        """eventsourcing's projector function; None when there are no events."""
+        """eventsourcing's projector function; None when there are no events. They may begin with one that tells all."""
         for one in recorded:
             if aggregate is None:
                 aggregate = cls(one.originator_id.removeprefix(f"{cls.KIND}-"))
+                aggregate.version = one.originator_version - 1
             aggregate.apply(one.event)
         return aggregate
 

@@ -13,7 +13,7 @@ from dms.domain.aggregate import Aggregate, applies
 from dms.domain.event import Event, register
 from dms.errors import Conflict, InvalidInput
 
-NAME_PATTERN = "^[a-z0-9][a-z0-9._-]{0,63}$"
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}\Z"
 PREFIX = "dms"
 SECRET_BYTES = 32
 _TEXT = re.compile(rf"{PREFIX}_([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})_([A-Za-z0-9_-]{{43}})")

@@ -29,7 +29,7 @@ LARGEST_INT = 2**53  # what every JSON reader holds exactly; as Unix µs the yea
 LARGEST_MB = 2**40
 LARGEST_NS = 2**63 - 1  # Unix ns: the year 2262
 
-PLAIN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"  # what is shown as one line, and moves no cursor
+PLAIN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z"  # what is shown as one line, and moves no cursor
 
 # What holds where nothing else is said. Texts: of reasons, which people read; whole records and lines have their own.
 _DEFAULTS: dict[type, Meta] = {
@@ -77,7 +77,7 @@ BOUNDS: dict[tuple[str, str], Any] = {
     ("SignedRecord", "hash"): Annotated[str, Meta(max_length=64)],
     ("SignedRecord", "signature"): Annotated[str, Meta(max_length=256)],
     ("LogLine", "seq"): Annotated[int, Meta(ge=1, le=2**62)],
-    ("LogLine", "stream"): Annotated[str, Meta(pattern="^(stdout|stderr)$", max_length=6)],
+    ("LogLine", "stream"): Annotated[str, Meta(pattern=r"^(stdout|stderr)\Z", max_length=6)],
     ("LogLine", "time_ns"): Annotated[int, Meta(ge=0, le=LARGEST_NS)],
     ("LogLine", "text"): _FRAME_TEXT,
     ("DeploymentRequest", "traceparent"): _TRACE,
@@ -131,8 +131,14 @@ def ntx_price(text: str) -> Decimal | None:
 
 def check_ntx_price(price: Decimal) -> None:
     """Of this device's own. Raises InvalidInput."""
-    if ntx_price(str(price)) is None:
-        raise InvalidInput("'ntx-price' must be a positive value", [("/ntx_price", "0 to 1000000 NTX a minute")])
+    if ntx_price(str(price)) is not None:
+        return
+    text = "'ntx-price' must be a positive value"
+    if price.is_finite() and price > MAX_NTX_PRICE:
+        text = f"'ntx-price' must be at most {MAX_NTX_PRICE:f} NTX a minute"
+    elif price.is_finite() and price >= 0:
+        text = f"'ntx-price' must have at most {_PRICE_DIGITS} decimal places"
+    raise InvalidInput(text, [("/ntx_price", f"0 to {MAX_NTX_PRICE:f} NTX a minute")])
 
 
 def time_text(time_ns: int) -> str:

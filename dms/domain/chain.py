@@ -16,6 +16,7 @@ from msgspec import Struct
 from dms.errors import PeerMisbehaved
 
 GENESIS = bytes(32)  # the link before position 1
+MOST = 2**63 - 1  # that a log can hold as a position, version or time
 _HEADER = struct.Struct(">QQIQ6I")  # position, version, schema version, time, six lengths
 
 
@@ -82,6 +83,8 @@ def id_text(identifier: bytes) -> str:
 def record_hash(record: SignedRecord, where: str, previous: bytes | None = None) -> bytes:
     """The link that the record's content gives, behind its own `previous` or another. where: for the error.
     Raises PeerMisbehaved when it is malformed."""
+    if max(record.position, record.version, record.time) > MOST:
+        raise PeerMisbehaved(f"{where}: malformed record: its position, version or time is beyond {MOST}")
     try:
         return link(
             bytes.fromhex(record.previous) if previous is None else previous, record.position, record.stream.encode(),

@@ -17,7 +17,7 @@ class ResumeFrom(Struct, frozen=True, kw_only=True, gc=False):
 
     name: Annotated[str, Meta(max_length=255)]
     size_bytes: Annotated[int, Meta(ge=0, le=LARGEST_BYTES)]
-    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 def is_sha256(text: str) -> bool:

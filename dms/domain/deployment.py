@@ -39,13 +39,14 @@ class Deployment(DeploymentResults, DeploymentInputs):
         self.gpu_uuids: tuple[str, ...] = ()
         self.gpus_shared = False
         self.network = Network.NONE
-        self.digest = ""
-        self.container_id = ""
+        self.for_stranger = False
+        self.digest = self.container_id = ""
         self.stops_at = 0
         self.boot_id = ""
         self.started_boot_us = 0
         self.stop: Deployment.StopRequested | None = None
         self.rejection = ""
+        self.fault: Fault | None = None  # whose its end was
         self.restored = False
         self.checkpoint: Deployment.CheckpointSaved | None = None
         self.checkpoint_trouble = ""  # why the newest could not be made
@@ -101,9 +102,16 @@ class Deployment(DeploymentResults, DeploymentInputs):
         *,
         gpus_shared: bool = False,
         network: Network = Network.NONE,
+        for_stranger: bool = False,
     ) -> None:
         self.trigger(
-            self.Accepted(reserved=reserved, gpu_uuids=gpu_uuids, gpus_shared=gpus_shared, network=network.value)
+            self.Accepted(
+                reserved=reserved,
+                gpu_uuids=gpu_uuids,
+                gpus_shared=gpus_shared,
+                network=network.value,
+                for_stranger=for_stranger,
+            )
         )
 
     def refuse(self, reason: str, fault: Fault = Fault.PROVIDER) -> None:
@@ -260,11 +268,12 @@ class Deployment(DeploymentResults, DeploymentInputs):
     def _accepted(self, event: DeploymentEvents.Accepted) -> None:
         self.reserved, self.gpu_uuids, self.gpus_shared = event.reserved, event.gpu_uuids, event.gpus_shared
         self.network = Network.INTERNET if event.network == Network.INTERNET else Network.NONE
+        self.for_stranger = event.for_stranger
 
     @applies(DeploymentEvents.Rejected)
     def _rejected(self, event: DeploymentEvents.Rejected) -> None:
         self.rejection = event.reason
-        self.outcome = outcome_of(event)
+        self.fault, self.outcome = event.fault, outcome_of(event)
 
     @applies(DeploymentEvents.ImagePulled)
     def _image_pulled(self, event: DeploymentEvents.ImagePulled) -> None:
@@ -305,15 +314,15 @@ class Deployment(DeploymentResults, DeploymentInputs):
 
     @applies(DeploymentEvents.ContainerExited)
     def _exited(self, event: DeploymentEvents.ContainerExited) -> None:
-        self.outcome = outcome_of(event)
+        self.fault, self.outcome = Fault.JOB, outcome_of(event)
 
     @applies(DeploymentEvents.Failed)
     def _failed(self, event: DeploymentEvents.Failed) -> None:
-        self.outcome = outcome_of(event)
+        self.fault, self.outcome = event.fault, outcome_of(event)
 
     @applies(DeploymentEvents.Stopped)
     def _stopped(self, event: DeploymentEvents.Stopped) -> None:
-        self.outcome = outcome_of(event)
+        self.fault, self.outcome = event.fault, outcome_of(event)
 
 
 def outcome_of(event: Event) -> Outcome | None:

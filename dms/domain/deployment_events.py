@@ -48,6 +48,7 @@ class DeploymentEvents:
         gpu_uuids: tuple[str, ...] = ()
         gpus_shared: bool = False  # with other jobs; else they are this job's alone
         network: str = ""  # that the job is given; empty: none
+        for_stranger: bool = False  # who gets only images that anybody can have
 
     @register
     class Rejected(Event, frozen=True, kw_only=True, gc=False):

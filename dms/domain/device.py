@@ -184,7 +184,7 @@ class Device(DeviceCondition):
                 blockchain=offer.blockchain,
                 allow_cardano=offer.allow_cardano,
                 server_mode=offer.server_mode,
-                ntx_price=str(offer.ntx_price),
+                ntx_price=f"{offer.ntx_price:f}",  # not 1E-7: known clients take plain decimals alone
                 available=offer.available,
                 hostname=offer.hostname,
                 plugins=offer.plugins,
@@ -202,7 +202,7 @@ class Device(DeviceCondition):
         self._require_onboarded()
         check_ranges(cpu_mhz, memory_mb, self.total)
         check_ntx_price(ntx_price)
-        self.trigger(self.ResourcesChanged(cpu_mhz=cpu_mhz, memory_mb=memory_mb, ntx_price=str(ntx_price)))
+        self.trigger(self.ResourcesChanged(cpu_mhz=cpu_mhz, memory_mb=memory_mb, ntx_price=f"{ntx_price:f}"))
 
     def see_gpus(self, readings: Iterable[GpuReading], held: Iterable[str], *, usable: bool = True) -> bool:
         """Whether anything notable changed. held: uuids that jobs hold. usable: whether containers can

@@ -131,6 +131,7 @@ class Provider(Aggregate):
         TOPIC: ClassVar[str] = "provider.advertised"
         VERSION: ClassVar[int] = 3
         UPCASTERS: ClassVar[dict[int, Upcaster]] = {1: unchanged, 2: unchanged}
+        TELLS_ALL: ClassVar[bool] = True
         PERSONAL: ClassVar[Mapping[str, Any]] = {"offering.payment_address": ERASED, "addresses": []}
         offering: Offering
         addresses: tuple[str, ...] = ()

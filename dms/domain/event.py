@@ -33,6 +33,8 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """From schema version n to n + 1, on the decoded JSON object."""
     PERSONAL: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     """Dotted paths of the fields that tell of a person, and what each reads as once erased. See domain/sealing.py."""
+    TELLS_ALL: ClassVar[bool] = False
+    """What came before it does not count for its aggregate, which may have rules only where no order is asked for."""
 
 
 class Unknown(Event, frozen=True, kw_only=True, gc=False):

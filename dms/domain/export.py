@@ -60,6 +60,7 @@ encode_line = msgspec.json.Encoder().encode
 _record = msgspec.json.Decoder(SignedRecord)
 _header = msgspec.json.Decoder(Header)
 _footer = msgspec.json.Decoder(Footer)
+_body = msgspec.json.Decoder(dict[str, msgspec.Raw])
 decode_footer = _footer.decode
 
 
@@ -138,6 +139,8 @@ class Checker:
             self._link = bytes.fromhex(record.hash)
         else:
             self._check_single(header, record, where)
+        self._check_version(header, record, where)
+        _check_body(record, where)
         self._position = record.position
         self._events += 1
 
@@ -146,14 +149,17 @@ class Checker:
             raise LogCorrupt(f"{where}: positions must ascend, the one before is {self._position}")
         if record.stream.partition("-")[2] != header.job_id:
             raise LogCorrupt(f"{where} is not of job {header.job_id}")
-        expected = self._versions.get(record.stream, 0) + 1
-        if record.version != expected:
-            raise LogCorrupt(f"{where}: version {expected} of {record.stream} is missing")
-        self._versions[record.stream] = record.version
         try:
             check_record(record, header.peer_id, self.verify)
         except PeerMisbehaved as error:
             raise LogCorrupt(f"{where}: {error}") from error
+
+    def _check_version(self, header: Header, record: SignedRecord, where: str) -> None:
+        """A part of a log may begin in the middle of a stream."""
+        known = self._versions.get(record.stream, 0)
+        if record.version != known + 1 and (known or header.first == 1 or record.version < 1):
+            raise LogCorrupt(f"{where}: version {known + 1} of {record.stream} belongs here, not {record.version}")
+        self._versions[record.stream] = record.version
 
     def _end(self, header: Header, footer: Footer) -> None:
         if footer.events != self._events:
@@ -172,6 +178,13 @@ def _link(record: SignedRecord, where: str, previous: bytes) -> str:
         return record_hash(record, where, previous).hex()
     except PeerMisbehaved as error:
         raise LogCorrupt(str(error)) from error
+
+
+def _check_body(record: SignedRecord, where: str) -> None:
+    try:
+        _body.decode(record.data)
+    except UNREADABLE as error:
+        raise LogCorrupt(f"{where}: its data are not a JSON object: {error}") from error
 
 
 def _bytes(text: str) -> bytes:

@@ -18,14 +18,15 @@ from dms.domain.export import Verify, head_statement
 from dms.errors import Conflict, InvalidInput
 
 KEPT_OF_A_WITNESS = 3  # of our own heads; one would do, since the newest covers all before it
-MOST_WITNESSES, MOST_PEERS = 256, 1024
+KEPT_OF_A_PEER = 8  # of another's heads: it may show a longer log that does not go on from the one we saw
+MOST_WITNESSES, MOST_SEEN = 256, 1024
 MOST_CONTRADICTIONS, CONTRADICTIONS_OF_A_PEER = 256, 4
 
 PeerId = Annotated[str, Meta(min_length=1, max_length=128)]
 Position = Annotated[int, Meta(ge=1, le=2**62)]
 Time = Annotated[int, Meta(ge=0, le=2**53)]  # Unix µs, up to the year 2255
-Link = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-Signature = Annotated[str, Meta(pattern="^[0-9a-f]{128}$")]
+Link = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Signature = Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
 LinkAt = Callable[[int], bytes | None]
 """The hash that a log has at a position; None when it can't be told: the position was archived."""
 
@@ -66,12 +67,12 @@ class Contradiction(Struct, frozen=True, kw_only=True):
 
 class Heads(Struct, frozen=True, kw_only=True):
     """What one DMS keeps, as it stands in its file. peer_id: whose file it is. own: its own heads, signed by peers;
-    seen: the newest head of each peer, signed by itself."""
+    seen: heads of peers, signed by itself, of each peer the newest last."""
 
     peer_id: PeerId
     format: Literal[1] = 1
     own: Annotated[tuple[Countersignature, ...], Meta(max_length=MOST_WITNESSES * KEPT_OF_A_WITNESS)] = ()
-    seen: Annotated[tuple[Countersignature, ...], Meta(max_length=MOST_PEERS)] = ()
+    seen: Annotated[tuple[Countersignature, ...], Meta(max_length=MOST_SEEN)] = ()
     contradictions: Annotated[tuple[Contradiction, ...], Meta(max_length=MOST_CONTRADICTIONS)] = ()
 
 
@@ -116,7 +117,9 @@ class HeadBook:
         self._own: dict[str, list[Countersignature]] = {}
         for found in kept.own:
             self._own.setdefault(found.witness, []).append(found)
-        self._seen = {found.head.peer_id: found for found in kept.seen}
+        self._seen: dict[str, list[Countersignature]] = {}  # lowest position first
+        for found in sorted(kept.seen, key=_position):
+            self._seen.setdefault(found.head.peer_id, []).append(found)
         self._contradictions = list(kept.contradictions)
         self.changes = 0  # counted up with each change, so that what is stored can be told from what is new
 
@@ -125,7 +128,7 @@ class HeadBook:
         return Heads(
             peer_id=self.peer_id,
             own=tuple(found for group in self._own.values() for found in group),
-            seen=tuple(self._seen.values()),
+            seen=tuple(found for group in self._seen.values() for found in group),
             contradictions=tuple(self._contradictions),
         )
 
@@ -145,25 +148,42 @@ class HeadBook:
 
     def witness(self, head: SignedHead, time: int, sign: Callable[[bytes], bytes]) -> Countersignature:
         """Signs a peer's head, whose own signature was checked. The same head again gets the same answer. Raises
-        Conflict when it is not ahead of what we signed before; a contradiction is then kept."""
-        known = self._seen.get(head.peer_id)
-        if known is not None and head.position <= known.head.position:
+        Conflict when it is not ahead of what we signed before; a contradiction is then kept.
+
+        Whether a longer log goes on from the one we saw, a head alone does not tell. So older ones stay: an audit finds
+        what of them the log does not have."""
+        known = self._seen.get(head.peer_id, [])
+        if known and head.position <= known[-1].head.position:
             return self._again(known, head)
         found = countersign(head, self.peer_id, time, sign)
-        self._seen[head.peer_id] = found
-        if len(self._seen) > MOST_PEERS:
-            del self._seen[min(self._seen, key=lambda peer: self._seen[peer].time)]
+        self._seen[head.peer_id] = [*known, found]
+        self._forget_seen(head.peer_id)
         self.changes += 1
         return found
 
-    def _again(self, known: Countersignature, head: SignedHead) -> Countersignature:
-        if (head.position, head.hash) == (known.head.position, known.head.hash):
-            return known
-        why = contradiction(known.head, head)
-        if not why:
-            raise Conflict(f"position {known.head.position} of that log was witnessed already")
-        self._keep_contradiction(Contradiction(witnessed=known, later=head))
-        raise Conflict(f"{why}; the head witnessed at {when(known.time)} is kept")
+    def _again(self, known: Sequence[Countersignature], head: SignedHead) -> Countersignature:
+        same = [found for found in known if (found.head.position, found.head.hash) == (head.position, head.hash)]
+        if same and same[0] is known[-1]:
+            return known[-1]
+        for found in reversed(known):
+            if why := contradiction(found.head, head):
+                self._keep_contradiction(Contradiction(witnessed=found, later=head))
+                raise Conflict(f"{why}; the head witnessed at {when(found.time)} is kept")
+        if same:
+            return same[0]
+        raise Conflict(f"position {known[-1].head.position} of that log was witnessed already")
+
+    def _forget_seen(self, peer_id: str) -> None:
+        """Beyond the bounds: of that peer, then of the one with the most, then the peer that was seen longest ago."""
+        if len(self._seen[peer_id]) > KEPT_OF_A_PEER:
+            _thin(self._seen[peer_id])
+        if sum(map(len, self._seen.values())) <= MOST_SEEN:
+            return
+        most = max(self._seen.values(), key=len)
+        if len(most) > 1:
+            _thin(most)
+        else:
+            del self._seen[min(self._seen, key=lambda peer: self._seen[peer][-1].time)]
 
     def _keep_contradiction(self, found: Contradiction) -> None:
         """The first ones stay: what comes later must not push evidence out."""
@@ -173,6 +193,14 @@ class HeadBook:
         if len(self._contradictions) < MOST_CONTRADICTIONS:
             self._contradictions.append(found)
             self.changes += 1
+
+
+def _thin(group: list[Countersignature]) -> None:
+    """Takes one away that is neither the first nor the newest, so that the others are spread over the time in which
+    they were seen. It is our clock that counts: however many heads a peer shows, it can't push out an older one soon.
+    Of two the first."""
+    inner = range(1, len(group) - 1)
+    del group[min(inner, key=lambda i: group[i + 1].time - group[i - 1].time, default=0)]
 
 
 # --- a log against what its peers have seen ----------------------------------------------------------

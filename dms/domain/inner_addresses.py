@@ -9,11 +9,14 @@ from collections.abc import Iterable
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+# Azure's platform answers each of its machines at a public address, with secrets of theirs. Source: Microsoft Learn,
+# "What is IP address 168.63.129.16?".
+AZURE_PLATFORM = ipaddress.IPv4Network("168.63.129.16/32")
 # What the library counts as global and is not the internet: relays, translators and protocols of the IETF's own.
 # Source: IANA IPv4 and IPv6 Special-Purpose Address Registries; RFC 6890, RFC 8215, RFC 3879, RFC 9637, RFC 9602.
 _SPECIAL = tuple(map(ipaddress.ip_network, (
     "192.0.0.0/24", "192.88.99.0/24", "64:ff9b:1::/48", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16",
-    "fec0::/10",
+    "fec0::/10", str(AZURE_PLATFORM),
 )))  # fmt: skip
 _UNICAST = ipaddress.IPv6Network("2000::/3")
 # Behind each of them is an IPv4 address, from that bit on: mapped, compatible, NAT64, 6to4.

@@ -15,6 +15,7 @@ MOST_INPUTS = 64
 MOST_URL_BYTES = 4_096
 MOST_PATH_BYTES, MOST_NAME_BYTES, DEEPEST = 1_024, 255, 32  # of a path, of one part of it (as Linux has it), of parts
 SUFFIXES = {"tar": (".tar",), "tar.gz": (".tar.gz", ".tgz"), "zip": (".zip",)}
+RESERVED = ".dms-incoming"  # where a provider may lay an input until all of it is there
 WEB, FILE = ("http", "https"), "file"
 
 
@@ -25,7 +26,7 @@ class Input(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     size_bytes: of a file of the requester's, filled in by its DMS."""
 
     url: Annotated[str, Meta(min_length=1, max_length=MOST_URL_BYTES)]
-    sha256: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
+    sha256: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
     path: Annotated[str, Meta(max_length=MOST_PATH_BYTES)] = ""
     unpack: Annotated[str, Meta(max_length=16)] = ""
     size_bytes: Annotated[int, Meta(ge=0, le=LARGEST_BYTES)] = 0
@@ -120,6 +121,8 @@ def _problem_of_place(one: Input) -> str:
         return "names the workspace itself; a path in it is expected"
     if ".." in parts:
         return f"{one.path[:100]!r} leads out of the workspace ('..')"
+    if parts[0] == RESERVED:
+        return f"begins with {RESERVED}, which the provider needs for itself; give another path"
     if not one.place.isprintable() or "\\" in one.place:
         return "has characters that can't be shown, or a backslash"
     if len(parts) > DEEPEST or len(one.place.encode()) > MOST_PATH_BYTES:

@@ -43,6 +43,10 @@ class AttemptedJob(JobResults, JobInputs):
         """Whether a provider was chosen for it, and neither the job nor its attempt is over."""
         return self.open and self.state is not JobState.RETRYING
 
+    def is_run_by(self, peer_id: str, deployment_id: str) -> bool:
+        """Whether that is the provider that has it now, and its attempt."""
+        return self.has_provider and (self.provider, self.deployment_id) == (peer_id, deployment_id)
+
     @property
     def deployment_id(self) -> str:
         return self.attempt.deployment_id
@@ -153,10 +157,11 @@ class AttemptedJob(JobResults, JobInputs):
         at: Instant | None = None,
     ) -> None:
         """The next one, after one that failed. resume: the newest checkpoint; without one all of the time is left.
-        A checkpoint that is still to be fetched is not waited for any more."""
+        What is still to be fetched is not waited for any more."""
         if (wanted := self.checkpoint_wanted) is not None:
             self.lose_checkpoint(wanted.number, "the job goes on without it, at another provider")
-        self.lose_results("the job goes on at another provider")
+        if (results := self.results_wanted) is not None:
+            self.lose_results(results, "the job goes on at another provider")
         self.trigger(
             self.AttemptStarted(
                 attempt=self.attempt.number + 1,

@@ -33,32 +33,35 @@ class JobResults(CheckpointedJob):
         if not self.open:
             return
         check_results(self.key, saved)
-        self.trigger(
-            self.ResultsOffered(
-                name=saved.name[:255],
-                size_bytes=saved.size_bytes,
-                sha256=saved.sha256,
-                saved_at=saved.saved_at,
-                fetch_until=fetch_until,
-                files=saved.files,
-                skipped=saved.skipped,
-            )
+        offered = self.ResultsOffered(
+            name=saved.name[:255],
+            size_bytes=saved.size_bytes,
+            sha256=saved.sha256,
+            saved_at=saved.saved_at,
+            fetch_until=fetch_until,
+            files=saved.files,
+            skipped=saved.skipped,
         )
+        self.trigger(offered)
         if saved.size_bytes > max_bytes:
-            self.lose_results(f"they have {saved.size_bytes / 2**20:.0f} MiB, more than job.results_max_mb allows")
+            reason = f"they have {saved.size_bytes / 2**20:.0f} MiB, more than job.results_max_mb allows"
+            self.lose_results(offered, reason)
 
-    def results_are_here(self, name: str, received_at: int) -> bool:
-        """Whether they were waited for. received_at: Unix time in microseconds."""
-        if (wanted := self.results_wanted) is None:
+    def results_are_here(self, offered: JobEvents.ResultsOffered, name: str, received_at: int) -> bool:
+        """Whether they were waited for; those of another attempt may be by now. received_at: Unix time in
+        microseconds."""
+        if self.results_wanted != offered:
             return False
         self.trigger(
-            self.ResultsReceived(name=name, size_bytes=wanted.size_bytes, sha256=wanted.sha256, received_at=received_at)
+            self.ResultsReceived(
+                name=name, size_bytes=offered.size_bytes, sha256=offered.sha256, received_at=received_at
+            )
         )
         return True
 
-    def lose_results(self, reason: str) -> bool:
+    def lose_results(self, offered: JobEvents.ResultsOffered, reason: str) -> bool:
         """Whether they were waited for."""
-        if self.results_wanted is None:
+        if self.results_wanted != offered:
             return False
         self.trigger(self.ResultsLost(reason=reason))
         return True

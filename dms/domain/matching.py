@@ -20,6 +20,7 @@ from dms.domain.offers import Offers, Row, behind
 from dms.domain.pricing import TARIFF, Tariff, quote
 from dms.domain.request import ServiceRequest
 from dms.domain.resources import Resources
+from dms.domain.wallet import is_address_of
 
 REFUSALS_KEPT = 20  # recorded with a request; the rest is only counted
 _SORTED_AT_ONCE = 2000  # more of them are walked by peer id instead: among so many the first that fit are near
@@ -56,11 +57,12 @@ def needs_of(request: ServiceRequest) -> Needs:
 
 class Rule(Struct, frozen=True, kw_only=True):
     """How providers are chosen. rank_by: what decides between those that fit; the other one breaks ties.
-    excluded: peer ids that get nothing."""
+    excluded: peer ids that get nothing. paid_on: the only blockchain that jobs are paid on; empty for any."""
 
     tariff: Tariff = TARIFF
     rank_by: Literal["price", "rtt"] = "price"
     excluded: frozenset[str] = frozenset()
+    paid_on: str = ""
 
 
 RULE = Rule()
@@ -285,7 +287,8 @@ class _Search:
             return "is excluded"
         if cost is None and row.price is None:
             return _NO_PRICE if row.offering.channel == self._channel else _another_channel(row.offering, self._channel)
-        return refusal(self._needs, row.offering, self._channel, self._floor if cost is None else cost)
+        price = self._floor if cost is None else cost
+        return refusal(self._needs, row.offering, self._channel, price, self._rule.paid_on)
 
 
 def _pieces(ids: list[str]) -> Iterator[list[str]]:
@@ -298,8 +301,8 @@ def _another_channel(offering: Offering, channel: str) -> str:
     return f"is on channel {offering.channel}, not {channel}"
 
 
-def refusal(needs: Needs, offering: Offering, channel: str, price: Decimal) -> str | None:
-    """Why this provider can't take the job, or None when it can."""
+def refusal(needs: Needs, offering: Offering, channel: str, price: Decimal, paid_on: str = "") -> str | None:
+    """Why this provider can't take the job, or None when it can. paid_on: as of a rule."""
     request, wish = needs.request, needs.wish
     if offering.channel != channel:
         return _another_channel(offering, channel)
@@ -316,6 +319,8 @@ def refusal(needs: Needs, offering: Offering, channel: str, price: Decimal) -> s
         return "does not run Cardano nodes"
     if request.blockchain and offering.blockchain and request.blockchain.casefold() != offering.blockchain.casefold():
         return f"is paid on {offering.blockchain}, not {request.blockchain}"
+    if paid_on and not is_address_of(paid_on, offering.payment_address):
+        return f"has no payment address of {paid_on}, where payments are looked up"
     if needs.resources.cpu_mhz < offering.least_cpu_mhz:
         return f"{needs.resources.cpu_mhz} MHz CPU asked, a container there has at least {offering.least_cpu_mhz}"
     short = offering.free.shortfalls(needs.resources)

@@ -8,6 +8,7 @@ a payment stays used when all else about its job is erased.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from dms.domain.aggregate import Aggregate, applies
@@ -31,7 +32,8 @@ class Payment(Aggregate):
 
     @register
     class Released(Event, frozen=True, kw_only=True, gc=False):
-        """The job that it paid for is over and never ran: it pays for another one, in place of being paid back."""
+        """The job, or on a compute provider the attempt, that it paid for is over and earned nothing: it pays for
+        another one, in place of being paid back."""
 
         TOPIC: ClassVar[str] = "payment.released"
         job_id: str
@@ -46,7 +48,7 @@ class Payment(Aggregate):
     def __init__(self, key: str) -> None:
         super().__init__(key)
         self.job_id = ""
-        self.hidden = False
+        self._paid_jobs, self._hidden_jobs = set[str](), set[str]()
 
     def use(self, job_id: str, *, free: bool = False) -> None:
         """job_id: on a compute provider, of the deployment. free: whether the job that it pays for leaves it to others.
@@ -56,7 +58,7 @@ class Payment(Aggregate):
             raise Conflict(refusal)
         if self.job_id == job_id:
             return
-        if self.job_id and not self._is_earlier(job_id):
+        if self.job_id:
             self.trigger(self.Released(job_id=self.job_id))
         self.trigger(self.Used(job_id=job_id))
 
@@ -70,20 +72,20 @@ class Payment(Aggregate):
         """Whether it pays for an earlier attempt of that job."""
         return job_of(self.job_id) == job_of(job_id) and attempt_of(self.job_id) < attempt_of(job_id)
 
-    def hide(self) -> bool:
-        """Whether that is news."""
-        if self.hidden or not self.job_id:
-            return False
-        self.trigger(self.Hidden(job_id=self.job_id))
-        return True
+    def hide(self, job_ids: Iterable[str]) -> bool:
+        """Whether that is news. job_ids: whose transactions; it may pay for another job by now."""
+        found = [job_id for job_id in job_ids if job_id in self._paid_jobs and job_id not in self._hidden_jobs]
+        self.trigger(*(self.Hidden(job_id=job_id) for job_id in found))
+        return bool(found)
 
     @applies(Hidden)
-    def _hidden(self, _: Hidden) -> None:
-        self.hidden = True
+    def _hidden(self, event: Hidden) -> None:
+        self._hidden_jobs.add(event.job_id)
 
     @applies(Used)
     def _used(self, event: Used) -> None:
-        self.job_id, self.hidden = event.job_id, False
+        self.job_id = event.job_id
+        self._paid_jobs.add(event.job_id)
 
     @applies(Released)
     def _released(self, _: Released) -> None:

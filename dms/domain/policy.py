@@ -12,10 +12,11 @@ from dms.domain.decoding import UNREADABLE
 from dms.domain.matching import Rule
 from dms.domain.pricing import POWER_RATE, RATES, Tariff
 from dms.errors import InvalidInput
+from dms.plain_words import located
 
 MOST_BYTES = 1024 * 1024
 
-Amount = Annotated[str, Meta(pattern=r"^[0-9]{1,12}(\.[0-9]{1,18})?$", description="A decimal number as text")]
+Amount = Annotated[str, Meta(pattern=r"^[0-9]{1,12}(\.[0-9]{1,18})?\Z", description="A decimal number as text")]
 PeerId = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
@@ -57,4 +58,5 @@ def read_policy(body: bytes) -> Policy:
     try:
         return msgspec.json.decode(body, type=Policy)
     except UNREADABLE as error:
-        raise InvalidInput(f"this is not a policy (schemas/policy.json): {error}") from error
+        pointer, what = located(str(error))
+        raise InvalidInput(f"this is not a policy (schemas/policy.json): {pointer}: {what}") from error

@@ -9,7 +9,7 @@ from dms.errors import InvalidInput
 
 def doubts_of(request: ServiceRequest) -> list[tuple[str, str]]:
     """(JSON pointer, what may be meant otherwise)."""
-    return _of_gpu(request) + _of_payment(request)
+    return _of_gpu(request) + _of_arguments(request) + _of_payment(request)
 
 
 def _of_gpu(request: ServiceRequest) -> list[tuple[str, str]]:
@@ -21,6 +21,16 @@ def _of_gpu(request: ServiceRequest) -> list[tuple[str, str]]:
     if request.constraints.share_gpu and not request.wants_gpu:
         found.append(("/constraints/share_gpu", "the job has no GPU to share: its params.machine_type is not gpu"))
     return found
+
+
+def _of_arguments(request: ServiceRequest) -> list[tuple[str, str]]:
+    params = request.params
+    if params.arguments is not None or params.model_url or params.packages:
+        return []
+    what = (
+        "is not given, nor are model_url and packages: the container gets two empty arguments, as the original gave it"
+    )
+    return [("/params/arguments", f"{what}; write [] for the image's own command")]
 
 
 def _of_payment(request: ServiceRequest) -> list[tuple[str, str]]:

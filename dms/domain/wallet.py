@@ -64,6 +64,28 @@ def blockchain_of(address: str) -> str:
     raise _invalid("invalid wallet address", "a Cardano (addr1...) or Ethereum (0x...) address")
 
 
+def is_address_of(blockchain: str, address: str) -> bool:
+    try:
+        return blockchain_of(address) == blockchain
+    except InvalidInput:
+        return False
+
+
+def other_blockchain(named: str, paid_on: str) -> str:
+    """Why a job can't be paid on the blockchain that its request names; empty when it can. named: empty for any.
+    paid_on: the only one on which payments are looked up; empty where none is."""
+    if not paid_on or named.casefold() in ("", paid_on.casefold()):
+        return ""
+    return f"the request is to be paid on {named[:32]}; payments are checked on {paid_on} here"
+
+
+def other_payee(address: str, paid_on: str) -> str:
+    """The same of a provider's address."""
+    if not paid_on or is_address_of(paid_on, address):
+        return ""
+    return f"the provider's payment address '{address[:64]}' is not one of {paid_on}"
+
+
 def _invalid(text: str, expected: str) -> InvalidInput:
     return InvalidInput(f"{text}: expected {expected}", [("/payment_addr", text)])
 

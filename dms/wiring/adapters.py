@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dms.adapters.eventlog.durable_log import DurableEventLog
 from dms.adapters.funding.ledger import LedgerCheck
+from dms.adapters.funding.rpc import node_address
 from dms.adapters.funding.trust import TrustCheck
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.application.loops import Loops
 from dms.application.ports.funding import FundingCheck
-from dms.config import Funding, Settings
-from dms.disk import make_folder
+from dms.config import Eventlog, Funding, Settings
+from dms.disk import make_folder, unusable
 from dms.errors import ConfigError
 from dms.wiring.overrides import Overrides
 
@@ -30,12 +33,20 @@ def folder_at(path: Path) -> Path:
     try:
         return make_folder(path)
     except OSError as error:
-        raise ConfigError(f"folder {path} can't be made: {error.strerror}; set another in the configuration") from error
+        readonly = error.errno == errno.EROFS
+        allow = ", or allow it to the service with ReadWritePaths= (docs/install.md)" if readonly else ""
+        text = f"folder {path} can't be made: {error.strerror}; set another in the configuration{allow}"
+        raise unusable(text, error) from error
+
+
+def check_event_log(settings: Eventlog) -> None:
+    """Raises ConfigError."""
+    if settings.url:
+        raise ConfigError("eventlog.url: this version keeps its log in general.data_dir; leave the setting empty")
 
 
 def build_event_log(settings: Settings, overrides: Overrides, loops: Loops) -> DurableEventLog:
-    if settings.eventlog.url:
-        raise ConfigError("eventlog.url: this version keeps its log in general.data_dir; leave the setting empty")
+    check_event_log(settings.eventlog)
     return DurableEventLog(overrides.recorder(settings.events_db), overrides.now, loops=loops)
 
 
@@ -43,14 +54,20 @@ def build_network(settings: Settings, identity: Identity, loops: Loops) -> Libp2
     return Libp2pNetwork(identity, settings.p2p, loops=loops, remembered=settings.general.data_dir / "peers.json")
 
 
-def build_funding_check(settings: Funding) -> FundingCheck:
+def build_funding_check(settings: Funding, now: Callable[[], int]) -> FundingCheck:
+    """Raises ConfigError."""
+    check_funding(settings)
+    return TrustCheck() if settings.check == "trust" else LedgerCheck(settings, now)
+
+
+def check_funding(settings: Funding) -> None:
     """Raises ConfigError when what it needs is not set."""
     if settings.check == "trust":
-        return TrustCheck()
+        return
     for name, value in (("rpc_url", settings.rpc_url), ("chain_id", settings.chain_id)):
         if not value:
             raise ConfigError(f"funding.check is ledger, which needs funding.{name}")
-    return LedgerCheck(settings)
+    node_address(settings.rpc_url)
 
 
 def build_relay(
@@ -76,6 +93,7 @@ def build_tracer(
     try:
         from dms.adapters.tracing.tracer import Tracer
     except ImportError as error:
-        log.warning("no traces are sent: %s; install nunet-dms[otel]", error, extra={"action": "traces_off"})
+        why = f"{error}; they need an installation with pip, with the extra nunet-dms[otel]"
+        log.warning("no traces are sent: %s", why, extra={"action": "traces_off"})
         return None
     return Tracer(event_log, peer_id, settings.general.data_dir / "traces.position", loops=loops)

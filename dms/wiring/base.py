@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from dms.adapters.hardware.nvidia import NvidiaGpus
 from dms.adapters.hardware.probe import HardwareProbe
 from dms.adapters.hardware.probed import ProbedHardware
 from dms.adapters.outputs.files import FileOutputStore
+from dms.adapters.p2p.addresses import remark_on_target
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.views.sqlite import SQLiteViews
 from dms.adapters.web.files import WebFiles
@@ -31,7 +33,8 @@ from dms.application.ports.web import Web
 from dms.application.records.seals import Seals
 from dms.application.results.result_files import ResultFiles
 from dms.application.writes import Writes
-from dms.config import Settings
+from dms.config import Job, Settings
+from dms.domain.erasure import Erasure
 from dms.domain.run_time import Instant
 from dms.errors import ConfigError
 from dms.keys import NODE_KEY, node_identity
@@ -40,6 +43,8 @@ from dms.wiring.adapters import build_event_log, build_funding_check, build_netw
 from dms.wiring.engine import build_executor
 from dms.wiring.overrides import Overrides
 from projections.all import all_projections
+
+log = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
 SECONDS_A_DAY = 86_400
@@ -88,7 +93,9 @@ def build_base(settings: Settings, overrides: Overrides, closing: AsyncExitStack
     event_log = build_event_log(settings, overrides, loops)
     closing.push_async_callback(event_log.close)
     identity = node_identity(work_dir / NODE_KEY, event_log.recorder, data_dir, passphrase_of(settings))
-    outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb, Seals(event_log), writes)
+    seals = Seals(event_log)
+    seals.take_up(name.partition("-")[2] for name in event_log.recorder.streams(Erasure.KIND))
+    outputs = FileOutputStore(data_dir / "logs", settings.job.log_max_mb, seals, writes)
     closing.push_async_callback(outputs.close)
     views = SQLiteViews(data_dir / "views.db", event_log, all_projections(), loops)
     closing.push_async_callback(views.close)
@@ -96,7 +103,7 @@ def build_base(settings: Settings, overrides: Overrides, closing: AsyncExitStack
     make_executor = overrides.executor or (lambda node_id: build_executor(settings, node_id, hardware.capacity()))
     executor = make_executor(identity.peer_id)
     closing.push_async_callback(executor.close)
-    funding = overrides.funding or build_funding_check(settings.funding)
+    funding = overrides.funding or build_funding_check(settings.funding, overrides.now)
     closing.push_async_callback(funding.close)
     make_network = overrides.network or (lambda identity: build_network(settings, identity, loops))
     network = make_network(identity)
@@ -108,8 +115,10 @@ def build_base(settings: Settings, overrides: Overrides, closing: AsyncExitStack
     input_files.make()
     device = DeviceService(event_log, hardware, identity.peer_id)
     named = [*(address.rpartition("/p2p/")[2] for address in settings.p2p.bootstrap_peers), settings.job.target_peer]
+    if remark := remark_on_target(settings.job.target_peer):
+        log.warning("%s", remark)
     acquaintances = Acquaintances(event_log, device, network, named)
-    web = WebFiles(_input_networks(settings))
+    web = WebFiles(input_networks(settings.job))
     closing.push_async_callback(web.close)
     return Base(
         settings=settings,
@@ -136,8 +145,9 @@ def build_base(settings: Settings, overrides: Overrides, closing: AsyncExitStack
     )
 
 
-def _input_networks(settings: Settings) -> list[IPv4Network | IPv6Network]:
+def input_networks(job: Job) -> list[IPv4Network | IPv6Network]:
+    """Raises ConfigError."""
     try:
-        return [ip_network(text) for text in settings.job.input_networks]
+        return [ip_network(text) for text in job.input_networks]
     except ValueError as error:
         raise ConfigError(f"job.input_networks: {error}; networks such as 10.1.0.0/16 are expected") from error

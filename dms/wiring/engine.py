@@ -53,13 +53,13 @@ def _build_docker_executor(settings: Settings, node_id: str, capacity: Capacity)
         patience_seconds=job.answer_timeout,
         runtime=job.runtime,
         network=job.network,
-        gateways=_gateway_settings(job),
-        sandbox_accept=_sandbox_accept(job),
+        gateways=gateway_settings(job),
+        sandbox_accept=sandbox_accept(job),
     )
     return DockerExecutor(node_id, wanted)
 
 
-def _sandbox_accept(job: Job) -> tuple[str, ...]:
+def sandbox_accept(job: Job) -> tuple[str, ...]:
     """Raises ConfigError."""
     if wrong := [name for name in job.sandbox_accept if name not in sandbox.ALL_NAMES]:
         raise ConfigError(
@@ -69,7 +69,7 @@ def _sandbox_accept(job: Job) -> tuple[str, ...]:
     return job.sandbox_accept
 
 
-def _gateway_settings(job: Job) -> GatewaySettings:
+def gateway_settings(job: Job) -> GatewaySettings:
     """Raises ConfigError."""
     try:
         resolver = IPv4Address(job.resolver) if job.resolver else None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from dms.adapters.executors.workspace_archive import check_archive, open_archive
+from dms.adapters.executors.archive_opener import open_archive
+from dms.adapters.executors.workspace_archive import check_archive
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
 from dms.application.inputs.own_inputs import OwnInputs
 from dms.application.jobs.service_provider import ServiceProvider, Timeouts
@@ -14,6 +14,7 @@ from dms.application.network.directory import Directory
 from dms.application.ports.executor import ArchivedFile
 from dms.application.results.results_receiver import ReceiverLimits, ResultsReceiver
 from dms.domain.checkpoint import LARGEST_BYTES
+from dms.long_work import long_work
 from dms.wiring.base import LEAST_KEEP_DAYS, MIB, SECONDS_A_DAY, Base
 from dms.wiring.files import build_outbox
 
@@ -83,10 +84,10 @@ def build_results_receiver(base: Base) -> ResultsReceiver:
 
 async def _check_archive(archive: Path, max_bytes: int) -> None:
     """Raises ArchiveRefused."""
-    await asyncio.to_thread(check_archive, archive, max_bytes)
+    await long_work(check_archive, archive, max_bytes)
 
 
 async def open_kept_archive(archive: Path, into: Path) -> Sequence[ArchivedFile]:
-    """Raises ArchiveRefused, ExecutionError, ExecutorUnavailable. What is here was checked when it came: only its own
-    size bounds it."""
-    return await asyncio.to_thread(open_archive, archive, into, LARGEST_BYTES)
+    """Raises ArchiveRefused, ExecutionError; ExecutorUnavailable and DiskTrouble for want of disk. What is here was
+    checked when it came: only its own size and the disk bound it."""
+    return await long_work(open_archive, archive, into, LARGEST_BYTES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import io
 import os
 import random
 import tarfile
@@ -22,7 +23,7 @@ import pytest_asyncio
 from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.process import ProcessExecutor
 from dms.adapters.executors.profile import ContainerLimits
-from dms.application.ports.executor import ExecutionState, Executor, Secrets
+from dms.application.ports.executor import ExecutionState, Executor, InputFile, Secrets
 from dms.application.ports.machine import Usage
 from dms.application.ports.outputs import OutputLine
 from dms.domain.network import Network
@@ -431,6 +432,10 @@ async def test_an_archive_that_does_not_fit_is_refused_with_a_reason(executor: E
     assert second.job_id not in await executor.list_jobs()
 
 
+def given(number: int, source: Path, place: str, unpack: str = "", max_bytes: int = MIB) -> InputFile:
+    return InputFile(number=number, source=source, place=place, unpack=unpack, max_bytes=max_bytes)
+
+
 async def test_inputs_are_in_the_workspace_before_the_start_and_the_jobs_own(
     executor: Executor, tmp_path: Path
 ) -> None:
@@ -445,9 +450,9 @@ async def test_inputs_are_in_the_workspace_before_the_start_and_the_jobs_own(
     spec = shell_spec(script)
     await executor.prepare(spec)
     await executor.fill(spec, None, MIB)
-    await executor.put(spec, tmp_path / "given", "data/one", "", MIB)
-    for kind in ("tar", "tar.gz", "zip"):
-        await executor.put(spec, tmp_path / f"given.{kind}", kind, kind, MIB)
+    await executor.put(spec, given(1, tmp_path / "given", "data/one"))
+    for number, kind in enumerate(("tar", "tar.gz", "zip"), 2):
+        await executor.put(spec, given(number, tmp_path / f"given.{kind}", kind, kind))
     await executor.create(spec)
     await executor.start(spec.job_id)
     found = ["./data/one", "./tar.gz/inner/two", "./tar/inner/two", "./zip/inner/two", "one"]
@@ -455,25 +460,45 @@ async def test_inputs_are_in_the_workspace_before_the_start_and_the_jobs_own(
     assert (await ended(executor, spec.job_id)).exit_code == 0
 
 
-async def test_an_input_replaces_nothing_that_is_there(executor: Executor, tmp_path: Path) -> None:
-    """It was put there before, or a checkpoint brought it with what the job made of it."""
-    first = shell_spec("cd; mkdir data; echo mine > data/one; ln -s /etc link")
+def tar_of(path: Path, *names: str) -> Path:
+    """Each file holds its own name."""
+    with tarfile.open(path, "w") as tar:
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.size = len(name)
+            tar.addfile(info, io.BytesIO(name.encode()))
+    return path
+
+
+async def test_an_input_takes_the_place_of_what_a_checkpoint_brought_and_only_once(
+    executor: Executor, tmp_path: Path
+) -> None:
+    made = "mkdir -p data/deep all; echo mine | tee data/one data/deep/two data/left all/x; ln -s one data/link"
+    first = shell_spec(f"cd; {made}")
     await launch(executor, first)
     await ended(executor, first.job_id)
     await packed(executor, first.job_id, tmp_path / "checkpoint.tar.gz")
     (tmp_path / "given").write_bytes(b"theirs\n")
-    second = shell_spec("cd; cat data/one data/two")
+    second = shell_spec(
+        "cd; cat all/x data/left data/one; for f in deep/two deep/three; do cat data/$f; echo; done; cat ./-x/-y"
+    )
     await executor.prepare(second)
     await executor.fill(second, tmp_path / "checkpoint.tar.gz", MIB)
-    for place in ("data/one", "data/two"):
-        await executor.put(second, tmp_path / "given", place, "", MIB)
+    assert await executor.inputs_in(second.job_id) == set()
+    await executor.put(second, given(1, tmp_path / "given", "all/x"))
+    await executor.put(second, given(2, tar_of(tmp_path / "some.tar", "deep/two", "deep/three"), "data", "tar"))
+    await executor.put(second, given(3, tmp_path / "given", "-x/-y"))
     (tmp_path / "given").write_bytes(b"another\n")
-    await executor.put(second, tmp_path / "given", "data/two", "", MIB)
-    with pytest.raises(ExecutionError):
-        await executor.put(second, tmp_path / "given", "data/one/two", "", MIB)
+    await executor.put(second, given(1, tmp_path / "given", "all/x"))  # again: it is the job's now
+    for number, place, unpack in ((4, "data/one/two", ""), (5, "data", ""), (6, "data/one", "tar")):
+        source = tmp_path / ("some.tar" if unpack else "given")
+        with pytest.raises(ExecutionError, match=f"{place} can't be put"):
+            await executor.put(second, given(number, source, place, unpack))
+    assert await executor.inputs_in(second.job_id) == {1, 2, 3}
     await executor.create(second)
     await executor.start(second.job_id)
-    assert texts(await read_all(executor, second.job_id)) == ["mine", "theirs"]
+    found = ["theirs", "mine", "mine", "deep/two", "deep/three", "theirs"]
+    assert texts(await read_all(executor, second.job_id)) == found
 
 
 async def test_a_refused_input_leaves_nothing_behind(executor: Executor, tmp_path: Path) -> None:
@@ -485,11 +510,11 @@ async def test_a_refused_input_leaves_nothing_behind(executor: Executor, tmp_pat
     await executor.prepare(spec)
     await executor.fill(spec, None, MIB)
     with pytest.raises(ArchiveRefused, match="larger than 3 MiB"):
-        await executor.put(spec, tmp_path / "given.tar", "data", "tar", 3 * MIB)
+        await executor.put(spec, given(1, tmp_path / "given.tar", "data", "tar", 3 * MIB))
     if (most := executor.workspace_bytes(spec)) is not None:
         os.truncate(tmp_path / "given", most + MIB)
         with pytest.raises(ExecutionError):
-            await executor.put(spec, tmp_path / "given", "data", "", most + MIB)
+            await executor.put(spec, given(2, tmp_path / "given", "data", "", most + MIB))
     await executor.create(spec)
     await executor.start(spec.job_id)
     assert texts(await read_all(executor, spec.job_id)) == []

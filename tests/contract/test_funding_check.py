@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from dms.adapters.funding.ledger import LedgerCheck
@@ -55,6 +56,16 @@ async def test_it_has_a_name_and_can_be_closed_twice(kind: str, chain: Chain) ->
     async with checked(kind, chain) as (check, _claim):
         assert check.name == kind.partition("-")[0]
         await check.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_is_paid_elsewhere_than_on_its_blockchain_is_never_good(kind: str, chain: Chain) -> None:
+    cardano = "addr_test1vzpwq95z3xyum8vqndgdd9mdnmafh3djcxnc6jemlgdmswcve6tkw"
+    async with checked(kind, chain) as (check, claim):
+        for change in ({"blockchain": "Cardano"}, {"payee": cardano}, {"payee": ""}):
+            found = await check.check(msgspec.structs.replace(claim, **change))
+            assert (found.state is FundingState.REFUSED) == (check.blockchain == "Ethereum"), change
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pwd
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 
@@ -18,11 +19,12 @@ from dms.errors import (
     Forbidden,
     InvalidInput,
     NotFound,
-    PeerMisbehaved,
+    PeerFailed,
     PeerUnreachable,
     ProtocolRefused,
     Unavailable,
 )
+from tests.fixtures.other_users import NOBODY, acting_as
 from tests.integration.p2p.waiting import wait_until
 
 ECHO, FAIL, COUNT, ENDLESS, BROKEN = (f"/test/{name}/1" for name in ("echo", "fail", "count", "endless", "broken"))
@@ -125,10 +127,12 @@ async def test_an_error_arrives_as_itself(a: Libp2pNetwork, b: Libp2pNetwork, ki
     assert type(caught.value) is type(Errors[kind])
 
 
-async def test_other_errors_arrive_as_misbehaviour_and_a_bug_tells_nothing(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
-    with pytest.raises(PeerMisbehaved, match="can't run this"):
+async def test_other_errors_arrive_as_the_peers_failure_and_a_bug_tells_nothing(
+    a: Libp2pNetwork, b: Libp2pNetwork
+) -> None:
+    with pytest.raises(PeerFailed, match="can't run this"):
         await a.request(b.peer_id, FAIL, b'"failed"', 30)
-    with pytest.raises(PeerMisbehaved) as caught:
+    with pytest.raises(PeerFailed) as caught:
         await a.request(b.peer_id, FAIL, b'"bug"', 30)
     assert "a bug" not in str(caught.value)
 
@@ -155,6 +159,27 @@ async def test_who_is_on_this_machine_is_known_also_when_it_is_gone(a: Libp2pNet
         while a.peers():
             await asyncio.sleep(0.01)
     assert a.is_local(b.peer_id)
+
+
+@pytest.mark.parametrize("dialled", ["ours", "theirs"])
+async def test_peers_of_other_users_of_this_machine_are_not_of_it(
+    b: Libp2pNetwork, monkeypatch: pytest.MonkeyPatch, dialled: str
+) -> None:
+    """By another group's name, since this machine may have none of that one: Debian's games is in its own."""
+    monkeypatch.setattr("dms.operators.GROUP", "games")
+    for uid, trusted in ((0, True), (NOBODY, False), (pwd.getpwnam("games").pw_uid, True)):
+        others = make(Served())
+        with acting_as(uid):  # so does the thread that begins meanwhile: its sockets are that user's
+            await others.start()
+        dialler, listener = (others, b) if dialled == "ours" else (b, others)
+        try:
+            dialler.add_addresses(listener.peer_id, listener.listen_addresses)
+            await dialler.ping(listener.peer_id, 30)
+            await wait_until(lambda peer=others.peer_id: peer in [info.peer_id for info in b.peers()])  # type: ignore[misc]
+            assert await b._operators.has(uid) is trusted
+            assert b.is_local(others.peer_id) is trusted
+        finally:
+            await others.close()
 
 
 async def test_a_slow_answer_is_unreachable_in_time(a: Libp2pNetwork, b: Libp2pNetwork) -> None:

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from docker import APIClient
 
-from dms.adapters.executors.gateways import LABEL_GATEWAY_NODE
+from dms.adapters.executors.profile import LABEL_GATEWAY_NODE
 from tests.fixtures.dms import Dms, pair, request_body
 from tests.fixtures.hostile import probe_image
 from tests.fixtures.oldest_client import OldestClient

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -33,11 +33,19 @@ exec chroot /mnt/root sh -c "$1"
 """
 
 
+# As an upgrade of the distribution leaves one: its packages are those of another Python.
+OTHER_PYTHON = (
+    "python3 -m venv .venv; mv .venv/lib/python3.* .venv/lib/python3.0; "
+    "cat requirements.lock pyproject.toml | sha256sum >.venv/stamp-all; ln -s /bin/true .venv/bin/nunet"
+)
+
+
 def package(
-    folder: Path, *, name: str = "nunet-dms", version: str = "7.0.1", architecture: str = "all", python: str = ""
-) -> Path:
+    folder: Path, *, name: str = "nunet-dms", version: str = "7.0.1", architecture: str = "all", python: str = "",
+    files: Mapping[str, str] | None = None,
+) -> Path:  # fmt: skip
     """A package with a command that only tells its version: dpkg and apt take it as they take the real one.
-    python: that of the release that it is for."""
+    python: that of the release that it is for. files: path: content; all of them may be run."""
     tree = folder / f"{name}-{version}"
     (tree / "DEBIAN").mkdir(parents=True)
     (tree / "DEBIAN" / "control").write_text(
@@ -45,10 +53,11 @@ def package(
         "Description: stands in for the real package\n"
         + (f"Depends: python3 (>= {python}~), python3 (<< {python}.99)\n" if python else "")
     )
-    command = tree / "usr" / "bin" / "nunet"
-    command.parent.mkdir(parents=True)
-    command.write_text(f"#!/bin/sh\necho {version}\n")
-    command.chmod(0o755)
+    for path, content in {"usr/bin/nunet": f"#!/bin/sh\necho {version}\n", **(files or {})}.items():
+        file = tree / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+        file.chmod(0o755)
     made = folder / f"{name}_{version}_{architecture}.deb"
     subprocess.run(["dpkg-deb", "--root-owner-group", "--build", tree, made], check=True, capture_output=True)
     return made
@@ -96,6 +105,45 @@ def test_a_named_package_is_installed_by_a_script_that_comes_through_a_pipe(tmp_
     assert done.stdout.strip().endswith("7.0.1")
 
 
+SUDO = "int main(int n, char **words) { setgid(0); setuid(0); return execvp(words[1], words + 1); }"
+SET_UP = '#!/bin/sh\necho "set-up $1 by $(id -un)" >>/of-user/calls\n'
+NUNET = '#!/bin/sh\necho "nunet $* by $(id -un)" >>/of-user/calls\n'
+# As `nobody`, at a terminal, on a machine that seems to have systemd and has sudo.
+BY_A_USER = """
+set -e
+cp -r "$FOLDER" /of-user && chmod -R a+rwX /of-user && mount -t devpts devpts /dev/pts && mkdir -p /run/systemd/system
+printf '#!/bin/sh\necho running\n' >/usr/bin/systemctl
+install -o root -m 4755 /of-user/sudo /usr/bin/sudo
+printf "%b" "$ANSWERS" | script -qec "setpriv --reuid 65534 --regid 65534 --clear-groups \
+    sh /of-user/checkout/ops/install.sh --build" /dev/null
+cat /of-user/calls
+"""
+
+
+@pytest.mark.parametrize(
+    ("answers", "wallet"), [("yy", ""), ("yny", "--cardano"), ("ynny", "--ethereum"), ("ynnn", ""), ("n", "")]
+)
+def test_a_user_with_sudo_onboards_and_keeps_the_checkout_and_gets_no_wallet_unasked(
+    tmp_path: Path, answers: str, wallet: str
+) -> None:
+    made = package(tmp_path, files={"usr/bin/nunet": NUNET})
+    top = checkout(tmp_path / "checkout")
+    (top / "ops" / "setup.sh").write_text(SET_UP)
+    (top / "ops" / "build-deb.sh").write_text(f"#!/bin/sh\ncp ../{made.name} dist/ && echo dist/{made.name}\n")
+    compile_it = ["gcc", "-w", "-static", "-x", "c", "-", "-o", str(tmp_path / "sudo")]
+    subprocess.run(compile_it, input=SUDO, text=True, check=True, timeout=120)
+    (tmp_path / "calls").touch()
+    typed = "".join(f"{each}\\n" for each in answers)
+    done = in_another_root(tmp_path, f"ANSWERS='{typed}'; {BY_A_USER}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    calls = [line for line in done.stdout.splitlines() if line.startswith(("set-up", "nunet ")) and " by " in line]
+    assert calls[:2] == ["set-up deb-packages by root", "set-up deb by nobody"]
+    wallets = [line for line in calls if line.startswith("nunet wallet")]
+    assert [line.split()[3] for line in wallets] == ([wallet] if wallet else [])
+    assert ("nunet onboard --nunet-channel nunet-test by root" in calls) is answers.startswith("y")
+    assert "sudo adduser nobody nunet" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -123,6 +171,84 @@ def test_what_can_not_be_installed_is_refused_with_a_sentence(
     assert done.returncode == 1
     assert said in done.stderr
     assert "installing" not in done.stdout
+
+
+def with_users(folder: Path, version: str) -> Path:
+    """With the users and groups of the real package, and what debhelper makes of them."""
+    debian = ROOT / "debian"
+    made = 'if [ "$1" = configure ]; then systemd-sysusers nunet-dms.conf; fi\n'  # of dh_installsysusers
+    script = (debian / "nunet-dms.postinst").read_text().replace("#DEBHELPER#", made)
+    users = (debian / "nunet-dms.sysusers").read_text()
+    settings = {"DEBIAN/conffiles": "/etc/nunet/dms_config.json\n", "etc/nunet/dms_config.json": "{}\n"}
+    files = {"DEBIAN/postinst": script, "usr/lib/sysusers.d/nunet-dms.conf": users, **settings}
+    return package(folder, version=version, files=files)
+
+
+def test_who_took_the_service_out_of_docker_finds_it_so_after_an_upgrade(tmp_path: Path) -> None:
+    old, new = with_users(tmp_path, "7.0.1"), with_users(tmp_path, "7.0.2")
+    groups = "id -nG nunet"
+    delete = "gpasswd --delete nunet docker >/dev/null && gpasswd --delete nunet nunet-docker >/dev/null"
+    remove, purge = "dpkg --remove nunet-dms >/dev/null", "dpkg --purge nunet-dms >/dev/null"
+    done = in_another_root(
+        tmp_path,
+        "set -e; for group in docker nunet-docker; do gpasswd --delete nunet $group >/dev/null 2>&1 || true; done; "
+        f"install() {{ dpkg --install $1 >/dev/null; {groups}; }}; "
+        f"install '{old}'; {delete}; install '{new}'; {remove}; install '{new}'; {purge}; install '{new}'",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, upgraded, back, anew = (set(line.split()) for line in done.stdout.splitlines())
+    assert {"docker", "nunet-docker"} <= first & anew
+    assert not {"docker", "nunet-docker"} & (upgraded | back)
+
+
+# --- backup and restore ------------------------------------------------------------------------------
+def test_a_backup_by_the_document_is_private_and_what_is_restored_is_the_services(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "install.md").read_text().partition("## Backup and restore\n")[2]
+    backup, restore = re.findall(r"^```\n(.*?)^```", text.partition("\n## ")[0], re.MULTILINE | re.DOTALL)
+    users = ROOT / "debian" / "nunet-dms.sysusers"
+    done = in_another_root(
+        tmp_path,
+        f"set -e; cd '{tmp_path}'; umask 022; systemctl() {{ :; }}\n"
+        f"systemd-sysusers - <<'END'\n{users.read_text()}END\n"
+        "install -d -o nunet -g nunet -m 700 /var/lib/nunet\n"
+        "install -o nunet -g nunet -m 600 /dev/null /var/lib/nunet/node.key\n"
+        f"{backup}\nchown root /var/lib/nunet/node.key\n{restore}\n"
+        "stat -c %a nunet-backup.tar.gz; stat -c %U:%G:%a /var/lib/nunet /var/lib/nunet/node.key",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.split() == ["600", "nunet:nunet:700", "nunet:nunet:600"]
+
+
+# --- set-up ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("broken", ["python3 -m venv --without-pip .venv", OTHER_PYTHON])
+def test_an_environment_that_can_not_be_used_is_made_anew(tmp_path: Path, broken: str) -> None:
+    top = checkout(tmp_path / "checkout")
+    for name in ("requirements.lock", "requirements-run.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, top)
+    subprocess.run(broken, shell=True, cwd=top, check=True, timeout=120)
+    no_index = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": "/dev/null"}
+    done = subprocess.run(
+        ["bash", top / "ops" / "setup.sh", "venv"],
+        env={**os.environ, **no_index}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert "making .venv with Python" in done.stdout, done.stdout + done.stderr
+    subprocess.run([top / ".venv" / "bin" / "python", "-m", "pip", "--version"], check=True, timeout=120)
+    assert not (top / ".venv" / "lib" / "python3.0").exists()
+
+
+@pytest.mark.parametrize(("name", "ends"), [("dockerd", True), ("another", False)])
+def test_only_the_docker_daemon_of_the_set_up_is_stopped(tmp_path: Path, name: str, ends: bool) -> None:
+    top = checkout(tmp_path / "checkout")
+    program = shutil.copy(shutil.which("sleep") or "", tmp_path / name)
+    done = in_another_root(
+        tmp_path,
+        f"'{program}' 300 & echo $! >/run/nunet-dms-dockerd.pid; bash '{top}/ops/setup.sh' stop-docker; "
+        f"if {'wait $!; [ $? -eq 143 ]' if ends else 'kill $!'}; then echo as wished; fi; "
+        "[ -e /run/nunet-dms-dockerd.pid ] && echo kept",
+    )
+    assert "as wished" in done.stdout, done.stdout + done.stderr
+    assert ("stopping the Docker daemon" in done.stdout) is ends
+    assert ("kept" in done.stdout) is ends  # dockerd removes its own
 
 
 # --- a developer's set-up ----------------------------------------------------------------------------

@@ -26,6 +26,7 @@ def confined(folder: Path) -> list[str]:
 
 CALL = "import ctypes, os; c = ctypes.CDLL(None, use_errno=True); c.{}; raise OSError(ctypes.get_errno(), 'refused')"
 SOCKET = "import socket; socket.socket(socket.{}, socket.SOCK_STREAM)"
+FOLDER = "import pathlib; from dms.wiring.adapters import folder_at; folder_at(pathlib.Path('/etc/dms-was-here'))"
 REFUSED = "[Errno 1]"
 
 
@@ -33,6 +34,7 @@ REFUSED = "[Errno 1]"
     ("attempt", "word"),
     [
         ("open('/etc/dms-was-here', 'w')", "Read-only file system"),
+        (FOLDER, "ReadWritePaths="),
         (SOCKET.format("AF_PACKET"), REFUSED),
         (SOCKET.format("AF_VSOCK"), REFUSED),
         (CALL.format("unshare(0x10000000)"), REFUSED),

@@ -14,11 +14,12 @@ from msgspec.structs import replace
 from dms.adapters.executors.process import ProcessExecutor
 from dms.application.deployments import admission
 from dms.application.network.messages import DeploymentRequest, PreflightRequest
+from dms.config import Funding
 from dms.domain.event import new_id
 from dms.errors import ExecutorUnavailable
 from tests.fixtures.disks import broken_disk
 from tests.fixtures.histories import request
-from tests.fixtures.provider import SERVICE_PROVIDER, providing
+from tests.fixtures.provider import SERVICE_PROVIDER, answer_to, providing
 from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import Node, running_node
 from tests.integration.test_compute_provider import OFFER, onboard
@@ -55,6 +56,17 @@ async def test_a_machine_that_is_not_onboarded_or_offline_says_so(node: Node) ->
     assert await shown_and_told(node) == ([], "")
     await node.services.device.set_available(False)
     assert await shown_and_told(node) == (["the provider is offline"], "the provider is offline")
+
+
+async def test_an_address_that_payments_are_not_looked_up_at_is_the_reason(tmp_path: Path) -> None:
+    ledger = Funding(check="ledger", rpc_url="http://127.0.0.1:9/", chain_id=1)
+    async with running_node(tmp_path, runs_for_peers=True, funding=ledger) as node, providing(node):
+        await onboard(node)  # with an address of Cardano
+        shown, reason = await shown_and_told(node)
+        assert shown == [reason]
+        assert reason.endswith("is not one of Ethereum")
+        await onboard(node, "0x" + "ab" * 20)
+        assert await shown_and_told(node) == ([], "")
 
 
 async def test_an_engine_that_is_away_is_the_reason_and_so_is_all_that_comes_with_it(
@@ -127,5 +139,5 @@ async def test_too_many_payments_to_check_are_a_reason(node: Node, monkeypatch: 
     (shown,) = (one["reason"] for one in (await status(node))["reasons"])
     asked = request(cpu=100, ram=64, tx_hash=token_hex(32))
     message = DeploymentRequest(job_id=new_id(), request=asked, price="1", seal_key=token_hex(32))
-    answer = await node.services.compute_provider.request(SERVICE_PROVIDER, message)
+    answer = await answer_to(node, message)
     assert (answer.accepted, answer.reason) == (False, shown)

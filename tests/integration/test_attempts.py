@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,13 @@ import msgspec
 import pytest
 
 from dms.adapters.funding.trust import TrustCheck
+from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity
-from dms.application.jobs import follow_deployments, retry_jobs, tell_providers
-from dms.application.network.messages import DEPLOYMENT_REQUEST
+from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
+from dms.application.deployments import deployment_feed
+from dms.application.deployments.deployment_feed import DeploymentFeed
+from dms.application.jobs import follow_deployments, followed_output, retry_jobs, tell_providers
+from dms.application.network.messages import DEPLOYMENT_REQUEST, FEED, FeedItem, encode
 from dms.application.payments.payments import payment_of
 from dms.application.ports.peers import RequestHandler
 from dms.bootstrap import build
@@ -26,6 +32,7 @@ from dms.domain.event import Event
 from dms.domain.job import FundStatus, Job, JobState
 from dms.domain.retry import Retry, deployment_id
 from dms.domain.reward import RewardType
+from dms.errors import OutputUnavailable, Unavailable
 from dms.wiring.overrides import Overrides
 from tests.fixtures.histories import request
 from tests.fixtures.memory_network import MemoryLine, MemoryNetwork
@@ -351,6 +358,60 @@ def served(trio: Trio, name: str, handler: RequestHandler) -> None:
     host.serve_request(DEPLOYMENT_REQUEST, handler)
 
 
+async def test_a_provider_that_ends_each_feed_at_once_is_asked_again_with_growing_pauses(
+    trio: Trio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flag = tmp_path / "go"
+    monkeypatch.setattr(follow_deployments, "RETRY_SECONDS", (0.01, 60.0))
+    asked, feed = list[bytes](), DeploymentFeed._on_feed
+
+    async def nothing_to_tell(self: DeploymentFeed, peer_id: str, body: bytes) -> AsyncGenerator[bytes, None]:
+        if flag.exists():
+            async for item in feed(self, peer_id, body):
+                yield item
+            return
+        asked.append(body)
+        yield encode(FeedItem())
+
+    for name in ("one", "two"):
+        host = trio.daemons[name].parts.host
+        assert isinstance(host, MemoryNetwork)
+        feed_of = trio.daemons[name].services.compute_provider._feed
+        host.serve_stream(FEED, partial(nothing_to_tell, feed_of))
+    job_id, _ = await trio.ask("echo hello")
+    await wait_for(lambda: len(asked) >= 6)  # the pause behind it is longer than all before: others would come now
+    assert len(asked) < 10
+    flag.touch()
+    await trio.until(job_id, JobState.COMPLETED)
+
+
+async def test_a_provider_that_is_busy_telling_of_other_jobs_is_asked_again_and_not_lost(
+    trio: Trio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment_feed, "FEEDS_OF_A_PEER", 1)
+    monkeypatch.setattr(follow_deployments, "UNREACHABLE_AFTER_SECONDS", 0.5)
+    following = next(
+        r for r in trio.requester.services.service_provider.reactors if r.name == "following of deployments"
+    )
+    assert isinstance(following, follow_deployments.FollowDeployments)
+    following._grace_seconds = 0.5
+    flag, busy, plain = tmp_path / "go", list[float](), DeploymentFeed._is_full
+
+    def is_full(self: DeploymentFeed, peer_id: str) -> bool:
+        if full := plain(self, peer_id):
+            busy.append(time.monotonic())
+        return full
+
+    monkeypatch.setattr(DeploymentFeed, "_is_full", is_full)
+    await trio.stop("two")
+    jobs = [(await trio.ask(HOLD.format(flag=flag), attempts=1))[0] for _ in range(2)]
+    await wait_for(lambda: busy and busy[-1] - busy[0] > 1.0)
+    flag.touch()
+    for job_id in jobs:
+        await trio.until(job_id, JobState.COMPLETED)
+        assert Job.ProviderUnreachable not in map(type, await trio.events(job_id))
+
+
 async def test_nobody_who_could_go_on_is_the_end_after_a_while(trio: Trio) -> None:
     retrying = next(r for r in trio.requester.services.service_provider.reactors if r.name == "further attempts")
     assert isinstance(retrying, retry_jobs.RetryJobs)
@@ -406,3 +467,80 @@ async def test_each_attempt_is_sealed_under_a_key_of_its_own(trio: Trio, tmp_pat
     log = trio.requester.services.log
     assert log.seal_key(job_id) != log.seal_key(again)
     assert log.seal_key(again) == trio.daemons[second].services.log.seal_key(again)
+
+
+# --- what this machine's own disk does not give ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TROUBLE_SECONDS", "AGAIN_SECONDS"):
+        monkeypatch.setattr(followed_output, name, 0.2)
+    monkeypatch.setattr(retry_jobs, "TROUBLE_SECONDS", 0.2)
+
+
+async def running_without_output(trio: Trio, tmp_path: Path, script: str) -> tuple[str, Path]:
+    """A job's id, and the folder that stands where its output should be."""
+    service = trio.requester.services.service_provider
+    quote = await service.request_service(request(script, cpu=500, ram=64))
+    in_the_way = tmp_path / "requester" / "logs" / f"{quote.job_id}.ndjson"
+    in_the_way.mkdir()
+    paid = FundStatus(transaction_type="fund", transaction_status="success", tx_hash=f"0x{quote.job_id}")
+    await service.report_fund_status(paid, quote.job_id)
+    await trio.until(quote.job_id, JobState.RUNNING)
+    return quote.job_id, in_the_way
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_job_whose_output_can_not_be_kept_here_is_followed_without(trio: Trio, tmp_path: Path) -> None:
+    flag = tmp_path / "go"
+    job_id, _ = await running_without_output(trio, tmp_path, f"echo begun; {HOLD.format(flag=flag)}; echo done")
+    flag.touch()
+    job = await trio.until(job_id, JobState.COMPLETED)
+    assert job.misbehaviours == 0
+    with pytest.raises(OutputUnavailable):
+        await trio.output(job_id)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_job_whose_output_can_not_be_kept_here_is_stopped_as_it_was_ordered(trio: Trio, tmp_path: Path) -> None:
+    job_id, _ = await running_without_output(trio, tmp_path, "sleep 600")
+    await trio.requester.services.service_provider.terminate(job_id, "enough")
+    assert (await trio.until(job_id, JobState.FAILED)).failure == "enough"
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_output_that_can_be_kept_again_is_had_from_its_first_line(trio: Trio, tmp_path: Path) -> None:
+    flag = tmp_path / "go"
+    script = f"echo begun; {HOLD.format(flag=flag)}; echo done"
+    job_id, in_the_way = await running_without_output(trio, tmp_path, script)
+    in_the_way.rmdir()
+    flag.touch()
+    await trio.until(job_id, JobState.COMPLETED)
+    assert await trio.output(job_id) == [(1, "begun"), (2, "done")]
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_checkpoint_and_output_that_can_not_be_read_keep_no_job_from_its_next_attempt(
+    trio: Trio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flag = tmp_path / "go"
+    job_id, first, _ = await running_at(trio, f"[ -e {flag} ] || sleep 600")
+    flag.touch()
+    last = FileOutputStore.last
+
+    async def unreadable(self: FileOutputStore, output: str) -> int:
+        if output == job_id and trio.job(job_id).state is JobState.RETRYING:
+            raise OutputUnavailable("output can't be read: Input/output error")
+        return await last(self, output)
+
+    async def unusable(*_: object) -> None:
+        raise Unavailable("checkpoint x can't be kept for the job: Input/output error")
+
+    monkeypatch.setattr(FileOutputStore, "last", unreadable)
+    monkeypatch.setattr(CheckpointReceiver, "keep_for_next_attempt", unusable)
+    compute = trio.daemons[first].services.compute_provider
+    await compute.stop(job_id, "compute provider", "its machine is needed", Fault.PROVIDER)
+    job = await trio.until(job_id, JobState.COMPLETED)
+    assert len(job.attempts) == 2
+    assert job.attempt.resume is None

@@ -1,4 +1,4 @@
-"""Checkpoints of a job that runs: the next one waits for a reading of the last, and for nothing else."""
+"""Checkpoints and results in the making: what one waits for, and what becomes of one that can't be made."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper, Chec
 from dms.application.files.file_exchange import FileExchange
 from dms.application.network.messages import CheckpointNote, encode
 from dms.application.ports.executor import PackedWorkspace
+from dms.application.results.result_files import ResultFiles
+from dms.application.results.results_keeper import ResultLimits, ResultsKeeper
 from dms.domain.deployment import Deployment
 from dms.domain.event import new_id
 from dms.domain.resources import Resources
+from dms.domain.reward import Fault
+from dms.errors import ExecutionError
 from tests.fixtures.histories import request
 from tests.fixtures.provider import SERVICE_PROVIDER
 from tests.fixtures.waiting import wait_for
@@ -74,3 +78,24 @@ async def test_one_that_its_owner_has_holds_up_no_other(tmp_path: Path, monkeypa
         await wait_for(lambda: packed > held)
         watching.cancel()
         await asyncio.wait({watching})
+
+
+async def test_a_program_that_fails_holds_up_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are recorded as skipped, and the end of the job behind them."""
+
+    async def pack(*_: object) -> PackedWorkspace:
+        raise ExecutionError("sh: can't fork")
+
+    async with running_node(tmp_path, runs_for_peers=True) as node:
+        monkeypatch.setattr(node.executor, "pack", pack)
+        exchange, job_id = FileExchange(node.services.network), await running(node)
+        results = ResultsKeeper(node.log, node.executor, ResultFiles(tmp_path), exchange, now_us, ResultLimits())
+        checkpoints = CheckpointKeeper(
+            node.log, node.executor, CheckpointFiles(tmp_path), exchange, now_us, CheckpointTimes()
+        )
+        assert await results.save(job_id) is None
+        await checkpoints.save_last(job_id)
+        told = [one.event for one in await node.log.read(0, 100, stream=f"{Deployment.KIND}-{job_id}")]
+        (skipped,) = [event for event in told if isinstance(event, Deployment.ResultsSkipped)]
+        assert (skipped.fault, skipped.reason) == (Fault.PROVIDER, "sh: can't fork")
+        assert [event.reason for event in told if isinstance(event, Deployment.CheckpointSkipped)] == [skipped.reason]

@@ -4,7 +4,7 @@ whose fault it is, who is paid, and that nothing stays behind."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,12 @@ from docker.errors import APIError
 from dms.adapters.executors.docker_settings import DockerSettings
 from dms.adapters.executors.profile import LABEL_NODE
 from dms.application.deployments import supervision
+from tests.fixtures.docker_executors import api
 from tests.fixtures.docker_pair import DockerPair, End, Places, docker_pair
 from tests.fixtures.jobs_in_states import BY_ITSELF, TERMINATED, JobsInStates, failed
 from tests.fixtures.provider import LIMITS
+
+__all__ = ["api"]
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("demo_images")]
 
@@ -28,13 +31,6 @@ UNHARMED: Ends = {
     **dict.fromkeys(("created", "starting", "running", "sealing", "over"), BY_ITSELF),
     "stopping": TERMINATED,
 }
-
-
-@pytest.fixture
-def api() -> Iterator[APIClient]:
-    client = APIClient(version="auto")
-    yield client
-    client.close()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.database import connect
-from dms.errors import AlreadyRunning, LogUnavailable
+from dms.errors import AlreadyRunning, ConfigError
 from tests.fixtures.disks import own_disk
 
 NAMES = [
@@ -151,7 +151,7 @@ def test_a_database_on_a_read_only_medium_is_read(medium: Path) -> None:
     written(database, "here")
     read_only(medium)
     assert words(database) == ["here"]
-    with pytest.raises(LogUnavailable, match="Read-only"):
+    with pytest.raises(ConfigError, match="Read-only"):
         SQLiteRecorder(database)
 
 

@@ -19,7 +19,7 @@ from dms.application.network import ad_snapshots, own_advertisement
 from dms.application.network.availability import AvailabilityNews
 from dms.application.network.budgets import Budgets
 from dms.application.network.directory import Directory
-from dms.application.network.messages import encode
+from dms.application.network.messages import Snapshot, encode
 from dms.application.network.own_advertisement import OwnAdvertisement
 from dms.application.ports.peers import GossipHandler, PeerInfo, RequestHandler
 from dms.clock import machine_clock
@@ -265,6 +265,52 @@ async def test_pages_of_the_table_and_its_end_hold_for_many(tmp_path: Path) -> N
             gone.append(peer_id)
         assert len(gone) == 101
         assert len(other.offers) == len(other._table) == len(other._ids) == 250
+
+
+class EndlessTable:
+    """There is always another page. signed: each has one entry that its author signed."""
+
+    def __init__(self, model: Advertisement, *, signed: bool) -> None:
+        self.peer_id = Identity.generate().peer_id
+        self._model, self._signed, self.pages = model, signed, 0
+
+    async def answer(self, _peer_id: str, _body: bytes) -> bytes:
+        self.pages += 1
+        author = Identity.generate()
+        name = author.peer_id if self._signed else f"z{self.pages:09}"
+        body = encode(msgspec.structs.replace(self._model, peer_id=name))
+        signature = author.sign(body).hex() if self._signed else "00" * 64
+        entry = SignedAdvertisement(body=body.decode(), signature=signature)
+        last = encode(msgspec.structs.replace(self._model, peer_id=f"z{self.pages:09}")).decode()
+        return encode(Snapshot(advertisements=(entry, SignedAdvertisement(body=last, signature="00")), more=True))
+
+
+@pytest.mark.parametrize(("signed", "pages"), [(False, 1), (True, 50)])
+async def test_a_table_without_an_end_is_not_read_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signed: bool, pages: int
+) -> None:
+    monkeypatch.setattr(ad_snapshots, "MOST_PAGES", 50)
+    async with member(tmp_path, "a") as reader:
+        endless = EndlessTable(await reader.own.made(), signed=signed)
+        reader.network.neighbour = Gossip(endless.peer_id)
+        reader.network.neighbour.serve_request("", endless.answer)
+        await reader.directory._snapshots.fetch(endless.peer_id, own=False)
+        assert endless.pages == pages
+
+
+async def test_a_table_that_comes_too_slowly_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ad_snapshots, "TABLE_SECONDS", 0.1)
+    async with member(tmp_path, "a") as reader:
+        endless = EndlessTable(await reader.own.made(), signed=True)
+        reader.network.neighbour = Gossip(endless.peer_id)
+
+        async def slowly(peer_id: str, body: bytes) -> bytes:
+            await asyncio.sleep(0.02)
+            return await endless.answer(peer_id, body)
+
+        reader.network.neighbour.serve_request("", slowly)
+        async with asyncio.timeout(60):
+            await reader.directory._snapshots.fetch(endless.peer_id, own=False)
 
 
 async def test_a_neighbour_that_gossip_never_reaches_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

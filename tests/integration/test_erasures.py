@@ -15,7 +15,9 @@ from dms.adapters.eventlog import sqlite_keys
 from dms.adapters.http import transactions
 from dms.adapters.views import sqlite as views
 from dms.application.payments.payments import payment_of
+from dms.application.records import erasures
 from dms.database import connect
+from dms.domain.deployment import Fault
 from dms.domain.device import Device, Offer
 from dms.domain.directory import Offering, Provider
 from dms.domain.erasure import Erasure
@@ -26,6 +28,7 @@ from dms.domain.transfer import Direction, Transfer
 from dms.errors import Conflict, InvalidInput, LogUnavailable, NotFound, Unavailable
 from projections.capacity import Capacity
 from projections.transfers import Transfers
+from tests.fixtures.histories import submitted_job
 from tests.fixtures.live_folders import files_with
 from tests.fixtures.worlds import WHOLE
 from tests.integration.http.node import ADDRESS, Node, running_node
@@ -84,6 +87,22 @@ async def provider(node: Node, *, lost: bool) -> None:
     await node.services.log.save(found)
 
 
+async def test_an_erasure_that_is_cut_short_says_so_and_parts_no_job(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each job has an attempt that is found with it only."""
+    monkeypatch.setattr(erasures, "MOST_SCOPES", 3)
+    jobs = [submitted_job(attempts=2) for _ in range(2)]
+    for job in jobs:
+        job.fail_attempt("gone", Fault.PROVIDER)
+        job.start_attempt("12D3KooWOther", "0xPayeeOfTheOther", None, 0)
+        job.fail("over", Fault.JOB)
+        await node.services.log.save(job)
+    done = [await node.services.erasures.erase("0xPayeeOfTheOther", skip_open=False) for _ in jobs]
+    assert [one.scopes for one in done] == [tuple(a.deployment_id for a in job.attempts) for job in jobs]
+    assert [one.more for one in done] == [True, False]
+
+
 async def test_a_peers_files_and_their_names_go(node: Node, tmp_path: Path) -> None:
     transfer = await received(node, tmp_path)
     await node.views.wait(node.services.log.head)
@@ -103,7 +122,7 @@ async def test_a_look_at_the_past_that_began_before_leaves_nothing_in_memory(nod
     begun = node.views.at(node.services.log.head)
     await node.services.erasures.erase(transfer.key, skip_open=False)
     await begun.page(Capacity(), limit=1)
-    assert not node.views._folds
+    assert len(node.views._folds) == 0
 
 
 async def test_what_was_refused_is_remembered_of_nobody_who_is_erased(node: Node, tmp_path: Path) -> None:

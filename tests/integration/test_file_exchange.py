@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 
@@ -12,12 +13,14 @@ import pytest
 
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
-from dms.application.files import file_exchange, file_parts
-from dms.application.files.file_exchange import FILE, FileExchange, FileRef
+from dms.application.files import file_exchange, file_parts, least_pace
+from dms.application.files.file_exchange import FILE, FetchRequest, FileExchange, FileRef
+from dms.application.network.messages import encode
 from dms.config import P2p
-from dms.errors import Conflict, Forbidden, NotFound, PeerMisbehaved, PeerUnreachable, Unavailable
+from dms.errors import Conflict, Forbidden, NotFound, PeerMisbehaved, PeerSlow, PeerUnreachable, Unavailable
 from tests.fixtures.local_peers import LOCAL
 from tests.fixtures.waiting import wait_for
+from tests.integration.http.node import LonelyNetwork
 
 SIZE = 3_000_000
 FetchBodies = list[bytes]
@@ -31,12 +34,15 @@ class Giver:
         self.identity = identity or Identity.generate()
         self.network = Libp2pNetwork(self.identity, P2p(listen_address=(f"/ip4/127.0.0.1/tcp/{port}",), mdns=False))
         self.exchange = FileExchange(self.network)
-        self.exchange.serve("offer", self.resolve, self.served)
+        self.exchange.serve("offer", self.may_read, self.resolve, self.served)
         self.exchange.start()
         self.sent: list[tuple[str, str, int]] = []
 
-    async def resolve(self, peer_id: str, file_id: str) -> Path | None:
-        return self.folder / file_id if peer_id == self.friend else None
+    def may_read(self, peer_id: str, _file_id: str) -> bool:
+        return peer_id == self.friend
+
+    async def resolve(self, _peer_id: str, file_id: str) -> int | None:
+        return file_parts.open_regular(self.folder / file_id)
 
     def served(self, peer_id: str, file_id: str, size: int) -> None:
         self.sent.append((peer_id, file_id, size))
@@ -249,6 +255,27 @@ async def test_a_full_disk_is_found_before_a_byte_is_asked_for(
     assert asked == []
 
 
+async def test_a_peer_that_fails_once_is_asked_again_and_one_that_always_fails_is_given_up(
+    giver: Giver, taker: Libp2pNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an error of its own, such as a bug."""
+    content, resolve, troubles = os.urandom(1000), giver.resolve, [ZeroDivisionError("a bug")]
+    ref = given(giver, content)
+
+    async def fails(peer_id: str, name: str) -> int | None:
+        if troubles:
+            raise troubles.pop()
+        return await resolve(peer_id, name)
+
+    giver.exchange.serve("offer", lambda *_: True, fails)
+    exchange, peer_id = FileExchange(taker, away_seconds=0.5), giver.identity.peer_id
+    async with asyncio.timeout(60):
+        assert (await exchange.fetch(peer_id, ref, tmp_path / "got")).read_bytes() == content
+        troubles += [ZeroDivisionError("a bug")] * 1000
+        with pytest.raises(PeerUnreachable, match="The stream failed at this peer"):
+            await exchange.fetch(peer_id, ref, tmp_path / "never")
+
+
 async def test_a_peer_that_stays_away_is_given_up(taker: Libp2pNetwork, tmp_path: Path) -> None:
     nobody = Identity.generate().peer_id
     with pytest.raises(PeerUnreachable):
@@ -275,3 +302,82 @@ async def test_one_place_is_fetched_into_once_at_a_time(giver: Giver, taker: Lib
     with pytest.raises(Conflict):
         await exchange.fetch(giver.identity.peer_id, ref, tmp_path / "got")
     await first
+
+
+class Drops(LonelyNetwork):
+    """Peers that give a byte, and then nothing but signs of life; one that gives all at once."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(Identity.generate().peer_id)
+        self.content, self.asked = content, Counter[str]()
+
+    async def stream(self, peer_id: str, protocol: str, body: bytes) -> AsyncGenerator[bytes, None]:
+        self.asked[peer_id] += 1
+        if peer_id == "quick":
+            yield self.content
+        else:
+            yield b"."
+            await asyncio.Event().wait()
+
+
+async def test_slow_peers_are_in_nobodys_way(tmp_path: Path) -> None:
+    network = Drops(content := os.urandom(1000))
+    exchange, ref = FileExchange(network), ref_of(content)
+    slow = [asyncio.create_task(exchange.fetch("slow", ref, tmp_path / f"{n}")) for n in range(8)]
+    async with asyncio.timeout(60):
+        await wait_for(lambda: network.asked["slow"])
+        assert (await exchange.fetch("quick", ref, tmp_path / "quick")).read_bytes() == content
+    assert network.asked["slow"] == file_exchange.FETCHES_FROM_A_PEER
+    for task in slow:
+        task.cancel()
+    await asyncio.wait(slow)
+    assert not exchange._slots_of
+
+
+async def test_who_is_too_slow_gives_its_place_to_others_and_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(least_pace, "PACE_SECONDS", 0.05)
+    monkeypatch.setattr(file_exchange, "FETCHES_AT_ONCE", 2)
+    monkeypatch.setattr(file_exchange, "PAUSES_SECONDS", (0.01, 0.01))
+    network = Drops(content := os.urandom(1000))
+    exchange, ref = FileExchange(network, away_seconds=0.5), ref_of(content)
+    slow = [asyncio.create_task(exchange.fetch(f"slow {n}", ref, tmp_path / f"{n}")) for n in range(4)]
+    async with asyncio.timeout(60):
+        await wait_for(lambda: len(network.asked) >= 2)
+        await exchange.fetch("quick", ref, tmp_path / "quick", limit_seconds=30)
+        await asyncio.wait(slow)
+    for task in slow:
+        assert isinstance(task.exception(), PeerSlow)
+    assert (tmp_path / "0.part").read_bytes().startswith(b".")  # what came is kept
+
+
+async def test_a_limit_begins_behind_the_wait_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_exchange, "FETCHES_AT_ONCE", 1)
+    network = Drops(content := os.urandom(1000))
+    exchange, ref = FileExchange(network), ref_of(content)
+    slow = asyncio.create_task(exchange.fetch("slow", ref, tmp_path / "slow", limit_seconds=0.5))
+    await wait_for(lambda: network.asked["slow"])
+    async with asyncio.timeout(60):
+        assert await exchange.fetch("quick", ref, tmp_path / "quick", limit_seconds=0.3) == tmp_path / "quick"
+        with pytest.raises(TimeoutError):
+            await slow
+
+
+async def test_who_reads_too_slowly_is_left_where_it_is(giver: Giver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(least_pace, "PACE_SECONDS", 0.05)
+    monkeypatch.setattr(least_pace, "LEAST_BYTES", 10 * file_parts.PIECE_BYTES)
+    giver.friend, ref = "reader", given(giver, os.urandom(10 * file_parts.PIECE_BYTES))
+    body = encode(FetchRequest(kind=ref.kind, id=ref.id, size_bytes=ref.size_bytes))
+    pieces = 0
+
+    async def read_slowly() -> None:
+        nonlocal pieces
+        async for _ in giver.exchange._on_fetch("reader", body):
+            pieces += 1
+            await asyncio.sleep(0.02)
+
+    with pytest.raises(Unavailable, match="too slowly"):
+        await read_slowly()
+    assert 2 <= pieces < 10
+    assert not giver.exchange._serving

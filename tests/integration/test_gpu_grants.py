@@ -20,7 +20,7 @@ from dms.errors import LogUnavailable
 from tests.fixtures.disks import broken_disk
 from tests.fixtures.histories import request
 from tests.fixtures.jobs import shell_spec
-from tests.fixtures.provider import providing
+from tests.fixtures.provider import answer_to, providing
 from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import FixedHardware, Node, running_node
 from tests.integration.http.test_gpu import onboard, reading
@@ -48,7 +48,7 @@ async def ask(node: Node, **constraints: object) -> DeploymentAnswer:
     job = request("sleep 100", machine_type="gpu", cpu=10, ram=16, vram=1000, tx_hash=new_id())
     wanted = msgspec.structs.replace(job, constraints=msgspec.structs.replace(job.constraints, **constraints))
     message = DeploymentRequest(job_id=new_id(), request=wanted, price="0.1", seal_key=token_hex(32))
-    return await node.services.compute_provider.request(SERVICE_PROVIDER, message)
+    return await answer_to(node, message)
 
 
 async def end_all(node: Node) -> None:

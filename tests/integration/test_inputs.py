@@ -23,6 +23,8 @@ from tests.fixtures.jobs import until
 from tests.fixtures.provider import accepted, ask, docker_provider, end_of, output_of
 from tests.fixtures.web_server import (
     Answer,
+    Asked,
+    Send,
     WebServer,
     broken_after,
     chunked,
@@ -145,6 +147,21 @@ async def test_trouble_that_passes_is_waited_out_and_what_came_is_kept(node: Nod
     assert await run(node, server, Input(url=server.url("/data"), sha256=SHA256)) == (Fault.NONE, SHA256)
     assert [asked.begins for asked in server.asked] == [0, 0, 700_000, 700_000]
     assert server.asked[-1].headers["if-range"].strip('"') == SHA256[:16]
+
+
+async def test_a_server_that_names_no_version_of_a_rest_is_asked_for_the_rest_of_that(
+    node: Node, server: WebServer
+) -> None:
+    def unnamed(answer: Answer) -> Answer:
+        async def named_no_more(asked: Asked, send: Send) -> None:
+            await answer(asked, lambda data: send(re.sub(rb"ETag: [^\r]*\r\n", b"", data)))
+
+        return named_no_more
+
+    rest, last = unnamed(broken_after(DATA, 300_000)), unnamed(content(DATA))
+    server.answers["/data"] = in_turn(broken_after(DATA, 400_000), rest, last)
+    assert await run(node, server, Input(url=server.url("/data"))) == (Fault.NONE, SHA256)
+    assert [asked.begins for asked in server.asked] == [0, 400_000, 700_000]
 
 
 async def test_a_file_that_changes_while_it_comes_is_not_put_together_of_two(node: Node, server: WebServer) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from docker import APIClient
 
 from dms.adapters.executors.docker_settings import DockerSettings
-from dms.adapters.executors.gateways import LABEL_GATEWAY, GatewaySettings
+from dms.adapters.executors.gateways import GatewaySettings
+from dms.adapters.executors.profile import LABEL_GATEWAY
 from dms.application.deployments import supervision
 from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.network import Network
+from tests.fixtures.docker_executors import api
 from tests.fixtures.gated import world
 from tests.fixtures.hostile import probe_image
 from tests.fixtures.provider import LIMITS, ask, docker_provider, end_of, output_of
@@ -22,14 +24,7 @@ from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import Node
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("demo_images")]
-__all__ = ["world"]
-
-
-@pytest.fixture
-def api() -> Iterator[APIClient]:
-    client = APIClient(version="auto")
-    yield client
-    client.close()
+__all__ = ["api", "world"]
 
 
 @pytest.fixture

@@ -255,8 +255,8 @@ def test_what_a_removed_package_leaves_is_found_with_an_encrypted_key_too(
 
     monkeypatch.setattr(leave, "processes", noted)
     change_passphrase(settings, NO_PASSPHRASE, SECRET)
-    assert leave.main(tmp_path, ()) == 0
+    assert leave.main(settings, ()) == 0
     start(tmp_path, Passphrase(holding(tmp_path, "passphrase", SECRET)))
     key.unlink()  # it may be handed over by systemd
-    assert leave.main(tmp_path, ()) == 0
+    assert leave.main(settings, ()) == 0
     assert found == [peer_id, peer_id]

@@ -13,8 +13,7 @@ from secrets import token_hex
 import pytest
 from docker import APIClient
 
-from dms.adapters.executors.gateways import LABEL_GATEWAY, LABEL_GATEWAY_NODE
-from dms.adapters.executors.profile import LABEL_NODE
+from dms.adapters.executors.profile import LABEL_GATEWAY, LABEL_GATEWAY_NODE, LABEL_NODE
 from tests.fixtures.images import SHELL_IMAGE
 from tests.fixtures.leftovers import remove_again, remove_of_node, unmount_left_workspaces
 

@@ -22,7 +22,7 @@ from dms.adapters.p2p.identity import Identity
 from dms.config import General, Settings
 from dms.domain.device import Capacity, Device, Offer
 from dms.domain.heads import Heads
-from dms.errors import AlreadyRunning, ConfigError
+from dms.errors import AlreadyRunning, ConfigError, DiskTrouble
 from dms.keys import NODE_KEY, forget_identity, node_identity, token_key
 from tests.fixtures import prepared
 
@@ -331,9 +331,9 @@ def test_no_draft_is_left_of_a_key_that_could_not_be_made(tmp_path: Path, monkey
 
     with monkeypatch.context() as patch, the_log(tmp_path) as recorder:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(ConfigError, match=r"node\.key can't be made: No space left"):
+        with pytest.raises(DiskTrouble, match=r"node\.key can't be made: No space left"):
             Identity.create(tmp_path / NODE_KEY)
-        with pytest.raises(ConfigError, match=r"token\.key, can't be made: No space left"):
+        with pytest.raises(DiskTrouble, match=r"token\.key, can't be made: No space left"):
             token_key(tmp_path / "token.key", recorder)
     assert {path.name for path in tmp_path.iterdir()} <= {
         "events.db",

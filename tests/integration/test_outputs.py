@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +19,7 @@ from dms.adapters.outputs.audit import check_outputs
 from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.outputs.sealed import FileState, file_state
 from dms.application.ports.outputs import OUTPUT_DAMAGED, OUTPUT_TRUNCATED, LogLine, OutputLine, SealedLog
-from dms.errors import LogUnavailable, PeerMisbehaved
+from dms.errors import LogUnavailable, OutputUnavailable, PeerMisbehaved
 from tests.fixtures.disks import disk_full_at
 
 JOB = "0198c0de-0000-7000-8000-000000000000"
@@ -126,6 +127,69 @@ async def test_a_full_disk_loses_and_doubles_no_line(store: FileOutputStore, tmp
     assert [line.seq for line in await everything(store)] == [1, 2, 3, 4]
     sealed = await store.seal(JOB)
     assert (sealed.lines, sealed.sha256) == (4, sha256(path_of(tmp_path).read_bytes()).hexdigest())
+
+
+# --- files that somebody else removes ----------------------------------------------------------------
+
+
+REMOVALS: dict[str, Callable[[Path], object]] = {
+    "the folder": lambda path: shutil.rmtree(path.parent),
+    "the file": lambda path: path.unlink(),
+    "another file in its place": lambda path: (path.rename(path.with_name("x")), path.write_bytes(b"")),
+    "its end": lambda path: path.write_bytes(path.read_bytes()[:9]),
+}
+
+
+@pytest.mark.parametrize("read_meanwhile", [False, True])
+@pytest.mark.parametrize("what", REMOVALS)
+async def test_output_that_is_removed_is_written_anew_and_never_sealed_in_part(
+    store: FileOutputStore, tmp_path: Path, what: str, *, read_meanwhile: bool
+) -> None:
+    lines = said("one", "two", "three")
+    await store.append(JOB, lines[:2])
+    REMOVALS[what](path_of(tmp_path))
+    if read_meanwhile:  # by somebody who does not write, after the file was closed
+        await store.close()
+        await store.read(JOB, 0, 10)
+    with pytest.raises(OutputUnavailable):
+        await store.append(JOB, lines[2:])
+    assert await store.cursor(JOB) is None  # so the engine is asked for all of it
+    await store.append(JOB, lines)
+    sealed = await store.seal(JOB)
+    assert (sealed.lines, sealed.sha256) == (3, sha256(path_of(tmp_path).read_bytes()).hexdigest())
+
+
+@pytest.mark.parametrize("what", REMOVALS)
+async def test_neither_a_seal_nor_a_peer_passes_over_lines_that_were_removed(
+    store: FileOutputStore, tmp_path: Path, what: str
+) -> None:
+    lines = [LogLine(seq, "stdout", seq, f"line {seq}") for seq in range(1, 4)]
+    for step in (lambda: store.seal(JOB), lambda: store.extend(JOB, lines[2:]), lambda: store.cursor(JOB)):
+        await store.extend(JOB, lines[:2])
+        REMOVALS[what](path_of(tmp_path))
+        with pytest.raises(OutputUnavailable):
+            await step()
+        assert await store.last(JOB) == 0
+    await store.extend(JOB, lines)
+    assert (await store.seal(JOB)).lines == 3
+
+
+async def test_the_folder_is_made_again_for_the_next_job(store: FileOutputStore, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "logs")
+    await store.append(JOB, said("one"))
+    assert (await store.seal(JOB)).lines == 1
+    assert (tmp_path / "logs").stat().st_mode & 0o777 == 0o700
+
+
+async def test_what_can_not_be_read_is_told_apart_from_the_event_log(store: FileOutputStore, tmp_path: Path) -> None:
+    path_of(tmp_path).mkdir()
+    lines = [LogLine(1, "stdout", 1, "line")]
+    for step in (
+        lambda: store.last(JOB), lambda: store.cursor(JOB), lambda: store.seal(JOB), lambda: store.drop(JOB),
+        lambda: store.append(JOB, said("one")), lambda: store.extend(JOB, lines),
+    ):  # fmt: skip
+        with pytest.raises(OutputUnavailable, match=JOB):
+            await step()
 
 
 # --- the limit -------------------------------------------------------------------------------------
@@ -244,8 +308,43 @@ async def test_open_files_and_lines_in_memory_are_bounded(
         await store.append(JOB, said(*["x"] * 2000))
     opened = store._open[JOB]
     assert isinstance(opened, files._Output)
-    assert len(opened.recent) <= 2 * files.RECENT_LINES
+    assert len(opened.newest.lines) <= 2 * files.RECENT_LINES
     assert len(await everything(store)) == 10_000
+
+
+def in_memory(store: FileOutputStore, job_id: str = JOB) -> int:
+    opened = store._open[job_id]
+    assert isinstance(opened, files._Output)
+    return sum(len(line.text) for line in opened.newest.lines)
+
+
+@pytest.mark.parametrize("text", ["x" * 60_000, "é" * 60_000])
+async def test_long_lines_in_memory_are_bounded_by_their_bytes_and_read_from_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(files, "MOST_RECENT_BYTES", 3 << 20)
+    store = FileOutputStore(tmp_path / "logs", 64)
+    jobs = [f"0198c0de-0000-7000-8000-{number:012}" for number in range(6)]
+    for job_id in jobs:
+        for number in range(40):
+            await store.append(job_id, said(f"{number} {text}"))
+    assert in_memory(store, jobs[-1]) <= 2 * files.RECENT_BYTES
+    assert sum(in_memory(store, job_id) for job_id in jobs) <= files.MOST_RECENT_BYTES
+    for job_id in jobs:
+        assert [line.text for line in await everything(store, job_id, 7)] == [f"{n} {text}" for n in range(40)]
+        assert await store.cursor(job_id) is not None
+    await store.close()
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_sealed_output_stays_in_memory_only_for_who_waits(store: FileOutputStore, *, waits: bool) -> None:
+    await store.append(JOB, said(*["x" * 1000] * 100))
+    waiting = asyncio.create_task(store.wait(JOB, 100 if waits else 0))
+    await asyncio.sleep(0)
+    await store.seal(JOB)
+    assert in_memory(store) == (100_000 if waits else 1000)
+    assert len(await everything(store)) == 100
+    waiting.cancel()
 
 
 async def test_a_waiting_reader_keeps_its_file_and_hears_of_each_line(

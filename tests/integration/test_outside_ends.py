@@ -4,7 +4,7 @@ recorded, whose fault it is, who is paid, and that nothing stays behind."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.reward import RewardType
 from dms.domain.run_time import Instant
 from tests.fixtures.dms import containers_of
+from tests.fixtures.docker_executors import api
 from tests.fixtures.provider import (
     accepted,
     docker_node,
@@ -30,17 +31,12 @@ from tests.fixtures.provider import (
 from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import Node
 
+__all__ = ["api"]
+
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
 
 SAVES = "trap 'echo saved; exit 0' TERM; echo up; sleep 600 & wait"
 DEAF = "trap '' TERM; echo up; while true; do sleep 0.2; done"
-
-
-@pytest.fixture
-def api() -> Iterator[APIClient]:
-    client = APIClient(version="auto")
-    yield client
-    client.close()
 
 
 @pytest.fixture

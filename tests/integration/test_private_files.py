@@ -130,6 +130,13 @@ def test_a_file_that_was_open_to_others_is_closed_when_it_is_written(tmp_path: P
     assert open_to_others(tmp_path) == {}
 
 
+@pytest.mark.parametrize("place", ["/proc/dms", "/proc/dms/a/b"])
+def test_a_file_system_that_makes_no_folders_is_an_error(place: str) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        make_folder(Path(place))
+    assert caught.value.filename == "/proc/dms"
+
+
 def test_a_folder_that_is_there_is_left_as_its_owner_made_it(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared").chmod(0o750)

@@ -18,7 +18,7 @@ from dms.domain.device import Offer
 from dms.domain.directory import Offering
 from dms.domain.job import Job
 from dms.domain.resources import Resources
-from dms.errors import NoProviderMatches, PeerSlow, PeerUnreachable
+from dms.errors import DmsError, NoProviderMatches, PeerMisbehaved, PeerSlow, PeerUnreachable, ProtocolRefused
 from tests.integration.http.node import ADDRESS, REQUEST, SERVICE_BODY, LonelyNetwork, Node, running_node
 
 NEAR, FAR, SILENT, GONE = (Identity.generate().peer_id for _ in range(4))
@@ -32,6 +32,7 @@ class Line(LonelyNetwork):
         self.kept: dict[str, Heard] = {}
         self.answers: dict[str, float] = {}
         self.slow: set[str] = set()
+        self.odd: dict[str, DmsError] = {}
         self.pings: list[str] = []
 
     async def request(self, peer_id: str, protocol: str, body: bytes, timeout_seconds: float) -> bytes:
@@ -44,6 +45,8 @@ class Line(LonelyNetwork):
 
     async def ping(self, peer_id: str, timeout_seconds: float) -> float:
         self.pings.append(peer_id)
+        if peer_id in self.odd:
+            raise self.odd[peer_id]
         if peer_id in self.slow:
             raise PeerSlow(f"Peer {peer_id} did not answer within {timeout_seconds:g} s.")
         if peer_id not in self.answers:
@@ -112,6 +115,18 @@ async def test_the_cheaper_is_chosen_though_it_must_be_pinged_and_once_for_all(n
     quotes = await asyncio.gather(*(service.request_service(REQUEST) for _ in range(10)))
     assert {quote.compute_provider_id for quote in quotes} == {FAR}
     assert line_of(node).pings == [FAR]
+
+
+@pytest.mark.parametrize("error", [ProtocolRefused("Peer X does not speak ping."), PeerMisbehaved("nonsense")])
+async def test_one_that_refuses_its_ping_spoils_nothing_for_the_others(node: Node, error: DmsError) -> None:
+    offer(node, near="5", far="1")
+    line_of(node).odd = {FAR: error}
+    line_of(node).answers = {NEAR: 0.0}
+    quote = await node.services.service_provider.request_service(REQUEST)
+    assert quote.compute_provider_id == NEAR
+    line_of(node).odd[NEAR] = error
+    with pytest.raises(NoProviderMatches, match=f"can't be pinged: {error}"):
+        await node.services.service_provider.request_service(REQUEST)
 
 
 async def test_a_slow_link_gets_its_time_while_nobody_else_is_there(

@@ -15,7 +15,7 @@ from dms.application.reactors import MOST_FAULTS, News, Reactor, Reactors
 from dms.application.writes import Writes
 from dms.domain.deployment import Fault
 from dms.domain.job import Job, JobState
-from dms.errors import LogUnavailable, Unavailable
+from dms.errors import ArchiveUnreadable, LogUnavailable, Unavailable
 from tests.fixtures.disks import broken_disk
 from tests.fixtures.histories import new_job, paid
 from tests.fixtures.waiting import wait_for
@@ -116,11 +116,11 @@ async def test_what_could_not_be_written_has_no_effect(world: World) -> None:
 
 async def test_what_is_away_is_waited_for_and_an_error_of_ours_ends_it(world: World) -> None:
     check = await world.start()
-    world.trouble = [Unavailable("the chain is away")] * (MOST_FAULTS + 3)
+    world.trouble = [Unavailable("the chain is away"), ArchiveUnreadable("a file is away")] * MOST_FAULTS
     job = await paid_job(world.log)
     await world.log.save(job)
     await wait_for(lambda: world.state(job) == "submitted")
-    assert (len(world.checked), check.given_up) == (MOST_FAULTS + 4, [])
+    assert (len(world.checked), check.given_up) == (2 * MOST_FAULTS + 1, [])
 
     world.trouble = [ZeroDivisionError("a bug") for _ in range(100)]
     world.checked.clear()
@@ -128,6 +128,28 @@ async def test_what_is_away_is_waited_for_and_an_error_of_ours_ends_it(world: Wo
     await world.log.save(job)
     await wait_for(lambda: world.state(job) == "failed")
     assert (len(world.checked), check.given_up) == (MOST_FAULTS, ["ZeroDivisionError('a bug')"])
+
+
+async def test_what_can_not_be_loaded_while_it_is_given_up_is_not_forgotten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = await world.start()
+    world.trouble = [ZeroDivisionError("a bug") for _ in range(100)]
+    load, away = world.log.load, 3
+
+    def with_the_archive_away(kind: type[Job], key: str) -> Job | None:
+        nonlocal away
+        if len(world.checked) == MOST_FAULTS and away:
+            away -= 1
+            raise ArchiveUnreadable("positions 1 to 7 can't be read")
+        return load(kind, key)
+
+    monkeypatch.setattr(world.log, "load", with_the_archive_away)
+    job = await paid_job(world.log)
+    await world.log.save(job)
+    await wait_for(lambda: bool(check.given_up))
+    await wait_for(lambda: not world.reactors.keys(check.name))
+    assert (away, world.state(job)) == (0, "failed")
 
 
 async def test_a_disk_that_takes_nothing_is_waited_for_and_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,6 +277,39 @@ async def test_what_was_open_at_an_earlier_position_is_taken_up_with_all_since(w
     await world.log.save(later)
     await world.reactors.start([notice], lambda _: [job.key], position)
     await wait_for(lambda: notice.seen == [1, 1])
+
+
+class Stubborn(Notice):
+    """Can't do it before the job says that it is paid."""
+
+    name = "stubborn notice"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.giving_up, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def react(self, aggregate: Job, news: News) -> None:
+        if aggregate.version == 1:
+            raise ZeroDivisionError("a bug")
+        await super().react(aggregate, news)
+
+    async def give_up(self, aggregate: Job, error: Exception) -> None:
+        self.giving_up.set()
+        await self.go_on.wait()
+
+
+async def test_an_event_that_comes_while_an_effect_is_given_up_is_not_lost(world: World) -> None:
+    stubborn = Stubborn()
+    await world.reactors.start([stubborn], lambda _: ())
+    job = new_job()
+    await world.log.save(job)
+    await asyncio.wait_for(stubborn.giving_up.wait(), 60)
+    job.report_fund_status(paid())
+    await world.log.save(job)
+    (_, news) = world.reactors._running[stubborn.name]._working[job.key]
+    await wait_for(lambda: news.unread)
+    stubborn.go_on.set()
+    await wait_for(lambda: stubborn.seen == [2] and not world.reactors.keys(stubborn.name))
 
 
 async def test_a_giving_up_that_fails_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,8 @@ async def received(node: Node, files: ResultFiles) -> str:
     assert job is not None
     saved = Deployment.ResultsSaved(name=f"{job_id}.tar.gz", size_bytes=7, sha256=SHA, saved_at=now_us())
     job.offer_results(saved, now_us() + DAY_US, 2**30)
-    assert job.results_are_here(f"{job_id}.tar.gz", now_us())
+    assert job.results_wanted is not None
+    assert job.results_are_here(job.results_wanted, f"{job_id}.tar.gz", now_us())
     await node.log.save(job)
     await node.complete(job_id)
     files.received(job_id).write_bytes(b"archive")

@@ -7,10 +7,13 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from dms.adapters.eventlog.durable_log import DurableEventLog
+from dms.adapters.p2p.identity import Identity
 from dms.application.jobs import follow_deployments, tell_providers
 from dms.application.jobs.fund_jobs import CheckFunding, ExpireUnfunded
 from dms.application.loops import Loops
@@ -26,29 +29,51 @@ from dms.application.network.messages import (
 )
 from dms.application.payments import funding
 from dms.application.payments.funding import PatientCheck
-from dms.application.ports.funding import FundingState, FundingVerdict, PaymentClaim
+from dms.application.ports.funding import FundingState, FundingVerdict, PaymentClaim, Repayment
 from dms.application.reactors import MOST_FAULTS, Reactors
+from dms.bootstrap import build
 from dms.clock import machine_clock
+from dms.config import General, P2p, Rest, Settings
+from dms.config import Job as JobSettings
+from dms.daemon import Daemon
 from dms.domain import overdue
+from dms.domain.deployment import Deployment
 from dms.domain.event import Event
 from dms.domain.job import FundStatus, Job, JobState
 from dms.domain.reward import Fault
 from dms.domain.run_time import Instant
-from dms.errors import Conflict, NotFound, PeerUnreachable, Unavailable
-from tests.fixtures.histories import new_job
+from dms.errors import (
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    PeerFailed,
+    PeerMisbehaved,
+    PeerUnreachable,
+    Unavailable,
+)
+from dms.wiring.overrides import Overrides
+from projections.job_columns import UNTOLD
+from projections.jobs import Jobs
+from tests.fixtures.histories import new_job, submitted_job
+from tests.fixtures.memory_network import MemoryLine, MemoryNetwork
 from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import LonelyNetwork, Node, now_us, running_node
+from tests.unit.domain.test_attempts import RUN, broken, started
+from tests.unit.domain.test_attempts import report as told
 
 QUICK = (0.001, 0.01)
 HOUR_US = 3600 * 1_000_000
 
 
 class ScriptedPeer(LonelyNetwork):
-    """A provider that takes every job and sends heartbeats alone. trouble: its answer instead, by protocol."""
+    """A provider that takes every job and sends heartbeats alone. trouble: its answer instead, by protocol. greets:
+    whether it says that it is there before it."""
 
     def __init__(self, peer_id: str) -> None:
         super().__init__(peer_id)
         self.trouble: dict[str, Exception] = {}
+        self.greets = False
         self.asked: list[str] = []
         self.told: list[Terminate] = []
         self._cuts = 0
@@ -64,6 +89,8 @@ class ScriptedPeer(LonelyNetwork):
 
     async def stream(self, peer_id: str, protocol: str, body: bytes) -> AsyncGenerator[bytes, None]:
         self.asked.append(protocol)
+        if self.greets:
+            yield encode(FeedItem())
         if protocol in self.trouble:
             raise self.trouble[protocol]
         cuts = self._cuts
@@ -180,10 +207,13 @@ async def test_a_termination_ends_the_job_here_whatever_the_provider_does(
         await settled(node, job_id)
 
 
-async def test_one_that_can_not_answer_is_as_good_as_away(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [Unavailable, PeerFailed])
+async def test_one_that_can_not_answer_is_as_good_as_away(
+    node: Node, monkeypatch: pytest.MonkeyPatch, kind: type[Unavailable]
+) -> None:
     """By its own word. It is waited for; it is not an error of ours, and the job does not stay open for it for ever."""
     monkeypatch.setattr(follow_deployments, "UNREACHABLE_AFTER_SECONDS", 0.0)
-    peer(node).trouble[FEED] = Unavailable("the disk is full")
+    peer(node).trouble[FEED] = kind("the disk is full")
     async with requesting(node):
         job_id = await submitted(node)
         await wait_for(lambda: job_of(node, job_id).unreachable)
@@ -193,6 +223,17 @@ async def test_one_that_can_not_answer_is_as_good_as_away(node: Node, monkeypatc
     assert isinstance(away, Job.ProviderUnreachable)
     assert "can't answer now: the disk is full" in away.reason
     assert job_of(node, job_id).open
+
+
+async def test_one_that_is_there_and_can_never_answer_is_given_up_after_the_grace(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [following] = [r for r in node.services.service_provider.reactors if r.name == "following of deployments"]
+    monkeypatch.setattr(following, "_grace_seconds", 0.2)
+    peer(node).greets, peer(node).trouble[FEED] = True, PeerFailed("The stream failed at this peer; its log says why.")
+    async with requesting(node):
+        fault, reason = await end_of(node, await submitted(node))
+    assert (fault, reason.startswith("provider lost: not able to answer for 0.2 s")) == (Fault.PROVIDER, True)
 
 
 async def test_one_that_refuses_to_be_followed_fails_the_job_as_its_own_fault(node: Node) -> None:
@@ -233,8 +274,18 @@ async def test_a_restart_goes_on_telling_that_a_job_is_over(node: Node) -> None:
     assert [(told.job_id, told.reason) for told in peer(node).told] == [(job_id, reason)]
 
 
-async def test_one_that_could_not_write_it_is_told_again(node: Node) -> None:
-    peer(node).trouble = {DEPLOYMENT_REQUEST: Conflict("no room"), CONTROL: Unavailable("its disk is full")}
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        Unavailable("its disk is full"),
+        Conflict("another writer was first"),
+        PeerFailed("The request failed at this peer; its log says why."),
+        PeerMisbehaved("nonsense"),
+        InvalidInput("what is that?"),
+    ],
+)
+async def test_one_that_did_not_take_it_may_still_run_the_job_and_is_told_again(node: Node, trouble: Exception) -> None:
+    peer(node).trouble = {DEPLOYMENT_REQUEST: Conflict("no room"), CONTROL: trouble}
     async with requesting(node):
         job_id = await submitted(node)
         await wait_for(lambda: peer(node).asked.count(CONTROL) > 2)
@@ -266,6 +317,36 @@ async def test_a_job_that_was_to_be_terminated_ends_as_that_though_its_provider_
         assert reason.startswith(("provider lost", "the provider no longer knows"))
 
 
+@pytest.mark.parametrize("answer", [NotFound("no deployment of it here"), Forbidden("it is another peer's")])
+async def test_one_that_does_not_have_the_job_needs_no_telling(node: Node, answer: Exception) -> None:
+    peer(node).trouble = {DEPLOYMENT_REQUEST: Conflict("no room"), CONTROL: answer}
+    async with requesting(node):
+        assert isinstance(await settled(node, await submitted(node)), Job.ProviderTold)
+
+
+async def test_who_is_told_that_the_whole_job_is_over_hears_so_though_the_job_was_read_anew_meanwhile(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Objects of an aggregate last no longer than the log's cache holds it."""
+    job = submitted_job(attempts=2)
+    job.fail_attempt("it does not answer", Fault.PROVIDER)
+    job.start_attempt("12D3KooWOther", "", None, 0)
+    job.fail("enough", Fault.REQUESTER)
+    await node.log.save(job)
+    request, log = ScriptedPeer.request, node.log
+    assert isinstance(log, DurableEventLog)
+
+    async def then_read_anew(self: ScriptedPeer, *asked: Any) -> bytes:
+        answer = await request(self, *asked)
+        log._aggregates.evict([job.id])
+        return answer
+
+    monkeypatch.setattr(ScriptedPeer, "request", then_read_anew)
+    async with requesting(node, job.key):
+        await wait_for(lambda: not job_of(node, job.key).attempts_to_tell)
+    assert [told.revoked for told in peer(node).told] == [True, False]
+
+
 async def test_one_that_stays_away_is_given_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tell_providers, "patience", lambda _: 0.05)
     peer(node).trouble = {DEPLOYMENT_REQUEST: Conflict("no room"), CONTROL: PeerUnreachable("it is away")}
@@ -276,11 +357,88 @@ async def test_one_that_stays_away_is_given_up(node: Node, monkeypatch: pytest.M
     assert given_up.reason.endswith("it is away")
 
 
+async def test_a_restart_days_later_settles_who_was_never_told_and_frees_the_payment(tmp_path: Path) -> None:
+    """That its patience is over is told at once, not after a patience of each run."""
+    line, times = MemoryLine(), [now_us()]
+
+    async def daemon() -> Daemon:
+        settings = Settings(
+            general=General(data_dir=tmp_path, work_dir=tmp_path),
+            rest=Rest(port=0),
+            p2p=P2p(mdns=False),
+            job=JobSettings(executor="process"),
+        )
+
+        def network(identity: Identity) -> MemoryNetwork:
+            return MemoryNetwork(line, identity.peer_id)
+
+        made = await build(settings, Overrides(network=network, now=lambda: times[0]))
+        await made.start()
+        return made
+
+    before = await daemon()
+    jobs = [submitted_job(), submitted_job(attempts=2)]
+    for job in jobs:
+        job.fail_attempt("provider did not answer", Fault.PROVIDER)
+    jobs[1].not_repeated("no provider could go on")
+    await before.services.log.save(*jobs)
+    await before.close()
+    times[0] += 72 * HOUR_US
+    after = await daemon()
+
+    def settled() -> bool:
+        found = [after.services.log.load(Job, job.key) for job in jobs]
+        return all(job is not None and job.payment_is_free for job in found)
+
+    await wait_for(settled)
+    await after.close()
+
+
+async def test_whom_a_restart_has_to_tell_is_in_the_view_of_jobs(node: Node) -> None:
+    """As the jobs themselves know it, after each of their ends."""
+
+    def ended(*events: Event) -> Job:
+        job = started(submitted_job())
+        told(job, *events)
+        return job
+
+    sealed = Deployment.LogSealed(lines=0, sha256="0" * 64)
+    lost, refused = started(submitted_job()), submitted_job()
+    lost.fail("provider lost", Fault.PROVIDER)
+    told(refused, RUN[0], Deployment.Rejected(reason="no room", fault=Fault.PROVIDER))
+    silent = ended(sealed)
+    silent.provider_unreachable("it is away")
+    silent.fail("provider lost", Fault.PROVIDER)
+    never, twice = new_job(), started(submitted_job(attempts=2))
+    never.request_termination("enough")
+    twice.fail_attempt("provider lost", Fault.PROVIDER)
+    twice.start_attempt("12D3KooWOther", "", None, 0)
+    started(twice)
+    told(twice, sealed, Deployment.ContainerExited(exit_code=0, oom_killed=False, duration_seconds=1.0))
+    exited = Deployment.ContainerExited(exit_code=3, oom_killed=False, duration_seconds=1.0)
+    jobs = [lost, refused, silent, never, twice, ended(sealed, exited), ended(sealed, broken(Fault.PROVIDER))]
+    expected = {job.key for job in jobs if job.attempts_to_tell}
+    assert expected == {lost.key, silent.key, twice.key}
+    await node.log.save(*jobs)
+    await node.views.wait(node.log.head)
+    assert await untold(node) == expected
+    for job in jobs:
+        for number in range(1, len(job.attempts) + 1):
+            job.provider_told(number)
+        await node.log.save(job)
+    await node.views.wait(node.log.head)
+    assert await untold(node) == set()
+
+
+async def untold(node: Node) -> set[str]:
+    return {row.job_id for row in (await node.views.page(Jobs(), limit=100, where={"untold": (UNTOLD,)})).rows}
+
+
 # --- clocks --------------------------------------------------------------------------------------------
 class Waiting:
     """A check of payments that never sees them."""
 
-    name, carries = "waiting", True
+    name, carries, blockchain = "waiting", True, ""
 
     def __init__(self) -> None:
         self.looked: list[str] = []
@@ -289,7 +447,7 @@ class Waiting:
         self.looked.append(claim.job_id)
         return FundingVerdict(state=FundingState.PENDING, reason="not seen yet")
 
-    async def repayments(self, claim: PaymentClaim, owed: str, after_block: int) -> Sequence[str]:
+    async def repayments(self, claim: PaymentClaim, owed: str, after_block: int) -> Sequence[Repayment]:
         return []
 
     async def close(self) -> None: ...

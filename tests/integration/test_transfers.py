@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -12,18 +13,20 @@ from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.p2p.identity import Identity
 from dms.application.device.device import DeviceService
 from dms.application.device.refusals import Door, Refusals
+from dms.application.files import move_files
 from dms.application.files.file_exchange import FileExchange
 from dms.application.files.move_files import reactors_of
 from dms.application.files.transfers import Snapshot, Transfers
-from dms.application.files.user_files import Inbox, Outbox
+from dms.application.files.user_files import Inbox, Outbox, Reach
 from dms.application.loops import Loops
 from dms.application.network.budgets import Budgets
-from dms.application.network.messages import FileOfferAnswer, encode
+from dms.application.network.messages import FILE_END, FileOfferAnswer, encode
 from dms.application.reactors import Reactors
 from dms.clock import machine_clock
 from dms.domain.event import new_id
 from dms.domain.run_time import Instant
 from dms.domain.transfer import Direction, Transfer, TransferState
+from dms.errors import PeerUnreachable
 from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import FixedHardware, LonelyNetwork, now_us
 
@@ -150,3 +153,33 @@ async def _cancelled_meanwhile(transfers: Transfers, transfer_id: str) -> AsyncI
         if first:
             first = False
             await transfers.cancel(transfer_id)
+
+
+class Deaf(LonelyNetwork):
+    """Counts what it could not tell."""
+
+    def __init__(self) -> None:
+        super().__init__(Identity.generate().peer_id)
+        self.untold = 0
+
+    async def request(self, peer_id: str, protocol: str, body: bytes, timeout_seconds: float) -> bytes:
+        self.untold += protocol == FILE_END
+        return await super().request(peer_id, protocol, body, timeout_seconds)
+
+
+async def test_a_peer_that_was_never_there_is_one_line_in_the_log(
+    event_log: SQLiteEventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(move_files, "TELL_AGAIN_SECONDS", 0.01)
+    caplog.set_level(logging.INFO)
+    network = Deaf()
+    side = Side(tmp_path, event_log, network)
+    await side.start([])
+    try:
+        (tmp_path / "a.txt").write_text("a")
+        with pytest.raises(PeerUnreachable):
+            await side.transfers.offer(PEER, tmp_path / "a.txt", Reach.DAEMONS)
+        await wait_for(lambda: network.untold > 3)
+    finally:
+        await side.reactors.close()
+    assert sum("is not told yet" in record.message for record in caplog.records) == 1

@@ -20,12 +20,13 @@ import websockets
 
 from dms.adapters.http.routes import Route
 from dms.adapters.http.server import WEBSOCKETS
-from dms.adapters.http.socket_owner import End, owner_of
 from dms.config import Rest
 from dms.domain.access import Caller
 from dms.domain.api_token import Role
+from dms.domain.directory import Offering, Provider
 from dms.domain.event import new_id
 from dms.errors import ConfigError, Conflict
+from dms.socket_owner import End, owner_of
 from tests.fixtures.dms import user_of_docker_group
 from tests.fixtures.live_folders import files_with
 from tests.fixtures.netns import other_host
@@ -123,6 +124,21 @@ async def test_whatever_the_description_names_refuses_who_is_nobody(world: World
     assert world.node.log.head == head
 
 
+async def test_who_is_nobody_is_told_of_this_machine_and_makes_none_of_the_past(world: World) -> None:
+    provider = Provider(PROVIDER)
+    provider.advertise(Offering(channel="nunet-test", online=True, onboarded=True), ())
+    await world.node.log.save(provider)
+    told = (await world.ask("", "GET", f"{API}/capacity")).json
+    assert all(row["own"] for row in told["providers"])
+    assert told["network"]["providers"] == 1
+    for path in ("capacity", "device/status"):
+        assert (await world.ask("", "GET", f"{API}/{path}?as_of=1")).status == 401
+        for client in ("team-a", "machine", "auditor", "ops"):
+            assert (await world.ask(client, "GET", f"{API}/{path}?as_of=1")).status == 200
+    shown = (await world.ask("team-a", "GET", f"{API}/capacity")).json["providers"]
+    assert PROVIDER in [row["provider"] for row in shown]
+
+
 async def test_roles_are_what_they_say() -> None:
     needs = {(route.method, route.path): route.needs for route in ALL_ROUTES}
     may = {role: {key for key, need in needs.items() if Caller(role=role).meets(need)} for role in Role}
@@ -173,6 +189,10 @@ async def test_the_kernel_says_whose_a_connection_is_until_it_is_closed(uid: int
                 assert owner_of(peer, own) is None, "the kernel now says 0"
 
 
+async def test_of_a_connection_from_elsewhere_no_user_is_told() -> None:
+    assert owner_of(End("192.0.2.1", 9), End("192.0.2.2", 10)) is None
+
+
 async def test_old_clients_of_the_operator_go_on_without_a_token(world: World) -> None:
     async with world.node.client() as client:
         assert (await client.get(f"{API}/jobs")).status_code == 200
@@ -181,7 +201,7 @@ async def test_old_clients_of_the_operator_go_on_without_a_token(world: World) -
 
 async def test_the_group_nunet_is_the_operator(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """By another group's name, since this machine may have none of that one: Debian's games is in its own."""
-    monkeypatch.setattr("dms.adapters.http.access.GROUP", "games")
+    monkeypatch.setattr("dms.operators.GROUP", "games")
     member, other, unknown = pwd.getpwnam("games").pw_uid, pwd.getpwnam("man").pw_uid, 61_234
     assert (await world.ask("", "GET", f"{API}/jobs", uid=member)).status == 200
     assert (await world.ask("", "GET", f"{API}/jobs", uid=other)).status == 401
@@ -244,6 +264,18 @@ async def test_a_token_is_in_force_until_it_is_revoked_and_its_secret_is_nowhere
         short = await node.services.tokens.create("short", Role.READ, days=1e-9)
         assert node.services.tokens.find(str(short)) is None
     assert files_with(tmp_path, made["token"].rpartition("_")[2]) == []
+
+
+async def test_a_session_is_of_no_use_to_another_user_of_this_machine(world: World) -> None:
+    """Whose server on another port of the same name gets the browser's cookies."""
+    login = await world.ask("", "POST", f"{API}/session", {"token": world.tokens["ops"]})
+    cookie = {"cookie": login.headers["set-cookie"].partition(";")[0]}
+    other = pwd.getpwnam("man").pw_uid
+    assert (await world.ask("", "GET", f"{API}/jobs", headers=cookie)).status == 200
+    assert (await world.ask("", "GET", f"{API}/jobs", headers=cookie, uid=other)).status == 401
+    assert (await world.ask("", "GET", f"{API}/session", headers=cookie, uid=0)).json["by"] == "user"
+    assert (await world.ask("", "DELETE", f"{API}/session", headers=cookie, uid=other)).status == 200
+    assert (await world.ask("", "GET", f"{API}/jobs", headers=cookie)).status == 200, "not even to end it"
 
 
 @pytest.fixture

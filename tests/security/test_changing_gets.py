@@ -27,7 +27,7 @@ from tests.integration.http.node import Node, now_us, running_node
 # GETs that nobody may ask who may not also change something, and that change nothing. Any other of them changes
 # something: it has `changes`, and web pages of elsewhere may not ask for it.
 READ_BY_WHO_STEERS = {"/peers/file", "/peers/files", "/peers/files/<transfer_id>", "/peers/chat", "/tokens"}
-READERS = {Need.NOTHING, Need.LOCAL, Need.SEE, Need.SEE_JOBS, Need.SEE_PROVIDER, Need.AUDIT}
+READERS = {Need.NOTHING, Need.LOCAL, Need.SEE, Need.SEE_JOBS, Need.SEE_PROVIDER, Need.SEE_PAYMENTS, Need.AUDIT}
 READS = [route for route in ROUTES if route.method == "GET"]
 CHANGES = [route for route in READS if route.changes]
 FOREIGN: Mapping[str, dict[str, str]] = {

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from secrets import token_hex
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -14,7 +17,7 @@ from dms.config import Rest
 from dms.domain.access import Caller, Need
 from dms.domain.api_token import Role
 from dms.domain.deployment import Fault
-from dms.domain.event import new_id
+from dms.domain.event import Recorded, new_id
 from dms.domain.job import FundStatus, Job
 from dms.domain.payment import Payment, payment_key
 from dms.errors import NotFound, TooMany
@@ -73,6 +76,53 @@ async def test_a_providers_token_knows_nothing_of_what_this_node_paid_for(world:
     assert (await world.ask("ops", "POST", f"{path}/request-reward", {"tx_hash": job.tx_hash})).status == 200
 
 
+async def test_a_checkpoint_is_downloaded_by_whom_its_list_shows_it_alone(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        world = World(node)
+        await world.make()
+        folder, content = tmp_path / "received_checkpoints", token_hex(500_000).encode()
+        names = {client: f"{job_id}.tar.gz" for client, job_id in world.jobs.items()}
+        for name in (*names.values(), "placed.tar.gz"):
+            (folder / name).write_bytes(content)
+        for client in ("ops", "machine", "auditor", "team-a", "team-b"):
+            listed = {one["filename_path"] for one in (await world.ask(client, "GET", f"{API}/run/checkpoints")).json}
+            for name in (*names.values(), "placed.tar.gz"):
+                answer = await world.ask(client, "GET", f"{API}/run/checkpoints/{name}")
+                assert answer.status == (200 if name in listed else 404), (client, name)
+        assert (await world.ask("", "GET", f"{API}/run/checkpoints/{names['']}")).status == 401
+        path = f"{API}/run/checkpoints/{names['team-a']}"
+        async with node.client(headers={"authorization": f"Bearer {world.tokens['team-a']}"}) as own:
+            whole = await own.get(path)
+            assert whole.content == content
+            assert whole.headers["content-disposition"] == f"attachment; filename*=UTF-8''{names['team-a']}"
+            part = {"range": "bytes=10-19", "if-range": whole.headers["etag"]}
+            assert (await own.get(path, headers=part)).content == content[10:20]
+            assert (await own.head(path)).headers["content-length"] == str(len(content))
+            (folder / "newer").write_bytes(content[::-1])
+            (folder / "newer").replace(folder / names["team-a"])
+            assert (await own.get(path, headers=part)).content == content[::-1], "it is another one"
+
+
+async def test_nothing_but_received_checkpoints_is_downloaded(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        world, folder = World(node), tmp_path / "received_checkpoints"
+        await world.make()
+        (tmp_path / "else.tar.gz").write_bytes(b"x")
+        (folder / "link.tar.gz").symlink_to(tmp_path / "else.tar.gz")
+        os.mkfifo(folder / "pipe.tar.gz")
+        (folder / "folder.tar.gz").mkdir()
+        (folder / "foreign.tar.gz").write_bytes(b"x")
+        os.chown(folder / "foreign.tar.gz", 65534, 65534)
+        for name in (
+            "missing.tar.gz", "link.tar.gz", "pipe.tar.gz", "folder.tar.gz", "foreign.tar.gz", "../else.tar.gz",
+            "..%2felse.tar.gz", "%2e%2e/else.tar.gz", "..", ".", "%00.tar.gz", f"{'a' * 5000}.tar.gz",
+            str(tmp_path / "else.tar.gz"), quote(str(tmp_path / "else.tar.gz"), safe=""), "events.db",
+        ):  # fmt: skip
+            for client in ("ops", "team-a"):
+                answer = await world.ask(client, "GET", f"{API}/run/checkpoints/{name}")
+                assert answer.status in (400, 404), (client, name, answer.body)
+
+
 async def test_a_client_steers_no_job_of_another(world: World) -> None:
     head, theirs = world.node.log.head, world.jobs["team-a"]
     assert (await world.ask("team-b", "POST", f"{API}/jobs/{theirs}/stop", {})).status == 404
@@ -109,6 +159,31 @@ async def test_the_events_of_a_client_are_those_of_its_jobs(world: World) -> Non
         assert mine in heard, path
         assert theirs not in heard, path
         assert "token.created" not in heard, path
+
+
+async def test_how_many_events_there_were_when_is_told_of_a_clients_own_jobs_alone(world: World) -> None:
+    """That is of those which its events are of, by position and by number."""
+    await world.job("team-b")
+    await world.job("team-a")
+    events = await world.node.log.read(0, 10_000)
+    for client in ("team-b", "team-a", "auditor"):
+        of = {job.key for job in _jobs_of(world, events, client)} if client != "auditor" else {e.key for e in events}
+        seen = [event.position for event in events if event.key in of]
+        found = (await world.ask(client, "GET", f"{API}/events/density?buckets=1000")).json
+        told = [bucket for bucket in found["buckets"] if bucket["count"]]
+        assert sum(bucket["count"] for bucket in told) == len(seen) > 0
+        assert {bucket["position"] for bucket in told} <= set(seen)
+        assert (found["first_position"], found["head"]) == (seen[0], world.node.log.head)
+        assert len(found["buckets"]) <= 1000
+    nothing = (await world.ask("machine", "GET", f"{API}/events/density")).json
+    assert (nothing["buckets"], nothing["first_position"], nothing["last_time"]) == ([], 0, None)
+
+
+def _jobs_of(world: World, events: Sequence[Recorded], client: str) -> Iterator[Job]:
+    for key in {event.key for event in events if event.kind == Job.KIND}:
+        job = world.node.log.load(Job, key)
+        if job is not None and job.client == client:
+            yield job
 
 
 async def test_output_of_anothers_job_and_the_machines_usage_are_no_clients(world: World) -> None:

@@ -24,6 +24,7 @@ from dms.adapters.p2p.exchange import Answer
 from dms.adapters.p2p.identity import Identity
 from dms.application.files.file_exchange import FILE, FetchRequest, FileExchange
 from dms.application.jobs.follow_deployments import Contact, FollowDeployments
+from dms.application.jobs.followed_output import FollowedOutput
 from dms.application.network.chats import CHAT, CHAT_LINE, ChatLine, ChatOpen
 from dms.application.network.control import Kind, serve_control
 from dms.application.network.messages import (
@@ -361,7 +362,7 @@ async def test_feeds_of_a_provider(node: Node) -> None:
                 job = await submitted(node, author.peer_id)
             network.frames = (body,)
             try:
-                await follow._take_feed(job.attempt, Contact(machine_clock), set())
+                await follow._take_feed(job.attempt, Contact(machine_clock), FollowedOutput(node.outputs, job.key))
                 taken.append(job.key)
             except DmsError:
                 taken.append(job.key)

@@ -75,7 +75,7 @@ HOSTILE: dict[str, tuple[tuple[Build, ...], str]] = {
     "folder turned file": ((member("workspace/a/b"), member("workspace/a")), "twice"),
     "the workspace is a file": ((member("workspace", content=b"x"),), "not a folder"),
     "too deep": ((member("workspace/" + "d/" * DEPTH + "x"),), "deeper"),
-    "too long a part": ((member("workspace/" + "n" * 256),), "longer than 255"),
+    "too long a part": ((member("workspace/" + "n" * 256),), "part longer than 255"),
     "too large": ((member("workspace/big", content=os.urandom(MIB + 1)),), "larger than 1 MiB"),
     "too large together": (
         tuple(member(f"workspace/{n}", content=os.urandom(400_000)) for n in range(3)),

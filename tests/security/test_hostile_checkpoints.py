@@ -25,6 +25,7 @@ from dms.application.checkpoints import checkpoint_receiver
 from dms.application.checkpoints.checkpoint_files import CheckpointFiles
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver, FetchCheckpoints
 from dms.application.files.file_exchange import FileExchange, FileRef
+from dms.application.files.file_parts import open_regular
 from dms.application.loops import Loops
 from dms.application.network.messages import CHECKPOINT, CheckpointNote, CheckpointNoted, decode_request, encode
 from dms.application.reactors import Reactors
@@ -92,7 +93,7 @@ class Sides:
         self.reactors: Reactors | None = None
         self.exchange = exchange
         lying = FileExchange(theirs)
-        lying.serve("checkpoint", self._give)
+        lying.serve("checkpoint", lambda _peer_id, _job_id: True, self._give)
         lying.start()
         theirs.serve_request(CHECKPOINT, self._noted)
 
@@ -103,8 +104,8 @@ class Sides:
         receiver.serve()
         return receiver
 
-    async def _give(self, _peer_id: str, _job_id: str) -> Path | None:
-        return self.sent
+    async def _give(self, _peer_id: str, _job_id: str) -> int | None:
+        return open_regular(self.sent)
 
     async def _noted(self, _peer_id: str, body: bytes) -> bytes:
         self.notes.append(decode_request(body, CheckpointNote))

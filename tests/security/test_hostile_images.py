@@ -165,7 +165,8 @@ def test_system_calls_that_only_attackers_need_are_closed(hostile: Run) -> None:
 def test_no_device_but_the_harmless_ones_and_none_of_the_gpus(hostile: Run) -> None:
     assert set(seen(hostile, "devices").lines) - {"over"} <= DEVICES
     assert set(seen(hostile, "variables").lines) - {"over"} == {
-        "LD_PRELOAD=", "NVIDIA_VISIBLE_DEVICES=void", "NVIDIA_DRIVER_CAPABILITIES=",
+        "LD_PRELOAD=", "LD_AUDIT=", "LD_LIBRARY_PATH=/usr/lib", "XDG_CONFIG_HOME=", "NVIDIA_VISIBLE_DEVICES=void",
+        "NVIDIA_DRIVER_CAPABILITIES=",
     }  # fmt: skip
     assert seen(hostile, "setuid").lines[0].split() == ["NoNewPrivs:", "1"]
 

@@ -4,6 +4,7 @@ ever written outside of the folder."""
 from __future__ import annotations
 
 import io
+import itertools
 import stat
 import struct
 import tarfile
@@ -18,9 +19,11 @@ from hypothesis import strategies as st
 
 from dms.adapters.executors.input_content import place_input
 from dms.adapters.executors.workspace_archive import ENTRIES
+from dms.application.ports.executor import InputFile
 from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable
 
 MIB = 1024 * 1024
+NUMBERS = itertools.count(1)
 Build = Callable[[zipfile.ZipFile], None]
 
 
@@ -32,8 +35,14 @@ def workspace(tmp_path: Path) -> Path:
 
 
 def put(workspace: Path, source: Path, kind: str, place: str = "in", max_bytes: int = MIB) -> None:
-    stage = workspace.parent / "incoming"
-    place_input(workspace, stage, source, place, kind, max_bytes, None, threading.Event())
+    place_given(
+        workspace, InputFile(number=next(NUMBERS), source=source, place=place, unpack=kind, max_bytes=max_bytes)
+    )
+
+
+def place_given(workspace: Path, given: InputFile, stopped: threading.Event | None = None) -> None:
+    job = workspace.parent
+    place_input(workspace, job / "incoming", job / "inputs", given, None, stopped or threading.Event())
 
 
 def left(workspace: Path) -> list[str]:
@@ -203,9 +212,25 @@ def test_no_link_on_the_way_is_followed(workspace: Path, tmp_path: Path) -> None
     (tmp_path / "given").write_bytes(b"x")
     with pytest.raises(ExecutionError, match="data/x"):
         put(workspace, tmp_path / "given", "", "data/x")
-    put(workspace, tmp_path / "given", "", "data")  # something is there, and stays
+    with pytest.raises(ExecutionError, match="data"):
+        put(workspace, zipped(tmp_path / "given.zip", entry("a")), "zip", "data")
+    put(workspace, tmp_path / "given", "", "data")  # in the link's place
     assert list(outside.iterdir()) == []
-    assert (workspace / "data").is_symlink()
+    assert not (workspace / "data").is_symlink()
+    assert (workspace / "data").read_bytes() == b"x"
+
+
+def test_no_link_in_a_folder_that_is_there_is_followed(workspace: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (workspace / "in").mkdir()
+    (workspace / "in" / "folder").symlink_to(outside)
+    (workspace / "in" / "file").symlink_to(outside / "file")
+    with pytest.raises(ExecutionError, match="in can't be put"):
+        put(workspace, zipped(tmp_path / "given.zip", entry("folder/a")), "zip")
+    put(workspace, zipped(tmp_path / "given.zip", entry("file")), "zip")
+    assert list(outside.iterdir()) == []
+    assert (workspace / "in" / "file").read_bytes() == b"x"
 
 
 def test_who_waits_no_more_ends_the_filling(workspace: Path, tmp_path: Path) -> None:
@@ -213,5 +238,7 @@ def test_who_waits_no_more_ends_the_filling(workspace: Path, tmp_path: Path) -> 
     stopped = threading.Event()
     stopped.set()
     with pytest.raises(ExecutorUnavailable):
-        place_input(workspace, workspace.parent / "incoming", tmp_path / "given", "in", "", MIB, None, stopped)
+        place_given(
+            workspace, InputFile(number=1, source=tmp_path / "given", place="in", unpack="", max_bytes=MIB), stopped
+        )
     assert left(workspace) == ["job", "job/workspace"]

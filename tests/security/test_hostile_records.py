@@ -17,6 +17,7 @@ from dms.application.records.export import signed_record
 from dms.application.records.redaction import holding
 from dms.domain.chain import GENESIS, SignedRecord, link
 from dms.domain.deployment import Deployment
+from dms.domain.device_policy import DevicePolicy, Lists
 from dms.domain.event import UNREAD, Recorded, new_id, new_id_bytes
 from dms.domain.job import FundStatus, Job
 from dms.errors import InvalidInput
@@ -130,6 +131,7 @@ async def test_what_bills_are_made_of_is_not_taken_from_the_sealed_part(
 async def test_a_service_provider_that_uses_one_key_for_two_jobs_is_refused(node: Node) -> None:
     """The erasure of one would leave the key with the other."""
     asked, secret = request(address_user=ADDRESS), "ab" * 32
+    await node.services.device.change_policy(DevicePolicy(peers=Lists(allow=(HOSTILE.peer_id,))))  # or nothing is kept
 
     async def ask() -> str:
         message = DeploymentRequest(job_id=new_id(), request=asked, price="0.1", seal_key=secret)

@@ -120,11 +120,8 @@ async def test_a_public_name_that_leads_inside_is_refused_before_any_payment(
         leads_to = "93.184.216.35"
         monkeypatch.setattr("dms.adapters.executors.engine_images.own_addresses", lambda: frozenset({leads_to}))
 
-    async def look_up(*_: object, **__: object) -> list[tuple[object, ...]]:
-        return [(2, 1, 6, "", (public, 0)), (2, 1, 6, "", (leads_to, 0))]
-
     with monkeypatch.context() as patched:
-        patched.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+        patched.setattr("dms.lookups.system_addresses", lambda _: [public, leads_to])
         answer = await preflight(strict, "registry.example.org/x")
     assert (answer.possible, answer.kind) == (False, "image")
     assert "inner network" in answer.reason

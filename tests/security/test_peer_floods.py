@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
@@ -20,12 +21,13 @@ from dms.application.network.budgets import (
     BUDGETS,
     DEPLOYMENTS,
     EVENT_BYTES,
+    IMAGE_LOOK_UPS,
     RECORDS,
     SNAPSHOTS,
     Budget,
     Rate,
 )
-from dms.application.network.messages import DeploymentAnswer
+from dms.application.ports.images import ImageFound
 from dms.application.tasks import cancelled
 from dms.config import Strangers
 from dms.daemon import Daemon
@@ -61,8 +63,11 @@ async def test_deployment_requests_are_answered_and_not_kept(tmp_path: Path, mon
     small(monkeypatch, DEPLOYMENTS, 256 * KIB, 512 * KIB)
     async with victim(tmp_path) as node, peers(node, 2) as (flooding, honest):
         before = log_bytes(node)
-        answers, answer = await asyncio.gather(flooding.request_deployments(60, 100_000), honest.request_deployment())
-        assert answer == DeploymentAnswer(accepted=False, reason="the provider is not onboarded")
+        answers, (answer,) = await asyncio.gather(
+            flooding.request_deployments(60, 100_000), honest.request_deployments(1, 0)
+        )
+        assert isinstance(answer, Conflict)
+        assert str(answer) == "the provider is not onboarded"
         refused = [one for one in answers if isinstance(one, Unavailable)]
         assert len(refused) == 58, "the budget holds two"
         assert "no more deployment requests of you" in str(refused[0])
@@ -79,7 +84,7 @@ async def test_fresh_identities_share_a_budget_and_known_peers_have_their_own(
         await node.services.device.change_policy(DevicePolicy(peers=Lists(allow=(friend.peer_id,))))
         before = log_bytes(node)
         floods = [await one.request_deployments(4, 100_000) for one in fresh]
-        assert sum(isinstance(one, bytes) for flood in floods for one in flood) == 3
+        assert sum(isinstance(one, Conflict) for flood in floods for one in flood) == 3
         assert (await friend.request_deployment()).reason == "the provider is not onboarded"
         assert log_bytes(node) - before < 384 * KIB * OVERHEAD + REST, "1.6 MB were sent"
 
@@ -225,12 +230,37 @@ async def test_chats_of_fresh_identities_leave_room_for_that_of_a_known_peer(nod
 async def test_a_strangers_word_for_a_payment_is_not_taken_and_it_is_told_before_it_pays(node: Daemon) -> None:
     await node.services.device.onboard(OFFER)
     async with peers(node, 2) as (friend, stranger):
-        asked, preflights = await stranger.request_deployment(), await stranger.preflight()
-        assert not asked.accepted
-        assert "looks up no payments" in asked.reason
-        assert (preflights.possible, preflights.kind, preflights.reason) == (False, "payment", asked.reason)
+        with pytest.raises(Conflict, match="looks up no payments") as refused:
+            await stranger.request_deployment()
+        preflights = await stranger.preflight()
+        assert (preflights.possible, preflights.kind, preflights.reason) == (False, "payment", str(refused.value))
         await node.services.device.change_policy(DevicePolicy(peers=Lists(allow=(friend.peer_id,))))
         assert (await friend.preflight()).possible
+
+
+async def test_strangers_have_few_images_looked_up_and_known_peers_as_many_as_they_ask_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(monkeypatch, IMAGE_LOOK_UPS, 2, 3)
+    async with victim(tmp_path, strangers=Strangers(trust_payments=True)) as node, peers(node, 3) as all_peers:
+        friend, *fresh = all_peers
+        await node.services.device.onboard(OFFER)
+        allowed = Counter[str]()
+
+        async def find_image(image: str, *, for_stranger: bool, may_ask: Callable[[], bool]) -> ImageFound:
+            """As one whose answer is never known yet."""
+            allowed["stranger" if for_stranger else "friend"] += may_ask()
+            return ImageFound(present=False)
+
+        monkeypatch.setattr(node.parts.executor, "find_image", find_image)
+        for stranger in fresh:
+            for _ in range(4):
+                assert (await stranger.preflight()).possible
+        assert allowed == {"stranger": 3}
+        await node.services.device.change_policy(DevicePolicy(peers=Lists(allow=(friend.peer_id,))))
+        for _ in range(6):
+            assert (await friend.preflight()).possible
+        assert allowed == {"stranger": 3, "friend": 6}
 
 
 async def test_a_stranger_gets_neither_the_whole_machine_nor_ten_years(tmp_path: Path) -> None:

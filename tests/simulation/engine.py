@@ -4,7 +4,7 @@ saying so. Everything of a container follows from when it was started."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -15,13 +15,14 @@ from dms.application.ports.executor import (
     Execution,
     ExecutionSpec,
     ExecutionState,
+    InputFile,
     NetworkGiven,
     NetworkUse,
     PackedWorkspace,
     SandboxTrial,
     Secrets,
 )
-from dms.application.ports.images import ImageFound, PreparedImage
+from dms.application.ports.images import ImageFound, PreparedImage, at_will
 from dms.application.ports.machine import Usage
 from dms.application.ports.outputs import OutputCursor, OutputLine
 from dms.domain.engine_facts import EngineFacts
@@ -141,7 +142,9 @@ class SimulatedExecutor:
     async def engine_facts(self) -> EngineFacts | None:
         return None
 
-    async def find_image(self, image: str) -> ImageFound:
+    async def find_image(
+        self, image: str, *, for_stranger: bool = False, may_ask: Callable[[], bool] = at_will
+    ) -> ImageFound:
         await self._reach()
         return ImageFound(present=True, digest=DIGEST)
 
@@ -159,8 +162,12 @@ class SimulatedExecutor:
     def workspace_bytes(self, spec: ExecutionSpec) -> int | None:
         return None
 
-    async def put(self, spec: ExecutionSpec, source: Path, place: str, unpack: str, max_bytes: int) -> None:
+    async def put(self, spec: ExecutionSpec, given: InputFile) -> None:
         await self._reach()
+
+    async def inputs_in(self, job_id: str) -> Set[int]:
+        await self._reach()
+        return frozenset()
 
     async def workspace_trouble(self) -> str:
         await self._reach()

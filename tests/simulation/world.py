@@ -19,7 +19,7 @@ import msgspec
 from dms.adapters.eventlog.envelope import Draft
 from dms.adapters.p2p.identity import Identity
 from dms.application.network.messages import DEPLOYMENT_REQUEST, DeploymentAnswer, DeploymentRequest
-from dms.application.ports.funding import FundingCheck, FundingState, FundingVerdict, PaymentClaim
+from dms.application.ports.funding import FundingCheck, FundingState, FundingVerdict, PaymentClaim, Repayment
 from dms.application.ports.machine import Usage
 from dms.bootstrap import build
 from dms.config import Funding, General, P2p, Settings
@@ -68,7 +68,7 @@ class Hardware:
 class Chain:
     """A blockchain that shows a payment some time after it was made, and is away at times. Implements FundingCheck."""
 
-    name, carries = "ledger", True
+    name, carries, blockchain = "ledger", True, ""
 
     def __init__(self, random: Random) -> None:
         self._random, self.away = random, False
@@ -86,7 +86,7 @@ class Chain:
             return FundingVerdict(state=FundingState.PENDING, reason="not seen yet")
         return FundingVerdict(state=FundingState.ACCEPTED, payer=ADDRESS, units="1", block=1)
 
-    async def repayments(self, claim: PaymentClaim, owed: str, after_block: int) -> Sequence[str]:
+    async def repayments(self, claim: PaymentClaim, owed: str, after_block: int) -> Sequence[Repayment]:
         return ()
 
     async def close(self) -> None: ...
@@ -230,7 +230,8 @@ class World:
             job=JobSettings(
                 executor="docker", funding_window=40, answer_timeout=10, provider_grace=60, cleanup_interval=0.01
             ),
-            funding=Funding(check="ledger", timeout_seconds=60),
+            # Nobody asks that node: the chain is simulated, too.
+            funding=Funding(check="ledger", rpc_url="http://127.0.0.1:9/", chain_id=1, timeout_seconds=60),
         )
 
     def hardware_of(self, node: Node) -> Hardware:

@@ -16,7 +16,7 @@ BESIDE_DECIDING: dict[tuple[str, str], str] = {
     ("ProviderSearch._ping", "asyncio.create_task"): SHARED_LOOK,
     ("SandboxWatch.trial", "asyncio.create_task"): SHARED_LOOK,
     ("Erasures.erase", "await tried behind its save"): FOR_THE_ANSWER,
-    ("Erasures.erase", "await asyncio.to_thread(holding, self._data_dir, words) behind its save"): FOR_THE_ANSWER,
+    ("Erasures.erase", "await long_work(holding, self._data_dir, words) behind its save"): FOR_THE_ANSWER,
     ("MlImages._follow", "self._executor.create"): NOT_RECORDED,
     ("MlImages._follow", "self._executor.prepare"): NOT_RECORDED,
     ("MlImages._follow", "self._executor.start"): NOT_RECORDED,

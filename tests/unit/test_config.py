@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jsonschema
 import pytest
@@ -15,6 +16,7 @@ from dms.config import Loaded, Settings, json_schema, load
 from dms.config_json import Fault, parse
 from dms.errors import ConfigError
 from dms.masking import masked
+from tests.fixtures.other_users import NOBODY, acting_as
 
 
 class Places:
@@ -168,6 +170,14 @@ def test_durations_are_numbers_in_the_unit_of_the_key_or_texts_with_their_own(
     assert getattr(places.load().settings.job, key) == in_unit_of_key
 
 
+@pytest.mark.parametrize(
+    "addr",
+    ["0.0.0.0", "::", "[::1]", "::ffff:127.0.0.1", "fe80::1%eth0", "localhost", "dms.example.org.", "bücher.example"],
+)
+def test_a_rest_address_is_a_number_or_a_name(places: Places, addr: str) -> None:
+    assert places.load(env={"DMS_REST_ADDR": addr}).settings.rest.addr == addr
+
+
 @pytest.mark.parametrize("text", ["true", "1", "YES", "on"])
 def test_yes_is_said_in_many_ways_in_the_environment(places: Places, text: str) -> None:
     assert places.load(env={"DMS_JOB_RUN_AS_IMAGE_USER": text}).settings.job.run_as_image_user is True
@@ -187,16 +197,19 @@ def test_the_network_of_jobs_was_once_true_or_false(places: Places, written: str
 @pytest.mark.parametrize(
     ("env", "said"),
     [
-        ({"DMS_REST_PORT": "70000"}, "rest.port: expected `int` <= 65535"),
-        ({"DMS_REST_PORT": "-1"}, "rest.port: expected `int` >= 0"),
+        ({"DMS_REST_PORT": "70000"}, "rest.port: a whole number of at most 65535 is expected"),
+        ({"DMS_REST_PORT": "-1"}, "rest.port: a whole number of at least 0 is expected"),
         ({"DMS_REST_PORT": "http"}, "rest.port: expected a whole number, got 'http'"),
         ({"DMS_GENERAL_DEBUG": "maybe"}, "general.debug: expected true or false, got 'maybe'"),
         ({"DMS_JOB_EXECUTOR": "podman"}, "job.executor: invalid enum value 'podman'"),
         ({"DMS_JOB_FUNDING_WINDOW": "soon"}, "job.funding_window: expected a number or a text such as 90s"),
         ({"DMS_JOB_FUNDING_WINDOW": "nan"}, "job.funding_window: expected a number"),
-        ({"DMS_P2P_BOOTSTRAP_PEERS": "example.org:9000"}, "p2p.bootstrap_peers: expected `str` matching"),
+        (
+            {"DMS_P2P_BOOTSTRAP_PEERS": "example.org:9000"},
+            "p2p.bootstrap_peers: expected: multiaddresses such as /ip4/",
+        ),
         ({"DMS_P2P_BOOTSTRAP_PEERS": "[oops"}, "p2p.bootstrap_peers: expected a JSON list"),
-        ({"DMS_EVENTLOG_URL": "mysql://db"}, "eventlog.url: expected `str` matching"),
+        ({"DMS_EVENTLOG_URL": "mysql://db"}, "eventlog.url: expected: empty, sqlite:///FILE or"),
         ({"DMS_GENERAL_DATA_DIR": ""}, "general.data_dir: expected the path of a folder"),
     ],
 )
@@ -228,11 +241,17 @@ def test_a_bad_value_in_the_environment_names_variable_and_setting(
         ("", 1, 1, "the file ends where a value was expected"),
         ("[]", 1, 1, "expected an object"),
         ('{"rest": 9999}', 1, 10, "rest: expected an object with settings"),
-        ('{\n"rest": {"port": "9999"}}', 2, 18, "rest.port: expected `int`, got `str`"),
-        ('{"general": {"debug": "true"}}', 1, 23, "general.debug: expected `bool`, got `str`"),
-        ('{"p2p": {"listen_address": [9000]}}', 1, 28, "p2p.listen_address: expected `str`, got `int`"),
-        ('{"job": {"funding_window": 1e999}}', 1, 28, "job.funding_window: expected `float` <="),
+        ('{\n"rest": {"port": "9999"}}', 2, 18, "rest.port: a whole number is expected, not text"),
+        ('{"general": {"debug": "true"}}', 1, 23, "general.debug: true or false is expected, not text"),
+        ('{"p2p": {"listen_address": [9000]}}', 1, 28, "p2p.listen_address: text is expected, not a whole number"),
+        ('{"job": {"funding_window": 1e999}}', 1, 28, "job.funding_window: a number of at most"),
         ("[" * 1000, 1, 52, "this is nested too deeply"),
+        ('{"general": {"data_dir": "/var/\\u0000"}}', 1, 26, "general.data_dir: expected a text without U+0000"),
+        ('{"rest": {"tls_cert": "\\u0000"}}', 1, 23, "rest.tls_cert: expected a text without U+0000"),
+        ('{"files": {"send_folders": ["/a\\u0000"]}}', 1, 28, "files.send_folders: expected a text without U+0000"),
+        ('{"rest": {"addr": "127.0.0..1"}}', 1, 19, "rest.addr: expected an IP address or a name"),
+        ('{"rest": {"addr": "a b"}}', 1, 19, "rest.addr: expected an IP address or a name"),
+        ('{"rest": {"addr": "127.0.0.1\\n"}}', 1, 19, "rest.addr: expected an IP address or a name"),
     ],
 )
 def test_a_fault_in_the_file_is_named_with_file_line_and_column(
@@ -288,6 +307,44 @@ def test_a_named_file_that_is_missing_or_unreadable_is_an_error(places: Places, 
     (tmp_path / "latin.json").write_bytes(b'{"a": "\xe9"}')
     with pytest.raises(ConfigError, match="not UTF-8 at byte 7"):
         places.load(file=tmp_path / "latin.json")
+
+
+def test_a_file_that_is_for_others_is_left_out_with_a_warning_unless_it_is_named() -> None:
+    with TemporaryDirectory(dir="/tmp") as name:  # that everybody may enter: pytest's own is private
+        Path(name).chmod(0o755)
+        places = Places(Path(name))
+        theirs = places.write('{"rest": {"port": 5}}', places.system)
+        theirs.chmod(0o600)
+        with acting_as(NOBODY):
+            loaded = places.load()
+            with pytest.raises(ConfigError, match="can't be read: Permission denied"):
+                places.load(file=theirs)
+    assert (loaded.file, loaded.settings.rest.port) == (None, 9999)
+    assert loaded.warnings == [f"{theirs} is left out: Permission denied"]
+
+
+@pytest.mark.parametrize(
+    ("section", "mode", "secret"),
+    [
+        ({"nats": {"password": "open-sesame"}}, 0o644, "nats.password"),
+        ({"nats": {"token": "open-sesame"}}, 0o604, "nats.token"),
+        ({"funding": {"rpc_url": "https://host/v3/open-sesame"}}, 0o644, "funding.rpc_url"),
+        ({"funding": {"rpc_url": "https://open-sesame@host"}}, 0o644, "funding.rpc_url"),
+        ({"funding": {"rpc_url": "http://127.0.0.1:8545/"}}, 0o644, ""),
+        ({"nats": {"password": ""}}, 0o644, ""),
+        ({"nats": {"password": "open-sesame"}}, 0o640, ""),
+    ],
+)
+def test_a_secret_that_every_user_can_read_is_warned_of(
+    places: Places, section: dict[str, object], mode: int, secret: str
+) -> None:
+    path = places.write(json.dumps(section))
+    path.chmod(mode)
+    warnings = places.load().warnings
+    assert [warning.partition(" is a secret, and every user")[0] for warning in warnings] == (
+        [f"{path}: {secret}"] if secret else []
+    )
+    assert "open-sesame" not in str(warnings)
 
 
 def test_a_byte_order_mark_does_no_harm(places: Places) -> None:
@@ -380,6 +437,7 @@ def another(value: object, key: str) -> str:
         "eventlog.url": "sqlite:///tmp/events.db",
         "funding.check": "ledger",
         "funding.rpc_url": "https://127.0.0.1:8545",
+        "rest.addr": "192.0.2.7",
         "funding.token_address": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
         "nats.replicas": "3",
     }.get(key)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from dms import errors
-from dms.errors import DmsError, Exit, PeerMisbehaved, exit_code_of, from_peer, told
+from dms.errors import FAILED, DmsError, Exit, PeerMisbehaved, Unavailable, exit_code_of, from_peer, told
 
 
 def kinds(base: type[DmsError] = DmsError) -> Iterator[type[DmsError]]:
@@ -32,7 +32,13 @@ def test_what_a_peer_is_told_arrives_as_the_same_kind() -> None:
             assert type(from_peer(row.peer_word, "why")) is row.kind
 
 
-@pytest.mark.parametrize("word", ["failed", "", "a word of the future"])
+def test_what_a_peer_has_no_word_for_is_its_failure_and_may_pass() -> None:
+    failure = from_peer(FAILED, "why")
+    assert isinstance(failure, Unavailable)
+    assert (told(failure).status, told(failure).peer_word) == (502, FAILED)
+
+
+@pytest.mark.parametrize("word", ["", "a word of the future"])
 def test_a_word_that_nobody_knows_is_the_peers_fault(word: str) -> None:
     assert type(from_peer(word, "why")) is PeerMisbehaved
 

@@ -118,7 +118,8 @@ def test_a_public_registry_is_asked(registry: str) -> None:
      ("224.0.0.1", True), ("0.0.0.0", True), ("fd00::1", True), ("nonsense", True), ("64:ff9b::7f00:1", True),
      ("64:ff9b::5db8:d822", False), ("64:ff9b:1::5db8:d822", True), ("2002:7f00:1::", True), ("::127.0.0.1", True),
      ("2001:0:5db8::1", True), ("fec0::1", True), ("192.0.0.8", True), ("ff0e::1", True), ("::", True),
-     ("::ffff:93.184.216.34", False), ("192.88.99.1", True), ("5f00::1", True), ("2130706433", True)],
+     ("::ffff:93.184.216.34", False), ("192.88.99.1", True), ("5f00::1", True), ("2130706433", True),
+     ("168.63.129.16", True), ("168.63.129.17", False), ("::ffff:168.63.129.16", True)],
 )  # fmt: skip
 def test_addresses_of_inner_networks_are_known(address: str, inner: bool) -> None:
     assert is_inner_address(address) is inner

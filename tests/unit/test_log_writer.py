@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
 import os
 import subprocess
@@ -14,7 +16,7 @@ import pytest
 
 from dms.adapters.service import logs
 from dms.adapters.service.logs import BackgroundHandler, rotating, to_descriptor, to_file
-from dms.process import JsonLines, TerminalLines
+from dms.process import JsonLines, TerminalLines, tell_error
 
 
 @pytest.fixture
@@ -133,3 +135,24 @@ def test_what_a_stranger_writes_makes_no_line_and_steers_no_terminal(formatter: 
         assert all(line.isprintable() and not line.startswith("FAKE") for line in (first, *more[:-1]))
         assert "FAKE 200" in first, "it is told all the same"
         assert bool(more) == (cause is not None and isinstance(formatter, TerminalLines))
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), ValueError("a bug")])
+async def test_a_cut_connection_of_a_library_is_told_in_a_line(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail() -> None:
+        raise error
+
+    asyncio.get_running_loop().set_exception_handler(tell_error)
+    task = asyncio.create_task(fail())
+    await asyncio.wait({task})
+    del task
+    gc.collect()
+    [record] = caplog.records
+    assert "never retrieved" in record.getMessage()
+    if isinstance(error, OSError):
+        assert record.getMessage().endswith("ConnectionResetError: [Errno 104] Connection reset by peer")
+    assert (record.levelname, record.exc_info is None) == (
+        ("WARNING", True) if isinstance(error, OSError) else ("ERROR", False)
+    )

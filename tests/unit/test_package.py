@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -39,6 +42,13 @@ def test_the_package_has_what_runs_and_nothing_that_only_tests_need() -> None:
     assert kept.count("--hash=sha256:") >= len(names)
 
 
+def test_the_documents_that_the_package_names_are_in_it() -> None:
+    named = {name for file in DEBIAN.glob("nunet-dms.*") for name in re.findall(r"docs/\S+\.md", file.read_text())}
+    assert named
+    assert all((ROOT / name).is_file() for name in named)
+    assert "docs" in (DEBIAN / "nunet-dms.docs").read_text().split()
+
+
 def test_the_own_engine_is_off_and_the_service_can_be_pointed_to_it() -> None:
     assert "--name=nunet-docker --no-enable --no-start" in (DEBIAN / "rules").read_text()
     unit = (DEBIAN / "nunet-dms.nunet-docker.service").read_text()
@@ -46,8 +56,54 @@ def test_the_own_engine_is_off_and_the_service_can_be_pointed_to_it() -> None:
     (socket,) = re.findall(r"^Environment=DOCKER_HOST=(\S+)$", pointer, re.MULTILINE)
     assert f"--host={socket}" in unit
     (group,) = re.findall(r"--group=(\S+)", unit)
-    assert f"m nunet {group}\n" in (DEBIAN / "nunet-dms.sysusers").read_text()
+    assert f"gpasswd --add nunet {group} " in (DEBIAN / "nunet-dms.postinst").read_text()
     assert {"--userns-remap=default", "--no-new-privileges", "--live-restore", "--icc=false"} <= set(unit.split())
+
+
+ENGINE_ROOT = """
+set -eu
+mount -t tmpfs none /run
+mkdir /run/containerd
+if [ "$1" = containerd ]; then
+    "$2" -c "import socket as s; s.socket(s.AF_UNIX).bind('/run/containerd/containerd.sock')"
+fi
+PATH=$3 exec "$4" --debug
+"""
+
+
+@pytest.mark.parametrize(
+    ("has", "code", "says"),
+    [
+        ({"dockerd"}, 0, "--debug"),
+        ({"dockerd", "containerd"}, 0, "--containerd=/run/containerd/containerd.sock"),
+        ({"containerd"}, 127, "dockerd is not installed"),
+    ],
+)
+def test_the_own_engine_is_found_wherever_it_is_and_lives_in_the_machines_containerd(
+    tmp_path: Path, has: set[str], code: int, says: str
+) -> None:
+    if "dockerd" in has:
+        (tmp_path / "dockerd").write_text('#!/bin/sh\necho "$@"\n')
+        (tmp_path / "dockerd").chmod(0o755)
+    which, begin = "containerd" if "containerd" in has else "", DEBIAN / "conf" / "own-engine"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", ENGINE_ROOT, "sh", which, sys.executable, tmp_path, begin],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert says in done.stdout + done.stderr
+    unit = (DEBIAN / "nunet-dms.nunet-docker.service").read_text()
+    assert "ExecStart=/usr/lib/nunet-dms/own-engine " in unit
+    assert "RestartPreventExitStatus=127\n" in unit
+
+
+def test_the_own_engine_reads_nothing_of_another_engine() -> None:
+    unit = (DEBIAN / "nunet-dms.nunet-docker.service").read_text()
+    (config,) = re.findall(r"--config-file=(\S+)", unit)
+    installed = dict(line.split() for line in (DEBIAN / "nunet-dms.install").read_text().splitlines())
+    assert config == "/" + installed["debian/conf/docker.json"] + "/docker.json"
+    assert json.loads((DEBIAN / "conf" / "docker.json").read_text()) == {}
+    assert {"Wants", "After"} <= set(re.findall(r"^(\w+)=.*containerd\.service", unit, re.MULTILINE))
 
 
 def test_the_service_is_what_the_daemon_expects() -> None:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import hashlib
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
+from dms.application.files import file_parts
+from dms.application.files.file_parts import digest_of, measure
 from dms.application.files.user_files import Inbox, Outbox, Reach
-from dms.errors import Forbidden, InvalidInput, NotFound
+from dms.application.inputs import own_inputs
+from dms.application.inputs.own_inputs import OwnInputs
+from dms.domain.inputs import Input
+from dms.errors import Conflict, Forbidden, InvalidInput, NotFound
+from tests.fixtures.histories import request
 
+CONTENT = b"content"
 ID, OTHER = "01990000-0000-7000-8000-000000000001", "01990000-0000-7000-8000-000000000002"
 
 
@@ -26,7 +39,7 @@ def folder() -> Iterator[Path]:
 
 def written(path: Path, mode: int = 0o644) -> Path:
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(b"content")
+    path.write_bytes(CONTENT)
     path.chmod(mode)
     return path
 
@@ -117,6 +130,29 @@ def test_a_file_is_published_once_however_often_that_is_tried(tmp_path: Path) ->
     assert (inbox.folder / "a (1).txt").read_bytes() == b"two"
 
 
+def test_a_file_is_published_also_where_none_can_have_two_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on exFAT."""
+
+    def link(_source: Path, target: Path, **_: Any) -> None:
+        raise OSError(errno.EEXIST if os.path.lexists(target) else errno.EPERM, "no link")
+
+    monkeypatch.setattr(os, "link", link)
+    inbox = Inbox(tmp_path / "received")
+    inbox.prepare([])
+    arrived(inbox, ID, b"one")
+    assert [inbox.publish(ID, "a.txt") for _ in range(2)] == ["a.txt"] * 2
+    inbox.prepare([ID])  # as after a crash
+    assert inbox.publish(ID, "a.txt") == "a.txt"
+    arrived(inbox, OTHER, b"one")
+    assert [inbox.publish(OTHER, "a.txt") for _ in range(2)] == ["a (1).txt"] * 2
+    inbox.forget(ID)
+    inbox.forget(OTHER)
+    assert sorted(path.name for path in inbox.folder.rglob("*")) == [".incoming", "a (1).txt", "a.txt"]
+    assert [path.read_bytes() for path in inbox.folder.glob("a*")] == [b"one"] * 2
+
+
 def test_a_link_that_lies_in_the_way_is_not_followed(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path / "received")
     inbox.prepare([])
@@ -134,3 +170,98 @@ def test_a_start_removes_what_transfers_that_are_over_left(tmp_path: Path) -> No
     inbox.prepare([ID])
     assert inbox.place(f"{ID}.part").exists()
     assert not inbox.place(f"{OTHER}.part").exists()
+
+
+@pytest.mark.parametrize("read", ["open", "digest"])
+async def test_what_is_put_in_a_files_place_while_it_is_looked_at_is_not_opened(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    path = written(folder / "public")
+    real_open: Any = io.open
+
+    def swap_and_open(*given: Any, **more: Any) -> Any:
+        if not path.is_fifo() and not (isinstance(given[1], int) and given[1] & os.O_PATH):
+            path.unlink()
+            os.mkfifo(path)
+        return real_open(*given, **more)
+
+    if read == "open":
+        real_open = os.open
+        monkeypatch.setattr(os, "open", swap_and_open)
+        found = await measure(outbox(folder).open(path, Reach.PUBLIC))
+    else:
+        monkeypatch.setattr(io, "open", swap_and_open)
+        found = len(CONTENT), await asyncio.wait_for(digest_of(path), 60)
+    assert found == (len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, Path.symlink_to, Path.hardlink_to])
+async def test_of_what_is_put_in_a_checked_files_place_nothing_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[..., object]
+) -> None:
+    path, secret = written(folder / "public"), written(folder / "private", 0o600)
+    allowing = outbox(folder)
+    real_check = allowing.check
+
+    def check_and_swap(*given: Any) -> Path:
+        found = real_check(*given)
+        path.unlink()
+        put(path, *([] if put is os.mkfifo else [secret]))
+        return found
+
+    monkeypatch.setattr(allowing, "check", check_and_swap)
+    asked = replace(request(), params=replace(request().params, inputs=(Input(url=f"file:{path}"),)))
+    unused: Any = None
+    with pytest.raises(Forbidden):
+        await OwnInputs(unused, unused, allowing).measured(asked, Reach.PUBLIC)
+
+
+async def test_an_input_is_read_whole_once_and_again_when_it_changed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, reads, unused = written(folder / "public"), [], cast("Any", None)
+    inputs = OwnInputs(unused, unused, outbox(folder))
+    asked = replace(request(), params=replace(request().params, inputs=(Input(url=f"file:{path}"),)))
+
+    async def counted(fd: int) -> tuple[int, str]:
+        reads.append(fd)
+        return await measure(fd)
+
+    async def digest() -> str:
+        (found,) = (await inputs.measured(asked, Reach.PUBLIC)).params.inputs
+        assert found.size_bytes == len(path.read_bytes())
+        return found.sha256
+
+    monkeypatch.setattr(own_inputs, "measure", counted)
+    for _ in range(2):
+        assert await digest() == hashlib.sha256(CONTENT).hexdigest()
+    assert len(reads) == 2  # changed a moment ago: the next change could have the same time
+    monkeypatch.setattr(own_inputs, "SETTLED_SECONDS", -1.0)
+    for _ in range(3):
+        assert await digest() == hashlib.sha256(CONTENT).hexdigest()
+    assert len(reads) == 3
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    path.unlink()
+    written(path).write_bytes(CONTENT[::-1])
+    os.utime(path, ns=times)  # as a copy that keeps times
+    assert await digest() == hashlib.sha256(CONTENT[::-1]).hexdigest()
+
+
+async def test_no_more_digests_are_kept_than_may_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unused: Any = None
+    monkeypatch.setattr(own_inputs, "SETTLED_SECONDS", -1.0)
+    monkeypatch.setattr(own_inputs, "MOST_KNOWN", 3)
+    inputs = OwnInputs(unused, unused, outbox(folder))
+    files = tuple(Input(url=f"file:{written(folder / str(number))}") for number in range(8))
+    await inputs.measured(replace(request(), params=replace(request().params, inputs=files)), Reach.PUBLIC)
+    assert len(inputs._known) == 3
+
+
+async def test_a_file_that_changes_while_it_is_hashed_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(folder / "public")
+    fd = outbox(folder).open(path, Reach.PUBLIC)
+    monkeypatch.setattr(file_parts, "_hash_on", lambda *_: path.write_bytes(b"") or 0)
+    with pytest.raises(Conflict, match="changed"):
+        await measure(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)

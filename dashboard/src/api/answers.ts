@@ -46,6 +46,8 @@ export type Reward = Schemas["Reward"];
 export type Earned = Schemas["Earnings"];
 export type Earnings = Schemas["EarningsAnswer"];
 
+/** role: null for somebody unknown, who needs a token. */
+export type Session = Schemas["SessionAnswer"];
 export type ConnectedPeer = Schemas["Peer"];
 export type Density = Schemas["DensityAnswer"];
 export type Difference = Schemas["DiffAnswer"];

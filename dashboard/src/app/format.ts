@@ -1,4 +1,5 @@
 /** Figures, times and names as people read them. */
+import { today } from "./clock";
 
 const WHOLE = new Intl.NumberFormat("en");
 
@@ -24,11 +25,16 @@ export function cpu(mhz: number): string {
   return mhz < 1000 ? `${whole(Math.round(mhz))} MHz` : `${(mhz / 1000).toFixed(1)} GHz`;
 }
 
-/** Decimal text of the API, without needless zeros: "0.40". */
+/** Plain decimal text of an amount of the API: 0.02728, never 2e-7, and no needless zeros. Numbers have at most 8 places. */
+export function decimal(amount: string | number): string {
+  const text = typeof amount === "number" ? amount.toFixed(8) : /e/i.test(amount) ? Number(amount).toFixed(15) : amount;
+  return text.includes(".") ? text.replace(/\.?0+$/, "") : text;
+}
+
+/** Of the API, for people: "0.40". */
 export function ntx(amount: string | number): string {
-  const text = String(amount);
-  const [units = "0", part = ""] = (/e/i.test(text) ? Number(text).toFixed(15) : text).split(".");
-  return `${whole(Number(units))}${part.replace(/0+$/, "") === "" ? "" : `.${part.replace(/0+$/, "").padEnd(2, "0")}`} NTX`;
+  const [units = "0", part = ""] = decimal(amount).split(".");
+  return `${whole(Number(units))}${part && `.${part.padEnd(2, "0")}`} NTX`;
 }
 
 export function duration(seconds: number): string {
@@ -45,17 +51,28 @@ export function duration(seconds: number): string {
 /** The middle is what a person can do without: "12D3…vo1G". */
 export const short = (peer: string): string => (peer.length > 14 ? `${peer.slice(0, 4)}…${peer.slice(-4)}` : peer);
 
-const TIME = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const DATE = new Intl.DateTimeFormat("en-GB", { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit" });
-const DAY = new Intl.DateTimeFormat("en-GB", { day: "2-digit", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const MINUTES: Intl.DateTimeFormatOptions = { hour: "2-digit", minute: "2-digit" };
+const SECONDS: Intl.DateTimeFormatOptions = { ...MINUTES, second: "2-digit" };
+const FRACTIONS: Intl.DateTimeFormatOptions = { ...SECONDS, fractionalSecondDigits: 3 };
+const formatOf = (options: Intl.DateTimeFormatOptions) => new Intl.DateTimeFormat("en-GB", options);
 
-/** In the viewer's own time: only the clock today, the day as well before. */
-export function localTime(time: string | number | Date, now = new Date()): string {
-  const date = new Date(time);
-  if (Number.isNaN(date.getTime())) return "–";
-  if (date.toDateString() === now.toDateString()) return TIME.format(date);
-  return date.getFullYear() === now.getFullYear() ? DATE.format(date) : DAY.format(date);
+/** In the viewer's own time: only the clock today, the day as well before. What is on the page at midnight is written anew. */
+function written(onTheDay: Intl.DateTimeFormatOptions, earlier: Intl.DateTimeFormatOptions) {
+  const day = { day: "2-digit", month: "short", ...earlier } as const;
+  const [ofToday, ofYear, ofAnyYear] = [formatOf(onTheDay), formatOf(day), formatOf({ ...day, year: "numeric" })];
+  return (time: string | number | Date, now = new Date(today.value)): string => {
+    const date = new Date(time);
+    if (Number.isNaN(date.getTime())) return "–";
+    if (date.toDateString() === now.toDateString()) return ofToday.format(date);
+    return (date.getFullYear() === now.getFullYear() ? ofYear : ofAnyYear).format(date);
+  };
 }
+
+export const localTime = written(SECONDS, MINUTES);
+/** Of what is one of many in a short time: an event, a moment of the log. */
+export const exactTime = written(SECONDS, SECONDS);
+/** Of a line of output. */
+export const lineTime = written(FRACTIONS, FRACTIONS);
 
 /** For the title of a time: UTC, whole. */
 export const utcTime = (time: string | number | Date): string => {

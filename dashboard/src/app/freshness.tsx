@@ -3,9 +3,9 @@ import { computed, useComputed, useSignalEffect, type ReadonlySignal } from "@pr
 import { link } from "../live/live";
 import type { Link } from "../live/protocol";
 import { duration, whole } from "./format";
-import { now } from "./view";
+import { tick } from "./clock";
 
-const words = wordsOf(link, now);
+const words = wordsOf(link, tick);
 
 /** The age is a text node of its own, so that its tick renders nothing again. */
 export function Freshness() {

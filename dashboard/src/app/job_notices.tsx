@@ -1,6 +1,6 @@
 /** Tells when a job ends, on whatever page one is. */
 import { useEffect } from "preact/hooks";
-import { link, onEvents } from "../live/live";
+import { onNews } from "../live/live";
 import { topicOf, type LogEvent } from "../live/protocol";
 import { short } from "./format";
 import { notices, notify, switchNotices, type Notices } from "./notifications";
@@ -19,7 +19,7 @@ export function JobNotices() {
   const state = notices.value;
   useEffect(() => {
     if (state !== "on") return undefined;
-    return onEvents({ after: link.peek().position, types: Object.keys(ENDS) }, tell);
+    return onNews(Object.keys(ENDS), tell);
   }, [state]);
   const off = state === "refused" || state === "impossible";
   return (

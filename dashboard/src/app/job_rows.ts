@@ -1,6 +1,6 @@
 /** A list of jobs of any length: pages of it as they come into sight, each row following the events. */
-import { effect, signal, useSignal, type Signal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { signal, type Signal } from "@preact/signals";
+import { useRef } from "preact/hooks";
 import { failure } from "../api/client";
 import type { Deployment, JobRow } from "../api/answers";
 import { jobOf, patched } from "../domain/job_patch";
@@ -8,6 +8,8 @@ import { SparseRows } from "../domain/sparse_rows";
 import { onEvents, onReturn } from "../live/live";
 import type { LogEvent } from "../live/protocol";
 import { getTogether } from "./get_together";
+import { Pace } from "./pace";
+import { useShown } from "./shown";
 
 export type JobQuery = Record<string, string>;
 
@@ -23,11 +25,17 @@ export const DEPLOYED: Followed<Deployment> = { types: ["deployment"], patched: 
 const PAGE_ROWS = 50;
 /** Rows before and behind those in sight that are there before one scrolls to them. */
 const MARGIN_ROWS = 16;
-/** The shortest time between two answers; an answer that took long is followed by a longer pause. */
 const SETTLE_MS = 150;
-const RETRY_MS = 3000;
 /** Events kept for answers that were made before them. */
 const KEPT_EVENTS = 500;
+
+/** Rows that are looked at. The list on the page outlives the answers to a query, and tells only when they change. */
+export interface Sight {
+  first: number;
+  last: number;
+}
+
+const atTop = (): Sight => ({ first: 0, last: 40 });
 
 export class JobRows<Row extends { job_id: string } = JobRow> {
   readonly list = new SparseRows<Row>(PAGE_ROWS);
@@ -37,18 +45,20 @@ export class JobRows<Row extends { job_id: string } = JobRow> {
   readonly ready = signal(false);
   private readonly asked = new AbortController();
   private readonly recent: LogEvent[] = [];
-  private sight: [first: number, last: number] = [0, 40];
   private timer: ReturnType<typeof setTimeout> | undefined;
   private asking = false;
-  private tookMs = 0;
+  private readonly pace = new Pace(SETTLE_MS);
   /** The newest event that was heard since all was asked for anew. */
   private heard = 0;
   private reloads = 0;
   private stop: (() => void) | null = null;
-  private readonly unwatch = onReturn(() => this.reload());
+  private readonly unwatch = onReturn(() => {
+    this.pace.returned();
+    this.reload();
+  });
 
-  /** at: the moment of the past that is shown; empty: now. */
-  constructor(private readonly query: JobQuery, private readonly at: string, private readonly followed: Followed<Row>) {
+  /** at: the moment of the past that is shown; empty: now. sight: shared by all queries of one list. */
+  constructor(private readonly query: JobQuery, private readonly at: string, private readonly followed: Followed<Row>, private readonly sight = atTop()) {
     void this.fetch();
   }
 
@@ -60,15 +70,19 @@ export class JobRows<Row extends { job_id: string } = JobRow> {
   }
 
   seen(first: number, last: number): void {
-    this.sight = [first - MARGIN_ROWS, last + MARGIN_ROWS];
+    [this.sight.first, this.sight.last] = [first - MARGIN_ROWS, last + MARGIN_ROWS];
     if (this.wanted().length > 0) this.soon(0);
   }
 
   reload(): void {
+    this.expire();
+    this.soon(0);
+  }
+
+  private expire(): void {
     this.heard = 0;
     this.reloads++;
     this.list.expire();
-    this.soon(0);
   }
 
   private soon(pauseMs: number): void {
@@ -78,31 +92,34 @@ export class JobRows<Row extends { job_id: string } = JobRow> {
     this.timer = setTimeout(() => void this.fetch(), pauseMs);
   }
 
+  /** Of a row, whichever place it moves to, so that who stands on it goes with it. */
+  keyOf(index: number): string {
+    return this.list.get(index)?.job_id ?? `missing${index}`;
+  }
+
   private async fetch(): Promise<void> {
     [this.timer, this.asking] = [undefined, true];
+    let again = false;
     try {
       const pages = this.wanted();
       for (const page of pages) if (this.wanted().includes(page)) await this.ask(page);
       this.error.value = "";
     } catch (error) {
+      again = this.pace.failed(error);
       this.error.value = this.asked.signal.aborted ? "" : failure(error);
     } finally {
       this.asking = false;
     }
     const left = this.wanted();
-    if (this.error.peek()) this.soon(RETRY_MS);
-    else if (left.length > 0) this.soon(left.some((page) => !this.list.get(page * PAGE_ROWS)) ? 0 : this.pauseMs);
+    if (again) this.soon(this.pace.pauseMs);
+    else if (left.length > 0 && !this.error.peek()) this.soon(left.some((page) => !this.list.get(page * PAGE_ROWS)) ? 0 : this.pace.pauseMs);
   }
 
   /** Pages to ask for. Rows behind the end are none, whatever was in sight before the list grew shorter. */
   private wanted(): number[] {
     const rows = this.ready.peek() ? Math.max(1, this.list.total) : PAGE_ROWS;
-    const [first, last] = this.sight.map((row) => Math.min(Math.max(0, row), rows)) as [number, number];
-    return this.list.wanted(Math.min(first, rows - 1), last);
-  }
-
-  private get pauseMs(): number {
-    return Math.max(SETTLE_MS, 3 * this.tookMs);
+    const within = (row: number) => Math.min(Math.max(0, row), rows);
+    return this.list.wanted(Math.min(within(this.sight.first), rows - 1), within(this.sight.last));
   }
 
   private async ask(page: number): Promise<void> {
@@ -110,7 +127,7 @@ export class JobRows<Row extends { job_id: string } = JobRow> {
     const query = { ...this.query, offset: page * PAGE_ROWS, limit: PAGE_ROWS, ...(this.at && { as_of: this.at }) };
     const { body, position, total } = await getTogether<{ items: Row[] }>("/jobs", query, this.heard, this.asked.signal);
     if (this.asked.signal.aborted) return; // closed in the moment of the answer: nothing may be followed any more
-    this.tookMs = performance.now() - began;
+    this.pace.answered(performance.now() - began);
     const missed = this.recent.filter((event) => event.position > position);
     const newer = new Set(missed.map(jobOf));
     const rows = body.items.map((row) => (newer.has(row.job_id) ? missed.reduce(this.followed.patched, row) : row));
@@ -125,7 +142,9 @@ export class JobRows<Row extends { job_id: string } = JobRow> {
   private listen(after: number): void {
     const failed = () => {
       this.stop = null;
-      this.reload();
+      this.recent.length = 0; // no part of a log that was restored; else the next stream brings them again
+      this.expire();
+      this.soon(this.pace.pauseMs);
     };
     this.stop = onEvents({ after, types: this.followed.types, failed }, (event) => this.take(event));
   }
@@ -137,22 +156,11 @@ export class JobRows<Row extends { job_id: string } = JobRow> {
     this.list.change(jobOf(event), (row) => this.followed.patched(row, event));
     this.list.expire();
     this.version.value++;
-    this.soon(this.pauseMs);
+    this.soon(this.pace.pauseMs);
   }
 }
 
-/** What was shown stays until the first answer to another query is here. */
 export function useJobRows<Row extends { job_id: string }>(query: JobQuery, at: string, followed: Followed<Row>): Signal<JobRows<Row> | null> {
-  const shown = useSignal<JobRows<Row> | null>(null);
-  useEffect(() => {
-    const made = new JobRows(query, at, followed);
-    const unwatch = effect(() => {
-      if (made.ready.value || made.error.value || shown.peek() === null) shown.value = made;
-    });
-    return () => {
-      unwatch();
-      made.close();
-    };
-  }, [JSON.stringify(query), at]);
-  return shown;
+  const sight = useRef(atTop());
+  return useShown(() => new JobRows(query, at, followed, sight.current), JSON.stringify([query, at]));
 }

@@ -41,6 +41,9 @@ export function setQuery(change: Record<string, string>, replace = true): void {
 
 export const queryValue = (name: string): string => place.value.query.get(name) ?? "";
 
+/** What is searched for: blanks around it came with what was pasted. */
+export const searched = (): string => queryValue("q").trim();
+
 /** The moment that is looked at, as the API's `as_of`; empty: now. */
 export const moment = computed(() => queryValue("at"));
 

@@ -12,6 +12,8 @@ import { JobNotices } from "./job_notices";
 import { useKeys } from "./keys";
 import { LogOut } from "./log_out";
 import { go, href, moment, place, setQuery } from "./router";
+import { checkSession } from "./session";
+import { ClockNotice } from "./clock_notice";
 import { StaleNotice } from "./stale_notice";
 import { storedTheme, storeTheme, type Theme } from "./theme_choice";
 
@@ -27,6 +29,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
     { key: "g c", does: "go to this machine", act: () => go("/cp") },
     { key: "g p", does: "go to the peers", act: () => go("/peers") },
   ]);
+  useEffect(() => void checkSession(), []);
   const history = useSignal(moment.peek() !== "");
   const toggleHistory = () => {
     if (history.peek()) setQuery({ at: "" }, false);
@@ -70,6 +73,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
       )}
       {history.value && <History close={() => (history.value = false)} />}
       <StaleNotice />
+      <ClockNotice />
       <PastFrame />
       <main id="main" tabIndex={-1}><ErrorBoundary at={path}>{children}</ErrorBoundary></main>
       <Toasts />

@@ -1,10 +1,11 @@
 /** Views of the API that stay true: a snapshot with its position, then the events after it. */
 import { useEffect, useRef } from "preact/hooks";
-import { signal, useSignal, type Signal } from "@preact/signals";
+import { useSignal, type Signal } from "@preact/signals";
 import { failure, type Answer } from "../api/client";
-import { link, onEvents, onReturn } from "../live/live";
+import { onEvents, onReturn } from "../live/live";
 import type { LogEvent } from "../live/protocol";
 import { getTogether } from "./get_together";
+import { Pace } from "./pace";
 import { moment } from "./router";
 
 /** What is shown, why it can't be had, and whether something newer is on its way. */
@@ -20,19 +21,23 @@ export interface ViewOptions {
   /** Events that may change what is shown; none: asked again only when the DMS was away. */
   types?: string[];
   jobId?: string;
+  /** What the answer depends on besides: another one, and it is asked for anew. */
+  anewWith?: number;
   /** Not a view of the log, such as the peers: `as_of` means nothing to it. */
   presentOnly?: boolean;
   /** Called for each event at once, before the new answer is there. */
   event?: (event: LogEvent) => void;
+  /** Called when the stream can't go on: what came by it may be no part of the log any more, as of one that was restored. */
+  lost?: () => void;
 }
 
-/** The shortest time between two answers; events in between lead to one. */
 const SETTLE_MS = 120;
-const LONGEST_PAUSE_MS = 10_000;
+const LONGEST_REFUSAL_MS = 10_000;
 
 /**
  * GET of `path`, asked again when one of `types` happens, and when the DMS answers again after it was away. In the past
- * (`?at=`) it is asked once: that does not change. What was shown stays while something newer loads.
+ * (`?at=`) it is asked once: that does not change. What was shown stays while something newer loads. Where there is no
+ * answer, it is asked for again.
  */
 export function useView<T>(path: string, options: ViewOptions = {}): View<T> {
   const view: View<T> = { answer: useSignal<Answer<T> | null>(null), error: useSignal(""), loading: useSignal(true), reload: () => undefined };
@@ -47,12 +52,12 @@ export function useView<T>(path: string, options: ViewOptions = {}): View<T> {
     following.current = made;
     made.load();
     return () => made.end();
-  }, [path, JSON.stringify([query, options.types, options.jobId])]);
+  }, [path, JSON.stringify([query, options.types, options.jobId, options.anewWith])]);
   return view;
 }
 
 /** One question, as long as it is shown. */
-class Following<T> {
+export class Following<T> {
   private readonly asked = new AbortController();
   private timer: ReturnType<typeof setTimeout> | undefined;
   private isRunning = false;
@@ -61,8 +66,9 @@ class Following<T> {
   private toShow = 0;
   /** What is asked for by hand follows something that was done: no answer that others asked for will do. */
   private isByHand = false;
+  private readonly pace = new Pace(SETTLE_MS);
   /** Doubles with each refusal of the stream, so that what can't be followed is not asked for all the time. */
-  private pauseMs = SETTLE_MS;
+  private refusalMs = SETTLE_MS;
   private unsubscribe: (() => void) | null = null;
   private readonly unwatch: () => void;
 
@@ -74,6 +80,8 @@ class Following<T> {
     private readonly view: View<T>,
   ) {
     this.unwatch = onReturn(() => {
+      this.pace.returned();
+      this.unschedule();
       if (!this.isPast || this.view.error.peek()) this.soon();
     });
   }
@@ -91,16 +99,20 @@ class Following<T> {
     this.unwatch();
   }
 
-  private begin(): void {
+  private unschedule(): void {
     clearTimeout(this.timer);
     this.timer = undefined;
+  }
+
+  private begin(): void {
+    this.unschedule();
     this.isDirty = true;
     if (!this.isRunning) void this.run();
   }
 
   private soon(): void {
     this.isDirty = true;
-    if (!this.isRunning) this.timer ??= setTimeout(() => this.begin(), this.pauseMs);
+    if (!this.isRunning) this.timer ??= setTimeout(() => this.begin(), Math.max(this.refusalMs, this.pace.pauseMs));
   }
 
   private ask(): Promise<Answer<T>> {
@@ -111,15 +123,19 @@ class Following<T> {
 
   private async run(): Promise<void> {
     const { view, asked } = this;
+    const began = performance.now();
     [this.isRunning, this.isDirty, view.loading.value] = [true, false, true];
     try {
       const answer = await this.ask();
       if (asked.signal.aborted) return;
+      this.pace.answered(performance.now() - began);
       view.answer.value = answer;
       view.error.value = "";
       this.listen(answer.position);
     } catch (error) {
-      if (!asked.signal.aborted) view.error.value = failure(error);
+      if (asked.signal.aborted) return;
+      if (this.pace.failed(error)) this.isDirty = true;
+      view.error.value = failure(error);
     } finally {
       this.isRunning = false;
       if (!asked.signal.aborted) {
@@ -133,14 +149,14 @@ class Following<T> {
     const { types, jobId } = this.options();
     if (this.unsubscribe || this.isPast || !types) return;
     const failed = () => {
-      this.unsubscribe = null;
-      this.pauseMs = Math.min(2 * this.pauseMs, LONGEST_PAUSE_MS);
+      [this.unsubscribe, this.toShow] = [null, 0];
+      this.options().lost?.();
+      this.refusalMs = Math.min(2 * this.refusalMs, LONGEST_REFUSAL_MS);
       this.soon();
     };
     // An answer that names no position is followed from what is newest.
-    const after = position || link.peek().position;
-    this.unsubscribe = onEvents({ after, types, ...(jobId && { jobId }), failed }, (event) => {
-      this.pauseMs = SETTLE_MS;
+    this.unsubscribe = onEvents({ ...(position > 0 && { after: position }), types, ...(jobId && { jobId }), failed }, (event) => {
+      this.refusalMs = SETTLE_MS;
       this.options().event?.(event);
       if (event.position <= (this.view.answer.peek()?.position ?? 0)) return;
       this.toShow = event.position;
@@ -148,7 +164,3 @@ class Following<T> {
     });
   }
 }
-
-/** Ticks once a second, for what shows elapsed times. */
-export const now = signal(Date.now());
-setInterval(() => document.hidden || (now.value = Date.now()), 1000);

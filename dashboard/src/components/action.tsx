@@ -1,11 +1,12 @@
-/** Buttons that change something: off in the past and without a connection, and they say why. */
+/** Buttons that change something: off in the past, without a connection and for who may not, and they say why. */
 import type { ComponentChildren } from "preact";
 import { useSignal } from "@preact/signals";
 import { ApiError, failure } from "../api/client";
-import { whyNoActions } from "../app/acting";
+import { whyNot, type Need } from "../app/acting";
 import { Press } from "./press";
 
 interface ActionProps {
+  need: Need;
   onClick?: () => void;
   kind?: "primary" | "primary ask" | "danger" | "";
   /** A reason of the page's own why it can't be done now. */
@@ -18,8 +19,8 @@ interface ActionProps {
   children: ComponentChildren;
 }
 
-export function Action({ onClick, kind = "", hindrance = "", children, ...others }: ActionProps) {
-  return <Press why={whyNoActions.value || hindrance} class={kind} {...(onClick && { onPress: onClick })} {...others}>{children}</Press>;
+export function Action({ need, onClick, kind = "", hindrance = "", children, ...others }: ActionProps) {
+  return <Press why={whyNot(need) || hindrance} class={kind} {...(onClick && { onPress: onClick })} {...others}>{children}</Press>;
 }
 
 /** Runs what changes something, and keeps what went wrong. */

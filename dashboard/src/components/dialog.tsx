@@ -1,12 +1,13 @@
 /** A question before something that can't be taken back, in the browser's own modal dialog. */
 import { useEffect, useId, useRef } from "preact/hooks";
+import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { plain } from "../app/format";
 
 interface ModalProps {
   title: string;
   class?: string;
-  /** Told once: by Escape. */
+  /** Told by Escape. Whoever does not take it away then is shown again. */
   close: () => void;
   children: ComponentChildren;
 }
@@ -14,15 +15,18 @@ interface ModalProps {
 /** While it is there, nothing else can be reached; then the focus is where it was before. */
 export function Modal({ title, class: name, close, children }: ModalProps) {
   const element = useRef<HTMLDialogElement>(null);
+  const closings = useSignal(0);
   useEffect(() => {
     const before = document.activeElement;
-    element.current?.showModal();
     return () => {
       if (before instanceof HTMLElement) before.focus({ preventScroll: true }); // a dialog that is removed takes the focus with it
     };
   }, []);
+  useEffect(() => element.current?.showModal(), [closings.value]);
   const closed = (): void => {
-    if (element.current) close(); // not after it was removed
+    if (!element.current) return; // it was removed
+    close();
+    closings.value++;
   };
   return <dialog ref={element} class={name} aria-label={title} onClose={closed}>{children}</dialog>;
 }

@@ -1,10 +1,12 @@
 /** Small parts that many pages use. */
 import type { ComponentChildren } from "preact";
-import { localTime, plain, short, utcTime } from "../app/format";
+import { useRef } from "preact/hooks";
+import { exactTime, localTime, plain, short, utcTime } from "../app/format";
+import { moment } from "../app/router";
 
-/** In the viewer's time, UTC on hover. */
-export function Time({ at }: { at: string | null | undefined }) {
-  return at ? <time dateTime={at} title={utcTime(at)}>{localTime(at)}</time> : <span class="none">–</span>;
+/** In the viewer's time, UTC on hover. exact: with its seconds, whichever day it was. */
+export function Time({ at, exact = false }: { at: string | null | undefined; exact?: boolean }) {
+  return at ? <time dateTime={at} title={utcTime(at)}>{exact ? exactTime(at) : localTime(at)}</time> : <span class="none">–</span>;
 }
 
 export function Peer({ id }: { id: string }) {
@@ -15,6 +17,18 @@ export function Peer({ id }: { id: string }) {
 export function Trouble({ text, retry }: { text: string; retry?: () => void }) {
   if (!text) return null;
   return <p class="trouble" role="alert">{plain(text)} {retry && <button onClick={retry}>Try again</button>}</p>;
+}
+
+/** Read out once for each `of`, such as an answer to other filters, and not with each change of the text. */
+export function Announced({ of, text }: { of: unknown; text: string }) {
+  const told = useRef<{ of: unknown; text: string }>({ of: null, text: "" });
+  if (text !== "" && told.current.of !== of) told.current = { of, text };
+  return <span class="hidden" role="status">{told.current.text}</span>;
+}
+
+/** For parts that have no past, while the rest of the page shows it. */
+export function OnlyNow({ children = "This is as it is now, not as it was at the moment that you look at." }: { children?: ComponentChildren }) {
+  return moment.value ? <p class="notice">{children}</p> : null;
 }
 
 /** Nothing to show yet: says what the first step is. */

@@ -106,10 +106,11 @@ export function toRequest(draft: Draft): Request {
 
 /** What the schema can't say, since it never sees it. */
 export function ofDraft(draft: Draft): Finding[] {
-  const found = [...twice("/params/env", draft.env), ...twice("/params/secret_env", draft.secrets)];
-  const both = draft.secrets.filter(({ name }) => name && draft.env.some((one) => one.name === name));
+  const [env, secrets] = [named(draft.env), named(draft.secrets)];
+  const found = [...twice("/params/env", env), ...twice("/params/secret_env", secrets)];
+  const both = secrets.filter(({ name }) => name && env.some((one) => one.name === name));
   for (const { name } of both) found.push({ pointer: `/params/secret_env/${escaped(name)}`, detail: "is a plain variable as well; leave out one of them" });
-  for (const { name, value } of draft.secrets) {
+  for (const { name, value } of secrets) {
     if (name && !value) found.push({ pointer: `/params/secret_env/${escaped(name)}`, detail: "has no value: secret values are not kept, type it again" });
   }
   try {
@@ -175,7 +176,7 @@ export function restored(stored: unknown): Draft {
 function given({ how, command, modelUrl, packages }: Draft): Record<string, unknown> {
   if (how === "model") return { model_url: modelUrl.trim(), packages: packages.split(/[\s,]+/).filter(Boolean) };
   try {
-    return filled("arguments", split(command));
+    return { arguments: split(command) }; // an empty list too: without one the container gets the original's pair of two
   } catch {
     return {}; // `ofDraft` says what is wrong with it
   }
@@ -204,7 +205,9 @@ const list = (value: unknown): unknown[] => (Array.isArray(value) ? value : []);
 const object = (value: unknown): Record<string, unknown> => (value !== null && typeof value === "object" && !Array.isArray(value) ? (value as Record<string, unknown>) : {});
 const pairs = (value: unknown): Variable[] =>
   Array.isArray(value) ? value.map((name) => ({ name: String(name), value: "" })) : Object.entries(object(value)).map(([name, text]) => ({ name, value: String(text) }));
-const variables = (all: readonly Variable[]): Record<string, unknown> => Object.fromEntries(all.filter(({ name, value }) => name || value).map(({ name, value }) => [name.trim(), value]));
+/** As they are asked for: blanks around a name are none of it. */
+const named = (all: readonly Variable[]): Variable[] => all.map(({ name, value }) => ({ name: name.trim(), value }));
+const variables = (all: readonly Variable[]): Record<string, unknown> => Object.fromEntries(named(all).filter(({ name, value }) => name || value).map(({ name, value }) => [name, value]));
 
 function twice(at: string, all: readonly Variable[]): Finding[] {
   const seen = new Set<string>();

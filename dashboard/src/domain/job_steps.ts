@@ -33,6 +33,9 @@ export interface Timeline {
 
 const GAP_MS = 1000;
 
+/** Whether time still adds to it. What a job leaves is fetched when it is over. */
+export const ticks = ({ over, steps }: Timeline): boolean => !over || steps.some(({ to }) => to === null);
+
 /** happenings: all of one job, in the order of their positions. */
 export function timelineOf(happenings: readonly Happening[]): Timeline {
   const fold = new Fold();

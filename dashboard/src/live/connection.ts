@@ -4,6 +4,10 @@ const FIRST_RETRY_MS = 250;
 const LONGEST_RETRY_MS = 10_000;
 /** The server says something at least each 5 s. */
 const SILENT_MS = 12_000;
+/** Of so many beats the one that was the fastest on its way tells the DMS's clock. */
+const CLOCK_BEATS = 6;
+/** A clock that is off by less is taken for right: each change has all times of a page drawn anew. */
+const CLOCK_STEP_MS = 500;
 
 export type SocketLike = Pick<WebSocket, "send" | "close" | "readyState"> & {
   onopen: ((event: Event) => void) | null;
@@ -27,7 +31,8 @@ export class LiveConnection {
   private retryMs = FIRST_RETRY_MS;
   private retryTimer: ReturnType<typeof setTimeout> | undefined;
   private silenceTimer: ReturnType<typeof setTimeout> | undefined;
-  link: Link = { state: "connecting", position: 0, lastHeard: 0, reason: "" };
+  link: Link = { state: "connecting", position: 0, lastHeard: 0, aheadMs: 0, reason: "" };
+  private aheadOfBeats: number[] = [];
 
   constructor(
     private readonly open: () => SocketLike,
@@ -64,6 +69,7 @@ export class LiveConnection {
     clearTimeout(this.retryTimer);
     const socket = this.open();
     this.socket = socket;
+    this.aheadOfBeats = [];
     socket.onopen = () => {
       if (socket !== this.socket) return;
       for (const [id, { wanted }] of this.subscriptions) this.say({ id, ...wanted });
@@ -84,16 +90,24 @@ export class LiveConnection {
       return this.drop("the DMS said something that is not understood");
     }
     this.retryMs = FIRST_RETRY_MS;
-    if (message.id === undefined) this.beat(message.position);
+    if (message.id === undefined) this.beat(message.position, message.time);
     else if (this.subscriptions.has(message.id)) this.pass(message.id, message);
     else this.heard({}); // of a subscription that ended meanwhile
   }
 
   /** The first one says that the server is there: a socket that only opened may be a proxy's. */
-  private beat(position = this.link.position): void {
+  private beat(position = this.link.position, time = ""): void {
     for (const { wanted, caughtUp } of this.subscriptions.values())
       if (caughtUp && wanted.subscribe === "events") wanted.after = Math.max(wanted.after, position);
-    this.heard({ state: "live", reason: "", position });
+    this.heard({ state: "live", reason: "", position, aheadMs: this.aheadBy(Date.parse(time)) });
+  }
+
+  /** What a beat is late by makes the DMS's clock look that much behind. */
+  private aheadBy(timeMs: number): number {
+    if (Number.isNaN(timeMs)) return this.link.aheadMs;
+    this.aheadOfBeats = [...this.aheadOfBeats, timeMs - Date.now()].slice(-CLOCK_BEATS);
+    const aheadMs = Math.max(...this.aheadOfBeats);
+    return Math.abs(aheadMs - this.link.aheadMs) < CLOCK_STEP_MS ? this.link.aheadMs : aheadMs;
   }
 
   private pass(id: string, message: FromServer): void {

@@ -4,9 +4,10 @@ import { Hub, liveAddress, TICK_MS as HUB_TICK_MS } from "./hub";
 import type { FromServer, GrowingLine, Link, LogEvent, OutputLine, OutputWanted, Problem, ToPage, Wanted } from "./protocol";
 import { Subscriber, type Channel } from "./subscriber";
 
-export const link = signal<Link>({ state: "connecting", position: 0, lastHeard: 0, reason: "" });
+export const link = signal<Link>({ state: "connecting", position: 0, lastHeard: 0, aheadMs: 0, reason: "" });
 
 const TICK_MS = 5_000;
+const AGAIN_MS = 5_000;
 const address = globalThis.document?.querySelector<HTMLMetaElement>('meta[name="live-worker"]')?.content;
 let workerIsBroken = false;
 
@@ -47,22 +48,57 @@ const subscribe = (wanted: Wanted, listener: (message: FromServer) => void) => s
 export const askTogether = (url: string, after: number) => subscriber.askTogether(url, after);
 
 export interface EventsOptions {
-  after: number;
+  /** A position; none: the newest one, as soon as it is known. */
+  after?: number;
   types?: string[];
   jobId?: string;
   caughtUp?: (position: number) => void;
   failed?: (problem: Problem) => void;
 }
 
-/** Calls `take` for each event after a position, for ever. Returns what ends it. */
+/** Calls `take` for each event after a position, until it fails. Returns what ends it. */
 export function onEvents(options: EventsOptions, take: (event: LogEvent) => void): () => void {
   const { after, types, jobId, caughtUp, failed } = options;
+  if (after === undefined) return fromNewest((newest) => onEvents({ ...options, after: newest }, take));
   const wanted: Wanted = { subscribe: "events", after, ...(types && { types }), ...(jobId && { job_id: jobId }) };
   return subscribe(wanted, (message) => {
     if (message.event) take(message.event);
     if (message.caught_up !== undefined) caughtUp?.(message.caught_up);
     if (message.error) failed?.(message.error);
   });
+}
+
+/** Before the first word of the DMS the position is 0, and following from there tells the whole log. */
+function fromNewest(begin: (after: number) => () => void): () => void {
+  subscriber.join();
+  const isKnown = ({ state }: Link) => state === "live"; // the first word says both
+  if (isKnown(link.peek())) return begin(link.peek().position);
+  let end = effect(() => {
+    if (!isKnown(link.value)) return;
+    end();
+    end = untracked(() => begin(link.peek().position));
+  });
+  return () => end();
+}
+
+/** Calls `take` for each event from now on, for ever. Where the stream can't go on, as after a long sleep, it begins anew. */
+export const onNews = (types: string[], take: (event: LogEvent) => void): (() => void) => forEver((failed) => onEvents({ types, failed }, take));
+
+/** Who may not have it is not asked to wait for it. */
+const FORBIDDEN = [401, 403];
+
+function forEver(subscribed: (failed: (problem: Problem) => void) => () => void): () => void {
+  let end: () => void = () => undefined;
+  const begin = () => {
+    end = subscribed(again);
+  };
+  const again = ({ status }: Problem) => {
+    if (FORBIDDEN.includes(status)) return;
+    const timer = setTimeout(begin, AGAIN_MS);
+    end = () => clearTimeout(timer);
+  };
+  begin();
+  return () => end();
 }
 
 /** Calls `take` with the lines of a job behind `after`, as they come; sealed: there will be no more. */
@@ -77,11 +113,14 @@ export function onOutput(
   });
 }
 
-export function onUsage(take: (usage: unknown) => void): () => void {
-  return subscribe({ subscribe: "usage" }, (message) => {
-    if (message.usage) take(message.usage);
-  });
-}
+/** Calls `take` with each sample of usage, for ever. */
+export const onUsage = (take: (usage: unknown) => void): (() => void) =>
+  forEver((failed) =>
+    subscribe({ subscribe: "usage" }, (message) => {
+      if (message.usage) take(message.usage);
+      if (message.error) failed(message.error);
+    }),
+  );
 
 /** Calls `act` each time that the DMS answers again after it was away. Returns what ends it. */
 export function onReturn(act: () => void): () => void {

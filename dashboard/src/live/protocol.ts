@@ -80,11 +80,12 @@ export interface FromServer {
   time?: string;
 }
 
-/** How fresh the pages are. lastHeard: of `Date.now()`. */
+/** How fresh the pages are. lastHeard: of `Date.now()`. aheadMs: of the DMS's clock, before this machine's. */
 export interface Link {
   state: "connecting" | "live" | "reconnecting";
   position: number;
   lastHeard: number;
+  aheadMs: number;
   /** Why it isn't live; empty when it is. */
   reason: string;
 }

@@ -4,9 +4,10 @@ import { counted, cpu, duration, memory, ntx, plain, whole } from "../app/format
 import "../styles/provider.css";
 import { useRegularly } from "../app/regularly";
 import { usePageTitle } from "../app/title";
-import { now, useView } from "../app/view";
+import { now } from "../app/clock";
+import { useView } from "../app/view";
 import { Action, useDoing } from "../components/action";
-import { Empty, Peer, Trouble } from "../components/parts";
+import { Empty, OnlyNow, Peer, Trouble } from "../components/parts";
 import { median, peerRows, type PeerRow } from "./peer_rows";
 import type { ConnectedPeer, Provider } from "../api/answers";
 
@@ -26,6 +27,7 @@ export function Peers() {
   return (
     <section>
       <h1>Peers</h1>
+      <OnlyNow>Connections are as they are now; what the providers offer is as it was at the moment that you look at.</OnlyNow>
       <Trouble text={peers.error.value || providers.error.value} retry={peers.reload} />
       <p>
         {whole(connected.length)} connected{middle !== null && <> (median {middle.toFixed(1)} ms there and back)</>}, {counted(rows.filter(({ provider }) => provider?.online).length, "provider")} online.
@@ -75,8 +77,8 @@ function PeerTableRow({ row, busy, choose }: { row: PeerRow; busy: boolean; choo
       <td class="number" data-label="NTX a minute">{provider ? ntx(provider.ntx_price).replace(" NTX", "") : "–"}</td>
       <td>
         {row.isDefault && <b>default </b>}
-        {row.isDefault && <Action busy={busy} label="Clear the default provider" onClick={() => choose("")}>Clear</Action>}
-        {!row.isDefault && provider && !row.own && <Action busy={busy} label={`Make default: ${row.peerId}`} onClick={() => choose(row.peerId)}>Make default</Action>}
+        {row.isDefault && <Action need="administer" busy={busy} label="Clear the default provider" onClick={() => choose("")}>Clear</Action>}
+        {!row.isDefault && provider && !row.own && <Action need="administer" busy={busy} label={`Make default: ${row.peerId}`} onClick={() => choose(row.peerId)}>Make default</Action>}
       </td>
     </tr>
   );

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { bars, positionIn, stepped, timeNear, type LogSpan } from "../../src/components/history/span";
+import { bars, eventsIn, positionIn, stepped, timeNear, type LogSpan } from "../../src/components/history/span";
 
 const span: LogSpan = {
   first_position: 11, head: 110, first_time: "2026-01-31T12:00:00.000Z", last_time: "2026-01-31T12:04:00.000Z",
@@ -15,6 +15,10 @@ describe("the log as a line of positions", () => {
     expect(drawn.map(({ x, width }) => [x, width])).toEqual([[0, 100], [100, 400], [500, 500]]);
     expect(drawn.map(({ height }) => height)).toEqual([...drawn.map(({ height }) => height)].sort((one, other) => one - other));
     expect(drawn.at(-1)?.height).toBe(1);
+  });
+
+  it("counts the events that its reader may see", () => {
+    expect([eventsIn(span), eventsIn({ ...span, buckets: [] })]).toEqual([100, 0]);
   });
 
   it("tells about when an event was", () => {

@@ -11,6 +11,8 @@ export class FakeServer {
   /** Events up to this position are archived. */
   archived = 0;
   isUp = true;
+  /** Of its clock, before the page's, and less what its words are late by. */
+  aheadMs = 0;
 
   get head(): number {
     return this.log.length;
@@ -76,13 +78,14 @@ export class FakeSocket implements SocketLike {
   }
 
   says(message: FromServer): void {
+    if (message.error) this.subscriptions.delete(message.id ?? "");
     this.say(message);
   }
 
   beat(): void {
     // As the DMS does: what has caught up was sent all up to the position before it is told.
     for (const id of this.subscriptions.keys()) if (this.subscriptions.get(id)?.caughtUp) this.serve(id, Infinity);
-    this.say({ position: this.server.head, time: "" });
+    this.say({ position: this.server.head, time: new Date(Date.now() + this.server.aheadMs).toISOString() });
   }
 
   /** One step of one subscription: some events or lines, at most `most`. */

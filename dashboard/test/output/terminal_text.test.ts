@@ -102,6 +102,12 @@ describe("what was searched for", () => {
     expect(marks(line, wanted)).toBe(expected);
   });
 
+  it("is taken as it stands, whatever signs it has", () => {
+    const signs = Array.from({ length: 0x7f - 0x20 }, (_, at) => String.fromCharCode(0x20 + at));
+    for (const sign of signs) expect(marks(`a${sign}${sign}~b`, `${sign}${sign}`, true)).toContain(`[${sign}${sign}`);
+    expect(marks(signs.join(""), signs.join(""), true)).toBe(`[${signs.join("")}]`);
+  });
+
   it("is told by its case where that was asked for", () => {
     expect(marks("Error error", "error", true)).toBe("Error [error]");
   });

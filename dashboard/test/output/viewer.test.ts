@@ -66,6 +66,26 @@ describe("the output view", () => {
     expect([viewer.mode.value, viewer.unseen.value, viewer.count]).toEqual(["follow", 0, 1005]);
   });
 
+  it.each([true, false])("misses no last line that a page told of before it came (while held: %s)", async (held) => {
+    const output = new FakeOutput(1000);
+    const viewer = await opened(output);
+    const [tell] = [...output.followers.keys()];
+    viewer.scrolled(false);
+    output.followers.clear(); // the line's next words are late
+    output.print(10);
+    viewer.seen(200, 240);
+    await settled();
+    expect([viewer.facts.value?.total, viewer.count]).toEqual([1010, 1000]);
+    const late = () => tell?.({ lines: output.lines.slice(1000), sealed: true });
+    if (held) late();
+    expect(viewer.unseen.value).toBe(held ? 10 : 0);
+    viewer.scrolled(true);
+    await settled();
+    if (!held) late();
+    expect([viewer.mode.value, viewer.count, viewer.unseen.value]).toEqual(["follow", 1010, 0]);
+    expect(seqs(viewer, 1008, 1010)).toEqual([1009, 1010]);
+  });
+
   it("misses no line that comes while the end is being fetched", async () => {
     for (const stream of ["", "stderr"] as const) {
       const output = new FakeOutput(100);
@@ -204,6 +224,13 @@ describe("the output view", () => {
     const viewer = await opened(output);
     for (const tell of output.followers.keys()) tell({ lines: output.lines.slice(5) });
     expect([viewer.count, viewer.facts.value?.total]).toEqual([10, 10]);
+  });
+
+  it("tells no size: the answers have only that of the files in which the lines are stored", async () => {
+    const output = new FakeOutput(10);
+    const viewer = await opened(output);
+    output.print(5);
+    expect(viewer.facts.value).toEqual({ total: 15, sealed: false, truncated: false, damage: "" });
   });
 
   it("says what went wrong, and goes on when asked to", async () => {

@@ -25,7 +25,8 @@ from dms.adapters.eventlog.verifier import Verifier
 from dms.application.ports.event_log import ArchivedSegment, ArchiveStep
 from dms.application.ports.signing import Signer
 from dms.domain.retention import is_closable, is_closed
-from dms.errors import ArchiveUnreadable, LogCorrupt, LogUnavailable
+from dms.errors import LogCorrupt, LogUnavailable
+from dms.long_work import long_work
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class SegmentArchive:
     async def segments(self, after: int, limit: int) -> Sequence[ArchivedSegment]:
         with _told():
             found = await asyncio.to_thread(self._archived.index.segments, after, limit)
-            return await asyncio.to_thread(lambda: [self._described(segment) for segment in found])
+            return await long_work(lambda: [self._described(segment) for segment in found])
 
     def _described(self, segment: Segment) -> ArchivedSegment:
         path = self._archived.folder / segment.file
@@ -96,7 +97,8 @@ class SegmentArchive:
     # --- the file ----------------------------------------------------------------------------------
     def _clear(self) -> None:
         for left in self._archived.folder.glob(f"events-*{PART}"):
-            left.unlink(missing_ok=True)
+            if left.is_file():
+                left.unlink(missing_ok=True)
 
     def _range(self, before: int, at_least: int) -> tuple[int, bool]:
         """(the last position of the next segment or 0 for none, whether there is more behind it)"""
@@ -104,8 +106,15 @@ class SegmentArchive:
         interrupted = self._interrupted(first)
         if interrupted:
             return interrupted, True
-        last = min(self._recorder.older_until(before, self._sizes.segment_events), self._log.head)
-        return last if last - first + 1 >= at_least else 0, last == first + self._sizes.segment_events - 1
+        found, behind = self._recorder.older_until(before, self._sizes.segment_events)
+        last = min(found, self._log.head)
+        if behind:
+            log.warning(
+                "%d events that are old enough are not archived yet: behind position %d younger ones stand before "
+                "them; was the clock wrong?",
+                behind, max(last, first - 1), extra={"action": "archive_held_back"},
+            )  # fmt: skip
+        return last if last - first + 1 >= at_least else 0, self._log.head >= first + self._sizes.segment_events - 1
 
     def _interrupted(self, first: int) -> int:
         """Where a segment ends that was written, but not noted before a kill; 0 for none. It is written again over
@@ -120,11 +129,11 @@ class SegmentArchive:
 
     async def _write(self, first: int, last: int) -> _Written:
         previous = await asyncio.to_thread(self._recorder.previous_hash, first)
-        writer = await asyncio.to_thread(SegmentWriter, self._archived.folder, first, last, previous, self._signer)
+        writer = await long_work(SegmentWriter, self._archived.folder, first, last, previous, self._signer)
         try:
             while writer.position < last:
-                await asyncio.to_thread(self._add, writer, last)
-            return _Written(await asyncio.to_thread(writer.finish), writer.blocks)
+                await long_work(self._add, writer, last)
+            return _Written(await long_work(writer.finish), writer.blocks)
         except BaseException:
             writer.abandon()
             raise
@@ -150,7 +159,7 @@ class SegmentArchive:
         last = self._recorder.first - 1
         while after < last:
             streams, after = await asyncio.to_thread(self._recorder.streams_between, after, last, _PAGE)
-            parts = await asyncio.to_thread(self._parts, streams, last)
+            parts = await long_work(self._parts, streams, last)
             for turn in _turns(parts, self._sizes.rows_a_turn):
                 started = time.perf_counter()
                 await self._log.between_commits(partial(self._remove, turn))
@@ -194,8 +203,6 @@ def _turns(parts: Iterable[MovedRows], most: int) -> Iterator[list[MovedRows]]:
 def _told() -> Iterator[None]:
     try:
         yield
-    except ArchiveUnreadable:
-        raise
     except LogCorrupt as error:
         raise LogUnavailable(f"the log does not verify, so nothing was archived: {error}") from error
     except (OSError, PersistenceError) as error:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from dms.adapters.eventlog.envelope import Draft
+from dms.adapters.eventlog.keyring import PSEUDONYM, PSEUDONYMS
 from dms.adapters.eventlog.mapper import LogStore
 from dms.adapters.eventlog.recorder import LogRecorder
 from dms.domain.chain import SignedRecord, check_record, id_bytes
 from dms.domain.export import Checker
 from dms.domain.job import Job
+from dms.domain.payment import Payment
 from dms.errors import InvalidInput, LogCorrupt, PeerMisbehaved
 
 PAGE = 2000
+_IMPORTED = "imported"
 Verify = Callable[[str, bytes, bytes], bool]
 
 
@@ -36,9 +39,19 @@ def check_signatures(store: LogStore, verify: Verify) -> Iterator[int]:
         yield count
 
 
+def is_of_an_export(recorder: LogRecorder) -> bool:
+    """Whether the log was imported, or its keys are gone in another way: a used payment is not known again then."""
+    if recorder.note(_IMPORTED) is not None:
+        return True
+    if recorder.keys.has(PSEUDONYMS):
+        return False
+    return any(PSEUDONYM.fullmatch(name.partition("-")[2]) for name in recorder.streams(Payment.KIND))
+
+
 def import_log(lines: Iterable[bytes], recorder: LogRecorder, verify: Verify) -> Iterator[int]:
-    """Puts a whole export into an empty log: same positions, same hashes. Yields the position reached. Raises
-    LogCorrupt when it does not verify; what was written until then is of no use."""
+    """Puts a whole export into an empty log, to be read: same positions, same hashes, no keys. Yields the position
+    reached. Raises LogCorrupt when it does not verify; what was written until then is of no use."""
+    recorder.set_note(_IMPORTED, b"")
     checker = Checker(verify)
     batch: list[SignedRecord] = []
     for record in checker.records(lines):

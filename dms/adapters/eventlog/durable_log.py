@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from eventsourcing.persistence import PersistenceError
@@ -96,31 +97,33 @@ class DurableEventLog:
         self._aggregates.index(kind, restate)
 
     async def save(self, *aggregates: Aggregate) -> int:
-        if not any(aggregate.pending for aggregate in aggregates):
+        changed = [aggregate for aggregate in aggregates if aggregate.pending]
+        if not changed:
             return await self._settled(aggregates)
         try:
-            save = self._taken(aggregates)
+            self._aggregates.check_live(changed)
+            save = self._taken(changed, aggregates[0].correlation_id)
         except PersistenceError as error:  # the keys of personal data are read
-            self._aggregates.roll_back(aggregates)
+            self._aggregates.roll_back(changed)
             raise self.health.unreadable(error) from error
         except BaseException:
-            self._aggregates.roll_back(aggregates)
+            self._aggregates.roll_back(changed)
             raise
-        self._aggregates.hold(aggregates)
+        self._aggregates.hold(changed)
         self._commits.put(save)
         return await asyncio.shield(save.done)  # who is cancelled only stops waiting: what was decided is written
 
-    def _taken(self, aggregates: Sequence[Aggregate]) -> Save:
+    def _taken(self, aggregates: Sequence[Aggregate], correlation_id: str) -> Save:
         """What they decided, sealed. Raises LogUnavailable, PersistenceError."""
         self._commits.check_taking()
         cause, now = current_cause(), self._now()
-        correlation, causation = id_bytes(aggregates[0].correlation_id), id_bytes(cause.causation_id)
+        correlation, causation = id_bytes(correlation_id), id_bytes(cause.causation_id)
         draft = self.store.mapper.draft
         drafts: list[Draft] = []
         events: list[Event] = []
         for aggregate in aggregates:
             pending = aggregate.collect_pending()
-            if pending and pending[0][0] == 1:
+            if pending[0][0] == 1:
                 self._aggregates.keep_new(aggregate)
             for version, event in pending:
                 drafts.append(
@@ -163,13 +166,24 @@ class DurableEventLog:
         return self._live.subscribe(after, topics, stream)
 
     async def position_at(self, time: int) -> int:
-        return min(await asyncio.to_thread(self.recorder.position_at, time), self.head)
+        with self._reading():
+            return min(await asyncio.to_thread(self.recorder.position_at, time), self.head)
 
     def time_at(self, position: int) -> int:
-        return self.recorder.time_at(position)
+        with self._reading():
+            return self.recorder.time_at(position)
 
     def previous_hash(self, position: int) -> bytes:
-        return self.recorder.previous_hash(position)
+        with self._reading():
+            return self.recorder.previous_hash(position)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Raises LogUnavailable where the file can't be read."""
+        try:
+            yield
+        except PersistenceError as error:
+            raise self.health.unreadable(error) from error
 
     def verify(self) -> Iterator[int]:
         """See Verifier.chain; blocking."""
@@ -180,29 +194,35 @@ class DurableEventLog:
         topic, version, data = record.topic, record.schema_version, record.data.encode()
         where, keys = f"a record of {record.stream}", self.recorder.keys
         try:
-            event = decode(topic, version, data, keys)
+            with self._reading():
+                event = decode(topic, version, data, keys)
+                wrong = misplaced(topic, version, data, keys.of(scope_of(record.stream)))
         except LogCorrupt as error:
             raise PeerMisbehaved(f"{where} can't be read: {error}") from error
-        wrong = misplaced(topic, version, data, keys.of(scope_of(record.stream)))
         if wrong:
             raise PeerMisbehaved(f"{where} {wrong}")
         return event
 
     def seal_key(self, scope: str) -> bytes:
-        return self.recorder.keys.secret(scope)
+        with self._reading():
+            return self.recorder.keys.secret(scope)
 
     def adopt_seal_key(self, scope: str, secret: bytes) -> None:
-        self.recorder.keys.adopt(scope, secret)
+        with self._reading():
+            self.recorder.keys.adopt(scope, secret)
 
     def seal(self, scope: str, text: str, purpose: str) -> str:
-        return self.recorder.keys.seal(scope, text.encode(), purpose)
+        with self._reading():
+            return self.recorder.keys.seal(scope, text.encode(), purpose)
 
     def unseal(self, scope: str, token: str, purpose: str) -> str | None:
-        plain = self.recorder.keys.of(scope).open(token, purpose)
+        with self._reading():
+            plain = self.recorder.keys.of(scope).open(token, purpose)
         return None if plain is None else plain.decode()
 
     def pseudonym(self, text: str) -> str:
-        return self.recorder.keys.pseudonym(text)
+        with self._reading():
+            return self.recorder.keys.pseudonym(text)
 
     async def destroy_seal_keys(self, scopes: Sequence[str]) -> int:
         self.health.check()

@@ -10,6 +10,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from eventsourcing.persistence import IntegrityError
 
@@ -18,8 +20,9 @@ from dms.adapters.eventlog.envelope import Draft, Place
 from dms.adapters.eventlog.health import LogHealth
 from dms.adapters.eventlog.live import LiveEvents
 from dms.adapters.eventlog.mapper import recorded
-from dms.adapters.eventlog.recorder import LogRecorder
+from dms.adapters.eventlog.recorder import LogBusy, LogRecorder
 from dms.application.loops import Loop, Loops, Patience, said
+from dms.backoff import Backoff
 from dms.domain.aggregate import Aggregate
 from dms.domain.event import Event
 from dms.errors import Conflict, LogUnavailable
@@ -29,7 +32,10 @@ log = logging.getLogger(__name__)
 EVENTS_A_COMMIT = 2048
 QUEUED_EVENTS = 65_536  # beyond it a command is told to try again later
 QUICK_COMMIT_SECONDS = 0.001
+BUSY_SECONDS = 5.0  # how long another program that holds the database is waited for
+BUSY_PAUSES_SECONDS = (0.01, 0.1)  # first and longest, between the tries meanwhile
 WRITER_PATIENCE = Patience(longest=5.0)  # commands are refused meanwhile
+T = TypeVar("T")
 
 
 class Save:
@@ -55,7 +61,10 @@ class GroupCommit:
         self._queue: list[Save] = []
         self._queued_events = 0
         self._writing: list[Save] = []  # in the transaction that is open now
+        self._singly = 0  # so many saves are each committed alone, after one of them spoilt a common commit
         self._work = asyncio.Event()
+        # Its own, so that a commit waits for nothing that others do in threads.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="event log writer")
         self._turn = asyncio.Lock()  # who may write: a commit, or a step of the archive
         self._commit_seconds = QUICK_COMMIT_SECONDS  # moving average; starts undecided
         self._last_commit_seconds = 0.0
@@ -75,6 +84,7 @@ class GroupCommit:
             while waiting := self.waiting():
                 await asyncio.wait(waiting)
             await self._loop.close()
+        self._thread.shutdown(wait=False)
 
     def on_commit(self, tell: Callable[[int, float, float], None]) -> None:
         """Calls tell(events, seconds of the commit, seconds that its oldest command waited); must not raise."""
@@ -112,7 +122,10 @@ class GroupCommit:
         """Runs a short piece of work that writes, in a thread; commands wait for it, the loop does not."""
         async with self._turn:
             self._health.check()
-            await asyncio.to_thread(work)
+            await self._in_thread(work)
+
+    def _in_thread(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     # --- the writer ----------------------------------------------------------------------------------
     async def _write_loop(self) -> None:
@@ -124,6 +137,8 @@ class GroupCommit:
                 batch = self._writing = self._take_batch()
                 try:
                     places = await self._commit([draft for save in batch for draft in save.drafts])
+                except IntegrityError as error:
+                    self._look_for_culprit(batch, error)
                 except Exception as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
                     self._fail(batch, error)
                 else:
@@ -133,10 +148,11 @@ class GroupCommit:
     def _take_batch(self) -> list[Save]:
         count = taken = 0
         for save in self._queue:
-            if taken and count + len(save.drafts) > EVENTS_A_COMMIT:
+            if taken and (self._singly or count + len(save.drafts) > EVENTS_A_COMMIT):
                 break
             count += len(save.drafts)
             taken += 1
+        self._singly = max(0, self._singly - taken)
         batch, self._queue[:taken] = self._queue[:taken], []
         self._queued_events -= count
         return batch
@@ -144,12 +160,12 @@ class GroupCommit:
     async def _commit(self, drafts: list[Draft]) -> list[Place]:
         async with self._turn:
             self._health.check()
-            places = self._recorder.insert(drafts)
+            places = await self._insert(drafts)
             if self._commit_seconds < QUICK_COMMIT_SECONDS:
                 seconds = self._recorder.commit()
             else:
                 # Begun once it is inserted, whatever becomes of us: the recorder is locked until it is done.
-                committing = asyncio.ensure_future(asyncio.to_thread(self._recorder.commit))
+                committing = self._in_thread(self._recorder.commit)
                 try:
                     seconds = await asyncio.shield(committing)
                 except asyncio.CancelledError:
@@ -160,6 +176,19 @@ class GroupCommit:
         self._commit_seconds += 0.1 * (seconds - self._commit_seconds)
         self._last_commit_seconds = seconds
         return places
+
+    async def _insert(self, drafts: list[Draft]) -> list[Place]:
+        """Another program that holds the database for a moment is waited for; the loop goes on meanwhile."""
+        clock, backoff = asyncio.get_running_loop().time, Backoff(*BUSY_PAUSES_SECONDS)
+        give_up_at = clock() + BUSY_SECONDS
+        while True:
+            try:
+                return self._recorder.insert(drafts)
+            except LogBusy:
+                if clock() >= give_up_at:
+                    raise
+            await asyncio.sleep(backoff.next())
+            self._health.check()
 
     def _committed_alone(self, committing: asyncio.Future[float]) -> None:
         """The writer died meanwhile: nobody else takes what came of it."""
@@ -183,30 +212,40 @@ class GroupCommit:
             except Exception:  # a listener's fault must not hold up the commands behind
                 log.exception("after a commit", extra={"action": "commit_told_failed"})
 
-    def _fail(self, batch: list[Save], error: Exception) -> None:
-        """Nothing of the batch was written. What queued behind it was decided on its events, so it
-        fails too, and every object involved is read anew."""
-        failed, self._queue, self._queued_events = batch + self._queue, [], 0
-        self._writing = failed
-        conflict = isinstance(error, IntegrityError)
-        if conflict:
-            log.error("events were refused: %s", error, extra={"action": "log_conflict"})
-        else:
-            self._health.write_failed(error)
-        text = self._health.damage or f"the event log can't be written ({error}); nothing was recorded, try again"
-        self._refuse(
-            failed,
-            lambda: (
-                Conflict("another writer changed the same aggregate; read again, then retry")
-                if conflict
-                else LogUnavailable(text)
-            ),
-        )
+    def _look_for_culprit(self, batch: list[Save], error: IntegrityError) -> None:
+        """Events of a version that is there already: whose they are is found by committing each save alone."""
+        if len(batch) == 1:
+            self._refuse_culprit(batch[0], error)
+            return
+        self._queue[:0], self._singly = batch, len(batch)
+        self._queued_events += sum(len(save.drafts) for save in batch)
         self._writing = []
+
+    def _refuse_culprit(self, culprit: Save, error: IntegrityError) -> None:
+        log.error("events were refused: %s", error, extra={"action": "log_conflict"})
+        behind = self._all_that_waits([culprit])
+        self._refuse(behind[:1], lambda: Conflict("another writer changed the same aggregate; read again, then retry"))
+        text = "a command before this one was refused; nothing of this one was recorded, try again"
+        self._refuse(behind[1:], lambda: LogUnavailable(text))
+        self._writing = []
+
+    def _fail(self, batch: list[Save], error: Exception) -> None:
+        """Nothing of the batch was written."""
+        self._health.write_failed(error)
+        text = self._health.damage or f"the event log can't be written ({error}); nothing was recorded, try again"
+        self._refuse(self._all_that_waits(batch), lambda: LogUnavailable(text))
+        self._writing = []
+
+    def _all_that_waits(self, batch: list[Save]) -> list[Save]:
+        """What queued behind a batch that was not written was decided on its events, so it fails too, and every object
+        involved is read anew."""
+        self._writing, self._queue = batch + self._queue, []
+        self._queued_events = self._singly = 0
+        return self._writing
 
     def _writer_died(self, error: Exception) -> None:
         """No command waits for what no longer works. What was committed at the last moment is found by reading on."""
-        failed, self._queue, self._queued_events, self._writing = self._writing + self._queue, [], 0, []
+        failed, self._writing = self._all_that_waits(self._writing), []
         text = f"the event log's writer failed ({said(error)}); read again, then retry"
         self._refuse(failed, lambda: LogUnavailable(text))
         self._live.catch_up()

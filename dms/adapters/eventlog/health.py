@@ -15,7 +15,12 @@ log = logging.getLogger(__name__)
 
 _WAY_OUT = (
     "What can be read is still served: save it (nunet events export -f FILE), stop the DMS, and put a backup of the "
-    "data folder in the place of the damaged one, or make a log of the export (nunet events import)"
+    "data folder in the place of the damaged one. Without one, begin a new log: move events.db and views.db away"
+)
+_OF_AN_EXPORT = (
+    "the event log was made from an export, which has no keys: the payments in it would not be known again. So nothing "
+    "is recorded and no job is taken; what it holds is served. To go on with it, stop the DMS and put a backup of "
+    "events.db in its place; else begin a new log: move events.db and views.db away"
 )
 
 
@@ -45,6 +50,13 @@ class LogHealth:
             found = self._files_fault() or damage.removesuffix(".")
             self.damage = f"the event log is damaged, nothing is recorded: {found}. {_WAY_OUT}"
             log.critical("%s", self.damage, extra={"action": "log_damaged"})
+            self._tell()
+
+    def refuse_copy(self) -> None:
+        """As `refuse`, for one that is whole, and no log to go on with."""
+        if not self.damage:
+            self.damage = _OF_AN_EXPORT
+            log.critical("%s", self.damage, extra={"action": "log_of_an_export"})
             self._tell()
 
     def look_at_files(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import binascii
 import hmac
 import os
+import re
 import threading
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,7 @@ from dms.errors import InvalidInput, LogCorrupt
 from dms.recent import Recent
 
 PSEUDONYMS = "pseudonyms"  # the scope of the key that makes pseudonyms
+PSEUDONYM = re.compile(r"[0-9a-f]{32}")
 KEY_BYTES, ID_BYTES, NONCE_BYTES = 32, 16, 12
 REMEMBERED = 4096
 
@@ -85,6 +87,10 @@ class Keyring:
         """Made when there is none."""
         with self._lock:
             return (self._of_scope(scope) or self._keep(scope, os.urandom(KEY_BYTES)))[2]
+
+    def has(self, scope: str) -> bool:
+        with self._lock:
+            return self._of_scope(scope) is not None
 
     def adopt(self, scope: str, secret: bytes) -> None:
         """Raises InvalidInput for one that another scope has or had: the end of either would not be that of the key."""

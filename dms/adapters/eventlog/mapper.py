@@ -4,7 +4,7 @@ opened on their way out. With it eventsourcing's own EventStore and Repository w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from eventsourcing.domain import DomainEventProtocol
@@ -13,7 +13,7 @@ from eventsourcing.persistence import DataError, EventStore, JSONTranscoder, Map
 from dms.adapters.eventlog.envelope import Draft, Enveloped, Place, Stored
 from dms.adapters.eventlog.keyring import Keyring
 from dms.adapters.eventlog.recorder import LogRecorder
-from dms.domain.event import Event, Recorded, Unknown, decode, encode
+from dms.domain.event import EVENT_TYPES, Event, Recorded, Unknown, decode, encode
 from dms.domain.sealing import scope_of
 from dms.errors import LogCorrupt
 from dms.struct_types import complete
@@ -83,6 +83,34 @@ def recorded(draft: Draft, place: Place | Stored, event: Event) -> Recorded:
     )  # fmt: skip
 
 
+class Restatements(EventStore[str]):
+    """In the place of the library's snapshots: of each aggregate the newest event that tells all of it, so that nobody
+    reads from its first word on what has been said anew thousands of times."""
+
+    def __init__(self, store: LogStore) -> None:
+        super().__init__(store.mapper, store.recorder)
+        self._store = store
+        self._topics: dict[str, list[str]] = {}
+        for topic, cls in EVENT_TYPES.items():
+            if cls.TELLS_ALL:
+                self._topics.setdefault(topic.partition(".")[0], []).append(topic)
+
+    def get(
+        self,
+        originator_id: str,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[Recorded]:
+        """Of now, whatever else is asked for: the past is read whole."""
+        topics = self._topics.get(originator_id.partition("-")[0], ())
+        found = self._store.newest_of(originator_id, topics) if topics and lte is None else None
+        if found is not None and found.event.TELLS_ALL:  # one that a newer program wrote is not understood
+            yield found
+
+
 class LogStore(EventStore[str]):
     """The library's EventStore, which also reads across aggregates."""
 
@@ -107,6 +135,11 @@ class LogStore(EventStore[str]):
         """As LogRecorder.read, opened. Raises LogCorrupt."""
         stored = self.recorder.read(after, limit, topics=topics, stream=stream, until=until)
         return [self.mapper.opened(one) for one in stored]
+
+    def newest_of(self, stream: str, topics: Sequence[str]) -> Recorded | None:
+        """As LogRecorder.newest_of, opened. Raises LogCorrupt."""
+        found = self.recorder.newest_of(stream, topics)
+        return None if found is None else self.mapper.opened(found)
 
     def read_stream(self, stream: str, after_version: int = 0) -> list[Recorded]:
         """All events of one aggregate behind a version. Raises LogCorrupt."""

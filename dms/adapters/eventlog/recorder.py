@@ -32,6 +32,10 @@ from dms.disk import is_short
 from dms.domain.event import in_the_clear, new_id_bytes
 
 
+class LogBusy(OperationalError):
+    """Another program holds the database."""
+
+
 class MovedRows(NamedTuple):
     """Of a stream, its events up to a version, which are archived: how many leave the table."""
 
@@ -49,7 +53,7 @@ class LogRecorder(WakingRecorder):
     library follow from them.
 
     What can't be done raises PersistenceError: IntegrityError when an event of that version is there already,
-    OperationalError while it is passing trouble (see `is_passing`)."""
+    OperationalError while it is passing trouble (see `is_passing`), LogBusy among it."""
 
     keys: Keyring
     archived: Archived
@@ -122,6 +126,10 @@ class LogRecorder(WakingRecorder):
         """All events of one aggregate behind a version."""
 
     @abstractmethod
+    def newest_of(self, stream: str, topics: Sequence[str]) -> Stored | None:
+        """The newest event of one aggregate that is of one of these topics, unless it has left the table."""
+
+    @abstractmethod
     def streams(self, kind: str) -> list[str]:
         """Names of the streams of a kind, in the order made."""
 
@@ -159,9 +167,12 @@ class LogRecorder(WakingRecorder):
 
     # --- for the archive --------------------------------------------------------------------------------
     @abstractmethod
-    def older_until(self, time: int, most: int) -> int:
-        """The last position of those behind the archived ones, at most so many, that are all not younger than that
-        (Unix µs); 0 for none. Unlike with position_at, nothing younger stands before it."""
+    def older_until(self, time: int, most: int) -> tuple[int, int]:
+        """(the last position of those behind the archived ones, at most so many, that count as not younger than that
+        (Unix µs), 0 for none; how many that are not younger stand behind it among so many).
+
+        Positions ascend with time, but a clock may have been wrong for a while: the position is where old and young
+        part best, which few that jumped ahead, or back, do not change."""
 
     @abstractmethod
     def streams_between(self, after: int, until: int, limit: int) -> tuple[list[str], int]:

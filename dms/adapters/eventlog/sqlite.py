@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -15,17 +15,18 @@ from dms.adapters.eventlog import sqlite_keys
 from dms.adapters.eventlog.archive_reader import Archived
 from dms.adapters.eventlog.envelope import Draft, Place, Stored
 from dms.adapters.eventlog.keyring import Keyring
-from dms.adapters.eventlog.recorder import LeanRow, LogRecorder, MovedRows
+from dms.adapters.eventlog.recorder import LeanRow, LogRecorder, MovedRows, is_passing
 from dms.adapters.eventlog.segments import Block, Segment
 from dms.adapters.eventlog.sqlite_archive import SQLiteArchiveIndex
-from dms.adapters.eventlog.sqlite_errors import errors_of_the_library
+from dms.adapters.eventlog.sqlite_errors import at_the_seam, errors_of_the_library
 from dms.adapters.eventlog.sqlite_inuse import FilesInUse
 from dms.adapters.eventlog.sqlite_owned import OwnedFile
 from dms.adapters.eventlog.sqlite_reader import SQLiteReader
 from dms.adapters.eventlog.sqlite_schema import WITH_ARCHIVE, check_format, connect, migrate
 from dms.adapters.eventlog.sqlite_writer import SQLiteWriter
 from dms.database import SUFFIXES, beside, real_path
-from dms.errors import InvalidInput, LogCorrupt
+from dms.disk import passes
+from dms.errors import InvalidInput, LogCorrupt, LogUnavailable
 
 ARCHIVE_FOLDER = "archive"  # beside the database
 
@@ -37,7 +38,8 @@ class SQLiteRecorder(LogRecorder):
     writer: SQLiteWriter
 
     def __init__(self, database: Path, *, own: bool = True) -> None:
-        """Raises AlreadyRunning when another process owns it, LogCorrupt when it is not a log of ours."""
+        """Raises AlreadyRunning when another process owns it, LogCorrupt when it is not a log of ours;
+        LogUnavailable, ConfigError when that can't be told now, or ever."""
         self.database, self.where, self._own = database, str(database), own
         self._owned = OwnedFile(database) if own else None
         self._connections: list[sqlite3.Connection] = []
@@ -47,7 +49,8 @@ class SQLiteRecorder(LogRecorder):
             self._files = FilesInUse(database) if own else None
         except (sqlite3.Error, PersistenceError, OSError) as error:
             self._release()
-            raise LogCorrupt(f"{database} can't be opened as an event log: {error}") from error
+            text = f"{database} can't be opened as an event log: {error}"
+            raise LogUnavailable(text) if _passes(error) else LogCorrupt(text) from error
         except LogCorrupt:
             self._release()
             raise
@@ -56,12 +59,12 @@ class SQLiteRecorder(LogRecorder):
         writing = self._connect(read_only=False) if self._own else None
         if writing is not None:
             migrate(writing)
-        reading = self._connect()
+        reading, scanning = self._connect(), self._connect()
         has_archive = check_format(reading, self.database) >= WITH_ARCHIVE
         self.keys = Keyring(sqlite_keys.SQLiteKeys(self._connect()))
         index = SQLiteArchiveIndex(self._connect(), exists=has_archive)
         self.archived = Archived(index, self.database.with_name(ARCHIVE_FOLDER))
-        self.reader = SQLiteReader(reading, self.archived, self.database)
+        self.reader = SQLiteReader(reading, scanning, self.archived, self.database)
         self._end = self.reader.end()
         if writing is not None:
             self.writer = SQLiteWriter(writing, self.keys, index, self._end)
@@ -91,8 +94,7 @@ class SQLiteRecorder(LogRecorder):
         return SQLiteRecorder(self.database, own=False)
 
     def interrupt(self) -> None:
-        with suppress(sqlite3.ProgrammingError):  # it is closed already
-            self.reader.connection.interrupt()
+        self.reader.interrupt()
 
     def fault(self) -> str:
         return self._files.fault() if self._files is not None else ""
@@ -138,6 +140,9 @@ class SQLiteRecorder(LogRecorder):
     def read_stream(self, stream: str, after_version: int = 0) -> list[Stored]:
         return self.reader.read_stream(stream, after_version)
 
+    def newest_of(self, stream: str, topics: Sequence[str]) -> Stored | None:
+        return self.reader.newest_of(stream, topics)
+
     def streams(self, kind: str) -> list[str]:
         return self.reader.streams(kind)
 
@@ -149,7 +154,7 @@ class SQLiteRecorder(LogRecorder):
     def topics(self) -> dict[int, tuple[str, int]]:
         return self.reader.topics()
 
-    def older_until(self, time: int, most: int) -> int:
+    def older_until(self, time: int, most: int) -> tuple[int, int]:
         return self.reader.older_until(time, most)
 
     def streams_between(self, after: int, until: int, limit: int) -> tuple[list[str], int]:
@@ -182,6 +187,14 @@ class SQLiteRecorder(LogRecorder):
 
     def note(self, name: str) -> bytes | None:
         return self.reader.note(name)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether it says nothing of what is in the file."""
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    if isinstance(cause, OSError):
+        return passes(cause)
+    return is_passing(at_the_seam(error) if isinstance(error, sqlite3.Error) else error)
 
 
 @contextmanager

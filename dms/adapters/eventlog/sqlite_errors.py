@@ -10,11 +10,14 @@ from typing import Any, TypeVar
 
 from eventsourcing.persistence import IntegrityError, InternalError, OperationalError, PersistenceError
 
+from dms.adapters.eventlog.recorder import LogBusy
+
 C = TypeVar("C", bound=type[Any])
 
 _OF_CONTENT = {
     sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB,  # ERROR: no such table, among others
 }  # fmt: skip
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _UNREADABLE = {
     sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_DATA,
     sqlite3.SQLITE_IOERR_CORRUPTFS,
@@ -35,7 +38,14 @@ def at_the_seam(error: sqlite3.Error) -> PersistenceError:
     """What an error means there: a conflict, something that passes, or that what is kept can't be read or written."""
     if isinstance(error, sqlite3.IntegrityError):
         return IntegrityError(str(error))
+    if is_busy(error):
+        return LogBusy(f"another program holds it: {error}")
     return OperationalError(str(error)) if _is_passing(error) else InternalError(str(error))
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _BUSY
 
 
 def _called(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,6 +13,7 @@ from contextlib import closing
 
 from dms.adapters.eventlog.keyring import Keyring, KeyRow
 from dms.adapters.eventlog.sqlite_errors import errors_of_the_library
+from dms.database import emptied_journal
 from dms.errors import LogUnavailable
 
 SCHEMA = """
@@ -27,6 +28,7 @@ _OF_SCOPE = "SELECT scope, id, secret FROM seal_key WHERE scope = ? AND NOT dest
 _OF_ID = "SELECT secret FROM seal_key WHERE id = ? AND NOT destroyed LIMIT 1"
 _KNOWN = "SELECT 1 FROM seal_key WHERE id = ? LIMIT 1"
 _DESTROY = "UPDATE seal_key SET destroyed = 1, secret = zeroblob(32) WHERE scope = ? AND NOT destroyed"
+BUSY_PAUSE_SECONDS = 0.05
 TRUNCATE_SECONDS = 10.0  # readers may hold the write-ahead log for a moment
 
 
@@ -63,8 +65,8 @@ def destroy(connection: sqlite3.Connection, scopes: Sequence[str], keyring: Keyr
         connection.execute("COMMIT")
         keyring.forget(scopes)
         deadline = time.monotonic() + TRUNCATE_SECONDS
-        while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        while not emptied_journal(connection):  # between two tries others write
             if time.monotonic() > deadline:
                 raise LogUnavailable("the keys are gone, but their bytes still stand in the write-ahead log: try again")
-            time.sleep(0.05)
+            time.sleep(BUSY_PAUSE_SECONDS)
         return sum(counts)

@@ -60,9 +60,13 @@ class StoredNames:
         self._topics = _topics_in(self._connection)
         return self._topics
 
-    def marks(self, topics: Sequence[str]) -> str:
-        """The numbers of all versions of these topics, for a list in SQL."""
-        return ",".join(str(number) for number, (name, _) in self.topics().items() if name in topics)
+    def sought(self, topics: Sequence[str], until: int | None) -> tuple[str, list[int]]:
+        """What further SQL, with its arguments, asks for: events of these topics (none: of any), up to a position."""
+        sql = ""
+        if topics:
+            numbers = [str(number) for number, (name, _) in self.topics().items() if name in topics]
+            sql = f" AND topic IN ({','.join(numbers)})"
+        return (sql, []) if until is None else (f"{sql} AND position <= ?", [until])
 
 
 class NewNames:

@@ -6,11 +6,12 @@ import fcntl
 import logging
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from dms.database import beside, make_private, real_path
-from dms.disk import private
-from dms.errors import AlreadyRunning, LogUnavailable
+from dms.disk import passes, private
+from dms.errors import AlreadyRunning, ConfigError, LogUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,8 @@ class OwnedFile:
     that file itself, which may have more names than one (hard links)."""
 
     def __init__(self, database: Path) -> None:
-        """Makes the file if there is none. Raises AlreadyRunning; LogUnavailable where it can't be written."""
+        """Makes the file if there is none. Raises AlreadyRunning; LogUnavailable while it can't be written,
+        ConfigError where it never can."""
         self._handles: list[int] = []
         self._database = database
         real = real_path(database)
@@ -45,7 +47,8 @@ class OwnedFile:
                 _here.add(self.file)
         except OSError as error:
             self._close()
-            raise LogUnavailable(f"{database} can't be opened to be written: {error.strerror}") from error
+            text = f"{database} can't be opened to be written by uid {os.geteuid()}: {error.strerror}"
+            raise LogUnavailable(text) if passes(error) else ConfigError(text) from error
         except AlreadyRunning:
             self._close()
             raise
@@ -54,8 +57,9 @@ class OwnedFile:
                 "%s has more names than one (hard links): SQLite keeps commits beside the name that it is opened by, "
                 "so never open it by another; copy it instead", real, extra={"action": "log_has_two_names"},
             )  # fmt: skip
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # on a full disk others are told only that it is in use, not by whom
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         with _guard:

@@ -22,7 +22,7 @@ _ROWS = (
 
 
 def scan(database: Path, until: int) -> Iterator[int]:
-    """Yields the number of events of each page. Raises LogCorrupt when a file of the archive can't be read."""
+    """Yields the number of events of each page. Raises ArchiveUnreadable."""
     connection = connect(database, read_only=True)
     try:
         connection.execute("BEGIN")  # one moment for both parts

@@ -22,22 +22,26 @@ from dms.adapters.eventlog.sqlite_archive import (
     NOTE_MOVED,
     SQLiteArchiveIndex,
 )
-from dms.adapters.eventlog.sqlite_errors import errors_of_the_library
+from dms.adapters.eventlog.sqlite_errors import errors_of_the_library, is_busy
 from dms.adapters.eventlog.sqlite_names import NewNames
+from dms.database import BUSY_SECONDS
 
 _INSERT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 PROBE_BYTES = 65_536
+BUSY_PAUSE_SECONDS = 0.05
 
 
 @errors_of_the_library
 class SQLiteWriter:
-    """There is one of a log, in one process. For any thread."""
+    """There is one of a log, in one process. For any thread. SQLite itself waits for no other program here: that would
+    hold up the loop."""
 
     def __init__(
         self, connection: sqlite3.Connection, keys: Keyring, archived: SQLiteArchiveIndex, head: Place
     ) -> None:
         """connection: of its own."""
         self.connection, self._keys = connection, keys
+        connection.execute("PRAGMA busy_timeout = 0")
         self.head = self._next_head = head
         self._names = NewNames(connection, archived)
         self._new_keys: list[KeyRow] = []  # in the open transaction
@@ -93,16 +97,32 @@ class SQLiteWriter:
     @contextmanager
     def _between_events(self) -> Iterator[sqlite3.Connection]:
         """A short transaction beside those that append. Raises sqlite3.Error, rolled back."""
-        with self._lock:
-            self.connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self.connection
-                self.connection.execute("COMMIT")
-            except BaseException:
-                if self.connection.in_transaction:
-                    self.connection.execute("ROLLBACK")
-                raise
+        self._begin()
+        try:
+            yield self.connection
+            self.connection.execute("COMMIT")
             self._names.look_again()
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+        finally:
+            self._lock.release()
+
+    def _begin(self) -> None:
+        """Waits for another program that holds the database, but not with the lock."""
+        give_up_at = time.monotonic() + BUSY_SECONDS
+        while True:
+            self._lock.acquire()
+            try:
+                self.connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                self._lock.release()
+                if not is_busy(error) or time.monotonic() >= give_up_at:
+                    raise
+            else:
+                return
+            time.sleep(BUSY_PAUSE_SECONDS)
 
     def set_note(self, name: str, value: bytes) -> None:
         """Durable when it returns."""

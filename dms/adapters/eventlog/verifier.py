@@ -19,7 +19,7 @@ _END = 2**62
 
 
 class Verifier:
-    """Blocking. Raises LogCorrupt at the first thing that does not fit."""
+    """Blocking. Raises LogCorrupt at the first thing that does not fit, ArchiveUnreadable where it can't be told."""
 
     def __init__(self, recorder: LogRecorder) -> None:
         self._recorder, self._archived = recorder, recorder.archived

@@ -16,11 +16,13 @@ from collections.abc import Iterator
 
 from eventsourcing.persistence import PersistenceError
 
+from dms.adapters.eventlog.audit import is_of_an_export
 from dms.adapters.eventlog.durable_log import DurableEventLog
 from dms.adapters.eventlog.recorder import LogRecorder, is_passing
 from dms.adapters.eventlog.verifier import Verifier
 from dms.application.loops import Loop, Loops
 from dms.errors import ArchiveUnreadable, LogCorrupt
+from dms.long_work import long_work
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,8 @@ class LogWatch:
         """Blocking, but bounded. What does not fit is told by the log's `trouble`."""
         try:
             self._check_newest()
+            if is_of_an_export(self._recorder):
+                self._log.health.refuse_copy()
         except (LogCorrupt, PersistenceError) as error:
             self._log.health.refuse(str(error))
 
@@ -94,11 +98,11 @@ class LogWatch:
         while not self._log.health.damage:
             pause = self._again
             try:
-                await asyncio.to_thread(self._verify)
-            except (LogCorrupt, PersistenceError) as error:
+                await long_work(self._verify)
+            except (LogCorrupt, ArchiveUnreadable, PersistenceError) as error:
                 if self._stopped.is_set():
                     break
-                if is_passing(error):
+                if isinstance(error, ArchiveUnreadable) or is_passing(error):
                     log.warning("the log can't be checked just now: %s", error, extra={"action": "log_check_waits"})
                     pause = RETRY_SECONDS
                 else:
@@ -108,7 +112,7 @@ class LogWatch:
         await asyncio.Event().wait()  # what is damaged stays so until a restart
 
     def _verify(self) -> None:
-        """All of it. Raises LogCorrupt, PersistenceError."""
+        """All of it. Raises LogCorrupt, PersistenceError; ArchiveUnreadable where that passes by itself."""
         recorder = self._reading = self._recorder.reopened()
         try:
             verifier = Verifier(recorder)

@@ -43,6 +43,7 @@ from dms.errors import ExecutionError, ExecutorUnavailable, NotFound
 logger = logging.getLogger(__name__)
 
 REPOSITORY = "dms-canary"
+PART = "canary"
 TRIAL_PREFIX = "sandbox-trial-"  # in place of a job's id
 MEMORY_MB, MOST_PROCESSES, SHM_MB = 64, 96, 16
 _RUN_SECONDS = 60.0
@@ -163,7 +164,8 @@ class SandboxTrials:
             logger.info("what a try of the sandbox left is removed later: %s", error)
 
     def _config(self, api: APIClient, spec: ExecutionSpec, image: str, runtime: str) -> dict[str, Any]:
-        return container_config(api, spec, self._limits, image, "SIGKILL", (), (), "", runtime)
+        described = {"Id": image, "Config": {"StopSignal": "SIGKILL"}}
+        return container_config(api, spec, self._limits, described, (), (), "", runtime, PART)
 
 
 def own_namespaces() -> Mapping[str, str]:
@@ -200,7 +202,7 @@ def _import(api: APIClient, machine: str, program: bytes) -> str:
     try:
         api.inspect_image(f"{REPOSITORY}:{tag}")  # type: ignore[no-untyped-call]  # of types-docker
     except ImageNotFound:
-        changes = ['ENTRYPOINT ["/canary"]', f"LABEL {LABEL_PART}=canary"]
+        changes = ['ENTRYPOINT ["/canary"]', f"LABEL {LABEL_PART}={PART}"]
         api.import_image_from_data(content, repository=REPOSITORY, tag=tag, changes=changes)
     return f"{REPOSITORY}:{tag}"
 

@@ -20,15 +20,15 @@ from docker.errors import APIError
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.engine import Engine
 from dms.adapters.executors.engine_words import meaning
+from dms.adapters.executors.job_ids import check_job_id
 from dms.adapters.executors.profile import LABEL_JOB, LABEL_MANAGED, LABEL_NODE, LABEL_PART
 from dms.application.ports.executor import Execution, ExecutionState
-from dms.errors import ExecutionError, ExecutorUnavailable, InvalidInput, NotFound
+from dms.errors import ExecutionError, ExecutorUnavailable, NotFound
 
 logger = logging.getLogger(__name__)
 
 UNTIL_KILLED_SECONDS = 10.0
 IMAGE_COPY = "image-copy"  # the part that copies what an image holds
-_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}")
 _STATES = {
     "created": ExecutionState.CREATED,
     "running": ExecutionState.RUNNING,
@@ -56,7 +56,7 @@ class Containers:
         if (known := self._ids.get(job_id)) and (found := await self.described(known)) is not None:
             return found
         self._ids.pop(job_id, None)
-        listed = [each for each in await self._listed(job_id) if LABEL_PART not in each["Labels"]]
+        listed = [each for each in await self._listed(job_id) if not each["Labels"].get(LABEL_PART)]
         for container in sorted(listed, key=lambda each: int(each["Created"])):
             if (found := await self.described(str(container["Id"]))) is not None:
                 self._ids[job_id] = str(container["Id"])
@@ -183,12 +183,6 @@ class Containers:
             return True
         except TimeoutError:
             return False
-
-
-def check_job_id(job_id: str) -> None:
-    """Raises InvalidInput."""
-    if not _JOB_ID.fullmatch(job_id):
-        raise InvalidInput(f"{job_id[:80]!r} is not a job id: letters, digits, '_', '.', '-', at most 120")
 
 
 def execution_of(found: dict[str, Any]) -> Execution:

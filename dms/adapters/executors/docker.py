@@ -7,16 +7,17 @@ so `start` only ever starts a `created` one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence, Set
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from docker import APIClient
 
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.canary import SandboxTrials
-from dms.adapters.executors.containers import UNTIL_KILLED_SECONDS, Containers, check_job_id, execution_of
+from dms.adapters.executors.containers import UNTIL_KILLED_SECONDS, Containers, execution_of
 from dms.adapters.executors.docker_settings import DockerSettings
 from dms.adapters.executors.driver_errors import our_errors_only
 from dms.adapters.executors.engine import DEFAULT_BASE_URL, Engine, EngineAddress, engine_address
@@ -30,6 +31,7 @@ from dms.adapters.executors.gateways import Gateways
 from dms.adapters.executors.helper_image import HelperImage
 from dms.adapters.executors.holders import Holders
 from dms.adapters.executors.images import parse_reference
+from dms.adapters.executors.job_ids import check_job_id
 from dms.adapters.executors.network_trial import NetworkTrial
 from dms.adapters.executors.profile import (
     LABEL_NETWORK,
@@ -52,13 +54,14 @@ from dms.application.ports.executor import (
     Execution,
     ExecutionSpec,
     ExecutionState,
+    InputFile,
     NetworkGiven,
     NetworkUse,
     PackedWorkspace,
     SandboxTrial,
     Secrets,
 )
-from dms.application.ports.images import ImageFound, PreparedImage, PullProgress
+from dms.application.ports.images import ImageFound, PreparedImage, PullProgress, at_will
 from dms.application.ports.machine import Usage
 from dms.application.ports.outputs import OutputCursor, OutputLine
 from dms.domain.engine_facts import EngineFacts
@@ -101,7 +104,7 @@ class DockerExecutor:
         self._sandbox = SandboxTrials(
             node_id, self._calls, self._containers, self._runtimes, settings.limits, settings.sandbox_accept
         )
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # job id -> while it is waited for
 
     def objection(self, spec: ExecutionSpec) -> str:
         try:
@@ -141,11 +144,13 @@ class DockerExecutor:
 
     # --- images ---
 
-    async def find_image(self, image: str) -> ImageFound:
-        return await self._images.find_anywhere(parse_reference(image))
+    async def find_image(
+        self, image: str, *, for_stranger: bool = False, may_ask: Callable[[], bool] = at_will
+    ) -> ImageFound:
+        return await self._images.find_anywhere(parse_reference(image), for_stranger=for_stranger, may_ask=may_ask)
 
     async def prepare(self, spec: ExecutionSpec) -> PreparedImage:
-        return await self._images.prepare(parse_reference(spec.image))
+        return await self._images.prepare(parse_reference(spec.image), for_stranger=spec.for_stranger)
 
     async def has(self, image: str) -> bool:
         return await self._images.find(parse_reference(image)) is not None
@@ -172,12 +177,16 @@ class DockerExecutor:
     def workspace_bytes(self, spec: ExecutionSpec) -> int | None:
         return workspace_mb(spec) * MIB
 
-    async def put(self, spec: ExecutionSpec, source: Path, place: str, unpack: str, max_bytes: int) -> None:
+    async def put(self, spec: ExecutionSpec, given: InputFile) -> None:
         check_job_id(spec.job_id)
         image = await self._images.present(parse_reference(spec.image))
         async with self._lock(spec.job_id):
-            if not await self._rooms.put(spec, image, source, place, unpack, max_bytes):
+            if not await self._rooms.put(spec, image, given):
                 raise NoPlaceForInput("this provider can't give a job inputs: there is no workspace to put them into")
+
+    async def inputs_in(self, job_id: str) -> Set[int]:
+        check_job_id(job_id)
+        return await self._rooms.inputs_in(job_id)
 
     async def workspace_trouble(self) -> str:
         return await self._rooms.trouble()
@@ -206,12 +215,12 @@ class DockerExecutor:
             await self._images.check(reference, image)
             volumes = image_volumes(reference, image)
             mounts = await self._rooms.make(spec, image) or ()
-            limits, signal = self._settings.limits, stop_signal(image["Config"])
+            limits = self._settings.limits
             runtime = await self._runtimes.of(spec)
             gateway = (await self._gateways.open(spec.job_id)).mark if spec.network is Network.INTERNET else ""
             return await self._containers.create(
                 spec.job_id,
-                lambda api: container_config(api, spec, limits, image["Id"], signal, volumes, mounts, gateway, runtime),
+                lambda api: container_config(api, spec, limits, image, volumes, mounts, gateway, runtime),
             )
 
     async def start(self, job_id: str, secrets: Secrets = NO_SECRETS) -> None:
@@ -288,7 +297,6 @@ class DockerExecutor:
             await self._gateways.remove(job_id)
             await self._rooms.remove(job_id)
         self._who_ended.forget(job_id)
-        self._locks.pop(job_id, None)
 
     async def list_jobs(self) -> Sequence[str]:
         gateways = set(await self._gateways.jobs()) - self._trial.running

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from docker.auth import get_config_header
+from msgspec.structs import replace
 
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.docker_settings import DockerSettings
@@ -17,20 +17,23 @@ from dms.adapters.executors.engine import Engine
 from dms.adapters.executors.engine_disk import while_there_is_room
 from dms.adapters.executors.host_network import own_addresses
 from dms.adapters.executors.images import inner_registry, parse_reference
-from dms.adapters.executors.pulls import Pull, steps
-from dms.adapters.executors.registries import ARCHITECTURES, Registries
+from dms.adapters.executors.pulls import Pull, not_given, steps
+from dms.adapters.executors.registries import ARCHITECTURES, NotAsked, Registries
 from dms.adapters.executors.volumes import volume_paths
-from dms.application.ports.images import ImageFound, PreparedImage, PullProgress
+from dms.application.ports.images import ImageFound, PreparedImage, PullProgress, at_will
 from dms.backoff import Backoff
 from dms.domain.image import ImageReference, host_of
 from dms.domain.inner_addresses import is_inner_address
 from dms.errors import ExecutionError, ImageUnavailable, NoRoomForImage, NotFound, RegistryUnavailable
+from dms.lookups import LookUps
+from dms.recent import Recent
 
 logger = logging.getLogger(__name__)
 
 _PULL_NEWS_SECONDS = 0.5
 _PULL_PAUSES = (0.5, 10.0)  # seconds between two tries: the first, and the longest
-_LOOKUP_SECONDS = 5.0
+_ENGINES_WORDS = frozenset({"exitCode", "signal"})
+_MOST_PUBLIC = 4_096
 _MOST_PULLS = 32  # each is a connection; the engine itself bounds what it downloads at once
 
 
@@ -40,6 +43,8 @@ class EngineImages:
     def __init__(self, settings: DockerSettings, calls: EngineCalls, engine: Engine) -> None:
         self._settings, self._calls, self._engine = settings, calls, engine
         self._registries = Registries(calls, sign_in=settings.sign_in)
+        self._lookups = LookUps()
+        self._public = Recent[str, None](_MOST_PUBLIC)  # ids of images that anybody can have
         self._pulling = asyncio.Semaphore(_MOST_PULLS)
 
     async def find(self, reference: ImageReference) -> dict[str, Any] | None:
@@ -58,11 +63,13 @@ class EngineImages:
             raise ImageUnavailable(f"image {reference} is not on this machine: prepare it first")
         return image
 
-    async def prepare(self, reference: ImageReference) -> PreparedImage:
+    async def prepare(self, reference: ImageReference, *, for_stranger: bool = False) -> PreparedImage:
         self._settings.policy.check(reference)
         image = await self.find(reference)
         if image is not None:
             await self.check(reference, image)
+            if for_stranger:
+                await self._check_public(reference, image)
             return _prepared(reference, image, fetched=False)
         await self._pull(reference, Pull())
         if (image := await self.find(reference)) is None:
@@ -72,19 +79,30 @@ class EngineImages:
         except ImageUnavailable:
             await self._drop_image(reference)
             raise
+        self._public[str(image["Id"])] = None
         return _prepared(reference, image, fetched=True)
 
-    async def find_anywhere(self, reference: ImageReference) -> ImageFound:
+    async def find_anywhere(
+        self, reference: ImageReference, *, for_stranger: bool = False, may_ask: Callable[[], bool] = at_will
+    ) -> ImageFound:
         """Here, or at its registry. Raises ImageUnavailable."""
         self._settings.policy.check(reference)
         image = await self.find(reference)
-        if image is None:
-            await self._check_registry(reference)
-            found = await self._registries.find(reference)
-            self._settings.policy.check(reference, [found.digest])
-            return found
-        await self.check(reference, image)
+        try:
+            if image is None:
+                return await self._find_at_registry(reference, may_ask)
+            await self.check(reference, image)
+            if for_stranger:
+                await self._check_public(reference, image, may_ask)
+        except NotAsked:  # whether it is here is not told either
+            return ImageFound(present=False)
         return ImageFound(present=True, digest=_digest(reference, image))
+
+    async def _find_at_registry(self, reference: ImageReference, may_ask: Callable[[], bool]) -> ImageFound:
+        await self._check_registry(reference)
+        found = await self._registries.find(reference, may_ask)
+        self._settings.policy.check(reference, [found.digest])
+        return found
 
     async def pull(self, reference: ImageReference, image: str) -> AsyncGenerator[PullProgress, None]:
         """Tells how far it came. image: the name in what is told."""
@@ -109,12 +127,41 @@ class EngineImages:
     async def check(self, reference: ImageReference, image: dict[str, Any]) -> None:
         self._settings.policy.check(reference, _digests(image))
         image_volumes(reference, image)
+        _check_labels(reference, image["Config"].get("Labels") or {})
         size_mb = int(image.get("Size") or 0) // (1024 * 1024)
         if size_mb > self._settings.max_image_mb:
             raise ImageUnavailable(
                 f"image {reference} has {size_mb} MiB, this provider takes {self._settings.max_image_mb}"
             )
         await self._check_architecture(reference, str(image.get("Architecture") or ""))
+
+    async def _check_public(
+        self, reference: ImageReference, image: dict[str, Any], may_ask: Callable[[], bool] = at_will
+    ) -> None:
+        """What its owner built here, or pulled with a password, is nobody else's, and nobody is told that it is here.
+        Raises ImageUnavailable, as for one that is not; NotAsked."""
+        image_id, digests = str(image["Id"]), _digests(image)
+        if image_id in self._public or self._settings.policy.names(reference, digests):
+            return
+        if not await self._gives(reference, digests[1:], may_ask):
+            logger.info(
+                "a local image was not given to a stranger: no registry gives it, and job.image_allow is silent"
+            )
+            raise not_given(reference)
+        self._public[image_id] = None
+
+    async def _gives(self, reference: ImageReference, digests: Sequence[str], may_ask: Callable[[], bool]) -> bool:
+        """Whether the registry still has one of them, under whatever tag. Raises RegistryUnavailable, NotAsked."""
+        for digest in filter(None, digests):
+            await self._check_registry(reference)
+            try:
+                await self._registries.find(replace(reference, tag="", digest=digest), may_ask)
+            except RegistryUnavailable:
+                raise
+            except ImageUnavailable:
+                continue
+            return True
+        return False
 
     async def remove_superseded(self, image: str, image_ids: Sequence[str]) -> Sequence[str]:
         """Without force: the engine itself refuses to remove an image that a container has."""
@@ -196,13 +243,10 @@ class EngineImages:
         if reference.registry == "docker.io" or self._settings.policy.names_registry(reference):
             return
         try:
-            async with asyncio.timeout(_LOOKUP_SECONDS):
-                found = await asyncio.get_running_loop().getaddrinfo(
-                    host_of(reference.registry), None, type=socket.SOCK_STREAM
-                )
-        except (OSError, UnicodeError) as error:  # TimeoutError is one
+            addresses = await self._lookups.addresses(host_of(reference.registry))
+        except (OSError, UnicodeError) as error:
             raise RegistryUnavailable(f"image {reference}: {reference.registry} can't be looked up") from error
-        addresses, own = {str(address[0]) for *_, address in found}, own_addresses()
+        own = own_addresses()
         if any(address in own or is_inner_address(address) for address in addresses):
             raise inner_registry(reference)
 
@@ -233,6 +277,14 @@ class EngineImages:
 
 def image_volumes(reference: ImageReference, image: dict[str, Any]) -> tuple[str, ...]:
     return volume_paths(reference, image["Config"].get("Volumes") or ())
+
+
+def _check_labels(reference: ImageReference, labels: Mapping[str, str]) -> None:
+    """In what the engine tells of a container's end, its labels stand in place of the engine's own words."""
+    if told := sorted(_ENGINES_WORDS.intersection(labels)):
+        raise ImageUnavailable(
+            f"image {reference} has the label {told[0]!r}, which hides how its container ends: build it without"
+        )
 
 
 def _digests(image: dict[str, Any]) -> list[str]:

@@ -159,7 +159,7 @@ class EngineMemory:
         self._is_there = False
 
     def _keep(self, event: _Event) -> None:
-        if LABEL_PART in event.actor.attributes:  # of a tool for a job, whose end tells nothing of the job's
+        if event.actor.attributes.get(LABEL_PART):  # of a tool for a job, whose end tells nothing of the job's
             return
         kept = self._events.setdefault(event.actor.attributes.get(LABEL_JOB, ""), deque(maxlen=_OF_A_JOB))
         if (told := _event(event)) not in kept:

@@ -12,6 +12,8 @@ from itertools import pairwise
 
 from msgspec import Struct
 
+from dms.domain.inner_addresses import AZURE_PLATFORM
+
 DNS_PORT = 53
 SHUT_PORTS = (25,)  # no mail to servers from here
 FROM_THIS_MACHINE = 64  # the TTL of packets that no router has passed on, as Linux sends them
@@ -21,7 +23,7 @@ INNER = tuple(
     IPv4Network(network)
     for network in (
         "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-        "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3",
+        "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3", AZURE_PLATFORM,
     )
 )  # fmt: skip
 

@@ -25,13 +25,11 @@ from dms.adapters.executors.engine_words import words_of
 from dms.adapters.executors.gateway_image import GatewayImage
 from dms.adapters.executors.gateway_rules import INNER, Bounds, closed, closed_to_v6, differs
 from dms.adapters.executors.host_network import LARGEST_PREFIX, HostNetwork, has_ipv6, host_network
-from dms.adapters.executors.profile import LABEL_MANAGED, MIB
+from dms.adapters.executors.profile import LABEL_GATEWAY, LABEL_GATEWAY_NODE, LABEL_MANAGED, MIB
 from dms.errors import ExecutionError, NetworkUnavailable, NotFound
 
 logger = logging.getLogger(__name__)
 
-LABEL_GATEWAY = "io.nunet.dms.gateway"  # its value is the job's id
-LABEL_GATEWAY_NODE = "io.nunet.dms.gateway_node"
 NETWORK_BITS = 29  # the bridge, the gateway, and room for what an engine may want
 UNTIL_REMOVED_SECONDS = 10.0  # by someone else
 CONFLICT = 409  # HTTP: somebody is removing it already

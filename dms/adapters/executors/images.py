@@ -29,6 +29,11 @@ class ImagePolicy(Struct, frozen=True):
         if not allows(self.allow, reference, known):
             raise ImageUnavailable(f"image {reference} is not on this provider's list of allowed images")
 
+    def names(self, reference: ImageReference, digests: Iterable[str]) -> bool:
+        """Whether a pattern allows it that does not allow all there is."""
+        chosen = (pattern for pattern in self.allow if pattern.strip("*/"))
+        return first_match(chosen, reference, {reference.digest, *digests} - {""}) is not None
+
     def names_registry(self, reference: ImageReference) -> bool:
         """Whether a pattern that allows the image says which registry it is from."""
         return first_match(filter(names_its_registry, self.allow), reference, set()) is not None

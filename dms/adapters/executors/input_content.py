@@ -10,28 +10,28 @@ import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from dms.adapters.executors.trees import remove_tree
 from dms.adapters.executors.workspace_archive import (
-    DEPTH,
     ENTRIES,
     LATEST_TIME,
-    NAME_BYTES,
-    PATH_BYTES,
     READ_BYTES,
+    TOO_LONG,
     ArchiveReader,
     Content,
     Entry,
     Owner,
     Target,
+    can_be_named,
     is_suspicious,
     opened,
 )
-from dms.disk import make_folder
+from dms.application.ports.executor import InputFile
+from dms.disk import append_to, make_folder
 from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable
 
 FILE_MODE, FOLDER_MODE = 0o644, 0o755
@@ -44,34 +44,42 @@ _KINDS_OF_ZIP = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of others a few by
 
 
 def place_input(
-    workspace: Path,
-    stage: Path,
-    source: Path,
-    place: str,
-    unpack: str,
-    max_bytes: int,
-    owner: Owner | None,
-    stopped: threading.Event,
+    workspace: Path, stage: Path, marks: Path, given: InputFile, owner: Owner | None, stopped: threading.Event
 ) -> None:
-    """Makes the input appear in the workspace at once and whole; what is there already stays. stage: a folder of ours
-    beside the workspace, made anew. place: below the workspace, where no link is followed. Blocking. Raises
-    ArchiveRefused; ExecutionError when it does not fit; ExecutorUnavailable."""
-    *above, name = place.split("/")
+    """As the executor's `put`; no link is followed. stage: a folder of ours beside the workspace, made anew. marks: one
+    there that tells which inputs were put into this very workspace. Blocking. Raises ArchiveRefused; ExecutionError
+    when it does not fit; ExecutorUnavailable."""
+    *above, name = given.place.split("/")
+    mark = marks / str(given.number)
+    if mark.exists():
+        return
     try:
         remove_tree(stage)
         make_folder(stage)
         with Target(workspace, owner) as target, target.folder(tuple(above)) as parent:
-            if _is_there(name, parent):
-                return
-            with input_content(source, name, unpack, max_bytes) as content, Target(stage, owner) as staged:
+            with (
+                input_content(given.source, name, given.unpack, given.max_bytes) as content,
+                Target(stage, owner) as staged,
+            ):
                 for entry in content.entries():
                     staged.write(entry, _Stoppable(content, stopped))
-            os.rename(stage / name, name, dst_dir_fd=parent)
+            with _opened_folder(stage) as from_stage:
+                _move_over(name, from_stage, parent)
+        make_folder(marks)
+        append_to(mark).close()
     except OSError as error:
-        raise ExecutionError(f"{place} can't be put into the workspace: {error.strerror or error}") from error
+        raise ExecutionError(f"{given.place} can't be put into the workspace: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             remove_tree(stage)
+
+
+def placed_inputs(marks: Path) -> Set[int]:
+    """The numbers of those that `place_input` has placed."""
+    try:
+        return {int(mark.name) for mark in marks.iterdir()}
+    except FileNotFoundError:
+        return frozenset()
 
 
 @contextmanager
@@ -86,12 +94,29 @@ def input_content(source: Path, name: str, unpack: str, max_bytes: int) -> Itera
             yield _Below(name, ArchiveReader(file, max_bytes, top="", zipped=unpack == "tar.gz"))
 
 
-def _is_there(name: str, parent: int) -> bool:
+def _move_over(name: str, source: int, target: int) -> None:
+    """A file takes the place of a file or link; what a folder holds goes into the folder that is there. Raises OSError
+    where one is a folder, and the other is not."""
+    moves = True
+    with suppress(FileNotFoundError):
+        there = os.stat(name, dir_fd=target, follow_symlinks=False)
+        is_folder = stat.S_ISDIR(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode)
+        moves = not is_folder and not stat.S_ISDIR(there.st_mode)
+    if moves:
+        os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+        return
+    with _opened_folder(name, source) as inner_source, _opened_folder(name, target) as inner_target:
+        for inner in os.listdir(inner_source):  # noqa: PTH208  # of a descriptor
+            _move_over(inner, inner_source, inner_target)
+
+
+@contextmanager
+def _opened_folder(path: str | Path, above: int | None = None) -> Iterator[int]:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
     try:
-        os.stat(name, dir_fd=parent, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
+        yield handle
+    finally:
+        os.close(handle)
 
 
 class _Stoppable:
@@ -215,11 +240,11 @@ def _zip_parts(name: str, shown: str) -> tuple[str, ...]:
     if ".." in parts:
         raise ArchiveRefused(f"{shown} leaves its folder ('..')")
     try:
-        lengths = [len(part.encode()) for part in parts]
+        name.encode()
     except UnicodeEncodeError as error:
         raise ArchiveRefused(f"{shown} has a name that is not UTF-8 text") from error
-    if len(parts) > DEPTH or sum(lengths) + len(parts) > PATH_BYTES or max(lengths, default=0) > NAME_BYTES:
-        raise ArchiveRefused(f"{shown} is deeper than {DEPTH} folders or longer than {PATH_BYTES} bytes")
+    if not can_be_named(parts):
+        raise ArchiveRefused(f"{shown} {TOO_LONG}")
     return parts
 
 

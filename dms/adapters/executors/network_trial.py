@@ -14,9 +14,9 @@ from docker import APIClient
 from docker.types import LogConfig
 
 from dms.adapters.executors.calls import EngineCalls
-from dms.adapters.executors.gateways import LABEL_GATEWAY, LABEL_GATEWAY_NODE, Gateways
+from dms.adapters.executors.gateways import Gateways
 from dms.adapters.executors.host_network import network_namespace
-from dms.adapters.executors.profile import LABEL_MANAGED, MIB, UNPRIVILEGED
+from dms.adapters.executors.profile import LABEL_GATEWAY, LABEL_GATEWAY_NODE, LABEL_MANAGED, MIB, UNPRIVILEGED
 from dms.adapters.executors.tries import Tries
 from dms.application.ports.executor import NetworkGiven
 from dms.domain.network import Network

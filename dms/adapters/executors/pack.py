@@ -19,7 +19,15 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from dms.adapters.executors.archive_writer import Changed, Stopped, can_be_named, check_size, header, write_archive
+from dms.adapters.executors.archive_writer import (
+    Changed,
+    Stopped,
+    can_be_packed,
+    check_size,
+    header,
+    until_stopped,
+    write_archive,
+)
 from dms.adapters.executors.workspace_archive import ENTRIES
 from dms.application.ports.executor import PackedWorkspace
 from dms.domain.results import EVERYTHING, Selection, chosen
@@ -70,8 +78,8 @@ def _pack_once(
         files = [item for item in found if not item.folder]
         taken = chosen(selection, [item.parts for item in files])
         if taken is not None:
-            found = files = [item for item in files if taken(item.parts)]
-            others = [parts for parts in others if taken(parts)]
+            found = files = [item for item in until_stopped(files, stopped) if taken(item.parts)]
+            others = [parts for parts in until_stopped(others, stopped) if taken(parts)]
         content = sum(item.status.st_size for item in files)
         check_size(content, max_bytes)
         state = _state(found)
@@ -111,7 +119,7 @@ def _children(root: int, parts: tuple[str, ...]) -> Iterator[tuple[str, os.stat_
 
 
 def _is_taken(parts: tuple[str, ...], status: os.stat_result) -> bool:
-    return (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)) and can_be_named(parts)
+    return (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)) and can_be_packed(parts)
 
 
 def _state(found: list[_Found]) -> str:

@@ -24,12 +24,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dms.adapters.executors.archive_writer import (
+    HEADERS_OF_A_FILE,
     Changed,
     Stopped,
-    can_be_named,
+    can_be_packed,
     check_room,
     check_size,
     header,
+    until_stopped,
     write_archive,
 )
 from dms.adapters.executors.engine_exec import ExecStream
@@ -44,7 +46,6 @@ _LINE_BYTES = PATH_BYTES * 4 + 128
 _LIST_BYTES = 64 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
 _MOST_LOOKED_AT_AGAIN = 1_000
-_HEADERS_OF_A_FILE = 4 * BLOCK + 2 * PATH_BYTES
 
 _LISTING = f"""
 [ -e /state/ready ] && cd /workspace || exit 0
@@ -63,7 +64,10 @@ head -c {input} | xargs -0 -r -n 512 tar -c -f - | head -c {most}
 """
 _DIGESTS = """
 cd /workspace || exit 1
-head -c {input} | while IFS= read -r line; do head -c "${{line%% *}}" "${{line#* }}" | sha256sum; done
+head -c {input} | while IFS= read -r line; do
+  at="${{line#* }}"
+  if [ -f "$at" ] && [ ! -h "$at" ]; then head -c "${{line%% *}}" "$at" | sha256sum; else echo no file; fi
+done
 """
 
 Run = Callable[[str], AbstractContextManager[ExecStream]]
@@ -123,9 +127,11 @@ class StreamedPack:
 
     def _once(self, into: Path, max_bytes: int, known_state: str, selection: Selection) -> PackedWorkspace | None:
         began, seen = self._list()
-        files = [item for item in seen if item.is_file and can_be_named(item.parts)]
+        files = [item for item in seen if item.is_file and can_be_packed(item.parts)]
         taken = chosen(selection, [item.parts for item in files])
-        selected = files if taken is None else [item for item in files if taken(item.parts)]
+        selected = (
+            files if taken is None else [item for item in until_stopped(files, self._stopped) if taken(item.parts)]
+        )
         content = sum(item.size for item in selected)
         check_size(content, max_bytes)
         listed = _digest_of(seen, selection)
@@ -144,7 +150,11 @@ class StreamedPack:
             sha256, size = write_archive(
                 found, content, max_bytes, into, lambda tar, item: _add(tar, spool, item), self._stopped
             )
-        others = [item for item in seen if not _is_taken(item) and (taken is None or taken(item.parts))]
+        others = [
+            item
+            for item in until_stopped(seen, self._stopped)
+            if not _is_taken(item) and (taken is None or taken(item.parts))
+        ]
         files_packed = sum(not item.folder for item in found)
         return PackedWorkspace(size_bytes=size, sha256=sha256, files=files_packed, skipped=len(others), state=state)
 
@@ -166,11 +176,11 @@ class StreamedPack:
         self, spool: BinaryIO, selected: Sequence[_Seen], max_bytes: int, only: Sequence[_Seen] | None
     ) -> list[_Read]:
         """Puts each file's content into the spool. only: None for all there is, folders included."""
-        most = max_bytes + (len(selected) + ENTRIES) * _HEADERS_OF_A_FILE
+        most = max_bytes + (len(selected) + ENTRIES) * HEADERS_OF_A_FILE
         names = b"".join(_encoded(f"{item.name}\0") for item in only or ())
         script = _ALL.format(most=most) if only is None else _SOME.format(most=most, input=len(names))
         with self._run(script) as stream:
-            stream.send(names)
+            stream.give(names)
             return sorted(_TarSpool(stream, spool, max_bytes, self._stopped).entries(), key=lambda item: item.parts)
 
     def _check_again(self, began: int, before: Sequence[_Seen], found: Sequence[_Read]) -> None:
@@ -195,7 +205,7 @@ class StreamedPack:
             raise Changed
         wanted = b"".join(_encoded(f"{item.size} ./{'/'.join(item.parts)}\n") for item in doubtful)
         with self._run(_DIGESTS.format(input=len(wanted))) as stream:
-            stream.send(wanted)
+            stream.give(wanted)
             digests = [line[:64] for line in _lines(stream, self._stopped)]
         if digests != [item.sha256 for item in doubtful]:
             raise Changed
@@ -228,7 +238,7 @@ class _TarSpool:
 
     def _entry(self, entry: tarfile.TarInfo, name: str, link: str) -> _Read | None:
         parts = tuple(part for part in name.split("/") if part not in ("", "."))
-        ours = bool(parts) and ".." not in parts and can_be_named(parts)
+        ours = bool(parts) and ".." not in parts and can_be_packed(parts)
         if entry.type == tarfile.DIRTYPE:
             return _Read(parts, entry.mode, int(entry.mtime), folder=True) if ours else None
         if entry.type == tarfile.LNKTYPE:
@@ -329,7 +339,7 @@ def _seen(line: str) -> _Seen | None:
 
 
 def _is_taken(item: _Seen) -> bool:
-    return (item.is_file or stat.S_ISDIR(item.mode)) and can_be_named(item.parts)
+    return (item.is_file or stat.S_ISDIR(item.mode)) and can_be_packed(item.parts)
 
 
 def _encoded(text: str) -> bytes:

@@ -10,13 +10,12 @@ import asyncio
 import fcntl
 import logging
 import os
-import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -24,12 +23,12 @@ import msgspec
 
 from dms.adapters.executors.driver_errors import our_errors_only
 from dms.adapters.executors.growing import EVERY_SECONDS, LONGEST
-from dms.adapters.executors.input_content import place_input
+from dms.adapters.executors.input_content import place_input, placed_inputs
+from dms.adapters.executors.job_ids import check_job_id, is_job_id
 from dms.adapters.executors.output import BATCH_LINES, Seeker
 from dms.adapters.executors.pack import pack
 from dms.adapters.executors.process_child import ProcessSpec, ProcessState
 from dms.adapters.executors.process_watch import shown_in, usage_below
-from dms.adapters.executors.threads import stoppable
 from dms.adapters.executors.trees import remove_tree
 from dms.adapters.executors.workspace_archive import unpack
 from dms.application.growing_lines import GrowingLine
@@ -38,13 +37,14 @@ from dms.application.ports.executor import (
     Execution,
     ExecutionSpec,
     ExecutionState,
+    InputFile,
     NetworkGiven,
     NetworkUse,
     PackedWorkspace,
     SandboxTrial,
     Secrets,
 )
-from dms.application.ports.images import ImageFound, PreparedImage
+from dms.application.ports.images import ImageFound, PreparedImage, at_will
 from dms.application.ports.machine import Usage
 from dms.application.ports.outputs import OutputCursor, OutputLine
 from dms.clock import machine_clock
@@ -54,11 +54,11 @@ from dms.domain.engine_facts import EngineFacts
 from dms.domain.network import Network
 from dms.domain.results import EVERYTHING, Selection
 from dms.domain.run_end import EndedBy
-from dms.errors import ExecutionError, ExecutorUnavailable, InvalidInput
+from dms.errors import ExecutionError, ExecutorUnavailable
+from dms.long_work import long_work, stoppable
 
 logger = logging.getLogger(__name__)
 
-_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}")
 _READ_BYTES = 65_536
 _POLL_SECONDS = 0.02  # how late a line may be; the standard library can't wait for a growing file
 _START_SECONDS = 10.0
@@ -120,7 +120,9 @@ class ProcessExecutor:
             if not os.access(self._data_dir, os.W_OK | os.X_OK):
                 raise ExecutorUnavailable(f"the folder of jobs, {self._data_dir}, can't be written")
 
-    async def find_image(self, image: str) -> ImageFound:
+    async def find_image(
+        self, image: str, *, for_stranger: bool = False, may_ask: Callable[[], bool] = at_will
+    ) -> ImageFound:
         """There is no image."""
         return ImageFound(present=True, digest="process")
 
@@ -137,20 +139,23 @@ class ProcessExecutor:
         folder = self._folder(spec.job_id)
         with _storage(folder):
             if archive is not None and not _was_created(folder):
-                await asyncio.to_thread(_fill, folder, archive, max_bytes)
+                await long_work(_fill, folder, archive, max_bytes)
 
     def workspace_bytes(self, spec: ExecutionSpec) -> int | None:
         return None
 
-    async def put(self, spec: ExecutionSpec, source: Path, place: str, unpack: str, max_bytes: int) -> None:
+    async def put(self, spec: ExecutionSpec, given: InputFile) -> None:
         folder = self._folder(spec.job_id)
-        work, stage = folder / "work", folder / "incoming"
+        work, stage, marks = folder / "work", folder / "incoming", folder / "inputs"
         with _storage(folder):
             if not _was_created(folder):
                 make_folder(work)
-                await stoppable(
-                    lambda stopped: place_input(work, stage, source, place, unpack, max_bytes, None, stopped)
-                )
+                await stoppable(lambda stopped: place_input(work, stage, marks, given, None, stopped))
+
+    async def inputs_in(self, job_id: str) -> Set[int]:
+        folder = self._folder(job_id)
+        with _storage(folder):
+            return await asyncio.to_thread(placed_inputs, folder / "inputs")
 
     async def workspace_trouble(self) -> str:
         """Each job's folder is one."""
@@ -259,7 +264,7 @@ class ProcessExecutor:
         await self.stop(job_id, 0.0)
         folder = self._folder(job_id)
         with _storage(folder):
-            await asyncio.to_thread(remove_tree, folder)
+            await long_work(remove_tree, folder)
 
     async def list_jobs(self) -> Sequence[str]:
         """Also a folder that came no further than to be filled, or whose description is damaged: it is of this node,
@@ -268,7 +273,7 @@ class ProcessExecutor:
             return await asyncio.to_thread(self._jobs)
 
     def _jobs(self) -> list[str]:
-        folders = [path for path in self._data_dir.glob("*/") if _JOB_ID.fullmatch(path.name)]
+        folders = [path for path in self._data_dir.glob("*/") if is_job_id(path.name)]
         specs = {folder.name: _stored_spec(folder) for folder in folders}
         return sorted(name for name, spec in specs.items() if spec is None or spec.node_id == self._node_id)
 
@@ -276,8 +281,7 @@ class ProcessExecutor:
         """Jobs go on running."""
 
     def _folder(self, job_id: str) -> Path:
-        if not _JOB_ID.fullmatch(job_id):
-            raise InvalidInput(f"{job_id[:80]!r} is not a job id: letters, digits, '_', '.', '-', at most 120")
+        check_job_id(job_id)
         return self._data_dir / job_id
 
     async def _ends_within(self, job_id: str, seconds: float) -> bool:
@@ -292,8 +296,9 @@ class ProcessExecutor:
 def _fill(folder: Path, archive: Path, max_bytes: int) -> None:
     """Anew each time, until the job was created."""
     work = folder / "work"
-    if work.exists():
-        shutil.rmtree(work)
+    for old in (folder / "inputs", work):  # the marks first: they tell what is in the other
+        if old.exists():
+            shutil.rmtree(old)
     make_folder(work)
     unpack(archive, work, max_bytes)
 

@@ -29,6 +29,7 @@ import msgspec
 from dms.adapters.executors.endings import is_ended_by
 from dms.adapters.executors.growing import EVERY_SECONDS, GrowingText
 from dms.adapters.executors.lines import LINE_BYTES, LineCutter
+from dms.adapters.executors.process_tree import adopt_orphans, bury_orphans, end_orphans
 from dms.clock import boot_us, machine_clock
 from dms.disk import append_to, make_folder, private, write_file
 
@@ -37,7 +38,7 @@ TRUNCATED = (
 )
 LOST = "[dms] output is missing here: it could not be stored ({why})"
 READ_BYTES = 65_536
-_AFTER_EXIT_SECONDS = 1.0  # for what is still in the pipes; a job's stray child may hold them open for ever
+_AFTER_EXIT_SECONDS = 1.0  # for what is still in the pipes; a stray that can't be ended may hold them open for ever
 _LOCK_SECONDS = 5.0
 _RETRY_SECONDS = 0.5
 _WHOLE_BYTES = LINE_BYTES // 4  # so short a line is whole, whatever is in it
@@ -193,6 +194,7 @@ def _run(folder: Path, spec: ProcessSpec, secrets: dict[str, str]) -> None:
     )
     # Before the job: should we die in between, it counts as lost and is not run twice.
     _store(folder, state)
+    adopt_orphans()
     try:
         writer = LineWriter(folder / "output.ndjson", spec.output_mb * 1024 * 1024)
         job = _spawn(folder, spec, secrets)
@@ -200,6 +202,7 @@ def _run(folder: Path, spec: ProcessSpec, secrets: dict[str, str]) -> None:
         _store(folder, msgspec.structs.replace(state, exit_code=126, finished_at=_now(), error=str(error)))
         return
     signals = SignalsPassedOn(job)
+    signal.signal(signal.SIGCHLD, lambda *_: bury_orphans(job.pid))
     _close_standard_output()
     ended_boot_us = _copy_output(job, writer, folder)
     writer.close()
@@ -276,7 +279,7 @@ class SignalsPassedOn:
 
 
 def _copy_output(job: subprocess.Popen[bytes], writer: LineWriter, folder: Path) -> int:
-    """Until both pipes are closed, or soon after the job's end; what it left behind is killed then.
+    """Until both pipes are closed, or soon after the job's end; all that it left behind is killed then.
     Answers when the job ended, on the boot clock."""
     ended_boot_us = 0
     pipes = {
@@ -296,6 +299,8 @@ def _copy_output(job: subprocess.Popen[bytes], writer: LineWriter, folder: Path)
                     ended_boot_us = boot_us()
                     selector.unregister(ended)
                     os.killpg(job.pid, signal.SIGKILL)  # not reaped yet, so the group is still its own
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # from here on they are waited for one by one
+                    end_orphans(job.pid)
                     deadline = time.monotonic() + _AFTER_EXIT_SECONDS
                 elif not _copy_some(key.fd, *pipes[key.fd], writer):
                     selector.unregister(key.fd)

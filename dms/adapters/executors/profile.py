@@ -6,6 +6,7 @@ GPUs and environment. Each option was tried on Docker 20.10 with cgroup v1; the 
 
 from __future__ import annotations
 
+import posixpath
 import re
 import signal
 from collections.abc import Collection, Mapping, Sequence
@@ -25,10 +26,14 @@ LABEL_MANAGED = "io.nunet.dms.managed"
 LABEL_IMAGE = "io.nunet.dms.image"
 LABEL_NETWORK = "io.nunet.dms.network"  # its value is the mark of the gateway that the job is in
 LABEL_PART = "io.nunet.dms.part"  # of a container that is only a tool for a job's
+LABEL_GATEWAY = "io.nunet.dms.gateway"  # of a gateway and its network; its value is the job's id
+LABEL_GATEWAY_NODE = "io.nunet.dms.gateway_node"
 
 UNPRIVILEGED = "65532:65532"  # "nonroot" of the distroless images; owns nothing on a usual host
 WORKSPACE = "/workspace"  # where the original's images keep their work
 MIB = 1024 * 1024
+_SEARCHED = ("LD_LIBRARY_PATH", "XDG_CONFIG_HOME")  # lists of folders
+_MOVING = ("proc", "dev")
 _REAL_TIME = re.compile(r"RT(MIN(\+([1-9]|1[0-5]))?|MAX(-([1-9]|1[0-4]))?)")
 
 
@@ -55,37 +60,43 @@ def container_config(
     api: APIClient,
     spec: ExecutionSpec,
     limits: ContainerLimits,
-    image_id: str,
-    stop_signal: str,
+    image: Mapping[str, Any],
     volumes: tuple[str, ...],
     mounts: Sequence[Mount],
     gateway: str = "",
     runtime: str = "",
+    part: str = "",
 ) -> dict[str, Any]:
-    """The body of `create`. volumes: paths of the image's VOLUME lines. mounts: of the workspace, and of volumes.
-    Those that have none are the container's own and end with it. gateway: the mark of the one that the job is in,
-    which begins with its container's id; the job's host name is that one's. runtime: empty for the engine's own."""
+    """The body of `create`. image: as the engine describes it. volumes: paths of the image's VOLUME lines. mounts: of
+    the workspace, and of volumes. Those that have none are the container's own and end with it. gateway: the mark of
+    the one that the job is in, which begins with its container's id; the job's host name is that one's. runtime: empty
+    for the engine's own. part: of a container that is only a tool."""
     return dict(
         api.create_container_config(
-            image=image_id,
+            image=image["Id"],
             command=list(spec.arguments),
             hostname=None if gateway else "job",
             user="" if limits.image_user else UNPRIVILEGED,
-            environment=_environment(spec),
-            labels=labels(spec) | ({LABEL_NETWORK: gateway} if gateway else {}),
+            environment=_environment(spec, image["Config"].get("Env") or ()),
+            labels=labels(spec, part=part, network=gateway),
             healthcheck=Healthcheck(test=["NONE"]),
-            stop_signal=stop_signal,
+            stop_signal=stop_signal(image["Config"]),
             host_config=_host_config(api, spec, limits, volumes, mounts, gateway, runtime),
         )
     )
 
 
-def labels(spec: ExecutionSpec) -> dict[str, str]:
+def labels(spec: ExecutionSpec, *, part: str = "", network: str = "") -> dict[str, str]:
+    """All that we have, empty ones too: an image's LABEL lines count for each that its container is not given."""
     return {
         LABEL_JOB: spec.job_id,
         LABEL_NODE: spec.node_id,
         LABEL_MANAGED: "true",
         LABEL_IMAGE: spec.image,
+        LABEL_PART: part,
+        LABEL_NETWORK: network,
+        LABEL_GATEWAY: "",
+        LABEL_GATEWAY_NODE: "",
     }
 
 
@@ -184,18 +195,30 @@ def _gpus(uuids: tuple[str, ...]) -> list[DeviceRequest] | None:
     return [DeviceRequest(driver="nvidia", device_ids=list(uuids), capabilities=[["gpu", "compute", "utility"]])]
 
 
-def _environment(spec: ExecutionSpec) -> list[str]:
-    """Ours come last and win: an image's or a job's LD_PRELOAD would be loaded by the GPU hook on the
-    host (CVE-2025-23266), its NVIDIA_VISIBLE_DEVICES would take GPUs that were not granted."""
+def _environment(spec: ExecutionSpec, images: Sequence[str]) -> list[str]:
+    """Ours come last and win: a GPU hook on the host may run with all of it, in the image's root folder. It would load
+    what LD_PRELOAD and LD_AUDIT name (CVE-2025-23266), look for its libraries and its configuration there, and an
+    NVIDIA_VISIBLE_DEVICES would take GPUs that were not granted. images: its own, as NAME=value."""
+    asked = {"HOME": WORKSPACE, **dict(spec.environment), **dict(spec.secrets.values)}
+    all_of_it = dict(item.partition("=")[::2] for item in images) | asked
     environment = {
-        "HOME": WORKSPACE,
-        **dict(spec.environment),
-        **dict(spec.secrets.values),
+        **asked,
+        **{name: _fixed_folders(all_of_it[name]) for name in _SEARCHED if name in all_of_it},
         "LD_PRELOAD": "",
+        "LD_AUDIT": "",
         "NVIDIA_VISIBLE_DEVICES": ",".join(spec.gpu_uuids) or "void",
         "NVIDIA_DRIVER_CAPABILITIES": "compute,utility" if spec.gpu_uuids else "",
     }
     return [f"{name}={value}" for name, value in environment.items()]
+
+
+def _fixed_folders(searched: str) -> str:
+    """Without those that are elsewhere for each program: below its working folder, /proc and /dev/fd."""
+    return ":".join(folder for folder in searched.split(":") if folder.startswith("/") and _top(folder) not in _MOVING)
+
+
+def _top(path: str) -> str:
+    return posixpath.normpath(path).lstrip("/").partition("/")[0]
 
 
 def seccomp_profile() -> str:

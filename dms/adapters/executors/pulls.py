@@ -89,8 +89,12 @@ def failure(reference: ImageReference, words: str, status: int = 0) -> ImageUnav
         return NoRoomForImage(text + FULL)
     passing = any(sign in said for sign in _PASSING)
     if not passing and (status in (400, 404) or any(sign in said for sign in _LASTING)):
-        return ImageUnavailable(text + NOT_GIVEN)
+        return not_given(reference)
     return RegistryUnavailable(text + TROUBLE)
+
+
+def not_given(reference: ImageReference) -> ImageUnavailable:
+    return ImageUnavailable(f"image {reference} can't be pulled: {NOT_GIVEN}")
 
 
 def _without_name(words: str, reference: ImageReference) -> str:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -16,19 +18,25 @@ from msgspec import Struct
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.engine_words import words_of
 from dms.adapters.executors.pulls import failure
-from dms.application.ports.images import ImageFound
-from dms.domain.image import ImageReference
+from dms.application.ports.images import ImageFound, at_will
+from dms.domain.image import ImageReference, host_of
 from dms.errors import ExecutorUnavailable, ImageUnavailable, NotFound, RegistryUnavailable
+from dms.lookups import InTrouble, Turns
 from dms.recent import Recent
 
-ASK_SECONDS = 5.0
+TURN_SECONDS, ASK_SECONDS = 2.0, 5.0  # the longest wait for a turn, and for an answer
 KNOWN_SECONDS, TROUBLE_SECONDS = 60.0, 5.0  # how long an answer holds; and that a registry is in trouble
-MOST_KNOWN, MOST_ASKED = 512, 4  # answers kept; registries asked at once
+MOST_KNOWN, MOST_ASKED = 512, 4  # answers kept; questions at once
+HUB = "docker.io"
 MOST_TOLD = 16  # architectures
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # uname's words, as images say it
 _ARCHITECTURE = re.compile("[a-z0-9]{1,16}")  # what a registry says is no text for others
 
 Answer = ImageFound | ImageUnavailable
+
+
+class NotAsked(Exception):
+    """The answer is not known, and the registry may not be asked now."""
 
 
 class _Platform(Struct):
@@ -52,13 +60,16 @@ class Registries:
         """sign_in: with the credentials of this machine's user."""
         self._calls, self._sign_in = calls, sign_in
         self._known = Recent[str, tuple[float, Answer]](MOST_KNOWN)  # and until when, by the loop's clock
-        self._asking = asyncio.Semaphore(MOST_ASKED)
+        self._turns, self._hubs_turns = Turns(MOST_ASKED), Turns(MOST_ASKED, MOST_ASKED)
 
-    async def find(self, reference: ImageReference) -> ImageFound:
-        """Raises ImageUnavailable, RegistryUnavailable."""
+    async def find(self, reference: ImageReference, may_ask: Callable[[], bool] = at_will) -> ImageFound:
+        """may_ask: looked at only where the answer is not known. Raises ImageUnavailable, RegistryUnavailable,
+        NotAsked."""
         clock, name = asyncio.get_running_loop().time, str(reference)
         until, answer = self._known.get(name, (0.0, ImageFound(present=False)))
         if until <= clock():
+            if not may_ask():
+                raise NotAsked
             answer = await self._ask(reference)
             holds = TROUBLE_SECONDS if isinstance(answer, RegistryUnavailable) else KNOWN_SECONDS
             self._known[name] = clock() + holds, answer
@@ -77,14 +88,30 @@ class Registries:
                 return failure(reference, words_of(error), error.status_code or 0)
 
         try:
-            async with asyncio.timeout(ASK_SECONDS), self._asking:
+            async with self._turn(reference.registry), asyncio.timeout(ASK_SECONDS):
                 return await self._calls.within(ASK_SECONDS, f"ask for image {reference}", ask)
         except NotFound as error:
             return ImageUnavailable(str(error))
-        except (TimeoutError, ExecutorUnavailable):
+        except (TimeoutError, InTrouble, ExecutorUnavailable):
             return RegistryUnavailable(
                 f"image {reference}: its registry {reference.registry} did not answer within {ASK_SECONDS:g} s"
             )
+
+    @asynccontextmanager
+    async def _turn(self, registry: str) -> AsyncIterator[None]:
+        """Anybody may name a registry of his own that never answers: it holds up no other's. Raises InTrouble,
+        TimeoutError."""
+        turns, host = self._hubs_turns if registry == HUB else self._turns, host_of(registry)
+        async with asyncio.timeout(TURN_SECONDS):
+            await turns.begin(host)
+        try:
+            yield
+        except TimeoutError:
+            if registry != HUB:
+                turns.hung(host)
+            raise
+        finally:
+            turns.end(host)
 
 
 def _read(reference: ImageReference, answer: dict[str, Any], engine: dict[str, Any]) -> Answer:

@@ -6,7 +6,7 @@ engine; else inside of the container, where it ends with it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from dms.adapters.executors.images import parse_reference
 from dms.adapters.executors.profile import UNPRIVILEGED
 from dms.adapters.executors.volumes import copied_paths
 from dms.adapters.executors.workspace_archive import Owner
-from dms.application.ports.executor import ExecutionSpec, PackedWorkspace
+from dms.application.ports.executor import ExecutionSpec, InputFile, PackedWorkspace
 from dms.domain.results import Selection
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,10 @@ class Workspaces(Protocol):
     async def is_here(self, job_id: str) -> bool:
         """Whether there is one of that job, ready or not."""
 
-    async def put(self, job_id: str, source: Path, place: str, unpack: str, max_bytes: int, owner: Owner) -> None:
+    async def put(self, job_id: str, given: InputFile, owner: Owner) -> None:
+        """As the executor's. Of a job whose workspace is here."""
+
+    async def inputs_in(self, job_id: str) -> Set[int]:
         """As the executor's. Of a job whose workspace is here."""
 
     async def pack(
@@ -93,14 +96,16 @@ class Rooms:
         copied = copied_paths(volumes, str(config.get("WorkingDir") or ""))
         return await way.make(spec, image, volumes, copied, archive, max_bytes, owner)
 
-    async def put(
-        self, spec: ExecutionSpec, image: dict[str, Any], source: Path, place: str, unpack: str, max_bytes: int
-    ) -> bool:
+    async def put(self, spec: ExecutionSpec, image: dict[str, Any], given: InputFile) -> bool:
         """Whether the job has a workspace."""
         if (way := await self._of(spec.job_id)) is None:
             return False
-        await way.put(spec.job_id, source, place, unpack, max_bytes, self._owner(image))
+        await way.put(spec.job_id, given, self._owner(image))
         return True
+
+    async def inputs_in(self, job_id: str) -> Set[int]:
+        way = await self._of(job_id)
+        return frozenset() if way is None else await way.inputs_in(job_id)
 
     def _owner(self, image: dict[str, Any]) -> Owner:
         return owner_of(str(image["Config"].get("User") or "") if self._image_user else UNPRIVILEGED)

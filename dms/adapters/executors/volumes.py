@@ -16,7 +16,7 @@ from docker import APIClient
 from docker.types import DriverConfig, Mount
 
 from dms.adapters.executors.containers import IMAGE_COPY
-from dms.adapters.executors.profile import LABEL_PART, WORKSPACE, labels
+from dms.adapters.executors.profile import WORKSPACE, labels
 from dms.application.ports.executor import ExecutionSpec
 from dms.domain.image import ImageReference
 from dms.errors import ImageUnavailable
@@ -76,7 +76,7 @@ def copier_config(
         api.create_container_config(
             image=image_id,
             command=["true"],
-            labels={**labels(spec), LABEL_PART: IMAGE_COPY},
+            labels=labels(spec, part=IMAGE_COPY),
             host_config=api.create_host_config(
                 network_mode="none", read_only=True, mounts=mounts, tmpfs=dict.fromkeys(others, "size=1m")
             ),

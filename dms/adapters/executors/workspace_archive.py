@@ -7,7 +7,6 @@ any claimed size into memory and whose own filter has been got round (CVE-2025-4
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import tarfile
@@ -19,8 +18,6 @@ from typing import BinaryIO, Protocol
 
 from msgspec import Struct
 
-from dms.application.ports.executor import ArchivedFile
-from dms.disk import private
 from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable
 
 TOP = "workspace"
@@ -31,6 +28,7 @@ NAME_BYTES = 255  # of one part of a path, as Linux has it
 PATH_BYTES = 1_024
 DEPTH = 64
 ENTRIES = 65_536
+TOO_LONG = f"is deeper than {DEPTH} folders, longer than {PATH_BYTES} bytes, or has a part longer than {NAME_BYTES}"
 LONG_HEADER_BYTES = 16 * 1024
 RATIO = 200  # content to archive, beyond the first FREE_BYTES
 FREE_BYTES = 64 * 1024 * 1024
@@ -76,6 +74,16 @@ class Unpacked(Struct, frozen=True):
     size_bytes: int
 
 
+def can_be_named(parts: tuple[str, ...]) -> bool:
+    """Whether an archive may have a file or folder with this path, whoever makes it. The slash that a tar puts behind a
+    folder is no part of it."""
+    path = "/".join(parts)
+    if any("\ud800" <= c <= "\udfff" or c == "\0" for c in path):
+        return False
+    lengths = [len(part.encode()) for part in parts]
+    return len(parts) <= DEPTH and len(path.encode()) <= PATH_BYTES and max(lengths, default=0) <= NAME_BYTES
+
+
 def is_suspicious(content_bytes: int, archive_bytes: int) -> bool:
     """Whether so much content in so small an archive is a bomb rather than a workspace."""
     return content_bytes > FREE_BYTES + RATIO * archive_bytes
@@ -89,37 +97,6 @@ def check_archive(archive: Path, max_bytes: int) -> Unpacked:
         for entry in reader.entries():
             files, size = files + (not entry.folder), size + entry.size
     return Unpacked(files, size)
-
-
-def open_archive(archive: Path, into: Path, max_bytes: int) -> list[ArchivedFile]:
-    """Writes the content of all files, one behind the other, to `into`, which appears whole or not at all. Raises
-    ArchiveRefused, ExecutorUnavailable, ExecutionError."""
-    part = into.with_name(f"{into.name}.part")
-    found: list[ArchivedFile] = []
-    try:
-        with opened(archive, "archive") as file, open(part, "wb", opener=private) as out:
-            reader = ArchiveReader(file, max_bytes)
-            for entry in reader.entries():
-                if entry.folder:
-                    continue
-                offset, digest = out.tell(), hashlib.sha256()
-                for chunk in reader.chunks():
-                    digest.update(chunk)
-                    out.write(chunk)
-                found.append(
-                    ArchivedFile(
-                        path="/".join(entry.parts),
-                        mode=entry.mode,
-                        mtime=entry.mtime,
-                        offset=offset,
-                        size_bytes=entry.size,
-                        sha256=digest.hexdigest(),
-                    )
-                )
-        part.replace(into)
-    finally:
-        part.unlink(missing_ok=True)
-    return sorted(found, key=lambda one: one.path)
 
 
 def repack(content: Content, out: BinaryIO, below: str = ".", mark: str = "") -> None:
@@ -182,7 +159,7 @@ class ArchiveReader:
         count = 0
         while (header := self._header()) is not None:
             count += 1
-            if count > 2 * ENTRIES:  # each may have a long header of its own
+            if count > 2 * (ENTRIES + 1):  # each, and the folder that all is in, may have a long header of its own
                 raise ArchiveRefused(f"it has more than {ENTRIES} entries")
             if header.type in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME):
                 found = self._long_header(header)
@@ -262,16 +239,16 @@ class ArchiveReader:
             return ()
         if not parts or (self._top and parts[0] != self._top):
             raise ArchiveRefused(f"{shown} is outside of the folder {self._top}/")
-        if len(parts) > DEPTH or len(name.encode()) > PATH_BYTES:
-            raise ArchiveRefused(f"{shown} is deeper than {DEPTH} folders or longer than {PATH_BYTES} bytes")
-        if any(len(part.encode()) > NAME_BYTES for part in parts):
-            raise ArchiveRefused(f"{shown} has a part longer than {NAME_BYTES} bytes")
+        if not can_be_named(parts):
+            raise ArchiveRefused(f"{shown} {TOO_LONG}")
         return parts[1:] if self._top else parts
 
     def _claim(self, parts: tuple[str, ...], folder: bool, shown: str) -> None:
         """Each name once; what is a file can't hold others. Folders may be named after their content."""
+        if not parts:
+            return  # what all is in
         explicit = self._seen.get(parts)
-        if explicit is not None and parts and (explicit is False or not folder):
+        if explicit is not None and (explicit is False or not folder):
             raise ArchiveRefused(f"{shown} is there twice")
         for depth in range(1, len(parts)):
             if self._seen.setdefault(parts[:depth], True) is False:

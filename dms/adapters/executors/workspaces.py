@@ -9,22 +9,27 @@ job's last checkpoint is not. Mounting needs root, and an engine that sees the s
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import shutil
 import socket
 import stat
 import struct
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from dms.adapters.executors.input_content import place_input
+from dms.adapters.executors.input_content import place_input, placed_inputs
+from dms.adapters.executors.job_ids import is_job_id
 from dms.adapters.executors.profile import WORKSPACE
 from dms.adapters.executors.trees import remove_tree
 from dms.adapters.executors.workspace_archive import Owner, unpack
+from dms.application.ports.executor import InputFile
 from dms.disk import append_to, make_folder
 from dms.errors import ExecutionError, ExecutorUnavailable
+
+logger = logging.getLogger(__name__)
 
 INODES = 65_536
 _ROOM_BYTES, _ROOM_FILES = 1_048_576, 16  # less than this is none
@@ -44,6 +49,7 @@ class Workspaces:
         self._socket_path = socket_path
         self._trouble: str | None = None
         self._trying = threading.Lock()  # jobs that begin at once would take each other's probe away
+        self._strange = set[str]()  # names that were told
 
     def trouble(self) -> str:
         """Why there can be none here, or nothing. Tried once."""
@@ -71,19 +77,13 @@ class Workspaces:
         folder = self._root / job_id
         return folder / "workspace" if (folder / "ready").exists() else None
 
-    def put(
-        self,
-        job_id: str,
-        source: Path,
-        place: str,
-        unpack: str,
-        max_bytes: int,
-        owner: Owner,
-        stopped: threading.Event,
-    ) -> None:
+    def put(self, job_id: str, given: InputFile, owner: Owner, stopped: threading.Event) -> None:
         """See place_input. Of a job whose folder is ready."""
         folder = self._root / job_id
-        place_input(folder / "workspace", folder / "incoming", source, place, unpack, max_bytes, owner, stopped)
+        place_input(folder / "workspace", folder / "incoming", folder / "inputs", given, owner, stopped)
+
+    def inputs_in(self, job_id: str) -> Set[int]:
+        return placed_inputs(self._root / job_id / "inputs")
 
     def is_here(self, job_id: str) -> bool:
         """Whether there is a folder of that job, ready or not."""
@@ -152,8 +152,16 @@ class Workspaces:
 
     def jobs(self) -> Sequence[str]:
         with suppress(FileNotFoundError, NotADirectoryError):
-            return sorted(child.name for child in self._root.iterdir() if not child.name.startswith("."))
+            found = [child for child in self._root.iterdir() if not child.name.startswith(".")]
+            ours = sorted(child.name for child in found if is_job_id(child.name) and child.is_dir())
+            self._tell_strange({child.name for child in found} - set(ours))
+            return ours
         return []
+
+    def _tell_strange(self, names: set[str]) -> None:
+        if names - self._strange:
+            logger.warning("in %s lies what is no workspace of a job, and stays: %s", self._root, sorted(names))
+            self._strange |= names
 
     def _fill(self, folder: Path, archive: Path | None, max_bytes: int, owner: Owner) -> None:
         for rest in folder.iterdir():  # of a filling that was cut

@@ -15,7 +15,7 @@ import io
 import secrets
 import shlex
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -40,22 +40,41 @@ from dms.adapters.executors.profile import (
     labels,
     workspace_mb,
 )
-from dms.adapters.executors.threads import stoppable
 from dms.adapters.executors.volumes import copier_config, is_below
 from dms.adapters.executors.workspace_archive import ArchiveReader, Owner, opened, repack
 from dms.adapters.executors.workspaces import link_or_file
 from dms.adapters.executors.workspaces_host import does_not_fit
-from dms.application.ports.executor import ExecutionSpec, ExecutionState, PackedWorkspace
+from dms.application.ports.executor import ExecutionSpec, ExecutionState, InputFile, PackedWorkspace
+from dms.domain.inputs import RESERVED
 from dms.domain.results import EVERYTHING, Selection
 from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable, NotFound
+from dms.long_work import stoppable
 
 KEEPER = "keeper"  # the part that is there only while an image's content is copied
 INODES = 65_536
 _TRIAL = "dms-try-"
 _FLAT = "/held"  # where a keeper has the volumes: none inside of another, so that each is empty before it is filled
 _TRY_AGAIN_SECONDS = 60.0
-_STAGE, _CONTENT, _WHOLE = ".dms-incoming", "content", "whole"
-_READY, _FILLED = "/state/ready", "/state/filled"  # marks: all is there; the archive's content, too
+_STAGE, _CONTENT, _WHOLE = RESERVED, "content", "whole"
+# Marks: all is there; the archive's content, too; an input of this number.
+_READY, _FILLED, _INPUT = "/state/ready", "/state/filled", "/state/input-"
+# A file takes the place of a file or link; what a folder holds goes into the folder that is there, be it a volume of
+# its own. It says something all the while, since who says nothing for too long is given up.
+_OVER = """
+over() {
+  echo .
+  if [ -d "$1" ] && [ -d "$2" ] && [ ! -h "$2" ]; then
+    for one in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+      [ ! -e "$one" ] || over "$one" "$2/${one##*/}" || return 1
+    done
+  elif [ -d "$1" ] && { [ -e "$2" ] || [ -h "$2" ]; } || { [ -d "$2" ] && [ ! -h "$2" ]; }; then
+    echo "a folder is where the other has a file or link: ${2#./}" >&2
+    return 1
+  else
+    [ ! -h "$2" ] || rm "$2" && mv -f "$1" "$2"
+  fi
+}
+"""
 
 
 class EngineWorkspaces:
@@ -124,10 +143,9 @@ class EngineWorkspaces:
     async def is_here(self, job_id: str) -> bool:
         return bool(await self._volumes(job_id))
 
-    async def put(self, job_id: str, source: Path, place: str, unpack: str, max_bytes: int, owner: Owner) -> None:
-        with suppress(ProgramFailed):
-            at = shlex.quote(f"{WORKSPACE}/{place}")
-            await self._holders.run(job_id, f"[ -e {at} ] || [ -h {at} ]")
+    async def put(self, job_id: str, given: InputFile, owner: Owner) -> None:
+        mark, place = f"{_INPUT}{given.number}", given.place
+        if await self._has(job_id, mark) or await self._was_started(job_id):
             return
         holder, version = await self._holders.running(job_id), await self._calls.version()
         name = PurePosixPath(place).name
@@ -138,7 +156,7 @@ class EngineWorkspaces:
                 suppress(_TakesNoMore),
             ):
                 try:
-                    with input_content(source, name, unpack, max_bytes) as content:
+                    with input_content(given.source, name, given.unpack, given.max_bytes) as content:
                         repack(content, cast("BinaryIO", _Input(stream, stopped)), f"./{_CONTENT}", f"./{_WHOLE}")
                 except (ArchiveRefused, ExecutorUnavailable):
                     stream.end_input()
@@ -150,6 +168,13 @@ class EngineWorkspaces:
             await stoppable(work)
         except ProgramFailed as error:
             raise ExecutionError(f"{place} can't be put into the workspace: {error}") from error
+        await self._holders.run(job_id, f"touch {mark}")
+
+    async def inputs_in(self, job_id: str) -> Set[int]:
+        if await self._holders.find(job_id, HOLDER) is None:
+            return frozenset()
+        told = await self._holders.ask(job_id, f"for mark in {_INPUT}*; do echo ${{mark#{_INPUT}}}; done")
+        return {int(number) for number in told.split() if number.isdecimal()}
 
     async def pack(
         self, job_id: str, into: Path, max_bytes: int, known_state: str, selection: Selection = EVERYTHING
@@ -333,14 +358,15 @@ def _placing(place: str) -> str:
     """The program that takes a tar with the input, and makes it appear once all of it is there. No link is followed:
     nothing but ours runs there before the job does."""
     folders = PurePosixPath(place).parts[:-1]
-    ways = [shlex.quote("/".join(folders[:depth])) for depth in range(1, len(folders) + 1)]
-    at, content = shlex.quote(place), shlex.quote(f"{_STAGE}/{_CONTENT}/{PurePosixPath(place).name}")
+    ways = [shlex.quote("/".join((".", *folders[:depth]))) for depth in range(1, len(folders) + 1)]
+    at, content = shlex.quote(f"./{place}"), shlex.quote(f"{_STAGE}/{_CONTENT}/{PurePosixPath(place).name}")
     return "\n".join((
+        _OVER,
         "fail() { cat > /dev/null; exit 1; }",  # its input is read to the end, or its words would be lost with it
         f"umask 022; cd {WORKSPACE} || fail",
         *(f"[ ! -h {way} ] && mkdir -p {way} || {{ echo a file or link is in its way >&2; fail; }}" for way in ways),
         f"rm -rf {_STAGE}; mkdir {_STAGE} || fail",
-        f"tar -x -p -f - -C {_STAGE} && [ -e {_STAGE}/{_WHOLE} ] && mv {content} {at} && rm -rf {_STAGE} && exit 0",
+        f"tar -x -p -f - -C {_STAGE} && [ -e {_STAGE}/{_WHOLE} ] && over {content} {at} && rm -rf {_STAGE} && exit 0",
         f"rm -rf {_STAGE}; fail",
     ))  # fmt: skip
 

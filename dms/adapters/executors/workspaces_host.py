@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,13 @@ from docker.types import Mount
 from dms.adapters.executors.containers import Containers
 from dms.adapters.executors.pack import pack
 from dms.adapters.executors.profile import WORKSPACE, workspace_mb
-from dms.adapters.executors.threads import stoppable
 from dms.adapters.executors.volumes import copier_config, is_below, volume_in
 from dms.adapters.executors.workspace_archive import Owner
 from dms.adapters.executors.workspaces import Workspaces
-from dms.application.ports.executor import ExecutionSpec, PackedWorkspace
+from dms.application.ports.executor import ExecutionSpec, InputFile, PackedWorkspace
 from dms.domain.results import EVERYTHING, Selection
 from dms.errors import ExecutionError, ExecutorUnavailable
+from dms.long_work import long_work, stoppable
 
 
 class HostWorkspaces:
@@ -43,21 +43,24 @@ class HostWorkspaces:
         owner: Owner,
     ) -> Sequence[Mount]:
         workspaces, size_mb = self._workspaces, workspace_mb(spec)
-        made = await asyncio.to_thread(workspaces.make, spec.job_id, size_mb, archive, max_bytes, owner)
-        if copied and (begun := await asyncio.to_thread(workspaces.begin_volumes, spec.job_id, copied)) is not None:
+        made = await long_work(workspaces.make, spec.job_id, size_mb, archive, max_bytes, owner)
+        if copied and (begun := await long_work(workspaces.begin_volumes, spec.job_id, copied)) is not None:
             # What a checkpoint brought is newer than what the image holds.
             filled = {path: at for path, at in begun.items() if archive is None or not is_below(path, WORKSPACE)}
             await self._copy_from_image(spec, image["Id"], filled, [path for path in volumes if path not in filled])
             giving_to = None if self._image_user else owner
-            await asyncio.to_thread(workspaces.settle_volumes, spec.job_id, filled, volumes, giving_to)
+            await long_work(workspaces.settle_volumes, spec.job_id, filled, volumes, giving_to)
         folders = {WORKSPACE: made, **workspaces.volumes(spec.job_id, copied)}
         return [Mount(path, str(folder), type="bind", propagation="rprivate") for path, folder in folders.items()]
 
     async def is_here(self, job_id: str) -> bool:
         return self._workspaces.is_here(job_id)
 
-    async def put(self, job_id: str, source: Path, place: str, unpack: str, max_bytes: int, owner: Owner) -> None:
-        await stoppable(lambda stopped: self._workspaces.put(job_id, source, place, unpack, max_bytes, owner, stopped))
+    async def put(self, job_id: str, given: InputFile, owner: Owner) -> None:
+        await stoppable(lambda stopped: self._workspaces.put(job_id, given, owner, stopped))
+
+    async def inputs_in(self, job_id: str) -> Set[int]:
+        return await asyncio.to_thread(self._workspaces.inputs_in, job_id)
 
     async def pack(
         self, job_id: str, into: Path, max_bytes: int, known_state: str, selection: Selection = EVERYTHING
@@ -67,7 +70,7 @@ class HostWorkspaces:
         return await stoppable(lambda stopped: pack(found, into, max_bytes, known_state, stopped, selection))
 
     async def remove(self, job_id: str) -> None:
-        await asyncio.to_thread(self._workspaces.remove, job_id)
+        await long_work(self._workspaces.remove, job_id)
 
     async def jobs(self) -> Sequence[str]:
         return await asyncio.to_thread(self._workspaces.jobs)

@@ -5,18 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dms.application.ports.funding import FundingState, FundingVerdict, PaymentClaim
+from dms.application.ports.funding import FundingState, FundingVerdict, PaymentClaim, Repayment
 from dms.errors import Unavailable
 
 
 class TrustCheck:
     name = "trust"
     carries = True
+    blockchain = ""
 
     async def check(self, claim: PaymentClaim) -> FundingVerdict:
         return FundingVerdict(state=FundingState.ACCEPTED)
 
-    async def repayments(self, claim: PaymentClaim, owed: str, after_block: int) -> Sequence[str]:
+    async def repayments(self, claim: PaymentClaim, owed: str, after_block: int) -> Sequence[Repayment]:
         """Always Unavailable: without a chain nothing can be looked up."""
         raise Unavailable(
             "failed to fetch UTXOs from Blockchain: this DMS looks up no chain (funding.check is trust); "

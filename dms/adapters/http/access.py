@@ -7,11 +7,7 @@ presents a token is that token's caller alone, on loopback too.
 
 from __future__ import annotations
 
-import asyncio
-import grp
 import logging
-import os
-import pwd
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -33,11 +29,10 @@ from dms.domain.api_token import ApiToken, Role
 from dms.domain.deployment import Deployment
 from dms.domain.job import Job
 from dms.errors import NotFound, TooMany
+from dms.operators import GROUP, Operators
 
 log = logging.getLogger(__name__)
 
-GROUP = "nunet"
-KEPT_SECONDS = 60.0  # what a user's groups were
 MOST_COUNTED = 10_000  # callers whose requests are counted
 LOG_INS_A_MINUTE = 120  # of each address or user, with what the page to log in at consists of
 _HOW = "Authorization: Bearer TOKEN; the command takes --token-file FILE or DMS_TOKEN, a browser logs in at /login"
@@ -173,38 +168,6 @@ class Access:
                 f"more than {most} requests a minute; see rest.requests_a_minute" if of_requests
                 else f"more than {most} requests a minute to log in; try again in a moment"
             )  # fmt: skip
-
-
-class Operators:
-    """Which users of this machine are its DMS's operators."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[float, bool]] = {}
-
-    def is_known(self, uid: int) -> bool:
-        """By what was found when it was asked for last."""
-        return uid in (0, os.geteuid()) or self._known.get(uid, (0.0, False))[1]
-
-    async def has(self, uid: int) -> bool:
-        if uid in (0, os.geteuid()):
-            return True
-        since, found = self._known.get(uid, (float("-inf"), False))
-        if time.monotonic() - since < KEPT_SECONDS:
-            return found
-        found = await asyncio.to_thread(_is_of_group, uid)
-        if len(self._known) >= MOST_COUNTED:
-            self._known.clear()
-        self._known[uid] = (time.monotonic(), found)
-        return found
-
-
-def _is_of_group(uid: int) -> bool:
-    """Blocking: a directory service may be asked."""
-    try:
-        user, group = pwd.getpwuid(uid), grp.getgrnam(GROUP)
-    except KeyError:
-        return False
-    return group.gr_gid in os.getgrouplist(user.pw_name, user.pw_gid)
 
 
 _CHALLENGE = {"www-authenticate": 'Bearer realm="DMS"'}

@@ -9,14 +9,14 @@ from msgspec.structs import replace
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
-from dms.adapters.http.access import Budget
+from dms.adapters.http.access import Budget, caller_of
 from dms.adapters.http.past import AS_OF, views_at
 from dms.adapters.http.replies import json_reply, list_reply, query, query_bool, query_int
 from dms.adapters.http.routes import FLAG, Api, Parameter, Route, whole
 from dms.domain.access import Need
 from dms.errors import Unavailable
 from projections.base import LeftOut
-from projections.capacity import OWN, Capacity, CapacityRow, network_sum
+from projections.capacity import AMOUNTS, OWN, STANDING, Capacity, CapacityRow, network_sum
 
 _CAPACITY = Capacity()
 ROWS_A_READ = 1000
@@ -55,16 +55,21 @@ def _told(found: tuple[str, LeftOut]) -> str:
 
 
 async def capacity(request: Request, api: Api) -> HTTPResponse:
-    """{"providers": each with total, onboarded, reserved and free, "network": the sum of those online}."""
-    views, rows = await views_at(request, api), list[CapacityRow]()
-    after = ""
-    while True:
-        page = await views.page(_CAPACITY, limit=ROWS_A_READ, after=after)
-        rows += _as_shown(page.rows, request, api)
-        if not page.next:
-            break
-        after = page.next
-    return json_reply({"providers": [row.public for row in rows], "network": network_sum(rows)})
+    """{"providers": each with total, onboarded, reserved and free, "network": the sum of those online}. This device is
+    always among them, and stands last."""
+    views = await views_at(request, api)
+    own = await views.get(_CAPACITY, OWN)
+    shown = [] if own is None else _as_shown([own], request, api)
+    others: Sequence[CapacityRow] = ()
+    if caller_of(request).meets(Need.SEE):
+        page = await views.page(_CAPACITY, limit=ROWS_A_READ)
+        others = [row for row in page.rows if not row.own]
+    totals = await views.totals(_CAPACITY, (STANDING,), {}, AMOUNTS)
+    answer = {
+        "providers": [row.public for row in (*others, *shown)],
+        "network": network_sum(shown[0] if shown else None, totals),
+    }
+    return json_reply(answer)
 
 
 def _as_shown(rows: Sequence[CapacityRow], request: Request, api: Api) -> list[CapacityRow]:
@@ -118,6 +123,8 @@ ROUTES = (
     Route(
         "GET", "/capacity", capacity, "What providers and the network have.", answer=answers.CapacityAnswer,
         query=(AS_OF,), errors=(400,), answer_example=examples.CAPACITY, tags=_OPERATORS,
+        description=f"`network` is of all; `providers` has the first {ROWS_A_READ} of them, and this machine last. "
+        "`/providers` has all, in pages. Callers without a role are told of this machine alone, and of the sums.",
         needs=Need.LOCAL,
     ),
     Route(

@@ -18,7 +18,7 @@ JobId = Annotated[str, Meta(pattern=UUID_PATTERN, description="UUIDv7")]
 Time = Annotated[str, Meta(description="ISO 8601, UTC", examples=["2026-01-31T12:00:00.000000+00:00"])]
 Megahertz = Annotated[int, Meta(ge=0, description="MHz")]
 Megabytes = Annotated[int, Meta(ge=0, description="MB (MiB, as the original counts)")]
-Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="SHA-256, hex")]
+Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", description="SHA-256, hex")]
 
 
 class Message(Struct, frozen=True, kw_only=True):
@@ -112,7 +112,7 @@ class Offboarded(Struct, frozen=True, kw_only=True):
 class ClosedFor(Struct, frozen=True, kw_only=True):
     """Why no job is taken just now."""
 
-    kind: Annotated[str, Meta(description="what it is about: provider, capacity, busy")]
+    kind: Annotated[str, Meta(description="what it is about: provider, payment, capacity, busy")]
     reason: Annotated[str, Meta(description="what a peer is told that asks")]
 
 
@@ -203,7 +203,7 @@ class QuoteAnswer(Struct, frozen=True, kw_only=True):
     compute_provider_id: Annotated[str, Meta(description="peer id")]
     estimated_price: float
     attempts: Annotated[int, Meta(description="how many times the job is tried on the one payment, at most")]
-    signature: Annotated[str, Meta(pattern="^[0-9a-f]{128}$")]
+    signature: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
     oracle_message: str
     metadata_hash: Hash
     withdraw_hash: Hash
@@ -275,7 +275,8 @@ class JobSummary(Struct, frozen=True, kw_only=True):
     before this one. resumed_from: SHA-256 of the checkpoint that this attempt went on from. checkpoints: how many the
     service provider has, or this compute provider saved. cost: NTX that the compute provider gets, decimal text; empty
     until a job that was paid for is over. claimed: the reward was asked for; settled: it was paid out. client:
-    whose job it is, by the name of a token; empty: the operator's of this node."""
+    whose job it is, by the name of a token; empty: the operator's of this node. gpus: ids of the cards that it has, on
+    the compute provider."""
 
     job_id: JobId
     role: Literal["service provider", "compute provider"]
@@ -311,6 +312,7 @@ class JobSummary(Struct, frozen=True, kw_only=True):
     claimed: bool
     settled: bool
     client: str
+    gpus: list[str]
     position: int
     log_url: str
 
@@ -433,13 +435,13 @@ class Reward(Struct, frozen=True, kw_only=True):
     service_provider_addr: str
     compute_provider_addr: str
     reward_type: Literal["withdraw", "refund", "distribute-50", "distribute-75"]
-    signature_datum: Annotated[str, Meta(pattern="^[0-9a-f]{128}$")]
+    signature_datum: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
     message_hash_datum: Hash
     datum: str
-    signature_action: Annotated[str, Meta(pattern="^[0-9a-f]{128}$")]
+    signature_action: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
     message_hash_action: Hash
     action: str
-    signature: Annotated[str, Meta(pattern="^[0-9a-f]{128}$")]
+    signature: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}\Z")]
     oracle_message: str
     job_id: JobId
     price: str
@@ -448,10 +450,12 @@ class Reward(Struct, frozen=True, kw_only=True):
 
 
 class Synchronized(Struct, frozen=True, kw_only=True):
-    """updated: how many transactions were found paid out."""
+    """updated: how many transactions were found paid out. failed: how many could not be looked up now."""
 
     message: str
     updated: int
+    failed: int
+    trouble: str
 
 
 # --- for operators -----------------------------------------------------------------------------------

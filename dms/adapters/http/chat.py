@@ -11,7 +11,7 @@ from dms.adapters.http import examples
 from dms.adapters.http.connection import Socket
 from dms.adapters.http.conversation import Conversation, Talk
 from dms.adapters.http.files import Failed, checked_peer
-from dms.adapters.http.replies import iso, json_reply, query
+from dms.adapters.http.replies import in_query, iso, json_reply, query
 from dms.adapters.http.routes import Api, Parameter, Route, WebSocket
 from dms.adapters.http.sockets import Endpoint
 from dms.application.network.chats import Chat
@@ -52,7 +52,8 @@ def endpoints(api: Api) -> tuple[Endpoint, ...]:
     chats = api.services.chats
 
     async def admit_start(request: Request) -> tuple[Chat, None]:
-        peer_id = checked_peer(query(request, "peerID"))
+        with in_query():
+            peer_id = checked_peer(query(request, "peerID"))
         if peer_id == api.services.network.peer_id:
             raise InvalidInput("peerID can not be self peerID", [("?peerID", "another peer")])
         try:

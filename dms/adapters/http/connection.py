@@ -26,8 +26,8 @@ from websockets.protocol import State
 from dms.adapters.http.connection_counts import ConnectionCounts
 from dms.adapters.http.http1 import Http1
 from dms.adapters.http.problems import Refused
-from dms.adapters.http.socket_owner import end_of, owner_of
-from dms.domain.origin import origin_of
+from dms.domain.origin import is_loopback, origin_of
+from dms.socket_owner import end_of, owner_of
 
 MAX_UNSENT_BYTES = 1_000_000  # of one client; beyond it the client is told to come back later
 MAX_UNHEARD_BYTES = 1_000_000  # of messages that came faster than their session takes them
@@ -282,7 +282,8 @@ class Connection(WebSocketProtocol):
         somebody else's."""
         peer, own = (end_of(transport.get_extra_info(name)) for name in ("peername", "sockname"))
         if peer is not None and own is not None:
-            self.origin, self.peer_uid = origin_of(peer.address), owner_of(peer, own)
+            self.origin = origin_of(peer.address)
+            self.peer_uid = owner_of(peer, own) if is_loopback(peer.address) else None
         self._counted_for = self._counts.enter(self.origin, self.peer_uid)
         if self._counted_for is None:
             self._refused = True

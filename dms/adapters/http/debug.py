@@ -5,10 +5,10 @@ from __future__ import annotations
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples, peers
-from dms.adapters.http.replies import json_reply, query
+from dms.adapters.http.files import checked_peer
+from dms.adapters.http.replies import in_query, json_reply, query
 from dms.adapters.http.routes import Api, Parameter, Route
 from dms.domain.access import Need
-from dms.errors import InvalidInput
 
 PING_SECONDS = 10.0
 
@@ -36,10 +36,8 @@ async def cleanup(request: Request, api: Api) -> HTTPResponse:
 
 
 def _peer_id(request: Request) -> str:
-    peer_id = query(request, "peerID")
-    if not peer_id:
-        raise InvalidInput("peerID not provided", [("?peerID", "is required")])
-    return peer_id
+    with in_query():
+        return checked_peer(query(request, "peerID"))
 
 
 _PEER = (Parameter("peerID", "The peer.", {"type": "string", "minLength": 1}, required=True, example=examples.PEER_ID),)

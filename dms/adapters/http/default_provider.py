@@ -7,7 +7,7 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http import examples
 from dms.adapters.http.files import checked_peer
-from dms.adapters.http.replies import json_reply, query
+from dms.adapters.http.replies import in_query, json_reply, query
 from dms.adapters.http.routes import Api, Parameter, Route
 from dms.adapters.http.strict_json import parse
 from dms.domain.access import Need
@@ -32,7 +32,8 @@ class DefaultProvider(Struct, frozen=True, kw_only=True):
 async def show_or_set(request: Request, api: Api) -> HTTPResponse:
     """Without peerID it is shown."""
     peer_id = query(request, "peerID")
-    return await _change(api, peer_id) if peer_id else _default_provider_answer(api)
+    with in_query():
+        return await _change(api, peer_id) if peer_id else _default_provider_answer(api)
 
 
 async def change(request: Request, api: Api) -> HTTPResponse:

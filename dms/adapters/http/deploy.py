@@ -30,9 +30,11 @@ from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job
 from dms.domain.request import Text
 from dms.errors import Conflict, DmsError, InvalidInput, NotFound
+from dms.recent import Recent
 
 log = logging.getLogger(__name__)
 
+MOST_OVER = 64  # jobs of a socket, told of already, that it still knows
 LINGER_SECONDS = 5.0  # how long a version 1 socket stays open when all its jobs are over
 TERMINATED = "terminated by the service provider"
 WEBSOCKETS = DEPLOY
@@ -126,8 +128,8 @@ class Session:
         self._services, self._hub = endpoint.services, endpoint.hub
         self._asked, self._traceparent = asked, traceparent
         self._following: dict[str, asyncio.Task[None]] = {}
-        self._over: set[str] = set()
-        self._funded: dict[str, None] = {}  # in the order funded
+        self._funded: dict[str, None] = {}  # in the order funded, until they are over
+        self._over: Recent[str, bool] = Recent(MOST_OVER)  # job id -> whether it was funded here
         self._linger: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
@@ -143,7 +145,7 @@ class Session:
         finally:
             if self._linger is not None:
                 self._linger.cancel()
-            for task in self._following.values():
+            for task in list(self._following.values()):
                 await cancelled(task)
 
     # --- what the client says ----------------------------------------------------------------------
@@ -183,8 +185,11 @@ class Session:
             self._mine.check(message.job_id)
         provider = self._services.service_provider
         job_id = await provider.report_fund_status(status, message.job_id, self._mine.client)
-        self._funded[job_id] = None
-        self._follow(job_id, 0, 0)
+        if job_id in self._over:  # it was told all
+            self._over[job_id] = True
+        else:
+            self._funded[job_id] = None
+            self._follow(job_id, 0, 0)
 
     async def _terminate(self, message: TerminateMessage) -> None:
         provider = self._services.service_provider
@@ -192,12 +197,12 @@ class Session:
             self._mine.check(checked_job_id(message.job_id))
             await provider.terminate(message.job_id, TERMINATED)
             return
+        over = [job_id for job_id, funded in self._over.items() if funded]
+        if not self._funded and over:
+            raise Conflict(f"job {', '.join(over)} is over")
         if not self._funded:
             raise Conflict("nothing to terminate: this connection funded no job; name one by message.job_id")
-        running = [job_id for job_id in self._funded if job_id not in self._over]
-        if not running:
-            raise Conflict(f"job {', '.join(self._funded)} is over")
-        for job_id in running:
+        for job_id in list(self._funded):
             await provider.terminate(job_id, TERMINATED)
 
     # --- what the client is told -------------------------------------------------------------------
@@ -216,7 +221,10 @@ class Session:
             self.socket.close(1013, "the job's stream can't be read now; come back and resume")
 
     def _on_over(self, job_id: str) -> None:
-        self._over.add(job_id)
+        """Nothing follows, so nothing is kept for it: a client may pay for job after job on one connection."""
+        self._over[job_id] = job_id in self._funded
+        self._funded.pop(job_id, None)
+        self._following.pop(job_id).cancel()
         self._rest()
 
     def _rest(self) -> None:
@@ -224,7 +232,7 @@ class Session:
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
-        if self._asked.flavour.version == 1 and self._following and self._over >= self._following.keys():
+        if self._asked.flavour.version == 1 and self._over and not self._following:
             loop = asyncio.get_running_loop()
             self._linger = loop.call_later(LINGER_SECONDS, self.socket.close, 1000, "all jobs are over")
 

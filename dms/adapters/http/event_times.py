@@ -10,14 +10,19 @@ from sanic import HTTPResponse, Request
 
 from dms.adapters.http import examples
 from dms.adapters.http.answers import Time
+from dms.adapters.http.job_lists import seen_by
 from dms.adapters.http.past import position_of, time_at
 from dms.adapters.http.replies import iso, json_reply, query, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, show_position, whole
-from dms.application.records.density import density
+from dms.application.records.density import Density, density, of_some
 from dms.domain.access import Need
 from dms.errors import InvalidInput
+from projections.base import Views, Where
+from projections.jobs import Jobs
 
 BUCKETS, MOST_BUCKETS = 200, 1000
+MOST_JOBS, JOBS_A_READ = 10_000, 1000
+_JOBS = Jobs()
 Position = Annotated[int, Meta(description="a position of the log; 0 before its first event")]
 
 
@@ -35,7 +40,7 @@ class BucketAnswer(Struct, frozen=True, kw_only=True):
 
 
 class DensityAnswer(Struct, frozen=True, kw_only=True):
-    """Spans of the same length from the first event to the newest."""
+    """Spans of the same length from the first event to the newest, of those that the caller may see."""
 
     first_position: Position
     head: Annotated[int, Meta(description="the log's newest position")]
@@ -56,10 +61,15 @@ async def position(request: Request, api: Api) -> HTTPResponse:
 
 
 async def densities(request: Request, api: Api) -> HTTPResponse:
-    """Over the whole log, archived events as well."""
+    """Over the whole log, archived events as well; for who sees some jobs alone, over the events of these."""
     buckets = query_int(request, "buckets", BUCKETS, MOST_BUCKETS, lowest=1)
     log, head = api.services.log, request.ctx.position
-    found = await asyncio.to_thread(density, head, log.time_at, buckets)
+    seen = seen_by(request)
+    if seen:
+        await api.settled()
+        found = await own_density(api.views, seen, head, buckets)
+    else:
+        found = await asyncio.to_thread(density, head, log.time_at, buckets)
     return json_reply(
         DensityAnswer(
             first_position=found.first_position,
@@ -69,6 +79,18 @@ async def densities(request: Request, api: Api) -> HTTPResponse:
             buckets=[BucketAnswer(position=b.position, time=iso(b.time), count=b.count) for b in found.buckets],
         )
     )
+
+
+async def own_density(views: Views, seen: Where, head: int, buckets: int) -> Density:
+    """Of the events in the timelines of the newest jobs among those that are seen."""
+    steps: list[tuple[int, int]] = []
+    after = ""
+    for _ in range(MOST_JOBS // JOBS_A_READ):
+        page = await views.page(_JOBS, limit=JOBS_A_READ, after=after, where=seen, newest_first=True)
+        steps += [(step.position, step.time) for row in page.rows for step in row.timeline if step.position <= head]
+        if not (after := page.next):
+            break
+    return await asyncio.to_thread(of_some, steps, head, buckets)
 
 
 ROUTES = (
@@ -90,7 +112,8 @@ ROUTES = (
             "first_position": 1, "head": 17, "first_time": examples.TIME, "last_time": examples.TIME,
             "buckets": [{"position": 1, "time": examples.TIME, "count": 17}],
         },
-        description="From a few events that are looked at, so that it is quick over a million of them.",
+        description="From a few events that are looked at, so that it is quick over a million of them. Who sees some "
+        f"jobs alone gets the events of these, of the newest {MOST_JOBS} at most.",
         needs=Need.SEE,
     ),
 )  # fmt: skip

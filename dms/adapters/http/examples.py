@@ -146,6 +146,7 @@ JOB: dict[str, Any] = {
     "claimed": False,
     "settled": False,
     "client": "",
+    "gpus": [],
     "position": 17,
     "log_url": f"http://localhost:9999/api/v1/jobs/{JOB_ID}/logs?token={'c2' * 16}",
 }

@@ -28,20 +28,25 @@ def is_loopback(addr: str) -> bool:
         return addr.casefold() == "localhost"
 
 
-def check_exposure(rest: ExposureSettings, *, has_token: bool) -> None:
-    """has_token: one is in force. Raises ConfigError that says what is missing, and the way out."""
+def check_tls(rest: ExposureSettings) -> None:
+    """Raises ConfigError that says what is missing, and the way out."""
     if bool(rest.tls_cert) != bool(rest.tls_key):
         raise ConfigError("rest.tls_cert and rest.tls_key belong together: a certificate chain and its key, in PEM")
-    if is_loopback(rest.addr):
-        return
-    where = f"rest.addr {rest.addr} can be reached from other machines"
-    if not has_token:
+    if not is_loopback(rest.addr) and not rest.tls_cert and not rest.tls_by_proxy:
         raise ConfigError(
-            f"{where}, and there is no token to keep strangers out. Make one, then start again: "
+            f"{_reached(rest)}, where tokens must not be sent in the clear. Set rest.tls_cert and rest.tls_key; or, "
+            "where a proxy in front of it speaks TLS, rest.tls_by_proxy; or listen on 127.0.0.1 only"
+        )
+
+
+def check_token(rest: ExposureSettings, *, has_token: bool) -> None:
+    """has_token: one is in force. Raises ConfigError that says the way out."""
+    if not is_loopback(rest.addr) and not has_token:
+        raise ConfigError(
+            f"{_reached(rest)}, and there is no token to keep strangers out. Make one, then start again: "
             "nunet token create NAME --role admin (it needs no running DMS). Or listen on 127.0.0.1 only"
         )
-    if not rest.tls_cert and not rest.tls_by_proxy:
-        raise ConfigError(
-            f"{where}, where tokens must not be sent in the clear. Set rest.tls_cert and rest.tls_key; or, where a "
-            "proxy in front of it speaks TLS, rest.tls_by_proxy; or listen on 127.0.0.1 only"
-        )
+
+
+def _reached(rest: ExposureSettings) -> str:
+    return f"rest.addr {rest.addr} can be reached from other machines"

@@ -14,7 +14,16 @@ from dms.adapters.http import answers, examples
 from dms.adapters.http.access import reach_of
 from dms.adapters.http.connection import Socket
 from dms.adapters.http.conversation import Conversation, Talk
-from dms.adapters.http.replies import checked_job_id, iso, json_reply, list_reply, query, query_choice, query_int
+from dms.adapters.http.replies import (
+    checked_job_id,
+    in_query,
+    iso,
+    json_reply,
+    list_reply,
+    query,
+    query_choice,
+    query_int,
+)
 from dms.adapters.http.routes import Api, Parameter, Route, WebSocket, choice, whole
 from dms.adapters.http.sockets import Endpoint
 from dms.adapters.http.strict_json import parse
@@ -220,14 +229,14 @@ def _path(text: str) -> Path:
 def _named(transfers: Transfers, text: str) -> str:
     """The id of the transfer at that place in the list, or of that id. Raises InvalidInput."""
     if not text:
-        raise InvalidInput("Stream ID not provided", [("?streamID", "is required")])
+        raise InvalidInput("Stream ID not provided", [("/streamID", "is required")])
     if len(text) == 36:
         return checked_job_id(text)
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise InvalidInput(f"Invalid Stream ID: {text[:64]}", [("?streamID", "a place in the list, from 0")])
+        raise InvalidInput(f"Invalid Stream ID: {text[:64]}", [("/streamID", "a place in the list, from 0")])
     offers = transfers.waiting()
     if int(text) >= len(offers):
-        raise InvalidInput(f"Unknown Stream ID: {text}", [("?streamID", f"{len(offers)} offers wait")])
+        raise InvalidInput(f"Unknown Stream ID: {text}", [("/streamID", f"{len(offers)} offers wait")])
     return offers[int(text)].key
 
 
@@ -236,16 +245,18 @@ def endpoints(api: Api) -> tuple[Endpoint, ...]:
     transfers = api.services.transfers
 
     async def admit_send(request: Request) -> tuple[tuple[str, Path, Reach], None]:
-        asked = (
-            checked_peer(query(request, "peerID")),
-            _path(query(request, "filePath")),
-            reach_of(request),
-        )
-        await transfers.check(*asked)
+        with in_query():
+            asked = (
+                checked_peer(query(request, "peerID")),
+                _path(query(request, "filePath")),
+                reach_of(request),
+            )
+            await transfers.check(*asked)
         return asked, None
 
     async def admit_accept(request: Request) -> tuple[str, None]:
-        transfer_id = _named(transfers, query(request, "streamID"))
+        with in_query():
+            transfer_id = _named(transfers, query(request, "streamID"))
         transfers.get(transfer_id)
         return transfer_id, None
 

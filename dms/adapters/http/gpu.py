@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 from sanic import HTTPResponse, Request
 
+from dms.adapters.http.access import caller_of
 from dms.adapters.http.replies import json_reply
 from dms.adapters.http.routes import Api, Route
 from dms.application.device.ml_images import PROJECT, PYTORCH, GpuCheck, ImageState
@@ -26,7 +27,8 @@ _Megabytes = Annotated[int, Meta(ge=0, description="MB (MiB, as the original cou
 
 class GpuStatus(Struct, frozen=True, kw_only=True):
     """One GPU now. present: false for a card that the driver lost while a job holds it: its figures are then
-    of when it was seen last. null: this card or driver does not tell. jobs: who holds it; several when they share."""
+    of when it was seen last. null: this card or driver does not tell. jobs: who holds it; several when they share; none
+    is told to callers who may not see the provider."""
 
     name: str
     uuid: str
@@ -65,11 +67,12 @@ class GpuCapacity(Struct, frozen=True, kw_only=True):
     hindrance: str
 
 
-async def status(_request: Request, api: Api) -> HTTPResponse:
+async def status(request: Request, api: Api) -> HTTPResponse:
     """Read from the driver for this answer."""
     device = api.services.device
     readings = await device.see_gpus()
     jobs = device.reservations.gpu_jobs()
+    told = jobs if caller_of(request).meets(Need.SEE_PROVIDER) else {}
     found = [
         GpuStatus(
             name=reading.name,
@@ -82,7 +85,7 @@ async def status(_request: Request, api: Api) -> HTTPResponse:
             memory_free_mb=reading.free_vram_mb,
             temperature_celsius=reading.temperature_celsius,
             power_watts=reading.power_watts,
-            jobs=jobs.get(reading.uuid, ()),
+            jobs=told.get(reading.uuid, ()),
         )
         for reading in readings
     ]
@@ -100,7 +103,7 @@ async def status(_request: Request, api: Api) -> HTTPResponse:
             memory_free_mb=0,
             temperature_celsius=None,
             power_watts=None,
-            jobs=jobs[gpu.uuid],
+            jobs=told.get(gpu.uuid, ()),
         )
         for gpu in lost
     ]
@@ -168,6 +171,7 @@ _CAPACITY: dict[str, Any] = {
 ROUTES = (
     Route(
         "GET", "/gpu/status", status, "What the GPUs of this machine do now, and which jobs hold them.",
+        description="`jobs` is empty for callers who may not see the provider.",
         answer=list[GpuStatus], answer_example=[_STATUS], tags=_TAGS,
         needs=Need.LOCAL,
     ),

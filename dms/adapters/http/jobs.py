@@ -28,10 +28,9 @@ from dms.adapters.http.routes import FLAG, Api, Parameter, Route, choice, whole
 from dms.adapters.http.strict_json import Findings, parse
 from dms.adapters.http.thorough import read_thoroughly
 from dms.application.jobs.request_check import ReadingFindings
+from dms.application.records.job_events import streams_of_job
 from dms.domain.access import Need
-from dms.domain.deployment import Deployment
 from dms.domain.event import Recorded, open_data
-from dms.domain.job import Job
 from dms.domain.request import ServiceRequest
 from dms.domain.request_doubts import doubts_of
 from dms.errors import NotFound
@@ -149,8 +148,8 @@ async def history(request: Request, api: Api) -> HTTPResponse:
     until = request.ctx.position if query(request, "as_of") else LARGEST
     after, limit = query_int(request, "after", 0), query_int(request, "limit", LARGEST_PAGE, LARGEST_PAGE, lowest=1)
     found: list[Recorded] = []
-    for kind in (Job.KIND, Deployment.KIND):
-        read = await api.services.log.read(after, limit + 1, stream=f"{kind}-{row.job_id}")
+    for stream in streams_of_job(row.job_id):
+        read = await api.services.log.read(after, limit + 1, stream=stream)
         found += (recorded for recorded in read if recorded.position <= until)
     found.sort(key=lambda recorded: recorded.position)
     shown = found[:limit]

@@ -10,12 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Protocol
 
+import msgspec
+
 from dms.adapters.http.connection import text_frame
 from dms.application.loops import Loop, Loops
 from dms.application.ports.event_log import EventLog
 from dms.application.records.cloudevents import cloud_event
 from dms.application.records.event_stream import EventFilter, check_cursor, past_events, predicate
 from dms.domain.event import Recorded
+
+_encode = msgspec.json.Encoder().encode
 
 SENDS_A_TURN = 200  # then others get the loop
 BYTES_A_WRITE = 65_536  # of past events
@@ -38,7 +42,7 @@ class Subscription:
         self.name, self.wanted, self.position, self.reader, self.personal = name, wanted, after, reader, personal
 
     def frame(self, body: bytes) -> bytes:
-        return text_frame(b'{"id":"%s","event":%s}' % (self.name.encode(), body))
+        return text_frame(b'{"id":%s,"event":%s}' % (_encode(self.name), body))
 
 
 class EventFeed:
@@ -69,7 +73,7 @@ class EventFeed:
                 break
         self._following[wanted] = fits
         try:
-            wanted.reader.write(text_frame(b'{"id":"%s","caught_up":%d}' % (wanted.name.encode(), wanted.position)))
+            wanted.reader.write(text_frame(b'{"id":%s,"caught_up":%d}' % (_encode(wanted.name), wanted.position)))
             await asyncio.get_running_loop().create_future()
         finally:
             del self._following[wanted]

@@ -15,7 +15,7 @@ from dms.application.growing_lines import LONGEST
 from dms.application.records.cloudevents import CloudEvent
 
 # --- what a client says ----------------------------------------------------------------------------
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,64}$", description="the client's own name of a subscription")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,64}\Z", description="the client's own name of a subscription")]
 JobId = Annotated[str, Meta(max_length=64, description="the job's id")]
 Count = Annotated[int, Meta(ge=0, le=LARGEST)]
 Topic = Annotated[str, Meta(max_length=129)]

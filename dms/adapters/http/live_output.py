@@ -106,7 +106,7 @@ class OutputFeeds:
             feed = self._feeds[job_id] = OutputFeed(job_id, self._outputs, self._events)
         feed.users += 1
         try:
-            await _send_all(feed, name.encode(), after, send, progress=progress)
+            await _send_all(feed, _encode(name), after, send, progress=progress)
         finally:
             feed.users -= 1
             if feed.users == 0:
@@ -120,21 +120,21 @@ class OutputFeeds:
 
 
 async def _send_all(
-    feed: OutputFeed, name: bytes, after: int, send: Callable[[bytes], Awaitable[None]], *, progress: bool
+    feed: OutputFeed, encoded_name: bytes, after: int, send: Callable[[bytes], Awaitable[None]], *, progress: bool
 ) -> None:
     growing: tuple[GrowingLine, ...] = ()
     while True:
         known_round, complete = feed.round, feed.is_complete
         while (batch := await feed.read(after)) is not None:
-            await send(text_frame(b'{"id":"%s","lines":%s,"sealed":false}' % (name, batch.lines)))
+            await send(text_frame(b'{"id":%s,"lines":%s,"sealed":false}' % (encoded_name, batch.lines)))
             after = batch.last
         if complete:
-            await send(text_frame(b'{"id":"%s","lines":[],"sealed":true}' % name))
+            await send(text_frame(b'{"id":%s,"lines":[],"sealed":true}' % encoded_name))
             return
         if progress and feed.growing != growing:
             growing = feed.growing
             texts = [{"stream": line.stream, "text": line.text} for line in growing]
-            await send(text_frame(b'{"id":"%s","growing":%s}' % (name, _encode(texts))))
+            await send(text_frame(b'{"id":%s,"growing":%s}' % (encoded_name, _encode(texts))))
         await feed.later(known_round)
 
 

@@ -13,7 +13,7 @@ from dms.adapters.http.problems import Problem, body_of, title_of
 from dms.adapters.http.property_texts import described, narrowed
 from dms.adapters.http.routes import JOB_ID, TEXT, Parameter, Route, WebSocket
 from dms.domain.access import ROLES, Need
-from dms.json_schema import in_one_line
+from dms.json_schema import as_shown
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 JSON = "application/json"
@@ -127,17 +127,19 @@ class Shapes:
             return {"anyOf": [self.of(one) for one in kind]}
         (schema,), found = msgspec.json.schema_components([kind], ref_template=self._template)
         self._add({name: narrowed(name, component) for name, component in found.items()})
-        return schema
+        shown: dict[str, Any] = as_shown(schema)
+        return shown
 
     def of_body(self, kind: type[Any]) -> dict[str, Any]:
         """Of what a client sends: null counts as absent there; texts and numbers as strict_json takes them."""
         (schema,), found = msgspec.json.schema_components([kind], ref_template=self._template)
         self._add({name: _strict(_nullable(narrowed(name, component))) for name, component in found.items()})
-        return schema
+        shown: dict[str, Any] = as_shown(schema)
+        return shown
 
     def _add(self, found: Mapping[str, Any]) -> None:
         for name, component in found.items():
-            shown = described(name, in_one_line(component))
+            shown = described(name, as_shown(component))
             if self.components.setdefault(name, shown) != shown:
                 raise TypeError(f"two types of the API share the name {name}")
 

@@ -52,6 +52,7 @@ _NAMES = {
     "GET /projections": "list_projections",
     "GET /providers": "list_providers",
     "GET /run/checkpoints": "list_checkpoints",
+    "GET /run/checkpoints/{}": "get_checkpoint",
     "GET /run/deploy": "deploy",
     "GET /telemetry/free": "get_free_resources",
     "GET /transactions": "list_transactions",

@@ -8,6 +8,7 @@ import msgspec
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import answers, examples
+from dms.adapters.http.access import caller_of, require
 from dms.adapters.http.replies import LARGEST, dated, json_reply, query, time_us
 from dms.adapters.http.routes import Api, Parameter, Route, show_position
 from dms.domain.access import Need
@@ -22,8 +23,11 @@ PAGE = 5000
 
 
 async def views_at(request: Request, api: Api) -> Views:
-    """The views as they are, or as they were `as_of`. Raises InvalidInput, Unavailable."""
+    """The views as they are, or as they were `as_of`: they have to be made, so not for who is nobody. Raises
+    InvalidInput, Unavailable, Refused."""
     text = query(request, "as_of")
+    if text:
+        require(caller_of(request), Need.SEE)
     position = await position_of(text, "as_of", api) if text else 0
     await api.settled()
     if not text:
@@ -109,7 +113,7 @@ def _builtins(row: Any) -> Any:
 
 
 _MOMENT = "a position, or a time such as 2026-01-31T12:00:00Z"
-AS_OF = Parameter("as_of", f"As it was then: {_MOMENT}.", example="0")
+AS_OF = Parameter("as_of", f"As it was then: {_MOMENT}. Not for callers without a role.", example="0")
 ROUTES = (
     Route(
         "GET", "/diff", diff, "What changed between two moments.",

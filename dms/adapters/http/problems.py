@@ -12,9 +12,11 @@ from sanic import HTTPResponse, Request
 from sanic.exceptions import RequestTimeout, SanicException
 
 from dms.adapters.http.replies import json_reply, request_id
-from dms.errors import DmsError, Gone, InvalidInput, NoProviderMatches, told
+from dms.errors import Busy, DmsError, Gone, InvalidInput, NoProviderMatches, told
 
 log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 5
 
 
 _TITLES = {
@@ -103,6 +105,8 @@ def _answer_ours(request: Request, error: DmsError) -> HTTPResponse:
     if status == 500:
         return _answer_unexpected(request, error)
     headers = error.headers if isinstance(error, Refused) else {}
+    if isinstance(error, Busy):
+        headers = {"retry-after": str(RETRY_SECONDS)}
     return json_reply(problem_of(error), status, headers)
 
 

@@ -233,6 +233,7 @@ _OWN: Mapping[str, Mapping[str, str]] = {
         "claimed": "whether the reward was asked for",
         "settled": "whether the reward was paid out",
         "client": "whose job it is: the name of a token; empty: the operator's",
+        "gpus": "ids of the GPUs that it has here; empty on the service provider",
         "log_url": "its output, with the token that is the right to read it",
         "peer": "peer id of the other side",
         "position": "of the newest event that is counted in",
@@ -373,7 +374,11 @@ _OWN: Mapping[str, Mapping[str, str]] = {
     },
     "StatusBody": {"is_available": "whether to take jobs"},
     "SyncBody": {"address": "the wallet whose transactions are looked up"},
-    "Synchronized": {"updated": "how many transactions were found paid out"},
+    "Synchronized": {
+        "updated": "how many transactions were found paid out",
+        "failed": "how many transactions could not be looked up now",
+        "trouble": "why the first of those could not be looked up; empty for none",
+    },
     "StopBody": {
         "job_ids": "the jobs to stop; no others are",
         "reason": "recorded, and told the other sides",

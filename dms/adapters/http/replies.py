@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -122,7 +123,18 @@ def query_bool(request: Request, name: str) -> bool:
         return False
     if text in ("1", "true", "t", "yes"):
         return True
-    raise InvalidInput("invalid query data", [(f"?{name}", f"expected true or false, got '{text[:64]}'")])
+    what = f"expected true or false, got '{text[:64]}'"
+    raise InvalidInput(f"invalid query data: query parameter {name}: {what}", [(f"?{name}", what)])
+
+
+@contextmanager
+def in_query() -> Iterator[None]:
+    """What is wrong in it is told of query parameters: whoever finds it may take the values for those of a body."""
+    try:
+        yield
+    except InvalidInput as error:
+        problems = [(re.sub("^/", "?", pointer), what) for pointer, what in error.problems]
+        raise InvalidInput(str(error), problems) from error
 
 
 def preferred(request: Request, *offers: str) -> str:

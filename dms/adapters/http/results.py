@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import re
 import tarfile
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from msgspec import Meta, Struct
 from sanic import HTTPResponse, Request
 
 from dms.adapters.http import examples
 from dms.adapters.http.answers import Hash, JobId, Time
+from dms.adapters.http.downloads import BYTES, FILE, Part, download, opened, pieces, streamed
 from dms.adapters.http.replies import checked_job_id, iso, json_reply, query, query_int
 from dms.adapters.http.routes import Api, Parameter, Route, whole
 from dms.application.ports.executor import ArchivedFile
 from dms.application.results.contents import Content
 from dms.domain.access import Need
-from dms.errors import InvalidInput, NotFound
+from dms.errors import NotFound
 
 PAGE, LARGEST_PAGE = 1_000, 10_000
-READ_BYTES = 256 * 1024
-SEND_SECONDS = 60.0  # a reader that takes nothing for so long is cut
-FILE, TAR = "application/octet-stream", "application/x-tar"
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+TAR = "application/x-tar"
 
 
 class ResultFile(Struct, frozen=True, kw_only=True):
@@ -108,19 +103,9 @@ async def one_file(request: Request, api: Api) -> HTTPResponse | None:
     file = content.find(path)
     if file is None:
         raise NotFound(f"no file {path[:200]!r} in the {content.origin} of this job; GET .../results lists them")
-    tag = f'"{file.sha256}"'
-    headers = {"etag": tag, "accept-ranges": "bytes", "x-content-type-options": "nosniff"}
-    headers["content-disposition"] = f"attachment; filename*=UTF-8''{quote(path.rpartition('/')[2], safe='')}"
-    wanted = _part_of(request, file.size_bytes, tag)
-    if wanted is None:
-        return HTTPResponse(None, 416, headers | {"content-range": f"bytes */{file.size_bytes}"})
-    first, size = wanted
-    status = 200 if size == file.size_bytes else 206
-    if status == 206:
-        headers["content-range"] = f"bytes {first}-{first + size - 1}/{file.size_bytes}"
-    headers["content-length"] = str(size)
-    pieces = _pieces(content.opened, file.offset + first, size)
-    return await _streamed(request, status, headers, FILE, pieces)
+    with opened(content.opened) as handle:
+        part = Part(handle, file.offset, file.size_bytes)
+        return await download(request, part, path.rpartition("/")[2], file.sha256)
 
 
 async def all_files(request: Request, api: Api) -> HTTPResponse | None:
@@ -128,7 +113,7 @@ async def all_files(request: Request, api: Api) -> HTTPResponse | None:
     content = await _content(request, api)
     job_id = request.match_info["job_id"]
     headers = {"content-disposition": f'attachment; filename="{job_id}-{content.origin}.tar"'}
-    return await _streamed(request, 200, headers, TAR, _as_tar(content.opened, content.files))
+    return await streamed(request, 200, headers, TAR, _as_tar(content.opened, content.files))
 
 
 async def _content(request: Request, api: Api) -> Content:
@@ -142,57 +127,18 @@ async def _content(request: Request, api: Api) -> Content:
     return content
 
 
-def _part_of(request: Request, size: int, tag: str) -> tuple[int, int] | None:
-    """(first byte, how many) that is asked for; None for a part that there is not. Several parts at once, and those of
-    another version, are answered with all. Source: RFC 9110, 14.1.2 and 13.1.5. Raises InvalidInput."""
-    asked = request.headers.get("range", "")
-    if not asked or request.headers.get("if-range", tag) != tag or "," in asked:
-        return 0, size
-    found = _RANGE.fullmatch(asked.replace(" ", ""))
-    if found is None or not (found[1] or found[2]):
-        raise InvalidInput(f"Range is '{asked[:64]}'; bytes=FIRST-LAST", [("Range", "bytes=FIRST-LAST")])
-    if not found[1]:
-        last_bytes = min(int(found[2]), size)
-        return (size - last_bytes, last_bytes) if last_bytes else None
-    first, last = int(found[1]), min(int(found[2] or size), size - 1)
-    return (first, last - first + 1) if first <= last else None
-
-
-async def _streamed(
-    request: Request, status: int, headers: dict[str, str], media: str, pieces: AsyncGenerator[bytes, None]
-) -> HTTPResponse | None:
-    async with aclosing(pieces):
-        response = await request.respond(status=status, headers=headers, content_type=media)
-        if response is None or request.method == "HEAD":
-            return None
-        async for piece in pieces:
-            async with asyncio.timeout(SEND_SECONDS):
-                await response.send(piece)
-        await response.eof()
-    return None
-
-
-async def _pieces(path: Path, first: int, size: int) -> AsyncGenerator[bytes, None]:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # stays readable when it is tidied away meanwhile
-    try:
-        while size and (piece := await asyncio.to_thread(os.pread, handle, min(READ_BYTES, size), first)):
-            first, size = first + len(piece), size - len(piece)
-            yield piece
-    finally:
-        os.close(handle)
-
-
 async def _as_tar(path: Path, files: Sequence[ArchivedFile]) -> AsyncGenerator[bytes, None]:
-    for file in files:
-        info = tarfile.TarInfo(file.path)
-        info.size, info.mode, info.mtime = file.size_bytes, file.mode, file.mtime
-        yield info.tobuf(tarfile.PAX_FORMAT)
-        async with aclosing(_pieces(path, file.offset, file.size_bytes)) as pieces:
-            async for piece in pieces:
-                yield piece
-        if rest := -file.size_bytes % tarfile.BLOCKSIZE:
-            yield bytes(rest)
-    yield bytes(2 * tarfile.BLOCKSIZE)
+    with opened(path) as handle:
+        for file in files:
+            info = tarfile.TarInfo(file.path)
+            info.size, info.mode, info.mtime = file.size_bytes, file.mode, file.mtime
+            yield info.tobuf(tarfile.PAX_FORMAT)
+            async with aclosing(pieces(Part(handle, file.offset, file.size_bytes))) as all_of_it:
+                async for piece in all_of_it:
+                    yield piece
+            if rest := -file.size_bytes % tarfile.BLOCKSIZE:
+                yield bytes(rest)
+        yield bytes(2 * tarfile.BLOCKSIZE)
 
 
 def _shown(file: ArchivedFile) -> ResultFile:
@@ -228,7 +174,6 @@ _EXAMPLE = {
     ],
     "next_token": "",
 }
-_BYTES = {"type": "string", "format": "binary"}
 _WHERE = (
     "Of jobs that this node asked for. While there are no results, the files are those of the newest checkpoint. "
     "What of the workspace counts as results, `params.results` says."
@@ -245,13 +190,13 @@ ROUTES = (
     ),
     Route(
         "GET", "/jobs/<job_id>/results/<path:path>", one_file, "A file that a job left.",
-        media={FILE: _BYTES}, answer_example="the file's bytes", errors=(400, 404, 416), tags=("jobs",),
+        media={FILE: BYTES}, answer_example="the file's bytes", errors=(400, 404, 416), tags=("jobs",),
         description=f"{_WHERE} A `Range` header gets a part of it (206). The ETag is the file's SHA-256.",
         needs=Need.SEE_JOBS,
     ),
     Route(
         "GET", "/jobs/<job_id>/results.tar", all_files, "All files that a job left.",
-        media={TAR: _BYTES}, answer_example="a tar archive's bytes", errors=(400, 404), tags=("jobs",),
+        media={TAR: BYTES}, answer_example="a tar archive's bytes", errors=(400, 404), tags=("jobs",),
         description=_WHERE,
         needs=Need.SEE_JOBS,
     ),

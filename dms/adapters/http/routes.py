@@ -21,6 +21,7 @@ from dms.application.services import Services
 from dms.domain.access import Need
 from dms.domain.event import new_id
 from dms.errors import Unavailable
+from dms.json_schema import shown_pattern
 from projections.base import LiveViews
 
 PREFIX = "/api/v1"
@@ -63,8 +64,8 @@ class Parameter:
 
 
 TEXT: Mapping[str, Any] = {"type": "string"}
-JOB_ID: Mapping[str, Any] = {"type": "string", "format": "uuid", "pattern": UUID_PATTERN}
-OPTIONAL_JOB_ID: Mapping[str, Any] = {"type": "string", "pattern": f"^$|{UUID_PATTERN}"}
+JOB_ID: Mapping[str, Any] = {"type": "string", "format": "uuid", "pattern": shown_pattern(UUID_PATTERN)}
+OPTIONAL_JOB_ID: Mapping[str, Any] = {"type": "string", "pattern": f"^$|{shown_pattern(UUID_PATTERN)}"}
 FLAG: Mapping[str, Any] = {"type": "boolean", "default": False}
 
 

@@ -63,8 +63,9 @@ from dms.adapters.http.compression import compress
 from dms.adapters.http.connection import Connection
 from dms.adapters.http.connection_counts import ConnectionCounts, most_connections
 from dms.adapters.http.deploy import DeployEndpoint
-from dms.adapters.http.exposure import ExposureSettings, check_exposure
+from dms.adapters.http.exposure import ExposureSettings, check_tls, check_token
 from dms.adapters.http.fanout import Hub
+from dms.adapters.http.garbage import no_collection
 from dms.adapters.http.gate import Gate
 from dms.adapters.http.live import Live
 from dms.adapters.http.problems import Refused, answer
@@ -314,7 +315,8 @@ class HttpServer:
     async def start(self) -> int:
         """The port. Raises ConfigError when the address can't be had, or must not be listened on like this."""
         rest = self._rest
-        check_exposure(rest, has_token=self.app.ctx.access.has_token)
+        check_tls(rest)
+        check_token(rest, has_token=self.app.ctx.access.has_token)
         if rest.tls_cert:
             self._certificate = Certificate(Path(rest.tls_cert), Path(rest.tls_key), self._loops)
             self._certificate.start()
@@ -332,7 +334,8 @@ class HttpServer:
             raise ConfigError("the HTTP server could not be made")
         # Sanic rewrites its classes by their source, to leave out what is not used: once a process is all it can.
         self.app.config.TOUCHUP = not hasattr(Sanic, "__touched__")
-        await server.startup()
+        with no_collection():  # Sanic makes its routers from source
+            await server.startup()
         await server.before_start()
         self.app.ctx.hub.start()
         self.app.ctx.live.start()
@@ -383,7 +386,7 @@ class HttpServer:
 
 
 def _bound(addr: str, port: int) -> socket.socket:
-    """Raises AddressUnavailable that names the address."""
+    """Raises AddressUnavailable that names the address, ConfigError for what can't be one."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             addr.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -391,6 +394,8 @@ def _bound(addr: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind, protocol)
     except OSError as error:
         raise AddressUnavailable(f"rest.addr: {addr} is not an address of this machine ({error.strerror})") from error
+    except ValueError as error:  # Python's own, of a name that can't be sent to a resolver
+        raise ConfigError(f"rest.addr: {addr!r} is neither an IP address nor a name: {error}") from error
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.setblocking(False)

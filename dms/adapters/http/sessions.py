@@ -6,12 +6,24 @@ import hashlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
 
 from sanic import HTTPResponse, Request
+
+from dms.adapters.http.connection import connection_of
 
 LASTS_SECONDS = 12 * 3600.0
 MOST_OF_A_TOKEN = 50  # of each token and of all, the oldest go first
 MOST_SESSIONS = 10_000
+_HOST_ONLY = "__Host-"  # browsers take such a cookie over TLS alone, and from nobody but this host
+
+
+class _Session(NamedTuple):
+    """uid: of the user of this machine who logged in, or of the proxy; None from elsewhere."""
+
+    token_id: str
+    ends_at: float
+    uid: int | None
 
 
 class Sessions:
@@ -20,22 +32,23 @@ class Sessions:
         # Browsers keep cookies by host alone: several DMSes of one machine must not log each other out.
         self.cookie = f"dms_session_{own_peer_id[-8:]}"
         self._seconds = seconds
-        self._open: OrderedDict[str, tuple[str, float]] = OrderedDict()  # digest -> (token id, when it ends)
+        self._open: OrderedDict[str, _Session] = OrderedDict()  # by digest
 
-    def begin(self, token_id: str, response: HTTPResponse, *, secure: bool) -> None:
+    def begin(self, token_id: str, request: Request, response: HTTPResponse, *, secure: bool) -> None:
         """Gives the browser its cookie. secure: it came over TLS."""
         secret = secrets.token_urlsafe(32)
         self._forget_the_oldest(token_id)
-        self._open[_digest(secret)] = (token_id, self._seconds() + LASTS_SECONDS)
+        ends_at = self._seconds() + LASTS_SECONDS
+        self._open[_digest(secret)] = _Session(token_id, ends_at, connection_of(request).peer_uid)
         self._set(response, secret, int(LASTS_SECONDS), secure=secure)
 
     def end(self, request: Request, response: HTTPResponse) -> None:
         self._open.pop(self.named_by(request), None)
-        self._set(response, "", 0, secure=False)
+        self._set(response, "", 0, secure=_HOST_ONLY + self.cookie in request.cookies)
 
     def _forget_the_oldest(self, token_id: str) -> None:
         """So that there is room for one more of that token."""
-        own = [session for session, (of, _) in self._open.items() if of == token_id]
+        own = [digest for digest, session in self._open.items() if session.token_id == token_id]
         if len(own) >= MOST_OF_A_TOKEN:
             del self._open[own[0]]
         elif len(self._open) >= MOST_SESSIONS:
@@ -45,19 +58,23 @@ class Sessions:
         return len(self._open)
 
     def named_by(self, request: Request) -> str:
-        """The session that the browser names, whether or not there is one; empty for none."""
+        """The session that the browser names, whether or not there is one; empty for none, and for one of another user
+        of this machine: browsers send a host's cookies to its other ports too, where anybody may listen."""
         presented = request.cookies.get(self.cookie)
-        return _digest(str(presented)) if presented else ""
+        digest = _digest(str(presented)) if presented else ""
+        session = self._open.get(digest)
+        return "" if session is not None and session.uid != connection_of(request).peer_uid else digest
 
-    def token_of(self, session: str) -> str:
-        """The id of the token that it began with; empty when it is over."""
-        token_id, ends_at = self._open.get(session, ("", 0.0))
-        return token_id if self._seconds() < ends_at else ""
+    def token_of(self, digest: str) -> str:
+        """The id of the token that the session began with; empty when it is over."""
+        session = self._open.get(digest)
+        return session.token_id if session is not None and self._seconds() < session.ends_at else ""
 
     def _set(self, response: HTTPResponse, value: str, seconds: int, *, secure: bool) -> None:
         response.add_cookie(
-            self.cookie, value, path="/", httponly=True, samesite="Strict", secure=secure, max_age=seconds
-        )
+            self.cookie, value, path="/", httponly=True, samesite="Strict", secure=secure, host_prefix=secure,
+            max_age=seconds,
+        )  # fmt: skip
 
 
 def _digest(secret: str) -> str:

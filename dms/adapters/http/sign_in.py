@@ -54,8 +54,10 @@ input { box-sizing: border-box; width: 100%; padding: .5rem; margin: .25rem 0 .7
 button { padding: .5rem 1.25rem; font: inherit }
 #told { min-height: 1.5rem; font-weight: 600 }
 """
-# Where to go on is a place in the dashboards, whatever the address says: it could lead anywhere else.
+# Where to go on is a place in the dashboards, whatever the address says: it could lead anywhere else. Nothing of it is
+# decoded, and no sign is taken that a browser drops, or may read as another host's beginning.
 _SCRIPT = """const form = document.getElementById("login"), told = document.getElementById("told");
+const PLACE = /^\\/dashboard(\\/[A-Za-z0-9_-]+)*\\/?(\\?[A-Za-z0-9%&=+*._-]*)?(#[A-Za-z0-9_-]*)?$/, LONGEST = 2000;
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   told.textContent = "";
@@ -75,7 +77,7 @@ form.addEventListener("submit", async (event) => {
     return;
   }
   const next = new URLSearchParams(location.search).get("next") ?? "";
-  location.replace(/^\\/dashboard(\\/[A-Za-z0-9/_-]*)?$/.test(next) ? next : "/dashboard");
+  location.replace(next.length <= LONGEST && PLACE.test(next) ? next : "/dashboard");
 });
 """
 _HEADERS = {
@@ -105,7 +107,7 @@ async def login(request: Request, _api: Api) -> HTTPResponse:
         raise Refused(401, "this DMS knows no such token, or it is over")
     known = Caller(role=token.role, client=token.name, token_id=token.key)
     response = json_reply(_answer(known, by="session"))
-    access_of(request).sessions.begin(token.key, response, secure=base_url(request).startswith("https:"))
+    access_of(request).sessions.begin(token.key, request, response, secure=base_url(request).startswith("https:"))
     request.app.ctx.cut_off()  # it may have taken the place of an older one
     return response
 

@@ -17,8 +17,8 @@ from typing import Any, TypeVar, cast, get_args, get_origin
 
 import msgspec
 
-from dms.adapters.http.located import escaped, located
 from dms.errors import InvalidInput
+from dms.plain_words import escaped, located
 
 T = TypeVar("T")
 

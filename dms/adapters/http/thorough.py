@@ -10,8 +10,8 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar, cast, get_args,
 import msgspec
 from msgspec import Struct
 
-from dms.adapters.http.located import escaped
 from dms.adapters.http.strict_json import Findings, check_whole, explained, invalid, tree_of
+from dms.plain_words import escaped
 
 T = TypeVar("T")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dms.application.loops import Loop, Loops
 from dms.errors import ConfigError
+from dms.service_view import hiding_hint
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class Certificate:
     def _load(self) -> None:
         """A pair that does not fit is found on a context of its own, so that the one in use is never half of each."""
         stamp = self._read_stamp()
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._cert, self._key, password=_no_password)
+        _try(self._cert, self._key)
         self.context.load_cert_chain(self._cert, self._key, password=_no_password)
         self._stamp = stamp
 
@@ -62,6 +63,18 @@ class Certificate:
         )
 
 
+def check_files(cert: Path, key: Path) -> None:
+    """Raises ConfigError when they can't be used."""
+    try:
+        _try(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(_trouble(cert, key, error)) from error
+
+
+def _try(cert: Path, key: Path) -> None:
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=_no_password)
+
+
 def _no_password() -> str:
     """In place of a question at the terminal."""
     raise ssl.SSLError("the key needs a passphrase, which nobody can give at a start")
@@ -69,6 +82,6 @@ def _no_password() -> str:
 
 def _trouble(cert: Path, key: Path, error: Exception) -> str:
     what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return (
-        f"rest.tls_cert {cert} with rest.tls_key {key} can't be used: {what}; a chain and its key in PEM are expected"
-    )
+    hint = hiding_hint(cert) or hiding_hint(key)
+    named = f"rest.tls_cert {cert} with rest.tls_key {key}"
+    return f"{named} can't be used: {what}{hint}; a chain and its key in PEM are expected"

@@ -14,8 +14,8 @@ from dms.adapters.http import answers, examples
 from dms.adapters.http.access import caller_of, require
 from dms.adapters.http.job_lists import ROLES
 from dms.adapters.http.past import AS_OF, views_at
-from dms.adapters.http.replies import LARGEST, iso, json_reply, list_reply, query, query_int
-from dms.adapters.http.routes import Api, Parameter, Route, choice, whole
+from dms.adapters.http.replies import LARGEST, iso, json_reply, list_reply, query, query_bool, query_int
+from dms.adapters.http.routes import FLAG, Api, Parameter, Route, choice, whole
 from dms.adapters.http.strict_json import parse
 from dms.application.payments.transactions import SYNC_AFTER_SECONDS
 from dms.domain.access import Caller, Need
@@ -52,17 +52,18 @@ class SyncBody(Struct, frozen=True):
 
 async def list_transactions(request: Request, api: Api) -> HTTPResponse:
     """A list, newest first, of what was paid for on this node. size_done=N: of those done only the N newest, 0 or
-    absent: all. clean_tx=TYPE: first hides those of that type, for good (an event; the history keeps them)."""
+    absent: all. clean_tx=TYPE: first hides those of that type, for good (an event; the history keeps them).
+    hidden=true: with those that were hidden."""
     size_done = _size_done(request)
     clean = _clean_tx(request)
     if clean and query(request, "as_of"):
         what = "the past can't be cleaned: leave out one of clean_tx and as_of"
         raise InvalidInput(what, [("?clean_tx", what)])
     if clean:
-        require(caller_of(request), Need.STEER_PROVIDER)
+        require(caller_of(request), Need.CLAIM)
         await api.settled()
         await _hide(api, clean, caller_of(request))
-    rows = await _rows(await views_at(request, api), caller_of(request))
+    rows = await _rows(await views_at(request, api), caller_of(request), hidden=query_bool(request, "hidden"))
     done = [row.job_id for row in rows if row.transaction_type == DONE]
     left_out = set(done[size_done:]) if size_done else set()
     shown = [_transaction_answer(row) for row in rows if row.job_id not in left_out]
@@ -91,14 +92,17 @@ async def _hide(api: Api, transaction_type: str, caller: Caller) -> None:
         await api.services.transactions.hide((row.tx_hash, row.job_id) for row in some)
 
 
-async def _rows(views: Views, caller: Caller, transaction_type: str = "") -> Sequence[TransactionRow]:
-    """Those that the caller may know of."""
-    where = {"shown": "yes"} | ({"transaction_type": transaction_type} if transaction_type else {})
+async def _rows(
+    views: Views, caller: Caller, transaction_type: str = "", *, hidden: bool = False
+) -> Sequence[TransactionRow]:
+    """Those that the caller may know of. hidden: with those that are not shown any more."""
+    where = ({} if hidden else {"shown": "yes"}) | ({"transaction_type": transaction_type} if transaction_type else {})
     found: list[TransactionRow] = []
     after = ""
     while True:
         page = await views.page(_TRANSACTIONS, limit=ROWS_A_READ, after=after, where=where, newest_first=True)
-        found += [row for row in page.rows if row.role == ROLES["cp"] or not caller.only_deployments]
+        known = [row for row in page.rows if row.role == ROLES["cp"] or not caller.only_deployments]
+        found += [row for row in known if row.listed]
         if not page.next:
             return found
         after = page.next
@@ -140,7 +144,8 @@ async def send_status(request: Request, api: Api) -> HTTPResponse:
 
 
 async def update_status(request: Request, api: Api) -> HTTPResponse:
-    """Looks on the chain which rewards were paid out, of transactions older than five minutes. 503 without a chain.
+    """Looks on the chain which rewards were paid out, of transactions older than five minutes. 503 without a chain;
+    where only some could not be looked up, `failed` says how many, and `trouble` why.
     One whose hash and addresses are erased can't be looked up."""
     body = _parsed(request, SyncBody, "failed to fetch UTXOs from Blockchain") if request.body else SyncBody()
     if body.address:
@@ -157,8 +162,14 @@ async def update_status(request: Request, api: Api) -> HTTPResponse:
         for row in await _rows(api.views, caller_of(request), kind.value)
         if row.ended_at and row.date_time <= oldest and row.tx_hash != ERASED
     ]
-    updated = await api.services.transactions.sync(open_ones)
-    return json_reply({"message": "Transaction statuses synchronized with blockchain successfully", "updated": updated})
+    synced = await api.services.transactions.sync(open_ones)
+    message = (
+        SYNCHRONIZED
+        if not synced.failed
+        else f"{synced.updated} updated, {synced.failed} could not be looked up: {synced.trouble}"
+    )
+    told = answers.Synchronized(message=message, updated=synced.updated, failed=synced.failed, trouble=synced.trouble)
+    return json_reply(told)
 
 
 def _parsed(request: Request, kind: type[T], text: str) -> T:
@@ -178,30 +189,32 @@ ROUTES = (
         query=(
             Parameter("size_done", "Of those done only so many, the newest; 0 or absent: all.", whole(LARGEST)),
             Parameter("clean_tx", "First hide those of this type. The history keeps them.", choice(*TYPES)),
+            Parameter("hidden", "Also those that were hidden.", FLAG),
             AS_OF,
         ),
         answer=list[answers.Transaction], answer_example=[examples.TRANSACTION], errors=(400,), tags=_TAGS,
         changes=True, counted=True,
-        needs=Need.SEE_PROVIDER,
+        needs=Need.SEE_PAYMENTS,
     ),
     Route(
         "POST", "/transactions/request-reward", request_reward, "Claim the reward of a job that is over.",
         RewardBody, answer=answers.Reward, answer_example=examples.REWARD, errors=(400, 404, 409), tags=_TAGS,
         body_example={"compute_provider_address": examples.ADDRESS, "tx_hash": examples.TX_HASH},
-        needs=Need.STEER_PROVIDER,
+        needs=Need.CLAIM,
     ),
     *(
         Route(
             "POST", path, send_status, "Report that a reward was paid out.", PaidOutBody, answer=answers.Message,
             answer_example=_ACKNOWLEDGED, errors=(400, 404, 409), tags=_TAGS, body_example=examples.STATUS,
-            needs=Need.STEER_PROVIDER,
+            needs=Need.CLAIM,
         )
         for path in ("/transactions/send-status", "/run/send-status")
     ),
     Route(
         "POST", "/transactions/update-status", update_status, "Look up on the chain what was paid out.", SyncBody,
         body_optional=True, body_example={"address": examples.ADDRESS}, answer=answers.Synchronized,
-        answer_example={"message": SYNCHRONIZED, "updated": 1}, errors=(400, 503), tags=_TAGS,
-        needs=Need.STEER_PROVIDER,
+        answer_example={"message": SYNCHRONIZED, "updated": 1, "failed": 0, "trouble": ""},
+        errors=(400, 503), tags=_TAGS,
+        needs=Need.CLAIM,
     ),
 )  # fmt: skip

@@ -18,6 +18,7 @@ from nats.js.errors import APIError, ServiceUnavailableError
 
 from dms.config import Nats
 from dms.errors import ConfigError, Unavailable
+from dms.service_view import hiding_hint
 
 CONNECT_SECONDS = 5
 PING_SECONDS = 10  # a dead peer is noticed after two that stay unanswered
@@ -107,7 +108,8 @@ def _secret(setting: str, path: str) -> str:
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{setting}: {path} can't be read: {getattr(error, 'strerror', 'no text')}") from error
+        why = f"{getattr(error, 'strerror', 'no text')}{hiding_hint(Path(path).expanduser())}"
+        raise ConfigError(f"{setting}: {path} can't be read: {why}") from error
     if not text:
         raise ConfigError(f"{setting}: {path} is empty")
     return text

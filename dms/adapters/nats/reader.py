@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import logging
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -14,11 +15,14 @@ from nats.js.errors import APIError, NotFoundError
 
 from dms.adapters.nats.connection import check, connected, why
 from dms.adapters.nats.stream import STREAM, SUBJECTS
+from dms.application.records.cloudevents import CloudEvent
 from dms.backoff import Backoff
 from dms.config import Nats
 from dms.domain.decoding import UNREADABLE
 from dms.domain.event import new_id
 from dms.errors import Conflict, NotFound, Unavailable
+
+log = logging.getLogger(__name__)
 
 INBOX = "_INBOX_MONITOR"  # what ops/nats lets a reader use
 BATCH, WAIT_SECONDS = 200, 1.0
@@ -27,21 +31,38 @@ FORGOTTEN_SECONDS = 60.0  # the server drops a consumer that nobody asks any mor
 RETRY_SECONDS = (1.0, 60.0)  # first and longest pause
 
 
+Odd = Callable[[Conflict], object]
+
+
+def _log_odd(error: Conflict) -> None:
+    log.warning("%s", error)
+
+
 async def read(
-    settings: Nats, *, subjects: str = SUBJECTS, follow: bool = False, newest: int | None = None
+    settings: Nats,
+    *,
+    subjects: str = SUBJECTS,
+    follow: bool = False,
+    newest: int | None = None,
+    odd: Odd = _log_odd,
 ) -> AsyncGenerator[dict[str, Any], None]:
     """CloudEvents as the stream has them, from its first on (or the newest so many); with follow for ever, through lost
-    connections, each once. Raises ConfigError; Conflict for what is no event; Unavailable and NotFound unless it has
-    begun to follow."""
+    connections, each once. odd: told of each message that is none, which others may have sent. Raises ConfigError;
+    Unavailable and NotFound unless it has begun to follow."""
     check(settings)
     after, backoff = 0, Backoff(*RETRY_SECONDS)
     while True:
         try:
             async with aclosing(_once(settings, subjects, after, follow, newest)) as messages:
-                async for sequence, event in messages:
+                async for sequence, data in messages:
                     after = sequence
                     backoff.reset()
-                    yield event
+                    try:
+                        event = event_of(data, sequence)
+                    except Conflict as error:
+                        odd(error)
+                    else:
+                        yield event
         except (Unavailable, NatsError):
             if not follow or not after:
                 raise
@@ -52,8 +73,8 @@ async def read(
 
 async def _once(
     settings: Nats, subjects: str, after: int, follow: bool, newest: int | None
-) -> AsyncGenerator[tuple[int, dict[str, Any]], None]:
-    """(sequence, event) over one connection."""
+) -> AsyncGenerator[tuple[int, bytes], None]:
+    """(sequence, message) over one connection."""
     async with connected(settings, "nunet events tail", INBOX) as link:
         js = link.client.jetstream()
         try:
@@ -74,12 +95,13 @@ async def _once(
             for message in messages:
                 left = message.metadata.num_pending
                 sequence = message.metadata.sequence.stream
-                yield sequence, event_of(message.data, sequence)
+                yield sequence, message.data
 
 
 def event_of(data: bytes, sequence: int = 0) -> dict[str, Any]:
     """Raises Conflict for a message that no DMS sent."""
     try:
+        msgspec.json.decode(data, type=CloudEvent)
         return msgspec.json.decode(data, type=dict[str, Any])
     except UNREADABLE as error:
         raise Conflict(f"message {sequence} of {STREAM} is no event: {error}; a DMS did not send it") from error

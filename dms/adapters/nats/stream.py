@@ -17,6 +17,7 @@ from dms.application.records.cloudevents import MEDIA_TYPE
 from dms.config import Nats
 from dms.domain.event import Recorded
 from dms.errors import ConfigError
+from dms.json_schema import shown_pattern
 
 STREAM = "DMS"
 SUBJECTS = "dms.v1.>"
@@ -26,7 +27,7 @@ TOKEN_CHARACTERS = 96
 HEADERS: Mapping[str, Any] = {
     "type": "object",
     "properties": {
-        "Nats-Msg-Id": {"type": "string", "pattern": UUID_PATTERN, "description": "the event's id"},
+        "Nats-Msg-Id": {"type": "string", "pattern": shown_pattern(UUID_PATTERN), "description": "the event's id"},
         "Nats-Expected-Stream": {"const": STREAM},
         "Content-Type": {"const": MEDIA_TYPE},
     },

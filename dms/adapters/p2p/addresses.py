@@ -6,15 +6,16 @@ import ipaddress
 import logging
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import psutil
 from multiaddr import Multiaddr
-from multiaddr.exceptions import MultiaddrError
+from multiaddr.exceptions import BinaryParseError, MultiaddrError
 
 from dms.adapters.p2p.identity import public_key
+from dms.domain.peer_id import is_peer_id
 from dms.errors import ConfigError
 from dms.recent import Recent
 
@@ -28,18 +29,36 @@ _DOCKER_BRIDGE = re.compile(r"docker\d+|br-[0-9a-f]{12}")
 
 
 def listenable(listen: Sequence[str]) -> list[str]:
-    """The TCP addresses among them. QUIC ones are said to be unused: this library loses bytes over QUIC.
-    Raises ConfigError for anything else."""
-    used = []
+    """The TCP addresses among them, as the library writes them: it keeps its listeners under that. QUIC ones are left
+    out: this library loses bytes over QUIC. Raises ConfigError for anything else."""
+    used: list[str] = []
     for text in listen:
         names = _protocols(text)
-        if "quic" in names or "quic-v1" in names:
-            logger.warning("not listening on %s: QUIC is not used, peers connect over TCP", text)
-        elif len(names) == 2 and names[0] in {"ip4", "ip6"} and names[1] == "tcp":
-            used.append(text)
+        if _is_quic(names):
+            continue
+        if len(names) == 2 and names[0] in {"ip4", "ip6"} and names[1] == "tcp":
+            used.append(str(Multiaddr(text)))
         else:
             raise ConfigError(f"Can't listen on {text!r}: expected an address such as /ip4/0.0.0.0/tcp/9876.")
-    return used
+    return list(dict.fromkeys(used))
+
+
+def remarks_on_listening(listen: Sequence[str]) -> list[str]:
+    """What a user should know of these addresses. Raises ConfigError for one that is no multiaddr."""
+    quic = [text for text in listen if _is_quic(_protocols(text))]
+    return [f"not listening on {text}: QUIC is not used, peers connect over TCP" for text in quic]
+
+
+def _is_quic(names: Sequence[str]) -> bool:
+    return "quic" in names or "quic-v1" in names
+
+
+def announceable(announce: Sequence[str]) -> list[str]:
+    """Without the peer behind them. Raises ConfigError for one that is no multiaddr."""
+    bare = [address.partition("/p2p/")[0] for address in announce]
+    for address in bare:
+        _protocols(address)
+    return bare
 
 
 class DnsAddr(NamedTuple):
@@ -51,10 +70,12 @@ class DnsAddr(NamedTuple):
 
 
 def read_bootstrap(text: str) -> tuple[str, str] | DnsAddr | None:
-    """'/ip4/1.2.3.4/tcp/1/p2p/12D3..' -> ('12D3..', '/ip4/1.2.3.4/tcp/1'). None for a peer at an address of another
-    transport than TCP, which is not used. Raises ConfigError."""
+    """'/ip4/1.2.3.4/tcp/1/p2p/12D3..' -> ('12D3..', '/ip4/1.2.3.4/tcp/1'). None for a peer that is not used: a node of
+    the original, or one at an address of another transport than TCP. Raises ConfigError."""
     address, _, peer_id = text.rpartition("/p2p/") if "/p2p/" in text else (text, "", "")
     names = _protocols(text) if len(text) <= 2 * MAX_ADDRESS else []
+    if names and _is_of_the_original(peer_id):
+        return None
     if names[:1] == ["dnsaddr"] and len(names) == 1 + bool(peer_id):
         if not peer_id or public_key(peer_id) is not None:
             return DnsAddr(address.removeprefix("/dnsaddr/"), peer_id, text)
@@ -65,12 +86,27 @@ def read_bootstrap(text: str) -> tuple[str, str] | DnsAddr | None:
     )
 
 
+def _is_of_the_original(peer_id: str) -> bool:
+    """Its ids are digests of RSA keys, and ours the Ed25519 keys themselves: the two don't understand each other."""
+    return is_peer_id(peer_id) and public_key(peer_id) is None
+
+
+def remark_on_target(peer_id: str) -> str:
+    """What a user should know of job.target_peer; empty when it is fine."""
+    if not peer_id or (is_peer_id(peer_id) and not _is_of_the_original(peer_id)):
+        return ""
+    wrong = f"job.target_peer {peer_id[:MAX_ADDRESS]!r} is no peer of this network"
+    return f"{wrong}: requests that name no provider will fail"
+
+
 def remarks_on(bootstrap: Sequence[str]) -> list[str]:
     """What a user should know of these addresses. Raises ConfigError for one that is none of a peer."""
     found = []
     for text in bootstrap:
         entry = read_bootstrap(text)
-        if entry is None:
+        if entry is None and _is_of_the_original(text.rpartition("/p2p/")[2]):
+            found.append(f"bootstrap peer {text} is not used: it is a node of the original network")
+        elif entry is None:
             found.append(f"bootstrap peer {text} is not used: peers connect over TCP, without a relay")
         elif isinstance(entry, DnsAddr):
             found.append(f"bootstrap address {text} is looked up in DNS while the node runs, as often as it takes")
@@ -88,6 +124,17 @@ def dialable(address: str) -> bool:
     return len(names) == 2 and names[0] in {"ip4", "ip6", "dns", "dns4", "dns6"} and names[1] == "tcp"
 
 
+def texts_of(addresses: Iterable[Multiaddr]) -> list[str]:
+    """Without those that have none: bytes of a peer become a Multiaddr unchecked, and fail only when written."""
+    found = []
+    for address in addresses:
+        try:
+            found.append(str(address))
+        except BinaryParseError as error:
+            logger.debug("an address of a peer is none: %r", error)
+    return found
+
+
 def _protocols(text: str) -> list[str]:
     try:
         return [protocol.name for protocol in Multiaddr(text).protocols()]
@@ -99,7 +146,7 @@ def expand(bound: Sequence[str], announce: Sequence[str]) -> list[str]:
     """What others may dial: the announced addresses if there are any; else the bound ones, with 0.0.0.0 and
     :: replaced by the addresses of this machine's interfaces."""
     if announce:
-        return list(dict.fromkeys(address.partition("/p2p/")[0] for address in announce))
+        return list(dict.fromkeys(announce))
     concrete: list[str] = []
     for address in bound:
         _, family, host, rest = address.split("/", 3)
@@ -129,12 +176,18 @@ def interface_ips(family: str) -> list[str]:
 
 
 class AddressBook:
-    """Where peers can be dialled: at most 16 addresses a peer, newest first, of the 10,000 peers last heard of.
+    """Where peers can be dialled: at most 16 addresses a peer, newest first, of the 10,000 peers last heard of. Anybody
+    may make up so many in a moment, so those that are `wanted`, who are few, keep their place.
     May be used from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._peers: Recent[str, list[str]] = Recent(_PEERS)
+        self._peers: Recent[str, list[str]] = Recent()
+        self._is_wanted: Callable[[str], bool] = lambda _peer_id: False
+
+    def keep(self, wanted: Callable[[str], bool]) -> None:
+        """wanted(peer id) is called from any thread, and must not come back here."""
+        self._is_wanted = wanted
 
     def add(self, peer_id: str, addresses: Sequence[str]) -> bool:
         """Addresses that can't be dialled over TCP are left out. Whether any is new."""
@@ -144,7 +197,16 @@ class AddressBook:
         with self._lock:
             known = self._peers.get(peer_id, [])
             self._peers[peer_id] = list(dict.fromkeys([*usable, *known]))[:_PER_PEER]
+            self._make_room()
             return any(address not in known for address in usable)
+
+    def _make_room(self) -> None:
+        for _ in range(len(self._peers) if len(self._peers) > _PEERS else 0):
+            oldest = next(iter(self._peers))
+            if not self._is_wanted(oldest):
+                del self._peers[oldest]
+                return
+            self._peers.move_to_end(oldest)
 
     def of(self, peer_id: str) -> list[str]:
         with self._lock:

@@ -14,6 +14,7 @@ from dms.adapters.p2p.addresses import AddressBook, DnsAddr
 from dms.adapters.p2p.links import Links
 from dms.backoff import nth_pause
 from dms.errors import PeerUnreachable
+from dms.recent import Recent
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,7 @@ _TICK_SECONDS = 0.5
 _ENOUGH_LINKS = 6  # as many as gossip needs to survive the loss of some
 _LOST_SECONDS = 600.0
 _MAX_BOOTSTRAP = 256
+_PAUSES = 10_000  # kept: as many as peers whose addresses are known; any stranger that connects has one
 _MAX_WANTED = 64  # of the peers that mDNS found; bootstrap peers are always wanted
 _YIELD_SECONDS = 2.0  # the side with the larger peer id dials later, so that both do not dial at once
 
@@ -38,9 +40,14 @@ class Discovery:
         self._met: dict[str, str] = {}  # bootstrap peer -> the id of who answered in its place
         self._nearby: dict[str, None] = {}
         self._lost: dict[str, float] = {}
-        self._pauses: dict[str, tuple[float, int]] = {}  # peer -> (not before, tries that failed)
+        self._pauses: Recent[str, tuple[float, int]] = Recent(_PAUSES)  # peer -> (not before, tries that failed)
         self._connected: set[str] = set()
         self._random = Random(own_id)  # noqa: S311 -- spreads dials in time, guards nothing
+        book.keep(self._is_wanted)
+
+    def _is_wanted(self, peer_id: str) -> bool:
+        """Whether its addresses are needed for longer than those of any peer that somebody tells of."""
+        return any(peer_id in some for some in (self._bootstrap, self._nearby, self._lost, self._connected))
 
     def nearby(self, peer_id: str) -> None:
         """Found on the local network."""
@@ -123,11 +130,14 @@ class Discovery:
         try:
             await links.connect(peer_id)
         except PeerUnreachable as error:
-            tries = self._pauses.get(peer_id, (0.0, 0))[1] + 1
-            pause = nth_pause(tries, *PAUSES_SECONDS)
-            self._pauses[peer_id] = (time.monotonic() + self._random.uniform(0.5, 1.0) * pause, tries)
-            logger.log(
-                logging.INFO if peer_id in self._bootstrap else logging.DEBUG, "%s Next try in %.0f s.", error, pause
-            )
+            self._failed(peer_id, error, logging.INFO if peer_id in self._bootstrap else logging.DEBUG)
+        except Exception as error:  # noqa: BLE001 -- nothing that a peer does may end the host (see fence.py)
+            self._failed(peer_id, f"The dial of peer {peer_id} failed: {error!r}.", logging.WARNING)
         else:
             self._pauses.pop(peer_id, None)
+
+    def _failed(self, peer_id: str, why: object, level: int) -> None:
+        tries = self._pauses.get(peer_id, (0.0, 0))[1] + 1
+        pause = nth_pause(tries, *PAUSES_SECONDS)
+        self._pauses[peer_id] = (time.monotonic() + self._random.uniform(0.5, 1.0) * pause, tries)
+        logger.log(level, "%s Next try in %.0f s.", why, pause)

@@ -24,7 +24,7 @@ from dms.adapters.p2p.links import Links
 from dms.adapters.p2p.runtime import Pipe, PipeClosed, Side, TrioThread, task_group
 from dms.application.ports.peers import RequestHandler, StreamHandler
 from dms.domain.bounds import Unreadable, read
-from dms.errors import DmsError, InvalidInput, PeerMisbehaved, Unavailable, from_peer, told
+from dms.errors import FAILED, DmsError, InvalidInput, PeerMisbehaved, Unavailable, from_peer, told
 
 logger = logging.getLogger(__name__)
 
@@ -249,4 +249,4 @@ def _decode(frame: bytes, peer_id: str) -> Answer:
 
 
 def _encode_error(error: DmsError) -> bytes:
-    return msgspec.json.encode({"error": Problem(told(error).peer_word or "failed", str(error)[:4096])})
+    return msgspec.json.encode({"error": Problem(told(error).peer_word or FAILED, str(error)[:4096])})

@@ -15,6 +15,7 @@ from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.stream.net_stream import NetStream
 from libp2p.stream_muxer.yamux.yamux import YamuxStream
 
+from dms.adapters.p2p.coming import coming_frames
 from dms.errors import PeerMisbehaved, PeerSlow, PeerUnreachable, ProtocolRefused
 
 MAX_FRAME = 256 * 1024
@@ -57,7 +58,13 @@ class Wire:
         self._stream = stream
         self._muxed = cast("YamuxStream", cast("NetStream", stream).muxed_stream)  # no other muxer is offered
         self._buffer = bytearray()
+        self._filling = trio.CancelScope()
         self.peer_id = str(stream.muxed_conn.peer_id)
+
+    async def begun(self) -> None:
+        """Returns when a frame begins, however long that takes."""
+        with cut_as_unreachable(self.peer_id):
+            await self._fill(1)
 
     async def read_frame(self, timeout_seconds: float, limit: int = MAX_FRAME) -> bytes:
         with cut_as_unreachable(self.peer_id), trio.fail_after(timeout_seconds):
@@ -76,15 +83,35 @@ class Wire:
         raise PeerMisbehaved(f"Peer {self.peer_id} sent a frame longer than {limit} bytes.")
 
     async def read_bytes(self, count: int) -> bytes:
+        await self._fill(count)
+        taken = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return taken
+
+    async def _fill(self, count: int) -> None:
         """Own loop: the library's read_exactly gives up after 101 short reads."""
+        if len(self._buffer) >= count:
+            return
+        with trio.CancelScope() as self._filling:
+            try:
+                await self._read_until(count)
+            finally:
+                coming_frames().done(self)
+        if self._filling.cancelled_caught:
+            raise trio.TooSlowError
+
+    async def _read_until(self, count: int) -> None:
         while len(self._buffer) < count:
             chunk = await self._stream.read(_READ_SIZE)
             if not chunk:
                 raise PeerUnreachable(f"The connection to peer {self.peer_id} was cut.")
             self._buffer += chunk
-        taken = bytes(self._buffer[:count])
-        del self._buffer[:count]
-        return taken
+            if len(self._buffer) < count:
+                coming_frames().have(self, len(self._buffer))
+
+    def give_up(self) -> None:
+        """See Reading."""
+        self._filling.cancel()
 
     async def write_frame(self, body: bytes, timeout_seconds: float) -> None:
         await self.write(encode_frame(body), timeout_seconds)
@@ -117,14 +144,13 @@ class Wire:
 
     async def finish(self) -> None:
         """Ends our side, and gives the peer a moment to end its own; then nothing of the stream stays behind."""
-        with trio.CancelScope(shield=True), trio.move_on_after(1) as hurry:
+        with trio.CancelScope(shield=True), trio.move_on_after(1):
             try:
                 await self._stream.close()
                 await self._stream.read(1)
             except LINE_ERRORS:
                 return
-        if hurry.cancelled_caught:
-            await self.reset()
+        await self.reset()  # it says nothing, or more than it was asked for
 
     async def reset(self) -> None:
         with trio.CancelScope(shield=True), trio.move_on_after(1):

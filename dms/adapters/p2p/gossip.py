@@ -11,16 +11,17 @@ import trio
 from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from libp2p.pubsub.exceptions import PubsubRouterError
-from libp2p.pubsub.gossipsub import PROTOCOL_ID, PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
+from libp2p.pubsub.gossipsub import PROTOCOL_ID, PROTOCOL_ID_V11, PROTOCOL_ID_V12
 from libp2p.tools.anyio_service import background_trio_service
 
-from dms.adapters.p2p.workarounds import BoundedMessageCache, GuardedHost, GuardedPubsub
+from dms.adapters.p2p.gossip_bounds import BoundedMessageCache, BoundedRouter, GuardedPubsub
+from dms.adapters.p2p.workarounds import GuardedHost
 from dms.errors import InvalidInput, Unavailable
 
 logger = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024
-_MAX_RPC = 1 << 20
+_MAX_MESSAGE = MAX_BODY + 4096  # with what is written around the body
 _KEPT_BYTES = 8 << 20  # of other peers' messages, for those that missed one
 
 Deliver = Callable[[str, bytes], None]
@@ -31,7 +32,7 @@ class Gossip:
 
     def __init__(self, host: GuardedHost) -> None:
         self._own_id = str(host.get_id())
-        self._router = GossipSub(
+        self._router = BoundedRouter(
             protocols=[TProtocol(PROTOCOL_ID_V12), TProtocol(PROTOCOL_ID_V11), TProtocol(PROTOCOL_ID)],
             degree=6,
             degree_low=4,
@@ -40,7 +41,7 @@ class Gossip:
             max_messages_per_topic_per_second=1000,
         )
         self._router.mcache = BoundedMessageCache(self._router.mcache, _KEPT_BYTES)
-        self._pubsub = GuardedPubsub(host, self._router, strict_signing=True, max_inbound_rpc_size=_MAX_RPC)
+        self._pubsub = GuardedPubsub(host, self._router, strict_signing=True)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -69,4 +70,4 @@ class Gossip:
 
 
 def _fits(_forwarder: ID, message: Any) -> bool:
-    return len(cast("bytes", message.data)) <= MAX_BODY
+    return len(cast("bytes", message.data)) <= MAX_BODY and message.ByteSize() <= _MAX_MESSAGE

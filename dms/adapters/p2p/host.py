@@ -23,6 +23,7 @@ from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
+from dms.adapters.p2p import identify
 from dms.adapters.p2p.addresses import expand
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.inbound import InboundGuard
@@ -45,6 +46,7 @@ _CLOSE_SECONDS = 0.8
 def build_host(identity: Identity, announce: Sequence[str], guard: InboundGuard) -> GuardedHost:
     """guard: whom it lets in, before any handshake."""
     install()
+    identify.install()
     keys = create_new_key_pair(identity.seed())
     peer_id, store = ID.from_pubkey(keys.public_key), PeerStore()
     store.add_key_pair(peer_id, keys)
@@ -56,6 +58,7 @@ def build_host(identity: Identity, announce: Sequence[str], guard: InboundGuard)
     swarm.set_resource_manager(_limits())
     swarm._inbound_limiter.total_tokens = MAX_INBOUND  # noqa: SLF001 -- 250 otherwise, handshakes included
     swarm.auto_connector.maybe_connect = _never  # type: ignore[method-assign]  # dials all it ever heard of
+    swarm.auto_connector.record_disconnect = _forget  # type: ignore[method-assign]  # which only that would take out
     host = GuardedHost(
         swarm,
         negotiate_timeout=10,
@@ -63,11 +66,16 @@ def build_host(identity: Identity, announce: Sequence[str], guard: InboundGuard)
         disable_identify_address_discovery=True,
     )
     host.count_streams()
+    identify.serve_push(host)
     return host
 
 
 async def _never() -> None:
     return
+
+
+def _forget(peer_id: ID) -> None:
+    """0.8.1 notes each peer that ever left."""
 
 
 def _connections() -> ConnectionConfig:

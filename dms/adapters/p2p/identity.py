@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from dms.disk import create_file, make_folder
+from dms.disk import create_file, make_folder, unusable
 from dms.errors import ConfigError
 from dms.key_file import read_key
 from dms.passphrase import Passphrase
@@ -72,7 +72,7 @@ class Identity:
             make_folder(path.parent)
             create_file(path, _text(Ed25519PrivateKey.generate()))
         except OSError as error:
-            raise ConfigError(f"{WHAT} {path} can't be made: {error.strerror}.") from error
+            raise unusable(f"{WHAT} {path} can't be made: {error.strerror}.", error) from error
         made = cls.load(path)
         if made is None:
             raise ConfigError(f"{WHAT} {path} was removed as soon as it was made.")
@@ -111,14 +111,15 @@ def verify_signature(peer_id: str, message: bytes, signature: bytes) -> bool:
 
 @lru_cache(maxsize=4096)
 def public_key(peer_id: str) -> Ed25519PublicKey | None:
-    """The key inside a peer id (base58), or None when it doesn't hold an Ed25519 key."""
+    """The key inside a peer id (base58), or None when it doesn't hold an Ed25519 key, or isn't written as that key's id
+    is: the decoder forgives white space at the end, and with it one peer would have many names."""
     if len(peer_id) > 64:  # before decoding, which takes quadratic time
         return None
     try:
         raw: bytes = base58.b58decode(peer_id)
     except ValueError:
         return None
-    if len(raw) != _PEER_ID_SIZE or not raw.startswith(_PEER_ID_PREFIX):
+    if len(raw) != _PEER_ID_SIZE or not raw.startswith(_PEER_ID_PREFIX) or base58.b58encode(raw).decode() != peer_id:
         return None
     return Ed25519PublicKey.from_public_bytes(raw[len(_PEER_ID_PREFIX) :])
 

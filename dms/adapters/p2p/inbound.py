@@ -3,13 +3,11 @@ known only after the handshake, which costs us more than them."""
 
 from __future__ import annotations
 
-import socket
 from collections import Counter
-from ipaddress import IPv4Address
 
 from msgspec import Struct
 
-from dms.domain.origin import address_of, is_loopback
+from dms.domain.origin import is_loopback
 
 
 class InboundLimits(Struct, frozen=True, kw_only=True):
@@ -54,22 +52,3 @@ def _less(counter: Counter[str], key: str) -> None:
     counter[key] -= 1
     if counter[key] <= 0:
         del counter[key]
-
-
-def of_this_machine(multiaddr: str) -> bool:
-    """Whether the IP address in it is one of this machine's (in our own network namespace)."""
-    parts = multiaddr.split("/")
-    if len(parts) < 3 or parts[1] not in ("ip4", "ip6"):
-        return False
-    address = address_of(parts[2])
-    if address is None or address.is_unspecified or address.is_multicast:
-        return False
-    if address.is_loopback:
-        return True
-    family = socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((str(address), 0))  # the kernel lets nobody bind an address that is another machine's
-    except OSError:
-        return False
-    return True

@@ -15,10 +15,10 @@ from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from multiaddr import Multiaddr
-from multiaddr.exceptions import MultiaddrError
 
 from dms.adapters.p2p.addresses import AddressBook
-from dms.adapters.p2p.framing import LINE_ERRORS, Wire, cut_as_unreachable
+from dms.adapters.p2p.fence import fenced
+from dms.adapters.p2p.framing import Wire, cut_as_unreachable
 from dms.adapters.p2p.identity import public_key
 from dms.adapters.p2p.names import by_number
 from dms.adapters.p2p.workarounds import GuardedHost, kill
@@ -58,7 +58,7 @@ class Links:
         if self._nursery is None:
             await wire.finish()
         else:
-            self._nursery.start_soon(wire.finish)
+            self._nursery.start_soon(fenced, wire.peer_id, wire.finish)
 
     def live(self, peer_id: str) -> SwarmConn | None:
         """The newest connection that looks alive."""
@@ -118,7 +118,7 @@ class Links:
                 conn = await self._swarm._dial_addr_single_attempt(  # noqa: SLF001 -- see the class
                     Multiaddr(number), ID.from_string(peer_id)
                 )
-            except (*LINE_ERRORS, MultiaddrError, trio.TooSlowError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 -- whatever a stranger's bytes cause below us (see fence.py)
                 logger.debug("dial %s: %r", address, error)
                 errors.append(error)
                 if met := _another(error, peer_id):

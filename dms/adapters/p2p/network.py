@@ -10,11 +10,20 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from dms.adapters.p2p.addresses import AddressBook, DnsAddr, expand, listenable, read_bootstrap, remarks_on
+from dms.adapters.p2p.addresses import (
+    AddressBook,
+    DnsAddr,
+    announceable,
+    expand,
+    listenable,
+    read_bootstrap,
+    remarks_on,
+    remarks_on_listening,
+)
 from dms.adapters.p2p.discovery import Discovery
 from dms.adapters.p2p.exchange import Server, check_body, consume
 from dms.adapters.p2p.identity import Identity
-from dms.adapters.p2p.inbound import InboundGuard, InboundLimits, of_this_machine
+from dms.adapters.p2p.inbound import InboundGuard, InboundLimits
 from dms.adapters.p2p.liveness import ANSWER_SECONDS, INTERVAL_SECONDS
 from dms.adapters.p2p.mdns import Mdns
 from dms.adapters.p2p.node import Node, StreamServer
@@ -22,8 +31,10 @@ from dms.adapters.p2p.remembered import MOST_ADDRESSES, MOST_PEERS, Remembered, 
 from dms.adapters.p2p.runtime import Pipe, Stopped, TrioThread
 from dms.application.loops import Loop, Loops, Patience
 from dms.application.ports.peers import GossipHandler, Heard, PeerInfo, RequestHandler, StreamHandler
+from dms.application.tasks import background
 from dms.config import P2p
 from dms.errors import DmsError, PeerSlow, PeerUnreachable
+from dms.operators import Operators
 from dms.recent import Recent
 
 logger = logging.getLogger(__name__)
@@ -52,10 +63,11 @@ class Libp2pNetwork:
         inbound: InboundLimits | None = None,
     ) -> None:
         self.peer_id = identity.peer_id
-        self._identity, self._announce, self._heartbeat = identity, settings.announce_address, heartbeat
+        self._identity, self._heartbeat = identity, heartbeat
+        self._announce: Sequence[str] = announceable(settings.announce_address)
         self._listen: Sequence[str] = listenable(settings.listen_address)
         self._book = AddressBook()
-        for remark in remarks_on(settings.bootstrap_peers):
+        for remark in (*remarks_on_listening(settings.listen_address), *remarks_on(settings.bootstrap_peers)):
             logger.warning("%s", remark)
         entries = [read_bootstrap(text) for text in settings.bootstrap_peers]
         names = [entry for entry in entries if isinstance(entry, DnsAddr)]
@@ -70,7 +82,8 @@ class Libp2pNetwork:
         self._topics: dict[str, GossipHandler] = {}
         self._callbacks: list[PeerCallback] = []
         self._connected: dict[str, tuple[Sequence[str], int]] = {}  # observed addresses; since when, Unix seconds
-        self._local: Recent[str, bool] = Recent(4096)  # whether it was last connected from this machine
+        self._owners: Recent[str, int | None] = Recent(4096)  # the user of this machine that it was last connected by
+        self._operators = Operators()
         self._gossip_waiting = 0
         self._guard = InboundGuard(inbound)
         self._thread: TrioThread | None = None
@@ -173,7 +186,7 @@ class Libp2pNetwork:
         await asyncio.wait([thread.ended])
         self._thread = self._node = None
         for peer_id in list(self._connected):
-            self._seen(peer_id, False, ())
+            self._seen(peer_id, False, (), None)
         raise RuntimeError("the p2p host ended") from thread.ended.exception()
 
     async def _look_nearby(self) -> None:
@@ -270,7 +283,8 @@ class Libp2pNetwork:
         return self._guard.refused
 
     def is_local(self, peer_id: str) -> bool:
-        return self._local.get(peer_id, False)
+        uid = self._owners.get(peer_id)
+        return uid is not None and self._operators.is_known(uid)
 
     # --- who is there ----------------------------------------------------------------------------
     def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None:
@@ -290,12 +304,15 @@ class Libp2pNetwork:
         """Calls callback(peer_id, connected), on the asyncio loop, for each peer that comes or goes."""
         self._callbacks.append(callback)
 
-    def _seen(self, peer_id: str, connected: bool, observed: Sequence[str]) -> None:
+    def _seen(self, peer_id: str, connected: bool, observed: Sequence[str], owner: int | None) -> None:
+        """owner: the user of this machine who has the other end; None from elsewhere."""
         if connected == (peer_id in self._connected):
             return
         if connected:
             self._connected[peer_id] = observed, int(time.time())
-            self._local[peer_id] = bool(observed) and all(of_this_machine(address) for address in observed)
+            self._owners[peer_id] = owner
+            if owner is not None and not self._operators.is_known(owner):
+                background(self._operators.has(owner), "whether a peer's user is an operator")
             self._saw(peer_id)
         else:
             del self._connected[peer_id]

@@ -13,9 +13,10 @@ from libp2p.custom_types import TProtocol
 from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.peer.peerstore import PeerStoreError
 
-from dms.adapters.p2p.addresses import AddressBook
+from dms.adapters.p2p.addresses import AddressBook, texts_of
 from dms.adapters.p2p.discovery import Discovery
 from dms.adapters.p2p.exchange import Client
+from dms.adapters.p2p.fence import fenced
 from dms.adapters.p2p.gossip import Deliver, Gossip
 from dms.adapters.p2p.host import Notifee, build_host, running
 from dms.adapters.p2p.identity import Identity
@@ -23,20 +24,20 @@ from dms.adapters.p2p.inbound import InboundGuard
 from dms.adapters.p2p.links import Links
 from dms.adapters.p2p.liveness import PING, ping_over, watch
 from dms.adapters.p2p.names import keep_looking_up
-from dms.adapters.p2p.workarounds import HardenedYamux, Pulse, tune_socket
+from dms.adapters.p2p.workarounds import HardenedYamux, Pulse, kill, owner, tune_socket
 from dms.application.ports.peers import Heard
 
 logger = logging.getLogger(__name__)
 
 StreamServer = Callable[[INetStream], Awaitable[None]]
-PeerSeen = Callable[[str, bool, Sequence[str]], None]
+PeerSeen = Callable[[str, bool, Sequence[str], int | None], None]
 _IDENTIFY_SECONDS = 1.0
 _MOST_ADDRESSES = 64
 
 
 class Node:
-    """Made in trio. `seen(peer_id, connected, observed addresses)` hears of each peer's first connection and of
-    the end of its last."""
+    """Made in trio. `seen(peer_id, connected, observed addresses, user of this machine)` hears of each peer's first
+    connection and of the end of its last."""
 
     def __init__(
         self,
@@ -110,12 +111,12 @@ class Node:
         peer_id = str(conn.muxed_conn.peer_id)
         tune_socket(conn)
         self._pulses[peer_id] = (*self._pulses.get(peer_id, ()), cast("HardenedYamux", conn.muxed_conn).pulse)
-        self._nursery.start_soon(watch, conn, *self._heartbeat)
-        self._nursery.start_soon(self._learn_addresses, conn)
+        self._nursery.start_soon(fenced, peer_id, self._watch, conn)
+        self._nursery.start_soon(fenced, peer_id, self._learn_addresses, conn)
         self._discovery.connected(peer_id)
         if peer_id not in self._up:
             self._up.add(peer_id)
-            self._seen(peer_id, True, [str(address) for address in conn.get_transport_addresses()])
+            self._seen(peer_id, True, texts_of(conn.get_transport_addresses()), owner(conn))
 
     def disconnected(self, conn: SwarmConn) -> None:
         peer_id = str(conn.muxed_conn.peer_id)
@@ -126,7 +127,14 @@ class Node:
         if peer_id in self._up and self.links.live(peer_id) is None:
             self._up.discard(peer_id)
             self._discovery.disconnected(peer_id)
-            self._seen(peer_id, False, ())
+            self._seen(peer_id, False, (), None)
+
+    async def _watch(self, conn: SwarmConn) -> None:
+        try:
+            await watch(conn, *self._heartbeat)
+        except Exception:
+            await kill(conn)  # nobody would notice its death any more
+            raise
 
     async def _learn_addresses(self, conn: SwarmConn) -> None:
         """What the peer says of itself (identify, which the library runs by itself once connected)."""
@@ -136,7 +144,7 @@ class Node:
             addresses = self._host.get_peerstore().addrs(conn.muxed_conn.peer_id)
         except PeerStoreError:
             return
-        self._book.add(str(conn.muxed_conn.peer_id), [str(address) for address in addresses[:_MOST_ADDRESSES]])
+        self._book.add(str(conn.muxed_conn.peer_id), texts_of(addresses[:_MOST_ADDRESSES]))
 
 
 class _Watcher(Notifee):

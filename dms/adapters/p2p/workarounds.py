@@ -11,10 +11,9 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Container
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import libp2p.pubsub.pubsub as pubsub_module
-import libp2p.pubsub.rpc_queue as rpc_queue_module
 import libp2p.stream_muxer.muxer_multistream as muxer_module
 import libp2p.transport.tcp.tcp as tcp_module
 import trio
@@ -22,30 +21,47 @@ from libp2p.abc import IMuxedConn, INetConn, INetStream, ISecureConn
 from libp2p.host.basic_host import BasicHost
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.exceptions import ConnectionClosedError
+from libp2p.io.utils import read_exactly
 from libp2p.metrics.swarm import SwarmEvent
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
-from libp2p.pubsub.mcache import MessageCache, default_msg_id_fn
-from libp2p.pubsub.pb import rpc_pb2
-from libp2p.pubsub.pubsub import Pubsub
 from libp2p.stream_muxer.exceptions import MuxedStreamError
-from libp2p.stream_muxer.yamux.yamux import TYPE_DATA, YAMUX_HEADER_FORMAT, Yamux, YamuxStream
+from libp2p.stream_muxer.yamux.yamux import (
+    DEFAULT_WINDOW_SIZE,
+    FLAG_SYN,
+    HEADER_SIZE,
+    TYPE_DATA,
+    YAMUX_HEADER_FORMAT,
+    Yamux,
+    YamuxStream,
+)
 from multiaddr import Multiaddr
 
 from dms.adapters.p2p.framing import LINE_ERRORS
+from dms.adapters.p2p.gossip_bounds import GOSSIP_QUEUE, BoundedQueue
+from dms.adapters.p2p.in_run import InRun
 from dms.adapters.p2p.inbound import InboundGuard
-from dms.domain.origin import origin_of
+from dms.application.deployments.deployment_feed import FEEDS_OF_A_PEER
+from dms.domain.origin import is_loopback, origin_of
 from dms.errors import DmsError, PeerUnreachable
+from dms.socket_owner import end_of, owner_of
 
 logger = logging.getLogger(__name__)
 
 MAX_INBOUND = 1024  # handshakes and connections; the library's own rate limits come first
-MAX_STREAMS_PER_PEER = 128  # inbound: 64 job feeds, and as many requests beside them
+MAX_STREAMS_PER_PEER = FEEDS_OF_A_PEER + 32  # inbound; the rest is for requests and files
 MAX_RECEIVE_WINDOW = 1 << 20  # bytes that one unread stream may hold
+MAX_WIDENED = 4 << 20  # bytes that all windows of a connection are wider than at first
+MAX_UNREAD = 4 << 20  # bytes unread in the streams that one connection's peer opened
+MAX_UNREAD_OF_ALL = 32 << 20  # of all connections; who holds less than its share is never ended for the others
+UNREAD_SHARE = 64 << 10
+READ_AFTER = 5.0  # seconds; two heartbeats are missed only after twice that
+_STREAM_COST = 1024  # bytes that an empty stream counts for
+_BODY_SECONDS = 60.0  # for the body of one muxer frame, as in the library
+_PIECE = 64 << 10
 WINDOW_PATIENCE = 120.0  # seconds that a writer waits for a reader
 STUCK_AFTER = 10.0  # seconds that one muxer frame may take to enter the socket
-GOSSIP_QUEUE = 1024
 _MUXER_FRAME = 65_519 - 12  # with its header, this fills one Noise message: one byte more costs a second one
 _TCP_USER_TIMEOUT_MS = 15_000
 
@@ -119,37 +135,6 @@ class GuardedHost(BasicHost):
         self._live = Counter()
 
 
-class GuardedPubsub(Pubsub):
-    async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
-        """0.8.1 runs this as a task of the pubsub service, which any exception ends; the message is a peer's."""
-        try:
-            await super().push_msg(msg_forwarder, msg)
-        except Exception as error:  # noqa: BLE001 -- the outermost handler of whatever a peer sends
-            logger.warning("a gossip message from peer %s was dropped: %r", msg_forwarder, error)
-
-
-class BoundedMessageCache(MessageCache):
-    """What gossip keeps for peers that ask for it again. 0.8.1 keeps all that came between a few heartbeats, and these
-    wait for slow peers: in a flood it grew without an end. Here the oldest give way."""
-
-    def __init__(self, plain: MessageCache, most_bytes: int) -> None:
-        super().__init__(plain.window_size, plain.history_size)
-        self._most_bytes, self._bytes = most_bytes, 0
-
-    def put(self, msg: rpc_pb2.Message) -> None:
-        if default_msg_id_fn(msg) in self.msgs:
-            return
-        super().put(msg)
-        self._bytes += msg.ByteSize()  # of all of it: names of topics may be long where the data is short
-        while self._bytes > self._most_bytes:
-            oldest = next(entries for entries in reversed(self.history) if entries)
-            self._bytes -= self.msgs.pop(oldest.pop(0).mid).ByteSize()
-
-    def shift(self) -> None:
-        self._bytes -= sum(self.msgs[entry.mid].ByteSize() for entry in self.history[-1])
-        super().shift()
-
-
 class _StreamEvents(dict[int, trio.Event]):
     """0.8.1 puts a fresh event back for a stream that ended while somebody read from it: three a job, for as long as
     the connection lasts. Here only streams that are there have one; who asks for another gets its KeyError, as ever."""
@@ -178,7 +163,35 @@ class Pulse:
         self.rtt = rtt_seconds if not self.rtt else 0.75 * self.rtt + 0.25 * rtt_seconds
 
 
+class _Headers:
+    """The line of a connection as its muxer sees it: `admit` is shown the header of each frame before the body comes,
+    and what it raises ends the connection. Bodies are read past it."""
+
+    def __init__(self, line: ISecureConn, admit: Callable[[int, int, int, int], Awaitable[None]]) -> None:
+        self._line, self._admit = line, admit
+        self._header = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._line, name)
+
+    async def read(self, n: int) -> bytes:
+        data = await self._line.read(n)
+        self._header += data
+        if len(self._header) == HEADER_SIZE:
+            _, kind, flags, stream_id, length = struct.unpack(YAMUX_HEADER_FORMAT, self._header)
+            self._header = b""
+            await self._admit(kind, flags, stream_id, length)
+        return data
+
+
 class HardenedYamux(Yamux):
+    """0.8.1 keeps whatever a peer sends beyond its window, and what nobody reads of a stream that was reset.
+    Here the first byte beyond a window ends the connection, as the specification asks. More than MAX_UNREAD in the
+    streams that the peer opened is not read from the line, and ends the connection where it stays: who serves a stream
+    reads at once. Streams that we opened may wait for a slow disk of ours."""
+
+    _all: ClassVar[InRun[HardenedYamux]] = InRun("connections")
+
     def __init__(
         self,
         secured_conn: ISecureConn,
@@ -187,14 +200,97 @@ class HardenedYamux(Yamux):
         on_close: Callable[[], Awaitable[Any]] | None = None,
     ) -> None:
         super().__init__(secured_conn, peer_id, is_initiator, on_close)
+        self._line = secured_conn
+        self.secured_conn = cast("ISecureConn", _Headers(secured_conn, self._admit))
+        self._coming = 0  # bytes of the body that is being read, where it is kept
+        self._wanted = True
         self.stream_events = _StreamEvents(self.streams)
         self.pulse = Pulse()
+        self._all.add(self)
+
+    def unread(self) -> int:
+        """Bytes of what the peer sent in streams that it opened."""
+        theirs = [stream_id for stream_id, stream in self.streams.items() if not stream.is_initiator]
+        waiting = sum(len(self.stream_buffers.get(stream_id, b"")) for stream_id in theirs)
+        return waiting + len(theirs) * _STREAM_COST + self._coming
+
+    async def _admit(self, kind: int, flags: int, stream_id: int, length: int) -> None:
+        """Raises MuxedStreamError for a frame that must not be read."""
+        if kind != TYPE_DATA:
+            return
+        if self._is_wanted(flags, stream_id):
+            stream = self.streams.get(stream_id)
+            if length > (DEFAULT_WINDOW_SIZE if stream is None else stream.recv_window):
+                self._refuse("sent more than it was given room for")
+            await self._wait_for_room(length)
+        self._wanted = self._is_wanted(flags, stream_id)
+        self._coming = length if self._wanted else 0
+
+    def _is_wanted(self, flags: int, stream_id: int) -> bool:
+        """Not for a stream that ended while this was on its way."""
+        stream, opens = self.streams.get(stream_id), bool(flags & FLAG_SYN)
+        return opens if stream is None else not (opens or stream.closed or stream.recv_closed)
+
+    async def _wait_for_room(self, length: int) -> None:
+        """Whoever serves a stream reads what is there, so there is room in a moment, unless somebody does not read."""
+        deadline, pause = trio.current_time() + READ_AFTER, 0.002
+        while (lack := self._lacks_room(length)) and trio.current_time() < deadline:
+            await trio.sleep(pause)
+            pause = min(pause * 1.5, 0.05)
+        if lack is self:
+            self._refuse("sent more than is read of it")
+        if lack is not None:
+            logger.warning("peer %s sent more than is read of it; its connection ends", lack.peer_id)
+            close_socket(lack)
+
+    def _lacks_room(self, length: int) -> HardenedYamux | None:
+        """The connection that has to end if this lasts."""
+        unread = self.unread() + length
+        if unread > MAX_UNREAD:
+            return self
+        if unread <= UNREAD_SHARE or sum(one.unread() for one in self._all) + length <= MAX_UNREAD_OF_ALL:
+            return None
+        return max(self._all, key=HardenedYamux.unread)
+
+    def _refuse(self, why: str) -> None:
+        logger.warning("peer %s %s; its connection ends", self.peer_id, why)
+        raise MuxedStreamError(f"peer {self.peer_id} {why}")
 
     async def _read_data_body(self, length: int) -> bytes:
-        """0.8.1 does not tell when anything came from a peer."""
-        body = await super()._read_data_body(length)
+        """0.8.1 does not tell when anything came from a peer, and keeps the body of a frame that nobody wants."""
+        try:
+            with trio.fail_after(_BODY_SECONDS):
+                body = await read_exactly(self._line, length) if self._wanted else await self._skip(length)
+        finally:
+            self._coming = 0
         self.pulse.heard()
         return body
+
+    async def _skip(self, length: int) -> bytes:
+        while length:
+            length -= len(await read_exactly(self._line, min(length, _PIECE)))
+        return b""
+
+    def _finalize_stream_locked(self, stream: YamuxStream, *, fully_closed: bool) -> None:
+        """What came before a reset can't be read any more, except behind an orderly end."""
+        if stream.reset_received and not stream.recv_closed:
+            self._forget(stream)
+        super()._finalize_stream_locked(stream, fully_closed=fully_closed)
+
+    async def _finalize_stream(self, stream: YamuxStream, *, fully_closed: bool) -> None:
+        """Of our own close and reset: after a reset nobody reads on."""
+        if stream.reset_received:
+            self._forget(stream)
+        await super()._finalize_stream(stream, fully_closed=fully_closed)
+
+    def _forget(self, stream: YamuxStream) -> None:
+        if stream.stream_id in self.stream_buffers:
+            self.stream_buffers[stream.stream_id].clear()
+
+    def may_widen(self, more: int) -> bool:
+        """Whether a window of a stream may grow by so many bytes."""
+        widened = sum(stream.target_recv_window - DEFAULT_WINDOW_SIZE for stream in self.streams.values())
+        return widened + more <= MAX_WIDENED
 
     async def _write_frame(self, data: bytes) -> None:
         """0.8.1 lets a cancelled write leave half a frame on the line, which garbles every stream of the
@@ -243,7 +339,9 @@ _autotune = YamuxStream._apply_autotune_epoch  # noqa: SLF001 -- the original, k
 def _capped_autotune(stream: YamuxStream, buffered: int) -> int:
     """0.8.1 lets the window of each stream grow to 16 MiB, all of which a slow reader may have to hold.
     (MAX_WINDOW_SIZE must stay: it is also the largest frame accepted, and js-libp2p sends such.)"""
-    return _autotune(stream, buffered) if stream.target_recv_window * 2 <= MAX_RECEIVE_WINDOW else 0
+    window = stream.target_recv_window
+    grows = window * 2 <= MAX_RECEIVE_WINDOW and cast("HardenedYamux", stream.conn).may_widen(window)
+    return _autotune(stream, buffered) if grows else 0
 
 
 def _exclusive(sock: trio.socket.SocketType) -> None:
@@ -257,12 +355,8 @@ def install() -> None:
     tcp_module._set_reuse_flags = _exclusive  # noqa: SLF001
     YamuxStream.write = _patient_write  # type: ignore[method-assign, assignment]
     YamuxStream._apply_autotune_epoch = _capped_autotune  # type: ignore[method-assign, assignment]  # noqa: SLF001
-    # 0.8.1 drops gossip silently once 32 messages wait, in the subscription and in each peer's queue.
-    pubsub_module.SUBSCRIPTION_CHANNEL_SIZE = GOSSIP_QUEUE
-    queue = cast("Any", rpc_queue_module.RpcQueue.__init__)
-    queue.__defaults__ = tuple(
-        GOSSIP_QUEUE if value == rpc_queue_module.OutBoundQueueSize else value for value in queue.__defaults__
-    )
+    pubsub_module.SUBSCRIPTION_CHANNEL_SIZE = GOSSIP_QUEUE  # 0.8.1 drops gossip silently once 32 messages wait
+    pubsub_module.RpcQueue = BoundedQueue  # type: ignore[attr-defined, assignment]
     route_logs()
 
 
@@ -295,6 +389,20 @@ def tune_socket(conn: INetConn) -> None:
             stream.setsockopt(level, option, value)
     except OSError as error:  # already gone
         logger.debug("socket options: %r", error)
+
+
+def owner(conn: INetConn) -> int | None:
+    """The user of this machine whose process has the connection's other end; None for one of elsewhere."""
+    stream = _socket_of(conn.muxed_conn)
+    if stream is None:
+        return None
+    try:
+        peer, own = end_of(stream.socket.getpeername()), end_of(stream.socket.getsockname())
+    except OSError:  # already gone
+        return None
+    if peer is None or own is None or not (peer.address == own.address or is_loopback(peer.address)):
+        return None  # within a machine both ends have the same address: that which was dialled
+    return owner_of(peer, own)
 
 
 async def kill(conn: INetConn) -> None:

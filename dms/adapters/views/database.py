@@ -82,11 +82,20 @@ def open_database(database: Path) -> sqlite3.Connection:
     return connection
 
 
+def open_to_read(database: Path) -> sqlite3.Connection:
+    """One that is open already. Blocking. Raises Damaged, LogUnavailable."""
+    try:
+        connection = connect(database, read_only=True)
+        connection.execute("PRAGMA temp_store = MEMORY")  # rows of past moments belong in no other file
+    except sqlite3.Error as error:
+        raise meaning(error, database) from error
+    return connection
+
+
 def _prepare(connection: sqlite3.Connection, database: Path) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     # Lost at a power cut are at most views of events that the log still has: they are folded again.
     connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA temp_store = MEMORY")  # rows of past moments belong in no other file
     connection.execute("PRAGMA secure_delete = ON")  # an erased person must not live on in free pages
     [(found,)] = connection.execute("PRAGMA quick_check(1)").fetchall()
     if found != "ok":

@@ -1,4 +1,8 @@
-"""The views' file while it is in use: one connection, one user at a time, and what an error of it means."""
+"""The views' file while it is in use: its connections, each for one user at a time, and what an error of it means.
+
+One writes. Of the two that only read, one is for searches, which may take seconds, and one for single rows: the loop
+itself looks those up, and waits neither for a search nor for a fold.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +21,44 @@ from dms.adapters.views.database import (
     is_of_the_value,
     meaning,
     open_database,
+    open_to_read,
     set_aside,
 )
+from dms.database import emptied_journal
 from dms.errors import LogUnavailable
 
 T = TypeVar("T")
+
+
+class _Access:
+    """A connection, once there is one; whoever holds the lock may use it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.connection: sqlite3.Connection | None = None
+
+    def open(self, connection: sqlite3.Connection) -> None:
+        with self.lock:
+            self.connection = connection
+
+    def interrupt(self) -> None:
+        """What is asked just now ends with an error."""
+        if self.connection is not None:
+            self.connection.interrupt()
+
+    def close(self) -> None:
+        with self.lock:
+            connection, self.connection = self.connection, None
+            if connection is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.close()
 
 
 class ViewFile:
     def __init__(self, database: Path, why_closed: Callable[[], str | None]) -> None:
         self.path, self._why_closed = database, why_closed
         self.damaged = asyncio.Event()  # somebody met it
-        self._lock = threading.Lock()  # around the one connection; every use is short
-        self._connection: sqlite3.Connection | None = None
+        self._writing, self._searching, self._rows = _Access(), _Access(), _Access()
         self._opened: tuple[int, int] | None = None
         self._is_ours = self._was_ours = False
 
@@ -59,19 +88,17 @@ class ViewFile:
         self.close()
         if replaced:
             await asyncio.to_thread(forget_beside, self.path)
-        connection = await asyncio.to_thread(open_database, self.path)
-        with self._lock:
-            self._connection = connection
-            self.damaged.clear()
+        self._writing.open(await asyncio.to_thread(open_database, self.path))
+        for access in (self._searching, self._rows):
+            access.open(await asyncio.to_thread(open_to_read, self.path))
+        self.damaged.clear()
         self._opened = identity(self.path)
 
     def close(self) -> None:
         self._is_ours = False
-        with self._lock:
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.close()
+        self._searching.interrupt()  # the loop, which closes, can't wait for it
+        for access in (self._rows, self._searching, self._writing):  # the last one empties the write-ahead log
+            access.close()
 
     async def set_aside(self) -> Path:
         """Where it is now. Raises LogUnavailable."""
@@ -84,14 +111,17 @@ class ViewFile:
         with self.using() as connection:
             return work(connection)
 
+    def using(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        """As `use`: the connection that writes."""
+        return self._in_turn(self._writing)
+
     @contextlib.contextmanager
-    def using(self) -> Iterator[sqlite3.Connection]:
-        """As `use`."""
-        with self._lock:
-            if self._connection is None:
+    def _in_turn(self, access: _Access) -> Iterator[sqlite3.Connection]:
+        with access.lock:
+            if access.connection is None:
                 raise self._not_kept()
             try:
-                yield self._connection
+                yield access.connection
             except Damaged as error:
                 raise Damaged(f"{self.path} does not hold what it should: {error}") from error
             except sqlite3.Error as error:
@@ -108,20 +138,32 @@ class ViewFile:
             raise LogUnavailable(f"{self.path} was removed or replaced")
 
     def look_up(self, read: Callable[[sqlite3.Connection], T]) -> T:
-        """As `use`, for those who want to know something: damage that they meet is mended at once."""
+        """For the loop too: one row, say. Raises as `use`; damage that is met is mended at once."""
+        with self._looking(self._rows) as connection:
+            return read(connection)
+
+    def search(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        """As `look_up`, but it may take its time, and all that it reads is of one moment. Blocking."""
+        with self._looking(self._searching) as connection:
+            connection.execute("BEGIN")
+            try:
+                return read(connection)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def _looking(self, access: _Access) -> Iterator[sqlite3.Connection]:
         if not self._is_ours:
             raise self._not_kept()
         try:
-            return self.use(read)
+            with self._in_turn(access) as connection:
+                yield connection
         except Damaged:
             self._loop.call_soon_threadsafe(self.damaged.set)
             raise
 
     def empty_journal(self) -> bool:
-        """Tries once, without waiting: those who read rows wait for the lock. False while another process holds it."""
-        with self.using() as connection:
-            connection.execute("PRAGMA busy_timeout = 0")
-            try:
-                return not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-            finally:
-                connection.execute("PRAGMA busy_timeout = 5000")
+        """Tries once, between two searches. False while somebody reads it."""
+        with self._searching.lock, self.using() as connection:
+            return emptied_journal(connection)

@@ -25,13 +25,15 @@ class TableFolds:
         its position; where none does, the table was emptied since they were read. An event that can't be folded or
         stored is left out of its view, and the row stays as it was: one must not end the view. Raises Damaged,
         sqlite3.Error for errors of the file."""
-        before = [(table.position, table.left_out) for table in tables]
+        before = [table.left_out for table in tables]
+        reached: list[tuple[ViewTable, int]] = []
         try:
             connection.execute("BEGIN")
             for group, fresh in _by_position(tables, events):
                 self._fold(group, fresh)
                 for table in group:
                     table.reach(fresh[-1])
+                    reached.append((table, fresh[-1].position))
             connection.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -39,8 +41,10 @@ class TableFolds:
             self._failed.clear()
             for table, was in zip(tables, before, strict=True):
                 table.rows.changed.clear()
-                table.position, table.left_out = was
+                table.left_out = was
             raise
+        for table, position in reached:  # only now others read it: they have connections of their own
+            table.position = position
 
     def _fold(self, group: Tables, fresh: Sequence[Recorded]) -> None:
         self._of(group).take(fresh)

@@ -11,8 +11,10 @@ import asyncio
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
@@ -21,7 +23,8 @@ from dms.adapters.views.table import ViewTable
 from dms.application.ports.event_log import EventLog
 from dms.database import connect_in_memory
 from dms.domain.event import Recorded
-from dms.errors import Conflict
+from dms.errors import Busy, Conflict
+from dms.long_work import long_work
 from dms.recent import Recent
 from projections.base import BEGUN, KEY, POSITION, Page, Projection, Where, fold
 
@@ -29,6 +32,9 @@ S = TypeVar("S", bound=Struct)
 T = TypeVar("T")
 PAGE = 5000
 FOLDS_KEPT = 4  # views at a past position, in memory: the pages of one list ask for the same
+FOLDS_AT_ONCE = 2
+MOST_WAITING = 64  # for a fold, with those that fold
+Moment = tuple[str, int]  # a view's name, and the position up to which events count
 
 
 class Kept(Protocol):
@@ -69,14 +75,42 @@ class Whole:
             return look(self._table, Rows(self._connection, (Source(_name(self._table)),), self.rows))
 
 
-Folds = Recent[tuple[str, int], Any]
-"""What was folded for those who asked last: (view, position) -> Whole, or rows by key."""
+class PastFolds:
+    """What was folded for those who asked last: a Whole, or rows by key."""
+
+    def __init__(self) -> None:
+        self._kept: Recent[Moment, Any] = Recent(FOLDS_KEPT)
+        self._turns = asyncio.Semaphore(FOLDS_AT_ONCE)
+        self._locks: WeakValueDictionary[Moment, asyncio.Lock] = WeakValueDictionary()
+        self._waiting = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, moment: Moment) -> Any:
+        return self._kept.get(moment)
+
+    def keep(self, moment: Moment, found: Any) -> None:
+        self._kept[moment] = found
+
+    @asynccontextmanager
+    async def turn(self, moment: Moment) -> AsyncIterator[None]:
+        """To fold in: of those who want the same moment one after the other, who then find what the first has made.
+        Raises Busy."""
+        if self._waiting >= MOST_WAITING:
+            raise Busy("too many moments of the past are being made just now; try again in a few seconds")
+        self._waiting += 1
+        try:
+            async with self._locks.setdefault(moment, asyncio.Lock()), self._turns:
+                yield
+        finally:
+            self._waiting -= 1
 
 
 class PastViews:
     """Implements projections.base.Views for reading; position: up to which events count."""
 
-    def __init__(self, kept: Kept, log: EventLog, folds: Folds, position: int) -> None:
+    def __init__(self, kept: Kept, log: EventLog, folds: PastFolds, position: int) -> None:
         self._kept, self._log, self._folds, self.position = kept, log, folds, position
 
     async def wait(self, position: int) -> None:
@@ -127,14 +161,18 @@ class PastViews:
     # --- rows of their own streams -------------------------------------------------------------------
     async def _look_over_live(self, projection: Projection[Any], look: Look[T]) -> T:
         table = self._kept.table(projection)
-        folded: dict[str, Any] = self._folds.get((projection.name, self.position)) or {}
-        self._folds[projection.name, self.position] = folded
+        moment = projection.name, self.position
+        folded: dict[str, Any] | None = self._folds.get(moment)
+        if folded is None:
+            folded = {}
+            self._folds.keep(moment, folded)
         while True:  # a row may change while the others are folded
             missing, found = await self._kept.read(lambda connection: self._over(connection, table, folded, look))
             if found is not None:
                 return found
-            for key in missing:
-                folded[key] = await self._row(projection, key, projection.streams(key) or ())
+            async with self._folds.turn(moment):
+                for key in (key for key in missing if key not in folded):
+                    folded[key] = await self._row(projection, key, projection.streams(key) or ())
 
     def _over(
         self, connection: sqlite3.Connection, table: ViewTable, folded: Mapping[str, Any], look: Look[T]
@@ -166,7 +204,7 @@ class PastViews:
         for stream in streams:
             events += await self._stream(stream)
         rows: dict[str, S] = {}
-        fold(projection, rows, sorted(events, key=lambda event: event.position))
+        await long_work(fold, projection, rows, sorted(events, key=lambda event: event.position))
         return rows.get(key)
 
     async def _stream(self, stream: str) -> list[Recorded]:
@@ -179,17 +217,24 @@ class PastViews:
 
     # --- rows of many --------------------------------------------------------------------------------
     async def _whole(self, projection: Projection[Any]) -> Whole:
-        whole: Whole | None = self._folds.get((projection.name, self.position))
+        moment = projection.name, self.position
+        whole: Whole | None = self._folds.get(moment)
         if whole is not None:
             return whole
+        async with self._folds.turn(moment):
+            whole = self._folds.get(moment)
+            if whole is None:
+                whole = await self._fold_whole(projection)
+                self._folds.keep(moment, whole)
+            return whole
+
+    async def _fold_whole(self, projection: Projection[Any]) -> Whole:
         position, rows = await self._kept.snapshot(projection, self.position)
         while position < self.position:
             page = await self._log.read(position, min(PAGE, self.position - position))
-            fold(projection, rows, page)
+            await long_work(fold, projection, rows, page)
             position = page[-1].position
-        whole = await asyncio.to_thread(Whole, self._kept.table(projection), rows)
-        self._folds[projection.name, self.position] = whole
-        return whole
+        return await long_work(Whole, self._kept.table(projection), rows)
 
 
 def _name(table: ViewTable) -> str:

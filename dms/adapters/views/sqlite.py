@@ -16,7 +16,7 @@ from msgspec import Struct
 from dms.adapters.views.database import Damaged, forget_aside
 from dms.adapters.views.file import ViewFile
 from dms.adapters.views.folding import TableFolds
-from dms.adapters.views.past import FOLDS_KEPT, Folds, PastViews
+from dms.adapters.views.past import PastFolds, PastViews
 from dms.adapters.views.queries import Asked
 from dms.adapters.views.table import ViewTable
 from dms.application.loops import Loop, Loops, Patience
@@ -25,7 +25,6 @@ from dms.application.tasks import cancelled
 from dms.application.wakeup import Wakeup
 from dms.domain.event import Recorded
 from dms.errors import Conflict, LogCorrupt, LogUnavailable, NotFound
-from dms.recent import Recent
 from projections.base import LeftOut, Page, Projection, Where
 
 S = TypeVar("S", bound=Struct)
@@ -52,7 +51,7 @@ class SQLiteViews:
         self._file = ViewFile(database, lambda: self.failure)
         self._views = {p.name: ViewTable(p) for p in projections}
         self._tables = TableFolds()
-        self._folds: Folds = Recent(FOLDS_KEPT)
+        self._folds = PastFolds()
         self._moved = Wakeup()
         self._rebuilding: set[str] = set()
         self._one_rebuild = asyncio.Lock()
@@ -61,8 +60,9 @@ class SQLiteViews:
         self._closed = False
 
     async def start(self) -> None:
-        """Returns once they have caught up; waits while the file can't be used. Raises LogCorrupt when the log can't be
-        read, or a view has seen events that the log does not have."""
+        """Returns once they have caught up; waits while the file can't be used, or an archived event that is needed
+        can't be read. Raises LogCorrupt when the log can't be read, or a view has seen events that the log does not
+        have."""
         self._begun = asyncio.get_running_loop().create_future()
         self._following = self._loops.start(
             "views", self._keep, needed=True, on_death=lambda _: self._wake(), patience=PATIENCE
@@ -118,17 +118,20 @@ class SQLiteViews:
             log.error("%s was removed or replaced; the views are made anew", self._file.path)
             await self._check_archive()
         await self._file.open()
-        await asyncio.to_thread(self._file.use, self._open_views)
-        for view in self._views.values():
-            self._check(view, again=again)
+        useless = await asyncio.to_thread(self._file.use, self._open_views)
+        useless += [v for v in self._views.values() if v not in useless and not self._is_of_the_log(v, again=again)]
+        if useless:
+            await self._check_archive()
+        for view in useless:
+            await asyncio.to_thread(self._reset, view)
         self._file.accept()
-        self._folds = Recent(FOLDS_KEPT)  # who folds just now keeps what it read in the old one
+        self._folds = PastFolds()  # who folds just now keeps what it read in the old one
 
-    def _open_views(self, connection: sqlite3.Connection) -> None:
-        for view in self._views.values():
-            view.open(connection)
+    def _open_views(self, connection: sqlite3.Connection) -> list[ViewTable]:
+        """Those that can't go on from what is there."""
+        return [view for view in self._views.values() if not view.open(connection)]
 
-    def _check(self, view: ViewTable, *, again: bool) -> None:
+    def _is_of_the_log(self, view: ViewTable, *, again: bool) -> bool:
         """again: not at the start, when it is the log that may be too short."""
         name, head, path = view.projection.name, self._log.head, self._file.path
         if view.position > head:
@@ -137,9 +140,10 @@ class SQLiteViews:
                 raise Damaged(f"{path} is of another log: {told}")
             raise LogCorrupt(f"{told}: events are missing, or {path} belongs to another log (then delete it)")
         found = self._file.use(lambda c: c.execute("SELECT hash FROM view WHERE name = ?", (name,)).fetchone())
-        if found is not None and found[0] != self._log.previous_hash(view.position + 1):
-            log.warning("view %s was made from another history; it is rebuilt", name)
-            self._reset(view)
+        if found is None or found[0] == self._log.previous_hash(view.position + 1):
+            return True
+        log.warning("view %s was made from another history; it is rebuilt", name)
+        return False
 
     async def _set_aside(self, error: Damaged) -> str:
         """What was done, in words. Raises ArchiveUnreadable, while nothing could be made anew: then the file stays."""
@@ -188,7 +192,7 @@ class SQLiteViews:
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Raises LogUnavailable."""
-        return await asyncio.to_thread(self._file.look_up, work)
+        return await asyncio.to_thread(self._file.search, work)
 
     async def snapshot(self, projection: Projection[Any], position: int) -> tuple[int, dict[str, Any]]:
         return await self.read(lambda connection: self.table(projection).snapshot(connection, position))
@@ -229,7 +233,7 @@ class SQLiteViews:
         await self.wait(self._log.head)  # what is folded already was read before; nothing older comes after
         await self._check_archive()
         await self._rebuild(*self._views.values())
-        self._folds = Recent(FOLDS_KEPT)  # who folds just now keeps what it read in the old one
+        self._folds = PastFolds()  # who folds just now keeps what it read in the old one
         await asyncio.to_thread(forget_aside, self._file.path)  # an erased person must not live on in them
         await self._empty_journal()
 

@@ -60,19 +60,20 @@ class ViewTable:
         self._select = f"SELECT body FROM view_{projection.name} WHERE key = ?"
         self._delete = f"DELETE FROM view_{projection.name} WHERE key = ?"
 
-    def open(self, connection: sqlite3.Connection) -> None:
-        """Makes the table, or empties it when the fold has changed since."""
+    def open(self, connection: sqlite3.Connection) -> bool:
+        """False when there is no table that this fold has made: it is to be `reset`."""
         self._connection = connection
         self.rows.changed.clear()
+        self.position, self.left_out = 0, None
         name, version = self.projection.name, self.projection.version
         row = connection.execute("SELECT version, position FROM view WHERE name = ?", (name,)).fetchone()
         if row is None or row[0] != version or not isinstance(row[1], int) or row[1] < 0:
-            self.reset()
-            return
+            return False
         self.position = row[1]
         found = connection.execute("SELECT position, topic, error, events FROM left_out WHERE name = ?", (name,))
         row = found.fetchone()
         self.left_out = None if row is None else LeftOut(*row)
+        return True
 
     def reset(self) -> None:
         name = self.projection.name
@@ -122,7 +123,7 @@ class ViewTable:
         )  # fmt: skip
 
     def reach(self, last: Recorded) -> None:
-        """Everything up to that event is in the rows."""
+        """Everything up to that event is in the rows. `position` follows once that is committed."""
         reached = last.position
         self._connection.execute(
             "INSERT OR REPLACE INTO view VALUES (?, ?, ?, ?)",
@@ -130,7 +131,6 @@ class ViewTable:
         )
         if reached // SNAPSHOT_EVENTS > self.position // SNAPSHOT_EVENTS and self.projection.streams("") is None:
             self._take_snapshot(reached)
-        self.position = reached
 
     def _write(self, rows: Mapping[str, Any]) -> None:
         values = self.projection.column_values

@@ -3,8 +3,6 @@ its name meant a moment before or means a moment later."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,6 +10,7 @@ import httpcore
 
 from dms.domain.inner_addresses import Network, is_inner_address
 from dms.errors import InputRefused
+from dms.lookups import LookUps
 
 ADDRESSES_TRIED = 6
 INNER = (
@@ -24,7 +23,7 @@ class Outside(httpcore.AsyncNetworkBackend):
 
     def __init__(self, allowed: Sequence[Network]) -> None:
         """allowed: inner networks that may be reached all the same."""
-        self._allowed = allowed
+        self._allowed, self._lookups = allowed, LookUps()
         self._tcp = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -35,7 +34,7 @@ class Outside(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        found = await _addresses(host, port)
+        found = await self._addresses(host)
         outside = [address for address in found if not is_inner_address(address, self._allowed)]
         if not outside:
             raise InputRefused(f"{host} {INNER}")
@@ -59,14 +58,12 @@ class Outside(httpcore.AsyncNetworkBackend):
             return False
         return remote != own or is_inner_address(own)  # an inner one of our own is there because it is allowed
 
+    async def _addresses(self, host: str) -> list[str]:
+        """Raises httpcore.ConnectError."""
+        try:
+            return await self._lookups.addresses(host)
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(f"{host} can't be looked up: {error}") from error
+
     async def sleep(self, seconds: float) -> None:
         await self._tcp.sleep(seconds)
-
-
-async def _addresses(host: str, port: int) -> list[str]:
-    """Raises httpcore.ConnectError."""
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise httpcore.ConnectError(f"{host} can't be looked up: {error}") from error
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))

@@ -1,8 +1,9 @@
-"""Where checkpoints lie, under the data folder. The names of the first two folders are the original's.
+"""Where checkpoints lie, under the data folder. The names of the first two folders are the original's. Each may
+be a link to another disk.
 
 created_checkpoints/<job id>.tar.gz    of jobs that ran here, until the service provider has them
 received_checkpoints/<job id>.tar.gz   of our own jobs; what a new job may go on from
-resumes/out/<job id>.tar.gz            what our new job goes on from: a second name of a received one
+resumes/out/<job id>.tar.gz            what our new job goes on from: a second name, or a copy, of a received one
 resumes/in/<job id>.tar.gz             the same, fetched by the compute provider
 """
 
@@ -17,9 +18,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from dms.disk import make_folder, share
+from dms.disk import real_folder, share
 from dms.domain.checkpoint import ResumeFrom
-from dms.errors import InvalidInput, Unavailable
+from dms.errors import InvalidInput, NotFound, Unavailable
 
 SUFFIX = ".tar.gz"
 LISTED = 10_000
@@ -41,14 +42,15 @@ class CheckpointFiles:
     def __init__(self, data_dir: Path) -> None:
         root = data_dir.resolve()
         self._created = root / "created_checkpoints"
-        self._received = root / "received_checkpoints"
+        self._received = self._named = root / "received_checkpoints"
         self._incoming = self._received / ".incoming"
         self._out, self._in = root / "resumes" / "out", root / "resumes" / "in"
 
     def make(self) -> None:
         """The folders, for us alone."""
-        for folder in (self._created, self._received, self._incoming, self._out.parent, self._out, self._in):
-            make_folder(folder)
+        self._created, self._received = real_folder(self._created), real_folder(self._received)
+        self._incoming = real_folder(self._received / ".incoming")
+        self._out, self._in = real_folder(self._out), real_folder(self._in)
 
     def created(self, job_id: str) -> Path:
         return self._created / f"{job_id}{SUFFIX}"
@@ -92,7 +94,7 @@ class CheckpointFiles:
     def find_received(self, progress_file: str) -> Path:
         """A received archive by its name, or by its path. Raises InvalidInput for anything else: another
         folder, a link, somebody else's file."""
-        name = progress_file.removeprefix(f"{self._received}/")
+        name = progress_file.removeprefix(f"{self._received}/").removeprefix(f"{self._named}/")
         path = self._received / name
         problem = _problem(name, path)
         if problem:
@@ -102,6 +104,20 @@ class CheckpointFiles:
                 [("/params/resume_job/progress_file", problem)],
             )
         return path
+
+    @contextmanager
+    def open_received(self, name: str) -> Iterator[int]:
+        """A received archive by its name: a handle, which goes on reading it when it is replaced. Raises NotFound for
+        anything else, Unavailable."""
+        path = self._received / name
+        if problem := _problem(name, path):
+            raise NotFound(f"checkpoint {name[:200]!r} {problem}")
+        with _readable(path):
+            handle = os.open(path, _READ)
+        try:
+            yield handle
+        finally:
+            os.close(handle)
 
     def take(self, source: Path, job_id: str) -> ResumeFrom:
         """Keeps a received archive for a job that goes on from it, also when a newer one replaces it.
@@ -171,5 +187,6 @@ def _problem(name: str, path: Path) -> str:
 def _children(folder: Path) -> Iterator[tuple[Path, float]]:
     with suppress(OSError), os.scandir(folder) as children:
         for child in children:
-            if child.is_file(follow_symlinks=False):
-                yield Path(child.path), child.stat(follow_symlinks=False).st_mtime
+            with suppress(OSError):
+                if child.is_file(follow_symlinks=False):
+                    yield Path(child.path), child.stat(follow_symlinks=False).st_mtime

@@ -20,12 +20,14 @@ from dms.application.deadlines import Deadlines
 from dms.application.deployments.ownership import deployment_of
 from dms.application.files.disk_patience import DiskPatience
 from dms.application.files.file_exchange import FileExchange, FileRef
+from dms.application.files.file_parts import open_regular
 from dms.application.loops import Loop, Loops
 from dms.application.network.messages import CHECKPOINT, CheckpointNote, CheckpointNoted, decode_request, encode
 from dms.application.ports.event_log import EventLog
 from dms.application.ports.executor import ExecutionSpec, Executor, PackedWorkspace
 from dms.application.ports.peers import PeerNetwork
 from dms.application.reactors import News, Reactor
+from dms.application.unread import stays_if_unread
 from dms.disk import share
 from dms.domain.checkpoint import ResumeFrom, archive_bound
 from dms.domain.deployment import Deployment
@@ -38,12 +40,15 @@ from dms.errors import (
     ExecutorUnavailable,
     LogUnavailable,
 )
+from dms.long_work import long_work
+from dms.recent import Recent
 
 log = logging.getLogger(__name__)
 
 KIND, RESUME_KIND = "checkpoint", "resume"
 TIDY_SECONDS = 3600.0
 PAUSES_SECONDS = (1.0, 3.0, 10.0)  # between the tries to archive what a job leaves
+MOST_REMEMBERED = 1024  # jobs
 BEING_READ_SECONDS = 30.0  # a periodic checkpoint waits for one that was read so short a time ago
 FETCH_SECONDS, FETCH_BYTES_A_SECOND = 600.0, 100_000.0  # how long fetching a checkpoint to go on from may take
 
@@ -92,14 +97,14 @@ class CheckpointKeeper:
         self._now, self._times = now, times
         self._expiries = Deadlines(now, times.keep_seconds)  # by job
         # Both spare work and decide nothing, so a restart may forget them.
-        self._states: dict[str, str] = {}  # job id -> of the workspace, as it was archived
-        self._read_at: dict[str, float] = {}  # job id -> when its owner last read, on the monotonic clock
+        self._states: Recent[str, str] = Recent(MOST_REMEMBERED)  # job id -> of the workspace, as it was archived
+        self._read_at: Recent[str, float] = Recent(MOST_REMEMBERED)  # job id -> when its owner last read, monotonic
         self._loops = loops or Loops()
         self._tidying: Loop | None = None
         self._patience = DiskPatience()
 
     def serve(self, network: PeerNetwork) -> None:
-        self._exchange.serve(KIND, self._resolve, self._served)
+        self._exchange.serve(KIND, self._may_read, self._resolve, self._served)
         network.serve_request(CHECKPOINT, self._on_note)
 
     def start(self) -> None:
@@ -150,9 +155,9 @@ class CheckpointKeeper:
             patient = last and results is not None  # then the engine was there a moment ago
             packed = await (packed_in_the_end(pack, f"last checkpoint of job {job_id}") if patient else pack())
             if packed is None and results is not None:
-                await asyncio.to_thread(share, results.archive, target)
+                await long_work(share, results.archive, target)
                 packed = results.packed
-        except (ArchiveRefused, ExecutorUnavailable, OSError) as error:
+        except (ExecutionError, ExecutorUnavailable, OSError) as error:
             reason = str(error)
             log.info("no checkpoint of job %s: %s", job_id, reason, extra={"job_id": job_id})
             if last or isinstance(error, ArchiveRefused):
@@ -176,11 +181,12 @@ class CheckpointKeeper:
             await self._log.save(deployment)
 
     # --- giving ---------------------------------------------------------------------------------
-    async def _resolve(self, peer_id: str, job_id: str) -> Path | None:
+    def _may_read(self, peer_id: str, job_id: str) -> bool:
         deployment = self._log.load(Deployment, job_id)
-        if deployment is None or deployment.service_provider != peer_id or not deployment.checkpoint_here:
-            return None
-        return self._files.created(deployment.key)
+        return deployment is not None and deployment.service_provider == peer_id and deployment.checkpoint_here
+
+    async def _resolve(self, _peer_id: str, job_id: str) -> int | None:
+        return await asyncio.to_thread(open_regular, self._files.created(job_id))
 
     def _served(self, _peer_id: str, job_id: str, _size: int) -> None:
         self._read_at[job_id] = asyncio.get_running_loop().time()
@@ -229,8 +235,7 @@ class CheckpointKeeper:
         )
         limit = FETCH_SECONDS + resume.size_bytes / FETCH_BYTES_A_SECOND
         try:
-            async with asyncio.timeout(limit):
-                await self._exchange.fetch(deployment.service_provider, ref, into)
+            await self._exchange.fetch(deployment.service_provider, ref, into, limit_seconds=limit)
         except TimeoutError as error:
             raise ExecutionError(f"the checkpoint {resume.name!r} did not come within {limit:.0f} s") from error
         except (LogUnavailable, DiskTrouble):
@@ -255,13 +260,17 @@ class CheckpointKeeper:
     async def _tidy(self) -> None:
         """Deletes what nobody fetched for too long, and what a crash left."""
         for job_id, path, changed in self._files.list_created():
-            deployment = self._log.load(Deployment, job_id)
-            if deployment is None or (deployment.ended and not deployment.checkpoint_here):
-                self._files.drop(path)
-            elif is_delivered(deployment):
-                await self.delete(job_id, "delivered")
-            elif deployment.ended and self._expiries.left_seconds(job_id, self._expires_at(changed)) < 0:
-                await self.delete(job_id, "expired")
+            with stays_if_unread(str(path)):
+                await self._tidy_one(job_id, path, changed)
+
+    async def _tidy_one(self, job_id: str, path: Path, changed: float) -> None:
+        deployment = self._log.load(Deployment, job_id)
+        if deployment is None or (deployment.ended and not deployment.checkpoint_here):
+            self._files.drop(path)
+        elif is_delivered(deployment):
+            await self.delete(job_id, "delivered")
+        elif deployment.ended and self._expiries.left_seconds(job_id, self._expires_at(changed)) < 0:
+            await self.delete(job_id, "expired")
 
     def _expires_at(self, changed: float) -> int:
         """Unix time in microseconds. changed: when the archive was, in seconds."""

@@ -14,14 +14,14 @@ from dms.application.checkpoints.checkpoint_files import SUFFIX, CheckpointFiles
 from dms.application.checkpoints.checkpoint_keeper import KIND, RESUME_KIND
 from dms.application.deadlines import Deadlines
 from dms.application.files.file_exchange import FileExchange, FileRef
-from dms.application.files.file_parts import digest_of
+from dms.application.files.file_parts import digest_of, open_regular
 from dms.application.files.receipts import Receipt
 from dms.application.loops import said
 from dms.application.network.messages import CHECKPOINT, CheckpointNote, encode
 from dms.application.ports.event_log import EventLog
 from dms.application.ports.peers import PeerNetwork
 from dms.application.reactors import News, Reactor
-from dms.application.tasks import cancelled, either
+from dms.application.unread import stays_if_unread
 from dms.disk import publish
 from dms.domain.attempt import Attempt
 from dms.domain.checkpoint import ResumeFrom, archive_bound
@@ -31,6 +31,7 @@ from dms.domain.job import Job
 from dms.domain.request import ServiceRequest
 from dms.domain.retry import deployment_id, job_of
 from dms.errors import ArchiveRefused, Conflict, Forbidden, InvalidInput, NotFound, PeerMisbehaved
+from dms.long_work import long_work
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class CheckpointReceiver:
         self._grace_seconds, self._max_bytes = grace_seconds, max_bytes
 
     def serve(self) -> None:
-        self._exchange.serve(RESUME_KIND, self._resolve)
+        self._exchange.serve(RESUME_KIND, self._may_read, self._resolve)
 
     def tidy(self) -> None:
         """Takes away what was given to providers for jobs that are over."""
@@ -72,17 +73,20 @@ class CheckpointReceiver:
 
     async def fetch(self, job_id: str, offered: Job.CheckpointOffered, news: News) -> None:
         """Until it is here or can't be had; or returns when a newer one was offered."""
-        clock = asyncio.get_running_loop().time
+        clock, attempt = asyncio.get_running_loop().time, self._job(job_id).attempt
         left = self._deadlines.left_seconds(_key(job_id, offered.number), offered.fetch_until)
         deadline, wrong = clock() + left, 0
-        receipt = self._receipt(self._job(job_id).attempt, offered)
         while self._job(job_id).checkpoint_wanted == offered:
             if clock() >= deadline:
                 await self.lose(job_id, offered, f"it could not be fetched within {self._grace_seconds:g} s")
                 return
-            try:
+            try:  # what the provider answers; not what our log does
                 async with asyncio.timeout_at(deadline):
-                    await self._unless_settled(job_id, offered, receipt, news)
+                    found = await news.during(
+                        self._bring(job_id, attempt, offered),
+                        lambda: self._is_awaited(job_id, offered),
+                        f"checkpoint of {job_id}",
+                    )
             except TimeoutError:
                 continue
             except (Conflict, NotFound) as error:  # it was replaced meanwhile, and we are told soon
@@ -94,7 +98,8 @@ class CheckpointReceiver:
             except (ArchiveRefused, Forbidden, InvalidInput) as error:
                 await self.lose(job_id, offered, str(error))
             else:
-                await receipt.give_again(news, self._grace_seconds, lambda: self._is_newest(job_id, offered))
+                if found is not None:
+                    await self._keep(job_id, offered, found, self._receipt(attempt, offered), news)
                 return
             await news.changed(RETRY_SECONDS)
 
@@ -104,29 +109,32 @@ class CheckpointReceiver:
         received = job.checkpoint_received
         return received is not None and received.number >= offered.number and job.checkpoint_wanted is None
 
-    async def _unless_settled(self, job_id: str, offered: Job.CheckpointOffered, receipt: Receipt, news: News) -> None:
-        """Takes it; leaves off when the job has gone on without it meanwhile."""
-        taking = asyncio.create_task(self._take(job_id, offered, receipt), name=f"checkpoint of {job_id}")
-        try:
-            while not taking.done() and self._job(job_id).checkpoint_settled < offered.number:
-                await either(taking, news.changed())
-            if taking.done():
-                taking.result()
-        finally:
-            await cancelled(taking)
+    def _is_awaited(self, job_id: str, offered: Job.CheckpointOffered) -> bool:
+        """Whether the job has not gone on without it; a newer one may have been offered."""
+        return self._job(job_id).checkpoint_settled < offered.number
 
-    async def _take(self, job_id: str, offered: Job.CheckpointOffered, receipt: Receipt) -> None:
+    async def _bring(self, job_id: str, attempt: Attempt, offered: Job.CheckpointOffered) -> Path:
+        """Where it is, whole and checked."""
         incoming, target = self._files.incoming(job_id), self._files.received(job_id)
-        if await digest_of(target, offered.size_bytes) != offered.sha256:  # of a try that a crash ended
-            await self._fetch(self._job(job_id).attempt, offered, incoming)
-            if self._job(job_id).checkpoint_settled >= offered.number:
-                return
-            await asyncio.to_thread(publish, incoming, target)
+        if await digest_of(target, offered.size_bytes) == offered.sha256:  # of a try that a crash ended
+            return target
+        await self._fetch(attempt, offered, incoming)
+        return incoming
+
+    async def _keep(
+        self, job_id: str, offered: Job.CheckpointOffered, found: Path, receipt: Receipt, news: News
+    ) -> None:
+        target = self._files.received(job_id)
+        if not self._is_awaited(job_id, offered):
+            return
+        if found != target:
+            await asyncio.to_thread(publish, found, target)
         await receipt.give()
         job = self._job(job_id)
         if job.checkpoint_is_here(offered, target.name):
             with caused_by(new_id()):
                 await self._log.save(job)
+            await receipt.give_again(news, self._grace_seconds, lambda: self._is_newest(job_id, offered))
 
     async def _fetch(self, attempt: Attempt, offered: Job.CheckpointOffered, incoming: Path) -> None:
         ref = FileRef(
@@ -159,6 +167,10 @@ class CheckpointReceiver:
         """What was received and is here, by name. Raises Unavailable."""
         return await asyncio.to_thread(self._files.list_received)
 
+    def opened(self, name: str) -> contextlib.AbstractContextManager[int]:
+        """One of the list, to be read. Raises NotFound, Unavailable."""
+        return self._files.open_received(name)
+
     # --- going on from one -------------------------------------------------------------------------
     def source_of(self, request: ServiceRequest) -> Path | None:
         """The archive that the request wants to go on from. Raises InvalidInput."""
@@ -177,11 +189,11 @@ class CheckpointReceiver:
         of = self._log.load(Job, source.name.removesuffix(SUFFIX))
         if of is not None and (received := of.checkpoint_received) is not None:
             return ResumeFrom(name=source.name, size_bytes=received.size_bytes, sha256=received.sha256)
-        return await asyncio.to_thread(self._files.described, source)
+        return await long_work(self._files.described, source)
 
     async def keep(self, source: Path, job_id: str) -> ResumeFrom:
         """For the provider to fetch, until the job is over. Raises InvalidInput, Unavailable."""
-        kept = await asyncio.to_thread(self._files.take, source, job_id)
+        kept = await long_work(self._files.take, source, job_id)
         of = self._log.load(Job, source.name.removesuffix(SUFFIX))
         known = [] if of is None else [one.sha256 for one in (of.checkpoint_received, of.checkpoint_offered) if one]
         if known and kept.sha256 not in known:
@@ -202,7 +214,7 @@ class CheckpointReceiver:
         next_one = deployment_id(job.key, job.attempt.number + 1)
         for source in sources:
             with contextlib.suppress(InvalidInput):  # it is gone
-                kept = await asyncio.to_thread(self._files.take, source, next_one)
+                kept = await long_work(self._files.take, source, next_one)
                 if kept.sha256 in digests:
                     return kept
                 log.warning("job %s: %s is damaged, the next attempt does not go on from it", job.key, source)
@@ -212,21 +224,22 @@ class CheckpointReceiver:
     def forget(self, deployment: str) -> None:
         self._files.drop(self._files.resume_out(deployment))
 
-    async def _resolve(self, peer_id: str, deployment: str) -> Path | None:
+    def _may_read(self, peer_id: str, deployment: str) -> bool:
         job = self._log.load(Job, job_of(deployment))
-        if job is None or job.resume is None or not job.has_provider:
-            return None
-        if (job.provider, job.deployment_id) != (peer_id, deployment):
-            return None
-        return self._files.resume_out(deployment)
+        return job is not None and job.resume is not None and job.is_run_by(peer_id, deployment)
+
+    async def _resolve(self, _peer_id: str, deployment: str) -> int | None:
+        return await asyncio.to_thread(open_regular, self._files.resume_out(deployment))
 
     def _is_needed(self, job_id: str) -> bool:
         """Of either role: what is left of a job that is over may go. job_id: or that of an attempt."""
-        job = self._log.load(Job, job_of(job_id))
-        if job is not None and (job.open or job.checkpoint_wanted is not None):
-            return True
-        deployment = self._log.load(Deployment, job_id)
-        return deployment is not None and not deployment.ended
+        with stays_if_unread(f"what was kept for job {job_id}"):
+            job = self._log.load(Job, job_of(job_id))
+            if job is not None and (job.open or job.checkpoint_wanted is not None):
+                return True
+            deployment = self._log.load(Deployment, job_id)
+            return deployment is not None and not deployment.ended
+        return True
 
     def _job(self, job_id: str) -> Job:
         job = self._log.load(Job, job_id)

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import msgspec
 
+from dms.application.deployments.deployment_feed import FEEDS_OF_A_PEER
 from dms.application.deployments.deployment_index import DeploymentIndex
 from dms.application.deployments.furnishing import Furnishing
 from dms.application.deployments.holds import Holds
@@ -30,6 +31,7 @@ from dms.domain.request import ServiceRequest, problems_of, strangers_of
 from dms.domain.reservations import Held, Reservations, vram_to_reserve
 from dms.domain.resources import Gpu, Resources
 from dms.domain.reward import amount
+from dms.domain.wallet import other_blockchain, other_payee
 from dms.errors import (
     ExecutionError,
     InputUnavailable,
@@ -53,16 +55,18 @@ class Admission:
         holds: Holds,
         refusals: Refusals,
         strangers: Strangers,
+        paid_on: str = "",
     ) -> None:
+        """paid_on: the only blockchain on which payments are looked up; empty where none is."""
         self._device, self._executor, self._signer = device, executor, signer
         self._furnishing, self._index, self._holds, self._refusals = furnishing, index, holds, refusals
-        self._strangers = strangers
+        self._strangers, self._paid_on = strangers, paid_on
 
     def decide(self, deployment: Deployment, paying: Paying, readings: Sequence[GpuReading]) -> Sequence[Hold]:
         """Grants or refuses it. readings: the GPUs as they were a moment ago. Answers the holds that end with it. The
         caller saves deployment, payment and holds before it waits for anything."""
         request, own = request_of(deployment), self._holds.taken(deployment.key, deployment.service_provider)
-        taken = self.refusal(deployment, paying) or self._place(deployment.key, request, readings)
+        taken = self._taken(deployment, paying, readings)
         if isinstance(taken, Refusal):
             self.refuse(deployment, taken)
             return own
@@ -72,13 +76,43 @@ class Admission:
             taken.gpu_uuids,
             gpus_shared=taken.shared,
             network=Network.INTERNET if request.network is Network.INTERNET and self._gives_internet else Network.NONE,
+            for_stranger=self.is_stranger(deployment.service_provider),
         )
         return [*own, *self._holds.yielding(deployment.key, taken)]
+
+    def objection(self, deployment: Deployment, paying: Paying, readings: Sequence[GpuReading]) -> Refusal | None:
+        """Why `decide` would refuse it."""
+        taken = self._taken(deployment, paying, readings)
+        return taken if isinstance(taken, Refusal) else None
+
+    def is_stranger(self, peer_id: str) -> bool:
+        """As it is connected just now."""
+        return self._strangers.is_stranger(peer_id)
+
+    def spec_of(self, deployment: Deployment) -> ExecutionSpec:
+        """What is run for it."""
+        request = request_of(deployment)
+        return ExecutionSpec(
+            job_id=deployment.key,
+            node_id=self._signer.peer_id,
+            image=request.params.image_id,
+            arguments=request.arguments,
+            arguments_given=request.params.arguments is not None,
+            cpu_mhz=request.constraints.cpu,
+            memory_mb=request.constraints.ram,
+            gpu_uuids=deployment.gpu_uuids,
+            environment=tuple(request.params.env.items()),
+            network=deployment.network,
+            for_stranger=deployment.for_stranger,
+        )
 
     def refuse(self, deployment: Deployment, refusal: Refusal) -> None:
         """Also shown to the owner."""
         deployment.refuse(refusal.reason, refusal.fault)
         self._refusals.note(deployment.service_provider, refusal.kind, refusal.reason, deployment.key)
+
+    def _taken(self, deployment: Deployment, paying: Paying, readings: Sequence[GpuReading]) -> Held | Refusal:
+        return self.refusal(deployment, paying) or self._place(deployment.key, request_of(deployment), readings)
 
     def _place(self, job_id: str, request: ServiceRequest, readings: Sequence[GpuReading]) -> Held | Refusal:
         """One that no hold of another's is for, if there is any."""
@@ -120,12 +154,14 @@ class Admission:
             or self._of_policy(deployment)
             or (None if deployment.funded else self._strangers.never(deployment))
             or self._of_request(deployment)
+            or (None if deployment.funded else self._of_payee(deployment))
             or (None if paying is None else _of_payment(paying))
             or self._of_earlier_attempt(deployment)
             or self._of_network(deployment)
             or self._of_workspace(deployment)
             or self._of_capacity(request_of(deployment).resources)
             or self._strangers.not_now(deployment)
+            or self._of_feeds(deployment)
             or (self._of_checks(deployment.service_provider, deployment.key) if to_be_checked else None)
         )
 
@@ -134,7 +170,8 @@ class Admission:
         empty while jobs are taken."""
         found = [*self._of_device(), self.of_log()]
         if self._device.state.onboarded:
-            found += [self._of_capacity(self._device.least()), self._of_checks("")]
+            address = self._device.state.payment_address
+            found += [self._of_address(address), self._of_capacity(self._device.least()), self._of_checks("")]
         return [refusal for refusal in found if refusal is not None]
 
     def of_log(self) -> Refusal | None:
@@ -167,7 +204,7 @@ class Admission:
         if readable := list(unsealed_names(request.params.secret_env)):
             reason = f"secret_env {', '.join(readable)}: the values are not sealed under the job's key"
             return Refusal(reason, Fault.REQUESTER, "request", "/params/secret_env")
-        if objection := self._executor.objection(spec_of(deployment, self._signer.peer_id)):
+        if objection := self._executor.objection(self.spec_of(deployment)):
             return Refusal(objection, Fault.REQUESTER, "request")
         if reason := self._furnishing.refusal(deployment):
             return Refusal(reason, Fault.REQUESTER, "request")
@@ -193,6 +230,16 @@ class Admission:
         elif price > limit_of(request):
             reason = f"the price of {price_text(price)} NTX is above the request's own max_ntx, {request.max_ntx:g}"
         return Refusal(reason, Fault.REQUESTER, "price") if reason else None
+
+    def _of_payee(self, deployment: Deployment) -> Refusal | None:
+        """Said before anything is paid that could never be seen here."""
+        if wrong := other_blockchain(request_of(deployment).blockchain, self._paid_on):
+            return Refusal(wrong, Fault.REQUESTER, "payment", "/blockchain")
+        return self._of_address(deployment.payee)
+
+    def _of_address(self, payee: str) -> Refusal | None:
+        wrong = other_payee(payee, self._paid_on)
+        return Refusal(wrong, Fault.PROVIDER, "payment") if wrong else None
 
     def _of_earlier_attempt(self, deployment: Deployment) -> Refusal | None:
         """Also who only asks is told, or the attempt would be used up on it."""
@@ -230,6 +277,16 @@ class Admission:
             return Refusal(f"{reason}, {left.memory_mb} MB: {'; '.join(short)}", Fault.PROVIDER, "capacity")
         return None
 
+    def _of_feeds(self, deployment: Deployment) -> Refusal | None:
+        """Of a peer that we trust as well: what could not be followed is not taken."""
+        peer_id = deployment.service_provider
+        _, jobs = self._index.taken_by(peer_id)
+        _, checked = self._index.payments_checked(peer_id, deployment.key)
+        if jobs + checked < FEEDS_OF_A_PEER:
+            return None
+        reason = f"the provider has as many open jobs of this peer as it can tell it of at once, {FEEDS_OF_A_PEER}"
+        return Refusal(reason, Fault.PROVIDER, "capacity")
+
     def _of_checks(self, peer_id: str, but: str = "") -> Refusal | None:
         """Of payments that are looked up now. but: a job that does not count."""
         in_all, of_peer = self._index.payments_checked(peer_id, but)
@@ -253,23 +310,6 @@ def _of_payment(paying: Paying) -> Refusal | None:
     if not paying.is_named:
         return Refusal("the request names no transaction that pays for it", Fault.REQUESTER, "payment")
     return Refusal(paying.refusal, Fault.REQUESTER, "payment") if paying.refusal else None
-
-
-def spec_of(deployment: Deployment, node_id: str) -> ExecutionSpec:
-    """node_id: the peer id of this compute provider."""
-    request = request_of(deployment)
-    return ExecutionSpec(
-        job_id=deployment.key,
-        node_id=node_id,
-        image=request.params.image_id,
-        arguments=request.arguments,
-        arguments_given=request.params.arguments is not None,
-        cpu_mhz=request.constraints.cpu,
-        memory_mb=request.constraints.ram,
-        gpu_uuids=deployment.gpu_uuids,
-        environment=tuple(request.params.env.items()),
-        network=deployment.network,
-    )
 
 
 def fault_of(error: ExecutionError) -> Fault:

@@ -60,7 +60,7 @@ from dms.domain.gpus import GpuReading
 from dms.domain.hold import Hold
 from dms.domain.run_time import Instant
 from dms.domain.stranger_limits import NO_LIMITS, StrangerLimits
-from dms.errors import ExecutorUnavailable, NotFound, Unavailable
+from dms.errors import Conflict, ExecutorUnavailable, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -101,12 +101,11 @@ class ComputeProvider:
         loops, self._furnishing = loops or Loops(), Furnishing(checkpoints, inputs)
         self._index = DeploymentIndex(log, device.reservations)
         self._holds = Holds(log, device, lambda: clock().wall_us, budgets)
-        limited = Strangers(
-            device, self._index, acquaintances.is_trusted, strangers, looks_up_payments=funding is not None
-        )
+        limited = Strangers(device, self._index, acquaintances.is_trusted, strangers, looks_up_payments=bool(funding))
         self._admission = Admission(
-            device, executor, signer, self._furnishing, self._index, self._holds, refusals, limited
-        )
+            device, executor, signer, self._furnishing, self._index, self._holds, refusals, limited,
+            funding.blockchain if funding else "",
+        )  # fmt: skip
         self._feed = DeploymentFeed(log, outputs, signer)
         self.leftovers = Leftovers(log, executor, self._furnishing, device.reservations)
         unfit = "" if confined or run_unconfined_for_peers else UNCONFINED
@@ -114,16 +113,16 @@ class ComputeProvider:
         self.sandbox = SandboxWatch(log, executor, device, self._engine.ping, loops)
         self._engine.on_return(self.sandbox.owe_trial)
         self.preflights = Preflights(
-            log, device, executor, self._engine, self._admission, self._holds, refusals, signer.peer_id, budgets
+            log, device, executor, self._engine, self._admission, self._holds, refusals, budgets
         )
         self._gpus, self._network = GpuWatch(device, loops), NetworkWatch(log, executor, device, loops)
         endings = Endings(log, outputs, checkpoints, results)
         self.usage = UsageWatch(executor, device.usage, device.read_gpus, clock, loops)
-        supervision = Supervision(log, executor, outputs, checkpoints, endings, clock, self.usage)
+        supervision = Supervision(log, executor, outputs, checkpoints, endings, clock, self.usage, loops)
         self.reactors: Sequence[Reactor[Any]] = (
             CheckPayments(log, signer, self._admission, self._engine, funding),
             RunContainers(
-                log, executor, device, self._network, self._furnishing, supervision, endings, signer.peer_id, clock
+                log, executor, device, self._network, self._furnishing, supervision, endings, self._admission, clock
             ),
             RemoveContainers(self.leftovers, self._engine),
             DeleteCheckpoints(checkpoints),
@@ -183,9 +182,10 @@ class ComputeProvider:
 
     # --- commands ----------------------------------------------------------------------------------
     async def request(self, peer_id: str, message: DeploymentRequest) -> DeploymentAnswer:
-        """Raises Forbidden of a denied peer, and when the job id is another's; Unavailable when the peer asks for more
-        than its budget, and while the engine is briefly away for a job whose place is held, which is to be asked for
-        again: of that nothing is kept. A repeat gets the same answer."""
+        """Raises Forbidden of a denied peer, and when the job id is another's; Conflict when a stranger's job is
+        refused that it was never told to be possible; Unavailable when the peer asks for more than its budget, and
+        while the engine is briefly away for a job whose place is held, which is to be asked for again: of that nothing
+        is kept. A repeat of what is kept gets the same answer."""
         readings: Sequence[GpuReading] = ()
         if self._log.load(Deployment, message.job_id) is None:
             self._door.check(peer_id, "peer")
@@ -199,13 +199,14 @@ class ComputeProvider:
             await self._log.save(deployment)
             return _answer(deployment)
         check_free_for(self._log, message.job_id, peer_id)
-        self._log.adopt_seal_key(message.job_id, bytes.fromhex(message.seal_key))
         deployment = Deployment(message.job_id)
         deployment.ask(peer_id, message.request, message.price, self._device.state.payment_address, message.resume)
         paying = Paying(self._log, deployment.tx_hash, deployment.key, deployment.service_provider)
-        refusal = self._admission.of_channel(message.channel)
-        if self._funding and refusal is None:
-            refusal = self._admission.refusal(deployment, paying)
+        refusal = self._refusal(deployment, paying, message.channel, readings)
+        if refusal is not None and self._would_occupy(deployment):
+            self._admission.refuse(deployment, refusal)
+            raise Conflict(refusal.reason)
+        self._log.adopt_seal_key(message.job_id, bytes.fromhex(message.seal_key))
         holds: Sequence[Hold] = ()
         if refusal is not None:
             self._admission.refuse(deployment, refusal)
@@ -213,7 +214,24 @@ class ComputeProvider:
         elif self._funding is None:
             holds = self._admission.decide(deployment, paying, readings)
         await self._log.save(deployment, paying.payment, *holds)
+        self.preflights.forget_yes(deployment.key, peer_id)
         return _answer(deployment)
+
+    def _refusal(
+        self, deployment: Deployment, paying: Paying, channel: str, readings: Sequence[GpuReading]
+    ) -> Refusal | None:
+        """Why it is refused at once: what is decided behind the look for its payment is left to that."""
+        if refusal := self._admission.of_channel(channel):
+            return refusal
+        if self._funding:
+            return self._admission.refusal(deployment, paying)
+        return self._admission.objection(deployment, paying, readings)
+
+    def _would_occupy(self, refused: Deployment) -> bool:
+        """Whether the id may be one that a stranger only heard of: recorded, it would be shut to the peer whose job it
+        is. What came of our own yes is recorded: it may have paid for that."""
+        peer_id = refused.service_provider
+        return not self._budgets.is_known(peer_id) and not self.preflights.has_yes(refused.key, peer_id)
 
     async def stop(self, job_id: str, by: str, reason: str, fault: Fault, peer_id: str = "") -> bool:
         """Whether this was the first request to stop it. Raises NotFound; Forbidden when a peer

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+import logging
+from collections import Counter
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing, contextmanager
 
 from dms.application.deployments.ownership import deployment_of
 from dms.application.growing_lines import GrowingLine
@@ -18,8 +20,13 @@ from dms.application.tasks import cancelled, either
 from dms.domain.chain import SignedRecord
 from dms.domain.deployment import Deployment
 from dms.domain.event import Recorded
+from dms.errors import OutputUnavailable
+
+log = logging.getLogger(__name__)
 
 LINES_A_READ = 512
+OUTPUT_RETRY_SECONDS = 5.0  # until output that can't be read is tried again
+FEEDS_OF_A_PEER = 96  # each is a stream for a job's whole life; what a peer asks needs streams as well
 FRAME_BYTES = 48 * 1024  # of output in one frame, well below the frame limit even when escaped
 TERMINAL_TOPICS = {
     Deployment.Rejected.TOPIC,
@@ -32,6 +39,7 @@ TERMINAL_TOPICS = {
 class DeploymentFeed:
     def __init__(self, log: EventLog, outputs: OutputStore, signer: Signer) -> None:
         self._log, self._outputs, self._signer = log, outputs, signer
+        self._open: Counter[str] = Counter()  # feeds, by peer
 
     def serve(self, network: PeerNetwork) -> None:
         network.serve_stream(FEED, self._on_feed)
@@ -39,22 +47,38 @@ class DeploymentFeed:
     async def _on_feed(self, peer_id: str, body: bytes) -> AsyncGenerator[bytes, None]:
         message = decode_request(body, FeedRequest)
         deployment_of(self._log, message.job_id, peer_id)
-        async with aclosing(self.items(message)) as items:
-            async for item in items:
-                yield encode(item)
+        yield encode(FeedItem())  # says that we are here, before there is anything to tell
+        if self._is_full(peer_id):
+            return  # asked again, not lost: after a reconnect the feeds of before may still be open
+        with self._counted(peer_id):
+            async with aclosing(self.items(message)) as items:
+                async for item in items:
+                    yield encode(item)
+
+    def _is_full(self, peer_id: str) -> bool:
+        return self._open[peer_id] >= FEEDS_OF_A_PEER
+
+    @contextmanager
+    def _counted(self, peer_id: str) -> Generator[None]:
+        self._open[peer_id] += 1
+        try:
+            yield
+        finally:
+            self._open[peer_id] -= 1
+            if not self._open[peer_id]:
+                del self._open[peer_id]
 
     async def items(self, message: FeedRequest) -> AsyncGenerator[FeedItem, None]:
         """The deployment's signed events and its output, live until the end. Every line counted by
-        LogSealed comes before it."""
+        LogSealed comes before it; no other event waits for output that can't be read."""
         job_id, sent = message.job_id, message.log_after
         growing: tuple[GrowingLine, ...] = ()
-        yield FeedItem()  # says that we are here, before there is anything to tell
         async with aclosing(self._log.subscribe(0, stream=f"{Deployment.KIND}-{job_id}")) as batches:
             while True:
                 more = asyncio.ensure_future(anext(batches))
                 try:
                     while not more.done():
-                        async for item in self._lines(job_id, sent):
+                        async for item in self._readable_lines(job_id, sent):
                             sent = item.lines[-1].seq
                             yield item
                         if message.growing and (now := self._outputs.growing.of(job_id)) != growing:
@@ -77,15 +101,28 @@ class DeploymentFeed:
     async def _more_output(self, job_id: str, sent: int, growing: tuple[GrowingLine, ...] | None) -> None:
         """Returns once there is a line behind line `sent`, or another one that grows than those."""
         if growing is None:
-            await self._outputs.wait(job_id, sent)
+            await self._more_lines(job_id, sent)
             return
-        line = asyncio.ensure_future(self._outputs.wait(job_id, sent))
+        line = asyncio.ensure_future(self._more_lines(job_id, sent))
         try:
             await either(line, self._outputs.growing.wait(job_id, growing))
             if line.done():
                 line.result()
         finally:
             await cancelled(line)
+
+    async def _more_lines(self, job_id: str, sent: int) -> None:
+        try:
+            await self._outputs.wait(job_id, sent)
+        except OutputUnavailable:
+            await asyncio.sleep(OUTPUT_RETRY_SECONDS)
+
+    async def _readable_lines(self, job_id: str, after: int) -> AsyncGenerator[FeedItem, None]:
+        try:
+            async for item in self._lines(job_id, after):
+                yield item
+        except OutputUnavailable as error:
+            log.debug("the output of job %s is not sent now: %s", job_id, error)
 
     async def _lines(self, job_id: str, after: int) -> AsyncGenerator[FeedItem, None]:
         """What is stored behind line `after`, in frames of a bounded size."""

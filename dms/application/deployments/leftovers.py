@@ -14,9 +14,10 @@ from dms.application.device.ml_images import CHECK_PREFIX
 from dms.application.ports.event_log import EventLog
 from dms.application.ports.executor import ExecutionState, Executor
 from dms.application.reactors import News, Reactor
+from dms.application.unread import stays_if_unread
 from dms.domain.deployment import Deployment
 from dms.domain.reservations import Reservations
-from dms.errors import ExecutionError, ExecutorUnavailable
+from dms.errors import DmsError, ExecutionError, ExecutorUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -42,16 +43,22 @@ class Leftovers:
         Raises ExecutorUnavailable."""
         left: list[str] = []
         for job_id in dict.fromkeys((*await self._executor.list_jobs(), *self._reservations.left_by)):
-            if not await self._over(job_id, checks=checks):
-                continue
             try:
-                await self.remove(job_id)
-            except ExecutionError as error:
+                if await self._over(job_id, checks=checks):
+                    await self.remove(job_id)
+            except (DmsError, OSError) as error:
                 log.warning("container of job %s can't be removed: %s", job_id, error, extra={"job_id": job_id})
-                if (deployment := self._log.load(Deployment, job_id)) is not None:
-                    self._reservations.occupy(job_id, deployment.reserved.memory_mb)
+                if isinstance(error, ExecutorUnavailable):
+                    await self._executor.check()  # is it the engine that is away, or only this job that is stuck?
+                with stays_if_unread(f"what container {job_id} holds"):
+                    self._occupy(job_id)
                 left.append(job_id)
         return left
+
+    def _occupy(self, job_id: str) -> None:
+        """A job that is over, and whose container may still use its memory."""
+        if (deployment := self._log.load(Deployment, job_id)) is not None and deployment.ended:
+            self._reservations.occupy(job_id, deployment.reserved.memory_mb)
 
     async def _over(self, job_id: str, *, checks: bool) -> bool:
         if job_id.startswith(CHECK_PREFIX):

@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dms.application.cause import caused_by
-from dms.application.deployments.admission import Admission, fault_of, spec_of
+from dms.application.deployments.admission import Admission, fault_of
 from dms.application.deployments.holds import Holds
-from dms.application.deployments.ownership import check_free_for
+from dms.application.deployments.ownership import check_free_for, has_kept_place
 from dms.application.deployments.strangers import Refusal
 from dms.application.device.device import DeviceService
 from dms.application.device.engine import EngineWatch
 from dms.application.device.refusals import LONGEST_REASON, Refusals
-from dms.application.network.budgets import QUESTIONS, Budgets
+from dms.application.network.budgets import IMAGE_LOOK_UPS, QUESTIONS, Budgets
 from dms.application.network.messages import (
     PREFLIGHT,
     PreflightAnswer,
@@ -30,11 +30,10 @@ from dms.domain.event import new_id
 from dms.domain.gpus import GpuReading
 from dms.domain.hold import Hold
 from dms.domain.reservations import Held
-from dms.errors import (
-    Conflict,
-    ExecutorUnavailable,
-    ImageUnavailable,
-)
+from dms.errors import Conflict, ExecutorUnavailable, ImageUnavailable
+from dms.recent import Recent
+
+MOST_TOLD = 4096  # of those that were told yes; who is forgotten may ask again
 
 
 class Preflights:
@@ -47,17 +46,24 @@ class Preflights:
         admission: Admission,
         holds: Holds,
         refusals: Refusals,
-        node_id: str,
         budgets: Budgets,
     ) -> None:
-        """node_id: peer id of this node."""
         self._log, self._device, self._executor, self._engine = log, device, executor, engine
-        self._admission, self._holds, self._node_id = admission, holds, node_id
+        self._admission, self._holds = admission, holds
         self._refusals = refusals
         self._budgets = budgets
+        self._told_yes = Recent[tuple[str, str], None](MOST_TOLD)  # (job id, who asked), of late
 
     def serve(self, network: PeerNetwork) -> None:
         network.serve_request(PREFLIGHT, self._on_request)
+
+    def has_yes(self, job_id: str, peer_id: str) -> bool:
+        """Whether that peer was told that its job is possible."""
+        return (job_id, peer_id) in self._told_yes or has_kept_place(self._log, job_id, peer_id)
+
+    def forget_yes(self, job_id: str, peer_id: str) -> None:
+        """Its job is on record, and so is whose it is."""
+        self._told_yes.pop((job_id, peer_id), None)
 
     async def _on_request(self, peer_id: str, body: bytes) -> bytes:
         message = decode_request(body, PreflightRequest)
@@ -76,7 +82,8 @@ class Preflights:
         image = await self._image(asked)
         if isinstance(image, Refusal):
             return self._no(peer_id, message, image)
-        # What was free may be gone by now: from here to the decision nothing is waited for.
+        # Asked for by now, or free no more: from here to the decision nothing is waited for.
+        self._check_new(peer_id, message.job_id)
         found = self._admission.of_image(message.request.params.image_id, image.digest)
         if (refusal := found or self._refusal(asked, message, readings)) is not None:
             return self._no(peer_id, message, refusal)
@@ -102,7 +109,12 @@ class Preflights:
 
     async def _image(self, asked: Deployment) -> ImageFound | Refusal:
         try:
-            return await self._executor.find_image(spec_of(asked, self._node_id).image)
+            peer_id = asked.service_provider
+            return await self._executor.find_image(
+                self._admission.spec_of(asked).image,
+                for_stranger=self._admission.is_stranger(peer_id),
+                may_ask=lambda: self._budgets.allows(IMAGE_LOOK_UPS, peer_id),
+            )
         except ImageUnavailable as error:
             return Refusal(str(error), fault_of(error), "image", "/params/image_id")
         except ExecutorUnavailable as error:
@@ -113,6 +125,7 @@ class Preflights:
     ) -> PreflightAnswer:
         """With the place that is kept, or why none is."""
         hold, reason = self._hold(peer_id, message, readings)
+        self._told_yes[message.job_id, peer_id] = None
         if hold is not None:
             await self._log.save(hold)
         return PreflightAnswer(

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from dms.application.deployments.admission import fault_of, spec_of
+from dms.application.deployments.admission import Admission, fault_of
 from dms.application.deployments.endings import Endings
 from dms.application.deployments.furnishing import Furnishing
 from dms.application.deployments.supervision import Supervision
@@ -24,7 +24,6 @@ from dms.application.ports.event_log import EventLog
 from dms.application.ports.executor import ExecutionState, Executor
 from dms.application.reactors import News, Reactor
 from dms.application.secret_environment import open_secrets
-from dms.application.tasks import cancelled, either
 from dms.domain.deployment import Deployment, DeploymentState, Fault
 from dms.domain.run_time import Instant, began
 from dms.errors import (
@@ -37,7 +36,8 @@ from dms.errors import (
 T = TypeVar("T")
 
 ENGINE_RETRY_SECONDS = 1.0
-HELD = (DeploymentState.ACCEPTED, DeploymentState.CREATED, DeploymentState.RUNNING, DeploymentState.STOPPING)
+TO_BE_RUN = (DeploymentState.ACCEPTED, DeploymentState.CREATED)
+HELD = (*TO_BE_RUN, DeploymentState.RUNNING, DeploymentState.STOPPING)
 
 
 class RunContainers(Reactor[Deployment]):
@@ -53,12 +53,13 @@ class RunContainers(Reactor[Deployment]):
         furnishing: Furnishing,
         supervision: Supervision,
         endings: Endings,
-        node_id: str,
+        admission: Admission,
         clock: Callable[[], Instant],
     ) -> None:
-        """node_id: peer id of this node. clock: of this machine."""
+        """clock: of this machine."""
         self._log, self._executor, self._device, self._network, self._clock = log, executor, device, network, clock
-        self._furnishing, self._supervision, self._endings, self._node_id = furnishing, supervision, endings, node_id
+        self._furnishing, self._supervision = furnishing, supervision
+        self._endings, self._admission = endings, admission
         # Job id -> when the engine went away, by the loop's clock. Not an event: a restart gives it the grace anew.
         self._away_since: dict[str, float] = {}
 
@@ -90,14 +91,14 @@ class RunContainers(Reactor[Deployment]):
         if deployment.state is DeploymentState.ACCEPTED:
             await self._create(deployment, news)
         elif deployment.state is DeploymentState.CREATED:
-            await self._start(deployment)
+            await self._start(deployment, news)
         elif deployment.state is DeploymentState.STOPPING:
             await self._supervision.stop(deployment.key, news)
         else:
             await self._supervision.supervise(deployment.key, news)
 
     async def _create(self, deployment: Deployment, news: News) -> None:
-        job_id, spec = deployment.key, spec_of(deployment, self._node_id)
+        job_id, spec = deployment.key, self._admission.spec_of(deployment)
         secrets = open_secrets(self._log, job_id, request_of(deployment))
         image = await self._unless_stopped(job_id, self._executor.prepare(spec), news)
         if image is None:
@@ -117,10 +118,13 @@ class RunContainers(Reactor[Deployment]):
             deployment.container_created(container_id, self._executor.name)
             await self._log.save(deployment)
 
-    async def _start(self, deployment: Deployment) -> None:
+    async def _start(self, deployment: Deployment, news: News) -> None:
         job_id = deployment.key
-        await self._furnishing.furnish(deployment, spec_of(deployment, self._node_id))  # a reboot empties workspaces
+        furnishing = self._furnishing.furnish(deployment, self._admission.spec_of(deployment))
+        await self._unless_stopped(job_id, furnishing, news)  # a reboot empties workspaces
         found = await self._executor.inspect(job_id)
+        if self._endings.load(job_id).state is not DeploymentState.CREATED:
+            return
         asked = self._clock() if found.state is ExecutionState.CREATED else None
         await self._executor.start(job_id, open_secrets(self._log, job_id, request_of(deployment)))
         execution = await self._executor.inspect(job_id)
@@ -138,13 +142,7 @@ class RunContainers(Reactor[Deployment]):
 
     async def _unless_stopped(self, job_id: str, work: Coroutine[Any, Any, T], news: News) -> T | None:
         """The work's result; None when the job was told to stop meanwhile, which ends the work."""
-        working = asyncio.create_task(work, name=f"preparing {job_id}")
-        try:
-            while not working.done() and self._endings.load(job_id).state is DeploymentState.ACCEPTED:
-                await either(working, news.changed())
-            return working.result() if working.done() else None
-        finally:
-            await cancelled(working)
+        return await news.during(work, lambda: self._endings.load(job_id).state in TO_BE_RUN, f"preparing {job_id}")
 
     async def _wait_for_engine(self, job_id: str, error: ExecutorUnavailable, news: News) -> None:
         """Ends it when the engine has been away for too long."""

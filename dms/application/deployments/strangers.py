@@ -37,6 +37,9 @@ class Strangers:
         self._device, self._index, self._is_trusted = device, index, is_trusted
         self._limits, self._looks_up_payments = limits, looks_up_payments
 
+    def is_stranger(self, peer_id: str) -> bool:
+        return not self._is_trusted(peer_id)
+
     def never(self, deployment: Deployment) -> Refusal | None:
         """Why such a job is not taken of that peer at any time."""
         if self._is_trusted(deployment.service_provider):

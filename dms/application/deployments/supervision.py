@@ -10,16 +10,18 @@ from contextlib import aclosing, asynccontextmanager
 from dms.application.checkpoints.checkpoint_keeper import CheckpointKeeper
 from dms.application.deployments.endings import Endings
 from dms.application.deployments.usage import UsageWatch
+from dms.application.loops import Loop, Loops
 from dms.application.ports.event_log import EventLog
 from dms.application.ports.executor import Execution, ExecutionState, Executor, NetworkUse
 from dms.application.ports.outputs import OutputStore
 from dms.application.reactors import News
 from dms.application.tasks import background, cancelled, either
+from dms.backoff import Backoff
 from dms.domain.deployment import MICROSECONDS, Deployment, DeploymentState, Fault
 from dms.domain.network import Network
 from dms.domain.run_end import RunEnd, Verdict, judge
 from dms.domain.run_time import Instant, RunTime
-from dms.errors import ExecutorUnavailable
+from dms.errors import DmsError, OutputUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,9 @@ NETWORK_LOOK_SECONDS = 10.0
 STOP_GRACE_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 60.0  # between two looks at the limit: timers stand still while the machine sleeps
 LOST = "the provider lost what the job left"
+UNSEALED = "the provider could not keep what the job printed"
+OUTPUT_RETRY_SECONDS = (1.0, 60.0)  # first and longest pause between tries to keep output
+STEADY_SECONDS = 120.0  # a try that lasted so long ended the trouble before it
 OVER_SECONDS = 1.0  # between two looks at a container at its limit, while what it printed is still read
 GROWING_PAUSES_SECONDS = (1.0, 5.0, 30.0, 120.0)  # between tries to watch lines that grow
 NOT_RUN = (ExecutionState.ABSENT, ExecutionState.CREATED)
@@ -43,10 +48,11 @@ class Supervision:
         endings: Endings,
         clock: Callable[[], Instant],
         usage: UsageWatch,
+        loops: Loops,
     ) -> None:
         """clock: of this machine, where the containers run."""
         self._log, self._executor, self._outputs, self._clock = log, executor, outputs, clock
-        self._checkpoints, self._endings, self._usage = checkpoints, endings, usage
+        self._checkpoints, self._endings, self._usage, self._loops = checkpoints, endings, usage, loops
 
     async def supervise(self, job_id: str, news: News) -> None:
         """Follows the container until it has ended; stops it when told to, or at its time limit."""
@@ -92,18 +98,19 @@ class Supervision:
     async def _following(self, job_id: str) -> AsyncIterator[asyncio.Task[None]]:
         """Its output and its checkpoints are kept meanwhile."""
         following = asyncio.create_task(self._follow(job_id), name=f"output of {job_id}")
-        counting = asyncio.create_task(self._watch_network(job_id), name=f"network of {job_id}")
+        counting = self._counting(job_id)
         saving = asyncio.create_task(self._checkpoints.watch(job_id), name=f"checkpoints of {job_id}")
         growing = background(self._watch_growing(job_id), f"growing lines of {job_id}")
-        using = background(self._usage.watch(job_id, self._endings.load(job_id).gpu_uuids), f"usage of {job_id}")
+        using = self._usage.watch(job_id, self._endings.load(job_id).gpu_uuids)
         try:
             yield following
         finally:
             await cancelled(following)
-            await cancelled(counting)
+            if counting is not None:
+                await counting.close()
             await cancelled(saving)
             await cancelled(growing)
-            await cancelled(using)
+            await using.close()
             self._outputs.growing.end(job_id)
 
     async def _watch_growing(self, job_id: str) -> None:
@@ -113,31 +120,59 @@ class Supervision:
                 async with aclosing(self._executor.growing(job_id)) as lines:
                     async for line in lines:
                         self._outputs.growing.tell(job_id, line)
-            except ExecutorUnavailable as error:
+            except DmsError as error:
                 log.info("lines of job %s that grow are not shown: %s", job_id, error)
             await asyncio.sleep(pause_seconds)
 
     async def _follow(self, job_id: str) -> None:
+        """Keeps its output until it has ended. While that can't be kept the job runs on: the engine has it all."""
+        clock, backoff = asyncio.get_running_loop().time, Backoff(*OUTPUT_RETRY_SECONDS)
+        while True:
+            began = clock()
+            try:
+                await self._keep_output(job_id)
+            except OutputUnavailable as error:
+                if clock() - began >= STEADY_SECONDS:
+                    self._endings.output_works(job_id)
+                    backoff.reset()
+                log.warning("the output of job %s waits: %s", job_id, error, extra={"job_id": job_id})
+                if self._endings.output_waits_too_long(job_id) and not await self._runs(job_id):
+                    self._endings.give_up_output(job_id, error)
+                    return
+            else:
+                self._endings.output_works(job_id)
+                return
+            await asyncio.sleep(backoff.next())
+
+    async def _keep_output(self, job_id: str) -> None:
         cursor = await self._outputs.cursor(job_id)
         async with aclosing(self._executor.follow(job_id, cursor)) as batches:
             async for lines in batches:
                 await self._outputs.append(job_id, lines)
+                self._endings.output_works(job_id)
+
+    async def _runs(self, job_id: str) -> bool:
+        return (await self._executor.inspect(job_id)).state is ExecutionState.RUNNING
+
+    def _counting(self, job_id: str) -> Loop | None:
+        """None for a job without a network."""
+        if self._endings.load(job_id).network is Network.NONE:
+            return None
+        return self._loops.every(NETWORK_LOOK_SECONDS, "networks of running jobs", lambda: self._watch_network(job_id))
 
     async def _watch_network(self, job_id: str) -> None:
         """Stops it when it has used up its share, or has lost its network."""
-        while self._endings.load(job_id).network is not Network.NONE:
-            try:
-                await self._look_at_network(job_id)
-            except ExecutorUnavailable as error:
-                log.debug("the network of job %s can't be looked at now: %s", job_id, error)
-            await asyncio.sleep(NETWORK_LOOK_SECONDS)
+        try:
+            await self._look_at_network(job_id)
+        except DmsError as error:
+            log.info("the network of job %s can't be looked at now: %s", job_id, error)
 
     async def _look_at_network(self, job_id: str) -> None:
         use = await self._executor.network_use(job_id)
         deployment = self._endings.load(job_id)
         if use is None or deployment.state is not DeploymentState.RUNNING:
             return
-        if use.trouble and (await self._executor.inspect(job_id)).state is ExecutionState.RUNNING:
+        if use.trouble and await self._runs(job_id):
             deployment.request_stop("network", use.trouble, Fault.PROVIDER)
         elif use.spent:
             reason = f"network limit of {use.most_bytes // MIB} MiB reached"
@@ -189,6 +224,8 @@ def _end(deployment: Deployment, execution: Execution, use: NetworkUse | None, n
     seconds = _lasted_seconds(deployment, execution, now)
     if verdict.end is not RunEnd.FAILED and deployment.results_fault.of_provider:
         verdict = Verdict(RunEnd.FAILED, f"{LOST}: {deployment.results_trouble}")
+    if verdict.end is not RunEnd.FAILED and not deployment.log_sealed and deployment.stop is None:
+        verdict = Verdict(RunEnd.FAILED, UNSEALED)
     if verdict.end is RunEnd.EXITED and execution.exit_code and use is not None and use.trouble:
         verdict = Verdict(RunEnd.FAILED, use.trouble)
     if verdict.end is RunEnd.FAILED:

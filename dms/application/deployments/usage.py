@@ -15,7 +15,7 @@ from dms.application.ports.machine import Usage
 from dms.application.tasks import cancelled
 from dms.domain.gpus import GpuReading
 from dms.domain.run_time import Instant
-from dms.errors import ExecutorUnavailable
+from dms.errors import DmsError
 from dms.recent import Recent
 
 log = logging.getLogger(__name__)
@@ -127,23 +127,29 @@ class UsageWatch:
             self._readers.discard(reader)
 
     # --- the looks -----------------------------------------------------------------------------------
-    async def watch(self, job_id: str, gpu_uuids: Sequence[str]) -> None:
-        """Looks at a job until cancelled."""
+    def watch(self, job_id: str, gpu_uuids: Sequence[str]) -> Loop:
+        """Looks at a job until it is closed."""
         ring = self._jobs.get(job_id) or Ring()
         before: Usage | None = None
-        while True:
-            try:
-                async with self._looks:
-                    usage = await self._executor.usage(job_id)
-            except ExecutorUnavailable as error:
-                log.debug("what job %s uses can't be looked at now: %s", job_id, error)
-                usage = None
+
+        async def look() -> None:
+            nonlocal before
+            usage = await self._usage_of(job_id)
             if usage is not None:
                 readings = await self._gpus.read() if gpu_uuids else ()
                 self._jobs[job_id] = ring  # it may have been forgotten meanwhile
                 self._add(job_id, ring, before, usage, [r for r in readings if r.uuid in gpu_uuids])
             before = usage
-            await asyncio.sleep(self.every_seconds)
+
+        return self._loops.every(self.every_seconds, "usage of running jobs", look)
+
+    async def _usage_of(self, job_id: str) -> Usage | None:
+        try:
+            async with self._looks:
+                return await self._executor.usage(job_id)
+        except DmsError as error:
+            log.debug("what job %s uses can't be looked at now: %s", job_id, error)
+            return None
 
     async def _look_at_machine(self) -> None:
         usage = self._read_machine()
@@ -168,15 +174,16 @@ class UsageWatch:
 
 class _Gpus:
     """What the driver tells, for all samples of about the same time. It is asked once at a time, however long that
-    takes, and waited for only a little."""
+    takes, and waited for only a little. What goes wrong with it costs the samples no more than its figures."""
 
     def __init__(self, ask: Callable[[], Awaitable[Sequence[GpuReading]]], fresh_seconds: float) -> None:
         self._ask, self._fresh_seconds = ask, fresh_seconds
         self._asking: asyncio.Task[Sequence[GpuReading]] | None = None
         self._asked_at = 0.0
+        self._is_broken = False
 
     async def read(self) -> Sequence[GpuReading]:
-        """None when it does not answer in time."""
+        """None when it does not answer, or not in time."""
         now = asyncio.get_running_loop().time()
         if self._asking is None or (self._asking.done() and now - self._asked_at >= self._fresh_seconds):
             self._asking, self._asked_at = asyncio.create_task(self._readings(), name="usage of GPUs"), now
@@ -184,7 +191,15 @@ class _Gpus:
         return next(iter(done)).result() if done else ()
 
     async def _readings(self) -> Sequence[GpuReading]:
-        return await self._ask()
+        try:
+            readings = await self._ask()
+        except Exception:  # the outermost of its task
+            if not self._is_broken:  # said once, not with each sample
+                log.exception("GPUs can't be read for samples of their use", extra={"action": "gpu_use_failed"})
+            self._is_broken = True
+            return ()
+        self._is_broken = False
+        return readings
 
     async def close(self) -> None:
         if self._asking is not None:

@@ -95,7 +95,7 @@ class DeviceService:
             reserved=self.reservations.total,
             cores=total.cores,
             gpus=self.gpus_left(),
-            ntx_price=str(device.ntx_price),
+            ntx_price=f"{device.ntx_price:f}",
             blockchain=device.blockchain,
             payment_address=device.payment_address,
             allow_cardano=device.allow_cardano,

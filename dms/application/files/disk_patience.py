@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from dms.application.lasting import Lasting
 from dms.disk import is_of_the_disk
 from dms.errors import DiskTrouble, NoPlaceForInput
 
@@ -13,10 +13,10 @@ DISK_SECONDS = 600.0  # its price, and a place on this machine, wait with it
 
 
 class DiskPatience:
-    """By job. When its disk began to fail is no event: a restart gives it the patience anew."""
+    """By job."""
 
     def __init__(self) -> None:
-        self._since: dict[str, float] = {}  # by the loop's clock
+        self._trouble = Lasting()
 
     @contextmanager
     def of(self, job_id: str) -> Iterator[None]:
@@ -25,16 +25,12 @@ class DiskPatience:
         try:
             yield
         except (DiskTrouble, OSError) as error:
-            if not is_of_the_disk(error) or not self._is_over(job_id):
+            if not is_of_the_disk(error) or not self._trouble.has_lasted(job_id, DISK_SECONDS):
                 raise
-            self._since.pop(job_id, None)
+            self._trouble.forget(job_id)
             raise NoPlaceForInput(f"this provider can't store it: {error}") from error
-        self._since.pop(job_id, None)
+        self._trouble.forget(job_id)
 
     def forget(self, job_id: str) -> None:
         """It is over."""
-        self._since.pop(job_id, None)
-
-    def _is_over(self, job_id: str) -> bool:
-        now = asyncio.get_running_loop().time()
-        return now - self._since.setdefault(job_id, now) >= DISK_SECONDS
+        self._trouble.forget(job_id)

@@ -10,26 +10,29 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct
 
 from dms.application.files.file_parts import PartFile, digest_of, read_pieces
+from dms.application.files.least_pace import LEAST_BYTES, PACE_SECONDS, LeastPace
 from dms.application.network.messages import decode_request, encode
 from dms.application.ports.peers import PeerNetwork
 from dms.backoff import Backoff
-from dms.errors import Conflict, DiskTrouble, NotFound, PeerMisbehaved, PeerUnreachable, Unavailable
+from dms.errors import Conflict, DiskTrouble, NotFound, PeerMisbehaved, PeerSlow, PeerUnreachable, Unavailable
 
 log = logging.getLogger(__name__)
 
 FILE = "/nunet/dms/file/0.1.0"
 MAX_SIZE_BYTES = 1 << 50
-FETCHES_AT_ONCE = 4
+FETCHES_AT_ONCE = 16
+FETCHES_FROM_A_PEER = 2
 SERVED_AT_ONCE = 8
 SERVED_TO_A_PEER = 4
+END_TOLD_SECONDS = 10.0  # for the word of why a file is given no further, which comes by another stream
 AWAY_SECONDS = 3600.0  # how long a peer may give nothing before a fetch gives up
 PAUSES_SECONDS = (0.2, 15.0)  # first and longest between two tries
 WRITE_BYTES = 1 << 20
@@ -45,7 +48,7 @@ class FileRef(Struct, frozen=True, kw_only=True):
     id: Annotated[str, Meta(max_length=128)]
     name: Annotated[str, Meta(max_length=1024)]  # the owner's: for people, never a path here
     size_bytes: Annotated[int, Meta(ge=0, le=MAX_SIZE_BYTES)]
-    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class FetchRequest(Struct, frozen=True, kw_only=True):
@@ -57,29 +60,50 @@ class FetchRequest(Struct, frozen=True, kw_only=True):
     after: Annotated[int, Meta(ge=0, le=MAX_SIZE_BYTES)] = 0
 
 
-Resolve = Callable[[str, str], Awaitable[Path | None]]
-"""(peer id, id) -> the file that this peer may read, None: there is none for it. The path is a resolved one
-(Path.resolve): a symbolic link on it is refused, so nobody can exchange a folder for one after the check."""
+MayRead = Callable[[str, str], bool]
+"""(peer id, id) -> whether that peer may read that file. Asked before each piece: who may no more gets no more."""
+
+Resolve = Callable[[str, str], Awaitable[int | None]]
+"""(peer id, id) -> a descriptor of the file that this peer may read, which the exchange closes; None: there is none for
+it any more. It is the file itself that was checked: nobody can put another in its place."""
 
 Served = Callable[[str, str, int], None]
 """(peer id, id, bytes that have gone over in all) -> None"""
 
 
+class _Kind(NamedTuple):
+    may_read: MayRead
+    resolve: Resolve
+    served: Served | None
+
+
+class _Fetch(NamedTuple):
+    """limit: of the whole of it."""
+
+    peer_id: str
+    ref: FileRef
+    progress: Progress
+    limit: asyncio.Timeout
+
+
 class FileExchange:
     def __init__(self, network: PeerNetwork, *, away_seconds: float = AWAY_SECONDS) -> None:
         self._network, self._away = network, away_seconds
-        self._kinds: dict[str, tuple[Resolve, Served | None]] = {}
+        self._kinds: dict[str, _Kind] = {}
         self._serving: Counter[str] = Counter()
         self._slots = asyncio.Semaphore(FETCHES_AT_ONCE)
+        self._slots_of: dict[str, asyncio.Semaphore] = {}  # of a peer
+        self._fetches_of: Counter[str] = Counter()
         self._fetching: set[Path] = set()
 
     def start(self) -> None:
         """Before the network starts, so that a file may be asked for from its first moment."""
         self._network.serve_stream(FILE, self._on_fetch, raw=True)
 
-    def serve(self, kind: str, resolve: Resolve, served: Served | None = None) -> None:
-        """Gives out files of that kind. served: told as a peer reads."""
-        self._kinds[kind] = (resolve, served)
+    def serve(self, kind: str, may_read: MayRead, resolve: Resolve, served: Served | None = None) -> None:
+        """Gives out files of that kind. resolve: only asked for what the peer may read. served: told as a peer
+        reads."""
+        self._kinds[kind] = _Kind(may_read, resolve, served)
 
     # --- giving --------------------------------------------------------------------------------
     async def _on_fetch(self, peer_id: str, body: bytes) -> AsyncGenerator[bytes, None]:
@@ -88,87 +112,137 @@ class FileExchange:
             raise Unavailable("This peer gives out as many files as it can at once; try again.")
         self._serving[peer_id] += 1
         try:
-            resolve, served = self._kinds.get(request.kind, (None, None))
-            path = await resolve(peer_id, request.id) if resolve else None
-            if path is None:
-                raise NotFound(f"There is no file {request.kind}/{request.id} for you here.")
+            kind, fd = await self._open(peer_id, request)
             done = request.after
-            async with aclosing(read_pieces(path, request.after, request.size_bytes)) as pieces:
+            clock, pace = asyncio.get_running_loop().time, LeastPace()
+            async with aclosing(read_pieces(fd, request.after, request.size_bytes)) as pieces:
                 async for piece in pieces:
+                    if not kind.may_read(peer_id, request.id):
+                        await asyncio.sleep(END_TOLD_SECONDS)  # who leaves off by that word ends this
+                        raise _no_file(request)
+                    began = clock()
                     yield piece
+                    pace.waited(clock() - began, len(piece))
+                    if not pace.is_kept:
+                        raise Unavailable("You read too slowly to keep others waiting; go on from there later.")
                     done += len(piece)
-                    if served is not None:
-                        served(peer_id, request.id, done)
+                    if kind.served is not None:
+                        kind.served(peer_id, request.id, done)
         finally:
             self._serving[peer_id] -= 1
             if not self._serving[peer_id]:
                 del self._serving[peer_id]
 
+    async def _open(self, peer_id: str, request: FetchRequest) -> tuple[_Kind, int]:
+        """Raises NotFound."""
+        kind = self._kinds.get(request.kind)
+        if kind is None or not kind.may_read(peer_id, request.id):
+            raise _no_file(request)
+        fd = await kind.resolve(peer_id, request.id)
+        if fd is None:
+            raise _no_file(request)
+        return kind, fd
+
     # --- getting -------------------------------------------------------------------------------
-    async def fetch(self, peer_id: str, ref: FileRef, into: Path, progress: Progress | None = None) -> Path:
+    async def fetch(
+        self,
+        peer_id: str,
+        ref: FileRef,
+        into: Path,
+        progress: Progress | None = None,
+        *,
+        limit_seconds: float | None = None,
+    ) -> Path:
         """The peer's file, whole and checked, at `into`; what was there is replaced only then. Safe to repeat:
         goes on behind what `<into>.part` holds, and returns at once when the file is there already. Tries again
-        over cuts until it is cancelled. Raises PeerUnreachable when the peer gave nothing for `away_seconds`,
+        over cuts until it is cancelled. limit_seconds: how long that may take, waiting for other fetches left out;
+        then it raises TimeoutError. Raises PeerUnreachable when the peer gave next to nothing for `away_seconds`,
         PeerMisbehaved for a content that is not the ref's, Unavailable when the disk is full, Conflict when `into`
         is being fetched, or what the peer refuses with (NotFound, Conflict: the file is another one now)."""
         if into in self._fetching:
             raise Conflict(f"{into.name} is being fetched already.")
         self._fetching.add(into)
         try:
-            async with self._slots:
-                return await self._fetch(peer_id, ref, into, progress or _nothing)
+            async with asyncio.timeout(limit_seconds) as limit:
+                return await self._fetch(_Fetch(peer_id, ref, progress or _nothing, limit), into)
         finally:
             self._fetching.discard(into)
 
-    async def _fetch(self, peer_id: str, ref: FileRef, into: Path, progress: Progress) -> Path:
+    @asynccontextmanager
+    async def _turn(self, fetch: _Fetch) -> AsyncIterator[None]:
+        """For one try: who is away, or slow, is not in the way of others."""
+        clock, peer_id, limit = asyncio.get_running_loop().time, fetch.peer_id, fetch.limit
+        left = None if (end := limit.when()) is None else end - clock()
+        limit.reschedule(None)
+        self._fetches_of[peer_id] += 1
+        try:
+            async with self._slots_of.setdefault(peer_id, asyncio.Semaphore(FETCHES_FROM_A_PEER)), self._slots:
+                limit.reschedule(None if left is None else clock() + left)
+                yield
+        finally:
+            self._fetches_of[peer_id] -= 1
+            if not self._fetches_of[peer_id]:
+                del self._fetches_of[peer_id], self._slots_of[peer_id]
+
+    async def _fetch(self, fetch: _Fetch, into: Path) -> Path:
+        ref = fetch.ref
         if await digest_of(into, ref.size_bytes) == ref.sha256:
-            progress(ref.size_bytes)
+            fetch.progress(ref.size_bytes)
             return into
         async with await PartFile.open(into, ref.size_bytes) as part:
             resumed = part.size > 0
             while True:
-                await self._complete(peer_id, ref, part, progress)
+                await self._complete(fetch, part)
                 if part.sha256 == ref.sha256:
                     await part.publish()
                     return into
                 part.clear()
                 if not resumed:
                     part.discard()
-                    raise PeerMisbehaved(f"Peer {peer_id} sent {ref.name!r} with another content than it announced.")
+                    raise PeerMisbehaved(
+                        f"Peer {fetch.peer_id} sent {ref.name!r} with another content than it announced."
+                    )
                 log.warning("what was there of %r is not part of it; it is fetched from its first byte", ref.name)
                 resumed = False
 
-    async def _complete(self, peer_id: str, ref: FileRef, part: PartFile, progress: Progress) -> None:
+    async def _complete(self, fetch: _Fetch, part: PartFile) -> None:
         """Until the part has the file's size; over cuts, with pauses."""
-        loop = asyncio.get_running_loop()
-        backoff = Backoff(*PAUSES_SECONDS)
-        gained_at = loop.time()
+        peer_id, ref, clock = fetch.peer_id, fetch.ref, asyncio.get_running_loop().time
+        backoff, away, began = Backoff(*PAUSES_SECONDS), 0.0, 0.0
         while part.size < ref.size_bytes:
             before = part.size
             part.check_room()
             try:
-                await self._follow(peer_id, ref, part, progress)
+                async with self._turn(fetch):
+                    began = clock()
+                    await self._follow(fetch, part)
             except DiskTrouble:
                 raise
             except Unavailable as error:
-                if part.size > before:
-                    gained_at = loop.time()
+                away += clock() - began
+                if part.size - before >= LEAST_BYTES:
+                    away = 0.0
                     backoff.reset()
-                if loop.time() - gained_at >= self._away:
-                    raise
+                if away >= self._away:
+                    if isinstance(error, PeerUnreachable):
+                        raise
+                    raise PeerUnreachable(f"Peer {peer_id} does not give {ref.name!r}: {error}") from error
                 log.info("the fetch of %r from peer %s waits: %s", ref.name, peer_id, error)
             else:
                 if part.size < ref.size_bytes:
                     raise PeerMisbehaved(f"Peer {peer_id} sent only {part.size} of {ref.size_bytes} bytes.")
                 return
-            await asyncio.sleep(backoff.spread())
+            away += (pause := backoff.spread())
+            await asyncio.sleep(pause)
 
-    async def _follow(self, peer_id: str, ref: FileRef, part: PartFile, progress: Progress) -> None:
+    async def _follow(self, fetch: _Fetch, part: PartFile) -> None:
+        peer_id, ref, progress, _ = fetch
         request = FetchRequest(kind=ref.kind, id=ref.id, size_bytes=ref.size_bytes, after=part.size)
         waiting = bytearray()
         progress(part.size)
         try:
-            async with aclosing(self._network.stream(peer_id, FILE, encode(request))) as frames:
+            stream = self._network.stream(peer_id, FILE, encode(request))
+            async with aclosing(stream), aclosing(_in_time(stream, peer_id)) as frames:
                 async for frame in frames:
                     if not frame or part.size + len(waiting) + len(frame) > ref.size_bytes:
                         raise PeerMisbehaved(
@@ -184,6 +258,26 @@ class FileExchange:
             raise
         await part.append(waiting)
         progress(part.size)
+
+
+def _no_file(request: FetchRequest) -> NotFound:
+    return NotFound(f"There is no file {request.kind}/{request.id} for you here.")
+
+
+async def _in_time(stream: AsyncGenerator[bytes, None], peer_id: str) -> AsyncGenerator[bytes, None]:
+    """Its frames, while they come fast enough. Raises PeerSlow."""
+    clock, pace = asyncio.get_running_loop().time, LeastPace()
+    while True:
+        began = clock()
+        try:
+            async with asyncio.timeout(pace.seconds_left):
+                frame = await anext(stream, None)
+        except TimeoutError as error:
+            raise PeerSlow(f"Peer {peer_id} gives less than {LEAST_BYTES} bytes in {PACE_SECONDS:g} s.") from error
+        if frame is None:
+            return
+        pace.waited(clock() - began, len(frame))
+        yield frame
 
 
 def _nothing(_size: int) -> None:

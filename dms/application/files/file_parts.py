@@ -16,34 +16,45 @@ from typing import Self
 
 from dms.disk import private, publish
 from dms.errors import Conflict, DiskTrouble, Forbidden, InvalidInput, NotFound
+from dms.long_work import long_work
 
 PIECE_BYTES = 192 * 1024  # with its frame, below the longest frame; bigger ones are quicker
 READ_BYTES = 5 * PIECE_BYTES
 SPARE_BYTES = 64 << 20  # of the disk, left for the event log and others
-_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # O_NONBLOCK: a FIFO must not hold us
+HASHED_AT_ONCE = 8 << 20  # then other work of the threads has its turn
 
 
 def open_regular(path: Path) -> int:
     """A descriptor of a regular file, for reading. Raises NotFound, Forbidden for anything else: also when a link
     on the path leads elsewhere, so `path` must be a resolved one."""
     try:
-        fd = os.open(path, _READ_FLAGS)
+        with _unopened(path) as (found, status):
+            if not stat.S_ISREG(status.st_mode) or found.readlink() != path:
+                raise Forbidden(f"{path.name!r} is not a regular file, or is reached over a symbolic link.")
+            return os.open(found, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(f"There is no file {path.name!r} any more.") from error
     except OSError as error:
         raise Forbidden(f"File {path.name!r} can't be read: {error.strerror}.") from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode) or Path(f"/proc/self/fd/{fd}").readlink() != path:
-        os.close(fd)
-        raise Forbidden(f"{path.name!r} is not a regular file, or is reached over a symbolic link.")
-    return fd
 
 
-async def read_pieces(path: Path, after: int, size_bytes: int) -> AsyncGenerator[bytes, None]:
-    """What is behind byte `after`. Raises as open_regular, and Conflict unless the file has that size."""
-    fd = await asyncio.to_thread(open_regular, path)
+@contextlib.contextmanager
+def _unopened(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Where to open what lies there now, whatever is put in its place, and what it is. Until then it is not opened: a
+    FIFO would hold us, and to open some devices is to use them."""
+    handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield Path(f"/proc/self/fd/{handle}"), os.fstat(handle)
+    finally:
+        os.close(handle)
+
+
+async def read_pieces(fd: int, after: int, size_bytes: int) -> AsyncGenerator[bytes, None]:
+    """What is behind byte `after` of an open file, which is closed at the end. Raises Conflict unless it has that
+    size."""
     try:
         if os.fstat(fd).st_size != size_bytes:
-            raise Conflict(f"File {path.name!r} is another one now than it was when its name was given.")
+            raise Conflict("The file is another one now than it was when its name was given.")
         if after > size_bytes:
             raise InvalidInput(f"Byte {after} was asked for of a file of {size_bytes} bytes.")
         while block := await asyncio.to_thread(os.pread, fd, min(READ_BYTES, size_bytes - after), after):
@@ -54,18 +65,40 @@ async def read_pieces(path: Path, after: int, size_bytes: int) -> AsyncGenerator
         os.close(fd)
 
 
+async def measure(fd: int) -> tuple[int, str]:
+    """(size, sha256 in hex) of an open file, which is closed at the end. However big it is, it holds no thread for
+    long, and nothing once nobody waits for it. Raises Conflict when its size changes meanwhile."""
+    sha256, done = hashlib.sha256(), 0
+    try:
+        size_bytes = os.fstat(fd).st_size
+        while block := await long_work(_hash_on, sha256, fd, done, min(HASHED_AT_ONCE, size_bytes - done)):
+            done += block
+        if done != size_bytes or os.fstat(fd).st_size != size_bytes:
+            raise Conflict("the file changed while it was read")
+        return size_bytes, sha256.hexdigest()
+    finally:
+        os.close(fd)
+
+
+def _hash_on(sha256: hashlib._Hash, fd: int, after: int, most: int) -> int:
+    """How many bytes were taken in; 0 at the end."""
+    block = os.pread(fd, most, after)
+    sha256.update(block)
+    return len(block)
+
+
 async def digest_of(path: Path, size_bytes: int = -1) -> str:
-    """sha256 in hex; empty when there is no regular file of that size (-1: any)."""
-    return await asyncio.to_thread(_digest, path, size_bytes)
+    """sha256 in hex of a file of the DMS's own; empty when there is no regular file of that size (-1: any)."""
+    return await long_work(_digest, path, size_bytes)
 
 
 def _digest(path: Path, size_bytes: int) -> str:
     try:
-        info = path.lstat()
-        if not stat.S_ISREG(info.st_mode) or size_bytes not in {-1, info.st_size}:
-            return ""
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with _unopened(path) as (found, status):
+            if not stat.S_ISREG(status.st_mode) or size_bytes not in {-1, status.st_size}:
+                return ""
+            with found.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return ""
 

@@ -19,7 +19,6 @@ from dms.application.network.messages import FILE_END, FileEnd, encode
 from dms.application.ports.event_log import EventLog
 from dms.application.ports.peers import PeerNetwork
 from dms.application.reactors import News, Reactor
-from dms.application.tasks import cancelled, either
 from dms.domain.run_time import Instant
 from dms.domain.transfer import Direction, Transfer, TransferState
 from dms.errors import (
@@ -112,7 +111,10 @@ class ReceiveFiles(Reactor[Transfer]):
     async def _receive(self, transfer: Transfer, news: News) -> None:
         """Fetches, checks, publishes, records; each step finds what an earlier try did."""
         try:
-            if not await self._fetched(transfer, news):
+            fetched = await news.during(
+                self._fetch(transfer), lambda: self.due(self._transfers.get(transfer.key)), f"fetch {transfer.key}"
+            )
+            if fetched is None:  # the transfer was over first
                 return
             saved_as = await asyncio.to_thread(self._inbox.publish, transfer.key, transfer.name)
         except (DiskTrouble, PeerUnreachable, NotFound, Forbidden, Conflict, PeerMisbehaved, InvalidInput) as error:
@@ -121,19 +123,6 @@ class ReceiveFiles(Reactor[Transfer]):
         received = self._transfers.get(transfer.key)
         received.complete(saved_as)
         await self._log.save(received)
-
-    async def _fetched(self, transfer: Transfer, news: News) -> bool:
-        """Whether it is here; it is no longer fetched once the transfer is over."""
-        fetching = asyncio.create_task(self._fetch(transfer), name=f"fetch {transfer.key}")
-        try:
-            while not fetching.done():
-                await either(fetching, news.changed())
-                if not self.due(self._transfers.get(transfer.key)):
-                    return False
-            await fetching
-            return True
-        finally:
-            await cancelled(fetching)
 
     async def _fetch(self, transfer: Transfer) -> Path:
         ref = FileRef(
@@ -164,16 +153,20 @@ class TellTransferEnds(Reactor[Transfer]):
     async def react(self, aggregate: Transfer, news: News) -> None:
         clock = asyncio.get_running_loop().time
         deadline = clock() + TELL_SECONDS
-        while not await self._told(aggregate) and clock() < deadline:
+        level = logging.INFO
+        while not await self._told(aggregate, level) and clock() < deadline:
+            level = logging.DEBUG  # once is enough in the log of who mistyped a peer
             await news.changed(TELL_AGAIN_SECONDS)
 
-    async def _told(self, transfer: Transfer) -> bool:
-        """False while the peer is away."""
+    async def _told(self, transfer: Transfer, level: int) -> bool:
+        """False while the peer is away, which the log has at that level."""
         end = FileEnd(transfer_id=transfer.key, state=transfer.state, reason=transfer.reason)
         try:
             await self._network.request(transfer.peer_id, FILE_END, encode(end), ASK_SECONDS)
         except Unavailable as error:
-            log.info("peer %s is not told yet of the end of transfer %s: %s", transfer.peer_id, transfer.key, error)
+            log.log(
+                level, "peer %s is not told yet of the end of transfer %s: %s", transfer.peer_id, transfer.key, error
+            )
             return False
         except DmsError as refused:
             log.info("peer %s, told of the end of transfer %s, says: %s", transfer.peer_id, transfer.key, refused)

@@ -40,4 +40,5 @@ class Receipt:
         deadline = clock() + seconds
         while not self.given and is_wanted() and clock() < deadline:
             await news.changed(RETRY_SECONDS)
-            await self.give()
+            if is_wanted():
+                await self.give()

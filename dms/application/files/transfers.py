@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from msgspec import Struct
 
 from dms.application.device.refusals import Door
 from dms.application.files.file_exchange import FileExchange
-from dms.application.files.file_parts import digest_of
+from dms.application.files.file_parts import measure
 from dms.application.files.user_files import Inbox, Outbox, Reach
 from dms.application.network.budgets import FILE_OFFERS, Budgets
 from dms.application.network.messages import (
@@ -93,7 +94,7 @@ class Transfers:
     def serve(self) -> None:
         self._network.serve_request(FILE_OFFER, self._on_offer)
         self._network.serve_request(FILE_END, self._on_end)
-        self._exchange.serve(KIND, self._resolve, self.note)
+        self._exchange.serve(KIND, self._may_read, self._resolve, self.note)
 
     async def take_up(self, open_ids: Iterable[str]) -> None:
         """open_ids: the transfers that were not over when the log was last written, oldest first."""
@@ -112,10 +113,7 @@ class Transfers:
     async def offer(self, peer_id: str, path: Path, reach: Reach) -> Transfer:
         """Once the peer has it before it. Raises as `check`, PeerUnreachable, or what the peer refuses with."""
         real = await self.check(peer_id, path, reach)
-        size_bytes = (await asyncio.to_thread(real.stat)).st_size
-        sha256 = await digest_of(real, size_bytes)
-        if not sha256:
-            raise Conflict(f"{real.name!r} changed while it was read")
+        size_bytes, sha256 = await measure(await asyncio.to_thread(self._outbox.open, real, reach))
         transfer = Transfer(new_id())
         transfer.offer(Direction.OUT, peer_id, real.name, size_bytes, sha256, self._clock(), str(real))
         await self._log.save(transfer)
@@ -235,19 +233,25 @@ class Transfers:
         await self._settle(transfer, message.state, message.reason)
         return EMPTY_ANSWER
 
-    async def _resolve(self, peer_id: str, transfer_id: str) -> Path | None:
-        """The receiver reads: that is its yes. Where the file lies is looked at again each time."""
+    def _may_read(self, peer_id: str, transfer_id: str) -> bool:
         transfer = self._log.load(Transfer, transfer_id)
-        if transfer is None or transfer.direction is not Direction.OUT or transfer.peer_id != peer_id or transfer.ended:
-            return None
+        if transfer is None or transfer.ended:
+            return False
+        return (transfer.direction, transfer.peer_id) == (Direction.OUT, peer_id)
+
+    async def _resolve(self, peer_id: str, transfer_id: str) -> int | None:
+        """The receiver reads: that is its yes. Where the file lies is looked at again each time."""
         self._door.check(peer_id, "file")
-        path = Path(transfer.source)
-        await asyncio.to_thread(self._outbox.check, path, Reach.DAEMONS)
-        if (transfer := self.get(transfer_id)).ended:  # meanwhile
-            return None
-        transfer.accept()
-        await self._log.save(transfer)
-        return path
+        source = Path(self.get(transfer_id).source)
+        with ExitStack() as opened:
+            fd = await asyncio.to_thread(self._outbox.open, source, Reach.DAEMONS)
+            opened.callback(os.close, fd)
+            if (transfer := self.get(transfer_id)).ended:  # meanwhile
+                return None
+            transfer.accept()
+            await self._log.save(transfer)
+            opened.pop_all()  # closed by who reads it
+            return fd
 
     # --- the record --------------------------------------------------------------------------------
     async def ask(self, transfer: Transfer) -> None:
@@ -277,6 +281,8 @@ class Transfers:
     def note(self, peer_id: str, transfer_id: str, size: int) -> None:
         """Bytes that have gone over. Raises Forbidden once the peer is denied: then no more of them are wanted."""
         self._door.check(peer_id, "file")
+        if transfer_id not in self._open:  # it ended as they went
+            return
         first, _, since = self._progress.get(transfer_id, (size, size, asyncio.get_running_loop().time()))
         self._progress[transfer_id] = (min(first, size), size, since)
 

@@ -26,6 +26,7 @@ from dms.errors import (
     LogUnavailable,
     Unavailable,
 )
+from dms.long_work import long_work
 
 log = logging.getLogger(__name__)
 
@@ -73,12 +74,12 @@ class InputFetcher:
             await self._fetch_from_web(wanted, into, most_bytes)
         found = await _measured(into)
         if wanted.sha256:
-            await asyncio.to_thread(self._files.cache, source, wanted.sha256, into)
+            await long_work(self._files.cache, source, wanted.sha256, into)
         return found
 
     async def _here(self, wanted: Input, source: str, into: Path) -> Fetched | None:
         """What an earlier try left whole, or the cache has."""
-        if not await asyncio.to_thread(self._files.take, source, wanted.sha256, into):
+        if not await long_work(self._files.take, source, wanted.sha256, into):
             return None
         found = await _measured(into)
         if wanted.sha256 in ("", found.sha256):
@@ -94,8 +95,7 @@ class InputFetcher:
         )
         limit = self._pace.seconds_for(wanted.size_bytes)
         try:
-            async with asyncio.timeout(limit):
-                await self._exchange.fetch(peer_id, ref, into)
+            await self._exchange.fetch(peer_id, ref, into, limit_seconds=limit)
         except TimeoutError as error:
             raise InputUnavailable(f"it did not come from the requester within {limit:.0f} s") from error
         except (DiskTrouble, LogUnavailable):
@@ -180,12 +180,15 @@ class _Coming:
 
     async def take(self, answer: WebFile, part: PartFile, gained: Callable[[], None]) -> None:
         """Raises WebTrouble; what came before it is kept."""
+        goes_on = answer.after == part.size > 0
         if answer.after != part.size:
             await asyncio.to_thread(part.clear)
         check_size(answer.total_bytes or 0, self._most)
         part.check_room(answer.total_bytes or 0)
-        if answer.validator != self._validator:
-            self._validator = answer.validator
+        # The rest of a file is of the one that was asked for, though its server says so only with the whole.
+        validator = answer.validator or (self._validator if goes_on else "")
+        if validator != self._validator:
+            self._validator = validator
             await asyncio.to_thread(self._files.keep_validator, self._into, self._validator)
         waiting = bytearray()
         try:

@@ -1,7 +1,8 @@
-"""Where inputs lie on the compute provider, under the data folder.
+"""Where inputs lie on the compute provider, under the data folder. Each folder may be a link to another disk.
 
 inputs/jobs/<job id>/<number>   whole and checked, until the container runs; beside it what is still on its way
-inputs/cache/<key>              a second name of what was fetched, for jobs that ask for the same; oldest use goes first
+inputs/cache/<key>              a second name, or a copy, of what was fetched, for jobs that ask for the same; oldest
+                                use goes first
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dms.application.files.file_parts import disk_trouble
-from dms.disk import make_folder, write_file
+from dms.disk import make_folder, real_folder, share, write_file
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,7 @@ class InputFiles:
 
     def make(self) -> None:
         """The folders, for us alone."""
-        for folder in (self._jobs.parent, self._jobs, self._cache):
-            make_folder(folder)
+        self._jobs, self._cache = real_folder(self._jobs), real_folder(self._cache)
 
     def place(self, job_id: str, number: int) -> Path:
         """Of that input; its folder is made. Raises DiskTrouble."""
@@ -49,7 +49,10 @@ class InputFiles:
         """Takes away what is left of jobs that are over."""
         for folder in self._jobs.iterdir() if self._jobs.exists() else ():
             if not is_open(folder.name):
-                self.forget(folder.name)
+                try:
+                    self.forget(folder.name)
+                except OSError as error:
+                    log.warning("%s is no longer needed, and can't be removed: %s", folder, error)
 
     # --- what a fetch goes on with after a crash ------------------------------------------------------
     def validator(self, into: Path) -> str:
@@ -71,22 +74,26 @@ class InputFiles:
             return into.exists()
         cached = self._cache / _key(source, sha256)
         try:
-            os.link(cached, into)
+            share(cached, into)
             os.utime(cached)
-        except OSError:
+        except FileNotFoundError:
             return False
+        except OSError as error:
+            log.warning("a cached input can't be used, it is fetched: %s", error)
+            return into.exists()
         return True
 
     def cache(self, source: str, sha256: str, file: Path) -> None:
-        """As far as there is room, which those make that were not used for longest."""
-        size = file.stat().st_size
-        if size > self._cache_bytes:
-            return
-        cached = self._cache / _key(source, sha256)
-        with suppress(FileExistsError):
-            os.link(file, cached)
-        os.utime(cached)
-        self._shrink()
+        """As far as there is room, which those make that were not used for longest. No job fails for want of it."""
+        try:
+            if file.stat().st_size > self._cache_bytes:
+                return
+            cached = self._cache / _key(source, sha256)
+            share(file, cached)
+            os.utime(cached)
+            self._shrink()
+        except OSError as error:
+            log.warning("an input is not kept for later jobs: %s", error)
 
     def drop(self, source: str, sha256: str, into: Path | None = None) -> bool:
         """What is in the cache, and at `into`, is not what it should be, or should not be there any more. Whether there
@@ -97,7 +104,7 @@ class InputFiles:
         return bool(paths)
 
     def _shrink(self) -> None:
-        found = [(path.stat(), path) for path in self._cache.iterdir()]
+        found = [(path.stat(), path) for path in self._cache.iterdir() if path.is_file()]
         files = [(status.st_mtime_ns, status.st_size, path) for status, path in found]
         total = sum(size for _, size, _ in files)
         for _, size, path in sorted(files):

@@ -1,7 +1,7 @@
 """Inputs of jobs on the compute provider: fetched, checked and put into the workspace before the container starts.
 
-Each step is told in the log, and found done after a crash: what came of a file is gone on with, and what is in the
-workspace stays there."""
+Each step is told in the log, and found done after a crash: what came of a file is gone on with, and what was put into
+the workspace stays there. Whether it is there the workspace tells: an engine that is restarted empties it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from dms.application.files.disk_patience import DiskPatience
 from dms.application.inputs.input_fetcher import MIB, Fetched, InputFetcher
 from dms.application.inputs.input_files import InputFiles
 from dms.application.ports.event_log import EventLog
-from dms.application.ports.executor import ExecutionSpec, Executor
+from dms.application.ports.executor import ExecutionSpec, Executor, InputFile
 from dms.application.ports.web import Web
+from dms.application.unread import stays_if_unread
 from dms.domain.deployment import Deployment, DeploymentState
 from dms.domain.inputs import Input
 from dms.domain.request import ServiceRequest
@@ -34,7 +35,6 @@ class InputKeeper:
         """max_bytes: of all inputs of one job together."""
         self._log, self._executor, self._web, self._fetcher = log, executor, web, fetcher
         self._files, self._max_bytes, self._patience = files, max_bytes, DiskPatience()
-        self._provided = set[str]()  # ids of jobs; only spares work
 
     def refusal(self, request: ServiceRequest) -> str:
         """Why a job can't have these inputs here, as far as they themselves tell; empty when it can."""
@@ -57,22 +57,23 @@ class InputKeeper:
         """All that the request lists, in its order. Raises ExecutionError, ExecutorUnavailable, DiskTrouble."""
         inputs = deployment.request.params.inputs if deployment.request else ()
         job_id = deployment.key
-        if not inputs or job_id in self._provided:
+        if not inputs:
             return
         if deployment.resume is None:  # else the checkpoint has filled it
             await self._executor.fill(spec, None, self._max_bytes)
+        there = await self._executor.inputs_in(job_id)  # an engine that was restarted has emptied the workspace
         left = self._max_bytes
         try:
             async with asyncio.timeout(MOST_SECONDS):
                 for number, wanted in enumerate(inputs, 1):
-                    left -= (await self._provide(deployment, spec, number, wanted, left)).size_bytes
+                    told = deployment.inputs.get(number) if number in there else None
+                    size = told.size_bytes if told else await self._provide(deployment, spec, number, wanted, left)
+                    left -= size
         except TimeoutError as error:
             raise InputUnavailable(f"the inputs did not come within {MOST_SECONDS / 60:.0f} min") from error
-        self._provided.add(job_id)
 
-    async def _provide(
-        self, deployment: Deployment, spec: ExecutionSpec, number: int, wanted: Input, left: int
-    ) -> Fetched:
+    async def _provide(self, deployment: Deployment, spec: ExecutionSpec, number: int, wanted: Input, left: int) -> int:
+        """Its size in bytes."""
         job_id, place = deployment.key, wanted.place
         await self._record(job_id, lambda known: known.input_started(number, place))
         told = deployment.inputs.get(number)
@@ -80,7 +81,10 @@ class InputKeeper:
             wanted = replace(wanted, sha256=told.sha256)  # what it was is on record
         try:
             found = await self._fetch(deployment, number, wanted, self._most(spec, wanted, left))
-            await self._executor.put(spec, found.file, place, wanted.unpack, self._max_bytes)
+            given = InputFile(
+                number=number, source=found.file, place=place, unpack=wanted.unpack, max_bytes=self._max_bytes
+            )
+            await self._executor.put(spec, given)
         except ExecutionError as error:
             reason = str(error)
             await self._record(job_id, lambda known: known.input_failed(number, place, reason))
@@ -89,7 +93,7 @@ class InputKeeper:
             job_id,
             lambda known: known.input_done(number, place, found.size_bytes, found.sha256, cached=found.cached),
         )
-        return found
+        return found.size_bytes
 
     async def _fetch(self, deployment: Deployment, number: int, wanted: Input, most_bytes: int) -> Fetched:
         job_id = deployment.key
@@ -111,7 +115,6 @@ class InputKeeper:
     # --- afterwards -----------------------------------------------------------------------------------
     async def forget(self, job_id: str) -> None:
         """What a job that runs, or is over, needs no more: its workspace has it."""
-        self._provided.discard(job_id)
         self._patience.forget(job_id)
         await asyncio.to_thread(self._files.forget, job_id)
 
@@ -120,5 +123,7 @@ class InputKeeper:
         await asyncio.to_thread(self._files.tidy, self._is_needed)
 
     def _is_needed(self, job_id: str) -> bool:
-        deployment = self._log.load(Deployment, job_id)
-        return deployment is not None and deployment.state in NEEDED
+        with stays_if_unread(f"what job {job_id} began with"):
+            deployment = self._log.load(Deployment, job_id)
+            return deployment is not None and deployment.state in NEEDED
+        return True

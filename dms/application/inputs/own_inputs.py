@@ -4,6 +4,8 @@ the job is open."""
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -11,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 from msgspec.structs import replace
 
 from dms.application.files.file_exchange import FileExchange
-from dms.application.files.file_parts import digest_of
+from dms.application.files.file_parts import measure
 from dms.application.files.user_files import Outbox, Reach
 from dms.application.inputs.input_fetcher import KIND
 from dms.application.ports.event_log import EventLog
@@ -19,15 +21,25 @@ from dms.domain.inputs import Input
 from dms.domain.job import Job
 from dms.domain.request import ServiceRequest
 from dms.domain.retry import job_of
-from dms.errors import DmsError, Forbidden, InvalidInput, NotFound
+from dms.errors import Conflict, DmsError, Forbidden, InvalidInput, NotFound
+from dms.recent import Recent
+
+MOST_KNOWN = 1000
+SETTLED_SECONDS = 2.0  # so long after a change the next one surely has another time, on any file system
+
+Identity = tuple[int, int, int, int, int]
 
 
 class OwnInputs:
+    """known: digests of files that were read whole, so that who asks for a job right after trying it out, or asks for
+    many with one input, does not wait again. Providers check what they get against the digest."""
+
     def __init__(self, log: EventLog, exchange: FileExchange, outbox: Outbox) -> None:
         self._log, self._exchange, self._outbox = log, exchange, outbox
+        self._known = Recent[Identity, str](MOST_KNOWN)
 
     def serve(self) -> None:
-        self._exchange.serve(KIND, self._resolve)
+        self._exchange.serve(KIND, self._may_read, self._resolve)
 
     async def measured(self, request: ServiceRequest, reach: Reach) -> ServiceRequest:
         """With real path, size and digest of each such file. Raises InvalidInput, Forbidden."""
@@ -48,31 +60,44 @@ class OwnInputs:
             raise _invalid(pointer, f"{str(path)[:256]!r} is no absolute path on this machine: file:/path is expected")
         try:
             real = await asyncio.to_thread(self._outbox.check, path, reach)
-        except (NotFound, InvalidInput) as error:
+            size, sha256 = await self._digest(await asyncio.to_thread(self._outbox.open, real, reach))
+        except (NotFound, InvalidInput, Conflict) as error:
             raise _invalid(pointer, str(error)) from error
         except Forbidden as error:
             raise Forbidden(f"input {number + 1}: {error}") from error
-        size = (await asyncio.to_thread(real.stat)).st_size
-        sha256 = await digest_of(real, size)
-        if not sha256:
-            raise _invalid(pointer, f"{real.name!r} changed while it was read")
         if given.sha256 not in ("", sha256):
             raise _invalid(f"/params/inputs/{number}/sha256", f"{real.name!r} has SHA-256 {sha256}")
         return replace(given, url=f"file:{quote(str(real))}", path=given.place, sha256=sha256, size_bytes=size)
 
-    async def _resolve(self, peer_id: str, ref_id: str) -> Path | None:
+    async def _digest(self, fd: int) -> tuple[int, str]:
+        """As `measure`."""
+        status = os.fstat(fd)
+        identity = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        if known := self._known.get(identity):
+            os.close(fd)
+            return status.st_size, known
+        settled = max(status.st_mtime, status.st_ctime) + SETTLED_SECONDS < time.time()
+        size, sha256 = await measure(fd)
+        if settled and size == status.st_size:
+            self._known[identity] = sha256
+        return size, sha256
+
+    def _may_read(self, peer_id: str, ref_id: str) -> bool:
+        deployment = ref_id.partition("/")[0]
+        job = self._log.load(Job, job_of(deployment))
+        return job is not None and job.is_run_by(peer_id, deployment)
+
+    async def _resolve(self, _peer_id: str, ref_id: str) -> int | None:
         deployment, _, number = ref_id.partition("/")
         job = self._log.load(Job, job_of(deployment))
-        if job is None or job.request is None or not job.has_provider:
-            return None
-        if (job.provider, job.deployment_id) != (peer_id, deployment):
+        if job is None or job.request is None:
             return None
         wanted = next((one for n, one in enumerate(job.request.params.inputs, 1) if str(n) == number), None)
         if wanted is None or not wanted.is_file:
             return None
         try:
             reach = Reach.PUBLIC if job.client else Reach.DAEMONS
-            return await asyncio.to_thread(self._outbox.check, path_of(wanted), reach)
+            return await asyncio.to_thread(self._outbox.open, path_of(wanted), reach)
         except DmsError:
             return None
 

@@ -11,7 +11,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from dms.application.cause import caused_by
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
+from dms.application.jobs.followed_output import FollowedOutput
 from dms.application.jobs.submission import RETRY_SECONDS, NotTaken, Submission
+from dms.application.lasting import MOST_REMEMBERED
 from dms.application.loops import said
 from dms.application.network.budgets import EVENT_BYTES, RECORDS, Budgets
 from dms.application.network.messages import FEED, FeedItem, FeedRequest, decode_answer, encode
@@ -35,10 +37,24 @@ from dms.domain.overdue import Overdue, seconds_between
 from dms.domain.retry import job_of
 from dms.domain.reward import Fault
 from dms.domain.run_time import Instant
-from dms.errors import Conflict, Forbidden, InvalidInput, NotFound, PeerMisbehaved, PeerUnreachable, Unavailable
+from dms.errors import (
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    OutputUnavailable,
+    PeerMisbehaved,
+    PeerUnreachable,
+    Unavailable,
+)
+from dms.recent import Recent
 
 UNREACHABLE_AFTER_SECONDS = 30.0
 LEAST_LOOK_SECONDS, MOST_LOOK_SECONDS = 0.01, 10.0  # between two looks at the limits: how the provider is may change
+
+
+class CanNotAnswer(PeerUnreachable):
+    """By its own word: it is as good as away, though it is heard."""
 
 
 class Contact:
@@ -47,19 +63,32 @@ class Contact:
     def __init__(self, clock: Callable[[], Instant]) -> None:
         self._clock, self._backoff = clock, Backoff(*RETRY_SECONDS)
         self._there_since: Instant | None = None
+        self._failing_since: Instant | None = None  # since when it tells nothing but that it can't answer
         self.silent_since: Instant | None = None  # since the first failure after it was last heard
 
     def heard(self) -> None:
         self.silent_since, self._there_since = None, self._there_since or self._clock()
-        self._backoff.reset()
 
-    def failed(self) -> None:
-        """It could not be reached."""
+    def told(self) -> None:
+        """Something of the job; else one that ends each feed at once would be asked again without a pause."""
+        self._backoff.reset()
+        self._failing_since = None
+
+    def failed(self, error: PeerUnreachable) -> None:
+        """It could not be reached, or could not answer."""
+        if not isinstance(error, CanNotAnswer) or (self.there_seconds or 0.0) >= UNREACHABLE_AFTER_SECONDS:
+            self._failing_since = None
+        if isinstance(error, CanNotAnswer):
+            self._failing_since = self._failing_since or self._clock()
         self.silent_since, self._there_since = self.silent_since or self._clock(), None
 
     @property
     def silent_seconds(self) -> float:
         return seconds_between(self.silent_since, self._clock())
+
+    @property
+    def failing_seconds(self) -> float:
+        return seconds_between(self._failing_since, self._clock())
 
     @property
     def there_seconds(self) -> float | None:
@@ -92,6 +121,8 @@ class FollowDeployments(Reactor[Job]):
         self._checkpoints, self._results = checkpoints, results
         self._submission, self._grace_seconds = submission, grace_seconds
         self._clock, self._budgets = clock, budgets
+        # By deployment: what breaks the following off begins no limit anew.
+        self._limits: Recent[str, Overdue] = Recent(MOST_REMEMBERED)
 
     def due(self, aggregate: Job) -> bool:
         return aggregate.state in (JobState.SUBMITTED, JobState.RUNNING)
@@ -109,18 +140,20 @@ class FollowDeployments(Reactor[Job]):
                 await self._give_up(attempt, str(error), error.fault)
                 return
         contact = Contact(self._clock)
-        following = asyncio.create_task(self._follow(attempt, contact), name=f"feed of {attempt.deployment_id}")
+        lines = FollowedOutput(self._outputs, attempt.deployment_id)
+        following = asyncio.create_task(self._follow(attempt, contact, lines), name=f"feed of {attempt.deployment_id}")
         try:
             await self._until_over(attempt, following, contact, news)
         finally:
             await cancelled(following)
+        self._limits.pop(attempt.deployment_id, None)
 
     async def give_up(self, aggregate: Job, error: Exception) -> None:
         aggregate.fail(f"this node failed to follow it: {said(error)}", Fault.REQUESTER)
         await self._log.save(aggregate)
 
     async def _until_over(self, attempt: Attempt, following: asyncio.Task[None], contact: Contact, news: News) -> None:
-        overdue = Overdue(self._grace_seconds, self._clock())
+        overdue = self._limits.setdefault(attempt.deployment_id, Overdue(self._grace_seconds, self._clock()))
         while not following.done() and (job := self._followed(attempt)) is not None:
             left = overdue.seconds_left(
                 self._clock(),
@@ -138,13 +171,17 @@ class FollowDeployments(Reactor[Job]):
         if following.done():
             following.result()
 
-    async def _follow(self, attempt: Attempt, contact: Contact) -> None:
-        fetched_anew = set[str]()
+    async def _follow(self, attempt: Attempt, contact: Contact, lines: FollowedOutput) -> None:
         while (job := self._followed(attempt)) is not None:
             try:
-                await self._take_feed(job.attempt, contact, fetched_anew)
+                await self._take_feed(job.attempt, contact, lines)
+                lines.try_again()
+            except OutputUnavailable as error:
+                lines.failed(error)
+                await asyncio.sleep(contact.next_pause())
             except PeerUnreachable as error:
-                contact.failed()
+                lines.try_again()
+                contact.failed(error)
                 if await self._is_lost(attempt, contact, error):
                     return
                 await asyncio.sleep(contact.next_pause())
@@ -153,13 +190,11 @@ class FollowDeployments(Reactor[Job]):
             except (Forbidden, InvalidInput, PeerMisbehaved) as error:
                 await self._give_up(attempt, f"the provider broke the protocol: {error}")
 
-    async def _take_feed(self, attempt: Attempt, contact: Contact, fetched_anew: set[str]) -> None:
+    async def _take_feed(self, attempt: Attempt, contact: Contact, lines: FollowedOutput) -> None:
         output, provider = attempt.deployment_id, attempt.provider
         body = encode(
-            FeedRequest(
-                job_id=output, after=attempt.provider_version, log_after=await self._outputs.last(output), growing=True
-            )
-        )  # fmt: skip
+            FeedRequest(job_id=output, after=attempt.provider_version, log_after=await lines.last(), growing=True)
+        )
         async with contextlib.aclosing(self._frames(provider, body)) as frames, self._growing(output):
             async for frame in frames:
                 contact.heard()
@@ -167,14 +202,16 @@ class FollowDeployments(Reactor[Job]):
                     return
                 await self._returned(job)
                 item = decode_answer(provider, frame, FeedItem)
-                if item.lines:
-                    await self._outputs.extend(output, item.lines)
+                if item.lines or item.records:
+                    contact.told()
+                await lines.take(item.lines)
                 for line in item.growing:
                     self._outputs.growing.tell(output, line)
                 for record in item.records:
-                    await self._take_record(attempt, record, fetched_anew)
-                if self._followed(attempt) is None:
+                    await self._take_record(attempt, record, lines)
+                if self._followed(attempt) is None or lines.to_be_tried_again:
                     return
+        raise PeerUnreachable(f"{provider} ended its feed before the job's end")
 
     @contextlib.asynccontextmanager
     async def _growing(self, output: str) -> AsyncIterator[None]:
@@ -194,29 +231,28 @@ class FollowDeployments(Reactor[Job]):
         except PeerUnreachable:
             raise
         except Unavailable as error:
-            raise PeerUnreachable(f"{provider} can't answer now: {error}") from error
+            raise CanNotAnswer(f"{provider} can't answer now: {error}") from error
         except Conflict as error:
             raise PeerMisbehaved(f"{provider} refuses to be followed: {error}") from error
 
-    async def _take_record(self, attempt: Attempt, record: SignedRecord, fetched_anew: set[str]) -> None:
+    async def _take_record(self, attempt: Attempt, record: SignedRecord, lines: FollowedOutput) -> None:
         check_record(record, attempt.provider, self._signer.verify)
         cost = len(record.data) + len(record.traceparent) + EVENT_BYTES
         await self._budgets.wait(RECORDS, attempt.provider, cost, attempt.deployment_id)
         with caused_by(record.event_id, record.traceparent):
             try:
-                await self._adopt(attempt, record, fetched_anew)
+                await self._adopt(attempt, record, lines)
             except PeerMisbehaved as error:
                 job = self._followed(attempt)
                 if job is not None and job.provider_misbehaved(record.version, record.topic, str(error)):
                     await self._log.save(job)
                 raise
 
-    async def _adopt(self, attempt: Attempt, record: SignedRecord, fetched_anew: set[str]) -> None:
+    async def _adopt(self, attempt: Attempt, record: SignedRecord, lines: FollowedOutput) -> None:
         job = self._followed(attempt)
-        sealed = record.topic == Deployment.LogSealed.TOPIC
-        if sealed and job is not None and record.version == job.provider_version + 1:
-            await self._check_output(attempt.deployment_id, record, fetched_anew)
         event = self._log.open_record(record)
+        if isinstance(event, Deployment.LogSealed) and job is not None and record.version == job.provider_version + 1:
+            await lines.check(event)
         _check_event(attempt.provider, event)
         job = self._followed(attempt)
         if job is None:
@@ -233,20 +269,6 @@ class FollowDeployments(Reactor[Job]):
             job.report_from_provider(record, event, self._clock())
         await self._log.save(job)
 
-    async def _check_output(self, output: str, record: SignedRecord, fetched_anew: set[str]) -> None:
-        """What we hold must be what the provider sealed. When it is not, it is fetched anew, once."""
-        claimed = self._log.open_record(record)
-        ours = await self._outputs.seal(output)
-        if not isinstance(claimed, Deployment.LogSealed) or (ours.truncated and not claimed.truncated):
-            return  # of a newer version; or our own limit is lower than the provider's
-        if (ours.lines, ours.sha256) == (claimed.lines, claimed.sha256):
-            return
-        if output in fetched_anew:
-            raise PeerMisbehaved("the output does not match what it sealed")
-        fetched_anew.add(output)
-        await self._outputs.drop(output)
-        raise PeerUnreachable(f"the output of job {output} differs from what was sealed; it is fetched anew")
-
     async def _returned(self, job: Job) -> None:
         if job.provider_returned(self._clock()):
             await self._log.save(job)
@@ -254,6 +276,10 @@ class FollowDeployments(Reactor[Job]):
     async def _is_lost(self, attempt: Attempt, contact: Contact, error: PeerUnreachable) -> bool:
         """Marks the job after half a minute, gives the attempt up after the grace. A restart does not begin the grace
         anew, but the provider is looked for half a minute in each run."""
+        if isinstance(error, CanNotAnswer) and contact.failing_seconds >= self._grace_seconds:
+            grace = f"{self._grace_seconds:g} s"
+            await self._end_unheard(attempt, f"provider lost: not able to answer for {grace}: {error}")
+            return True
         job, silent = self._followed(attempt), contact.silent_seconds
         if job is None or silent < min(UNREACHABLE_AFTER_SECONDS, self._grace_seconds):
             return False

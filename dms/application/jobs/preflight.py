@@ -20,6 +20,7 @@ from dms.application.network.messages import PREFLIGHT, PreflightAnswer, Preflig
 from dms.application.ports.peers import PeerNetwork
 from dms.application.ports.signing import Signer
 from dms.domain.checkpoint import ResumeFrom
+from dms.domain.event import new_id
 from dms.domain.job_events import Refusal
 from dms.domain.matching import REFUSALS_KEPT, Candidate, Match
 from dms.domain.pricing import price_text
@@ -42,19 +43,23 @@ SAME_WORD = 2  # so many say that the request itself is wrong: the others are no
 
 
 class Wanted(NamedTuple):
-    """A job that is to be placed. hold_seconds: how long a place is to be kept; 0: only ask."""
+    """A job that is to be placed. hold_seconds: how long a place is to be kept; 0: only ask. job_id: of the attempt;
+    empty for a job that has no id yet: then each candidate is told another one, and it gets that of who takes it. So
+    nobody who is asked learns what the job is called elsewhere, and asks for it there before its owner does."""
 
-    job_id: str
     request: ServiceRequest
     resume: ResumeFrom | None = None
     hold_seconds: int = 0
+    job_id: str = ""
 
 
 class Placed(NamedTuple):
-    """Who takes it. hold_seconds: how long from now it keeps the place; 0: not at all. doubt: why it is not sure to get
-    the job all the same. refused: those that were asked before, for the record: no word in it tells of a person."""
+    """Who takes it. job_id: under which it was asked. hold_seconds: how long from now it keeps the place; 0: not at
+    all. doubt: why it is not sure to get the job all the same. refused: those that were asked before, for the record:
+    no word in it tells of a person."""
 
     candidate: Candidate
+    job_id: str
     refused: tuple[Refusal, ...] = ()
     hold_seconds: int = 0
     doubt: str = ""
@@ -94,23 +99,23 @@ class Preflight:
         clock = asyncio.get_running_loop().time
         deadline, asking = clock() + PATIENCE_SECONDS, _Asking(wanted)
         for candidate in candidates[:MOST_ASKED]:
-            seconds = min(ASK_SECONDS, deadline - clock())
+            seconds, job_id = min(ASK_SECONDS, deadline - clock()), wanted.job_id or new_id()
             if seconds <= 0 or asking.is_wrong:
                 break
             try:
-                answer = await self._ask(wanted, candidate, seconds)
+                answer = await self._ask(wanted, candidate, job_id, seconds)
             except ProtocolRefused:
-                return asking.unheld or Placed(candidate, tuple(asking.refused), doubt=_OLDER)
+                return asking.unheld or Placed(candidate, job_id, tuple(asking.refused), doubt=_OLDER)
             except (Unavailable, PeerMisbehaved, Conflict, Forbidden, NotFound, InvalidInput) as error:
                 asking.refuse(candidate, _SILENT, f"{_SILENT}: {error}")
                 continue
-            if (placed := asking.take(candidate, answer)) is not None:
+            if (placed := asking.take(candidate, job_id, answer)) is not None:
                 return placed
         return asking.best()
 
-    async def _ask(self, wanted: Wanted, candidate: Candidate, seconds: float) -> PreflightAnswer:
+    async def _ask(self, wanted: Wanted, candidate: Candidate, job_id: str, seconds: float) -> PreflightAnswer:
         message = PreflightRequest(
-            job_id=wanted.job_id,
+            job_id=job_id,
             request=addressed_to(as_sent(wanted.request.without_secrets()), candidate.peer_id, self._signer),
             price=price_text(candidate.price),
             hold_seconds=wanted.hold_seconds,
@@ -141,7 +146,7 @@ class _Asking:
     def is_wrong(self) -> bool:
         return len(self._wrong) >= SAME_WORD and self.unheld is None
 
-    def take(self, candidate: Candidate, answer: PreflightAnswer) -> Placed | None:
+    def take(self, candidate: Candidate, job_id: str, answer: PreflightAnswer) -> Placed | None:
         """What is decided by it."""
         if not answer.possible:
             reason = answer.reason or "the job can't be taken"
@@ -149,11 +154,11 @@ class _Asking:
             if answer.fault == Fault.REQUESTER:
                 self._wrong.append((answer.field, answer.reason))
         elif answer.hold_seconds or not self._wanted.hold_seconds:
-            return Placed(candidate, tuple(self.refused), answer.hold_seconds)
+            return Placed(candidate, job_id, tuple(self.refused), answer.hold_seconds)
         elif self.unheld is None:
             why = answer.reason or "it does not say why"
             doubt = f"its provider keeps no place for the job: {why}"
-            self.unheld = Placed(candidate, tuple(self.refused), doubt=doubt)
+            self.unheld = Placed(candidate, job_id, tuple(self.refused), doubt=doubt)
         return None
 
     def refuse(self, candidate: Candidate, recorded: str, told: str) -> None:

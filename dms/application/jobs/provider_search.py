@@ -17,13 +17,16 @@ from dms.domain.directory import clock_text
 from dms.domain.job_events import Refusal
 from dms.domain.matching import REFUSALS_KEPT, RULE, Candidate, Match, Rule, rank, search
 from dms.domain.request import ServiceRequest
-from dms.errors import NoProviderMatches, PeerSlow, PeerUnreachable
+from dms.errors import DmsError, NoProviderMatches, PeerSlow, PeerUnreachable
 
 CANDIDATES_ASKED = 16
 RECENT_SECONDS = 20.0  # a heartbeat comes every 10 s: a peer heard of since then needs no ping to be there
 SOON_SECONDS = 2.0  # how long the others may still answer once one candidate is known to be there
 PATIENCE_SECONDS = 12.0  # for all candidates together, while none is
 CLOCKS_NAMED = 5  # providers whose clock is another than ours, of whom a refusal tells
+_NONE_KNOWN = "no compute provider is known on this channel"
+_ITSELF = "this node itself, which gives no jobs to itself"
+_ANOTHER = "onboard another machine, or a second DMS with a data folder of its own"
 
 
 class Reached(NamedTuple):
@@ -31,6 +34,13 @@ class Reached(NamedTuple):
 
     seconds: dict[str, float]
     troubles: dict[str, str]
+
+
+class Own(NamedTuple):
+    """This node, as a provider."""
+
+    peer_id: str
+    onboarded: bool
 
 
 class Found(NamedTuple):
@@ -48,8 +58,9 @@ class Found(NamedTuple):
 
 
 class ProviderSearch:
-    def __init__(self, directory: Directory, device: DeviceService, network: PeerNetwork) -> None:
-        self._directory, self._device, self._network = directory, device, network
+    def __init__(self, directory: Directory, device: DeviceService, network: PeerNetwork, paid_on: str = "") -> None:
+        """paid_on: the only blockchain that jobs are paid on; empty for any."""
+        self._directory, self._device, self._network, self._paid_on = directory, device, network, paid_on
         self._pinging: dict[str, asyncio.Task[float]] = {}
 
     async def find(self, request: ServiceRequest, target: str, rule: Rule = RULE) -> Found:
@@ -58,12 +69,14 @@ class ProviderSearch:
         reached = await self.reach([candidate.peer_id for candidate in match.candidates])
         there = [c for c in match.candidates if c.peer_id in reached.seconds]
         if not there:
-            raise nobody(match, target, reached.troubles)
+            own = Own(self._network.peer_id, self._device.state.onboarded)
+            raise nobody(match, target, reached.troubles, own)
         return Found(sorted(there, key=lambda c: rank(c, reached.seconds[c.peer_id], rule)), match, reached)
 
     async def _match(self, request: ServiceRequest, target: str, rule: Rule) -> Match:
         """The cheapest that can take it, and why others can't; also those whose word does not count for their clock."""
         directory, channel = self._directory, self._device.channel
+        rule = msgspec.structs.replace(rule, paid_on=self._paid_on)
         steps = search(
             request, directory.offers, channel, target, most=CANDIDATES_ASKED, now=directory.now(), rule=rule
         )
@@ -101,6 +114,8 @@ class ProviderSearch:
                     troubles[peer_id] = f"is connected, but slow: {error}"
                 except PeerUnreachable as error:
                     troubles[peer_id] = f"can't be reached: {error}"
+                except DmsError as error:  # of this one: the others are candidates all the same
+                    troubles[peer_id] = f"can't be pinged: {error}"
         for peer_id in asked.values():
             troubles[peer_id] = f"did not answer within {PATIENCE_SECONDS:g} s: it may be slow, or gone"
         return Reached(seconds, troubles)
@@ -121,15 +136,19 @@ class ProviderSearch:
             pinging.exception()  # read here: nobody may be waiting any more
 
 
-def nobody(found: Match, target: str, troubles: Mapping[str, str]) -> NoProviderMatches:
+def nobody(found: Match, target: str, troubles: Mapping[str, str], own: Own | None = None) -> NoProviderMatches:
     """troubles: peer id -> what is wrong with it, of candidates."""
     refusals = {refusal.peer_id: refusal.reason for refusal in found.refused} | dict(troubles)
     if target and not refusals:
-        return NoProviderMatches(f"no peers found with matched specs: targeted peer {target} is not known", {})
+        what = f"{_ITSELF}; target another one, or none" if own and target == own.peer_id else "not known"
+        return NoProviderMatches(f"no peers found with matched specs: targeted peer {target} is {what}", {})
     reasons = "; ".join(f"{peer_id} {reason}" for peer_id, reason in refusals.items())
     left_out = found.refused_count - len(found.refused)
     if left_out > 0:
         reasons += f"; and {left_out} more"
-    return NoProviderMatches(
-        f"no peers found with matched specs: {reasons or 'no compute provider is known on this channel'}", refusals
+    known = (
+        f"the only compute provider known on this channel is {_ITSELF}; {_ANOTHER}"
+        if own and own.onboarded
+        else _NONE_KNOWN
     )
+    return NoProviderMatches(f"no peers found with matched specs: {reasons or known}", refusals)

@@ -10,6 +10,7 @@ from dms.application.ports.signing import Signer
 from dms.application.secret_environment import resealed
 from dms.domain.pricing import estimate, price_text
 from dms.domain.request import ServiceRequest, is_key_of, problems_of
+from dms.domain.wallet import other_blockchain
 from dms.errors import InvalidInput
 
 Problems = Sequence[tuple[str, str]]
@@ -28,8 +29,9 @@ NO_FINDINGS = ReadingFindings()
 
 
 class RequestCheck:
-    def __init__(self, signer: Signer) -> None:
-        self._signer = signer
+    def __init__(self, signer: Signer, paid_on: str = "") -> None:
+        """paid_on: the only blockchain that jobs are paid on; empty for any."""
+        self._signer, self._paid_on = signer, paid_on
 
     def check(self, request: ServiceRequest, found: ReadingFindings = NO_FINDINGS) -> None:
         """Raises InvalidInput with all that is wrong; what stands in the places found already is not looked at."""
@@ -40,7 +42,10 @@ class RequestCheck:
             raise InvalidInput(_text(problems, _lead(found)), problems)
 
     def _problems(self, request: ServiceRequest) -> Problems:
-        return [*problems_of(request), *resealed(request), *self._strangers(request), *_of_price(request)]
+        found = [*problems_of(request), *resealed(request), *self._strangers(request), *_of_price(request)]
+        if wrong := other_blockchain(request.blockchain, self._paid_on):
+            found.append(("/blockchain", wrong))
+        return found
 
     def _strangers(self, request: ServiceRequest) -> Problems:
         """Ids and keys that the request names, and which are others'."""

@@ -38,7 +38,6 @@ from dms.application.reactors import Reactor
 from dms.application.results.results_receiver import FetchResults, ResultsReceiver
 from dms.application.secret_environment import seal_secrets
 from dms.domain.checkpoint import ResumeFrom
-from dms.domain.event import new_id
 from dms.domain.job import FundStatus, Job
 from dms.domain.matching import Match
 from dms.domain.payment import payment_key
@@ -103,8 +102,8 @@ class ServiceProvider:
         self._signer, self._checkpoints, self._inputs, self._now = signer, checkpoints, inputs, now
         self._timeouts, self._default_target, self._most_unpaid = timeouts, default_target, most_unpaid
         self._index = JobIndex(log)
-        self._checking = RequestCheck(signer)
-        self._search = ProviderSearch(directory, device, network)
+        self._checking = RequestCheck(signer, funding.blockchain)
+        self._search = ProviderSearch(directory, device, network, funding.blockchain)
         self._preflight = Preflight(network, device, signer)
         self._carries = funding.carries
         submission = Submission(log, device, network, signer, timeouts.answer)
@@ -115,7 +114,7 @@ class ServiceProvider:
                 log, network, outputs, signer, checkpoints, results, submission, timeouts.provider_grace, clock, budgets
             ),
             StopDeployments(network),
-            RevokeDeployments(log, network),
+            RevokeDeployments(log, network, now),
             FetchCheckpoints(checkpoints),
             FetchResults(results),
             DropResumes(checkpoints),
@@ -179,16 +178,11 @@ class ServiceProvider:
         source = self._source_of(request, client)
         request = await self._inputs.measured(request, reach)
         found = await self._find(request)
-        job = Job(new_id())
-        resume = await self._checkpoints.keep(source, job.key) if source else None
+        resume = await self._checkpoints.described(source) if source else None
         seconds = int(self._timeouts.funding_window) + SUBMISSION_SECONDS
-        try:
-            placed = await self._preflight.place(
-                Wanted(job.key, request, resume, seconds), found, self._target(request)
-            )
-        except BaseException:
-            self._checkpoints.forget(job.key)
-            raise
+        placed = await self._preflight.place(Wanted(request, resume, seconds), found, self._target(request))
+        job = Job(placed.job_id)
+        resume = await self._checkpoints.keep(source, job.key) if source else None
         return await self._quote(job, request, placed, found.match, resume, client)
 
     async def try_out(
@@ -206,7 +200,7 @@ class ServiceProvider:
         request = await self._inputs.measured(request, reach)
         found = await self._find(request)
         resume = await self._checkpoints.described(source) if source else None
-        placed = await self._preflight.place(Wanted(new_id(), request, resume), found, self._target(request))
+        placed = await self._preflight.place(Wanted(request, resume), found, self._target(request))
         others = [one for one in found.there if one != placed.candidate]
         return found._replace(there=[placed.candidate, *others], match=placed.recorded_with(found.match))
 
@@ -283,11 +277,12 @@ class ServiceProvider:
         return job.key
 
     def _latest_awaiting(self, status: FundStatus, client: str) -> Job:
-        """A payment reported again, in place of a new one, must not pay for an older request."""
-        paid = self._paid_by(status.tx_hash)
+        """A payment reported again must not pay for an older request (UUIDv7s sort by age), nor end a newer one while
+        its own job is still open."""
+        paid = self._log.load(Job, self._paid_by(status.tx_hash))  # what peers paid with is none of the client's
         latest = self._index.latest_awaiting(client)
-        if paid and latest < paid and self._job(paid).client == client:  # UUIDv7s sort by age
-            return self._job(paid)
+        if paid is not None and paid.client == client and (paid.open or latest < paid.key):
+            return paid
         if not latest:
             raise NotFound("no request awaits funding: ask for a service first (POST /api/v1/run/request-service)")
         return self._job(latest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from dms.application.jobs.submission import REQUEST_SECONDS, RETRY_SECONDS
 from dms.application.loops import said
@@ -13,7 +14,8 @@ from dms.application.ports.peers import PeerNetwork
 from dms.application.reactors import News, Reactor
 from dms.domain.attempt import Attempt
 from dms.domain.job import Job, JobState
-from dms.errors import DmsError, NotFound, PeerUnreachable, Unavailable
+from dms.domain.retry import MOST_ATTEMPTS
+from dms.errors import DmsError, Forbidden, NotFound, PeerUnreachable
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +61,9 @@ class RevokeDeployments(Reactor[Job]):
     name = "revocations"
     kind = Job
 
-    def __init__(self, log: EventLog, network: PeerNetwork) -> None:
-        self._log, self._network = log, network
+    def __init__(self, log: EventLog, network: PeerNetwork, now: Callable[[], int]) -> None:
+        """now: Unix time in microseconds."""
+        self._log, self._network, self._now = log, network, now
 
     def due(self, aggregate: Job) -> bool:
         return bool(aggregate.attempts_to_tell)
@@ -71,28 +74,38 @@ class RevokeDeployments(Reactor[Job]):
     async def react(self, aggregate: Job, news: News) -> None:
         clock = asyncio.get_running_loop().time
         since, pause = clock(), RETRY_SECONDS[1]
+        ages = await self._ages(aggregate)
         while left := self._job(aggregate.key).attempts_to_tell:
             for attempt in left:
                 trouble = await self._tell(aggregate.key, attempt)
                 if not trouble:
                     await self._record(aggregate.key, attempt.number, "")
-                elif clock() - since >= (most := patience(attempt)):
+                elif ages.get(attempt.number, 0.0) + clock() - since >= (most := patience(attempt)):
                     said = f"not reached within {most:g} s: {trouble}"
                     await self._record(aggregate.key, attempt.number, said)
             await news.changed(pause)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS) if clock() - since > GIVE_UP_SECONDS else pause
 
+    async def _ages(self, job: Job) -> dict[int, float]:
+        """For how many seconds each attempt was over when this began: a restart gives no patience anew."""
+        topics = (Job.AttemptFailed.TOPIC, Job.Failed.TOPIC)
+        found: dict[int, float] = {}
+        for recorded in await self._log.read(0, 2 * MOST_ATTEMPTS, topics=topics, stream=f"{Job.KIND}-{job.key}"):
+            number = recorded.event.attempt if isinstance(recorded.event, Job.AttemptFailed) else job.attempt.number
+            found.setdefault(number, max(0.0, (self._now() - recorded.time) / 1_000_000))
+        return found
+
     async def _tell(self, job_id: str, attempt: Attempt) -> str:
         """Why the provider could not be told; empty once it was."""
         job = self._job(job_id)
-        revoked = attempt is not job.attempt or job.state in (JobState.RETRYING, JobState.COMPLETED)
+        revoked = attempt.number != job.attempt.number or job.state in (JobState.RETRYING, JobState.COMPLETED)
         reason = attempt.failure or job.failure or "the job is over"
         try:
             await _terminate(self._network, attempt, reason, revoked=revoked)
-        except Unavailable as error:  # away, or it can't write just now
-            return str(error)
-        except DmsError as refused:  # it never had the job, or has ended it
+        except (NotFound, Forbidden) as refused:  # it does not have the job
             log.info("job %s: its provider says: %s", job_id, refused)
+        except DmsError as error:  # away, or in trouble of its own: it may still run the job
+            return str(error)
         return ""
 
     async def give_up(self, aggregate: Job, error: Exception) -> None:

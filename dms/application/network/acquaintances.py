@@ -26,7 +26,7 @@ class Acquaintances:
         log.index(Job, self._note_job)
 
     def is_trusted(self, peer_id: str) -> bool:
-        """It is on the owner's list of allowed peers, or runs on this machine."""
+        """It is on the owner's list of allowed peers, or run by an operator on this machine."""
         return peer_id in self._device.state.policy.peers.allow or self._network.is_local(peer_id)
 
     def is_known(self, peer_id: str) -> bool:

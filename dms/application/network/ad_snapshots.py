@@ -25,7 +25,7 @@ from dms.application.network.messages import (
 from dms.application.network.own_advertisement import RENEW_SECONDS, OwnAdvertisement
 from dms.application.ports.peers import PeerNetwork
 from dms.application.tasks import background, cancelled
-from dms.domain.directory import SignedAdvertisement, read_advertisement
+from dms.domain.directory import LIFETIME_SECONDS, SignedAdvertisement, read_advertisement
 from dms.errors import DmsError, PeerMisbehaved
 from dms.recent import Recent
 
@@ -36,6 +36,8 @@ ASKED_AT_ONCE = 4
 PAGE = 100
 PAGE_BYTES = 128 * 1024
 TIMEOUT_SECONDS = 10.0
+MOST_PAGES = 4000  # of one table: twice what `directory` remembers at most
+TABLE_SECONDS = 2.0 * LIFETIME_SECONDS  # for one whole table: what comes later has been renewed, and comes by gossip
 CHECKED_AT_ONCE = 8  # signatures between two breaths of the loop: about a millisecond
 MOST_HEARD_OF = 10_000  # neighbours that gossip reaches; one that is forgotten is asked once more
 
@@ -43,7 +45,8 @@ MOST_HEARD_OF = 10_000  # neighbours that gossip reaches; one that is forgotten 
 class Table(Protocol):
     """What is known of others."""
 
-    def hear(self, teller: str, signed: SignedAdvertisement) -> None: ...
+    def hear(self, teller: str, signed: SignedAdvertisement) -> bool:
+        """False for one that is refused."""
 
     def ids_after(self, peer_id: str, most: int) -> tuple[list[str], int]:
         """The next peer ids, in order, and how many there are in all behind it."""
@@ -92,25 +95,39 @@ class Snapshots:
 
     async def fetch(self, peer_id: str, *, own: bool) -> None:
         """own: only what that peer says of itself. One that can't be asked has nothing to tell."""
-        after = ""
         try:
-            while True:
-                body = encode(SnapshotRequest(after=after, own=own))
-                answer = await self._network.request(peer_id, AD_SNAPSHOT, body, TIMEOUT_SECONDS)
-                page = decode_answer(peer_id, answer, Snapshot)
-                for number, signed in enumerate(page.advertisements):
-                    self._table.hear(peer_id, signed)
-                    if number % CHECKED_AT_ONCE == 0:
-                        await asyncio.sleep(0)
-                if own or not page.more or not page.advertisements:
-                    return
-                last = read_advertisement(page.advertisements[-1]).peer_id
-                if last <= after:
-                    raise PeerMisbehaved(f"{peer_id} sends its table in circles")
-                after = last
+            async with asyncio.timeout(TABLE_SECONDS):
+                await self._read_table(peer_id, own=own)
+        except TimeoutError:
+            log.info("the table of %s was not read to its end within %g s", peer_id, TABLE_SECONDS)
         except DmsError as error:
             # A peer that is not a DMS, or is gone again: nothing to be mended here.
             log.debug("no advertisements from %s: %s", peer_id, error)
+
+    async def _read_table(self, peer_id: str, *, own: bool) -> None:
+        """To its end, or as far as there is anything to be had."""
+        after = ""
+        for _ in range(MOST_PAGES):
+            body = encode(SnapshotRequest(after=after, own=own))
+            answer = await self._network.request(peer_id, AD_SNAPSHOT, body, TIMEOUT_SECONDS)
+            page = decode_answer(peer_id, answer, Snapshot)
+            taken = await self._hear_page(peer_id, page)
+            if own or not page.more or not taken:
+                return
+            last = read_advertisement(page.advertisements[-1]).peer_id
+            if last <= after:
+                raise PeerMisbehaved(f"{peer_id} sends its table in circles")
+            after = last
+        raise PeerMisbehaved(f"{peer_id} sends a table without an end")
+
+    async def _hear_page(self, peer_id: str, page: Snapshot) -> bool:
+        """Whether any of it was taken."""
+        taken = False
+        for number, signed in enumerate(page.advertisements):
+            taken |= self._table.hear(peer_id, signed)
+            if number % CHECKED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return taken
 
     def _on_peer(self, peer_id: str, connected: bool) -> None:
         if connected:

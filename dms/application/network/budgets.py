@@ -29,6 +29,7 @@ EVENT_BYTES = 1024  # what an event takes beside what a peer wrote into it
 DEPLOYMENTS = "deployment requests"
 QUESTIONS = "questions"
 HOLDS = "holds"
+IMAGE_LOOK_UPS = "look-ups of images"
 ADVERTISEMENTS = "advertisements"
 SNAPSHOTS = "advertisements passed on"
 RECORDS = "provider records"
@@ -72,6 +73,13 @@ BUDGETS: Mapping[str, Budget] = {
         stranger=Rate(20, 120 * _HOUR),
         strangers=Rate(60, 360 * _HOUR),
         total=Rate(240, 1440 * _HOUR),
+    ),
+    IMAGE_LOOK_UPS: Budget(  # at registries. Docker Hub gives a machine 100 in 6 h, which its own pulls need too
+        unit="number",
+        known=_NO_LIMIT,
+        stranger=Rate(10, 4 * _HOUR),
+        strangers=Rate(20, 8 * _HOUR),
+        total=_NO_LIMIT,
     ),
     ADVERTISEMENTS: Budget(
         unit="bytes",

@@ -109,16 +109,22 @@ class Chat:
         self.on_close: Callable[[], object] = self.outbox.close
 
     async def send(self, text: str) -> None:
-        """Raises InvalidInput for a line that is too long, PeerUnreachable, Unavailable, Conflict when it is over."""
-        line = text.rstrip("\r\n")
-        if not line:
-            return
-        if len(line) > MAX_LINE:
-            raise InvalidInput(f"the line has {len(line)} characters; at most {MAX_LINE} are sent")
-        if self._send is None:
-            self.outbox.put(line)
-        else:
-            await self._send(line)
+        """Each line of it. Raises InvalidInput for one that is too long, PeerUnreachable, Unavailable, Conflict when it
+        is over."""
+        lines = [line for line in text.splitlines() if line]
+        for line in lines:
+            if len(line) > MAX_LINE:
+                raise InvalidInput(f"the line has {len(line)} characters; at most {MAX_LINE} are sent")
+        for line in lines:
+            if self._send is None:
+                self.outbox.put(line)
+            else:
+                await self._send(line)
+
+    def heard(self, text: str) -> None:
+        """From the peer: one line, whatever is in it, or what follows would look like one of ours. Raises as
+        `Lines.put`."""
+        self.inbox.put(r"\n".join(text.splitlines()))
 
     async def receive(self) -> str | None:
         """The peer's next line; None when the chat is over."""
@@ -215,7 +221,7 @@ class Chats:
                         opened.set()
                     elif text:
                         await chat.inbox.room()
-                        chat.inbox.put(text)
+                        chat.heard(text)
             if not opened.is_set():
                 raise PeerMisbehaved(f"peer {chat.peer_id} ended the chat before it began")
         except DmsError as error:
@@ -256,7 +262,7 @@ class Chats:
         except Forbidden:
             chat.close()  # the peer was denied since it began
             raise
-        chat.inbox.put(message.text)
+        chat.heard(message.text)
         return b"null"
 
 

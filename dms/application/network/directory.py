@@ -191,11 +191,13 @@ class Directory:
         else:
             self.hear(peer_id, signed)
 
-    def hear(self, teller: str, signed: SignedAdvertisement) -> None:
+    def hear(self, teller: str, signed: SignedAdvertisement) -> bool:
         try:
             self._take(teller, signed)
         except DmsError as error:
             self._tell_refused(teller, error)
+            return False
+        return True
 
     def _tell_refused(self, teller: str, error: Exception) -> None:
         level = logging.DEBUG if teller in self._told else logging.WARNING

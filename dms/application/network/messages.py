@@ -30,7 +30,7 @@ FILE_OFFER = "/nunet/dms/file/offer/0.1.0"
 FILE_END = "/nunet/dms/file/end/0.1.0"
 AD_TOPIC = "/nunet/dms/ad/0.1.0/"  # then the channel
 
-UUID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z"
 JobId = Annotated[str, Meta(pattern=UUID_PATTERN)]
 Position = Annotated[int, Meta(ge=0, le=2**62)]
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class DeploymentRequest(Struct, frozen=True, kw_only=True):
     traceparent: Annotated[str, Meta(max_length=128)] = ""
     channel: Annotated[str, Meta(max_length=64)] = ""
     resume: ResumeFrom | None = None
-    seal_key: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    seal_key: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class DeploymentAnswer(Struct, frozen=True, kw_only=True):
@@ -119,7 +119,7 @@ class ResultsNote(Struct, frozen=True, kw_only=True):
     """SP to CP: it has the job's results. sha256: of their archive, hex."""
 
     job_id: JobId
-    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class ResultsNoted(Struct, frozen=True, kw_only=True):
@@ -132,7 +132,7 @@ class CheckpointNote(Struct, frozen=True, kw_only=True):
     """SP to CP: the checkpoint with this digest is here. May be repeated."""
 
     job_id: JobId
-    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class CheckpointNoted(Struct, frozen=True, kw_only=True):
@@ -177,7 +177,7 @@ class FileOffer(Struct, frozen=True, kw_only=True):
     transfer_id: JobId
     name: Annotated[str, Meta(min_length=1, max_length=1024)]
     size_bytes: Annotated[int, Meta(ge=0, le=2**50)]
-    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class FileOfferAnswer(Struct, frozen=True, kw_only=True):

@@ -38,7 +38,7 @@ class Decision(Struct, frozen=True, kw_only=True):
 class PatientCheck:
     def __init__(self, check: FundingCheck, timeout_seconds: float, now: Callable[[], int]) -> None:
         """now: Unix time in microseconds."""
-        self.name, self.carries = check.name, check.carries
+        self.name, self.carries, self.blockchain = check.name, check.carries, check.blockchain
         self._check, self._timeout_seconds = check, timeout_seconds
         self._deadlines = Deadlines(now, timeout_seconds)  # by job id
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 
 from dms.application.ports.event_log import EventLog
 from dms.domain.deployment import Deployment
+from dms.domain.event import Event, Recorded
 from dms.domain.job import Job
 from dms.domain.payment import Payment, payment_key
+from dms.domain.retry import may_be_repeated
 from dms.domain.reward import RewardType
+from dms.errors import Conflict
 
 PAGE = 2000
 
@@ -39,17 +42,30 @@ class Paying:
     def refusal(self) -> str:
         """Why it can't; empty when it can."""
         refusal, before = self.payment.refusal(self._job_id, free=self._free), self._before
-        if refusal or before is None or before.reward is None:
+        if refusal or before is None:
             return refusal
         if before.service_provider != self._peer_id:
             return "this transaction pays for a job of another peer"  # whose id is nothing for who asks
-        if before.reward.reward_type is not RewardType.REFUND:
-            return f"an earlier attempt of the job, {before.key}, has earned of this transaction"
-        return ""
+        return "" if self._free else _why_not_repeated(before)
 
     def use(self) -> None:
-        """Raises Conflict."""
+        """Raises Conflict when it can't."""
+        if refusal := self.refusal:
+            raise Conflict(refusal)
         self.payment.use(self._job_id, free=self._free)
+
+
+def _why_not_repeated(before: Deployment) -> str:
+    """Why the payment stays with an attempt; empty when the next attempt can have it, or while it has not ended."""
+    if before.reward is None or before.fault is None:
+        return ""
+    if before.reward.reward_type is not RewardType.REFUND:
+        return f"an earlier attempt of the job, {before.key}, has earned of this transaction"
+    if before.claimed or before.settled:
+        return f"the refund of an earlier attempt of the job, {before.key}, was claimed or paid already"
+    if not may_be_repeated(before.fault, before.outcome, before.minutes):
+        return f"an earlier attempt of the job, {before.key}, is not repeated: its end was not the provider's fault"
+    return ""
 
 
 def _is_free(log: EventLog, payment: Payment) -> bool:
@@ -60,15 +76,34 @@ def _is_free(log: EventLog, payment: Payment) -> bool:
     return bool(known) and all(work.payment_is_free for work in known)
 
 
+async def never_run(log: EventLog, tx_hash: str) -> Deployment | None:
+    """The newest deployment that was asked for with that transaction and is over without having run, though the
+    payment was never counted for it: it was refused or stopped before."""
+    key, found = payment_key(tx_hash), None
+    async for recorded in _all_of(log, Deployment.Requested):
+        event = recorded.event
+        if isinstance(event, Deployment.Requested) and payment_key(event.request.tx_hash) == key:
+            deployment = log.load(Deployment, recorded.key)
+            found = deployment if deployment is not None and deployment.payment_is_free else found
+    return found
+
+
+async def _all_of(log: EventLog, kind: type[Event]) -> AsyncIterator[Recorded]:
+    position, head = 0, log.head
+    while position < head:
+        page = await log.read(position, PAGE, topics=(kind.TOPIC,))
+        for recorded in page:
+            yield recorded
+        position = page[-1].position if len(page) == PAGE else head
+
+
 async def payments_of_jobs(log: EventLog, job_ids: Collection[str]) -> list[Payment]:
     """Those that pay for one of the jobs, oldest first. Reads all payments: a stream's name is made of the hash."""
     found: list[Payment] = []
-    position, head = 0, log.head if job_ids else 0
-    while position < head:
-        page = await log.read(position, PAGE, topics=(Payment.Used.TOPIC,))
-        for recorded in page:
-            if isinstance(recorded.event, Payment.Used) and recorded.event.job_id in job_ids:
-                payment = log.load(Payment, recorded.key)
-                found += [payment] if payment is not None else []
-        position = page[-1].position if len(page) == PAGE else head
+    if not job_ids:
+        return found
+    async for recorded in _all_of(log, Payment.Used):
+        if isinstance(recorded.event, Payment.Used) and recorded.event.job_id in job_ids:
+            payment = log.load(Payment, recorded.key)
+            found += [payment] if payment is not None else []
     return found

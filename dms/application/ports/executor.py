@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence, Set
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +10,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from dms.application.growing_lines import GrowingLine
-from dms.application.ports.images import ImageFound, PreparedImage
+from dms.application.ports.images import ImageFound, PreparedImage, at_will
 from dms.application.ports.machine import Usage
 from dms.application.ports.outputs import OutputCursor, OutputLine
 from dms.domain.check import Check
@@ -48,6 +48,7 @@ class ExecutionSpec(Struct, frozen=True, kw_only=True):
     environment: tuple[tuple[str, str], ...] = ()
     secrets: Secrets = NO_SECRETS
     network: Network = Network.NONE
+    for_stranger: bool = False  # who gets only an image that anybody can have, unless the operator has named it
 
 
 class NetworkGiven(Struct, frozen=True, kw_only=True):
@@ -125,6 +126,18 @@ class ArchivedFile(Struct, frozen=True, kw_only=True, gc=False):
     sha256: str
 
 
+class InputFile(Struct, frozen=True, kw_only=True):
+    """An input that is to be put into a workspace. number: among the job's, from 1. source: where it lies here. place:
+    relative, of the file; or of a folder with what is in the archive. unpack: "tar", "tar.gz", "zip"; empty for a file
+    as it is. max_bytes: of content."""
+
+    number: int
+    source: Path
+    place: str
+    unpack: str
+    max_bytes: int
+
+
 class Executor(Protocol):
     """Every method is safe to repeat. Raises ExecutorUnavailable when the engine is away; ExecutorBroken, which is one,
     when the driver meets what nobody thought of."""
@@ -147,9 +160,13 @@ class Executor(Protocol):
     async def engine_facts(self) -> EngineFacts | None:
         """What the engine tells of itself; None where there is none. Raises ExecutorUnavailable."""
 
-    async def find_image(self, image: str) -> ImageFound:
+    async def find_image(
+        self, image: str, *, for_stranger: bool = False, may_ask: Callable[[], bool] = at_will
+    ) -> ImageFound:
         """Whether the image is here or can be had, and may run here; nothing is fetched. Its registry is asked within a
-        few seconds, and not again at once. Raises ImageUnavailable; RegistryUnavailable when that can't be told."""
+        few seconds, and not again at once. for_stranger: as of a spec. may_ask: whether it may be asked now; where not,
+        the image passes for one that can be had. Raises ImageUnavailable; RegistryUnavailable when that can't be
+        told."""
 
     async def network_use(self, job_id: str) -> NetworkUse | None:
         """Of a job that was given a network, until `remove`; None of another, and where it is not counted.
@@ -167,12 +184,16 @@ class Executor(Protocol):
     def workspace_bytes(self, spec: ExecutionSpec) -> int | None:
         """The most that the job's workspace can hold; None for no such bound."""
 
-    async def put(self, spec: ExecutionSpec, source: Path, place: str, unpack: str, max_bytes: int) -> None:
+    async def put(self, spec: ExecutionSpec, given: InputFile) -> None:
         """Puts an input into the workspace that `fill` made, before the start: it appears whole, and the job's user
-        owns it. What is at that place already stays: an earlier call put it there, or a checkpoint brought it. place:
-        relative, of the file; or of a folder with what is in the archive. unpack: "tar", "tar.gz", "zip"; empty for a
-        file as it is. max_bytes: of content. Raises ArchiveRefused, ExecutionError (it does not fit), NoPlaceForInput
-        (this engine has no workspace)."""
+        owns it. Once for each workspace: what an earlier call put there is the job's. What an image or a checkpoint
+        has at that place gives way to it: a file to the file; a folder keeps what the archive does not have. Raises
+        ArchiveRefused, ExecutionError (it does not fit; a folder is where it has a file, or the other way round),
+        NoPlaceForInput (this engine has no workspace)."""
+
+    async def inputs_in(self, job_id: str) -> Set[int]:
+        """The numbers of those that `put` has put into the job's workspace as it is now: one that was lost has
+        none."""
 
     async def workspace_trouble(self) -> str:
         """Why jobs have no workspace here that can be read; empty when they have one. Raises ExecutorUnavailable when

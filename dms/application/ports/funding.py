@@ -39,18 +39,27 @@ class FundingVerdict(Struct, frozen=True, kw_only=True):
     block: int = 0
 
 
+class Repayment(Struct, frozen=True, kw_only=True):
+    """excess_units: beyond what is owed, in whole smallest units; 0: it is just that."""
+
+    tx_hash: str
+    excess_units: int = 0
+
+
 class FundingCheck(Protocol):
     """Whether a reported payment is good. Raises Unavailable when that can't be told now. Texts of
     verdicts and errors hold no secrets. carries: whether a payment that it accepts can go to another provider than the
-    one that was quoted; not where it was paid to that one's own address."""
+    one that was quoted; not where it was paid to that one's own address. blockchain: the only one on which a payment
+    can be good; empty for any."""
 
     name: str
     carries: bool
+    blockchain: str
 
     async def check(self, claim: PaymentClaim) -> FundingVerdict: ...
 
-    async def repayments(self, claim: PaymentClaim, owed: str, after_block: int) -> Sequence[str]:
-        """Hashes of transactions by which the payee gave the payer at least that much (NTX, decimal text)
-        in one sum, oldest first; for 0, the payment's own hash when it still stands."""
+    async def repayments(self, claim: PaymentClaim, owed: str, after_block: int) -> Sequence[Repayment]:
+        """Transactions by which the payee gave the payer at least that much (NTX, decimal text) in one sum, oldest
+        first; for 0, the payment itself when it still stands."""
 
     async def close(self) -> None: ...

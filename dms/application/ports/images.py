@@ -18,9 +18,14 @@ class PreparedImage(Struct, frozen=True, kw_only=True):
     fetched: bool = False
 
 
+def at_will() -> bool:
+    """A registry may be asked at any time."""
+    return True
+
+
 class ImageFound(Struct, frozen=True, kw_only=True):
     """present: it is on this machine; if not, its registry has it for a machine like this one. digest: of its manifest,
-    as the registry has it."""
+    as the registry has it; empty when it was not asked."""
 
     present: bool
     digest: str = ""

@@ -56,8 +56,9 @@ class PeerNetwork(Protocol):
 
     async def request(self, peer_id: str, protocol: str, body: bytes, timeout_seconds: float) -> bytes:
         """Raises PeerUnreachable (dial, timeout, cut), or the DmsError the peer answered with
-        (Forbidden, NotFound, Conflict, InvalidInput, Unavailable; anything else arrives as PeerMisbehaved).
-        PeerUnreachable is an Unavailable too: where the difference matters, catch it first."""
+        (Forbidden, NotFound, Conflict, InvalidInput, Unavailable; anything else arrives as PeerFailed).
+        PeerUnreachable and PeerFailed are Unavailables too: where the difference matters, catch them first.
+        Raises PeerMisbehaved for what is no answer."""
 
     def stream(self, peer_id: str, protocol: str, body: bytes) -> AsyncGenerator[bytes, None]:
         """The frames of the peer's StreamHandler; ends normally only on its explicit final frame.
@@ -74,7 +75,8 @@ class PeerNetwork(Protocol):
         """How many of others were refused before their handshakes, for their number."""
 
     def is_local(self, peer_id: str) -> bool:
-        """Whether it is connected from this very machine, or was when it was last connected in this run."""
+        """Whether one of the DMS's operators runs it on this very machine, or did when it was last connected in this
+        run."""
 
     def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None:
         """Remembers where a peer can be dialled (from an advertisement)."""

@@ -28,6 +28,7 @@ from dms.domain.erasure import Erasure
 from dms.domain.sealing import ERASED, streams_of
 from dms.domain.transfer import Direction, Transfer
 from dms.errors import Unavailable
+from dms.long_work import long_work
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class CarryOutErasures(Reactor[Erasure]):
         logs = sorted(self._data_dir.glob("dms.log*"))
         long_ones = [word for word in words if len(word) >= SHORTEST_WORD]
         self._refusals.forget({*erasure.scopes, *long_ones})
-        await asyncio.to_thread(black_out, logs, forms(long_ones))
+        await long_work(black_out, logs, forms(long_ones))
         keys = await self._log.destroy_seal_keys(erasure.scopes)
         await self._views.renew()
         erasure = self._log.load(Erasure, erasure.key) or erasure  # anew after a failed write

@@ -24,7 +24,7 @@ BATCH_MEDIA_TYPE = "application/cloudevents-batch+json"
 TYPE_PREFIX = "io.nunet.dms."
 
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-Uuid = Annotated[str, Meta(pattern=f"^{_UUID}$")]
+Uuid = Annotated[str, Meta(pattern=rf"^{_UUID}\Z")]
 _encode = msgspec.json.Encoder().encode
 
 
@@ -35,15 +35,15 @@ class CloudEvent(Struct, frozen=True, kw_only=True):
 
     specversion: Literal["1.0"]
     id: Uuid
-    source: Annotated[str, Meta(pattern="^urn:nunet:dms:peer:.+$", description="the DMS whose log it is")]
-    type: Annotated[str, Meta(pattern=r"^io\.nunet\.dms\..+\.v[1-9][0-9]*$", description="topic and schema version")]
+    source: Annotated[str, Meta(pattern=r"^urn:nunet:dms:peer:.+\Z", description="the DMS whose log it is")]
+    type: Annotated[str, Meta(pattern=r"^io\.nunet\.dms\..+\.v[1-9][0-9]*\Z", description="topic and schema version")]
     subject: Annotated[str, Meta(min_length=1, description="the stream: <aggregate>-<key>")]
-    time: Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$")]
+    time: Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z\Z")]
     datacontenttype: Literal["application/json"]
-    dataschema: Annotated[str, Meta(pattern=r"^urn:nunet:dms:event:.+:v[1-9][0-9]*$")]
+    dataschema: Annotated[str, Meta(pattern=r"^urn:nunet:dms:event:.+:v[1-9][0-9]*\Z")]
     position: Annotated[int, Meta(ge=1)]
     streamversion: Annotated[int, Meta(ge=1)]
-    hash: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    hash: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
     data: dict[str, Any]
     correlationid: Annotated[Uuid, Meta(description="the job")] | UnsetType = UNSET
     causationid: Annotated[Uuid, Meta(description="the event or command that caused it")] | UnsetType = UNSET

@@ -1,10 +1,11 @@
-"""How many events there were when, over the whole log: found by looking at a few of them, however many there are."""
+"""How many events there were when: found by looking at a few of them, however many there are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 TimeAt = Callable[[int], int]
 """Position -> when its event was recorded, Unix µs."""
@@ -45,6 +46,19 @@ def density(head: int, time_at: TimeAt, buckets: int) -> Density:
         found.append(Bucket(position=position, time=start, count=following - position))
         position = following
     return Density(first_position=1, head=head, first_time=first_time, last_time=last_time, buckets=tuple(found))
+
+
+def of_some(events: Sequence[tuple[int, int]], head: int, buckets: int) -> Density:
+    """The same of some of the log's events alone. events: (position, Unix µs)."""
+    events = sorted(events)
+    found = density(len(events), lambda number: events[number - 1][1], buckets)
+    positions = [0, *(position for position, _ in events), head]
+    return replace(
+        found,
+        first_position=positions[found.first_position],
+        head=head,
+        buckets=tuple(replace(bucket, position=positions[bucket.position]) for bucket in found.buckets),
+    )
 
 
 def first_at(time: int, low: int, head: int, time_at: TimeAt) -> int:

@@ -27,6 +27,7 @@ from dms.domain.retry import job_of
 from dms.domain.sealing import ERASED, scope_of
 from dms.domain.transfer import Transfer
 from dms.errors import Conflict, InvalidInput, NotFound
+from dms.long_work import long_work
 
 PAGE = 2000
 SHORTEST_SUBJECT = 8  # characters; a shorter one is not an address, hash, id or name of one person
@@ -82,16 +83,16 @@ class Erasures:
         topics = tuple(topic for topic, cls in EVENT_TYPES.items() if cls.PERSONAL)
         while position < head and len(scopes) <= MOST_SCOPES:
             page = await self._log.read(position, PAGE, topics=topics)
-            scopes |= dict.fromkeys(await asyncio.to_thread(_about, page, wanted))
+            scopes |= dict.fromkeys(await long_work(_about, page, wanted))
             position = page[-1].position if len(page) == PAGE else head
         if not scopes:
             raise NotFound("nothing on this node tells of that subject")
-        names = tuple(self._with_attempts(scopes))[:MOST_SCOPES]
+        names, whole = self._with_attempts(scopes)
         still_open = {scope: reason for scope in names if (reason := self._hindrance(scope))}
         return Found(
             scopes=tuple(scope for scope in names if scope not in still_open),
             open=tuple(Open(scope=scope, reason=reason) for scope, reason in still_open.items()),
-            more=len(scopes) > MOST_SCOPES,
+            more=len(scopes) > MOST_SCOPES or not whole,
         )
 
     async def erase(self, subject: str, *, skip_open: bool) -> Outcome:
@@ -114,7 +115,7 @@ class Erasures:
                 await self._log.save(erasure)
                 keys, files = await tried
             words = forms([subject.strip(), payment_key(subject)])
-            remaining = await asyncio.to_thread(holding, self._data_dir, words)
+            remaining = await long_work(holding, self._data_dir, words)
             ids = {scope.removeprefix(f"{Transfer.KIND}-") for scope in found.scopes}
             named = {word.decode(errors="replace") for word in words} & ids
             return Outcome(
@@ -139,14 +140,18 @@ class Erasures:
             found.append(f"{Provider.KIND}-{subject}")
         return found
 
-    def _with_attempts(self, scopes: Iterable[str]) -> dict[str, None]:
+    def _with_attempts(self, scopes: Iterable[str]) -> tuple[Iterable[str], bool]:
         """With the further attempts of the jobs among them, whose records and outputs have keys and files of their
-        own."""
+        own; and whether one erasure may have them all. A job's are not parted: nothing would tell of the rest later."""
         found: dict[str, None] = {}
         for scope in scopes:
             job = self._log.load(Job, scope)
-            found |= dict.fromkeys(a.deployment_id for a in job.attempts) if job is not None else {scope: None}
-        return found
+            attempts = [a.deployment_id for a in job.attempts] if job is not None else []
+            new = [name for name in attempts or [scope] if name not in found]
+            if len(found) + len(new) > MOST_SCOPES:
+                return found, False
+            found |= dict.fromkeys(new)
+        return found, True
 
     def _hindrance(self, scope: str) -> str:
         """Why that is still open; empty when it is not."""

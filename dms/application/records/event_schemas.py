@@ -11,7 +11,7 @@ from dms.application.records.cloudevents import CloudEvent
 from dms.domain import api_token, deployment, device, directory, erasure, job, payment, transfer
 from dms.domain.event import EVENT_TYPES, Event
 from dms.domain.sealing import SEALED
-from dms.json_schema import in_one_line
+from dms.json_schema import as_shown
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SOURCES = (
@@ -55,14 +55,14 @@ def past_schemas() -> dict[str, dict[str, Any]]:
 
 def envelope_schema() -> dict[str, Any]:
     _, definitions = msgspec.json.schema_components([CloudEvent])
-    body = in_one_line(definitions["CloudEvent"])
+    body = as_shown(definitions["CloudEvent"])
     return {"$schema": DIALECT, "$id": "urn:nunet:dms:cloudevent:v1", **body, "title": "cloudevent v1"}
 
 
 def _schema(cls: type[Event]) -> dict[str, Any]:
     """Of the stored body: the personal fields are in `sealed`."""
     (schema,), found = msgspec.json.schema_components([cls], ref_template="#/$defs/{name}")
-    definitions = in_one_line(found)
+    definitions = as_shown(found)
     name = schema["$ref"].removeprefix("#/$defs/")
     body = definitions.pop(name)
     if cls.PERSONAL:

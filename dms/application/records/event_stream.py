@@ -12,7 +12,7 @@ from contextlib import aclosing
 from msgspec import Struct
 
 from dms.application.ports.event_log import EventLog
-from dms.application.records.export import whole_stream
+from dms.application.records.job_events import events_of_job, streams_of_job
 from dms.domain.deployment import Deployment
 from dms.domain.device import Device
 from dms.domain.directory import Provider
@@ -92,10 +92,7 @@ async def _past(log: EventLog, wanted: EventFilter, after: int) -> AsyncGenerato
     """(events, the position up to which nothing is left out) up to the head at the time of the last read."""
     if wanted.job_id:
         head = log.head
-        found: list[Recorded] = []
-        for stream in (f"{Job.KIND}-{wanted.job_id}", f"{Deployment.KIND}-{wanted.job_id}"):
-            found += [event for event in await whole_stream(log, stream) if event.position > after]
-        yield sorted((event for event in found if event.position <= head), key=lambda event: event.position), head
+        yield [event for event in await events_of_job(log, wanted.job_id) if after < event.position <= head], head
         return
     position = after
     while True:
@@ -116,7 +113,8 @@ def predicate(log: EventLog, wanted: EventFilter, own_peer_id: str) -> Predicate
         heads = tuple(name.removesuffix("*").removesuffix(".") + "." for name in wanted.types)
         tests.append(lambda event: event.topic in exact or event.topic.startswith(heads))
     if wanted.job_id:
-        tests.append(lambda event: event.correlation_id == wanted.job_id)
+        streams = streams_of_job(wanted.job_id)
+        tests.append(lambda event: event.originator_id in streams)
     if wanted.provider:
         tests.append(lambda event: _provider_of(log, event, own_peer_id) == wanted.provider)
     if wanted.client is not None:

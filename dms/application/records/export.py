@@ -6,11 +6,10 @@ from collections.abc import AsyncGenerator
 
 from dms.application.ports.event_log import EventLog
 from dms.application.ports.signing import Signer
+from dms.application.records.job_events import events_of_job
 from dms.domain.chain import GENESIS, SignedRecord
-from dms.domain.deployment import Deployment
 from dms.domain.event import Recorded
 from dms.domain.export import Header, Writer
-from dms.domain.job import Job
 from dms.errors import NotFound
 
 PAGE = 1000
@@ -53,25 +52,12 @@ async def export_log(log: EventLog, signer: Signer) -> AsyncGenerator[bytes, Non
 
 async def export_job(log: EventLog, signer: Signer, job_id: str) -> AsyncGenerator[bytes, None]:
     """The lines of one job, each record signed. Raises NotFound."""
-    found: list[Recorded] = []
-    for kind in (Job.KIND, Deployment.KIND):
-        found += await whole_stream(log, f"{kind}-{job_id}")
+    found = await events_of_job(log, job_id)
     if not found:
         raise NotFound(f"no job {job_id} here")
-    found.sort(key=lambda recorded: recorded.position)
     head = found[-1]
     writer = Writer(Header(kind="job", peer_id=signer.peer_id, job_id=job_id, first=found[0].position), signer.sign)
     yield writer.begin()
     for recorded in found:
         yield writer.record(signed_record(recorded, log.previous_hash(recorded.position), signer))
     yield writer.end(head.position, head.hash.hex())
-
-
-async def whole_stream(log: EventLog, stream: str) -> list[Recorded]:
-    """All events of one aggregate."""
-    found: list[Recorded] = []
-    while True:
-        page = await log.read(found[-1].position if found else 0, PAGE, stream=stream)
-        found += page
-        if len(page) < PAGE:
-            return found

@@ -33,7 +33,17 @@ from dms.domain.heads import (
 from dms.domain.job import Job
 from dms.domain.resources import Resources
 from dms.domain.retry import attempt_of, deployment_id, job_of
-from dms.errors import Conflict, DmsError, Forbidden, InvalidInput, LogCorrupt, PeerMisbehaved, Unavailable
+from dms.errors import (
+    ArchiveUnreadable,
+    Conflict,
+    DmsError,
+    Forbidden,
+    InvalidInput,
+    LogCorrupt,
+    PeerMisbehaved,
+    Unavailable,
+)
+from dms.long_work import long_work
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +91,9 @@ class HeadExchange:
         """open_jobs: those that had not ended when the log was last written. Which peers are still to be shown a head
         for a job that is over, the log tells, and what they have signed."""
         self._position = max(self._log.first - 1, self._log.head - OWED_EVENTS, 0)
-        await asyncio.to_thread(self._check_own)
+        await long_work(self._check_own)
         for job_id in open_jobs:
-            self._look_at(self._newest_of(job_id), 0)
+            self._look_at_job(job_id, 0)
         self._following = [
             self._loops.start("heads at the end of jobs", self._follow),
             self._loops.every(self._interval, "heads of running jobs", self._show_open, at_once=False),
@@ -109,6 +119,8 @@ class HeadExchange:
         def link_at(position: int) -> bytes | None:
             try:
                 return self._log.previous_hash(position + 1) if position >= self._log.first else None
+            except ArchiveUnreadable:  # it was archived meanwhile
+                return None
             except LogCorrupt:
                 return b""  # fits nothing
 
@@ -120,15 +132,19 @@ class HeadExchange:
             async for batch in batches:
                 newest = {recorded.key: recorded.position for recorded in batch}
                 for job_id, position in newest.items():
-                    try:
-                        self._look_at(self._newest_of(job_id), position)
-                    except Exception:  # one job that can't be read must not keep the others' heads
-                        log.exception("the head at the end of job %s", job_id, extra={"action": "head_failed"})
+                    self._look_at_job(job_id, position)
                 self._position = batch[-1].position
 
     async def _show_open(self) -> None:
         for job_id, peer_id in self._open.items():
             self._show_to(peer_id, job_id)
+
+    def _look_at_job(self, job_id: str, position: int) -> None:
+        """At its newest attempt."""
+        try:
+            self._look_at(self._newest_of(job_id), position)
+        except Exception:  # one job that can't be read must not keep the others' heads
+            log.exception("the head at the end of job %s", job_id, extra={"action": "head_failed"})
 
     def _look_at(self, job_id: str, position: int) -> None:
         """position: of the newest that is known of it here."""

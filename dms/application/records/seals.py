@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from dms.application.ports.event_log import EventLog
 from dms.application.ports.outputs import SealedLog
 from dms.domain.deployment import Deployment
@@ -10,13 +12,27 @@ from dms.domain.event import Recorded
 from dms.domain.job import Job
 from dms.domain.retry import MOST_ATTEMPTS, deployment_id, job_of
 
-PAGE = 1000
 SEALED_TOPICS = (Deployment.LogSealed.TOPIC, Job.LogSealed.TOPIC)
 
 
 class Seals:
+    """In memory is what was erased: kept by the log, see `EventLog.index`, so that no request looks through it."""
+
     def __init__(self, event_log: EventLog) -> None:
         self._log = event_log
+        self._erased: dict[str, frozenset[str]] = {}  # scopes, by erasure
+        event_log.index(Erasure, self._restate)
+
+    def take_up(self, erasure_ids: Iterable[str]) -> None:
+        """Those that were decided before."""
+        for erasure_id in erasure_ids:
+            self._restate(erasure_id, self._log.load(Erasure, erasure_id))
+
+    def _restate(self, erasure_id: str, erasure: Erasure | None) -> None:
+        if erasure is None:
+            self._erased.pop(erasure_id, None)
+        else:
+            self._erased[erasure_id] = frozenset(erasure.scopes)
 
     async def sealed(self, job_id: str) -> SealedLog | None:
         """Where we ran it, our own; else the provider's that we have taken over. job_id: or that of an attempt."""
@@ -27,12 +43,7 @@ class Seals:
         return None
 
     async def erased(self, job_id: str) -> bool:
-        after = 0
-        while page := await self._log.read(after, PAGE, topics=(Erasure.Requested.TOPIC,)):
-            if any(job_id in scopes_of(one) for one in page):
-                return True
-            after = page[-1].position
-        return False
+        return any(job_id in scopes for scopes in self._erased.values())
 
 
 def output_of(recorded: Recorded) -> str:

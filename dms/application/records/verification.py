@@ -17,7 +17,8 @@ from dms.application.jobs.job_outputs import JobOutputs
 from dms.application.ports.event_log import EventLog
 from dms.application.ports.outputs import StoredOutput
 from dms.application.ports.signing import Signer
-from dms.application.records.export import signed_record, whole_stream
+from dms.application.records.export import signed_record
+from dms.application.records.job_events import events_of_job
 from dms.application.records.seals import sealed_by
 from dms.domain.audit import check_evidence, evidence
 from dms.domain.chain import SignedRecord, record_hash
@@ -26,6 +27,7 @@ from dms.domain.event import Recorded
 from dms.domain.heads import Countersignature, is_genuine
 from dms.domain.job import Job
 from dms.errors import LogCorrupt, NotFound, PeerMisbehaved
+from dms.long_work import long_work
 from dms.recent import Recent
 
 MOST_JOBS = 256  # whose result is kept
@@ -75,7 +77,7 @@ class JobVerifier:
         self._turn = asyncio.Lock()  # such looks are taken one after the other
 
     async def of(self, job_id: str) -> Verification:
-        """Raises NotFound, LogUnavailable."""
+        """Raises NotFound; LogUnavailable, ArchiveUnreadable: what can't be read now is not wrong for that."""
         job, deployment = self._log.load(Job, job_id), self._log.load(Deployment, job_id)
         if job is None and deployment is None:
             raise NotFound(f"no job {job_id} here")
@@ -94,18 +96,15 @@ class JobVerifier:
         """At the output behind the events: one that is sealed meanwhile counts as not sealed yet."""
         now = self._now()
         try:
-            events = [
-                e for kind in (Job.KIND, Deployment.KIND) for e in await whole_stream(self._log, f"{kind}-{job_id}")
-            ]
+            events = await events_of_job(self._log, job_id)
         except LogCorrupt as error:
             broken = Check("history", Result.WRONG, f"{error}; see nunet audit verify")
             return _summed_up(job_id, now, (), [broken, _output(await self._outputs.about(job_id), ())])
-        events.sort(key=lambda event: event.position)
         about = await self._outputs.about(job_id)
         if len(events) > MOST_EVENTS:
             many = f"the job has {len(events)} events, and {MOST_EVENTS} are looked at here; see nunet audit verify"
             return _summed_up(job_id, now, events, [Check("history", Result.OPEN, many), _output(about, events)])
-        checks = await asyncio.to_thread(self._checks, events, heads)
+        checks = await long_work(self._checks, events, heads)
         return _summed_up(job_id, now, events, [*checks, _output(about, events)])
 
     def _checks(self, events: Sequence[Recorded], heads: Sequence[Countersignature]) -> list[Check]:

@@ -1,5 +1,6 @@
 """What is in the results of our jobs, and in the newest checkpoints of those that have none yet: for who asked for
-them. An archive is opened when somebody looks into it, and what was opened is forgotten a while after the last look."""
+them. An archive is opened when somebody looks into it, and what was opened is forgotten a while after the last look, or
+when others that are opened need its room."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
@@ -26,6 +28,7 @@ TIDY_SECONDS = 600.0
 OPENED_AT_ONCE = 2
 NOTHING_NAMED = "nothing that the job left has one of the names in params.results"
 MOST_OPENED = 32  # whose lists of files are kept in memory
+MOST_OPENED_BYTES = 8 * 2**30  # of all that are opened; one may be larger, and is the only one then
 
 Open = Callable[[Path, Path], Awaitable[Sequence[ArchivedFile]]]
 """(archive, where its content goes) -> its files, by path. Raises a DmsError."""
@@ -72,7 +75,7 @@ class Contents:
         self._log, self._checkpoints, self._files, self._open = log, checkpoints, files, open_archive
         self._loops = loops
         self._opened: dict[str, Content] = {}  # job id -> what was looked into last
-        self._opening: dict[str, asyncio.Lock] = {}
+        self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._slots = asyncio.Semaphore(OPENED_AT_ONCE)
         self._tidying: Loop | None = None
 
@@ -122,6 +125,7 @@ class Contents:
                 self._opened[job_id] = known
                 self._forget_oldest()
                 self._files.drop_opened(job_id, but=sha256)
+                self._make_room(opened)
             os.utime(opened)
             return known
 
@@ -134,7 +138,16 @@ class Contents:
         while len(self._opened) > MOST_OPENED:
             oldest = next(iter(self._opened))
             del self._opened[oldest]
-            self._opening.pop(oldest, None)
+
+    def _make_room(self, newest: Path) -> None:
+        """Drops what was looked into longest ago."""
+        sizes = self._files.opened_sizes()
+        total = sum(sizes.values())
+        for job_id, path, _ in sorted(self._files.list_opened(), key=lambda one: one[2]):
+            if total > MOST_OPENED_BYTES and path != newest and path in sizes:
+                total -= sizes[path]
+                self._opened.pop(job_id, None)
+                self._files.drop(path)
 
     def _archive(self, job: Job) -> tuple[Path, str, str, int] | None:
         if (results := job.results_received) is not None and not job.results_removed:

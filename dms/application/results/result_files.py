@@ -1,4 +1,4 @@
-"""Where results lie, under the data folder.
+"""Where results lie, under the data folder. Each folder may be a link to another disk.
 
 created_results/<job id>.tar.gz     of jobs that ran here, until the service provider has them
 received_results/<job id>.tar.gz    of our own jobs, for as long as the setting says
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from dms.disk import make_folder
+from dms.disk import real_folder
 
 SUFFIX = ".tar.gz"
 _DIGEST_CHARACTERS = 16
@@ -28,8 +28,8 @@ class ResultFiles:
 
     def make(self) -> None:
         """The folders, for us alone. What was opened before is forgotten."""
-        for folder in (self._created, self._received, self._incoming, self._opened):
-            make_folder(folder)
+        self._created, self._received = real_folder(self._created), real_folder(self._received)
+        self._incoming, self._opened = real_folder(self._received / ".incoming"), real_folder(self._opened)
         self.drop(*(path for path, _ in _children(self._opened)))
 
     def created(self, job_id: str) -> Path:
@@ -84,6 +84,15 @@ class ResultFiles:
     def list_opened(self) -> list[tuple[str, Path, float]]:
         """The time: of its last use."""
         return [(_job_of(path), path, changed) for path, changed in _children(self._opened)]
+
+    def opened_sizes(self) -> dict[Path, int]:
+        """Bytes of each that is whole."""
+        found = dict[Path, int]()
+        for path, _ in _children(self._opened):
+            with suppress(OSError):
+                if path.suffix != ".part":
+                    found[path] = path.stat().st_size
+        return found
 
 
 def _job_of(path: Path) -> str:

@@ -6,6 +6,7 @@ the end comes behind the digest of what is given back. Nobody's fetching is wait
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from dms.application.checkpoints.checkpoint_keeper import Packed, packed_in_the_
 from dms.application.deadlines import Deadlines
 from dms.application.deployments.ownership import deployment_of
 from dms.application.files.file_exchange import FileExchange
+from dms.application.files.file_parts import open_regular
 from dms.application.loops import Loop, Loops
 from dms.application.network.messages import RESULTS, ResultsNote, ResultsNoted, decode_request, encode
 from dms.application.payments.funding import request_of
@@ -24,11 +26,12 @@ from dms.application.ports.executor import Executor, PackedWorkspace
 from dms.application.ports.peers import PeerNetwork
 from dms.application.reactors import News, Reactor
 from dms.application.results.result_files import ResultFiles
+from dms.application.unread import stays_if_unread
 from dms.domain.deployment import Deployment
 from dms.domain.features import needs_workspace
 from dms.domain.results import Selection
 from dms.domain.reward import Fault
-from dms.errors import ArchiveRefused, ExecutorUnavailable
+from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +65,7 @@ class ResultsKeeper:
         self._tidying: Loop | None = None
 
     def serve(self, network: PeerNetwork) -> None:
-        self._exchange.serve(KIND, self._resolve)
+        self._exchange.serve(KIND, self._may_read, self._resolve)
         network.serve_request(RESULTS, self._on_note)
 
     def start(self) -> None:
@@ -93,7 +96,7 @@ class ResultsKeeper:
         except ArchiveRefused as error:
             await self._skip(job_id, str(error), Fault.REQUESTER)
             return None
-        except ExecutorUnavailable as error:
+        except (ExecutionError, ExecutorUnavailable) as error:
             await self._skip(job_id, str(error), Fault.PROVIDER)
             return None
         if packed is None:
@@ -129,11 +132,12 @@ class ResultsKeeper:
             await self._log.save(deployment)
 
     # --- giving ---------------------------------------------------------------------------------
-    async def _resolve(self, peer_id: str, job_id: str) -> Path | None:
+    def _may_read(self, peer_id: str, job_id: str) -> bool:
         deployment = self._log.load(Deployment, job_id)
-        if deployment is None or deployment.service_provider != peer_id or not deployment.results_here:
-            return None
-        return self._files.created(deployment.key)
+        return deployment is not None and deployment.service_provider == peer_id and deployment.results_here
+
+    async def _resolve(self, _peer_id: str, job_id: str) -> int | None:
+        return await asyncio.to_thread(open_regular, self._files.created(job_id))
 
     async def _on_note(self, peer_id: str, body: bytes) -> bytes:
         note = decode_request(body, ResultsNote)
@@ -152,13 +156,17 @@ class ResultsKeeper:
     async def _tidy(self) -> None:
         """Deletes what nobody fetched for too long, and what a crash left."""
         for job_id, path, changed in self._files.list_created():
-            deployment = self._log.load(Deployment, job_id)
-            if deployment is None or (deployment.ended and not deployment.results_here):
-                self._files.drop(path)
-            elif is_delivered(deployment):
-                await self.delete(job_id, "delivered")
-            elif deployment.ended and self._expiries.left_seconds(job_id, self._expires_at(changed)) < 0:
-                await self.delete(job_id, "expired")
+            with stays_if_unread(str(path)):
+                await self._tidy_one(job_id, path, changed)
+
+    async def _tidy_one(self, job_id: str, path: Path, changed: float) -> None:
+        deployment = self._log.load(Deployment, job_id)
+        if deployment is None or (deployment.ended and not deployment.results_here):
+            self._files.drop(path)
+        elif is_delivered(deployment):
+            await self.delete(job_id, "delivered")
+        elif deployment.ended and self._expiries.left_seconds(job_id, self._expires_at(changed)) < 0:
+            await self.delete(job_id, "expired")
 
     def _expires_at(self, changed: float) -> int:
         """Unix time in microseconds. changed: when the archive was, in seconds."""

@@ -22,6 +22,7 @@ from dms.application.ports.peers import PeerNetwork
 from dms.application.reactors import News, Reactor
 from dms.application.results.result_files import ResultFiles
 from dms.application.results.results_keeper import KIND
+from dms.application.unread import stays_if_unread
 from dms.disk import publish, share
 from dms.domain.attempt import Attempt
 from dms.domain.checkpoint import archive_bound
@@ -29,6 +30,7 @@ from dms.domain.deployment import Deployment
 from dms.domain.event import new_id
 from dms.domain.job import Job
 from dms.errors import ArchiveRefused, Conflict, Forbidden, InvalidInput, NotFound, PeerMisbehaved
+from dms.long_work import long_work
 
 log = logging.getLogger(__name__)
 
@@ -84,46 +86,62 @@ class ResultsReceiver:
     # --- fetching -------------------------------------------------------------------------------
     async def fetch(self, job_id: str, offered: Job.ResultsOffered, news: News) -> None:
         """Until they are here or can't be had."""
-        clock = asyncio.get_running_loop().time
-        left = self._fetching.left_seconds(self._job(job_id).attempt.deployment_id, offered.fetch_until)
-        deadline, wrong = clock() + left, 0
-        receipt = self._receipt(self._job(job_id).attempt, offered)
-        while self._job(job_id).results_wanted == offered:
+        clock, attempt = asyncio.get_running_loop().time, self._job(job_id).attempt
+        deadline, wrong = clock() + self._fetching.left_seconds(attempt.deployment_id, offered.fetch_until), 0
+        while self._is_wanted(job_id, offered):
             if clock() >= deadline:
-                await self.lose(job_id, "they could not be fetched in time")
+                await self.lose(job_id, offered, "they could not be fetched in time")
                 return
-            try:
+            try:  # what the provider answers; not what our log does
                 async with asyncio.timeout_at(deadline):
-                    await self._take(job_id, offered, receipt)
+                    found = await news.during(
+                        self._bring(job_id, attempt, offered),
+                        lambda: self._is_wanted(job_id, offered),
+                        f"results of {job_id}",
+                    )
             except TimeoutError:
                 continue
             except NotFound as error:
-                await self.lose(job_id, f"the provider has them no more: {error}")
+                await self.lose(job_id, offered, f"the provider has them no more: {error}")
             except PeerMisbehaved as error:
                 wrong += 1
                 if wrong >= WRONG_CONTENTS:
-                    await self.lose(job_id, str(error))
+                    await self.lose(job_id, offered, str(error))
             except (ArchiveRefused, Conflict, Forbidden, InvalidInput) as error:
-                await self.lose(job_id, str(error))
+                await self.lose(job_id, offered, str(error))
             else:
-                await receipt.give_again(news, RECEIPT_SECONDS, lambda: True)
+                if found is not None:
+                    await self._keep(job_id, offered, found, self._receipt(attempt, offered), news)
                 return
             await news.changed(RETRY_SECONDS)
 
-    async def _take(self, job_id: str, offered: Job.ResultsOffered, receipt: Receipt) -> None:
+    def _is_wanted(self, job_id: str, offered: Job.ResultsOffered) -> bool:
+        """Whether they are neither here nor lost, and no other attempt has begun."""
+        return self._job(job_id).results_wanted == offered
+
+    async def _bring(self, job_id: str, attempt: Attempt, offered: Job.ResultsOffered) -> Path:
+        """Where they are, whole and checked."""
         incoming, target = self._files.incoming(job_id), self._files.received(job_id)
-        if await digest_of(target, offered.size_bytes) != offered.sha256:  # of a try that a crash ended
-            await self._fetch(job_id, offered, incoming)
-            await asyncio.to_thread(publish, incoming, target)
+        if await digest_of(target, offered.size_bytes) == offered.sha256:  # of a try that a crash ended
+            return target
+        await self._fetch(job_id, attempt, offered, incoming)
+        return incoming
+
+    async def _keep(self, job_id: str, offered: Job.ResultsOffered, found: Path, receipt: Receipt, news: News) -> None:
+        target = self._files.received(job_id)
+        if not self._is_wanted(job_id, offered):
+            return
+        if found != target:
+            await asyncio.to_thread(publish, found, target)
         await receipt.give()
         job = self._job(job_id)
-        if job.results_are_here(target.name, self._now()):
+        if job.results_are_here(offered, target.name, self._now()):
             with caused_by(new_id()):
                 await self._log.save(job)
             self._keeping.begin(job_id)
+            await receipt.give_again(news, RECEIPT_SECONDS, lambda: self._job(job_id).results_wanted is None)
 
-    async def _fetch(self, job_id: str, offered: Job.ResultsOffered, incoming: Path) -> None:
-        attempt = self._job(job_id).attempt
+    async def _fetch(self, job_id: str, attempt: Attempt, offered: Job.ResultsOffered, incoming: Path) -> None:
         if not await self._shared(job_id, offered, incoming):
             ref = FileRef(
                 kind=KIND,
@@ -151,12 +169,16 @@ class ResultsReceiver:
             return False
         if await digest_of(checkpoint, offered.size_bytes) != offered.sha256:
             return False
-        await asyncio.to_thread(share, checkpoint, incoming)
+        try:
+            await long_work(share, checkpoint, incoming)
+        except OSError as error:
+            log.warning("the results of job %s are fetched, its checkpoint can't be used for them: %s", job_id, error)
+            return False
         return True
 
-    async def lose(self, job_id: str, reason: str) -> None:
+    async def lose(self, job_id: str, offered: Job.ResultsOffered, reason: str) -> None:
         job = self._job(job_id)
-        if job.lose_results(reason):
+        if job.lose_results(offered, reason):
             log.warning("the results of job %s are lost: %s", job_id, reason)
             with caused_by(new_id()):
                 await self._log.save(job)
@@ -166,19 +188,25 @@ class ResultsReceiver:
     async def tidy(self) -> None:
         """Removes what was kept for long enough, and what a crash left."""
         for job_id, path, _ in self._files.list_received():
-            job = self._log.load(Job, job_id)
-            received = None if job is None else job.results_received
-            if job is None or received is None or job.results_removed:
-                if job is None or job.results_wanted is None:
-                    self._files.drop(path)
-            elif self._is_expired(job_id, received.received_at) and job.remove_results("expired"):
-                await self._log.save(job)  # the event first; those of a job that goes on stay
-                self._keeping.forget(job_id)
-                self._files.drop_of(job_id)
+            with stays_if_unread(str(path)):
+                await self._tidy_received(job_id, path)
         for job_id, path, _ in self._files.list_incoming():
-            job = self._log.load(Job, job_id)
-            if job is None or job.results_wanted is None:
-                self._files.drop(path)
+            with stays_if_unread(str(path)):
+                self._drop_unless_wanted(self._log.load(Job, job_id), path)
+
+    async def _tidy_received(self, job_id: str, path: Path) -> None:
+        job = self._log.load(Job, job_id)
+        received = None if job is None else job.results_received
+        if job is None or received is None or job.results_removed:
+            self._drop_unless_wanted(job, path)
+        elif self._is_expired(job_id, received.received_at) and job.remove_results("expired"):
+            await self._log.save(job)  # the event first; those of a job that goes on stay
+            self._keeping.forget(job_id)
+            self._files.drop_of(job_id)
+
+    def _drop_unless_wanted(self, job: Job | None, path: Path) -> None:
+        if job is None or job.results_wanted is None:
+            self._files.drop(path)
 
     def _is_expired(self, job_id: str, received_at: int) -> bool:
         """received_at: Unix time in microseconds."""
@@ -211,5 +239,5 @@ class FetchResults(Reactor[Job]):
             await self._receiver.fetch(aggregate.key, offered, news)
 
     async def give_up(self, aggregate: Job, error: Exception) -> None:
-        if aggregate.results_wanted is not None:
-            await self._receiver.lose(aggregate.key, f"they could not be fetched here: {said(error)}")
+        if (offered := aggregate.results_wanted) is not None:
+            await self._receiver.lose(aggregate.key, offered, f"they could not be fetched here: {said(error)}")

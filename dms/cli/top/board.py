@@ -50,8 +50,10 @@ class Peer(Struct, frozen=True):
 
 class Machine(Struct, frozen=True, kw_only=True):
     """This machine as a provider. why_not: why it takes no jobs. earned_ntx, to_claim_ntx: decimal text, in all, and of
-    that what was not asked for yet. providers: that are known of the network, and how many of them take jobs."""
+    that what was not asked for yet. providers: that are known of the network, and how many of them take jobs. hidden:
+    the caller sees no more of it than these."""
 
+    hidden: bool = False
     onboarded: bool = False
     accepting: bool = False
     why_not: tuple[str, ...] = ()
@@ -155,6 +157,7 @@ def machine_of(
     network = capacity["network"]
     onboarded = bool(own.get("channel")) and any(own.get("onboarded", {}).values())
     return Machine(
+        hidden=False,
         onboarded=onboarded,
         accepting=bool(status["accepting"]),
         why_not=_why_not(status, onboarded=onboarded),
@@ -170,6 +173,12 @@ def machine_of(
         providers=int(network["providers"]),
         providers_online=int(network["online"]),
     )
+
+
+def hidden_machine(capacity: Mapping[str, Any]) -> Machine:
+    """Of the answer of /capacity, for a caller that is not let in to what is the provider's."""
+    network = capacity["network"]
+    return Machine(hidden=True, providers=int(network["providers"]), providers_online=int(network["online"]))
 
 
 def _why_not(status: Mapping[str, Any], *, onboarded: bool) -> tuple[str, ...]:

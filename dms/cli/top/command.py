@@ -69,10 +69,16 @@ def _is_terminal() -> bool:
 
 
 def _side(api: Api, asked: str | None) -> Side:
-    """Raises Failure where no daemon answers: there is nothing to watch."""
+    """Raises Failure where no daemon answers, and for a side that it does not show: there is nothing to watch."""
     from dms.cli.top.choice import Side
 
-    onboarded = bool(api.get("/onboarding/status")["onboarded"])
+    try:
+        onboarded = bool(api.get("/onboarding/status")["onboarded"])
+    except Failure as failure:
+        if failure.code is not Exit.DENIED or asked == Side.PROVIDER:
+            raise
+        api.get("/capacity")  # which every role sees: a token that is none is refused here
+        onboarded = False
     return Side(asked) if asked else Side.PROVIDER if onboarded else Side.REQUESTER
 
 
@@ -91,7 +97,9 @@ def _print_frame(state: State, asked: str | None) -> None:
 
 
 def _print_data(state: State, asked: str | None) -> None:
-    from dms.cli.top.choice import Choice, Side
+    from dms.cli.top.choice import Choice
     from dms.cli.top.once import data_of, read
 
-    state.output.record(data_of(read(state.api(), Choice()), Side(asked) if asked else None))
+    api = state.api()
+    side = _side(api, asked)
+    state.output.record(data_of(read(api, Choice(side=side)), side if asked else None))

@@ -28,6 +28,7 @@ _KEYS = {
     Mode.PEERS: "any key: back",
     Mode.HELP: "any key: back",
 }
+HIDDEN = "what this machine runs for others is not shown to this token"
 _HELP = """q, Ctrl-C      quit
 Tab, v         the provider's view, or the requester's
 Up/Down, j/k   select a job; PgUp, PgDn, Home, End
@@ -156,6 +157,8 @@ def _empty(scene: Scene) -> str:
         return f"no job fits the filter {cell(scene.choice.filter)}; Esc takes it away"
     if scene.choice.side is Side.REQUESTER:
         return "no jobs were asked for yet; ask for one with: nunet job run"
+    if scene.board.machine.hidden:
+        return HIDDEN
     return "no jobs have run here yet" if scene.board.machine.onboarded else "offer this machine with: nunet onboard"
 
 
@@ -166,6 +169,8 @@ def summary(scene: Scene, columns: int) -> list[Text]:
 
 def _of_machine(scene: Scene, columns: int) -> list[Text]:
     machine, glyphs = scene.board.machine, scene.glyphs
+    if machine.hidden:
+        return [Text(peers_text(scene))]
     total, offered, reserved = machine.total, machine.offered, machine.reserved
     lines = [_taking(scene)]
     lines.append(bar("CPU", (total.cpu_mhz, offered.cpu_mhz, reserved.cpu_mhz), "MHz", columns, glyphs))

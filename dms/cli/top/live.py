@@ -14,12 +14,12 @@ from msgspec import Struct
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.sync.client import ClientConnection, connect
 
-from dms.cli.client import Api, unreachable
+from dms.cli.client import Api
 from dms.cli.failure import Failure
-from dms.cli.follow import CONNECT_SECONDS, MAX_FRAME, refused
+from dms.cli.follow import CONNECT_SECONDS, MAX_FRAME, refused, unconnected
 from dms.cli.job_text import log_token
 from dms.cli.text import in_path
-from dms.cli.top.board import OPEN, Machine, Peer, StreamedEvent, machine_of, row_of
+from dms.cli.top.board import OPEN, Machine, Peer, StreamedEvent, hidden_machine, machine_of, row_of
 from dms.cli.top.updates import Snapshot
 from dms.domain.decoding import UNREADABLE
 from dms.errors import Exit
@@ -96,13 +96,13 @@ def connected(api: Api) -> Iterator[Live]:
         with connect(url, open_timeout=CONNECT_SECONDS, close_timeout=1.0, max_size=MAX_FRAME, **options) as socket:
             yield Live(socket, api.url)
     except InvalidStatus as error:
-        raise refused(error) from error
+        raise refused(error, api.url) from error
     except InvalidURI as error:
         raise Failure(f"{api.url} is not the address of a DMS", Exit.USAGE) from error
     except ConnectionClosed as error:
         raise Failure(f"the connection to {api.url} broke: {error}", Exit.UNREACHABLE) from error
     except (OSError, InvalidHandshake) as error:
-        raise unreachable(api.url, str(error) or type(error).__name__) from error
+        raise unconnected(api.url, error) from error
 
 
 # --- what is read over REST ------------------------------------------------------------------------------
@@ -125,12 +125,14 @@ def read_jobs(api: Api, position: int) -> Snapshot:
 
 def read_machine(api: Api) -> Machine:
     with _understood(api):
-        return machine_of(
-            api.get("/device/status"),
-            api.get("/onboarding/provisioned"),
-            api.get("/capacity"),
-            api.get("/earnings", by="month", role="cp", limit=1),
-        )
+        capacity = api.get("/capacity")  # which every role sees: a token that is none is refused here
+        try:
+            earnings = api.get("/earnings", by="month", role="cp", limit=1)
+        except Failure as failure:
+            if failure.code is not Exit.DENIED:
+                raise
+            return hidden_machine(capacity)
+        return machine_of(api.get("/device/status"), api.get("/onboarding/provisioned"), capacity, earnings)
 
 
 def read_peers(api: Api) -> tuple[Peer, ...]:

@@ -80,6 +80,37 @@ async def test_keys_walk_through_the_log(dmses: Dmses, past: Past, pages: Watche
     await expect(page.get_by_test_id("past-notice")).to_have_count(0)
 
 
+@pytest.mark.parametrize("role", ["sp", "cp"])
+async def test_a_job_s_page_is_never_empty_between_two_moments(
+    dmses: Dmses, past: Past, pages: Watched, role: str
+) -> None:
+    dms = dmses.requester if role == "sp" else dmses.provider
+    page = await pages.open(f"{dms.url}/dashboard/{role}/jobs/{past.job_id}")
+    main = page.get_by_role("main")
+    await expect(main.get_by_role("tab", name="Timeline")).to_be_visible()
+    await page.evaluate(
+        "new MutationObserver(() => { window.wasEmpty ||= !document.querySelector('main [role=tab]') })"
+        ".observe(document.querySelector('main'), {subtree: true, childList: true})"
+    )
+    await page.get_by_role("button", name="History").click()
+    for _ in range(3):
+        before = page.url
+        await slider(page).press("ArrowLeft")
+        await expect(page).not_to_have_url(before)
+        await expect(page.get_by_test_id("moment")).to_be_visible()
+    await page.get_by_role("button", name="Now", exact=True).click()
+    await expect(page.get_by_test_id("past-notice")).to_have_count(0)
+    assert not await page.evaluate("window.wasEmpty")
+
+
+async def test_the_slider_goes_on_with_the_log(dmses: Dmses, past: Past, pages: Watched) -> None:
+    page = await pages.open(f"{dmses.requester.url}/dashboard/sp")
+    await page.get_by_role("button", name="History").click()
+    head = int(await slider(page).get_attribute("max") or 0)
+    await over(dmses.requester, await begin(dmses.requester, "echo more"))
+    await expect(slider(page)).not_to_have_attribute("max", str(head))
+
+
 async def test_two_moments_are_compared_in_words(dmses: Dmses, past: Past, pages: Watched) -> None:
     page = await pages.open(f"{dmses.requester.url}/dashboard/sp?at={past.started}")
     await page.get_by_role("button", name="Compare").click()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
+import tarfile
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Route, expect
 
 from tests.e2e.dashboard.conftest import Dmses
 from tests.fixtures.browser import AWAY, Watched
@@ -82,6 +83,10 @@ async def test_a_job_is_described_paid_and_watched_to_its_end(dmses: Dmses, whol
     async with page.expect_download() as download:
         await page.get_by_label("Files").get_by_role("link", name="a b.txt").click()
     assert (await (await download.value).path()).read_text() == "1\n"
+    async with page.expect_download() as archive:
+        await page.get_by_label("Checkpoints").get_by_role("link", name="Download").click()
+    with tarfile.open(await (await archive.value).path()) as checkpoint:
+        assert any(name.endswith("a b.txt") for name in checkpoint.getnames())
     await page.evaluate("sessionStorage.clear()")
     await page.get_by_role("link", name="Go on from it").click()
     await expect(page.get_by_text("It goes on from the checkpoint")).to_be_visible()
@@ -213,6 +218,32 @@ async def test_several_are_run_again_once_their_prices_are_known(dmses: Dmses, p
     total = (await dmses.requester.get("/jobs/summary"))["open_ntx"]
     assert Decimal(total) >= 2 * sum(map(Decimal, prices))
     await expect(page.locator(".spent")).to_contain_text(f"open: at most {total} NTX")
+
+
+async def test_running_several_again_ends_when_it_is_called_off(dmses: Dmses, pages: Watched) -> None:
+    chosen = [await asked(dmses) for _ in range(3)]
+    page = await pages.open(f"{dmses.requester.url}/dashboard/sp?status=awaiting")
+    for job_id in chosen:
+        await page.get_by_label(f"Select job {job_id}").check()
+    came, called_off = asyncio.Event(), asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        came.set()
+        await called_off.wait()
+        await route.continue_()
+
+    await page.route("**/run/request-service", hold)
+    await page.get_by_role("group", name="Selected jobs").get_by_role("button", name="Run again…").click()
+    question = page.get_by_role("dialog")
+    await question.get_by_role("button", name="Ask for 3 jobs").click()
+    await came.wait()
+    await page.keyboard.press("Escape")
+    called_off.set()
+    await expect(question.get_by_role("heading", name="Asked for")).to_be_visible()
+    await expect(question.get_by_role("link", name=re.compile("^Pay"))).to_have_count(1)
+    await expect(question.get_by_text("not asked for")).to_have_count(2)
+    await page.keyboard.press("Escape")
+    await expect(question).to_have_count(0)
 
 
 async def test_the_list_is_used_by_keys_alone(dmses: Dmses, pages: Watched) -> None:

@@ -150,9 +150,8 @@ def _check_erased(recorder: SQLiteRecorder, events: Sequence[Recorded]) -> None:
     """A key that was destroyed does not come back."""
     scopes = {one.key: one.event.scopes for one in events if isinstance(one.event, Erasure.Requested)}
     done = {scope for one in events if isinstance(one.event, Erasure.Completed) for scope in scopes[one.key]}
-    for scope in done:
-        sql = "SELECT count(*) FROM seal_key WHERE scope = ? AND NOT destroyed"
-        if recorder.reader.connection.execute(sql, (scope,)).fetchone()[0]:
+    for _, scope, destroyed, *_ in recorder.key_rows():
+        if scope in done and not destroyed:
             raise Lost(f"the key of {scope} is there again, which was erased")
 
 

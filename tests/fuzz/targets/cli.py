@@ -114,18 +114,19 @@ def followed(data: bytes) -> None:
 
 def refusal(data: bytes) -> None:
     class Response:
-        status_code, body = 401, data
+        status_code, reason_phrase, body = 401, "Unauthorized", data
 
     class Refused:
         response = Response()
 
     error: Any = Refused()
-    assert isinstance(str(follow.refused(error)), str)
+    assert isinstance(str(follow.refused(error, "http://127.0.0.1:9999")), str)
 
 
 def answer(data: bytes) -> None:
-    """Of any status, and line by line."""
+    """Of any status, of a DMS or another server, and line by line."""
     status = 200 + (data[0] if data else 0)
+    headers = {client.DMS_HEADER: "1"} if status % 2 == 0 else {}
     body = data[1:]
     request = httpx.Request("GET", "http://127.0.0.1:9999/api/v1/jobs")
     api: Any = client.Api.__new__(client.Api)
@@ -133,7 +134,7 @@ def answer(data: bytes) -> None:
     with api._failures():
         for line in client._lines(httpx.Response(200, stream=httpx.ByteStream(body), request=request)):
             json.loads(line)
-        client._check(httpx.Response(status, content=body, request=request))
+        client._check(httpx.Response(status, content=body, headers=headers, request=request))
 
 
 def job(data: bytes) -> None:

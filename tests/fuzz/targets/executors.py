@@ -28,6 +28,7 @@ from dms.adapters.executors.process_watch import shown_in
 from dms.adapters.executors.pulls import Pull, _take
 from dms.adapters.executors.registries import _read
 from dms.adapters.executors.workspace_archive import ArchiveReader, unpack
+from dms.application.ports.executor import InputFile
 from dms.domain.image import ImageReference, host_of, is_inner, parse_image
 from dms.domain.image_patterns import allows, check_pattern, first_match, names_its_registry
 from dms.domain.metrics import Metrics, figures_of
@@ -82,7 +83,8 @@ def workspace_tar(data: bytes) -> None:
 def input_of(kind: str, data: bytes) -> None:
     target, stage = emptied("inputs"), scratch() / "stage"
     try:
-        input_content.place_input(target, stage, written(data), "a/b", kind, MOST_BYTES, None, threading.Event())
+        given = InputFile(number=1, source=written(data), place="a/b", unpack=kind, max_bytes=MOST_BYTES)
+        input_content.place_input(target, stage, emptied("marks"), given, None, threading.Event())
     finally:
         nothing_else(target)
 

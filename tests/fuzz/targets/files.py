@@ -22,7 +22,7 @@ from dms.adapters.eventlog.keyring import Keyring, KeyRow
 from dms.adapters.eventlog.segments import Block
 from dms.adapters.executors.engine import engine_address
 from dms.adapters.funding import ledger
-from dms.adapters.funding.rpc import EthereumRpc, _address
+from dms.adapters.funding.rpc import EthereumRpc, node_address
 from dms.adapters.heads.file import read_heads
 from dms.adapters.http.tls import Certificate
 from dms.adapters.nats import connection, place, publisher, reader, relay, stream
@@ -95,7 +95,7 @@ def configuration(data: bytes) -> None:
     loaded = config.load({}, {}, written(data), cwd=scratch(), home=scratch(), root=False)
     nats_settings(loaded.settings.nats)
     if loaded.settings.funding.rpc_url:
-        _address(loaded.settings.funding.rpc_url)
+        node_address(loaded.settings.funding.rpc_url)
 
 
 def nats_settings(found: Nats) -> None:
@@ -178,8 +178,8 @@ _LOOP = asyncio.new_event_loop()
 def nats_message(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     assert len(stream.token(text)) <= stream.TOKEN_CHARACTERS
-    reader.event_of(data)
     relay._sent(data)
+    reader.event_of(data)
 
 
 def nats_answer(data: bytes) -> None:
@@ -324,7 +324,13 @@ TARGETS = (
         "nats-messages",
         nats_message,
         (Conflict, Unavailable),
-        (b'{"position":1,"hash":"x"}', b'{"position":1,"hash":"x","data":{}}'),
+        (
+            b'{"position":1,"hash":"x"}',
+            b'{"specversion":"1.0","id":"01990000-0000-7000-8000-000000000001","source":"urn:nunet:dms:peer:12D3KooWA",'
+            b'"type":"io.nunet.dms.job.failed.v2","subject":"job-1","time":"2026-01-31T12:00:00.000000Z",'
+            b'"datacontenttype":"application/json","dataschema":"urn:nunet:dms:event:job.failed:v2","position":7,'
+            b'"streamversion":2,"hash":"' + b"ab" * 32 + b'","data":{}}',
+        ),
     ),
     Target(
         "nats-answers", nats_answer, (), (b'{"seq":1,"stream":"DMS"}', b'{"error":{"err_code":1,"description":"x"}}')

@@ -11,7 +11,8 @@ from sanic.exceptions import SanicException
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from dms.adapters.http import examples, socket_owner
+from dms import socket_owner
+from dms.adapters.http import examples
 from dms.adapters.http.connection import Socket
 from dms.adapters.http.deploy import Incoming, StatusMessage, TerminateMessage
 from dms.adapters.http.exposure import is_loopback

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import trio
 
 from dms.adapters.p2p import exchange, names
 from dms.adapters.p2p.addresses import AddressBook, DnsAddr, dialable, listenable, read_bootstrap, remarks_on
 from dms.adapters.p2p.framing import MAX_FRAME, Wire, encode_frame
 from dms.adapters.p2p.identity import public_key, verify_signature
-from dms.adapters.p2p.inbound import of_this_machine
 from dms.adapters.p2p.remembered import RememberedPeers
 from dms.application.network.messages import (
     DeploymentRequest,
@@ -104,7 +104,7 @@ def frames(data: bytes) -> None:
             exchange._decode(body, PEER)
 
     with suppress(PeerUnreachable):  # the end of what there is
-        driven(all_of_them())
+        trio.run(all_of_them)
 
 
 # --- records ------------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ def kept_heads(data: bytes) -> None:
 # --- texts --------------------------------------------------------------------------------------------
 def address(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
-    public_key(text), is_peer_id(text), dialable(text), origin_of(text), is_loopback(text), of_this_machine(text)
+    public_key(text), is_peer_id(text), dialable(text), origin_of(text), is_loopback(text)
     address_row([text]), is_inner_address(text), _trace(text, "01890a5d-ac96-774b-bcce-b302099a8057")
     AddressBook().add(PEER, text.split("\n"))
     try:

@@ -19,17 +19,19 @@ from hypothesis import strategies as st
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.views.sqlite import SQLiteViews
+from dms.application.payments.payments import Paying
 from dms.application.records.export import export_job, export_log
-from dms.domain.chain import SignedRecord
+from dms.domain.chain import GENESIS, SignedRecord, id_bytes, link
 from dms.domain.deployment import Deployment
 from dms.domain.event import new_id
-from dms.domain.export import Header
+from dms.domain.export import Header, Writer
 from dms.domain.job import Job
-from dms.errors import InvalidInput, LogCorrupt, NotFound
+from dms.errors import InvalidInput, LogCorrupt, LogUnavailable, NotFound
 from dms.offline import Audit, export_checker, import_export
 from projections.all import all_projections
 from tests.fixtures.histories import Author, submitted_job
 from tests.fixtures.worlds import history
+from tests.integration.http.node import running_node
 
 IDENTITY, OTHER = Identity.generate(), Identity.generate()
 
@@ -212,6 +214,41 @@ async def test_an_export_verifies_anywhere_and_makes_the_same_log_again(tmp_path
         list(import_export(lines, tmp_path / "copy.db"))
 
 
+@pytest.mark.parametrize("marked", [True, False])  # an older program's import is not
+async def test_a_log_made_of_an_export_is_shown_and_not_written_on(tmp_path: Path, marked: bool) -> None:
+    """It would take a payment that was used before."""
+    folder = tmp_path / "dms"
+    async with running_node(tmp_path / "first") as node:
+        job_id, other = await node.job(), await node.job()
+        paying = Paying(node.log, "ab" * 32, job_id)
+        paying.use()
+        await node.log.save(paying.payment)
+        assert Paying(node.log, "ab" * 32, other).refusal
+        lines = b"".join([chunk async for chunk in export_log(node.services.log, IDENTITY)]).splitlines(keepends=True)
+    await asyncio.to_thread(folder.mkdir)
+    assert max(import_export(lines, folder / "events.db"))
+    if not marked:
+        with closing(sqlite3.connect(folder / "events.db")) as connection, connection:
+            connection.execute("DELETE FROM note")
+    assert audit(folder / "events.db") == ""
+    async with running_node(folder) as node:
+        paying = Paying(node.log, "ab" * 32, other)
+        paying.use()
+        with pytest.raises(LogUnavailable, match=r"made from an export.*put a backup of events.db"):
+            await node.log.save(paying.payment)
+        async with node.client() as client:
+            assert (await client.get(f"/api/v1/jobs/{job_id}")).status_code == 200
+            ready = await client.get("/api/v1/readyz")
+        assert (ready.status_code, "made from an export" in ready.text) == (503, True)
+
+
+async def test_a_new_log_and_one_without_payments_are_written_on(tmp_path: Path) -> None:
+    for _ in range(2):
+        async with running_node(tmp_path) as node:
+            await node.job()
+            assert node.readiness.ready() is None
+
+
 async def test_a_job_is_exported_whole_and_signed(tmp_path: Path) -> None:
     async with stored(tmp_path) as log:
         jobs = [event.originator_id for event in await log.read(0, 1000) if event.topic == "job.service_requested"]
@@ -263,6 +300,32 @@ async def test_a_tampered_export_does_not_verify(tmp_path: Path, name: str, of_j
         with pytest.raises(LogCorrupt):
             list(import_export(TAMPERINGS[name](lines), tmp_path / "copy.db"))
         assert not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"version": 1}, {"version": 2**63}, {"time": 2**63}, {"data": "no JSON"}, {"stream": "job-\0"}]
+)
+def test_an_export_that_no_log_can_hold_is_refused_in_words(tmp_path: Path, changes: dict[str, object]) -> None:
+    """Its author signed it: hashes, signatures and digests fit."""
+    writer = Writer(Header(kind="log", peer_id=IDENTITY.peer_id), IDENTITY.sign)
+    lines, link_before = [writer.begin()], GENESIS
+    for version in (1, 2):
+        record = SignedRecord(
+            position=version, stream="job-a", version=version, topic="job.submitted", schema_version=1, time=1,
+            event_id=new_id(), correlation_id="", causation_id="", traceparent="", data="{}",
+            previous=link_before.hex(), hash="", signature="",
+        )  # fmt: skip
+        record = msgspec.structs.replace(record, **changes) if version == 2 else record
+        link_before = link(
+            link_before, record.position, record.stream.encode(), record.version, record.topic.encode(), 1, record.time,
+            id_bytes(record.event_id), b"", b"", b"", record.data.encode(),
+        )  # fmt: skip
+        lines.append(writer.record(msgspec.structs.replace(record, hash=link_before.hex())))
+    lines.append(writer.end(2, link_before.hex()))
+    assert fault_of(lines)
+    with pytest.raises(LogCorrupt, match="line 3"):
+        list(import_export(lines, tmp_path / "copy.db"))
+    assert not leftovers(tmp_path)
 
 
 def leftovers(folder: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from dms.adapters.p2p.identity import Identity
 from dms.application.files.user_files import Reach
 from dms.application.network.messages import DEPLOYMENT_REQUEST, DeploymentAnswer, DeploymentRequest
 from dms.application.ports.executor import SandboxTrial
-from dms.application.ports.funding import PaymentClaim
+from dms.application.ports.funding import PaymentClaim, Repayment
 from dms.bootstrap import build
 from dms.config import Files, General, P2p, Rest, Settings, Strangers
 from dms.config import Job as JobSettings
@@ -54,8 +54,8 @@ Seen = dict[str, Any]
 class Repaying(TrustCheck):
     """Believes every payment, and knows of a repayment of each."""
 
-    async def repayments(self, claim: PaymentClaim, owed: str, after_block: int) -> Sequence[str]:
-        return [f"repaid-{claim.tx_hash}"]
+    async def repayments(self, claim: PaymentClaim, owed: str, after_block: int) -> Sequence[Repayment]:
+        return [Repayment(tx_hash=f"repaid-{claim.tx_hash}")]
 
 
 class World:

@@ -16,7 +16,7 @@ from dms.adapters.eventlog.verifier import Verifier
 from dms.application.records.export import export_job, export_log
 from dms.domain.deployment import Deployment
 from dms.domain.job import Job
-from dms.errors import LogCorrupt
+from dms.errors import ArchiveUnreadable, LogCorrupt
 from dms.offline import Replay
 from tests.fixtures.archiving import IDENTITY, STEP_US, archived, written
 from tests.fixtures.histories import START, new_job, paid
@@ -100,7 +100,7 @@ def fault(database: Path) -> str:
     try:
         for _ in Verifier(recorder).chain(5):
             pass
-    except LogCorrupt as error:
+    except (LogCorrupt, ArchiveUnreadable) as error:
         return str(error)
     finally:
         recorder.close()

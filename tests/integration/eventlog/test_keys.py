@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
+from eventsourcing.persistence import OperationalError
 
+from dms.adapters.eventlog import sqlite_keys
+from dms.adapters.eventlog.keyring import KeyRow
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.mapper import LogStore
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
+from dms.database import connect, emptied_journal
+from dms.domain.deployment import Deployment
 from dms.domain.job import Job
 from dms.domain.sealing import ERASED
-from tests.fixtures.histories import START, paid, request
+from dms.errors import LogUnavailable
+from tests.fixtures.histories import START, Author, new_job, paid, request
+from tests.fixtures.waiting import wait_for
 
 TX = "0xfeedc0de" * 8
 ADDRESS = "addr_test1vzpwq95z3xyum8vqndgdd9mdnmafh3djcxnc6jemlgdmswcve6tkw"
@@ -57,6 +65,30 @@ def read(database: Path) -> Iterator[Job.ServiceRequested]:
         for one in LogStore(recorder).read(0, 10):
             if isinstance(one.event, Job.ServiceRequested):
                 yield one.event
+
+
+async def test_commands_are_written_while_a_reader_keeps_an_erasure_waiting(
+    log: SQLiteEventLog, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, tries = asked_for(), 0
+
+    def counted(connection: sqlite3.Connection) -> bool:
+        nonlocal tries
+        tries += 1
+        return emptied_journal(connection)
+
+    monkeypatch.setattr(sqlite_keys, "emptied_journal", counted)
+    await log.save(job)
+    with closing(connect(database, read_only=True)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM event").fetchone()
+        erasing = asyncio.create_task(log.destroy_seal_keys([job.key]))
+        await wait_for(lambda: tries >= 3)
+        for _ in range(20):
+            await log.save(new_job())
+        assert not erasing.done()
+        assert not log.trouble
+    assert await erasing == 1
 
 
 async def test_nothing_of_a_person_is_on_the_disk_and_all_of_it_can_be_read(
@@ -175,3 +207,26 @@ async def test_where_a_provider_was_looked_for_is_not_in_the_clear(log: SQLiteEv
     job.lose_checkpoint(1, "not fetched: it can't be dialled at /ip4/192.0.2.7/tcp/9000.")
     await log.save(job)
     assert on_disk(tmp_path, b"192.0.2.7") == []
+
+
+async def test_keys_that_can_not_be_read_just_now_are_trouble_that_passes(
+    log: SQLiteEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record of a peer's that can't be opened now would else count as an error of ours."""
+    author = Author()
+    record = author.record("0198c0de", Deployment.Requested(service_provider="p", request=request(), price="1"), 1)
+
+    def locked(_: str) -> KeyRow | None:
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr(log.recorder.keys._rows, "of_scope", locked)
+    asked: list[Callable[[], object]] = [
+        lambda: log.seal_key("job"),
+        lambda: log.seal("job", "text", "topic"),
+        lambda: log.unseal("job", "token", "topic"),
+        lambda: log.open_record(record),
+    ]
+    for ask in asked:
+        with pytest.raises(LogUnavailable, match="just now"):
+            ask()
+    assert not log.trouble

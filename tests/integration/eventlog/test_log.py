@@ -12,12 +12,14 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
+from eventsourcing.persistence import OperationalError
 
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.adapters.eventlog.sqlite import SQLiteRecorder
 from dms.domain.event import Recorded, new_id
 from dms.domain.job import Job
 from dms.domain.payment import Payment
+from dms.domain.reward import Fault
 from dms.errors import Conflict, InvalidInput, LogCorrupt, LogUnavailable
 from tests.fixtures.disks import broken_disk
 from tests.fixtures.histories import new_job, paid
@@ -191,6 +193,32 @@ async def test_two_writers_of_one_version_conflict(log: SQLiteEventLog) -> None:
     assert list(log.verify())
 
 
+async def test_of_commands_that_share_a_commit_a_conflict_is_told_to_its_culprit_alone(log: SQLiteEventLog) -> None:
+    """Those before it are written. Those behind it may have been decided on what was refused: they are to be tried
+    again, which is no conflict."""
+    job = new_job()
+    await log.save(job)
+    log._aggregates.evict([job.id])
+    before, culprit, behind = new_job(), new_job(job.key), new_job()
+    jobs = [before, culprit, behind]
+    told = await asyncio.gather(*(log.save(each) for each in jobs), return_exceptions=True)
+    assert told[0] == 2
+    assert [type(answer) for answer in told[1:]] == [Conflict, LogUnavailable]
+    assert not log.trouble
+    assert log.load(Job, before.key) is before
+    assert log.load(Job, behind.key) is None
+    assert await asyncio.gather(*(log.save(new_job()) for _ in range(9))) == [11] * 9
+    assert list(log.verify()) == [11]
+
+
+async def test_one_that_is_made_twice_at_once_is_a_conflict_of_the_second_alone(log: SQLiteEventLog) -> None:
+    job_id = new_id()
+    jobs = [new_job(job_id), new_job(job_id), new_job()]
+    told = await asyncio.gather(*(log.save(each) for each in jobs), return_exceptions=True)
+    assert [type(answer) for answer in told] == [int, Conflict, int]
+    assert log.load(Job, job_id) is jobs[0]
+
+
 async def test_a_caller_that_goes_away_loses_nothing_of_what_it_decided(log: SQLiteEventLog) -> None:
     job = new_job()
     caller = asyncio.create_task(log.save(job))
@@ -235,6 +263,47 @@ async def test_aggregates_outlive_the_cache(log: SQLiteEventLog) -> None:
         assert job is not None
     await asyncio.gather(*(_fund(log, key) for key in keys))
     assert log.head == 100
+
+
+async def test_one_that_is_held_is_the_one_that_others_load_and_decide_on(log: SQLiteEventLog) -> None:
+    """However long it is held, and however many others are loaded meanwhile."""
+    log._aggregates._repository.cache.maxsize = 4  # type: ignore[union-attr]
+    made = new_job()
+    await log.save(made)
+    key = made.key
+    del made
+    await write(log, 50)
+    held = log.load(Job, key)
+    await write(log, 50)
+    assert held is not None
+    await _fund(log, key)
+    assert held.version == 2
+    held.fail("no provider", Fault.NETWORK)
+    await log.save(held)
+    again = log.load(Job, key)
+    assert again is not None
+    assert (again.version, again.state) == (3, "failed")
+
+
+async def test_what_was_taken_back_while_it_was_held_is_tried_again_and_nobody_else_suffers(
+    log: SQLiteEventLog,
+) -> None:
+    job = new_job()
+    await log.save(job)
+    job.report_fund_status(paid())
+    with broken_disk(log), pytest.raises(LogUnavailable):
+        await log.save(job)
+    payment = Payment("ab")
+    payment.use(job.key)
+    job.fail("decided on what never was", Fault.NETWORK)
+    saves = log.save(job, payment), log.save(new_job())
+    stale, other = await asyncio.gather(*saves, return_exceptions=True)
+    assert isinstance(stale, LogUnavailable)
+    assert "try again" in str(stale)
+    assert other == 2
+    assert log.load(Payment, "ab") is None
+    await _fund(log, job.key)
+    assert list(log.verify()) == [3]
 
 
 async def _fund(log: SQLiteEventLog, key: str) -> None:
@@ -363,3 +432,20 @@ def test_a_log_that_can_not_be_opened_leaves_no_connection_open(tmp_path: Path, 
         SQLiteRecorder(database)
     mine = {os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()}
     assert not [name for name in mine if name.startswith(str(database))]
+
+
+async def test_a_file_that_can_not_be_read_just_now_is_trouble_that_passes(
+    log: SQLiteEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(_: int) -> int:
+        raise OperationalError("database is locked")
+
+    for read in ("previous_hash", "time_at", "position_at"):
+        monkeypatch.setattr(log.recorder, read, locked)
+    with pytest.raises(LogUnavailable, match="just now"):
+        log.previous_hash(1)
+    with pytest.raises(LogUnavailable, match="just now"):
+        log.time_at(1)
+    with pytest.raises(LogUnavailable, match="just now"):
+        await log.position_at(1)
+    assert not log.trouble

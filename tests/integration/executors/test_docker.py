@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import zip_longest
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -16,8 +18,9 @@ from dms.errors import GpuUnavailable, ImageUnavailable
 from tests.fixtures.docker_executors import LIMITS, SETTINGS, attributes
 from tests.fixtures.images import PLAIN_IMAGE, demo_images
 from tests.fixtures.jobs import NODE, read_all, run, shell_spec, texts
+from tests.fixtures.made_images import NewImage, image
 
-__all__ = ["demo_images"]
+__all__ = ["demo_images", "image"]
 
 pytestmark = pytest.mark.docker
 
@@ -94,6 +97,12 @@ async def test_a_child_out_of_memory_is_no_failure_of_a_job_that_ends_well(execu
     assert (execution.exit_code, execution.oom_killed) == (0, False)
 
 
+async def test_no_arguments_leave_the_image_its_own_command(executor: DockerExecutor, image: NewImage) -> None:
+    spec = msgspec.structs.replace(shell_spec(""), image=image(Cmd=["echo its own"]), arguments=())
+    lines, execution = await run(executor, spec)
+    assert (execution.exit_code, texts(lines)) == (0, ["its own"])
+
+
 async def test_a_command_that_is_not_there_is_named(executor: DockerExecutor) -> None:
     """The init process in the container finds that out, so it is an end and not a refusal."""
     spec = msgspec.structs.replace(shell_spec(""), image=PLAIN_IMAGE, arguments=("no-such-program",))
@@ -140,7 +149,7 @@ async def test_a_job_gets_the_gpus_that_were_granted_and_no_others(executor: Doc
     ]
     named = [line for line in found["Config"]["Env"] if line.startswith(("NVIDIA_", "LD_"))]
     assert sorted(named) == [
-        "LD_PRELOAD=", "NVIDIA_DRIVER_CAPABILITIES=compute,utility", "NVIDIA_VISIBLE_DEVICES=GPU-1,GPU-2",
+        "LD_AUDIT=", "LD_PRELOAD=", "NVIDIA_DRIVER_CAPABILITIES=compute,utility", "NVIDIA_VISIBLE_DEVICES=GPU-1,GPU-2",
     ]  # fmt: skip
 
 
@@ -151,6 +160,23 @@ async def test_a_cpu_job_gets_no_gpu_even_where_every_container_would(executor: 
     assert not found["HostConfig"]["DeviceRequests"]
     named = [line for line in found["Config"]["Env"] if line.startswith("NVIDIA_")]
     assert sorted(named) == ["NVIDIA_DRIVER_CAPABILITIES=", "NVIDIA_VISIBLE_DEVICES=void"]
+
+
+@pytest.mark.parametrize("name", ["LD_LIBRARY_PATH", "XDG_CONFIG_HOME"])
+async def test_a_gpu_hook_finds_nothing_of_the_image_by_its_environment(
+    executor: DockerExecutor, api: APIClient, image: NewImage, name: str
+) -> None:
+    """It may run on the host in the image's root folder, with the image's variables."""
+    moving = "", ".", "lib", "./lib", "../x", "/proc/self/cwd/x", "//proc/1/root", "/usr/../proc/x", "/./dev/fd/3", "~"
+    fixed = "/usr/local/nvidia/lib64", "/processes/lib", "/opt/dev"
+    folders = [folder for pair in zip_longest(moving, fixed) for folder in pair if folder is not None]
+    of_image = image(Env=["PATH=/bin", f"{name}={':'.join(folders)}", "LD_AUDIT=evil.so", "A=b"])
+    spec = msgspec.structs.replace(shell_spec("true"), image=of_image, arguments=("true",), gpu_uuids=("GPU-1",))
+    config = (await attributes(executor, api, spec))["Config"]
+    assert f"{name}={':'.join(fixed)}" in config["Env"]
+    assert {"LD_AUDIT=", "PATH=/bin", "A=b"} <= set(config["Env"])
+    asked = msgspec.structs.replace(spec, job_id=str(uuid4()), environment=((name, "x:/asked"),))
+    assert f"{name}=/asked" in (await attributes(executor, api, asked))["Config"]["Env"]
 
 
 async def test_a_strangers_container_with_our_name_is_not_ours(executor: DockerExecutor, api: APIClient) -> None:

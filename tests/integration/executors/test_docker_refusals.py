@@ -23,10 +23,8 @@ async def test_a_provider_does_not_believe_that_the_request_was_looked_at(tmp_pa
             job_id, answer = await ask(node, **request)
             assert not answer.accepted
             assert reason in answer.reason
-            events = await node.log.read(0, 10, stream=f"{Deployment.KIND}-{job_id}")
-            refused = events[-1].event
-            assert isinstance(refused, Deployment.Rejected)
-            assert refused.fault is Fault.REQUESTER
+            assert node.log.load(Deployment, job_id) is None
+            assert reason in node.services.refusals.newest()[0].reason
         for cpu, ram, reason in ((500, 5, "at least 6"), (19, 64, "at least 20 here"), (1, 64, "at least 10")):
             _, answer = await ask(node, cpu=cpu, ram=ram)
             assert not answer.accepted

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import platform
 import random
 import tarfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 import pytest
@@ -21,70 +18,17 @@ from dms.adapters.executors.docker import DockerExecutor, DockerSettings
 from dms.adapters.executors.images import parse_reference
 from dms.adapters.executors.profile import MIB, stop_signal
 from dms.adapters.executors.volumes import volume_paths
+from dms.application.ports.executor import InputFile
 from dms.errors import ExecutionError, ImageUnavailable
-from ops.demo_image import root_filesystem
-from tests.fixtures.images import remove_image
 from tests.fixtures.jobs import NODE, ended, file_in, launch, packed, read_all, run, shell_spec, texts
+from tests.fixtures.made_images import NewImage, api, image
 from tests.fixtures.provider import LIMITS
-from tests.fixtures.registry import digest_of
+
+__all__ = ["api", "image"]
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
 
 SETTINGS = DockerSettings(limits=LIMITS)
-NewImage = Callable[..., str]
-
-
-@pytest.fixture
-def api() -> Iterator[APIClient]:
-    client = APIClient(version="auto")
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def image(api: APIClient) -> Iterator[NewImage]:
-    """image({path: content}, **what its configuration says) -> its name; any configuration, also what no Dockerfile
-    could say. It is removed at the end."""
-    made: list[str] = []
-
-    def build(files: Mapping[str, bytes] | None = None, **config: Any) -> str:
-        unique = uuid4().hex  # of two images that are alike in all, removing one takes the other
-        name = f"dms-test/made-{unique}:1"
-        layer = io.BytesIO(root_filesystem())
-        with tarfile.open(fileobj=layer, mode="a") as tar:
-            for path, content in (files or {}).items():
-                entry = tarfile.TarInfo(path)
-                entry.size, entry.mode = len(content), 0o755
-                if content.startswith(b"-> "):
-                    entry.type, entry.linkname, entry.size = tarfile.SYMTYPE, content[3:].decode(), 0
-                tar.addfile(entry, io.BytesIO(content) if entry.size else None)
-        described = {
-            "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
-            "os": "linux",
-            "config": {"Entrypoint": ["/bin/sh", "-c"], "Env": ["PATH=/bin"], **config},
-            "comment": unique,
-            "rootfs": {"type": "layers", "diff_ids": [digest_of(layer.getvalue())]},
-        }
-        parts = {
-            "config.json": msgspec.json.encode(described),
-            "layer.tar": layer.getvalue(),
-            "manifest.json": msgspec.json.encode(
-                [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
-            ),
-        }
-        whole = io.BytesIO()
-        with tarfile.open(fileobj=whole, mode="w") as tar:
-            for path, content in parts.items():
-                entry = tarfile.TarInfo(path)
-                entry.size = len(content)
-                tar.addfile(entry, io.BytesIO(content))
-        made.append(name)
-        api.load_image(whole.getvalue())  # type: ignore[no-untyped-call]  # of types-docker
-        return name
-
-    yield build
-    for name in made:
-        remove_image(api, name)
 
 
 @pytest_asyncio.fixture(params=["on the host", "in volumes", "in the container"])
@@ -160,6 +104,27 @@ async def test_a_volume_below_the_workspace_and_what_the_image_works_with_are_in
     await outer_executor.fill(resumed, archive, 64 * MIB)
     lines, execution = await run(outer_executor, resumed)
     assert texts(lines) == ["5", "6", "epoch", "z"]  # what the job had removed does not come back
+    assert execution.exit_code == 0
+
+
+async def test_inputs_take_the_place_of_what_the_image_holds_there(
+    outer_executor: DockerExecutor, image: NewImage, tmp_path: Path
+) -> None:
+    """A file of its own, and a folder that may be a volume, which no other can replace."""
+    files = {"workspace/config.yaml": b"image\n", "workspace/data/kept": b"kept\n", "workspace/data/in/a": b"image\n"}
+    name = image(files, WorkingDir="/workspace", Volumes=volumes("/workspace/data"))
+    (tmp_path / "given").write_bytes(b"input\n")
+    with tarfile.open(tmp_path / "given.tar", "w") as tar:
+        tar.add(tmp_path / "given", "in/a")
+        tar.add(tmp_path / "given", "in/b")
+    spec = shell_spec("cat config.yaml data/kept data/in/a data/in/b; echo changed > data/in/a", image=name)
+    await outer_executor.prepare(spec)
+    await outer_executor.fill(spec, None, MIB)
+    for number, (source, place, unpack) in enumerate((("given", "config.yaml", ""), ("given.tar", "data", "tar")), 1):
+        put = InputFile(number=number, source=tmp_path / source, place=place, unpack=unpack, max_bytes=MIB)
+        await outer_executor.put(spec, put)
+    lines, execution = await run(outer_executor, spec)
+    assert texts(lines) == ["input", "kept", "input", "input"]
     assert execution.exit_code == 0
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import tarfile
+import threading
 import warnings
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,23 +20,34 @@ import pytest_asyncio
 from docker import APIClient
 
 from dms.adapters.executors.docker import DockerExecutor
-from dms.adapters.executors.engine import EngineAddress
+from dms.adapters.executors.engine import EngineAddress, engine_address
 from dms.adapters.executors.helper_image import HelperImage, is_static
 from dms.adapters.executors.holders import Holders
+from dms.adapters.executors.pack_stream import _DIGESTS, _lines
+from dms.domain.deployment import Deployment
+from dms.domain.inputs import Input
+from dms.domain.resources import Resources
 from dms.domain.results import Selection
 from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable
 from tests.fixtures.docker_executors import SETTINGS, api
+from tests.fixtures.histories import request
 from tests.fixtures.images import demo_images
-from tests.fixtures.jobs import MIB, NODE, ended, file_in, launch, packed, shell_spec
+from tests.fixtures.jobs import MIB, NODE, ended, file_in, launch, packed, read_all, shell_spec, texts, until
+from tests.fixtures.provider import SERVICE_PROVIDER
+from tests.fixtures.web_server import content, web_server
+from tests.integration.http.node import running_node
 
 __all__ = ["api", "demo_images"]
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
 
 
+IN_VOLUMES = msgspec.structs.replace(SETTINGS, workspace_volumes=True)
+
+
 @pytest_asyncio.fixture
 async def executor() -> AsyncIterator[DockerExecutor]:
-    made = DockerExecutor(NODE, msgspec.structs.replace(SETTINGS, workspace_volumes=True))
+    made = DockerExecutor(NODE, IN_VOLUMES)
     before = set(await made.list_jobs())
     yield made
     for job_id in set(await made.list_jobs()) - before:
@@ -71,6 +85,20 @@ async def test_names_modes_and_kinds_of_all_sorts_come_back_and_nothing_else(
     assert some is not None
     with tarfile.open(tmp_path / "y.tar.gz") as tar:
         assert tar.getnames() == ["workspace", "workspace/-rf", "workspace/b", "workspace/no/in"]
+
+
+async def test_as_many_files_as_there_may_be_are_archived_by_their_names(
+    executor: DockerExecutor, tmp_path: Path
+) -> None:
+    """Their names are more than all pipes between here and the program hold."""
+    script = f"cd; mkdir {'n' * 50}; cd {'n' * 50}; seq 60000 | sed s/^/f/ | xargs touch; echo 1 > f1"
+    spec = shell_spec(script, 512)
+    await launch(executor, spec)
+    assert (await ended(executor, spec.job_id)).exit_code == 0
+    some = await executor.pack(spec.job_id, tmp_path / "x.tar.gz", MIB, "", Selection(patterns=("n*/f*",)))
+    assert some is not None
+    assert some.files == 60_000
+    assert file_in(tmp_path / "x.tar.gz", f"workspace/{'n' * 50}/f1") == b"1\n"
 
 
 async def test_a_file_of_holes_is_refused_before_a_byte_of_it_is_read(executor: DockerExecutor, tmp_path: Path) -> None:
@@ -158,6 +186,92 @@ async def test_a_checkpoint_is_filled_in_anew_where_the_engine_was_restarted_bef
     await ended(executor, second.job_id)
     await packed(executor, second.job_id, tmp_path / "two.tar.gz")
     assert file_in(tmp_path / "two.tar.gz", "workspace/seen") == b"7\n"
+
+
+async def test_inputs_are_put_in_anew_where_the_engine_was_restarted_before_the_start(
+    executor: DockerExecutor, api: APIClient, tmp_path: Path
+) -> None:
+    """And only there: what is in the workspace is neither fetched nor put again."""
+    async with (
+        web_server() as server,
+        running_node(
+            tmp_path, executor=lambda _: DockerExecutor(NODE, IN_VOLUMES), input_networks=("127.0.0.1",)
+        ) as node,
+    ):
+        own = node.executor
+        server.answers["/data"] = content(b"given\n")
+        spec, asked = shell_spec("cat /workspace/data"), request()
+        params = msgspec.structs.replace(asked.params, inputs=(Input(url=server.url("/data")),))
+        deployment = Deployment(spec.job_id)
+        asked = msgspec.structs.replace(asked, params=params)
+        deployment.accept(SERVICE_PROVIDER, asked, "1", Resources(cpu_mhz=1, memory_mb=1), ())
+        await node.log.save(deployment)
+        furnishing = node.services.compute_provider._furnishing
+        await own.prepare(spec)
+        for _ in range(2):
+            deployment = cast("Deployment", node.log.load(Deployment, spec.job_id))
+            await furnishing.furnish(deployment, spec)
+        assert len(server.asked) == 1
+        assert await own.inputs_in(spec.job_id) == {1}
+        await own.create(spec)
+        containers, _ = of_job(api, spec.job_id)
+        (holder,) = [one for one in containers if one["Labels"].get("io.nunet.dms.part") == "holder"]
+        await asyncio.to_thread(api.stop, holder["Id"], timeout=0)  # as the engine does
+        assert await own.inputs_in(spec.job_id) == set()
+        await furnishing.furnish(deployment, spec)
+        await own.start(spec.job_id)
+        assert texts(await read_all(own, spec.job_id)) == ["given"]
+
+
+async def test_a_program_that_waits_for_a_jobs_pipe_is_ended_with_all_that_it_began(
+    executor: DockerExecutor, api: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it says nothing for too long, and when nobody waits for it any more; and its holder stays."""
+    spec = shell_spec("cd; mkfifo pipe; echo made; sleep 600")
+    await launch(executor, spec)
+    async with aclosing(executor.follow(spec.job_id, None)) as told:
+        assert [line.text for line in await anext(told)] == ["made"]
+    containers, _ = of_job(api, spec.job_id)
+    (holder,) = [one["Id"] for one in containers if one["Labels"].get("io.nunet.dms.part") == "holder"]
+    version = await executor._calls.version()
+    holders = Holders(engine_address(SETTINGS.base_url), executor._calls, executor._containers)
+    asleep = len(api.top(holder)["Processes"])
+    waits = "cat /workspace/pipe | sha256sum | head -c 10"
+
+    async def all_ended() -> bool | None:
+        return len(api.top(holder)["Processes"]) == asleep or None
+
+    def give_up() -> None:
+        with holders.program(holder, version, waits, "0:0"):
+            assert len(api.top(holder)["Processes"]) > asleep
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await asyncio.to_thread(give_up)
+    await until(all_ended)
+    monkeypatch.setattr("dms.adapters.executors.holders._QUIET_SECONDS", 2.0)
+    with pytest.raises(ExecutorUnavailable, match="said nothing"):
+        await holders.run(spec.job_id, waits)
+    await until(all_ended)
+    await holders.run(spec.job_id, "true")
+
+
+async def test_what_is_looked_at_again_is_not_opened_unless_it_is_a_file(executor: DockerExecutor) -> None:
+    spec = shell_spec("cd; mkfifo pipe; ln -s pipe link; echo 12345 > file; echo made; sleep 600")
+    await launch(executor, spec)
+    async with aclosing(executor.follow(spec.job_id, None)) as told:
+        assert [line.text for line in await anext(told)] == ["made"]
+    wanted = b"5 ./pipe\n5 ./link\n5 ./file\n5 ./none\n"
+    holders = Holders(engine_address(SETTINGS.base_url), executor._calls, executor._containers)
+    holder, version = await holders.running(spec.job_id), await executor._calls.version()
+
+    def digests() -> list[str]:
+        with holders.program(holder, version, _DIGESTS.format(input=len(wanted)), "0:0") as stream:
+            stream.give(wanted)
+            return [line[:64] for line in _lines(stream, threading.Event())]
+
+    digest = hashlib.sha256(b"12345").hexdigest()
+    assert await asyncio.to_thread(digests) == ["no file", "no file", digest, "no file"]
 
 
 async def test_without_a_static_busybox_there_is_none_and_it_says_what_to_install(

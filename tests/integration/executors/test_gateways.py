@@ -21,7 +21,7 @@ from dms.adapters.executors import gateway_image, gateways, network_trial
 from dms.adapters.executors.calls import EngineCalls
 from dms.adapters.executors.docker import DockerExecutor
 from dms.adapters.executors.gateway_rules import closed_to_v6
-from dms.adapters.executors.gateways import LABEL_GATEWAY, LABEL_GATEWAY_NODE
+from dms.adapters.executors.profile import LABEL_GATEWAY, LABEL_GATEWAY_NODE
 from dms.application.ports.executor import ExecutionState
 from dms.domain.network import Network
 from dms.domain.run_end import EndedBy

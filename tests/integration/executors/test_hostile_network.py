@@ -32,6 +32,7 @@ from tests.fixtures.hostile import (
 from tests.fixtures.jobs import ended, launch, read_all, texts, until
 from tests.fixtures.public_internet import (
     ALSO_PUBLIC,
+    AZURE,
     CARRIER,
     LAN,
     LAN_RESOLVER,
@@ -79,6 +80,7 @@ async def test_public_addresses_and_names_are_reached_and_nothing_else(
     assert f"tcp {world.machine} {listening}" in machine.values()
     around = {f"lan{number}": f"tcp {address} 80" for number, address in enumerate(LAN)} | {
         "metadata": f"tcp {METADATA} 80",
+        "azure": f"tcp {AZURE} 80",
         "carrier": f"tcp {CARRIER} 80",
         "resolver_web": f"tcp {LAN_RESOLVER} 80",
     }

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
@@ -21,6 +24,7 @@ from dms.domain.run_end import EndedBy
 from tests.fixtures.disks import disk_full_at
 from tests.fixtures.jobs import MIB, NODE, ended, launch, read_all, run, shell_spec, texts
 from tests.fixtures.live_folders import contents_below
+from tests.fixtures.waiting import wait_for
 
 STARTER = """
 import asyncio, os, pathlib, sys
@@ -296,6 +300,51 @@ async def test_what_a_job_leaves_behind_ends_with_it(executor: ProcessExecutor) 
     async with asyncio.timeout(120):
         while runs(int(texts(lines)[0])):  # another program's state
             await asyncio.sleep(0.02)
+
+
+STRAYS = {
+    "in a session of its own": "setsid sleep {seconds} &",
+    "below one that has ended": "setsid sh -c 'setsid sleep {seconds} & exit 0' &",
+    "deaf to signals": "setsid sh -c 'trap \"\" TERM HUP INT; sleep {seconds}; :' &",
+}
+
+
+def strays(seconds: str) -> list[int]:
+    """Processes that sleep so long."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if seconds.encode() in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.parametrize("ended_by", ["itself", "a stop", "its removal"])
+@pytest.mark.parametrize("how", STRAYS)
+async def test_no_process_of_a_job_outlives_it(executor: ProcessExecutor, how: str, ended_by: str) -> None:
+    seconds = f"{secrets.randbelow(10**6) + 10**6}.125"
+    hold = "" if ended_by == "itself" else "sleep 600"
+    job_id = await launch(executor, shell_spec(f"{STRAYS[how].format(seconds=seconds)} sleep 0.2; echo done; {hold}"))
+    await wait_for(lambda: strays(seconds))
+    if ended_by == "a stop":
+        await executor.stop(job_id, 5.0)
+    if ended_by == "its removal":
+        await executor.remove(job_id)
+    else:
+        await ended(executor, job_id)
+    assert strays(seconds) == []
+    await executor.remove(job_id)
+
+
+async def test_processes_that_end_while_a_job_runs_are_waited_for(executor: ProcessExecutor, tmp_path: Path) -> None:
+    job_id = await launch(executor, shell_spec("for n in 1 2 3 4 5; do setsid sh -c 'true & true' & done; sleep 600"))
+    supervisor = supervisor_of(tmp_path / job_id)
+
+    def below() -> list[str]:
+        return [child.status() for child in psutil.Process(supervisor).children()]
+
+    await wait_for(lambda: below() == [psutil.STATUS_SLEEPING])
+    await executor.remove(job_id)
 
 
 async def test_the_dms_environment_stays_outside(executor: ProcessExecutor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import msgspec
 import pytest
 
+from dms.adapters.funding import ledger
 from dms.adapters.funding.ledger import LedgerCheck
 from dms.adapters.funding.rpc import EthereumRpc
 from dms.application.payments.funding import PatientCheck, claim_of
-from dms.application.ports.funding import FundingState, FundingVerdict, PaymentClaim
+from dms.application.ports.funding import FundingState, FundingVerdict, PaymentClaim, Repayment
 from dms.config import Funding
 from dms.domain.deployment import Deployment
 from dms.domain.event import new_id
 from dms.errors import ConfigError, Unavailable
-from tests.fixtures.ethereum import CHAIN_ID, Chain, units
+from tests.fixtures.ethereum import CHAIN_ID, TRANSFER_FROM, TRANSFER_TWO, Chain, refusing_node, units
 from tests.fixtures.histories import request
 from tests.fixtures.waiting import wait_for
 
@@ -122,6 +126,25 @@ async def test_a_token_payment_is_accepted_in_the_tokens_own_units(chain: Chain)
     assert short.state is FundingState.REFUSED  # a price between two units is owed in full
 
 
+async def test_who_paid_most_is_the_payer_and_who_moved_nothing_is_none(chain: Chain) -> None:
+    token, payee = chain.deploy_token(), chain.accounts[1]
+    ours = settings(chain, token_address=token)
+    payer, _, idle, small = chain.accounts[:4]
+    chain.pay_token(token, small, "1")
+    nothing_from = chain.call_token(token, TRANSFER_TWO, idle, payer, payee, 0, units(PRICE))
+    found = await verdict(ours, claim(chain, nothing_from))
+    assert (found.state, found.payer) == (FundingState.ACCEPTED, payer.lower())
+    refused = await verdict(ours, claim(chain, nothing_from, payer=idle))
+    assert "was paid by another address" in refused.reason
+    for first, second, most in ((small, payer, payer), (payer, small, small)):
+        both = chain.call_token(token, TRANSFER_TWO, first, second, payee, 5, units(PRICE))
+        found = await verdict(ours, claim(chain, both))
+        assert (found.payer, found.units) == (most.lower(), str(units(PRICE) + 5))
+    nothing = chain.call_token(token, TRANSFER_TWO, idle, idle, payee, 0, 0)
+    assert "pays nothing" in (await verdict(ours, claim(chain, nothing))).reason
+    assert (await verdict(ours, claim(chain, nothing, price="0"))).state is FundingState.ACCEPTED
+
+
 async def test_another_token_or_the_chains_own_coin_does_not_count(chain: Chain) -> None:
     token, other = chain.deploy_token(), chain.deploy_token()
     ours = settings(chain, token_address=token)
@@ -153,8 +176,55 @@ async def test_repayments_of_a_token_are_found(chain: Chain) -> None:
     chain.pay_token(token, chain.accounts[6], "9", sender=provider)
     check = LedgerCheck(settings(chain, token_address=token))
     paid = claim(chain, "0x" + "00" * 32, payee=provider, payer=requester)
-    assert list(await check.repayments(paid, "0.02", 0)) == [whole]
+    assert list(await check.repayments(paid, "0.02", 0)) == [Repayment(tx_hash=whole)]
+    (more,) = await check.repayments(paid, "0.015", 0)
+    assert (more.tx_hash, more.excess_units) == (whole, units("0.005"))
     await check.close()
+
+
+def longer_than(blocks: int, method: str, params: list[Any]) -> bool:
+    """Whether so long a range is asked for."""
+    if method != "eth_getLogs":
+        return False
+    first, last = params[0]["fromBlock"], params[0]["toBlock"]
+    return last == "latest" or int(last, 16) - int(first, 16) >= blocks
+
+
+@pytest.mark.parametrize(("longest", "most_calls"), [(14, 9), (10, 9), (9, 4)])
+async def test_repayments_are_found_where_the_node_refuses_long_ranges(
+    own_chain: Chain, monkeypatch: pytest.MonkeyPatch, longest: int, most_calls: int
+) -> None:
+    monkeypatch.setattr(ledger, "LEAST_SPAN_BLOCKS", 10)
+    token, (provider, requester) = own_chain.deploy_token(), own_chain.accounts[:2]
+    paid = []
+    for _ in range(3):
+        paid.append(own_chain.pay_token(token, requester, "0.02", sender=provider))
+        own_chain.mine(15)
+
+    async with refusing_node(own_chain, partial(longer_than, longest)) as (url, asked):
+        check = LedgerCheck(settings(own_chain, rpc_url=url, token_address=token))
+        owed = claim(own_chain, "0x" + "00" * 32, payee=provider, payer=requester)
+        if longest < 10:
+            with pytest.raises(Unavailable, match="refuses eth_getLogs"):
+                await check.repayments(owed, "0.02", 1)
+        else:
+            assert [found.tx_hash for found in await check.repayments(owed, "0.02", 1)] == paid
+        await check.close()
+    assert len([method for method, _ in asked if method == "eth_getLogs"]) <= most_calls
+
+
+async def test_one_look_up_asks_so_many_times_at_most(own_chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "LEAST_SPAN_BLOCKS", 10)
+    monkeypatch.setattr(ledger, "MOST_LOG_CALLS", 3)
+    token, (provider, requester) = own_chain.deploy_token(), own_chain.accounts[:2]
+    own_chain.mine(35)
+
+    async with refusing_node(own_chain, partial(longer_than, 10)) as (url, asked):
+        check = LedgerCheck(settings(own_chain, rpc_url=url, token_address=token))
+        with pytest.raises(Unavailable, match="10 blocks at once"):
+            await check.repayments(claim(own_chain, "", payee=provider, payer=requester), "1", 1)
+        await check.close()
+    assert len(asked) == 3 + 3  # the chain's id, the whole range, the last block
 
 
 # --- a payment bound to its job ------------------------------------------------------------------------
@@ -178,6 +248,60 @@ async def test_a_payment_that_names_its_job_pays_for_no_other(chain: Chain) -> N
         stolen = await verdict(known, msgspec.structs.replace(thiefs, tx_hash=tx_hash))
         assert stolen.state is FundingState.REFUSED
         assert "hash of other terms" in stolen.reason
+
+
+async def test_what_a_call_has_for_arguments_is_no_hash_of_terms(chain: Chain) -> None:
+    token, payer, payee = chain.deploy_token(), chain.accounts[0], chain.accounts[1]
+    mine = claim_of(asked_for("12D3KooWMine", payee), "", "12D3KooWProvider", "12D3KooWMine")
+    known = settings(chain, token_address=token)
+    for tx_hash in (
+        chain.call_token(token, TRANSFER_FROM, payer, payee, units(PRICE)),
+        chain.call_token(token, TRANSFER_FROM, payer, payee, units(PRICE), more_data=mine.terms_hash),
+        chain.call_token(token, TRANSFER_TWO, payer, payer, payee, units(PRICE), 0),
+    ):
+        found = await verdict(known, msgspec.structs.replace(mine, tx_hash=tx_hash))
+        assert found.state is FundingState.ACCEPTED, found.reason
+    other = chain.call_token(token, TRANSFER_FROM, payer, payee, units(PRICE), more_data="ab" * 32)
+    found = await verdict(known, msgspec.structs.replace(mine, tx_hash=other))
+    assert "hash of other terms" in found.reason
+
+
+async def test_where_terms_are_required_a_payment_without_them_is_refused(chain: Chain) -> None:
+    token, payer, payee = chain.deploy_token(), chain.accounts[0], chain.accounts[1]
+    mine = claim_of(asked_for("12D3KooWMine", payee), "", "12D3KooWProvider", "12D3KooWMine")
+    native = settings(chain, require_terms=True)
+    in_token = settings(chain, token_address=token, require_terms=True)
+    plain = (
+        (native, chain.pay(payee, PRICE)),
+        (in_token, chain.pay_token(token, payee, PRICE)),
+        (in_token, chain.call_token(token, TRANSFER_TWO, payer, payer, payee, units(PRICE), 0)),
+    )
+    for known, tx_hash in plain:
+        found = await verdict(known, msgspec.structs.replace(mine, tx_hash=tx_hash))
+        assert found.state is FundingState.REFUSED
+        assert "carries no hash of the job's terms" in found.reason
+    bound = (
+        (native, chain.pay(payee, PRICE, data="0x" + mine.terms_hash)),
+        (in_token, chain.pay_token(token, payee, PRICE, more_data=mine.terms_hash)),
+    )
+    for known, tx_hash in bound:
+        found = await verdict(known, msgspec.structs.replace(mine, tx_hash=tx_hash))
+        assert found.state is FundingState.ACCEPTED, found.reason
+
+
+async def test_an_old_payment_pays_for_no_job_and_stands_for_the_one_that_it_paid_for(chain: Chain) -> None:
+    paid = claim(chain, chain.pay(chain.accounts[1], PRICE))
+    block = chain.rpc("eth_getTransactionReceipt", paid.tx_hash)["blockNumber"]
+    made_at = int(chain.rpc("eth_getBlockByNumber", block, False)["timestamp"], 16) * 1_000_000
+    now = made_at + 2 * DAY_US - 1_000_000
+    check = LedgerCheck(settings(chain, max_payment_age=2.0), lambda: now)
+    assert (await check.check(paid)).state is FundingState.ACCEPTED
+    now = made_at + 5 * DAY_US // 2
+    refused = await check.check(paid)
+    assert refused.state is FundingState.REFUSED
+    assert "is 2.5 days old: one of more than 2 days pays for no job here" in refused.reason
+    assert await check.repayments(paid, "0", 0) == [Repayment(tx_hash=paid.tx_hash)]
+    await check.close()
 
 
 # --- a node that is away, or talks nonsense --------------------------------------------------------------
@@ -225,6 +349,28 @@ async def test_a_node_that_talks_nonsense_is_as_good_as_away(liar: tuple[str, li
         await verdict(Funding(rpc_url=url, chain_id=1), PaymentClaim(
             job_id=new_id(), tx_hash="ab" * 32, price=PRICE, payee="0x" + "ab" * 20,
         ))  # fmt: skip
+
+
+async def test_an_answer_that_drips_is_given_up() -> None:
+    left = asyncio.Event()
+
+    async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+        with suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        writer.close()
+        left.set()
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        rpc = EthereumRpc(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", call_seconds=0.5)
+        async with asyncio.timeout(30):
+            with pytest.raises(Unavailable, match=r"does not answer eth_chainId within 0\.5 s"):
+                await rpc.call("eth_chainId")
+            await rpc.close()
+            await left.wait()
 
 
 @pytest.mark.parametrize("receipt", ["{}", '{"blockNumber": 5}', '{"blockNumber": "0x5", "status": "0x1", "logs": 5}'])

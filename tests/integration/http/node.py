@@ -31,8 +31,11 @@ from dms.domain.device import Capacity
 from dms.domain.erasure import Erasure
 from dms.domain.event import new_id
 from dms.domain.gpus import GpuReading
+from dms.domain.hold import Hold
 from dms.domain.job import FundStatus, Job
+from dms.domain.payment import Payment
 from dms.domain.request import Constraints, Params, ServiceRequest
+from dms.domain.resources import Resources
 from dms.domain.run_time import Instant
 from dms.errors import PeerUnreachable
 from dms.wiring.overrides import Overrides
@@ -150,6 +153,13 @@ class Node:
         job.request_service(REQUEST, PROVIDER, "0.1", now_us() + 600_000_000, (), 0)
         await self.log.save(job)
         return job.key
+
+    async def hold_and_use_payment(self, job_id: str) -> None:
+        """Events that belong to the job, of what is not the job."""
+        hold, payment = Hold(job_id), Payment("ab")
+        hold.place("peer", Resources(), (), now_us(), gpus_shared=False)
+        payment.use(job_id)
+        await self.log.save(hold, payment)
 
     async def submit(self, job_id: str, tx_hash: str = "ab01") -> None:
         job = self._load(job_id)

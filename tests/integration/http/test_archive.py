@@ -139,9 +139,20 @@ async def test_a_missing_file_is_told_to_who_needs_it_and_to_nobody_else(node: N
     await asyncio.to_thread(file.unlink)
     assert (await got(node, "/archive")).json()["items"][0]["state"] == "missing"
     assert len(await events_of(node)) == node.log.head + 1 - node.log.first
-    told = (await got(node, f"/jobs/{job}/history", 503)).json()["error"]
-    assert file.name in told
-    assert "positions 1 to" in told
+    for path in (f"/jobs/{job}/history", f"/jobs/{job}/verification"):
+        told = (await got(node, path, 503)).json()["error"]
+        assert file.name in told
+        assert "positions 1 to" in told
+
+
+async def test_a_record_that_could_not_be_read_verifies_once_its_file_is_back(node: Node) -> None:
+    """What was found before is not kept for it."""
+    job = await ended_job(node)
+    file = Path((await archive(node, {"older_than_days": 0}))["segment"]["file"])
+    away = await asyncio.to_thread(file.rename, file.with_name("away"))
+    await got(node, f"/jobs/{job}/verification", 503)
+    await asyncio.to_thread(away.rename, file)
+    assert (await got(node, f"/jobs/{job}/verification")).json()["checks"][0]["result"] == "verified"
 
 
 @pytest.mark.slow

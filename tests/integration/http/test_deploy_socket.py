@@ -21,9 +21,14 @@ from dms.adapters.http import deploy, fanout, sockets
 from dms.adapters.http.action_frames import REFUND
 from dms.adapters.http.sockets import Sockets
 from dms.adapters.http.streams import Kind
+from dms.application.payments.payments import Paying
 from dms.application.ports.outputs import OutputLine
-from dms.domain.job import Job
-from dms.errors import LogCorrupt
+from dms.domain.deployment import Deployment
+from dms.domain.event import new_id
+from dms.domain.job import FundStatus, Job, JobState
+from dms.domain.resources import Resources
+from dms.errors import Conflict, LogCorrupt, NotFound
+from tests.fixtures.histories import request
 from tests.integration.http.node import Node, frames, is_last, running_node
 
 CONNECTED = {"action": "connected", "message": "You are connected to DMS for docker (GPU/CPU) deployment."}
@@ -170,6 +175,25 @@ async def test_a_job_that_is_over_tells_its_end_to_who_comes_without_a_position(
     job = await finished_job(node, lines=3)
     async with node.connect(f"?job_id={job}") as ws:
         assert await frames(ws, is_last) == [CONNECTED, {"action": "job-completed"}]
+
+
+async def test_of_jobs_that_are_over_a_long_lived_socket_keeps_nothing_but_some_ids(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deploy, "MOST_OVER", 2)
+    jobs = [await node.job() for _ in range(3)]
+    await node.follow_jobs(*jobs)
+    async with node.connect(v2=True) as ws:
+        for number, job in enumerate(jobs):
+            await ws.send(payment(f"ab0{number}", job_id=job))
+            await frames(ws, lambda frame: frame["action"] == "job-submitted")
+            await node.fail(job, "broken")
+            assert (await frames(ws, is_last))[-1]["job_id"] == job
+        await until(lambda: not node.app.ctx.hub._streams)
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("follower of job")]
+        await ws.send('{"action":"terminate-job"}')
+        told = (await frames(ws, lambda frame: frame["action"] == "error"))[-1]["message"]
+        assert told == f"job {jobs[1]}, {jobs[2]} is over"
 
 
 async def test_a_version_1_socket_is_closed_when_all_is_said(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -440,3 +464,40 @@ def read_to_end(sock: socket.socket) -> bytes:
     finally:
         sock.close()
     return tail
+
+
+async def test_a_payment_that_is_reported_again_stays_with_its_job_while_that_is_open(node: Node) -> None:
+    """As old clients do when their first socket breaks: a newer request must not be lost on it."""
+    provider = node.services.service_provider
+    status = FundStatus(transaction_type="fund", transaction_status="success", tx_hash="ab02")
+    first = await node.job()
+    await provider.report_fund_status(status, first)
+    second = await node.job()
+    assert await provider.report_fund_status(status) == first, "it is being looked up"
+    paying, job = Paying(node.log, "ab02", first), node.log.load(Job, first)
+    assert job is not None
+    paying.use()
+    job.accept_funding("trust")
+    await node.log.save(job, paying.payment)
+    with suppress(Conflict):
+        assert await provider.report_fund_status(status) == first, "it runs"
+    awaiting = node.log.load(Job, second)
+    assert awaiting is not None
+    assert awaiting.state is JobState.AWAITING
+    await node.fail(first, "the provider is away")
+    assert await provider.report_fund_status(status) == second
+
+
+async def test_what_a_peer_paid_with_is_unknown_to_who_reports_it(node: Node) -> None:
+    """A deployment's id must not be told: it would be enough to ask for its next attempt."""
+    deployment = Deployment(new_id())
+    deployment.ask("12D3KooWPeer", request(tx_hash="ab03"), "1")
+    paying = Paying(node.log, "ab03", deployment.key, "12D3KooWPeer")
+    paying.use()
+    deployment.grant(Resources(), ())
+    await node.log.save(deployment, paying.payment)
+    status = FundStatus(transaction_type="fund", transaction_status="success", tx_hash="ab03")
+    with pytest.raises(NotFound) as told:
+        await node.services.service_provider.report_fund_status(status)
+    assert deployment.key not in str(told.value)
+    assert await node.services.service_provider.report_fund_status(status, await node.job())

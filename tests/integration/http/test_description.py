@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from dms.adapters.http import dashboard, debug, pages, sign_in
+from dms.adapters.http import dashboard, debug, examples, pages, sign_in
 from dms.adapters.http.openapi import path_of
 from tests.fixtures import described
 from tests.fixtures.described import message_of
@@ -199,6 +199,9 @@ async def test_the_debug_routes_are_there_only_when_asked_for(
         assert (await client.get(f"{API}/kad-dht")).json() == []
         assert (await client.get(f"{API}/dht/update")).status_code == 200
         assert (await client.get(f"{API}/ping")).status_code == 400
-        assert (await client.get(f"{API}/ping?peerID=12D3KooWx")).status_code == 503
-        assert (await client.get(f"{API}/cleanup?peerID=12D3KooWx")).status_code == 404
+        for path in ("ping", "oldping", "cleanup"):
+            mistyped = await client.get(f"{API}/{path}?peerID=abc")
+            assert (mistyped.status_code, mistyped.json()["errors"][0]["pointer"]) == (400, "?peerID")
+        assert (await client.get(f"{API}/ping?peerID={examples.PEER_ID}")).status_code == 503
+        assert (await client.get(f"{API}/cleanup?peerID={examples.PEER_ID}")).status_code == 404
         assert f"{API}/oldping" in (await client.get("/openapi.json")).json()["paths"]

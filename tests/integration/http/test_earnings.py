@@ -37,10 +37,12 @@ async def node(tmp_path: Path, hours: Hours) -> AsyncIterator[Node]:
         yield running
 
 
-async def ran(node: Node, peer: str, price: str, *, claimed: bool = False, settled: bool = False) -> str:
+async def ran(
+    node: Node, peer: str, price: str, *, claimed: bool = False, settled: bool = False, gpus: tuple[str, ...] = ()
+) -> str:
     deployment = Deployment(new_id())
     deployment.ask(peer, requested(time=10, tx_hash=new_id()), price, ADDRESS)
-    deployment.grant(Resources(cpu_mhz=1), ())
+    deployment.grant(Resources(cpu_mhz=1), gpus)
     deployment.container_created("c1", "docker")
     deployment.container_started(1)
     deployment.trigger(Deployment.ContainerExited(exit_code=0, duration_seconds=60.0))
@@ -103,6 +105,27 @@ async def test_earnings_by_each_kind_add_up(node: Node, hours: Hours) -> None:
             assert (answer.headers["x-total"], found["position"]) == (str(len(rows)), node.log.head)
             down = (await client.get(f"{API}/earnings?by={by}&order=desc")).json()["items"]
             assert [sums(row) for row in down] == sorted(rows, reverse=True)
+
+
+async def test_a_job_s_gpus_share_what_it_earned(node: Node, hours: Hours) -> None:
+    await ran(node, "12D3KooWA", "1", gpus=("GPU-1", "GPU-2", "GPU-3"))
+    await ran(node, "12D3KooWA", "2", gpus=("GPU-1",), claimed=True)
+    await ran(node, "12D3KooWB", "0.1")
+    expected = [
+        ("GPU-1", 2, "2.33333334", "2", "0", "0.33333334", "0"),
+        ("GPU-2", 1, "0.33333333", "0", "0", "0.33333333", "0"),
+        ("GPU-3", 1, "0.33333333", "0", "0", "0.33333333", "0"), ("none", 1, "0.1", "0", "0", "0.1", "0"),
+    ]  # fmt: skip
+    async with node.client() as client:
+        found = (await client.get(f"{API}/earnings/gpus")).json()
+        assert [sums(row) for row in found["items"]] == expected
+        assert sums(found["total"]) == ("", 3, "3.1", "2", "0", "1.1", "0"), "each job once"
+        page = (await client.get(f"{API}/earnings/gpus?limit=3")).json()
+        assert page["next_token"] == "GPU-3"
+        lines = (await client.get(f"{API}/earnings/gpus?format=csv")).text.splitlines()
+        assert [line.split(",")[0] for line in lines] == ["gpu", "GPU-1", "GPU-2", "GPU-3", "none"]
+        jobs = (await client.get(f"{API}/jobs?role=cp&sort=price&order=asc")).json()["items"]
+        assert [job["gpus"] for job in jobs] == [[], ["GPU-1", "GPU-2", "GPU-3"], ["GPU-1"]]
 
 
 async def test_earnings_of_a_period_a_role_a_peer_and_a_moment(node: Node, hours: Hours) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import random
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import websockets
 from dms.adapters.http import events as events_module
 from dms.adapters.http import streams
 from dms.application.records.cloudevents import CloudEvent
+from dms.application.records.event_stream import EventFilter, events
 from dms.domain.device import Device
 from dms.domain.directory import Provider
 from tests.fixtures.waiting import wait_for
@@ -159,6 +161,19 @@ async def test_too_many_streams_are_refused(node: Node, monkeypatch: pytest.Monk
         async with asyncio.timeout(120):
             while (await client.get(f"{API}/events")).status_code != 503:
                 await asyncio.sleep(0.01)
+
+
+async def test_of_one_job_the_same_comes_live_and_later(node: Node) -> None:
+    """Whatever else was recorded for its sake."""
+    job = await node.job()
+    wanted, own = EventFilter(job_id=job), node.services.network.peer_id
+    async with asyncio.timeout(120), aclosing(events(node.log, wanted, 0, own, follow=True)) as batches:
+        live = list(await anext(batches))
+        await node.hold_and_use_payment(job)
+        await node.submit(job)
+        while live[-1].position < node.log.head:
+            live += await anext(batches)
+    assert [event.position for event in live] == await positions(node, f"?job_id={job}")
 
 
 # --- readers that are cut off -------------------------------------------------------------------------

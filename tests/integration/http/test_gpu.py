@@ -9,12 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from dms.domain.api_token import Role
 from dms.domain.deployment import Deployment
 from dms.domain.device import Device
 from dms.domain.event import new_id
 from dms.domain.gpus import GpuReading
 from dms.domain.resources import Resources
 from tests.fixtures.histories import request
+from tests.fixtures.other_users import NOBODY, ask
 from tests.integration.http.node import ADDRESS, FixedHardware, Node, running_node
 
 API = "/api/v1"
@@ -183,3 +185,20 @@ async def test_what_is_not_onboarded_is_not_offered(node: Node) -> None:
         assert (await client.post(f"{API}/onboarding/offboard")).status_code == 200
     (peer,) = await get(node, "/peers/dht/dump")
     assert (peer["has_gpu"], peer["gpu_info"]) == (False, None)
+
+
+async def test_who_may_not_see_the_provider_is_told_of_no_job(node: Node, hardware: FixedHardware) -> None:
+    await onboard(node)
+    job = await grant(node, "GPU-1", 8000)
+    tokens = {role: str(await node.services.tokens.create(role, role)) for role in Role}
+
+    async def jobs(**caller: Any) -> list[list[str]]:
+        answer = await ask(("127.0.0.1", node.port), "GET", f"{API}/gpu/status", **caller)
+        return [gpu["jobs"] for gpu in answer.json]
+
+    for gpus in ((reading("GPU-1"), reading("GPU-2")), (reading("GPU-2"),)):  # the second time it is lost
+        hardware.gpus = gpus
+        assert await jobs(uid=NOBODY) == [[], []]
+        told = {role: await jobs(headers={"authorization": f"Bearer {token}"}) for role, token in tokens.items()}
+        assert told.pop(Role.SPD) == [[], []]
+        assert all(sorted(lists) == [[], [job]] for lists in told.values())

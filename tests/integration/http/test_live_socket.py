@@ -127,6 +127,23 @@ async def test_past_events_come_then_the_place_where_the_new_ones_begin(node: No
         )
 
 
+async def test_of_one_job_the_same_comes_live_and_later(node: Node) -> None:
+    """Whatever else was recorded for its sake."""
+    job = await node.job()
+    async with page_of(node) as page:
+        await page.say(id="live", subscribe="events", after=0, job_id=job)
+        live = await page.heard(caught_up)
+        await node.hold_and_use_payment(job)
+        await node.submit(job)
+        await node.respond(job)
+        await node.complete(job)
+        live += await page.heard(lambda frame: "job.completed" in frame["event"]["type"])
+        await page.say(id="later", subscribe="events", after=0, job_id=job)
+        later = await page.heard(caught_up)
+    assert positions(live) == positions(later)
+    assert {frame["event"]["subject"] for frame in later if "event" in frame} == {f"job-{job}"}
+
+
 async def test_nothing_is_missed_or_doubled_while_the_log_grows(node: Node) -> None:
     await grown(node, 30)
     growing = asyncio.create_task(grown_slowly(node, 100))

@@ -13,17 +13,19 @@ from typing import Any
 import httpx
 import pytest
 
+from dms.adapters.http import admin
 from dms.adapters.http import server as server_module
 from dms.adapters.http.server import ROUTES, HttpServer, build_app
+from dms.adapters.views import past
 from dms.application.loops import Loops
 from dms.config import Rest
-from dms.domain.directory import Offering
+from dms.domain.directory import Offering, Provider
 from dms.domain.resources import Resources
 from dms.errors import ConfigError
 from tests.integration.http.node import ADDRESS, SERVICE_BODY, Node, running_node
 
 API = "/api/v1"
-ONBOARD = {"memory": 8000, "cpu": 4000, "channel": "nunet-test", "payment_addr": ADDRESS}
+ONBOARD: dict[str, Any] = {"memory": 8000, "cpu": 4000, "channel": "nunet-test", "payment_addr": ADDRESS}
 
 
 @pytest.fixture
@@ -119,6 +121,26 @@ async def test_peers(node: Node) -> None:
     resources = peer["available_resources"]
     assert all(isinstance(resources[key], int) for key in resources if key != "ntx_price")
     assert (resources["tot_cpu_hz"], resources["ram"], resources["vcpu"]) == (4000, 8000, 2)
+
+
+async def test_a_node_alone_is_told_that_it_gives_no_jobs_to_itself(node: Node) -> None:
+    async with node.client() as client:
+
+        async def refused(**params: str) -> str:
+            body = SERVICE_BODY | {"params": SERVICE_BODY["params"] | params}
+            answer = await client.post(f"{API}/run/request-service", json=body)
+            assert answer.status_code == 404
+            return str(answer.json()["error"])
+
+        own = node.services.network.peer_id
+        assert "targeted peer" in (targeted := await refused(node_id=own))
+        assert "is this node itself, which gives no jobs to itself" in targeted
+        assert (await refused()).endswith("no compute provider is known on this channel")
+        await client.post(f"{API}/onboarding/onboard", json=ONBOARD)
+        alone = await refused()
+        assert "the only compute provider known on this channel is this node itself" in alone
+        assert "onboard another machine" in alone
+        assert await refused(node_id=own) == targeted
 
 
 async def test_request_service_tells_what_is_wrong(node: Node) -> None:
@@ -288,6 +310,36 @@ async def test_capacity_and_views(node: Node) -> None:
         assert behind == dict.fromkeys(names, 0)
         assert (await client.post(f"{API}/projections/jobs/rebuild")).json() == {"name": "jobs", "position": 1}
         assert (await client.post(f"{API}/projections/none/rebuild")).status_code == 404
+
+
+async def test_capacity_has_some_providers_and_the_sums_of_all(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "ROWS_A_READ", 3)
+    amount = Resources(cpu_mhz=1000, memory_mb=512)
+    for number in range(5):
+        provider = Provider(f"12D3KooW{number}")
+        greedy = Resources(cpu_mhz=2**53) if number == 4 else amount  # no sum of such is a number any more
+        offering = Offering(channel="nunet-test", online=number != 0, onboarded=True, total=greedy, offered=amount)
+        provider.advertise(offering, ())
+        await node.log.save(provider)
+    async with node.client() as client:
+        for moment in ("", f"?as_of={node.log.head}"):
+            found = (await client.get(f"{API}/capacity{moment}")).json()
+            assert [row["provider"] for row in found["providers"]] == [f"12D3KooW{number}" for number in range(3)]
+            assert (found["network"]["providers"], found["network"]["online"]) == (5, 4)
+            assert found["network"]["total"] == {"cpu_mhz": 3000 + 2**40, "memory_mb": 3 * 512, "vram_mb": 0}
+        await client.post(f"{API}/onboarding/onboard", json=ONBOARD)
+        found = (await client.get(f"{API}/capacity")).json()
+        assert found["providers"][-1]["own"]
+        assert found["network"]["onboarded"]["memory_mb"] == 4 * 512 + ONBOARD["memory"]
+
+
+async def test_a_moment_of_the_past_may_be_asked_for_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    await node.job()
+    monkeypatch.setattr(past, "MOST_WAITING", 0)
+    async with node.client() as client:
+        answer = await client.get(f"{API}/capacity?as_of=1")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert "try again" in answer.json()["error"]
 
 
 async def test_health_before_and_after_the_start(tmp_path: Path) -> None:

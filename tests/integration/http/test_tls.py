@@ -37,6 +37,11 @@ async def test_the_api_its_websockets_and_its_own_pages_work_over_tls(tmp_path: 
             token = str((await client.post(f"{url}/api/v1/tokens", json={"name": "a", "role": "read"})).json()["token"])
             login = await client.post(f"{url}/api/v1/session", json={"token": token})
             assert "Secure" in login.headers["set-cookie"]
+            assert login.headers["set-cookie"].startswith("__Host-"), "nobody else's page can have set it"
+            assert (await client.get(f"{url}/api/v1/session")).json()["by"] == "session"
+            logout = await client.delete(f"{url}/api/v1/session")
+            assert logout.headers["set-cookie"].startswith("__Host-")
+            assert (await client.get(f"{url}/api/v1/session")).json()["by"] == "user"
             plain = await client.get(f"{url}/livez", headers={"origin": f"http://{NAME}:{node.port}"})
             assert plain.status_code == 403, "a page that came in the clear may be anybody's"
         async with websockets.connect(f"wss://{NAME}:{node.port}/api/v1/run/deploy", ssl=trust) as socket:
@@ -59,6 +64,23 @@ async def test_the_command_trusts_the_certificate_that_is_configured(tmp_path: P
         listed = await asyncio.to_thread(CliRunner().invoke, cli, ["peer", "list"], env=env)
         assert "tls" not in listed.output.casefold(), listed.output
         assert listed.exit_code in (0, 1), listed.output
+
+
+async def test_a_command_on_the_machine_itself_trusts_the_configured_certificate_whatever_its_name_and_no_other(
+    tmp_path: Path,
+) -> None:
+    pem, other = (own_certificate(tmp_path / f"{name}.pem", "dms.example.org") for name in ("dms", "other"))
+    chain = tmp_path / "chain.pem"
+    chain.write_text(other.read_text() + pem.read_text())  # what follows the first is whose who signed it
+    async with running_node(tmp_path / "node", Rest(tls_cert=str(pem), tls_key=str(pem))) as node:
+        for configured, is_trusted in ((pem, True), (other, False), (chain, False)):
+            env = {
+                "DMS_REST_ADDR": "0.0.0.0", "DMS_REST_PORT": str(node.port), "DMS_REST_TLS_CERT": str(configured),
+                "DMS_REST_TLS_KEY": str(pem), "DMS_URL": "", "DMS_TOKEN": "",
+            }  # fmt: skip
+            listed = await asyncio.to_thread(CliRunner().invoke, cli, ["job", "list"], env=env)
+            assert (listed.exit_code == 0) is is_trusted, listed.output
+            assert ("is not trusted" in listed.output) is not is_trusted
 
 
 def serial(context: ssl.SSLContext, pem: Path) -> int:

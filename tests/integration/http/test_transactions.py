@@ -108,6 +108,8 @@ async def test_hiding_is_an_event_and_survives_a_rebuild(node: Node) -> None:
         rows = (await client.get(f"{API}/transactions?clean_tx=refund")).json()
         assert [row["tx_hash"] for row in rows] == ["c2"]
         head = node.log.head
+        hidden = (await client.get(f"{API}/transactions?hidden=true")).json()
+        assert len(hidden) > len(rows)
         await client.get(f"{API}/transactions?clean_tx=refund")
         assert node.log.head == head  # hidden already: no news
         assert (await client.post(f"{API}/projections/transactions/rebuild")).status_code == 200

@@ -144,6 +144,16 @@ async def tailed(server: NatsServer, *arguments: str, user: str = "monitor", exp
 
 
 @pytest.mark.slow
+async def test_the_command_line_leaves_out_what_no_dms_sent(server: NatsServer, relayed: int) -> None:
+    client = Client()
+    await client.connect(server.url, user="dms", password=DMS, inbox_prefix=inbox_of(PEER))
+    for body in (b"{}", b'{"position":"1"}', b"\x1b]0;owned\x07"):
+        await client.jetstream().publish(f"dms.v1.{PEER}.job.x.odd", body)
+    await client.close()
+    assert [event["position"] for event in await tailed(server, "--after", "0")] == list(range(1, relayed + 1))
+
+
+@pytest.mark.slow
 async def test_the_command_line_reads_the_stream_as_the_reader(server: NatsServer, relayed: int) -> None:
     assert [event["position"] for event in await tailed(server, "--after", "0")] == list(range(1, relayed + 1))
     assert [event["position"] for event in await tailed(server, "-n", "5")] == list(range(relayed - 4, relayed + 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import cast
 
 import pytest
@@ -29,12 +29,13 @@ from multiaddr import Multiaddr
 
 from dms.adapters.p2p import workarounds
 from dms.adapters.p2p.framing import encode_frame
-from dms.adapters.p2p.host import build_host, running
+from dms.adapters.p2p.host import build_host
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.inbound import InboundGuard
 from dms.adapters.p2p.network import Libp2pNetwork
 from dms.config import P2p
 from dms.errors import ConfigError, PeerUnreachable, Unavailable
+from tests.integration.p2p.stranger import attack
 from tests.integration.p2p.waiting import wait_until
 
 ECHO = "/test/echo/1"
@@ -58,22 +59,6 @@ async def served() -> AsyncIterator[Libp2pNetwork]:
     await network.start()
     yield network
     await network.close()
-
-
-async def attack(network: Libp2pNetwork, act: Callable[[IHost, ID], Awaitable[None]]) -> None:
-    """Runs act(a stranger's host, the network's peer id), connected, in a trio of its own."""
-    address, target = network.listen_addresses[0], ID.from_string(network.peer_id)
-
-    async def run() -> None:
-        host = build_host(Identity.generate(), (), InboundGuard())
-        async with running(host, []):
-            with trio.fail_after(120):
-                await cast("Swarm", host.get_network())._dial_addr_single_attempt(
-                    Multiaddr(address.partition("/p2p/")[0]), target
-                )
-                await act(host, target)
-
-    await asyncio.to_thread(trio.run, run)
 
 
 async def test_a_plaintext_dialler_is_refused(served: Libp2pNetwork) -> None:
@@ -214,6 +199,18 @@ async def test_a_taken_port_is_an_error_that_names_it(served: Libp2pNetwork) -> 
         await third.close()
 
 
+@pytest.mark.parametrize(
+    "text", ["/ip4/127.0.0.1/tcp/{}/", "/ip4/127.0.0.1/tcp/0{}", "/ip6/0:0:0:0:0:0:0:1/tcp/{}", "/ip6/::0001/tcp/{}/"]
+)
+async def test_an_address_may_be_written_in_another_way(text: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    network = make(text.format(port))
+    await network.start()
+    assert network.listen_addresses[0].partition("/p2p/")[0] in (f"/ip4/127.0.0.1/tcp/{port}", f"/ip6/::1/tcp/{port}")
+    await network.close()
+
+
 async def test_quic_is_said_to_be_unused_and_nonsense_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     listen = ("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic", "/ip4/127.0.0.1/udp/0/quic-v1")
     network = Libp2pNetwork(Identity.generate(), P2p(listen_address=listen, mdns=False))
@@ -224,6 +221,8 @@ async def test_quic_is_said_to_be_unused_and_nonsense_is_refused(caplog: pytest.
     for wrong in ("127.0.0.1:9876", "/ip4/127.0.0.1", "/dns4/x/tcp/1"):
         with pytest.raises(ConfigError, match=wrong):
             Libp2pNetwork(Identity.generate(), P2p(listen_address=(wrong,)))
+    with pytest.raises(ConfigError, match="is not a multiaddr"):
+        Libp2pNetwork(Identity.generate(), P2p(listen_address=(), announce_address=("/ip4/1.2.3/tcp/1",)))
     with pytest.raises(ConfigError, match="is not a peer"):
         Libp2pNetwork(Identity.generate(), P2p(listen_address=(), bootstrap_peers=("/ip4/127.0.0.1/tcp/1",)))
 

@@ -9,7 +9,9 @@ import pytest
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.peer.id import ID
 
-from dms.adapters.p2p.identity import Identity
+from dms.adapters.p2p.addresses import AddressBook, read_bootstrap
+from dms.adapters.p2p.identity import Identity, public_key, verify_signature
+from dms.domain.peer_id import is_peer_id
 from dms.errors import ConfigError
 
 
@@ -60,3 +62,18 @@ def test_a_signature_is_verified_by_peer_id_alone() -> None:
 def test_the_peer_id_is_the_one_that_libp2p_gives_the_key() -> None:
     identity = Identity.generate()
     assert str(ID.from_pubkey(create_new_key_pair(identity.seed()).public_key)) == identity.peer_id
+
+
+@pytest.mark.parametrize("space", [" ", "\t", "\n", "\r", "\r\n", "\v", "\f", "\0", "\x85", "\xa0", "\u2028", "\u3000"])
+def test_a_peer_has_one_name(space: str) -> None:
+    """With a second one it would pass every list that it is on."""
+    identity = Identity.generate()
+    book, address = AddressBook(), "/ip4/192.0.2.1/tcp/1"
+    for other in (f"{identity.peer_id}{space}", f"{space}{identity.peer_id}", f"1{identity.peer_id}"):
+        assert public_key(other) is None
+        assert not is_peer_id(other)
+        assert not verify_signature(other, b"1", identity.sign(b"1"))
+        assert not book.add(other, [address])
+        with pytest.raises(ConfigError, match="is not a"):
+            read_bootstrap(f"{address}/p2p/{other}")
+    assert verify_signature(identity.peer_id, b"1", identity.sign(b"1"))

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import random
 import tempfile
+import threading
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dms.adapters.eventlog.log import SQLiteEventLog
-from dms.adapters.views import table
+from dms.adapters.views import past, table
 from dms.adapters.views.sqlite import SQLiteViews
-from dms.errors import InvalidInput
+from dms.errors import Busy, InvalidInput
 from projections.all import all_projections
 from projections.base import Projection, Views, fold
 from projections.capacity import Capacity
@@ -65,12 +66,12 @@ async def compare(seed: int, every: int) -> None:
             states = await folded(log)
             for _ in range(POSITIONS):
                 position = chosen.randint(0, log.head)
-                past = views.at(position)
+                then = views.at(position)
                 for projection in ALL:
                     expected = states[position][projection.name]
-                    assert await whole(past, projection) == [expected[key] for key in sorted(expected)]
+                    assert await whole(then, projection) == [expected[key] for key in sorted(expected)]
                     for key in chosen.sample(sorted(expected), min(3, len(expected))):
-                        assert await past.get(projection, key) == expected[key]
+                        assert await then.get(projection, key) == expected[key]
 
 
 @pytest.mark.slow
@@ -120,3 +121,72 @@ async def test_snapshots_stay_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             assert counts
             assert all(0 < count <= 5 for (count,) in counts)
             await views.rebuild("capacity")
+
+
+def recording(views: SQLiteViews, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
+    """Of each fold of a whole view: how many there are then, and whether it keeps the event loop."""
+    seen, running = list[tuple[int, bool]](), 0
+    loop_thread, folded_as_ever, made_as_ever = threading.get_ident(), fold, past.PastViews._fold_whole
+
+    def fold_and_note(*given: Any) -> None:
+        seen.append((running, threading.get_ident() == loop_thread))
+        folded_as_ever(*given)
+
+    async def count(self: past.PastViews, projection: Projection[Any]) -> past.Whole:
+        nonlocal running
+        running += 1
+        try:
+            await asyncio.sleep(0)
+            return await made_as_ever(self, projection)
+        finally:
+            running -= 1
+
+    monkeypatch.setattr("dms.adapters.views.past.fold", fold_and_note)
+    monkeypatch.setattr(past.PastViews, "_fold_whole", count)
+    return seen
+
+
+async def test_who_asks_for_the_same_moment_at_once_shares_its_fold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path, 6, 100) as (log, views):
+        seen = recording(views, monkeypatch)
+        rows = await asyncio.gather(*(whole(views.at(log.head), Capacity()) for _ in range(50)))
+        assert rows == [await whole(views, Capacity())] * 50
+        assert seen == [(1, False)], "and it keeps nothing else waiting"
+
+
+async def test_few_moments_are_made_at_once_and_few_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world(tmp_path, 6, 200) as (log, views):
+        seen = recording(views, monkeypatch)
+        asked = (views.at(1 + at % log.head).get(Capacity(), "self") for at in range(past.MOST_WAITING + 10))
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(one) for one in found if isinstance(one, Exception)] == [Busy] * 10
+        assert max(seen) == (past.FOLDS_AT_ONCE, False)
+        await views.at(log.head).get(Capacity(), "self")  # it is over with that
+
+
+async def test_one_that_stops_waiting_keeps_nobody_else_from_it(tmp_path: Path) -> None:
+    async with world(tmp_path, 6, 100) as (log, views):
+        first = asyncio.create_task(whole(views.at(log.head), Capacity()))
+        second = asyncio.create_task(whole(views.at(log.head), Capacity()))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert await second == await whole(views, Capacity())
+
+
+async def test_jobs_that_changed_since_are_folded_for_all_who_ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path, 7, 300) as (log, views):
+        folds, row_as_ever = list[str](), past.PastViews._row
+
+        async def note(self: past.PastViews, projection: Any, key: str, streams: Any) -> Any:
+            folds.append(key)
+            return await row_as_ever(self, projection, key, streams)
+
+        monkeypatch.setattr(past.PastViews, "_row", note)
+        rows = await asyncio.gather(*(views.at(log.head // 2).page(Jobs(), limit=1000) for _ in range(20)))
+        assert all(page == rows[0] for page in rows)
+        assert folds
+        assert len(folds) == len(set(folds)), "each but once"

@@ -21,7 +21,7 @@ from dms.adapters.views.table import ViewTable
 from dms.domain.deployment import Fault
 from dms.domain.event import AnyFact
 from dms.domain.job import Job
-from dms.errors import ArchiveUnreadable, LogCorrupt, LogUnavailable
+from dms.errors import LogCorrupt, LogUnavailable
 from projections.jobs import JobRow, Jobs
 from tests.fixtures.archiving import archived, written
 from tests.fixtures.waiting import wait_for
@@ -241,17 +241,17 @@ async def test_nothing_is_shown_of_a_file_before_it_is_known_to_be_ours(
 ) -> None:
     path = tmp_path / "views.db"
     looked: list[str] = []
-    check = SQLiteViews._check
+    reset = SQLiteViews._reset
 
-    def looked_at_meanwhile(views: SQLiteViews, view: ViewTable, *, again: bool) -> None:
+    def looked_at_meanwhile(views: SQLiteViews, view: ViewTable) -> None:
         with pytest.raises(LogUnavailable, match="the views are not kept"):
             views._file.look_up(lambda connection: view.page(connection, Asked(10)))
         looked.append(view.projection.name)
-        check(views, view, again=again)
+        reset(views, view)
 
     async with started(log, path) as views:
         await write(log, 2)
-        monkeypatch.setattr(SQLiteViews, "_check", looked_at_meanwhile)
+        monkeypatch.setattr(SQLiteViews, "_reset", looked_at_meanwhile)
         path.unlink()
         await write(log, 2, "0xB")
         await settled(views, log)
@@ -361,18 +361,52 @@ async def test_a_log_that_can_not_be_read_empties_no_views(
     await log.close()
 
 
-async def test_a_damaged_file_beside_an_archive_that_is_away_is_told_at_the_start(tmp_path: Path) -> None:
+def deleted(path: Path) -> None:
+    path.unlink()
+
+
+def of_an_older_version(path: Path) -> None:
+    run_sql(path, "UPDATE view SET version = version - 1 WHERE name = 'jobs'")
+
+
+def of_another_history(path: Path) -> None:
+    run_sql(path, "UPDATE view SET hash = x'00' WHERE name = 'jobs'")
+
+
+@pytest.mark.parametrize("change", [noise, deleted, of_an_older_version, of_another_history])
+async def test_views_that_must_be_made_anew_wait_for_an_archive_that_is_away(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    """Nothing of the old file goes before, and nobody has to start the DMS again."""
+    path = tmp_path / "views.db"
     source = await written(tmp_path / "data", 150)
     await archived(source)
     log = SQLiteEventLog(source)
     await log.start()
-    next((source.parent / "archive").iterdir()).rename(tmp_path / "away")
-    noise(tmp_path / "views.db")
-    with pytest.raises(ArchiveUnreadable):
-        async with started(log, tmp_path / "views.db"):
-            pass
-    assert aside(tmp_path / "views.db") == []
+    async with started(log, path):
+        pass
+    segment = next((source.parent / "archive").iterdir())
+    segment.rename(tmp_path / "away")
+    change(path)
+    views = SQLiteViews(path, log, ALL)
+    starting = asyncio.create_task(views.start())
+    await wait_for(lambda: segment.name in str(views.failure))
+    assert aside(path) == []
+    kept = rows_of_jobs(path) if change in (of_an_older_version, of_another_history) else None
+    (tmp_path / "away").rename(segment)
+    async with asyncio.timeout(120):
+        await starting
+    assert await held(views, Jobs()) == await expected(log, Jobs())
+    assert kept in (None, rows_of_jobs(path))
+    await views.close()
     await log.close()
+
+
+def rows_of_jobs(path: Path) -> int:
+    connection = sqlite3.connect(path)
+    (count,) = connection.execute("SELECT count(*) FROM view_jobs").fetchone()
+    connection.close()
+    return int(count)
 
 
 async def test_views_that_have_seen_more_than_the_log_still_refuse_to_start(

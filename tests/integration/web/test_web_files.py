@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -195,13 +193,8 @@ async def test_a_name_that_changes_between_look_up_and_connection_leads_nowhere_
     server: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A resolver that says 127.0.0.3 first, which may be reached, and 127.0.0.2 from then on, which may not."""
-    loop, answers = asyncio.get_running_loop(), iter(["127.0.0.3"])
-
-    async def rebinding(host: str, port: int, **_: Any) -> list[Any]:
-        address = next(answers, "127.0.0.2") if host == "rebinding.test" else host
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
-
-    monkeypatch.setattr(loop, "getaddrinfo", rebinding)
+    answers = iter(["127.0.0.3"])
+    monkeypatch.setattr("dms.lookups.system_addresses", lambda _: [next(answers, "127.0.0.2")])
     web = WebFiles((ipaddress.ip_network("127.0.0.3/32"),))
     server.answers["/x"] = content(DATA)
     assert (await fetched(web, server.url("/x", "rebinding.test")))[2] == DATA

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from dms.adapters.executors.pack import pack
 from dms.adapters.executors.workspace_archive import unpack
 from dms.application.ports.executor import ExecutionSpec, PackedWorkspace
-from dms.application.ports.funding import FundingCheck, FundingVerdict, PaymentClaim
+from dms.application.ports.funding import FundingCheck, FundingVerdict, PaymentClaim, Repayment
 from dms.application.services import Services
 from dms.config import Files, Settings
 from dms.daemon import Daemon
@@ -185,7 +185,7 @@ class MatrixWorld(World):
 class Ledger:
     """One node's look at the chain. Implements FundingCheck."""
 
-    name, carries = Chain.name, Chain.carries
+    name, carries, blockchain = Chain.name, Chain.carries, Chain.blockchain
 
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
@@ -193,7 +193,7 @@ class Ledger:
     async def check(self, claim: PaymentClaim) -> FundingVerdict:
         return await self._chain.check(claim)
 
-    async def repayments(self, claim: PaymentClaim, owed: str, after_block: int) -> Sequence[str]:
+    async def repayments(self, claim: PaymentClaim, owed: str, after_block: int) -> Sequence[Repayment]:
         return await self._chain.repayments(claim, owed, after_block)
 
     async def close(self) -> None: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dms.adapters.p2p.inbound import InboundGuard, InboundLimits, of_this_machine
+from dms.adapters.p2p.inbound import InboundGuard, InboundLimits
 from dms.domain.origin import origin_of
 
 LIMITS = InboundLimits(of_address=4, handshakes_of_address=2, of_loopback=6, handshakes_of_loopback=6, handshakes=8)
@@ -54,21 +54,3 @@ def test_nothing_is_kept_of_addresses_that_are_gone() -> None:
 )
 def test_an_ipv6_network_counts_as_one(host: str, origin: str) -> None:
     assert origin_of(host) == origin
-
-
-@pytest.mark.parametrize(
-    ("address", "ours"),
-    [
-        ("/ip4/127.0.0.1/tcp/9000", True),
-        ("/ip4/127.9.9.9/tcp/9000", True),
-        ("/ip6/::1/tcp/9000", True),
-        ("/ip4/192.0.2.1/tcp/9000", False),  # for documentation: nobody's
-        ("/ip6/2001:db8::1/tcp/9000", False),
-        ("/ip4/0.0.0.0/tcp/9000", False),
-        ("/ip4/224.0.0.1/tcp/9000", False),
-        ("/dns4/localhost/tcp/9000", False),
-        ("", False),
-    ],
-)
-def test_an_address_is_of_this_machine_or_not(address: str, ours: bool) -> None:
-    assert of_this_machine(address) is ours

@@ -5,7 +5,7 @@ from __future__ import annotations
 from libp2p.pubsub.mcache import MessageCache
 from libp2p.pubsub.pb import rpc_pb2
 
-from dms.adapters.p2p.workarounds import BoundedMessageCache
+from dms.adapters.p2p.gossip_bounds import BoundedMessageCache
 
 TOPIC, MOST_BYTES = "topic", 10_000
 

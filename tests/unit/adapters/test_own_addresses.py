@@ -8,7 +8,7 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from dms.adapters.p2p.addresses import expand, interface_ips
+from dms.adapters.p2p.addresses import announceable, expand, interface_ips
 
 
 class Entry(NamedTuple):
@@ -47,4 +47,5 @@ def test_an_address_of_all_interfaces_is_told_as_each_of_them() -> None:
 
 
 def test_what_is_announced_is_told_in_place_of_them() -> None:
-    assert expand(["/ip4/0.0.0.0/tcp/9000"], ["/ip4/203.0.113.5/tcp/1/p2p/x"]) == ["/ip4/203.0.113.5/tcp/1"]
+    announced = announceable(["/ip4/203.0.113.5/tcp/1/p2p/x"])
+    assert expand(["/ip4/0.0.0.0/tcp/9000"], announced) == ["/ip4/203.0.113.5/tcp/1"]

@@ -63,7 +63,7 @@ async def place(hold_seconds: int = 600, /, **answers: PreflightAnswer | Excepti
     network, candidates = Asked(answers), [Candidate(peer_id=name, price=Decimal(1)) for name in answers]
     device: Any = Channel()
     signer: Any = Keys()
-    wanted = Wanted("01990000-0000-7000-8000-000000000001", request(), hold_seconds=hold_seconds)
+    wanted = Wanted(request(), hold_seconds=hold_seconds)
     return await Preflight(network, device, signer).among(wanted, candidates), network
 
 
@@ -73,6 +73,17 @@ async def test_the_first_that_can_take_it_and_keeps_its_place_gets_it() -> None:
     assert [one.peer_id for one in placed.refused] == ["a", "b"]
     assert placed.refused[0].reason == "says: no capacity left"
     assert list(network.asked) == ["a", "b", "c"]
+
+
+async def test_each_that_is_asked_hears_another_id_and_the_job_gets_that_of_who_takes_it() -> None:
+    placed, network = await place(a=FULL, b=UNHELD, c=AWAY, d=YES)
+    told = {peer_id: message.job_id for peer_id, message in network.asked.items()}
+    assert len(set(told.values())) == 4
+    assert placed.job_id == told["d"]
+    placed, network = await place(a=UNHELD, b=FULL)
+    assert placed.job_id == network.asked["a"].job_id
+    placed, network = await place(a=FULL, b=OLDER)
+    assert placed.job_id == network.asked["b"].job_id
 
 
 async def test_what_tells_what_was_asked_for_is_told_and_not_recorded() -> None:
@@ -136,7 +147,7 @@ async def test_nobody_is_told_secrets_before_it_is_chosen() -> None:
     network = Asked({"a": YES})
     device: Any = Channel()
     signer: Any = Keys()
-    wanted = Wanted("01990000-0000-7000-8000-000000000001", msgspec.structs.replace(asked, params=params))
+    wanted = Wanted(msgspec.structs.replace(asked, params=params))
     await Preflight(network, device, signer).among(wanted, [Candidate(peer_id="a", price=Decimal("0.5"))])
     told = network.asked["a"]
     assert told.request.params.model_url == "https://example.com/data.csv"

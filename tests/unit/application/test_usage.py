@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import Any, cast
 
 import pytest
 
 from dms.adapters.executors.engine_stats import usage_in
 from dms.application.deployments.usage import KEEP_SECONDS, LOOKS_AT_ONCE, MOST_SAMPLES, MOST_WAITING, UsageWatch
-from dms.application.loops import Loops
+from dms.application.loops import Loops, Patience
 from dms.application.ports.executor import Executor
 from dms.application.ports.machine import Usage
-from dms.application.tasks import cancelled
 from dms.domain.gpus import GpuReading
 from dms.domain.run_time import Instant
 from dms.errors import ExecutorUnavailable
@@ -27,14 +25,15 @@ GPU = GpuReading(
 
 
 class Looks:
-    """As the engine answers one look after the other; then the watch is over."""
+    """As the engine answers one look after the other; then the watch is over, for it does not answer any more."""
 
     def __init__(self, *answers: Usage | Exception | None) -> None:
-        self._answers = list(answers)
+        self._answers, self.over = list(answers), asyncio.Event()
 
     async def usage(self, job_id: str) -> Usage | None:
         if not self._answers:
-            raise asyncio.CancelledError
+            self.over.set()
+            await asyncio.Event().wait()
         answer = self._answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -63,16 +62,24 @@ def watch_of(
     read_gpus: Callable[[], Awaitable[Sequence[GpuReading]]] = one_gpu,
 ) -> UsageWatch:
     left = list(machine)
+    loops = Loops(Patience(first=0.001))
     return UsageWatch(
-        cast("Executor", Looks(*answers)), lambda: left.pop(0), read_gpus, clock or Clock(), Loops(), every_seconds=0
+        cast("Executor", Looks(*answers)), lambda: left.pop(0), read_gpus, clock or Clock(), loops, every_seconds=0
     )
 
 
 async def watched(*answers: Usage | Exception | None, gpus: Sequence[str] = ()) -> UsageWatch:
     watch = watch_of(*answers)
-    with suppress(asyncio.CancelledError):
-        await watch.watch("job", gpus)
+    await look_at_all(watch, gpus)
     return watch
+
+
+async def look_at_all(watch: UsageWatch, gpus: Sequence[str] = ()) -> None:
+    """Until the engine has answered all."""
+    looking = watch.watch("job", gpus)
+    async with asyncio.timeout(120):
+        await cast("Looks", watch._executor).over.wait()
+    await looking.close()
 
 
 async def test_cores_are_worked_out_between_two_looks() -> None:
@@ -100,8 +107,7 @@ async def test_a_job_that_could_not_be_looked_at_for_long_is_told_of_again() -> 
 
     watch = watch_of(clock=clock, machine=[Usage(1.0, 10, 1.0)] * 6)
     watch._executor = cast("Executor", Slow(Usage(1.0, 10, 1.0), Usage(2.0, 20, 2.0)))
-    with suppress(asyncio.CancelledError):
-        await watch.watch("job", ())
+    await look_at_all(watch)
     assert [sample.memory_mb for sample in watch.of("job")] == [20]
 
 
@@ -121,8 +127,7 @@ async def test_only_the_newest_are_kept() -> None:
 async def test_none_is_older_than_an_hour_however_the_wall_clock_is_set() -> None:
     clock = Clock()
     watch = watch_of(Usage(1.0, 10, 1.0), Usage(2.0, 20, 2.0), clock=clock)
-    with suppress(asyncio.CancelledError):
-        await watch.watch("job", ())
+    await look_at_all(watch)
     clock.seconds, clock.stepped_seconds = KEEP_SECONDS - 1, 86_400.0
     assert (len(watch.of("job")), watch.jobs()) == (2, ["job"])
     clock.seconds = KEEP_SECONDS + 1
@@ -149,6 +154,32 @@ async def test_of_the_machine_all_is_told_whatever_the_driver_does() -> None:
     await watch.close()
 
 
+async def test_a_driver_that_fails_costs_the_samples_its_figures_alone(caplog: pytest.LogCaptureFixture) -> None:
+    asked = 0
+
+    async def broken() -> Sequence[GpuReading]:
+        nonlocal asked
+        asked += 1
+        if asked < 3:
+            raise ZeroDivisionError("a bug")
+        return (GPU,)
+
+    looks = [Usage(float(n), n, float(n)) for n in range(3)]
+    watch = watch_of(*looks, machine=looks, read_gpus=broken)
+    for _ in range(3):
+        await watch._look_at_machine()
+    assert [len(one.gpus) for one in watch.of_machine()] == [0, 0, 1]
+    asked = 0
+    await look_at_all(watch, ["GPU-1"])
+    assert [(one.memory_mb, len(one.gpus)) for one in watch.of("job")] == [(0, 0), (1, 0), (2, 1)]
+    assert [record.getMessage() for record in caplog.records].count("GPUs can't be read for samples of their use") == 2
+
+
+async def test_an_error_that_nobody_thought_of_ends_no_watch() -> None:
+    watch = await watched(Usage(1.0, 10, 1.0), ZeroDivisionError("a bug"), Usage(3.0, 30, 3.0))
+    assert [sample.memory_mb for sample in watch.of("job")] == [10, 30]
+
+
 async def test_an_engine_that_hangs_is_asked_little_and_holds_up_no_look_at_the_machine() -> None:
     class Hangs:
         asked = 0
@@ -160,12 +191,12 @@ async def test_an_engine_that_hangs_is_asked_little_and_holds_up_no_look_at_the_
 
     engine = Hangs()
     watch = UsageWatch(cast("Executor", engine), lambda: Usage(1.0, 100, 1.0), one_gpu, Clock(), Loops(), 0)
-    looking = [asyncio.ensure_future(watch.watch(f"job-{number}", ())) for number in range(LOOKS_AT_ONCE + 5)]
+    looking = [watch.watch(f"job-{number}", ()) for number in range(LOOKS_AT_ONCE + 5)]
     await asyncio.sleep(0)
     await watch._look_at_machine()
     assert (engine.asked, len(watch.of_machine()), watch.jobs()) == (LOOKS_AT_ONCE, 1, [])
     for look in looking:
-        await cancelled(look)
+        await look.close()
 
 
 async def test_who_follows_gets_each_new_sample_and_holds_up_nobody() -> None:
@@ -174,8 +205,7 @@ async def test_who_follows_gets_each_new_sample_and_holds_up_nobody() -> None:
     following = watch.follow()
     first = asyncio.ensure_future(anext(following))
     await asyncio.sleep(0)
-    with suppress(asyncio.CancelledError):
-        await watch.watch("job", ())
+    await look_at_all(watch)
     assert [used.sample.memory_mb for used in await first] == [0]
     taken = await anext(following)
     assert [used.sample.memory_mb for used in taken] == list(range(most - MOST_WAITING, most)), "the oldest are missed"

@@ -70,7 +70,9 @@ def test_the_least_that_must_be_said_is_the_image(tiny: TinyDms) -> None:
     request = asked(tiny, "--image", "busybox")
     made = parse_request(request)
     assert problems_of(made) == []
-    assert made.params.arguments is None
+    assert made.params.arguments == ()  # the image's own command
+    of_model = asked(tiny, "--image", "busybox", "--set", "params.model_url=https://example.org/m.py")
+    assert "arguments" not in of_model["params"]
     nothing = nunet("job", "run", tiny=tiny)
     assert (nothing.exit_code, "--image" in nothing.stderr, "nunet job template" in nothing.stderr) == (2, True, True)
 

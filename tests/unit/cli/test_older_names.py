@@ -44,6 +44,7 @@ def test_resource_config_sends_what_the_flags_say(tiny: TinyDms) -> None:
     missing = nunet("resource-config", "-m", "6000", tiny=tiny)
     assert missing.exit_code == 2
     assert "all flag values must be specified" in missing.stderr
+    assert "hint: nunet resource-config -m MB -c MHZ [-x NTX]\n" in missing.stderr
 
 
 def test_peers_are_listed_under_the_originals_headings(tiny: TinyDms) -> None:

@@ -85,3 +85,11 @@ def test_what_is_no_amount_is_wrong_usage(tiny: TinyDms, odd: str) -> None:
     tiny.answers["GET /onboarding/provisioned"] = (200, PROVISIONED)
     result = nunet("onboard", "-m", odd, "-c", "1000", "-n", "nunet-test", "-a", "addr", tiny=tiny)
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("price", ["nan", "-1", "inf"])
+def test_a_price_that_is_none_is_refused_with_the_range(tiny: TinyDms, price: str) -> None:
+    tiny.answers["GET /onboarding/status"] = (200, {"onboarded": False})
+    result = nunet("onboard", "-m", "1", "-c", "1", "-n", "nunet-test", "-a", "a", f"--ntx-price={price}", tiny=tiny)
+    assert result.exit_code == 2
+    assert "hint: 0 to 1000000 NTX a minute\n" in result.stderr

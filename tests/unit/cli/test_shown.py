@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from dms.adapters.nats.reader import event_of
 from dms.cli.text import output_line, printable
+from dms.errors import Conflict
 from tests.unit.cli.nunet import JOB, JOBS, nunet
 from tests.unit.cli.tiny_dms import TinyDms
 
@@ -116,6 +118,45 @@ def test_what_strangers_write_can_not_drive_the_terminal() -> None:
     assert printable("a\x1b]0;title\x07\u202eb") == "a\\x1b]0;title\\x07\\u202eb"
     assert output_line("\x1b[31mred\x1b[2J", terminal=True) == "\x1b[31mred\\x1b[2J\x1b[0m"
     assert output_line("\x1b[2Jraw", terminal=False) == "\x1b[2Jraw"
+
+
+EVIL = "a\x1b]0;owned\x07\x9b2J\u202eb"
+
+
+@pytest.mark.parametrize("form", ["table", "json", "jsonl", "yaml"])
+def test_what_strangers_write_is_shown_in_each_form_and_drives_nothing(tiny: TinyDms, form: str) -> None:
+    event = {"position": 7, "time": EVIL, "type": f"io.nunet.dms.{EVIL}.v1", "subject": EVIL, "data": {"x": EVIL}}
+    tiny.answers["GET /events"] = (200, (event,))
+    shown = nunet("events", "tail", "--after", "6", "-o", form, tiny=tiny).stdout
+    assert printable(shown) == shown
+    if form in ("json", "jsonl"):
+        assert json.loads(shown) == event
+    elif form == "yaml":
+        assert list(yaml.safe_load_all(shown)) == [event]
+
+
+def test_a_message_of_nats_is_an_event_or_none() -> None:
+    event = {
+        "specversion": "1.0", "id": JOB, "source": "urn:nunet:dms:peer:12D3KooWA", "type": "io.nunet.dms.job.failed.v2",
+        "subject": f"job-{JOB}", "time": "2026-01-31T12:00:00.000000Z", "datacontenttype": "application/json",
+        "dataschema": "urn:nunet:dms:event:job.failed:v2", "position": 7, "streamversion": 2, "hash": "ab" * 32,
+        "data": {"fault": "job"}, "fromlater": [1],
+    }  # fmt: skip
+    assert event_of(json.dumps(event).encode()) == event
+    odd = [
+        b"{}",
+        b"[]",
+        b"1",
+        b"",
+        b"\xff",
+        *(json.dumps(event | {name: {}}).encode() for name in ("type", "position")),
+    ]
+    odd += [
+        json.dumps(event | more).encode() for more in ({"type": EVIL}, {"time": EVIL}, {"position": "7"}, {"data": 1})
+    ]
+    for data in odd:
+        with pytest.raises(Conflict, match="message 3 of"):
+            event_of(data, 3)
 
 
 def test_checkpoints_are_listed(tiny: TinyDms) -> None:

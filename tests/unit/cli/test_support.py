@@ -32,6 +32,7 @@ def data_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "dms.log").write_text('{"message": "ready", "url": "nats://user:hunter2@host:4222"}\n')
+    (folder / "dms.log.d").mkdir()  # somebody else's
     (folder / "dms.log.1").write_text('{"message": "older, token=abc123"}\n')
     return folder
 

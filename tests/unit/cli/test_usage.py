@@ -97,8 +97,14 @@ def test_each_status_has_its_exit_code(tiny: TinyDms, status: int, code: int) ->
     assert (result.exit_code, result.stdout, result.stderr) == (code, "", "error: this is why\n")
 
 
-def test_what_is_no_address_is_wrong_usage() -> None:
-    assert nunet("info", "--url", "ftp://example").exit_code == 2
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://example", "http://é..b", "http://a..b", "http://" + "a" * 64, "http://a\x01b", "http://[::1"],
+)
+def test_what_is_no_address_is_wrong_usage(url: str) -> None:
+    result = nunet("info", "--url", url)
+    assert result.exit_code == 2
+    assert "is not the address of a DMS" in result.stderr
 
 
 def test_the_url_comes_from_the_flag_then_the_environment_then_the_settings(tiny: TinyDms, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import struct
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,13 @@ from websockets.server import ServerProtocol
 CUT: Mapping[str, Any] = {"action": "cut"}  # in a script: the connection is cut here
 WAIT: Mapping[str, Any] = {"action": "wait"}  # in a script: until the test sets `go_on`
 HEAR: Mapping[str, Any] = {"action": "hear"}  # in a script: wait for a message of the client
+
+
+def close(code: int, reason: str) -> Mapping[str, Any]:
+    """In a script: the websocket is closed so."""
+    return {"action": "close", "code": code, "reason": reason}
+
+
 _ACCEPT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -84,6 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
         is_stream = isinstance(answer, tuple)
         data = "".join(json.dumps(item) + "\n" for item in answer) if is_stream else json.dumps(answer)
         self.send_response(status)
+        self.send_header("X-Request-ID", "tiny")
         self.send_header("Content-Type", "application/x-ndjson" if is_stream else "application/json")
         self.send_header("Content-Length", str(len(data.encode())))
         self.end_headers()
@@ -107,6 +116,10 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if frame is WAIT:
                 tiny.go_on.wait(120)
+                continue
+            if isinstance(frame, dict) and frame.get("action") == "close":
+                reason = struct.pack(">H", frame["code"]) + str(frame["reason"]).encode()
+                self.wfile.write(Frame(Opcode.CLOSE, reason).serialize(mask=False))
                 continue
             if frame is HEAR:
                 if not self._hear(protocol):

@@ -18,6 +18,8 @@ MEETS: dict[Need, set[Role | None]] = {
     Need.STEER_JOBS: {ADMIN, SPD, CPD},
     Need.SEE_PROVIDER: {ADMIN, CPD, READ},
     Need.STEER_PROVIDER: {ADMIN, CPD},
+    Need.SEE_PAYMENTS: {ADMIN, CPD, READ},
+    Need.CLAIM: {ADMIN, CPD},
     Need.AUDIT: {ADMIN, READ},
     Need.ADMINISTER: {ADMIN},
 }

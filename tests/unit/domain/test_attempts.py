@@ -276,6 +276,21 @@ def test_checkpoints_are_counted_over_all_attempts() -> None:
     assert job.checkpoint_received.number == 5
 
 
+def test_results_of_an_attempt_before_are_neither_received_nor_lost_as_those_of_the_next() -> None:
+    job = started(submitted_job(attempts=2))
+    given = Deployment.ResultsSaved(name="x.tar.gz", size_bytes=9, sha256=SHA, saved_at=START)
+    job.offer_results(given, START * 2, 1_000)
+    on_their_way = job.results_wanted
+    assert on_their_way is not None
+    report(job, broken(Fault.PROVIDER))
+    job.start_attempt(OTHER, "", None, 0)
+    started(job)
+    job.offer_results(msgspec.structs.replace(given, saved_at=START + 1), START * 2, 1_000)
+    assert not job.results_are_here(on_their_way, "late", START)
+    assert not job.lose_results(on_their_way, "it has them no more")
+    assert job.results_wanted is not None
+
+
 # --- what travels, and what it costs ------------------------------------------------------------------------
 def test_the_policy_stays_with_who_asks() -> None:
     asked = msgspec.structs.replace(request(time=60), retry=Retry(max_attempts=3))
@@ -324,7 +339,8 @@ def test_a_payment_that_its_job_leaves_is_released_to_the_next() -> None:
         Payment.Used(job_id=job_id),
         Payment.Released(job_id=job_id),
         Payment.Used(job_id=other),
-        Payment.Used(job_id=deployment_id(other, 2)),  # it stays with its job: nothing is released
+        Payment.Released(job_id=other),  # what the attempt would be owed back goes with it
+        Payment.Used(job_id=deployment_id(other, 2)),
     ]
 
 

@@ -36,9 +36,10 @@ JOB: dict[str, Any] = {
 DEPLOYMENT: dict[str, Any] = {
     "inputs_started": set(), "inputs": {}, "log_sealed": False, "results": None, "results_trouble": "",
     "results_fault": Fault.NONE, "results_delivered": False, "results_deleted": False, "service_provider": "",
-    "reserved": Resources(), "gpu_uuids": (), "gpus_shared": False, "network": Network.NONE, "digest": "",
+    "reserved": Resources(), "gpu_uuids": (), "gpus_shared": False, "network": Network.NONE,
+    "for_stranger": False, "digest": "",
     "container_id": "", "stops_at": 0, "boot_id": "", "started_boot_us": 0, "stop": None, "rejection": "",
-    "restored": False, "checkpoint": None, "checkpoint_trouble": "", "delivered": 0, "deleted": 0,
+    "fault": None, "restored": False, "checkpoint": None, "checkpoint_trouble": "", "delivered": 0, "deleted": 0,
 }  # fmt: skip
 DEVICE: dict[str, Any] = {
     "hindrance": "", "network": "", "network_trouble": "", "engine": "", "sandbox": (), "available": False,
@@ -55,7 +56,7 @@ BEGINNINGS: dict[type[Aggregate], dict[str, Any]] = {
         "direction": Direction.IN, "peer_id": "", "name": "", "sha256": "", "source": "", "saved_as": "",
         "reason": "", "size_bytes": 0, "offered": Instant("", 0, 0),
     },
-    Payment: {"job_id": "", "hidden": False},
+    Payment: {"job_id": "", "_paid_jobs": set(), "_hidden_jobs": set()},
     Erasure: {"scopes": (), "completed": False},
     ApiToken: {"name": "", "digest": "", "expires_at": 0, "role": Role.READ, "revoked": False},
 }  # fmt: skip

@@ -53,6 +53,16 @@ def test_a_price_of_this_device_s_own_is_refused_by_its_field() -> None:
     assert caught.value.problems == (("/ntx_price", "0 to 1000000 NTX a minute"),)
 
 
+@pytest.mark.parametrize(
+    ("price", "said"),
+    [("1e9", "'ntx-price' must be at most 1000000 NTX a minute"), ("1e-41", "must have at most 40 decimal places"),
+     ("NaN", "must be a positive value"), ("Infinity", "must be a positive value")],
+)  # fmt: skip
+def test_a_price_that_is_refused_is_refused_for_what_it_is(price: str, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        check_ntx_price(Decimal(price))
+
+
 # --- times -------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("time_ns", "shown"),

@@ -12,7 +12,7 @@ from dms.adapters.p2p.identity import Identity, verify_signature
 from dms.domain.chain import GENESIS, SignedRecord, record_hash
 from dms.domain.event import new_id
 from dms.domain.export import Checker, Footer, Header, Writer, footer_statement, head_statement
-from dms.errors import LogCorrupt
+from dms.errors import LogCorrupt, PeerMisbehaved
 from tests.fixtures.histories import START
 
 OWNER = Identity.generate()
@@ -114,9 +114,9 @@ def test_a_log_that_was_changed(change: Change, told: str) -> None:
 @pytest.mark.parametrize(
     ("records", "told"),
     [
-        (log_records(3)[::-1], "version 1 of .* is missing"),
+        (log_records(3)[::-1], "version 1 of .* belongs here, not 3"),
         ([log_records(1)[0], log_records(1)[0]], "positions must ascend, the one before is 1"),
-        ([log_records(2)[1]], "version 1 of .* is missing"),
+        ([log_records(2)[1]], "version 1 of .* belongs here, not 2"),
         (log_records(1, new_id()), f"is not of job {JOB}"),
         ([msgspec.structs.replace(log_records(1)[0], data="[]")], "hash not its own"),
         ([msgspec.structs.replace(log_records(1)[0], signature="00" * 64)], "without its signature"),
@@ -126,6 +126,48 @@ def test_a_log_that_was_changed(change: Change, told: str) -> None:
 def test_a_job_that_was_changed(records: Sequence[SignedRecord], told: str) -> None:
     with pytest.raises(LogCorrupt, match=told):
         check(export(records, "job"))
+
+
+STRANGE: list[tuple[dict[str, object], str]] = [
+    ({"version": 5}, "version 2 of .* belongs here, not 5"),
+    ({"version": 1}, "version 2 of .* belongs here, not 1"),
+    ({"version": 2**63}, "is beyond 9223372036854775807"),
+    ({"time": 2**63}, "is beyond 9223372036854775807"),
+    ({"time": 2**64}, "is beyond 9223372036854775807"),
+    ({"time": -1}, "malformed"),
+    ({"schema_version": 2**32}, "malformed"),
+    ({"data": "no JSON"}, "not a JSON object"),
+    ({"data": "[]"}, "not a JSON object"),
+    ({"data": '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}"}, "not a JSON object"),
+]
+
+
+@pytest.mark.parametrize("kind", ["log", "job"])
+@pytest.mark.parametrize(("changes", "told"), STRANGE)
+def test_what_an_author_signs_that_no_log_can_hold(kind: str, changes: dict[str, object], told: str) -> None:
+    """It fits its hash and its signature."""
+    first, second = log_records(2)
+    draft = msgspec.structs.replace(second, **changes)
+    try:
+        made = record_hash(draft, "here")
+    except PeerMisbehaved:
+        made = bytes(32)
+    strange = msgspec.structs.replace(draft, hash=made.hex(), signature=OWNER.sign(made).hex())
+    with pytest.raises(LogCorrupt, match=told):
+        check(export([first, strange], kind))
+
+
+def test_a_part_of_a_log_whose_streams_have_a_gap() -> None:
+    records = log_records(4)
+    _, strange = chained(4, bytes.fromhex(records[2].hash), JOB)
+    draft = msgspec.structs.replace(strange, version=9)
+    made = record_hash(draft, "here")
+    header = Header(kind="log", peer_id=OWNER.peer_id, first=3, previous=records[1].hash)
+    writer = Writer(header, OWNER.sign)
+    last = msgspec.structs.replace(draft, hash=made.hex())
+    lines = [writer.begin(), writer.record(records[2]), writer.record(last), writer.end(4, last.hash)]
+    with pytest.raises(LogCorrupt, match=r"version 4 of .* belongs here, not 9"):
+        check(lines)
 
 
 def test_a_record_of_a_log_that_is_no_record() -> None:

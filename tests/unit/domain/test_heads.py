@@ -96,7 +96,7 @@ def test_the_same_head_again_gets_the_same_answer() -> None:
     first = ours.witness(head(5), HOUR, WITNESS.sign)
     assert ours.witness(head(5, time=9), 2 * HOUR, WITNESS.sign) == first
     assert ours.witness(head(6), 3 * HOUR, WITNESS.sign).head.position == 6
-    assert [found.head.position for found in ours.kept.seen] == [6]
+    assert [found.head.position for found in ours.kept.seen] == [5, 6]
 
 
 @pytest.mark.parametrize("later", [head(3, time=50), head(5, history="other"), head(3, time=50, history="other")])
@@ -129,7 +129,7 @@ def test_heads_of_one_log_that_only_grows_never_contradict(places: list[tuple[in
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MOST_WITNESSES", "MOST_PEERS", "MOST_CONTRADICTIONS"):
+    for name in ("MOST_WITNESSES", "MOST_SEEN", "MOST_CONTRADICTIONS"):
         monkeypatch.setattr(module, name, 4)
     ours, peers = book(AUTHOR), [Identity.generate() for _ in range(6)]
     for position, peer in enumerate(peers, 1):
@@ -143,6 +143,49 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(Conflict):
             ours.witness(head(5, history="other", author=peer), HOUR, AUTHOR.sign)
     assert [found.later.peer_id for found in ours.kept.contradictions] == [peer.peer_id for peer in peers[:4]]
+
+
+def test_a_rewritten_log_that_is_longer_is_signed_and_yet_contradicted_by_what_was_signed_before() -> None:
+    """However many heads it shows after that."""
+    ours = book()
+    day = 24 * HOUR
+    for number in range(1, 31):
+        ours.witness(head(number * 10), number * day, WITNESS.sign)
+    for number in range(3000):  # one a second, more than are kept
+        ours.witness(head(301 + number, history="rewritten"), 31 * day + number * 1_000_000, WITNESS.sign)
+    kept = [found.head.position for found in ours.kept.seen]
+    assert (len(kept), kept[0], kept[-1]) == (module.KEPT_OF_A_PEER, 10, 3300)
+    assert len([position for position in kept if position <= 300]) >= 5
+    rewritten = held_against(
+        [ours.kept], AUTHOR.peer_id, 3300, lambda position: link_at(position, "rewritten"), verify_signature
+    )
+    assert rewritten.faults[0].startswith(f"position {max(p for p in kept if p <= 300)} is not what peer")
+
+
+def test_a_head_shown_late_is_held_against_all_that_are_kept() -> None:
+    ours = book()
+    first = ours.witness(head(5), HOUR, WITNESS.sign)
+    ours.witness(head(9), 2 * HOUR, WITNESS.sign)
+    assert ours.witness(head(5), 3 * HOUR, WITNESS.sign) == first
+    with pytest.raises(Conflict, match="another event stands at position 5"):
+        ours.witness(head(5, history="other"), 3 * HOUR, WITNESS.sign)
+    with pytest.raises(Conflict, match="reached position 9, and ended at 5 later"):
+        ours.witness(head(5, time=50), 3 * HOUR, WITNESS.sign)
+    assert [found.witnessed.head.position for found in ours.kept.contradictions] == [5, 9]
+
+
+def test_where_there_are_too_many_the_peers_with_the_most_heads_lose_older_ones_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MOST_SEEN", 4)
+    ours, other = book(), Identity.generate()
+    for position in (1, 2, 3):
+        ours.witness(head(position), position, WITNESS.sign)
+    for position in (1, 2, 3):
+        ours.witness(head(position, author=other), position, WITNESS.sign)
+    assert [(found.head.peer_id, found.head.position) for found in ours.kept.seen] == [
+        (AUTHOR.peer_id, 1), (AUTHOR.peer_id, 3), (other.peer_id, 1), (other.peer_id, 3),
+    ]  # fmt: skip
 
 
 def test_of_a_witness_the_highest_positions_are_kept_also_after_our_log_was_cut() -> None:

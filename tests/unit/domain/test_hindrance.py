@@ -36,7 +36,7 @@ def test_a_device_that_never_onboarded_is_hindered_and_counts_for_nothing() -> N
         row = CapacityView().apply(row, fact)
     assert row is not None
     assert (row.online, row.hindrance) == (False, "the engine is away")
-    assert network_sum([row]).providers == 0
+    assert network_sum(row, {}).providers == 0
 
 
 STEPS = st.sampled_from(("onboard", "offboard", "available", "away", "hinder", "hinder otherwise", "unhinder"))

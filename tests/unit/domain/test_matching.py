@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
@@ -163,6 +164,17 @@ def test_one_that_can_not_be_priced_is_refused_and_ends_nothing(price: str) -> N
     assert {r.peer_id: r.reason for r in found.refused} == {
         "a": "names a price that is not an amount", "c": f"is on channel x, not {CHANNEL}",
     }  # fmt: skip
+
+
+def test_who_can_not_be_paid_where_payments_are_looked_up_is_no_candidate() -> None:
+    addresses = {"a": "", "b": "addr_test1vzpwq95z3xyum8vqndgdd9mdnmafh3djcxnc6jemlgdmswcve6tkw", "c": "0x" + "ab" * 20}
+    known = [(peer, msgspec.structs.replace(offering(), payment_address=to)) for peer, to in addresses.items()]
+    assert len(match(request(), known, CHANNEL).candidates) == 3
+    found = match(request(), known, CHANNEL, rule=Rule(paid_on="Ethereum"))
+    assert [candidate.peer_id for candidate in found.candidates] == ["c"]
+    assert {refused.reason for refused in found.refused} == {
+        "has no payment address of Ethereum, where payments are looked up"
+    }
 
 
 def test_whose_word_has_expired_gets_no_job() -> None:

@@ -97,6 +97,19 @@ def test_no_gpu_can_be_shared_where_there_is_none() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "packages", "pointers"),
+    [(None, (), ["/params/arguments"]), (None, ("numpy",), []), ((), (), []), (("true",), (), [])],
+)
+def test_two_empty_arguments_are_hardly_meant(
+    arguments: tuple[str, ...] | None, packages: tuple[str, ...], pointers: list[str]
+) -> None:
+    asked = request(script="")
+    params = msgspec.structs.replace(asked.params, arguments=arguments, packages=packages)
+    found = doubts_of(msgspec.structs.replace(asked, params=params))
+    assert [place for place, _ in found] == pointers
+
+
+@pytest.mark.parametrize(
     ("blockchain", "address", "pointer"),
     [
         ("", "", ""),

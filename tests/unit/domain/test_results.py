@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import fnmatch
+from collections.abc import Sequence
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from dms.domain.features import needed_by
 from dms.domain.request import ResumeJob
 from dms.domain.reservations import Reservations
 from dms.domain.resources import Resources
-from dms.domain.results import EVERYTHING, Selection, chosen, problem_of_pattern
+from dms.domain.results import EVERYTHING, MOST_WORK, Selection, chosen, problem_of_pattern
+from dms.errors import ArchiveRefused
 from tests.fixtures.histories import request
 
 FILES = [("a",), ("out", "a", "1.bin"), ("out", "a", "2.txt"), ("out", "b.bin"), ("data", "in.csv"), ("log.txt",)]
@@ -60,6 +66,58 @@ def test_patterns_that_would_try_every_way_take_no_longer() -> None:
     assert choose is not None
     assert not choose(("a",) * 60)
     assert not choose(("a" * 255,))
+
+
+PARTS = ["a", "b", "ab", "*", "**", "?", "a*", "*b", "[ab]", "[!a]", ".", ""]
+NAMES = st.lists(st.sampled_from(["a", "b", "ab", "c", ".", "[ab]"]), min_size=1, max_size=6).map(tuple)
+
+
+@given(st.lists(st.lists(st.sampled_from(PARTS), min_size=1, max_size=6), min_size=1, max_size=4), st.lists(NAMES))
+def test_patterns_together_name_what_one_of_them_names(patterns: list[list[str]], paths: list[tuple[str, ...]]) -> None:
+    choose = chosen(Selection(patterns=tuple("/".join(parts) for parts in patterns)), paths)
+    named = [choose is None or choose(path) for path in paths]
+    assert named == [any(names([part for part in parts if part not in ("", ".")], path) for parts in patterns)
+                     for path in paths]  # fmt: skip
+
+
+def names(pattern: Sequence[str], path: Sequence[str]) -> bool:
+    """As it is written in words: the slow way."""
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(names(pattern[1:], path[skipped:]) for skipped in range(len(path) + 1))
+    return bool(path) and fnmatch.fnmatchcase(path[0], pattern[0]) and names(pattern[1:], path[1:])
+
+
+@pytest.mark.parametrize(
+    ("patterns", "name"),
+    [
+        (["/".join([*["**", f"*{number}?"] * 15, "z*"]) for number in range(64)], "0"),
+        (["*a" * 200 + f"b{number}*" for number in range(64)], "a" * 250),
+        (["*" + "a" * 200 + f"b{number}*" for number in range(64)], "a" * 250),
+        (["[a-z]" * 100 + f"{number}*" for number in range(64)], "a" * 250),
+        (["/".join(f"{number}{depth}*" for depth in range(31)) for number in range(64)], "x"),
+    ],
+    ids=["of any depth", "of many stars", "of long words", "of classes", "of many parts"],
+)
+def test_patterns_cost_a_bounded_time_however_many_files_there_are(
+    monkeypatch: pytest.MonkeyPatch, patterns: list[str], name: str
+) -> None:
+    monkeypatch.setattr("dms.domain.results.MOST_WORK", MOST_WORK >> 8)
+    deep = tuple(str(number) for number in range(30))
+    choose = chosen(Selection(patterns=tuple(patterns)), [])
+    assert choose is not None
+    files = [(*deep[: number % 2 * 30], f"{name}{number}") for number in range(65_536)]
+    with pytest.raises(ArchiveRefused, match="the patterns of the results take too long with so many files"):
+        all(not choose(path) for path in files)
+
+
+def test_a_usual_choice_among_as_many_files_as_a_workspace_may_hold_costs_a_part_of_that_time() -> None:
+    files = [("out", f"run-{number % 100}", f"part-{number}.bin") for number in range(65_536)]
+    patterns = [*(f"**/*.{kind}" for kind in ("bin", "csv", "png", "json")), "out/run-1/*", "models/**", "log.txt"]
+    choose = chosen(Selection(patterns=tuple(patterns)), files)
+    assert choose is not None
+    assert all(choose(path) for path in files)
 
 
 def test_a_provider_without_workspaces_is_not_chosen_for_a_job_that_needs_one_and_an_older_one_may_have_them() -> None:

@@ -56,13 +56,17 @@ def test_a_new_hold_holds_nothing() -> None:
     )  # fmt: skip
 
 
-def test_a_payment_is_hidden_once_and_shown_when_it_is_used_anew() -> None:
+def test_of_each_job_that_it_paid_for_a_payment_is_hidden_once() -> None:
     payment = Payment("0xab")
-    assert not payment.hide()
+    assert not payment.hide(["job"])
     payment.use("job")
-    assert payment.hide()
+    assert payment.hide(["job", "another"])
     assert told(payment)[-1] == Payment.Hidden(job_id="job")
-    assert not payment.hide()
+    assert not payment.hide(["job"])
+    payment.use("next", free=True)
+    assert not payment.hide(["job"]), "it is hidden already"
+    assert payment.hide(["next"])
+    assert told(payment)[-1] == Payment.Hidden(job_id="next")
 
 
 def test_an_erasure_is_complete_once() -> None:
@@ -111,6 +115,11 @@ def test_one_without_a_provider_has_none_that_is_away() -> None:
     assert not job.provider_returned()
 
 
+def offered_results(job: Job) -> Job.ResultsOffered:
+    assert isinstance(job.results_offered, Job.ResultsOffered)
+    return job.results_offered
+
+
 def test_results_are_offered_received_and_removed() -> None:
     job = running_job()
     job.offer_results(SAVED, START + 5, max_bytes=5 << 20)
@@ -118,9 +127,11 @@ def test_results_are_offered_received_and_removed() -> None:
         name="n" * 255, size_bytes=5 << 20, sha256=A, saved_at=START, fetch_until=START + 5, files=2
     )
     assert not job.remove_results("old")
-    assert job.results_are_here("here", START + 1)
+    offered = offered_results(job)
+    assert job.results_are_here(offered, "here", START + 1)
     assert told(job)[-1] == Job.ResultsReceived(name="here", size_bytes=5 << 20, sha256=A, received_at=START + 1)
-    assert not job.results_are_here("here", START + 1)
+    assert not job.results_are_here(offered, "here", START + 1)
+    assert not job.lose_results(offered, "late")
     assert not job.remove_results("old")  # it is still running
     job.trigger(Job.Completed(duration_seconds=1.0))
     assert job.remove_results("old")
@@ -132,7 +143,7 @@ def test_results_that_are_too_large_are_not_fetched() -> None:
     job = running_job()
     job.offer_results(SAVED, START, max_bytes=(5 << 20) - 1)
     assert told(job)[-1] == Job.ResultsLost(reason="they have 5 MiB, more than job.results_max_mb allows")
-    assert not job.results_are_here("here", START)
+    assert not job.results_are_here(offered_results(job), "here", START)
 
 
 @pytest.mark.parametrize(("size_bytes", "sha256"), [(0, A), (-1, A), (1, "x"), (1, "")])
@@ -166,6 +177,19 @@ def test_another_offer_of_the_same_device() -> None:
             device.change_resources(*wrong)
     with pytest.raises(Conflict, match="not onboarded"):
         Device("peer").change_resources(6_000, 4_000, Decimal(1))
+
+
+def test_a_tiny_price_is_recorded_as_a_plain_decimal() -> None:
+    device = onboarded()
+    device.change_resources(6_000, 4_000, Decimal("1E-7"))
+    device.onboard(
+        Offer(cpu_mhz=5_000, memory_mb=5_000, channel="nunet-test", payment_address="addr", ntx_price=Decimal("2E-8")),
+        TOTAL,
+    )
+    prices = [
+        event.ntx_price for event in told(device) if isinstance(event, Device.ResourcesChanged | Device.Onboarded)
+    ]
+    assert prices[-2:] == ["0.0000001", "0.00000002"]
 
 
 def test_an_offer_of_an_older_log_has_the_memory_of_all_its_gpus() -> None:
@@ -238,7 +262,17 @@ def closed(aggregate: Aggregate) -> bool:
 
 @pytest.mark.parametrize(
     ("stream", "closable"),
-    [("job-1", True), ("deployment-1", True), ("transfer-1", True), ("device-1", False), ("payment-1", False)],
+    [
+        ("job-1", True),
+        ("deployment-1", True),
+        ("transfer-1", True),
+        ("hold-1", True),
+        ("device-1", False),
+        ("payment-1", False),
+        ("erasure-1", False),
+        ("provider-1", False),
+        ("token-1", False),
+    ],
 )
 def test_which_streams_end(stream: str, closable: bool) -> None:
     assert is_closable(stream) is closable
@@ -268,6 +302,17 @@ def test_a_transfer_is_closed_once_it_is_over() -> None:
     transfer.fail("x")
     assert closed(transfer)
     assert not is_closed("transfer-1", [])
+
+
+def test_a_hold_is_closed_until_it_is_placed_once_more() -> None:
+    hold = Hold(new_id())
+    hold.place("asker", Resources(), (), START, gpus_shared=False)
+    assert not closed(hold)
+    hold.end("not paid in time")
+    assert closed(hold)
+    hold.place("asker", Resources(), (), START, gpus_shared=False)
+    assert not closed(hold)
+    assert not is_closed("hold-1", [])
 
 
 def test_what_never_ends_is_never_closed() -> None:

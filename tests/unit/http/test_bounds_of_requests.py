@@ -17,11 +17,27 @@ from dms.adapters.p2p.identity import Identity
 from dms.application.jobs.request_check import ReadingFindings, RequestCheck
 from dms.domain.request import ServiceRequest
 from dms.errors import InvalidInput
+from tests.fixtures.histories import request
 
 CHECK = RequestCheck(Identity.generate())
 SCHEMA = standalone(ServiceRequest, "urn:nunet:dms:test")
 LEAST: Mapping[str, Any] = {"Input": {"url": "https://example.com/data"}}  # what an object can't be without
 Path = tuple[str | int, ...]
+
+
+def test_a_blockchain_that_no_payment_is_looked_up_on_is_refused_in_its_place() -> None:
+    for paid_on, named, places in (
+        ("Ethereum", "Cardano", ["/blockchain"]),
+        ("Ethereum", "ethereum", []),
+        ("Ethereum", "", []),
+        ("", "Cardano", []),
+    ):
+        try:
+            RequestCheck(Identity.generate(), paid_on).check(request(blockchain=named))
+            found = []
+        except InvalidInput as error:
+            found = [place for place, _ in error.problems]
+        assert found == places, (paid_on, named)
 
 
 class Beyond(NamedTuple):

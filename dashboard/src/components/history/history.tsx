@@ -1,16 +1,18 @@
 /** The slider over the log: any moment of the past, on whatever page one is. Closed it costs nothing. */
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { localTime, utcTime, whole } from "../../app/format";
+import { exactTime, utcTime, whole } from "../../app/format";
 import { useKeys } from "../../app/keys";
+import { useRegularly } from "../../app/regularly";
 import { moment } from "../../app/router";
 import { Trouble } from "../parts";
 import { Press } from "../press";
 import { Difference } from "./difference";
-import { followAddress, goTo, openHistory, play, playing, span, stride, there, thumb, time, toNow, trouble } from "./past";
-import { bars, stepped, type LogSpan } from "./span";
+import { followAddress, freshen, goTo, openHistory, play, playing, span, stride, there, thumb, time, toNow, trouble } from "./past";
+import { bars, eventsIn, stepped, type LogSpan } from "./span";
 import "../../styles/history.css";
 
+const FRESHEN_MS = 5_000;
 const STRIDES = [1, 10, 100, 1000] as const;
 
 /** isOpen: kept by the shell. */
@@ -24,6 +26,7 @@ export function History({ close }: { close: () => void }) {
       play(false);
     };
   }, []);
+  useRegularly(() => void freshen(), FRESHEN_MS);
   const known = span.value;
   return (
     <section class="history" aria-label="History">
@@ -62,19 +65,19 @@ function Slider({ known }: { known: LogSpan }) {
       <svg class="density" viewBox="0 0 1000 20" preserveAspectRatio="none" aria-hidden="true">
         {bars(known).map(({ x, width, height }) => <rect x={x} width={width} y={20 - 18 * height} height={18 * height} />)}
       </svg>
-      <input type="range" min={first} max={head} step={1} value={at} aria-label="Moment of the log" aria-valuetext={`position ${at}, ${localTime(time.value ?? "")}`}
+      <input type="range" min={first} max={head} step={1} value={at} aria-label="Moment of the log" aria-valuetext={`position ${at}, ${exactTime(time.value ?? "")}`}
         onInput={(event) => goTo(Number(event.currentTarget.value))} onKeyDown={keys} />
-      <output class="under" style={{ left: `${part * 100}%` }}>{thumb.value === null ? "now" : localTime(time.value ?? "")}</output>
+      <output class="under" style={{ left: `${part * 100}%` }}>{thumb.value === null ? "now" : exactTime(time.value ?? "")}</output>
     </div>
   );
 }
 
 function Moment({ known }: { known: LogSpan }) {
   const at = thumb.value;
-  if (at === null) return <span class="faint">{whole(known.head)} events from {localTime(known.first_time ?? "")} until now. Drag, or use ← and →, with Shift for ten.</span>;
+  if (at === null) return <span class="faint">{whole(eventsIn(known))} events from {exactTime(known.first_time ?? "")} until now. Drag, or use ← and →, with Shift for ten.</span>;
   return (
     <span data-testid="moment">
-      <b title={utcTime(time.value ?? "")}>{localTime(time.value ?? "")}</b> · position {whole(at)} of {whole(known.head)}
+      <b title={utcTime(time.value ?? "")}>{exactTime(time.value ?? "")}</b> · position {whole(at)} of {whole(known.head)}
       {there.value.position === at && there.value.event && <> · <code>{there.value.event}</code></>}
     </span>
   );
@@ -84,7 +87,7 @@ function Moment({ known }: { known: LogSpan }) {
 export function PastFrame() {
   if (!moment.value) return null;
   const at = there.value;
-  const words = at.time && String(thumb.value) === String(at.position) ? localTime(at.time) : moment.value.includes("T") ? localTime(moment.value) : `position ${moment.value}`;
+  const words = at.time && String(thumb.value) === String(at.position) ? exactTime(at.time) : moment.value.includes("T") ? exactTime(moment.value) : `position ${moment.value}`;
   return (
     <p class="past-notice" role="status" data-testid="past-notice">
       You look at <b title={utcTime(at.time ?? "")}>{words}</b>. What changes something is off. <button onClick={toNow}>Back to now</button>

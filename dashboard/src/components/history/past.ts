@@ -2,8 +2,10 @@
 import { batch, computed, effect, signal } from "@preact/signals";
 import { failure, get } from "../../api/client";
 import { moment, setQuery } from "../../app/router";
+import { now } from "../../app/clock";
+import { link } from "../../live/live";
 import { topicOf, type LogEvent } from "../../live/protocol";
-import { positionIn, timeNear, within, type LogSpan } from "./span";
+import { momentMs, positionIn, timeNear, within, type LogSpan } from "./span";
 
 const DEBOUNCE_MS = 100;
 const PLAY_MS = 700;
@@ -26,6 +28,9 @@ export const time = computed(() => {
   return span.value && timeNear(span.value, at);
 });
 
+/** What periods are counted back from: the moment that the page shows. null: not known yet. */
+export const shownMs = computed(() => (moment.value ? momentMs(moment.value, there.value, span.value) : now.value));
+
 let asked = new AbortController();
 let settling: ReturnType<typeof setTimeout> | undefined;
 let player: ReturnType<typeof setInterval> | undefined;
@@ -38,6 +43,12 @@ export async function openHistory(): Promise<void> {
   } catch (error) {
     trouble.value = failure(error);
   }
+}
+
+/** At now the log grows under the slider: its end, and where now is, move with it. */
+export async function freshen(): Promise<void> {
+  const known = span.peek();
+  if (known && thumb.peek() === null && link.peek().position > known.head) await openHistory();
 }
 
 /** To a position; at the newest one it is now. */

@@ -22,6 +22,9 @@ export function bars({ first_position, head, buckets }: LogSpan): Bar[] {
     .map(({ position, count }) => ({ x: ((position - first_position) / all) * 1000, width: (count / all) * 1000, height: Math.log1p(count) / Math.log1p(most) }));
 }
 
+/** That the reader may see: a client sees those of its own jobs alone. */
+export const eventsIn = ({ buckets }: LogSpan): number => buckets.reduce((sum, { count }) => sum + count, 0);
+
 /** About when the event at a position was, until the exact time is there. */
 export function timeNear({ buckets, last_time }: LogSpan, position: number): string | null {
   const at = buckets.findLastIndex((bucket) => bucket.position <= position && bucket.count > 0);
@@ -46,3 +49,10 @@ export const within = (position: number, first: number, head: number): number =>
 
 /** The address's `at`, where it is a position; null: it is a time, or nothing. */
 export const positionIn = (at: string): number | null => (/^\d{1,15}$/.test(at) ? Number(at) : null);
+
+/** When the moment of an address was, Unix milliseconds; null: not known yet. there: a position whose time is known. */
+export function momentMs(at: string, there: { position: number; time: string | null }, span: LogSpan | null): number | null {
+  const position = positionIn(at);
+  const known = position === null ? at : there.position === position && there.time ? there.time : span && timeNear(span, position);
+  return Date.parse(known ?? "") || null;
+}

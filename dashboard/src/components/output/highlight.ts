@@ -5,7 +5,7 @@ export const MOST_HITS_A_LINE = 100;
 
 /** null: nothing is searched for. */
 export function finder(wanted: string, matchCase: boolean): RegExp | null {
-  return wanted === "" ? null : new RegExp(wanted.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&"), matchCase ? "gu" : "giu");
+  return wanted === "" ? null : new RegExp(wanted.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), matchCase ? "gu" : "giu");
 }
 
 export function highlighted(spans: readonly Span[], wanted: RegExp | null): readonly Span[] {

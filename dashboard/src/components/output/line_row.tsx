@@ -1,6 +1,6 @@
 /** One row of the output. Whatever a program printed is in text nodes alone. */
 import type { GrowingLine, OutputLine } from "../../live/protocol";
-import { bytes, localTime, utcTime, whole } from "../../app/format";
+import { bytes, lineTime, utcTime, whole } from "../../app/format";
 import type { Colour, Style } from "./colours";
 import { highlighted } from "./highlight";
 import { spansOf, type Span } from "./terminal_text";
@@ -37,7 +37,7 @@ export function OutputRow({ shown, options, of, position }: { shown: Shown; opti
   return (
     <div class={`line ${line?.stream ?? "awaited"} ${options.marked.includes(seq) ? "marked" : ""}`} {...place}>
       <a class="number" href={`#L${seq}`} tabIndex={-1} aria-label={`Line ${seq}${line?.stream === "stderr" ? ", error output" : ""}`}>{seq}</a>
-      {options.times && <time dateTime={line?.time ?? ""} title={line ? utcTime(line.time) : ""}>{line ? clock(line.time) : ""}</time>}
+      {options.times && <time dateTime={line?.time ?? ""} title={line ? utcTime(line.time) : ""}>{line ? lineTime(line.time) : ""}</time>}
       {line && <Text line={line} options={options} />}
       {line?.goes_on && <span class="sign" title="The line was longer than what is kept in one piece: its next line is more of it.">↩</span>}
       {line?.cut && <button class="quiet" onClick={() => options.showWhole(line)}>… show all{line.size_bytes ? ` ${bytes(line.size_bytes)}` : ""}</button>}
@@ -72,5 +72,3 @@ function ownColours(style: Style): Record<string, string> | undefined {
   const { foreground, background } = style;
   return { ...(typeof foreground === "string" && { "--ink": foreground, color: foreground }), ...(typeof background === "string" && { "--paper": background, background }) };
 }
-
-const clock = (time: string): string => `${localTime(time)}.${new Date(time).getMilliseconds().toString().padStart(3, "0")}`;

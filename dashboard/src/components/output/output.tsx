@@ -6,9 +6,9 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
 import { useKeys } from "../../app/keys";
-import { moment, place, queryValue, setQuery } from "../../app/router";
+import { place, queryValue, setQuery } from "../../app/router";
 import type { OutputLine } from "../../live/protocol";
-import { Empty, Trouble } from "../parts";
+import { Empty, OnlyNow, Trouble } from "../parts";
 import { VirtualList, type ListHandle } from "../virtual_list";
 import { finder } from "./highlight";
 import { OutputRow } from "./line_row";
@@ -63,7 +63,7 @@ export function Output({ job }: { job: OutputJob }) {
     <section class="output" aria-label="Output">
       <OutputTools viewer={viewer} search={search} wraps={wraps} times={times} marked={marked.value} choose={choose} download={api.downloadUrl(viewer.stream.value)} />
       <Trouble text={viewer.error.value} retry={() => void viewer.toEnd()} />
-      {moment.value && <p class="notice">Output lines are no events: this is all that is here of them now, also what was printed after the moment that you look at.</p>}
+      <OnlyNow>Output lines are no events: this is all that is here of them now, also what was printed after the moment that you look at.</OnlyNow>
       <Damage text={viewer.facts.value?.damage ?? ""} />
       <Lines viewer={viewer} job={job} list={list} wraps={wraps.value} row={(index) => (
         <OutputRow key={keyOf(viewer, index)} shown={viewer.at(index)} of={viewer.count} position={index}

@@ -1,6 +1,6 @@
 /** What can be done with the output: follow, filter, search, show otherwise, download. */
 import type { Signal } from "@preact/signals";
-import { bytes, whole } from "../../app/format";
+import { whole } from "../../app/format";
 import { setQuery } from "../../app/router";
 import { Press } from "../press";
 import { toast } from "../toasts";
@@ -85,7 +85,7 @@ function Option({ name, on, text }: { name: "wrap" | "times"; on: Signal<boolean
 function Amount({ viewer }: { viewer: OutputViewer }) {
   const facts = viewer.facts.value;
   if (!facts) return null;
-  return <span class="faint push">{whole(facts.total)} {facts.total === 1 ? "line" : "lines"} · {bytes(facts.bytes)}{facts.sealed ? " · complete" : ""}</span>;
+  return <span class="faint push">{whole(facts.total)} {facts.total === 1 ? "line" : "lines"}{facts.sealed ? " · complete" : ""}</span>;
 }
 
 function copyLink(line: number): void {

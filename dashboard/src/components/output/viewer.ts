@@ -14,10 +14,9 @@ const REST_MS = 50;
 
 export type Shown = Row | { kind: "growing"; growing: GrowingLine } | { kind: "end"; text: string };
 
-/** What is known of all lines. */
+/** What is known of all lines. How many bytes of text they have is not: `total_bytes` is of the files that hold them. */
 export interface Facts {
   total: number;
-  bytes: number;
   sealed: boolean;
   truncated: boolean;
   damage: string;
@@ -49,6 +48,8 @@ export class OutputViewer {
   /** Lines that came while the end was being fetched; null: it isn't. */
   private arrived: OutputLine[] | null = null;
   private unfollow: (() => void) | null = null;
+  /** Lines up to this number are rows, or counted as unseen. A page from the middle tells of more before they come. */
+  private known = 0;
   private closed = false;
 
   constructor(private readonly source: OutputSource) {}
@@ -95,7 +96,7 @@ export class OutputViewer {
   scrolled(atEnd: boolean): void {
     if (!atEnd) this.hold();
     else if (this.mode.peek() !== "held" || this.loading.peek() || !this.rows.reachesEnd) return;
-    else if (this.unseen.peek() > 0) void this.toEnd();
+    else if (this.unseen.peek() > 0 || this.known < (this.facts.peek()?.total ?? 0)) void this.toEnd();
     else this.mode.value = "follow";
   }
 
@@ -121,7 +122,8 @@ export class OutputViewer {
       const arrived = this.arrived ?? [];
       this.rows = rowsOf(this.stream.peek(), page.total_lines);
       this.rows.take(wanted, page);
-      this.rows.append(arrived, Math.max(page.total_lines, arrived.at(-1)?.seq ?? 0));
+      this.known = Math.max(page.total_lines, arrived.at(-1)?.seq ?? 0);
+      this.rows.append(arrived, this.known);
       this.unseen.value = 0;
       this.showGrowing();
       this.move.value = { to: "end" };
@@ -187,17 +189,18 @@ export class OutputViewer {
     this.error.value = "";
     this.move.value = null;
     const rows = this.rows;
+    if (!known) this.known = page.total_lines;
     place(wanted, page);
     if (this.rows === rows && this.move.peek() === null) this.stay(this.rows.take(wanted, page));
+    if (!this.rows.isNumbered && wanted.after !== undefined && page.next === null) this.known = Math.max(this.known, page.total_lines);
     this.facts.value = {
       total: Math.max(page.total_lines, known?.total ?? 0),
-      bytes: Math.max(page.total_bytes, known?.bytes ?? 0),
       sealed: page.sealed || (known?.sealed ?? false),
       truncated: page.truncated,
       damage: page.damage,
     };
     this.version.value++;
-    if (!this.unfollow && !page.sealed) this.follow(page.total_lines);
+    if (!this.unfollow && (!page.sealed || this.known < page.total_lines)) this.follow(this.known);
   }
 
   private stay(added: number): void {
@@ -215,9 +218,9 @@ export class OutputViewer {
   private told({ lines = [], sealed, growing }: { lines?: OutputLine[]; sealed?: boolean; growing?: GrowingLine[] }): void {
     const facts = this.facts.peek();
     if (!facts) return;
-    const fresh = lines.filter(({ seq }) => seq > facts.total);
-    const bytes = fresh.reduce((sum, line) => sum + (line.size_bytes ?? line.text.length), 0);
-    this.facts.value = { ...facts, total: fresh.at(-1)?.seq ?? facts.total, bytes: facts.bytes + bytes, sealed: facts.sealed || (sealed ?? false) };
+    const fresh = lines.filter(({ seq }) => seq > this.known);
+    this.known = fresh.at(-1)?.seq ?? this.known;
+    this.facts.value = { ...facts, total: Math.max(facts.total, this.known), sealed: facts.sealed || (sealed ?? false) };
     const stream = this.stream.peek();
     if (sealed) this.newestGrowing = [];
     else this.newestGrowing = (growing ?? this.newestGrowing).filter((line) => !fresh.some((ended) => ended.stream === line.stream));
@@ -228,7 +231,7 @@ export class OutputViewer {
 
   private show(fresh: readonly OutputLine[]): void {
     this.showGrowing();
-    this.rows.append(fresh, this.facts.peek()?.total ?? 0);
+    this.rows.append(fresh, this.known);
     this.version.value++;
   }
 

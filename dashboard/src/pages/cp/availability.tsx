@@ -1,7 +1,7 @@
 /** The online switch, and whether jobs are taken; if not, why. */
 import { useSignal } from "@preact/signals";
 import { send } from "../../api/client";
-import { whyNoActions } from "../../app/acting";
+import { whyNot } from "../../app/acting";
 import { ntx, plain } from "../../app/format";
 import { moment } from "../../app/router";
 import { useView } from "../../app/view";
@@ -47,7 +47,7 @@ function OnlineSwitch({ online }: { online: boolean }) {
   return (
     <>
       <span class="switch">
-        <Press checked={shown} label="Online" why={whyNoActions.value} busy={busy.value} onPress={() => void change()} />
+        <Press checked={shown} label="Online" why={whyNot("steer the provider")} busy={busy.value} onPress={() => void change()} />
         {shown ? "Online" : "Offline"}
       </span>
       <Trouble text={trouble.value} />

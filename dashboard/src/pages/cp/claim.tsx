@@ -4,7 +4,7 @@ import { get, send } from "../../api/client";
 import { counted, ntx, plain } from "../../app/format";
 import { useDoing } from "../../components/action";
 import { Trouble } from "../../components/parts";
-import { sum, toClaim } from "./rewards";
+import { claimEach, sum, toClaim } from "./rewards";
 import type { Reward, Transaction } from "../../api/answers";
 
 export interface Claims {
@@ -14,18 +14,18 @@ export interface Claims {
   claim: (jobId?: string) => Promise<void>;
 }
 
-/** One after the other: each claim is an event of its own. What was claimed before one fails stays claimed. jobId: of one alone. */
+/** Each claim is an event of its own. jobId: of one alone. */
 export function useClaims(): Claims {
   const rewards = useSignal<readonly Reward[]>([]);
   const { busy, trouble, run } = useDoing();
   const claim = async (jobId?: string): Promise<void> => {
     rewards.value = [];
     await run(async () => {
-      const open = toClaim((await get<Transaction[]>("/transactions")).body);
-      for (const { tx_hash } of open.filter(({ job_id }) => jobId === undefined || job_id === jobId)) {
+      const open = toClaim((await get<Transaction[]>("/transactions", { hidden: true })).body); // the sum to claim counts them in too
+      await claimEach(open.filter(({ job_id }) => jobId === undefined || job_id === jobId), async ({ tx_hash }) => {
         const reward = await send<Reward>("POST", "/transactions/request-reward", { tx_hash });
         rewards.value = [...rewards.value, reward];
-      }
+      });
     });
   };
   return { rewards, busy, trouble, claim };

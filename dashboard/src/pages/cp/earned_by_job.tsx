@@ -25,7 +25,7 @@ export function EarnedByJob() {
         <div class="rows earned-jobs heads" aria-hidden="true"><div class="item"><span>Earned</span><span>Image</span><span>Which is</span><span>For</span><span>Ended</span><span /></div></div>
       )}
       {jobs && total > 0 && (
-        <VirtualList class="rows earned-jobs" count={total} rowPx={44} label="Earnings by job" seen={(first, last) => jobs.seen(first, last)} row={(index) => <Row key={index} job={jobs.list.get(index)} claims={claims} />} />
+        <VirtualList class="rows earned-jobs" count={total} rowPx={44} label="Earnings by job" seen={(first, last) => jobs.seen(first, last)} row={(index) => <Row key={jobs.keyOf(index)} job={jobs.list.get(index)} claims={claims} />} />
       )}
     </>
   );
@@ -41,7 +41,7 @@ function Row({ job, claims }: { job: Deployment | undefined; claims: Claims }) {
       <span title={rewardWords(job)}>{rewardWords(job)}</span>
       <Peer id={job.peer} />
       <Time at={job.ended_at} />
-      <span>{open && <Action busy={claims.busy.value} label={`Claim the reward of job ${job.job_id}`} onClick={() => void claims.claim(job.job_id)}>Claim</Action>}</span>
+      <span>{open && <Action need="claim rewards and refunds" busy={claims.busy.value} label={`Claim the reward of job ${job.job_id}`} onClick={() => void claims.claim(job.job_id)}>Claim</Action>}</span>
     </div>
   );
 }

@@ -1,5 +1,6 @@
 /** `/cp/earnings`: what this machine earned, by day, by requester and by job, and what can be claimed. */
 import "../../styles/provider.css";
+import { useComputed } from "@preact/signals";
 import { address } from "../../api/client";
 import { counted, ntx, plain } from "../../app/format";
 import { href, moment, queryValue, setQuery } from "../../app/router";
@@ -7,11 +8,11 @@ import { usePageTitle } from "../../app/title";
 import { useView } from "../../app/view";
 import { Action } from "../../components/action";
 import { DayBars } from "../../components/day_bars";
+import { shownMs } from "../../components/history/past";
 import { Empty, Trouble } from "../../components/parts";
 import { ClaimResult, useClaims } from "./claim";
 import type { Earnings } from "../../api/answers";
-import { daily, NOTHING_EARNED, sinceDays } from "./earnings_days";
-import { EarnedByGpu } from "./earned_by_gpu";
+import { daily, earningsBy, NOTHING_EARNED, sinceDays, type By } from "./earnings_days";
 import { EarnedByJob } from "./earned_by_job";
 import { EarnedTable } from "./earned_table";
 import { isNothing } from "./rewards";
@@ -24,7 +25,7 @@ const ROLE = "compute provider";
 export function ComputeProviderEarnings() {
   usePageTitle("Earnings");
   const [period, group] = [queryValue("period"), queryValue("by")];
-  const since = sinceDays(period === "all" ? 0 : Number(period || 30), Date.now());
+  const since = useComputed(() => sinceDays(daysOf(queryValue("period")), shownMs.value)).value;
   const days = useView<Earnings>("/earnings", { query: { by: "day", role: ROLE, since, limit: 1000, order: "desc" }, types: EARNING_EVENTS });
   const total = days.answer.value?.body.total ?? NOTHING_EARNED;
   const items = days.answer.value?.body.items ?? [];
@@ -54,21 +55,23 @@ export function ComputeProviderEarnings() {
   );
 }
 
+const daysOf = (period: string): number => (period === "all" ? 0 : Number(period || 30));
+
 const bars = (items: Earnings["items"]): { times: number[]; values: number[] } => {
   const { times, earned } = daily(items);
   return { times, values: earned };
 };
 
 function rowsOf(group: string, since: string, days: Earnings["items"]) {
-  if (group === "peer") return <EarnedTable by="peer" since={since} />;
+  if (group === "peer" || group === "gpu") return <EarnedTable by={group} key={group} since={since} />;
   if (group === "job") return <EarnedByJob />;
-  if (group === "gpu") return <EarnedByGpu since={since} />;
   return <EarnedTable by="day" since={since} items={days} />;
 }
 
-/** For a spreadsheet; of GPUs there is none, so the jobs. */
+/** For a spreadsheet. */
 function csv(group: string, since: string): string {
-  return address("/earnings", { by: group === "gpu" ? "job" : group || "day", role: ROLE, since, as_of: moment.value, format: "csv" });
+  const { path, query } = earningsBy((group || "day") as By);
+  return address(path, { ...query, since, as_of: moment.value, format: "csv" });
 }
 
 function Choice({ name, query, values, chosen }: { name: string; query: string; values: readonly (readonly [string, string])[]; chosen: string }) {
@@ -89,7 +92,7 @@ function ClaimCard() {
         <div><b data-testid="to-claim">{ntx(to_claim_ntx)}</b><span>to claim</span></div>
         <div><b>{ntx(claimed_ntx)}</b><span>claimed, not paid out yet</span></div>
         <div><b>{ntx(paid_ntx)}</b><span>paid out</span></div>
-        <Action kind="primary" busy={claims.busy.value} hindrance={isNothing(to_claim_ntx) ? "There is nothing to claim." : ""} onClick={() => void claims.claim()}>Claim all</Action>
+        <Action need="claim rewards and refunds" kind="primary" busy={claims.busy.value} hindrance={isNothing(to_claim_ntx) ? "There is nothing to claim." : ""} onClick={() => void claims.claim()}>Claim all</Action>
       </div>
       <ClaimResult claims={claims} />
       <p class="faint">What a job earns follows from how it ended; <a href={href("/cp/jobs")}>each job</a> says why. A DMS never moves money.</p>

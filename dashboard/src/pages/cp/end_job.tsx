@@ -1,9 +1,9 @@
 /** The question before a provider ends a job that runs here: what it costs. */
 import { useSignal } from "@preact/signals";
 import { send } from "../../api/client";
-import { whyNoActions } from "../../app/acting";
+import { whyNot } from "../../app/acting";
 import { ntx, plain, short } from "../../app/format";
-import { now } from "../../app/view";
+import { now } from "../../app/clock";
 import { useDoing } from "../../components/action";
 import { Dialog } from "../../components/dialog";
 import { Trouble } from "../../components/parts";
@@ -23,7 +23,7 @@ export function EndDialog() {
   };
   const { completed } = expected(job, now.value);
   return (
-    <Dialog title="End this job?" confirm="End the job" danger hindrance={whyNoActions.value || (busy.value ? "It is being told." : "")} onConfirm={() => void end()} onCancel={close}>
+    <Dialog title="End this job?" confirm="End the job" danger hindrance={whyNot("steer jobs") || (busy.value ? "It is being told." : "")} onConfirm={() => void end()} onCancel={close}>
       <p>
         <b>You earn nothing for it.</b> A job that its provider ends is refunded as a whole: {ntx(job.price)} go back to {plain(short(job.peer))}.
         If it goes on and completes, you earn {completed ? ntx(completed) : "its price"} ({leftWords(secondsLeft(job, now.value))}).

@@ -2,9 +2,9 @@
 import "../../styles/provider.css";
 import { counted, duration, ntx, plain } from "../../app/format";
 import { DEPLOYED, useJobRows } from "../../app/job_rows";
-import { href, moment, queryValue, setQuery } from "../../app/router";
+import { href, moment, queryValue, searched, setQuery } from "../../app/router";
 import { usePageTitle } from "../../app/title";
-import { Empty, Peer, Time, Trouble } from "../../components/parts";
+import { Announced, Empty, Peer, Time, Trouble } from "../../components/parts";
 import { Status } from "../../components/status";
 import { VirtualList } from "../../components/virtual_list";
 import { ALL_STATUSES, OPEN_STATUSES } from "./deployments";
@@ -16,16 +16,17 @@ const SORTS = [["", "newest first"], ["ended_at", "last ended first"], ["price",
 
 export function DeploymentHistory() {
   const [q, status, sort] = [queryValue("q"), queryValue("status"), queryValue("sort")];
-  const jobs = useJobRows({ role: "compute provider", q, status, sort }, moment.value, DEPLOYED).value;
+  const jobs = useJobRows({ role: "compute provider", q: searched(), status, sort }, moment.value, DEPLOYED).value;
   void jobs?.version.value;
   const total = jobs?.list.total ?? 0;
   usePageTitle("Jobs that ran here");
-  const filtered = q !== "" || status !== "";
+  const filtered = searched() !== "" || status !== "";
   return (
     <section>
       <h1>Jobs that ran here</h1>
       <Filters q={q} status={status} sort={sort} />
       <Trouble text={jobs?.error.value ?? ""} retry={() => jobs?.reload()} />
+      <Announced of={jobs} text={jobs?.ready.value ? counted(total, "job") : ""} />
       {jobs?.ready.value && total === 0 && (
         <Empty title={filtered ? "No job fits" : "No job has run here yet"}>
           {filtered ? <button onClick={() => setQuery({ q: "", status: "" })}>Clear the filters</button> : <p>Onboard this machine and switch it online; jobs come by themselves. <a href={href("/cp")}>This machine</a></p>}
@@ -33,9 +34,9 @@ export function DeploymentHistory() {
       )}
       {jobs && total > 0 && (
         <>
-          <p class="faint" role="status" data-testid="count">{counted(total, "job")}{filtered && <> fit · <button class="quiet" onClick={() => setQuery({ q: "", status: "" })}>clear</button></>}</p>
+          <p class="faint" data-testid="count">{counted(total, "job")}{filtered && <> fit · <button class="quiet" onClick={() => setQuery({ q: "", status: "" })}>clear</button></>}</p>
           <div class="rows deployments heads" aria-hidden="true"><div class="item"><span>State</span><span>Image</span><span>Price</span><span>For</span><span>Ran</span><span>Ended, or asked for</span></div></div>
-          <VirtualList class="rows deployments" count={total} rowPx={ROW_PX} label="Jobs that ran here" seen={(first, last) => jobs.seen(first, last)} row={(index) => <Row key={index} job={jobs.list.get(index)} />} />
+          <VirtualList class="rows deployments" count={total} rowPx={ROW_PX} label="Jobs that ran here" seen={(first, last) => jobs.seen(first, last)} row={(index) => <Row key={jobs.keyOf(index)} job={jobs.list.get(index)} />} />
         </>
       )}
     </section>
@@ -45,7 +46,7 @@ export function DeploymentHistory() {
 function Filters({ q, status, sort }: { q: string; status: string; sort: string }) {
   return (
     <p class="row">
-      <input type="search" aria-label="Search by id, image, peer or reason" placeholder="id, image, peer, reason" value={q} onInput={(event) => setQuery({ q: event.currentTarget.value })} />
+      <input type="search" maxLength={200} aria-label="Search by id, image, peer or reason" placeholder="id, image, peer, reason" value={q} onInput={(event) => setQuery({ q: event.currentTarget.value })} />
       <select aria-label="State" value={status} onChange={(event) => setQuery({ status: event.currentTarget.value })}>
         {GROUPS.map(([value, name]) => <option value={value}>{name}</option>)}
       </select>

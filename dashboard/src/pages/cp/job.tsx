@@ -1,16 +1,15 @@
 /** `/cp/jobs/:id`: a provider's page of one job. */
 import "../../styles/provider.css";
-import { useEffect, useMemo } from "preact/hooks";
 import { cpu, memory, ntx, plain, whole } from "../../app/format";
 import { href, moment } from "../../app/router";
 import { usePageTitle } from "../../app/title";
-import { now } from "../../app/view";
+import { now } from "../../app/clock";
 import { Action } from "../../components/action";
 import { Output } from "../../components/output/output";
 import { Peer, Time, Trouble } from "../../components/parts";
 import { Status } from "../../components/status";
 import { Tabs } from "../../components/tabs";
-import { JobEvents } from "../sp/job_events";
+import { useJobEvents } from "../sp/job_events";
 import { Record } from "../sp/record";
 import { endWords, isOpen, leftWords, secondsLeft } from "./deployments";
 import { EndDialog } from "./end_job";
@@ -22,15 +21,13 @@ import { JobUsage } from "./usage_view";
 
 export function ComputeProviderJob({ params }: { params: Record<string, string> }) {
   const jobId = params["id"] ?? "";
-  const at = moment.value;
-  const follow = useMemo(() => new JobEvents(jobId, at), [jobId, at]);
-  useEffect(() => () => follow.close(), [follow]);
-  const [job, events] = [follow.job.value, follow.events.value];
+  const follow = useJobEvents(jobId, moment.value);
+  const [job, events] = [follow?.job.value, follow?.events.value ?? []];
   usePageTitle(job?.image || "Job", job?.status ?? "");
   return (
     <section>
       <p class="crumbs"><a href={href("/cp")}>This machine</a> / <a href={href("/cp/jobs")}>jobs</a> / <code>{plain(jobId)}</code></p>
-      <Trouble text={follow.error.value} retry={() => follow.reload()} />
+      <Trouble text={follow?.error.value ?? ""} retry={() => follow?.reload()} />
       {job && <JobSummary job={job} />}
       {job && (
         <Tabs label="Of this job" first="timeline" tabs={[{ id: "timeline", name: "Timeline" }, { id: "output", name: "Output", count: job.log_lines ? whole(job.log_lines) : "" }, { id: "record", name: "Record", count: whole(events.length) }]}>
@@ -51,7 +48,7 @@ function JobSummary({ job }: { job: Deployment }) {
         <h1>{plain(job.image || job.service_type)}</h1>
         <Status status={job.status} />
         {open && !moment.value && <span>{leftWords(secondsLeft(job, now.value))}</span>}
-        {open && <span class="push"><Action kind="danger" hindrance={job.status === "stopping" ? "It is being stopped." : ""} onClick={() => (endingJob.value = job)}>End</Action></span>}
+        {open && <span class="push"><Action need="steer jobs" kind="danger" hindrance={job.status === "stopping" ? "It is being stopped." : ""} onClick={() => (endingJob.value = job)}>End</Action></span>}
       </div>
       <div class="card" data-testid="summary">
         {!open && <p><b>{plain(endWords(job))}</b></p>}

@@ -9,7 +9,7 @@ export function JobTimeline({ events }: { events: readonly JobEvent[] }) {
     <ol class="steps card" data-testid="timeline">
       {timeline(events).map((row) => (
         <li key={row.position}>
-          <Time at={row.time} />
+          <Time at={row.time} exact />
           <a href={`#E${row.position}`} title={row.topic}>{plain(row.words)}</a>
           <span class="faint">{row.seconds === null ? "" : `+${duration(row.seconds)}`}</span>
           {row.note && <span class="note">{plain(row.note)}</span>}

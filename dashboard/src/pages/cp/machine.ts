@@ -29,6 +29,7 @@ export function useMachine(): FollowedMachine {
     query: { own: true },
     types: CAPACITY_EVENTS,
     event: (event) => (events.value = remembered(events.value, event)),
+    lost: () => (events.value = []),
   });
   const deployments = useView<{ items: Deployment[] }>("/jobs", {
     query: { role: "compute provider", status: OPEN_STATUSES, limit: MOST_RUNNING },

@@ -2,7 +2,7 @@
 import { useSignal } from "@preact/signals";
 import type { OffboardForecast } from "../../api/answers";
 import { send } from "../../api/client";
-import { whyNoActions } from "../../app/acting";
+import { whyNot } from "../../app/acting";
 import { plain } from "../../app/format";
 import { useView } from "../../app/view";
 import { Action, useDoing } from "../../components/action";
@@ -15,7 +15,7 @@ export function Offboarding() {
     <div class="card" data-testid="offboarding">
       <h2>Offboard</h2>
       <p>Withdraws this machine: it is offered to nobody and takes no jobs until it is onboarded again. To pause for a while, switch it offline instead.</p>
-      <Action kind="danger" onClick={() => (asking.value = true)}>Offboard…</Action>
+      <Action need="steer the provider" kind="danger" onClick={() => (asking.value = true)}>Offboard…</Action>
       {asking.value && <OffboardDialog close={() => (asking.value = false)} />}
     </div>
   );
@@ -27,7 +27,7 @@ function OffboardDialog({ close }: { close: () => void }) {
   const { busy, trouble, run } = useDoing();
   const found = forecast.answer.value?.body;
   const needed = found?.needs_force && !force.value;
-  const hindrance = whyNoActions.value || (!found ? "What it means is being looked up." : needed ? "Jobs run here: wait for them, or say that they go on." : busy.value ? "It is under way." : "");
+  const hindrance = whyNot("steer the provider") || (!found ? "What it means is being looked up." : needed ? "Jobs run here: wait for them, or say that they go on." : busy.value ? "It is under way." : "");
   const offboard = async () => {
     if (await run(async () => void (await send("POST", "/onboarding/offboard", { force: found?.needs_force === true && force.value })))) close();
   };

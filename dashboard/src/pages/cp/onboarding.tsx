@@ -52,7 +52,7 @@ function OnboardingForm({ hardware }: { hardware: Hardware }) {
       </div>
       <Trouble text={trouble.value} />
       <p class="row">
-        <Action kind="primary" busy={busy.value} hindrance={first} onClick={() => void onboard()}>Onboard this machine</Action>
+        <Action need="steer the provider" kind="primary" busy={busy.value} hindrance={first} onClick={() => void onboard()}>Onboard this machine</Action>
         {first && <span class="faint" data-testid="first-wrong">{first}</span>}
       </p>
     </form>

@@ -63,7 +63,7 @@ function PolicyForm({ newest }: { newest: Answer<Policy> }) {
         </p>
       )}
       <p class="row">
-        <Action kind="primary" busy={busy.value} hindrance={wrong || (same ? "Nothing is changed." : "")} onClick={() => void save()}>Save lists</Action>
+        <Action need="steer the provider" kind="primary" busy={busy.value} hindrance={wrong || (same ? "Nothing is changed." : "")} onClick={() => void save()}>Save lists</Action>
         {!same && <button type="button" onClick={() => (texts.value = textsOf(read.value.body))}>Undo</button>}
       </p>
     </form>

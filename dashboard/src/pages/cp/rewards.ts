@@ -1,4 +1,5 @@
 /** What a provider's jobs earn: the rule of docs/rewards.md, and sums in exact decimals. */
+import { ApiError, failure } from "../../api/client";
 import type { Deployment, Transaction } from "../../api/answers";
 
 const PLACES = 8;
@@ -33,6 +34,26 @@ export function toClaim(transactions: readonly Transaction[]): Transaction[] {
   return transactions.filter(
     (one) => one.role === "compute provider" && one.reward_type !== "" && !one.claimed && !isSettled(one) && (units(one.to_provider) ?? 0n) > 0n,
   );
+}
+
+/** What the hash of a payment reads as whose person was erased; no claim can name it any more. */
+const ERASED = "erased";
+const MOST_NAMED = 5;
+
+/** Claims one after the other, and goes on where one can't be claimed. Throws at the end, with what was not claimed and why. */
+export async function claimEach(open: readonly Transaction[], claim: (one: Transaction) => Promise<void>): Promise<void> {
+  if (open.length === 0) throw new Error("Nothing was claimed: no reward is left to claim here. It may have been claimed just now.");
+  const left: string[] = [];
+  for (const one of open) {
+    try {
+      if (one.tx_hash === ERASED) throw new Error("its payment was erased, so no claim can name it");
+      await claim(one);
+    } catch (error) {
+      if (error instanceof ApiError && [0, 429].includes(error.problem.status)) throw error; // the next one would fare no better
+      left.push(`job ${one.job_id}: ${failure(error)}`);
+    }
+  }
+  if (left.length > 0) throw new Error(`${left.length} of ${open.length} not claimed. ${left.slice(0, MOST_NAMED).join("; ")}${left.length > MOST_NAMED ? "; ..." : ""}`);
 }
 
 /** What a job earns if it ends by itself with exit code 0, and what its provider has of it when it is stopped by others. */

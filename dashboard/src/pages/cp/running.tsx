@@ -1,7 +1,7 @@
 /** The jobs that run here now: for whom, what they use, how long they have left, and [End]. */
 import { cpu, memory, ntx, plain } from "../../app/format";
 import { href, moment } from "../../app/router";
-import { now } from "../../app/view";
+import { now } from "../../app/clock";
 import { Action } from "../../components/action";
 import { Empty, Peer, Trouble } from "../../components/parts";
 import { Sparkline } from "../../components/sparkline";
@@ -55,7 +55,7 @@ function RunningRow({ job, samples, coreMhz }: { job: Deployment; samples: reado
       <td data-testid="left">{Number.isNaN(nowMs) ? `${job.minutes} min asked for` : leftWords(secondsLeft(job, nowMs))}</td>
       <td class="number">{ntx(job.price)}</td>
       <td>
-        <Action kind="danger" label={`End job ${job.job_id}`} hindrance={job.status === "stopping" ? "It is being stopped." : ""} onClick={() => (endingJob.value = job)}>End</Action>
+        <Action need="steer jobs" kind="danger" label={`End job ${job.job_id}`} hindrance={job.status === "stopping" ? "It is being stopped." : ""} onClick={() => (endingJob.value = job)}>End</Action>
       </td>
     </tr>
   );

@@ -2,7 +2,7 @@
 import "../../styles/provider.css";
 import { useSignal } from "@preact/signals";
 import { send } from "../../api/client";
-import { cpu, memory } from "../../app/format";
+import { cpu, decimal, memory } from "../../app/format";
 import { href, moment } from "../../app/router";
 import { usePageTitle } from "../../app/title";
 import { useView } from "../../app/view";
@@ -45,7 +45,7 @@ export function ComputeProviderSettings() {
 /** Begins anew when the offer changes, here or elsewhere. */
 function OfferChange({ row }: { row: Provider }) {
   const hardware = useView<Hardware>("/onboarding/provisioned", { types: ["deployment.*", "device.*"], presentOnly: true });
-  const given = { cpu: row.onboarded.cpu_mhz, memory: row.onboarded.memory_mb, price: row.ntx_price.replace(/\.0+$/, "") };
+  const given = { cpu: row.onboarded.cpu_mhz, memory: row.onboarded.memory_mb, price: decimal(row.ntx_price) };
   const change = useSignal<Partial<Offer>>({});
   const { busy, trouble, run } = useDoing();
   const found = hardware.answer.value?.body;
@@ -63,7 +63,7 @@ function OfferChange({ row }: { row: Provider }) {
         <GpusOffered gpus={found.gpus} onboarded />
         <Trouble text={trouble.value} />
         <p class="row">
-          <Action kind="primary" busy={busy.value} hindrance={first || (same ? "Nothing is changed." : "")} onClick={() => void save()}>Save</Action>
+          <Action need="steer the provider" kind="primary" busy={busy.value} hindrance={first || (same ? "Nothing is changed." : "")} onClick={() => void save()}>Save</Action>
           {!same && <button type="button" onClick={() => (change.value = {})}>Undo</button>}
           {first && <span class="wrong">{first}</span>}
           <span class="faint">Running jobs keep what they hold. Another payment address: onboard anew with it, by <code>nunet onboard</code>.</span>

@@ -2,7 +2,8 @@
 import { useComputed } from "@preact/signals";
 import { counted, ntx } from "../../app/format";
 import { href, moment } from "../../app/router";
-import { now, useView } from "../../app/view";
+import { now } from "../../app/clock";
+import { useView } from "../../app/view";
 import { Action } from "../../components/action";
 import { Trouble } from "../../components/parts";
 import { ClaimResult, useClaims } from "./claim";
@@ -26,7 +27,7 @@ export function Today() {
         <div><b>{ntx(inAll.earned_ntx)}</b><span>earned in all, {ntx(inAll.paid_ntx)} of it paid out</span></div>
       </div>
       <p class="row">
-        <Action kind="primary" busy={claims.busy.value} hindrance={isNothing(inAll.to_claim_ntx) ? "There is nothing to claim." : ""} onClick={() => void claims.claim()}>Claim</Action>
+        <Action need="claim rewards and refunds" kind="primary" busy={claims.busy.value} hindrance={isNothing(inAll.to_claim_ntx) ? "There is nothing to claim." : ""} onClick={() => void claims.claim()}>Claim</Action>
         <a href={href("/cp/earnings")}>Earnings by day and job</a>
       </p>
       <ClaimResult claims={claims} />

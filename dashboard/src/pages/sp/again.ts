@@ -1,9 +1,10 @@
 /** Running several jobs again: each is priced first, and asked for only then. */
-import { ApiError, failure, get, send } from "../../api/client";
+import { ApiError, askProviders, failure, get } from "../../api/client";
 import type { DryRun, Quote, RequestAgain } from "../../api/answers";
 import { ntx } from "../../app/format";
 import { amount, units } from "../../domain/job_money";
-import { decimal } from "./offers";
+import { decimal } from "../../app/format";
+import { keepQuote } from "./quotes";
 
 /** Providers are asked for each, and each is paid by hand. */
 export const MOST_AGAIN = 20;
@@ -20,7 +21,7 @@ export async function outlookOf(jobId: string, ended: AbortSignal): Promise<Outl
   try {
     const { body } = await get<RequestAgain>(`/jobs/${encodeURIComponent(jobId)}/request`, { personal: true }, ended);
     if (body.secrets.length > 0) return { state: "refused", why: `The values of its secrets (${body.secrets.join(", ")}) are not kept: run it again by itself, and type them.` };
-    const found = await send<DryRun>("POST", "/run/request-service/dry-run", body.request, {}, ended);
+    const found = await askProviders<DryRun>("/run/request-service/dry-run", body.request, ended);
     const chosen = found.candidates.find((candidate) => candidate.chosen);
     return { state: "ready", request: body.request, price: decimal(chosen?.price ?? found.estimated_price), provider: chosen?.peer_id ?? "" };
   } catch (problem) {
@@ -30,11 +31,21 @@ export async function outlookOf(jobId: string, ended: AbortSignal): Promise<Outl
 }
 
 /** From then on a provider keeps a place for it, and it waits for its payment. */
-export async function asked(request: RequestAgain["request"]): Promise<Outlook> {
+async function asked(request: RequestAgain["request"]): Promise<Outlook> {
   try {
-    return { state: "asked", quote: await send<Quote>("POST", "/run/request-service", request) };
+    return { state: "asked", quote: await askProviders<Quote>("/run/request-service", request) };
   } catch (problem) {
     return { state: "refused", why: failure(problem) };
+  }
+}
+
+/** One after the other, each by all providers. What is on its way when it is ended is waited for: it can't be taken back. */
+export async function askAll(jobs: Iterable<readonly [jobId: string, request: RequestAgain["request"]]>, ended: AbortSignal, put: (jobId: string, outlook: Outlook) => void): Promise<void> {
+  for (const [jobId, request] of jobs) {
+    if (ended.aborted) return;
+    const outcome = await asked(request);
+    if (outcome.state === "asked") keepQuote(outcome.quote);
+    put(jobId, outcome);
   }
 }
 

@@ -1,7 +1,7 @@
 /** What of a job changes with each second. */
 import { duration, ntx } from "../../app/format";
 import { moment } from "../../app/router";
-import { now } from "../../app/view";
+import { now } from "../../app/clock";
 import { Time } from "../../components/parts";
 import { ifStopped } from "../../domain/job_money";
 import type { JobRow } from "../../api/answers";

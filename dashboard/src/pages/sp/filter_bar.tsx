@@ -4,13 +4,15 @@ import type { Provider } from "../../api/answers";
 import { plain, short } from "../../app/format";
 import { queryValue, setQuery } from "../../app/router";
 import { useView } from "../../app/view";
+import { Trouble } from "../../components/parts";
 import { areFiltered, CLEARED, ORDERS, PERIODS } from "./filters";
 
 
 const MOST_PROVIDERS = 200;
 
 export function FilterBar({ search }: { search: Ref<HTMLInputElement> }) {
-  const known = useView<{ items: Provider[] }>("/providers", { query: { limit: MOST_PROVIDERS } }).answer.value?.body.items ?? [];
+  const providers = useView<{ items: Provider[] }>("/providers", { query: { limit: MOST_PROVIDERS } });
+  const known = providers.answer.value?.body.items ?? [];
   const [peer, status] = [queryValue("peer"), queryValue("status")];
   const peers = known.filter(({ own }) => !own).map(({ provider }) => provider);
   if (peer && !peers.includes(peer)) peers.unshift(peer);
@@ -22,6 +24,7 @@ export function FilterBar({ search }: { search: Ref<HTMLInputElement> }) {
       <Choice label="Asked for" value={queryValue("within")} options={PERIODS.map(([value, name]) => [value, name] as const)} take={(value) => setQuery({ within: value })} />
       <Choice label="Order" value={queryValue("order")} options={ORDERS} take={(value) => setQuery({ order: value })} />
       {areFiltered() && <button type="button" onClick={() => setQuery(CLEARED, false)}>Clear filters</button>}
+      <Trouble text={providers.error.value && `Not all providers can be chosen: ${providers.error.value}`} retry={providers.reload} />
     </form>
   );
 }

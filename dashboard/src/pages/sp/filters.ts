@@ -1,6 +1,6 @@
 /** The list's filters as the address has them, and as the API takes them. */
-import { queryValue } from "../../app/router";
-import { now } from "../../app/view";
+import { queryValue, searched } from "../../app/router";
+import { shownMs } from "../../components/history/past";
 import { OPEN } from "../../domain/job_now";
 import type { JobQuery } from "../../app/job_rows";
 
@@ -25,14 +25,14 @@ const ROLE = "service provider";
 /** So that a period does not begin anew with each look at the clock. */
 const STEP_MS = 60_000;
 
-/** The time, where a filter depends on it. */
-export const clock = (): number => (queryValue("within") ? now.value : 0);
+/** The time that is shown, where a filter depends on it; 0: not known yet, or of no matter. */
+export const clock = (): number => (queryValue("within") && shownMs.value) || 0;
 
 /** Without the state: for the counts beside each state. */
 export function wantedOfAnyStatus(nowMs: number): JobQuery {
   const hours = PERIODS.find(([value]) => value === queryValue("within"))?.[2] ?? 0;
-  const since = hours ? new Date(Math.floor(nowMs / STEP_MS) * STEP_MS - hours * 3_600_000).toISOString() : "";
-  return filled({ role: ROLE, peer: queryValue("peer"), q: queryValue("q"), since });
+  const since = hours && nowMs ? new Date(Math.floor(nowMs / STEP_MS) * STEP_MS - hours * 3_600_000).toISOString() : "";
+  return filled({ role: ROLE, peer: queryValue("peer"), q: searched(), since });
 }
 
 export function wanted(nowMs: number): JobQuery {
@@ -42,7 +42,7 @@ export function wanted(nowMs: number): JobQuery {
 
 export const all: JobQuery = { role: ROLE };
 
-export const areFiltered = (): boolean => ["status", "peer", "q", "within"].some((name) => queryValue(name) !== "");
+export const areFiltered = (): boolean => searched() !== "" || ["status", "peer", "within"].some((name) => queryValue(name) !== "");
 
 export const CLEARED = { status: "", peer: "", q: "", within: "" };
 

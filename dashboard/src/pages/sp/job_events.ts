@@ -1,6 +1,8 @@
 /** A job's row and its events, following the live stream: each event is there at once, and whole a moment later. */
 import { signal } from "@preact/signals";
 import { failure, get } from "../../api/client";
+import { Pace } from "../../app/pace";
+import { useShown } from "../../app/shown";
 import { jobOf, patched } from "../../domain/job_patch";
 import type { Happening } from "../../domain/job_steps";
 import { onEvents, onReturn } from "../../live/live";
@@ -16,14 +18,24 @@ export class JobEvents {
   readonly job = signal<JobRow | null>(null);
   readonly events = signal<readonly JobEvent[]>([]);
   readonly error = signal("");
+  /** The job and its events were here once. */
+  readonly ready = signal(false);
   private readonly asked = new AbortController();
   private stop: (() => void) | null = null;
-  private readonly unwatch = onReturn(() => this.soon());
+  private readonly unwatch = onReturn(() => {
+    this.pace.returned();
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    this.soon();
+  });
+  private readonly pace = new Pace(SETTLE_MS);
   private timer: ReturnType<typeof setTimeout> | undefined;
   private asking = false;
   private dirty = false;
   /** Of the log: all of the job's events up to it are here whole. */
   private reached = 0;
+  /** The stream could not go on: what is here may be no part of the log any more, as of one that was restored. */
+  private isLost = false;
 
   constructor(private readonly jobId: string, private readonly at: string) {
     void this.load();
@@ -45,22 +57,31 @@ export class JobEvents {
       this.dirty = true;
       return;
     }
+    clearTimeout(this.timer);
     [this.asking, this.dirty, this.timer] = [true, false, undefined];
+    const began = performance.now();
     try {
       const path = `/jobs/${encodeURIComponent(this.jobId)}`;
       const { body, position } = await get<JobRow>(path, this.at ? { as_of: this.at } : {}, this.asked.signal);
       if (this.asked.signal.aborted) return; // closed in the moment of the answer: nothing may be followed any more
+      if (this.isLost) this.forget();
       if (!this.stop && !this.at) this.listen(position);
       if (body.position >= (this.job.peek()?.position ?? 0)) this.job.value = body;
       await this.readHistory(`${path}/history`, this.at ? position : Number.POSITIVE_INFINITY);
-      this.error.value = "";
+      this.pace.answered(performance.now() - began);
+      [this.error.value, this.ready.value] = ["", true];
     } catch (error) {
       if (this.asked.signal.aborted) return;
+      if (this.pace.failed(error)) this.dirty = true;
       this.error.value = failure(error);
     } finally {
       this.asking = false;
     }
     if (this.dirty) this.soon();
+  }
+
+  private forget(): void {
+    [this.isLost, this.reached, this.job.value, this.events.value] = [false, 0, null, []];
   }
 
   /** until: a position; what came after it is not shown. */
@@ -79,7 +100,7 @@ export class JobEvents {
 
   private listen(after: number): void {
     const failed = () => {
-      this.stop = null;
+      [this.stop, this.isLost] = [null, true];
       this.soon();
     };
     this.stop = onEvents({ after, jobId: this.jobId, failed }, (event) => this.take(event));
@@ -95,9 +116,11 @@ export class JobEvents {
 
   private soon(): void {
     this.dirty = true;
-    if (!this.asking && this.timer === undefined && !this.asked.signal.aborted) this.timer = setTimeout(() => void this.load(), SETTLE_MS);
+    if (!this.asking && this.timer === undefined && !this.asked.signal.aborted) this.timer = setTimeout(() => void this.load(), this.pace.pauseMs);
   }
 }
+
+export const useJobEvents = (jobId: string, at: string): JobEvents | null => useShown(() => new JobEvents(jobId, at), JSON.stringify([jobId, at])).value;
 
 /** Without what is sealed of a person, until the history is asked. */
 const asHistoryHasIt = (event: LogEvent): JobEvent => ({

@@ -1,6 +1,6 @@
 /** The job form's state: the draft, what is wrong with it, and what asking for it would be answered with just now. */
 import { computed, effect, signal, type ReadonlySignal } from "@preact/signals";
-import { ApiError, failure, get, send } from "../../api/client";
+import { ApiError, askProviders, failure, get } from "../../api/client";
 import { store, stored } from "../../app/stored";
 import { forStorage, fromRequest, ofDraft, restored, toRequest, type Draft } from "../../domain/job_draft";
 import { findings, type Finding, type Schema } from "../../domain/json_schema";
@@ -88,7 +88,7 @@ export class JobForm {
     if (this.own.value.length > 0) return null;
     this.busy.value = true;
     try {
-      const quote = await send<Quote>("POST", "/run/request-service", toRequest(this.draft.value));
+      const quote = await askProviders<Quote>("/run/request-service", toRequest(this.draft.value));
       this.error.value = "";
       return quote;
     } catch (problem) {
@@ -125,7 +125,7 @@ export class JobForm {
   private async ask(draft: Draft): Promise<void> {
     const asked = (this.asked = new AbortController());
     try {
-      const answer = await send<DryRun>("POST", "/run/request-service/dry-run", toRequest(draft), {}, asked.signal);
+      const answer = await askProviders<DryRun>("/run/request-service/dry-run", toRequest(draft), asked.signal);
       if (!asked.signal.aborted) this.offer.value = { state: "found", answer };
     } catch (problem) {
       if (!asked.signal.aborted) this.refused(problem);

@@ -33,7 +33,7 @@ export function JobListRow({ job, current, selected, select, stop }: Props) {
       <span class="act above">
         {over
           ? <a class="button" href={href("/sp/new", { from: job.job_id })}>Run again</a>
-          : <Action onClick={stop}>Stop…</Action>}
+          : <Action need="steer jobs" onClick={stop}>Stop…</Action>}
       </span>
     </div>
   );

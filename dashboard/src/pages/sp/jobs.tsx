@@ -5,11 +5,12 @@ import { counted } from "../../app/format";
 import { useKeys } from "../../app/keys";
 import { narrow } from "../../app/narrow";
 import { go, href, moment, queryValue, setQuery } from "../../app/router";
-import { Empty, Trouble } from "../../components/parts";
+import { Announced, Empty, Trouble } from "../../components/parts";
 import { VirtualList, type ListHandle } from "../../components/virtual_list";
 import { AgainDialog } from "./again_dialog";
 import { Counts, OfAll } from "./counts";
 import { FilterBar } from "./filter_bar";
+import { moved, NOWHERE, placeOf } from "./cursor";
 import { areFiltered, CLEARED, clock, stoppable, wanted, wantedOfAnyStatus } from "./filters";
 import { JobListRow, MissingRow } from "./job_row";
 import { REQUESTED, useJobRows } from "../../app/job_rows";
@@ -25,7 +26,7 @@ export function ServiceProviderJobs() {
   const rows = shown.value;
   void rows?.version.value;
   const selection = useSelection(() => shown.peek());
-  const cursor = useSignal(-1);
+  const cursor = useSignal(NOWHERE);
   const stopping = useSignal<readonly string[] | null>(null);
   const again = useSignal<readonly string[] | null>(null);
   const search = useRef<HTMLInputElement>(null);
@@ -33,20 +34,20 @@ export function ServiceProviderJobs() {
   const sight = useRef<[first: number, last: number]>([0, 0]);
   const total = rows?.list.total ?? 0;
   const rowPx = narrow.value ? NARROW_ROW_PX : ROW_PX;
-  const open = () => {
-    const row = rows?.list.get(cursor.value);
-    if (row) go(`/sp/jobs/${row.job_id}`);
-  };
+  const at = rows ? placeOf(cursor.value, rows.list) : -1;
+  const current = rows?.list.get(at);
   const move = (by: number) => {
-    cursor.value = Math.max(0, Math.min(total - 1, cursor.value + by));
-    if (cursor.value < sight.current[0] || cursor.value >= sight.current[1] - 1) list.current?.toRow(cursor.value);
+    if (!rows) return;
+    cursor.value = moved(cursor.peek(), by, rows.list);
+    const { index } = cursor.peek();
+    if (index < sight.current[0] || index >= sight.current[1] - 1) list.current?.toRow(index);
   };
   useKeys([
     { key: "/", does: "search", act: () => search.current?.focus() },
     { key: "j", does: "next job", act: () => move(1) },
     { key: "k", does: "job before", act: () => move(-1) },
-    { key: "Enter", does: "open the job", act: open },
-    { key: "x", does: "select the job", act: () => selection.toggle(cursor.value, false) },
+    { key: "Enter", does: "open the job", act: () => current && go(`/sp/jobs/${current.job_id}`) },
+    { key: "x", does: "select the job", act: () => current && selection.toggle(current.job_id, false) },
     { key: "n", does: "new job", act: () => go("/sp/new") },
   ]);
   const filtered = areFiltered();
@@ -62,7 +63,8 @@ export function ServiceProviderJobs() {
       <Counts />
       <FilterBar search={search} />
       <Trouble text={rows?.error.value ?? ""} retry={() => rows?.reload()} />
-      <p class="row found" aria-live="polite">
+      <Announced of={rows} text={rows?.ready.value ? counted(total, "job") : ""} />
+      <p class="row found">
         {rows?.ready.value && filtered && <OfAll shown={total} />}
         {rows?.ready.value && filtered && total === 0 && <>· <button class="link" onClick={() => setQuery(CLEARED, false)}>clear</button></>}
         {rows?.ready.value && !filtered && total > 0 && counted(total, "job")}
@@ -83,11 +85,11 @@ export function ServiceProviderJobs() {
           }}
           row={(index) => {
             const job = rows.list.get(index);
-            if (!job) return <MissingRow key={`missing${index}`} />;
+            if (!job) return <MissingRow key={rows.keyOf(index)} />;
             return (
               <JobListRow
-                key={job.job_id} job={job} current={index === cursor.value} selected={selection.ids.value.has(job.job_id)}
-                select={(range) => selection.toggle(index, range)} stop={() => (stopping.value = [job.job_id])}
+                key={rows.keyOf(index)} job={job} current={index === at} selected={selection.ids.value.has(job.job_id)}
+                select={(range) => selection.toggle(job.job_id, range)} stop={() => (stopping.value = [job.job_id])}
               />
             );
           }}

@@ -1,6 +1,6 @@
 /** The job as it is now, above all that it was: state, reason, whose fault, the money, what comes next. */
 import { duration, localTime, ntx, plain } from "../../app/format";
-import { now as clock } from "../../app/view";
+import { now as clock } from "../../app/clock";
 import { Peer, Time } from "../../components/parts";
 import { Status } from "../../components/status";
 import { ifStopped, nextShare } from "../../domain/job_money";

@@ -1,5 +1,5 @@
 /** Who would run the job, for how much, and who can't and why: before anything is asked for or paid. */
-import { ntx, plain, whole } from "../../app/format";
+import { decimal, ntx, plain, whole } from "../../app/format";
 import { Peer } from "../../components/parts";
 import { nameOf } from "../../domain/job_fields";
 import type { JobForm } from "./job_form";
@@ -68,6 +68,3 @@ function Refused({ refused, count }: { refused: readonly { peer_id: string; reas
     </table></div>
   );
 }
-
-/** Plain decimal text of a JSON number: 0.02728, never 2e-7. */
-export const decimal = (price: number): string => price.toFixed(8);

@@ -1,5 +1,8 @@
 /** Reports a payment over the websocket of jobs (`send-status`), and says in words what came of it. */
-import { API } from "../../api/client";
+import type { Session } from "../../api/answers";
+import { API, ApiError, failure, get, toLogin } from "../../api/client";
+import { whyNotYou } from "../../app/acting";
+import { session } from "../../app/session";
 
 /** good: it was taken. final: nothing more is told here; the job's events go on. */
 export interface Told {
@@ -37,7 +40,10 @@ export function reportPayment(jobId: string, txHash: string, tell: (told: Told) 
     if (told?.final) finish(told);
     else if (told && !over) tell(told);
   };
-  socket.onclose = () => finish({ good: false, final: true, text: sent ? UNSURE : NOT_SENT });
+  socket.onclose = () => {
+    if (sent) finish({ good: false, final: true, text: UNSURE });
+    else if (!over) void whyNotSent().then((text) => finish({ good: false, final: true, text }));
+  };
   return () => {
     over = true;
     clearTimeout(late);
@@ -47,6 +53,19 @@ export function reportPayment(jobId: string, txHash: string, tell: (told: Told) 
 
 const UNSURE = "The DMS did not say what came of it. If the job still waits for its payment, report the same hash again: it is counted once.";
 const NOT_SENT = "The DMS can't be reached: the payment was not reported. Try again; the hash is counted once.";
+const REFUSED = "The DMS took no connection for the report just now, as it does when it has too many: the payment was not reported. Try again in a moment; the hash is counted once.";
+
+/** A browser does not say how a websocket was refused, so the DMS is asked who this is. */
+async function whyNotSent(): Promise<string> {
+  try {
+    session.value = (await get<Session>("/session")).body;
+    if (session.value.role === null) toLogin();
+    const why = whyNotYou("ask for jobs");
+    return why ? `The payment was not reported. ${why}` : REFUSED;
+  } catch (error) {
+    return error instanceof ApiError && error.problem.status === 0 ? NOT_SENT : `The payment was not reported. ${failure(error)}`;
+  }
+}
 
 /** Null: says nothing of the payment. */
 export function outcomeOf({ action, message }: Action): Told | null {

@@ -2,7 +2,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import { useSignal } from "@preact/signals";
 import { duration, ntx, plain } from "../../app/format";
-import { now } from "../../app/view";
+import { now } from "../../app/clock";
 import { Action } from "../../components/action";
 import { Peer, Time, Trouble } from "../../components/parts";
 import { reportPayment, type Told } from "./pay";
@@ -69,7 +69,7 @@ function Report({ jobId }: { jobId: string }) {
     <form onSubmit={report} class="report wide">
       <div class="field"><label for="tx-hash">Then paste the transaction's hash</label>
         <span class="with-unit"><input id="tx-hash" maxLength={512} spellcheck={false} autocomplete="off" value={hash.value} aria-invalid={error.value ? "true" : undefined} onInput={({ currentTarget }) => (hash.value = currentTarget.value)} />
-          <Action kind="primary" submits busy={busy}>Report the payment</Action></span></div>
+          <Action need="ask for jobs" kind="primary" submits busy={busy}>Report the payment</Action></span></div>
       <Trouble text={error.value} />
       <p role="status" class={told.value ? (told.value.good ? "notice" : "trouble") : "none"}>{told.value ? plain(told.value.text) : "The hash is checked before anything runs; the same one is never counted twice."}</p>
     </form>

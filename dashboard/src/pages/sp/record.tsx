@@ -4,7 +4,9 @@ import { useSignal } from "@preact/signals";
 import { address } from "../../api/client";
 import { plain, whole } from "../../app/format";
 import { place } from "../../app/router";
+import { whyNoExport } from "../../app/session";
 import { Time } from "../../components/parts";
+import { Press } from "../../components/press";
 import { Verification } from "./verification";
 import type { JobEvent } from "../../api/answers";
 import "../../styles/record.css";
@@ -21,11 +23,16 @@ export function Record({ jobId, events }: { jobId: string; events: readonly JobE
   return (
     <section aria-label="Record">
       <Verification jobId={jobId} />
-      <p class="row"><a class="button" href={address("/events/export", { job_id: jobId })} download={`job-${jobId}.jsonl`}>Export, with its proofs</a>
+      <p class="row"><Export jobId={jobId} />
         <span class="faint">{whole(events.length)} event{events.length === 1 ? "" : "s"}; <code>nunet audit verify --export FILE</code> checks them without this node</span></p>
       <ol class="record">{events.map((event) => <Event key={event.position} event={event} cause={byId.get(event.causation_id)} />)}</ol>
     </section>
   );
+}
+
+function Export({ jobId }: { jobId: string }) {
+  const text = "Export, with its proofs";
+  return whyNoExport.value ? <Press why={whyNoExport.value}>{text}</Press> : <a class="button" href={address("/events/export", { job_id: jobId })} download={`job-${jobId}.jsonl`}>{text}</a>;
 }
 
 function Event({ event, cause }: { event: JobEvent; cause: JobEvent | undefined }) {
@@ -44,7 +51,7 @@ function Event({ event, cause }: { event: JobEvent; cause: JobEvent | undefined 
         <a href={`#${anchor}`} title="Link to this event">{whole(event.position)}</a>
         <b>{plain(event.topic)}</b>
         {record?.topic && <span>says <b>{plain(record.topic)}</b></span>}
-        <Time at={event.time} />
+        <Time at={event.time} exact />
         <span class="faint">{cause ? <>because of <a href={`#E${cause.position}`}>{whole(cause.position)} {plain(cause.topic)}</a></> : event.causation_id ? <>by command <code>{event.causation_id.slice(-12)}</code></> : "by itself"}</span>
         <span class="push faint">{record?.signature ? "signed by the provider" : "in this node's chain"}</span>
         <button class="quiet" aria-expanded={open.value} onClick={() => (open.value = !open.value)}>{open.value ? "less" : "more"}</button>

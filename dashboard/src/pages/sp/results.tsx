@@ -4,7 +4,7 @@ import { address, failure, get } from "../../api/client";
 import { bytes, plain, whole } from "../../app/format";
 import { href } from "../../app/router";
 import { useView } from "../../app/view";
-import { Time, Trouble } from "../../components/parts";
+import { OnlyNow, Time, Trouble } from "../../components/parts";
 import { MetricPlots } from "./metric_plots";
 import type { Checkpoint, JobRow, Results } from "../../api/answers";
 
@@ -30,6 +30,7 @@ export function ResultsTab({ job }: { job: JobRow }) {
   const body = results.answer.value?.body;
   return (
     <>
+      <OnlyNow />
       <section class="card" aria-label="Files">
         <div class="row"><h2>Files</h2>
           {body && body.files > 0 && <><span class="faint">{whole(body.files)}, {bytes(body.content_bytes)}{body.origin === "checkpoint" && `, of checkpoint ${body.checkpoint}`}</span>
@@ -88,7 +89,8 @@ function Checkpoints({ job }: { job: JobRow }) {
           {own.map((checkpoint) => (
             <tr key={checkpoint.filename_path}>
               <td><code>{plain(checkpoint.filename_path)}</code></td><td class="number">{bytes(checkpoint.size_bytes)}</td><td><Time at={new Date(checkpoint.last_modified * 1000).toISOString()} /></td>
-              <td><a class="button" href={href("/sp/new", { from: job.job_id, resume: checkpoint.filename_path })}>Go on from it</a></td>
+              <td><a class="button" href={address(`/run/checkpoints/${encodeURIComponent(checkpoint.filename_path)}`)} download={checkpoint.filename_path}>Download</a>{" "}
+                <a class="button" href={href("/sp/new", { from: job.job_id, resume: checkpoint.filename_path })}>Go on from it</a></td>
             </tr>
           ))}
         </tbody>

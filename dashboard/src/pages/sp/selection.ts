@@ -1,7 +1,9 @@
 /** Which jobs are selected: ids, so that neither news nor a reload makes a selection grow. */
+import { useRef } from "preact/hooks";
 import { useSignal, type Signal } from "@preact/signals";
 import { get } from "../../api/client";
 import type { JobQuery, JobRows } from "../../app/job_rows";
+import type { SparseRows } from "../../domain/sparse_rows";
 import type { JobRow } from "../../api/answers";
 
 /** As many as are stopped at once. */
@@ -11,7 +13,7 @@ export interface Selection {
   /** Id -> image. */
   ids: Signal<ReadonlyMap<string, string>>;
   /** range: also those between the last one and this one, as far as they are loaded. */
-  toggle: (index: number, range: boolean) => void;
+  toggle: (jobId: string, range: boolean) => void;
   clear: () => void;
   /** Those that fit the query now; how many there are, where that is more than can be selected. */
   addAll: (query: JobQuery) => Promise<number>;
@@ -19,17 +21,12 @@ export interface Selection {
 
 export function useSelection(rows: () => JobRows | null): Selection {
   const ids = useSignal<ReadonlyMap<string, string>>(new Map());
-  const anchor = useSignal(-1);
-  const toggle = (index: number, range: boolean) => {
+  const anchor = useRef("");
+  const toggle = (jobId: string, range: boolean) => {
     const list = rows()?.list;
-    const row = list?.get(index);
-    if (!list || !row) return;
-    const chosen = new Map(ids.peek());
-    const on = !chosen.has(row.job_id);
-    const [from, to] = range && anchor.peek() >= 0 ? [Math.min(anchor.peek(), index), Math.max(anchor.peek(), index)] : [index, index];
-    for (let at = from; at <= to; at++) change(chosen, list.get(at), on);
-    anchor.value = index;
-    ids.value = chosen;
+    if (!list) return;
+    ids.value = toggled(ids.peek(), list, jobId, range ? anchor.current : "");
+    anchor.current = jobId;
   };
   const addAll = async (query: JobQuery) => {
     const { body, total } = await get<{ items: JobRow[] }>("/jobs", { ...query, limit: MOST_SELECTED });
@@ -39,6 +36,15 @@ export function useSelection(rows: () => JobRows | null): Selection {
     return total > body.items.length ? total : 0;
   };
   return { ids, toggle, addAll, clear: () => (ids.value = new Map()) };
+}
+
+/** anchor: the job where a range begins; empty: none. News may have moved both since they were shown. */
+export function toggled(ids: ReadonlyMap<string, string>, list: SparseRows<JobRow>, jobId: string, anchor: string): ReadonlyMap<string, string> {
+  const [chosen, on] = [new Map(ids), !ids.has(jobId)];
+  const [end, start] = [list.indexOf(jobId), list.indexOf(anchor)];
+  const [from, to] = start < 0 ? [end, end] : [Math.min(start, end), Math.max(start, end)];
+  if (end >= 0) for (let at = from; at <= to; at++) change(chosen, list.get(at), on);
+  return chosen;
 }
 
 function change(chosen: Map<string, string>, row: JobRow | undefined, on: boolean): void {

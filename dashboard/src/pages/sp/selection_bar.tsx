@@ -35,10 +35,10 @@ export function SelectionBar({ selection, stop, again, openOnes }: Props) {
   return (
     <div class="row selection" role="group" aria-label="Selected jobs">
       <b>{whole(ids.length)} selected</b>{note.value && <span class="faint">{note.value}</span>}
-      <Action kind="danger" onClick={() => stop(ids)}>Stop…</Action>
+      <Action need="steer jobs" kind="danger" onClick={() => stop(ids)}>Stop…</Action>
       {only
         ? <a class="button" href={href("/sp/new", { from: only })}>Run again</a>
-        : <Action hindrance={ids.length > MOST_AGAIN ? `At most ${MOST_AGAIN} are run again at once, since each is paid by itself.` : ""} onClick={() => again(ids)}>Run again…</Action>}
+        : <Action need="ask for jobs" hindrance={ids.length > MOST_AGAIN ? `At most ${MOST_AGAIN} are run again at once, since each is paid by itself.` : ""} onClick={() => again(ids)}>Run again…</Action>}
       <button onClick={() => void addAll()} title="Of the jobs that the filters leave now; later ones are not added">Select all open ones</button>
       <button class="quiet" onClick={selection.clear}>Clear selection</button>
       <Trouble text={error.value} />

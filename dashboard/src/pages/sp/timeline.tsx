@@ -1,7 +1,7 @@
 /** The job's steps, live: one row each, on the time that they took. */
-import { duration, localTime, plain, utcTime } from "../../app/format";
-import { now } from "../../app/view";
-import type { Step, Timeline as Folded } from "../../domain/job_steps";
+import { duration, exactTime, plain, utcTime } from "../../app/format";
+import { now } from "../../app/clock";
+import { ticks, type Step, type Timeline as Folded } from "../../domain/job_steps";
 import "../../styles/timeline.css";
 
 const SIGNS: Record<Step["tone"], string> = { done: "✔", going: "▶", failed: "✖", past: "·", gap: "…" };
@@ -10,11 +10,11 @@ const WORDS: Record<Step["tone"], string> = { done: "done", going: "goes on", fa
 /** pastMs: the moment that is shown, Unix milliseconds; 0: now. */
 export function TimelineView({ timeline, pastMs }: { timeline: Folded; pastMs: number }) {
   const { steps, over } = timeline;
-  const nowMs = over ? 0 : pastMs || now.value;
+  const nowMs = ticks(timeline) ? pastMs || now.value : 0;
   const scale = spanOf(steps, over, nowMs);
   return (
     <div class="scroll"><table class="timeline">
-      <thead><tr><th>Step</th><th class="number">Took</th><th class="bar-head">{steps[0] && <span title={utcTime(steps[0].from)}>from {localTime(steps[0].from)}</span>}</th><th>What</th></tr></thead>
+      <thead><tr><th>Step</th><th class="number">Took</th><th class="bar-head">{steps[0] && <span title={utcTime(steps[0].from)}>from {exactTime(steps[0].from)}</span>}</th><th>What</th></tr></thead>
       <tbody>
         {steps.map((step) => (
           <tr key={`${step.at}.${step.key}`} class={step.tone}>
@@ -51,7 +51,7 @@ function Bar({ step, scale, nowMs }: { step: Step; scale: Scale; nowMs: number }
   const left = place(step.from);
   const width = Math.max(4, place(step.to ?? nowMs) - left);
   return (
-    <svg viewBox="0 0 1000 10" preserveAspectRatio="none" role="img" aria-label={`from ${localTime(step.from)} ${step.to === null ? "on" : `to ${localTime(step.to)}`}`}>
+    <svg viewBox="0 0 1000 10" preserveAspectRatio="none" role="img" aria-label={`from ${exactTime(step.from)} ${step.to === null ? "on" : `to ${exactTime(step.to)}`}`}>
       <rect class={step.tone} x={Math.min(left, 996)} width={width} height="10" />
     </svg>
   );

@@ -1,7 +1,7 @@
 /** Whether the record of a job holds: its events and their hashes, what the provider signed, the output, other peers' word. */
 import { plain } from "../../app/format";
 import { useView } from "../../app/view";
-import { Time, Trouble } from "../../components/parts";
+import { OnlyNow, Time, Trouble } from "../../components/parts";
 import type { Verification as Answer } from "../../api/answers";
 
 const SIGNS: Record<string, readonly [sign: string, words: string]> = { verified: ["✔", "verified"], open: ["◔", "nothing tells yet"], wrong: ["✖", "does not hold"] };
@@ -14,6 +14,7 @@ export function Verification({ jobId }: { jobId: string }) {
   return (
     <section class={`card verification ${body.result}`} aria-label="Verification" aria-busy={found.loading.value}>
       <h2><Sign result={body.result} /> <small class="faint">up to event {body.position}, looked at <Time at={body.checked_at} /></small></h2>
+      <OnlyNow />
       <ul>{body.checks.map(({ name, result, detail }) => <li key={name}><Sign result={result} /> <b>{NAMES[name] ?? plain(name)}</b>: {plain(detail)}</li>)}</ul>
     </section>
   );

@@ -212,3 +212,9 @@ def test_an_output_that_is_opened_twice_is_shown_once() -> None:
         tail.take(Printed("job", (("stdout", "a"), ("stdout", "b")), "1 line stands before these", begins=True))
     tail.take(Printed("job", (("stdout", "c"),)))
     assert [text for _, text in tail.shown.lines] == ["a", "b", "c"]
+
+
+def test_who_may_not_see_the_machine_is_told_so_in_place_of_figures() -> None:
+    lines = [line.plain for line in frame(scene(machine=Machine(hidden=True)), Size())]
+    assert any("is not shown to this token" in line for line in lines)
+    assert not any("nunet onboard" in line or "takes no jobs" in line for line in lines)

@@ -1,4 +1,4 @@
-"""Whose the other end of a connection on loopback is: the kernel knows the user who made each socket.
+"""Whose the other end of a connection within this machine is: the kernel knows the user who made each socket.
 
 Asked of the kernel by netlink, which finds one connection among any number; where it has no such answer, in the tables
 of /proc. Both show this network namespace alone, so nobody from elsewhere is ever found there. Source: sock_diag(7).
@@ -41,9 +41,8 @@ def end_of(name: object) -> End | None:
 
 def owner_of(peer: End, own: End) -> int | None:
     """The user id of who made the socket at `peer`, which is connected to ours at `own`; None when that can't be told,
-    as of one that is closed already: the kernel then says 0, which is root's."""
-    if not ip_address(peer.address).is_loopback:
-        return None
+    as of one that is closed already: the kernel then says 0, which is root's; and of one of elsewhere, for which all
+    connections are looked through where the kernel has no quicker answer: so ask of addresses of this machine."""
     try:
         return _asked(peer, own)
     except OSError:
