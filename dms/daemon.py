@@ -82,14 +82,14 @@ class Readiness:
     def stop(self) -> None:
         self._phase = "stopping"
 
-    def phase(self) -> str | None:
-        """Of the start or the stop: nothing is answered in it."""
-        return self._phase
+    def not_serving(self) -> str | None:
+        """Why nothing is answered, while it starts or stops; None when it serves."""
+        return self.ready() if self._phase else None
 
     def ready(self) -> str | None:
         """Why it is not ready; None when it is. What is asked for then is tried all the same."""
         found = [text for text in (self._phase, self._log.trouble, self._loops.trouble) if text]
-        return "; ".join(found) or None
+        return "; ".join(dict.fromkeys(found)) or None
 
 
 @dataclass(frozen=True)

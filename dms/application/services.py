@@ -37,9 +37,9 @@ from dms.domain.wallet import NewWallet
 
 @dataclass(frozen=True)
 class Services:
-    """ready: why the daemon is not ready, or None when it is. phase: of its start or stop, in which nothing is
-    answered; None while it serves. log_token: the unguessable token
-    of a job's log (an HMAC under a key of this node, so that it stands in no event).
+    """ready: why the daemon is not ready, or None when it is. not_serving: why nothing is answered, while it starts
+    or stops; None while it serves. log_token: the unguessable token of a job's log (an HMAC under a key of this node,
+    so that it stands in no event).
     metadata_path: of the published metadata file, empty for none. database_path: of the event log, when it
     is a file. new_wallet: (blockchain, network), each may be empty; raises InvalidInput.
     now: Unix time in microseconds. relay: to NATS, when it is set up."""
@@ -76,6 +76,6 @@ class Services:
     retention: Retention
     verifier: JobVerifier
     relay: Relay | None = None
-    phase: Callable[[], str | None] = lambda: None
+    not_serving: Callable[[], str | None] = lambda: None
     loops: Loops = field(default_factory=Loops)
     writes: Writes = field(default_factory=Writes)

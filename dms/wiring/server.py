@@ -91,7 +91,7 @@ def build_services(
         database_path=base.settings.events_db,
         new_wallet=new_wallet,
         ready=readiness.ready,
-        phase=readiness.phase,
+        not_serving=readiness.not_serving,
         loops=base.loops,
         now=base.now,
         executor_name=executor.name,

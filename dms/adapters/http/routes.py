@@ -165,7 +165,7 @@ class WebSocket:
 async def run(route: Route, request: Request, api: Api) -> HTTPResponse | None:
     """The handler, as one cause of events, once the caller is let in."""
     await request.app.ctx.access.admit(request, route.needs, route.budget)
-    reason = None if route.early else api.services.phase()
+    reason = None if route.early else api.services.not_serving()
     if reason is not None:
         raise Unavailable(f"the DMS can't serve yet: {reason}")
     if route.changes:

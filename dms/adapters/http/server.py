@@ -183,7 +183,7 @@ def build_app(
         *files.endpoints(api),
         *chat.endpoints(api),
     )
-    app.ctx.sockets = Sockets(services.phase, endpoints, streamed, services.loops)
+    app.ctx.sockets = Sockets(services.not_serving, endpoints, streamed, services.loops)
     app.exception(Exception)(answer)
     app.ctx.gate = Gate(rest.addr, rest.allowed_hosts, rest.allowed_origins, rest.public_url, tls=bool(rest.tls_cert))
     app.ctx.access = Access(services.tokens, services.log, rest, services.network.peer_id)

@@ -42,13 +42,13 @@ class Endpoint(NamedTuple):
 class Sockets:
     def __init__(
         self,
-        phase: Callable[[], str | None],
+        not_serving: Callable[[], str | None],
         endpoints: Sequence[Endpoint],
         streams: Streams,
         loops: Loops,
     ) -> None:
-        """phase: why nobody can be served yet, or None."""
-        self._phase, self._streams, self._loops = phase, streams, loops
+        """not_serving: why nobody can be served yet, or None."""
+        self._not_serving, self._streams, self._loops = not_serving, streams, loops
         self._routes = [(endpoint, socket) for endpoint in endpoints for socket in endpoint.described]
         self._open: set[Socket] = set()
         self._sweeping: Loop | None = None
@@ -91,7 +91,7 @@ class Sockets:
             raise Refused(426, "this address speaks websocket", {"upgrade": "websocket", "connection": "upgrade"})
         endpoint, described = self._routed(request)
         await access_of(request).admit(request, described.needs)
-        reason = self._phase()
+        reason = self._not_serving()
         if reason is not None:
             raise Unavailable(f"the DMS can't serve yet: {reason}")
         kinds = (Kind.SOCKET, Kind.STREAM) if described.stream else (Kind.SOCKET,)
