@@ -31,7 +31,7 @@ def all_of(stream: ExecStream) -> bytes:
 def program(run: Callable[[socket.socket], object]) -> Iterator[ExecStream]:
     """`run` is what the engine does on its side of the connection, which it closes then."""
     ours, theirs = socket.socketpair()
-    ours.settimeout(20)
+    ours.settimeout(120)
 
     def work() -> None:
         with theirs:
