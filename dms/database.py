@@ -2,7 +2,7 @@
 
 In a URI `?` and `#` end the path and `%hh` is one byte of it, so every byte of ours is quoted. A file that we make is
 its user's alone; SQLite gives the files beside it (-wal, -shm) the same mode. None of ours is ever opened and closed
-besides SQLite's own handles: that would drop SQLite's locks of the whole process (howtocorrupt.html, 2.2).
+besides SQLite's own handles: that would drop SQLite's locks of the whole process (`locked_files`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,15 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
+from dms.locked_files import remember_locks
+
 FILE_MODE = 0o600
 BUSY_SECONDS = 5.0
 SUFFIXES = ("-wal", "-shm")  # of the files that SQLite keeps beside a database
+
+
+class _Connection(sqlite3.Connection):
+    """One that can be kept account of for as long as it is there."""
 
 
 def connect(database: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -89,7 +95,12 @@ def _open(database: Path, mode: str) -> sqlite3.Connection:
     path = quote(os.fsencode(database))
     # A path after two slashes would begin with a host's name.
     uri = f"file:{'//' if path.startswith('/') else ''}{path}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
+    made = sqlite3.connect(
+        uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS, factory=_Connection
+    )
+    real = real_path(database)
+    remember_locks(made, [real, *(beside(real, suffix) for suffix in SUFFIXES)])  # SQLite opens them at its first use
+    return made
 
 
 def _check_kind(found: os.stat_result, database: Path) -> None:

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 from dms.process import GC_THRESHOLDS
 from tests.fixtures import known_sandbox, order
+from tests.fixtures.database_locks import forbid_opening_databases
 from tests.fixtures.engine_starts import engine_starts
 from tests.fixtures.ethereum import chain, own_chain
 from tests.fixtures.event_logs import log
@@ -35,6 +36,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 gc.disable()
 
 known_sandbox.know()
+forbid_opening_databases()
 
 T = TypeVar("T")
 

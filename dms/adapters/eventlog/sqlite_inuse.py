@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dms.database import SUFFIXES, beside, real_path
+from dms.locked_files import file_id
 
 
 class FilesInUse:
@@ -15,7 +16,8 @@ class FilesInUse:
         """After the first read, when all of them are there. Raises OSError."""
         real = real_path(database)
         self._database, self._smallest = database, 0
-        self._files = [(path, _id_of(path)) for path in (database, *(beside(real, suffix) for suffix in SUFFIXES))]
+        paths = (database, *(beside(real, suffix) for suffix in SUFFIXES))
+        self._files = [(path, file_id(path.stat())) for path in paths]
 
     def fault(self) -> str:
         """What happened to them; empty while all is well. Takes some microseconds."""
@@ -24,15 +26,10 @@ class FilesInUse:
                 found = path.stat()
             except OSError as error:
                 return f"{path} was removed or renamed while this DMS uses it ({error.strerror})"
-            if (found.st_dev, found.st_ino) != opened:
+            if file_id(found) != opened:
                 return f"{path} was replaced by another file while this DMS uses it"
             if path == self._database:  # which never shrinks: nothing vacuums it
                 if found.st_size < self._smallest:
                     return f"{path} was cut from {self._smallest} to {found.st_size} bytes while this DMS uses it"
                 self._smallest = found.st_size
         return ""
-
-
-def _id_of(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_dev, found.st_ino

@@ -12,12 +12,9 @@ from pathlib import Path
 from dms.database import beside, make_private, real_path
 from dms.disk import passes, private
 from dms.errors import AlreadyRunning, ConfigError, LogUnavailable
+from dms.locked_files import FileId, file_id
 
 log = logging.getLogger(__name__)
-
-FileId = tuple[int, int]
-"""Device and inode: what a file is, whatever its names."""
-
 
 _here: set[FileId] = set()  # owned in this process: a second handle, closed again, would drop SQLite's own locks
 _guard = threading.Lock()
@@ -39,7 +36,7 @@ class OwnedFile:
             self._lock(beside(real, ".lock"), os.O_RDWR | os.O_CREAT)
             lock = self._handles[0]
             make_private(database)
-            self.file = _id_of(real.stat())
+            self.file = file_id(real.stat())
             with _guard:
                 if self.file in _here:
                     raise self._owned_by(str(os.getpid()))
@@ -86,7 +83,3 @@ class OwnedFile:
         for handle in self._handles:
             os.close(handle)
         self._handles.clear()
-
-
-def _id_of(found: os.stat_result) -> FileId:
-    return found.st_dev, found.st_ino

@@ -16,6 +16,7 @@ from typing import Self
 
 from dms.disk import private, publish
 from dms.errors import Conflict, DiskTrouble, Forbidden, InvalidInput, NotFound
+from dms.locked_files import is_locked
 from dms.long_work import long_work
 
 PIECE_BYTES = 192 * 1024  # with its frame, below the longest frame; bigger ones are quicker
@@ -31,6 +32,8 @@ def open_regular(path: Path) -> int:
         with _unopened(path) as (found, status):
             if not stat.S_ISREG(status.st_mode) or found.readlink() != path:
                 raise Forbidden(f"{path.name!r} is not a regular file, or is reached over a symbolic link.")
+            if is_locked(status):  # it would lose its locks
+                raise Forbidden(f"{path.name!r} is a database that the DMS uses.")
             return os.open(found, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(f"There is no file {path.name!r} any more.") from error

@@ -9,8 +9,10 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from dms.locked_files import looking_into
 
 BLACK = b"x"
 WINDOW = 1 << 20  # bytes looked at in one go: other threads wait while one is searched
@@ -80,11 +82,8 @@ def _windows(handle: int, words: Sequence[bytes]) -> Iterator[tuple[int, bytes]]
 @contextmanager
 def _opened(path: Path, mode: int) -> Iterator[int | None]:
     """None: it is gone, no regular file, or not to be read."""
-    handle = None
-    with suppress(OSError):
-        handle = os.open(path, os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | mode)
-    try:
+    with ExitStack() as open_files:
+        handle = None
+        with suppress(OSError):
+            handle = open_files.enter_context(looking_into(path, os.O_NOFOLLOW | os.O_NONBLOCK | mode))
         yield handle if handle is not None and stat.S_ISREG(os.fstat(handle).st_mode) else None
-    finally:
-        if handle is not None:
-            os.close(handle)
