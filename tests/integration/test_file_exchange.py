@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
-from dms.application.files import file_exchange, file_parts, least_pace
+from dms.application.files import file_exchange, file_parts, least_pace, turns
 from dms.application.files.file_exchange import FILE, FetchRequest, FileExchange, FileRef
 from dms.application.network.messages import encode
 from dms.config import P2p
@@ -380,4 +381,64 @@ async def test_who_reads_too_slowly_is_left_where_it_is(giver: Giver, monkeypatc
     with pytest.raises(Unavailable, match="too slowly"):
         await read_slowly()
     assert 2 <= pieces < 10
-    assert not giver.exchange._serving
+    assert not giver.exchange._given
+
+
+class Trickles(Drops):
+    """Peers that give just enough to keep their places."""
+
+    async def stream(self, peer_id: str, protocol: str, body: bytes) -> AsyncGenerator[bytes, None]:
+        self.asked[peer_id] += 1
+        if peer_id == "quick":
+            yield self.content
+            return
+        after = msgspec.json.decode(body, type=FetchRequest).after
+        for number in range(after, len(self.content)):
+            yield self.content[number : number + 1]
+            await asyncio.sleep(0.001)
+
+
+async def test_peers_that_just_keep_pace_make_room_for_others_and_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "TURN_SECONDS", 0.02)
+    monkeypatch.setattr(file_exchange, "FETCHES_AT_ONCE", 2)
+    monkeypatch.setattr(file_exchange, "PAUSES_SECONDS", (0.01, 0.01))
+    network = Trickles(content := os.urandom(3000))
+    exchange, ref = FileExchange(network), ref_of(content)
+    slow = [asyncio.create_task(exchange.fetch(f"slow {n}", ref, tmp_path / f"{n}")) for n in range(2)]
+    async with asyncio.timeout(120):
+        await wait_for(lambda: len(network.asked) == 2)
+        await exchange.fetch("quick", ref, tmp_path / "quick")
+        assert not all(task.done() for task in slow)
+        for task in slow:
+            assert (await task).read_bytes() == content
+    assert max(network.asked.values()) > 1  # it went on where it was
+    assert (len(exchange._taken), exchange._waiting, exchange._slots._value) == (0, 0, 2)
+
+
+async def test_readers_that_just_keep_pace_make_room_for_others(giver: Giver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_exchange, "SERVED_AT_ONCE", 2)
+    monkeypatch.setattr(file_exchange, "ENDING_AT_ONCE", 1)
+    giver.exchange.serve("offer", lambda peer_id, _: peer_id != "stranger", giver.resolve)
+    ref = given(giver, os.urandom(10 * file_parts.PIECE_BYTES))
+    body = encode(FetchRequest(kind=ref.kind, id=ref.id, size_bytes=ref.size_bytes))
+    readers = [giver.exchange._on_fetch(f"slow {n}", body) for n in range(2)]
+    for reader in readers:
+        await anext(reader)
+    with pytest.raises(Unavailable, match="as many files as it can"):  # their turn has just begun
+        await anext(giver.exchange._on_fetch("early", body))
+    monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
+    with pytest.raises(NotFound):
+        await anext(giver.exchange._on_fetch("stranger", body))
+    assert giver.exchange._given.ending == 0  # nobody makes room for who gets nothing
+    quick = giver.exchange._on_fetch("quick", body)
+    await anext(quick)
+    with pytest.raises(Unavailable, match="as many files as it can"):  # the one that makes room is not gone yet
+        await anext(giver.exchange._on_fetch("another", body))
+    ended = await asyncio.gather(*(anext(reader) for reader in readers), return_exceptions=True)
+    (error,) = [found for found in ended if isinstance(found, Unavailable)]
+    assert "go on from there later" in str(error)
+    for reader in (*readers, quick):
+        await reader.aclose()
+    assert not giver.exchange._given

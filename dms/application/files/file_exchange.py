@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 
 from dms.application.files.file_parts import PartFile, digest_of, read_pieces
 from dms.application.files.least_pace import LEAST_BYTES, PACE_SECONDS, LeastPace
+from dms.application.files.turns import Turn, Turns
 from dms.application.network.messages import decode_request, encode
 from dms.application.ports.peers import PeerNetwork
 from dms.backoff import Backoff
@@ -32,6 +33,7 @@ FETCHES_AT_ONCE = 16
 FETCHES_FROM_A_PEER = 2
 SERVED_AT_ONCE = 8
 SERVED_TO_A_PEER = 4
+ENDING_AT_ONCE = 16  # more than those: who is to make room for others, but has not heard of it yet
 END_TOLD_SECONDS = 10.0  # for the word of why a file is given no further, which comes by another stream
 AWAY_SECONDS = 3600.0  # how long a peer may give nothing before a fetch gives up
 PAUSES_SECONDS = (0.2, 15.0)  # first and longest between two tries
@@ -90,7 +92,8 @@ class FileExchange:
     def __init__(self, network: PeerNetwork, *, away_seconds: float = AWAY_SECONDS) -> None:
         self._network, self._away = network, away_seconds
         self._kinds: dict[str, _Kind] = {}
-        self._serving: Counter[str] = Counter()
+        self._given, self._taken = Turns(), Turns()
+        self._waiting = 0  # for a slot
         self._slots = asyncio.Semaphore(FETCHES_AT_ONCE)
         self._slots_of: dict[str, asyncio.Semaphore] = {}  # of a peer
         self._fetches_of: Counter[str] = Counter()
@@ -107,14 +110,17 @@ class FileExchange:
 
     # --- giving --------------------------------------------------------------------------------
     async def _on_fetch(self, peer_id: str, body: bytes) -> AsyncGenerator[bytes, None]:
-        request = decode_request(body, FetchRequest)
-        if self._serving.total() >= SERVED_AT_ONCE or self._serving[peer_id] >= SERVED_TO_A_PEER:
+        request, clock = decode_request(body, FetchRequest), asyncio.get_running_loop().time
+        kind = self._kinds.get(request.kind)
+        if kind is None or not kind.may_read(peer_id, request.id):  # before anybody makes room for it
+            raise _no_file(request)
+        if not self._has_place(peer_id, clock):
             raise Unavailable("This peer gives out as many files as it can at once; try again.")
-        self._serving[peer_id] += 1
-        try:
-            kind, fd = await self._open(peer_id, request)
-            done = request.after
-            clock, pace = asyncio.get_running_loop().time, LeastPace()
+        with self._given.turn(peer_id, clock) as turn:
+            fd = await kind.resolve(peer_id, request.id)
+            if fd is None:
+                raise _no_file(request)
+            done, pace = request.after, LeastPace()
             async with aclosing(read_pieces(fd, request.after, request.size_bytes)) as pieces:
                 async for piece in pieces:
                     if not kind.may_read(peer_id, request.id):
@@ -125,23 +131,17 @@ class FileExchange:
                     pace.waited(clock() - began, len(piece))
                     if not pace.is_kept:
                         raise Unavailable("You read too slowly to keep others waiting; go on from there later.")
+                    turn.moved(len(piece))
+                    if turn.is_over:
+                        raise Unavailable("Others wait for files from this peer, too; go on from there later.")
                     done += len(piece)
                     if kind.served is not None:
                         kind.served(peer_id, request.id, done)
-        finally:
-            self._serving[peer_id] -= 1
-            if not self._serving[peer_id]:
-                del self._serving[peer_id]
 
-    async def _open(self, peer_id: str, request: FetchRequest) -> tuple[_Kind, int]:
-        """Raises NotFound."""
-        kind = self._kinds.get(request.kind)
-        if kind is None or not kind.may_read(peer_id, request.id):
-            raise _no_file(request)
-        fd = await kind.resolve(peer_id, request.id)
-        if fd is None:
-            raise _no_file(request)
-        return kind, fd
+    def _has_place(self, peer_id: str, clock: Callable[[], float]) -> bool:
+        if self._given.of(peer_id) >= SERVED_TO_A_PEER or len(self._given) >= SERVED_AT_ONCE + ENDING_AT_ONCE:
+            return False
+        return len(self._given) - self._given.ending < SERVED_AT_ONCE or self._given.make_room(clock)
 
     # --- getting -------------------------------------------------------------------------------
     async def fetch(
@@ -169,20 +169,33 @@ class FileExchange:
             self._fetching.discard(into)
 
     @asynccontextmanager
-    async def _turn(self, fetch: _Fetch) -> AsyncIterator[None]:
+    async def _turn(self, fetch: _Fetch) -> AsyncIterator[Turn]:
         """For one try: who is away, or slow, is not in the way of others."""
         clock, peer_id, limit = asyncio.get_running_loop().time, fetch.peer_id, fetch.limit
         left = None if (end := limit.when()) is None else end - clock()
         limit.reschedule(None)
         self._fetches_of[peer_id] += 1
         try:
-            async with self._slots_of.setdefault(peer_id, asyncio.Semaphore(FETCHES_FROM_A_PEER)), self._slots:
+            async with self._slots_of.setdefault(peer_id, asyncio.Semaphore(FETCHES_FROM_A_PEER)), self._slot():
                 limit.reschedule(None if left is None else clock() + left)
-                yield
+                with self._taken.turn(peer_id, clock) as turn:
+                    yield turn
         finally:
             self._fetches_of[peer_id] -= 1
             if not self._fetches_of[peer_id]:
                 del self._fetches_of[peer_id], self._slots_of[peer_id]
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        self._waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     async def _fetch(self, fetch: _Fetch, into: Path) -> Path:
         ref = fetch.ref
@@ -213,9 +226,9 @@ class FileExchange:
             before = part.size
             part.check_room()
             try:
-                async with self._turn(fetch):
+                async with self._turn(fetch) as turn:
                     began = clock()
-                    await self._follow(fetch, part)
+                    await self._follow(fetch, part, turn)
             except DiskTrouble:
                 raise
             except Unavailable as error:
@@ -235,7 +248,7 @@ class FileExchange:
             away += (pause := backoff.spread())
             await asyncio.sleep(pause)
 
-    async def _follow(self, fetch: _Fetch, part: PartFile) -> None:
+    async def _follow(self, fetch: _Fetch, part: PartFile, turn: Turn) -> None:
         peer_id, ref, progress, _ = fetch
         request = FetchRequest(kind=ref.kind, id=ref.id, size_bytes=ref.size_bytes, after=part.size)
         waiting = bytearray()
@@ -249,6 +262,7 @@ class FileExchange:
                             f"Peer {peer_id} sent an empty frame, or more than the whole of {ref.name!r}."
                         )
                     waiting += frame
+                    self._make_room(turn, len(frame))
                     if len(waiting) >= WRITE_BYTES:
                         await part.append(waiting)
                         waiting = bytearray()
@@ -258,6 +272,14 @@ class FileExchange:
             raise
         await part.append(waiting)
         progress(part.size)
+
+    def _make_room(self, turn: Turn, size_bytes: int) -> None:
+        """For fetches that wait. Raises PeerSlow."""
+        turn.moved(size_bytes)
+        if self._waiting > self._taken.ending:
+            self._taken.make_room(asyncio.get_running_loop().time)
+        if turn.is_over:
+            raise PeerSlow(f"Other files wait, and peer {turn.peer_id} gives its own more slowly than others.")
 
 
 def _no_file(request: FetchRequest) -> NotFound:
