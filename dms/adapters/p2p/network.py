@@ -43,7 +43,8 @@ PeerCallback = Callable[[str, bool], None]
 _CLOSE_SECONDS = 1.8
 _PATIENCE = Patience(first=0.05, longest=5.0)  # peers wait for us
 _REMEMBER_SECONDS = 2.0
-_GOSSIP_WAITING = 1024  # messages on their way to the asyncio loop; more are dropped
+_GOSSIP_WAITING = 4 << 20  # bytes of messages on their way to the asyncio loop; more are dropped
+_GOSSIP_COST = 1024  # bytes that a message counts for beside its own
 
 
 class Libp2pNetwork:
@@ -84,7 +85,7 @@ class Libp2pNetwork:
         self._connected: dict[str, tuple[Sequence[str], int]] = {}  # observed addresses; since when, Unix seconds
         self._owners: Recent[str, int | None] = Recent(4096)  # the user of this machine that it was last connected by
         self._operators = Operators()
-        self._gossip_waiting = 0
+        self._gossip_heard = self._gossip_handled = 0  # bytes; each is written by one thread alone
         self._guard = InboundGuard(inbound)
         self._thread: TrioThread | None = None
         self._node: Node | None = None
@@ -230,13 +231,13 @@ class Libp2pNetwork:
 
     def _deliver(self, thread: TrioThread, topic: str, signer: str, body: bytes) -> None:
         """In trio. Gossip that comes faster than it is handled is dropped: it comes again, or is out of date."""
-        if self._gossip_waiting >= _GOSSIP_WAITING:
+        if self._gossip_heard - self._gossip_handled >= _GOSSIP_WAITING:
             return
-        self._gossip_waiting += 1
+        self._gossip_heard += len(body) + _GOSSIP_COST
         thread.to_asyncio(self._handle_gossip, topic, signer, body)
 
     def _handle_gossip(self, topic: str, signer: str, body: bytes) -> None:
-        self._gossip_waiting -= 1
+        self._gossip_handled += len(body) + _GOSSIP_COST
         try:
             self._topics[topic](signer, body)
         except DmsError as error:
