@@ -11,6 +11,7 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Container
+from contextlib import suppress
 from typing import Any, ClassVar, cast
 
 import libp2p.pubsub.pubsub as pubsub_module
@@ -60,6 +61,7 @@ READ_AFTER = 5.0  # seconds; two heartbeats are missed only after twice that
 _STREAM_COST = 1024  # bytes that an empty stream counts for
 _BODY_SECONDS = 60.0  # for the body of one muxer frame, as in the library
 _PIECE = 64 << 10
+_MOST_ANSWERS = 64 << 10  # bytes that wait to be written; then nothing more is read
 WINDOW_PATIENCE = 120.0  # seconds that a writer waits for a reader
 STUCK_AFTER = 10.0  # seconds that one muxer frame may take to enter the socket
 _MUXER_FRAME = 65_519 - 12  # with its header, this fills one Noise message: one byte more costs a second one
@@ -188,7 +190,10 @@ class HardenedYamux(Yamux):
     """0.8.1 keeps whatever a peer sends beyond its window, and what nobody reads of a stream that was reset.
     Here the first byte beyond a window ends the connection, as the specification asks. More than MAX_UNREAD in the
     streams that the peer opened is not read from the line, and ends the connection where it stays: who serves a stream
-    reads at once. Streams that we opened may wait for a slow disk of ours."""
+    reads at once. Streams that we opened may wait for a slow disk of ours.
+
+    0.8.1 also reads nothing more while it waits to answer a frame: two peers that send each other much at the same time
+    both wait for the other to read, for good. Here the answers wait, and go out with what is written next."""
 
     _all: ClassVar[InRun[HardenedYamux]] = InRun("connections")
 
@@ -204,6 +209,9 @@ class HardenedYamux(Yamux):
         self.secured_conn = cast("ISecureConn", _Headers(secured_conn, self._admit))
         self._coming = 0  # bytes of the body that is being read, where it is kept
         self._wanted = True
+        self._reader: trio.lowlevel.Task | None = None
+        self._answers = bytearray()  # frames
+        self._are_answers = trio.Event()
         self.stream_events = _StreamEvents(self.streams)
         self.pulse = Pulse()
         self._all.add(self)
@@ -287,6 +295,19 @@ class HardenedYamux(Yamux):
         if stream.stream_id in self.stream_buffers:
             self.stream_buffers[stream.stream_id].clear()
 
+    async def _handle_incoming_with_ready_signal(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        self._reader = trio.lowlevel.current_task()
+        cast("trio.Nursery", self._nursery).start_soon(self._write_answers)  # `start` made it
+        await super()._handle_incoming_with_ready_signal(task_status=task_status)
+
+    async def _write_answers(self) -> None:
+        """As soon as the line is free."""
+        with suppress(*LINE_ERRORS):  # the reader hears of it as well
+            while True:
+                await self._are_answers.wait()
+                self._are_answers = trio.Event()
+                await self._write_frame(b"")
+
     def may_widen(self, more: int) -> bool:
         """Whether a window of a stream may grow by so many bytes."""
         widened = sum(stream.target_recv_window - DEFAULT_WINDOW_SIZE for stream in self.streams.values())
@@ -295,10 +316,16 @@ class HardenedYamux(Yamux):
     async def _write_frame(self, data: bytes) -> None:
         """0.8.1 lets a cancelled write leave half a frame on the line, which garbles every stream of the
         connection. Here a frame is written whole, or the connection is given up."""
+        if trio.lowlevel.current_task() is self._reader and len(self._answers) < _MOST_ANSWERS:
+            self._answers += data
+            self._are_answers.set()
+            return
         await self._write_lock.acquire()
         try:
             with trio.CancelScope(shield=True), trio.move_on_after(STUCK_AFTER) as stuck:
-                await self.secured_conn.write(data)
+                answers, self._answers = self._answers, bytearray()
+                if answers or data:  # an empty message would be the connection's end
+                    await self.secured_conn.write(bytes(answers + data))
         finally:
             self._write_lock.release()
         if stuck.cancelled_caught:
