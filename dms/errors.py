@@ -82,7 +82,11 @@ class Gone(DmsError):
 
 
 class TooMany(DmsError):
-    pass
+    """retry_after_seconds: until one more is taken; 0 where only fewer at once help."""
+
+    def __init__(self, message: str, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Conflict(DmsError):

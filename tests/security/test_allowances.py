@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dms.adapters.http import access
-from dms.adapters.http.connection import Connection
+from dms.adapters.http.connection import Allowance, Connection
 from dms.config import Rest
 from dms.domain.api_token import Role
 from dms.domain.origin import origin_of
@@ -53,6 +53,24 @@ async def test_guesses_are_counted_wherever_they_are_made(tmp_path: Path, monkey
             assert answers[-1].status == 429, path
         wrong = await statuses(node, f"{API}/session", FEW + 1, method="POST", body={"token": "x"})
         assert wrong == {401, 429}
+
+
+async def test_who_asked_too_often_is_told_how_long_to_wait(tmp_path: Path) -> None:
+    async with running_node(tmp_path, Rest(requests_a_minute=FEW, require_token=True)) as node:
+        while (answer := await ask(("127.0.0.1", node.port), "GET", f"{API}/session", uid=OTHER)).status != 429:
+            assert "retry-after" not in answer.headers
+        assert 1 <= int(answer.headers["retry-after"]) <= 60 / FEW
+
+
+def test_the_wait_that_is_told_is_long_enough_and_no_longer() -> None:
+    allowance, now = Allowance(FEW, 0.0), 0.0
+    for _ in range(20):
+        while allowance.take(now):
+            assert allowance.next_in_seconds <= 60 / FEW
+        wait = allowance.next_in_seconds
+        assert 0 < wait <= 60 / FEW
+        assert not allowance.take(now + wait * 0.9)
+        now += wait + 1e-6
 
 
 @pytest.mark.parametrize(

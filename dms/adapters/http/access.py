@@ -166,7 +166,8 @@ class Access:
         if not allowance.take(now):
             raise TooMany(
                 f"more than {most} requests a minute; see rest.requests_a_minute" if of_requests
-                else f"more than {most} requests a minute to log in; try again in a moment"
+                else f"more than {most} requests a minute to log in; try again in a moment",
+                allowance.next_in_seconds,
             )  # fmt: skip
 
 

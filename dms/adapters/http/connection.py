@@ -62,6 +62,11 @@ class Allowance:
         self._left -= 1
         return True
 
+    @property
+    def next_in_seconds(self) -> float:
+        """From the last `take` on, until one more is there."""
+        return max(0.0, (1 - self._left) * 60 / self._most)
+
 
 class Socket:
     """An open websocket. Whole messages in, frames out; nothing here waits but `receive`, `drained`, `lost`.

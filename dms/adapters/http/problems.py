@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
+from math import ceil
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
@@ -12,7 +13,7 @@ from sanic import HTTPResponse, Request
 from sanic.exceptions import RequestTimeout, SanicException
 
 from dms.adapters.http.replies import json_reply, request_id
-from dms.errors import Busy, DmsError, Gone, InvalidInput, NoProviderMatches, told
+from dms.errors import Busy, DmsError, Gone, InvalidInput, NoProviderMatches, TooMany, told
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +108,8 @@ def _answer_ours(request: Request, error: DmsError) -> HTTPResponse:
     headers = error.headers if isinstance(error, Refused) else {}
     if isinstance(error, Busy):
         headers = {"retry-after": str(RETRY_SECONDS)}
+    if isinstance(error, TooMany) and error.retry_after_seconds:
+        headers = {"retry-after": str(ceil(error.retry_after_seconds))}
     return json_reply(problem_of(error), status, headers)
 
 
