@@ -9,8 +9,11 @@ this process, which dies of SIGBUS, or deletes the write-ahead log that is writt
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +23,9 @@ FileId = tuple[int, int]
 """Device and inode: what a file is, whatever its names."""
 
 _locked: WeakKeyDictionary[object, Sequence[Path]] = WeakKeyDictionary()  # by who may hold locks on them
-_kept: dict[FileId, int] = {}  # descriptors of such files, which are never closed
-_guard = threading.Lock()
+_open: dict[FileId, list[int]] = {}  # descriptors that are looked into, or stay open while there may be locks
+_looking: Counter[FileId] = Counter()
+_guard = threading.RLock()  # nobody begins to hold locks on a file between the look whether anybody does and its close
 
 
 def file_id(found: os.stat_result) -> FileId:
@@ -29,36 +33,69 @@ def file_id(found: os.stat_result) -> FileId:
 
 
 def remember_locks(holder: object, files: Sequence[Path]) -> None:
-    """For as long as the holder, such as a connection, is there. Before it opens them; they need not exist yet."""
+    """For as long as the holder, such as a connection, is there. Before it locks them; they need not exist yet."""
     with _guard:
         _locked[holder] = files
+        _close_unlocked()
 
 
-def is_locked(found: os.stat_result) -> bool:
+def is_locked(file: FileId) -> bool:
     """Whether it is one of them, under whatever name."""
     with _guard:
         paths = {path for files in _locked.values() for path in files}
-    return any(file_id(found) == _id_at(path) for path in paths)
+    return any(file == _id_at(path) for path in paths)
+
+
+@contextmanager
+def unopened(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Where to open what lies there now, whatever is put in its place, and what it is; links are not followed. Until
+    then it is not opened: a FIFO would hold us, or its writer would take us for a reader; to open some devices is to
+    use them. Raises OSError."""
+    handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)  # which has no part in locks
+    try:
+        yield Path(f"/proc/self/fd/{handle}"), os.fstat(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager
 def looking_into(path: Path, flags: int) -> Iterator[int]:
-    """A descriptor of a file that may be one of them, which then stays open for good. Raises OSError."""
-    with _guard:
-        kept = _kept.get(_id_at(path) or (0, 0))
-    if kept is not None:
-        yield kept
-        return
-    handle = os.open(path, flags | os.O_CLOEXEC)
+    """A descriptor of a regular file that may be one of them. Raises OSError."""
+    with unopened(path) as (found, status):
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        file = file_id(status)
+        handle = _looked_into(file) or _open_to_look(file, os.open(found, flags | os.O_CLOEXEC))
     try:
         yield handle
     finally:
-        found = os.fstat(handle)
-        if is_locked(found):
-            with _guard:
-                _kept[file_id(found)] = handle
-        else:
+        with _guard:
+            _looking[file] -= 1
+            _close_unlocked()
+
+
+def _looked_into(file: FileId) -> int | None:
+    """A descriptor that is there already."""
+    with _guard:
+        if file not in _open:
+            return None
+        _looking[file] += 1
+        return _open[file][0]
+
+
+def _open_to_look(file: FileId, handle: int) -> int:
+    with _guard:
+        _open.setdefault(file, []).append(handle)
+        _looking[file] += 1
+    return handle
+
+
+def _close_unlocked() -> None:
+    for file in [file for file in _open if not _looking[file] and not is_locked(file)]:
+        for handle in _open.pop(file):
             os.close(handle)
+    for file in [file for file, lookers in _looking.items() if not lookers]:
+        del _looking[file]
 
 
 def _id_at(path: Path) -> FileId | None:

@@ -76,13 +76,26 @@ def test_under_another_name_it_is_not_opened(database: Path, connection: sqlite3
     assert stays_in_use(database)
 
 
-def test_a_link_to_one_is_looked_into_as_well(database: Path, connection: sqlite3.Connection) -> None:
+def test_links_are_not_followed(database: Path, connection: sqlite3.Connection) -> None:
     link = database.parent / "link"
     link.symlink_to(beside(database, "-shm"))
-    for _ in range(2):
-        with looking_into(link, os.O_RDONLY):
-            pass
+    with pytest.raises(OSError, match="not a regular file"), looking_into(link, os.O_RDONLY):
+        pass
     assert stays_in_use(database)
+
+
+def test_who_writes_into_a_pipe_is_not_told_that_somebody_reads(tmp_path: Path) -> None:
+    """A job of somebody else may wait there."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = subprocess.Popen(["sh", "-c", f"echo > {tmp_path}/pipe"])
+    try:
+        for _ in range(200):
+            assert holding(tmp_path, [b"written"]) == []
+        assert (tmp_path / "pipe").read_bytes() == b"\n"
+        assert writer.wait(120) == 0
+    finally:
+        writer.kill()
+        writer.wait(120)
 
 
 def test_any_other_file_is_closed_again(tmp_path: Path) -> None:
@@ -91,6 +104,19 @@ def test_any_other_file_is_closed_again(tmp_path: Path) -> None:
     with looking_into(tmp_path / "file", os.O_RDONLY) as handle:
         assert descriptors() == before + 1
         assert os.fstat(handle).st_ino == (tmp_path / "file").stat().st_ino
+    assert descriptors() == before
+
+
+def test_what_was_kept_open_is_closed_once_nobody_locks_it(database: Path) -> None:
+    before = descriptors()
+    first = connect(database)
+    first.execute("CREATE TABLE words (word TEXT)")
+    with looking_into(database, os.O_RDONLY) as one, looking_into(database, os.O_RDONLY) as other:
+        assert one == other
+    first.close()
+    assert descriptors() == before + 1
+    del first
+    connect(database.with_name("another.db")).close()
     assert descriptors() == before
 
 

@@ -16,7 +16,7 @@ from typing import Self
 
 from dms.disk import private, publish
 from dms.errors import Conflict, DiskTrouble, Forbidden, InvalidInput, NotFound
-from dms.locked_files import is_locked
+from dms.locked_files import file_id, is_locked, unopened
 from dms.long_work import long_work
 
 PIECE_BYTES = 192 * 1024  # with its frame, below the longest frame; bigger ones are quicker
@@ -29,27 +29,16 @@ def open_regular(path: Path) -> int:
     """A descriptor of a regular file, for reading. Raises NotFound, Forbidden for anything else: also when a link
     on the path leads elsewhere, so `path` must be a resolved one."""
     try:
-        with _unopened(path) as (found, status):
+        with unopened(path) as (found, status):
             if not stat.S_ISREG(status.st_mode) or found.readlink() != path:
                 raise Forbidden(f"{path.name!r} is not a regular file, or is reached over a symbolic link.")
-            if is_locked(status):  # it would lose its locks
+            if is_locked(file_id(status)):  # it would lose its locks
                 raise Forbidden(f"{path.name!r} is a database that the DMS uses.")
             return os.open(found, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(f"There is no file {path.name!r} any more.") from error
     except OSError as error:
         raise Forbidden(f"File {path.name!r} can't be read: {error.strerror}.") from error
-
-
-@contextlib.contextmanager
-def _unopened(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Where to open what lies there now, whatever is put in its place, and what it is. Until then it is not opened: a
-    FIFO would hold us, and to open some devices is to use them."""
-    handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield Path(f"/proc/self/fd/{handle}"), os.fstat(handle)
-    finally:
-        os.close(handle)
 
 
 async def read_pieces(fd: int, after: int, size_bytes: int) -> AsyncGenerator[bytes, None]:
@@ -97,7 +86,7 @@ async def digest_of(path: Path, size_bytes: int = -1) -> str:
 
 def _digest(path: Path, size_bytes: int) -> str:
     try:
-        with _unopened(path) as (found, status):
+        with unopened(path) as (found, status):
             if not stat.S_ISREG(status.st_mode) or size_bytes not in {-1, status.st_size}:
                 return ""
             with found.open("rb") as file:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -85,5 +84,5 @@ def _opened(path: Path, mode: int) -> Iterator[int | None]:
     with ExitStack() as open_files:
         handle = None
         with suppress(OSError):
-            handle = open_files.enter_context(looking_into(path, os.O_NOFOLLOW | os.O_NONBLOCK | mode))
-        yield handle if handle is not None and stat.S_ISREG(os.fstat(handle).st_mode) else None
+            handle = open_files.enter_context(looking_into(path, mode))
+        yield handle
