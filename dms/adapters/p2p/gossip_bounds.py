@@ -18,7 +18,7 @@ from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.rpc_queue import RpcQueue
 from libp2p.pubsub.utils import safe_bytes_from_hex
 
-from dms.adapters.p2p.framing import Wire
+from dms.adapters.p2p.framing import Wire, encode_frame
 from dms.adapters.p2p.in_run import InRun
 from dms.errors import PeerMisbehaved, PeerSlow, PeerUnreachable
 
@@ -176,6 +176,7 @@ class GuardedPubsub(Pubsub):
 
     def __init__(self, *args: Any, **more: Any) -> None:
         self._heard: dict[ID, trio.CancelScope] = {}
+        self._registering: dict[ID, trio.Lock] = {}
         super().__init__(*args, **more)
 
     async def stream_handler(self, stream: INetStream) -> None:
@@ -191,6 +192,8 @@ class GuardedPubsub(Pubsub):
             finally:
                 if self._heard.get(peer) is scope:
                     del self._heard[peer]
+                    if not self._peer_is_connected(peer):
+                        self._forget_all_subscriptions(peer)
         if scope.cancelled_caught:
             await wire.reset()
 
@@ -204,6 +207,7 @@ class GuardedPubsub(Pubsub):
         except (PeerMisbehaved, PeerSlow, DecodeError) as error:
             logger.warning("gossip of peer %s: %r", peer, error)
             await wire.reset()
+            self._heard.pop(peer, None)
             self._handle_dead_peer(peer)
         except PeerUnreachable:
             return  # it has ended the stream
@@ -243,11 +247,35 @@ class GuardedPubsub(Pubsub):
     async def handle_sending_messages(self, peer_id: ID, stream: INetStream, queue: RpcQueue) -> None:
         try:
             while (rpc := await queue.pop()) is not None:
-                if not await super().write_msg(stream, rpc):
-                    return
+                await stream.write(encode_frame(rpc.SerializeToString()))
         except Exception as error:  # noqa: BLE001 -- the outermost loop of whatever ends a peer's stream
             logger.debug("gossip for peer %s: %r", peer_id, error)
-            self._handle_dead_peer(peer_id)
+            if self.peer_queues.get(peer_id) is queue:  # else another stream has taken its place
+                self._handle_dead_peer(peer_id)
+
+    async def _handle_new_peer(self, peer_id: ID) -> None:
+        """0.8.1 opens a stream for each of two connections that come up at once; the first one's task never ends."""
+        lock = self._registering.setdefault(peer_id, trio.Lock())
+        try:
+            async with lock:
+                await super()._handle_new_peer(peer_id)
+        finally:
+            if not lock.locked():
+                self._registering.pop(peer_id, None)
+
+    def _handle_dead_peer(self, peer_id: ID) -> None:
+        """0.8.1 forgets what the peer subscribed to as soon as our stream to it ends. Whose own stream to us goes on,
+        over another connection, does not say that again."""
+        told = (
+            [topic for topic, peers in self.peer_topics.items() if peer_id in peers] if peer_id in self._heard else []
+        )
+        super()._handle_dead_peer(peer_id)
+        if not self._peer_is_connected(peer_id):
+            return
+        for topic in told:
+            self.peer_topics.setdefault(topic, set()).add(peer_id)
+        if told:
+            self._peer_subscription_count[peer_id] = len(told)
 
 
 def _is_plain(message: rpc_pb2.Message) -> bool:

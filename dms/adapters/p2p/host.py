@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
@@ -90,8 +91,11 @@ def _connections() -> ConnectionConfig:
 
 
 def _limits() -> ResourceManager:
+    """0.8.1 counts connections and streams, and does not always count back: not for a dial that is cancelled during the
+    handshake, nor for a connection beyond those that a peer may have. In the end it would refuse all, so what it counts
+    has no limit. Those below, and of streams, are taken from what is there."""
     return ResourceManager(
-        limits=ResourceLimits(max_connections=2 * (MAX_INBOUND + _MAX_OUTBOUND), max_streams=20_000),
+        limits=ResourceLimits(max_connections=sys.maxsize, max_streams=sys.maxsize),
         connection_limits=ConnectionLimits(
             max_pending_inbound=256,
             max_pending_outbound=64,

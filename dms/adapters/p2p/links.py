@@ -138,12 +138,13 @@ class Links:
             raise PeerUnreachable(f"{peer_id!r} is not the id of a peer.")
         slots = self._slots.setdefault(peer_id, trio.Semaphore(_STREAMS_PER_PEER))
         async with slots:
-            wire = await self._open(peer_id, protocol)
             try:
-                yield wire
-            except BaseException:
-                await wire.reset()
-                raise
+                wire = await self._open(peer_id, protocol)
+                try:
+                    yield wire
+                except BaseException:
+                    await wire.reset()
+                    raise
             finally:
                 if slots.value == _STREAMS_PER_PEER - 1 and not slots.statistics().tasks_waiting:
                     self._slots.pop(peer_id, None)

@@ -52,6 +52,7 @@ logger = logging.getLogger(__name__)
 
 MAX_INBOUND = 1024  # handshakes and connections; the library's own rate limits come first
 MAX_STREAMS_PER_PEER = FEEDS_OF_A_PEER + 32  # inbound; the rest is for requests and files
+MAX_STREAMS = 20_000  # inbound, of all peers
 MAX_RECEIVE_WINDOW = 1 << 20  # bytes that one unread stream may hold
 MAX_WIDENED = 4 << 20  # bytes that all windows of a connection are wider than at first
 MAX_UNREAD = 4 << 20  # bytes unread in the streams that one connection's peer opened
@@ -83,7 +84,7 @@ class HardenedSwarm(Swarm):
         """0.8.1 keeps an accepted connection's slot until the swarm ends, so the 251st inbound connection
         of a host's life is refused, and all after it. Here the slot lives as long as the connection."""
         raw = RawConnection(read_write_closer, False)
-        origin = origin_of((raw.get_remote_address() or ("", 0))[0])
+        origin = origin_of(_host_of(read_write_closer))
         if self.leaving or not self.guard.enter(origin):
             await raw.close()
             return
@@ -101,6 +102,14 @@ class HardenedSwarm(Swarm):
                 await raw.close()
 
 
+def _host_of(line: ReadWriteCloser) -> str:
+    """Of its other end; 0.8.1 tells none for IPv6. Empty when it is gone."""
+    try:
+        return str(cast("Any", line).stream.socket.getpeername()[0])
+    except OSError:
+        return ""
+
+
 class GuardedHost(BasicHost):
     """0.8.1 lets an exception of any stream handler end the whole host, also of its own handlers, where a
     peer can cause one (a malformed pubsub RPC). And it never limits the inbound streams of one peer."""
@@ -109,8 +118,8 @@ class GuardedHost(BasicHost):
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
         peer = str(net_stream.muxed_conn.peer_id)
-        if self._live[peer] >= MAX_STREAMS_PER_PEER:
-            logger.warning("peer %s has too many streams open; one more is refused", peer)
+        if self._live[peer] >= MAX_STREAMS_PER_PEER or self._live.total() >= MAX_STREAMS:
+            logger.warning("too many streams are open, %d of peer %s; one more is refused", self._live[peer], peer)
             await _reset(net_stream)
             return
         self._live[peer] += 1
@@ -224,7 +233,9 @@ class HardenedYamux(Yamux):
 
     async def _admit(self, kind: int, flags: int, stream_id: int, length: int) -> None:
         """Raises MuxedStreamError for a frame that must not be read."""
+        self.pulse.heard()
         if kind != TYPE_DATA:
+            await trio.lowlevel.checkpoint()  # thousands of them come at once
             return
         if self._is_wanted(flags, stream_id):
             stream = self.streams.get(stream_id)
