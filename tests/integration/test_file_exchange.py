@@ -18,7 +18,16 @@ from dms.application.files import file_exchange, file_parts, least_pace, turns
 from dms.application.files.file_exchange import FILE, FetchRequest, FileExchange, FileRef
 from dms.application.network.messages import encode
 from dms.config import P2p
-from dms.errors import Conflict, Forbidden, NotFound, PeerMisbehaved, PeerSlow, PeerUnreachable, Unavailable
+from dms.errors import (
+    Conflict,
+    DmsError,
+    Forbidden,
+    NotFound,
+    PeerMisbehaved,
+    PeerSlow,
+    PeerUnreachable,
+    Unavailable,
+)
 from tests.fixtures.local_peers import LOCAL
 from tests.fixtures.waiting import wait_for
 from tests.integration.http.node import LonelyNetwork
@@ -244,6 +253,8 @@ async def test_a_peer_that_sends_too_much_or_too_little_is_found_out(
         await FileExchange(taker).fetch(giver.identity.peer_id, ref_of(b"1234"), tmp_path / "got")
     assert len(asked) == 1
     assert not (tmp_path / "got").exists()
+    if frames != [b"12"]:  # it ended as it should, only too early
+        assert not (tmp_path / "got.part").read_bytes()
 
 
 async def test_a_full_disk_is_found_before_a_byte_is_asked_for(
@@ -442,3 +453,44 @@ async def test_readers_that_just_keep_pace_make_room_for_others(giver: Giver, mo
     for reader in (*readers, quick):
         await reader.aclose()
     assert not giver.exchange._given
+
+
+async def test_who_has_to_make_room_at_the_giver_goes_on_where_it_was(
+    giver: Giver, taker: Libp2pNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However little it got in its turn: here a piece."""
+    monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(file_exchange, "PAUSES_SECONDS", (0.01, 0.01))
+    ref, begun = given(giver, content := os.urandom(SIZE)), list[int]()
+
+    def others_wait(_peer_id: str, _file_id: str, _size: int) -> None:
+        giver.exchange._given.make_room(asyncio.get_running_loop().time)
+
+    def progress(size: int) -> None:
+        if size not in begun:
+            begun.append(size)
+
+    giver.exchange.serve("offer", giver.may_read, giver.resolve, others_wait)
+    async with asyncio.timeout(120):
+        await FileExchange(taker, away_seconds=10).fetch(giver.identity.peer_id, ref, tmp_path / "got", progress)
+    assert (tmp_path / "got").read_bytes() == content
+    assert begun == [*range(0, SIZE, file_parts.PIECE_BYTES), SIZE]
+
+
+def ending_with(network: Libp2pNetwork, frame: bytes, error: DmsError) -> None:
+    async def send(_peer_id: str, _body: bytes) -> AsyncGenerator[bytes, None]:
+        yield frame
+        raise error
+
+    network.serve_stream(FILE, send, raw=True)
+
+
+@pytest.mark.parametrize("error", [NotFound("over"), Forbidden("over"), Conflict("over"), Unavailable("busy")])
+async def test_what_came_before_the_peer_gave_no_more_is_kept(
+    giver: Giver, taker: Libp2pNetwork, tmp_path: Path, error: DmsError
+) -> None:
+    ending_with(giver.network, b"12", error)
+    exchange = FileExchange(taker, away_seconds=0.0)
+    with pytest.raises(PeerUnreachable if isinstance(error, Unavailable) else type(error)):
+        await exchange.fetch(giver.identity.peer_id, ref_of(b"1234"), tmp_path / "got")
+    assert (tmp_path / "got.part").read_bytes() == b"12"

@@ -23,7 +23,16 @@ from dms.application.files.turns import Turn, Turns
 from dms.application.network.messages import decode_request, encode
 from dms.application.ports.peers import PeerNetwork
 from dms.backoff import Backoff
-from dms.errors import Conflict, DiskTrouble, NotFound, PeerMisbehaved, PeerSlow, PeerUnreachable, Unavailable
+from dms.errors import (
+    Conflict,
+    DiskTrouble,
+    DmsError,
+    NotFound,
+    PeerMisbehaved,
+    PeerSlow,
+    PeerUnreachable,
+    Unavailable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -129,14 +138,12 @@ class FileExchange:
                     began = clock()
                     yield piece
                     pace.waited(clock() - began, len(piece))
-                    if not pace.is_kept:
-                        raise Unavailable("You read too slowly to keep others waiting; go on from there later.")
                     turn.moved(len(piece))
-                    if turn.is_over:
-                        raise Unavailable("Others wait for files from this peer, too; go on from there later.")
                     done += len(piece)
                     if kind.served is not None:
                         kind.served(peer_id, request.id, done)
+                    if done < request.size_bytes:
+                        _keep_on(pace, turn)
 
     def _has_place(self, peer_id: str, clock: Callable[[], float]) -> bool:
         if self._given.of(peer_id) >= SERVED_TO_A_PEER or len(self._given) >= SERVED_AT_ONCE + ENDING_AT_ONCE:
@@ -267,8 +274,10 @@ class FileExchange:
                         await part.append(waiting)
                         waiting = bytearray()
                         progress(part.size)
-        except PeerUnreachable:
-            await part.append(waiting)  # what came before a cut is kept
+        except (DiskTrouble, PeerMisbehaved):
+            raise
+        except DmsError:
+            await part.append(waiting)  # what came before a cut, or before the peer gave no more, is kept
             raise
         await part.append(waiting)
         progress(part.size)
@@ -280,6 +289,14 @@ class FileExchange:
             self._taken.make_room(asyncio.get_running_loop().time)
         if turn.is_over:
             raise PeerSlow(f"Other files wait, and peer {turn.peer_id} gives its own more slowly than others.")
+
+
+def _keep_on(pace: LeastPace, turn: Turn) -> None:
+    """Raises Unavailable where a reader has to leave its place to others."""
+    if not pace.is_kept:
+        raise Unavailable("You read too slowly to keep others waiting; go on from there later.")
+    if turn.is_over:
+        raise Unavailable("Others wait for files from this peer, too; go on from there later.")
 
 
 def _no_file(request: FetchRequest) -> NotFound:
