@@ -4,10 +4,13 @@ our own log does."""
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
+import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -215,3 +218,19 @@ async def test_a_conflict_in_our_own_log_fetches_no_checkpoint_again(
         await wait_for(lambda: f"{FetchCheckpoints.name} {world.key} failed" in caplog.text)
     await wait_for(lambda: world.job.checkpoint_received)
     assert world.job.checkpoint_settled == 1
+
+
+async def test_an_error_at_the_provider_that_passes_loses_no_results(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    troubles, real_open = [errno.EMFILE, errno.EIO], os.open
+
+    def short(path: Any, *args: Any, **more: Any) -> int:
+        if troubles and path == world.first.archive:
+            raise OSError(number := troubles.pop(), os.strerror(number))
+        return real_open(path, *args, **more)
+
+    monkeypatch.setattr(os, "open", short)
+    await world.first_attempt()
+    assert (await world.received())[1] == OF[FIRST]
+    assert not troubles

@@ -31,7 +31,7 @@ from dms.adapters.executors.workspace_archive import (
     opened,
 )
 from dms.application.ports.executor import InputFile
-from dms.disk import append_to, make_folder
+from dms.disk import append_to, is_short, make_folder
 from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable
 
 FILE_MODE, FOLDER_MODE = 0o644, 0o755
@@ -68,7 +68,8 @@ def place_input(
         make_folder(marks)
         append_to(mark).close()
     except OSError as error:
-        raise ExecutionError(f"{given.place} can't be put into the workspace: {error.strerror or error}") from error
+        kind = ExecutorUnavailable if is_short(error) else ExecutionError
+        raise kind(f"{given.place} can't be put into the workspace: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             remove_tree(stage)

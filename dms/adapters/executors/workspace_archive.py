@@ -18,6 +18,7 @@ from typing import BinaryIO, Protocol
 
 from msgspec import Struct
 
+from dms.disk import is_short
 from dms.errors import ArchiveRefused, ExecutionError, ExecutorUnavailable
 
 TOP = "workspace"
@@ -423,6 +424,8 @@ def opened(archive: Path, what: str) -> Iterator[BinaryIO]:
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             raise ExecutorUnavailable(f"the archive {archive.name} is not here") from error
+        if is_short(error):
+            raise ExecutorUnavailable(f"the {what} can't be unpacked now: {error.strerror}") from error
         raise ExecutionError(f"the {what} can't be unpacked: {error.strerror}") from error
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from dms.disk import real_folder, share
+from dms.disk import passes, real_folder, share
 from dms.domain.checkpoint import ResumeFrom
 from dms.errors import InvalidInput, NotFound, Unavailable
 
@@ -93,7 +93,7 @@ class CheckpointFiles:
 
     def find_received(self, progress_file: str) -> Path:
         """A received archive by its name, or by its path. Raises InvalidInput for anything else: another
-        folder, a link, somebody else's file."""
+        folder, a link, somebody else's file; Unavailable."""
         name = progress_file.removeprefix(f"{self._received}/").removeprefix(f"{self._named}/")
         path = self._received / name
         problem = _problem(name, path)
@@ -171,11 +171,14 @@ def digest(path: Path) -> tuple[int, str]:
 
 
 def _problem(name: str, path: Path) -> str:
+    """Raises Unavailable."""
     if not name or "/" in name or "\0" in name or name in (".", "..") or not name.endswith(SUFFIX):
         return f"is no *{SUFFIX} in the folder of received checkpoints"
     try:
         status = path.lstat()
-    except OSError:
+    except OSError as error:
+        if passes(error):
+            raise Unavailable(f"checkpoint {name} can't be read: {error.strerror}") from error
         return "is not there"
     if not stat.S_ISREG(status.st_mode):
         return "is not a regular file"

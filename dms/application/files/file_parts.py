@@ -14,8 +14,8 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Self
 
-from dms.disk import private, publish
-from dms.errors import Conflict, DiskTrouble, Forbidden, InvalidInput, NotFound
+from dms.disk import passes, private, publish
+from dms.errors import Conflict, DiskTrouble, Forbidden, InvalidInput, NotFound, Unavailable
 from dms.locked_files import file_id, is_locked, unopened
 from dms.long_work import long_work
 
@@ -27,10 +27,13 @@ HASHED_AT_ONCE = 8 << 20  # then other work of the threads has its turn
 
 def open_regular(path: Path) -> int:
     """A descriptor of a regular file, for reading. Raises NotFound, Forbidden for anything else: also when a link
-    on the path leads elsewhere, so `path` must be a resolved one."""
+    on the path leads elsewhere, so `path` must be a resolved one; Unavailable for what passes."""
     try:
         with unopened(path) as (found, status):
-            if not stat.S_ISREG(status.st_mode) or found.readlink() != path:
+            lies_at = found.readlink()
+            if lies_at == path.with_name(f"{path.name} (deleted)"):  # the kernel's words
+                raise Unavailable(f"File {path.name!r} was replaced or removed this moment; try again.")
+            if not stat.S_ISREG(status.st_mode) or lies_at != path:
                 raise Forbidden(f"{path.name!r} is not a regular file, or is reached over a symbolic link.")
             if is_locked(file_id(status)):  # it would lose its locks
                 raise Forbidden(f"{path.name!r} is a database that the DMS uses.")
@@ -38,7 +41,8 @@ def open_regular(path: Path) -> int:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(f"There is no file {path.name!r} any more.") from error
     except OSError as error:
-        raise Forbidden(f"File {path.name!r} can't be read: {error.strerror}.") from error
+        kind = Unavailable if passes(error) else Forbidden
+        raise kind(f"File {path.name!r} can't be read: {error.strerror}.") from error
 
 
 async def read_pieces(fd: int, after: int, size_bytes: int) -> AsyncGenerator[bytes, None]:
@@ -80,7 +84,8 @@ def _hash_on(sha256: hashlib._Hash, fd: int, after: int, most: int) -> int:
 
 
 async def digest_of(path: Path, size_bytes: int = -1) -> str:
-    """sha256 in hex of a file of the DMS's own; empty when there is no regular file of that size (-1: any)."""
+    """sha256 in hex of a file of the DMS's own; empty when there is no regular file of that size (-1: any). Raises
+    DiskTrouble for what passes."""
     return await long_work(_digest, path, size_bytes)
 
 
@@ -93,6 +98,10 @@ def _digest(path: Path, size_bytes: int) -> str:
                 return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return ""
+    except OSError as error:
+        if passes(error):
+            raise DiskTrouble(f"File {path.name} can't be read: {error.strerror}.") from error
+        raise
 
 
 class PartFile:

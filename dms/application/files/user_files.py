@@ -10,9 +10,9 @@ from enum import Enum
 from pathlib import Path
 
 from dms.application.files.file_parts import disk_trouble, open_regular
-from dms.disk import create_file, has_no_links, make_folder, share, sync_folder, write_file
+from dms.disk import create_file, has_no_links, make_folder, passes, share, sync_folder, write_file
 from dms.domain.transfer import numbered, plain_name
-from dms.errors import Forbidden, InvalidInput, NotFound
+from dms.errors import Forbidden, InvalidInput, NotFound, Unavailable
 from dms.service_view import hiding_hint
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Outbox:
         self._folders, self._own, self._received = folders, own, received
 
     def check(self, path: Path, reach: Reach) -> Path:
-        """The file's resolved path. Blocking. Raises InvalidInput, NotFound, Forbidden."""
+        """The file's resolved path. Blocking. Raises InvalidInput, NotFound, Forbidden, Unavailable."""
         if not self._folders and reach is Reach.NONE:
             raise Forbidden(
                 "files can be sent by callers on this machine only, and behind a proxy (rest.public_url) by none; for "
@@ -52,6 +52,8 @@ class Outbox:
         try:
             real = path.resolve(strict=True)
         except (OSError, RuntimeError, ValueError) as error:
+            if isinstance(error, OSError) and passes(error):
+                raise Unavailable(f"file {path.name!r} can't be read: {error.strerror}") from error
             raise NotFound(f"there is no file {path.name!r} that can be read{hiding_hint(path)}") from error
         if not str(real).isprintable():  # also what is not UTF-8: it could be neither shown nor recorded
             raise InvalidInput("the file's path holds characters that can't be shown; rename it", [("/filePath", "")])
@@ -60,7 +62,7 @@ class Outbox:
 
     def open(self, real: Path, reach: Reach) -> int:
         """A descriptor of the file at a path that `check` gave once. What is asked is asked of what was opened, which
-        is then that file, whatever is put in its place. Blocking. Raises NotFound, Forbidden."""
+        is then that file, whatever is put in its place. Blocking. Raises NotFound, Forbidden, Unavailable."""
         self._check_place(real)
         fd = open_regular(real)
         try:

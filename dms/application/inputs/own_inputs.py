@@ -21,7 +21,7 @@ from dms.domain.inputs import Input
 from dms.domain.job import Job
 from dms.domain.request import ServiceRequest
 from dms.domain.retry import job_of
-from dms.errors import Conflict, DmsError, Forbidden, InvalidInput, NotFound
+from dms.errors import Conflict, DmsError, Forbidden, InvalidInput, NotFound, Unavailable
 from dms.recent import Recent
 
 MOST_KNOWN = 1000
@@ -42,7 +42,7 @@ class OwnInputs:
         self._exchange.serve(KIND, self._may_read, self._resolve)
 
     async def measured(self, request: ServiceRequest, reach: Reach) -> ServiceRequest:
-        """With real path, size and digest of each such file. Raises InvalidInput, Forbidden."""
+        """With real path, size and digest of each such file. Raises InvalidInput, Forbidden, Unavailable."""
         inputs = request.params.inputs
         if not any(one.is_file or one.size_bytes for one in inputs):
             return request
@@ -98,6 +98,8 @@ class OwnInputs:
         try:
             reach = Reach.PUBLIC if job.client else Reach.DAEMONS
             return await asyncio.to_thread(self._outbox.open, path_of(wanted), reach)
+        except Unavailable:  # it passes: to the provider it must not look as if there were none
+            raise
         except DmsError:
             return None
 

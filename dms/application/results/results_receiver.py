@@ -29,7 +29,7 @@ from dms.domain.checkpoint import archive_bound
 from dms.domain.deployment import Deployment
 from dms.domain.event import new_id
 from dms.domain.job import Job
-from dms.errors import ArchiveRefused, Conflict, Forbidden, InvalidInput, NotFound, PeerMisbehaved
+from dms.errors import ArchiveRefused, Conflict, DiskTrouble, Forbidden, InvalidInput, NotFound, PeerMisbehaved
 from dms.long_work import long_work
 
 log = logging.getLogger(__name__)
@@ -167,11 +167,11 @@ class ResultsReceiver:
         received = self._job(job_id).checkpoint_received
         if received is None or received.sha256 != offered.sha256:
             return False
-        if await digest_of(checkpoint, offered.size_bytes) != offered.sha256:
-            return False
         try:
+            if await digest_of(checkpoint, offered.size_bytes) != offered.sha256:
+                return False
             await long_work(share, checkpoint, incoming)
-        except OSError as error:
+        except (OSError, DiskTrouble) as error:
             log.warning("the results of job %s are fetched, its checkpoint can't be used for them: %s", job_id, error)
             return False
         return True
