@@ -48,6 +48,7 @@ class Side:
     def __init__(self, folder: Path, log: SQLiteEventLog, network: LonelyNetwork) -> None:
         inbox, exchange = Inbox(folder / "received"), FileExchange(network)
         self.ahead_us = 0  # of the wall clock
+        self.passed_us = 0  # by either clock
         outbox = Outbox([folder], [], folder / "received")
         door = Door(DeviceService(log, FixedHardware(), network.peer_id), Refusals(now_us))
         self.transfers = Transfers(log, network, exchange, outbox, inbox, self.clock, door, Budgets(lambda _: False))
@@ -56,7 +57,8 @@ class Side:
 
     def clock(self) -> Instant:
         true = machine_clock()
-        return Instant(true.boot_id, true.boot_us, true.wall_us + self.ahead_us)
+        wall_us = true.wall_us + self.ahead_us
+        return Instant(true.boot_id, true.boot_us + self.passed_us, wall_us + self.passed_us)
 
     async def start(self, open_ids: Sequence[str]) -> None:
         await self.transfers.take_up(open_ids)
@@ -100,6 +102,22 @@ async def test_what_nobody_decides_on_ends_after_a_week(
         TransferState.CANCELLED,
     ]
     assert [t.key for t in transfers.waiting()] == [ids[2]]
+
+
+async def test_an_offer_of_this_run_ends_after_a_week_too(
+    event_log: SQLiteEventLog, side: Side, transfers: Transfers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though nothing was heard of it since it was made."""
+    monkeypatch.setattr(move_files, "OWN_CALL_SECONDS", 0.01)
+    monkeypatch.setattr(move_files, "POLL_SECONDS", 0.01)
+    await side.start([])
+    transfer_id = await offered(event_log, Direction.OUT, 0)
+    await wait_for(lambda: side.reactors.keys(move_files.SendFiles.name))
+    assert not transfers.get(transfer_id).ended
+    side.passed_us = 8 * DAY_US
+    await wait_for(lambda: transfers.get(transfer_id).ended)
+    assert transfers.get(transfer_id).state is TransferState.FAILED
+    assert "in time" in transfers.get(transfer_id).reason
 
 
 async def test_a_fetch_from_a_peer_that_stays_away_fails_and_leaves_nothing(

@@ -58,11 +58,11 @@ class SendFiles(Reactor[Transfer]):
         return aggregate.peer_id
 
     async def react(self, aggregate: Transfer, news: News) -> None:
-        if news.newest is not None and isinstance(news.newest.event, Transfer.Offered):
-            await news.changed(OWN_CALL_SECONDS)
-        elif aggregate.is_late(self._clock()):
+        if aggregate.is_late(self._clock()):
             await record_end(self._log, aggregate, TransferState.FAILED, "the peer did not fetch it in time")
             return
+        if news.newest is not None and isinstance(news.newest.event, Transfer.Offered):
+            await news.changed(OWN_CALL_SECONDS)
         await self._ask(aggregate)
         if self.due(self._transfers.get(aggregate.key)):
             await news.changed(POLL_SECONDS)
