@@ -65,6 +65,11 @@ class CheckpointReceiver:
         """Takes away what was given to providers for jobs that are over."""
         self._files.drop_resumes(self._is_needed)
 
+    @property
+    def most_bytes(self) -> int:
+        """Of content, of one job."""
+        return self._max_bytes
+
     # --- fetching -------------------------------------------------------------------------------
     def offer(self, job: Job, saved: Deployment.CheckpointSaved) -> None:
         """Decides only; the caller saves the job. Raises PeerMisbehaved."""

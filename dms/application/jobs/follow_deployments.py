@@ -153,7 +153,9 @@ class FollowDeployments(Reactor[Job]):
         await self._log.save(aggregate)
 
     async def _until_over(self, attempt: Attempt, following: asyncio.Task[None], contact: Contact, news: News) -> None:
-        overdue = self._limits.setdefault(attempt.deployment_id, Overdue(self._grace_seconds, self._clock()))
+        most_left = self._results.most_bytes + self._checkpoints.most_bytes  # more is not taken here
+        fresh = Overdue(self._grace_seconds, self._clock(), most_left)
+        overdue = self._limits.setdefault(attempt.deployment_id, fresh)
         while not following.done() and (job := self._followed(attempt)) is not None:
             left = overdue.seconds_left(
                 self._clock(),

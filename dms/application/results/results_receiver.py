@@ -78,6 +78,11 @@ class ResultsReceiver:
         if self._tidying is not None:
             await self._tidying.close()
 
+    @property
+    def most_bytes(self) -> int:
+        """Of content, of one job."""
+        return self._limits.max_bytes
+
     def offer(self, job: Job, saved: Deployment.ResultsSaved) -> None:
         """Decides only; the caller saves the job. Raises PeerMisbehaved."""
         until = self._fetching.begin(job.attempt.deployment_id)

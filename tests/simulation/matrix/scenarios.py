@@ -53,10 +53,7 @@ async def has_a_gpu(world: MatrixWorld) -> None:
 async def is_terminated(world: MatrixWorld) -> None:
     job_id = await _quote(world, "60 0")
     await _pay(world, job_id)
-    await until(lambda: (job := _job(world, job_id)) is not None and job.state is JobState.RUNNING)
-    await asyncio.sleep(3.0)
-    await world.client.told(REQUESTER, lambda one: one.service_provider.terminate(job_id, "no longer wanted"))
-    world.client.heard(REQUESTER, f"{Job.KIND}-{job_id}", Job.TerminationRequested.TOPIC)
+    await terminated_after(world, job_id, 3.0, "no longer wanted")
 
 
 async def is_not_paid(world: MatrixWorld) -> None:
@@ -73,13 +70,13 @@ async def goes_on_elsewhere(world: MatrixWorld) -> None:
     """From its checkpoint, while its first provider is down for longer than its grace."""
     job_id = await _quote(world, "150 0", attempts=2, minutes=4)  # it would still run when its provider is back
     await _pay(world, job_id)
-    await until(lambda: (job := _job(world, job_id)) is not None and job.checkpoint_received is not None)
-    first = _job(world, job_id)
+    await until(lambda: (job := job_of(world, job_id)) is not None and job.checkpoint_received is not None)
+    first = job_of(world, job_id)
     assert first is not None
     lost = world.names[first.provider]
     world.switched_off.add(lost)
     world.nodes[lost].kill()
-    await until(lambda: (job := _job(world, job_id)) is not None and job.attempt.number == 2)
+    await until(lambda: (job := job_of(world, job_id)) is not None and job.attempt.number == 2)
     world.switched_off.discard(lost)
     world.nodes[lost].start()
 
@@ -142,6 +139,21 @@ SCENARIOS = (
 
 
 # --- what clients do -------------------------------------------------------------------------------------
+async def ask_and_pay(world: MatrixWorld, script: str, minutes: int) -> str:
+    """The job's id."""
+    job_id = await _quote(world, script, minutes=minutes)
+    await _pay(world, job_id)
+    return job_id
+
+
+async def terminated_after(world: MatrixWorld, job_id: str, seconds: float, reason: str) -> None:
+    """Of its run."""
+    await until(lambda: (job := job_of(world, job_id)) is not None and job.state is JobState.RUNNING)
+    await asyncio.sleep(seconds)
+    await world.client.told(REQUESTER, lambda one: one.service_provider.terminate(job_id, reason))
+    world.client.heard(REQUESTER, f"{Job.KIND}-{job_id}", Job.TerminationRequested.TOPIC)
+
+
 async def _quote(
     world: MatrixWorld, script: str, attempts: int = 1, machine_type: str = "cpu", minutes: int = 1
 ) -> str:
@@ -169,11 +181,11 @@ async def _pay(world: MatrixWorld, job_id: str, seen_after: float = 0.0) -> None
     world.client.heard(REQUESTER, f"{Job.KIND}-{job_id}", Job.FundStatusReported.TOPIC)
 
 
-def _job(world: MatrixWorld, job_id: str) -> Job | None:
+def job_of(world: MatrixWorld, job_id: str) -> Job | None:
     daemon = world.requester.daemon
     return None if daemon is None else daemon.services.log.load(Job, job_id)
 
 
 def _is_over(world: MatrixWorld, job_id: str) -> bool:
-    job = _job(world, job_id)
+    job = job_of(world, job_id)
     return job is not None and not job.open

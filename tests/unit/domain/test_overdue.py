@@ -7,13 +7,22 @@ import math
 
 import pytest
 
-from dms.domain.overdue import BEGIN_SECONDS, CATCH_UP_SECONDS, MARGIN_SECONDS, STOP_SECONDS, Overdue, ProviderTimes
+from dms.domain.overdue import (
+    BEGIN_SECONDS,
+    CATCH_UP_SECONDS,
+    MARGIN_SECONDS,
+    SAVED_BYTES_A_SECOND,
+    STOP_SECONDS,
+    Overdue,
+    ProviderTimes,
+)
 from dms.domain.run_time import Instant
 
 GRACE = 3600.0
 MINUTES = 5
 LIMIT = MINUTES * 60 + MARGIN_SECONDS
 LONG_AGO = -10_000.0
+SAVING = 1200.0
 
 
 def at(seconds: float, boot: str = "boot", *, wall_step: float = 0.0) -> Instant:
@@ -24,6 +33,11 @@ def since(seconds: float | None = None) -> ProviderTimes:
     times = ProviderTimes()
     times.begin(None if seconds is None else at(seconds))
     return times
+
+
+def saving(begun: float) -> Overdue:
+    """Of a job that may leave so much that it takes SAVING seconds to be archived."""
+    return Overdue(GRACE, at(begun), int(SAVING * SAVED_BYTES_A_SECOND))
 
 
 def left(
@@ -65,6 +79,51 @@ def test_a_restart_begins_no_limit_anew_whatever_the_wall_clock_did(wall_step: f
     now = at(500, wall_step=wall_step)
     found = overdue.seconds_left(now, times, there_seconds=90, minutes=MINUTES, running=True, stopping=False)
     assert found == LIMIT - 500
+
+
+@pytest.mark.parametrize(("limit", "stop_since"), [(STOP_SECONDS, 0.0), (LIMIT, None)])
+def test_who_is_there_has_time_to_archive_what_the_job_left(limit: float, stop_since: float | None) -> None:
+    """Behind each limit by which a job that runs is to be over, and not behind the one to begin."""
+    overdue, times = saving(LONG_AGO), since(0)
+    assert left(overdue, 0, times, stop_since=stop_since) == limit + SAVING
+    assert left(overdue, limit + SAVING - 1, times, stop_since=stop_since) == 1
+    assert left(overdue, limit + SAVING, times, stop_since=stop_since) == 0
+    assert left(saving(LONG_AGO), 0, times, running=False) == BEGIN_SECONDS
+    assert left(saving(LONG_AGO), 0, times, running=False, stop_since=0) == STOP_SECONDS
+
+
+def test_who_falls_silent_as_it_archives_has_a_moment_to_come_back_and_no_more() -> None:
+    overdue, times = saving(LONG_AGO), since(0)
+    assert left(overdue, 500, times, stop_since=0) > 0
+    assert left(overdue, 510, times, there=None, stop_since=0) == CATCH_UP_SECONDS - 10
+    assert left(overdue, 520, times, there=3, stop_since=0) == STOP_SECONDS + SAVING - 520
+    assert left(overdue, 520 + CATCH_UP_SECONDS, times, there=None, stop_since=0) == 0
+    last = STOP_SECONDS + SAVING - 5
+    assert left(overdue, last, times, stop_since=0) == 5
+    assert left(overdue, last + 5, times, there=None, stop_since=0) == 0
+
+
+def test_who_is_away_is_given_no_time_to_archive() -> None:
+    overdue, times = saving(LONG_AGO), since(0)
+    assert left(overdue, STOP_SECONDS - 1, times, there=None, stop_since=0) == 1
+    assert left(overdue, STOP_SECONDS, times, there=None, stop_since=0) == 0
+    assert left(saving(LONG_AGO), 0, times, there=None) == left(Overdue(GRACE, at(LONG_AGO)), 0, times, there=None)
+
+
+def test_who_comes_and_goes_as_it_archives_is_not_waited_for_without_end() -> None:
+    overdue, times = saving(LONG_AGO), since(0)
+    for start in range(0, 40_000, 50):
+        if left(overdue, start, times, there=None if start % 100 else 1, stop_since=0) <= 0:
+            break
+    assert STOP_SECONDS + SAVING <= start <= STOP_SECONDS + SAVING + 50
+
+
+def test_the_owner_is_told_how_long_it_was_waited_for() -> None:
+    overdue = saving(LONG_AGO)
+    left(overdue, 0, since(0))
+    assert overdue.reason(MINUTES).endswith(f"nor in the {(MARGIN_SECONDS + SAVING) / 60:g} min after it")
+    left(overdue, 10_000, since(0), there=None, stop_since=0)
+    assert overdue.reason(MINUTES).endswith(f"within {STOP_SECONDS / 60:g} min")
 
 
 def test_a_limit_that_passed_while_we_were_away_leaves_the_provider_time_to_tell_what_happened() -> None:
