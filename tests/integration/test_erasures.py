@@ -204,6 +204,8 @@ async def test_while_another_program_reads_it_is_not_called_done_and_goes_on_by_
         assert again.peer_id == "erased"
     await completed(node)
     assert files_with(tmp_path, NAME) == files_with(tmp_path, PEER) == []
+    (erasure,) = [e.event for e in await node.services.log.read(0, 1000) if isinstance(e.event, Erasure.Completed)]
+    assert (erasure.keys, erasure.files) == (1, 1)  # those of the first try
 
 
 async def test_who_does_not_wait_for_the_answer_does_not_stop_it(

@@ -27,6 +27,7 @@ INSERT = "INSERT INTO seal_key (scope, destroyed, id, secret) VALUES (?, 0, ?, ?
 _OF_SCOPE = "SELECT scope, id, secret FROM seal_key WHERE scope = ? AND NOT destroyed"
 _OF_ID = "SELECT secret FROM seal_key WHERE id = ? AND NOT destroyed LIMIT 1"
 _KNOWN = "SELECT 1 FROM seal_key WHERE id = ? LIMIT 1"
+_DESTROYED = "SELECT count(*) FROM seal_key WHERE scope = ? AND destroyed"
 _DESTROY = "UPDATE seal_key SET destroyed = 1, secret = zeroblob(32) WHERE scope = ? AND NOT destroyed"
 BUSY_PAUSE_SECONDS = 0.05
 TRUNCATE_SECONDS = 10.0  # readers may hold the write-ahead log for a moment
@@ -57,11 +58,14 @@ class SQLiteKeys:
 
 def destroy(connection: sqlite3.Connection, scopes: Sequence[str], keyring: Keyring) -> int:
     """Overwrites the keys in the database, and empties its write-ahead log, which has older copies of the pages;
-    answers how many keys there were. connection: writing, and used by nobody else meanwhile. keyring: forgets them,
-    also when the write-ahead log can't be emptied. Blocking. Raises LogUnavailable, sqlite3.Error."""
+    answers how many of theirs are destroyed now, also by an earlier try. connection: writing, and used by nobody else
+    meanwhile. keyring: forgets them, also when the write-ahead log can't be emptied. Blocking. Raises LogUnavailable,
+    sqlite3.Error."""
     with closing(connection):
         connection.execute("BEGIN IMMEDIATE")
-        counts = [connection.execute(_DESTROY, (scope,)).rowcount for scope in scopes]
+        for scope in scopes:
+            connection.execute(_DESTROY, (scope,))
+        counts = [int(connection.execute(_DESTROYED, (scope,)).fetchone()[0]) for scope in scopes]
         connection.execute("COMMIT")
         keyring.forget(scopes)
         deadline = time.monotonic() + TRUNCATE_SECONDS

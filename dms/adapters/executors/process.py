@@ -211,13 +211,19 @@ class ProcessExecutor:
 
     async def follow(self, job_id: str, after: OutputCursor | None) -> AsyncGenerator[Sequence[OutputLine], None]:
         folder = self._folder(job_id)
-        seeker, position, rest = Seeker(after), 0, b""
+        seeker, position, size = Seeker(after), 0, _READ_BYTES
         while True:
             over = (await self.inspect(job_id)).state in {ExecutionState.EXITED, ExecutionState.ABSENT}
-            while data := _read(folder / "output.ndjson", position):
+            while data := _read(folder / "output.ndjson", position, size):
                 await asyncio.sleep(0)  # a long log must not keep the loop to itself
-                position += len(data)
-                *records, rest = (rest + data).split(b"\n")
+                whole = data.rfind(b"\n") + 1
+                if not whole and len(data) < size:
+                    break  # a line that is just being written, or is taken back where the disk is full
+                size = _READ_BYTES if whole else 2 * size
+                if not whole:
+                    continue
+                position += whole
+                records = data[: whole - 1].split(b"\n")
                 lines = seeker.pass_on([self._line(record) for record in records])
                 for start in range(0, len(lines), BATCH_LINES):
                     yield lines[start : start + BATCH_LINES]
@@ -413,11 +419,11 @@ def _signal_supervisor(folder: Path, number: signal.Signals) -> bool:
     return True
 
 
-def _read(path: Path, position: int) -> bytes:
+def _read(path: Path, position: int, size: int) -> bytes:
     try:
         with path.open("rb", buffering=0) as file:
             file.seek(position)
-            return file.read(_READ_BYTES)
+            return file.read(size)
     except FileNotFoundError:
         return b""
 

@@ -37,16 +37,11 @@ def check_views(database: Path, projections: Sequence[Projection[Any]], log: His
 def _checked(database: Path, projections: Sequence[Projection[Any]], log: History) -> Iterator[str]:
     connection = connect(database, read_only=True)
     try:
-        connection.execute("BEGIN")  # one moment for all that is read
         for projection in projections:
-            found = connection.execute(
-                "SELECT version, position, hash FROM view WHERE name = ?", (projection.name,)
-            ).fetchone()
-            if found is None or found[0] != projection.version:
-                continue  # made anew at the next start
-            if _left_out(connection, projection.name):
-                continue  # it is known not to be right, and says so
-            position, link = int(found[1]), bytes(found[2] or b"")
+            found = _stored(connection, projection)
+            if found is None:
+                continue
+            position, link, stored = found
             head = log.max_notification_id() or 0
             if position > head:
                 raise LogCorrupt(
@@ -55,11 +50,27 @@ def _checked(database: Path, projections: Sequence[Projection[Any]], log: Histor
                 )
             if position and link and log.previous_hash(position + 1) != link:
                 raise LogCorrupt(f"the view {projection.name} has seen another event at position {position}")
-            stored = dict(connection.execute(f"SELECT key, body FROM view_{projection.name}"))
             _compare(projection, position, stored, log)
             yield projection.name
     finally:
         connection.close()
+
+
+def _stored(connection: sqlite3.Connection, projection: Projection[Any]) -> tuple[int, bytes, dict[str, bytes]] | None:
+    """Of one moment: position, the link there, rows. Read at once: for as long as somebody reads, what the views no
+    longer hold can't be brought out of the write-ahead log, which an erasure waits for. None for a view that is made
+    anew at the next start, or is known not to be right, and says so."""
+    connection.execute("BEGIN")
+    try:
+        found = connection.execute(
+            "SELECT version, position, hash FROM view WHERE name = ?", (projection.name,)
+        ).fetchone()
+        if found is None or found[0] != projection.version or _left_out(connection, projection.name):
+            return None
+        rows = dict(connection.execute(f"SELECT key, body FROM view_{projection.name}"))
+        return int(found[1]), bytes(found[2] or b""), rows
+    finally:
+        connection.execute("ROLLBACK")
 
 
 def _left_out(connection: sqlite3.Connection, name: str) -> bool:

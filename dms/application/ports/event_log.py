@@ -73,7 +73,7 @@ class EventLog(Protocol):
         """None: it was not sealed under that scope's key for that purpose, or the key is destroyed."""
 
     async def destroy_seal_keys(self, scopes: Sequence[str]) -> int:
-        """Makes what was sealed under them unreadable for ever, on disk and in memory; answers how many there were.
+        """Makes what was sealed under them unreadable for ever, on disk and in memory; answers how many of theirs are.
         Safe to repeat. Raises LogUnavailable."""
 
     def pseudonym(self, text: str) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,7 @@ class CarryOutErasures(Reactor[Erasure]):
         self._inbox, self._refusals, self._data_dir = inbox, refusals, data_dir
         self._at_work = asyncio.Lock()  # all of them rewrite the same files
         self._first: dict[str, asyncio.Future[Done]] = {}
+        self._removed: Counter[str] = Counter()  # files, by erasures that are not done yet
 
     @contextmanager
     def first_try(self, erasure_id: str) -> Iterator[asyncio.Future[Done]]:
@@ -98,11 +100,10 @@ class CarryOutErasures(Reactor[Erasure]):
 
     async def _carry_out(self, erasure: Erasure) -> Done:
         """What needs the keys comes before their end."""
-        files = 0
         words: set[str] = set()
         for scope in erasure.scopes:
             words |= await self._words(scope)
-            files += await self._remove_files(scope)
+            self._removed[erasure.key] += await self._remove_files(scope)
         logs = sorted(self._data_dir.glob("dms.log*"))
         long_ones = [word for word in words if len(word) >= SHORTEST_WORD]
         self._refusals.forget({*erasure.scopes, *long_ones})
@@ -110,8 +111,10 @@ class CarryOutErasures(Reactor[Erasure]):
         keys = await self._log.destroy_seal_keys(erasure.scopes)
         await self._views.renew()
         erasure = self._log.load(Erasure, erasure.key) or erasure  # anew after a failed write
+        files = self._removed[erasure.key]
         erasure.complete(keys, files)
         await self._log.save(erasure)
+        del self._removed[erasure.key]
         log.info("erasure %s is done: %d keys destroyed, %d files removed", erasure.key, keys, files)
         return keys, files
 

@@ -15,7 +15,7 @@ import msgspec
 import psutil
 import pytest
 
-from dms.adapters.executors.process import ProcessExecutor, ProcessLimits
+from dms.adapters.executors.process import _POLL_SECONDS, ProcessExecutor, ProcessLimits
 from dms.adapters.executors.process_child import LOST, LineWriter, ProcessState
 from dms.application.ports.executor import ExecutionState, Secrets
 from dms.application.ports.outputs import OUTPUT_TRUNCATED
@@ -179,6 +179,39 @@ async def test_a_damaged_line_of_the_output_is_told_and_ends_nothing(executor: P
     lines = await read_all(executor, spec.job_id)
     assert [line.stream for line in lines] == ["stdout", "stderr", "stdout"]
     assert "damaged" in lines[1].text
+
+
+async def test_a_line_that_a_full_disk_takes_back_garbles_none_of_those_after_it(
+    executor: ProcessExecutor, tmp_path: Path
+) -> None:
+    spec = shell_spec("seq 1 2; while [ ! -e go ]; do sleep 0.05; done; seq 3 4")
+    await launch(executor, spec)
+    output = tmp_path / spec.job_id / "output.ndjson"
+    lines = executor.follow(spec.job_id, None)
+    found = [line.text for line in await anext(lines)]
+    while len(found) < 2:
+        found += [line.text for line in await anext(lines)]
+    size = output.stat().st_size
+    with output.open("ab") as file:
+        file.write(b'["stdout",17,"half of a li')
+    following = asyncio.ensure_future(anext(lines))
+    await asyncio.sleep(0)
+    for _ in range(5):
+        await executor.inspect(spec.job_id)
+        await asyncio.sleep(2 * _POLL_SECONDS)  # it looks meanwhile
+    os.truncate(output, size)
+    (tmp_path / spec.job_id / "work" / "go").touch()
+    found += [line.text for line in await following]
+    found += [line.text async for batch in lines for line in batch]
+    assert found == ["1", "2", "3", "4"]
+
+
+async def test_a_long_line_is_read_whole(executor: ProcessExecutor) -> None:
+    spec = shell_spec("head -c 65000 /dev/zero; echo; echo end")  # six times as long as it is kept
+    await launch(executor, spec)
+    await ended(executor, spec.job_id)
+    lines = await read_all(executor, spec.job_id)
+    assert [len(line.text) for line in lines] == [65_000, 3]
 
 
 def test_output_that_a_full_disk_does_not_take_is_left_out_with_a_mark_in_its_place(tmp_path: Path) -> None:
