@@ -84,6 +84,20 @@ async def test_the_next_attempt_has_the_payment_of_one_that_may_be_repeated(
     assert (found == "") == is_repeated, found
 
 
+async def test_no_attempt_takes_the_payment_of_one_that_has_not_ended(log: SQLiteEventLog) -> None:
+    """That is no refusal of the payment, which may be free for it soon."""
+    first = await running(log, new_id())
+    paying = Paying(log, HASH, deployment_id(first.key, 2), PEER)
+    assert (paying.refusal, paying.kept_by, paying.can_be_used) == ("", first.key, False)
+    with pytest.raises(Conflict, match=f"{first.key}, has not ended here yet"):
+        paying.use()
+    assert payment_of(log, HASH).job_id == first.key
+    first.fail("the engine is away", Fault.PROVIDER)
+    await log.save(first)
+    paying = Paying(log, HASH, deployment_id(first.key, 2), PEER)
+    assert (paying.kept_by, paying.can_be_used) == ("", True)
+
+
 @pytest.mark.parametrize("way", ["claimed", "paid back"])
 async def test_a_refund_that_was_claimed_or_paid_back_pays_for_no_attempt(
     log: SQLiteEventLog, transactions: Transactions, way: str

@@ -16,7 +16,7 @@ from dms.application.deployments.strangers import Refusal, Strangers
 from dms.application.device.device import DeviceService
 from dms.application.device.refusals import Refusals
 from dms.application.payments.funding import request_of
-from dms.application.payments.payments import Paying
+from dms.application.payments.payments import Paying, still_runs
 from dms.application.ports.executor import ExecutionSpec, Executor
 from dms.application.ports.signing import Signer
 from dms.domain.deployment import Deployment, Fault
@@ -156,7 +156,7 @@ class Admission:
             or self._of_request(deployment)
             or (None if deployment.funded else self._of_payee(deployment))
             or (None if paying is None else _of_payment(paying))
-            or self._of_earlier_attempt(deployment)
+            or self._of_earlier_attempt(deployment, paying)
             or self._of_network(deployment)
             or self._of_workspace(deployment)
             or self._of_capacity(request_of(deployment).resources)
@@ -241,11 +241,10 @@ class Admission:
         wrong = other_payee(payee, self._paid_on)
         return Refusal(wrong, Fault.PROVIDER, "payment") if wrong else None
 
-    def _of_earlier_attempt(self, deployment: Deployment) -> Refusal | None:
+    def _of_earlier_attempt(self, deployment: Deployment, paying: Paying | None) -> Refusal | None:
         """Also who only asks is told, or the attempt would be used up on it."""
-        if not (still_runs := self._index.earlier_attempt(deployment)):
-            return None
-        return Refusal(f"an earlier attempt of the job, {still_runs}, has not ended here yet", Fault.PROVIDER, "busy")
+        earlier = self._index.earlier_attempt(deployment) or (paying.kept_by if paying is not None else "")
+        return Refusal(still_runs(earlier), Fault.PROVIDER, "busy") if earlier else None
 
     def _of_network(self, deployment: Deployment) -> Refusal | None:
         """Only where the request says what it needs: an older DMS does not, and asks whom it knows nothing of."""

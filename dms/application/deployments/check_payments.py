@@ -57,9 +57,10 @@ class CheckPayments(Reactor[Deployment]):
         return await self._funding.decide(claim, deployment.funding_until)
 
     async def _conclude(self, deployment: Deployment, verdict: FundingVerdict, readings: Sequence[GpuReading]) -> None:
-        """The payment is good. It is this job's even when the job can't be taken any more: then it is owed back."""
+        """The payment is good. It is this job's even when the job can't be taken any more: then it is owed back. But
+        not while it pays for an earlier attempt that has not ended: that one earns it, and nothing is owed back."""
         paying = Paying(self._log, deployment.tx_hash, deployment.key, deployment.service_provider)
-        if not paying.refusal:
+        if paying.can_be_used:
             if self._funding is not None:
                 deployment.accept_funding(self._funding.name, verdict.payer, verdict.units, verdict.block)
             if deployment.funded:

@@ -48,11 +48,26 @@ class Paying:
             return "this transaction pays for a job of another peer"  # whose id is nothing for who asks
         return "" if self._free else _why_not_repeated(before)
 
+    @property
+    def kept_by(self) -> str:
+        """The id of an earlier attempt of the job which has it until it has ended here; empty for none. That is no
+        refusal of the payment: it may be free for the next one soon."""
+        return self._before.key if self._before is not None and not self._before.ended else ""
+
+    @property
+    def can_be_used(self) -> bool:
+        return not (self.refusal or self.kept_by)
+
     def use(self) -> None:
         """Raises Conflict when it can't."""
-        if refusal := self.refusal:
-            raise Conflict(refusal)
+        if not self.can_be_used:
+            raise Conflict(self.refusal or still_runs(self.kept_by))
         self.payment.use(self._job_id, free=self._free)
+
+
+def still_runs(attempt: str) -> str:
+    """attempt: the id of one, as its own service provider knows it."""
+    return f"an earlier attempt of the job, {attempt}, has not ended here yet"
 
 
 def _why_not_repeated(before: Deployment) -> str:
