@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dms.application.deployments.admission import Admission
-from dms.application.device.engine import EngineWatch
+from dms.application.device.engine import SOON_SECONDS, EngineWatch
 from dms.application.loops import said
 from dms.application.payments.funding import Decision, PatientCheck, claim_of, request_of
 from dms.application.payments.payments import Paying
@@ -37,6 +37,8 @@ class CheckPayments(Reactor[Deployment]):
         """One look at the chain; then the decision, or a pause until the next look."""
         readings = await self._engine.look(gpus=request_of(aggregate).wants_gpu)
         found = await self._look_up(aggregate)
+        if found.verdict.state is FundingState.ACCEPTED and self._engine.is_briefly_away:
+            readings = await self._look_when_back(aggregate, news)
         deployment = self._log.load(Deployment, aggregate.key)
         if deployment is None or not self.due(deployment):
             return
@@ -49,6 +51,16 @@ class CheckPayments(Reactor[Deployment]):
             await self._log.save(deployment)
         else:
             await self._conclude(deployment, found.verdict, readings)
+
+    async def _look_when_back(self, deployment: Deployment, news: News) -> Sequence[GpuReading]:
+        """A job that is paid is not refused for an engine that went away at that very moment. The verdict is kept: the
+        chain may not be asked again, or not answer, when its patience is over."""
+        readings: Sequence[GpuReading] = ()
+        while self._engine.is_briefly_away:
+            if not await news.rest(SOON_SECONDS, lambda: still_due(self._log, self, deployment.key)):
+                break
+            readings = await self._engine.look(gpus=request_of(deployment).wants_gpu)
+        return readings
 
     async def _look_up(self, deployment: Deployment) -> Decision:
         if self._funding is None:
