@@ -164,7 +164,7 @@ class Job(AttemptedJob):
     @applies(JobEvents.Submitted)
     def _submitted(self, event: JobEvents.Submitted) -> None:
         self.attempt.submitted = True
-        self.attempt.times.begin(event.at)
+        self.attempt.give(event.at)
 
     @applies(JobEvents.TerminationRequested)
     def _termination_requested(self, event: JobEvents.TerminationRequested) -> None:

@@ -251,7 +251,7 @@ class AttemptedJob(JobResults, JobInputs):
                 self.key, event.attempt, event.provider, event.minutes, event.resume, event.lines_before, newest
             )
         )  # fmt: skip
-        self.attempt.times.begin(event.at)
+        self.attempt.give(event.at)
 
     @applies(JobEvents.DeploymentResponded)
     def _deployment_responded(self, event: JobEvents.DeploymentResponded) -> None:

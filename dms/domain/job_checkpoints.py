@@ -12,6 +12,7 @@ from dms.domain.job_events import JobEvents
 from dms.domain.job_rules import JOB_RULES, OPEN, JobState
 from dms.domain.paid_work import PaidWork
 from dms.domain.rules import Rules
+from dms.domain.run_time import Instant
 from dms.errors import PeerMisbehaved
 
 
@@ -59,9 +60,11 @@ class CheckpointedJob(JobEvents, PaidWork):
         if known or saved.size_bytes <= 0 or not is_sha256(saved.sha256):
             raise PeerMisbehaved(f"job {self.key}: checkpoint {saved.number} has no valid number, size or digest")
 
-    def offer_checkpoint(self, saved: Deployment.CheckpointSaved, fetch_until: int, max_bytes: int) -> None:
+    def offer_checkpoint(
+        self, saved: Deployment.CheckpointSaved, fetch_until: int, max_bytes: int, now: Instant | None = None
+    ) -> None:
         """What the provider has archived. Raises PeerMisbehaved as `check_checkpoint`. max_bytes: larger ones are not
-        fetched."""
+        fetched. now: by this machine's clocks."""
         if not self.open:
             return
         self.check_checkpoint(saved)
@@ -74,7 +77,7 @@ class CheckpointedJob(JobEvents, PaidWork):
                 sha256=saved.sha256,
                 saved_at=saved.saved_at,
                 fetch_until=fetch_until,
-                ran_seconds=self.attempt.ran_seconds(saved.saved_at),
+                ran_seconds=self.attempt.ran_seconds(saved.saved_at, now),
             )
         )
         if saved.size_bytes > max_bytes:

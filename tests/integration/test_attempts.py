@@ -245,6 +245,22 @@ async def test_the_policy_and_the_first_attempts_time_do_not_travel(trio: Trio, 
     await trio.until(job_id, JobState.COMPLETED)
 
 
+async def test_a_providers_clock_that_goes_an_hour_ahead_takes_no_time_from_the_next_attempt(
+    trio: Trio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flag = tmp_path / "go"
+    job_id, first, _ = await running_at(trio, f"echo so far > state; {HOLD.format(flag=flag)}", time=60)
+    keeper = trio.daemons[first].services.compute_provider._checkpoints
+    monkeypatch.setattr(keeper, "_now", lambda: time.time_ns() // 1000 + 3_600_000_000)
+    compute = trio.daemons[first].services.compute_provider
+    await compute.stop(job_id, "compute provider", "its machine is needed", Fault.PROVIDER)
+    await wait_for(lambda: trio.job(job_id).attempt.number == 2)
+    flag.touch()
+    job = await trio.until(job_id, JobState.COMPLETED)
+    assert job.attempt.resume is not None
+    assert job.minutes > 50, "a test takes a few minutes at most, on a busy machine"
+
+
 async def test_its_own_fault_ends_the_job_at_once(trio: Trio) -> None:
     job_id, _ = await trio.ask("exit 3")
     job = await trio.until(job_id, JobState.FAILED)

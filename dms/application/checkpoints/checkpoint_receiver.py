@@ -30,6 +30,7 @@ from dms.domain.event import new_id
 from dms.domain.job import Job
 from dms.domain.request import ServiceRequest
 from dms.domain.retry import deployment_id, job_of
+from dms.domain.run_time import Instant
 from dms.errors import ArchiveRefused, Conflict, Forbidden, InvalidInput, NotFound, PeerMisbehaved
 from dms.long_work import long_work
 
@@ -71,10 +72,10 @@ class CheckpointReceiver:
         return self._max_bytes
 
     # --- fetching -------------------------------------------------------------------------------
-    def offer(self, job: Job, saved: Deployment.CheckpointSaved) -> None:
-        """Decides only; the caller saves the job. Raises PeerMisbehaved."""
+    def offer(self, job: Job, saved: Deployment.CheckpointSaved, now: Instant | None = None) -> None:
+        """Decides only; the caller saves the job. now: by this machine's clocks. Raises PeerMisbehaved."""
         until = self._deadlines.begin(_key(job.key, job.attempt.checkpoints_before + saved.number))
-        job.offer_checkpoint(saved, until, archive_bound(self._max_bytes))
+        job.offer_checkpoint(saved, until, archive_bound(self._max_bytes), now)
 
     async def fetch(self, job_id: str, offered: Job.CheckpointOffered, news: News) -> None:
         """Until it is here or can't be had; or returns when a newer one was offered."""

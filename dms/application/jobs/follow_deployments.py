@@ -261,8 +261,9 @@ class FollowDeployments(Reactor[Job]):
             return
         if record.version > job.provider_version and isinstance(event, Deployment.CheckpointSaved):
             job.check_checkpoint(event)
-            job.report_from_provider(record, event, self._clock())
-            self._checkpoints.offer(job, event)
+            now = self._clock()
+            job.report_from_provider(record, event, now)
+            self._checkpoints.offer(job, event, now)
         elif record.version > job.provider_version and job.open and isinstance(event, Deployment.ResultsSaved):
             check_results(job.key, event)
             job.report_from_provider(record, event)

@@ -17,8 +17,9 @@ from dms.domain.payment import Payment
 from dms.domain.request import ServiceRequest
 from dms.domain.resources import Resources
 from dms.domain.retry import MOST_ATTEMPTS, Retry, attempt_of, deployment_id, job_of
+from dms.domain.run_time import Instant
 from dms.errors import Conflict, PeerMisbehaved
-from tests.fixtures.histories import MINUTE, START, Author, request, submitted_job
+from tests.fixtures.histories import MINUTE, START, Author, new_job, paid, request, submitted_job
 
 AUTHOR = Author()
 OTHER = "12D3KooWOther"
@@ -257,6 +258,26 @@ def test_a_provider_can_not_take_more_than_the_time_nor_give_more(at: int, left:
     report(job, broken(Fault.PROVIDER))
     job.start_attempt(OTHER, "", resume, 0)
     assert job.minutes == left
+
+
+def test_a_provider_can_not_take_more_of_it_than_has_passed_here() -> None:
+    """Of each attempt: counted from when its provider got it."""
+    job = new_job(attempts=3, minutes=60)
+    job.report_fund_status(paid())
+    job.accept_funding("trust", at=Instant("boot", 0, START))
+    started(job)
+    for number, (passed, left) in enumerate([(2, 58), (5, 53)]):
+        event, now = saved(1, START + 50 * MINUTE), Instant("boot", (number * 10 + passed) * MINUTE, 0)
+        report(job, event)
+        job.offer_checkpoint(event, START * 2, 1_000, now)
+        assert job.checkpoint_offered is not None
+        assert job.checkpoint_offered.ran_seconds == passed * 60
+        assert job.checkpoint_is_here(job.checkpoint_offered, "x.tar.gz")
+        report(job, broken(Fault.PROVIDER))
+        resume = ResumeFrom(name="x.tar.gz", size_bytes=9, sha256=SHA)
+        job.start_attempt(OTHER, "", resume, 0, at=Instant("boot", (number + 1) * 10 * MINUTE, 0))
+        assert (job.minutes, again(job).minutes) == (left, left)
+        started(job)
 
 
 def test_checkpoints_are_counted_over_all_attempts() -> None:

@@ -81,7 +81,7 @@ def test_an_attempt_begins_with_what_it_is_given() -> None:
         "deployment_id": "01890a5d-ac96-874b-bcce-b302099a8057", "number": 2, "provider": "12D3KooWProvider",
         "minutes": 7, "resume": None, "lines_before": 4, "checkpoints_before": 3, "submitted": True,
         "provider_version": 0, "inputs_told": set(), "unreachable": False, "responded": False, "started_at": 0,
-        "over": False, "failure": "", "outcome": None, "telling_settled": False,
+        "over": False, "given_at": None, "failure": "", "outcome": None, "telling_settled": False,
     }  # fmt: skip
     first = Attempt(job_id, 1)
     told = (first.deployment_id, first.provider, first.minutes, first.lines_before, first.checkpoints_before)
@@ -103,3 +103,23 @@ def test_what_a_checkpoint_holds_and_leaves(started_at: int, saved_at: int, seco
     attempt.started_at = started_at
     assert attempt.ran_seconds(saved_at) == seconds
     assert attempt.minutes_after(seconds) == left
+
+
+@pytest.mark.parametrize(
+    ("saved_at", "passed", "seconds"),
+    [
+        (3_601_000_000, 90, 90.0),  # its clock went an hour ahead
+        (61_000_000, 90, 60.0),
+        (61_000_000, 9_000, 60.0),  # heard of late
+        (10**12, 9_000, 600.0),
+    ],
+)
+def test_a_checkpoint_holds_no_more_than_has_passed_here(saved_at: int, passed: int, seconds: float) -> None:
+    """The container's start may be told late, and all at once with the checkpoint: so it is no measure."""
+    attempt = Attempt("job", 1, minutes=10)
+    attempt.give(Instant("boot", 5_000_000, 7_000_000))
+    attempt.started_at = 1_000_000
+    now = Instant("boot", (5 + passed) * 1_000_000, 9_999_000_000)
+    attempt.times.begin(now)
+    assert attempt.ran_seconds(saved_at, now) == seconds
+    assert attempt.ran_seconds(saved_at) == min(600.0, (saved_at - 1_000_000) / 1_000_000)
