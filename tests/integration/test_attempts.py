@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from decimal import Decimal
@@ -15,9 +16,11 @@ import pytest
 from dms.adapters.funding.trust import TrustCheck
 from dms.adapters.outputs.files import FileOutputStore
 from dms.adapters.p2p.identity import Identity
+from dms.application.checkpoints.checkpoint_files import CheckpointFiles
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver
 from dms.application.deployments import deployment_feed
 from dms.application.deployments.deployment_feed import DeploymentFeed
+from dms.application.files.receipts import Receipt
 from dms.application.jobs import follow_deployments, followed_output, retry_jobs, tell_providers
 from dms.application.network.messages import DEPLOYMENT_REQUEST, FEED, FeedItem, encode
 from dms.application.payments.payments import payment_of
@@ -26,6 +29,7 @@ from dms.bootstrap import build
 from dms.config import General, P2p, Rest, Settings
 from dms.config import Job as JobSettings
 from dms.daemon import Daemon
+from dms.domain.checkpoint import ResumeFrom
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.device import Offer
 from dms.domain.event import Event
@@ -259,6 +263,35 @@ async def test_a_providers_clock_that_goes_an_hour_ahead_takes_no_time_from_the_
     job = await trio.until(job_id, JobState.COMPLETED)
     assert job.attempt.resume is not None
     assert job.minutes > 50, "a test takes a few minutes at most, on a busy machine"
+
+
+async def test_a_checkpoint_that_is_being_recorded_as_its_provider_is_lost_is_what_the_next_attempt_goes_on_from(
+    trio: Trio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    giving, give, kept = asyncio.Event(), Receipt.give, CheckpointReceiver.keep_for_next_attempt
+
+    async def give_late(self: Receipt) -> None:
+        await giving.wait()
+        await give(self)
+
+    async def keep(self: CheckpointReceiver, job: Job) -> ResumeFrom | None:
+        try:
+            return await kept(self, job)
+        finally:
+            giving.set()
+
+    monkeypatch.setattr(Receipt, "give", give_late)
+    monkeypatch.setattr(CheckpointReceiver, "keep_for_next_attempt", keep)
+    flag = tmp_path / "go"
+    job_id, first, _ = await running_at(trio, f"echo so far > state; {HOLD.format(flag=flag)}")
+    await trio.daemons[first].services.compute_provider._checkpoints._save(job_id, last=False)
+    received = CheckpointFiles(tmp_path / "requester").received(job_id)
+    await wait_for(received.exists)
+    await trio.stop(first)
+    await wait_for(lambda: trio.job(job_id).attempt.number == 2)
+    flag.touch()
+    job = await trio.until(job_id, JobState.COMPLETED)
+    assert job.attempt.resume is not None
 
 
 async def test_its_own_fault_ends_the_job_at_once(trio: Trio) -> None:

@@ -17,6 +17,7 @@ import pytest
 from dms.adapters.eventlog.log import SQLiteEventLog
 from dms.application.checkpoints.checkpoint_files import CheckpointFiles
 from dms.application.checkpoints.checkpoint_receiver import CheckpointReceiver, FetchCheckpoints
+from dms.application.files import receipts
 from dms.application.files.file_exchange import FileExchange
 from dms.application.files.file_parts import open_regular
 from dms.application.loops import Loops
@@ -26,7 +27,7 @@ from dms.application.results.result_files import ResultFiles
 from dms.application.results.results_receiver import FetchResults, ReceiverLimits, ResultsReceiver
 from dms.domain.deployment import Deployment, Fault
 from dms.domain.job import Job, JobState
-from dms.errors import PeerUnreachable
+from dms.errors import PeerUnreachable, Unavailable
 from tests.fixtures.disks import conflicting
 from tests.fixtures.histories import submitted_job
 from tests.fixtures.memory_network import MemoryLine, MemoryNetwork
@@ -56,6 +57,8 @@ class Provider:
         self.asked, self.free = asyncio.Event(), asyncio.Event()
         self.free.set()
         self.has_it, self.away, self.noted = True, False, 0
+        self.hears = asyncio.Event()  # of checkpoints that were received
+        self.hears.set()
         exchange = FileExchange(self.network)
         for kind in ("results", "checkpoint"):
             exchange.serve(kind, lambda *_: True, self._resolve)
@@ -74,6 +77,7 @@ class Provider:
 
     async def _on_checkpoint(self, _peer_id: str, _body: bytes) -> bytes:
         self._note()
+        await self.hears.wait()
         return encode(CheckpointNoted(newest=True))
 
     def _note(self) -> None:
@@ -87,15 +91,15 @@ class World:
         self.log, self.line, self.folder = log, MemoryLine(), folder
         self.own = MemoryNetwork(self.line, "12D3KooWRequester")
         self.first, self.second = (Provider(self.line, peer_id, folder) for peer_id in (FIRST, SECOND))
-        self.files, checkpoint_files = ResultFiles(folder), CheckpointFiles(folder)
-        for files in (self.files, checkpoint_files):
+        self.files, self.checkpoint_files = ResultFiles(folder), CheckpointFiles(folder)
+        for files in (self.files, self.checkpoint_files):
             files.make()
         exchange = FileExchange(self.own)
         self.results = ResultsReceiver(
-            log, self.own, self.files, checkpoint_files, exchange, unchecked, now_us, ReceiverLimits()
+            log, self.own, self.files, self.checkpoint_files, exchange, unchecked, now_us, ReceiverLimits()
         )
         self.checkpoints = CheckpointReceiver(
-            log, self.own, checkpoint_files, exchange, unchecked, now_us, grace_seconds=60, max_bytes=2**20
+            log, self.own, self.checkpoint_files, exchange, unchecked, now_us, grace_seconds=60, max_bytes=2**20
         )
         self.reactors = Reactors(log, Loops(), QUICK)
         self.key = ""
@@ -234,3 +238,58 @@ async def test_an_error_at_the_provider_that_passes_loses_no_results(
     await world.first_attempt()
     assert (await world.received())[1] == OF[FIRST]
     assert not troubles
+
+
+def checkpoint(number: int, content: bytes) -> Deployment.CheckpointSaved:
+    digest = hashlib.sha256(content).hexdigest()
+    return Deployment.CheckpointSaved(
+        number=number, name="x", size_bytes=len(content), sha256=digest, saved_at=now_us()
+    )
+
+
+async def test_a_checkpoint_that_is_here_and_not_recorded_yet_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lies over the one before, which is not to be had any more."""
+    monkeypatch.setattr(receipts, "NOTE_SECONDS", 600.0)
+    job = started(submitted_job(provider=FIRST, attempts=2))
+    world.key = job.key
+    world.checkpoints.offer(job, checkpoint(1, OF[FIRST]))
+    await world.log.save(job)
+    await wait_for(lambda: world.job.checkpoint_settled == 1)
+
+    newer = b"further " + OF[FIRST]
+    await asyncio.to_thread(world.first.archive.write_bytes, newer)
+    world.first.hears.clear()
+    job = world.job
+    world.checkpoints.offer(job, checkpoint(2, newer))
+    await world.log.save(job)
+    await wait_for(lambda: world.first.noted == 2)
+    job = world.job
+    job.fail_attempt("provider lost", Fault.PROVIDER)
+    await world.log.save(job)
+    with pytest.raises(Unavailable, match="is not recorded yet"):
+        await world.checkpoints.keep_for_next_attempt(world.job)
+
+    world.first.hears.set()
+    await wait_for(lambda: world.job.checkpoint_settled == 2)
+    kept = await world.checkpoints.keep_for_next_attempt(world.job)
+    assert kept is not None
+    assert kept.sha256 == hashlib.sha256(newer).hexdigest()
+
+
+async def test_a_checkpoint_that_a_crash_left_unrecorded_is_received_also_when_the_time_to_fetch_it_is_over(
+    world: World,
+) -> None:
+    await world.first.network.close()
+    content = OF[FIRST]
+    job = started(submitted_job(provider=FIRST, attempts=2))
+    world.key = job.key
+    await asyncio.to_thread(world.checkpoint_files.received(job.key).write_bytes, content)
+    job.offer_checkpoint(checkpoint(1, content), 1, 2**20)
+    job.fail_attempt("provider lost", Fault.PROVIDER)
+    await world.log.save(job)
+    await wait_for(lambda: world.job.checkpoint_settled == 1)
+    assert world.job.checkpoint_received is not None
+    kept = await world.checkpoints.keep_for_next_attempt(world.job)
+    assert kept is not None

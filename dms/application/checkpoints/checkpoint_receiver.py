@@ -31,7 +31,7 @@ from dms.domain.job import Job
 from dms.domain.request import ServiceRequest
 from dms.domain.retry import deployment_id, job_of
 from dms.domain.run_time import Instant
-from dms.errors import ArchiveRefused, Conflict, Forbidden, InvalidInput, NotFound, PeerMisbehaved
+from dms.errors import ArchiveRefused, Conflict, Forbidden, InvalidInput, NotFound, PeerMisbehaved, Unavailable
 from dms.long_work import long_work
 
 log = logging.getLogger(__name__)
@@ -80,6 +80,10 @@ class CheckpointReceiver:
     async def fetch(self, job_id: str, offered: Job.CheckpointOffered, news: News) -> None:
         """Until it is here or can't be had; or returns when a newer one was offered."""
         clock, attempt = asyncio.get_running_loop().time, self._job(job_id).attempt
+        receipt, target = self._receipt(attempt, offered), self._files.received(job_id)
+        if await digest_of(target, offered.size_bytes) == offered.sha256:  # of a try that a crash ended, however late
+            await self._keep(job_id, offered, target, receipt, news)
+            return
         left = self._deadlines.left_seconds(_key(job_id, offered.number), offered.fetch_until)
         deadline, wrong = clock() + left, 0
         while self._job(job_id).checkpoint_wanted == offered:
@@ -89,7 +93,7 @@ class CheckpointReceiver:
             try:  # what the provider answers; not what our log does
                 async with asyncio.timeout_at(deadline):
                     found = await news.during(
-                        self._bring(job_id, attempt, offered),
+                        self._fetch(attempt, offered, self._files.incoming(job_id)),
                         lambda: self._is_awaited(job_id, offered),
                         f"checkpoint of {job_id}",
                     )
@@ -105,7 +109,7 @@ class CheckpointReceiver:
                 await self.lose(job_id, offered, str(error))
             else:
                 if found is not None:
-                    await self._keep(job_id, offered, found, self._receipt(attempt, offered), news)
+                    await self._keep(job_id, offered, found, receipt, news)
                 return
             await news.changed(RETRY_SECONDS)
 
@@ -118,14 +122,6 @@ class CheckpointReceiver:
     def _is_awaited(self, job_id: str, offered: Job.CheckpointOffered) -> bool:
         """Whether the job has not gone on without it; a newer one may have been offered."""
         return self._job(job_id).checkpoint_settled < offered.number
-
-    async def _bring(self, job_id: str, attempt: Attempt, offered: Job.CheckpointOffered) -> Path:
-        """Where it is, whole and checked."""
-        incoming, target = self._files.incoming(job_id), self._files.received(job_id)
-        if await digest_of(target, offered.size_bytes) == offered.sha256:  # of a try that a crash ended
-            return target
-        await self._fetch(attempt, offered, incoming)
-        return incoming
 
     async def _keep(
         self, job_id: str, offered: Job.CheckpointOffered, found: Path, receipt: Receipt, news: News
@@ -142,7 +138,8 @@ class CheckpointReceiver:
                 await self._log.save(job)
             await receipt.give_again(news, self._grace_seconds, lambda: self._is_newest(job_id, offered))
 
-    async def _fetch(self, attempt: Attempt, offered: Job.CheckpointOffered, incoming: Path) -> None:
+    async def _fetch(self, attempt: Attempt, offered: Job.CheckpointOffered, incoming: Path) -> Path:
+        """Where it is, whole and checked."""
         ref = FileRef(
             kind=KIND,
             id=attempt.deployment_id,
@@ -156,6 +153,7 @@ class CheckpointReceiver:
         except ArchiveRefused:
             self._files.drop(incoming)
             raise
+        return incoming
 
     def _receipt(self, attempt: Attempt, offered: Job.CheckpointOffered) -> Receipt:
         note = CheckpointNote(job_id=attempt.deployment_id, sha256=offered.sha256)
@@ -213,16 +211,19 @@ class CheckpointReceiver:
 
     async def keep_for_next_attempt(self, job: Job) -> ResumeFrom | None:
         """The newest checkpoint of it that is here, or what its last attempt went on from; None for none. Raises
-        Unavailable."""
-        sources = [self._files.received(job.key)] if job.checkpoint_received is not None else []
+        Unavailable, also while the newest is here and not recorded yet: its provider is told first."""
+        received, wanted = job.checkpoint_received, job.checkpoint_wanted
+        sources = [self._files.received(job.key)] if received is not None or wanted is not None else []
         sources += [self._files.resume_out(job.deployment_id)] if job.resume is not None else []
-        digests = {one.sha256 for one in (job.checkpoint_received, job.resume) if one is not None}
+        digests = {one.sha256 for one in (received, job.resume) if one is not None}
         next_one = deployment_id(job.key, job.attempt.number + 1)
         for source in sources:
             with contextlib.suppress(InvalidInput):  # it is gone
                 kept = await long_work(self._files.take, source, next_one)
                 if kept.sha256 in digests:
                     return kept
+                if wanted is not None and kept.sha256 == wanted.sha256:
+                    raise Unavailable(f"checkpoint {wanted.number} of job {job.key} is not recorded yet")
                 log.warning("job %s: %s is damaged, the next attempt does not go on from it", job.key, source)
         self.forget(next_one)
         return None
