@@ -28,6 +28,7 @@ from dms.errors import ExecutionError, ExecutorUnavailable, NotFound
 logger = logging.getLogger(__name__)
 
 UNTIL_KILLED_SECONDS = 10.0
+UNTIL_REMOVED_SECONDS = 60.0  # by somebody else: of a large one the engine has many files to delete
 IMAGE_COPY = "image-copy"  # the part that copies what an image holds
 _STATES = {
     "created": ExecutionState.CREATED,
@@ -168,7 +169,7 @@ class Containers:
         except NotFound:
             logger.debug("container %s was removed by someone else", container)
         except ExecutionError:  # someone else is just removing it?
-            if not await self._comes_to(container, "removed", UNTIL_KILLED_SECONDS):
+            if not await self._comes_to(container, "removed", UNTIL_REMOVED_SECONDS):
                 raise
 
     async def _comes_to(self, container: str, condition: str, seconds: float) -> bool:
