@@ -125,11 +125,12 @@ async def test_a_start_on_a_full_disk_goes_on_once_there_is_room(
     await daemon.close()
 
 
-async def test_a_start_that_waits_for_room_can_be_stopped(disk: Path) -> None:
+async def test_a_start_that_waits_for_room_can_be_stopped(disk: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings, told, said = own_settings(disk), asyncio.Event(), list[str]()
     await after_a_clean_stop(settings)
     fill(disk)
     start = asyncio.create_task(running(settings, told, said.append))
-    await wait_for(lambda: start.done() or len(said) > 2)
+    # The little that is given back to a full disk may be enough for the log, and not for the views.
+    await wait_for(lambda: start.done() or len(said) > 2 or "views waits" in caplog.text)
     told.set()
     assert await start is None
