@@ -239,6 +239,7 @@ TASKS: dict[tuple[str, str], str] = {
     ("dms.application.reactors", "News.during"): WAITED_FOR,
     ("dms.application.tasks", "background"): "logs what ends it",
     ("dms.process", "started"): WAITED_FOR,
+    ("dms.application.files.file_parts", "opened"): "closes what it opens when nobody waits",
     ("dms.application.network.chats", "Chats.start"): WAITED_FOR,
     ("dms.application.tasks", "either"): WAITED_FOR,
     ("dms.application.deployments.deployment_feed", "DeploymentFeed.items"): WAITED_FOR,

@@ -20,7 +20,7 @@ from dms.application.deadlines import Deadlines
 from dms.application.deployments.ownership import deployment_of
 from dms.application.files.disk_patience import DiskPatience
 from dms.application.files.file_exchange import FileExchange, FileRef
-from dms.application.files.file_parts import open_regular
+from dms.application.files.file_parts import open_regular, opened
 from dms.application.loops import Loop, Loops
 from dms.application.network.messages import CHECKPOINT, CheckpointNote, CheckpointNoted, decode_request, encode
 from dms.application.ports.event_log import EventLog
@@ -186,7 +186,7 @@ class CheckpointKeeper:
         return deployment is not None and deployment.service_provider == peer_id and deployment.checkpoint_here
 
     async def _resolve(self, _peer_id: str, job_id: str) -> int | None:
-        return await asyncio.to_thread(open_regular, self._files.created(job_id))
+        return await opened(open_regular, self._files.created(job_id))
 
     def _served(self, _peer_id: str, job_id: str, _size: int) -> None:
         self._read_at[job_id] = asyncio.get_running_loop().time()

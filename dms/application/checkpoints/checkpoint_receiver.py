@@ -14,7 +14,7 @@ from dms.application.checkpoints.checkpoint_files import SUFFIX, CheckpointFiles
 from dms.application.checkpoints.checkpoint_keeper import KIND, RESUME_KIND
 from dms.application.deadlines import Deadlines
 from dms.application.files.file_exchange import FileExchange, FileRef
-from dms.application.files.file_parts import digest_of, open_regular
+from dms.application.files.file_parts import digest_of, open_regular, opened
 from dms.application.files.receipts import Receipt
 from dms.application.loops import said
 from dms.application.network.messages import CHECKPOINT, CheckpointNote, encode
@@ -236,7 +236,7 @@ class CheckpointReceiver:
         return job is not None and job.resume is not None and job.is_run_by(peer_id, deployment)
 
     async def _resolve(self, _peer_id: str, deployment: str) -> int | None:
-        return await asyncio.to_thread(open_regular, self._files.resume_out(deployment))
+        return await opened(open_regular, self._files.resume_out(deployment))
 
     def _is_needed(self, job_id: str) -> bool:
         """Of either role: what is left of a job that is over may go. job_id: or that of an attempt."""

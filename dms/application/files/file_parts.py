@@ -10,9 +10,9 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from dms.disk import passes, private, publish
 from dms.errors import Conflict, DiskTrouble, Forbidden, InvalidInput, NotFound, Unavailable
@@ -43,6 +43,21 @@ def open_regular(path: Path) -> int:
     except OSError as error:
         kind = Unavailable if passes(error) else Forbidden
         raise kind(f"File {path.name!r} can't be read: {error.strerror}.") from error
+
+
+async def opened(open_file: Callable[..., int], *arguments: Any) -> int:
+    """The descriptor of what blocks until it is open, in a thread: closed when nobody waits for it any more."""
+    opening = asyncio.ensure_future(asyncio.to_thread(open_file, *arguments))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close_unwanted)
+        raise
+
+
+def _close_unwanted(opening: asyncio.Future[int]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        os.close(opening.result())
 
 
 async def read_pieces(fd: int, after: int, size_bytes: int) -> AsyncGenerator[bytes, None]:

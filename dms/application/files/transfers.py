@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from dms.application.device.refusals import Door
 from dms.application.files.file_exchange import FileExchange
-from dms.application.files.file_parts import measure
+from dms.application.files.file_parts import measure, opened
 from dms.application.files.user_files import Inbox, Outbox, Reach
 from dms.application.network.budgets import FILE_OFFERS, Budgets
 from dms.application.network.messages import (
@@ -113,7 +113,7 @@ class Transfers:
     async def offer(self, peer_id: str, path: Path, reach: Reach) -> Transfer:
         """Once the peer has it before it. Raises as `check`, PeerUnreachable, or what the peer refuses with."""
         real = await self.check(peer_id, path, reach)
-        size_bytes, sha256 = await measure(await asyncio.to_thread(self._outbox.open, real, reach))
+        size_bytes, sha256 = await measure(await opened(self._outbox.open, real, reach))
         transfer = Transfer(new_id())
         transfer.offer(Direction.OUT, peer_id, real.name, size_bytes, sha256, self._clock(), str(real))
         await self._log.save(transfer)
@@ -243,14 +243,14 @@ class Transfers:
         """The receiver reads: that is its yes. Where the file lies is looked at again each time."""
         self._door.check(peer_id, "file")
         source = Path(self.get(transfer_id).source)
-        with ExitStack() as opened:
-            fd = await asyncio.to_thread(self._outbox.open, source, Reach.DAEMONS)
-            opened.callback(os.close, fd)
+        with ExitStack() as unread:
+            fd = await opened(self._outbox.open, source, Reach.DAEMONS)
+            unread.callback(os.close, fd)
             if (transfer := self.get(transfer_id)).ended:  # meanwhile
                 return None
             transfer.accept()
             await self._log.save(transfer)
-            opened.pop_all()  # closed by who reads it
+            unread.pop_all()  # closed by who reads it
             return fd
 
     # --- the record --------------------------------------------------------------------------------

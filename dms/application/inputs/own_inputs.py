@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 from msgspec.structs import replace
 
 from dms.application.files.file_exchange import FileExchange
-from dms.application.files.file_parts import measure
+from dms.application.files.file_parts import measure, opened
 from dms.application.files.user_files import Outbox, Reach
 from dms.application.inputs.input_fetcher import KIND
 from dms.application.ports.event_log import EventLog
@@ -60,7 +60,7 @@ class OwnInputs:
             raise _invalid(pointer, f"{str(path)[:256]!r} is no absolute path on this machine: file:/path is expected")
         try:
             real = await asyncio.to_thread(self._outbox.check, path, reach)
-            size, sha256 = await self._digest(await asyncio.to_thread(self._outbox.open, real, reach))
+            size, sha256 = await self._digest(await opened(self._outbox.open, real, reach))
         except (NotFound, InvalidInput, Conflict) as error:
             raise _invalid(pointer, str(error)) from error
         except Forbidden as error:
@@ -97,7 +97,7 @@ class OwnInputs:
             return None
         try:
             reach = Reach.PUBLIC if job.client else Reach.DAEMONS
-            return await asyncio.to_thread(self._outbox.open, path_of(wanted), reach)
+            return await opened(self._outbox.open, path_of(wanted), reach)
         except Unavailable:  # it passes: to the provider it must not look as if there were none
             raise
         except DmsError:

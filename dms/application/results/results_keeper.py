@@ -6,7 +6,6 @@ the end comes behind the digest of what is given back. Nobody's fetching is wait
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from dms.application.checkpoints.checkpoint_keeper import Packed, packed_in_the_
 from dms.application.deadlines import Deadlines
 from dms.application.deployments.ownership import deployment_of
 from dms.application.files.file_exchange import FileExchange
-from dms.application.files.file_parts import open_regular
+from dms.application.files.file_parts import open_regular, opened
 from dms.application.loops import Loop, Loops
 from dms.application.network.messages import RESULTS, ResultsNote, ResultsNoted, decode_request, encode
 from dms.application.payments.funding import request_of
@@ -137,7 +136,7 @@ class ResultsKeeper:
         return deployment is not None and deployment.service_provider == peer_id and deployment.results_here
 
     async def _resolve(self, _peer_id: str, job_id: str) -> int | None:
-        return await asyncio.to_thread(open_regular, self._files.created(job_id))
+        return await opened(open_regular, self._files.created(job_id))
 
     async def _on_note(self, peer_id: str, body: bytes) -> bytes:
         note = decode_request(body, ResultsNote)
