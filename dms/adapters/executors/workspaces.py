@@ -64,7 +64,7 @@ class Workspaces:
         folder = self._root / job_id
         try:
             make_folder(folder)
-            if not folder.is_mount():
+            if not os.path.ismount(folder):
                 _mount(folder, size_mb)
             if not (folder / "ready").exists():
                 self._fill(folder, archive, max_bytes, owner)
@@ -247,11 +247,11 @@ def _mount(folder: Path, size_mb: int) -> None:
 
 def _unmount_all(folder: Path) -> None:
     """One may lie upon another."""
-    while folder.is_mount():
+    while os.path.ismount(folder):
         try:
             _unmount(folder)
         except OSError:
-            if folder.is_mount():  # else somebody was faster
+            if os.path.ismount(folder):  # else somebody was faster
                 raise
 
 

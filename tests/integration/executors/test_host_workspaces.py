@@ -13,6 +13,7 @@ from docker import APIClient
 
 from dms.adapters.executors.docker import DockerExecutor
 from dms.adapters.executors.profile import MIB
+from dms.adapters.executors.workspace_archive import Owner
 from dms.adapters.executors.workspaces import Workspaces
 from dms.errors import ExecutionError
 from tests.fixtures.docker_executors import SETTINGS, attributes
@@ -87,6 +88,15 @@ def test_jobs_that_begin_at_once_all_find_that_there_can_be_workspaces(
             workspaces = Workspaces(tmp_path / str(turn), SOCKET)
             found = [pool.submit(workspaces.trouble) for _ in range(8)]
             assert {each.result(30) for each in found} == {""}
+
+
+def test_a_workspace_may_be_removed_by_many_at_once(tmp_path: Path) -> None:
+    workspaces = [Workspaces(tmp_path / "workspaces", SOCKET) for _ in range(2)]
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(200):
+            workspaces[0].make(job := f"job-{number}", 8, None, 0, Owner(65532, 65532))
+            list(threads.map(lambda each, job=job: each.remove(job), workspaces * 4))
+            assert not workspaces[0].is_here(job)
 
 
 async def test_without_the_right_to_mount_jobs_run_without_checkpoints_and_can_not_go_on_from_one(
