@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-import threading
 from collections import Counter
+from functools import partial
 
+from dms.outside_calls import in_a_thread
 from dms.recent import Recent
 
 LOOK_UP_SECONDS = 5.0
@@ -75,29 +76,8 @@ class LookUps:
             raise
 
     def _begun(self, host: str) -> asyncio.Future[list[str]]:
-        """In a thread of its own, which nobody waits for at the end of the program. Its turn is over when it is."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[list[str]] = loop.create_future()
-
-        def tell(found: list[str] | Exception) -> None:
-            self._turns.end(host)
-            if isinstance(found, Exception):
-                answer.set_exception(found)
-                answer.exception()  # seen, also when nobody waits for it any more
-            else:
-                answer.set_result(found)
-
-        def work() -> None:
-            found: list[str] | Exception
-            try:
-                found = system_addresses(host)
-            except (OSError, UnicodeError) as error:
-                found = error
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(tell, found)
-
-        threading.Thread(target=work, name=f"look up {host}", daemon=True).start()
-        return answer
+        """Its turn is over when it is."""
+        return in_a_thread(partial(system_addresses, host), partial(self._turns.end, host))
 
 
 def system_addresses(host: str) -> list[str]:

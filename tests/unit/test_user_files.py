@@ -260,7 +260,7 @@ async def test_no_more_digests_are_kept_than_may_be(folder: Path, monkeypatch: p
 async def test_a_file_that_changes_while_it_is_hashed_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(folder / "public")
     fd = outbox(folder).open(path, Reach.PUBLIC)
-    monkeypatch.setattr(file_parts, "_hash_on", lambda *_: path.write_bytes(b"") or 0)
+    monkeypatch.setattr(file_parts._OpenFile, "hash_on", lambda *_: path.write_bytes(b"") or 0)
     with pytest.raises(Conflict, match="changed"):
         await measure(fd)
     with pytest.raises(OSError, match="Bad file descriptor"):

@@ -11,18 +11,25 @@ import shutil
 import stat
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 from dms.disk import passes, private, publish
 from dms.errors import Conflict, DiskTrouble, Forbidden, InvalidInput, NotFound, Unavailable
 from dms.locked_files import file_id, is_locked, unopened
 from dms.long_work import long_work
+from dms.outside_calls import OutsideCalls
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 PIECE_BYTES = 192 * 1024  # with its frame, below the longest frame; bigger ones are quicker
 READ_BYTES = 5 * PIECE_BYTES
 SPARE_BYTES = 64 << 20  # of the disk, left for the event log and others
-HASHED_AT_ONCE = 8 << 20  # then other work of the threads has its turn
+HASHED_AT_ONCE = 8 << 20  # then somebody else has the turn
+
+_DISKS = OutsideCalls("The disk that the file lies on", seconds=60.0, most=32)
 
 
 def open_regular(path: Path) -> int:
@@ -45,57 +52,86 @@ def open_regular(path: Path) -> int:
         raise kind(f"File {path.name!r} can't be read: {error.strerror}.") from error
 
 
+async def on_disk(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """What looks at a file that may lie on a disk of the network. Raises Unavailable when that does not answer."""
+    return await _DISKS.call(partial(work, *arguments, **named))
+
+
 async def opened(open_file: Callable[..., int], *arguments: Any) -> int:
-    """The descriptor of what blocks until it is open, in a thread: closed when nobody waits for it any more."""
-    opening = asyncio.ensure_future(asyncio.to_thread(open_file, *arguments))
-    try:
-        return await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        opening.add_done_callback(_close_unwanted)
-        raise
-
-
-def _close_unwanted(opening: asyncio.Future[int]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        os.close(opening.result())
+    """The descriptor of what blocks until it is open: closed when nobody waits for it any more. Raises as `on_disk`."""
+    return await _DISKS.call(partial(open_file, *arguments), os.close)
 
 
 async def read_pieces(fd: int, after: int, size_bytes: int) -> AsyncGenerator[bytes, None]:
     """What is behind byte `after` of an open file, which is closed at the end. Raises Conflict unless it has that
-    size."""
+    size; as `on_disk`."""
+    file = _OpenFile(fd)
     try:
-        if os.fstat(fd).st_size != size_bytes:
+        if await on_disk(file.size) != size_bytes:
             raise Conflict("The file is another one now than it was when its name was given.")
         if after > size_bytes:
             raise InvalidInput(f"Byte {after} was asked for of a file of {size_bytes} bytes.")
-        while block := await asyncio.to_thread(os.pread, fd, min(READ_BYTES, size_bytes - after), after):
+        while block := await on_disk(file.read, min(READ_BYTES, size_bytes - after), after):
             after += len(block)
             for start in range(0, len(block), PIECE_BYTES):
                 yield block[start : start + PIECE_BYTES]
     finally:
-        os.close(fd)
+        file.close()
 
 
 async def measure(fd: int) -> tuple[int, str]:
     """(size, sha256 in hex) of an open file, which is closed at the end. However big it is, it holds no thread for
-    long, and nothing once nobody waits for it. Raises Conflict when its size changes meanwhile."""
+    long, and nothing once nobody waits for it. Raises Conflict when its size changes meanwhile; as `on_disk`."""
     sha256, done = hashlib.sha256(), 0
+    file = _OpenFile(fd)
     try:
-        size_bytes = os.fstat(fd).st_size
-        while block := await long_work(_hash_on, sha256, fd, done, min(HASHED_AT_ONCE, size_bytes - done)):
+        size_bytes = await on_disk(file.size)
+        while block := await on_disk(file.hash_on, sha256, done, min(HASHED_AT_ONCE, size_bytes - done)):
             done += block
-        if done != size_bytes or os.fstat(fd).st_size != size_bytes:
+        if done != size_bytes or await on_disk(file.size) != size_bytes:
             raise Conflict("the file changed while it was read")
         return size_bytes, sha256.hexdigest()
     finally:
-        os.close(fd)
+        file.close()
 
 
-def _hash_on(sha256: hashlib._Hash, fd: int, after: int, most: int) -> int:
-    """How many bytes were taken in; 0 at the end."""
-    block = os.pread(fd, most, after)
-    sha256.update(block)
-    return len(block)
+class _OpenFile:
+    """Read by threads that nobody may wait for any more: it is closed under none of them."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd, self._left, self._lock = fd, False, threading.Lock()
+
+    def size(self) -> int:
+        with self._used() as fd:
+            return os.fstat(fd).st_size
+
+    def read(self, most: int, after: int) -> bytes:
+        with self._used() as fd:
+            return os.pread(fd, most, after)
+
+    def hash_on(self, sha256: hashlib._Hash, after: int, most: int) -> int:
+        """How many bytes were taken in; 0 at the end."""
+        block = self.read(most, after)
+        sha256.update(block)
+        return len(block)
+
+    @contextlib.contextmanager
+    def _used(self) -> Iterator[int]:
+        try:
+            with self._lock:
+                yield self._fd
+        finally:
+            if self._left:
+                self.close()
+
+    def close(self) -> None:
+        """Now, or by the thread that reads it just now."""
+        self._left = True
+        if self._lock.acquire(blocking=False):
+            fd, self._fd = self._fd, -1
+            self._lock.release()
+            if fd >= 0:
+                os.close(fd)
 
 
 async def digest_of(path: Path, size_bytes: int = -1) -> str:

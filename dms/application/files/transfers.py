@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from dms.application.device.refusals import Door
 from dms.application.files.file_exchange import FileExchange
-from dms.application.files.file_parts import measure, opened
+from dms.application.files.file_parts import measure, on_disk, opened
 from dms.application.files.user_files import Inbox, Outbox, Reach
 from dms.application.network.budgets import FILE_OFFERS, Budgets
 from dms.application.network.messages import (
@@ -108,7 +108,7 @@ class Transfers:
             raise InvalidInput("peerID can not be self peerID", [("/peerID", "another peer")])
         if sum(self.get(i).direction is Direction.OUT for i in self._open) >= OPEN_AT_ONCE:
             raise Conflict(f"{OPEN_AT_ONCE} files are being sent already; wait, or cancel some: nunet file list")
-        return await asyncio.to_thread(self._outbox.check, path, reach)
+        return await on_disk(self._outbox.check, path, reach)
 
     async def offer(self, peer_id: str, path: Path, reach: Reach) -> Transfer:
         """Once the peer has it before it. Raises as `check`, PeerUnreachable, or what the peer refuses with."""

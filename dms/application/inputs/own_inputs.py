@@ -3,17 +3,17 @@ the job is open."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from msgspec.structs import replace
 
 from dms.application.files.file_exchange import FileExchange
-from dms.application.files.file_parts import measure, opened
+from dms.application.files.file_parts import measure, on_disk, opened
 from dms.application.files.user_files import Outbox, Reach
 from dms.application.inputs.input_fetcher import KIND
 from dms.application.ports.event_log import EventLog
@@ -59,7 +59,7 @@ class OwnInputs:
         if not path.is_absolute():
             raise _invalid(pointer, f"{str(path)[:256]!r} is no absolute path on this machine: file:/path is expected")
         try:
-            real = await asyncio.to_thread(self._outbox.check, path, reach)
+            real = await on_disk(self._outbox.check, path, reach)
             size, sha256 = await self._digest(await opened(self._outbox.open, real, reach))
         except (NotFound, InvalidInput, Conflict) as error:
             raise _invalid(pointer, str(error)) from error
@@ -71,11 +71,13 @@ class OwnInputs:
 
     async def _digest(self, fd: int) -> tuple[int, str]:
         """As `measure`."""
-        status = os.fstat(fd)
-        identity = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-        if known := self._known.get(identity):
-            os.close(fd)
-            return status.st_size, known
+        with ExitStack() as unread:
+            unread.callback(os.close, fd)
+            status = await on_disk(os.fstat, fd)
+            identity = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+            if known := self._known.get(identity):
+                return status.st_size, known
+            unread.pop_all()  # closed by who measures it
         settled = max(status.st_mtime, status.st_ctime) + SETTLED_SECONDS < time.time()
         size, sha256 = await measure(fd)
         if settled and size == status.st_size:
