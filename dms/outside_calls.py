@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import errno
 import threading
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from functools import partial
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from dms.errors import Unavailable
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -43,7 +46,7 @@ class OutsideCalls:
         while self._running >= self._most:
             await self._freed.wait()
         self._running += 1
-        return in_a_thread(partial(contextvars.copy_context().run, work), self._end)
+        return in_a_thread(work, self._end)
 
     def _end(self) -> None:
         self._running -= 1
@@ -57,29 +60,39 @@ def _drop(unwanted: Callable[[T], object], done: asyncio.Future[T]) -> None:
 
 
 def in_a_thread(work: Callable[[], T], ended: Callable[[], object]) -> asyncio.Future[T]:
-    """In one of its own, which nobody waits for at the end of the program. ended: called on the loop first."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[T] = loop.create_future()
+    """In one of its own. ended: called on the loop, before who waits for it goes on."""
+    running = asyncio.get_running_loop().run_in_executor(_THREADS, contextvars.copy_context().run, work)
 
-    def tell(settle: Callable[[], object]) -> None:
+    def end(done: asyncio.Future[T]) -> None:
         ended()
-        settle()
+        if not done.cancelled():
+            done.exception()  # seen, also when nobody waits for it any more
 
-    def run() -> None:
-        settle: Callable[[], object]
+    running.add_done_callback(end)
+    return running
+
+
+class _ThreadEach(Executor):
+    """None waits for another, and nobody for any at the end of the program."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future = Future[T]()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001  raised again where it is waited for
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
         try:
-            settle = partial(answer.set_result, work())
-        except Exception as error:  # noqa: BLE001  # raised again where it is waited for
-            settle = partial(_fail, answer, error)
-        try:
-            loop.call_soon_threadsafe(tell, settle)
-        except RuntimeError:  # the loop was closed meanwhile
-            ended()
-
-    threading.Thread(target=run, name="outside call", daemon=True).start()
-    return answer
+            threading.Thread(target=run, name="outside call", daemon=True).start()
+        except RuntimeError:  # the system's, or our user's, are used up
+            future.set_exception(OSError(errno.EAGAIN, "no thread can be started"))
+        return future
 
 
-def _fail(answer: asyncio.Future[T], error: Exception) -> None:
-    answer.set_exception(error)
-    answer.exception()  # seen, also when nobody waits for it any more
+_THREADS = _ThreadEach()

@@ -120,6 +120,19 @@ async def test_a_place_is_free_again_once_a_call_returns(hang: threading.Event) 
     await answers(partial(calls.call, lambda: True))
 
 
+async def test_threads_that_are_used_up_are_an_error_that_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = OutsideCalls("It", seconds=60, most=1)
+    with monkeypatch.context() as less:
+        less.setattr(threading.Thread, "start", _no_more)
+        with pytest.raises(OSError, match="no thread"):
+            await calls.call(int)
+    assert await calls.call(int) == 0
+
+
+def _no_more(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 async def answers(ask: Callable[[], Coroutine[object, object, bool]]) -> None:
     async with asyncio.timeout(120):
         while True:
