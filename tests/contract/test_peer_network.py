@@ -190,15 +190,15 @@ async def test_a_slow_answer_is_unreachable_in_time(a: Libp2pNetwork, b: Libp2pN
     b.serve_request("/test/never/1", never)  # also shows that a protocol may be added while running
     await a.ping(b.peer_id, 30)
     with pytest.raises(PeerUnreachable):
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(120):
             await a.request(b.peer_id, "/test/never/1", b"1", 0.3)
 
 
 async def test_a_frame_up_to_the_bound_passes_and_a_longer_one_is_refused(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
     longest = b'"' + b"x" * (256 * 1024 - 66) + b'"'
-    assert await a.request(b.peer_id, ECHO, longest, 10) == longest
+    assert await a.request(b.peer_id, ECHO, longest, 120) == longest
     with pytest.raises(InvalidInput):
-        await a.request(b.peer_id, ECHO, longest + b" " * 200, 10)
+        await a.request(b.peer_id, ECHO, longest + b" " * 200, 120)
 
 
 async def test_a_stream_comes_in_order_and_ends(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
@@ -291,7 +291,7 @@ async def test_a_sender_is_closed_when_its_reader_dies(a: Libp2pNetwork, b: Libp
 async def test_many_streams_of_one_peer_at_once(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
     streams = [a.stream(b.peer_id, ENDLESS, b"1") for _ in range(64)]
     assert await asyncio.gather(*(anext(stream) for stream in streams)) == [b'"began"'] * 64
-    assert await asyncio.gather(*(a.request(b.peer_id, ECHO, b"7", 10) for _ in range(50))) == [b"7"] * 50
+    assert await asyncio.gather(*(a.request(b.peer_id, ECHO, b"7", 120) for _ in range(50))) == [b"7"] * 50
     for stream in streams:
         await stream.aclose()
 
@@ -330,11 +330,11 @@ async def test_gossip_reaches_those_who_connect_later_with_its_signer(
 
     hearing = asyncio.create_task(hear())
     await wait_until(b.peers)
-    for _ in range(50):
-        await a.publish(TOPIC, b'"hello"')
-        if (await asyncio.wait([hearing], timeout=0.2))[0]:
-            break
-    await asyncio.wait_for(hearing, 1)
+    async with asyncio.timeout(120):
+        while not hearing.done():
+            await a.publish(TOPIC, b'"hello"')
+            await asyncio.wait([hearing], timeout=0.2)
+    await hearing
     with pytest.raises(InvalidInput):
         await a.publish(TOPIC, b"x" * (64 * 1024 + 1))
 
@@ -351,7 +351,7 @@ async def test_a_peer_that_restarts_is_reached_again(a: Libp2pNetwork, served: S
         await a.request(identity.peer_id, ECHO, b"2", 30)
     second = make(served, identity, port)
     await second.start()
-    assert await a.request(identity.peer_id, ECHO, b"3", 10) == b"3"
+    assert await a.request(identity.peer_id, ECHO, b"3", 120) == b"3"
     await second.close()
 
 

@@ -280,9 +280,10 @@ async def test_a_peer_that_fails_once_is_asked_again_and_one_that_always_fails_i
         return await resolve(peer_id, name)
 
     giver.exchange.serve("offer", lambda *_: True, fails)
-    exchange, peer_id = FileExchange(taker, away_seconds=0.5), giver.identity.peer_id
-    async with asyncio.timeout(60):
-        assert (await exchange.fetch(peer_id, ref, tmp_path / "got")).read_bytes() == content
+    patient, exchange = FileExchange(taker, away_seconds=120), FileExchange(taker, away_seconds=0.5)
+    peer_id = giver.identity.peer_id
+    async with asyncio.timeout(240):
+        assert (await patient.fetch(peer_id, ref, tmp_path / "got")).read_bytes() == content
         troubles += [ZeroDivisionError("a bug")] * 1000
         with pytest.raises(PeerUnreachable, match="The stream failed at this peer"):
             await exchange.fetch(peer_id, ref, tmp_path / "never")
@@ -292,7 +293,7 @@ async def test_a_peer_that_stays_away_is_given_up(taker: Libp2pNetwork, tmp_path
     nobody = Identity.generate().peer_id
     with pytest.raises(PeerUnreachable):
         await asyncio.wait_for(
-            FileExchange(taker, away_seconds=0.5).fetch(nobody, ref_of(b"1234"), tmp_path / "got"), 15
+            FileExchange(taker, away_seconds=0.5).fetch(nobody, ref_of(b"1234"), tmp_path / "got"), 120
         )
 
 
@@ -368,10 +369,10 @@ async def test_a_limit_begins_behind_the_wait_for_others(tmp_path: Path, monkeyp
     monkeypatch.setattr(file_exchange, "FETCHES_AT_ONCE", 1)
     network = Drops(content := os.urandom(1000))
     exchange, ref = FileExchange(network), ref_of(content)
-    slow = asyncio.create_task(exchange.fetch("slow", ref, tmp_path / "slow", limit_seconds=0.5))
+    slow = asyncio.create_task(exchange.fetch("slow", ref, tmp_path / "slow", limit_seconds=6))
     await wait_for(lambda: network.asked["slow"])
-    async with asyncio.timeout(60):
-        assert await exchange.fetch("quick", ref, tmp_path / "quick", limit_seconds=0.3) == tmp_path / "quick"
+    async with asyncio.timeout(120):
+        assert await exchange.fetch("quick", ref, tmp_path / "quick", limit_seconds=5) == tmp_path / "quick"
         with pytest.raises(TimeoutError):
             await slow
 
@@ -391,7 +392,7 @@ async def test_who_reads_too_slowly_is_left_where_it_is(giver: Giver, monkeypatc
 
     with pytest.raises(Unavailable, match="too slowly"):
         await read_slowly()
-    assert 2 <= pieces < 10
+    assert 1 <= pieces < 10
     assert not giver.exchange._given
 
 
@@ -472,7 +473,7 @@ async def test_who_has_to_make_room_at_the_giver_goes_on_where_it_was(
 
     giver.exchange.serve("offer", giver.may_read, giver.resolve, others_wait)
     async with asyncio.timeout(120):
-        await FileExchange(taker, away_seconds=10).fetch(giver.identity.peer_id, ref, tmp_path / "got", progress)
+        await FileExchange(taker, away_seconds=600).fetch(giver.identity.peer_id, ref, tmp_path / "got", progress)
     assert (tmp_path / "got").read_bytes() == content
     assert begun == [*range(0, SIZE, file_parts.PIECE_BYTES), SIZE]
 

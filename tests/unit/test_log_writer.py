@@ -51,7 +51,7 @@ def test_a_reader_that_does_not_read_holds_up_nobody_and_is_told_what_it_missed(
     thread.start()
     handler.flush()
     log.info("the last")
-    thread.join(20)
+    thread.join(120)
     assert [line.split()[1] for line in found[:5]] == ["0", "1", "2", "3", "4"]
     told = [line for line in found if "lines of this log were dropped" in line]
     kept = [line for line in found if line.startswith("line ")]

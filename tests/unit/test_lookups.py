@@ -34,6 +34,7 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     made = Resolver()
     monkeypatch.setattr(lookups, "system_addresses", made)
     monkeypatch.setattr(lookups, "LOOK_UP_SECONDS", 0.2)
+    monkeypatch.setattr(lookups, "TROUBLE_SECONDS", 600.0)
     yield made
     made.answered.set()
 
@@ -46,19 +47,22 @@ async def fails(look_ups: LookUps, host: str) -> type[OSError]:
     pytest.fail(f"{host} was found")
 
 
-async def test_names_that_hang_hold_up_no_others(resolver: Resolver) -> None:
+async def test_names_that_hang_hold_up_no_others(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
     look_ups = LookUps()
     hanging = [f"r{number}.slow.example" for number in range(200)]
     failed = await asyncio.gather(*(fails(look_ups, host) for host in hanging))
     assert set(failed) <= {TimeoutError, InTrouble}
     assert len(resolver.asked) == MOST_OF_ONE
+    monkeypatch.setattr(lookups, "LOOK_UP_SECONDS", 60.0)
     assert await look_ups.addresses("registry.example.org") == ["93.184.216.34"]
     assert await look_ups.addresses("also.example.net") == ["93.184.216.35", "2606::1"]
     assert await fails(look_ups, "one.more.slow.example") is InTrouble
     assert len(resolver.asked) == MOST_OF_ONE + 2
 
 
-async def test_all_of_them_together_are_few_however_many_have_hanging_names(resolver: Resolver) -> None:
+async def test_all_of_them_together_are_few_however_many_have_hanging_names(
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     look_ups = LookUps()
     before = threading.active_count()
     await asyncio.gather(*(fails(look_ups, f"r.slow{number}.example") for number in range(100)))
@@ -68,6 +72,7 @@ async def test_all_of_them_together_are_few_however_many_have_hanging_names(reso
     assert await fails(look_ups, "registry.example.org") is TimeoutError
     resolver.answered.set()
     await until(lambda: threading.active_count() <= before)
+    monkeypatch.setattr(lookups, "LOOK_UP_SECONDS", 60.0)
     assert await look_ups.addresses("registry.example.org") == ["93.184.216.34"]
 
 
@@ -76,16 +81,21 @@ async def test_a_name_is_tried_again_after_a_while(resolver: Resolver, monkeypat
     look_ups = LookUps()
     assert await fails(look_ups, "a.slow.example") is TimeoutError
     resolver.answered.set()
+    monkeypatch.setattr(lookups, "LOOK_UP_SECONDS", 60.0)
     assert await fails(look_ups, "a.slow.example") is OSError
 
 
-async def test_a_caller_who_leaves_brings_no_name_into_trouble(resolver: Resolver) -> None:
+async def test_a_caller_who_leaves_brings_no_name_into_trouble(
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups, "LOOK_UP_SECONDS", 60.0)
     look_ups = LookUps()
     leaving = asyncio.create_task(look_ups.addresses("a.example.com"))
     await until(lambda: bool(resolver.asked))
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
+    monkeypatch.setattr(lookups, "LOOK_UP_SECONDS", 0.2)
     assert await fails(look_ups, "b.example.com") is TimeoutError  # it had its turn
 
 

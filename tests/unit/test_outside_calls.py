@@ -82,6 +82,7 @@ async def test_a_disk_that_hangs_while_a_file_is_read(
     hang: threading.Event, disks: OutsideCalls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is closed under a thread that still reads it: its number could be another file's by then."""
+    disks._seconds = 3.0  # for its thread to begin
     file = tmp_path / "file"
     file.write_bytes(b"content")
     pread, hung, gone_on = os.pread, threading.Event(), threading.Event()

@@ -15,6 +15,7 @@ import pytest
 import trio
 from libp2p.stream_muxer.yamux.yamux import Yamux
 
+from dms.adapters.p2p import discovery
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.links import open_on
 from dms.adapters.p2p.network import Libp2pNetwork
@@ -45,7 +46,7 @@ class Peer:
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 20)
+        line = await asyncio.wait_for(process.stdout.readline(), 120)
         return cls(process, line.decode().strip())
 
     async def kill(self) -> None:
@@ -63,16 +64,29 @@ async def peer(tmp_path: Path) -> AsyncIterator[Peer]:
 
 @pytest.fixture
 async def network(peer: Peer) -> AsyncIterator[Libp2pNetwork]:
-    network = Libp2pNetwork(Identity.generate(), LOCAL, heartbeat=(1.0, 1.0))
+    async with connected(peer, heartbeat=(60.0, 60.0)) as network:
+        yield network
+
+
+@pytest.fixture
+async def attentive(peer: Peer) -> AsyncIterator[Libp2pNetwork]:
+    """Soon misses a peer that says nothing."""
+    async with connected(peer, heartbeat=(1.0, 1.0)) as network:
+        yield network
+
+
+@contextlib.asynccontextmanager
+async def connected(peer: Peer, heartbeat: tuple[float, float]) -> AsyncIterator[Libp2pNetwork]:
+    network = Libp2pNetwork(Identity.generate(), LOCAL, heartbeat=heartbeat)
     await network.start()
     network.add_addresses(peer.peer_id, [peer.address])
-    assert await network.request(peer.peer_id, ECHO, b"1", 10) == b"1"
+    assert await network.request(peer.peer_id, ECHO, b"1", 120) == b"1"
     yield network
     await network.close()
 
 
-async def until_gone(network: Libp2pNetwork, seconds: float) -> None:
-    await wait_until(lambda: not network.peers(), seconds)
+async def until_gone(network: Libp2pNetwork) -> None:
+    await wait_until(lambda: not network.peers())
 
 
 @pytest.mark.slow
@@ -81,37 +95,38 @@ async def test_a_killed_peer_cuts_its_streams_and_is_dropped(peer: Peer, network
     await anext(stream)
     await peer.kill()
     with pytest.raises(PeerUnreachable):
-        await asyncio.wait_for(anext(stream), 5)
-    await until_gone(network, 5)
+        await asyncio.wait_for(anext(stream), 120)
+    await until_gone(network)
 
 
 @pytest.mark.slow
-async def test_a_killed_and_restarted_peer_is_reached_within_a_second(
-    peer: Peer, network: Libp2pNetwork, tmp_path: Path
+async def test_a_killed_and_restarted_peer_is_reached_whatever_pause_its_dials_have(
+    peer: Peer, network: Libp2pNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(discovery, "PAUSES_SECONDS", (600.0, 600.0))
     await peer.kill()
     again = await Peer.start(tmp_path / "peer.key", peer.port)
     try:
         assert again.peer_id == peer.peer_id
-        assert await network.request(peer.peer_id, ECHO, b"2", 1.5) == b"2"
+        assert await network.request(peer.peer_id, ECHO, b"2", 120) == b"2"
     finally:
         await again.kill()
 
 
 @pytest.mark.slow
-async def test_a_frozen_idle_peer_is_dropped(peer: Peer, network: Libp2pNetwork) -> None:
+async def test_a_frozen_idle_peer_is_dropped(peer: Peer, attentive: Libp2pNetwork) -> None:
     peer.process.send_signal(signal.SIGSTOP)
-    await until_gone(network, 10)
+    await until_gone(attentive)
     with pytest.raises(PeerUnreachable):
-        await network.request(peer.peer_id, ECHO, b"1", 0.5)
+        await attentive.request(peer.peer_id, ECHO, b"1", 0.5)
 
 
 @pytest.mark.slow
-async def test_a_frozen_reader_is_dropped_though_a_writer_is_stuck(peer: Peer, network: Libp2pNetwork) -> None:
+async def test_a_frozen_reader_is_dropped_though_a_writer_is_stuck(peer: Peer, attentive: Libp2pNetwork) -> None:
     peer.process.send_signal(signal.SIGSTOP)
     body = b'"' + b"x" * 250_000 + b'"'
-    writers = [asyncio.create_task(network.request(peer.peer_id, ECHO, body, 6)) for _ in range(60)]
-    await until_gone(network, 15)
+    writers = [asyncio.create_task(attentive.request(peer.peer_id, ECHO, body, 120)) for _ in range(60)]
+    await until_gone(attentive)
     for outcome in await asyncio.gather(*writers, return_exceptions=True):
         assert isinstance(outcome, PeerUnreachable)
 
@@ -121,7 +136,7 @@ async def test_a_write_that_is_cancelled_half_way_leaves_the_connection_whole(pe
     network = Libp2pNetwork(Identity.generate(), LOCAL, heartbeat=(60.0, 30.0))
     await network.start()
     network.add_addresses(peer.peer_id, [peer.address])
-    assert await network.request(peer.peer_id, ECHO, b"1", 10) == b"1"
+    assert await network.request(peer.peer_id, ECHO, b"1", 120) == b"1"
     changes: list[bool] = []
     network.on_peer(lambda _peer_id, connected: changes.append(connected))
     body = b'"' + b"x" * 250_000 + b'"'
@@ -135,18 +150,18 @@ async def test_a_write_that_is_cancelled_half_way_leaves_the_connection_whole(pe
     async def cancel_writes() -> None:
         conn = node.links.live(peer.peer_id)
         assert conn is not None
-        wires = [await open_on(conn, ECHO, 10) for _ in range(100)]
+        wires = [await open_on(conn, ECHO, 120) for _ in range(100)]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(freeze, 2.0)
             with trio.move_on_after(1):
                 async with trio.open_nursery() as writers:
                     for wire in wires:  # more than the socket takes
-                        writers.start_soon(wire.write_frame, body, 20)
+                        writers.start_soon(wire.write_frame, body, 120)
         for wire in wires:
             await wire.reset()
 
     await thread.call(cancel_writes)
-    assert await network.request(peer.peer_id, ECHO, body, 20) == body
+    assert await network.request(peer.peer_id, ECHO, body, 120) == body
     assert changes == []
     await network.close()
 
@@ -179,7 +194,7 @@ async def test_bootstrap_peers_are_dialled_until_they_come(tmp_path: Path) -> No
         await network.close()
         network = Libp2pNetwork(identity, P2p(listen_address=(address,), mdns=False))
         await network.start()
-        await wait_until(lambda: [found.peer_id for found in network.peers()] == [dialler.peer_id], 15)
+        await wait_until(lambda: [found.peer_id for found in network.peers()] == [dialler.peer_id])
     finally:
         await dialler.kill()
         await network.close()
@@ -192,6 +207,6 @@ async def test_a_reader_may_pause_for_longer_than_five_seconds(peer: Peer, netwo
     loop = asyncio.get_running_loop()
     begin = loop.time()
     while loop.time() < begin + 7:
-        await network.ping(peer.peer_id, 5)
+        await network.ping(peer.peer_id, 120)
         await asyncio.sleep(0.1)
     assert len([chunk async for chunk in stream]) == 199

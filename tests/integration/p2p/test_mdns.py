@@ -17,5 +17,5 @@ async def test_nodes_on_one_machine_find_each_other() -> None:
         await node.start()
     await wait_until(lambda: second.peer_id in {peer.peer_id for peer in first.peers()}, 120)
     await wait_until(lambda: first.peer_id in {peer.peer_id for peer in second.peers()}, 120)
-    async with asyncio.timeout(2.5):
+    async with asyncio.timeout(60):
         await asyncio.gather(*(node.close() for node in nodes))

@@ -132,7 +132,7 @@ async def test_a_peer_behind_a_slow_line_answers_and_its_heartbeat_says_so() -> 
         heard = near.heard(far.peer_id)
         assert heard is not None
         assert heard.rtt_seconds >= 2 * ONE_WAY_SECONDS
-        assert await near.request(far.peer_id, "/test/echo/1", b"1", 5) == b"1"
+        assert await near.request(far.peer_id, "/test/echo/1", b"1", 120) == b"1"
 
 
 @pytest.mark.slow
@@ -147,7 +147,7 @@ async def test_a_slow_line_is_not_cut_for_its_round_trip() -> None:
         assert first is not None
         began = time.monotonic()
         while time.monotonic() - began < 3:  # some ten beats
-            await near.request(far.peer_id, "/test/echo/1", b"1", 5)
+            await near.request(far.peer_id, "/test/echo/1", b"1", 120)
         assert seen == [True]
 
 
@@ -172,7 +172,7 @@ async def test_a_frozen_peer_is_still_found_out() -> None:
         near.add_addresses(far.peer_id, [address])
         await near.ping(far.peer_id, 12)
         line.frozen.set()
-        await wait_until(lambda: not near.peers(), 20)
+        await wait_until(lambda: not near.peers())
         line.frozen.clear()
 
 
@@ -199,7 +199,7 @@ async def test_who_was_heard_of_needs_no_ping_on_a_busy_machine(busy_machine: No
     async with host() as far, line_to(far) as (_, address), host() as near:
         near.add_addresses(far.peer_id, [address])
         await near.ping(far.peer_id, 30)
-        await asyncio.gather(*(near.request(far.peer_id, "/test/echo/1", b"%d" % n, 60) for n in range(50)))
+        await asyncio.gather(*(near.request(far.peer_id, "/test/echo/1", b"%d" % n, 120) for n in range(50)))
         heard = near.heard(far.peer_id)
         assert heard is not None
         assert heard.silent_seconds < 20
@@ -223,7 +223,7 @@ async def test_a_peer_that_restarts_on_another_port_finds_those_it_knew(tmp_path
         await wait_until(lambda: not stays.peers())
         async with host(identity, remembered=file) as again:
             assert again.listen_addresses != old
-            await wait_until(lambda: [peer.peer_id for peer in stays.peers()] == [identity.peer_id], 30)
+            await wait_until(lambda: [peer.peer_id for peer in stays.peers()] == [identity.peer_id])
             assert await stays.ping(identity.peer_id, 10) > 0
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
@@ -308,20 +308,20 @@ async def test_a_dnsaddr_leads_to_its_peers_also_through_another(name_server: Na
             "_dnsaddr.more.example": [f"dnsaddr={peer.listen_addresses[0]}", f"dnsaddr={other.listen_addresses[0]}"],
         }  # fmt: skip
         async with host(bootstrap=("/dnsaddr/boot.example",)) as node:
-            await wait_until(lambda: {p.peer_id for p in node.peers()} == {peer.peer_id, other.peer_id}, 20)
+            await wait_until(lambda: {p.peer_id for p in node.peers()} == {peer.peer_id, other.peer_id})
         async with host(bootstrap=(f"/dnsaddr/boot.example/p2p/{other.peer_id}",)) as node:
-            await wait_until(lambda: other.peer_id in {p.peer_id for p in node.peers()}, 20)
+            await wait_until(lambda: other.peer_id in {p.peer_id for p in node.peers()})
 
 
 async def test_a_name_that_is_not_there_is_told_once_and_asked_again(
     name_server: NameServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with host() as peer, host(bootstrap=("/dnsaddr/boot.example",)) as node:
-        await wait_until(lambda: len(name_server.asked) >= 3, 20)
+        await wait_until(lambda: len(name_server.asked) >= 3)
         told = [r for r in caplog.records if r.levelno == logging.WARNING and "gives no peer" in r.getMessage()]
         assert len(told) == 1
         name_server.records["_dnsaddr.boot.example"] = [f"dnsaddr={peer.listen_addresses[0]}"]
-        await wait_until(lambda: [p.peer_id for p in node.peers()] == [peer.peer_id], 20)
+        await wait_until(lambda: [p.peer_id for p in node.peers()] == [peer.peer_id])
 
 
 async def test_a_name_of_the_system_is_found() -> None:
@@ -329,7 +329,7 @@ async def test_a_name_of_the_system_is_found() -> None:
     async with host() as peer:
         for family in ("dns", "dns4"):
             async with host(bootstrap=(f"/{family}/localhost/tcp/{port_of(peer)}/p2p/{peer.peer_id}",)) as node:
-                await wait_until(node.peers, 20)
+                await wait_until(node.peers)
                 assert [found.peer_id for found in node.peers()] == [peer.peer_id]
 
 
@@ -358,7 +358,7 @@ async def test_a_bootstrap_peer_that_is_another_is_told_once(caplog: pytest.LogC
             def told() -> list[str]:
                 return [r.getMessage() for r in caplog.records if "bootstrap peer at" in r.getMessage()]
 
-            await wait_until(told, 20)
+            await wait_until(told)
             for _ in range(2):
                 with pytest.raises(PeerUnreachable):
                     await node.ping(expected, 10)

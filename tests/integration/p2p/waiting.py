@@ -15,7 +15,7 @@ async def wait_until(condition: Callable[[], object], seconds: float = 120) -> N
             await asyncio.sleep(0.01)
 
 
-async def until(condition: Callable[[], object], seconds: float = 30) -> None:
+async def until(condition: Callable[[], object], seconds: float = 120) -> None:
     """As `wait_until`, in trio. Raises TooSlowError."""
     with trio.fail_after(seconds):
         while not condition():

@@ -53,7 +53,7 @@ async def test_a_loop_that_died_once_is_begun_again(loops: Loops, caplog: pytest
 async def test_what_dies_again_and_again_is_named_until_it_lasts(
     loops: Loops, caplog: pytest.LogCaptureFixture
 ) -> None:
-    loop = loops.start("reading", failing(7), needed=True, patience=Patience(0.001, 0.002, 5, steady_seconds=0.5))
+    loop = loops.start("reading", failing(7), needed=True, patience=Patience(0.001, 0.002, 5, steady_seconds=3))
     await wait_for(lambda: loops.deaths["reading"] == 7 and not loop.resting)
     assert loops.trouble == loops.fault == "reading: ValueError: a bug"
     assert [r for r in caplog.records if r.__dict__.get("action") == "loop_failed"]
