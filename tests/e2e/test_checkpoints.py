@@ -118,7 +118,7 @@ async def test_a_running_job_is_saved_now_and_then_and_can_be_gone_on_from_elsew
     frequent: tuple[Dms, Dms],
 ) -> None:
     sp, _ = frequent
-    follower = await submit(sp, request_body(counting(0.1) + "; sleep 60"), "tx-live")
+    follower = await submit(sp, request_body(counting(0.1) + "; sleep 600"), "tx-live")
     await until(lambda: sp.topics(follower.job_id).count("job.checkpoint_received") >= 3)
     await sp.post(f"/jobs/{follower.job_id}/stop", {})
     await follower.until_over()

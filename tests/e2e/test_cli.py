@@ -54,7 +54,7 @@ def test_what_happened_to_a_job_can_be_read_later(network: Network) -> None:
 
 
 def test_a_running_job_is_watched_and_stopped(network: Network) -> None:
-    request = request_for(network.compute, "echo started; sleep 50")
+    request = request_for(network.compute, "echo started; sleep 600")
     job_id = nunet(network.service, "job", "run", "-", "--tx-hash", "a3", stdin=request).stdout.strip()
     command = [sys.executable, "-m", "dms.cli", "--config", str(network.service.config), "job", "logs", "-f", job_id]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
@@ -68,7 +68,7 @@ def test_a_running_job_is_watched_and_stopped(network: Network) -> None:
 
 
 def test_a_job_that_its_provider_stops_says_so_to_its_user(network: Network) -> None:
-    request = request_for(network.compute, "echo started; sleep 50")
+    request = request_for(network.compute, "echo started; sleep 600")
     job_id = nunet(network.service, "job", "run", "-", "--tx-hash", "a31", stdin=request).stdout.strip()
     command = [sys.executable, "-m", "dms.cli", "--config", str(network.service.config), "job", "logs", "-f", job_id]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("demo_images")]
 SECRET = 'hf_5ecret-"Zäuberwort"\n$HOME=x'
 PARTS = ("hf_5ecret", "uberwort")  # however the rest is written
 DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()
-SCRIPT = 'echo "rounds: $ROUNDS"; printf %s "$HF_Token" | sha256sum; sleep 1'
+SCRIPT = 'echo "rounds: $ROUNDS"; printf %s "$HF_Token" | sha256sum; sleep 5'
 
 
 @pytest.fixture

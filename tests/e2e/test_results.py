@@ -195,7 +195,7 @@ async def test_who_names_what_comes_back_is_not_given_the_checkpoint_in_its_plac
 async def test_a_provider_that_lost_what_a_job_left_is_not_paid(tmp_path: Path) -> None:
     """Its holder was removed by somebody on the machine, while the job ran."""
     async with two("of group docker", tmp_path) as (sp, _):
-        job = await submit(sp, request_body("echo 1 > /workspace/x; echo saved; sleep 5"), "tx-lost")
+        job = await submit(sp, request_body("echo 1 > /workspace/x; echo saved; sleep 15"), "tx-lost")
         following = asyncio.create_task(job.until_over())
         await until(lambda: "saved" in job.text("stdout"))
         holders = [name for name in containers_of(job.job_id) if "holder" in name]

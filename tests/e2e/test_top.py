@@ -60,7 +60,7 @@ def test_a_running_job_is_seen_to_begin_to_move_and_to_end(network: Network) -> 
         lines = shell.see_text("takes jobs")
         assert "nunet top · provider" in lines[0]
         assert re.search(r"CPU +\[.*\] 0 of [\d,]+ MHz held", "\n".join(lines))
-        job_id = ask_for(network, "sleep 50")
+        job_id = ask_for(network, "sleep 600")
         shell.see(lambda lines: "running" in line_of(job_id, lines))
         shell.see_text("500 of")  # MHz held
         shell.see(lambda lines: re.search(r"running .* 0:0[1-9]|running .* 0:[1-9]\d", line_of(job_id, lines)))

@@ -414,7 +414,7 @@ async def test_a_line_arrives_soon(node: Node) -> None:
             await node.print_lines(job, ("stdout", "x"))
             await next_frame(ws)
             took.append(time.monotonic() - begun)
-    assert min(took) < 0.25, took  # a busy machine holds up some
+    assert min(took) < 1, took  # a busy machine holds up some
 
 
 # --- helpers -------------------------------------------------------------------------------------------
