@@ -22,7 +22,7 @@ from docker import APIClient
 from dms.adapters.executors.docker import DockerExecutor
 from dms.adapters.executors.engine import EngineAddress, engine_address
 from dms.adapters.executors.helper_image import HelperImage, is_static
-from dms.adapters.executors.holders import Holders
+from dms.adapters.executors.holders import _QUIET_SECONDS, Holders
 from dms.adapters.executors.pack_stream import _DIGESTS, _lines
 from dms.domain.deployment import Deployment
 from dms.domain.inputs import Input
@@ -246,12 +246,18 @@ async def test_a_program_that_waits_for_a_jobs_pipe_is_ended_with_all_that_it_be
             assert len(api.top(holder)["Processes"]) > asleep
             raise RuntimeError
 
+    def hear_nothing() -> None:
+        with holders.program(holder, version, waits, "0:0") as stream:
+            assert stream._connection.gettimeout() == _QUIET_SECONDS
+            stream._connection.settimeout(1.0)  # no sooner: its start may take long
+            stream.read(1)
+
+    monkeypatch.setattr("dms.adapters.executors.holders._ENDING_SECONDS", 120.0)
     with pytest.raises(RuntimeError):
         await asyncio.to_thread(give_up)
     await until(all_ended)
-    monkeypatch.setattr("dms.adapters.executors.holders._QUIET_SECONDS", 2.0)
     with pytest.raises(ExecutorUnavailable, match="said nothing"):
-        await holders.run(spec.job_id, waits)
+        await asyncio.to_thread(hear_nothing)
     await until(all_ended)
     await holders.run(spec.job_id, "true")
 

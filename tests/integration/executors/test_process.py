@@ -252,7 +252,7 @@ def command_of(folder: Path) -> bytes:
 
 
 async def test_a_job_whose_supervisor_was_killed_is_lost_and_dead(executor: ProcessExecutor, tmp_path: Path) -> None:
-    spec = shell_spec("echo $$; exec sleep 60")
+    spec = shell_spec("echo $$; exec sleep 600")
     await launch(executor, spec)
     reading = asyncio.create_task(read_all(executor, spec.job_id))
     folder = tmp_path / spec.job_id
@@ -270,7 +270,9 @@ async def test_a_job_whose_supervisor_was_killed_is_lost_and_dead(executor: Proc
 
 
 @pytest.mark.parametrize(
-    ("script", "code"), [("sleep 60", 143), ("trap 'exit 0' TERM; echo up; sleep 60 & wait", 0)], ids=["plain", "trap"]
+    ("script", "code"),
+    [("sleep 600", 143), ("trap 'exit 0' TERM; echo up; sleep 600 & wait", 0)],
+    ids=["plain", "trap"],
 )
 async def test_who_sent_the_signal_that_ended_a_job_is_known_afterwards(
     executor: ProcessExecutor, tmp_path: Path, script: str, code: int
@@ -328,7 +330,7 @@ async def test_a_hundred_thousand_lines_arrive_exactly(tmp_path: Path) -> None:
 
 
 async def test_what_a_job_leaves_behind_ends_with_it(executor: ProcessExecutor) -> None:
-    lines, execution = await run(executor, shell_spec("sleep 60 & echo $!; exit 0"))
+    lines, execution = await run(executor, shell_spec("sleep 600 & echo $!; exit 0"))
     assert execution.exit_code == 0
     async with asyncio.timeout(120):
         while runs(int(texts(lines)[0])):  # another program's state
@@ -342,23 +344,27 @@ STRAYS = {
 }
 
 
-def strays(seconds: str) -> list[int]:
-    """Processes that sleep so long."""
+def strays(said: str) -> list[int]:
+    """Processes in whose command line it is."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if seconds.encode() in (folder / "cmdline").read_bytes():
+            if said.encode() in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
     return found
 
 
 @pytest.mark.parametrize("ended_by", ["itself", "a stop", "its removal"])
 @pytest.mark.parametrize("how", STRAYS)
-async def test_no_process_of_a_job_outlives_it(executor: ProcessExecutor, how: str, ended_by: str) -> None:
+async def test_no_process_of_a_job_outlives_it(
+    executor: ProcessExecutor, tmp_path: Path, how: str, ended_by: str
+) -> None:
     seconds = f"{secrets.randbelow(10**6) + 10**6}.125"
-    hold = "" if ended_by == "itself" else "sleep 600"
-    job_id = await launch(executor, shell_spec(f"{STRAYS[how].format(seconds=seconds)} sleep 0.2; echo done; {hold}"))
-    await wait_for(lambda: strays(seconds))
+    script = f"{STRAYS[how].format(seconds=seconds)} until [ -e go ]; do sleep 0.02; done; echo done"
+    job_id = await launch(executor, shell_spec(script))
+    await wait_for(lambda: strays(f"sleep\0{seconds}"))  # itself, not the script that names it
+    if ended_by == "itself":
+        (tmp_path / job_id / "work" / "go").touch()
     if ended_by == "a stop":
         await executor.stop(job_id, 5.0)
     if ended_by == "its removal":
