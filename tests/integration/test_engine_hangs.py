@@ -88,15 +88,23 @@ async def test_a_pull_of_which_nothing_comes_is_not_the_registrys_doing_while_th
     engine: OwnEngine, containers: DockerSettings, registry: Registry
 ) -> None:
     registry.publish("nunet/silent", "1")
-    executor = DockerExecutor(NODE, replace(containers, silent_seconds=2.0, call_seconds=2.0, patience_seconds=0.0))
+    # Patient: a pull that was silent before it came to the registry is tried again.
+    settings = replace(containers, silent_seconds=2.0, call_seconds=120.0, patience_seconds=120.0)
+    executor = DockerExecutor(NODE, settings)
     spec, held = shell_spec("true", image=f"{registry.address}/nunet/silent:1"), threading.Event()
-    registry.trouble = lambda path: Trouble(held=held) if "/blobs/" in path else None
+
+    def hang(path: str) -> Trouble | None:
+        if "/blobs/" not in path:
+            return None
+        executor._calls._call_seconds = 2.0  # only now: what it was asked before may take longer
+        engine.hang()
+        return Trouble(held=held)
+
+    registry.trouble = hang
     try:
-        pulling = asyncio.create_task(executor.prepare(spec))
-        await wait_for(lambda: any("/blobs/" in path for path in registry.asked))
-        await asyncio.to_thread(engine.hang)
         with pytest.raises(ExecutorUnavailable):
-            await pulling
+            await executor.prepare(spec)
+        assert any("/blobs/" in path for path in registry.asked)
     finally:
         registry.trouble = lambda _: None
         held.set()

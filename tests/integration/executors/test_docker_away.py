@@ -101,15 +101,15 @@ async def test_a_run_that_ends_while_only_the_line_to_the_engine_is_cut_is_told_
 
 
 class StallingProxy:
-    """A Docker socket that passes everything on, but never answers for one container, or cuts its
-    answers after so many bytes (0: never)."""
+    """A Docker socket that passes everything on, but does not answer for one container until its calls are let go,
+    which cuts them; or cuts its answers after so many bytes (0: never)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.stalled = b"\0none"
         self.cut_after = 0
         self.cut = asyncio.Event()
-        self._never = asyncio.Event()  # held here: a task that waits for what nobody holds is garbage
+        self.let_go = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         back_reader, back_writer = await asyncio.open_unix_connection(SOCKET)
@@ -131,7 +131,8 @@ class StallingProxy:
                 self.cut.set()
                 raise ConnectionAbortedError
             if filtered and self.stalled in data:
-                await self._never.wait()
+                await self.let_go.wait()
+                raise ConnectionAbortedError
             target.write(data)
             await target.drain()
         target.close()
@@ -142,9 +143,9 @@ async def test_a_container_that_hangs_the_engine_stalls_no_other_job(
 ) -> None:
     proxy = StallingProxy(tmp_path / "proxy.sock")
     server = await asyncio.start_unix_server(proxy.serve, proxy.path)
-    settings = msgspec.structs.replace(SETTINGS, base_url=f"unix://{proxy.path}", call_seconds=15.0)
+    settings = msgspec.structs.replace(SETTINGS, base_url=f"unix://{proxy.path}", call_seconds=600.0)
     executor = DockerExecutor(NODE, settings)
-    stuck = shell_spec("echo stuck; sleep 60")
+    stuck = shell_spec("echo stuck; sleep 600")
     try:
         await launch(executor, stuck)
         async with aclosing(executor.follow(stuck.job_id, None)) as batches:
@@ -153,7 +154,8 @@ async def test_a_container_that_hangs_the_engine_stalls_no_other_job(
             hung = [asyncio.create_task(executor.inspect(stuck.job_id)) for _ in range(8)]
             lines, _ = await run(executor, shell_spec("echo fine"))
             assert texts(lines) == ["fine"]
-            assert not any(call.done() for call in hung)  # sooner than any of them gave up
+            assert not any(call.done() for call in hung)
+            proxy.let_go.set()
             results = await asyncio.gather(*hung, return_exceptions=True)
             assert {type(result) for result in results} == {ExecutorUnavailable}
             proxy.stalled = b"\0none"

@@ -119,7 +119,7 @@ async def test_a_container_of_an_older_version_is_followed_without_an_unmarked_g
     executor: DockerExecutor, api: APIClient
 ) -> None:
     log = LogConfig(type="json-file", config={"max-size": "1m", "max-file": "2", "mode": "blocking"})
-    job_id = await asyncio.to_thread(start_as_before, api, "seq 1 200000; sleep 60", log)
+    job_id = await asyncio.to_thread(start_as_before, api, "seq 1 200000; sleep 600", log)
     lines: list[OutputLine] = []
     try:
         async with asyncio.timeout(120), aclosing(executor.follow(job_id, None)) as batches:

@@ -121,7 +121,7 @@ async def test_room_and_files_are_bounded(executor: DockerExecutor, tmp_path: Pa
 
 
 async def test_what_the_holder_may_is_to_read_and_no_more(executor: DockerExecutor, api: APIClient) -> None:
-    spec = shell_spec("sleep 60")
+    spec = shell_spec("sleep 600")
     await launch(executor, spec)
     containers, volumes = of_job(api, spec.job_id)
     (holder,) = [one for one in containers if one["Labels"].get("io.nunet.dms.part") == "holder"]
