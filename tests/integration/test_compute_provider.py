@@ -206,8 +206,10 @@ async def test_output_that_stays_unusable_holds_no_end_and_no_capacity(
             await nothing_left(node)
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_output_whose_folder_was_removed_is_had_from_the_engine_again(node: Node, tmp_path: Path) -> None:
+async def test_output_whose_folder_was_removed_is_had_from_the_engine_again(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "OUTPUT_RETRY_SECONDS", QUICK)
     flag = tmp_path / "go"
     message = wanted(f"echo one; until [ -e {flag} ]; do sleep 0.02; done; echo two")
     assert (await ask(node, message)).accepted

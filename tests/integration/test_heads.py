@@ -162,11 +162,12 @@ async def test_at_the_end_of_a_job_each_side_has_the_others_signature_under_its_
 
 async def test_jobs_that_end_together_share_a_head(sp: Side, cp: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SETTLE_SECONDS", 1.05)
+    begun = time.monotonic()
     for _ in range(20):
         await run_job(sp, cp, new_id())
     for own in (sp, cp):
         await wait_for(own.up_to_date)
-        assert len(own.kept.own) <= 3
+        assert len(own.kept.own) <= 2 + (time.monotonic() - begun) / 1.05  # 3, unless the machine is busy
 
 
 async def test_while_a_job_runs_heads_are_shown_now_and_then(tmp_path: Path) -> None:
