@@ -17,7 +17,7 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from dms.adapters.http import deploy, fanout, sockets
+from dms.adapters.http import connection, deploy, fanout, sockets
 from dms.adapters.http.action_frames import REFUND
 from dms.adapters.http.sockets import Sockets
 from dms.adapters.http.streams import Kind
@@ -259,15 +259,21 @@ async def test_a_client_that_vanishes_leaves_nothing(node: Node) -> None:
 
 async def test_a_client_that_answers_no_ping_is_cut(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sockets, "PING_SECONDS", 0.05)
-    monkeypatch.setattr(sockets, "SILENT_SECONDS", 0.3)
     endpoint = sockets_of(node)
     assert endpoint._sweeping is not None
     await endpoint._sweeping.close()
     endpoint.start()
     live = await node.connect()
+    await until(lambda: len(endpoint._open) == 1)
+    (answers,) = endpoint._open
     dead = raw_websocket(node, "/run/deploy")
     await until(lambda: len(endpoint._open) == 2)
-    await until(lambda: len(endpoint._open) == 1)
+    (is_silent,) = endpoint._open - {answers}
+    begun = is_silent.heard_at
+    await until(lambda: answers.heard_at > begun + 0.2)
+    assert is_silent.heard_at == begun
+    is_silent.heard_at -= sockets.SILENT_SECONDS  # as if the time had passed for it alone
+    await until(lambda: endpoint._open == {answers})
     await asyncio.wait_for(await live.ping(), 120)
     await live.close()
     dead.close()
@@ -326,6 +332,8 @@ async def test_an_absurd_time_of_an_old_line_silences_nobody(node: Node) -> None
 @pytest.mark.slow
 async def test_a_reader_that_stops_is_let_go_and_slows_nobody(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fanout, "MAX_UNSENT_BYTES", 200_000)
+    for name in ("CLOSE_SECONDS", "STUCK_SECONDS"):
+        monkeypatch.setattr(connection, name, 600.0)  # who waited for it would be too late for the other one
     job = await node.job()
     stuck = raw_websocket(node, f"/run/deploy?job_id={job}", buffer=4096)
     text = "x" * 1000
@@ -333,17 +341,13 @@ async def test_a_reader_that_stops_is_let_go_and_slows_nobody(node: Node, monkey
         await next_frame(ws)
         await until(lambda: any(len(stream._followers) == 2 for stream in node.app.ctx.hub._streams.values()))
         received = 0
-        slowest = 0.0
         for _ in range(100):
-            begun = time.monotonic()
             await node.print_lines(job, *[("stdout", text)] * 50)
             for _ in range(50):
                 received = (await next_frame(ws))["seq"]
-            slowest = max(slowest, time.monotonic() - begun)
         assert received == 5000
-        assert slowest < 30  # half of what the other one is given
         assert [len(stream._followers) for stream in node.app.ctx.hub._streams.values()] == [1]
-    assert b"\x03\xf5too slow; resume with after=" in await asyncio.to_thread(read_to_end, stuck)
+    await asyncio.to_thread(read_until, stuck, b"\x03\xf5too slow; resume with after=")
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -387,7 +391,7 @@ async def test_every_action_and_line_exactly_once_over_any_cuts(node: Node, seed
             ws.transport.abort()
         return seen_actions, seqs
 
-    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(400), asyncio.TaskGroup() as group:
         clients = [group.create_task(client(seed * 100 + n)) for n in range(4)]
         group.create_task(live())
     for seen_actions, seqs in (task.result() for task in clients):
@@ -452,18 +456,15 @@ def raw_websocket(node: Node, target: str, buffer: int = 0) -> socket.socket:
     return sock
 
 
-def read_to_end(sock: socket.socket) -> bytes:
-    """The last bytes that came."""
+def read_until(sock: socket.socket, words: bytes) -> None:
+    """Closes it once they have come."""
     sock.settimeout(120)
     tail = b""
-    try:
-        while data := sock.recv(65536):
+    with sock:
+        while words not in tail:
+            data = sock.recv(65536)
+            assert data, tail
             tail = (tail + data)[-4096:]
-    except ConnectionResetError:
-        pass
-    finally:
-        sock.close()
-    return tail
 
 
 async def test_a_payment_that_is_reported_again_stays_with_its_job_while_that_is_open(node: Node) -> None:

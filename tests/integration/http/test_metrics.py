@@ -42,7 +42,7 @@ async def samples(node: Node) -> dict[str, dict[tuple[str, ...], float]]:
 
 async def settled(node: Node, name: str, labels: tuple[str, ...], value: float) -> dict[str, Any]:
     """The figures once one of them has that value: those that follow the log are a moment behind it."""
-    deadline = asyncio.get_running_loop().time() + 10
+    deadline = asyncio.get_running_loop().time() + 120
     while (found := await samples(node)).get(name, {}).get(labels) != value:
         assert asyncio.get_running_loop().time() < deadline, f"{name} {labels} is not {value}: {found.get(name)}"
         await asyncio.sleep(0.01)
