@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import pytest
 from _pytest.nodeid import NodeId
 from hypothesis import HealthCheck, Phase, settings
+from websockets.asyncio.client import connect
 
 from dms.process import GC_THRESHOLDS
 from tests.fixtures import known_sandbox, order
@@ -37,6 +38,9 @@ gc.disable()
 
 known_sandbox.know()
 forbid_opening_databases()
+
+# On a busy machine an answer may take longer than the 10 and 20 seconds that a client gives it on its own.
+connect.__init__.__kwdefaults__ = {**(connect.__init__.__kwdefaults__ or {}), "open_timeout": 120, "ping_timeout": None}
 
 T = TypeVar("T")
 

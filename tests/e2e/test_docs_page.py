@@ -49,7 +49,7 @@ async def test_the_page_shows_all_operations_and_tries_one(dms: Dms) -> None:
 
 
 async def test_the_page_may_load_nothing_but_its_own(dms: Dms) -> None:
-    async with httpx.AsyncClient(base_url=dms.url) as client:
+    async with httpx.AsyncClient(timeout=120, base_url=dms.url) as client:
         page = await client.get("/docs")
         policy = dict(part.split(" ", 1) for part in page.headers["content-security-policy"].split("; "))
         assert policy["default-src"] == "'none'"

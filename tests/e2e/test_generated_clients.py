@@ -57,7 +57,7 @@ async def test_a_generated_client_onboards_asks_and_lists(
     dmses: tuple[Dms, Dms], tmp_path: Path, generate: Any
 ) -> None:
     sp, cp = dmses
-    async with httpx.AsyncClient(verify=NO_TLS) as client:
+    async with httpx.AsyncClient(timeout=120, verify=NO_TLS) as client:
         description = (await client.get(f"{sp.url}/openapi.json")).text
     (tmp_path / "openapi.json").write_text(description)
     client_folder = tmp_path / "client"

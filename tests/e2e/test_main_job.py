@@ -88,7 +88,7 @@ async def test_documented_client_sees_its_job_complete(dmses: tuple[Dms, Dms]) -
     assert all("message" not in f for f in logs)
     response = next(f for f in frames if f["action"] == "deployment-response")
     assert response["message"]["success"] is True
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=120) as client:
         page = await client.get(response["message"]["content"])
     assert page.status_code == 200
     assert "hello" in page.text

@@ -203,7 +203,7 @@ async def paid(sp: Dms, job_id: str) -> None:
         while "job.fund_status_reported" not in sp.topics(job_id):
             with contextlib.suppress(OSError, websockets.WebSocketException):
                 url = f"ws://127.0.0.1:{sp.rest_port}/api/v1/run/deploy"
-                async with websockets.connect(url, open_timeout=5) as socket:
+                async with websockets.connect(url) as socket:
                     await socket.send(payment(f"tx-{job_id}", job_id))
                     await asyncio.sleep(0.2)
 

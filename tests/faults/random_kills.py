@@ -105,7 +105,7 @@ class Clients:
             with contextlib.suppress(OSError, websockets.WebSocketException, TimeoutError):
                 url = f"ws://127.0.0.1:{self._sp.rest_port}/api/v1/run/deploy?job_id={entry.job_id}"
                 protocols = [websockets.Subprotocol("dms.actions.v2")]
-                async with websockets.connect(url, open_timeout=5, subprotocols=protocols) as socket:
+                async with websockets.connect(url, subprotocols=protocols) as socket:
                     await socket.send(payment(f"tx-{entry.job_id}", entry.job_id))
                     async with asyncio.timeout(5):
                         async for text in socket:

@@ -77,7 +77,7 @@ async def pay_until_taken(sp: Dms, job_id: str, tx_hash: str = "tx-crash") -> No
         while "job.fund_status_reported" not in sp.topics(job_id):
             try:
                 url = f"ws://127.0.0.1:{sp.rest_port}/api/v1/run/deploy"
-                async with websockets.connect(url, open_timeout=2) as socket:
+                async with websockets.connect(url) as socket:
                     await socket.send(payment(tx_hash, job_id))
                     await asyncio.sleep(0.2)
             except (OSError, websockets.WebSocketException):

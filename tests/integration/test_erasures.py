@@ -220,7 +220,7 @@ async def test_who_does_not_wait_for_the_answer_does_not_stop_it(
         await renew()
 
     monkeypatch.setattr(node.views, "renew", when_told)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=120) as client:
         asking = asyncio.create_task(client.post(f"{node.url}/api/v1/erasures", json={"subject": PEER}))
         await begun.wait()
         asking.cancel()

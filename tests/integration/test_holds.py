@@ -84,7 +84,7 @@ async def test_a_quoted_job_has_its_place_until_it_is_paid(pair: World) -> None:
 async def test_what_is_held_is_in_the_capacity_of_its_provider(pair: World) -> None:
     daemon = pair.daemons["provider"]
     await pair.requester.service_provider.request_service(request(cpu=MOST, ram=64))
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{daemon.port}", verify=NO_TLS) as client:
+    async with httpx.AsyncClient(timeout=120, base_url=f"http://127.0.0.1:{daemon.port}", verify=NO_TLS) as client:
         (row,) = [one for one in (await client.get("/api/v1/capacity")).json()["providers"] if one["own"]]
     assert (row["on_hold"]["cpu_mhz"], row["reserved"]["cpu_mhz"]) == (MOST, 0)
 

@@ -72,7 +72,9 @@ async def test_the_payment_of_a_job_that_never_ran_pays_for_the_next_and_for_no_
 async def test_the_refund_is_named_wherever_the_job_is_shown(pair: World) -> None:
     first = await never_run(pair)
     daemon = pair.daemons["requester"]
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{daemon.port}/api/v1", verify=NO_TLS) as client:
+    async with httpx.AsyncClient(
+        timeout=120, base_url=f"http://127.0.0.1:{daemon.port}/api/v1", verify=NO_TLS
+    ) as client:
         shown = (await client.get(f"/jobs/{first}")).json()
         assert (shown["status"], shown["refund"]) == ("failed", True)
         (owed,) = (await client.get("/transactions?size_done=10")).json()

@@ -38,7 +38,7 @@ async def test_foreign_post_is_refused_and_nothing_appended(
 ) -> None:
     before = dms.head()
     body = httpx.Request("POST", "http://x", json=ONBOARD).content
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=120) as client:
         answer = await client.post(
             f"{dms.url}/api/v1{path}", content=body, headers={"Content-Type": "application/json", **headers}
         )
@@ -82,7 +82,7 @@ async def test_foreign_websocket_is_refused_before_the_upgrade(dms: Dms, path: s
 )
 async def test_malformed_json_is_a_400_that_says_why(dms: Dms, body: bytes) -> None:
     before = dms.head()
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=120) as client:
         for path in ("/onboarding/onboard", "/run/request-service", "/device/status"):
             answer = await client.post(
                 f"{dms.url}/api/v1{path}", content=body, headers={"Content-Type": "application/json"}
@@ -93,7 +93,7 @@ async def test_malformed_json_is_a_400_that_says_why(dms: Dms, body: bytes) -> N
 
 
 async def test_body_beyond_the_limit_is_a_413(dms: Dms) -> None:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=120) as client:
         answer = await client.post(
             f"{dms.url}/api/v1/run/request-service", json={**request_body("true"), "padding": "x" * 300_000}
         )

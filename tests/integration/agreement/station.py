@@ -211,7 +211,9 @@ class Station:
     # --- what it shows ------------------------------------------------------------------------------------
     async def shown(self) -> Shown:
         """All of it, at one position."""
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.daemon.port}", verify=NO_TLS) as client:
+        async with httpx.AsyncClient(
+            timeout=120, base_url=f"http://127.0.0.1:{self.daemon.port}", verify=NO_TLS
+        ) as client:
             while True:
                 await wait_for(lambda: not self.log._aggregates._uncommitted)
                 position = self.log.head
@@ -224,7 +226,9 @@ class Station:
 
     async def rows(self) -> list[dict[str, Any] | None]:
         """The row of this device in /capacity as it was at each position, from 0."""
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.daemon.port}", verify=NO_TLS) as client:
+        async with httpx.AsyncClient(
+            timeout=120, base_url=f"http://127.0.0.1:{self.daemon.port}", verify=NO_TLS
+        ) as client:
             return [await self._row(client, as_of=position) for position in range(self.log.head + 1)]
 
     async def _row(self, client: httpx.AsyncClient, **query: Any) -> dict[str, Any] | None:

@@ -233,7 +233,7 @@ async def test_the_file_is_never_read_and_a_strangers_is_left_alone(tmp_path: Pa
         metadata = await onboard(node)
         await status(node)
         path.write_text('{"reserved": {"cpu": 1}}')
-        async with httpx.AsyncClient(base_url=node.url) as client:
+        async with httpx.AsyncClient(timeout=120, base_url=node.url) as client:
             assert (await client.get(f"{API}/onboarding/metadata")).json() == metadata
 
 
