@@ -120,12 +120,15 @@ async def test_a_daemon_restarted_under_the_page_is_nothing_but_a_pause(
     job_id = await begin(sp, MOVING)
     page = await pages.open(address(sp, job_id))
     await expect(line(page, "first 199")).to_be_visible()
+    await expect(page.get_by_test_id("freshness")).to_contain_text("live · position")
     pages.allowed += AWAY
     sp.kill9()
-    await expect(page.get_by_test_id("freshness")).to_contain_text("reconnecting, last seen")
-    await expect(page.locator(".stale-notice")).to_be_visible()
-    touch(cp, job_id, "a")
-    sp.start()
+    try:
+        await expect(page.get_by_test_id("freshness")).to_contain_text("reconnecting, last seen")
+        await expect(page.locator(".stale-notice")).to_be_visible()
+        touch(cp, job_id, "a")
+    finally:
+        sp.start()
     await expect(page.get_by_test_id("freshness")).to_contain_text("live · position")
     touch(cp, job_id, "b")
     await expect(line(page, "third 311")).to_be_visible()
