@@ -31,6 +31,9 @@ export interface ViewOptions {
   lost?: () => void;
 }
 
+/** Answered or refused: what is below it can be shown without being pushed down a moment later. */
+export const hasCome = (view: View<unknown>): boolean => view.answer.value !== null || view.error.value !== "";
+
 const SETTLE_MS = 120;
 const LONGEST_REFUSAL_MS = 10_000;
 

@@ -1,5 +1,5 @@
 /** A line chart of uPlot that follows its data and its box. Times are the viewer's own, by the 24-hour clock. */
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import { colourOf, onThemeChange } from "../app/theme_news";
 
@@ -38,7 +38,7 @@ export function Chart({ times, x = "time", lines, heightPx = 140, label, value, 
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const names = lines.map(({ name }) => name).join("\n");
-  useEffect(() => {
+  useLayoutEffect(() => { // before it is painted: what is below keeps its place
     const element = box.current;
     if (!element) return;
     const [ink, faint] = [() => colourOf(element, "text-2"), () => colourOf(element, "border")];

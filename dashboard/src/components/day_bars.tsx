@@ -1,5 +1,5 @@
 /** A bar for each day, by uPlot. */
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import { colourOf, onThemeChange } from "../app/theme_news";
 
@@ -24,7 +24,7 @@ function shownDays(times: readonly number[]): [number, number] {
 
 export function DayBars({ times, values, label, value }: Props) {
   const box = useRef<HTMLDivElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => { // before it is painted: what is below keeps its place
     const element = box.current;
     if (!element) return;
     const [ink, faint, fill] = [() => colourOf(element, "text-2"), () => colourOf(element, "border"), () => colourOf(element, "running")];

@@ -88,7 +88,7 @@ function ClaimCard() {
   const { to_claim_ntx, claimed_ntx, paid_ntx } = all.answer.value?.body.total ?? NOTHING_EARNED;
   return (
     <div class="card" data-testid="claims">
-      <div class="figures">
+      <div class="figures sums">
         <div><b data-testid="to-claim">{ntx(to_claim_ntx)}</b><span>to claim</span></div>
         <div><b>{ntx(claimed_ntx)}</b><span>claimed, not paid out yet</span></div>
         <div><b>{ntx(paid_ntx)}</b><span>paid out</span></div>

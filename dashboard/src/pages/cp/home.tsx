@@ -2,6 +2,7 @@
 import "../../styles/provider.css";
 import { href, moment } from "../../app/router";
 import { usePageTitle } from "../../app/title";
+import { hasCome } from "../../app/view";
 import { Trouble } from "../../components/parts";
 import { Availability } from "./availability";
 import { onboarded } from "./capacity";
@@ -15,8 +16,9 @@ import { MachineUsage } from "./usage_view";
 
 export function ComputeProviderHome() {
   const machine = useMachine();
-  const { usage, error } = useUsage();
+  const { usage, error, come } = useUsage();
   const row = machine.row.value;
+  const listed = hasCome(machine.deployments);
   usePageTitle("This machine", machine.running.value.length ? `▶ ${machine.running.value.length} running` : "");
   return (
     <section>
@@ -32,11 +34,11 @@ export function ComputeProviderHome() {
           <CapacityBars row={row} />
         </>
       )}
-      {(onboarded(row) || machine.running.value.length > 0) && (
+      {hasCome(machine.capacity) && (onboarded(row) || machine.running.value.length > 0) && (
         <>
           <Running machine={machine} usage={usage.value} />
-          {!moment.value && <MachineUsage usage={usage.value} error={error.value} />}
-          <p><a href={href("/cp/jobs")}>All jobs that ran here</a></p>
+          {listed && !moment.value && <MachineUsage usage={usage.value} error={error.value} />}
+          {listed && (come.value || moment.value) && <p><a href={href("/cp/jobs")}>All jobs that ran here</a></p>}
         </>
       )}
       <EndDialog />

@@ -17,19 +17,21 @@ import { JobTimeline } from "./job_timeline";
 import { endingJob, useUsage } from "./machine";
 import { expected, rewardWords } from "./rewards";
 import type { Deployment } from "../../api/answers";
+import type { Usage } from "./usage";
 import { JobUsage } from "./usage_view";
 
 export function ComputeProviderJob({ params }: { params: Record<string, string> }) {
   const jobId = params["id"] ?? "";
   const follow = useJobEvents(jobId, moment.value);
   const [job, events] = [follow?.job.value, follow?.events.value ?? []];
+  const { usage, come } = useUsage();
   usePageTitle(job?.image || "Job", job?.status ?? "");
   return (
     <section>
       <p class="crumbs"><a href={href("/cp")}>This machine</a> / <a href={href("/cp/jobs")}>jobs</a> / <code>{plain(jobId)}</code></p>
       <Trouble text={follow?.error.value ?? ""} retry={() => follow?.reload()} />
-      {job && <JobSummary job={job} />}
-      {job && (
+      {job && <JobSummary job={job} usage={usage.value} />}
+      {job && (come.value || moment.value) && (
         <Tabs label="Of this job" first="timeline" tabs={[{ id: "timeline", name: "Timeline" }, { id: "output", name: "Output", count: job.log_lines ? whole(job.log_lines) : "" }, { id: "record", name: "Record", count: whole(events.length) }]}>
           {(tab) => (tab === "output" ? <Output key={jobId} job={job} /> : tab === "record" ? <Record jobId={jobId} events={events} /> : <JobTimeline events={events} />)}
         </Tabs>
@@ -39,8 +41,7 @@ export function ComputeProviderJob({ params }: { params: Record<string, string> 
   );
 }
 
-function JobSummary({ job }: { job: Deployment }) {
-  const { usage } = useUsage();
+function JobSummary({ job, usage }: { job: Deployment; usage: Usage }) {
   const open = isOpen(job);
   return (
     <>
@@ -65,7 +66,7 @@ function JobSummary({ job }: { job: Deployment }) {
       {!moment.value && (
         <div class="card" data-testid="job-usage">
           <h2>Used in the last hour</h2>
-          <JobUsage samples={usage.value.jobs.get(job.job_id) ?? []} cpuMhz={job.cpu_mhz} memoryMb={job.memory_mb} />
+          <JobUsage samples={usage.jobs.get(job.job_id) ?? []} cpuMhz={job.cpu_mhz} memoryMb={job.memory_mb} />
         </div>
       )}
     </>

@@ -48,9 +48,17 @@ export function useMachine(): FollowedMachine {
   return { row, known, running, capacity, deployments };
 }
 
+export interface FollowedUsage {
+  usage: ReadonlySignal<Usage>;
+  error: ReadonlySignal<string>;
+  /** It was answered or refused. */
+  come: ReadonlySignal<boolean>;
+}
+
 /** Of the present alone: it is in no log. Asked anew when the connection comes back, since what came meanwhile is missed. */
-export function useUsage(): { usage: ReadonlySignal<Usage>; error: ReadonlySignal<string> } {
+export function useUsage(): FollowedUsage {
   const [usage, error] = [useSignal<Usage>(NO_USAGE), useSignal("")];
+  const come = useSignal(false);
   const live = useComputed(() => link.value.state === "live");
   const off = moment.value !== "";
   useEffect(() => {
@@ -61,14 +69,16 @@ export function useUsage(): { usage: ReadonlySignal<Usage>; error: ReadonlySigna
     if (off) return;
     const asked = new AbortController();
     get<DeviceUsage>("/device/usage", {}, asked.signal).then(
-      ({ body }) => ((usage.value = usageOf(body, usage.value)), (error.value = "")),
+      ({ body }) => ((usage.value = usageOf(body, usage.value)), (error.value = ""), (come.value = true)),
       (found: unknown) => {
-        if (!asked.signal.aborted) error.value = found instanceof Error ? found.message : String(found);
+        if (asked.signal.aborted) return;
+        error.value = found instanceof Error ? found.message : String(found);
+        come.value = true;
       },
     );
     return () => asked.abort();
   }, [off, live.value]);
-  return { usage, error };
+  return { usage, error, come };
 }
 
 /** The next end that is asked about; one dialog for all rows of a page. */

@@ -3,7 +3,7 @@ import { useEffect, useId } from "preact/hooks";
 import { useSignal } from "@preact/signals";
 import { replace, type Answer } from "../../api/client";
 import type { Policy } from "../../api/answers";
-import { useView } from "../../app/view";
+import type { View } from "../../app/view";
 import { Action, useDoing } from "../../components/action";
 import { Trouble } from "../../components/parts";
 import { effect, entriesOf, LIST_NAMES, policyOf, samePolicy, textsOf, wrongList, type ListName, type Texts } from "./policy";
@@ -15,8 +15,7 @@ const TITLES: Record<ListName, string> = {
   "peers.allow": "Peers allowed",
 };
 
-export function PolicyLists() {
-  const policy = useView<Policy>("/device/policy", { types: ["device.*"] });
+export function PolicyLists({ policy }: { policy: View<Policy> }) {
   const found = policy.answer.value;
   return (
     <div class="card" data-testid="policy">

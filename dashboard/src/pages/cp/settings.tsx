@@ -5,7 +5,7 @@ import { send } from "../../api/client";
 import { cpu, decimal, memory } from "../../app/format";
 import { href, moment } from "../../app/router";
 import { usePageTitle } from "../../app/title";
-import { useView } from "../../app/view";
+import { hasCome, useView, type View } from "../../app/view";
 import { Action, useDoing } from "../../components/action";
 import { Empty, Trouble } from "../../components/parts";
 import { onboarded } from "./capacity";
@@ -16,7 +16,7 @@ import { AmountFields } from "./offer_form";
 import { wrongOffer, type Offer } from "./offer_rules";
 import { PolicyLists } from "./policy_lists";
 import { RefusedLately } from "./refused_lately";
-import type { Hardware, Provider } from "../../api/answers";
+import type { Hardware, Policy, Provider } from "../../api/answers";
 
 const UNITS = { cpu, memory };
 
@@ -25,6 +25,9 @@ export function ComputeProviderSettings() {
   const machine = useMachine();
   const row = machine.row.value;
   const ready = onboarded(row);
+  const hardware = useView<Hardware>("/onboarding/provisioned", { types: ["deployment.*", "device.*"], presentOnly: true });
+  const policy = useView<Policy>("/device/policy", { types: ["device.*"] });
+  const offerHasCome = hasCome(machine.capacity) && (!ready || hasCome(hardware));
   return (
     <section>
       <h1>Settings of this machine</h1>
@@ -34,17 +37,16 @@ export function ComputeProviderSettings() {
           {!moment.value && <p><a class="button primary" href={href("/cp")}>Offer this machine</a></p>}
         </Empty>
       )}
-      {row && ready && <OfferChange key={`${row.onboarded.cpu_mhz} ${row.onboarded.memory_mb} ${row.ntx_price}`} row={row} />}
-      <PolicyLists />
-      {!moment.value && <RefusedLately />}
-      {row && ready && <Offboarding />}
+      {row && ready && <OfferChange key={`${row.onboarded.cpu_mhz} ${row.onboarded.memory_mb} ${row.ntx_price}`} row={row} hardware={hardware} />}
+      {offerHasCome && <PolicyLists policy={policy} />}
+      {offerHasCome && hasCome(policy) && row && ready && <Offboarding />}
+      {offerHasCome && hasCome(policy) && !moment.value && <RefusedLately /> /* grows by itself, so nothing is below it */}
     </section>
   );
 }
 
 /** Begins anew when the offer changes, here or elsewhere. */
-function OfferChange({ row }: { row: Provider }) {
-  const hardware = useView<Hardware>("/onboarding/provisioned", { types: ["deployment.*", "device.*"], presentOnly: true });
+function OfferChange({ row, hardware }: { row: Provider; hardware: View<Hardware> }) {
   const given = { cpu: row.onboarded.cpu_mhz, memory: row.onboarded.memory_mb, price: decimal(row.ntx_price) };
   const change = useSignal<Partial<Offer>>({});
   const { busy, trouble, run } = useDoing();

@@ -21,7 +21,7 @@ export function Today() {
   return (
     <div class="card" data-testid="today">
       <Trouble text={today.error.value || all.error.value} retry={all.reload} />
-      <div class="figures">
+      <div class="figures sums">
         {!moment.value && <div><b data-testid="earned-today">{ntx(ofToday.earned_ntx)}</b><span>earned today by {counted(ofToday.jobs, "job")}</span></div>}
         <div><b data-testid="to-claim">{ntx(inAll.to_claim_ntx)}</b><span>to claim</span></div>
         <div><b>{ntx(inAll.earned_ntx)}</b><span>earned in all, {ntx(inAll.paid_ntx)} of it paid out</span></div>

@@ -43,9 +43,9 @@ export function NewJob() {
       </div>
       <div class="beside">
         <Offers form={form} />
-        <Problems form={form} />
         <Action need="ask for jobs" kind="primary ask" submits busy={form.busy.value}>{form.busy.value ? "Providers are asked…" : "Ask for it"}</Action>
         <p class="faint">The provider then keeps a place for a while, and you see the terms. Only what you pay yourself is paid.</p>
+        <Problems form={form} />
       </div>
     </form>
   );

@@ -10,12 +10,22 @@ const NAMES: Record<string, string> = { history: "This node's events", provider:
 export function Verification({ jobId }: { jobId: string }) {
   const found = useView<Answer>(`/jobs/${encodeURIComponent(jobId)}/verification`, { types: ["job.*", "deployment.*"], jobId, presentOnly: true });
   const body = found.answer.value?.body;
-  if (!body) return <Trouble text={found.error.value} retry={found.reload} />;
+  if (!body) return found.error.value ? <Trouble text={found.error.value} retry={found.reload} /> : <Checking />;
   return (
     <section class={`card verification ${body.result}`} aria-label="Verification" aria-busy={found.loading.value}>
       <h2><Sign result={body.result} /> <small class="faint">up to event {body.position}, looked at <Time at={body.checked_at} /></small></h2>
       <OnlyNow />
       <ul>{body.checks.map(({ name, result, detail }) => <li key={name}><Sign result={result} /> <b>{NAMES[name] ?? plain(name)}</b>: {plain(detail)}</li>)}</ul>
+    </section>
+  );
+}
+
+/** Keeps the place of the answer. */
+function Checking() {
+  return (
+    <section class="card verification" aria-label="Verification" aria-busy>
+      <h2>◔ <small class="faint">being checked…</small></h2>
+      <ul>{Object.values(NAMES).map((name) => <li key={name}>◔ <b>{name}</b></li>)}</ul>
     </section>
   );
 }
