@@ -208,9 +208,15 @@ def is_of_the_disk(error: BaseException) -> bool:
     ))  # fmt: skip
 
 
-def is_short(error: OSError) -> bool:
+def is_short(error: BaseException | None) -> bool:
     """Whether it says nothing of the file: descriptors or memory are short."""
-    return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)
+    short = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)
+    return isinstance(error, OSError) and error.errno in short
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether it says nothing of what was to be done: this machine lacks something just now."""
+    return is_of_the_disk(error) or is_short(error)
 
 
 def passes(error: OSError) -> bool:

@@ -21,7 +21,7 @@ from dms.application.ports.event_log import EventLog
 from dms.application.tasks import cancelled, either
 from dms.application.writes import Writes
 from dms.backoff import Backoff
-from dms.disk import is_of_the_disk
+from dms.disk import is_of_the_disk, is_of_the_machine
 from dms.domain.aggregate import Aggregate
 from dms.domain.event import Recorded, new_id
 from dms.errors import DmsError, Unavailable
@@ -109,8 +109,8 @@ class Reactor(ABC, Generic[A]):
     async def react(self, aggregate: A, news: News) -> None:
         """Takes a step and records what came of it; it is called again while it is due. So it may return at any time,
         but not at once without having done or waited for something. Raises Unavailable (LogUnavailable, a peer, an
-        engine) when what it needs is away, or the OSError of a disk that is full or broken: it is tried again for as
-        long as it is due."""
+        engine) when what it needs is away, or the OSError of a disk that is full or broken, or of descriptors or memory
+        that are short: it is tried again for as long as it is due."""
 
     def waits_for(self, aggregate: A) -> str:
         """The peer that the effect is had from; empty for none. When it comes, the work goes on at once. Pure."""
@@ -188,7 +188,7 @@ class Reaction(Generic[A]):
             except Unavailable as error:
                 self._waits(key, error)
             except Exception as error:  # noqa: BLE001  the outermost loop of a task: nothing may end it silently
-                if is_of_the_disk(error):
+                if is_of_the_machine(error):
                     self._waits(key, error)
                     await news.changed(backoff.next())
                     continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -173,6 +174,16 @@ async def test_a_disk_that_takes_nothing_is_waited_for_and_told(world: World, mo
     assert (len(world.checked), check.given_up) == (2 * MOST_FAULTS + 1, [])
     assert told == [str(full), str(wrapped)] * MOST_FAULTS
     await wait_for(lambda: not world.writes.troubles)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+async def test_a_machine_that_is_short_of_something_is_waited_for(world: World, number: int) -> None:
+    check = await world.start()
+    world.trouble = [OSError(number, os.strerror(number))] * (2 * MOST_FAULTS)
+    job = await paid_job(world.log)
+    await world.log.save(job)
+    await wait_for(lambda: world.state(job) == "submitted")
+    assert (len(world.checked), check.given_up) == (2 * MOST_FAULTS + 1, [])
 
 
 async def test_a_disk_that_works_again_is_no_trouble_while_something_else_is_away(

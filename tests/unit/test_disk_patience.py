@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
@@ -40,8 +41,10 @@ def tried_again(error: Exception) -> Iterator[None]:
     assert raised.value is error
 
 
-@pytest.mark.parametrize("error", [FULL, OSError(errno.EIO, "Input/output error")])
-async def test_what_the_disk_says_is_tried_again_until_it_has_lasted(clock: Clock, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [FULL, *(OSError(number, os.strerror(number)) for number in (errno.EIO, errno.EMFILE, errno.ENOMEM))]
+)
+async def test_what_the_machine_lacks_is_tried_again_until_it_has_lasted(clock: Clock, error: Exception) -> None:
     patience = DiskPatience()
     with tried_again(error):
         store(patience, "a", error)
@@ -49,7 +52,7 @@ async def test_what_the_disk_says_is_tried_again_until_it_has_lasted(clock: Cloc
     with tried_again(error):
         store(patience, "a", error)
     clock.now = DISK_SECONDS
-    with pytest.raises(NoPlaceForInput, match=r"this provider can't store it: .*(full|error)"):
+    with pytest.raises(NoPlaceForInput, match=r"this provider can't store it: .*(full|error|open files|memory)"):
         store(patience, "a", error)
 
 

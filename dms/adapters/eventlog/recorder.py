@@ -244,7 +244,7 @@ def is_passing(error: BaseException) -> bool:
     """Whether an error, or what caused it, says nothing of what is kept: the database is busy, full or away,
     descriptors or memory are short."""
     cause = error if isinstance(error, PersistenceError) else error.__cause__
-    return isinstance(cause, OperationalError) or (isinstance(cause, OSError) and is_short(cause))
+    return isinstance(cause, OperationalError) or is_short(cause)
 
 
 def _draft(event: StoredEvent) -> Draft:
