@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 import trio
@@ -41,6 +42,7 @@ MOST_TIMES = 3  # that one message is sent to a peer that asks for it
 _LONGEST_NAME = 256  # bytes of a topic's name
 _LONGEST_ID = 128  # bytes of a message's id as it is written; of ours at most 92
 _LONGEST_BACKOFF = 3600  # seconds
+LONGEST_REST = 0.05  # seconds
 
 
 class BoundedQueue(RpcQueue):
@@ -177,6 +179,7 @@ class GuardedPubsub(Pubsub):
     def __init__(self, *args: Any, **more: Any) -> None:
         self._heard: dict[ID, trio.CancelScope] = {}
         self._registering: dict[ID, trio.Lock] = {}
+        self._turn = trio.Lock()  # passes from peer to peer, in the order in which they came for it
         super().__init__(*args, **more)
 
     async def stream_handler(self, stream: INetStream) -> None:
@@ -215,13 +218,23 @@ class GuardedPubsub(Pubsub):
     async def _take(self, rpc: rpc_pb2.RPC, peer: ID) -> None:
         for message in rpc.publish[:MOST_MESSAGES]:
             if self._is_subscribed_to_msg(message) and _is_plain(message):
-                await self.push_msg(peer, message)
-                await trio.lowlevel.checkpoint()  # signatures take time, and push_msg itself waits for nothing
+                async with self._resting():
+                    await self.push_msg(peer, message)
         for subscription in rpc.subscriptions[:_MOST_SUBSCRIPTIONS]:
             if len(subscription.topicid) <= _LONGEST_NAME:
                 self.handle_subscription(peer, subscription)
         if rpc.HasField("control"):
-            await self.router.handle_rpc(rpc, peer)
+            async with self._resting():
+                await self.router.handle_rpc(rpc, peer)
+
+    @asynccontextmanager
+    async def _resting(self) -> AsyncIterator[None]:
+        """One at a time of all peers', and then as long without: signatures and what is passed on take time, and
+        gossip, however much comes, leaves half of it to whoever asks for something. Who sends more waits meanwhile."""
+        async with self._turn:
+            began = trio.current_time()
+            yield
+            await trio.sleep(min(trio.current_time() - began, LONGEST_REST))
 
     async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
         """0.8.1 runs this as a task of the pubsub service, which any exception ends; the message is a peer's."""

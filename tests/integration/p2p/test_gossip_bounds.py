@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from libp2p.pubsub.pb import rpc_pb2
 from dms.adapters.p2p import gossip_bounds
 from dms.adapters.p2p.framing import LINE_ERRORS, encode_frame
 from dms.adapters.p2p.gossip_bounds import (
+    LONGEST_REST,
     MAX_RPC,
     MOST_MESSAGES,
     MOST_TIMES,
@@ -29,7 +32,7 @@ from dms.adapters.p2p.gossip_bounds import (
 from dms.adapters.p2p.identity import Identity
 from dms.adapters.p2p.network import Libp2pNetwork
 from tests.fixtures.local_peers import LOCAL
-from tests.integration.p2p.stranger import attack
+from tests.integration.p2p.stranger import attack, connected
 from tests.integration.p2p.waiting import until, wait_until
 
 TOPIC, READ = "/test/gossip", "/test/read"
@@ -189,6 +192,38 @@ async def test_of_many_messages_at_once_so_many_are_looked_at(served: Libp2pNetw
         odd.publish.add(topicIDs=[TOPIC], seqno=b"1" * 100_000, from_id=b"x")
         await speak(host, served, [rpc, odd])
         assert looked_at == MOST_MESSAGES
+
+    await attack(served, act, listens_to_nothing)
+
+
+async def test_gossip_goes_round_the_peers_and_leaves_half_of_the_time(served: Libp2pNetwork) -> None:
+    """However much of it comes: what an honest peer says, or asks for, is not behind all of a flood."""
+    told: list[tuple[ID, float, float]] = []
+    turn = pubsub(served)._turn
+
+    async def take_long(msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
+        if not told:
+            await until(lambda: turn.statistics().tasks_waiting > 0)
+        began = time.perf_counter()
+        time.sleep(0.02)  # noqa: ASYNC251  as a signature that is checked
+        told.append((msg_forwarder, began, time.perf_counter()))
+
+    pubsub(served).push_msg = take_long  # type: ignore[method-assign]
+
+    async def act(host: IHost, target: ID) -> None:
+        flood, word = rpc_pb2.RPC(), rpc_pb2.RPC()
+        for number in range(20):
+            flood.publish.add(topicIDs=[TOPIC], seqno=number.to_bytes(8, "big"), from_id=b"x")
+        word.publish.add(topicIDs=[TOPIC], seqno=b"1", from_id=b"y")
+        async with connected(served, listens_to_nothing) as (honest, _):
+            for peer, rpc in ((host, flood), (honest, word)):
+                stream = await peer.new_stream(target, [MESHSUB])
+                await stream.write(encode_frame(rpc.SerializeToString()))
+                await until(turn.locked)
+            await until(lambda: len(told) == 21)
+        assert [peer for peer, _, _ in told[:3]] == [host.get_id(), honest.get_id(), host.get_id()]
+        for (_, began, ended), (_, next_began, _) in pairwise(told):
+            assert next_began - ended > 0.9 * min(ended - began, LONGEST_REST)
 
     await attack(served, act, listens_to_nothing)
 
