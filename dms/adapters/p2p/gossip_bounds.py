@@ -191,7 +191,7 @@ class GuardedPubsub(Pubsub):
             if before is not None:
                 before.cancel()
             try:
-                await self._listen(wire, peer)
+                await self._listen(wire, peer, scope)
             finally:
                 if self._heard.get(peer) is scope:
                     del self._heard[peer]
@@ -200,7 +200,7 @@ class GuardedPubsub(Pubsub):
         if scope.cancelled_caught:
             await wire.reset()
 
-    async def _listen(self, wire: Wire, peer: ID) -> None:
+    async def _listen(self, wire: Wire, peer: ID, scope: trio.CancelScope) -> None:
         try:
             while True:
                 await wire.begun()
@@ -210,8 +210,9 @@ class GuardedPubsub(Pubsub):
         except (PeerMisbehaved, PeerSlow, DecodeError) as error:
             logger.warning("gossip of peer %s: %r", peer, error)
             await wire.reset()
-            self._heard.pop(peer, None)
-            self._handle_dead_peer(peer)
+            if self._heard.get(peer) is scope:  # else another stream has taken its place
+                del self._heard[peer]
+                self._handle_dead_peer(peer)
         except PeerUnreachable:
             return  # it has ended the stream
 
@@ -220,9 +221,12 @@ class GuardedPubsub(Pubsub):
             if self._is_subscribed_to_msg(message) and _is_plain(message):
                 async with self._resting():
                     await self.push_msg(peer, message)
-        for subscription in rpc.subscriptions[:_MOST_SUBSCRIPTIONS]:
-            if len(subscription.topicid) <= _LONGEST_NAME:
-                self.handle_subscription(peer, subscription)
+        last_words = {one.topicid: one for one in rpc.subscriptions[:_MOST_SUBSCRIPTIONS]}
+        for topic, subscription in last_words.items():
+            if len(topic) <= _LONGEST_NAME:
+                async with self._resting():
+                    self.handle_subscription(peer, subscription)
+                    await trio.lowlevel.checkpoint()  # the tasks that it begins
         if rpc.HasField("control"):
             async with self._resting():
                 await self.router.handle_rpc(rpc, peer)
@@ -282,6 +286,7 @@ class GuardedPubsub(Pubsub):
         told = (
             [topic for topic, peers in self.peer_topics.items() if peer_id in peers] if peer_id in self._heard else []
         )
+        replayed = self._replayed_recent_topics.get(peer_id, set()) & set(told)
         super()._handle_dead_peer(peer_id)
         if not self._peer_is_connected(peer_id):
             return
@@ -289,6 +294,8 @@ class GuardedPubsub(Pubsub):
             self.peer_topics.setdefault(topic, set()).add(peer_id)
         if told:
             self._peer_subscription_count[peer_id] = len(told)
+        if replayed:
+            self._replayed_recent_topics[peer_id] = replayed
 
 
 def _is_plain(message: rpc_pb2.Message) -> bool:

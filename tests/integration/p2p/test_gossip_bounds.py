@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -17,7 +18,7 @@ from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 
 from dms.adapters.p2p import gossip_bounds
-from dms.adapters.p2p.framing import LINE_ERRORS, encode_frame
+from dms.adapters.p2p.framing import LINE_ERRORS, Wire, encode_frame
 from dms.adapters.p2p.gossip_bounds import (
     LONGEST_REST,
     MAX_RPC,
@@ -259,12 +260,61 @@ async def test_who_comes_and_goes_is_told_the_recent_messages_once(served: Libp2
     async def act(host: IHost, _target: ID) -> None:
         await until(lambda: host.get_id() in pubsub(served).peer_queues)
         sent = sent_from_now(served, host.get_id())
-        rpc = rpc_pb2.RPC()
-        for number in range(100):
-            rpc.subscriptions.add(subscribe=number % 2 == 0, topicid=TOPIC)
-        await speak(host, served, [rpc, rpc])
+        words = [rpc_pb2.RPC.SubOpts(subscribe=number % 2 == 0, topicid=TOPIC) for number in range(100)]
+        await speak(host, served, [rpc_pb2.RPC(subscriptions=[word]) for word in words])
         await until(lambda: sent)
         assert len(sent) <= 2  # once more if it waited for the peer's first word
+
+    await attack(served, act, listens_to_nothing)
+
+
+async def test_of_one_message_the_last_word_on_a_topic_counts(served: Libp2pNetwork) -> None:
+    """Each of them begins three tasks."""
+    heard: list[tuple[str, bool]] = []
+    handle = pubsub(served).handle_subscription
+
+    def note(origin_id: ID, sub_message: rpc_pb2.RPC.SubOpts) -> None:
+        heard.append((sub_message.topicid, sub_message.subscribe))
+        handle(origin_id, sub_message)
+
+    pubsub(served).handle_subscription = note  # type: ignore[method-assign]
+
+    async def act(host: IHost, _target: ID) -> None:
+        rpc = rpc_pb2.RPC()
+        for number in range(257):
+            rpc.subscriptions.add(subscribe=number % 2 == 1, topicid=TOPIC)
+        await speak(host, served, [rpc])
+        assert heard == [(TOPIC, True), (READ, True)]
+
+    await attack(served, act, listens_to_nothing)
+
+
+async def test_a_stream_that_misbehaves_ends_itself_and_not_the_one_that_took_its_place(
+    served: Libp2pNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resetting, may_end = threading.Event(), threading.Event()  # two trios wait for them
+    reset = Wire.reset
+
+    async def held_up(wire: Wire) -> None:
+        if not resetting.is_set():
+            resetting.set()
+            with trio.CancelScope(shield=True):
+                await until(may_end.is_set)
+        await reset(wire)
+
+    monkeypatch.setattr(Wire, "reset", held_up)
+
+    async def act(host: IHost, target: ID) -> None:
+        bad = await host.new_stream(target, [MESHSUB])
+        await bad.write(encode_frame(b"\xff" * 10))
+        await until(resetting.is_set)
+        mine = rpc_pb2.RPC(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid=TOPIC)])
+        await speak(host, served, [mine])
+        newer = pubsub(served)._heard[host.get_id()]
+        may_end.set()
+        await until(lambda: served._parts()[1]._host._live[str(host.get_id())] <= 1)
+        assert pubsub(served)._heard[host.get_id()] is newer
+        assert host.get_id() in pubsub(served).peer_topics[TOPIC]
 
     await attack(served, act, listens_to_nothing)
 
