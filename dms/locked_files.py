@@ -10,6 +10,7 @@ this process, which dies of SIGBUS, or deletes the write-ahead log that is writt
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import threading
@@ -65,7 +66,7 @@ def looking_into(path: Path, flags: int) -> Iterator[int]:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         file = file_id(status)
-        handle = _looked_into(file) or _open_to_look(file, os.open(found, flags | os.O_CLOEXEC))
+        handle = _looked_into(file, flags) or _open_to_look(file, os.open(found, flags | os.O_CLOEXEC))
     try:
         yield handle
     finally:
@@ -74,13 +75,14 @@ def looking_into(path: Path, flags: int) -> Iterator[int]:
             _close_unlocked()
 
 
-def _looked_into(file: FileId) -> int | None:
-    """A descriptor that is there already."""
+def _looked_into(file: FileId, flags: int) -> int | None:
+    """A descriptor that is there already, and for the same: who is to write can't by one that only reads."""
     with _guard:
-        if file not in _open:
-            return None
-        _looking[file] += 1
-        return _open[file][0]
+        for handle in _open.get(file, []):
+            if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == flags & os.O_ACCMODE:
+                _looking[file] += 1
+                return handle
+        return None
 
 
 def _open_to_look(file: FileId, handle: int) -> int:

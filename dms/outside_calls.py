@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 import errno
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from functools import partial
@@ -20,24 +21,32 @@ T = TypeVar("T")
 
 
 class OutsideCalls:
-    """Few at once: one that hangs can't be ended, and keeps its place until it returns."""
+    """Few at once: one that hangs can't be ended, and keeps its place until it returns. Who asks about the same again,
+    as peers do who try again, is refused meanwhile: one thing that hangs takes one place."""
 
     def __init__(self, who: str, seconds: float, most: int) -> None:
         """who: who answers, as in "WHO has not answered". seconds: how long a caller waits, with its turn."""
         self._who, self._seconds, self._most = who, seconds, most
         self._running = 0
         self._freed = asyncio.Event()
+        self._hanging = Counter[str]()
 
-    async def call(self, work: Callable[[], T], unwanted: Callable[[T], object] = lambda _result: None) -> T:
-        """unwanted: gets what comes of it when nobody waits for it any more. Raises Unavailable when it takes too
-        long."""
+    async def call(
+        self, work: Callable[[], T], unwanted: Callable[[T], object] = lambda _result: None, *, about: str = ""
+    ) -> T:
+        """unwanted: gets what comes of it when nobody waits for it any more. about: what is asked about; empty for
+        what is never the same. Raises Unavailable when it takes too long, or an earlier one about it does."""
+        if about in self._hanging:
+            raise Unavailable(f"{self._who} still has not answered what was asked before; try again later.")
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._seconds) as limit:
                 running = await self._begun(work)
                 try:
                     return await asyncio.shield(running)
                 except asyncio.CancelledError:
                     running.add_done_callback(partial(_drop, unwanted))
+                    if about and limit.expired():
+                        self._hangs(about, running)
                     raise
         except TimeoutError as error:
             raise Unavailable(f"{self._who} has not answered for {self._seconds:g} s; try again later.") from error
@@ -47,6 +56,13 @@ class OutsideCalls:
             await self._freed.wait()
         self._running += 1
         return in_a_thread(work, self._end)
+
+    def _hangs(self, about: str, running: asyncio.Future[T]) -> None:
+        def returned(_done: asyncio.Future[T]) -> None:
+            self._hanging -= Counter([about])
+
+        self._hanging[about] += 1
+        running.add_done_callback(returned)
 
     def _end(self) -> None:
         self._running -= 1

@@ -89,6 +89,17 @@ def test_links_are_not_followed(database: Path, connection: sqlite3.Connection) 
     assert stays_in_use(database)
 
 
+def test_who_is_to_write_gets_no_descriptor_that_only_reads(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"before")
+    with looking_into(file, os.O_RDONLY) as read, looking_into(file, os.O_RDWR) as written:
+        os.pwrite(written, b"after", 0)
+        assert os.pread(read, 5, 0) == b"after"
+        with looking_into(file, os.O_RDWR) as again:
+            assert again == written
+    assert descriptors(tmp_path) == 0
+
+
 def test_who_writes_into_a_pipe_is_not_told_that_somebody_reads(tmp_path: Path) -> None:
     """A job of somebody else may wait there."""
     os.mkfifo(tmp_path / "pipe")

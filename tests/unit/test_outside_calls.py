@@ -83,8 +83,6 @@ async def test_a_disk_that_hangs_while_a_file_is_read(
 ) -> None:
     """Nothing is closed under a thread that still reads it: its number could be another file's by then."""
     disks._seconds = 3.0  # for its thread to begin
-    file = tmp_path / "file"
-    file.write_bytes(b"content")
     pread, hung, gone_on = os.pread, threading.Event(), threading.Event()
 
     def hanging(fd: int, most: int, after: int) -> bytes:
@@ -95,7 +93,9 @@ async def test_a_disk_that_hangs_while_a_file_is_read(
         return block
 
     monkeypatch.setattr(os, "pread", hanging)
-    for read in (lambda fd: anext(read_pieces(fd, 0, 7)), measure):
+    for name, read in {"pieces": lambda fd: anext(read_pieces(fd, 0, 7)), "measured": measure}.items():
+        file = tmp_path / name
+        file.write_bytes(b"content")
         for event in (hang, hung, gone_on):
             event.clear()
         fd = open_regular(file)
@@ -110,6 +110,32 @@ async def test_a_disk_that_hangs_while_a_file_is_read(
 
 def is_closed(fd: int) -> bool:
     return not Path(f"/proc/self/fd/{fd}").exists()
+
+
+async def test_who_tries_again_takes_no_second_place(
+    hang: threading.Event, disks: OutsideCalls, tmp_path: Path
+) -> None:
+    """As a peer that fetches a file from a disk that hangs: its tries would take all places, one after the other."""
+    hangs, fine = tmp_path / "hangs", tmp_path / "fine"
+    for _ in range(2 * disks._most):
+        with pytest.raises(Unavailable, match=r"has not answered (for 0.5 s|what was asked before)"):
+            await opened(lambda _path: _hangs(hang), hangs)
+    assert disks._running == 1
+    assert await on_disk(lambda _path: 1, fine) == 1
+    hang.set()
+    await answers(partial(on_disk, lambda _path: True, hangs))
+
+
+async def test_a_read_that_hangs_keeps_its_file_from_being_opened_again(
+    hang: threading.Event, disks: OutsideCalls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"content")
+    monkeypatch.setattr(os, "pread", lambda _fd, _most, _after: hang.wait(600) and b"")
+    with pytest.raises(Unavailable, match=r"for 0.5 s"):
+        await anext(read_pieces(open_regular(file), 0, 7))
+    with pytest.raises(Unavailable, match="asked before"):
+        await opened(open_regular, file)
 
 
 async def test_a_place_is_free_again_once_a_call_returns(hang: threading.Event) -> None:
@@ -140,5 +166,6 @@ async def answers(ask: Callable[[], Coroutine[object, object, bool]]) -> None:
             try:
                 assert await ask()
             except Unavailable:
+                await asyncio.sleep(0.01)
                 continue
             return

@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 from dms.disk import passes, private, publish
 from dms.errors import Conflict, DiskTrouble, Forbidden, InvalidInput, NotFound, Unavailable
 from dms.locked_files import file_id, is_locked, unopened
-from dms.long_work import long_work
+from dms.long_work import long_work, stoppable
 from dms.outside_calls import OutsideCalls
 
 P = ParamSpec("P")
@@ -54,12 +54,18 @@ def open_regular(path: Path) -> int:
 
 async def on_disk(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     """What looks at a file that may lie on a disk of the network. Raises Unavailable when that does not answer."""
-    return await _DISKS.call(partial(work, *arguments, **named))
+    return await _DISKS.call(partial(work, *arguments, **named), about=_path_of(work, arguments))
 
 
 async def opened(open_file: Callable[..., int], *arguments: Any) -> int:
     """The descriptor of what blocks until it is open: closed when nobody waits for it any more. Raises as `on_disk`."""
-    return await _DISKS.call(partial(open_file, *arguments), os.close)
+    return await _DISKS.call(partial(open_file, *arguments), os.close, about=_path_of(open_file, arguments))
+
+
+def _path_of(work: Callable[..., object], arguments: tuple[object, ...]) -> str:
+    """Of the file that is looked at; empty where it has none."""
+    of = getattr(work, "__self__", None)
+    return of.path if isinstance(of, _OpenFile) else next((str(one) for one in arguments if isinstance(one, Path)), "")
 
 
 async def read_pieces(fd: int, after: int, size_bytes: int) -> AsyncGenerator[bytes, None]:
@@ -100,6 +106,7 @@ class _OpenFile:
 
     def __init__(self, fd: int) -> None:
         self._fd, self._left, self._lock = fd, False, threading.Lock()
+        self.path = str(Path(f"/proc/self/fd/{fd}").readlink())  # asks no disk
 
     def size(self) -> int:
         with self._used() as fd:
@@ -171,15 +178,19 @@ class PartFile:
     async def open(cls, into: Path, whole_bytes: int) -> Self:
         """Goes on with the part that is there, if it is no longer than the whole. Raises DiskTrouble."""
         part = cls(into, whole_bytes)
-        await asyncio.to_thread(part._open)
+        try:
+            await stoppable(part._open)  # reads all that is there
+        except BaseException:
+            part._close()
+            raise
         return part
 
-    def _open(self) -> None:
+    def _open(self, stopped: threading.Event) -> None:
         with self._lock, disk_trouble(self._path):
             self._fd = private(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
             if os.fstat(self._fd).st_size > self._whole:
                 os.ftruncate(self._fd, 0)
-            while block := os.pread(self._fd, READ_BYTES, self.size):
+            while not stopped.is_set() and (block := os.pread(self._fd, READ_BYTES, self.size)):
                 self._hash.update(block)
                 self.size += len(block)
 
