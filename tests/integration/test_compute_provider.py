@@ -426,6 +426,22 @@ async def test_a_peer_that_follows_too_many_waits_its_turn_and_others_are_told(
     assert not feed._open
 
 
+async def test_how_a_job_ended_is_told_though_its_peer_follows_too_many(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a refusal, for which the peer would wait while its other jobs run."""
+    monkeypatch.setattr(deployment_feed, "FEEDS_OF_A_PEER", 0)
+    message = wanted("sleep 300")
+    assert (await ask(node, message)).accepted
+    compute, body = node.services.compute_provider, encode(FeedRequest(job_id=message.job_id))
+    assert [item async for item in compute._feed._on_feed(SERVICE_PROVIDER, body)] == [encode(FeedItem())]
+    await compute.stop(message.job_id, "operator", "enough", Fault.PROVIDER)
+    await wait_for(lambda: state(node, message.job_id) is DeploymentState.ENDED)
+    told = [item async for item in compute._feed._on_feed(SERVICE_PROVIDER, body)]
+    last = decode_answer(SERVICE_PROVIDER, told[-1], FeedItem).records[-1]
+    assert last.topic in deployment_feed.TERMINAL_TOPICS
+
+
 async def test_what_could_never_be_seen_paid_is_refused_before_it_is_paid(tmp_path: Path) -> None:
     ledger = Funding(check="ledger", rpc_url="http://127.0.0.1:9/", chain_id=1)
     async with running_node(tmp_path, runs_for_peers=True, funding=ledger) as node:

@@ -30,7 +30,8 @@ from dms.application.network.messages import (
 from dms.application.payments import funding
 from dms.application.payments.funding import PatientCheck
 from dms.application.ports.funding import FundingState, FundingVerdict, PaymentClaim, Repayment
-from dms.application.reactors import MOST_FAULTS, Reactors
+from dms.application.reactors import MOST_FAULTS, News, Reactors
+from dms.application.tasks import cancelled
 from dms.bootstrap import build
 from dms.clock import machine_clock
 from dms.config import General, P2p, Rest, Settings
@@ -356,6 +357,26 @@ async def test_one_that_stays_away_is_given_up(node: Node, monkeypatch: pytest.M
         given_up = await settled(node, job_id)
     assert isinstance(given_up, Job.TellingGivenUp)
     assert given_up.reason.endswith("it is away")
+
+
+async def test_a_later_attempt_has_its_own_patience(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what is left of it behind an earlier one, whose provider is still looked for."""
+    monkeypatch.setattr(tell_providers, "patience", lambda attempt: 3600.0 if attempt.number == 1 else 1.0)
+    peer(node).trouble = {CONTROL: PeerUnreachable("it is away")}
+    telling = next(r for r in node.services.service_provider.reactors if r.name == "revocations")
+    job = submitted_job(attempts=2)
+    job.fail_attempt("it does not answer", Fault.PROVIDER)
+    await node.log.save(job)
+    clock = asyncio.get_running_loop().time
+    reacting = asyncio.create_task(telling.react(job, News()))
+    await asyncio.sleep(1.1)
+    job.start_attempt("12D3KooWOther", "", None, 0)
+    job.fail("enough", Fault.REQUESTER)
+    await node.log.save(job)
+    ended = clock()
+    await wait_for(lambda: [attempt.number for attempt in job_of(node, job.key).attempts_to_tell] == [1])
+    assert clock() - ended > 0.9
+    await cancelled(reacting)
 
 
 async def test_a_restart_days_later_settles_who_was_never_told_and_frees_the_payment(tmp_path: Path) -> None:

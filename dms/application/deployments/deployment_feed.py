@@ -46,9 +46,9 @@ class DeploymentFeed:
 
     async def _on_feed(self, peer_id: str, body: bytes) -> AsyncGenerator[bytes, None]:
         message = decode_request(body, FeedRequest)
-        deployment_of(self._log, message.job_id, peer_id)
+        deployment = deployment_of(self._log, message.job_id, peer_id)
         yield encode(FeedItem())  # says that we are here, before there is anything to tell
-        if self._is_full(peer_id):
+        if self._is_full(peer_id) and not deployment.ended:  # else how it ended, as by a refusal, would never be told
             return  # asked again, not lost: after a reconnect the feeds of before may still be open
         with self._counted(peer_id):
             async with aclosing(self.items(message)) as items:

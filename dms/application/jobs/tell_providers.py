@@ -74,13 +74,14 @@ class RevokeDeployments(Reactor[Job]):
     async def react(self, aggregate: Job, news: News) -> None:
         clock = asyncio.get_running_loop().time
         since, pause = clock(), RETRY_SECONDS[1]
-        ages = await self._ages(aggregate)
+        ages, joined = await self._ages(aggregate), dict[int, float]()
         while left := self._job(aggregate.key).attempts_to_tell:
             for attempt in left:
+                joined.setdefault(attempt.number, clock())  # a later one may come while an earlier is not told yet
                 trouble = await self._tell(aggregate.key, attempt)
                 if not trouble:
                     await self._record(aggregate.key, attempt.number, "")
-                elif ages.get(attempt.number, 0.0) + clock() - since >= (most := patience(attempt)):
+                elif ages.get(attempt.number, 0.0) + clock() - joined[attempt.number] >= (most := patience(attempt)):
                     said = f"not reached within {most:g} s: {trouble}"
                     await self._record(aggregate.key, attempt.number, said)
             await news.changed(pause)
